@@ -1,0 +1,57 @@
+"""The one exception family: every message says where, what, what is allowed and how to mend it.
+
+The command line prints these as one message and exits with code 2; anything else is a bug of ours.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+
+class DynnasError(Exception):
+    """Base of every error that a user can cause and mend."""
+
+
+class SpaceError(DynnasError):
+    """A space, an architecture or a space file is not legal."""
+
+
+class DataError(DynnasError):
+    """A data set is missing or not in a readable form."""
+
+
+class TrainingError(DynnasError):
+    """Training cannot go on (a loss that is not finite, a checkpoint of another study)."""
+
+
+class TargetError(DynnasError):
+    """The target device or runtime cannot be used as asked."""
+
+
+class StudyError(DynnasError):
+    """A study cannot be opened, continued or asked for what it does not hold."""
+
+
+class ExportError(DynnasError):
+    """An exported model could not be written or does not agree with the network."""
+
+
+class MissingExtraError(DynnasError):
+    """An optional dependency is not installed."""
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Import an optional dependency, or say which extra brings it.
+
+    Raises:
+        MissingExtraError: the module is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module.startswith(error.name):
+            raise
+        raise MissingExtraError(
+            f"{module} is not installed; it comes with the extra {extra!r}: pip install 'dynnas[{extra}]'"
+        ) from error

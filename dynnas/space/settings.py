@@ -1,0 +1,103 @@
+"""The optional sections of a space file that say how the study is run, with their defaults.
+
+The parser, the JSON Schema and the command line's flags are all made from these definitions: the types say what is
+allowed, `metadata` says the rest ("help", and "choices", "minimum" or "maximum" where they apply).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def _setting(default: Any, help: str, **rules: Any) -> Any:
+    if isinstance(default, dict | list):
+        return field(default_factory=lambda: type(default)(default), metadata={"help": help, **rules})
+    return field(default=default, metadata={"help": help, **rules})
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """`data`: the images and how they are split."""
+
+    source: str = _setting("digits", "digits, fashion-mnist, cifar10, or the path of a folder or .npz file")
+    search_images: int | None = _setting(
+        None, "images taken from the training set to rank candidates; a tenth of it (at most 5000) if not given", minimum=1
+    )
+    train_images: int | None = _setting(None, "use only this many training images", minimum=1)
+    augment: str = _setting(
+        "auto", "how training images are varied; auto is what suits the data set", choices=("auto", "none", "shift", "flip")
+    )
+    seed: int = _setting(0, "draws the split", minimum=0)
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """`train`: the supernet's training."""
+
+    epochs: int = _setting(12, "passes over the training images", minimum=1)
+    batch: int = _setting(128, "images a step", minimum=2)
+    lr: float = _setting(0.2, "peak learning rate of SGD with Nesterov momentum", minimum=0.0)
+    momentum: float = _setting(0.9, "momentum of SGD", minimum=0.0, maximum=0.999)
+    weight_decay: float = _setting(1e-4, "for weights; batch norm and biases have none", minimum=0.0)
+    warmup_epochs: float = _setting(1.0, "linear warm-up before the cosine schedule", minimum=0.0)
+    label_smoothing: float = _setting(0.1, "for the largest network's loss", minimum=0.0, maximum=0.99)
+    clip_norm: float = _setting(5.0, "largest gradient norm; 0 for no clipping", minimum=0.0)
+    random_networks: int = _setting(2, "random networks of the sandwich rule, beside largest and smallest", minimum=0)
+    exit_weight: float = _setting(0.5, "weight of an early exit's loss beside the final head's", minimum=0.0)
+    temperature: float = _setting(30.0, "dyconv's softmax temperature at the start", minimum=1.0)
+    temperature_epochs: float | None = _setting(
+        None, "epochs over which the temperature falls to 1; half of the training if not given", minimum=0.0
+    )
+    experts: str = _setting(
+        "shared", "whether the op types of a layer share one bank of experts", choices=("shared", "separate")
+    )
+    precision: str = _setting(
+        "auto", "arithmetic of training; auto takes the faster by a short trial", choices=("auto", "float32", "bfloat16")
+    )
+    layout: str = _setting(
+        "auto", "memory layout; auto takes the faster by a short trial", choices=("auto", "channels_first", "channels_last")
+    )
+    calibration_images: int = _setting(2048, "training images that set a candidate's batch-norm statistics", minimum=2)
+    seed: int = _setting(0, "draws weights, batches and sampled networks", minimum=0)
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """`search`: how the space is searched."""
+
+    trials: int = _setting(100, "candidates to evaluate", minimum=1)
+    sampler: str = _setting("nsga2", "who proposes candidates", choices=("random", "nsga2", "tpe"))
+    objectives: tuple[str, ...] = _setting(
+        ("accuracy", "latency_ms"), "what is ranked", choices=("accuracy", "latency_ms", "p95_ms", "macs", "params")
+    )
+    constraints: Mapping[str, float] = _setting(
+        {}, "upper limits in user units", choices=("latency_ms", "p95_ms", "macs", "params")
+    )
+    population: int = _setting(20, "population of nsga2, and random start of tpe", minimum=2)
+    controls: bool = _setting(True, "also evaluate random, static-only and uniform-width networks to compare with")
+    seed: int = _setting(0, "draws the candidates", minimum=0)
+
+
+@dataclass(frozen=True)
+class TargetSettings:
+    """`target`: where latency is measured."""
+
+    device: str = _setting("cpu", "the device that will run the model", choices=("cpu", "cuda"))
+    runtime: str = _setting(
+        "auto", "auto is onnxruntime on a CPU and torch on CUDA", choices=("auto", "onnxruntime", "torch")
+    )
+    threads: int = _setting(1, "CPU threads of the runtime", minimum=1)
+    images: int = _setting(64, "real search images over which an input-dependent network is timed", minimum=1)
+    seconds: float = _setting(0.4, "time spent on measuring a candidate", minimum=0.01)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every section of a space file that is not the space itself."""
+
+    data: DataSettings = field(default_factory=DataSettings)
+    train: TrainSettings = field(default_factory=TrainSettings)
+    search: SearchSettings = field(default_factory=SearchSettings)
+    target: TargetSettings = field(default_factory=TargetSettings)

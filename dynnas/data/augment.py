@@ -1,0 +1,57 @@
+"""Variation of training images, as batched integer operations on the device that holds them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """A random shift of up to `shift` pixels (black comes in); with `flip`, half of the images mirrored."""
+
+    shift: int = 0
+    flip: bool = False
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Vary each of `images` [B, C, R, R] by its own draw.
+
+        `generator` is a CPU generator wherever the images live, so that every device sees the same draws.
+        """
+        if not (self.shift or self.flip):
+            return images
+        count = len(images)
+        corners = torch.randint(0, 2 * self.shift + 1, (2, count), generator=generator)
+        mirrored = torch.rand(count, generator=generator) < (0.5 if self.flip else 0.0)
+        return crop(images, self.shift, corners.to(images.device), mirrored.to(images.device))
+
+
+def augmentation(kind: str, resolution: int) -> Augmentation:
+    """The augmentation `kind` (none, shift or flip) for images of `resolution`; shifts reach an eighth."""
+    shift = max(1, resolution // 8)
+    return {
+        "none": Augmentation(),
+        "shift": Augmentation(shift),
+        "flip": Augmentation(shift, flip=True),
+    }[kind]
+
+
+def crop(images: Tensor, padding: int, corners: Tensor, mirrored: Tensor) -> Tensor:
+    """Surround `images` [B, C, R, R] with `padding` zeros, cut R x R back out of each, mirror some of them.
+
+    Args:
+        corners: int64 [2, B], the row and column in the padded image where each cut begins, 0 to 2 * padding.
+        mirrored: bool [B], the cuts to reverse from left to right.
+    """
+    batch, channels, side, _ = images.shape
+    pixels = torch.arange(side, device=images.device)
+    rows = corners[0].unsqueeze(1) + pixels
+    columns = corners[1].unsqueeze(1) + torch.where(mirrored.unsqueeze(1), side - 1 - pixels, pixels)
+    # One gather from flattened images: five times as fast on a CPU as indexing with rows and columns.
+    padded = F.pad(images, (padding, padding, padding, padding)).flatten(2)
+    index = rows.unsqueeze(2) * (side + 2 * padding) + columns.unsqueeze(1)
+    index = index.view(batch, 1, side * side).expand(batch, channels, side * side)
+    return padded.gather(2, index).view_as(images)

@@ -1,0 +1,132 @@
+"""The data set as the rest of dynnas sees it: three disjoint splits, normalisation, batches."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dynnas.data.augment import Augmentation
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images uint8 [N, C, R, R] with their labels int64 [N], in random order: any prefix is a fair sample."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, part: slice) -> Split:
+        return Split(self.images[part], self.labels[part])
+
+    def to(self, device: str | torch.device) -> Split:
+        """The same split with its tensors on `device`."""
+        return Split(self.images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images of square `resolution` in three disjoint splits, each with its own use.
+
+    Attributes:
+        class_names: one for each label, in the labels' order.
+        train: sets weights and batch-norm statistics.
+        search: ranks candidates and sets thresholds.
+        test: the final report only.
+        mean, std: of each channel over the training split, for pixels scaled to 0..1.
+        augmentation: how training images are varied.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    train: Split
+    search: Split
+    test: Split
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augmentation: Augmentation
+
+    @property
+    def channels(self) -> int:
+        return self.train.images.shape[1]
+
+    @property
+    def classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def resolution(self) -> int:
+        """Height and width of the images, in pixels."""
+        return self.train.images.shape[-1]
+
+    @cached_property
+    def digest(self) -> str:
+        """Names the contents: equal exactly when splits, class names and augmentation are."""
+        digest = hashlib.blake2b(repr((self.class_names, self.augmentation)).encode(), digest_size=16)
+        for split in (self.train, self.search, self.test):
+            for tensor in (split.images, split.labels):
+                digest.update(repr(tuple(tensor.shape)).encode())
+                digest.update(tensor.cpu().contiguous().numpy().data)
+        return digest.hexdigest()
+
+    def to(self, device: str | torch.device) -> Dataset:
+        """The same data set with all images on `device`; its batches are made there."""
+        return replace(
+            self, train=self.train.to(device), search=self.search.to(device), test=self.test.to(device)
+        )
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Float images, zero mean and unit variance by channel, from uint8 `images` [..., C, H, W]."""
+        mean, std = (torch.tensor(v, device=images.device).view(-1, 1, 1) for v in (self.mean, self.std))
+        return images.float().div_(255).sub_(mean).div_(std)
+
+    def steps(self, batch: int) -> int:
+        """Training steps in an epoch: the last, incomplete batch is dropped unless it is the only one."""
+        return max(1, len(self.train) // batch)
+
+    def train_batch(self, seed: int, epoch: int, step: int, batch: int) -> tuple[Tensor, Tensor]:
+        """Batch `step` (from 0) of `epoch`: normalised, augmented images [B, C, R, R] and labels [B].
+
+        It depends on the arguments alone, so that an interrupted training can go on anywhere, on any device.
+        """
+        order = torch.randperm(len(self.train), generator=_generator("order", seed, epoch))
+        chosen = order[step * batch : (step + 1) * batch].to(self.train.labels.device)
+        images = self.augmentation(self.train.images[chosen], _generator("augmentation", seed, epoch, step))
+        return self.normalise(images), self.train.labels[chosen]
+
+    def training_batches(
+        self, seed: int, epoch: int, batch: int, start: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of `epoch` from step `start` on, as `train_batch` gives them."""
+        return (self.train_batch(seed, epoch, step, batch) for step in range(start, self.steps(batch)))
+
+    def evaluation_batches(self, split: Split, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Every image of `split` in order, normalised and unvaried, with its label."""
+        for part in range(0, len(split), batch):
+            yield self.normalise(split.images[part : part + batch]), split.labels[part : part + batch]
+
+    def calibration_images(self, count: int, seed: int) -> Tensor:
+        """Up to `count` random training images [N, C, R, R], normalised and unvaried."""
+        order = torch.randperm(len(self.train), generator=_generator("calibration", seed))
+        return self.normalise(self.train.images[order[:count].to(self.train.images.device)])
+
+
+def resize(images: Tensor, resolution: int) -> Tensor:
+    """Float `images` [B, C, H, W] at `resolution` x `resolution`, bilinear and antialiased."""
+    if images.shape[-2:] == (resolution, resolution):
+        return images
+    return F.interpolate(images, (resolution, resolution), mode="bilinear", antialias=True)
+
+
+def _generator(purpose: str, *numbers: int) -> torch.Generator:
+    """A generator whose draws depend on `purpose` and `numbers` alone, unrelated between any two of them."""
+    seed = hashlib.blake2b(repr((purpose, *numbers)).encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(seed))

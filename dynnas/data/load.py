@@ -1,0 +1,55 @@
+"""From the `data` section of a space file to a data set ready for use."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from dynnas.data.augment import augmentation
+from dynnas.data.dataset import Dataset, Split
+from dynnas.data.raw import Labelled
+from dynnas.data.sources import find
+from dynnas.data.split import split
+from dynnas.space.settings import DataSettings
+
+
+def load_data(settings: DataSettings) -> Dataset:
+    """Read, check and split the data set that `settings` describe.
+
+    Raises:
+        DataError: the data are missing or unusable; the message says how to get or mend them.
+    """
+    raw = find.read(settings.source)
+    splits = split(raw, settings)
+    mean, std = _channel_statistics(splits.train.images)
+    kind = settings.augment
+    if kind == "auto":
+        # A mirrored digit is another sign, or none.
+        kind = "shift" if raw.name == "digits" else "flip"
+    return Dataset(
+        name=raw.name,
+        class_names=raw.class_names,
+        train=_tensors(splits.train),
+        search=_tensors(splits.search),
+        test=_tensors(splits.test),
+        mean=mean,
+        std=std,
+        augmentation=augmentation(kind, splits.train.images.shape[-1]),
+    )
+
+
+def _channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel of uint8 `images` [N, C, R, R] scaled to 0..1, exactly."""
+    levels = np.arange(256) / 255
+    means, deviations = [], []
+    for channel in range(images.shape[1]):
+        shares = np.bincount(images[:, channel].ravel(), minlength=256) / images[:, channel].size
+        mean = float(shares @ levels)
+        means.append(mean)
+        # A constant channel has no deviation to divide by: one grey level stands in.
+        deviations.append(max(float(shares @ (levels - mean) ** 2) ** 0.5, 1 / 255))
+    return tuple(means), tuple(deviations)
+
+
+def _tensors(part: Labelled) -> Split:
+    return Split(torch.from_numpy(part.images), torch.from_numpy(part.labels))

@@ -1,0 +1,1 @@
+"""One module for each form in which images are found; `find.read` chooses among them."""

@@ -1,0 +1,20 @@
+"""The embedded default: scikit-learn's 1,797 handwritten digits of 8 x 8."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.datasets import load_digits
+
+from dynnas.data.raw import Labelled, RawData, class_names
+
+
+def read() -> RawData:
+    """The digits, their 17 grey levels spread over 0..255."""
+    bunch = load_digits()
+    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
+    return RawData(
+        name="digits",
+        where="scikit-learn's digits",
+        class_names=class_names("digits", 10),
+        train=Labelled(images, bunch.target.astype(np.int64)),
+    )

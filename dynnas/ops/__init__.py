@@ -1,0 +1,37 @@
+"""Operators: plain torch modules for concrete configs, static and dynamic.
+
+Importing this package imports every op, and so registers it.
+"""
+
+from dynnas.ops import attentions, blocks, kernels
+from dynnas.ops.layers import ACTIVATIONS
+from dynnas.ops.modes import set_strategy, set_temperature
+from dynnas.ops.network import Network, Segment, build, run, slot_module
+from dynnas.ops.registry import (
+    ATTENTIONS,
+    BLOCKS,
+    KERNELS,
+    register_attention,
+    register_block,
+    register_kernel,
+)
+
+__all__ = [
+    "ACTIVATIONS",
+    "ATTENTIONS",
+    "BLOCKS",
+    "KERNELS",
+    "Network",
+    "Segment",
+    "attentions",
+    "blocks",
+    "build",
+    "kernels",
+    "register_attention",
+    "register_block",
+    "register_kernel",
+    "run",
+    "set_strategy",
+    "set_temperature",
+    "slot_module",
+]

@@ -1,0 +1,44 @@
+"""The inverted residual block (Sandler et al. 2018, arXiv:1801.04381), with attention as in MobileNetV3."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from dynnas.ops.conv_shape import depthwise, pointwise
+from dynnas.ops.layers import ConvUnit, block_attention, block_conv, block_router
+from dynnas.ops.registry import register_block
+from dynnas.space.network import BlockConfig
+
+
+@register_block("mbconv")
+class MBConv(nn.Module):
+    """Expand 1x1, depthwise k x k, attention, project 1x1 without activation; residual where shapes agree.
+
+    With `expand` 1 there is no first convolution.
+    """
+
+    def __init__(self, config: BlockConfig) -> None:
+        """Build from its config."""
+        super().__init__()
+        hidden = round(config.in_channels * config.expand)
+        convs = {
+            "expand": pointwise(config.in_channels, hidden),
+            "depthwise": depthwise(hidden, config.kernel, config.stride),
+            "project": pointwise(hidden, config.out_channels),
+        }
+        if config.expand == 1:
+            del convs["expand"]
+        self.router = block_router(config, convs)
+        self.expand: ConvUnit | None = block_conv(config, convs["expand"]) if "expand" in convs else None
+        self.depthwise = block_conv(config, convs["depthwise"])
+        self.attention = block_attention(config, hidden)
+        self.project = block_conv(config, convs["project"], nn.Identity())
+        self.residual = config.stride == 1 and config.in_channels == config.out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, Ci, H, W) to (B, Co, H / stride, W / stride)."""
+        routes = self.router(x)
+        y = x if self.expand is None else self.expand(x, routes["expand"])
+        y = self.attention(self.depthwise(y, routes["depthwise"]))
+        y = self.project(y, routes["project"])
+        return x + y if self.residual else y

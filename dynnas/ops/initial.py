@@ -1,0 +1,29 @@
+"""How weights start: one place, so that all ops start alike."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+def initialise_kernels(weight: Tensor) -> None:
+    """Draw kernels (Co, Ci / groups, k, k), or each of a bank of them by itself (He et al. 2015, fan out).
+
+    For a depthwise kernel the fan out is k * k: a channel reaches one output only.
+    """
+    out_channels, _, height, width = weight.shape[-4:]
+    depthwise = weight.shape[-3] == 1
+    fan_out = height * width * (1 if depthwise else out_channels)
+    nn.init.normal_(weight, std=(2.0 / fan_out) ** 0.5)
+
+
+def initialise_linear(weight: Tensor, bias: Tensor) -> None:
+    """Start near zero: classifiers indifferent, routers balanced between the experts."""
+    nn.init.normal_(weight, std=0.01)
+    nn.init.zeros_(bias)
+
+
+def linear(in_features: int, out_features: int) -> nn.Linear:
+    """A linear layer that starts near zero."""
+    layer = nn.Linear(in_features, out_features)
+    initialise_linear(layer.weight, layer.bias)
+    return layer

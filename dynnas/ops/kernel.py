@@ -1,0 +1,98 @@
+"""The contract of a kernel op: a bank of kernels, and a router that says how an image mixes them.
+
+A kernel op is one file in `kernels/` with one class, which is one convolution of a block:
+
+- `__init__(shape, config)` makes the bank, of as many kernels as the config has experts;
+- `forward(x, route)` convolves; the inherited one mixes the bank with `route` as coefficients;
+- `router(config, convs)` makes what the convolutions of one block share: a module that looks at the block's
+  input and returns the `route` of each convolution. Ops whose convolutions each look at their own input leave
+  it out, and hold a router themselves.
+
+Names decide what the supernet shares. `weight` is the bank in every op, so that a static kernel is expert 0
+of the bank; any other parameter of a convolution has the op's name in its own (`dyconv_router`), and those of
+`router` get it from `block_router`. The supernet slices by shape, so keep apart the axes that vary apart: a
+parameter over experts and channels is (M, Co, ...), never (M * Co, ...).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from dynnas.errors import SpaceError
+from dynnas.ops.conv_shape import ConvShape
+from dynnas.ops.initial import initialise_kernels
+from dynnas.ops.mixing import Strategy, mixed_conv
+from dynnas.space.network import BlockConfig
+
+
+class NoRouter(nn.Module):
+    """The router of ops that have none: every convolution is given None."""
+
+    def __init__(self, convs: Iterable[str]) -> None:
+        """`convs` are the names of the block's convolutions."""
+        super().__init__()
+        self.convs = tuple(convs)
+
+    def forward(self, x: Tensor) -> dict[str, None]:
+        """None for each convolution."""
+        return dict.fromkeys(self.convs)
+
+
+class Kernel(nn.Module):
+    """One convolution of a block, with a single kernel or a bank of them."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, shape: ConvShape, config: BlockConfig | None = None) -> None:
+        """A bank (M, Co, Ci / groups, k, k), or one kernel without M where the config has no experts.
+
+        Convolutions outside of blocks have no config. There is no bias until `absorb` brings one, as a batch
+        norm follows every convolution.
+        """
+        super().__init__()
+        self.shape = shape
+        self.strategy: Strategy = "auto"
+        experts = None if config is None else config.experts or config.group
+        bank = shape.weight if experts is None else (experts, *shape.weight)
+        self.weight = nn.Parameter(torch.empty(bank))
+        self.register_parameter("bias", None)
+        initialise_kernels(self.weight)
+
+    def forward(self, x: Tensor, route: Tensor | None) -> Tensor:
+        """Convolve `x` (B, Ci, H, W) with the bank mixed by `route`, (B, M) or (B, M, Co)."""
+        if route is None:
+            raise TypeError(f"{type(self).__name__} mixes its bank by a route, and its router gave none")
+        return mixed_conv(x, self.weight, route, self.bias, self.shape, self.strategy)
+
+    @classmethod
+    def router(cls, config: BlockConfig, convs: Mapping[str, ConvShape]) -> nn.Module:
+        """What the convolutions of a block share: a module from its input to a route for each name."""
+        return NoRouter(convs)
+
+    def absorb(self, scale: Tensor, shift: Tensor) -> None:
+        """Take over a following `y * scale + shift` (Co,): this is how a batch norm is folded away."""
+        bias = shift if self.bias is None else self.bias * scale + shift
+        self.weight = nn.Parameter((self.weight * scale[:, None, None, None]).detach())
+        self.bias = nn.Parameter(bias.detach())
+
+    def extra_repr(self) -> str:
+        """The bank's shape and the geometry."""
+        return f"{tuple(self.weight.shape)}, stride={self.shape.stride}, groups={self.shape.groups}"
+
+
+def bank_size(config: BlockConfig) -> int:
+    """How many kernels a layer's bank holds: `experts` or `group`, whichever the op has.
+
+    Raises:
+        SpaceError: the config has neither.
+    """
+    size = config.experts or config.group
+    if size is None:
+        raise SpaceError(
+            f"op {config.op!r} mixes a bank of kernels: its config needs `experts` or `group`, and has none"
+        )
+    return size

@@ -1,0 +1,41 @@
+"""CondConv: conditionally parameterised convolutions (Yang et al. 2019, arXiv:1904.04971)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from dynnas.ops.conv_shape import ConvShape
+from dynnas.ops.initial import linear
+from dynnas.ops.kernel import Kernel, bank_size
+from dynnas.ops.registry import register_kernel
+from dynnas.space.network import BlockConfig
+
+
+class CondConvRouter(nn.Module):
+    """sigmoid(FC(GAP(block input))): one coefficient per expert, the same for all convolutions of the block.
+
+    One router per block is the form of the authors' EfficientNet code; the paper has one per layer.
+    """
+
+    def __init__(self, in_channels: int, experts: int, convs: Iterable[str]) -> None:
+        """`convs` are the names of the block's convolutions."""
+        super().__init__()
+        self.convs = tuple(convs)
+        self.fc = linear(in_channels, experts)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Block input (B, C, H, W) to coefficients (B, M) for each convolution."""
+        return dict.fromkeys(self.convs, torch.sigmoid(self.fc(x.mean((2, 3)))))
+
+
+@register_kernel("condconv")
+class CondConv(Kernel):
+    """A bank of experts mixed per image by sigmoid coefficients."""
+
+    @classmethod
+    def router(cls, config: BlockConfig, convs: Mapping[str, ConvShape]) -> nn.Module:
+        """One router for the block."""
+        return CondConvRouter(config.in_channels, bank_size(config), convs)

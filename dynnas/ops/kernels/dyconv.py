@@ -1,0 +1,50 @@
+"""DY-CNN: dynamic convolution, attention over convolution kernels (Chen et al. 2020, arXiv:1912.03458)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn, ones
+from torch.nn import functional as F
+
+from dynnas.ops.conv_shape import ConvShape
+from dynnas.ops.initial import linear
+from dynnas.ops.kernel import Kernel, bank_size
+from dynnas.ops.registry import register_kernel
+from dynnas.space.network import BlockConfig
+
+
+class DyConvRouter(nn.Module):
+    """softmax(FC(ReLU(FC(GAP(layer input)))) / temperature), with Ci // 4 + 1 hidden units (section 3.2).
+
+    A high temperature early in training lets all experts learn; `dynnas.ops.set_temperature` anneals it.
+    """
+
+    temperature: Tensor
+
+    def __init__(self, in_channels: int, experts: int) -> None:
+        """Temperature 1: that of a finished network."""
+        super().__init__()
+        hidden = in_channels // 4 + 1
+        self.reduce = linear(in_channels, hidden)
+        self.expand = linear(hidden, experts)
+        self.register_buffer("temperature", ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Layer input (B, Ci, H, W) to coefficients (B, M), which sum to one."""
+        return F.softmax(self.expand(F.relu(self.reduce(x.mean((2, 3))))) / self.temperature, dim=1)
+
+
+@register_kernel("dyconv")
+class DyConv(Kernel):
+    """A bank of experts mixed per image by softmax attention over the layer's own input.
+
+    The paper mixes a bias as well; here a batch norm follows every convolution and has its own.
+    """
+
+    def __init__(self, shape: ConvShape, config: BlockConfig) -> None:
+        """A bank of `config.experts` kernels, and the layer's router."""
+        super().__init__(shape, config)
+        self.dyconv_router = DyConvRouter(shape.in_channels, bank_size(config))
+
+    def forward(self, x: Tensor, route: Tensor | None = None) -> Tensor:
+        """Convolve `x` (B, Ci, H, W) with the bank, mixed as the layer's own router says."""
+        return super().forward(x, self.dyconv_router(x))

@@ -1,0 +1,107 @@
+"""The parts that blocks and networks are composed of: activations, convolution units, stem and head."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from dynnas.errors import SpaceError
+from dynnas.ops.conv_shape import ConvShape, pointwise
+from dynnas.ops.initial import linear
+from dynnas.ops.kernel import Kernel
+from dynnas.ops.kernels.static import Static
+from dynnas.ops.registry import ATTENTIONS, KERNELS
+from dynnas.space.network import BlockConfig, ExitConfig, HeadConfig, StemConfig
+
+ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "hswish": nn.Hardswish,
+    "silu": nn.SiLU,
+}
+
+
+def activation(name: str) -> nn.Module:
+    """The activation that space files call `name`.
+
+    Raises:
+        SpaceError: there is none.
+    """
+    if name not in ACTIVATIONS:
+        raise SpaceError(f"unknown activation {name!r}: known are {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]()
+
+
+class ConvUnit(nn.Module):
+    """A convolution, its batch norm and its activation: what all networks here are made of."""
+
+    def __init__(self, conv: Kernel, act: nn.Module) -> None:
+        """`act` follows the batch norm; `nn.Identity()` for a linear unit."""
+        super().__init__()
+        self.conv = conv
+        self.norm: nn.Module = nn.BatchNorm2d(conv.shape.out_channels)
+        self.act = act
+
+    def forward(self, x: Tensor, route: Tensor | None = None) -> Tensor:
+        """(B, Ci, H, W) to (B, Co, H', W'); `route` is what the block's router says to the convolution."""
+        return self.act(self.norm(self.conv(x, route)))
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Fold the batch norm, with its running statistics, into the convolution; done once, it stays so."""
+        norm = self.norm
+        if not isinstance(norm, nn.BatchNorm2d) or norm.running_mean is None or norm.running_var is None:
+            return
+        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        self.conv.absorb(scale, norm.bias - norm.running_mean * scale)
+        self.norm = nn.Identity()
+
+
+class Stem(ConvUnit):
+    """The first convolution of a network: (B, channels, R, R) to (B, Co, R / stride, R / stride)."""
+
+    def __init__(self, config: StemConfig) -> None:
+        """Build from its config."""
+        shape = ConvShape(config.in_channels, config.out_channels, config.kernel, config.stride)
+        super().__init__(Static(shape), activation(config.activation))
+
+
+class Head(nn.Module):
+    """A classifier, final or at an exit: a 1x1 unit to `width` (0 for none), pooling, dropout, linear."""
+
+    def __init__(self, config: HeadConfig | ExitConfig) -> None:
+        """Build from its config."""
+        super().__init__()
+        self.widen: nn.Module = nn.Identity()
+        if config.width:
+            conv = Static(pointwise(config.in_channels, config.width))
+            self.widen = ConvUnit(conv, activation(config.activation))
+        self.dropout = nn.Dropout(config.dropout if isinstance(config, HeadConfig) else 0.0)
+        self.classifier = linear(config.width or config.in_channels, config.classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to logits (B, classes)."""
+        return self.classifier(self.dropout(self.widen(x).mean((2, 3))))
+
+
+def named(name: str, module: nn.Module) -> nn.Sequential:
+    """`module` with `name` in the path of its parameters, so that no op of another name shares them."""
+    return nn.Sequential(OrderedDict({name: module}))
+
+
+def block_router(config: BlockConfig, convs: Mapping[str, ConvShape]) -> nn.Module:
+    """The router of a block with these convolutions: from its input to a route for each of their names."""
+    return named(config.op, KERNELS[config.op].router(config, convs))
+
+
+def block_conv(config: BlockConfig, shape: ConvShape, act: nn.Module | None = None) -> ConvUnit:
+    """A convolution unit of a block, of the block's op, with the block's activation unless `act` is given."""
+    return ConvUnit(KERNELS[config.op](shape, config), act or activation(config.activation))
+
+
+def block_attention(config: BlockConfig, channels: int) -> nn.Module:
+    """The block's attention over feature maps of `channels`."""
+    return named(config.attention, ATTENTIONS[config.attention](channels))

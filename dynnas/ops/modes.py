@@ -1,0 +1,36 @@
+"""Modes of the dynamic layers of a module, set on the module itself: there is no process-wide switch."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from torch import nn
+
+from dynnas.ops.kernel import Kernel
+from dynnas.ops.mixing import Strategy
+
+
+def set_strategy(module: nn.Module, strategy: Strategy) -> None:
+    """Choose how the dynamic convolutions in `module` run: "auto", or "conv_first" to export a free batch.
+
+    Raises:
+        ValueError: there is no such strategy.
+    """
+    if strategy not in get_args(Strategy):
+        raise ValueError(f"unknown strategy {strategy!r}: known are {', '.join(get_args(Strategy))}")
+    for child in module.modules():
+        if isinstance(child, Kernel):
+            child.strategy = strategy
+
+
+def set_temperature(module: nn.Module, temperature: float) -> None:
+    """Set the softmax temperature of every router in `module` that has one (a buffer called `temperature`).
+
+    Raises:
+        ValueError: the temperature is not positive.
+    """
+    if not temperature > 0:
+        raise ValueError(f"a softmax temperature is positive, not {temperature}")
+    for name, buffer in module.named_buffers():
+        if name.endswith("temperature"):
+            buffer.fill_(temperature)

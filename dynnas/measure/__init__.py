@@ -1,0 +1,25 @@
+"""What a network is worth and what it costs: accuracy, multiply-adds, parameters, latency."""
+
+from dynnas.measure.accuracy import Accuracy, accuracy, predict_logits, prepare_images
+from dynnas.measure.anchors import build_anchors
+from dynnas.measure.cost import Cost, cost
+from dynnas.measure.environment import environment_fingerprint
+from dynnas.measure.latency import AnchorReference, Latency, LatencyMeter, Spread, Subject
+from dynnas.measure.lock import device_lock
+
+__all__ = [
+    "Accuracy",
+    "AnchorReference",
+    "Cost",
+    "Latency",
+    "LatencyMeter",
+    "Spread",
+    "Subject",
+    "accuracy",
+    "build_anchors",
+    "cost",
+    "device_lock",
+    "environment_fingerprint",
+    "predict_logits",
+    "prepare_images",
+]

@@ -1,0 +1,50 @@
+"""What a latency depends on beside the network; times of different environments do not compare."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+from dynnas.runtime import resolve_runtime
+from dynnas.space.settings import TargetSettings
+
+
+def environment_fingerprint(target: TargetSettings) -> dict[str, str]:
+    """What times for `target` depend on here; under `digest` twelve hexadecimal digits that name all of it.
+
+    Raises:
+        TargetError: the target cannot be used on this machine.
+    """
+    runtime = resolve_runtime(target)
+    fingerprint = {
+        "device": target.device,
+        "processor": _gpu() if target.device == "cuda" else _processor(),
+        "cores": str(os.cpu_count()),
+        "threads": str(target.threads),
+        "runtime": f"{runtime} {metadata.version(runtime)}",
+        "torch": metadata.version("torch"),
+        "python": ".".join(platform.python_version_tuple()[:2]),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+    canonical = json.dumps(fingerprint, sort_keys=True)
+    return fingerprint | {"digest": hashlib.sha256(canonical.encode()).hexdigest()[:12]}
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            field, _, value = line.partition(":")
+            if field.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def _gpu() -> str:
+    import torch
+
+    return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"

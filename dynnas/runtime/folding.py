@@ -1,0 +1,21 @@
+"""Batch norm folded into the convolution before it: in eval mode it only scales and shifts each channel."""
+
+from __future__ import annotations
+
+import copy
+
+from dynnas.ops import Network
+from dynnas.ops.layers import ConvUnit
+
+
+def fold_batchnorm(network: Network) -> Network:
+    """A copy of `network` in eval mode without batch norms, equal in its outputs up to rounding.
+
+    A bank of experts [M, Co, Ci/groups, k, k] folds as a single kernel does: any mixture of scaled
+    experts is the scaled mixture, and the shift is added once, to the convolution's output.
+    """
+    folded = copy.deepcopy(network).eval()
+    for module in folded.modules():
+        if isinstance(module, ConvUnit):
+            module.fold()
+    return folded.requires_grad_(False)

@@ -1,0 +1,111 @@
+"""Networks as ONNX graphs: for one image with real branching at the exits, or for a batch of any size."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from dynnas.errors import require
+from dynnas.ops import Network, set_strategy
+from dynnas.runtime.branching import select_confident
+from dynnas.runtime.folding import fold_batchnorm
+from dynnas.runtime.images import blank_images
+from dynnas.runtime.onnx_branching import join_segments
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+OPSET = 18
+
+
+def to_onnx(network: Network) -> ModelProto:
+    """The graph that is timed and shipped: folded, for one image, with an `If` at every exit that skips.
+
+    Input `image` (1, channels, resolution, resolution) float32; outputs `logits` (1, classes) and, for a
+    network with exits, `exit` (1,) int64: the index of the exit taken, the number of exits for the head.
+
+    Raises:
+        MissingExtraError: onnx is not installed.
+    """
+    folded = fold_batchnorm(network).cpu()
+    x = blank_images(network.config)
+    if not network.config.exits:
+        return _export(folded, x, ["image"], ["logits"])
+    segments = folded.segments()
+    parts = []
+    for segment in segments[:-1]:
+        parts.append(
+            _export(_Segment(segment.body, segment.classifier), x, ["image"], ["logits", "features"])
+        )
+        with torch.no_grad():
+            x = segment.body(x)
+    last = nn.Sequential(segments[-1].body, segments[-1].classifier)
+    parts.append(_export(last, x, ["image"], ["logits"]))
+    return join_segments(parts, [place.threshold for place in network.config.exits])
+
+
+def to_onnx_batch(network: Network) -> ModelProto:
+    """The graph for any batch: every exit is computed, and the first confident one chosen for each image.
+
+    Inputs and outputs as `to_onnx`, with the batch's size in place of 1.
+
+    Raises:
+        MissingExtraError: onnx is not installed.
+    """
+    folded = fold_batchnorm(network).cpu()
+    # The other ways to run a mixed kernel need to know the batch's size when they are exported.
+    set_strategy(folded, "conv_first")
+    outputs = ["logits", "exit"] if network.config.exits else ["logits"]
+    return _export(_Batch(folded), blank_images(network.config, 2), ["image"], outputs, any_batch=True)
+
+
+class _Segment(nn.Module):
+    """What one exit decides on, and what goes on to the next segment."""
+
+    def __init__(self, body: nn.Module, classifier: nn.Module) -> None:
+        super().__init__()
+        self.body, self.classifier = body, classifier
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.body(x)
+        return self.classifier(features), features
+
+
+class _Batch(nn.Module):
+    """All of a network, with the exit that each image takes."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+        self.thresholds = [place.threshold for place in network.config.exits]
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        logits = self.network.logits(x)
+        return select_confident(logits, self.thresholds) if self.thresholds else logits[0]
+
+
+def _export(
+    module: nn.Module, x: Tensor, inputs: Sequence[str], outputs: Sequence[str], any_batch: bool = False
+) -> ModelProto:
+    onnx = require("onnx", "onnx")
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        # The tracing exporter takes 0.1 s where its successor takes seconds. It warns of its age and of what
+        # tracing may miss; every graph that ships is compared with torch on real images.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module.eval(),
+            (x,),
+            buffer,  # type: ignore[arg-type]  # the annotation forgets that buffers are taken too
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_axes={name: {0: "batch"} for name in (*inputs, *outputs)} if any_batch else None,
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    return onnx.load_model_from_string(buffer.getvalue())

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dynnas.errors import DataError
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -30,13 +32,16 @@ class Augmentation:
 
 
 def augmentation(kind: str, resolution: int) -> Augmentation:
-    """The augmentation `kind` (none, shift or flip) for images of `resolution`; shifts reach an eighth."""
+    """The augmentation `kind` (none, shift or flip) for images of `resolution`; shifts reach an eighth.
+
+    Raises:
+        DataError: `kind` is another.
+    """
     shift = max(1, resolution // 8)
-    return {
-        "none": Augmentation(),
-        "shift": Augmentation(shift),
-        "flip": Augmentation(shift, flip=True),
-    }[kind]
+    kinds = {"none": Augmentation(), "shift": Augmentation(shift), "flip": Augmentation(shift, flip=True)}
+    if kind not in kinds:
+        raise DataError(f"data.augment: {kind!r} is not known; allowed are auto, {', '.join(kinds)}")
+    return kinds[kind]
 
 
 def crop(images: Tensor, padding: int, corners: Tensor, mirrored: Tensor) -> Tensor:

@@ -10,16 +10,17 @@ from dynnas.data.dataset import Dataset, Split
 from dynnas.data.raw import Labelled
 from dynnas.data.sources import find
 from dynnas.data.split import split
+from dynnas.progress import Progress
 from dynnas.space.settings import DataSettings
 
 
-def load_data(settings: DataSettings) -> Dataset:
+def load_data(settings: DataSettings, progress: Progress | None = None) -> Dataset:
     """Read, check and split the data set that `settings` describe.
 
     Raises:
         DataError: the data are missing or unusable; the message says how to get or mend them.
     """
-    raw = find.read(settings.source)
+    raw = find.read(settings.source, progress or Progress())
     splits = split(raw, settings)
     mean, std = _channel_statistics(splits.train.images)
     kind = settings.augment
@@ -39,16 +40,13 @@ def load_data(settings: DataSettings) -> Dataset:
 
 
 def _channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel of uint8 `images` [N, C, R, R] scaled to 0..1, exactly."""
-    levels = np.arange(256) / 255
-    means, deviations = [], []
-    for channel in range(images.shape[1]):
-        shares = np.bincount(images[:, channel].ravel(), minlength=256) / images[:, channel].size
-        mean = float(shares @ levels)
-        means.append(mean)
-        # A constant channel has no deviation to divide by: one grey level stands in.
-        deviations.append(max(float(shares @ (levels - mean) ** 2) ** 0.5, 1 / 255))
-    return tuple(means), tuple(deviations)
+    """Mean and standard deviation of each channel of uint8 `images` [N, C, R, R] scaled to 0..1."""
+    pixels = images[:, 0].size
+    mean = images.sum((0, 2, 3), dtype=np.int64) / pixels
+    square = np.square(images, dtype=np.uint16).sum((0, 2, 3), dtype=np.int64) / pixels
+    # A constant channel has no deviation to divide by: one grey level stands in.
+    std = np.sqrt(np.maximum(square - mean**2, 1))
+    return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
 
 
 def _tensors(part: Labelled) -> Split:

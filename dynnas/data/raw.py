@@ -39,7 +39,7 @@ class RawData:
         where: the file or folder it was read from, for messages.
 
     Raises:
-        DataError: no images, not as many as labels, not square, not all alike, or of one class only.
+        DataError: no images, not one label for each, labels out of range, images not square or not alike.
     """
 
     name: str
@@ -69,6 +69,11 @@ class RawData:
             )
         if not len(images):
             raise DataError(f"{self.where}: there are no {part} images")
+        if labels.min() < 0 or labels.max() >= len(self.class_names):
+            raise DataError(
+                f"{self.where}: {part} labels reach from {labels.min()} to {labels.max()} but there are"
+                f" {len(self.class_names)} classes; number them from 0"
+            )
         if images.shape[2] != images.shape[3]:
             raise DataError(
                 f"{self.where}: {part} images must be square but are {_shape(images)}; crop or pad them"

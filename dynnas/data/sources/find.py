@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from dynnas.data.raw import RawData
-from dynnas.data.sources import digits, idx
+from dynnas.data.sources import arrays, cifar, digits, folder, idx, packed
 from dynnas.errors import DataError
+from dynnas.progress import Progress
 
 NAMES = ("digits", "fashion-mnist", "cifar10")
-_DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+_PACKED_CIFAR = "cifar10_jpeg.npz"
 
 
-def read(source: str) -> RawData:
+def read(source: str, progress: Progress) -> RawData:
     """The data set that `source` names or that lies at the path `source`.
 
     Raises:
@@ -24,17 +25,42 @@ def read(source: str) -> RawData:
         return digits.read()
     if source == "fashion-mnist":
         return _fashion_mnist()
+    if source == "cifar10":
+        return _cifar10(progress)
     path = Path(source).expanduser()
-    if path.is_dir() and idx.recognises(path):
-        return idx.read(path, path.name)
-    raise DataError(f"data.source: {source!r} is not a data set")
+    if not path.exists():
+        near = difflib.get_close_matches(source, NAMES, n=1)
+        raise DataError(
+            f"data.source: no data set and no path is called {source!r}"
+            + (f"; did you mean {near[0]}?" if near else "")
+            + f" Known are {', '.join(NAMES)}, and the paths of folders and files"
+        )
+    return _read_path(path, progress)
+
+
+def _read_path(path: Path, progress: Progress) -> RawData:
+    if release := cifar.release(path):
+        return cifar.read(release)
+    if path.suffix == ".npz":
+        contents = arrays.load(path)
+        if packed.recognises(contents):
+            return packed.read(path, contents, progress)
+        return arrays.read(path, contents)
+    if idx.recognises(path):
+        return idx.read(path, path.resolve().name)
+    if folder.recognises(path):
+        return folder.read(path, progress)
+    raise DataError(
+        f"{path}: not a form of data that is known. A folder may hold the IDX files of MNIST, the CIFAR-10"
+        " release, or one folder of pictures for each class; a file may be an .npz or CIFAR-10's .tar.gz"
+    )
 
 
 def _fashion_mnist() -> RawData:
-    places = [_DEBIAN_FASHION_MNIST, *_places("fashion-mnist")]
-    for folder in places:
-        if idx.recognises(folder):
-            return idx.read(folder, "fashion-mnist")
+    places = [Path("/usr/share/datasets/fashion-mnist"), *(root / "fashion-mnist" for root in _roots())]
+    for place in places:
+        if idx.recognises(place):
+            return idx.read(place, "fashion-mnist")
     raise DataError(
         "data.source: Fashion-MNIST is not on this machine. On Debian and Ubuntu:"
         " apt-get install dataset-fashion-mnist. Elsewhere put"
@@ -42,7 +68,22 @@ def _fashion_mnist() -> RawData:
     )
 
 
-def _places(name: str) -> Iterator[Path]:
+def _cifar10(progress: Progress) -> RawData:
+    places = [place for root in _roots() for place in (root / "cifar10", root)]
+    for place in places:
+        if release := cifar.release(place):
+            return cifar.read(release)
+        if (place / _PACKED_CIFAR).is_file():
+            return _read_path(place / _PACKED_CIFAR, progress)
+    raise DataError(
+        "data.source: CIFAR-10 is not on this machine. Fetch https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
+        f" and put it, unpacked or not, or {_PACKED_CIFAR}, into one of: {', '.join(map(str, places))}"
+    )
+
+
+def _roots() -> list[Path]:
+    """Folders in which data sets may lie."""
+    roots = [Path("data"), Path("../shared/data")]
     if root := os.environ.get("DYNNAS_DATA"):
-        yield Path(root).expanduser() / name
-    yield Path("data") / name
+        roots.insert(0, Path(root).expanduser())
+    return roots

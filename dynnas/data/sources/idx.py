@@ -29,12 +29,10 @@ def read(folder: Path, name: str) -> RawData:
     Raises:
         DataError: a file is missing or damaged.
     """
-    missing = [file for file in FILES if _present(folder, file) is None]
-    if missing:
-        raise DataError(
-            f"{folder}: {', '.join(missing)} (or the same with .gz) missing; put all four files there"
-        )
-    train_images, train_labels, test_images, test_labels = (_read_array(folder, file) for file in FILES)
+    paths = [_present(folder, file) for file in FILES]
+    if missing := [file for file, path in zip(FILES, paths, strict=True) if path is None]:
+        raise DataError(f"{folder}: {', '.join(missing)} (or with .gz) missing; put all four files there")
+    train_images, train_labels, test_images, test_labels = (_read_array(path) for path in paths if path)
     classes = 1 + max(train_labels.max(initial=0), test_labels.max(initial=0))
     return RawData(
         name=name,
@@ -49,14 +47,12 @@ def _present(folder: Path, file: str) -> Path | None:
     return next((path for path in (folder / file, folder / f"{file}.gz") if path.is_file()), None)
 
 
-def _read_array(folder: Path, file: str) -> np.ndarray:
-    path = _present(folder, file)
-    assert path is not None
+def _read_array(path: Path) -> np.ndarray:
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: unreadable ({error}); fetch the file again") from error
-    dimensions = 3 if "images" in file else 1
+    dimensions = 3 if "images" in path.name else 1
     header = 4 + 4 * dimensions
     if content[:4] != bytes((0, 0, _UNSIGNED_BYTES, dimensions)) or len(content) < header:
         raise DataError(

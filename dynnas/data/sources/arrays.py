@@ -1,0 +1,129 @@
+"""An .npz of arrays: images and labels, for training and test or in one.
+
+Images are [N, H, W], [N, H, W, C] or [N, C, H, W] with up to four channels, in 0..255 or, as floats, 0..1.
+Labels are integers of any value or strings, [N] or [N, 1].
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from dynnas.data.raw import Labelled, RawData
+from dynnas.errors import DataError
+
+_MOST_CHANNELS = 4
+_WHOLE_IMAGES = ("images", "x", "data")
+_WHOLE_LABELS = ("labels", "y", "targets", "target")
+
+
+def load(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of the .npz file at `path`.
+
+    Raises:
+        DataError: it is damaged or holds Python objects.
+    """
+    try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is no zip archive")
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: not a readable .npz of arrays ({error}); make or fetch it again") from error
+
+
+def read(path: Path, arrays: Mapping[str, np.ndarray]) -> RawData:
+    """The data set of the file at `path`, which holds `arrays`.
+
+    Raises:
+        DataError: images or labels are missing or of a form not named above.
+    """
+    arrays = {key.lower(): array for key, array in arrays.items()}
+    images, values = _part(path, arrays, "train") or _whole(path, arrays)
+    names, labels = np.unique(values, return_inverse=True)
+    unit = images.dtype.kind in "bf" and images.max(initial=0) <= 1
+    test = None
+    if part := _part(path, arrays, "test"):
+        test_images, test_values = part
+        if unknown := sorted(set(test_values.tolist()) - set(names.tolist())):
+            raise DataError(
+                f"{path}: test labels {unknown} do not occur among the training labels {names.tolist()};"
+                " remove those images or add some to train on"
+            )
+        test_labels = np.searchsorted(names, test_values)
+        test = Labelled(_bytes(path, test_images, unit), test_labels.astype(np.int64))
+    return RawData(
+        name=path.stem,
+        where=str(path),
+        class_names=tuple(map(str, names)),
+        train=Labelled(_bytes(path, images, unit), labels.astype(np.int64)),
+        test=test,
+    )
+
+
+def _part(path: Path, arrays: Mapping[str, np.ndarray], part: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Images [N, C, H, W] and labels [N] of `part` (train or test), or None if it has none."""
+    image_keys = (f"x_{part}", f"{part}_x", f"{part}_images", f"images_{part}", f"{part}_data")
+    label_keys = (f"y_{part}", f"{part}_y", f"{part}_labels", f"labels_{part}", f"{part}_targets")
+    images = next((key for key in image_keys if key in arrays), None)
+    labels = next((key for key in label_keys if key in arrays), None)
+    if images is None and labels is None:
+        return None
+    if images is None or labels is None:
+        wanted = label_keys if labels is None else image_keys
+        raise DataError(f"{path}: has {images or labels} but none of {', '.join(wanted)}; add the array")
+    return _images(path, images, arrays[images]), _labels(path, labels, arrays[labels])
+
+
+def _whole(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    images = next((key for key in _WHOLE_IMAGES if key in arrays), None)
+    labels = next((key for key in _WHOLE_LABELS if key in arrays), None)
+    if images is None or labels is None:
+        raise DataError(
+            f"{path}: arrays {', '.join(arrays) or '(none)'} are not a data set; name them x_train and"
+            " y_train, with x_test and y_test if there is a test set, or images and labels"
+        )
+    return _images(path, images, arrays[images]), _labels(path, labels, arrays[labels])
+
+
+def _images(path: Path, key: str, images: np.ndarray) -> np.ndarray:
+    """`images` as [N, C, H, W], their values untouched."""
+    if images.ndim == 3:
+        return images[:, None]
+    if images.ndim == 4:
+        if images.shape[1] == images.shape[2] and images.shape[3] <= _MOST_CHANNELS:
+            return images.transpose(0, 3, 1, 2)
+        if images.shape[1] <= _MOST_CHANNELS:
+            return images
+    raise DataError(
+        f"{path}: {key} is {images.shape}; needed are square images [N, H, W], [N, H, W, C] or [N, C, H, W]"
+        f" of at most {_MOST_CHANNELS} channels"
+    )
+
+
+def _labels(path: Path, key: str, labels: np.ndarray) -> np.ndarray:
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1 or labels.dtype.kind not in "biuSU":
+        raise DataError(
+            f"{path}: {key} is {labels.dtype} {labels.shape}; needed is an integer or a string for each image"
+        )
+    return labels
+
+
+def _bytes(path: Path, images: np.ndarray, unit: bool) -> np.ndarray:
+    """`images` as uint8; `unit` says that their values are 0..1."""
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype.kind not in "biuf":
+        raise DataError(f"{path}: images of {images.dtype}; save them as uint8")
+    scaled = np.rint(images * 255.0) if unit else np.rint(images)
+    if len(images) and not (scaled.min() >= 0 and scaled.max() <= 255):  # false for nan, too
+        raise DataError(
+            f"{path}: image values reach from {images.min()} to {images.max()}; needed is 0..255 or 0..1"
+        )
+    return scaled.astype(np.uint8)

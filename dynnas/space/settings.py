@@ -23,11 +23,15 @@ class DataSettings:
 
     source: str = _setting("digits", "digits, fashion-mnist, cifar10, or the path of a folder or .npz file")
     search_images: int | None = _setting(
-        None, "images taken from the training set to rank candidates; a tenth of it (at most 5000) if not given", minimum=1
+        None,
+        "images taken from the training set to rank candidates; a tenth of it (at most 5000) if not given",
+        minimum=1,
     )
     train_images: int | None = _setting(None, "use only this many training images", minimum=1)
     augment: str = _setting(
-        "auto", "how training images are varied; auto is what suits the data set", choices=("auto", "none", "shift", "flip")
+        "auto",
+        "how training images are varied; auto is what suits the data set",
+        choices=("auto", "none", "shift", "flip"),
     )
     seed: int = _setting(0, "draws the split", minimum=0)
 
@@ -44,7 +48,9 @@ class TrainSettings:
     warmup_epochs: float = _setting(1.0, "linear warm-up before the cosine schedule", minimum=0.0)
     label_smoothing: float = _setting(0.1, "for the largest network's loss", minimum=0.0, maximum=0.99)
     clip_norm: float = _setting(5.0, "largest gradient norm; 0 for no clipping", minimum=0.0)
-    random_networks: int = _setting(2, "random networks of the sandwich rule, beside largest and smallest", minimum=0)
+    random_networks: int = _setting(
+        2, "random networks of the sandwich rule, beside largest and smallest", minimum=0
+    )
     exit_weight: float = _setting(0.5, "weight of an early exit's loss beside the final head's", minimum=0.0)
     temperature: float = _setting(30.0, "dyconv's softmax temperature at the start", minimum=1.0)
     temperature_epochs: float | None = _setting(
@@ -54,12 +60,18 @@ class TrainSettings:
         "shared", "whether the op types of a layer share one bank of experts", choices=("shared", "separate")
     )
     precision: str = _setting(
-        "auto", "arithmetic of training; auto takes the faster by a short trial", choices=("auto", "float32", "bfloat16")
+        "auto",
+        "arithmetic of training; auto takes the faster by a short trial",
+        choices=("auto", "float32", "bfloat16"),
     )
     layout: str = _setting(
-        "auto", "memory layout; auto takes the faster by a short trial", choices=("auto", "channels_first", "channels_last")
+        "auto",
+        "memory layout; auto takes the faster by a short trial",
+        choices=("auto", "channels_first", "channels_last"),
     )
-    calibration_images: int = _setting(2048, "training images that set a candidate's batch-norm statistics", minimum=2)
+    calibration_images: int = _setting(
+        2048, "training images that set a candidate's batch-norm statistics", minimum=2
+    )
     seed: int = _setting(0, "draws weights, batches and sampled networks", minimum=0)
 
 
@@ -70,13 +82,17 @@ class SearchSettings:
     trials: int = _setting(100, "candidates to evaluate", minimum=1)
     sampler: str = _setting("nsga2", "who proposes candidates", choices=("random", "nsga2", "tpe"))
     objectives: tuple[str, ...] = _setting(
-        ("accuracy", "latency_ms"), "what is ranked", choices=("accuracy", "latency_ms", "p95_ms", "macs", "params")
+        ("accuracy", "latency_ms"),
+        "what is ranked",
+        choices=("accuracy", "latency_ms", "p95_ms", "macs", "params"),
     )
     constraints: Mapping[str, float] = _setting(
         {}, "upper limits in user units", choices=("latency_ms", "p95_ms", "macs", "params")
     )
     population: int = _setting(20, "population of nsga2, and random start of tpe", minimum=2)
-    controls: bool = _setting(True, "also evaluate random, static-only and uniform-width networks to compare with")
+    controls: bool = _setting(
+        True, "also evaluate random, static-only and uniform-width networks to compare with"
+    )
     seed: int = _setting(0, "draws the candidates", minimum=0)
 
 

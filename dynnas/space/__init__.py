@@ -1,0 +1,49 @@
+"""Design spaces: YAML text to `Space`, and pure functions that draw and vary its architectures. No torch here."""
+
+from dynnas.space.architecture import Architecture, Value
+from dynnas.space.gene import Gene
+from dynnas.space.moves import crossover, enumerate_all, largest, mutate, sample, smallest
+from dynnas.space.network import (
+    BlockConfig,
+    ExitConfig,
+    ExitPlace,
+    HeadConfig,
+    NetworkConfig,
+    SlotConfig,
+    StemConfig,
+)
+from dynnas.space.parser import load_space, parse_space
+from dynnas.space.problems import Problem, SpaceFileError
+from dynnas.space.settings import DataSettings, SearchSettings, Settings, TargetSettings, TrainSettings
+from dynnas.space.space import Space
+from dynnas.space.template import NetworkTemplate
+
+__all__ = [
+    "Architecture",
+    "BlockConfig",
+    "DataSettings",
+    "ExitConfig",
+    "ExitPlace",
+    "Gene",
+    "HeadConfig",
+    "NetworkConfig",
+    "NetworkTemplate",
+    "Problem",
+    "SearchSettings",
+    "Settings",
+    "SlotConfig",
+    "Space",
+    "SpaceFileError",
+    "StemConfig",
+    "TargetSettings",
+    "TrainSettings",
+    "Value",
+    "crossover",
+    "enumerate_all",
+    "largest",
+    "load_space",
+    "mutate",
+    "parse_space",
+    "sample",
+    "smallest",
+]

@@ -1,0 +1,90 @@
+"""The genes of a network space, made from the knobs that a space file gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import combinations
+
+from dynnas.space.architecture import Value
+from dynnas.space.gene import Condition, Gene, prune
+from dynnas.space.template import NO_EXITS, NetworkTemplate, read_exits, spell_exits
+from dynnas.space.vocabulary import EXITS, HEAD, LAYER, STAGE, STEM, Knob, Knobs
+
+
+@dataclass(frozen=True)
+class StageKnobs:
+    """A stage's shared knobs, and those of each layer up to the largest depth."""
+
+    shared: Knobs
+    layers: tuple[Knobs, ...]
+
+
+@dataclass(frozen=True)
+class ExitKnobs:
+    """Where exits may stand (in the order of depth), how many, and their knobs."""
+
+    positions: tuple[str, ...]
+    counts: tuple[Value, ...]
+    knobs: Knobs
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """A network space as its file describes it, complete and checked."""
+
+    channels: int | None
+    classes: int | None
+    resolutions: tuple[Value, ...]
+    stem: Knobs
+    stages: tuple[StageKnobs, ...]
+    head: Knobs
+    exits: ExitKnobs | None
+
+    def template(self) -> NetworkTemplate:
+        """What the genes leave open."""
+        positions = self.exits.positions if self.exits else ()
+        return NetworkTemplate(len(self.stages), positions, self.channels, self.classes)
+
+    def genes(self) -> tuple[Gene, ...]:
+        """Every choice with the condition under which it applies, parents before children."""
+        genes = [Gene("resolution", self.resolutions, ordered=True)]
+        genes += _section("stem", STEM, self.stem)
+        for number, stage in enumerate(self.stages, start=1):
+            genes += _stage(f"stage{number}", stage)
+        genes += _section("head", HEAD, self.head)
+        if self.exits:
+            genes += _exits(self.exits)
+        return prune(genes)
+
+
+def _section(prefix: str, table: Iterable[Knob], values: Knobs, condition: Condition = ()) -> Iterator[Gene]:
+    for knob in table:
+        own = condition
+        if knob.when:
+            holding = tuple(value for value in values[knob.when.knob] if knob.when.holds_for(value))
+            own = (*condition, (f"{prefix}.{knob.when.knob}", holding))
+        yield Gene(f"{prefix}.{knob.name}", values[knob.name], own, knob.ordered)
+
+
+def _stage(prefix: str, stage: StageKnobs) -> Iterator[Gene]:
+    yield from _section(prefix, STAGE, stage.shared)
+    for index, layer in enumerate(stage.layers):
+        deep_enough = tuple(depth for depth in stage.shared["depth"] if int(depth) > index)
+        yield from _section(f"{prefix}.{index}", LAYER, layer, ((f"{prefix}.depth", deep_enough),))
+
+
+def _exits(exits: ExitKnobs) -> Iterator[Gene]:
+    places = [
+        spell_exits(chosen) for count in exits.counts for chosen in combinations(exits.positions, int(count))
+    ]
+    yield Gene("exits.at", tuple(places))
+    for position in exits.positions:
+        using = tuple(place for place in places if position in read_exits(place))
+        yield Gene(
+            f"exits.{position}.threshold", exits.knobs["thresholds"], (("exits.at", using),), ordered=True
+        )
+    some = tuple(place for place in places if place != NO_EXITS)
+    for knob in EXITS:
+        if knob.name != "thresholds":
+            yield Gene(f"exits.{knob.name}", exits.knobs[knob.name], (("exits.at", some),), knob.ordered)

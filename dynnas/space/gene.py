@@ -1,0 +1,56 @@
+"""One choice of a design space, and the condition under which it applies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from dynnas.space.architecture import Value
+
+Condition = tuple[tuple[str, tuple[Value, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Gene:
+    """A named choice among finitely many values, smallest first.
+
+    It is active while every gene named in `condition` is active and has one of the values listed for it. `ordered`
+    says that neighbouring values are alike (numbers), so that a search may take small steps.
+    """
+
+    name: str
+    values: tuple[Value, ...]
+    condition: Condition = ()
+    ordered: bool = False
+
+    @property
+    def fixed(self) -> bool:
+        """Whether there is only one value, so nothing to choose."""
+        return len(self.values) == 1
+
+    def is_active(self, values: Mapping[str, Value]) -> bool:
+        """Whether the gene applies, given the values of the *active* genes before it."""
+        return all(name in values and values[name] in allowed for name, allowed in self.condition)
+
+    def spelling(self, value: object) -> Value | None:
+        """The gene's own spelling of `value` (8 for 8.0), or None where it is not one of its values."""
+        if isinstance(value, bool):  # True == 1, but is never meant as a number
+            return None
+        return next((own for own in self.values if own == value), None)
+
+
+def prune(genes: Iterable[Gene]) -> tuple[Gene, ...]:
+    """The same choices without genes that can never be active and conditions that always hold."""
+    kept: dict[str, Gene] = {}
+    for gene in genes:
+        condition = []
+        for name, allowed in gene.condition:
+            parent = kept.get(name)
+            possible = tuple(value for value in allowed if parent is not None and value in parent.values)
+            if parent is None or not possible:
+                break
+            if parent.condition or len(possible) < len(parent.values):
+                condition.append((name, possible))
+        else:
+            kept[gene.name] = replace(gene, condition=tuple(condition))
+    return tuple(kept.values())

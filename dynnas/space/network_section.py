@@ -1,0 +1,133 @@
+"""Reads the sections of a space file that describe a network: input, stem, stages, head and exits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dynnas.space.architecture import Value
+from dynnas.space.blueprint import Blueprint, StageKnobs
+from dynnas.space.exit_section import read_exit_section
+from dynnas.space.problems import Problems
+from dynnas.space.reading import (
+    complain_of_unused,
+    read_knobs,
+    read_list,
+    read_one,
+    read_table,
+    with_defaults,
+)
+from dynnas.space.tree import Node, Table
+from dynnas.space.vocabulary import (
+    CHANNELS,
+    CLASSES,
+    HEAD,
+    LAYER,
+    MAX_STAGES,
+    RESOLUTIONS,
+    STAGE,
+    STEM,
+    Knob,
+    Knobs,
+    names,
+    required,
+)
+
+NETWORK_SECTIONS = ("input", "stem", "stages", "head", "exits")
+REQUIRED_SECTIONS = ("input", "stem", "stages")
+INPUT = (RESOLUTIONS, CHANNELS, CLASSES)
+LAYERS = "layers"  # the key of a stage under which single layers differ
+
+
+def read_network(entries: Mapping[str, Node], problems: Problems) -> Blueprint:
+    """The network that a file's sections describe.
+
+    Raises:
+        SpaceFileError: a problem was found, here or before.
+    """
+    channels, classes, resolutions = _read_input(entries.get("input"), problems)
+    stages = _read_stages(entries.get("stages"), problems)
+    blueprint = Blueprint(
+        channels=channels,
+        classes=classes,
+        resolutions=resolutions,
+        stem=_read_section(entries.get("stem"), "stem", STEM, problems),
+        stages=stages,
+        head=_read_section(entries.get("head"), "head", HEAD, problems),
+        exits=read_exit_section(entries.get("exits"), [stage.shared["depth"] for stage in stages], problems),
+    )
+    problems.raise_if_any()
+    return blueprint
+
+
+def _read_section(node: Node | None, where: str, table: tuple[Knob, ...], problems: Problems) -> Knobs:
+    """All knobs of a simple section; where a required one is missing, that has been noted."""
+    entries = read_table(node, where, names(table), problems, required(table)) if node else {}
+    knobs = with_defaults(read_knobs(entries, table, where, problems), table)
+    complain_of_unused(entries, table, [knobs], where, problems)
+    return knobs
+
+
+def _read_input(node: Node | None, problems: Problems) -> tuple[int | None, int | None, tuple[Value, ...]]:
+    if node is None:
+        return None, None, ()
+    entries = read_table(node, "input", names(INPUT), problems, required=(RESOLUTIONS.name,))
+    channels, classes = (
+        read_one(entries[knob.name], knob.rule, f"input.{knob.name}", problems)
+        if knob.name in entries
+        else None
+        for knob in (CHANNELS, CLASSES)
+    )
+    resolutions = read_knobs(entries, (RESOLUTIONS,), "input", problems)
+    return channels, classes, resolutions.get(RESOLUTIONS.name, ())
+
+
+def _read_stages(node: Node | None, problems: Problems) -> tuple[StageKnobs, ...]:
+    if node is None:
+        return ()
+    items = read_list(node, "stages", "stages", problems)
+    if len(items) > MAX_STAGES:
+        problems.add(node.mark, f"stages: found {len(items)} stages; allowed: at most {MAX_STAGES}")
+        return ()
+    return tuple(_read_stage(item, f"stage{number}", problems) for number, item in enumerate(items, start=1))
+
+
+def _read_stage(node: Node, where: str, problems: Problems) -> StageKnobs:
+    entries = read_table(node, where, (*names(STAGE), *names(LAYER), LAYERS), problems, required(STAGE))
+    shared = with_defaults(read_knobs(entries, STAGE, where, problems), STAGE)
+    every = read_knobs(entries, LAYER, where, problems)
+    depths = [int(depth) for depth in shared["depth"]]
+    own = _read_overrides(entries[LAYERS], f"{where}.{LAYERS}", depths, problems) if LAYERS in entries else {}
+    single = {index: read_knobs(given, LAYER, f"{where}.{index}", problems) for index, given in own.items()}
+    layers = tuple(
+        with_defaults({**every, **single.get(index, {})}, LAYER) for index in range(max(depths, default=0))
+    )
+    complain_of_unused(entries, LAYER, layers, where, problems)
+    for index, given in own.items():
+        complain_of_unused(given, LAYER, layers[index : index + 1], f"{where}.{index}", problems)
+    return StageKnobs(shared, layers)
+
+
+def _read_overrides(
+    node: Node, where: str, depths: list[int], problems: Problems
+) -> dict[int, Mapping[str, Node]]:
+    """What single layers say of their own, by layer index."""
+    if not isinstance(node, Table) or not node.entries:
+        problems.add(
+            node.mark, f"{where}: found {node}; allowed: a mapping from layer numbers (first 0) to knobs"
+        )
+        return {}
+    allowed = f"a layer number from 0 to {max(depths) - 1}" if depths else "a layer number"
+    overrides: dict[int, Mapping[str, Node]] = {}
+    for key, value in node.entries:
+        index = key.value
+        if (
+            not isinstance(index, int)
+            or isinstance(index, bool)
+            or not 0 <= index < max(depths, default=index + 1)
+        ):
+            problems.add(key.mark, f"{where}: found {key}; allowed: {allowed}")
+        elif index in overrides:
+            problems.add(key.mark, f"{where}: layer {index} is given twice; keep one of them")
+        else:
+            overrides[index] = read_table(value, f"{where}.{index}", names(LAYER), problems)
+    return overrides

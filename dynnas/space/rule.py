@@ -1,0 +1,79 @@
+"""What one scalar of a space file may be: the parser, its messages and the JSON Schema all ask the same rule."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A type with its limits (inclusive). `choices` lists the texts that are allowed; none means any text."""
+
+    kind: type[int] | type[float] | type[str] | type[bool]
+    minimum: float | None = None
+    maximum: float | None = None
+    odd: bool = False
+    choices: tuple[str, ...] = ()
+    optional: bool = False
+
+    def accept(self, value: object) -> Any:
+        """The value in the rule's own type (3.0 becomes 3 where an int is wanted).
+
+        Raises:
+            ValueError: the value is not allowed; None is never accepted here, see `optional`.
+        """
+        if self.kind is bool or self.kind is str:
+            if (
+                not isinstance(value, self.kind)
+                or value == ""
+                or (self.choices and value not in self.choices)
+            ):
+                raise ValueError(value)
+            return value
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(value)
+        number = self.kind(value)
+        if (
+            number != value
+            or (self.minimum is not None and number < self.minimum)
+            or (self.maximum is not None and number > self.maximum)
+            or (self.odd and number % 2 == 0)
+        ):
+            raise ValueError(value)
+        return number
+
+    def __str__(self) -> str:
+        """What is allowed, in words."""
+        if self.choices:
+            words = ", ".join(self.choices)
+        elif self.kind is bool:
+            words = "true or false"
+        elif self.kind is str:
+            words = "text"
+        else:
+            words = (
+                ("an odd whole number" if self.odd else "a whole number") if self.kind is int else "a number"
+            )
+            if self.minimum is not None and self.maximum is not None:
+                words += f" from {self.minimum:g} to {self.maximum:g}"
+            elif self.minimum is not None:
+                words += f" of at least {self.minimum:g}"
+        return words + (", or null" if self.optional else "")
+
+    def schema(self) -> dict[str, Any]:
+        """The rule as JSON Schema."""
+        names = {int: "integer", float: "number", str: "string", bool: "boolean"}
+        schema: dict[str, Any] = {"type": [names[self.kind], "null"] if self.optional else names[self.kind]}
+        if self.choices:
+            schema["enum"] = [*self.choices, None] if self.optional else list(self.choices)
+        elif self.kind is str:
+            schema["minLength"] = 1
+        if self.minimum is not None:
+            schema["minimum"] = self.minimum
+        if self.maximum is not None:
+            schema["maximum"] = self.maximum
+        if self.odd:
+            schema["not"] = {"multipleOf": 2}
+        return schema

@@ -1,0 +1,164 @@
+"""A design space: an ordered tuple of conditional choices, and the networks that they describe."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+
+from dynnas.errors import SpaceError
+from dynnas.space.architecture import Architecture, Value
+from dynnas.space.counting import count_architectures
+from dynnas.space.gene import Gene, prune
+from dynnas.space.network import NetworkConfig, SlotConfig
+from dynnas.space.problems import nearest
+from dynnas.space.settings import Settings
+from dynnas.space.template import NetworkTemplate
+
+
+@dataclass(frozen=True)
+class Space:
+    """Everything that can be searched: parents stand before children, and single-valued knobs are genes too.
+
+    `network` is None for a plain space of `choices`. `source` is the file it came from.
+
+    Raises:
+        SpaceError: a gene without values, given twice, or with a condition on a gene that does not stand before it.
+    """
+
+    name: str
+    genes: tuple[Gene, ...]
+    network: NetworkTemplate | None = None
+    settings: Settings = field(default_factory=Settings, hash=False)
+    source: str | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        known: set[str] = set()
+        for gene in self.genes:
+            if not gene.values or gene.name in known:
+                raise SpaceError(f"{self.name}: gene {gene.name!r} has no values or is given twice")
+            for parent, _ in gene.condition:
+                if parent not in known:
+                    raise SpaceError(
+                        f"{self.name}: gene {gene.name!r} depends on {parent!r}, which must stand before it"
+                    )
+            known.add(gene.name)
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, Gene]:
+        return {gene.name: gene for gene in self.genes}
+
+    @cached_property
+    def choices(self) -> tuple[Gene, ...]:
+        """The genes that leave something to choose."""
+        return tuple(gene for gene in self.genes if not gene.fixed)
+
+    @cached_property
+    def size(self) -> int:
+        """The exact number of distinct architectures."""
+        return count_architectures(self.genes)
+
+    @cached_property
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits that name genes and network, but not the settings of a study."""
+        template = asdict(self.network) if self.network else None
+        text = json.dumps([[asdict(gene) for gene in self.genes], template], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def gene(self, name: str) -> Gene:
+        """The gene of that name.
+
+        Raises:
+            SpaceError: there is none.
+        """
+        if name not in self._by_name:
+            raise SpaceError(f"{self.name}: there is no gene {name!r}{nearest(name, self._by_name)}")
+        return self._by_name[name]
+
+    def is_active(self, gene: Gene | str, values: Mapping[str, Value]) -> bool:
+        """Whether a gene applies, given the values of the active genes before it."""
+        return (self.gene(gene) if isinstance(gene, str) else gene).is_active(values)
+
+    def architecture(self, values: Mapping[str, Value]) -> Architecture:
+        """The canonical architecture with these values: inactive genes are dropped, single-valued ones filled in.
+
+        Raises:
+            SpaceError: an unknown gene, a value that is not allowed, or an active choice that is not given.
+        """
+        for name in values:
+            self.gene(name)
+        active: dict[str, Value] = {}
+        for gene in self.genes:
+            if not gene.is_active(active):
+                continue
+            if gene.name not in values:
+                if not gene.fixed:
+                    raise SpaceError(
+                        f"{self.name}: {gene.name} is not given; allowed: {_listed(gene.values)}"
+                    )
+                active[gene.name] = gene.values[0]
+                continue
+            value = gene.spelling(values[gene.name])
+            if value is None:
+                raise SpaceError(
+                    f"{self.name}: {gene.name} is {values[gene.name]!r}; allowed: {_listed(gene.values)}"
+                )
+            active[gene.name] = value
+        return Architecture(tuple(active.items()))
+
+    def network_config(
+        self, architecture: Architecture, channels: int | None = None, classes: int | None = None
+    ) -> NetworkConfig:
+        """The network of an architecture; input channels and classes default to the file's, then to 3 and 10.
+
+        Raises:
+            SpaceError: this is a space of plain `choices`.
+        """
+        return self._template().network_config(architecture, channels, classes)
+
+    def covering_configs(self, channels: int, classes: int) -> dict[str, tuple[SlotConfig, ...]]:
+        """For each slot that any architecture has, configs that together cover the weights it can need.
+
+        Every number (width, kernel, expand, experts, group) is the largest that the slot can have; there is one config
+        for each possible combination of the rest (block, op, attention, activation).
+
+        Raises:
+            SpaceError: this is a space of plain `choices`.
+        """
+        return self._template().covering_configs(self.genes, channels, classes)
+
+    def _template(self) -> NetworkTemplate:
+        if self.network is None:
+            raise SpaceError(f"{self.name}: a space of plain `choices` describes no network")
+        return self.network
+
+    def restrict(self, values: Mapping[str, Sequence[Value]]) -> Space:
+        """The same space with fewer values.
+
+        A key is a gene (`exits.at`) or a knob: `op` stands for every gene whose name ends in `.op`. Genes keep those of
+        their values that are listed, in their own order.
+
+        Raises:
+            SpaceError: a key that names nothing, or a gene that would be left without a value.
+        """
+        allowed: dict[str, Sequence[Value]] = {}
+        for key, listed in values.items():
+            names = [gene.name for gene in self.genes if gene.name == key or gene.name.endswith(f".{key}")]
+            for name in names or [self.gene(key).name]:
+                allowed[name] = listed
+        genes = []
+        for gene in self.genes:
+            kept = tuple(value for value in gene.values if value in allowed.get(gene.name, gene.values))
+            if not kept:
+                raise SpaceError(
+                    f"{self.name}: {gene.name} cannot be restricted to {_listed(allowed[gene.name])}; "
+                    f"it has {_listed(gene.values)}"
+                )
+            genes.append(replace(gene, values=kept))
+        return replace(self, genes=prune(genes))
+
+
+def _listed(values: Sequence[Value]) -> str:
+    return ", ".join(map(str, values))

@@ -1,0 +1,175 @@
+"""From gene values to the network that they describe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import TypeVar
+
+from dynnas.space.architecture import Value
+from dynnas.space.gene import Gene
+from dynnas.space.network import (
+    BlockConfig,
+    ExitConfig,
+    ExitPlace,
+    HeadConfig,
+    NetworkConfig,
+    SlotConfig,
+    StemConfig,
+)
+
+Values = Mapping[str, Value]
+Config = TypeVar("Config", bound=SlotConfig)
+
+NO_EXITS = "none"
+DEFAULT_CHANNELS, DEFAULT_CLASSES = 3, 10
+
+
+def spell_exits(positions: Sequence[str]) -> str:
+    """The value of the gene `exits.at` for a set of positions in the order of depth."""
+    return "+".join(positions) or NO_EXITS
+
+
+def read_exits(value: Value) -> tuple[str, ...]:
+    """The positions that `spell_exits` spelled."""
+    return () if value == NO_EXITS else tuple(str(value).split("+"))
+
+
+@dataclass(frozen=True)
+class NetworkTemplate:
+    """What the genes leave open of a network: how many stages, and where exits may stand (in the order of depth).
+
+    `channels` and `classes` are those of the space file, or None where the data decides.
+    """
+
+    stages: int
+    exits: tuple[str, ...] = ()
+    channels: int | None = None
+    classes: int | None = None
+
+    def network_config(
+        self, values: Values, channels: int | None = None, classes: int | None = None
+    ) -> NetworkConfig:
+        """The network of an architecture's values."""
+        channels = channels or self.channels or DEFAULT_CHANNELS
+        classes = classes or self.classes or DEFAULT_CLASSES
+        stem = _stem(values, channels)
+        blocks: list[tuple[str, BlockConfig]] = []
+        width = stem.out_channels
+        for stage in range(1, self.stages + 1):
+            for layer in range(int(values[f"stage{stage}.depth"])):
+                block = _block(values, stage, layer, width)
+                blocks.append((f"stage{stage}.{layer}", block))
+                width = block.out_channels
+        exits = tuple(
+            _exit_place(values, position, classes)
+            for position in read_exits(values.get("exits.at", NO_EXITS))
+        )
+        return NetworkConfig(
+            channels=channels,
+            classes=classes,
+            resolution=int(values["resolution"]),
+            stem=stem,
+            blocks=tuple(blocks),
+            exits=exits,
+            head=_head(values, width, classes),
+        )
+
+    def covering_configs(
+        self, genes: Sequence[Gene], channels: int, classes: int
+    ) -> dict[str, tuple[SlotConfig, ...]]:
+        """For each slot that any architecture has, the largest configs that it can take (see `Space`)."""
+        base = {gene.name: gene.values[-1] for gene in genes}
+        covering: dict[str, tuple[SlotConfig, ...]] = {}
+
+        def cover(slot: str, section: str, config: Callable[[Values], Config]) -> None:
+            own = [gene for gene in genes if gene.name.startswith(f"{section}.")]
+            covering[slot] = tuple(dict.fromkeys(config(values) for values in _variants(own, base)))
+
+        cover("stem", "stem", lambda values: _stem(values, channels))
+        width = int(base["stem.width"])
+        for stage in range(1, self.stages + 1):
+            for layer in range(int(base[f"stage{stage}.depth"])):
+                incoming = width if layer == 0 else int(base[f"stage{stage}.width"])
+                cover(
+                    f"stage{stage}.{layer}",
+                    f"stage{stage}.{layer}",
+                    lambda values, s=stage, i=layer, c=incoming: _block(values, s, i, c),  # type: ignore[misc]
+                )
+            width = int(base[f"stage{stage}.width"])
+        possible = next((gene.values for gene in genes if gene.name == "exits.at"), ())
+        for position in self.exits:
+            if any(position in read_exits(value) for value in possible):
+                cover(f"exits.{position}", "exits", lambda values, p=position: _exit(values, p, classes))  # type: ignore[misc]
+        cover("head", "head", lambda values: _head(values, width, classes))
+        return covering
+
+
+def _variants(genes: Sequence[Gene], base: Values) -> Iterator[dict[str, Value]]:
+    """`base` with every combination of the values of the unordered `genes`, and without inactive ones of `genes`."""
+    kinds = [gene for gene in genes if not gene.ordered and gene.name != "exits.at"]
+    for combination in product(*(gene.values for gene in kinds)):
+        values = {**base, **dict(zip((gene.name for gene in kinds), combination, strict=True))}
+        for gene in genes:
+            if not gene.is_active(values):
+                del values[gene.name]
+        yield values
+
+
+def _stem(values: Values, channels: int) -> StemConfig:
+    return StemConfig(
+        in_channels=channels,
+        out_channels=int(values["stem.width"]),
+        kernel=int(values["stem.kernel"]),
+        stride=int(values["stem.stride"]),
+        activation=str(values["stem.activation"]),
+    )
+
+
+def _block(values: Values, stage: int, layer: int, in_channels: int) -> BlockConfig:
+    slot = f"stage{stage}.{layer}"
+    experts, group = values.get(f"{slot}.experts"), values.get(f"{slot}.group")
+    return BlockConfig(
+        block=str(values[f"{slot}.block"]),
+        in_channels=in_channels,
+        out_channels=int(values[f"stage{stage}.width"]),
+        stride=int(values[f"stage{stage}.stride"]) if layer == 0 else 1,
+        kernel=int(values[f"{slot}.kernel"]),
+        expand=float(values.get(f"{slot}.expand", 1.0)),
+        op=str(values[f"{slot}.op"]),
+        experts=None if experts is None else int(experts),
+        group=None if group is None else int(group),
+        attention=str(values[f"{slot}.attention"]),
+        activation=str(values[f"{slot}.activation"]),
+    )
+
+
+def _exit_place(values: Values, position: str, classes: int) -> ExitPlace:
+    stage, _, layer = position.partition(".")
+    return ExitPlace(
+        name=position,
+        after=position if layer else f"{stage}.{int(values[f'{stage}.depth']) - 1}",
+        config=_exit(values, position, classes),
+        threshold=float(values[f"exits.{position}.threshold"]),
+    )
+
+
+def _exit(values: Values, position: str, classes: int) -> ExitConfig:
+    stage = position.partition(".")[0]
+    return ExitConfig(
+        in_channels=int(values[f"{stage}.width"]),
+        width=int(values["exits.width"]),
+        activation=str(values["exits.activation"]),
+        classes=classes,
+    )
+
+
+def _head(values: Values, in_channels: int, classes: int) -> HeadConfig:
+    return HeadConfig(
+        in_channels=in_channels,
+        width=int(values["head.width"]),
+        activation=str(values.get("head.activation", "relu")),
+        dropout=float(values["head.dropout"]),
+        classes=classes,
+    )

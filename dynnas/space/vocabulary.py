@@ -1,0 +1,142 @@
+"""The words of the space language: every knob, what it may be, its default, and where it applies.
+
+Parser, genes and JSON Schema are made from these tables; a new knob of a layer or a new op is a line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from dynnas.space.architecture import Value
+from dynnas.space.rule import Rule
+
+# In the order of capacity: `smallest` takes the first, `largest` the last of those that a space allows.
+BLOCKS = ("conv", "dwsep", "mbconv")
+OPS = ("static", "condconv", "dyconv", "dynet")
+ATTENTIONS = ("none", "se")
+ACTIVATIONS = ("relu", "relu6", "hswish", "silu")
+
+EXPANDING_BLOCKS = ("mbconv",)
+EXPERT_OPS = ("condconv", "dyconv")
+GROUP_OPS = ("dynet",)
+
+MAX_STAGES = 32
+MAX_EXITS = 8  # exits.at lists subsets of the positions
+MAX_VALUES = 1000  # of one knob
+MAX_CHOICES = 2000  # knobs of a plain space
+
+
+@dataclass(frozen=True)
+class When:
+    """A knob applies only while its sibling `knob` has one of `values` (or, with `excluded`, none of them)."""
+
+    knob: str
+    values: tuple[Value, ...]
+    excluded: bool = False
+
+    def holds_for(self, value: Value) -> bool:
+        """Whether the knob applies where the sibling has this value."""
+        return (value in self.values) != self.excluded
+
+    def __str__(self) -> str:
+        listed = " or ".join(map(str, self.values))
+        return f"{self.knob} is {'not ' if self.excluded else ''}{listed}"
+
+
+# What a section says of its knobs: values, smallest first; none for a knob that could not be read.
+Knobs = Mapping[str, tuple[Value, ...]]
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One choice of a section; `default` is None where the file must give it."""
+
+    name: str
+    rule: Rule
+    help: str
+    default: Value | None = None
+    when: When | None = None
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the values are numbers."""
+        return self.rule.kind is not str
+
+
+def names(table: Iterable[Knob]) -> tuple[str, ...]:
+    """The names of a table's knobs."""
+    return tuple(knob.name for knob in table)
+
+
+def required(table: Iterable[Knob]) -> tuple[str, ...]:
+    """The names of the knobs that a file must give."""
+    return tuple(knob.name for knob in table if knob.default is None)
+
+
+def _count(minimum: int, maximum: int) -> Rule:
+    return Rule(int, minimum=minimum, maximum=maximum)
+
+
+_KERNEL = Rule(int, minimum=1, maximum=31, odd=True)
+_WIDTH = _count(1, 8192)
+_ACTIVATION = Rule(str, choices=ACTIVATIONS)
+
+CHANNELS = Knob("channels", _count(1, 4096), "channels of an input image; taken from the data if not given")
+CLASSES = Knob("classes", _count(2, 1_000_000), "classes to tell apart; taken from the data if not given")
+RESOLUTIONS = Knob("resolutions", _count(1, 2048), "side of the square input image, in pixels")
+
+STEM = (
+    Knob("width", _WIDTH, "output channels"),
+    Knob("kernel", _KERNEL, "kernel size", default=3),
+    Knob("stride", _count(1, 8), "stride", default=1),
+    Knob("activation", _ACTIVATION, "activation", default="relu"),
+)
+
+STAGE = (
+    Knob("depth", _count(1, 64), "number of blocks", default=1),
+    Knob("width", _WIDTH, "output channels of every block"),
+    Knob("stride", _count(1, 8), "stride of the first block", default=1),
+)
+
+LAYER = (
+    Knob("block", Rule(str, choices=BLOCKS), "kind of block", default="mbconv"),
+    Knob("kernel", _KERNEL, "kernel size", default=3),
+    Knob(
+        "expand",
+        Rule(float, minimum=1, maximum=32),
+        "inner channels of a block over its input channels",
+        default=4.0,
+        when=When("block", EXPANDING_BLOCKS),
+    ),
+    Knob("op", Rule(str, choices=OPS), "how the convolutions' weights depend on the image", default="static"),
+    Knob("experts", _count(1, 64), "kernels that are mixed", default=4, when=When("op", EXPERT_OPS)),
+    Knob(
+        "group", _count(1, 64), "kernels mixed for each output channel", default=4, when=When("op", GROUP_OPS)
+    ),
+    Knob("attention", Rule(str, choices=ATTENTIONS), "channel attention", default="none"),
+    Knob("activation", _ACTIVATION, "activation", default="relu"),
+)
+
+HEAD = (
+    Knob("width", _count(0, 8192), "channels of the 1x1 convolution before pooling; 0 for none", default=0),
+    Knob(
+        "activation", _ACTIVATION, "its activation", default="relu", when=When("width", (0,), excluded=True)
+    ),
+    Knob("dropout", Rule(float, minimum=0, maximum=0.95), "dropout before the classifier", default=0.0),
+)
+
+# `count` chooses how many of the positions have an exit; its default is every number of them.
+EXIT_COUNT = Knob("count", _count(0, MAX_EXITS), "how many exits a network has")
+_EXITS_WANTED = When("count", (0,), excluded=True)
+EXITS = (
+    Knob(
+        "thresholds",
+        Rule(float, minimum=0, maximum=1),
+        "confidence (largest softmax) with which an image leaves",
+        default=0.8,
+        when=_EXITS_WANTED,
+    ),
+    Knob("width", _WIDTH, "channels of the 1x1 convolution of an exit", default=64, when=_EXITS_WANTED),
+    Knob("activation", _ACTIVATION, "its activation", default="relu", when=_EXITS_WANTED),
+)

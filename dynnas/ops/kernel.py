@@ -2,7 +2,7 @@
 
 A kernel op is one file in `kernels/` with one class, which is one convolution of a block:
 
-- `__init__(shape, config)` makes the bank, of as many kernels as the config has experts;
+- `bank_field` names the config's field with the number of kernels; `__init__(shape, config)` makes the bank;
 - `forward(x, route)` convolves; the inherited one mixes the bank with `route` as coefficients;
 - `router(config, convs)` makes what the convolutions of one block share: a module that looks at the block's
   input and returns the `route` of each convolution. Ops whose convolutions each look at their own input leave
@@ -11,12 +11,13 @@ A kernel op is one file in `kernels/` with one class, which is one convolution o
 Names decide what the supernet shares. `weight` is the bank in every op, so that a static kernel is expert 0
 of the bank; any other parameter of a convolution has the op's name in its own (`dyconv_router`), and those of
 `router` get it from `block_router`. The supernet slices by shape, so keep apart the axes that vary apart: a
-parameter over experts and channels is (M, Co, ...), never (M * Co, ...).
+parameter over experts and channels is (Co, M, ...), never (Co * M, ...).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -44,29 +45,45 @@ class NoRouter(nn.Module):
 class Kernel(nn.Module):
     """One convolution of a block, with a single kernel or a bank of them."""
 
+    bank_field: ClassVar[str | None] = None
+    """The field of `BlockConfig` that says how many kernels the bank holds; None for a single kernel."""
+
     weight: Tensor
     bias: Tensor | None
 
     def __init__(self, shape: ConvShape, config: BlockConfig | None = None) -> None:
-        """A bank (M, Co, Ci / groups, k, k), or one kernel without M where the config has no experts.
+        """A bank (M, Co, Ci / groups, k, k), or a single kernel without the M axis.
 
-        Convolutions outside of blocks have no config. There is no bias until `absorb` brings one, as a batch
-        norm follows every convolution.
+        Static convolutions outside of blocks have no config. There is no bias until `absorb` brings one, as a
+        batch norm follows every convolution.
         """
         super().__init__()
         self.shape = shape
         self.strategy: Strategy = "auto"
-        experts = None if config is None else config.experts or config.group
-        bank = shape.weight if experts is None else (experts, *shape.weight)
-        self.weight = nn.Parameter(torch.empty(bank))
+        leading = () if config is None or self.bank_field is None else (self.bank_size(config),)
+        self.weight = nn.Parameter(torch.empty(*leading, *shape.weight))
         self.register_parameter("bias", None)
         initialise_kernels(self.weight)
 
     def forward(self, x: Tensor, route: Tensor | None) -> Tensor:
-        """Convolve `x` (B, Ci, H, W) with the bank mixed by `route`, (B, M) or (B, M, Co)."""
+        """Convolve `x` (B, Ci, H, W) with the bank mixed by `route`, (B, M) or (B, Co, M)."""
         if route is None:
             raise TypeError(f"{type(self).__name__} mixes its bank by a route, and its router gave none")
         return mixed_conv(x, self.weight, route, self.bias, self.shape, self.strategy)
+
+    @classmethod
+    def bank_size(cls, config: BlockConfig) -> int:
+        """How many kernels the bank of each convolution holds.
+
+        Raises:
+            SpaceError: the config does not say.
+        """
+        size = getattr(config, cls.bank_field) if cls.bank_field else None
+        if size is None:
+            raise SpaceError(
+                f"op {config.op!r} mixes a bank of kernels, and its config has no {cls.bank_field!r}"
+            )
+        return size
 
     @classmethod
     def router(cls, config: BlockConfig, convs: Mapping[str, ConvShape]) -> nn.Module:
@@ -82,17 +99,3 @@ class Kernel(nn.Module):
     def extra_repr(self) -> str:
         """The bank's shape and the geometry."""
         return f"{tuple(self.weight.shape)}, stride={self.shape.stride}, groups={self.shape.groups}"
-
-
-def bank_size(config: BlockConfig) -> int:
-    """How many kernels a layer's bank holds: `experts` or `group`, whichever the op has.
-
-    Raises:
-        SpaceError: the config has neither.
-    """
-    size = config.experts or config.group
-    if size is None:
-        raise SpaceError(
-            f"op {config.op!r} mixes a bank of kernels: its config needs `experts` or `group`, and has none"
-        )
-    return size

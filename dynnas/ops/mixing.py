@@ -8,7 +8,7 @@ By linearity the sum can be taken of the kernels (mix-first) or of the feature m
 - many images otherwise: mix the kernels, then one convolution with the images laid side by side as groups;
 - conv-first: M times the multiply-adds, but the only one that an ONNX graph with a free batch axis can hold.
 
-Coefficients are (B, M), one per image and expert, or (B, M, Co), one per image, expert and output channel.
+Coefficients are (B, M), one per image and expert, or (B, Co, M), one per image, output channel and expert.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def mixed_conv(
     Args:
         x: (B, Ci, H, W).
         bank: (M, Co, Ci / groups, k, k).
-        coefficients: (B, M) or (B, M, Co).
+        coefficients: (B, M) or (B, Co, M).
         bias: (Co,) or None.
         shape: the geometry of the convolution.
         strategy: "auto" is the fastest for the batch; "conv_first" exports with a free batch axis.
@@ -56,8 +56,8 @@ def mix(bank: Tensor, coefficients: Tensor, shape: ConvShape) -> Tensor:
     """The kernel of every image: (B, Co, Ci / groups, k, k), for M * P multiply-adds an image."""
     if coefficients.dim() == 2:
         return (coefficients @ bank.flatten(1)).view(-1, *shape.weight)
-    per_channel = coefficients.permute(2, 0, 1) @ bank.flatten(2).transpose(0, 1)
-    return per_channel.transpose(0, 1).reshape(-1, *shape.weight)
+    channel_first = coefficients.transpose(0, 1) @ bank.flatten(2).transpose(0, 1)
+    return channel_first.transpose(0, 1).reshape(-1, *shape.weight)
 
 
 def batched_matmul(x: Tensor, kernels: Tensor, bias: Tensor | None, shape: ConvShape) -> Tensor:
@@ -86,12 +86,12 @@ def grouped_conv(x: Tensor, kernels: Tensor, bias: Tensor | None, shape: ConvSha
 def conv_first(
     x: Tensor, bank: Tensor, coefficients: Tensor, bias: Tensor | None, shape: ConvShape
 ) -> Tensor:
-    """One ordinary convolution with all experts, then the weighted sum of their feature maps."""
-    experts = coefficients.shape[1]
-    # The experts of one output channel lie side by side, as grouped convolutions want them.
-    weight = bank.transpose(0, 1).flatten(0, 1)
-    maps = F.conv2d(x, weight, None, shape.stride, shape.padding, groups=shape.groups)
-    maps = maps.unflatten(1, (shape.out_channels, experts))
-    weights = coefficients.unsqueeze(1) if coefficients.dim() == 2 else coefficients.transpose(1, 2)
-    y = (maps * weights[..., None, None]).sum(2)
+    """One ordinary convolution for each expert, then the weighted sum of their feature maps."""
+    if coefficients.dim() == 2:
+        coefficients = coefficients.unsqueeze(1)
+    maps = [
+        F.conv2d(x, expert, None, shape.stride, shape.padding, groups=shape.groups) * weight[..., None, None]
+        for expert, weight in zip(bank.unbind(), coefficients.unbind(-1), strict=True)
+    ]
+    y = sum(maps[1:], start=maps[0])
     return y if bias is None else y + bias[:, None, None]

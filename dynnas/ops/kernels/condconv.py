@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dynnas.ops.conv_shape import ConvShape
 from dynnas.ops.initial import linear
-from dynnas.ops.kernel import Kernel, bank_size
+from dynnas.ops.kernel import Kernel
 from dynnas.ops.registry import register_kernel
 from dynnas.space.network import BlockConfig
 
@@ -35,7 +35,9 @@ class CondConvRouter(nn.Module):
 class CondConv(Kernel):
     """A bank of experts mixed per image by sigmoid coefficients."""
 
+    bank_field = "experts"
+
     @classmethod
     def router(cls, config: BlockConfig, convs: Mapping[str, ConvShape]) -> nn.Module:
         """One router for the block."""
-        return CondConvRouter(config.in_channels, bank_size(config), convs)
+        return CondConvRouter(config.in_channels, cls.bank_size(config), convs)

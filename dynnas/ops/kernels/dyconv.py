@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from dynnas.ops.conv_shape import ConvShape
 from dynnas.ops.initial import linear
-from dynnas.ops.kernel import Kernel, bank_size
+from dynnas.ops.kernel import Kernel
 from dynnas.ops.registry import register_kernel
 from dynnas.space.network import BlockConfig
 
@@ -40,10 +40,12 @@ class DyConv(Kernel):
     The paper mixes a bias as well; here a batch norm follows every convolution and has its own.
     """
 
+    bank_field = "experts"
+
     def __init__(self, shape: ConvShape, config: BlockConfig) -> None:
         """A bank of `config.experts` kernels, and the layer's router."""
         super().__init__(shape, config)
-        self.dyconv_router = DyConvRouter(shape.in_channels, bank_size(config))
+        self.dyconv_router = DyConvRouter(shape.in_channels, self.bank_size(config))
 
     def forward(self, x: Tensor, route: Tensor | None = None) -> Tensor:
         """Convolve `x` (B, Ci, H, W) with the bank, mixed as the layer's own router says."""

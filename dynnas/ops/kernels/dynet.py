@@ -10,47 +10,46 @@ from torch.nn import functional as F
 
 from dynnas.ops.conv_shape import ConvShape
 from dynnas.ops.initial import initialise_linear
-from dynnas.ops.kernel import Kernel, bank_size
+from dynnas.ops.kernel import Kernel
 from dynnas.ops.registry import register_kernel
 from dynnas.space.network import BlockConfig
 
 
 class ChannelCoefficients(nn.Module):
-    """sigmoid(FC(v)): coefficients for every expert and output channel of one convolution.
+    """sigmoid(FC(v)): coefficients for every output channel and expert of one convolution.
 
-    The weight is (M, Co, C), so that fewer experts or channels are a leading part of it.
+    The weight is (Co, M, C), so that fewer channels or experts are a leading part of it.
     """
 
-    def __init__(self, in_channels: int, experts: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, experts: int) -> None:
         """From vectors of `in_channels`."""
         super().__init__()
-        self.size = (experts, out_channels)
-        self.weight = nn.Parameter(torch.empty(experts, out_channels, in_channels))
-        self.bias = nn.Parameter(torch.empty(experts, out_channels))
+        self.size = (out_channels, experts)
+        self.weight = nn.Parameter(torch.empty(out_channels, experts, in_channels))
+        self.bias = nn.Parameter(torch.empty(out_channels, experts))
         initialise_linear(self.weight, self.bias)
 
     def forward(self, v: Tensor) -> Tensor:
-        """(B, C) to (B, M, Co)."""
+        """(B, C) to (B, Co, M)."""
         logits = F.linear(v, self.weight.flatten(0, 1), self.bias.flatten())
-        return torch.sigmoid(logits).unflatten(1, self.size)
+        return torch.sigmoid(logits).view(-1, *self.size)
 
 
 class DyNetRouter(nn.Module):
     """The coefficients of all of a block's convolutions, predicted from its pooled input (section 3.2)."""
 
-    def __init__(self, config: BlockConfig, convs: Mapping[str, ConvShape]) -> None:
-        """`convs` are the block's convolutions."""
+    def __init__(self, in_channels: int, group: int, convs: Mapping[str, ConvShape]) -> None:
+        """`convs` are the block's convolutions, with `group` kernels each."""
         super().__init__()
-        group = bank_size(config)
         self.convs = nn.ModuleDict(
             {
-                name: ChannelCoefficients(config.in_channels, group, shape.out_channels)
+                name: ChannelCoefficients(in_channels, shape.out_channels, group)
                 for name, shape in convs.items()
             }
         )
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Block input (B, C, H, W) to coefficients (B, M, Co) for each convolution."""
+        """Block input (B, C, H, W) to coefficients (B, Co, M) for each convolution."""
         pooled = x.mean((2, 3))
         return {name: coefficients(pooled) for name, coefficients in self.convs.items()}
 
@@ -59,7 +58,9 @@ class DyNetRouter(nn.Module):
 class DyNet(Kernel):
     """A bank of `group` kernels per output channel, mixed per image and channel by sigmoid coefficients."""
 
+    bank_field = "group"
+
     @classmethod
     def router(cls, config: BlockConfig, convs: Mapping[str, ConvShape]) -> nn.Module:
         """One router for the block."""
-        return DyNetRouter(config, convs)
+        return DyNetRouter(config.in_channels, cls.bank_size(config), convs)

@@ -12,6 +12,7 @@ from dynnas.errors import DataError
 from dynnas.progress import Progress
 
 NAMES = ("digits", "fashion-mnist", "cifar10")
+_INSTALLED_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # by Debian's package
 _PACKED_CIFAR = "cifar10_jpeg.npz"
 
 
@@ -32,7 +33,7 @@ def read(source: str, progress: Progress) -> RawData:
         near = difflib.get_close_matches(source, NAMES, n=1)
         raise DataError(
             f"data.source: no data set and no path is called {source!r}"
-            + (f"; did you mean {near[0]}?" if near else "")
+            + (f"; did you mean {near[0]}?" if near else ".")
             + f" Known are {', '.join(NAMES)}, and the paths of folders and files"
         )
     return _read_path(path, progress)
@@ -57,7 +58,7 @@ def _read_path(path: Path, progress: Progress) -> RawData:
 
 
 def _fashion_mnist() -> RawData:
-    places = [Path("/usr/share/datasets/fashion-mnist"), *(root / "fashion-mnist" for root in _roots())]
+    places = [_INSTALLED_FASHION_MNIST, *(root / "fashion-mnist" for root in _roots())]
     for place in places:
         if idx.recognises(place):
             return idx.read(place, "fashion-mnist")

@@ -1,8 +1,8 @@
 """A folder with one folder of pictures for each class, or with such folders under train/ and test/ (or val/).
 
 Where both test/ and val/ exist, test/ is the test set and val/ is not used. Pictures are turned upright, cut
-to their central square and resized to one resolution: the median of their shorter sides, at most 224. They are
-read as grey where all of them are, else as RGB.
+to their central square and resized to one resolution: the median of their shorter sides, at most 224. They
+are read as grey where all of them are, else as RGB.
 """
 
 from __future__ import annotations

@@ -33,11 +33,11 @@ def read(folder: Path, name: str) -> RawData:
     if missing := [file for file, path in zip(FILES, paths, strict=True) if path is None]:
         raise DataError(f"{folder}: {', '.join(missing)} (or with .gz) missing; put all four files there")
     train_images, train_labels, test_images, test_labels = (_read_array(path) for path in paths if path)
-    classes = 1 + max(train_labels.max(initial=0), test_labels.max(initial=0))
+    classes = 1 + int(max(train_labels.max(initial=0), test_labels.max(initial=0)))
     return RawData(
         name=name,
         where=str(folder),
-        class_names=class_names(name, int(classes)),
+        class_names=class_names(name, classes),
         train=Labelled(train_images[:, None], train_labels.astype(np.int64)),
         test=Labelled(test_images[:, None], test_labels.astype(np.int64)),
     )

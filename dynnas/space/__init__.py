@@ -1,4 +1,4 @@
-"""Design spaces: YAML text to `Space`, and pure functions that draw and vary its architectures. No torch here."""
+"""Design spaces: YAML text to `Space`, and pure functions that draw and vary its architectures; no torch."""
 
 from dynnas.space.architecture import Architecture, Value
 from dynnas.space.gene import Gene
@@ -14,6 +14,7 @@ from dynnas.space.network import (
 )
 from dynnas.space.parser import load_space, parse_space
 from dynnas.space.problems import Problem, SpaceFileError
+from dynnas.space.schema import json_schema
 from dynnas.space.settings import DataSettings, SearchSettings, Settings, TargetSettings, TrainSettings
 from dynnas.space.space import Space
 from dynnas.space.template import NetworkTemplate
@@ -40,6 +41,7 @@ __all__ = [
     "Value",
     "crossover",
     "enumerate_all",
+    "json_schema",
     "largest",
     "load_space",
     "mutate",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 from dynnas.errors import SpaceError
 
@@ -14,19 +16,24 @@ Value = int | float | str
 FORMAT = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Architecture(Mapping[str, Value]):
     """The values of the active genes, and of no others: two spellings of one network are equal.
 
-    Build one with `Space.architecture`, which checks the values and drops what does not apply. A mapping from gene
-    name (`stage2.1.op`) to value, in the order of the space.
+    Build one with `Space.architecture`, which checks the values and drops what does not apply. A mapping from
+    gene name (`stage2.1.op`) to value, in the order of the space; the order does not count for equality, but
+    1 and 1.0 are two values.
     """
 
     values_: tuple[tuple[str, Value], ...]
-    _index: Mapping[str, Value] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_index", dict(self.values_))
+    @cached_property
+    def _index(self) -> Mapping[str, Value]:
+        return dict(self.values_)
+
+    @cached_property
+    def _canonical(self) -> str:
+        return json.dumps(self._index, sort_keys=True, separators=(",", ":"))
 
     def __getitem__(self, name: str) -> Value:
         return self._index[name]
@@ -38,16 +45,15 @@ class Architecture(Mapping[str, Value]):
         return len(self._index)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Architecture) and self._index == other._index
+        return isinstance(other, Architecture) and self._canonical == other._canonical
 
     def __hash__(self) -> int:
-        return hash(self.key)
+        return hash(self._canonical)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Twelve hexadecimal digits that name this network, the same on every machine and Python."""
-        canonical = json.dumps(self._index, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+        return hashlib.sha256(self._canonical.encode()).hexdigest()[:12]
 
     def to_json(self) -> str:
         """A document that `from_json` reads back."""
@@ -58,11 +64,11 @@ class Architecture(Mapping[str, Value]):
         """Read what `to_json` wrote; give the result to `Space.architecture` to check it against a space.
 
         Raises:
-            SpaceError: not such a document, or of a newer format.
+            SpaceError: not such a document, or of another format.
         """
         try:
             document = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise SpaceError(f"architecture: not JSON ({error}); give a file that dynnas wrote") from error
         version = document.get("dynnas_architecture") if isinstance(document, dict) else None
         if version != FORMAT:
@@ -71,9 +77,12 @@ class Architecture(Mapping[str, Value]):
                 "write the file again with the dynnas that reads it"
             )
         genes = document.get("genes")
-        legal = isinstance(genes, dict) and all(
-            isinstance(value, int | float | str) and not isinstance(value, bool) for value in genes.values()
-        )
-        if not legal:
-            raise SpaceError("architecture: 'genes' must map gene names to numbers or texts")
+        if not isinstance(genes, dict) or not all(map(_is_value, genes.values())):
+            raise SpaceError("architecture: 'genes' must map gene names to finite numbers or texts")
         return Architecture(tuple(genes.items()))
+
+
+def _is_value(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int | str) and not isinstance(value, bool)

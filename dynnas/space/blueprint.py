@@ -8,7 +8,7 @@ from itertools import combinations
 
 from dynnas.space.architecture import Value
 from dynnas.space.gene import Condition, Gene, prune
-from dynnas.space.template import NO_EXITS, NetworkTemplate, read_exits, spell_exits
+from dynnas.space.template import EXITS_AT, NO_EXITS, NetworkTemplate, read_exits, spell_exits
 from dynnas.space.vocabulary import EXITS, HEAD, LAYER, STAGE, STEM, Knob, Knobs
 
 
@@ -78,13 +78,13 @@ def _exits(exits: ExitKnobs) -> Iterator[Gene]:
     places = [
         spell_exits(chosen) for count in exits.counts for chosen in combinations(exits.positions, int(count))
     ]
-    yield Gene("exits.at", tuple(places))
+    yield Gene(EXITS_AT, tuple(places))
     for position in exits.positions:
         using = tuple(place for place in places if position in read_exits(place))
         yield Gene(
-            f"exits.{position}.threshold", exits.knobs["thresholds"], (("exits.at", using),), ordered=True
+            f"exits.{position}.threshold", exits.knobs["thresholds"], ((EXITS_AT, using),), ordered=True
         )
     some = tuple(place for place in places if place != NO_EXITS)
     for knob in EXITS:
         if knob.name != "thresholds":
-            yield Gene(f"exits.{knob.name}", exits.knobs[knob.name], (("exits.at", some),), knob.ordered)
+            yield Gene(f"exits.{knob.name}", exits.knobs[knob.name], ((EXITS_AT, some),), knob.ordered)

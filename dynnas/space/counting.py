@@ -12,9 +12,10 @@ from dynnas.space.gene import Gene
 def count_architectures(genes: Sequence[Gene]) -> int:
     """How many distinct assignments of active genes there are; parents must stand before children.
 
-    One pass in the order of the genes. Partial architectures that agree in every gene that a later condition reads
-    have the same continuations, so only their number is kept. A gene is forgotten after the last condition that reads
-    it, which keeps the table small: in a network it holds one stage's depth and one layer's block or op.
+    One pass in the order of the genes. Partial architectures that agree in every gene that a later condition
+    reads have the same continuations, so only their number is kept. A gene is forgotten after the last
+    condition that reads it, which keeps the table small: in a network it holds one stage's depth and one
+    layer's block or op.
     """
     last_reader = {name: index for index, gene in enumerate(genes) for name, _ in gene.condition}
     table: Counter[tuple[tuple[str, Value], ...]] = Counter({(): 1})

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 from dynnas.space.architecture import Value
 from dynnas.space.blueprint import ExitKnobs
 from dynnas.space.problems import Problems, nearest
 from dynnas.space.reading import (
-    complain_of_repeats,
-    complain_of_unused,
+    check_distinct,
+    check_used,
     read_knob,
     read_knobs,
     read_list,
@@ -23,16 +24,17 @@ from dynnas.space.vocabulary import EXIT_COUNT, EXITS, MAX_EXITS, names
 POSITIONS = "positions"
 POSITION = re.compile(r"stage([1-9][0-9]?)(?:\.(0|[1-9][0-9]?))?")
 
+_END = 1000  # stands for the last block of a stage, behind every numbered one
 
-def read_exit_section(
-    node: Node | None, depths: Sequence[tuple[Value, ...]], problems: Problems
-) -> ExitKnobs | None:
+Depths = Sequence[tuple[Value, ...]]
+
+
+def read_exit_section(node: Node | None, depths: Depths, problems: Problems) -> ExitKnobs | None:
     """The exits of a network whose stages have these depths (none for a depth that could not be read)."""
     if node is None:
         return None
-    entries = read_table(
-        node, "exits", (POSITIONS, EXIT_COUNT.name, *names(EXITS)), problems, required=(POSITIONS,)
-    )
+    allowed = (POSITIONS, EXIT_COUNT.name, *names(EXITS))
+    entries = read_table(node, "exits", allowed, problems, required=(POSITIONS,))
     positions = _read_positions(entries[POSITIONS], depths, problems) if POSITIONS in entries else ()
     counts: tuple[Value, ...] = tuple(range(len(positions) + 1))
     if EXIT_COUNT.name in entries:
@@ -40,32 +42,32 @@ def read_exit_section(
         counts = read_knob(count, EXIT_COUNT, "exits.count", problems)
         if positions and counts and int(counts[-1]) > len(positions):
             problems.add(
-                count.mark, f"exits.count: found {counts[-1]}, but there are {len(positions)} positions"
+                count.mark,
+                f"exits.count: found {counts[-1]}; allowed: up to {len(positions)}, one a position",
             )
     knobs = with_defaults(read_knobs(entries, EXITS, "exits", problems), EXITS)
-    complain_of_unused(entries, EXITS, [{**knobs, EXIT_COUNT.name: counts}], "exits", problems)
+    check_used(entries, EXITS, [{**knobs, EXIT_COUNT.name: counts}], "exits", problems)
     return ExitKnobs(positions, counts, knobs)
 
 
-def _read_positions(node: Node, depths: Sequence[tuple[Value, ...]], problems: Problems) -> tuple[str, ...]:
+def _read_positions(node: Node, depths: Depths, problems: Problems) -> tuple[str, ...]:
     """The legal positions in the order of depth."""
     where = f"exits.{POSITIONS}"
     items = read_list(node, where, "positions", problems) if isinstance(node, Listing) else (node,)
     if len(items) > MAX_EXITS:
         problems.add(node.mark, f"{where}: found {len(items)} positions; allowed: at most {MAX_EXITS}")
         return ()
-    names = [_read_position(item, depths, problems) for item in items]
-    complain_of_repeats(items, names, where, problems)
-    places = sorted({_place(name): name for name in names if name is not None}.items())
-    for (place, name), (following, end) in zip(places, places[1:], strict=False):
-        if following == (place[0], _END) and place[1] + 1 in depths[place[0] - 1]:
+    found = [_read_position(item, depths, problems) for item in items]
+    check_distinct(items, found, where, problems)
+    positions = sorted({position for position in found if position is not None}, key=_place)
+    for position, following in pairwise(positions):
+        stage, layer = _place(position)
+        if _place(following) == (stage, _END) and layer + 1 in depths[stage - 1]:
             problems.add(
-                node.mark, f"{where}: {name} and {end} are the same place where depth is {place[1] + 1}"
+                node.mark,
+                f"{where}: {position} and {following} are the same place where depth is {layer + 1}",
             )
-    return tuple(name for _, name in places)
-
-
-_END = 1000  # stands for the last block of a stage, behind every numbered one
+    return tuple(positions)
 
 
 def _place(position: str) -> tuple[int, int]:
@@ -74,21 +76,29 @@ def _place(position: str) -> tuple[int, int]:
     return int(stage), int(layer) if layer else _END
 
 
-def _read_position(node: Node, depths: Sequence[tuple[Value, ...]], problems: Problems) -> str | None:
+def _read_position(node: Node, depths: Depths, problems: Problems) -> str | None:
     ends = [f"stage{number}" for number in range(1, len(depths))]  # the last stage's end is the head's place
     if isinstance(node, Scalar):
-        if node.text in ends:
+        if node.text in ends or _is_inner_block(node.text, depths):
             return node.text
-        matched = POSITION.fullmatch(node.text)
-        if matched and matched[2] and int(matched[1]) <= len(depths):
-            depth = min(depths[int(matched[1]) - 1], default=_END)
-            is_last = int(matched[1]) == len(depths)
-            if int(matched[2]) < int(depth) - is_last:
-                return node.text
-    hint = nearest(node.text, ends) if isinstance(node, Scalar) else ""
+        hint = nearest(node.text, ends)
+    else:
+        hint = ""
+    allowed = ", ".join([*ends, "or a block such as stage1.0"])
     problems.add(
         node.mark,
-        f"exits.{POSITIONS}: found {node}{hint}; allowed: {', '.join([*ends, 'a block such as stage1.0'])} that every "
-        "depth has, but not the network's last block, after which the head stands",
+        f"exits.{POSITIONS}: found {node}{hint}; allowed: {allowed}, if every depth has it and the network does "
+        "not end there",
     )
     return None
+
+
+def _is_inner_block(position: str, depths: Depths) -> bool:
+    """Whether this is a block that every depth of its stage has, and never the network's last."""
+    if not POSITION.fullmatch(position):
+        return False
+    stage, layer = _place(position)
+    if layer == _END or stage > len(depths):
+        return False
+    least = min((int(depth) for depth in depths[stage - 1]), default=_END)
+    return layer < (least - 1 if stage == len(depths) else least)

@@ -14,8 +14,8 @@ Condition = tuple[tuple[str, tuple[Value, ...]], ...]
 class Gene:
     """A named choice among finitely many values, smallest first.
 
-    It is active while every gene named in `condition` is active and has one of the values listed for it. `ordered`
-    says that neighbouring values are alike (numbers), so that a search may take small steps.
+    It is active while every gene named in `condition` is active and has one of the values listed for it.
+    `ordered` says that neighbouring values are alike (numbers), so that a search may take small steps.
     """
 
     name: str

@@ -30,17 +30,18 @@ def smallest(space: Space) -> Architecture:
 
 
 def largest(space: Space) -> Architecture:
-    """The last value of every gene: the greatest depth, width, kernel, and the op of the greatest capacity."""
+    """The last value of every gene: the greatest depth, width, kernel, and the op of most capacity."""
     return _build(space, lambda gene: gene.values[-1])
 
 
 def mutate(
     space: Space, architecture: Architecture, rng: random.Random, rate: float | None = None
 ) -> Architecture:
-    """Change each choice with probability `rate`, and at least one: the result differs if the space has two points.
+    """Change each choice with probability `rate`, and at least one: the result differs if the space has two
+    points.
 
-    A changed gene takes any other value, or, if it is ordered, a neighbouring one half of the time. Genes that become
-    active are drawn uniformly. `rate` defaults to one over the number of active choices.
+    A changed gene takes any other value, or, if it is ordered, a neighbouring one half of the time. Genes
+    that become active are drawn uniformly. `rate` defaults to one over the number of active choices.
     """
     names = [gene.name for gene in space.choices if gene.name in architecture]
     if not names:
@@ -76,7 +77,7 @@ def crossover(space: Space, a: Architecture, b: Architecture, rng: random.Random
 
 
 def enumerate_all(space: Space) -> Iterator[Architecture]:
-    """Every architecture once, smallest first (the last genes change fastest). Look at `space.size` before."""
+    """Every architecture once, smallest first; the last genes change fastest. Look at `space.size` before."""
     pending: list[tuple[int, Mapping[str, Value]]] = [(0, {})]
     while pending:
         index, values = pending.pop()

@@ -1,8 +1,8 @@
 """What one concrete network looks like: frozen values, no torch.
 
-A `Space` turns an `Architecture` into a `NetworkConfig`; `dynnas.ops` builds a torch module from it. Every part of a
-network that owns weights is a *slot* with a stable name (`stem`, `stage2.0`, `exits.stage1`, `head`), by which the
-supernet shares its weights.
+A `Space` turns an `Architecture` into a `NetworkConfig`; `dynnas.ops` builds a torch module from it. Every
+part of a network that owns weights is a *slot* with a stable name (`stem`, `stage2.0`, `exits.stage1`,
+`head`), by which the supernet shares its weights.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class BlockConfig:
 
 @dataclass(frozen=True)
 class ExitConfig:
-    """A classifier after an inner block: 1x1 convolution to `width`, batch norm, activation, pooling, linear."""
+    """A classifier after an inner block: 1x1 convolution, batch norm, activation, pooling, linear."""
 
     in_channels: int
     width: int
@@ -53,7 +53,7 @@ class ExitConfig:
 
 @dataclass(frozen=True)
 class HeadConfig:
-    """The final classifier; as `ExitConfig` with dropout, and `width` 0 for pooling the last block directly."""
+    """The final classifier: as an exit, with dropout; `width` 0 is for pooling the last block directly."""
 
     in_channels: int
     width: int
@@ -67,7 +67,7 @@ SlotConfig = StemConfig | BlockConfig | ExitConfig | HeadConfig
 
 @dataclass(frozen=True)
 class ExitPlace:
-    """An exit in a network: the slot after which it stands, and the confidence (largest softmax) that leaves there."""
+    """An exit: the slot after which it stands, and the confidence (largest softmax) that leaves there."""
 
     name: str
     after: str
@@ -82,7 +82,7 @@ class ExitPlace:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """A whole network: input (`channels`, `resolution`, `resolution`), stem, blocks in order, exits in order, head."""
+    """A network: input (`channels`, `resolution`, `resolution`), stem, blocks and exits in order, head."""
 
     channels: int
     classes: int

@@ -9,7 +9,7 @@ from dynnas.space.blueprint import Blueprint, StageKnobs
 from dynnas.space.exit_section import read_exit_section
 from dynnas.space.problems import Problems
 from dynnas.space.reading import (
-    complain_of_unused,
+    check_used,
     read_knobs,
     read_list,
     read_one,
@@ -22,6 +22,7 @@ from dynnas.space.vocabulary import (
     CLASSES,
     HEAD,
     LAYER,
+    MAX_DEPTH,
     MAX_STAGES,
     RESOLUTIONS,
     STAGE,
@@ -63,7 +64,7 @@ def _read_section(node: Node | None, where: str, table: tuple[Knob, ...], proble
     """All knobs of a simple section; where a required one is missing, that has been noted."""
     entries = read_table(node, where, names(table), problems, required(table)) if node else {}
     knobs = with_defaults(read_knobs(entries, table, where, problems), table)
-    complain_of_unused(entries, table, [knobs], where, problems)
+    check_used(entries, table, [knobs], where, problems)
     return knobs
 
 
@@ -101,9 +102,9 @@ def _read_stage(node: Node, where: str, problems: Problems) -> StageKnobs:
     layers = tuple(
         with_defaults({**every, **single.get(index, {})}, LAYER) for index in range(max(depths, default=0))
     )
-    complain_of_unused(entries, LAYER, layers, where, problems)
+    check_used(entries, LAYER, layers, where, problems)
     for index, given in own.items():
-        complain_of_unused(given, LAYER, layers[index : index + 1], f"{where}.{index}", problems)
+        check_used(given, LAYER, layers[index : index + 1], f"{where}.{index}", problems)
     return StageKnobs(shared, layers)
 
 
@@ -112,22 +113,16 @@ def _read_overrides(
 ) -> dict[int, Mapping[str, Node]]:
     """What single layers say of their own, by layer index."""
     if not isinstance(node, Table) or not node.entries:
-        problems.add(
-            node.mark, f"{where}: found {node}; allowed: a mapping from layer numbers (first 0) to knobs"
-        )
+        problems.add(node.mark, f"{where}: found {node}; allowed: a mapping from layer numbers to knobs")
         return {}
-    allowed = f"a layer number from 0 to {max(depths) - 1}" if depths else "a layer number"
+    indices = {str(index): index for index in range(max(depths, default=MAX_DEPTH))}
     overrides: dict[int, Mapping[str, Node]] = {}
     for key, value in node.entries:
-        index = key.value
-        if (
-            not isinstance(index, int)
-            or isinstance(index, bool)
-            or not 0 <= index < max(depths, default=index + 1)
-        ):
-            problems.add(key.mark, f"{where}: found {key}; allowed: {allowed}")
-        elif index in overrides:
-            problems.add(key.mark, f"{where}: layer {index} is given twice; keep one of them")
+        given = read_table(value, f"{where}.{key.text}", names(LAYER), problems)
+        if key.text in indices:
+            overrides[indices[key.text]] = given
         else:
-            overrides[index] = read_table(value, f"{where}.{index}", names(LAYER), problems)
+            problems.add(
+                key.mark, f"{where}: found {key}; allowed: a layer number from 0 to {len(indices) - 1}"
+            )
     return overrides

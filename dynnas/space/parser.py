@@ -10,21 +10,21 @@ from dynnas.space.architecture import Value
 from dynnas.space.gene import Gene
 from dynnas.space.network_section import NETWORK_SECTIONS, REQUIRED_SECTIONS, read_network
 from dynnas.space.problems import Mark, Problems
-from dynnas.space.reading import complain_of_repeats, read_list, read_table
+from dynnas.space.reading import check_distinct, read_list, read_table
 from dynnas.space.sections import SECTIONS, read_settings
 from dynnas.space.space import Space
 from dynnas.space.tree import Listing, Node, Scalar, Table, read_tree
 from dynnas.space.vocabulary import MAX_CHOICES, MAX_VALUES
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-NAME_PATTERN = _NAME.pattern
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def load_space(path: str | Path) -> Space:
     """Read a space file; its name is the file's stem unless it gives one.
 
     Raises:
-        SpaceFileError: the file cannot be read, or something in it must be mended; all problems are reported together.
+        SpaceFileError: the file cannot be read, or something in it must be mended; all problems are reported
+        together.
     """
     problems = Problems(str(path))
     try:
@@ -79,7 +79,7 @@ def _parse(text: str, problems: Problems, name: str, source: str | None) -> Spac
 
 
 def _read_name(node: Node, problems: Problems) -> str:
-    if isinstance(node, Scalar) and _NAME.fullmatch(node.text):
+    if isinstance(node, Scalar) and NAME.fullmatch(node.text):
         return node.text
     problems.add(
         node.mark,
@@ -108,7 +108,7 @@ def _read_choice(key: Scalar, node: Node, problems: Problems) -> Gene:
     if len(items) > MAX_VALUES:
         problems.add(node.mark, f"{where}: found {len(items)} values; allowed: at most {MAX_VALUES}")
     values = [_read_plain_value(item, where, problems) for item in items]
-    complain_of_repeats(items, values, where, problems)
+    check_distinct(items, values, where, problems)
     known = [value for value in values if value is not None]
     numbers = [value for value in known if not isinstance(value, str)]
     ordered = len(numbers) == len(known)

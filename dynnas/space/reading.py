@@ -1,4 +1,4 @@
-"""Reads single pieces of a located tree: tables with known keys, values under a rule, and the values of a knob."""
+"""Reads pieces of a located tree: tables with known keys, values under a rule, and the values of a knob."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read_table(
         else:
             problems.add(
                 key.mark,
-                f"{where}: unknown key {key.text!r}{nearest(key.text, allowed)}; allowed: {', '.join(allowed)}",
+                f"{where}: unknown key {key}{nearest(key.text, allowed)}; allowed: {', '.join(allowed)}",
             )
     for name in required:
         if name not in entries:
@@ -60,7 +60,7 @@ def read_one(node: Node, rule: Rule, where: str, problems: Problems) -> Any:
 
 
 def read_knob(node: Node, knob: Knob, where: str, problems: Problems) -> tuple[Value, ...]:
-    """The values of a knob, smallest first, from one value, a list, or `{from, to, step}`; none if unreadable."""
+    """The values of a knob, smallest first, from one value, a list, or a range; none if unreadable."""
     if isinstance(node, Table) and knob.ordered:
         return _read_range(node, knob.rule, where, problems)
     if isinstance(node, Listing):
@@ -68,7 +68,7 @@ def read_knob(node: Node, knob: Knob, where: str, problems: Problems) -> tuple[V
     else:
         items = (node,)
     values = [read_one(item, knob.rule, where, problems) for item in items]
-    complain_of_repeats(items, values, where, problems)
+    check_distinct(items, values, where, problems)
     if len(values) > MAX_VALUES:
         problems.add(node.mark, f"{where}: found {len(values)} values; allowed: at most {MAX_VALUES}")
     if None in values or len(values) > MAX_VALUES:
@@ -77,7 +77,7 @@ def read_knob(node: Node, knob: Knob, where: str, problems: Problems) -> tuple[V
     return tuple(sorted(distinct) if knob.ordered else sorted(distinct, key=knob.rule.choices.index))
 
 
-def complain_of_repeats(
+def check_distinct(
     items: Sequence[Node], values: Sequence[Value | None], where: str, problems: Problems
 ) -> None:
     """Each value of a list must be there once; None stands for one that could not be read."""
@@ -132,7 +132,7 @@ def with_defaults(given: Knobs, table: Iterable[Knob]) -> Knobs:
     return {**{knob.name: () if knob.default is None else (knob.default,) for knob in table}, **given}
 
 
-def complain_of_unused(
+def check_used(
     entries: Mapping[str, Node], table: Iterable[Knob], users: Sequence[Knobs], where: str, problems: Problems
 ) -> None:
     """A knob that is given must apply to one of its `users`, for one that never does is surely a slip."""
@@ -144,6 +144,6 @@ def complain_of_unused(
 
 
 def _can_apply(knob: Knob, siblings: Knobs) -> bool:
-    """Whether any values of the siblings let the knob apply; an unreadable sibling gets the benefit of the doubt."""
+    """Whether a sibling's values let the knob apply; an unreadable one gets the benefit of the doubt."""
     values = siblings[knob.when.knob] if knob.when else ()
     return knob.when is None or not values or any(map(knob.when.holds_for, values))

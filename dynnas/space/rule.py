@@ -1,4 +1,4 @@
-"""What one scalar of a space file may be: the parser, its messages and the JSON Schema all ask the same rule."""
+"""What one scalar of a space file may be; the parser, its messages and the JSON Schema share the rules."""
 
 from __future__ import annotations
 

@@ -6,10 +6,10 @@ import typing
 from collections.abc import Mapping
 from dataclasses import Field, fields
 from types import NoneType, UnionType
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from dynnas.space.problems import Problems
-from dynnas.space.reading import complain_of_repeats, read_list, read_one, read_table
+from dynnas.space.reading import check_distinct, read_list, read_one, read_table
 from dynnas.space.rule import Rule
 from dynnas.space.settings import DataSettings, SearchSettings, Settings, TargetSettings, TrainSettings
 from dynnas.space.tree import Listing, Node
@@ -22,22 +22,26 @@ SECTIONS: Mapping[str, type] = {
 }
 
 
-def setting_form(setting: Field[Any], section: type) -> tuple[type, Rule]:
-    """How a setting is written (`object` for one value, `tuple` for a list, `Mapping` for names with numbers), and the
-    rule for each of its values.
-    """
+class Form(NamedTuple):
+    """How a setting is written (a table maps its `choices` to numbers), and the rule of each value."""
+
+    shape: Literal["one", "list", "table"]
+    rule: Rule
+
+
+def setting_form(setting: Field[Any], section: type) -> Form:
+    """The form of one field of a section's dataclass."""
     hint = typing.get_type_hints(section)[setting.name]
-    limits = {key: setting.metadata.get(key) for key in ("minimum", "maximum")}
     choices = setting.metadata.get("choices", ())
+    minimum, maximum = setting.metadata.get("minimum"), setting.metadata.get("maximum")
     origin = typing.get_origin(hint)
-    if origin is UnionType:
-        kind = next(kind for kind in typing.get_args(hint) if kind is not NoneType)
-        return object, Rule(kind, **limits, choices=choices, optional=True)
     if origin is tuple:
-        return tuple, Rule(str, choices=choices)
-    if origin is not None:
-        return Mapping, Rule(float, minimum=setting.metadata.get("minimum", 0))
-    return object, Rule(hint, **limits, choices=choices)
+        return Form("list", Rule(str, choices=choices))
+    if origin is Mapping:
+        return Form("table", Rule(float, minimum, maximum))
+    optional = origin is UnionType
+    kind = next(kind for kind in typing.get_args(hint) if kind is not NoneType) if optional else hint
+    return Form("one", Rule(kind, minimum, maximum, choices=choices, optional=optional))
 
 
 def read_settings(entries: Mapping[str, Node], problems: Problems) -> Settings:
@@ -46,24 +50,25 @@ def read_settings(entries: Mapping[str, Node], problems: Problems) -> Settings:
     for name, section in SECTIONS.items():
         if name not in entries:
             continue
-        settings = {setting.name: setting for setting in fields(section)}
-        given = read_table(entries[name], name, tuple(settings), problems)
-        values = {
-            key: _read_setting(node, settings[key], section, f"{name}.{key}", problems)
-            for key, node in given.items()
-        }
-        sections[name] = section(**values)
+        known = {setting.name: setting for setting in fields(section)}
+        given = read_table(entries[name], name, tuple(known), problems)
+        sections[name] = section(
+            **{
+                key: _read_setting(node, known[key], section, f"{name}.{key}", problems)
+                for key, node in given.items()
+            }
+        )
     return Settings(**sections)
 
 
 def _read_setting(node: Node, setting: Field[Any], section: type, where: str, problems: Problems) -> Any:
-    form, rule = setting_form(setting, section)
-    if form is tuple:
-        items = read_list(node, where, f"{rule}", problems) if isinstance(node, Listing) else (node,)
+    shape, rule = setting_form(setting, section)
+    if shape == "list":
+        items = read_list(node, where, str(rule), problems) if isinstance(node, Listing) else (node,)
         values = tuple(read_one(item, rule, where, problems) for item in items)
-        complain_of_repeats(items, values, where, problems)
+        check_distinct(items, values, where, problems)
         return values
-    if form is Mapping:
+    if shape == "table":
         entries = read_table(node, where, setting.metadata["choices"], problems)
         return {key: read_one(value, rule, f"{where}.{key}", problems) for key, value in entries.items()}
     return read_one(node, rule, where, problems)

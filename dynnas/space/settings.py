@@ -1,7 +1,7 @@
 """The optional sections of a space file that say how the study is run, with their defaults.
 
-The parser, the JSON Schema and the command line's flags are all made from these definitions: the types say what is
-allowed, `metadata` says the rest ("help", and "choices", "minimum" or "maximum" where they apply).
+The parser, the JSON Schema and the command line's flags are all made from these definitions: the types say
+what is allowed, `metadata` says the rest ("help", and "choices", "minimum" or "maximum" where they apply).
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class SearchSettings:
         choices=("accuracy", "latency_ms", "p95_ms", "macs", "params"),
     )
     constraints: Mapping[str, float] = _setting(
-        {}, "upper limits in user units", choices=("latency_ms", "p95_ms", "macs", "params")
+        {}, "upper limits in user units", choices=("latency_ms", "p95_ms", "macs", "params"), minimum=0.0
     )
     population: int = _setting(20, "population of nsga2, and random start of tpe", minimum=2)
     controls: bool = _setting(

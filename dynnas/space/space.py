@@ -25,7 +25,8 @@ class Space:
     `network` is None for a plain space of `choices`. `source` is the file it came from.
 
     Raises:
-        SpaceError: a gene without values, given twice, or with a condition on a gene that does not stand before it.
+        SpaceError: a gene without values, given twice, or with a condition on a gene that does not stand
+        before it.
     """
 
     name: str
@@ -82,7 +83,8 @@ class Space:
         return (self.gene(gene) if isinstance(gene, str) else gene).is_active(values)
 
     def architecture(self, values: Mapping[str, Value]) -> Architecture:
-        """The canonical architecture with these values: inactive genes are dropped, single-valued ones filled in.
+        """The canonical architecture with these values: inactive genes are dropped, single-valued ones filled
+        in.
 
         Raises:
             SpaceError: an unknown gene, a value that is not allowed, or an active choice that is not given.
@@ -121,8 +123,8 @@ class Space:
     def covering_configs(self, channels: int, classes: int) -> dict[str, tuple[SlotConfig, ...]]:
         """For each slot that any architecture has, configs that together cover the weights it can need.
 
-        Every number (width, kernel, expand, experts, group) is the largest that the slot can have; there is one config
-        for each possible combination of the rest (block, op, attention, activation).
+        Every number (width, kernel, expand, experts, group) is the largest that the slot can have; there is
+        one config for each possible combination of the rest (block, op, attention, activation).
 
         Raises:
             SpaceError: this is a space of plain `choices`.
@@ -137,8 +139,8 @@ class Space:
     def restrict(self, values: Mapping[str, Sequence[Value]]) -> Space:
         """The same space with fewer values.
 
-        A key is a gene (`exits.at`) or a knob: `op` stands for every gene whose name ends in `.op`. Genes keep those of
-        their values that are listed, in their own order.
+        A key is a gene (`exits.at`) or a knob: `op` stands for every gene whose name ends in `.op`. Genes
+        keep those of their values that are listed, in their own order.
 
         Raises:
             SpaceError: a key that names nothing, or a gene that would be left without a value.

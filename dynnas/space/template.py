@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
-from typing import TypeVar
 
 from dynnas.space.architecture import Value
 from dynnas.space.gene import Gene
@@ -20,9 +20,8 @@ from dynnas.space.network import (
 )
 
 Values = Mapping[str, Value]
-Config = TypeVar("Config", bound=SlotConfig)
 
-NO_EXITS = "none"
+EXITS_AT, NO_EXITS = "exits.at", "none"
 DEFAULT_CHANNELS, DEFAULT_CLASSES = 3, 10
 
 
@@ -38,7 +37,8 @@ def read_exits(value: Value) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class NetworkTemplate:
-    """What the genes leave open of a network: how many stages, and where exits may stand (in the order of depth).
+    """What the genes leave open of a network: how many stages, and where exits may stand (in the order of
+    depth).
 
     `channels` and `classes` are those of the space file, or None where the data decides.
     """
@@ -63,8 +63,7 @@ class NetworkTemplate:
                 blocks.append((f"stage{stage}.{layer}", block))
                 width = block.out_channels
         exits = tuple(
-            _exit_place(values, position, classes)
-            for position in read_exits(values.get("exits.at", NO_EXITS))
+            _exit_place(values, position, classes) for position in read_exits(values.get(EXITS_AT, NO_EXITS))
         )
         return NetworkConfig(
             channels=channels,
@@ -80,41 +79,37 @@ class NetworkTemplate:
         self, genes: Sequence[Gene], channels: int, classes: int
     ) -> dict[str, tuple[SlotConfig, ...]]:
         """For each slot that any architecture has, the largest configs that it can take (see `Space`)."""
-        base = {gene.name: gene.values[-1] for gene in genes}
-        covering: dict[str, tuple[SlotConfig, ...]] = {}
-
-        def cover(slot: str, section: str, config: Callable[[Values], Config]) -> None:
-            own = [gene for gene in genes if gene.name.startswith(f"{section}.")]
-            covering[slot] = tuple(dict.fromkeys(config(values) for values in _variants(own, base)))
-
-        cover("stem", "stem", lambda values: _stem(values, channels))
-        width = int(base["stem.width"])
+        largest = {gene.name: gene.values[-1] for gene in genes}
+        covering = {"stem": _cover("stem", genes, largest, partial(_stem, channels=channels))}
+        width = int(largest["stem.width"])
         for stage in range(1, self.stages + 1):
-            for layer in range(int(base[f"stage{stage}.depth"])):
-                incoming = width if layer == 0 else int(base[f"stage{stage}.width"])
-                cover(
-                    f"stage{stage}.{layer}",
-                    f"stage{stage}.{layer}",
-                    lambda values, s=stage, i=layer, c=incoming: _block(values, s, i, c),  # type: ignore[misc]
-                )
-            width = int(base[f"stage{stage}.width"])
-        possible = next((gene.values for gene in genes if gene.name == "exits.at"), ())
+            for layer in range(int(largest[f"stage{stage}.depth"])):
+                slot = f"stage{stage}.{layer}"
+                block = partial(_block, stage=stage, layer=layer, in_channels=width)
+                covering[slot] = _cover(slot, genes, largest, block)
+                width = int(largest[f"stage{stage}.width"])
         for position in self.exits:
-            if any(position in read_exits(value) for value in possible):
-                cover(f"exits.{position}", "exits", lambda values, p=position: _exit(values, p, classes))  # type: ignore[misc]
-        cover("head", "head", lambda values: _head(values, width, classes))
+            if f"exits.{position}.threshold" in largest:  # else no architecture has this exit
+                exit_ = partial(_exit, position=position, classes=classes)
+                covering[f"exits.{position}"] = _cover("exits", genes, largest, exit_)
+        covering["head"] = _cover("head", genes, largest, partial(_head, in_channels=width, classes=classes))
         return covering
 
 
-def _variants(genes: Sequence[Gene], base: Values) -> Iterator[dict[str, Value]]:
-    """`base` with every combination of the values of the unordered `genes`, and without inactive ones of `genes`."""
-    kinds = [gene for gene in genes if not gene.ordered and gene.name != "exits.at"]
+def _cover(
+    section: str, genes: Sequence[Gene], largest: Values, config: Callable[[Values], SlotConfig]
+) -> tuple[SlotConfig, ...]:
+    """The distinct configs of all values of a section's unordered genes, the ordered ones at their largest."""
+    own = [gene for gene in genes if gene.name.startswith(f"{section}.")]
+    kinds = [gene for gene in own if not gene.ordered and gene.name != EXITS_AT]
+    configs: dict[SlotConfig, None] = {}  # an ordered set
     for combination in product(*(gene.values for gene in kinds)):
-        values = {**base, **dict(zip((gene.name for gene in kinds), combination, strict=True))}
-        for gene in genes:
+        values = {**largest, **dict(zip((gene.name for gene in kinds), combination, strict=True))}
+        for gene in own:
             if not gene.is_active(values):
                 del values[gene.name]
-        yield values
+        configs[config(values)] = None
+    return tuple(configs)
 
 
 def _stem(values: Values, channels: int) -> StemConfig:

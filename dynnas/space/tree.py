@@ -1,29 +1,33 @@
 """YAML text as a tree that knows where everything stands.
 
-Scalars are read by YAML 1.2's core rules (`1e-3` is a number, `on` and `2020-01-01` are text), aliases are followed,
-and everything that a space file never needs (tags, keys that are not text, several documents) is a problem.
+Scalars are read by YAML 1.2's core rules (`1e-3` is a number, `on` and `2020-01-01` are text) and aliases are
+followed. What a space file never needs (tags, keys that are not text, several documents) is a problem.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import yaml
 
 from dynnas.space.problems import Mark, Problems, nearest
 
-MAX_LENGTH = 1_000_000
+MAX_LENGTH = 200_000
 MAX_NESTING = 20
 
-_INT = re.compile(r"[-+]?[0-9]{1,18}")
-_NUMBER = re.compile(
-    r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
-)
-_WORDS = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
-_WORDS |= {word: word[0] in "tT" for word in ("true", "True", "TRUE", "false", "False", "FALSE")}
+_INT = re.compile(r"[-+]?[0-9]+")
+_FLOAT = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
+_WORDS: Mapping[str, bool | float | None] = {
+    **dict.fromkeys(("", "~", "null"), None),
+    "true": True,
+    "false": False,
+    **dict.fromkeys((".inf", "+.inf"), math.inf),
+    "-.inf": -math.inf,
+    ".nan": math.nan,
+}
 
 
 @dataclass(frozen=True)
@@ -36,27 +40,20 @@ class Scalar:
 
     @property
     def value(self) -> int | float | bool | str | None:
-        """What the text means; a number too large to be meant is infinite."""
+        """What the text means; a whole number of 18 digits or more becomes infinite, as none is meant."""
         if not self.plain:
             return self.text
-        if self.text in _WORDS:
-            return _WORDS[self.text]
+        if self.text.lower() in _WORDS:
+            return _WORDS[self.text.lower()]
         if _INT.fullmatch(self.text):
-            return int(self.text)
-        if _NUMBER.fullmatch(self.text):
-            digits_only = self.text.lstrip("+-").isdecimal()
-            return (
-                math.inf
-                if digits_only
-                else float(self.text.replace(".inf", "inf").lower().replace(".nan", "nan"))
-            )
-        return self.text
+            return int(self.text) if len(self.text) < 18 else math.inf
+        return float(self.text) if _FLOAT.fullmatch(self.text) else self.text
 
     def __str__(self) -> str:
-        if self.plain and self.value is None:
+        if self.value is None:
             return "nothing"
         shown = self.text if len(self.text) <= 40 else f"{self.text[:37]}..."
-        return shown if self.plain and not isinstance(self.value, str) else repr(shown)
+        return repr(shown) if isinstance(self.value, str) else shown
 
 
 @dataclass(frozen=True)
@@ -96,12 +93,12 @@ def read_tree(text: str, problems: Problems) -> Node:
 
 
 class _Composer:
-    """Builds the tree from the events of PyYAML's parser, which (unlike its composer) never recurses."""
+    """Builds the tree from the events of PyYAML's parser, which (unlike its composer) does not recurse."""
 
     def __init__(self, text: str, problems: Problems) -> None:
-        self._problems = problems
         self._text = text
-        self._events = self._safely_parsed()
+        self._problems = problems
+        self._events = self._parsed()
         self._anchors: dict[str, Node] = {}
         self._open_anchors: set[str] = set()
 
@@ -111,15 +108,15 @@ class _Composer:
             self._problems.stop(
                 Mark(), "the file is empty; it must have `input`, `stem` and `stages`, or `choices`"
             )
-        root = self._node(next(self._events), 0)
+        root = self._node(next(self._events))
         next(self._events)  # the end of the document
         event = next(self._events)
         if not isinstance(event, yaml.StreamEndEvent):
-            self._problems.add(_mark(event), "a second document begins here; give one document a file")
+            self._problems.add(_mark(event), "a second document begins here; give each document its own file")
         return root
 
-    def _safely_parsed(self) -> Iterator[yaml.Event]:
-        """The parser's events; an error becomes a problem."""
+    def _parsed(self) -> Iterator[yaml.Event]:
+        """The parser's events; an error of it ends the reading with a problem."""
         mark = Mark()
         try:
             for event in yaml.parse(self._text, Loader=yaml.SafeLoader):
@@ -127,46 +124,43 @@ class _Composer:
                 yield event
         except yaml.MarkedYAMLError as error:
             found = error.problem_mark or error.context_mark
-            mark = Mark(found.line + 1, found.column + 1) if found else mark
             parts = (error.context, error.problem, error.note)
             message = "not valid YAML: " + ", ".join(part.strip() for part in parts if part)
+            self._problems.stop(Mark(found.line + 1, found.column + 1) if found else mark, message)
         except yaml.reader.ReaderError as error:
-            lines = self._text[: error.position].splitlines() or [""]
-            mark = Mark(len(lines), len(lines[-1]) + 1)
+            before = self._text[: error.position].split("\n")
             message = f"not a text file: character {error.character:#x} is not allowed"
-        except (ValueError, OverflowError):  # PyYAML on `\UFFFFFFFF`, and on a huge number in a %YAML line
-            message = "not valid YAML: a number or escape after this place is out of range"
-        else:
-            return
-        self._problems.stop(mark, message)
+            self._problems.stop(Mark(len(before), len(before[-1]) + 1), message)
+        except (ValueError, OverflowError):  # PyYAML on `\UFFFFFFFF`, or a huge number in a %YAML line
+            self._problems.stop(mark, "not valid YAML: a number or escape after this place is out of range")
 
-    def _node(self, event: yaml.Event, nesting: int) -> Node:
+    def _node(self, event: yaml.Event, nesting: int = 0) -> Node:
         mark = _mark(event)
         if nesting > MAX_NESTING:
-            self._problems.stop(
-                mark, f"nested more than {MAX_NESTING} deep; a space file needs a handful of levels"
-            )
+            self._problems.stop(mark, f"nested more than {MAX_NESTING} deep; a space file needs a few levels")
         if isinstance(event, yaml.AliasEvent):
-            return self._alias(event.anchor, mark)
+            return self._repeated(str(event.anchor), mark)
+        if not isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):
+            raise AssertionError(f"PyYAML's parser gave {event} where a node begins")
         if event.tag is not None:
             self._problems.add(
                 mark, f"found the tag {event.tag!r}; a space file has no tags: give the bare value"
             )
-        if event.anchor is not None:
-            self._open_anchors.add(event.anchor)
-        node: Node
-        if isinstance(event, yaml.ScalarEvent):
-            node = Scalar(event.value, event.style is None, mark)
-        elif isinstance(event, yaml.SequenceStartEvent):
-            node = Listing(
-                tuple(self._node(item, nesting + 1) for item in self._until(yaml.SequenceEndEvent)), mark
-            )
-        else:
-            node = Table(self._entries(nesting), mark)
-        if event.anchor is not None:
-            self._open_anchors.discard(event.anchor)
-            self._anchors[event.anchor] = node
+        if event.anchor is None:
+            return self._content(event, mark, nesting)
+        self._open_anchors.add(event.anchor)
+        node = self._content(event, mark, nesting)
+        self._open_anchors.discard(event.anchor)
+        self._anchors[event.anchor] = node
         return node
+
+    def _content(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent, mark: Mark, nesting: int) -> Node:
+        if isinstance(event, yaml.ScalarEvent):
+            return Scalar(event.value, event.style is None, mark)
+        if isinstance(event, yaml.SequenceStartEvent):
+            items = (self._node(item, nesting + 1) for item in self._until(yaml.SequenceEndEvent))
+            return Listing(tuple(items), mark)
+        return Table(self._entries(nesting + 1), mark)
 
     def _until(self, end: type[yaml.Event]) -> Iterator[yaml.Event]:
         while not isinstance(event := next(self._events), end):
@@ -175,20 +169,20 @@ class _Composer:
     def _entries(self, nesting: int) -> tuple[tuple[Scalar, Node], ...]:
         entries: dict[str, tuple[Scalar, Node]] = {}
         for event in self._until(yaml.MappingEndEvent):
-            key = self._node(event, nesting + 1)
-            value = self._node(next(self._events), nesting + 1)
+            key = self._node(event, nesting)
+            value = self._node(next(self._events), nesting)
             if not isinstance(key, Scalar):
                 self._problems.add(key.mark, f"found {key} as a key; a key is a single word")
             elif key.text in entries:
                 line = entries[key.text][0].mark.line
                 self._problems.add(
-                    key.mark, f"the key {str(key)} is given twice, first in line {line}; keep one of them"
+                    key.mark, f"the key {key} is given twice, first in line {line}; keep one of them"
                 )
             else:
                 entries[key.text] = (key, value)
         return tuple(entries.values())
 
-    def _alias(self, anchor: str, mark: Mark) -> Node:
+    def _repeated(self, anchor: str, mark: Mark) -> Node:
         if anchor in self._open_anchors:
             self._problems.stop(mark, f"*{anchor} stands inside of what it repeats")
         if anchor not in self._anchors:
@@ -198,4 +192,5 @@ class _Composer:
 
 
 def _mark(event: yaml.Event) -> Mark:
-    return Mark(event.start_mark.line + 1, event.start_mark.column + 1)
+    start = event.start_mark
+    return Mark(start.line + 1, start.column + 1) if start else Mark()

@@ -22,6 +22,7 @@ EXPERT_OPS = ("condconv", "dyconv")
 GROUP_OPS = ("dynet",)
 
 MAX_STAGES = 32
+MAX_DEPTH = 64
 MAX_EXITS = 8  # exits.at lists subsets of the positions
 MAX_VALUES = 1000  # of one knob
 MAX_CHOICES = 2000  # knobs of a plain space
@@ -29,7 +30,7 @@ MAX_CHOICES = 2000  # knobs of a plain space
 
 @dataclass(frozen=True)
 class When:
-    """A knob applies only while its sibling `knob` has one of `values` (or, with `excluded`, none of them)."""
+    """A knob applies only while its sibling `knob` has one of `values` (or none of them: `excluded`)."""
 
     knob: str
     values: tuple[Value, ...]
@@ -94,7 +95,7 @@ STEM = (
 )
 
 STAGE = (
-    Knob("depth", _count(1, 64), "number of blocks", default=1),
+    Knob("depth", _count(1, MAX_DEPTH), "number of blocks", default=1),
     Knob("width", _WIDTH, "output channels of every block"),
     Knob("stride", _count(1, 8), "stride of the first block", default=1),
 )

@@ -35,12 +35,12 @@ def split(raw: RawData, settings: DataSettings) -> Splits:
     """
     _check_class_sizes(raw)
     rng = np.random.default_rng(settings.seed)
-    images = raw.train
-    test = raw.test
-    if test is None:
-        size = max(1, round(_TEST_SHARE * len(images)))
-        chosen, rest = stratified(images.labels, size, np.random.default_rng(0))
-        test, images = images[chosen], images[rest]
+    if raw.test:
+        test, images = raw.test[rng.permutation(len(raw.test))], raw.train
+    else:
+        size = max(1, round(_TEST_SHARE * len(raw.train)))
+        chosen, rest = stratified(raw.train.labels, size, np.random.default_rng(0))
+        test, images = raw.train[chosen], raw.train[rest]
     size = settings.search_images or min(_MOST_SEARCH_IMAGES, max(1, round(_SEARCH_SHARE * len(images))))
     if size >= len(images):
         raise DataError(
@@ -55,7 +55,7 @@ def split(raw: RawData, settings: DataSettings) -> Splits:
         chosen, _ = stratified(train.labels, limit, rng)
         train = train[chosen]
         _check_trainable(train, raw, f"data.train_images: {limit} is too few")
-    return Splits(train, search, test[rng.permutation(len(test))])
+    return Splits(train, search, test)
 
 
 def stratified(labels: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

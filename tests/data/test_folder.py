@@ -65,6 +65,7 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
 def test_other_and_hidden_files_are_passed_over(tmp_path: Path) -> None:
     _fill(tmp_path)
     (tmp_path / "cat" / "notes.txt").write_text("not a picture")
+    (tmp_path / "cat" / "._0.png").write_text("a file system's own record")
     (tmp_path / ".cache").mkdir()
     (tmp_path / "readme.md").write_text("not a class")
     _save(tmp_path / "cat" / "more" / "9.JPG")

@@ -91,6 +91,7 @@ def _broken(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
             r"test image 1 is \(3, 9, 9\) .* but image 0 is \(3, 8, 8\); make all alike",
         ),
         (_arrays() | {"train_offsets": np.arange(3)}, r"train_offsets must rise from 0 to the \d+ bytes"),
+        (_arrays() | {"test_offsets": np.arange(0)}, r"test_offsets must rise from 0 to the \d+ bytes"),
         (_arrays() | {"test_labels": np.zeros(5, int)}, "2 test images but 5 labels; the file is incomplete"),
         (
             _arrays() | {"classes": np.array(["one"])},

@@ -97,17 +97,12 @@ def _parse_python(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     return images, np.array(batch["labels"], np.int64)
 
 
-def _dtype(name: str, align: int, copy: int) -> np.dtype:
-    """`np.dtype` for the integers that Python 2 pickled as flags, which numpy warns of."""
-    return np.dtype(name, bool(align), bool(copy))
-
-
 _RECONSTRUCT = np.empty(0).__reduce__()[0]
 _PICKLED = {
     ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
     ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
     ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): _dtype,
+    ("numpy", "dtype"): np.dtype,
     ("_codecs", "encode"): codecs.encode,  # how Python 3 pickles bytes for Python 2
 }
 

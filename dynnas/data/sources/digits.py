@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from dynnas.data.raw import Labelled, RawData, class_names
 
 
 def read() -> RawData:
     """The digits, their 17 grey levels spread over 0..255."""
+    from sklearn.datasets import load_digits  # here, for it is slow to import and other data do not need it
+
     bunch = load_digits()
     images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
     return RawData(

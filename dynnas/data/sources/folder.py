@@ -73,7 +73,9 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _pictures(root: Path) -> list[Path]:
-    return sorted(path for path in root.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    return sorted(
+        path for path in root.rglob("*") if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+    )
 
 
 def _digest(files: list[Path]) -> str:

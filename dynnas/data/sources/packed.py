@@ -44,7 +44,7 @@ def _read_part(path: Path, arrays: Mapping[str, np.ndarray], part: str, progress
         if key not in arrays:
             raise DataError(f"{path}: has {part}_jpeg but no {key}; make or fetch the file again")
     jpeg, offsets = arrays[f"{part}_jpeg"], arrays[f"{part}_offsets"]
-    if offsets[:1] != 0 or offsets[-1] != len(jpeg) or (np.diff(offsets) <= 0).any():
+    if len(offsets) < 2 or offsets[0] or offsets[-1] != len(jpeg) or (np.diff(offsets) <= 0).any():
         raise DataError(
             f"{path}: {part}_offsets must rise from 0 to the {len(jpeg)} bytes of {part}_jpeg;"
             " make or fetch the file again"

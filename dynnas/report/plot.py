@@ -1,0 +1,124 @@
+"""The picture of a study: accuracy against measured latency, with what the front has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True)
+class Point:
+    """One network: milliseconds an image, share of right answers, whether it adapts to its input."""
+
+    latency_ms: float
+    accuracy: float
+    dynamic: bool = False
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What `draw` shows. Every sequence but `front` may be empty."""
+
+    title: str
+    front: Sequence[Point]
+    candidates: Sequence[Point] = ()
+    random: Sequence[Point] = ()
+    static_front: Sequence[Point] = ()
+    uniform_front: Sequence[Point] = ()
+    latency_label: str = "latency of one image [ms]"
+    accuracy_label: str = "accuracy on the search images [%]"
+
+    @property
+    def clouds(self) -> tuple[Point, ...]:
+        """Every network that is drawn as a single point."""
+        return (*self.candidates, *self.random)
+
+    @property
+    def fronts(self) -> tuple[Point, ...]:
+        """Every network that is drawn as a step of a staircase."""
+        return (*self.front, *self.static_front, *self.uniform_front)
+
+
+# Okabe and Ito's colours, told apart with any colour vision.
+_BLUE, _ORANGE, _GREEN, _SKY, _GREY = "#0072B2", "#D55E00", "#009E73", "#56B4E9", "#9A9A9A"
+
+# A latency axis that spans more than this factor is logarithmic.
+_LOG_SPAN = 5.0
+
+
+def draw(picture: Picture, path: Path) -> None:
+    """Write `picture` as a PNG file."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.5, 5.5), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    _scatter(axes, picture.candidates, "candidates", _GREY, marker=".", s=28, alpha=0.6)
+    _scatter(axes, picture.random, "random sample", _SKY, marker="x", s=22, alpha=0.9)
+    _staircase(axes, picture.uniform_front, "uniform width", _GREEN, linestyle=":", marker="^")
+    _staircase(axes, picture.static_front, "static only", _ORANGE, linestyle="--", marker="s")
+    _staircase(axes, picture.front, "front", _BLUE, linestyle="-", marker="o")
+    dynamic = [point for point in picture.front if point.dynamic]
+    _scatter(axes, dynamic, "dynamic member", _BLUE, marker="*", s=190, edgecolor="white", zorder=4)
+    _scale_latency(axes, picture)
+    hidden = _cut_off_the_worst(axes, picture)
+    axes.set(title=picture.title, xlabel=picture.latency_label, ylabel=picture.accuracy_label)
+    axes.grid(visible=True, alpha=0.25, which="both")
+    axes.legend(loc="lower right", framealpha=0.9, title=f"{hidden} networks lie below" if hidden else None)
+    figure.savefig(path)
+
+
+def _scatter(axes: Axes, points: Sequence[Point], label: str, colour: str, **style: object) -> None:
+    if points:
+        axes.scatter(*_coordinates(points), label=f"{label} ({len(points)})", color=colour, **style)
+
+
+def _staircase(
+    axes: Axes, points: Sequence[Point], label: str, colour: str, linestyle: str, marker: str
+) -> None:
+    """The best accuracy that can be had within each latency."""
+    if points:
+        ordered = sorted(points, key=lambda point: (point.latency_ms, point.accuracy))
+        axes.step(
+            *_coordinates(ordered),
+            where="post",
+            label=f"{label} ({len(points)})",
+            color=colour,
+            linestyle=linestyle,
+            marker=marker,
+            markersize=5,
+            linewidth=1.6,
+        )
+
+
+def _scale_latency(axes: Axes, picture: Picture) -> None:
+    """A logarithmic axis with plain numbers where latencies span much."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    latencies = [point.latency_ms for point in (*picture.clouds, *picture.fronts)]
+    if max(latencies) > _LOG_SPAN * min(latencies):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _cut_off_the_worst(axes: Axes, picture: Picture) -> int:
+    """Show the range of the fronts and the bulk of the networks; how many that leaves out."""
+    every = sorted(point.accuracy for point in (*picture.clouds, *picture.fronts))
+    floor = min(every[len(every) // 10], *(point.accuracy for point in picture.fronts))
+    margin = 0.05 * (every[-1] - floor)
+    hidden = sum(accuracy < floor - margin for accuracy in every)
+    if hidden:
+        axes.set_ylim(100 * (floor - margin), 100 * (every[-1] + margin))
+    return hidden
+
+
+def _coordinates(points: Sequence[Point]) -> tuple[list[float], list[float]]:
+    return [point.latency_ms for point in points], [100 * point.accuracy for point in points]

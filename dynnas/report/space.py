@@ -1,0 +1,99 @@
+"""A design space as tables: what can be chosen where, and how large its networks are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby, pairwise
+from random import Random
+
+from dynnas.measure import Cost, cost
+from dynnas.report.table import Column, Table, count
+from dynnas.space import Architecture, Gene, Space, largest, sample, smallest
+
+# Networks whose middle one (by MACs) stands for the typical one.
+_SAMPLED = 25
+
+
+def genes_table(space: Space) -> Table:
+    """One row for each part: its choices, and what is fixed. Layers that are alike share a row."""
+    parts: dict[str, list[Gene]] = {}
+    for gene in space.genes:
+        parts.setdefault(_part(gene), []).append(gene)
+    rows = tuple((_name(names), *cells) for names, cells in _merged(parts))
+    columns = (Column("part"), Column("choices"), Column("fixed"))
+    return Table(f"{space.name}: {size_text(space.size)} architectures", columns, rows)
+
+
+def size_text(size: int) -> str:
+    """An exact count where it can be read, else its magnitude."""
+    return f"{size:,}" if size < 10**15 else f"{size:.2e}"
+
+
+def costs_table(space: Space, seed: int = 0) -> Table:
+    """The smallest, the median and the largest network: resolution, layers, MACs and parameters.
+
+    The median is by MACs, over a small random sample drawn with `seed`; the smallest and largest take the
+    first and the last value of every gene.
+    """
+    random = Random(seed)
+    drawn = [sample(space, random) for _ in range(_SAMPLED)]
+    sampled = sorted(((network, _cost(space, network)) for network in drawn), key=lambda pair: pair[1].macs)
+    first, last = smallest(space), largest(space)
+    named = {
+        "smallest": (first, _cost(space, first)),
+        f"median of {_SAMPLED} random": sampled[_SAMPLED // 2],
+        "largest": (last, _cost(space, last)),
+    }
+    columns = (
+        Column("network"),
+        Column("resolution", numeric=True),
+        Column("layers", numeric=True),
+        Column("MACs", numeric=True),
+        Column("parameters", numeric=True),
+    )
+    rows = tuple(_cost_row(space, name, network, size) for name, (network, size) in named.items())
+    return Table("networks for one image", columns, rows)
+
+
+def _cost(space: Space, architecture: Architecture) -> Cost:
+    return cost(space.network_config(architecture))
+
+
+def _cost_row(space: Space, name: str, architecture: Architecture, size: Cost) -> tuple[str, ...]:
+    config = space.network_config(architecture)
+    return (name, str(config.resolution), str(len(config.blocks)), count(size.macs), count(size.params))
+
+
+def _part(gene: Gene) -> str:
+    """`stage1.0` of `stage1.0.kernel`; the resolution belongs to the input."""
+    return gene.name.rpartition(".")[0] or ("input" if gene.name == "resolution" else gene.name)
+
+
+def _values(genes: Iterable[Gene]) -> tuple[str, str]:
+    """The choices and the fixed values of one part."""
+    choices, fixed = [], []
+    for gene in genes:
+        knob = gene.name.rpartition(".")[2]
+        (fixed if gene.fixed else choices).append(f"{knob} {_spelled(gene)}")
+    return ", ".join(choices), ", ".join(fixed)
+
+
+def _spelled(gene: Gene) -> str:
+    """`16 24 32`, or `8..64 step 8` for many evenly spaced numbers."""
+    numbers = [value for value in gene.values if not isinstance(value, str)]
+    steps = {round(b - a, 9) for a, b in pairwise(numbers)}
+    if len(numbers) > 4 and len(steps) == 1:
+        return f"{numbers[0]:g}..{numbers[-1]:g} step {steps.pop():g}"
+    return " ".join(value if isinstance(value, str) else f"{value:g}" for value in gene.values)
+
+
+def _merged(parts: Mapping[str, Sequence[Gene]]) -> Iterator[tuple[list[str], tuple[str, str]]]:
+    """Runs of neighbouring parts of one stage with the same cells."""
+    cells = {name: _values(genes) for name, genes in parts.items()}
+    for (_, shared), run in groupby(cells, key=lambda name: (name.partition(".")[0], cells[name])):
+        yield list(run), shared
+
+
+def _name(parts: Sequence[str]) -> str:
+    """`stage1.0 to stage1.2` for several."""
+    return parts[0] if len(parts) == 1 else f"{parts[0]} to {parts[-1]}"

@@ -1,0 +1,93 @@
+"""Results as tables of text: a value that the command line prints and tests can read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dynnas.search import Candidate
+from dynnas.space import Architecture
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's heading, and whether its cells are numbers (set flush right)."""
+
+    name: str
+    numeric: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text; every row has one cell for each column."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def count(value: float) -> str:
+    """A number of weights or multiply-adds in three figures: 1.23 M."""
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.0f}"
+
+
+def front_table(front: Sequence[Candidate], title: str) -> Table:
+    """One row for each member: how good, how fast, how big, and what is dynamic in it."""
+    columns = (
+        Column("key"),
+        Column("accuracy %", numeric=True),
+        Column("test %", numeric=True),
+        Column("mean ms", numeric=True),
+        Column("median", numeric=True),
+        Column("p95", numeric=True),
+        Column("MACs", numeric=True),
+        Column("params", numeric=True),
+        Column("dynamic layers"),
+        Column("exits"),
+        Column("trial", numeric=True),
+    )
+    return Table(title, columns, tuple(_front_row(member) for member in front))
+
+
+def _front_row(member: Candidate) -> tuple[str, ...]:
+    return (
+        member.key,
+        _percent(member.metrics, "accuracy"),
+        _percent(member.metrics, "test_accuracy"),
+        *(_milliseconds(member.metrics, name) for name in ("mean_ms", "median_ms", "p95_ms")),
+        *(count(member.metrics[name]) if name in member.metrics else "" for name in ("macs", "params")),
+        dynamic_layers(member.architecture),
+        exits(member.architecture),
+        "" if member.trial is None else str(member.trial),
+    )
+
+
+def dynamic_layers(architecture: Architecture) -> str:
+    """How many layers have which dynamic kernel: `2 condconv, 1 dynet`."""
+    chosen = (str(value) for name, value in architecture.items() if name.endswith(".op"))
+    ops = Counter(op for op in chosen if op != "static")
+    return ", ".join(f"{number} {op}" for op, number in sorted(ops.items()))
+
+
+def exits(architecture: Architecture) -> str:
+    """Where images may leave early, and from which confidence on: `stage1 at 0.8`."""
+    at = str(architecture.get("exits.at", "none"))
+    places = [] if at == "none" else at.split("+")
+    return ", ".join(f"{place} at {architecture[f'exits.{place}.threshold']}" for place in places)
+
+
+def is_dynamic(architecture: Architecture) -> bool:
+    """Whether any weight or the depth depends on the image."""
+    return bool(dynamic_layers(architecture) or exits(architecture))
+
+
+def _percent(metrics: Mapping[str, float], name: str) -> str:
+    return f"{100 * metrics[name]:.2f}" if name in metrics else ""
+
+
+def _milliseconds(metrics: Mapping[str, float], name: str) -> str:
+    return f"{metrics[name]:.3f}" if name in metrics else ""

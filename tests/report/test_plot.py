@@ -1,0 +1,70 @@
+"""The picture of a study: the file, and what matplotlib was told to draw."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import patch
+
+import matplotlib.image
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dynnas.report.plot import Picture, Point, draw
+
+FRONT = (Point(0.2, 0.95, dynamic=True), Point(0.1, 0.90))
+
+
+@pytest.fixture
+def axes(tmp_path: Path) -> Iterator[list[Axes]]:
+    """The axes of every figure that is saved during a test."""
+    saved: list[Axes] = []
+    with patch.object(Figure, "savefig", lambda figure, path: saved.extend(figure.axes)):
+        yield saved
+
+
+def legend(axes: Axes) -> list[str]:
+    return [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+def test_a_picture_of_the_front_alone_is_written(tmp_path: Path) -> None:
+    draw(Picture("digits", FRONT), tmp_path / "front.png")
+    height, width, _ = matplotlib.image.imread(tmp_path / "front.png").shape
+    assert (width, height) == (1275, 825)
+
+
+def test_everything_has_its_place_in_the_legend(axes: list[Axes]) -> None:
+    cloud = (Point(0.15, 0.8), Point(0.3, 0.9))
+    draw(Picture("a title", FRONT, cloud, cloud, FRONT[:1], FRONT[1:]), Path("unused.png"))
+    assert legend(axes[0]) == [
+        "candidates (2)",
+        "random sample (2)",
+        "uniform width (1)",
+        "static only (1)",
+        "front (2)",
+        "dynamic member (1)",
+    ]
+    assert (axes[0].get_title(), axes[0].get_xlabel()) == ("a title", "latency of one image [ms]")
+    assert axes[0].get_ylabel() == "accuracy on the search images [%]"
+
+
+def test_the_front_is_a_staircase_in_percent_from_fast_to_slow(axes: list[Axes]) -> None:
+    draw(Picture("digits", FRONT), Path("unused.png"))
+    (line,) = axes[0].lines
+    assert line.get_drawstyle() == "steps-post"
+    assert line.get_xdata().tolist() == [0.1, 0.2]
+    assert line.get_ydata().tolist() == pytest.approx([90.0, 95.0])
+
+
+@pytest.mark.parametrize(("slowest", "scale"), [(0.5, "linear"), (0.51, "log")])
+def test_wide_spans_of_latency_are_logarithmic(slowest: float, scale: str, axes: list[Axes]) -> None:
+    draw(Picture("digits", (Point(0.1, 0.9), Point(slowest, 0.95))), Path("unused.png"))
+    assert axes[0].get_xscale() == scale
+
+
+def test_a_few_hopeless_networks_do_not_squeeze_the_front(axes: list[Axes]) -> None:
+    cloud = (*(Point(0.1, 0.91) for _ in range(20)), Point(0.1, 0.1))
+    draw(Picture("digits", FRONT, cloud), Path("unused.png"))
+    bottom, top = axes[0].get_ylim()
+    assert 89 < bottom < 90
+    assert 95 < top < 96
+    assert axes[0].get_legend().get_title().get_text() == "1 networks lie below"

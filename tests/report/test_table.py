@@ -1,0 +1,66 @@
+"""The table of a front: what each cell says."""
+
+import pytest
+
+from dynnas.report.table import count, dynamic_layers, exits, front_table, is_dynamic
+from dynnas.search import Candidate
+from dynnas.space import Architecture
+
+STATIC = Architecture((("stage1.depth", 1), ("stage1.0.op", "static")))
+DYNAMIC = Architecture(
+    (
+        ("stage1.0.op", "dynet"),
+        ("stage1.1.op", "condconv"),
+        ("stage2.0.op", "condconv"),
+        ("stage2.1.op", "static"),
+        ("exits.at", "stage1+stage2"),
+        ("exits.stage1.threshold", 0.8),
+        ("exits.stage2.threshold", 0.9),
+    )
+)
+METRICS = {
+    "accuracy": 0.98765,
+    "test_accuracy": 0.9,
+    "mean_ms": 0.12345,
+    "median_ms": 0.1,
+    "p95_ms": 2.0,
+    "macs": 1_234_567,
+    "params": 987,
+}
+
+
+def test_a_row_says_how_good_how_fast_how_big_and_what_is_dynamic() -> None:
+    table = front_table([Candidate(DYNAMIC, METRICS, trial=7)], "a front")
+    (row,) = table.rows
+    assert dict(zip((column.name for column in table.columns), row, strict=True)) == {
+        "key": DYNAMIC.key,
+        "accuracy %": "98.77",
+        "test %": "90.00",
+        "mean ms": "0.123",
+        "median": "0.100",
+        "p95": "2.000",
+        "MACs": "1.23 M",
+        "params": "987",
+        "dynamic layers": "2 condconv, 1 dynet",
+        "exits": "stage1 at 0.8, stage2 at 0.9",
+        "trial": "7",
+    }
+
+
+def test_what_is_not_known_is_left_empty() -> None:
+    (row,) = front_table([Candidate(STATIC, {"accuracy": 1.0})], "a front").rows
+    assert row == (STATIC.key, "100.00", *[""] * 9)
+
+
+def test_dynamic_means_kernels_or_exits() -> None:
+    only_exits = Architecture((("exits.at", "stage1"), ("exits.stage1.threshold", 0.5)))
+    assert [is_dynamic(network) for network in (STATIC, DYNAMIC, only_exits)] == [False, True, True]
+    assert (dynamic_layers(STATIC), exits(STATIC)) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (999, "999"), (1000, "1 k"), (45_678, "45.7 k"), (1.5e6, "1.5 M"), (2e9, "2 G")],
+)
+def test_counts_have_three_figures(value: float, text: str) -> None:
+    assert count(value) == text

@@ -4,8 +4,9 @@ from dynnas.measure.accuracy import Accuracy, accuracy, predict_logits, prepare_
 from dynnas.measure.anchors import build_anchors
 from dynnas.measure.cost import Cost, cost
 from dynnas.measure.environment import environment_fingerprint
-from dynnas.measure.latency import AnchorReference, Latency, LatencyMeter, Spread, Subject
+from dynnas.measure.latency import AnchorReference, Latency, Spread
 from dynnas.measure.lock import device_lock
+from dynnas.measure.meter import LatencyMeter, Subject
 
 __all__ = [
     "Accuracy",

@@ -87,8 +87,8 @@ def _read_position(node: Node, depths: Depths, problems: Problems) -> str | None
     allowed = ", ".join([*ends, "or a block such as stage1.0"])
     problems.add(
         node.mark,
-        f"exits.{POSITIONS}: found {node}{hint}; allowed: {allowed}, if every depth has it and the network does "
-        "not end there",
+        f"exits.{POSITIONS}: found {node}{hint}; allowed: {allowed}, if every depth has it and the "
+        "network does not end there",
     )
     return None
 

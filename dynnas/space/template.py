@@ -92,14 +92,18 @@ class NetworkTemplate:
             if f"exits.{position}.threshold" in largest:  # else no architecture has this exit
                 exit_ = partial(_exit, position=position, classes=classes)
                 covering[f"exits.{position}"] = _cover("exits", genes, largest, exit_)
-        covering["head"] = _cover("head", genes, largest, partial(_head, in_channels=width, classes=classes))
+        head = partial(_head, in_channels=width, classes=classes)
+        covering["head"] = _cover("head", genes, largest, head)
+        if any(gene.name == "head.width" and 0 in gene.values[:-1] for gene in genes):
+            # Without its convolution, the head's classifier reads the last block's channels.
+            covering["head"] += _cover("head", genes, {**largest, "head.width": 0}, head)
         return covering
 
 
 def _cover(
     section: str, genes: Sequence[Gene], largest: Values, config: Callable[[Values], SlotConfig]
 ) -> tuple[SlotConfig, ...]:
-    """The distinct configs of all values of a section's unordered genes, the ordered ones at their largest."""
+    """A section's distinct configs: every value of the unordered genes, the ordered ones as in `largest`."""
     own = [gene for gene in genes if gene.name.startswith(f"{section}.")]
     kinds = [gene for gene in own if not gene.ordered and gene.name != EXITS_AT]
     configs: dict[SlotConfig, None] = {}  # an ordered set

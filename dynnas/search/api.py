@@ -1,0 +1,90 @@
+"""`dynnas.search`: search a space with any evaluator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+
+from dynnas.errors import StudyError
+from dynnas.progress import Progress
+from dynnas.search.driver import Driver
+from dynnas.search.evaluator import AnyEvaluator
+from dynnas.search.front import Front
+from dynnas.search.goal import Goal
+from dynnas.search.samplers import make_sampler
+from dynnas.search.storage import lock_path, only_driver, open_storage, open_trials
+from dynnas.space import Space
+
+
+def search(
+    space: Space,
+    evaluator: AnyEvaluator,
+    *,
+    sampler: str = "nsga2",
+    trials: int = 100,
+    storage: str | None = None,
+    seed: int = 0,
+    objectives: Sequence[str] | Mapping[str, str] | None = None,
+    constraints: Mapping[str, float] | None = None,
+    population: int = 20,
+    name: str | None = None,
+    progress: Progress | None = None,
+) -> Front:
+    """Search `space` for the architectures that trade the objectives off best.
+
+    No architecture is evaluated twice. A candidate whose evaluation fails is recorded with the reason and the
+    search goes on. With a `storage`, a search that was interrupted, even killed, continues when called again
+    with the same arguments, and proposes what it would have proposed anyhow; more `trials` extend it.
+
+    Args:
+        space: what `dynnas.load_space` returns; a space of plain `choices` needs no network.
+        evaluator: anything with `evaluate(architecture) -> {"metric": number}`, or `stages(architecture)`,
+            a generator of such parts, cheapest first: those after a broken constraint are never computed.
+        sampler: nsga2 | tpe | random.
+        trials: candidates in all, counting those of earlier runs on the same storage.
+        storage: an SQLAlchemy URL, such as `sqlite:///study.db`, that the Optuna dashboard can open; None for
+            memory.
+        seed: draws the candidates.
+        objectives: names in `dynnas.search.METRICS`, or {"any name": "maximize" | "minimize"}; those of the
+            space's settings if None.
+        constraints: upper limits by metric.
+        population: a generation of nsga2; random candidates before tpe begins.
+        name: the study's name in the storage; the space's if None.
+        progress: told of every trial.
+
+    Returns:
+        The Pareto front of all feasible candidates, cheapest first; empty if there are none.
+
+    Raises:
+        StudyError: an argument is not allowed, the storage holds another study of this name, another process
+            searches it, or evaluations keep failing.
+
+    Example: a table of measurements of your own.
+
+        >>> import dynnas
+        >>> from dynnas.space import parse_space
+        >>> space = parse_space("choices: {kernel: [3, 5], width: [16, 32, 64], op: [static, condconv]}")
+        >>> class Table:
+        ...     def evaluate(self, architecture):
+        ...         gain = 1.1 if architecture["op"] == "condconv" else 1.0
+        ...         cost = architecture["width"] * architecture["kernel"] ** 2
+        ...         return {"accuracy": 1 - 1 / (gain * cost), "latency_ms": cost / 100 * gain}
+        >>> front = dynnas.search(space, Table(), trials=12, seed=1, objectives=("accuracy", "latency_ms"))
+        >>> dict(front.pick("fastest").architecture)
+        {'kernel': 3, 'width': 16, 'op': 'static'}
+        >>> front.pick("most-accurate").metrics["latency_ms"]
+        17.6
+    """
+    goal = Goal.of(objectives or space.settings.search.objectives, constraints)
+    if trials < 1 or population < 2:
+        raise StudyError(
+            f"search: trials is {trials} and population {population}; at least 1 and 2 are needed"
+        )
+    chosen = make_sampler(sampler, space, population=population, seed=seed)
+    name = name or space.name
+    lock = only_driver(lock_path(storage, name), f"study {name!r}") if storage else nullcontext()
+    with lock:
+        study = open_trials(open_storage(storage), name, space, goal.objectives, chosen)
+        driver = Driver(study, space, evaluator, goal)
+        driver.run(trials, progress or Progress())
+        return driver.front()

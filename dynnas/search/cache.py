@@ -1,0 +1,95 @@
+"""Every architecture is evaluated once: metrics by architecture and provenance, in a small SQLite file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dynnas.search.evaluator import AnyEvaluator, stages_of
+from dynnas.space import Architecture
+
+
+def provenance_digest(parts: Mapping[str, str]) -> str:
+    """One name for everything that metrics depend on beside the architecture (weights, data, device)."""
+    return hashlib.sha256(json.dumps(dict(parts), sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is known of one architecture: its stages of metrics in order, and whether these are all."""
+
+    stages: tuple[Mapping[str, float], ...] = ()
+    complete: bool = False
+
+
+class Cache:
+    """Evaluations by architecture key and provenance.
+
+    A row is written again as each stage ends, so that a killed process loses only the stage it was in.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite3.connect(path, timeout=60, isolation_level=None)
+        self._connection.execute("PRAGMA journal_mode=WAL")
+        self._connection.execute("PRAGMA synchronous=NORMAL")
+        self._connection.execute(
+            "CREATE TABLE IF NOT EXISTS evaluations (architecture TEXT, provenance TEXT, stages TEXT, "
+            "complete INTEGER, PRIMARY KEY (architecture, provenance))"
+        )
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._connection.close()
+
+    def read(self, architecture: Architecture, provenance: str) -> Evaluation:
+        """What is known, which may be nothing."""
+        row = self._connection.execute(
+            "SELECT stages, complete FROM evaluations WHERE architecture = ? AND provenance = ?",
+            (architecture.key, provenance),
+        ).fetchone()
+        return Evaluation(tuple(json.loads(row[0])), bool(row[1])) if row else Evaluation()
+
+    def write(self, architecture: Architecture, provenance: str, evaluation: Evaluation) -> None:
+        """Keep `evaluation` in the place of what was known."""
+        stages = json.dumps([dict(stage) for stage in evaluation.stages])
+        self._connection.execute(
+            "INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?)",
+            (architecture.key, provenance, stages, evaluation.complete),
+        )
+
+
+class CachedEvaluator:
+    """An evaluator that asks another one only for what the cache does not hold.
+
+    `hits` counts the stages that the cache answered, `misses` those that had to be computed.
+    """
+
+    def __init__(self, evaluator: AnyEvaluator, cache: Cache, provenance: str) -> None:
+        self.hits = 0
+        self.misses = 0
+        self._evaluator = evaluator
+        self._cache = cache
+        self._provenance = provenance
+
+    def stages(self, architecture: Architecture) -> Iterator[Mapping[str, float]]:
+        """The metrics stage by stage, each from the cache if it is there."""
+        known = self._cache.read(architecture, self._provenance)
+        for stage in known.stages:
+            self.hits += 1
+            yield stage
+        if known.complete:
+            return
+        done = list(known.stages)
+        for number, stage in enumerate(stages_of(self._evaluator, architecture)):
+            # A stage that was cut short earlier needs those before it again, but what was told of them stays.
+            if number < len(known.stages):
+                continue
+            self.misses += 1
+            done.append(stage)
+            self._cache.write(architecture, self._provenance, Evaluation(tuple(done)))
+            yield stage
+        self._cache.write(architecture, self._provenance, Evaluation(tuple(done), complete=True))

@@ -1,0 +1,86 @@
+"""What the search asks of an evaluator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from dynnas.errors import StudyError
+from dynnas.search.goal import Goal
+from dynnas.space import Architecture
+
+
+class Evaluator(Protocol):
+    """Anything that scores an architecture: a trained supernet, a table of results, your own code."""
+
+    def evaluate(self, architecture: Architecture) -> Mapping[str, float]:
+        """All metrics of one architecture by name."""
+        ...
+
+
+@runtime_checkable
+class StagedEvaluator(Protocol):
+    """An evaluator whose cheap metrics come first, so that limits can spare a candidate the costly ones."""
+
+    def stages(self, architecture: Architecture) -> Iterator[Mapping[str, float]]:
+        """The metrics in several parts, cheapest first; nothing is computed before it is asked for."""
+        ...
+
+
+AnyEvaluator = Evaluator | StagedEvaluator
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What an evaluation found: metrics, and which limits they break, after which it stopped."""
+
+    metrics: Mapping[str, float]
+    rejection: str | None
+
+
+def assess(evaluator: AnyEvaluator, architecture: Architecture, goal: Goal) -> Assessment:
+    """Evaluate `architecture` stage by stage for as long as it keeps the limits of `goal`.
+
+    Raises:
+        StudyError: a metric is not a number, or one that the goal needs is missing.
+        Exception: whatever the evaluator raises.
+    """
+    metrics: dict[str, float] = {}
+    for stage in stages_of(evaluator, architecture):
+        metrics.update(stage)
+        rejection = goal.rejection(metrics)
+        if rejection:
+            return Assessment(metrics, rejection)
+    missing = [name for name in goal.metrics if name not in metrics]
+    if missing:
+        raise StudyError(
+            f"the evaluator gave {', '.join(metrics) or 'nothing'}, but not {', '.join(missing)}"
+        )
+    return Assessment(metrics, None)
+
+
+def stages_of(evaluator: AnyEvaluator, architecture: Architecture) -> Iterator[dict[str, float]]:
+    """The metrics of `architecture` stage by stage, whichever way the evaluator gives them.
+
+    Raises:
+        StudyError: a metric is not a number.
+    """
+    if isinstance(evaluator, StagedEvaluator):
+        stages = evaluator.stages(architecture)
+    else:
+        stages = iter((evaluator.evaluate(architecture),))
+    for stage in stages:
+        yield {name: _number(name, value) for name, value in stage.items()}
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if math.isnan(number):
+        raise StudyError(f"metric {name!r} is {value!r}; a number is needed")
+    # Counts (MACs, parameters) stay whole numbers, which read better in the dashboard and in JSON.
+    return value if isinstance(value, int) else number

@@ -1,0 +1,199 @@
+"""Candidates and the Pareto front among them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import moocore
+import numpy as np
+
+from dynnas.errors import StudyError
+from dynnas.search.goal import Objective, objectives_of
+from dynnas.search.metrics import METRICS
+from dynnas.space import Architecture
+
+FORMAT = 1
+
+# How `Front.to_json` groups metrics; others of `METRICS` stand by themselves, unknown ones under "metrics".
+_PLACES = {
+    "accuracy": ("accuracy", "search"),
+    "test_accuracy": ("accuracy", "test"),
+    "latency_ms": ("latency_ms", "ranked"),
+    "mean_ms": ("latency_ms", "mean"),
+    "median_ms": ("latency_ms", "median"),
+    "p95_ms": ("latency_ms", "p95"),
+    "worst_ms": ("latency_ms", "worst"),
+}
+_METRIC_AT = {place: name for name, place in _PLACES.items()}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An evaluated architecture: its metrics by name, and the trial that found it (None for controls)."""
+
+    architecture: Architecture
+    metrics: Mapping[str, float]
+    trial: int | None = None
+
+    @property
+    def key(self) -> str:
+        """The architecture's key."""
+        return self.architecture.key
+
+
+@dataclass(frozen=True)
+class Front(Sequence[Candidate]):
+    """The candidates that no other one beats in every objective, cheapest first.
+
+    Build one with `Front.of`.
+    """
+
+    members: tuple[Candidate, ...]
+    objectives: tuple[Objective, ...]
+
+    @staticmethod
+    def of(candidates: Iterable[Candidate], objectives: tuple[Objective, ...]) -> Front:
+        """The Pareto set of `candidates`; of several with equal objectives the first is kept."""
+        pool = list(candidates)
+        if not pool:
+            return Front((), objectives)
+        losses = _losses(pool, objectives)
+        kept = moocore.is_nondominated(losses)
+        # The last objective is the cost in (accuracy, latency_ms); the others settle ties.
+        order = np.lexsort(losses.T)
+        return Front(tuple(pool[index] for index in order if kept[index]), objectives)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.members[index]
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return iter(self.members)
+
+    def pick(self, which: str) -> Candidate:
+        """One member by name.
+
+        Args:
+            which: `knee` (nearest to the best of all, objectives scaled to the front), `fastest` (best in
+                the first minimised objective), `most-accurate` (best in the first maximised one), or a key or
+                the start of one.
+
+        Raises:
+            StudyError: the front is empty, or has no such member.
+        """
+        if not self.members:
+            raise StudyError(
+                "the front is empty: no candidate was feasible; run more trials or loosen the limits"
+            )
+        if which == "knee":
+            losses = _losses(self.members, self.objectives)
+            span = np.ptp(losses, axis=0)
+            scaled = (losses - losses.min(axis=0)) / np.where(span > 0, span, 1.0)
+            return self.members[int(np.argmin(np.linalg.norm(scaled, axis=1)))]
+        if which in ("fastest", "most-accurate"):
+            return self._best("minimize" if which == "fastest" else "maximize", which)
+        found = [member for member in self.members if member.key.startswith(which)]
+        if len(found) != 1:
+            keys = ", ".join(member.key for member in self.members)
+            raise StudyError(
+                f"front: {len(found) or 'no'} members have the key {which!r}; "
+                f"allowed are knee, fastest, most-accurate and {keys}"
+            )
+        return found[0]
+
+    def _best(self, direction: str, which: str) -> Candidate:
+        for objective in self.objectives:
+            if objective.direction == direction:
+                return min(self.members, key=lambda member: objective.sign * member.metrics[objective.name])
+        names = ", ".join(objective.name for objective in self.objectives)
+        raise StudyError(
+            f"front: no {which} member, for none of its objectives ({names}) is {direction}d; pick knee"
+        )
+
+    def hypervolume(self, reference: Mapping[str, float]) -> float:
+        """The volume between the front and `reference`, in the product of the objectives' units.
+
+        Args:
+            reference: a bad value of every objective, as by `worst_point`; members beyond it count nothing.
+        """
+        if not self.members:
+            return 0.0
+        point = [objective.sign * reference[objective.name] for objective in self.objectives]
+        return float(moocore.hypervolume(_losses(self.members, self.objectives), ref=point))
+
+    def to_json(self) -> str:
+        """A document that `from_json` reads back: of every member key, trial, architecture and metrics."""
+        document = {
+            "dynnas_front": FORMAT,
+            "objectives": {objective.name: objective.direction for objective in self.objectives},
+            "members": [_member_to_json(member) for member in self.members],
+        }
+        return json.dumps(document, indent=2) + "\n"
+
+    @staticmethod
+    def from_json(text: str) -> Front:
+        """Read what `to_json` wrote.
+
+        Raises:
+            StudyError: not such a document, or of another format.
+        """
+        try:
+            document = json.loads(text)
+            if document["dynnas_front"] != FORMAT:
+                raise StudyError(
+                    f"front: found format {document['dynnas_front']!r}, this dynnas reads {FORMAT}"
+                )
+            members = tuple(_member_from_json(member) for member in document["members"])
+            return Front(members, objectives_of(document["objectives"]))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StudyError(
+                f"front: not a front that dynnas wrote ({error!r}); search again to write it"
+            ) from error
+
+
+def worst_point(candidates: Iterable[Candidate], objectives: tuple[Objective, ...]) -> dict[str, float]:
+    """The worst value of every objective among `candidates`: the reference for comparing their fronts."""
+    pool = list(candidates)
+    worst = _losses(pool, objectives).max(axis=0)
+    return {
+        objective.name: float(objective.sign * loss)
+        for objective, loss in zip(objectives, worst, strict=True)
+    }
+
+
+def _losses(candidates: Sequence[Candidate], objectives: tuple[Objective, ...]) -> np.ndarray:
+    """[candidates, objectives], every one to be minimised."""
+    rows = [
+        [objective.sign * candidate.metrics[objective.name] for objective in objectives]
+        for candidate in candidates
+    ]
+    return np.array(rows, dtype=float)
+
+
+def _member_to_json(member: Candidate) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "key": member.key,
+        "trial": member.trial,
+        "architecture": json.loads(member.architecture.to_json()),
+    }
+    for name, value in member.metrics.items():
+        if name in METRICS and name not in _PLACES:
+            document[name] = value
+        else:
+            group, entry = _PLACES.get(name, ("metrics", name))
+            document.setdefault(group, {})[entry] = value
+    return document
+
+
+def _member_from_json(document: Mapping[str, Any]) -> Candidate:
+    metrics = {name: float(document[name]) for name in METRICS.keys() - _PLACES.keys() if name in document}
+    for group in {"metrics", *(group for group, _ in _PLACES.values())}:
+        for entry, value in document.get(group, {}).items():
+            metrics[_METRIC_AT.get((group, entry), entry)] = float(value)
+    architecture = Architecture.from_json(json.dumps(document["architecture"]))
+    return Candidate(architecture, metrics, document["trial"])

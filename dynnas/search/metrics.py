@@ -1,0 +1,39 @@
+"""What is known about a metric by its name: its unit and which way is better."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Direction = Literal["maximize", "minimize"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number that is known of a candidate."""
+
+    name: str
+    unit: str
+    direction: Direction
+    title: str
+
+
+METRICS: Mapping[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("accuracy", "share", "maximize", "accuracy on the search split"),
+        Metric("test_accuracy", "share", "maximize", "accuracy on the test split, for finished fronts only"),
+        Metric("error", "share", "minimize", "1 - accuracy"),
+        Metric("latency_ms", "ms", "minimize", "latency by which candidates are ranked"),
+        Metric("mean_ms", "ms", "minimize", "mean latency"),
+        Metric("median_ms", "ms", "minimize", "median latency"),
+        Metric("p95_ms", "ms", "minimize", "95th percentile of the latency"),
+        Metric("worst_ms", "ms", "minimize", "longest latency"),
+        Metric("macs", "MACs", "minimize", "multiply-adds for one image"),
+        Metric(
+            "expected_macs", "MACs", "minimize", "mean multiply-adds over images that leave at their exits"
+        ),
+        Metric("params", "weights", "minimize", "number of weights"),
+    )
+}

@@ -1,0 +1,107 @@
+"""What a study's trials say, and how a trial is put back into the queue."""
+
+from __future__ import annotations
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from dynnas.search.front import Candidate
+from dynnas.search.goal import Goal
+from dynnas.space import Space
+
+# User attributes of a trial that are no metrics.
+KEY = "key"
+ARCHITECTURE = "architecture"
+REJECTED = "rejected"
+ERROR = "error"
+ATTEMPT = "attempt"
+RESERVED = frozenset({KEY, ARCHITECTURE, REJECTED, ERROR, ATTEMPT})
+
+_ATTEMPTS = 3
+
+
+def proposed_keys(study: optuna.Study) -> set[str]:
+    """The architectures that any trial was about, whatever became of it."""
+    return {trial.user_attrs[KEY] for trial in study.get_trials(deepcopy=False) if KEY in trial.user_attrs}
+
+
+def finished_keys(study: optuna.Study) -> set[str]:
+    """The architectures that need no more work: evaluated, rejected or failed, and not to be retried."""
+    trials = study.get_trials(deepcopy=False)
+    done = {trial.user_attrs[KEY] for trial in trials if _is_finished(trial)}
+    return done - {trial.user_attrs.get(KEY) for trial in trials if not trial.state.is_finished()}
+
+
+def _is_finished(trial: FrozenTrial) -> bool:
+    # A failed trial without a reason was interrupted: it says nothing about its architecture.
+    return trial.state == TrialState.COMPLETE or (
+        trial.state == TrialState.FAIL and ERROR in trial.user_attrs
+    )
+
+
+def metrics_of(trial: FrozenTrial) -> dict[str, float]:
+    """Every metric that the trial has."""
+    return {name: value for name, value in trial.user_attrs.items() if name not in RESERVED}
+
+
+def candidates_of(study: optuna.Study, space: Space, goal: Goal) -> list[Candidate]:
+    """The evaluated architectures that keep the goal's limits, in the order of their trials."""
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    # The limits of today decide, not the verdict that a trial got under those of its day.
+    return [
+        Candidate(space.architecture(trial.params), metrics, trial.number)
+        for trial in trials
+        if (metrics := metrics_of(trial)).keys() >= set(goal.metrics) and not goal.rejection(metrics)
+    ]
+
+
+def retry_interrupted(study: optuna.Study) -> int:
+    """Queue what an interrupted run left unfinished, and return how many trials that were.
+
+    Only for the one driver of a study: to it, every trial that is running is stale.
+    """
+    stale = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    for trial in stale:
+        study.tell(trial.number, state=TrialState.FAIL)
+        # Killed between its proposal and its key, it will be proposed again by the sampler.
+        if KEY in trial.user_attrs:
+            requeue(study, trial)
+    return len(stale)
+
+
+def retry_rejected(study: optuna.Study, goal: Goal) -> int:
+    """Queue the candidates that older, tighter limits had rejected, and return how many."""
+    trials = study.get_trials(deepcopy=False)
+    latest = {trial.user_attrs[KEY]: trial for trial in trials if KEY in trial.user_attrs}
+    loosened = [
+        trial
+        for trial in latest.values()
+        if trial.state == TrialState.COMPLETE
+        and REJECTED in trial.user_attrs
+        and not goal.rejection(metrics_of(trial))
+    ]
+    for trial in loosened:
+        requeue(study, trial)
+    return len(loosened)
+
+
+def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Let the study's next trial evaluate the architecture of `trial`, unless that was tried too often.
+
+    An architecture that ends the whole process would otherwise stop a study for good.
+    """
+    attempt = trial.user_attrs.get(ATTEMPT, 1) + 1
+    if attempt > _ATTEMPTS:
+        return
+    # NSGA-II's generation comes along, the verdict on the limits does not.
+    kept = {name: value for name, value in trial.system_attrs.items() if not name.startswith("constraints")}
+    identity = {name: trial.user_attrs[name] for name in (KEY, ARCHITECTURE)}
+    study.add_trial(
+        create_trial(
+            state=TrialState.WAITING,
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs={**identity, ATTEMPT: attempt},
+            system_attrs=kept,
+        )
+    )

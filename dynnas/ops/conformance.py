@@ -1,0 +1,266 @@
+"""What every op must hold to, checked for all that is registered: a new op is bound by being there.
+
+`cases()` gives a case for every block with every kernel op and attention, and for stem, exit and head;
+`CHECKS` are functions of a case that raise AssertionError where an op does not hold. With pytest:
+
+    @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+    @pytest.mark.parametrize("case", cases(), ids=str)
+    def test_op(check, case):
+        check(case)
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+from torch.utils.flop_counter import FlopCounterMode
+
+from dynnas.errors import require
+from dynnas.ops.elastic import ElasticSlot
+from dynnas.ops.layers import ConvUnit
+from dynnas.ops.mixing import Strategy
+from dynnas.ops.modes import set_strategy
+from dynnas.ops.network import build
+from dynnas.ops.registry import ATTENTIONS, BLOCKS, KERNELS
+from dynnas.space.network import BlockConfig, ExitConfig, HeadConfig, SlotConfig, StemConfig
+
+
+@dataclass(frozen=True)
+class Case:
+    """A config to check, and the configs of the slot that must have room for it."""
+
+    name: str
+    config: SlotConfig
+    covering: tuple[SlotConfig, ...]
+
+    def __str__(self) -> str:
+        """The name, for test ids."""
+        return self.name
+
+
+def cases() -> list[Case]:
+    """Every block x kernel op x attention, with and without stride, and the slots that are no blocks."""
+    small_stem, large_stem = StemConfig(3, 6, 3, 2, "relu"), StemConfig(3, 8, 5, 2, "relu")
+    small_exit, large_exit = ExitConfig(8, 6, "relu", 5), ExitConfig(10, 9, "relu", 5)
+    small_head, large_head = HeadConfig(8, 6, "relu", 0.1, 5), HeadConfig(10, 9, "relu", 0.1, 5)
+    return [
+        *_block_cases(),
+        Case("stem", small_stem, (large_stem,)),
+        Case("exit", small_exit, (large_exit,)),
+        Case("head", small_head, (large_head,)),
+    ]
+
+
+def _block_cases() -> Iterator[Case]:
+    for block, op, attention, stride in itertools.product(BLOCKS, KERNELS, ATTENTIONS, (1, 2)):
+        small = BlockConfig(block, 8, 8, stride, 3, 2.0, op, None, None, attention, "relu")
+        # The slot serves all ops at once, so that what they share by name must fit.
+        large = replace(small, in_channels=10, out_channels=12, kernel=5, expand=3.0)
+        covering = tuple(_with_bank(replace(large, op=other), 4) for other in KERNELS)
+        yield Case(f"{block}-{op}-{attention}-stride{stride}", _with_bank(small, 3), covering)
+
+
+def _with_bank(config: BlockConfig, size: int) -> BlockConfig:
+    field = KERNELS[config.op].bank_field
+    changes: dict[str, Any] = {field: size} if field else {}
+    return replace(config, **changes)
+
+
+def images(case: Case, batch: int, size: tuple[int, int] = (7, 5)) -> Tensor:
+    """Random inputs (batch, Ci, H, W) of a case."""
+    generator = torch.Generator().manual_seed(batch)
+    return torch.randn(batch, case.config.in_channels, *size, generator=generator)
+
+
+def lively(module: nn.Module) -> nn.Module:
+    """`module` with random values everywhere, so that no mistake hides behind equal ones."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+            if tensor.dim() == 0:
+                continue
+            if name.endswith("running_var"):
+                tensor.uniform_(0.5, 2.0, generator=generator)
+            else:
+                tensor.normal_(std=0.5, generator=generator)
+    return module
+
+
+def elastic_equals_extracted(case: Case) -> None:
+    """Slices of the shared tensors compute and learn what an extracted copy does, and nothing else learns."""
+    slot = ElasticSlot(case.covering)
+    lively(slot)
+    extracted = slot.extract(case.config).train()
+    held = _entries_held(slot, case.config)
+    x = images(case, batch=3)
+    elastic_x, extracted_x = x.clone().requires_grad_(), x.clone().requires_grad_()
+    torch.manual_seed(0)  # for dropout
+    elastic_y = slot.train()(case.config, elastic_x)
+    torch.manual_seed(0)
+    extracted_y = extracted(extracted_x)
+    assert_close(elastic_y, extracted_y, rtol=0, atol=1e-6)
+
+    towards = torch.randn(elastic_y.shape, generator=torch.Generator().manual_seed(2))
+    (elastic_y * towards).sum().backward()
+    (extracted_y * towards).sum().backward()
+    assert_close(elastic_x.grad, extracted_x.grad)
+    shared_gradient = torch.cat([_gradient(parameter).flatten() for parameter in slot.parameters()])
+    expected = torch.zeros_like(shared_gradient)
+    expected[held] = torch.cat([_gradient(parameter).flatten() for parameter in extracted.parameters()])
+    assert_close(shared_gradient, expected)
+
+
+def _entries_held(slot: ElasticSlot, config: SlotConfig) -> Tensor:
+    """Which entries of the slot's parameters, laid end to end, an extracted module holds copies of.
+
+    Found by numbering the shared entries and extracting the numbers.
+    """
+    saved = [parameter.detach().clone() for parameter in slot.parameters()]
+    start = 0
+    with torch.no_grad():
+        for parameter in slot.parameters():
+            end = start + parameter.numel()
+            parameter.copy_(torch.arange(start, end).view_as(parameter))
+            start = end
+        numbers = [parameter.flatten() for parameter in slot.extract(config).parameters()]
+        for parameter, values in zip(slot.parameters(), saved, strict=True):
+            parameter.copy_(values)
+    return torch.cat(numbers).long()
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+
+
+def one_image_equals_many(case: Case) -> None:
+    """Each image is computed as if alone, at odd sizes and a single pixel, in both memory formats."""
+    module = lively(build(case.config)).eval()
+    for size in ((7, 5), (1, 1)):
+        x = images(case, 3, size)
+        alone = torch.cat([module(image[None]) for image in x])
+        assert_close(module(x), alone, rtol=0, atol=1e-5)
+        assert_close(module(x.to(memory_format=torch.channels_last)), alone, rtol=0, atol=1e-5)
+
+
+def strategies_agree(case: Case) -> None:
+    """Mixing the feature maps gives what mixing the kernels gives."""
+    module = lively(build(case.config)).eval()
+    x = images(case, batch=3)
+    mixed_first = module(x)
+    set_strategy(module, "conv_first")
+    assert_close(module(x), mixed_first, rtol=0, atol=1e-5)
+
+
+def folding_keeps_outputs(case: Case) -> None:
+    """Without its batch norms the module computes the same."""
+    module = lively(build(case.config)).eval()
+    x = images(case, batch=3)
+    expected = module(x)
+    for part in module.modules():
+        if isinstance(part, ConvUnit):
+            part.fold()
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in module.modules())
+    assert_close(module(x), expected, rtol=0, atol=1e-5)
+
+
+def state_round_trips(case: Case) -> None:
+    """A state dict, saved and loaded without unpickling code, carries everything."""
+    module, other = lively(build(case.config)).eval(), build(case.config).eval()
+    buffer = io.BytesIO()
+    torch.save(module.state_dict(), buffer)
+    buffer.seek(0)
+    other.load_state_dict(torch.load(buffer, weights_only=True))
+    x = images(case, batch=2)
+    assert_close(other(x), module(x), rtol=0, atol=0)
+
+
+def counts_agree(case: Case) -> None:
+    """Multiply-adds and parameters are positive, and the same counted without values."""
+    real = build(case.config).eval()
+    with torch.device("meta"):
+        meta = build(case.config).eval()
+    x = images(case, batch=1)
+    assert macs(meta, x.to("meta")) == macs(real, x) > 0
+    assert parameters(meta) == parameters(real) > 0
+
+
+def macs(module: nn.Module, x: Tensor) -> int:
+    """Multiply-adds of convolutions and matrix products when `module` runs on `x`."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(x)
+    return counter.get_total_flops() // 2
+
+
+def parameters(module: nn.Module) -> int:
+    """How many trainable values `module` has."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def names_keep_ops_apart(case: Case) -> None:
+    """What an op has beyond the static block carries its name, so that no other op shares it by accident."""
+    config = case.config
+    if not isinstance(config, BlockConfig):
+        return
+    plain = replace(config, op="static", experts=None, group=None)
+    shared = {name for name, _ in build(plain).named_parameters()}
+    own = {name for name, _ in build(config).named_parameters()} - shared
+    unnamed = sorted(name for name in own if config.op not in name)
+    assert not unnamed, f"parameters without the op's name {config.op!r}: {unnamed}"
+
+
+def exports_to_onnx(case: Case) -> None:
+    """ONNX Runtime agrees with torch, on a graph for one image and on one with a free batch axis.
+
+    Raises:
+        MissingExtraError: onnx or ONNX Runtime is not installed.
+    """
+    module = lively(build(case.config)).eval()
+    runtime = require("onnxruntime", "onnx")
+    require("onnx", "onnx")
+    plans: tuple[tuple[Strategy, int, tuple[int, ...]], ...] = (("auto", 1, (1,)), ("conv_first", 2, (1, 3)))
+    for strategy, exported, ran in plans:
+        set_strategy(module, strategy)
+        graph = _onnx(module, images(case, exported), free_batch=exported > 1)
+        session = runtime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+        for batch in ran:
+            x = images(case, batch)
+            (y,) = session.run(None, {"x": x.numpy()})
+            assert_close(torch.from_numpy(y), module(x).detach(), rtol=0, atol=1e-4)
+
+
+def _onnx(module: nn.Module, x: Tensor, free_batch: bool) -> bytes:
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        # The exporter warns of its age; its warnings of what tracing may miss are let through.
+        warnings.filterwarnings("ignore", message="You are using the legacy TorchScript-based ONNX export")
+        warnings.filterwarnings("ignore", message="The feature will be removed", category=DeprecationWarning)
+        torch.onnx.export(
+            module,
+            (x,),
+            buffer,  # type: ignore[arg-type]  # the annotation forgets that buffers are taken too
+            input_names=["x"],
+            output_names=["y"],
+            dynamic_axes={"x": {0: "batch"}, "y": {0: "batch"}} if free_batch else None,
+            dynamo=False,
+        )
+    return buffer.getvalue()
+
+
+CHECKS: tuple[Callable[[Case], None], ...] = (
+    elastic_equals_extracted,
+    one_image_equals_many,
+    strategies_agree,
+    folding_keeps_outputs,
+    state_round_trips,
+    counts_agree,
+    names_keep_ops_apart,
+    exports_to_onnx,
+)

@@ -1,0 +1,15 @@
+"""Every registered op holds to the shipped conformance suite."""
+
+import pytest
+
+from dynnas.errors import MissingExtraError
+from dynnas.ops.conformance import CHECKS, cases
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("case", cases(), ids=str)
+def test_op(case, check):
+    try:
+        check(case)
+    except MissingExtraError as error:
+        pytest.skip(str(error))

@@ -1,0 +1,102 @@
+"""Multiply-adds and parameters, worked out by hand.
+
+Blocks of 8 channels in, 12 out, 3x3, stride 2, on 7x5 images: 4x3 = 12 pixels out. Banks of 4 kernels.
+Batch norms add 2 parameters a channel; element-wise work (activations, residuals, gates) counts as nothing.
+"""
+
+import pytest
+import torch
+from slot_configs import block
+
+from dynnas.ops import ACTIVATIONS, build
+from dynnas.ops.conformance import macs, parameters
+from dynnas.space.network import ExitConfig, HeadConfig, StemConfig
+
+# conv: one kernel of 12*8*9 = 864 weights, at 12 pixels.
+CONV = 864 * 12, 864 + 24
+# dwsep: depthwise 8*9 = 72 at 12 pixels; pointwise 12*8 = 96 at 12 pixels.
+DWSEP = 72 * 12 + 96 * 12, 72 + 16 + 96 + 24
+# mbconv, expand 2: 16*8 = 128 at 35 pixels; depthwise 16*9 = 144 at 12; project 12*16 = 192 at 12.
+MBCONV = 128 * 35 + 144 * 12 + 192 * 12, 128 + 32 + 144 + 32 + 192 + 24
+
+# What an op adds for convolutions of (input channels, output channels, kernel weights).
+CONVS = {
+    "conv": [(8, 12, 864)],
+    "dwsep": [(8, 8, 72), (8, 12, 96)],
+    "mbconv": [(8, 16, 128), (16, 16, 144), (16, 12, 192)],
+}
+
+
+def extra(op, block_kind):
+    """MACs and parameters that a bank of 4 and its router add to the static block, fed by 8 channels."""
+    convs = CONVS[block_kind]
+    weights = sum(weight for _, _, weight in convs)
+    if op == "static":
+        return 0, 0
+    if op == "condconv":  # one linear layer 8 -> 4 for the block
+        return 4 * weights + 8 * 4, 3 * weights + 8 * 4 + 4
+    if op == "dyconv":  # Ci -> Ci // 4 + 1 -> 4 for each convolution
+        hidden = [(channels, channels // 4 + 1) for channels, _, _ in convs]
+        products = sum(channels * units + units * 4 for channels, units in hidden)
+        return 4 * weights + products, 3 * weights + products + sum(units + 4 for _, units in hidden)
+    # dynet: a linear layer 8 -> 4 * Co for each convolution
+    coefficients = sum(4 * out_channels for _, out_channels, _ in convs)
+    return 4 * weights + 8 * coefficients, 3 * weights + 8 * coefficients + coefficients
+
+
+def counts(config, size):
+    with torch.device("meta"):
+        module = build(config).eval()
+        x = torch.empty(1, config.in_channels, *size)
+    return macs(module, x), parameters(module)
+
+
+@pytest.mark.parametrize("op", ["static", "condconv", "dyconv", "dynet"])
+@pytest.mark.parametrize(("kind", "static"), [("conv", CONV), ("dwsep", DWSEP), ("mbconv", MBCONV)])
+def test_blocks(kind, static, op):
+    config = block(kind, op, 8, 12, stride=2, expand=2.0)
+    more_macs, more_parameters = extra(op, kind)
+    assert counts(config, (7, 5)) == (static[0] + more_macs, static[1] + more_parameters)
+
+
+def test_some_totals_in_plain_numbers():
+    assert counts(block("conv", "static", 8, 12, stride=2), (7, 5)) == (10368, 888)
+    # 10368 + 4 * 864 + 8 * 4; 888 + 3 * 864 + 36
+    assert counts(block("conv", "condconv", 8, 12, stride=2), (7, 5)) == (13856, 3516)
+    # 10368 + 4 * 864 + (8 * 3 + 3 * 4); 888 + 3 * 864 + 36 + 7
+    assert counts(block("conv", "dyconv", 8, 12, stride=2), (7, 5)) == (13860, 3523)
+    # 10368 + 4 * 864 + 8 * 48; 888 + 3 * 864 + 8 * 48 + 48
+    assert counts(block("conv", "dynet", 8, 12, stride=2), (7, 5)) == (14208, 3912)
+
+
+def test_squeeze_excite():
+    plain, with_se = (block("conv", "static", 8, 12, stride=2, attention=a) for a in ("none", "se"))
+    macs_difference, parameter_difference = (
+        b - a for a, b in zip(counts(plain, (7, 5)), counts(with_se, (7, 5)), strict=True)
+    )
+    # 12 -> 3 -> 12
+    assert macs_difference == 36 + 36
+    assert parameter_difference == 36 + 3 + 36 + 12
+
+
+def test_no_expansion_has_no_first_convolution():
+    # depthwise 8*9 = 72 at 12 pixels, project 12*8 = 96 at 12
+    assert counts(block("mbconv", "static", 8, 12, stride=2, expand=1.0), (7, 5)) == (
+        72 * 12 + 96 * 12,
+        72 + 16 + 96 + 24,
+    )
+
+
+def test_stem_and_classifiers():
+    # 6*3*9 = 162 at 4x4 pixels
+    assert counts(StemConfig(3, 6, 3, 2, "relu"), (8, 8)) == (162 * 16, 162 + 12)
+    # 10*8 = 80 at 12 pixels, linear 10 -> 5
+    widened = (80 * 12 + 50, 80 + 20 + 50 + 5)
+    assert counts(ExitConfig(8, 10, "relu", 5), (4, 3)) == widened
+    assert counts(HeadConfig(8, 10, "relu", 0.5, 5), (4, 3)) == widened
+    assert counts(HeadConfig(8, 0, "relu", 0.0, 5), (4, 3)) == (40, 45)
+
+
+def test_activations_cost_nothing():
+    found = {counts(block("mbconv", expand=2.0, activation=name), (7, 5)) for name in ACTIVATIONS}
+    assert len(found) == 1

@@ -1,11 +1,12 @@
 """From a plain network to what runs and ships on a target: ONNX Runtime, torch on a CPU, torch on CUDA."""
 
-from dynnas.runtime.branching import select_confident
+from dynnas.runtime.branching import MaskedNetwork, select_confident
 from dynnas.runtime.folding import fold_batchnorm
 from dynnas.runtime.onnx_graph import to_onnx, to_onnx_batch
 from dynnas.runtime.runner import Runner, build_runner, resolve_runtime
 
 __all__ = [
+    "MaskedNetwork",
     "Runner",
     "build_runner",
     "fold_batchnorm",

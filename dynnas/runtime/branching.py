@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from dynnas.ops import Segment
+from dynnas.ops import Network, Segment
 
 
 def is_confident(logits: Tensor, threshold: float) -> Tensor:
@@ -47,3 +47,19 @@ def select_confident(logits: Sequence[Tensor], thresholds: Sequence[float]) -> t
         chosen = torch.where(leaves[:, None], logits[index], chosen)
         exits = torch.where(leaves, index, exits)
     return chosen, exits
+
+
+class MaskedNetwork(nn.Module):
+    """All of a network on images (B, channels, R, R): what a batch of any size ships as.
+
+    Gives the logits (B, classes) that each image leaves with and, with exits, the index (B,) of its exit.
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        logits = self.network.logits(image)
+        exits = self.network.config.exits
+        return select_confident(logits, [place.threshold for place in exits]) if exits else logits[0]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dynnas.errors import require
 from dynnas.ops import Network, set_strategy
-from dynnas.runtime.branching import select_confident
+from dynnas.runtime.branching import MaskedNetwork
 from dynnas.runtime.folding import fold_batchnorm
 from dynnas.runtime.images import blank_images
 from dynnas.runtime.onnx_branching import join_segments
@@ -61,7 +61,7 @@ def to_onnx_batch(network: Network) -> ModelProto:
     # The other ways to run a mixed kernel need to know the batch's size when they are exported.
     set_strategy(folded, "conv_first")
     outputs = ["logits", "exit"] if network.config.exits else ["logits"]
-    return _export(_Batch(folded), blank_images(network.config, 2), ["image"], outputs, any_batch=True)
+    return _export(MaskedNetwork(folded), blank_images(network.config, 2), ["image"], outputs, any_batch=True)
 
 
 class _Segment(nn.Module):
@@ -74,19 +74,6 @@ class _Segment(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         features = self.body(x)
         return self.classifier(features), features
-
-
-class _Batch(nn.Module):
-    """All of a network, with the exit that each image takes."""
-
-    def __init__(self, network: Network) -> None:
-        super().__init__()
-        self.network = network
-        self.thresholds = [place.threshold for place in network.config.exits]
-
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        logits = self.network.logits(x)
-        return select_confident(logits, self.thresholds) if self.thresholds else logits[0]
 
 
 def _export(

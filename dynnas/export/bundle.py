@@ -1,0 +1,160 @@
+"""The folder that ships: artifacts, loaded again and compared, and a manifest that says how to use them."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from dynnas import __version__
+from dynnas.data import Dataset
+from dynnas.errors import ExportError
+from dynnas.export.formats import FORMATS, Format
+from dynnas.export.parity import Parity, answer, compare
+from dynnas.measure import prepare_images
+from dynnas.ops import Network
+from dynnas.space.architecture import Architecture
+
+MANIFEST = "manifest.json"
+VERSION = 1
+
+
+def export_model(
+    network: Network,
+    dataset: Dataset,
+    folder: str | Path,
+    format: str = "onnx",
+    *,
+    architecture: Architecture | None = None,
+    images: int = 256,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write `network` as a bundle: it appears in `folder` whole and agreeing with torch, or not at all.
+
+    Args:
+        network: calibrated, in eval mode.
+        dataset: its search images are compared; its normalisation and class names go into the manifest.
+        folder: is made; an empty one is taken.
+        format: `onnx`, `pt2` (torch's exported program) or `checkpoint` (weights to train on from).
+        architecture: written beside the artifacts if given.
+        images: how many to compare.
+        overwrite: replace an earlier bundle in `folder`.
+
+    Returns:
+        The manifest, as it stands in `manifest.json`.
+
+    Raises:
+        ExportError: the format is unknown, the folder is taken, or an artifact disagrees with the network.
+        MissingExtraError: a package that the format needs is not installed.
+    """
+    if format not in FORMATS:
+        raise ExportError(f"export: found format {format!r}, allowed are {', '.join(FORMATS)}")
+    folder = Path(folder)
+    _check_free(folder, overwrite)
+    network = copy.deepcopy(network).cpu().eval()
+    with _appearing(folder) as bundle:
+        FORMATS[format].write(network, bundle)
+        if architecture is not None:
+            (bundle / "architecture.json").write_text(architecture.to_json() + "\n")
+        expected = answer(network, prepare_images(network, dataset, dataset.search.images[:images].cpu()))
+        parities = {
+            artifact.file: compare(artifact, FORMATS[format].load(bundle / artifact.file), expected)
+            for artifact in FORMATS[format].artifacts
+        }
+        manifest = _manifest(network, dataset, format, parities, bundle)
+        (bundle / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+    return manifest
+
+
+def verify_bundle(folder: str | Path) -> dict[str, Any]:
+    """Check the files of a bundle against its manifest, which is returned.
+
+    Raises:
+        ExportError: there is no manifest, or a file is missing or was changed.
+    """
+    folder = Path(folder)
+    if not (folder / MANIFEST).is_file():
+        raise ExportError(
+            f"{folder}: no {MANIFEST}, so this is not an exported model; give a folder that export wrote"
+        )
+    manifest = json.loads((folder / MANIFEST).read_text())
+    for name, file in manifest["files"].items():
+        found = _digest(folder / name) if (folder / name).is_file() else "no file"
+        if found != file["sha256"]:
+            raise ExportError(
+                f"{folder / name}: found {found}, the manifest says {file['sha256']}; export it again"
+            )
+    return manifest
+
+
+def _check_free(folder: Path, overwrite: bool) -> None:
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / MANIFEST).is_file():
+        raise ExportError(
+            f"{folder}: exists and is no exported model, so it is left alone; give another folder"
+        )
+    if not overwrite:
+        raise ExportError(
+            f"{folder}: holds an exported model already; give another folder, or ask to overwrite"
+        )
+
+
+@contextmanager
+def _appearing(folder: Path) -> Iterator[Path]:
+    """A folder to write into that becomes `folder` at the end, and vanishes if something fails."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as workplace:
+        new, old = Path(workplace, "new"), Path(workplace, "old")
+        new.mkdir()
+        yield new
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+
+
+def _manifest(
+    network: Network, dataset: Dataset, format: str, parities: dict[str, Parity], bundle: Path
+) -> dict[str, Any]:
+    config = network.config
+    chosen: Format = FORMATS[format]
+    exits = [
+        {"name": place.name, "after": place.after, "threshold": place.threshold} for place in config.exits
+    ]
+    outputs = {"logits": "one value for each class name"}
+    if exits:
+        outputs["exit"] = "index into exits by which the image left; their number for the last classifier"
+    return {
+        "dynnas_export": VERSION,
+        "format": format,
+        **chosen.details,
+        "versions": {"dynnas": __version__, "torch": metadata.version("torch")},
+        "input": {
+            "name": "image",
+            "shape": ["batch", config.channels, config.resolution, config.resolution],
+            "type": "float32",
+            "prepare": "pixels to 0..1, subtract mean, divide by std, resize (bilinear, antialiased)",
+            "mean": list(dataset.mean),
+            "std": list(dataset.std),
+        },
+        "outputs": outputs,
+        "class_names": list(dataset.class_names),
+        "resolution": config.resolution,
+        "exits": exits,
+        "artifacts": [asdict(artifact) | asdict(parities[artifact.file]) for artifact in chosen.artifacts],
+        "files": {
+            path.name: {"sha256": _digest(path), "bytes": path.stat().st_size}
+            for path in sorted(bundle.iterdir())
+        },
+    }
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

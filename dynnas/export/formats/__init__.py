@@ -1,0 +1,12 @@
+"""The formats in which a network ships, one per file."""
+
+from collections.abc import Mapping
+
+from dynnas.export.formats.checkpoint import CHECKPOINT
+from dynnas.export.formats.format import Artifact, Format, Outputs, Predict
+from dynnas.export.formats.onnx import ONNX
+from dynnas.export.formats.pt2 import PT2
+
+FORMATS: Mapping[str, Format] = {"onnx": ONNX, "pt2": PT2, "checkpoint": CHECKPOINT}
+
+__all__ = ["FORMATS", "Artifact", "Format", "Outputs", "Predict"]

@@ -1,0 +1,108 @@
+"""Whether an artifact says what the network says, on real images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dynnas.errors import ExportError
+from dynnas.export.formats import Artifact, Predict
+from dynnas.ops import Network
+from dynnas.runtime import select_confident
+
+TOLERANCE = 1e-3
+"""Largest difference of logits, as a part of the largest logit where that is above 1."""
+
+LEAST_AGREEMENT = 0.99
+"""Share of images with the same class: a tie may fall either way."""
+
+UNDECIDED = 1e-4
+"""A confidence so near to its threshold may fall on either side of it by rounding."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the network says of `images` (N, channels, R, R).
+
+    Attributes:
+        logits: (N, classes) with which each image leaves.
+        exits: index (N,) of the exit it leaves by, None for a network without.
+    """
+
+    images: np.ndarray
+    logits: np.ndarray
+    exits: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How near an artifact comes to the network.
+
+    Attributes:
+        images: images compared.
+        largest_difference: of any logit.
+        class_agreement: share of images with the same class.
+        exit_agreement: share of images that leave by the same exit, 1 without exits.
+    """
+
+    images: int
+    largest_difference: float
+    class_agreement: float
+    exit_agreement: float
+
+
+@torch.no_grad()
+def answer(network: Network, images: Tensor) -> Answer:
+    """Ask torch; images whose exit is decided by rounding are left out.
+
+    Raises:
+        ExportError: none is left.
+    """
+    logits = network.logits(images)
+    thresholds = [place.threshold for place in network.config.exits]
+    decided = torch.ones(len(images), dtype=torch.bool)
+    for early, threshold in zip(logits, thresholds, strict=False):
+        decided &= (early.softmax(dim=1).amax(dim=1) - threshold).abs() > UNDECIDED
+    if not decided.any():
+        raise ExportError(
+            f"export: the confidence of all {len(images)} images lies on a threshold of {thresholds}, "
+            "so exits are chance; train the network, or take other thresholds"
+        )
+    chosen, exits = select_confident(logits, thresholds)
+    return Answer(
+        images[decided].numpy(), chosen[decided].numpy(), exits[decided].numpy() if thresholds else None
+    )
+
+
+def compare(artifact: Artifact, predict: Predict, expected: Answer) -> Parity:
+    """Run an artifact on the images of `expected`.
+
+    Raises:
+        ExportError: it disagrees.
+    """
+    batch = artifact.batch or len(expected.images)
+    parts = [predict(expected.images[at : at + batch]) for at in range(0, len(expected.images), batch)]
+    logits = np.concatenate([part[0] for part in parts])
+    exit_agreement = 1.0
+    if expected.exits is not None:
+        taken = np.concatenate([part[1] for part in parts if part[1] is not None])
+        exit_agreement = float((taken == expected.exits).mean())
+    parity = Parity(
+        images=len(logits),
+        largest_difference=float(np.abs(logits - expected.logits).max()),
+        class_agreement=float((logits.argmax(axis=1) == expected.logits.argmax(axis=1)).mean()),
+        exit_agreement=exit_agreement,
+    )
+    allowed = TOLERANCE * max(1.0, float(np.abs(expected.logits).max()))
+    agrees = parity.largest_difference <= allowed and parity.class_agreement >= LEAST_AGREEMENT
+    if not agrees or parity.exit_agreement < 1:
+        raise ExportError(
+            f"{artifact.file} does not agree with the network on {parity.images} images: "
+            f"largest difference of logits {parity.largest_difference:.2g} (allowed {allowed:.2g}), "
+            f"same class on {parity.class_agreement:.1%}, same exit on {parity.exit_agreement:.1%}; "
+            "nothing was kept, try another format"
+        )
+    return parity

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dynnas.ops.build import build
+from dynnas.ops.network import build
 from dynnas.space.network import BlockConfig, SlotConfig
 
 KERNEL_AXES_FROM = 4
@@ -50,16 +50,19 @@ def slice_index(shared: Sequence[int], wanted: Sequence[int]) -> Index | None:
 
 @dataclass(frozen=True)
 class _Wire:
-    """One tensor of a skeleton: where it hangs in the module tree and which slice of which shared tensor feeds it."""
+    """One tensor of a skeleton: where it hangs in the module, and the slice of the shared tensor that feeds it."""
 
     owner: dict[str, Tensor | None]
     name: str
-    shared: str
+    meta: Tensor
+    path: str
     index: Index | None
 
 
 @dataclass(frozen=True)
 class _Skeleton:
+    """A module without values (on the meta device), to run on slices."""
+
     module: nn.Module
     wires: tuple[_Wire, ...]
 
@@ -75,22 +78,116 @@ class ElasticSlot(nn.Module):
 
     def __init__(self, configs: Sequence[SlotConfig], experts: str = "shared") -> None:
         super().__init__()
-        self._experts = experts
+        self._separate = experts == "separate"
         self._skeletons: dict[SlotConfig, _Skeleton] = {}
-        largest: dict[str, Tensor] = {}
         for config in configs:
-            # Built for real, one after the other: the initial values are those of the op's author.
+            # Built with values: the shared tensors start as the author of the op initialises them.
             module = build(config)
-            for name, tensor in _tensors(module):
+            for name, parameter in module.named_parameters():
                 path = self._path(config, name)
-                largest[path] = _cover(largest[path], tensor.detach()) if path in largest else tensor.detach()
-            buffers = {name for name, _ in _buffers(module)}
-        self._paths = {path: path.replace(".", "__") for path in largest}
-        for path, tensor in largest.items():
-            if path.rsplit("/", 1)[-1] in buffers:
-                self.register_buffer(self._paths[path], tensor.clone())
-            else:
-                self.register_parameter(self._paths[path], nn.Parameter(tensor.clone()))
+                self.register_parameter(
+                    path, nn.Parameter(_cover(self._parameters.get(path), parameter.detach()))
+                )
+            for name, buffer in _own_buffers(module):
+                path = self._path(config, name)
+                self.register_buffer(path, _cover(self._buffers.get(path), buffer))
 
     def forward(self, config: SlotConfig, x: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Run `config` on `x` with slices of the shared tensors; batch norm uses the statistics of the batch.
+
+        Shapes are those of the module that `build(config)` gives. Like `torch.func.functional_call`, with the wiring
+        worked out once a config: the generic call costs as much as the arithmetic of a small block.
+        """
+        skeleton = self._skeletons.get(config)
+        if skeleton is None:
+            skeleton = self._skeletons[config] = self._skeleton(config)
+        if skeleton.module.training != self.training:
+            skeleton.module.train(self.training)
+        try:
+            for wire in skeleton.wires:
+                wire.owner[wire.name] = self._slice(wire.path, wire.index)
+            return skeleton.module(x)
+        finally:
+            for wire in skeleton.wires:
+                wire.owner[wire.name] = wire.meta
+
+    def extract(self, config: SlotConfig) -> nn.Module:
+        """A plain module with its own copies of the slices; batch-norm statistics are reset, not calibrated."""
+        device = next(self.parameters()).device
+        with torch.device("meta"):
+            module = build(config)
+        module.to_empty(device=device)
+        for part in module.modules():
+            if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                part.reset_running_stats()
+        with torch.no_grad():
+            for name, tensor in (*module.named_parameters(), *_own_buffers(module)):
+                path = self._path(config, name)
+                tensor.copy_(self._slice(path, slice_index(self._shared(path).shape, tensor.shape)))
+        return module.train(self.training)
+
+    def _path(self, config: SlotConfig, name: str) -> str:
+        owner = ""
+        if isinstance(config, BlockConfig):
+            owner = f"{config.block}/{config.op}/" if self._separate else f"{config.block}/"
+        return owner + name.replace(".", "/")
+
+    def _shared(self, path: str) -> Tensor:
+        tensor = self._parameters.get(path)
+        if tensor is None:
+            tensor = self._buffers[path]
+        if tensor is None:
+            raise ValueError(f"no shared tensor {path!r}: the slot was not built for this config")
+        return tensor
+
+    def _slice(self, path: str, index: Index | None) -> Tensor:
+        tensor = self._shared(path)
+        return tensor if index is None else tensor[index]
+
+    def _skeleton(self, config: SlotConfig) -> _Skeleton:
+        with torch.device("meta"):
+            module = build(config)
+        wires = []
+        for prefix, part in module.named_modules():
+            if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                _forget_statistics(part)
+            for owner in (part._parameters, part._buffers):
+                for name, tensor in owner.items():
+                    if tensor is not None:
+                        path = self._path(config, f"{prefix}.{name}" if prefix else name)
+                        index = slice_index(self._shared(path).shape, tensor.shape)
+                        wires.append(_Wire(owner, name, tensor, path, index))
+        return _Skeleton(module, tuple(wires))
+
+
+def _forget_statistics(norm: nn.modules.batchnorm._BatchNorm) -> None:
+    """Make a batch norm use the statistics of the batch in any mode: shared weights have no statistics of their own."""
+    norm.track_running_stats = False
+    norm.running_mean = norm.running_var = norm.num_batches_tracked = None
+
+
+def _own_buffers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The buffers that are not batch-norm statistics (those belong to one network, not to the shared weights)."""
+    for prefix, part in module.named_modules():
+        if not isinstance(part, nn.modules.batchnorm._BatchNorm):
+            for name, buffer in part.named_buffers(prefix, recurse=False):
+                yield name, buffer
+
+
+def _cover(held: Tensor | None, new: Tensor) -> Tensor:
+    """A tensor with room for both, which keeps the values of the roomier one."""
+    if held is None:
+        return new.clone()
+    axes = max(held.ndim, new.ndim)
+    shapes = [(1,) * (axes - tensor.ndim) + tuple(tensor.shape) for tensor in (held, new)]
+    room = tuple(max(pair) for pair in zip(*shapes, strict=True))
+    for tensor in (held, new):
+        if tuple(tensor.shape) == room:
+            return tensor.detach().clone()
+    # Neither fits into the other: fill what no op initialised with values of the same spread.
+    larger = max(held, new, key=Tensor.numel).detach()
+    tensor = torch.empty(room, dtype=larger.dtype).normal_(
+        float(larger.mean()), float(larger.std(correction=0))
+    )
+    tensor[slice_index(room, larger.shape) or ...] = larger
+    return tensor

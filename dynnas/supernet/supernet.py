@@ -1,0 +1,78 @@
+"""The shared weights of a whole design space."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor, nn
+
+from dynnas.data import resize
+from dynnas.ops import Network, run, slot_module
+from dynnas.ops.elastic import ElasticSlot
+from dynnas.space import Architecture, NetworkConfig, Space
+from dynnas.space.network import SlotConfig
+
+
+class Supernet(nn.Module):
+    """One set of weights for every architecture of `space`.
+
+    Args:
+        space: a space with a network (not a plain `choices` space).
+        channels: channels of the images.
+        classes: number of classes.
+        experts: "shared" or "separate" expert banks of the op types, see `ElasticSlot`.
+        seed: draws the initial weights.
+    """
+
+    def __init__(self, space: Space, channels: int, classes: int, *, experts: str = "shared", seed: int = 0) -> None:
+        super().__init__()
+        self.space, self.channels, self.classes = space, channels, classes
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            configs = space.covering_configs(channels, classes)
+            self.slots = nn.ModuleDict({slot_module(slot): ElasticSlot(configs[slot], experts) for slot in configs})
+
+    def config(self, architecture: Architecture) -> NetworkConfig:
+        """The concrete network that `architecture` means on this supernet's images and classes."""
+        return self.space.network_config(architecture, self.channels, self.classes)
+
+    def forward(self, x: Tensor, architecture: Architecture) -> tuple[Tensor, ...]:
+        """Logits of every exit in order, then of the final head, each [B, classes].
+
+        Args:
+            x: images [B, channels, H, W], resized to the architecture's resolution if they are of another.
+            architecture: a member of the space. Batch norm uses the statistics of this batch.
+        """
+        config = self.config(architecture)
+
+        def call(slot: str, slot_config: SlotConfig, value: Tensor) -> Tensor:
+            return self.slots[slot_module(slot)](slot_config, value)
+
+        return run(config, call, resize(x, config.resolution))
+
+    def extract(self, architecture: Architecture) -> Network:
+        """A plain network with its own copies of the weights; calibrate its batch norms before using it."""
+        config = self.config(architecture)
+        with torch.device("meta"):
+            network = Network(config)
+        for slot, slot_config in config.slots():
+            elastic = self.slots[slot_module(slot)]
+            assert isinstance(elastic, ElasticSlot)
+            network.slots[slot_module(slot)] = elastic.extract(slot_config)
+        return network.train(self.training)
+
+    def set_temperature(self, temperature: float) -> None:
+        """Set the softmax temperature of every dyconv router."""
+        for name, buffer in self.named_buffers():
+            if name.rsplit("/", 1)[-1] == "temperature":
+                buffer.fill_(temperature)
+
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits of all weights."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+

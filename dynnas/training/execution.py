@@ -1,0 +1,74 @@
+"""How the arithmetic of training is done: memory layout and precision, the faster by trial."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from dynnas.space import TrainSettings, largest
+
+if TYPE_CHECKING:
+    from dynnas.supernet import Supernet
+
+TRIALS = 3
+MARGIN = 0.95
+"""Another way must take less than this part of the plain way's time: a tie keeps float32."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Memory layout (`channels_first`, `channels_last`) and precision (`float32`, `bfloat16` autocast)."""
+
+    layout: str
+    precision: str
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """`images` in this layout."""
+        channels_last = self.layout == "channels_last"
+        return images.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """The context in which networks run forward."""
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+
+def choose_execution(supernet: Supernet, images: Tensor, settings: TrainSettings) -> Execution:
+    """What `settings` ask for; where they say auto, the faster by timing the largest network on `images`."""
+    layouts = ("channels_first", "channels_last") if settings.layout == "auto" else (settings.layout,)
+    precisions = ("float32", "bfloat16") if settings.precision == "auto" else (settings.precision,)
+    layout = _faster(supernet, images, [Execution(layout, precisions[0]) for layout in layouts]).layout
+    return _faster(supernet, images, [Execution(layout, precision) for precision in precisions])
+
+
+def _faster(supernet: Supernet, images: Tensor, ways: list[Execution]) -> Execution:
+    if len(ways) == 1:
+        return ways[0]
+    times = {way: float("inf") for way in ways}
+    for trial in range(1 + TRIALS):
+        for way in ways:
+            seconds = _seconds(supernet, images, way)
+            if trial > 0:  # the first round warms up
+                times[way] = min(times[way], seconds)
+    plain = ways[0]
+    best = min(ways, key=times.__getitem__)
+    return best if times[best] < MARGIN * times[plain] else plain
+
+
+def _seconds(supernet: Supernet, images: Tensor, way: Execution) -> float:
+    start = _clock(images.device)
+    with way.autocast(images.device):
+        outputs = supernet(way.prepare(images), largest(supernet.space))
+    torch.stack([logits.float().square().mean() for logits in outputs]).sum().backward()
+    seconds = _clock(images.device) - start
+    supernet.zero_grad(set_to_none=True)
+    return seconds
+
+
+def _clock(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

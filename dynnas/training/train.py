@@ -1,0 +1,218 @@
+"""The supernet's training loop: interruptible at any moment, resumed to the same result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dynnas.data import Dataset
+from dynnas.errors import TrainingError
+from dynnas.progress import Progress
+from dynnas.space import Architecture, TrainSettings
+from dynnas.supernet import Supernet
+from dynnas.training.checkpoint import FILE, Checkpoint, read_checkpoint, save_checkpoint
+from dynnas.training.execution import Execution, choose_execution
+from dynnas.training.loss import sandwich, student_loss, teacher_loss
+
+CHECKPOINT_SECONDS = 20.0
+SECONDS_A_CHECKPOINT_MAY_COST = 0.02
+"""At most this part of the training time goes into checkpoints."""
+
+
+def train_supernet(
+    supernet: Supernet,
+    dataset: Dataset,
+    settings: TrainSettings,
+    folder: Path,
+    *,
+    progress: Progress | None = None,
+    device: str = "cpu",
+) -> None:
+    """Train `supernet` in place on the training split; the state lives in `folder`/checkpoint.pt.
+
+    Called again after an interruption it goes on from the last checkpoint, and ends with the same weights as a run
+    that was never interrupted; called on a finished training it only loads the weights.
+
+    Raises:
+        TrainingError: the checkpoint belongs to another space, data set or settings, or a loss is not finite (the
+            last checkpoint, with finite weights, is kept).
+    """
+    run = _Run(supernet.to(device), dataset.to(device), settings, folder)
+    run.restore()
+    if run.step == run.total:
+        supernet.eval()
+        return
+    with (progress or Progress()).task("training", run.total, done=run.step) as task:
+        while run.step < run.total:
+            loss = run.advance()
+            task.advance(note=f"loss {loss:.3f}")
+    supernet.eval()
+
+
+class _Run:
+    """The state of one training: step, weights, optimizer; all else is derived from it."""
+
+    def __init__(self, supernet: Supernet, dataset: Dataset, settings: TrainSettings, folder: Path) -> None:
+        self.supernet, self.dataset, self.settings, self.folder = supernet, dataset, settings, folder
+        self.steps_per_epoch = dataset.steps(settings.batch)
+        self.total = settings.epochs * self.steps_per_epoch
+        self.step = 0
+        self.losses: list[float] = []
+        self.epoch_loss = 0.0
+        self.execution: Execution | None = None
+        self.optimizer = _optimizer(supernet, settings)
+        self.saved_at = time.monotonic()
+        self.save_seconds = 0.0
+
+    def restore(self) -> None:
+        """Take over the checkpoint, if there is one, after checking that it is of this training."""
+        checkpoint = read_checkpoint(self.folder)
+        if checkpoint is None:
+            return
+        if checkpoint.identity != self.identity():
+            raise TrainingError(
+                f"{self.folder / FILE}: a training of another space, data set or settings; "
+                "give this one another --name, or start anew with --fresh"
+            )
+        self.supernet.load_state_dict(checkpoint.model)
+        self.optimizer.load_state_dict(checkpoint.optimizer)
+        self.step, self.losses = checkpoint.step, checkpoint.losses
+        self.epoch_loss = checkpoint.epoch_loss
+        self.execution = Execution(**checkpoint.execution)
+
+    def advance(self) -> float:
+        """One step of the sandwich rule; returns its loss (mean over the step's networks)."""
+        epoch, index = divmod(self.step, self.steps_per_epoch)
+        settings = self.settings
+        images, labels = self.dataset.train_batch(settings.seed, epoch, index, settings.batch)
+        self.supernet.train()
+        if self.execution is None:
+            self.execution = choose_execution(self.supernet, images, settings)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(settings, self.step, self.steps_per_epoch)
+        self.supernet.set_temperature(temperature(settings, self.step, self.steps_per_epoch))
+        with _seeded(settings.seed, self.step):
+            loss = self._backward(self.execution.prepare(images), labels, self.execution)
+        norm = nn.utils.clip_grad_norm_(self.supernet.parameters(), settings.clip_norm or math.inf)
+        if not math.isfinite(float(norm)):
+            raise TrainingError(f"training: the gradient is not finite at step {self.step}; {self._remedy()}")
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self._record(loss)
+        self._save_if_due()
+        return loss
+
+    def _backward(self, images: Tensor, labels: Tensor, execution: Execution) -> float:
+        settings = self.settings
+        networks = sandwich(self.supernet.space, settings.random_networks, settings.seed, self.step)
+        teacher: Tensor | None = None
+        total = 0.0
+        for architecture in networks:
+            with execution.autocast(images.device):
+                outputs = [logits.float() for logits in self.supernet(images, architecture)]
+            if teacher is None:
+                teacher = outputs[-1].detach()
+                loss = teacher_loss(outputs, labels, settings.label_smoothing, settings.exit_weight)
+            else:
+                loss = student_loss(outputs, teacher, settings.exit_weight)
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"training: the loss of architecture {architecture.key} is {value} at step {self.step} "
+                    f"({_spell(architecture)}); {self._remedy()}"
+                )
+            (loss / len(networks)).backward()
+            total += value / len(networks)
+        return total
+
+    def _remedy(self) -> str:
+        kept = "the last good checkpoint is kept" if (self.folder / FILE).exists() else "nothing was saved yet"
+        return f"lower train.lr (now {self.settings.lr}) or set train.clip_norm; {kept}"
+
+    def _record(self, loss: float) -> None:
+        self.epoch_loss += loss / self.steps_per_epoch
+        if self.step % self.steps_per_epoch == 0:
+            self.losses.append(self.epoch_loss)
+            self.epoch_loss = 0.0
+
+    def _save_if_due(self) -> None:
+        waited = time.monotonic() - self.saved_at
+        pause = max(CHECKPOINT_SECONDS, self.save_seconds / SECONDS_A_CHECKPOINT_MAY_COST)
+        if waited < pause and self.step < self.total:
+            return
+        start = time.monotonic()
+        self.save()
+        self.saved_at = time.monotonic()
+        self.save_seconds = self.saved_at - start
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        assert self.execution is not None
+        checkpoint = Checkpoint(
+            step=self.step,
+            total=self.total,
+            identity=self.identity(),
+            model=dict(self.supernet.state_dict()),
+            optimizer=self.optimizer.state_dict(),
+            execution=asdict(self.execution),
+            losses=list(self.losses),
+            epoch_loss=self.epoch_loss,
+        )
+        save_checkpoint(checkpoint, self.folder)
+
+    def identity(self) -> str:
+        """What must be equal for a checkpoint to be continued: space, data and settings."""
+        facts = [self.supernet.space.digest, self.dataset.digest, asdict(self.settings)]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def learning_rate(settings: TrainSettings, step: int, steps_per_epoch: int) -> float:
+    """Linear warm-up, then half a cosine to 0 at the end of the training."""
+    total = settings.epochs * steps_per_epoch
+    warmup = min(settings.warmup_epochs * steps_per_epoch, total / 2)
+    if step < warmup:
+        return settings.lr * (step + 1) / (warmup + 1)
+    return settings.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+
+
+def temperature(settings: TrainSettings, step: int, steps_per_epoch: int) -> float:
+    """dyconv's softmax temperature: from `settings.temperature` linearly to 1 (Chen 2020, section 3.3)."""
+    epochs = settings.epochs / 2 if settings.temperature_epochs is None else settings.temperature_epochs
+    steps = epochs * steps_per_epoch
+    left = max(0.0, 1 - step / steps) if steps else 0.0
+    return 1 + (settings.temperature - 1) * left
+
+
+def _optimizer(supernet: Supernet, settings: TrainSettings) -> torch.optim.SGD:
+    """SGD with Nesterov momentum; no weight decay on batch norm (tensors with one axis) and biases."""
+    groups: list[dict[str, Any]] = [
+        {"params": [], "weight_decay": settings.weight_decay},
+        {"params": [], "weight_decay": 0.0},
+    ]
+    for name, parameter in supernet.named_parameters():
+        spared = parameter.ndim <= 1 or name.endswith("bias")
+        groups[spared]["params"].append(parameter)
+    return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.momentum > 0)
+
+
+@contextmanager
+def _seeded(seed: int, step: int) -> Iterator[None]:
+    """Draw what modules draw (dropout) from (seed, step), and leave the caller's generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed * 1_000_003 + step)
+        yield
+
+
+def _spell(architecture: Architecture) -> str:
+    return ", ".join(f"{name}={value}" for name, value in architecture.items())

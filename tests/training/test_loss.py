@@ -1,0 +1,76 @@
+"""The sandwich rule, the losses and the schedules, against torch and hand-worked values."""
+
+import math
+import random
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from dynnas.space import TrainSettings, largest, parse_space, smallest
+from dynnas.training.loss import distillation, sandwich, student_loss, teacher_loss
+from dynnas.training.train import learning_rate, temperature
+
+SPACE = parse_space("choices: {a: [1, 2, 3, 4], b: [x, y, z], c: [1, 2, 3, 4, 5]}")
+
+
+def test_sandwich_is_largest_smallest_and_randoms():
+    drawn = sandwich(SPACE, 2, seed=0, step=5)
+    assert drawn[:2] == (largest(SPACE), smallest(SPACE))
+    assert 2 <= len(drawn) <= 4
+    assert len(set(drawn)) == len(drawn)
+
+
+def test_sandwich_depends_on_seed_and_step_alone():
+    first = sandwich(SPACE, 3, seed=0, step=7)
+    random.seed(123)
+    assert sandwich(SPACE, 3, seed=0, step=7) == first
+    assert {sandwich(SPACE, 3, seed=0, step=step) for step in range(5)} != {first}
+    assert sandwich(SPACE, 3, seed=1, step=7) != first
+
+
+def test_a_space_of_one_network_trains_that_network_once():
+    assert len(sandwich(parse_space("choices: {a: [1]}"), 2, seed=0, step=0)) == 1
+
+
+def test_distillation_is_cross_entropy_to_the_teachers_probabilities():
+    logits, teacher = torch.randn(6, 10), torch.randn(6, 10)
+    torch.testing.assert_close(distillation(logits, teacher), F.cross_entropy(logits, teacher.softmax(1)))
+
+
+def test_labels_teach_the_final_head_which_teaches_the_exits():
+    exits, final = [torch.randn(4, 3, requires_grad=True) for _ in range(2)], torch.randn(4, 3, requires_grad=True)
+    labels = torch.tensor([0, 2, 1, 1])
+    loss = teacher_loss([*exits, final], labels, smoothing=0.1, exit_weight=0.5)
+    taught = [F.cross_entropy(logits, final.detach().softmax(1)) for logits in exits]
+    expected = F.cross_entropy(final, labels, label_smoothing=0.1) + 0.5 * (taught[0] + taught[1]) / 2
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    plain = final.detach().clone().requires_grad_()
+    F.cross_entropy(plain, labels, label_smoothing=0.1).backward()
+    torch.testing.assert_close(final.grad, plain.grad)  # the exits do not pull at their teacher
+
+
+def test_students_learn_from_the_teacher_only():
+    teacher = torch.randn(4, 3)
+    exit_logits, final = torch.randn(4, 3), torch.randn(4, 3)
+    expected = F.cross_entropy(final, teacher.softmax(1)) + 0.25 * F.cross_entropy(exit_logits, teacher.softmax(1))
+    torch.testing.assert_close(student_loss([exit_logits, final], teacher, 0.25), expected)
+    torch.testing.assert_close(student_loss([final], teacher, 0.25), F.cross_entropy(final, teacher.softmax(1)))
+
+
+def test_learning_rate_warms_up_and_falls_as_a_cosine():
+    settings = TrainSettings(epochs=10, lr=0.4, warmup_epochs=1)
+    rates = [learning_rate(settings, step, 100) for step in range(1000)]
+    assert rates[0] == pytest.approx(0.4 / 101)
+    assert rates[100] == pytest.approx(0.4)
+    assert rates[550] == pytest.approx(0.2)
+    assert rates[-1] == pytest.approx(0.2 * (1 - math.cos(math.pi / 900)))
+    assert all(a < b for a, b in zip(rates[:100], rates[1:101], strict=True))
+    assert all(a > b for a, b in zip(rates[100:], rates[101:], strict=False))
+
+
+def test_temperature_falls_to_one_over_half_of_the_training():
+    settings = TrainSettings(epochs=10, temperature=30)
+    assert [temperature(settings, step, 100) for step in (0, 250, 500, 999)] == pytest.approx([30, 15.5, 1, 1])
+    assert temperature(TrainSettings(epochs=10, temperature_epochs=0), 0, 100) == 1

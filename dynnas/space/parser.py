@@ -79,7 +79,7 @@ def _parse(text: str, problems: Problems, name: str, source: str | None) -> Spac
 
 
 def _read_name(node: Node, problems: Problems) -> str:
-    if isinstance(node, Scalar) and NAME.fullmatch(node.text):
+    if isinstance(node, Scalar) and isinstance(node.value, str) and NAME.fullmatch(node.text):
         return node.text
     problems.add(
         node.mark,

@@ -150,5 +150,11 @@ def _setting(setting: Field[Any], section: type) -> Schema:
     if shape == "list":
         return schema | {"anyOf": [value, _list(value, len(rule.choices))]}
     if shape == "table":
-        return schema | _table(setting.metadata["help"], dict.fromkeys(setting.metadata["choices"], value))
+        return schema | _table(
+            setting.metadata["help"],
+            {
+                name: {"description": f"{name} may be at most this", **value}
+                for name in setting.metadata["choices"]
+            },
+        )
     return schema | value | {"default": setting.default}

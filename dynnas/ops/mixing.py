@@ -64,7 +64,7 @@ def batched_matmul(x: Tensor, kernels: Tensor, bias: Tensor | None, shape: ConvS
     """A pointwise convolution of every image with its own kernel, in the memory format of the input."""
     if shape.stride > 1:
         x = x[:, :, :: shape.stride, :: shape.stride]
-    matrices, pixels = kernels.flatten(2).squeeze(-1), x.flatten(2)
+    matrices, pixels = kernels.flatten(2), x.flatten(2)
     if x.is_contiguous(memory_format=torch.channels_last):
         y = (pixels.mT @ matrices.mT).mT
     else:

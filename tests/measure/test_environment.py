@@ -1,0 +1,44 @@
+"""The fingerprint: the same for the same machine and target, in every process."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+from dynnas.measure import environment_fingerprint
+from dynnas.measure.environment import metadata
+from dynnas.space.settings import TargetSettings
+
+TARGET = TargetSettings()
+
+
+def test_another_process_finds_the_same():
+    code = (
+        "import json; from dynnas.measure import environment_fingerprint as find;"
+        "from dynnas.space.settings import TargetSettings; print(json.dumps(find(TargetSettings())))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert json.loads(found) == environment_fingerprint(TARGET)
+
+
+def test_what_times_depend_on_changes_the_digest(monkeypatch):
+    fingerprints = [
+        environment_fingerprint(TARGET),
+        environment_fingerprint(replace(TARGET, threads=2)),
+        environment_fingerprint(replace(TARGET, runtime="torch")),
+    ]
+    monkeypatch.setattr(metadata, "version", lambda package: "0.0")
+    fingerprints.append(environment_fingerprint(TARGET))
+    assert len({fingerprint["digest"] for fingerprint in fingerprints}) == 4
+
+
+def test_what_times_do_not_depend_on_does_not():
+    other = replace(TARGET, seconds=9.0, images=3, runtime="onnxruntime")
+    assert environment_fingerprint(other) == environment_fingerprint(TARGET)
+
+
+def test_it_can_be_read():
+    fingerprint = environment_fingerprint(TARGET)
+    assert fingerprint["runtime"].startswith("onnxruntime ")
+    assert int(fingerprint["cores"]) >= 1
+    assert len(fingerprint["digest"]) == 12

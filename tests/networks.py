@@ -1,0 +1,76 @@
+"""Small networks with values as after training, for tests of what happens to finished networks."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from dynnas.ops import KERNELS, Network
+from dynnas.space.network import BlockConfig, ExitConfig, ExitPlace, HeadConfig, NetworkConfig, StemConfig
+
+CHANNELS, RESOLUTION, CLASSES = 2, 12, 5
+
+
+def block(kind, op, in_channels, out_channels, stride=1, attention="none", activation="relu", kernel=3):
+    bank = KERNELS[op].bank_field
+    return BlockConfig(
+        block=kind,
+        in_channels=in_channels,
+        out_channels=out_channels,
+        stride=stride,
+        kernel=kernel,
+        expand=2.0 if kind == "mbconv" else 1.0,
+        op=op,
+        experts=3 if bank == "experts" else None,
+        group=2 if bank == "group" else None,
+        attention=attention,
+        activation=activation,
+    )
+
+
+def config(kind="mbconv", op="static", exits=0, attention="none", activation="relu"):
+    """Three blocks of 8, 8 and 12 channels for 12x12 images, with 0 to 2 exits after the first blocks."""
+    blocks = (
+        ("stage1.0", block(kind, op, 6, 8, attention=attention, activation=activation)),
+        ("stage1.1", block(kind, op, 8, 8, attention=attention, activation=activation)),
+        ("stage2.0", block(kind, op, 8, 12, stride=2, kernel=5, attention=attention, activation=activation)),
+    )
+    places = tuple(
+        ExitPlace(name, name, ExitConfig(8, 10, activation, CLASSES), 0.5)
+        for name in ("stage1.0", "stage1.1")[:exits]
+    )
+    stem = StemConfig(CHANNELS, 6, kernel=3, stride=1, activation=activation)
+    head = HeadConfig(12, width=16, activation=activation, dropout=0.2, classes=CLASSES)
+    return NetworkConfig(CHANNELS, CLASSES, RESOLUTION, stem, blocks, places, head)
+
+
+def images(count=1, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, CHANNELS, RESOLUTION, RESOLUTION, generator=generator)
+
+
+@torch.no_grad()
+def finished(network_config, seed=0):
+    """A calibrated network in eval mode, routers and classifiers not neutral, every exit often taken."""
+    torch.manual_seed(seed)
+    network = Network(network_config).train()
+    for parameter in network.parameters():
+        if parameter.ndim < 4:
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    for step in range(15):
+        network.logits(images(16, seed=step))
+    network.eval()
+    # Half of the images that reach an exit leave there.
+    *early, _ = network.logits(images(61, seed=99))
+    here, exits = torch.ones(61, dtype=torch.bool), []
+    for place, logits in zip(network_config.exits, early, strict=True):
+        confidence = logits.softmax(1).amax(1)
+        exits.append(replace(place, threshold=confidence[here].median().item() + 1e-3))
+        here &= confidence < exits[-1].threshold
+    network.config = replace(network_config, exits=tuple(exits))
+    return network
+
+
+def one_by_one(runner, batch):
+    """What a runner says of each image of a batch: (B, classes)."""
+    return np.concatenate([runner(image[None].numpy()) for image in batch])

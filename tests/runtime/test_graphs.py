@@ -1,0 +1,127 @@
+"""The graphs that ship: for one image with branches that are really skipped, and for any batch."""
+
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from networks import config, finished, images
+from numpy.testing import assert_allclose
+
+from dynnas.ops import BLOCKS, KERNELS
+from dynnas.runtime import select_confident, to_onnx, to_onnx_batch
+from dynnas.runtime.onnx_runtime import OnnxRunner
+from dynnas.runtime.torch_export import to_pt2, to_pt2_batch
+
+
+@torch.no_grad()
+def answer(network, batch):
+    """Logits and exits by the masked rule."""
+    thresholds = [place.threshold for place in network.config.exits]
+    logits, exits = select_confident(network.logits(batch), thresholds)
+    return logits.numpy(), exits.numpy()
+
+
+def runner_of(model):
+    return OnnxRunner(model.SerializeToString(), threads=1)
+
+
+def test_the_first_confident_exit_wins():
+    sure, unsure = [4.0, 0.0], [0.1, 0.0]
+    first = torch.tensor([sure, unsure, unsure, sure])
+    second = torch.tensor([unsure, sure, unsure, sure]) + 1
+    last = torch.full((4, 2), 9.0)
+    logits, exits = select_confident((first, second, last), (0.9, 0.9))
+    assert exits.tolist() == [0, 1, 2, 0]
+    assert torch.equal(logits, torch.stack([first[0], second[1], last[2], first[3]]))
+
+
+def test_a_confidence_on_the_threshold_leaves():
+    early, last = torch.zeros(1, 2), torch.ones(1, 2)
+    assert select_confident((early, last), (0.5,))[1].tolist() == [0]
+
+
+@pytest.mark.parametrize("exits", [1, 2])
+@pytest.mark.parametrize("op", KERNELS)
+def test_the_branching_graph_takes_each_image_to_its_exit(op, exits):
+    network, batch = finished(config(op=op, exits=exits)), images(40)
+    logits, taken = answer(network, batch)
+    assert set(taken) == set(range(exits + 1)), "the test needs images for every exit"
+    runner = runner_of(to_onnx(network))
+    outputs = [runner.outputs(image[None].numpy()) for image in batch]
+    assert [int(output["exit"][0]) for output in outputs] == taken.tolist()
+    assert_allclose(np.concatenate([output["logits"] for output in outputs]), logits, rtol=1e-4, atol=1e-4)
+
+
+def convolutions_run(model, image, folder):
+    """How many convolutions ONNX Runtime really ran."""
+    options = onnxruntime.SessionOptions()
+    options.enable_profiling = True
+    options.profile_file_prefix = str(folder / "profile")
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    session.run(None, {"image": image})
+    with open(session.end_profiling()) as file:
+        events = json.load(file)
+    run = [event for event in events if event["name"].endswith("_kernel_time")]
+    return sum("Conv" in event["args"]["op_name"] for event in run)
+
+
+def test_what_follows_the_exit_taken_does_not_run(tmp_path):
+    network, batch = finished(config("dwsep", exits=2)), images(20)
+    _, taken = answer(network, batch)
+    model = to_onnx(network)
+    ran = [convolutions_run(model, batch[taken == exit][:1].numpy(), tmp_path) for exit in range(3)]
+    # The stem, two of each block, one of each classifier passed.
+    assert ran == [1 + 2 + 1, 1 + 4 + 2, 1 + 6 + 3]
+
+
+def test_there_is_one_branching_for_each_exit():
+    def count(graph):
+        nodes = list(graph.node)
+        inner = [attribute.g for node in nodes for attribute in node.attribute if attribute.HasField("g")]
+        return sum(node.op_type == "If" for node in nodes) + sum(count(graph) for graph in inner)
+
+    assert [count(to_onnx(finished(config(exits=exits))).graph) for exits in (0, 1, 2)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("exits", [0, 2])
+def test_inputs_and_outputs_are_as_documented(exits):
+    network = finished(config(exits=exits))
+    for model, batch in ((to_onnx(network), 1), (to_onnx_batch(network), "batch")):
+        onnx.checker.check_model(model, full_check=True)
+        values = {value.name: value.type.tensor_type for value in (*model.graph.input, *model.graph.output)}
+        shapes = {
+            name: [axis.dim_param or axis.dim_value for axis in kind.shape.dim]
+            for name, kind in values.items()
+        }
+        expected = {"image": [batch, 2, 12, 12], "logits": [batch, 5]}
+        assert shapes == (expected | {"exit": [batch]} if exits else expected)
+
+
+@pytest.mark.parametrize("op", KERNELS)
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_the_batch_graph_takes_any_batch(kind, op):
+    network = finished(config(kind, op, exits=1, attention="se"))
+    runner = runner_of(to_onnx_batch(network))
+    for size in (1, 2, 7):
+        batch = images(size)
+        logits, taken = answer(network, batch)
+        outputs = runner.outputs(batch.numpy())
+        assert_allclose(outputs["logits"], logits, rtol=1e-4, atol=1e-4)
+        assert np.array_equal(outputs["exit"], taken)
+
+
+def test_the_exported_program_branches_too():
+    network, batch = finished(config(op="dyconv", exits=2)), images(12)
+    logits, taken = answer(network, batch)
+    program, batch_program = to_pt2(network).module(), to_pt2_batch(network).module()
+    with torch.no_grad():
+        outputs = [program(image[None]) for image in batch]
+        batch_logits, batch_taken = batch_program(batch)
+    assert [int(exit) for _, exit in outputs] == taken.tolist() == batch_taken.tolist()
+    assert_allclose(np.concatenate([one.numpy() for one, _ in outputs]), logits, rtol=1e-4, atol=1e-4)
+    assert_allclose(batch_logits.numpy(), logits, rtol=1e-4, atol=1e-4)

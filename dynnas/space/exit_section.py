@@ -29,14 +29,12 @@ _END = 1000  # stands for the last block of a stage, behind every numbered one
 Depths = Sequence[tuple[Value, ...]]
 
 
-def read_exit_section(node: Node | None, depths: Depths, problems: Problems) -> ExitKnobs | None:
+def read_exit_section(node: Node, depths: Depths, problems: Problems) -> ExitKnobs:
     """The exits of a network whose stages have these depths (none for a depth that could not be read)."""
-    if node is None:
-        return None
     allowed = (POSITIONS, EXIT_COUNT.name, *names(EXITS))
     entries = read_table(node, "exits", allowed, problems, required=(POSITIONS,))
     positions = _read_positions(entries[POSITIONS], depths, problems) if POSITIONS in entries else ()
-    counts: tuple[Value, ...] = tuple(range(len(positions) + 1))
+    counts: tuple[Value, ...] = tuple(range(len(positions) + 1)) if positions else ()
     if EXIT_COUNT.name in entries:
         count = entries[EXIT_COUNT.name]
         counts = read_knob(count, EXIT_COUNT, "exits.count", problems)
@@ -78,18 +76,11 @@ def _place(position: str) -> tuple[int, int]:
 
 def _read_position(node: Node, depths: Depths, problems: Problems) -> str | None:
     ends = [f"stage{number}" for number in range(1, len(depths))]  # the last stage's end is the head's place
-    if isinstance(node, Scalar):
-        if node.text in ends or _is_inner_block(node.text, depths):
-            return node.text
-        hint = nearest(node.text, ends)
-    else:
-        hint = ""
-    allowed = ", ".join([*ends, "or a block such as stage1.0"])
-    problems.add(
-        node.mark,
-        f"exits.{POSITIONS}: found {node}{hint}; allowed: {allowed}, if every depth has it and the "
-        "network does not end there",
-    )
+    if isinstance(node, Scalar) and (node.text in ends or _is_inner_block(node.text, depths)):
+        return node.text
+    hint = nearest(node.text, ends) if isinstance(node, Scalar) else ""
+    allowed = ", ".join([*ends, "a block that every depth has (as stage1.0), but not the network's last"])
+    problems.add(node.mark, f"exits.{POSITIONS}: found {node}{hint}; allowed: {allowed}")
     return None
 
 

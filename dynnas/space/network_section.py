@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from dynnas.space.architecture import Value
-from dynnas.space.blueprint import Blueprint, StageKnobs
+from dynnas.space.blueprint import Blueprint, ExitKnobs, StageKnobs
 from dynnas.space.exit_section import read_exit_section
 from dynnas.space.problems import Problems
 from dynnas.space.reading import (
@@ -54,7 +54,7 @@ def read_network(entries: Mapping[str, Node], problems: Problems) -> Blueprint:
         stem=_read_section(entries.get("stem"), "stem", STEM, problems),
         stages=stages,
         head=_read_section(entries.get("head"), "head", HEAD, problems),
-        exits=read_exit_section(entries.get("exits"), [stage.shared["depth"] for stage in stages], problems),
+        exits=_read_exits(entries.get("exits"), stages, problems),
     )
     problems.raise_if_any()
     return blueprint
@@ -106,6 +106,13 @@ def _read_stage(node: Node, where: str, problems: Problems) -> StageKnobs:
     for index, given in own.items():
         check_used(given, LAYER, layers[index : index + 1], f"{where}.{index}", problems)
     return StageKnobs(shared, layers)
+
+
+def _read_exits(node: Node | None, stages: Sequence[StageKnobs], problems: Problems) -> ExitKnobs | None:
+    """The section `exits`; it must wait until there are stages to stand in."""
+    if node is None or not stages:
+        return None
+    return read_exit_section(node, [stage.shared["depth"] for stage in stages], problems)
 
 
 def _read_overrides(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from dynnas.space.architecture import Value
@@ -16,6 +17,7 @@ from dynnas.space.space import Space
 from dynnas.space.tree import Listing, Node, Scalar, Table, read_tree
 from dynnas.space.vocabulary import MAX_CHOICES, MAX_VALUES
 
+TOP_KEYS = ("name", *NETWORK_SECTIONS, "choices", *SECTIONS)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -54,26 +56,14 @@ def parse_space(text: str, source: str = "<text>") -> Space:
 
 def _parse(text: str, problems: Problems, name: str, source: str | None) -> Space:
     root = read_tree(text, problems)
-    plain = isinstance(root, Table) and any(key.text == "choices" for key, _ in root.entries)
-    sections = ("choices",) if plain else NETWORK_SECTIONS
-    entries = read_table(
-        root,
-        "space",
-        ("name", *NETWORK_SECTIONS, "choices", *SECTIONS),
-        problems,
-        required=() if plain else REQUIRED_SECTIONS,
-    )
-    for section in {*NETWORK_SECTIONS, "choices"}.difference(sections).intersection(entries):
-        problems.add(
-            entries[section].mark, f"{section}: a space of `choices` has no network; remove one of the two"
-        )
+    is_plain = isinstance(root, Table) and any(key.text == "choices" for key, _ in root.entries)
+    required = () if is_plain else REQUIRED_SECTIONS
+    entries = read_table(root, "space", TOP_KEYS, problems, required)
     if "name" in entries:
         name = _read_name(entries["name"], problems)
     settings = read_settings(entries, problems)
-    if plain:
-        genes = _read_choices(entries["choices"], problems)
-        problems.raise_if_any()
-        return Space(name, genes, None, settings, source)
+    if is_plain:
+        return Space(name, _read_choices(entries, problems), None, settings, source)
     blueprint = read_network(entries, problems)
     return Space(name, blueprint.genes(), blueprint.template(), settings, source)
 
@@ -89,18 +79,30 @@ def _read_name(node: Node, problems: Problems) -> str:
     return ""
 
 
-def _read_choices(node: Node, problems: Problems) -> tuple[Gene, ...]:
-    """One gene an entry: numbers ascend, other values keep the order of the file."""
+def _read_choices(entries: Mapping[str, Node], problems: Problems) -> tuple[Gene, ...]:
+    """The genes of a space without a network.
+
+    Raises:
+        SpaceFileError: a problem was found, here or before.
+    """
+    for section in NETWORK_SECTIONS:
+        if section in entries:
+            problems.add(
+                entries[section].mark,
+                f"{section}: a space of `choices` has no network; remove one of the two",
+            )
+    node = entries["choices"]
     if not isinstance(node, Table) or not node.entries:
-        problems.add(node.mark, f"choices: found {node}; allowed: a mapping from names to lists of values")
-        return ()
+        problems.stop(node.mark, f"choices: found {node}; allowed: a mapping from names to lists of values")
     if len(node.entries) > MAX_CHOICES:
-        problems.add(node.mark, f"choices: found {len(node.entries)} names; allowed: at most {MAX_CHOICES}")
-        return ()
-    return tuple(_read_choice(key, listing, problems) for key, listing in node.entries)
+        problems.stop(node.mark, f"choices: found {len(node.entries)} names; allowed: at most {MAX_CHOICES}")
+    genes = tuple(_read_choice(key, listing, problems) for key, listing in node.entries)
+    problems.raise_if_any()
+    return genes
 
 
 def _read_choice(key: Scalar, node: Node, problems: Problems) -> Gene:
+    """One gene: numbers ascend, other values keep the order of the file."""
     where = f"choices.{key.text}"
     if not key.text.strip() or not key.text.isprintable():
         problems.add(key.mark, f"choices: found {key} as a name; allowed: visible text")

@@ -102,7 +102,7 @@ def _read_range(node: Table, rule: Rule, where: str, problems: Problems) -> tupl
         return ()
     if start > stop:
         problems.add(
-            entries["to"].mark, f"{where}.to: found {stop:g}; allowed: at least `from`, which is {start:g}"
+            entries["to"].mark, f"{where}.to: found {stop}; allowed: at least `from`, which is {start}"
         )
         return ()
     first, last, gap = (Decimal(str(number)) for number in (start, stop, step))  # 0.1 + 0.2 must be 0.3

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import dataclass
 from typing import Any
+
+_LARGEST = sys.float_info.max  # nothing but a finite number is at most this
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Rule:
             ):
                 raise ValueError(value)
             return value
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
             raise ValueError(value)
         number = self.kind(value)
         if (

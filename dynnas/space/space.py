@@ -83,8 +83,7 @@ class Space:
         return (self.gene(gene) if isinstance(gene, str) else gene).is_active(values)
 
     def architecture(self, values: Mapping[str, Value]) -> Architecture:
-        """The canonical architecture with these values: inactive genes are dropped, single-valued ones filled
-        in.
+        """The canonical architecture of these values: drops inactive genes, fills in single-valued ones.
 
         Raises:
             SpaceError: an unknown gene, a value that is not allowed, or an active choice that is not given.
@@ -147,9 +146,8 @@ class Space:
         """
         allowed: dict[str, Sequence[Value]] = {}
         for key, listed in values.items():
-            names = [gene.name for gene in self.genes if gene.name == key or gene.name.endswith(f".{key}")]
-            for name in names or [self.gene(key).name]:
-                allowed[name] = listed
+            names = [name for name in self._by_name if name.endswith(f".{key}") and key not in self._by_name]
+            allowed |= dict.fromkeys(names or [self.gene(key).name], listed)
         genes = []
         for gene in self.genes:
             kept = tuple(value for value in gene.values if value in allowed.get(gene.name, gene.values))

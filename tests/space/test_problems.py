@@ -189,9 +189,7 @@ def test_required_knobs_are_missed_at_their_section(section: str, missing: str) 
     assert problem.endswith(f"{missing} is missing")
 
 
-PLACE = (
-    "allowed: stage1, or a block such as stage1.0, if every depth has it and the network does not end there"
-)
+PLACE = "allowed: stage1, a block that every depth has (as stage1.0), but not the network's last"
 
 
 @pytest.mark.parametrize(
@@ -287,6 +285,20 @@ def test_problems_of_settings(section: str, message: str) -> None:
 )
 def test_problems_of_whole_files(text: str, message: str) -> None:
     check_problems(text, message)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (network("exits: {positions: [stage9], width: 8}"), ["exits.positions"]),
+        (network("exits: {positions: [stage1], width: 8}", STAGE="width: 8, depth: 0"), ["stage1.depth"]),
+        ("input: {resolutions: 8}\nexits: {positions: [stage1]}", ["space", "space"]),
+        (network(STAGE="width: 8, op: stat, experts: 4"), ["stage1.op"]),
+        (network(STAGE="width: 8, depth: x, layers: {7: {op: dynet}}"), ["stage1.depth"]),
+    ],
+)
+def test_one_slip_is_not_reported_as_several(text: str, expected: list[str]) -> None:
+    assert [problem.split(": ")[1] for problem in problems(text)] == expected
 
 
 def test_missing_sections_are_named() -> None:

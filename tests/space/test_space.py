@@ -86,6 +86,11 @@ def test_restricting_a_knob_reaches_every_layer(space: Space) -> None:
     assert all(space.architecture(architecture) == architecture for architecture in enumerate_all(static))
 
 
+def test_restricting_prefers_the_gene_of_that_very_name() -> None:
+    space = Space("plain", (Gene("op", ("a", "b")), Gene("cell.op", ("a", "b"))))
+    assert space.restrict({"op": ["a"]}).size == 2
+
+
 def test_restricting_to_an_architecture_leaves_it_alone(everything: Space) -> None:
     architecture = sample(everything, random.Random(3))
     one = everything.restrict({name: (value,) for name, value in architecture.items()})

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from dynnas.data import Augmentation, Dataset, Split
 from dynnas.ops import KERNELS, Network
 from dynnas.space.network import BlockConfig, ExitConfig, ExitPlace, HeadConfig, NetworkConfig, StemConfig
 
@@ -69,6 +70,26 @@ def finished(network_config, seed=0):
         here &= confidence < exits[-1].threshold
     network.config = replace(network_config, exits=tuple(exits))
     return network
+
+
+def noise():
+    """A data set of random images, larger than the networks take them."""
+    generator = torch.Generator().manual_seed(3)
+
+    def split(count):
+        pixels = torch.randint(256, (count, CHANNELS, 16, 16), dtype=torch.uint8, generator=generator)
+        return Split(pixels, torch.randint(CLASSES, (count,), generator=generator))
+
+    return Dataset(
+        name="noise",
+        class_names=tuple("abcde"),
+        train=split(8),
+        search=split(70),
+        test=split(30),
+        mean=(0.4, 0.5),
+        std=(0.2, 0.3),
+        augmentation=Augmentation(),
+    )
 
 
 def one_by_one(runner, batch):

@@ -4,32 +4,16 @@ import dataclasses
 
 import pytest
 import torch
-from networks import config, finished
+from networks import config, finished, noise
 from torch.testing import assert_close
 
-from dynnas.data import Augmentation, Dataset, Split
 from dynnas.measure import accuracy, predict_logits, prepare_images
 from dynnas.runtime.branching import first_confident
 
 
 @pytest.fixture(scope="module")
 def dataset():
-    generator = torch.Generator().manual_seed(3)
-
-    def split(count):
-        images = torch.randint(256, (count, 2, 16, 16), dtype=torch.uint8, generator=generator)
-        return Split(images, torch.randint(5, (count,), generator=generator))
-
-    return Dataset(
-        name="noise",
-        class_names=tuple("abcde"),
-        train=split(8),
-        search=split(70),
-        test=split(30),
-        mean=(0.4, 0.5),
-        std=(0.2, 0.3),
-        augmentation=Augmentation(),
-    )
+    return noise()
 
 
 @pytest.mark.parametrize("exits", [0, 1, 2])

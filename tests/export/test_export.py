@@ -1,0 +1,180 @@
+"""Bundles: they agree with torch, say how to use them, and appear whole or not at all."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from networks import config, finished, noise
+from numpy.testing import assert_allclose
+from torch.testing import assert_close
+
+from dynnas.errors import ExportError
+from dynnas.export import FORMATS, export_model, load_checkpoint, verify_bundle
+from dynnas.export import bundle as bundle_module
+from dynnas.measure import prepare_images
+from dynnas.space.architecture import Architecture
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return noise()
+
+
+@pytest.fixture(scope="module")
+def network():
+    return finished(config("mbconv", "condconv", exits=1, attention="se"))
+
+
+def spoiled(format, monkeypatch, write):
+    """`format` with something else in place of what writes it."""
+    monkeypatch.setattr(bundle_module, "FORMATS", {**FORMATS, format: replace(FORMATS[format], write=write)})
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_artifact_agrees_with_torch(format, network, dataset, tmp_path):
+    folder = tmp_path / "deep" / "model"
+    manifest = export_model(network, dataset, folder, format, images=40)
+    assert manifest == verify_bundle(folder)
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]
+    assert {artifact["file"] for artifact in manifest["artifacts"]} <= set(manifest["files"])
+    for artifact in manifest["artifacts"]:
+        assert artifact["largest_difference"] < 1e-3
+        assert artifact["class_agreement"] == artifact["exit_agreement"] == 1
+        assert 30 < artifact["images"] <= 40
+
+
+def test_a_static_network_has_one_way_out(dataset, tmp_path):
+    manifest = export_model(finished(config()), dataset, tmp_path / "model", "onnx", images=10)
+    assert manifest["exits"] == []
+    assert list(manifest["outputs"]) == ["logits"]
+
+
+def test_the_manifest_is_enough_to_run_the_model(network, dataset, tmp_path):
+    architecture = Architecture((("stage1.depth", 2), ("head.width", 16)))
+    export_model(network, dataset, tmp_path / "model", architecture=architecture)
+    manifest = json.loads((tmp_path / "model" / "manifest.json").read_text())
+    image = dataset.test.images[:1]
+
+    pixels = image.numpy().astype(np.float32) / 255
+    mean, std = (np.array(manifest["input"][key], np.float32)[:, None, None] for key in ("mean", "std"))
+    size = (manifest["resolution"],) * 2
+    x = torch.nn.functional.interpolate(
+        torch.from_numpy((pixels - mean) / std), size, mode="bilinear", antialias=True
+    )
+    session = onnxruntime.InferenceSession(str(tmp_path / "model" / manifest["artifacts"][0]["file"]))
+    logits, exit = session.run(None, {manifest["input"]["name"]: x.numpy()})
+
+    with torch.no_grad():
+        expected = network(prepare_images(network, dataset, image))
+    assert_allclose(logits, expected.numpy(), rtol=1e-4, atol=1e-4)
+    assert 0 <= int(exit[0]) <= len(manifest["exits"])
+    assert manifest["opset"] == 18
+    assert manifest["class_names"] == list("abcde")
+    stored = Architecture.from_json((tmp_path / "model" / "architecture.json").read_text())
+    assert stored == architecture
+
+
+def test_a_checkpoint_is_the_network_itself(network, dataset, tmp_path):
+    export_model(network, dataset, tmp_path / "model", "checkpoint")
+    loaded = load_checkpoint(tmp_path / "model")
+    assert loaded.config == network.config
+    assert_close(loaded.state_dict(), network.state_dict(), rtol=0, atol=0)
+
+
+def test_exporting_leaves_the_network_as_it_was(dataset, tmp_path):
+    network = finished(config()).train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    export_model(network, dataset, tmp_path / "model", "checkpoint")
+    assert network.training
+    assert_close(network.state_dict(), before, rtol=0, atol=0)
+
+
+def test_a_bundle_that_disagrees_is_not_kept(network, dataset, tmp_path, monkeypatch):
+    other = finished(config("mbconv", "condconv", exits=1, attention="se"), seed=1)
+    spoiled("onnx", monkeypatch, lambda network, folder: FORMATS["onnx"].write(other, folder))
+    with pytest.raises(ExportError, match=r"model\.onnx does not agree with the network on \d+ images"):
+        export_model(network, dataset, tmp_path / "model", "onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_left_of_an_export_that_fails(network, dataset, tmp_path, monkeypatch):
+    def write(network, folder):
+        (folder / "model.onnx").write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    spoiled("onnx", monkeypatch, write)
+    with pytest.raises(OSError, match="no space left"):
+        export_model(network, dataset, tmp_path / "model", "onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_earlier_bundle_is_replaced_only_on_request(network, dataset, tmp_path):
+    folder = tmp_path / "model"
+    export_model(network, dataset, folder, "checkpoint")
+    with pytest.raises(ExportError, match="holds an exported model already"):
+        export_model(network, dataset, folder, "onnx")
+    assert verify_bundle(folder)["format"] == "checkpoint"
+    export_model(network, dataset, folder, "onnx", overwrite=True)
+    assert verify_bundle(folder)["format"] == "onnx"
+    assert not (folder / "weights.pt").exists()
+
+
+def test_a_failed_replacement_keeps_the_earlier_bundle(network, dataset, tmp_path, monkeypatch):
+    folder = tmp_path / "model"
+    export_model(network, dataset, folder, "checkpoint")
+    other = finished(config(), seed=1)
+    spoiled("checkpoint", monkeypatch, lambda network, place: FORMATS["checkpoint"].write(other, place))
+    with pytest.raises(ExportError, match=r"weights\.pt does not agree"):
+        export_model(finished(config(), seed=2), dataset, folder, "checkpoint", overwrite=True)
+    assert load_checkpoint(folder).config == network.config
+
+
+def test_what_is_no_bundle_is_never_replaced(network, dataset, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(ExportError, match="exists and is no exported model"):
+        export_model(network, dataset, tmp_path, overwrite=True)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_an_empty_folder_is_taken(dataset, tmp_path):
+    (tmp_path / "model").mkdir()
+    export_model(finished(config()), dataset, tmp_path / "model", "checkpoint")
+    assert verify_bundle(tmp_path / "model")["format"] == "checkpoint"
+
+
+def test_an_unknown_format_is_refused(network, dataset, tmp_path):
+    with pytest.raises(ExportError, match="found format 'onx', allowed are onnx, pt2, checkpoint"):
+        export_model(network, dataset, tmp_path / "model", "onx")
+
+
+def test_a_changed_file_is_found(dataset, tmp_path):
+    export_model(finished(config()), dataset, tmp_path / "model", "onnx")
+    file = tmp_path / "model" / "model.onnx"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ExportError, match=r"model\.onnx: found [0-9a-f]+, the manifest says"):
+        verify_bundle(tmp_path / "model")
+    file.unlink()
+    with pytest.raises(ExportError, match=r"model\.onnx: found no file"):
+        verify_bundle(tmp_path / "model")
+
+
+def test_a_folder_without_manifest_is_no_bundle(tmp_path):
+    with pytest.raises(ExportError, match=r"no manifest\.json"):
+        verify_bundle(tmp_path)
+
+
+def test_exits_decided_by_chance_are_no_comparison(dataset, tmp_path):
+    network = finished(config(exits=1))
+    with torch.no_grad():
+        classifier = network.segments()[0].classifier.classifier
+        classifier.weight.zero_()
+        classifier.bias.zero_()
+    place = replace(network.config.exits[0], threshold=0.2)
+    network.config = replace(network.config, exits=(place,))
+    with pytest.raises(ExportError, match=r"confidence of all 70 images lies on a threshold of \[0\.2\]"):
+        export_model(network, dataset, tmp_path / "model", "checkpoint")

@@ -6,7 +6,7 @@ By linearity the sum can be taken of the kernels (mix-first) or of the feature m
 - one image: mix the kernels, then an ordinary convolution;
 - many images, pointwise: mix the kernels, then one batched matrix product;
 - many images otherwise: mix the kernels, then one convolution with the images laid side by side as groups;
-- conv-first: M times the multiply-adds, but the only one that an ONNX graph with a free batch axis can hold.
+- conv-first: M times the multiply-adds, but an ONNX graph can hold it with a free batch axis.
 
 Coefficients are (B, M), one per image and expert, or (B, Co, M), one per image, output channel and expert.
 """

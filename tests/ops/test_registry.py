@@ -4,21 +4,27 @@ import pytest
 from slot_configs import block
 
 from dynnas.errors import SpaceError
-from dynnas.ops import ATTENTIONS, BLOCKS, KERNELS, build
+from dynnas.ops import ACTIVATIONS, ATTENTIONS, BLOCKS, KERNELS, build
 from dynnas.ops.layers import activation
 from dynnas.ops.registry import Registry
+from dynnas.space import vocabulary
 
 
-def test_what_space_files_may_name_is_registered():
-    assert set(BLOCKS) == {"conv", "dwsep", "mbconv"}
-    assert set(KERNELS) == {"static", "condconv", "dyconv", "dynet"}
-    assert set(ATTENTIONS) == {"none", "se"}
+def test_space_files_may_name_what_is_registered():
+    assert set(vocabulary.BLOCKS) == set(BLOCKS)
+    assert set(vocabulary.OPS) == set(KERNELS)
+    assert set(vocabulary.ATTENTIONS) == set(ATTENTIONS)
+    assert set(vocabulary.ACTIVATIONS) == set(ACTIVATIONS)
+
+
+def test_space_files_size_the_banks_as_the_ops_do():
+    fields = {name: kernel.bank_field for name, kernel in KERNELS.items()}
+    assert {name for name, field in fields.items() if field == "experts"} == set(vocabulary.EXPERT_OPS)
+    assert {name for name, field in fields.items() if field == "group"} == set(vocabulary.GROUP_OPS)
 
 
 def test_an_unknown_name_lists_the_known_and_the_nearest():
-    with pytest.raises(
-        SpaceError, match="unknown block 'mbcon': known are conv, dwsep, mbconv; did you mean 'mbconv'"
-    ):
+    with pytest.raises(SpaceError, match=r"unknown block 'mbcon': known are .*; did you mean 'mbconv'"):
         build(block("mbcon"))
     with pytest.raises(SpaceError, match="unknown activation 'gelu': known are relu, relu6, hswish, silu"):
         activation("gelu")

@@ -44,9 +44,13 @@ class Driver:
     evaluator: AnyEvaluator
     goal: Goal
 
+    def candidates(self) -> list[Candidate]:
+        """All that the study has found within the limits."""
+        return candidates_of(self.study, self.space, self.goal)
+
     def front(self) -> Front:
         """The front of all that the study has found."""
-        return Front.of(candidates_of(self.study, self.space, self.goal), self.goal.objectives)
+        return Front.of(self.candidates(), self.goal.objectives)
 
     def run(self, trials: int, progress: Progress, name: str = "search") -> None:
         """Go on until `trials` candidates are finished, counting those of earlier runs, or none is left.

@@ -131,7 +131,7 @@ class Front(Sequence[Candidate]):
         document = {
             "dynnas_front": FORMAT,
             "objectives": {objective.name: objective.direction for objective in self.objectives},
-            "members": [_member_to_json(member) for member in self.members],
+            "members": [candidate_to_json(member) for member in self.members],
         }
         return json.dumps(document, indent=2) + "\n"
 
@@ -148,7 +148,7 @@ class Front(Sequence[Candidate]):
                 raise StudyError(
                     f"front: found format {document['dynnas_front']!r}, this dynnas reads {FORMAT}"
                 )
-            members = tuple(_member_from_json(member) for member in document["members"])
+            members = tuple(candidate_from_json(member) for member in document["members"])
             return Front(members, objectives_of(document["objectives"]))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StudyError(
@@ -175,7 +175,8 @@ def _losses(candidates: Sequence[Candidate], objectives: tuple[Objective, ...]) 
     return np.array(rows, dtype=float)
 
 
-def _member_to_json(member: Candidate) -> dict[str, Any]:
+def candidate_to_json(member: Candidate) -> dict[str, Any]:
+    """Key, trial, architecture and metrics of one candidate, the metrics grouped."""
     document: dict[str, Any] = {
         "key": member.key,
         "trial": member.trial,
@@ -190,7 +191,8 @@ def _member_to_json(member: Candidate) -> dict[str, Any]:
     return document
 
 
-def _member_from_json(document: Mapping[str, Any]) -> Candidate:
+def candidate_from_json(document: Mapping[str, Any]) -> Candidate:
+    """Read what `candidate_to_json` made; an exception of any kind says that it did not."""
     metrics = {name: float(document[name]) for name in METRICS.keys() - _PLACES.keys() if name in document}
     for group in {"metrics", *(group for group, _ in _PLACES.values())}:
         for entry, value in document.get(group, {}).items():

@@ -91,6 +91,27 @@ def open_trials(
     return study
 
 
+def load_trials(url: str, name: str) -> optuna.Study | None:
+    """The Optuna study of that name for reading; None if there is none."""
+    if url.startswith(_SQLITE) and not Path(url.removeprefix(_SQLITE)).exists():
+        return None  # opening it would make the file
+    try:
+        return optuna.load_study(study_name=name, storage=open_storage(url))
+    except KeyError:
+        return None
+
+
+def delete_trials(url: str, name: str) -> None:
+    """Delete the Optuna study of that name, if there is one."""
+    if load_trials(url, name) is not None:
+        optuna.delete_study(study_name=name, storage=open_storage(url))
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be kept in a file; the database's own means (such as ~/.pgpass) know the password."""
+    return sqlalchemy.engine.make_url(url).set(password=None).render_as_string()
+
+
 @contextmanager
 def _quiet_optuna() -> Iterator[None]:
     """Keep Optuna from logging that a study was created, and from calling metric names experimental."""

@@ -1,0 +1,194 @@
+"""A whole study, from a space file to a finished front; killed anywhere, the same call goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from dynnas.data import Dataset, load_data
+from dynnas.data.sources.find import NAMES
+from dynnas.errors import StudyError
+from dynnas.progress import Progress
+from dynnas.search.cache import Cache, CachedEvaluator
+from dynnas.search.controls import Comparison, evaluate_controls
+from dynnas.search.driver import Driver
+from dynnas.search.evaluator import assess
+from dynnas.search.folder import StudyFolder, StudyRecord, write_whole
+from dynnas.search.front import Candidate, Front
+from dynnas.search.goal import Goal
+from dynnas.search.samplers import make_sampler
+from dynnas.search.storage import delete_trials, only_driver, open_storage, open_trials, without_password
+from dynnas.search.study import Study
+from dynnas.search.supernet_evaluator import (
+    HeldOutEvaluator,
+    SupernetEvaluator,
+    open_meter,
+    spread_over_images,
+)
+from dynnas.space import Settings, Space
+from dynnas.supernet import Supernet
+from dynnas.training import train_supernet
+
+
+def run_study(
+    space: Space,
+    *,
+    folder: str | Path,
+    storage: str | None = None,
+    fresh: bool = False,
+    progress: Progress | None = None,
+) -> Study:
+    """Train a supernet over `space`, search it, compare the result with its controls, and finish the front.
+
+    Called again with the same arguments it goes on wherever it was interrupted; with more trials or other
+    limits in `space.settings` it extends the study.
+
+    Args:
+        space: of a file with a network, as `load_space` reads it; `space.settings` say everything else.
+        folder: of the study; is made.
+        storage: SQLAlchemy URL for the trials, if they are not to be kept in the folder.
+        fresh: first delete what `StudyFolder(folder).owned()` lists, and the trials in `storage`.
+        progress: told of everything.
+
+    Returns:
+        The finished study.
+
+    Raises:
+        StudyError: the folder holds a study made with something else, or another process drives it.
+        DataError, TrainingError, TargetError: as the steps say.
+    """
+    if space.network is None or space.source is None:
+        raise StudyError(
+            f"space {space.name!r}: a study needs a space file with a network; "
+            "search any other space with dynnas.search(space, evaluator)"
+        )
+    progress = progress or Progress()
+    place = StudyFolder(Path(folder))
+    place.path.mkdir(parents=True, exist_ok=True)
+    with only_driver(place.lock, f"study {place.path}"):
+        if fresh:
+            delete_study(place, storage)
+        dataset = load_data(space.settings.data, progress).to(space.settings.target.device)
+        record = _record(space, dataset, place, storage)
+        evaluator = _trained_evaluator(space, dataset, place, progress)
+        with closing(Cache(place.cache)) as cache:
+            run = _Run(space, place, evaluator, cache, progress)
+            driver = run.search(storage or place.url(record), record.name)
+            run.compare(driver)
+            run.finish(driver.front())
+    return Study(place)
+
+
+def delete_study(place: StudyFolder, storage: str | None = None) -> None:
+    """Delete what `place.owned()` lists, and the study's trials in `storage` if they are kept there."""
+    if storage:
+        delete_trials(storage, _study_name(place))
+    place.delete()
+
+
+def _study_name(place: StudyFolder) -> str:
+    """Of the trials: the folder's name, and the same as before where the folder was renamed."""
+    return place.read_record().name if place.record.exists() else place.path.resolve().name
+
+
+def _record(space: Space, dataset: Dataset, place: StudyFolder, storage: str | None) -> StudyRecord:
+    """Write down what the study is made with, after seeing that what is there can go on with it."""
+    record = StudyRecord(
+        name=_study_name(place),
+        storage=without_password(storage) if storage else None,
+        space_name=space.name,
+        space=space.digest,
+        data=dataset.digest,
+        settings=_located(space.settings),
+    )
+    if place.record.exists():
+        record.check_continues(place.read_record(), place.path)
+    assert space.source is not None
+    write_whole(place.space, Path(space.source).read_text(encoding="utf-8-sig"))
+    write_whole(place.record, record.to_json())
+    return record
+
+
+def _located(settings: Settings) -> Settings:
+    """The same settings wherever they are read: data lie at an absolute path, or have a name."""
+    path = Path(settings.data.source).expanduser()
+    if settings.data.source in NAMES or not path.exists():
+        return settings
+    return replace(settings, data=replace(settings.data, source=str(path.resolve())))
+
+
+def _trained_evaluator(
+    space: Space, dataset: Dataset, place: StudyFolder, progress: Progress
+) -> SupernetEvaluator:
+    train, target = space.settings.train, space.settings.target
+    # Before the training: a target that cannot be used should not be found out after it.
+    meter = open_meter(place.anchors, target, dataset)
+    supernet = Supernet(space, dataset.channels, dataset.classes, experts=train.experts, seed=train.seed)
+    train_supernet(supernet, dataset, train, place.supernet, progress=progress, device=target.device)
+    return SupernetEvaluator(supernet, dataset, meter, train, target)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The steps after the training; each leaves what it found in the folder, and finds it there again."""
+
+    space: Space
+    place: StudyFolder
+    evaluator: SupernetEvaluator
+    cache: Cache
+    progress: Progress
+
+    @cached_property
+    def cached(self) -> CachedEvaluator:
+        """The evaluator of trials and controls."""
+        return CachedEvaluator(self.evaluator, self.cache, self.evaluator.provenance)
+
+    def search(self, url: str, name: str) -> Driver:
+        """The trials."""
+        settings = self.space.settings.search
+        goal = Goal.of(settings.objectives, settings.constraints)
+        sampler = make_sampler(
+            settings.sampler, self.space, population=settings.population, seed=settings.seed
+        )
+        study = open_trials(open_storage(url), name, self.space, goal.objectives, sampler)
+        driver = Driver(study, self.space, self.cached, goal)
+        driver.run(settings.trials, self.progress)
+        return driver
+
+    def compare(self, driver: Driver) -> None:
+        """The controls, if they are asked for."""
+        settings = self.space.settings.search
+        if not settings.controls:
+            return
+        controls = evaluate_controls(self.space, self.cached, driver.goal, settings, self.progress)
+        comparison = Comparison.of(driver.candidates(), controls, driver.goal.objectives)
+        write_whole(self.place.controls, controls.to_json(comparison))
+
+    def finish(self, front: Front) -> None:
+        """Time the members of the front together and test them, unless that was done for just these."""
+        if self.place.front.exists():
+            before = Front.from_json(self.place.front.read_text())
+            if [member.key for member in before] == [member.key for member in front]:
+                return
+        evaluator = self.evaluator
+        with self.progress.task("finishing the front", total=2 * len(front)) as task:
+            networks = [evaluator.network(member.architecture) for member in front]
+            subjects = [evaluator.subject(network) for network in networks]
+            latencies = evaluator.meter.measure_jointly(subjects) if subjects else []
+            task.advance(len(front), note="timed together")
+            members = []
+            for member, latency in zip(front, latencies, strict=True):
+                metrics = {**member.metrics, **spread_over_images(latency), **self._tested(member)}
+                members.append(replace(member, metrics=metrics))
+                task.advance(note="tested")
+        write_whole(self.place.front, Front(tuple(members), front.objectives).to_json())
+
+    def _tested(self, member: Candidate) -> Mapping[str, float]:
+        """The test accuracy, computed once for each network that was ever in a finished front."""
+        tester = CachedEvaluator(
+            HeldOutEvaluator(self.evaluator), self.cache, f"{self.evaluator.provenance} test"
+        )
+        return assess(tester, member.architecture, Goal.of(("test_accuracy",))).metrics

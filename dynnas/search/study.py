@@ -1,0 +1,144 @@
+"""A study on disk, opened for reading: its front, its candidates, and the networks behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from dynnas.data import Dataset, load_data
+from dynnas.errors import StudyError
+from dynnas.ops import Network
+from dynnas.search.controls import Comparison, Controls
+from dynnas.search.folder import StudyFolder, StudyRecord
+from dynnas.search.front import Candidate, Front
+from dynnas.search.goal import Goal
+from dynnas.search.records import candidates_of
+from dynnas.search.storage import load_trials
+from dynnas.search.supernet_evaluator import calibrated_network
+from dynnas.space import Architecture, Settings, Space, load_space
+from dynnas.supernet import Supernet
+from dynnas.training import load_supernet
+
+
+def open_study(name_or_path: str | Path, studies: str | Path = "studies") -> Study:
+    """The study of that name under `studies`, or in the folder of that path; it may still be running.
+
+    Raises:
+        StudyError: there is none.
+    """
+    places = (Path(studies) / name_or_path, Path(name_or_path))
+    folder = next((place for place in places if StudyFolder(place).record.exists()), None)
+    if folder is None:
+        known = sorted(path.parent.name for path in Path(studies).glob(f"*/{StudyFolder(Path()).record}"))
+        listed = f"; {studies} has {', '.join(known)}" if known else f"; {studies} has none"
+        raise StudyError(f"no study {str(name_or_path)!r}{listed}; `dynnas search SPACE.yaml` makes one")
+    return Study(StudyFolder(folder))
+
+
+@dataclass(frozen=True)
+class Study:
+    """What `run_study` has left in a folder. Everything is read when it is first asked for."""
+
+    folder: StudyFolder
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.path.resolve().name
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is a final front."""
+        return self.folder.front.exists()
+
+    @cached_property
+    def record(self) -> StudyRecord:
+        """What the study was made with."""
+        return self.folder.read_record()
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of its last run, flags included."""
+        return self.record.settings
+
+    @property
+    def storage(self) -> str:
+        """The URL of its trials, for Optuna and its dashboard."""
+        return self.folder.url(self.record)
+
+    @cached_property
+    def space(self) -> Space:
+        """The space that was searched, with the settings of the last run."""
+        return replace(load_space(self.folder.space), name=self.record.space_name, settings=self.settings)
+
+    @property
+    def goal(self) -> Goal:
+        """Objectives and limits of the last run."""
+        return Goal.of(self.settings.search.objectives, self.settings.search.constraints)
+
+    @cached_property
+    def front(self) -> Front:
+        """The final front, with test accuracies; as long as there is none, that of the trials so far."""
+        if self.finished:
+            return Front.from_json(self.folder.front.read_text())
+        return Front.of(self.candidates, self.goal.objectives)
+
+    @cached_property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """All evaluated candidates within the limits, in the order of their trials."""
+        study = load_trials(self.storage, self.record.name)
+        return tuple(candidates_of(study, self.space, self.goal)) if study else ()
+
+    @cached_property
+    def controls(self) -> Controls:
+        """What the front is compared with; empty if it was not asked for or is not there yet."""
+        path = self.folder.controls
+        return Controls.from_json(path.read_text()) if path.exists() else Controls()
+
+    @property
+    def comparison(self) -> Comparison:
+        """Hypervolumes of the search and its controls."""
+        return Comparison.of(self.candidates, self.controls, self.goal.objectives)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The images."""
+        return load_data(self.settings.data)
+
+    @cached_property
+    def supernet(self) -> Supernet:
+        """The trained supernet.
+
+        Raises:
+            TrainingError: its training has not finished.
+        """
+        dataset = self.dataset
+        return load_supernet(
+            self.folder.supernet, self.space, dataset.channels, dataset.classes, self.settings.train
+        )
+
+    def architecture(self, key: str) -> Architecture:
+        """The architecture with that key, or the start of one, among front, candidates and controls.
+
+        Raises:
+            StudyError: there is none, or several.
+        """
+        known: Sequence[Candidate] = [
+            *self.front,
+            *self.candidates,
+            *(candidate for group in self.controls.groups.values() for candidate in group),
+        ]
+        found = {member.key: member.architecture for member in known if member.key.startswith(key)}
+        if len(found) != 1:
+            raise StudyError(f"{self.name}: {len(found) or 'no'} architectures have the key {key!r}")
+        return next(iter(found.values()))
+
+    def network(self, key: str) -> Network:
+        """The network of a key: extracted, calibrated on training images, in evaluation mode.
+
+        Raises:
+            StudyError: there is no such key.
+        """
+        return calibrated_network(self.supernet, self.architecture(key), self.dataset, self.settings.train)

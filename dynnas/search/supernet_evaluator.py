@@ -1,0 +1,139 @@
+"""The evaluator of a study: networks extracted from a trained supernet, scored as they would ship."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from dynnas.data import Dataset, resize
+from dynnas.measure import (
+    AnchorReference,
+    Cost,
+    Latency,
+    LatencyMeter,
+    Subject,
+    accuracy,
+    build_anchors,
+    cost,
+    prepare_images,
+)
+from dynnas.ops import Network
+from dynnas.runtime import build_runner
+from dynnas.search.cache import provenance_digest
+from dynnas.space import Architecture, TargetSettings, TrainSettings
+from dynnas.supernet import Supernet
+from dynnas.training import calibrate
+
+
+def calibrated_network(
+    supernet: Supernet, architecture: Architecture, dataset: Dataset, train: TrainSettings
+) -> Network:
+    """The network of `architecture` with its own weights and batch-norm statistics, ready for use."""
+    return _calibrate(supernet.extract(architecture), dataset, train)
+
+
+def _calibrate(network: Network, dataset: Dataset, train: TrainSettings) -> Network:
+    images = dataset.calibration_images(train.calibration_images, train.seed)
+    return calibrate(network, resize(images, network.config.resolution))
+
+
+def open_meter(reference: Path, target: TargetSettings, dataset: Dataset) -> LatencyMeter:
+    """The latency meter of a study, whose scale is kept in the file `reference`.
+
+    Raises:
+        StudyError: the scale was made in another environment.
+        TargetError: the target cannot be used on this machine.
+    """
+    known = AnchorReference.load(reference, target) if reference.exists() else None
+    meter = LatencyMeter(target, build_anchors(target, dataset.channels, dataset.resolution), known)
+    if known is None:
+        meter.reference.save(reference)
+    return meter
+
+
+@dataclass(frozen=True)
+class SupernetEvaluator:
+    """Scores architectures by inherited weights on the search split, and by the clock.
+
+    The stages are size, latency, accuracy; a network with exits is calibrated before it is timed, for where
+    its images leave depends on its statistics.
+    """
+
+    supernet: Supernet
+    dataset: Dataset
+    meter: LatencyMeter
+    train: TrainSettings
+    target: TargetSettings
+
+    @cached_property
+    def provenance(self) -> str:
+        """Everything but the architecture that the metrics depend on."""
+        return provenance_digest(
+            {
+                "weights": self.supernet.digest(),
+                "data": self.dataset.digest,
+                "environment": self.meter.reference.environment,
+                "anchors": f"{self.meter.reference.anchor_ms:.9g} ms",
+                "timing": f"{self.target.images} images, {self.target.seconds} s",
+                "calibration": f"{self.train.calibration_images} images, seed {self.train.seed}",
+            }
+        )
+
+    def stages(self, architecture: Architecture) -> Iterator[Mapping[str, float]]:
+        """Size; latency; accuracy and, for a network with exits, the shares that leave at each."""
+        size = cost(self.supernet.config(architecture))
+        yield {"macs": size.macs, "params": size.params}
+
+        network = self.supernet.extract(architecture)
+        exits = [place.name for place in network.config.exits]
+        if exits:
+            _calibrate(network, self.dataset, self.train)
+        latency = self.meter.measure(self.subject(network))
+        yield {"latency_ms": latency.latency_ms, **spread_over_images(latency)}
+
+        if not exits:
+            _calibrate(network, self.dataset, self.train)
+        score = accuracy(network, self.dataset, "search")
+        yield {"accuracy": score.top1, **_exit_metrics(exits, score.exit_shares, size)}
+
+    def network(self, architecture: Architecture) -> Network:
+        """The network of `architecture`, ready for use."""
+        return calibrated_network(self.supernet, architecture, self.dataset, self.train)
+
+    def subject(self, network: Network) -> Subject:
+        """What the meter times: the compiled network, on many real images if its work depends on them."""
+        count = self.target.images if network.config.exits else 1
+        images = prepare_images(network, self.dataset, self.dataset.search.images[:count]).cpu().numpy()
+        return Subject(build_runner(network, self.target), [image[None] for image in images])
+
+
+@dataclass(frozen=True)
+class HeldOutEvaluator:
+    """Scores networks on the test split: for the members of a finished front and for nothing else."""
+
+    networks: SupernetEvaluator
+
+    def evaluate(self, architecture: Architecture) -> Mapping[str, float]:
+        """The accuracy to report."""
+        network = self.networks.network(architecture)
+        return {"test_accuracy": accuracy(network, self.networks.dataset, "test").top1}
+
+
+def _exit_metrics(exits: Sequence[str], shares: Sequence[float], size: Cost) -> dict[str, float]:
+    """Where images leave and what they cost in the mean; nothing for a network without exits."""
+    if not exits:
+        return {}
+    leaving = {f"exit_share.{name}": share for name, share in zip((*exits, "head"), shares, strict=True)}
+    return {"expected_macs": size.expected_macs(shares), **leaving}
+
+
+def spread_over_images(latency: Latency) -> dict[str, float]:
+    """The latency's distribution over images, as metrics."""
+    return {
+        "mean_ms": latency.mean_ms,
+        "median_ms": latency.median_ms,
+        "p95_ms": latency.p95_ms,
+        "worst_ms": latency.worst_ms,
+    }

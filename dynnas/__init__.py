@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dynnas.search import search
+    from dynnas.search import open_study, search
     from dynnas.space import load_space
 
 __version__ = "0.1.0"

@@ -56,7 +56,7 @@ def export_model(
     """
     if format not in FORMATS:
         raise ExportError(f"export: found format {format!r}, allowed are {', '.join(FORMATS)}")
-    folder = Path(folder)
+    folder = Path(folder).resolve()
     _check_free(folder, overwrite)
     network = copy.deepcopy(network).cpu().eval()
     with _appearing(folder) as bundle:

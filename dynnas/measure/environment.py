@@ -6,9 +6,11 @@ import hashlib
 import json
 import os
 import platform
-from importlib import metadata
 from pathlib import Path
 
+import torch
+
+from dynnas.errors import require
 from dynnas.runtime import resolve_runtime
 from dynnas.space.settings import TargetSettings
 
@@ -18,6 +20,7 @@ def environment_fingerprint(target: TargetSettings) -> dict[str, str]:
 
     Raises:
         TargetError: the target cannot be used on this machine.
+        MissingExtraError: the runtime is not installed.
     """
     runtime = resolve_runtime(target)
     fingerprint = {
@@ -25,8 +28,8 @@ def environment_fingerprint(target: TargetSettings) -> dict[str, str]:
         "processor": _gpu() if target.device == "cuda" else _processor(),
         "cores": str(os.cpu_count()),
         "threads": str(target.threads),
-        "runtime": f"{runtime} {metadata.version(runtime)}",
-        "torch": metadata.version("torch"),
+        "runtime": f"{runtime} {require(runtime, 'onnx').__version__}",
+        "torch": str(torch.__version__),
         "python": ".".join(platform.python_version_tuple()[:2]),
         "system": f"{platform.system()} {platform.machine()}",
     }
@@ -45,6 +48,4 @@ def _processor() -> str:
 
 
 def _gpu() -> str:
-    import torch
-
     return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"

@@ -77,7 +77,9 @@ class AnchorReference:
 
     def save(self, path: Path) -> None:
         """Write for `load`."""
-        path.write_text(json.dumps(asdict(self), indent=2) + "\n")
+        draft = path.with_name(f"{path.name}.new")
+        draft.write_text(json.dumps(asdict(self), indent=2) + "\n")
+        draft.replace(path)  # whole or not at all, whenever the study is killed
 
     @staticmethod
     def load(path: Path, target: TargetSettings) -> AnchorReference:

@@ -93,9 +93,12 @@ class LatencyMeter:
         Networks push each other out of the processor's caches, so these times are longer than those of
         `measure`.
         """
-        times = self._time_rounds([*subjects, *self._anchors], self._target.seconds * len(subjects), seed)
-        anchors = _geometric_mean(times[len(subjects) :])
-        return [self._latency(subject, ms, anchors) for subject, ms in zip(subjects, times, strict=False)]
+        count = len(subjects)
+        times = self._time_rounds([*subjects, *self._anchors], self._target.seconds * count, seed)
+        anchors = _geometric_mean(times[count:])
+        return [
+            self._latency(subject, ms, anchors) for subject, ms in zip(subjects, times[:count], strict=True)
+        ]
 
     def _measure_reference(self) -> AnchorReference:
         times = self._time_rounds(self._anchors, self._target.seconds, seed=0)

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from dynnas.errors import require
-from dynnas.ops import Network, set_strategy
+from dynnas.ops import Network, Segment, set_strategy
 from dynnas.runtime.branching import MaskedNetwork
 from dynnas.runtime.folding import fold_batchnorm
 from dynnas.runtime.images import blank_images
-from dynnas.runtime.onnx_branching import join_segments
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -24,7 +23,7 @@ OPSET = 18
 
 
 def to_onnx(network: Network) -> ModelProto:
-    """The graph that is timed and shipped: folded, for one image, with an `If` at every exit that skips.
+    """The graph that is timed and shipped: folded, for one image, an `If` at every exit to skip the rest.
 
     Input `image` (1, channels, resolution, resolution) float32; outputs `logits` (1, classes) and, for a
     network with exits, `exit` (1,) int64: the index of the exit taken, the number of exits for the head.
@@ -36,16 +35,16 @@ def to_onnx(network: Network) -> ModelProto:
     x = blank_images(network.config)
     if not network.config.exits:
         return _export(folded, x, ["image"], ["logits"])
-    segments = folded.segments()
     parts = []
-    for segment in segments[:-1]:
-        parts.append(
-            _export(_Segment(segment.body, segment.classifier), x, ["image"], ["logits", "features"])
-        )
+    *inner, last = folded.segments()
+    for segment in inner:
+        parts.append(_export(_Inner(segment), x, ["image"], ["logits", "features"]))
         with torch.no_grad():
             x = segment.body(x)
-    last = nn.Sequential(segments[-1].body, segments[-1].classifier)
-    parts.append(_export(last, x, ["image"], ["logits"]))
+    parts.append(_export(nn.Sequential(last.body, last.classifier), x, ["image"], ["logits"]))
+
+    from dynnas.runtime.onnx_branching import join_segments  # imports onnx, which is known to be there by now
+
     return join_segments(parts, [place.threshold for place in network.config.exits])
 
 
@@ -64,12 +63,12 @@ def to_onnx_batch(network: Network) -> ModelProto:
     return _export(MaskedNetwork(folded), blank_images(network.config, 2), ["image"], outputs, any_batch=True)
 
 
-class _Segment(nn.Module):
-    """What one exit decides on, and what goes on to the next segment."""
+class _Inner(nn.Module):
+    """What an exit decides on, and what goes on to the next segment."""
 
-    def __init__(self, body: nn.Module, classifier: nn.Module) -> None:
+    def __init__(self, segment: Segment) -> None:
         super().__init__()
-        self.body, self.classifier = body, classifier
+        self.body, self.classifier = segment.body, segment.classifier
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         features = self.body(x)

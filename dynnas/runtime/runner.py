@@ -9,6 +9,10 @@ import torch
 
 from dynnas.errors import TargetError
 from dynnas.ops import Network
+from dynnas.runtime.onnx_graph import to_onnx
+from dynnas.runtime.onnx_runtime import OnnxRunner
+from dynnas.runtime.torch_cuda import CudaRunner
+from dynnas.runtime.torch_eager import EagerRunner
 from dynnas.space.settings import TargetSettings
 
 
@@ -50,16 +54,8 @@ def build_runner(network: Network, target: TargetSettings) -> Runner:
         TargetError: as `resolve_runtime`.
         MissingExtraError: the runtime is not installed.
     """
-    # Imported here: each runtime brings its own heavy library.
     if resolve_runtime(target) == "onnxruntime":
-        from dynnas.runtime.onnx_graph import to_onnx
-        from dynnas.runtime.onnx_runtime import OnnxRunner
-
         return OnnxRunner(to_onnx(network).SerializeToString(), target.threads)
     if target.device == "cuda":
-        from dynnas.runtime.torch_cuda import CudaRunner
-
         return CudaRunner(network)
-    from dynnas.runtime.torch_eager import EagerRunner
-
     return EagerRunner(network, target.threads)

@@ -1,11 +1,11 @@
-"""The picture of a study: accuracy against measured latency, with what the front has to beat."""
+"""The picture of a study: accuracy against cost, with what the front has to beat."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Point:
-    """One network: milliseconds an image, share of right answers, whether it adapts to its input."""
+    """One network: what an image costs, share of right answers, whether it adapts to its input."""
 
-    latency_ms: float
+    cost: float
     accuracy: float
     dynamic: bool = False
 
@@ -30,7 +30,7 @@ class Picture:
     random: Sequence[Point] = ()
     static_front: Sequence[Point] = ()
     uniform_front: Sequence[Point] = ()
-    latency_label: str = "latency of one image [ms]"
+    cost_label: str = "latency [ms]"
     accuracy_label: str = "accuracy on the search images [%]"
 
     @property
@@ -47,7 +47,7 @@ class Picture:
 # Okabe and Ito's colours, told apart with any colour vision.
 _BLUE, _ORANGE, _GREEN, _SKY, _GREY = "#0072B2", "#D55E00", "#009E73", "#56B4E9", "#9A9A9A"
 
-# A latency axis that spans more than this factor is logarithmic.
+# A cost axis that spans more than this factor is logarithmic.
 _LOG_SPAN = 5.0
 
 
@@ -66,15 +66,15 @@ def draw(picture: Picture, path: Path) -> None:
     _staircase(axes, picture.front, "front", _BLUE, linestyle="-", marker="o")
     dynamic = [point for point in picture.front if point.dynamic]
     _scatter(axes, dynamic, "dynamic member", _BLUE, marker="*", s=190, edgecolor="white", zorder=4)
-    _scale_latency(axes, picture)
+    _scale_cost(axes, picture)
     hidden = _cut_off_the_worst(axes, picture)
-    axes.set(title=picture.title, xlabel=picture.latency_label, ylabel=picture.accuracy_label)
+    axes.set(title=picture.title, xlabel=picture.cost_label, ylabel=picture.accuracy_label)
     axes.grid(visible=True, alpha=0.25, which="both")
     axes.legend(loc="lower right", framealpha=0.9, title=f"{hidden} networks lie below" if hidden else None)
     figure.savefig(path)
 
 
-def _scatter(axes: Axes, points: Sequence[Point], label: str, colour: str, **style: object) -> None:
+def _scatter(axes: Axes, points: Sequence[Point], label: str, colour: str, **style: Any) -> None:
     if points:
         axes.scatter(*_coordinates(points), label=f"{label} ({len(points)})", color=colour, **style)
 
@@ -82,9 +82,9 @@ def _scatter(axes: Axes, points: Sequence[Point], label: str, colour: str, **sty
 def _staircase(
     axes: Axes, points: Sequence[Point], label: str, colour: str, linestyle: str, marker: str
 ) -> None:
-    """The best accuracy that can be had within each latency."""
+    """The best accuracy that can be had for each cost."""
     if points:
-        ordered = sorted(points, key=lambda point: (point.latency_ms, point.accuracy))
+        ordered = sorted(points, key=lambda point: (point.cost, point.accuracy))
         axes.step(
             *_coordinates(ordered),
             where="post",
@@ -97,12 +97,12 @@ def _staircase(
         )
 
 
-def _scale_latency(axes: Axes, picture: Picture) -> None:
-    """A logarithmic axis with plain numbers where latencies span much."""
+def _scale_cost(axes: Axes, picture: Picture) -> None:
+    """A logarithmic axis with plain numbers where costs span much."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    latencies = [point.latency_ms for point in (*picture.clouds, *picture.fronts)]
-    if max(latencies) > _LOG_SPAN * min(latencies):
+    costs = [point.cost for point in (*picture.clouds, *picture.fronts)]
+    if max(costs) > _LOG_SPAN * min(costs):
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -121,4 +121,4 @@ def _cut_off_the_worst(axes: Axes, picture: Picture) -> int:
 
 
 def _coordinates(points: Sequence[Point]) -> tuple[list[float], list[float]]:
-    return [point.latency_ms for point in points], [100 * point.accuracy for point in points]
+    return [point.cost for point in points], [100 * point.accuracy for point in points]

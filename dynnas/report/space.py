@@ -71,7 +71,8 @@ def _part(gene: Gene) -> str:
 
 def _values(genes: Iterable[Gene]) -> tuple[str, str]:
     """The choices and the fixed values of one part."""
-    choices, fixed = [], []
+    choices: list[str] = []
+    fixed: list[str] = []
     for gene in genes:
         knob = gene.name.rpartition(".")[2]
         (fixed if gene.fixed else choices).append(f"{knob} {_spelled(gene)}")

@@ -43,7 +43,7 @@ def test_everything_has_its_place_in_the_legend(axes: list[Axes]) -> None:
         "front (2)",
         "dynamic member (1)",
     ]
-    assert (axes[0].get_title(), axes[0].get_xlabel()) == ("a title", "latency of one image [ms]")
+    assert (axes[0].get_title(), axes[0].get_xlabel()) == ("a title", "latency [ms]")
     assert axes[0].get_ylabel() == "accuracy on the search images [%]"
 
 
@@ -56,7 +56,7 @@ def test_the_front_is_a_staircase_in_percent_from_fast_to_slow(axes: list[Axes])
 
 
 @pytest.mark.parametrize(("slowest", "scale"), [(0.5, "linear"), (0.51, "log")])
-def test_wide_spans_of_latency_are_logarithmic(slowest: float, scale: str, axes: list[Axes]) -> None:
+def test_wide_spans_of_cost_are_logarithmic(slowest: float, scale: str, axes: list[Axes]) -> None:
     draw(Picture("digits", (Point(0.1, 0.9), Point(slowest, 0.95))), Path("unused.png"))
     assert axes[0].get_xscale() == scale
 

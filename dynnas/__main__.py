@@ -1,0 +1,5 @@
+"""`python -m dynnas` is the command `dynnas`."""
+
+from dynnas.cli import main
+
+main()

@@ -1,0 +1,77 @@
+"""The `dynnas` command: `main`, and what becomes of errors.
+
+Neither this module nor that of the commands imports anything heavy before a command runs, so that
+`dynnas --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
+
+import typer
+
+from dynnas.cli import commands
+from dynnas.errors import DynnasError
+
+WRONG, INTERRUPTED = 2, 130
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    epilog="--debug, anywhere in a command, shows the traceback of an error.",
+)
+for command in (
+    commands.search,
+    commands.space,
+    commands.schema,
+    commands.front,
+    commands.export,
+    commands.dashboard,
+):
+    app.command()(command)
+
+
+@app.callback()
+def _dynnas(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Neural architecture search over dynamic design spaces, ranked by accuracy and measured latency."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one command and exit: 0 when done, 2 after one message on standard error, 130 when interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        status = app(words, prog_name="dynnas", standalone_mode=False)
+    except (DynnasError, OSError, typer.TyperException) as error:
+        if debug:
+            raise
+        print(f"dynnas: {_message(error)}", file=sys.stderr)
+        status = WRONG
+    except typer.Abort:
+        status = INTERRUPTED
+    if status == INTERRUPTED:
+        print(f"\ndynnas: interrupted{_how_to_continue(words)}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, typer.TyperException):
+        return f"{error.format_message().rstrip('.')}; see dynnas --help, or dynnas COMMAND --help"
+    if isinstance(error, OSError):
+        return ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
+    return str(error)
+
+
+def _how_to_continue(words: Sequence[str]) -> str:
+    """The command that goes on with an interrupted search; nothing for other commands."""
+    if "search" not in words:
+        return ""
+    again = [word for word in words if word not in ("--fresh", "--yes")]
+    return f"; nothing finished is lost, the same command continues: {shlex.join(['dynnas', *again])}"

@@ -1,0 +1,139 @@
+"""The options that several commands share, and the flags that override settings of a space file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import Field, fields, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dynnas.errors import SpaceError, StudyError
+from dynnas.space.parser import NAME
+from dynnas.space.problems import Mark, nearest
+from dynnas.space.rule import Rule
+from dynnas.space.sections import SECTIONS, setting_form
+from dynnas.space.settings import Settings
+from dynnas.space.tree import Scalar
+
+# The settings that each flag of `dynnas search` overrides; help and rules are those of the settings.
+FLAGS: Mapping[str, tuple[str, ...]] = {
+    "data": ("data.source",),
+    "trials": ("search.trials",),
+    "sampler": ("search.sampler",),
+    "seed": ("search.seed", "train.seed"),
+    "epochs": ("train.epochs",),
+    "device": ("target.device",),
+    "threads": ("target.threads",),
+}
+
+_METAVARS: Mapping[type, str] = {int: "N", float: "NUMBER", str: "NAME"}
+
+
+def _setting(path: str) -> tuple[Field[Any], Rule]:
+    """A setting by section and name (`train.epochs`), and the rule for its values."""
+    section, _, name = path.partition(".")
+    setting = next(setting for setting in fields(SECTIONS[section]) if setting.name == name)
+    return setting, setting_form(setting, SECTIONS[section]).rule
+
+
+def _flag(name: str) -> Any:
+    """The typer option of one of `FLAGS`."""
+    setting, rule = _setting(FLAGS[name][0])
+    choices = f" ({', '.join(rule.choices)})" if rule.choices else ""
+    return typer.Option(f"--{name}", metavar=_METAVARS[rule.kind], help=setting.metadata["help"] + choices)
+
+
+SpaceFile = Annotated[Path, typer.Argument(metavar="FILE", help="a space file, such as spaces/mobile.yaml")]
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="a name under --studies, or a folder")]
+Studies = Annotated[Path, typer.Option("--studies", metavar="DIR", help="where studies lie")]
+
+Data = Annotated[str | None, _flag("data")]
+Trials = Annotated[str | None, _flag("trials")]
+Sampler = Annotated[str | None, _flag("sampler")]
+Seed = Annotated[str | None, _flag("seed")]
+Epochs = Annotated[str | None, _flag("epochs")]
+Device = Annotated[str | None, _flag("device")]
+Threads = Annotated[str | None, _flag("threads")]
+Limits = Annotated[
+    list[str] | None,
+    typer.Option("--max", metavar="METRIC=LIMIT", help="a limit, as latency_ms=5; repeatable"),
+]
+Name = Annotated[
+    str | None, typer.Option("--name", metavar="NAME", help="name of the study, if not the space's")
+]
+Storage = Annotated[
+    str | None, typer.Option("--storage", metavar="URL", help="SQLAlchemy URL of a database for the study")
+]
+Fresh = Annotated[bool, typer.Option("--fresh", help="delete the study and start anew; asks before it does")]
+Yes = Annotated[bool, typer.Option("--yes", help="do not ask")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="show no progress")]
+
+
+def study_folder(studies: Path, name: str) -> Path:
+    """The folder of a study.
+
+    Raises:
+        StudyError: the name is not one that a space file could have.
+    """
+    if not NAME.fullmatch(name):
+        raise StudyError(f"--name: found {name}; allowed: letters, digits, dots, dashes and underscores")
+    return studies / name
+
+
+def override(settings: Settings, flags: Mapping[str, str | None], limits: Sequence[str]) -> Settings:
+    """`settings` with the given flags in their place, read as the same words in a space file would be.
+
+    Args:
+        settings: those of the space file.
+        flags: texts by the names of `FLAGS`; None where a flag is not given.
+        limits: constraints as `latency_ms=5`, which join those of the file.
+
+    Raises:
+        SpaceError: values that a space file could not have either; all are named.
+    """
+    changes: dict[str, dict[str, object]] = {section: {} for section in SECTIONS}
+    problems: list[str] = []
+    for flag, text in ((flag, text) for flag, text in flags.items() if text is not None):
+        for path in FLAGS[flag]:
+            section, _, setting = path.partition(".")
+            try:
+                changes[section][setting] = _read(text, path)
+            except ValueError as error:
+                problems.append(f"--{flag}: {error}")
+    if limits:
+        constraints = {**settings.search.constraints, **dict(_read_limits(limits, problems))}
+        changes["search"]["constraints"] = constraints
+    if problems:
+        raise SpaceError("\n".join(dict.fromkeys(problems)))
+    sections = {name: replace(getattr(settings, name), **new) for name, new in changes.items()}
+    return replace(settings, **sections)
+
+
+def _read_limits(limits: Sequence[str], problems: list[str]) -> Iterator[tuple[str, float]]:
+    known = _setting("search.constraints")[0].metadata["choices"]
+    for text in limits:
+        metric, _, limit = text.partition("=")
+        if metric not in known:
+            near = nearest(metric, known)
+            problems.append(f"--max: found {text}{near}; allowed: METRIC=LIMIT with {', '.join(known)}")
+            continue
+        try:
+            yield metric, _read(limit, "search.constraints")
+        except ValueError as error:
+            problems.append(f"--max {metric}: {error}")
+
+
+def _read(text: str, path: str) -> Any:
+    """The value of a setting from its text.
+
+    Raises:
+        ValueError: it is not allowed; says what is.
+    """
+    _, rule = _setting(path)
+    try:
+        return rule.accept(text if rule.kind is str else Scalar(text, plain=True, mark=Mark()).value)
+    except ValueError:
+        found = text or "nothing"
+        raise ValueError(f"found {found}{nearest(text, rule.choices)}; allowed: {rule}") from None

@@ -1,0 +1,95 @@
+"""What a study has to show: its front as a table, how it compares with its controls, and its picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dynnas.report.plot import Picture, Point, draw
+from dynnas.report.table import Column, Table, front_table, is_dynamic
+from dynnas.search import METRICS, Candidate, Front
+from dynnas.search.study import Study
+
+_CONTROLS = {
+    "search": "this search",
+    "static": "static networks only, searched alike",
+    "random": "as many random networks",
+    "uniform": "static networks of one width for all layers",
+}
+
+
+def study_table(study: Study) -> Table:
+    """The front of a study, with what it was measured on."""
+    dynamic = sum(is_dynamic(member.architecture) for member in study.front)
+    state = "" if study.finished else "not finished, trials so far: "
+    return front_table(study.front, f"{state}{_title(study)}; members: {len(study.front)}, dynamic: {dynamic}")
+
+
+def comparison_table(study: Study) -> Table:
+    """How much of the search's hypervolume each control reaches; 100% is the search itself."""
+    volumes = study.comparison.hypervolume
+    own = volumes.get("search", 0.0)
+    rows = tuple(
+        (_CONTROLS[name], f"{100 * volume / own:.1f}" if own else "") for name, volume in volumes.items()
+    )
+    columns = (Column("networks"), Column("hypervolume of their front, %", numeric=True))
+    return Table("compared with", columns, rows)
+
+
+def artifacts_table(manifest: Mapping[str, Any], title: str) -> Table:
+    """What `dynnas.export.export_model` wrote, and how near each file comes to torch on search images."""
+    columns = (
+        Column("file"),
+        Column("for"),
+        Column("images compared", numeric=True),
+        Column("same class %", numeric=True),
+        Column("largest difference of logits", numeric=True),
+    )
+    rows = tuple(
+        (
+            artifact["file"],
+            artifact["use"],
+            str(artifact["images"]),
+            f"{100 * artifact['class_agreement']:.2f}",
+            f"{artifact['largest_difference']:.1e}",
+        )
+        for artifact in manifest["artifacts"]
+    )
+    return Table(title, columns, rows)
+
+
+def write_picture(study: Study) -> Path:
+    """Draw the front beside all candidates and controls, and say where."""
+    draw(picture_of(study), study.folder.picture)
+    return study.folder.picture
+
+
+def picture_of(study: Study) -> Picture:
+    """Accuracy against the cost that was searched for."""
+    goal, controls = study.goal, study.controls
+    cost = next(objective.name for objective in goal.objectives if objective.direction == "minimize")
+
+    def points(candidates: Iterable[Candidate]) -> list[Point]:
+        return [
+            Point(member.metrics[cost], member.metrics["accuracy"], is_dynamic(member.architecture))
+            for member in candidates
+        ]
+
+    return Picture(
+        title=_title(study),
+        front=points(study.front),
+        candidates=points(study.candidates),
+        random=points(controls.random),
+        static_front=points(Front.of(controls.static, goal.objectives)),
+        uniform_front=points(Front.of(controls.uniform, goal.objectives)),
+        cost_label=f"{METRICS[cost].title} [{METRICS[cost].unit}]",
+    )
+
+
+def _title(study: Study) -> str:
+    target = study.settings.target
+    threads = (
+        f", {target.threads} thread{'s' if target.threads > 1 else ''}" if target.device == "cpu" else ""
+    )
+    return f"{study.name}: {study.settings.data.source} on {target.device}{threads}"

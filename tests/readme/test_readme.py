@@ -1,0 +1,140 @@
+"""Everything that the README tells a reader to run, run: shortened, but otherwise as it stands there.
+
+A fenced block under `<!-- kind: name -->` belongs to the test that asks for it.
+"""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dynnas.space import parse_space
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = dict(re.findall(r"<!-- (\w+: .+?) -->\n```\w+\n(.*?)```", README, flags=re.DOTALL))
+SHORT = ["--trials", "6", "--epochs", "1", "--quiet"]
+
+
+def commands(block: str) -> list[list[str]]:
+    """The `dynnas` commands of a block as argument lists, without comments and installation."""
+    lines = [line.split(" && ")[-1] for line in BLOCKS[block].splitlines()]
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("dynnas ")]
+
+
+def dynnas(folder: Path, *arguments: str) -> str:
+    """What a command prints, run in `folder`."""
+    return python(folder, "-m", "dynnas", *arguments)
+
+
+def python(folder: Path, *arguments: str) -> str:
+    """What Python prints, run in `folder`."""
+    ran = subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as a reader has it after the quick start."""
+    folder = tmp_path_factory.mktemp("readme")
+    shutil.copytree(ROOT / "spaces", folder / "spaces")
+    (quick_start,) = commands("run: quick start")
+    dynnas(folder, *quick_start, *SHORT)
+    return folder
+
+
+def test_the_quick_start_leaves_what_it_says(folder: Path) -> None:
+    left = {path.name for path in (folder / "studies/mobile").iterdir()}
+    assert {"front.json", "front.png", "study.db"} <= left
+
+
+def test_front_and_export_follow_the_quick_start(folder: Path) -> None:
+    front, export, _ = commands("run: after the quick start")
+    assert "accuracy %" in dynnas(folder, *front)
+    dynnas(folder, *export)
+    assert list((folder / "knee").glob("*.onnx"))
+
+
+def test_the_dashboard_answers(folder: Path) -> None:
+    command = [sys.executable, "-m", "dynnas", *commands("run: after the quick start")[2], "--port", "0"]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            address = re.search(r"http://\S+", server.stdout.readline())
+            assert address is not None
+            with urllib.request.urlopen(f"{address[0]}api/studies", timeout=30) as reply:
+                assert b'"mobile"' in reply.read()
+        finally:
+            server.terminate()
+
+
+def test_own_data_is_a_folder_of_pictures(folder: Path) -> None:
+    random = np.random.default_rng(0)
+    for label, brightness in (("dark", 60), ("bright", 200)):
+        (folder / "pictures" / label).mkdir(parents=True)
+        for index in range(60):
+            pixels = random.integers(brightness - 50, brightness + 50, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / "pictures" / label / f"{index}.png")
+    (command,) = commands("run: own data")
+    dynnas(folder, *command, *SHORT)
+    assert (folder / "studies/pictures/front.json").exists()
+
+
+def test_space_shows_a_table(folder: Path) -> None:
+    (command,) = commands("run: space")
+    assert "architectures" in dynnas(folder, *command)
+
+
+def test_the_space_file_is_one() -> None:
+    space = parse_space(BLOCKS["space: example"], "README.md")
+    assert {"stage1.2.experts", "exits.stage1.threshold"} <= {gene.name for gene in space.genes}
+
+
+def test_the_python_snippet_prints_the_front(tmp_path: Path) -> None:
+    code = BLOCKS["run: python"]
+    fastest, *_, best = python(tmp_path, "-c", code).splitlines()
+    assert "{'edge0': 'none', 'edge1': 'none'}" in fastest
+    assert "{'edge0': 'conv5', 'edge1': 'conv5'}" in best
+
+
+def test_an_own_op_takes_part_in_the_supernet(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "dynnas", tmp_path / "dynnas")
+    new = "dynnas/ops/kernels/peakconv.py"
+    (tmp_path / new).write_text(BLOCKS[f"file: {new}"], encoding="utf-8")
+    vocabulary = tmp_path / "dynnas/space/vocabulary.py"
+    text = vocabulary.read_text(encoding="utf-8")
+    for line in BLOCKS["lines: dynnas/space/vocabulary.py"].splitlines():
+        text, found = re.subn(rf"^{line.split(' = ')[0]} = .*$", line, text, flags=re.MULTILINE)
+        assert found == 1
+    vocabulary.write_text(text, encoding="utf-8")
+    code = """
+import random, torch
+from dynnas.space import parse_space, sample
+from dynnas.supernet import Supernet
+
+space = parse_space('''
+input: {resolutions: 8}
+stem: {width: 8}
+stages: [{block: mbconv, depth: 2, width: 16, op: peakconv, experts: [2, 3]}]
+head: {}
+''')
+network = sample(space, random.Random(0))
+supernet = Supernet(space, channels=1, classes=3).train()
+images = torch.randn(4, 1, 8, 8)
+assert torch.equal(supernet(images, network)[-1], supernet.extract(network)(images))
+"""
+    python(tmp_path, "-c", code)
+
+
+def test_ci_runs_the_test_command() -> None:
+    installs_and_tests = BLOCKS["run: tests"].strip().split(" && ")
+    script = (ROOT / ".ci/run").read_text(encoding="utf-8").replace(" -q", "").splitlines()
+    assert [line for line in script if line in installs_and_tests] == installs_and_tests

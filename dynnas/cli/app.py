@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         status = INTERRUPTED
     if status == INTERRUPTED:
         print(f"\ndynnas: interrupted{_how_to_continue(words)}", file=sys.stderr)
-    sys.exit(status)
+    sys.exit(status or 0)
 
 
 def _message(error: Exception) -> str:

@@ -70,7 +70,7 @@ def draw(picture: Picture, path: Path) -> None:
     hidden = _cut_off_the_worst(axes, picture)
     axes.set(title=picture.title, xlabel=picture.cost_label, ylabel=picture.accuracy_label)
     axes.grid(visible=True, alpha=0.25, which="both")
-    axes.legend(loc="lower right", framealpha=0.9, title=f"{hidden} networks lie below" if hidden else None)
+    axes.legend(loc="lower right", framealpha=0.9, title=f"below the picture: {hidden}" if hidden else None)
     figure.savefig(path)
 
 

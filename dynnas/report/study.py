@@ -23,7 +23,9 @@ def study_table(study: Study) -> Table:
     """The front of a study, with what it was measured on."""
     dynamic = sum(is_dynamic(member.architecture) for member in study.front)
     state = "" if study.finished else "not finished, trials so far: "
-    return front_table(study.front, f"{state}{_title(study)}; members: {len(study.front)}, dynamic: {dynamic}")
+    return front_table(
+        study.front, f"{state}{_title(study)}; members: {len(study.front)}, dynamic: {dynamic}"
+    )
 
 
 def comparison_table(study: Study) -> Table:
@@ -89,7 +91,5 @@ def picture_of(study: Study) -> Picture:
 
 def _title(study: Study) -> str:
     target = study.settings.target
-    threads = (
-        f", {target.threads} thread{'s' if target.threads > 1 else ''}" if target.device == "cpu" else ""
-    )
-    return f"{study.name}: {study.settings.data.source} on {target.device}{threads}"
+    device = f"{target.device}, threads: {target.threads}" if target.device == "cpu" else target.device
+    return f"{study.name}: {study.settings.data.source} on {device}"

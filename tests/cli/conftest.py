@@ -1,6 +1,8 @@
 """Running the command line inside the test's process."""
 
+import io
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from typing import NamedTuple
 
 import pytest
@@ -16,13 +18,14 @@ class Ran(NamedTuple):
     err: str
 
 
-@pytest.fixture
-def dynnas(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
-    """Run one command to its end."""
+@pytest.fixture(scope="session")
+def dynnas() -> Callable[..., Ran]:
+    """Run one command to its end; standard output and error are no terminals."""
 
     def run(*words: str) -> Ran:
-        with pytest.raises(SystemExit, match=r"^\d+$") as exit:
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit, match=r"^\d+$") as exit:
             main(words)
-        return Ran(int(exit.value.code or 0), *capsys.readouterr())
+        return Ran(int(exit.value.code or 0), out.getvalue(), err.getvalue())
 
     return run

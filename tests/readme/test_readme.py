@@ -20,7 +20,7 @@ from dynnas.space import parse_space
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = dict(re.findall(r"<!-- (\w+: .+?) -->\n```\w+\n(.*?)```", README, flags=re.DOTALL))
-SHORT = ["--trials", "6", "--epochs", "1", "--quiet"]
+SHORT = ["--trials", "3", "--epochs", "1", "--quiet"]
 
 
 def commands(block: str) -> list[list[str]]:

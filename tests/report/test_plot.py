@@ -67,4 +67,4 @@ def test_a_few_hopeless_networks_do_not_squeeze_the_front(axes: list[Axes]) -> N
     bottom, top = axes[0].get_ylim()
     assert 89 < bottom < 90
     assert 95 < top < 96
-    assert axes[0].get_legend().get_title().get_text() == "1 networks lie below"
+    assert axes[0].get_legend().get_title().get_text() == "below the picture: 1"

@@ -1,0 +1,58 @@
+"""`dynnas --help`, and the commands that need no study."""
+
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+SPACES = sorted((Path(__file__).parents[2] / "spaces").glob("*.yaml"))
+
+
+def test_help_answers_in_under_half_a_second() -> None:
+    def seconds_of_work() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "dynnas", "--help"], check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(seconds_of_work() for _ in range(3)) < 0.5
+
+
+@pytest.mark.parametrize("command", ["search", "space", "schema", "front", "export", "dashboard"])
+def test_every_command_is_listed_and_has_help(command: str, dynnas: Callable) -> None:
+    assert f"  {command} " in dynnas("--help").out
+    assert f"Usage: dynnas {command} " in dynnas(command, "--help").out
+
+
+def test_flags_are_described_by_the_settings_that_they_override(dynnas: Callable) -> None:
+    out = " ".join(dynnas("search", "--help").out.split())
+    assert "--sampler NAME who proposes candidates (random, nsga2, tpe)" in out
+    assert "--epochs N passes over the training images" in out
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
+def test_schema_takes_the_spaces(path: Path, dynnas: Callable) -> None:
+    document = json.loads(json.dumps(yaml.safe_load(path.read_text())))  # every key a text, as in JSON
+    jsonschema.validate(document, json.loads(dynnas("schema").out))
+
+
+def test_schema_is_written_to_a_file(tmp_path: Path, dynnas: Callable) -> None:
+    out = tmp_path / "schema.json"
+    assert dynnas("schema", "--out", str(out)).out == ""
+    assert out.read_text() == dynnas("schema").out
+
+
+def test_space_of_choices_has_genes_and_a_size(tmp_path: Path, dynnas: Callable) -> None:
+    file = tmp_path / "cells.yaml"
+    file.write_text("choices: {edge0: [none, conv3, conv5], edge1: [a, b], count: [1, 2, 3, 4, 5, 6]}")
+    out = dynnas("space", str(file)).out
+    assert "cells: 36 architectures" in out
+    assert "none conv3 conv5" in out
+    assert "1..6 step 1" in out
+    assert "MACs" not in out

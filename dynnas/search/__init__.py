@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from dynnas.search.api import search
 from dynnas.search.cache import Cache, CachedEvaluator
+from dynnas.search.controls import Comparison, Controls
 from dynnas.search.evaluator import Evaluator, StagedEvaluator
+from dynnas.search.folder import StudyFolder
 from dynnas.search.front import Candidate, Front, worst_point
 from dynnas.search.goal import Goal, Objective
 from dynnas.search.metrics import METRICS, Metric
@@ -24,6 +26,8 @@ __all__ = [
     "Cache",
     "CachedEvaluator",
     "Candidate",
+    "Comparison",
+    "Controls",
     "Evaluator",
     "Front",
     "Goal",
@@ -31,6 +35,7 @@ __all__ = [
     "Objective",
     "StagedEvaluator",
     "Study",
+    "StudyFolder",
     "delete_study",
     "open_study",
     "run_study",

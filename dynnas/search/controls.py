@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 
@@ -18,8 +17,6 @@ from dynnas.search.samplers import make_sampler
 from dynnas.search.storage import open_storage, open_trials
 from dynnas.space import Architecture, Gene, SearchSettings, Space, Value
 from dynnas.space.template import EXITS_AT, NO_EXITS
-
-logger = logging.getLogger(__name__)
 
 FORMAT = 1
 
@@ -166,8 +163,8 @@ def _evaluate_all(
         for architecture in architectures:
             try:
                 assessment = assess(evaluator, architecture, goal)
-            except Exception:  # as in a search, one failure is the candidate's own
-                logger.warning("control %s failed", architecture.key, exc_info=True)
+            except Exception as error:  # as in a search, one failure is the candidate's own
+                progress.message(f"uniform-width control: a candidate failed: {error}")
             else:
                 if not assessment.rejection:
                     found.append(Candidate(architecture, assessment.metrics))

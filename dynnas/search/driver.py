@@ -56,6 +56,7 @@ class Driver:
         """Go on until `trials` candidates are finished, counting those of earlier runs, or none is left.
 
         Candidates that an earlier run left behind, or rejected by limits that no longer hold, come first.
+        (Samplers judge earlier trials by the limits of their day; fronts go by those of today.)
 
         Raises:
             StudyError: evaluations keep failing.
@@ -75,7 +76,11 @@ class Driver:
                 except KeyboardInterrupt:
                     retry_interrupted(self.study)
                     raise
-                failures.note(found if isinstance(found, str) else None)
+                if isinstance(found, str):
+                    progress.message(f"{name}: a candidate failed: {found}")
+                    failures.count(found)
+                else:
+                    failures.reset()
                 if isinstance(found, Candidate):
                     front = Front.of((*front, found), self.goal.objectives)
                 task.advance(1, note=_summary(front))
@@ -95,7 +100,7 @@ class Driver:
             found = assess(self.evaluator, architecture, self.goal)
             _check_names(found.metrics)
         except Exception as error:  # whatever an evaluator does is the candidate's failure, not the search's
-            logger.warning("trial %d (%s) failed", trial.number, architecture.key, exc_info=True)
+            logger.debug("trial %d (%s) failed", trial.number, architecture.key, exc_info=True)
             reason = f"{type(error).__name__}: {error}"[:1000]
             trial.set_user_attr(ERROR, reason)
             self.study.tell(trial, state=TrialState.FAIL)
@@ -139,15 +144,18 @@ class _Failures:
     """Counts candidates that fail one after the other, for at some point it is not the candidates' fault."""
 
     def __init__(self) -> None:
-        self._in_a_row = 0
-        self._allowed = _FAILURES_AT_START
+        self._in_a_row, self._allowed = 0, _FAILURES_AT_START
 
-    def note(self, reason: str | None) -> None:
-        """One more candidate, which failed for `reason` or did not."""
-        if reason is None:
-            self._in_a_row = 0
-            self._allowed = _FAILURES_IN_A_ROW
-            return
+    def reset(self) -> None:
+        """A candidate that did not fail."""
+        self._in_a_row, self._allowed = 0, _FAILURES_IN_A_ROW
+
+    def count(self, reason: str) -> None:
+        """One more candidate that failed.
+
+        Raises:
+            StudyError: they are too many now.
+        """
         self._in_a_row += 1
         if self._in_a_row >= self._allowed:
             raise StudyError(

@@ -69,9 +69,9 @@ def run_study(
     place = StudyFolder(Path(folder))
     place.path.mkdir(parents=True, exist_ok=True)
     with only_driver(place.lock, f"study {place.path}"):
+        dataset = load_data(space.settings.data, progress).to(space.settings.target.device)
         if fresh:
             delete_study(place, storage)
-        dataset = load_data(space.settings.data, progress).to(space.settings.target.device)
         record = _record(space, dataset, place, storage)
         evaluator = _trained_evaluator(space, dataset, place, progress)
         with closing(Cache(place.cache)) as cache:

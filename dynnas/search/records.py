@@ -63,9 +63,11 @@ def retry_interrupted(study: optuna.Study) -> int:
     stale = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     for trial in stale:
         study.tell(trial.number, state=TrialState.FAIL)
-        # Killed between its proposal and its key, it will be proposed again by the sampler.
-        if KEY in trial.user_attrs:
-            requeue(study, trial)
+        attempt = trial.user_attrs.get(ATTEMPT, 1)
+        # Killed between its proposal and its key, it will be proposed again by the sampler. One that ends the
+        # whole process every time must not stop the study for good.
+        if KEY in trial.user_attrs and attempt < _ATTEMPTS:
+            _requeue(study, trial, attempt + 1)
     return len(stale)
 
 
@@ -81,27 +83,24 @@ def retry_rejected(study: optuna.Study, goal: Goal) -> int:
         and not goal.rejection(metrics_of(trial))
     ]
     for trial in loosened:
-        requeue(study, trial)
+        _requeue(study, trial, attempt=1)
     return len(loosened)
 
 
-def requeue(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Let the study's next trial evaluate the architecture of `trial`, unless that was tried too often.
-
-    An architecture that ends the whole process would otherwise stop a study for good.
-    """
-    attempt = trial.user_attrs.get(ATTEMPT, 1) + 1
-    if attempt > _ATTEMPTS:
-        return
+def _requeue(study: optuna.Study, trial: FrozenTrial, attempt: int) -> None:
+    """Let the study's next trial evaluate the architecture of `trial`."""
     # NSGA-II's generation comes along, the verdict on the limits does not.
     kept = {name: value for name, value in trial.system_attrs.items() if not name.startswith("constraints")}
-    identity = {name: trial.user_attrs[name] for name in (KEY, ARCHITECTURE)}
     study.add_trial(
         create_trial(
             state=TrialState.WAITING,
             params=trial.params,
             distributions=trial.distributions,
-            user_attrs={**identity, ATTEMPT: attempt},
+            user_attrs={
+                KEY: trial.user_attrs[KEY],
+                ARCHITECTURE: trial.user_attrs[ARCHITECTURE],
+                ATTEMPT: attempt,
+            },
             system_attrs=kept,
         )
     )

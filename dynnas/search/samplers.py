@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import optuna
@@ -21,7 +21,7 @@ from dynnas.space import Architecture, Gene, Space, Value, enumerate_all, mutate
 SAMPLERS = ("random", "nsga2", "tpe")
 
 # A repeat is drawn again by the sampler itself, which keeps to its distribution, before chance takes over.
-_REDRAWS = 4
+_DRAWS = 5
 _MUTATIONS = 50
 
 InnerSampler = Callable[[random.Random], BaseSampler]
@@ -108,23 +108,30 @@ class ArchitectureSampler(BaseSampler):
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             inner = self._inner(rng)
 
-        architecture = self._draw(inner, study, trial)
-        for attempt in range(_REDRAWS + _MUTATIONS):
-            if architecture.key not in taken:
-                break
-            if attempt < _REDRAWS:
-                architecture = self._draw(inner, study, trial)
-            else:
-                architecture = mutate(self._space, architecture, rng)
-        else:
-            architecture = self._first_new(taken)
-        return {name: architecture[name] for name in self._distributions if name in architecture}
+        proposals = self._proposals(lambda: self._draw(inner, study, trial), rng)
+        new = next((architecture for architecture in proposals if architecture.key not in taken), None)
+        if new is None:
+            raise StudyError(
+                f"space {self._space.name!r}: all {self._space.size} architectures have been proposed"
+            )
+        return {name: new[name] for name in self._distributions if name in new}
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """Never right: `sample_relative` has given every active gene its value."""
         raise StudyError(f"{param_name!r} is not an active gene of the space {self._space.name!r}")
+
+    def _proposals(self, draw: Callable[[], Architecture], rng: random.Random) -> Iterator[Architecture]:
+        """What to propose until it is new: draws of the inner sampler, what is near them, anything at all."""
+        for _ in range(_DRAWS):
+            architecture = draw()
+            yield architecture
+        for _ in range(_MUTATIONS):
+            architecture = mutate(self._space, architecture, rng)
+            yield architecture
+        # Nearly everything is taken: of the first n + 1 architectures one is new, where n are taken.
+        yield from enumerate_all(self._space)
 
     def _draw(self, inner: BaseSampler, study: optuna.Study, trial: FrozenTrial) -> Architecture:
         drawn = inner.sample_relative(study, trial, inner.infer_relative_search_space(study, trial))
@@ -135,15 +142,6 @@ class ArchitectureSampler(BaseSampler):
             return inner.sample_independent(study, trial, gene.name, self._distributions[gene.name])
 
         return _assemble(self._space, value_of)
-
-    def _first_new(self, taken: set[str]) -> Architecture:
-        # Reached when nearly everything is taken, so that one of the first len(taken) + 1 is new if any is.
-        for architecture in enumerate_all(self._space):
-            if architecture.key not in taken:
-                return architecture
-        raise StudyError(
-            f"space {self._space.name!r}: all {self._space.size} architectures have been proposed"
-        )
 
 
 def _assemble(space: Space, value_of: Callable[[Gene], Value]) -> Architecture:

@@ -105,7 +105,7 @@ class Broken:
 
     def evaluate(self, architecture: Architecture) -> Mapping[str, float]:
         self.left -= 1
-        return {"accuracy": 0.5, "latency_ms": 1.0} if self.left >= 0 else self.then  # type: ignore[return-value]
+        return {"accuracy": 0.5, "latency_ms": 1.0} if self.left >= 0 else self.then
 
 
 @pytest.mark.parametrize(("works", "in_a_row"), [(0, 5), (1, 10)])
@@ -131,7 +131,7 @@ def test_useless_metrics_are_named(metrics: Mapping[str, object], message: str) 
 class Interrupted(Table):
     """Ctrl-C during the tenth evaluation."""
 
-    def stages(self, architecture: Architecture):  # type: ignore[no-untyped-def]
+    def stages(self, architecture: Architecture):
         if self.cheap == 9:
             raise KeyboardInterrupt
         return super().stages(architecture)
@@ -177,7 +177,7 @@ def test_second_driver_is_refused(url: str, tmp_path: Path) -> None:
 
 def test_sqlite_is_in_wal_mode(url: str) -> None:
     storage = open_storage(url)
-    with storage.engine.connect() as connection:  # type: ignore[attr-defined]
+    with storage.engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1
 

@@ -1,0 +1,18 @@
+"""`dynnas.search`: its documented example, and the ways to reach it."""
+
+import doctest
+
+import dynnas
+import dynnas.search
+from dynnas.search import api
+
+
+def test_documented_example() -> None:
+    found = doctest.testmod(api)
+    assert found.attempted > 5
+    assert found.failed == 0
+
+
+def test_room_is_the_function_too() -> None:
+    assert dynnas.search.__call__ is api.search
+    assert dynnas.search.METRICS["latency_ms"].direction == "minimize"

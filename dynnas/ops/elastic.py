@@ -1,14 +1,16 @@
 """Elasticity derived from shapes: any plain torch module becomes a slice of shared tensors.
 
-An `ElasticSlot` knows the configs that one place of the network can take. For every named parameter it keeps one
-shared tensor, as large on every axis as any of those configs needs. Running a config slices that tensor to the shape
-that the plain module wants:
+An `ElasticSlot` knows the configs that one place of the network can take. For every named parameter it keeps
+one
+shared tensor, as large on every axis as any of those configs needs. Running a config slices that tensor to
+the shape that the plain module wants:
 
 - the last two axes of a tensor with four or more axes are a kernel's: they take its centre;
 - an axis that is missing at the front takes index 0 (a static convolution is expert 0 of the bank);
 - every other axis takes its leading part (channels, hidden units, experts).
 
-Extraction copies the same slices into a module of its own, so elastic and extracted outputs are equal, not close.
+Extraction copies the same slices into a module of its own, so elastic and extracted outputs are equal, not
+close.
 """
 
 from __future__ import annotations
@@ -29,10 +31,12 @@ Index = tuple[int | slice, ...]
 
 
 def slice_index(shared: Sequence[int], wanted: Sequence[int]) -> Index | None:
-    """The index that cuts a tensor of shape `wanted` out of one of shape `shared`; None when they are the same.
+    """The index that cuts a tensor of shape `wanted` out of one of shape `shared`; None when they are the
+    same.
 
     Raises:
-        ValueError: `wanted` does not fit into `shared` (a bug of an op: its shapes do not grow with its knobs).
+        ValueError: `wanted` does not fit into `shared` (a bug of an op: its shapes do not grow with its
+            knobs).
     """
     if tuple(shared) == tuple(wanted):
         return None
@@ -50,7 +54,7 @@ def slice_index(shared: Sequence[int], wanted: Sequence[int]) -> Index | None:
 
 @dataclass(frozen=True)
 class _Wire:
-    """One tensor of a skeleton: where it hangs in the module, and the slice of the shared tensor that feeds it."""
+    """One tensor of a skeleton: where it hangs, and the slice of a shared tensor that feeds it."""
 
     owner: dict[str, Tensor | None]
     name: str
@@ -72,8 +76,8 @@ class ElasticSlot(nn.Module):
 
     Args:
         configs: the configs to make room for; every config run later must fit into the largest of these.
-        experts: "shared" lets the op types of a block use the same bank (static is expert 0); "separate" gives each
-            op type tensors of its own.
+        experts: "shared" lets the op types of a block use the same bank (static is expert 0); "separate"
+            gives each op type tensors of its own.
     """
 
     def __init__(self, configs: Sequence[SlotConfig], experts: str = "shared") -> None:
@@ -95,7 +99,8 @@ class ElasticSlot(nn.Module):
     def forward(self, config: SlotConfig, x: Tensor) -> Tensor:
         """Run `config` on `x` with slices of the shared tensors; batch norm uses the statistics of the batch.
 
-        Shapes are those of the module that `build(config)` gives. Like `torch.func.functional_call`, with the wiring
+        Shapes are those of the module that `build(config)` gives. Like `torch.func.functional_call`, with
+        the wiring
         worked out once a config: the generic call costs as much as the arithmetic of a small block.
         """
         skeleton = self._skeletons.get(config)
@@ -112,7 +117,7 @@ class ElasticSlot(nn.Module):
                 wire.owner[wire.name] = wire.meta
 
     def extract(self, config: SlotConfig) -> nn.Module:
-        """A plain module with its own copies of the slices; batch-norm statistics are reset, not calibrated."""
+        """A plain module with its own copies of the slices; its batch-norm statistics are reset."""
         device = next(self.parameters()).device
         with torch.device("meta"):
             module = build(config)
@@ -133,9 +138,9 @@ class ElasticSlot(nn.Module):
         return owner + name.replace(".", "/")
 
     def _shared(self, path: str) -> Tensor:
-        tensor = self._parameters.get(path)
+        tensor: Tensor | None = self._parameters.get(path)
         if tensor is None:
-            tensor = self._buffers[path]
+            tensor = self._buffers.get(path)
         if tensor is None:
             raise ValueError(f"no shared tensor {path!r}: the slot was not built for this config")
         return tensor
@@ -161,17 +166,16 @@ class ElasticSlot(nn.Module):
 
 
 def _forget_statistics(norm: nn.modules.batchnorm._BatchNorm) -> None:
-    """Make a batch norm use the statistics of the batch in any mode: shared weights have no statistics of their own."""
+    """Make a batch norm use the statistics of the batch in any mode: shared weights have none."""
     norm.track_running_stats = False
     norm.running_mean = norm.running_var = norm.num_batches_tracked = None
 
 
 def _own_buffers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The buffers that are not batch-norm statistics (those belong to one network, not to the shared weights)."""
+    """The buffers that are not batch-norm statistics: those belong to one network."""
     for prefix, part in module.named_modules():
         if not isinstance(part, nn.modules.batchnorm._BatchNorm):
-            for name, buffer in part.named_buffers(prefix, recurse=False):
-                yield name, buffer
+            yield from part.named_buffers(prefix, recurse=False)
 
 
 def _cover(held: Tensor | None, new: Tensor) -> Tensor:

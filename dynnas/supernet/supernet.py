@@ -25,13 +25,17 @@ class Supernet(nn.Module):
         seed: draws the initial weights.
     """
 
-    def __init__(self, space: Space, channels: int, classes: int, *, experts: str = "shared", seed: int = 0) -> None:
+    def __init__(
+        self, space: Space, channels: int, classes: int, *, experts: str = "shared", seed: int = 0
+    ) -> None:
         super().__init__()
         self.space, self.channels, self.classes = space, channels, classes
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             configs = space.covering_configs(channels, classes)
-            self.slots = nn.ModuleDict({slot_module(slot): ElasticSlot(configs[slot], experts) for slot in configs})
+            self.slots = nn.ModuleDict(
+                {slot_module(slot): ElasticSlot(configs[slot], experts) for slot in configs}
+            )
 
     def config(self, architecture: Architecture) -> NetworkConfig:
         """The concrete network that `architecture` means on this supernet's images and classes."""
@@ -75,4 +79,3 @@ class Supernet(nn.Module):
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
-

@@ -11,8 +11,8 @@ from dynnas.ops import Network
 def calibrate(network: Network, images: Tensor, batch: int = 256) -> Network:
     """Set the batch-norm statistics of `network` (in place) to their cumulative average over `images`.
 
-    Shared weights have no running statistics: without this a network sliced out of a supernet classifies at random
-    (US-Nets, Yu 2019, section 3.2). The network comes back in evaluation mode.
+    Shared weights have no running statistics: without this a network sliced out of a supernet classifies at
+    random (US-Nets, Yu 2019, section 3.2). The network comes back in evaluation mode.
 
     Args:
         network: an extracted network.

@@ -20,7 +20,7 @@ FILE = "checkpoint.pt"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that a training needs to go on to the same result: every random draw is derived from (seed, step)."""
+    """All that a training needs to go on to the same result: its draws follow from (seed, step)."""
 
     step: int
     total: int
@@ -62,14 +62,20 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise TrainingError(f"{path}: not a readable checkpoint ({error}); remove it to train anew") from error
+        raise TrainingError(
+            f"{path}: not a readable checkpoint ({error}); remove it to train anew"
+        ) from error
     version = content.pop("dynnas_checkpoint", None) if isinstance(content, dict) else None
     if version != FORMAT:
-        raise TrainingError(f"{path}: found format {version!r}, this dynnas reads {FORMAT}; remove it to train anew")
+        raise TrainingError(
+            f"{path}: found format {version!r}, this dynnas reads {FORMAT}; remove it to train anew"
+        )
     return Checkpoint(**content)
 
 
-def load_supernet(folder: Path, space: Space, channels: int, classes: int, settings: TrainSettings) -> Supernet:
+def load_supernet(
+    folder: Path, space: Space, channels: int, classes: int, settings: TrainSettings
+) -> Supernet:
     """The finished supernet that `train_supernet` left in `folder`, in evaluation mode.
 
     Raises:

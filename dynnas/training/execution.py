@@ -29,7 +29,9 @@ class Execution:
     def prepare(self, images: Tensor) -> Tensor:
         """`images` in this layout."""
         channels_last = self.layout == "channels_last"
-        return images.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+        return images.contiguous(
+            memory_format=torch.channels_last if channels_last else torch.contiguous_format
+        )
 
     def autocast(self, device: torch.device) -> torch.autocast:
         """The context in which networks run forward."""

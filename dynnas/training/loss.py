@@ -13,7 +13,8 @@ from dynnas.space import Architecture, Space, largest, sample, smallest
 
 
 def sandwich(space: Space, randoms: int, seed: int, step: int) -> tuple[Architecture, ...]:
-    """Largest, smallest and `randoms` random architectures (US-Nets, Yu 2019), without repeats; largest first.
+    """Largest, smallest and `randoms` random architectures (US-Nets, Yu 2019), without repeats; largest
+    first.
 
     Derived from (seed, step) alone, so that an interrupted training, or another rank, draws the same.
     """

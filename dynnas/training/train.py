@@ -40,12 +40,12 @@ def train_supernet(
 ) -> None:
     """Train `supernet` in place on the training split; the state lives in `folder`/checkpoint.pt.
 
-    Called again after an interruption it goes on from the last checkpoint, and ends with the same weights as a run
-    that was never interrupted; called on a finished training it only loads the weights.
+    Called again after an interruption it goes on from the last checkpoint, and ends with the same weights as
+    a run that was never interrupted; called on a finished training it only loads the weights.
 
     Raises:
-        TrainingError: the checkpoint belongs to another space, data set or settings, or a loss is not finite (the
-            last checkpoint, with finite weights, is kept).
+        TrainingError: the checkpoint belongs to another space, data set or settings, or a loss is not finite
+            (the last checkpoint, with finite weights, is kept).
     """
     run = _Run(supernet.to(device), dataset.to(device), settings, folder)
     run.restore()
@@ -137,7 +137,9 @@ class _Run:
         return total
 
     def _remedy(self) -> str:
-        kept = "the last good checkpoint is kept" if (self.folder / FILE).exists() else "nothing was saved yet"
+        kept = (
+            "the last good checkpoint is kept" if (self.folder / FILE).exists() else "nothing was saved yet"
+        )
         return f"lower train.lr (now {self.settings.lr}) or set train.clip_norm; {kept}"
 
     def _record(self, loss: float) -> None:

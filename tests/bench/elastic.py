@@ -20,7 +20,9 @@ from dynnas.supernet import Supernet
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("space", nargs="?", default="spaces/mobile.yaml")
     parser.add_argument("--networks", type=int, default=24)
     parser.add_argument("--batch", type=int, default=64)
@@ -47,8 +49,11 @@ def main() -> None:
 
         ours, theirs = medians(elastic, alone, args.pairs)
         ratios.append(ours / theirs)
-        print(f"{architecture.key}  elastic {1e3 * ours:7.2f} ms  alone {1e3 * theirs:7.2f} ms  {ours / theirs:.3f}")
-    print(f"median ratio over {len(ratios)} networks of {args.space}: {statistics.median(ratios):.3f}", end=" ")
+        times = f"elastic {1e3 * ours:.2f} ms  alone {1e3 * theirs:.2f} ms"
+        print(f"{architecture.key}  {times}  {ours / theirs:.3f}")
+    print(
+        f"median ratio over {len(ratios)} networks of {args.space}: {statistics.median(ratios):.3f}", end=" "
+    )
     print(f"(batch {args.batch}, {args.threads} threads, worst {max(ratios):.3f})")
 
 

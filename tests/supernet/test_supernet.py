@@ -23,8 +23,8 @@ stages:
     group: [2, 3]
     attention: [none, se]
     activation: [relu, relu6, hswish, silu]
-  - {block: mbconv, depth: [1, 2], width: [8, 16], stride: 1, kernel: 3, expand: [1, 2], op: [static, dynet], group: 2,
-     activation: relu}
+  - {block: mbconv, depth: [1, 2], width: [8, 16], stride: 1, kernel: 3, expand: [1, 2],
+     op: [static, dynet], group: 2, activation: relu}
 head: {width: [16, 24], activation: relu, dropout: [0.0, 0.2]}
 exits: {positions: [stage1], count: [0, 1], thresholds: [0.5, 0.9], width: 8, activation: relu}
 """

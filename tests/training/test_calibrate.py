@@ -11,7 +11,9 @@ from dynnas.training import calibrate
 SPACE = parse_space("""
 input: {channels: 3, classes: 4, resolutions: 8}
 stem: {width: 4, kernel: 3, stride: 1, activation: relu}
-stages: [{block: mbconv, depth: 1, width: 4, stride: 1, kernel: 3, expand: 2, op: condconv, experts: 2, activation: relu}]
+stages:
+  - {block: mbconv, depth: 1, width: 4, stride: 1, kernel: 3, expand: 2,
+     op: condconv, experts: 2, activation: relu}
 head: {width: 8, activation: relu, dropout: 0.5}
 """)
 
@@ -28,7 +30,9 @@ def test_statistics_are_the_average_over_batches(network):
     calibrate(network, images, batch=32)
     with torch.no_grad():
         features = [stem(part).transpose(0, 1).flatten(1) for part in images.split(32)]
-    torch.testing.assert_close(norm.running_mean, torch.stack([f.mean(1) for f in features]).mean(0), atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(
+        norm.running_mean, torch.stack([f.mean(1) for f in features]).mean(0), atol=1e-6, rtol=1e-4
+    )
     torch.testing.assert_close(norm.running_var, torch.stack([f.var(1) for f in features]).mean(0))
 
 

@@ -2,6 +2,7 @@
 
 import math
 import random
+from itertools import pairwise
 
 import pytest
 import torch
@@ -39,7 +40,10 @@ def test_distillation_is_cross_entropy_to_the_teachers_probabilities():
 
 
 def test_labels_teach_the_final_head_which_teaches_the_exits():
-    exits, final = [torch.randn(4, 3, requires_grad=True) for _ in range(2)], torch.randn(4, 3, requires_grad=True)
+    exits, final = (
+        [torch.randn(4, 3, requires_grad=True) for _ in range(2)],
+        torch.randn(4, 3, requires_grad=True),
+    )
     labels = torch.tensor([0, 2, 1, 1])
     loss = teacher_loss([*exits, final], labels, smoothing=0.1, exit_weight=0.5)
     taught = [F.cross_entropy(logits, final.detach().softmax(1)) for logits in exits]
@@ -54,9 +58,13 @@ def test_labels_teach_the_final_head_which_teaches_the_exits():
 def test_students_learn_from_the_teacher_only():
     teacher = torch.randn(4, 3)
     exit_logits, final = torch.randn(4, 3), torch.randn(4, 3)
-    expected = F.cross_entropy(final, teacher.softmax(1)) + 0.25 * F.cross_entropy(exit_logits, teacher.softmax(1))
+    expected = F.cross_entropy(final, teacher.softmax(1)) + 0.25 * F.cross_entropy(
+        exit_logits, teacher.softmax(1)
+    )
     torch.testing.assert_close(student_loss([exit_logits, final], teacher, 0.25), expected)
-    torch.testing.assert_close(student_loss([final], teacher, 0.25), F.cross_entropy(final, teacher.softmax(1)))
+    torch.testing.assert_close(
+        student_loss([final], teacher, 0.25), F.cross_entropy(final, teacher.softmax(1))
+    )
 
 
 def test_learning_rate_warms_up_and_falls_as_a_cosine():
@@ -66,11 +74,13 @@ def test_learning_rate_warms_up_and_falls_as_a_cosine():
     assert rates[100] == pytest.approx(0.4)
     assert rates[550] == pytest.approx(0.2)
     assert rates[-1] == pytest.approx(0.2 * (1 - math.cos(math.pi / 900)))
-    assert all(a < b for a, b in zip(rates[:100], rates[1:101], strict=True))
-    assert all(a > b for a, b in zip(rates[100:], rates[101:], strict=False))
+    assert all(a < b for a, b in pairwise(rates[:101]))
+    assert all(a > b for a, b in pairwise(rates[100:]))
 
 
 def test_temperature_falls_to_one_over_half_of_the_training():
     settings = TrainSettings(epochs=10, temperature=30)
-    assert [temperature(settings, step, 100) for step in (0, 250, 500, 999)] == pytest.approx([30, 15.5, 1, 1])
+    assert [temperature(settings, step, 100) for step in (0, 250, 500, 999)] == pytest.approx(
+        [30, 15.5, 1, 1]
+    )
     assert temperature(TrainSettings(epochs=10, temperature_epochs=0), 0, 100) == 1

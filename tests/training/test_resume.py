@@ -22,8 +22,8 @@ SPACE = """
 input: {channels: 1, classes: 10, resolutions: 8}
 stem: {width: [4, 8], kernel: 3, stride: 1, activation: relu}
 stages:
-  - {block: mbconv, depth: [1, 2], width: [8, 16], stride: 2, kernel: [3, 5], expand: 2, op: [static, dyconv, dynet],
-     experts: [2, 4], group: 2, activation: relu}
+  - {block: mbconv, depth: [1, 2], width: [8, 16], stride: 2, kernel: [3, 5], expand: 2,
+     op: [static, dyconv, dynet], experts: [2, 4], group: 2, activation: relu}
   - {block: conv, depth: 1, width: 16, stride: 1, kernel: 3, op: static, activation: relu}
 head: {width: [16, 32], activation: relu, dropout: 0.1}
 exits: {positions: [stage1], count: [0, 1], thresholds: [0.9], width: 8, activation: relu}
@@ -70,7 +70,9 @@ def uninterrupted(space, dataset, tmp_path_factory):
 
 
 @pytest.mark.parametrize("stop", [1, 10, 13])
-def test_resumed_training_ends_with_the_same_weights(space, dataset, tmp_path, monkeypatch, uninterrupted, stop):
+def test_resumed_training_ends_with_the_same_weights(
+    space, dataset, tmp_path, monkeypatch, uninterrupted, stop
+):
     monkeypatch.setattr(train_module, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(train_module, "SECONDS_A_CHECKPOINT_MAY_COST", 1e9)
     with pytest.raises(KeyboardInterrupt):
@@ -90,7 +92,8 @@ from dynnas.training import train as train_module
 train_module.CHECKPOINT_SECONDS = 0.0
 train_module.SECONDS_A_CHECKPOINT_MAY_COST = 1e9
 space = t.parse_space(t.SPACE)
-t.train_supernet(t._supernet(space), t.load_data(t.DataSettings(train_images=640)), t.SETTINGS, pathlib.Path(sys.argv[1]))
+data = t.load_data(t.DataSettings(train_images=640))
+t.train_supernet(t._supernet(space), data, t.SETTINGS, pathlib.Path(sys.argv[1]))
 """
 
 
@@ -99,7 +102,9 @@ def test_killed_training_ends_with_the_same_weights(space, dataset, tmp_path, un
     command = [sys.executable, "-c", SCRIPT, str(tmp_path), os.path.dirname(__file__)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
-    while not (tmp_path / "checkpoint.pt").exists() and process.poll() is None and time.monotonic() < deadline:
+    while (
+        not (tmp_path / "checkpoint.pt").exists() and process.poll() is None and time.monotonic() < deadline
+    ):
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, process.stderr.read().decode()
@@ -163,7 +168,9 @@ def test_a_loss_that_is_not_finite_names_architecture_and_step(space, dataset, t
                     for parameter in supernet.parameters():
                         parameter.fill_(float("nan"))
 
-    with pytest.raises(TrainingError, match=r"architecture [0-9a-f]{12} is nan at step 3 .*last good checkpoint is kept"):
+    with pytest.raises(
+        TrainingError, match=r"architecture [0-9a-f]{12} is nan at step 3 .*last good checkpoint is kept"
+    ):
         train_supernet(supernet, dataset, SETTINGS, tmp_path, progress=Poison(3))
     kept = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert kept["step"] == 3

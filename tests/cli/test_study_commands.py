@@ -123,6 +123,12 @@ def test_an_unknown_pick_names_the_members(study: str, tmp_path: Path, dynnas: C
     assert key in ran.err
 
 
+def test_limits_that_nothing_keeps_are_named(search: tuple[str, ...], dynnas: Callable) -> None:
+    ran = dynnas(*search, "--name", "limited", "--max", "latency_ms=0.000001", "--max", "macs=1e9")
+    assert ran.status == 2
+    assert "no candidate kept the limits latency_ms=1e-06, macs=1e+09; loosen them" in ran.err
+
+
 def test_other_settings_are_another_study(search: tuple[str, ...], study: str, dynnas: Callable) -> None:
     ran = dynnas(*search, "--epochs", "2")
     assert ran.status == 2

@@ -78,7 +78,7 @@ def search(
     from dynnas.search.pipeline import run_study
 
     if fresh:
-        confirm_fresh(folder, yes)
+        confirm_fresh(folder, storage, yes)
     with show_progress(quiet) as progress:
         study = run_study(space, folder=folder, storage=storage, fresh=fresh, progress=progress)
     if not study.front:

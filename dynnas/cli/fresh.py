@@ -11,21 +11,26 @@ from dynnas.errors import StudyError
 from dynnas.search.folder import StudyFolder
 
 
-def confirm_fresh(folder: Path, yes: bool) -> None:
-    """Say what starting anew deletes from `folder`, and ask unless `yes`.
+def confirm_fresh(folder: Path, storage: str | None, yes: bool) -> None:
+    """Say what starting anew deletes, and ask unless `yes`.
+
+    Args:
+        folder: of the study.
+        storage: a database beside the folder, if the study is to be kept there.
+        yes: it was agreed to already.
 
     Raises:
         StudyError: the answer is no, or there is no terminal to ask on.
     """
-    doomed = StudyFolder(folder).owned()
+    doomed = [path.name for path in StudyFolder(folder).owned()]
+    if storage:
+        doomed.append("its trials in the --storage database")
     if not doomed:
         return
-    named = f"--fresh deletes from {folder}: {', '.join(path.name for path in doomed)}"
+    named = f"--fresh deletes from {folder}: {', '.join(doomed)}"
     if yes:
         print(named, file=sys.stderr)
     elif not sys.stdin.isatty():
         raise StudyError(f"{named}; there is no terminal to ask on, so say --yes if that is meant")
     elif not typer.confirm(f"{named}\nDelete them?", err=True):
-        raise StudyError(
-            "nothing was deleted; without --fresh the study continues, with --name another begins"
-        )
+        raise StudyError("nothing was deleted; the study continues without --fresh")

@@ -39,7 +39,7 @@ CASES = [
     ((*SEARCH, "--max", "macs=nan"), "--max macs: found nan; allowed: a number"),
     ((*SEARCH, "--name", "../up"), "--name: found ../up"),
     ((*SEARCH, "--data", "nothing.npz"), "nothing.npz"),
-    ((*SEARCH, "--storage", "nonsense"), "nonsense"),
+    ((*SEARCH, "--storage", "nosql://here"), "storage: cannot open 'nosql://here'"),
     (("search", "choices.yaml"), "choices"),
     (("front", "nothing"), "nothing"),
 ]

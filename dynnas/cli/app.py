@@ -71,8 +71,8 @@ def _message(error: Exception) -> str:
 
 
 def _how_to_continue(words: Sequence[str]) -> str:
-    """The command that goes on with an interrupted search; nothing for other commands."""
-    if "search" not in words:
+    """The command that goes on with an interrupted search or audit; nothing for other commands."""
+    if not {"search", "audit"} & set(words[:1]):
         return ""
     again = [word for word in words if word not in ("--fresh", "--yes")]
     return f"; nothing finished is lost, the same command continues: {shlex.join(['dynnas', *again])}"

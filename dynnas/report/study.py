@@ -87,9 +87,10 @@ def write_picture(study: Study) -> Path:
 
 
 def picture_of(study: Study) -> Picture:
-    """Accuracy against the cost that was searched for."""
+    """Accuracy against the first cost that was searched for; against latency if none was."""
     goal, controls = study.goal, study.controls
-    cost = next(objective.name for objective in goal.objectives if objective.direction == "minimize")
+    costs = (objective.name for objective in goal.objectives if objective.direction == "minimize")
+    cost = next(costs, "latency_ms")
 
     def points(candidates: Iterable[Candidate]) -> list[Point]:
         return [

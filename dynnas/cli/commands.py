@@ -86,7 +86,8 @@ def search(
         raise StudyError(f"no candidate kept the limits {given}; loosen them, or give more --trials")
     picture = write_picture(study)
     print_table(study_table(study))
-    print_table(comparison_table(study))
+    if study.controls.groups:
+        print_table(comparison_table(study))
     print(f"front:   {study.folder.front}\npicture: {picture}\ntrials:  {study.storage}")
 
 

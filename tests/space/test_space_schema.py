@@ -1,5 +1,6 @@
 """The JSON Schema: a legal schema that takes what the parser takes and refuses slips."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from dynnas.space import json_schema
 from dynnas.space.problems import Problems
 from dynnas.space.tree import Listing, Node, Scalar, read_tree
 
-SPACES = sorted((Path(__file__).parents[2] / "spaces").glob("*.yaml"))
+FOLDER = Path(__file__).parents[2] / "spaces"
+SPACES = sorted(FOLDER.glob("*.yaml"))
 MINIMAL = "input: {resolutions: 8}\nstem: {width: 8}\nstages: [{width: 16}]\n"
 
 
@@ -93,3 +95,8 @@ def test_every_property_has_a_description() -> None:
         return found
 
     assert undescribed(json_schema(), "") == []
+
+
+def test_the_schema_beside_the_spaces_is_up_to_date() -> None:
+    written = json.loads((FOLDER / "schema.json").read_text(encoding="utf-8"))
+    assert written == json_schema(), "write it again: dynnas schema --out spaces/schema.json"

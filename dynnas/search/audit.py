@@ -22,7 +22,7 @@ from dynnas.supernet import Supernet
 from dynnas.training import train_supernet
 
 FORMAT = 1
-DRAWN = 400
+DRAWN_FOR_EACH = 4
 RESAMPLES = 2000
 MIN_NETWORKS = 3
 
@@ -64,7 +64,7 @@ class Audit:
         return json.dumps({"dynnas_audit": FORMAT, **asdict(self)}, indent=2) + "\n"
 
 
-def audit(
+def audit_study(
     study: Study,
     *,
     networks: int = 16,
@@ -118,7 +118,7 @@ def audit(
 def spread(space: Space, count: int, seed: int) -> tuple[Architecture, ...]:
     """Up to `count` different architectures, at even quantiles of MACs among random ones."""
     rng = random.Random(f"audit {seed}")
-    drawn = dict.fromkeys(sample(space, rng) for _ in range(DRAWN))
+    drawn = dict.fromkeys(sample(space, rng) for _ in range(DRAWN_FOR_EACH * count))
     ranked = sorted(drawn, key=lambda architecture: cost(space.network_config(architecture)).macs)
     places = np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int)
     return tuple(ranked[place] for place in places)
@@ -150,7 +150,8 @@ def correlation(
 def _trained_alone(study: Study, architecture: Architecture, recipe: TrainSettings) -> Supernet:
     space = study.space.restrict({name: (value,) for name, value in architecture.items()})
     alone = Supernet(space, study.dataset.channels, study.dataset.classes, seed=recipe.seed)
-    train_supernet(alone, study.dataset, recipe, study.folder.alone / f"{architecture.key}-{recipe.epochs}")
+    folder = study.folder.alone / f"{architecture.key}-{recipe.epochs}"
+    train_supernet(alone, study.dataset, recipe, folder, device=study.settings.target.device)
     return alone
 
 

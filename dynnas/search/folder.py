@@ -168,8 +168,8 @@ class StudyFolder:
         """Those files of the study that exist: what `--fresh` deletes, and nothing else in the folder."""
         ends = ("", "-wal", "-shm")
         databases = [Path(f"{path}{end}") for path in (self.trials, self.cache) for end in ends]
-        files = (self.space, self.record, self.anchors, self.front, self.controls, self.picture)
-        return tuple(path for path in (*files, *databases, self.supernet) if path.exists())
+        files = (self.space, self.record, self.anchors, self.front, self.controls, self.picture, self.audit)
+        return tuple(path for path in (*files, *databases, self.supernet, self.alone) if path.exists())
 
     def delete(self) -> None:
         """Delete what `owned` lists."""

@@ -42,14 +42,18 @@ def open_storage(url: str | None) -> BaseStorage:
             return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
         storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
     except (ImportError, ValueError, sqlalchemy.exc.SQLAlchemyError) as error:
-        raise StudyError(
-            f"storage: cannot open {url!r} ({error}); give an SQLAlchemy URL such as sqlite:///study.db "
-            "or postgresql://user@host/database, with its driver installed"
-        ) from error
+        raise _cannot_open(url, error) from error
     sqlalchemy.event.listen(storage.engine, "connect", _tune_sqlite)
     # Connections that were opened before the listener was there would stay slow.
     storage.engine.dispose()
     return storage
+
+
+def _cannot_open(url: str, error: Exception) -> StudyError:
+    return StudyError(
+        f"storage: cannot open {url!r} ({error}); give an SQLAlchemy URL such as sqlite:///study.db "
+        "or postgresql://user@host/database, with its driver installed"
+    )
 
 
 def _tune_sqlite(connection: Any, record: Any) -> None:
@@ -108,8 +112,15 @@ def delete_trials(url: str, name: str) -> None:
 
 
 def without_password(url: str) -> str:
-    """The URL as it may be kept in a file; the database's own means (such as ~/.pgpass) know the password."""
-    return sqlalchemy.engine.make_url(url).set(password=None).render_as_string()
+    """The URL as it may be kept in a file; the database's own means (such as ~/.pgpass) know the password.
+
+    Raises:
+        StudyError: it is no URL.
+    """
+    try:
+        return sqlalchemy.engine.make_url(url).set(password=None).render_as_string()
+    except sqlalchemy.exc.ArgumentError as error:
+        raise _cannot_open(url, error) from error
 
 
 @contextmanager

@@ -16,11 +16,13 @@ def calibrate(network: Network, images: Tensor, batch: int = 256) -> Network:
 
     Args:
         network: an extracted network.
-        images: normalised training images [N, channels, resolution, resolution] at the network's resolution.
+        images: normalised training images [N, channels, resolution, resolution] at the network's resolution,
+            on any device.
         batch: images a batch; a last batch of a single image is dropped, since it has no variance.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
+    device = next(network.parameters()).device
     network.eval()
     for norm in norms:
         norm.reset_running_stats()
@@ -29,7 +31,7 @@ def calibrate(network: Network, images: Tensor, batch: int = 256) -> Network:
     with torch.no_grad():
         for part in images.split(batch):
             if len(part) > 1 or len(images) == 1:
-                network.logits(part.contiguous(memory_format=torch.channels_last))
+                network.logits(part.to(device).contiguous(memory_format=torch.channels_last))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     return network.eval()

@@ -40,6 +40,7 @@ CASES = [
     ((*SEARCH, "--name", "../up"), "--name: found ../up"),
     ((*SEARCH, "--data", "nothing.npz"), "nothing.npz"),
     ((*SEARCH, "--storage", "nosql://here"), "storage: cannot open 'nosql://here'"),
+    ((*SEARCH, "--storage", "nonsense"), "storage: cannot open 'nonsense'"),
     (("search", "choices.yaml"), "choices"),
     (("front", "nothing"), "nothing"),
 ]

@@ -6,7 +6,7 @@ shared tensor, as large on every axis as any of those configs needs. Running a c
 the shape that the plain module wants:
 
 - the last two axes of a tensor with four or more axes are a kernel's: they take its centre;
-- an axis that is missing at the front takes index 0 (a static convolution is expert 0 of the bank);
+- over an axis that is missing at the front they take the mean (a static convolution is the mean of the bank);
 - every other axis takes its leading part (channels, hidden units, experts).
 
 Extraction copies the same slices into a module of its own, so elastic and extracted outputs are equal, not
@@ -27,40 +27,55 @@ from dynnas.space.network import BlockConfig, SlotConfig
 KERNEL_AXES_FROM = 4
 """Tensors with at least this many axes end in the two axes of a kernel."""
 
-Index = tuple[int | slice, ...]
+
+@dataclass(frozen=True)
+class Cut:
+    """How to get the tensor of a module from a shared one.
+
+    Attributes:
+        index: what to keep of each axis of the shared tensor; None for all of it.
+        averaged: how many of its first axes the mean is taken over.
+    """
+
+    index: tuple[slice, ...] | None
+    averaged: int = 0
+
+    def of(self, shared: Tensor) -> Tensor:
+        """The part of `shared`: a view, unless a mean is taken."""
+        part = shared if self.index is None else shared[self.index]
+        return part.mean(tuple(range(self.averaged))) if self.averaged else part
 
 
-def slice_index(shared: Sequence[int], wanted: Sequence[int]) -> Index | None:
-    """The index that cuts a tensor of shape `wanted` out of one of shape `shared`; None when they are the
-    same.
+def cut(shared: Sequence[int], wanted: Sequence[int]) -> Cut:
+    """How a tensor of shape `wanted` is cut out of one of shape `shared`.
 
     Raises:
         ValueError: `wanted` does not fit into `shared` (a bug of an op: its shapes do not grow with its
             knobs).
     """
-    if tuple(shared) == tuple(wanted):
-        return None
     missing = len(shared) - len(wanted)
     if missing < 0 or any(want > have for want, have in zip(wanted, shared[missing:], strict=True)):
         raise ValueError(f"shape {tuple(wanted)} is no slice of the shared shape {tuple(shared)}")
-    index: list[int | slice] = [0] * missing
+    if tuple(shared[missing:]) == tuple(wanted):
+        return Cut(None, missing)
+    index = [slice(None)] * missing
     first_kernel_axis = len(shared) - 2 if len(shared) >= KERNEL_AXES_FROM else len(shared)
     for axis in range(missing, len(shared)):
         want, have = wanted[axis - missing], shared[axis]
         start = (have - want) // 2 if axis >= first_kernel_axis else 0
         index.append(slice(start, start + want))
-    return tuple(index)
+    return Cut(tuple(index), missing)
 
 
 @dataclass(frozen=True)
 class _Wire:
-    """One tensor of a skeleton: where it hangs, and the slice of a shared tensor that feeds it."""
+    """One tensor of a skeleton: where it hangs, and the part of a shared tensor that feeds it."""
 
     owner: dict[str, Tensor | None]
     name: str
     meta: Tensor
     path: str
-    index: Index | None
+    cut: Cut
 
 
 @dataclass(frozen=True)
@@ -76,7 +91,7 @@ class ElasticSlot(nn.Module):
 
     Args:
         configs: the configs to make room for; every config run later must fit into the largest of these.
-        experts: "shared" lets the op types of a block use the same bank (static is expert 0); "separate"
+        experts: "shared" lets the op types of a block use the same bank (static is its mean); "separate"
             gives each op type tensors of its own.
     """
 
@@ -110,7 +125,7 @@ class ElasticSlot(nn.Module):
             skeleton.module.train(self.training)
         try:
             for wire in skeleton.wires:
-                wire.owner[wire.name] = self._slice(wire.path, wire.index)
+                wire.owner[wire.name] = wire.cut.of(self._shared(wire.path))
             return skeleton.module(x)
         finally:
             for wire in skeleton.wires:
@@ -127,8 +142,8 @@ class ElasticSlot(nn.Module):
                 part.reset_running_stats()
         with torch.no_grad():
             for name, tensor in (*module.named_parameters(), *_own_buffers(module)):
-                path = self._path(config, name)
-                tensor.copy_(self._slice(path, slice_index(self._shared(path).shape, tensor.shape)))
+                shared = self._shared(self._path(config, name))
+                tensor.copy_(cut(shared.shape, tensor.shape).of(shared))
         return module.train(self.training)
 
     def _path(self, config: SlotConfig, name: str) -> str:
@@ -145,10 +160,6 @@ class ElasticSlot(nn.Module):
             raise ValueError(f"no shared tensor {path!r}: the slot was not built for this config")
         return tensor
 
-    def _slice(self, path: str, index: Index | None) -> Tensor:
-        tensor = self._shared(path)
-        return tensor if index is None else tensor[index]
-
     def _skeleton(self, config: SlotConfig) -> _Skeleton:
         with torch.device("meta"):
             module = build(config)
@@ -160,8 +171,8 @@ class ElasticSlot(nn.Module):
                 for name, tensor in owner.items():
                     if tensor is not None:
                         path = self._path(config, f"{prefix}.{name}" if prefix else name)
-                        index = slice_index(self._shared(path).shape, tensor.shape)
-                        wires.append(_Wire(owner, name, tensor, path, index))
+                        part = cut(self._shared(path).shape, tensor.shape)
+                        wires.append(_Wire(owner, name, tensor, path, part))
         return _Skeleton(module, tuple(wires))
 
 
@@ -193,5 +204,6 @@ def _cover(held: Tensor | None, new: Tensor) -> Tensor:
     tensor = torch.empty(room, dtype=larger.dtype).normal_(
         float(larger.mean()), float(larger.std(correction=0))
     )
-    tensor[slice_index(room, larger.shape) or ...] = larger
+    part = cut(room, larger.shape)
+    tensor[part.index or ...][(0,) * part.averaged] = larger
     return tensor

@@ -8,7 +8,7 @@ A kernel op is one file in `kernels/` with one class, which is one convolution o
   input and returns the `route` of each convolution. Ops whose convolutions each look at their own input leave
   it out, and hold a router themselves.
 
-Names decide what the supernet shares. `weight` is the bank in every op, so that a static kernel is expert 0
+Names decide what the supernet shares. `weight` is the bank in every op, so that a static kernel is the mean
 of the bank; any other parameter of a convolution has the op's name in its own (`dyconv_router`), and those of
 `router` get it from `block_router`. The supernet slices by shape, so keep apart the axes that vary apart: a
 parameter over experts and channels is (Co, M, ...), never (Co * M, ...).

@@ -26,7 +26,7 @@ def search(
     seed: int = 0,
     objectives: Sequence[str] | Mapping[str, str] | None = None,
     constraints: Mapping[str, float] | None = None,
-    population: int = 20,
+    population: int = 10,
     name: str | None = None,
     progress: Progress | None = None,
 ) -> Front:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import optuna
@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial
 from dynnas.errors import StudyError
 from dynnas.search.genetic import Offspring
 from dynnas.search.records import proposed_keys
-from dynnas.space import Architecture, Gene, Space, Value, enumerate_all, mutate
+from dynnas.space import Architecture, Gene, Space, Value, enumerate_all, largest, mutate, smallest
 
 SAMPLERS = ("random", "nsga2", "tpe")
 
@@ -71,20 +71,26 @@ def make_sampler(name: str, space: Space, *, population: int, seed: int) -> Arch
     }
     if name not in inner:
         raise StudyError(f"sampler: found {name!r}; allowed are {', '.join(SAMPLERS)}")
-    return ArchitectureSampler(space, inner[name], seed)
+    # The ends of the front, which chance alone hardly ever draws; `random` stays a fair control.
+    first = () if name == "random" else (smallest(space), largest(space))
+    return ArchitectureSampler(space, inner[name], seed, first)
 
 
 class ArchitectureSampler(BaseSampler):
     """Proposes, for every trial, an architecture that the study has not seen, drawn by another sampler.
 
+    It begins with those of `first`.
     All randomness follows from the seed and the number of architectures proposed so far. A search that was
     interrupted therefore goes on exactly as it would have gone.
     """
 
-    def __init__(self, space: Space, inner: InnerSampler, seed: int) -> None:
+    def __init__(
+        self, space: Space, inner: InnerSampler, seed: int, first: Sequence[Architecture] = ()
+    ) -> None:
         self._space = space
         self._inner = inner
         self._seed = seed
+        self._first = first
         self._distributions = {gene.name: distribution_of(gene) for gene in space.choices}
 
     def infer_relative_search_space(
@@ -108,7 +114,9 @@ class ArchitectureSampler(BaseSampler):
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             inner = self._inner(rng)
 
-        proposals = self._proposals(lambda: self._draw(inner, study, trial), rng)
+        proposals = itertools.chain(
+            self._first[len(taken) :], self._proposals(lambda: self._draw(inner, study, trial), rng)
+        )
         new = next((architecture for architecture in proposals if architecture.key not in taken), None)
         if new is None:
             raise StudyError(

@@ -46,7 +46,13 @@ class TrainSettings:
     momentum: float = _setting(0.9, "momentum of SGD", minimum=0.0, maximum=0.999)
     weight_decay: float = _setting(1e-4, "for weights; batch norm and biases have none", minimum=0.0)
     warmup_epochs: float = _setting(1.0, "linear warm-up before the cosine schedule", minimum=0.0)
-    label_smoothing: float = _setting(0.1, "for the largest network's loss", minimum=0.0, maximum=0.99)
+    label_smoothing: float = _setting(0.1, "of the labels' cross entropy", minimum=0.0, maximum=0.99)
+    teacher_weight: float = _setting(
+        0.5,
+        "how much the largest network teaches the others; labels do the rest",
+        minimum=0.0,
+        maximum=1.0,
+    )
     clip_norm: float = _setting(5.0, "largest gradient norm; 0 for no clipping", minimum=0.0)
     random_networks: int = _setting(
         2, "random networks of the sandwich rule, beside largest and smallest", minimum=0
@@ -89,7 +95,7 @@ class SearchSettings:
     constraints: Mapping[str, float] = _setting(
         {}, "upper limits in user units", choices=("latency_ms", "p95_ms", "macs", "params"), minimum=0.0
     )
-    population: int = _setting(20, "population of nsga2, and random start of tpe", minimum=2)
+    population: int = _setting(10, "population of nsga2, and random start of tpe", minimum=2)
     controls: bool = _setting(
         True, "also evaluate random, static-only and uniform-width networks to compare with"
     )

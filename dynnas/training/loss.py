@@ -29,17 +29,44 @@ def distillation(logits: Tensor, teacher: Tensor) -> Tensor:
 
 
 def teacher_loss(outputs: Sequence[Tensor], labels: Tensor, smoothing: float, exit_weight: float) -> Tensor:
-    """The largest network: labels teach its final head, which teaches its exits."""
+    """The largest network: labels teach its final head, which teaches its exits.
+
+    Args:
+        outputs: logits (B, classes) of the exits, then of the final head.
+        labels: (B,).
+        smoothing: label smoothing (Szegedy 2016).
+        exit_weight: weight of the mean loss of the exits.
+    """
     *exits, final = outputs
     loss = F.cross_entropy(final, labels, label_smoothing=smoothing)
     return loss + exit_weight * _mean([distillation(logits, final.detach()) for logits in exits], final)
 
 
-def student_loss(outputs: Sequence[Tensor], teacher: Tensor, exit_weight: float) -> Tensor:
-    """Any other network: the largest network's final head teaches its final head and its exits."""
+def student_loss(
+    outputs: Sequence[Tensor],
+    teacher: Tensor,
+    labels: Tensor,
+    smoothing: float,
+    teacher_weight: float,
+    exit_weight: float,
+) -> Tensor:
+    """Any other network: the largest network's final head and the labels teach its final head and its exits.
+
+    Args:
+        outputs: logits (B, classes) of the exits, then of the final head.
+        teacher: logits (B, classes) of the largest network's final head.
+        labels: (B,).
+        smoothing: label smoothing.
+        teacher_weight: between 0, labels alone, and 1, the teacher alone (US-Nets).
+        exit_weight: weight of the mean loss of the exits.
+    """
+
+    def taught(logits: Tensor) -> Tensor:
+        by_labels = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        return teacher_weight * distillation(logits, teacher) + (1 - teacher_weight) * by_labels
+
     *exits, final = outputs
-    loss = distillation(final, teacher)
-    return loss + exit_weight * _mean([distillation(logits, teacher) for logits in exits], final)
+    return taught(final) + exit_weight * _mean([taught(logits) for logits in exits], final)
 
 
 def _mean(losses: Sequence[Tensor], like: Tensor) -> Tensor:

@@ -125,14 +125,21 @@ class _Run:
                 teacher = outputs[-1].detach()
                 loss = teacher_loss(outputs, labels, settings.label_smoothing, settings.exit_weight)
             else:
-                loss = student_loss(outputs, teacher, settings.exit_weight)
+                loss = student_loss(
+                    outputs,
+                    teacher,
+                    labels,
+                    settings.label_smoothing,
+                    settings.teacher_weight,
+                    settings.exit_weight,
+                )
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise TrainingError(
                     f"training: the loss of architecture {architecture.key} is {value} at step {self.step} "
                     f"({_spell(architecture)}); {self._remedy()}"
                 )
-            (loss / len(networks)).backward()
+            loss.backward()  # the networks' gradients add up (US-Nets, algorithm 1)
             total += value / len(networks)
         return total
 

@@ -19,7 +19,7 @@ stages:
 head: {width: [8, 16]}
 exits: {positions: [stage1], count: [0, 1], thresholds: [0.3, 0.6], width: 8}
 data: {source: digits, train_images: 512}
-train: {epochs: 4, batch: 64, calibration_images: 128, precision: float32, layout: channels_first}
+train: {epochs: 4, batch: 64, lr: 0.4, calibration_images: 128, precision: float32, layout: channels_first}
 search: {trials: 10, population: 4}
 target: {seconds: 0.02, images: 8}
 """

@@ -18,7 +18,7 @@ from dynnas.space import parse_space
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("audited")
-    space = small_space(folder, train={"epochs": 1}, search={"trials": 2, "controls": False})
+    space = small_space(folder, train={"epochs": 3}, search={"trials": 2, "controls": False})
     return run_study(space, folder=folder / "study")
 
 

@@ -15,7 +15,7 @@ from dynnas.search.driver import Driver
 from dynnas.search.goal import Goal, objectives_of
 from dynnas.search.samplers import SAMPLERS, distribution_of, make_sampler
 from dynnas.search.storage import open_storage, open_trials
-from dynnas.space import Gene, Space
+from dynnas.space import Gene, Space, largest, smallest
 
 GOAL = Goal.of(("accuracy", "latency_ms"))
 
@@ -56,6 +56,12 @@ def test_small_space_is_exhausted_without_repeat(sampler: str) -> None:
     space = grid_space(3, 2)
     study = run(space, sampler, 50)
     assert len(set(keys(study))) == len(study.trials) == space.size == 8
+
+
+@pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
+def test_search_begins_with_the_ends_of_the_space(sampler: str) -> None:
+    space = conditional_space()
+    assert keys(run(space, sampler, 5))[:2] == [smallest(space).key, largest(space).key]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -55,16 +55,17 @@ def test_labels_teach_the_final_head_which_teaches_the_exits():
     torch.testing.assert_close(final.grad, plain.grad)  # the exits do not pull at their teacher
 
 
-def test_students_learn_from_the_teacher_only():
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_teacher_and_labels_share_in_teaching_students_and_their_exits(weight: float):
     teacher = torch.randn(4, 3)
     exit_logits, final = torch.randn(4, 3), torch.randn(4, 3)
-    expected = F.cross_entropy(final, teacher.softmax(1)) + 0.25 * F.cross_entropy(
-        exit_logits, teacher.softmax(1)
-    )
-    torch.testing.assert_close(student_loss([exit_logits, final], teacher, 0.25), expected)
-    torch.testing.assert_close(
-        student_loss([final], teacher, 0.25), F.cross_entropy(final, teacher.softmax(1))
-    )
+    labels = torch.tensor([0, 2, 1, 1])
+    # Cross entropy is linear in its target, so that one mixed target says the same as two losses.
+    by_labels = 0.9 * F.one_hot(labels, 3) + 0.1 / 3
+    target = weight * teacher.softmax(1) + (1 - weight) * by_labels
+    expected = F.cross_entropy(final, target) + 0.25 * F.cross_entropy(exit_logits, target)
+    loss = student_loss([exit_logits, final], teacher, labels, 0.1, weight, 0.25)
+    torch.testing.assert_close(loss, expected)
 
 
 def test_learning_rate_warms_up_and_falls_as_a_cosine():

@@ -13,6 +13,7 @@ from dynnas.cli.options import (
     Data,
     Device,
     Epochs,
+    Experts,
     Fresh,
     Limits,
     Name,
@@ -41,6 +42,7 @@ def search(
     sampler: Sampler = None,
     seed: Seed = None,
     epochs: Epochs = None,
+    experts: Experts = None,
     device: Device = None,
     threads: Threads = None,
     limits: Limits = None,
@@ -65,6 +67,7 @@ def search(
         "sampler": sampler,
         "seed": seed,
         "epochs": epochs,
+        "experts": experts,
         "device": device,
         "threads": threads,
     }

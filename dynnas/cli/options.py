@@ -24,6 +24,7 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
     "sampler": ("search.sampler",),
     "seed": ("search.seed", "train.seed"),
     "epochs": ("train.epochs",),
+    "experts": ("train.experts",),
     "device": ("target.device",),
     "threads": ("target.threads",),
 }
@@ -54,6 +55,7 @@ Trials = Annotated[str | None, _flag("trials")]
 Sampler = Annotated[str | None, _flag("sampler")]
 Seed = Annotated[str | None, _flag("seed")]
 Epochs = Annotated[str | None, _flag("epochs")]
+Experts = Annotated[str | None, _flag("experts")]
 Device = Annotated[str | None, _flag("device")]
 Threads = Annotated[str | None, _flag("threads")]
 Limits = Annotated[

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from dynnas.space import TrainSettings, largest
+from dynnas.space import Architecture, TrainSettings
+from dynnas.training.loss import sandwich
 
 if TYPE_CHECKING:
     from dynnas.supernet import Supernet
 
 TRIALS = 3
-MARGIN = 0.95
+MARGIN = 0.9
 """Another way must take less than this part of the plain way's time: a tie keeps float32."""
 
 
@@ -39,20 +42,25 @@ class Execution:
 
 
 def choose_execution(supernet: Supernet, images: Tensor, settings: TrainSettings) -> Execution:
-    """What `settings` ask for; where they say auto, the faster by timing the largest network on `images`."""
+    """What `settings` ask for; where they say auto, the faster by timing one step's networks on `images`.
+
+    All of them, since what is faster for the largest network may be slower for the small ones.
+    """
+    networks = sandwich(supernet.space, settings.random_networks, settings.seed, step=0)
     layouts = ("channels_first", "channels_last") if settings.layout == "auto" else (settings.layout,)
     precisions = ("float32", "bfloat16") if settings.precision == "auto" else (settings.precision,)
-    layout = _faster(supernet, images, [Execution(layout, precisions[0]) for layout in layouts]).layout
-    return _faster(supernet, images, [Execution(layout, precision) for precision in precisions])
+    step = partial(_seconds, supernet, networks, images)
+    layout = _faster(step, [Execution(layout, precisions[0]) for layout in layouts]).layout
+    return _faster(step, [Execution(layout, precision) for precision in precisions])
 
 
-def _faster(supernet: Supernet, images: Tensor, ways: list[Execution]) -> Execution:
+def _faster(step: Callable[[Execution], float], ways: list[Execution]) -> Execution:
     if len(ways) == 1:
         return ways[0]
     times = {way: float("inf") for way in ways}
     for trial in range(1 + TRIALS):
         for way in ways:
-            seconds = _seconds(supernet, images, way)
+            seconds = step(way)
             if trial > 0:  # the first round warms up
                 times[way] = min(times[way], seconds)
     plain = ways[0]
@@ -60,11 +68,12 @@ def _faster(supernet: Supernet, images: Tensor, ways: list[Execution]) -> Execut
     return best if times[best] < MARGIN * times[plain] else plain
 
 
-def _seconds(supernet: Supernet, images: Tensor, way: Execution) -> float:
+def _seconds(supernet: Supernet, networks: Sequence[Architecture], images: Tensor, way: Execution) -> float:
     start = _clock(images.device)
-    with way.autocast(images.device):
-        outputs = supernet(way.prepare(images), largest(supernet.space))
-    torch.stack([logits.float().square().mean() for logits in outputs]).sum().backward()
+    for architecture in networks:
+        with way.autocast(images.device):
+            outputs = supernet(way.prepare(images), architecture)
+        torch.stack([logits.float().square().mean() for logits in outputs]).sum().backward()
     seconds = _clock(images.device) - start
     supernet.zero_grad(set_to_none=True)
     return seconds

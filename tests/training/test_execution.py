@@ -1,0 +1,60 @@
+"""Layout and precision by trial: asked for, they are taken; else the clearly faster one."""
+
+from itertools import count
+
+import pytest
+import torch
+
+from dynnas.space import TrainSettings, parse_space
+from dynnas.supernet import Supernet
+from dynnas.training.execution import Execution, _faster, choose_execution
+from dynnas.training.loss import sandwich
+
+FLOAT32, BFLOAT16 = (Execution("channels_first", precision) for precision in ("float32", "bfloat16"))
+SPACE = """
+input: {channels: 1, classes: 3, resolutions: 8}
+stem: {width: 4}
+stages: [{block: mbconv, width: [4, 8], op: [static, dyconv]}]
+head: {width: 8}
+"""
+
+
+@pytest.mark.parametrize(
+    ("float32", "bfloat16", "expected"),
+    [
+        ([9, 1, 1, 1], [9, 0.8, 0.8, 0.8], BFLOAT16),
+        ([9, 1, 1, 1], [9, 0.95, 0.95, 0.95], FLOAT32),  # hardly faster
+        ([9, 1, 5, 5], [9, 0.95, 0.8, 2], BFLOAT16),  # the best round counts
+        ([1, 1, 1, 1], [0.1, 2, 2, 2], FLOAT32),  # the round that warms up does not
+    ],
+)
+def test_the_clearly_faster_way_wins(float32, bfloat16, expected):
+    seconds = {FLOAT32: iter(float32), BFLOAT16: iter(bfloat16)}
+    assert _faster(lambda way: next(seconds[way]), [FLOAT32, BFLOAT16]) == expected
+
+
+def test_a_single_way_is_not_timed():
+    assert _faster(lambda way: pytest.fail("timed"), [BFLOAT16]) == BFLOAT16
+
+
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_what_is_asked_for_is_taken(layout, precision):
+    settings = TrainSettings(layout=layout, precision=precision)
+    supernet = Supernet(parse_space(SPACE), channels=1, classes=3)
+    chosen = choose_execution(supernet, torch.zeros(2, 1, 8, 8), settings)
+    assert chosen == Execution(layout, precision)
+
+
+def test_the_trial_runs_every_network_of_a_step_and_leaves_no_gradient(monkeypatch):
+    supernet = Supernet(parse_space(SPACE), channels=1, classes=3)
+    run = []
+    forward = supernet.forward
+    monkeypatch.setattr(
+        supernet, "forward", lambda x, network: run.append(network.key) or forward(x, network)
+    )
+    monkeypatch.setattr("time.perf_counter", count().__next__)  # every way takes as long
+    chosen = choose_execution(supernet, torch.randn(4, 1, 8, 8), TrainSettings(random_networks=2))
+    assert chosen == FLOAT32
+    assert set(run) == {network.key for network in sandwich(supernet.space, 2, seed=0, step=0)}
+    assert all(parameter.grad is None for parameter in supernet.parameters())

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from dynnas.errors import ExportError
 from dynnas.export.formats import Artifact, Predict
-from dynnas.ops import Network
-from dynnas.runtime import select_confident
+from dynnas.ops import Network, select_confident
 
 TOLERANCE = 1e-3
 """Largest difference of logits, as a part of the largest logit where that is above 1."""

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from dynnas.data import Dataset, resize
-from dynnas.ops import Network
-from dynnas.runtime import select_confident
+from dynnas.ops import Network, select_confident
 
 
 @dataclass(frozen=True)

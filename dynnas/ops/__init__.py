@@ -4,6 +4,7 @@ Importing this package imports every op, and so registers it.
 """
 
 from dynnas.ops import attentions, blocks, kernels
+from dynnas.ops.exits import is_confident, select_confident
 from dynnas.ops.layers import ACTIVATIONS
 from dynnas.ops.modes import set_strategy, set_temperature
 from dynnas.ops.network import Network, Segment, build, run, slot_module
@@ -26,11 +27,13 @@ __all__ = [
     "attentions",
     "blocks",
     "build",
+    "is_confident",
     "kernels",
     "register_attention",
     "register_block",
     "register_kernel",
     "run",
+    "select_confident",
     "set_strategy",
     "set_temperature",
     "slot_module",

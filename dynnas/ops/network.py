@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
+from dynnas.ops.exits import select_confident
 from dynnas.ops.layers import Head, Stem
 from dynnas.ops.registry import BLOCKS
 from dynnas.space.network import BlockConfig, NetworkConfig, SlotConfig, StemConfig
@@ -104,11 +104,7 @@ class Network(nn.Module):
         Everything is computed for all images, and for each the first exit that is confident enough (in its
         largest softmax) is kept; `segments` are for running no further than an image needs.
         """
-        *exits, logits = self.logits(x)
-        for place, early in zip(reversed(self.config.exits), reversed(exits), strict=True):
-            confidence = early.softmax(1).amax(1, keepdim=True)
-            logits = torch.where(confidence >= place.threshold, early, logits)
-        return logits
+        return select_confident(self.logits(x), [place.threshold for place in self.config.exits])[0]
 
     def segments(self) -> list[Segment]:
         """The network cut after each exit: what real branching runs one by one."""

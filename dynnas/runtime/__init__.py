@@ -1,6 +1,6 @@
 """From a plain network to what runs and ships on a target: ONNX Runtime, torch on a CPU, torch on CUDA."""
 
-from dynnas.runtime.branching import MaskedNetwork, select_confident
+from dynnas.runtime.branching import MaskedNetwork
 from dynnas.runtime.folding import fold_batchnorm
 from dynnas.runtime.onnx_graph import to_onnx, to_onnx_batch
 from dynnas.runtime.runner import Runner, build_runner, resolve_runtime
@@ -11,7 +11,6 @@ __all__ = [
     "build_runner",
     "fold_batchnorm",
     "resolve_runtime",
-    "select_confident",
     "to_onnx",
     "to_onnx_batch",
 ]

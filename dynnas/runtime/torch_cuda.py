@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynnas.ops import Network, Segment
-from dynnas.runtime.branching import is_confident
+from dynnas.ops import Network, Segment, is_confident
 from dynnas.runtime.folding import fold_batchnorm
 from dynnas.runtime.images import blank_images
 

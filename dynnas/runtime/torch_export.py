@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, export
 
-from dynnas.ops import Network, Segment, set_strategy
-from dynnas.runtime.branching import MaskedNetwork, is_confident
+from dynnas.ops import Network, Segment, is_confident, set_strategy
+from dynnas.runtime.branching import MaskedNetwork
 from dynnas.runtime.folding import fold_batchnorm
 from dynnas.runtime.images import blank_images
 

@@ -10,8 +10,8 @@ import torch
 from networks import config, finished, images
 from numpy.testing import assert_allclose
 
-from dynnas.ops import BLOCKS, KERNELS
-from dynnas.runtime import select_confident, to_onnx, to_onnx_batch
+from dynnas.ops import BLOCKS, KERNELS, select_confident
+from dynnas.runtime import to_onnx, to_onnx_batch
 from dynnas.runtime.onnx_runtime import OnnxRunner
 from dynnas.runtime.torch_export import to_pt2, to_pt2_batch
 

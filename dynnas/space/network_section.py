@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from dynnas.space.architecture import Value
 from dynnas.space.blueprint import Blueprint, ExitKnobs, StageKnobs
+from dynnas.space.combinations import check_ops, check_widths
 from dynnas.space.exit_section import read_exit_section
 from dynnas.space.problems import Problems
 from dynnas.space.reading import (
@@ -46,12 +47,13 @@ def read_network(entries: Mapping[str, Node], problems: Problems) -> Blueprint:
         SpaceFileError: a problem was found, here or before.
     """
     channels, classes, resolutions = _read_input(entries.get("input"), problems)
-    stages = _read_stages(entries.get("stages"), problems)
+    stem = _read_section(entries.get("stem"), "stem", STEM, problems)
+    stages = _read_stages(entries.get("stages"), stem["width"], problems)
     blueprint = Blueprint(
         channels=channels,
         classes=classes,
         resolutions=resolutions,
-        stem=_read_section(entries.get("stem"), "stem", STEM, problems),
+        stem=stem,
         stages=stages,
         head=_read_section(entries.get("head"), "head", HEAD, problems),
         exits=_read_exits(entries.get("exits"), stages, problems),
@@ -82,17 +84,22 @@ def _read_input(node: Node | None, problems: Problems) -> tuple[int | None, int 
     return channels, classes, resolutions.get(RESOLUTIONS.name, ())
 
 
-def _read_stages(node: Node | None, problems: Problems) -> tuple[StageKnobs, ...]:
+def _read_stages(node: Node | None, before: tuple[Value, ...], problems: Problems) -> tuple[StageKnobs, ...]:
+    """The stages in order; `before` are the widths of the stem."""
     if node is None:
         return ()
     items = read_list(node, "stages", "stages", problems)
     if len(items) > MAX_STAGES:
         problems.add(node.mark, f"stages: found {len(items)} stages; allowed: at most {MAX_STAGES}")
         return ()
-    return tuple(_read_stage(item, f"stage{number}", problems) for number, item in enumerate(items, start=1))
+    stages: list[StageKnobs] = []
+    for number, item in enumerate(items, start=1):
+        stages.append(_read_stage(item, before, f"stage{number}", problems))
+        before = stages[-1].shared["width"]
+    return tuple(stages)
 
 
-def _read_stage(node: Node, where: str, problems: Problems) -> StageKnobs:
+def _read_stage(node: Node, before: tuple[Value, ...], where: str, problems: Problems) -> StageKnobs:
     entries = read_table(node, where, (*names(STAGE), *names(LAYER), LAYERS), problems, required(STAGE))
     shared = with_defaults(read_knobs(entries, STAGE, where, problems), STAGE)
     every = read_knobs(entries, LAYER, where, problems)
@@ -105,6 +112,8 @@ def _read_stage(node: Node, where: str, problems: Problems) -> StageKnobs:
     check_used(entries, LAYER, layers, where, problems)
     for index, given in own.items():
         check_used(given, LAYER, layers[index : index + 1], f"{where}.{index}", problems)
+    check_ops(entries, own, layers, where, problems)
+    check_widths(entries, layers, (*before, *shared["width"]), where, problems)
     return StageKnobs(shared, layers)
 
 

@@ -21,6 +21,12 @@ EXPANDING_BLOCKS = ("mbconv",)
 EXPERT_OPS = ("condconv", "dyconv")
 GROUP_OPS = ("dynet",)
 
+# Pairs of block and kernel op that make no sense, and why: a layer that could draw one is an error.
+REFUSED: Mapping[tuple[str, str], str] = {}
+
+# Channels that a block needs at least, in and out, because it cuts them into parts; 1 where not listed.
+LEAST_WIDTH: Mapping[str, int] = {}
+
 MAX_STAGES = 32
 MAX_DEPTH = 64
 MAX_EXITS = 8  # exits.at lists subsets of the positions

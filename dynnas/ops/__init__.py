@@ -3,15 +3,16 @@
 Importing this package imports every op, and so registers it.
 """
 
-from dynnas.ops import attentions, blocks, kernels
+from dynnas.ops import activations, attentions, blocks, kernels
 from dynnas.ops.exits import is_confident, select_confident
-from dynnas.ops.layers import ACTIVATIONS
 from dynnas.ops.modes import set_strategy, set_temperature
 from dynnas.ops.network import Network, Segment, build, run, slot_module
 from dynnas.ops.registry import (
+    ACTIVATIONS,
     ATTENTIONS,
     BLOCKS,
     KERNELS,
+    register_activation,
     register_attention,
     register_block,
     register_kernel,
@@ -24,11 +25,13 @@ __all__ = [
     "KERNELS",
     "Network",
     "Segment",
+    "activations",
     "attentions",
     "blocks",
     "build",
     "is_confident",
     "kernels",
+    "register_activation",
     "register_attention",
     "register_block",
     "register_kernel",

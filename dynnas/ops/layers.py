@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from dynnas.errors import SpaceError
 from dynnas.ops.conv_shape import ConvShape, pointwise
 from dynnas.ops.initial import linear
 from dynnas.ops.kernel import Kernel
 from dynnas.ops.kernels.static import Static
-from dynnas.ops.registry import ATTENTIONS, KERNELS
+from dynnas.ops.registry import ACTIVATIONS, ATTENTIONS, KERNELS
 from dynnas.space.network import BlockConfig, ExitConfig, HeadConfig, StemConfig
 
-ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
-    "relu": nn.ReLU,
-    "relu6": nn.ReLU6,
-    "hswish": nn.Hardswish,
-    "silu": nn.SiLU,
-}
 
-
-def activation(name: str) -> nn.Module:
-    """The activation that space files call `name`.
+def activation(name: str, channels: int) -> nn.Module:
+    """The activation that space files call `name`, for feature maps of `channels`.
 
     Raises:
         SpaceError: there is none.
     """
-    if name not in ACTIVATIONS:
-        raise SpaceError(f"unknown activation {name!r}: known are {', '.join(ACTIVATIONS)}")
-    return ACTIVATIONS[name]()
+    return named(name, ACTIVATIONS[name](channels))
 
 
 class ConvUnit(nn.Module):
@@ -66,7 +56,7 @@ class Stem(ConvUnit):
     def __init__(self, config: StemConfig) -> None:
         """Build from its config."""
         shape = ConvShape(config.in_channels, config.out_channels, config.kernel, config.stride)
-        super().__init__(Static(shape), activation(config.activation))
+        super().__init__(Static(shape), activation(config.activation, config.out_channels))
 
 
 class Head(nn.Module):
@@ -78,7 +68,7 @@ class Head(nn.Module):
         self.widen: nn.Module = nn.Identity()
         if config.width:
             conv = Static(pointwise(config.in_channels, config.width))
-            self.widen = ConvUnit(conv, activation(config.activation))
+            self.widen = ConvUnit(conv, activation(config.activation, config.width))
         self.dropout = nn.Dropout(config.dropout if isinstance(config, HeadConfig) else 0.0)
         self.classifier = linear(config.width or config.in_channels, config.classes)
 
@@ -99,7 +89,8 @@ def block_router(config: BlockConfig, convs: Mapping[str, ConvShape]) -> nn.Modu
 
 def block_conv(config: BlockConfig, shape: ConvShape, act: nn.Module | None = None) -> ConvUnit:
     """A convolution unit of a block, of the block's op, with the block's activation unless `act` is given."""
-    return ConvUnit(KERNELS[config.op](shape, config), act or activation(config.activation))
+    conv = KERNELS[config.op](shape, config)
+    return ConvUnit(conv, act or activation(config.activation, shape.out_channels))
 
 
 def block_attention(config: BlockConfig, channels: int) -> nn.Module:

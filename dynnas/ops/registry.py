@@ -1,7 +1,7 @@
 """The registries of ops, filled by importing the packages that hold them: a new op is one new file.
 
-`kernels/`, `blocks/` and `attentions/` import every module that lies in them, and each module registers what
-it defines under the name that space files use.
+`kernels/`, `blocks/`, `attentions/` and `activations/` import every module that lies in them, and each module
+registers what it defines under the name that space files use.
 """
 
 from __future__ import annotations
@@ -75,10 +75,12 @@ class Registry(Mapping[str, T]):
 BLOCKS: Registry[Callable[..., nn.Module]] = Registry("block")
 KERNELS: Registry[type[Kernel]] = Registry("kernel op")
 ATTENTIONS: Registry[Callable[..., nn.Module]] = Registry("attention")
+ACTIVATIONS: Registry[Callable[[int], nn.Module]] = Registry("activation")
 
 register_block = BLOCKS.register
 register_kernel = KERNELS.register
 register_attention = ATTENTIONS.register
+register_activation = ACTIVATIONS.register
 
 
 def import_all(package: str, path: Iterable[str]) -> None:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from dynnas.ops import Network
+from dynnas.ops.macs import count_macs
 from dynnas.runtime.images import blank_images
 from dynnas.space.network import NetworkConfig
 
@@ -37,25 +36,18 @@ class Cost:
 def cost(config: NetworkConfig) -> Cost:
     """Count the network of `config` without making its weights.
 
-    Multiply-adds are those of convolutions and matrix products at batch 1, mixing of kernels included;
-    additions, activations, pooling and batch norm (which folds away) are not counted, as is usual.
+    Multiply-adds are those of convolutions and matrix products at batch 1, mixing of kernels included, and
+    what an op counts itself (sampling of a deformable convolution, the lines of a dynamic ReLU); additions,
+    plain activations, pooling and batch norm (which folds away) are not counted, as is usual.
     """
     with torch.device("meta"):
         network = Network(config).eval()
         x = blank_images(config)
     macs = []
     for segment in network.segments():
-        x, body_macs = _count(segment.body, x)
-        _, classifier_macs = _count(segment.classifier, x)
+        x, body_macs = count_macs(segment.body, x)
+        _, classifier_macs = count_macs(segment.classifier, x)
         macs.append(body_macs + classifier_macs)
     exit_macs = tuple(accumulate(macs))
     params = sum(parameter.numel() for parameter in network.parameters())
     return Cost(exit_macs[-1], params, exit_macs)
-
-
-@torch.no_grad()
-def _count(module: nn.Module, x: Tensor) -> tuple[Tensor, int]:
-    with FlopCounterMode(display=False) as counter:
-        y = module(x)
-    # torch reports two operations for each multiply-add.
-    return y, counter.get_total_flops() // 2

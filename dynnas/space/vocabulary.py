@@ -14,8 +14,8 @@ from dynnas.space.rule import Rule
 # In the order of capacity: `smallest` takes the first, `largest` the last of those that a space allows.
 BLOCKS = ("conv", "dwsep", "mbconv")
 OPS = ("static", "condconv", "dyconv", "dynet")
-ATTENTIONS = ("none", "se")
-ACTIVATIONS = ("relu", "relu6", "hswish", "silu")
+ATTENTIONS = ("none", "eca", "se", "cbam")
+ACTIVATIONS = ("relu", "relu6", "hswish", "silu", "dyrelu_a", "dyrelu_b")
 
 EXPANDING_BLOCKS = ("mbconv",)
 EXPERT_OPS = ("condconv", "dyconv")

@@ -1,14 +1,14 @@
 """Multiply-adds and parameters, worked out by hand.
 
 Blocks of 8 channels in, 12 out, 3x3, stride 2, on 7x5 images: 4x3 = 12 pixels out. Banks of 4 kernels.
-Batch norms add 2 parameters a channel; element-wise work (activations, residuals, gates) counts as nothing.
+Batch norms add 2 parameters a channel; other element-wise work (residuals, gates) counts as nothing.
 """
 
 import pytest
 import torch
 from slot_configs import block
 
-from dynnas.ops import ACTIVATIONS, build
+from dynnas.ops import build
 from dynnas.ops.conformance import macs, parameters
 from dynnas.space.network import ExitConfig, HeadConfig, StemConfig
 
@@ -97,6 +97,25 @@ def test_stem_and_classifiers():
     assert counts(HeadConfig(8, 0, "relu", 0.0, 5), (4, 3)) == (40, 45)
 
 
-def test_activations_cost_nothing():
-    found = {counts(block("mbconv", expand=2.0, activation=name), (7, 5)) for name in ACTIVATIONS}
+def test_plain_activations_cost_nothing():
+    plain = ("relu", "relu6", "hswish", "silu")
+    found = {counts(block("mbconv", expand=2.0, activation=name), (7, 5)) for name in plain}
     assert len(found) == 1
+
+
+@pytest.mark.parametrize(("name", "outputs"), [("dyrelu_a", 4), ("dyrelu_b", 4 * 12)])
+def test_dynamic_relu(name, outputs):
+    # 12 -> 3 -> coefficients, and two lines for each of 12 * 12 values
+    extra_macs, extra_parameters = (12 * 3 + 3 * outputs + 2 * 144, 12 * 3 + 3 + 3 * outputs + outputs)
+    plain, dynamic = (block("conv", "static", 8, 12, stride=2, activation=a) for a in ("relu", name))
+    macs_before, parameters_before = counts(plain, (7, 5))
+    assert counts(dynamic, (7, 5)) == (macs_before + extra_macs, parameters_before + extra_parameters)
+
+
+def test_other_attentions():
+    plain, with_cbam, with_eca = (
+        counts(block("conv", "static", 8, 12, stride=2, attention=a), (7, 5)) for a in ("none", "cbam", "eca")
+    )
+    # cbam: 12 -> 1 -> 12 for each of two pools, and 2 * 49 weights at 12 pixels; eca: 3 taps for 12 channels
+    assert with_cbam == (plain[0] + 2 * 24 + 98 * 12, plain[1] + 24 + 98 + 2)
+    assert with_eca == (plain[0] + 36, plain[1] + 3)

@@ -1,0 +1,45 @@
+"""Multiply-adds of a module, counted while it runs.
+
+torch's counter sees convolutions and matrix products. A module with other arithmetic worth counting says how
+much in `unseen_macs(x)`: multiply-adds for an input `x`, beside those that the counter sees. By convention
+additions, plain activations, pooling, residuals, gates and batch norm (which folds away) count as nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@runtime_checkable
+class CountsItself(Protocol):
+    """A module with arithmetic that torch's counter does not see."""
+
+    def unseen_macs(self, x: Tensor) -> int:
+        """Multiply-adds for the input `x`; only its shape matters."""
+        ...
+
+
+@torch.no_grad()
+def count_macs(module: nn.Module, x: Tensor) -> tuple[Tensor, int]:
+    """Run `module` on `x`, which may be on the meta device: its output and its multiply-adds."""
+    unseen = 0
+
+    def add(part: nn.Module, inputs: tuple[Any, ...]) -> None:
+        nonlocal unseen
+        assert isinstance(part, CountsItself)
+        unseen += part.unseen_macs(inputs[0])
+
+    parts = [part for part in module.modules() if isinstance(part, CountsItself)]
+    hooks = [part.register_forward_pre_hook(add) for part in parts]
+    try:
+        with FlopCounterMode(display=False) as counter:
+            y = module(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    # torch reports two operations for each multiply-add.
+    return y, counter.get_total_flops() // 2 + unseen

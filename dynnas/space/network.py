@@ -25,7 +25,8 @@ class StemConfig:
 class BlockConfig:
     """One block of a stage.
 
-    `expand` is 1.0 for blocks without an expansion; `experts` and `group` are None where the op has none.
+    `expand` is 1.0 for blocks without an expansion; `experts` and `group` are None where the op has none, and
+    `rank` where the block has none.
     """
 
     block: str
@@ -39,6 +40,7 @@ class BlockConfig:
     group: int | None
     attention: str
     activation: str
+    rank: float | None = None
 
 
 @dataclass(frozen=True)

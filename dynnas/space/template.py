@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 
@@ -18,6 +18,7 @@ from dynnas.space.network import (
     SlotConfig,
     StemConfig,
 )
+from dynnas.space.vocabulary import RESHAPING_BLOCKS
 
 Values = Mapping[str, Value]
 
@@ -87,6 +88,10 @@ class NetworkTemplate:
                 slot = f"stage{stage}.{layer}"
                 block = partial(_block, stage=stage, layer=layer, in_channels=width)
                 covering[slot] = _cover(slot, genes, largest, block)
+                if layer == 0:
+                    covering[slot] += _reshaping(
+                        covering[slot], stage, {gene.name: gene.values for gene in genes}
+                    )
                 width = int(largest[f"stage{stage}.width"])
         for position in self.exits:
             if f"exits.{position}.threshold" in largest:  # else no architecture has this exit
@@ -116,6 +121,32 @@ def _cover(
     return tuple(configs)
 
 
+def _reshaping(
+    largest: Sequence[SlotConfig], stage: int, values: Mapping[str, tuple[Value, ...]]
+) -> tuple[SlotConfig, ...]:
+    """More configs for a stage's first block, if it has other weights where it changes the shape.
+
+    Which weights these are, and how large, depends on how the widths before and after it compare: so beside
+    the largest of both, each is taken with the smallest of the other, and the largest that can be equal.
+    """
+    inputs = [int(width) for width in values[f"stage{stage - 1}.width" if stage > 1 else "stem.width"]]
+    outputs = [int(width) for width in values[f"stage{stage}.width"]]
+    strides = [int(stride) for stride in values[f"stage{stage}.stride"]]
+    shapes = [
+        (inputs[0], outputs[-1], strides[-1]),
+        (inputs[-1], outputs[0], strides[-1]),
+        (inputs[-1], outputs[-1], strides[0]),
+        *((width, width, strides[0]) for width in sorted({*inputs} & {*outputs})[-1:]),
+    ]
+    more = {
+        replace(config, in_channels=before, out_channels=after, stride=stride): None
+        for config in largest
+        if isinstance(config, BlockConfig) and config.block in RESHAPING_BLOCKS
+        for before, after, stride in shapes
+    }
+    return tuple(config for config in more if config not in largest)
+
+
 def _stem(values: Values, channels: int) -> StemConfig:
     return StemConfig(
         in_channels=channels,
@@ -129,6 +160,7 @@ def _stem(values: Values, channels: int) -> StemConfig:
 def _block(values: Values, stage: int, layer: int, in_channels: int) -> BlockConfig:
     slot = f"stage{stage}.{layer}"
     experts, group = values.get(f"{slot}.experts"), values.get(f"{slot}.group")
+    rank = values.get(f"{slot}.rank")
     return BlockConfig(
         block=str(values[f"{slot}.block"]),
         in_channels=in_channels,
@@ -141,6 +173,7 @@ def _block(values: Values, stage: int, layer: int, in_channels: int) -> BlockCon
         group=None if group is None else int(group),
         attention=str(values[f"{slot}.attention"]),
         activation=str(values[f"{slot}.activation"]),
+        rank=None if rank is None else float(rank),
     )
 
 

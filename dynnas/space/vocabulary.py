@@ -12,12 +12,28 @@ from dynnas.space.architecture import Value
 from dynnas.space.rule import Rule
 
 # In the order of capacity: `smallest` takes the first, `largest` the last of those that a space allows.
-BLOCKS = ("conv", "dwsep", "mbconv")
+BLOCKS = (
+    "shuffle_v1",
+    "shuffle_v2",
+    "fire",
+    "lowrank",
+    "conv",
+    "dwsep",
+    "sepconv",
+    "bottleneck",
+    "ghost",
+    "mbconv",
+    "basic",
+    "fused_mbconv",
+)
 OPS = ("static", "condconv", "dyconv", "dynet")
 ATTENTIONS = ("none", "eca", "se", "cbam")
 ACTIVATIONS = ("relu", "relu6", "hswish", "silu", "dyrelu_a", "dyrelu_b")
 
-EXPANDING_BLOCKS = ("mbconv",)
+EXPANDING_BLOCKS = ("ghost", "mbconv", "fused_mbconv")
+RANKED_BLOCKS = ("lowrank",)
+# Blocks that have other weights where their output is of another shape than their input.
+RESHAPING_BLOCKS = ("shuffle_v1", "shuffle_v2", "sepconv", "bottleneck", "ghost", "basic")
 EXPERT_OPS = ("condconv", "dyconv")
 GROUP_OPS = ("dynet",)
 
@@ -25,7 +41,7 @@ GROUP_OPS = ("dynet",)
 REFUSED: Mapping[tuple[str, str], str] = {}
 
 # Channels that a block needs at least, in and out, because it cuts them into parts; 1 where not listed.
-LEAST_WIDTH: Mapping[str, int] = {}
+LEAST_WIDTH: Mapping[str, int] = {"shuffle_v1": 4, "shuffle_v2": 4, "fire": 2, "ghost": 2}
 
 MAX_STAGES = 32
 MAX_DEPTH = 64
@@ -115,6 +131,13 @@ LAYER = (
         "inner channels of a block over its input channels",
         default=4.0,
         when=When("block", EXPANDING_BLOCKS),
+    ),
+    Knob(
+        "rank",
+        Rule(float, minimum=0.01, maximum=1),
+        "rank of the kernel over the output channels",
+        default=0.25,
+        when=When("block", RANKED_BLOCKS),
     ),
     Knob("op", Rule(str, choices=OPS), "how the convolutions' weights depend on the image", default="static"),
     Knob("experts", _count(1, 64), "kernels that are mixed", default=4, when=When("op", EXPERT_OPS)),

@@ -143,7 +143,7 @@ WIDTH = "allowed: a whole number from 1 to 8192"
         (
             "STAGE",
             "width: 8, block: conv, expand: @4",
-            "stage1.expand: never used; it applies only where block is mbconv",
+            "stage1.expand: never used; it applies only where block is ghost or mbconv or fused_mbconv",
         ),
         (
             "STAGE",

@@ -1,0 +1,39 @@
+"""The fused inverted residual block (EfficientNetV2: Tan and Le 2021, arXiv:2104.00298, figure 2)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from dynnas.ops.conv_shape import ConvShape, pointwise
+from dynnas.ops.layers import block_attention, block_conv, block_router
+from dynnas.ops.registry import register_block
+from dynnas.ops.shortcut import keeps_shape
+from dynnas.space.network import BlockConfig
+
+
+@register_block("fused_mbconv")
+class FusedMBConv(nn.Module):
+    """Expand k x k, attention, project 1x1 without activation; residual where shapes agree.
+
+    With `expand` 1 both convolutions stay (the authors' code then leaves out the 1x1).
+    """
+
+    def __init__(self, config: BlockConfig) -> None:
+        """Build from its config."""
+        super().__init__()
+        hidden = round(config.in_channels * config.expand)
+        convs = {
+            "expand": ConvShape(config.in_channels, hidden, config.kernel, config.stride),
+            "project": pointwise(hidden, config.out_channels),
+        }
+        self.router = block_router(config, convs)
+        self.expand = block_conv(config, convs["expand"])
+        self.attention = block_attention(config, hidden)
+        self.project = block_conv(config, convs["project"], nn.Identity())
+        self.residual = keeps_shape(config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, Ci, H, W) to (B, Co, H / stride, W / stride)."""
+        routes = self.router(x)
+        y = self.project(self.attention(self.expand(x, routes["expand"])), routes["project"])
+        return x + y if self.residual else y

@@ -1,0 +1,137 @@
+"""The cases of the conformance suite: few, but every two words of the vocabulary meet in one of them.
+
+Blocks, kernel ops, attentions, activations and shapes are not tried in all combinations, which would be
+thousands, but so that any two of them occur together (except a block and an op that the language refuses).
+Everything comes from the registries and the vocabulary, so a new entry is covered by being there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import combinations, product
+
+from dynnas.ops.registry import ACTIVATIONS, ATTENTIONS, BLOCKS, KERNELS
+from dynnas.space import Space, Value, parse_space
+from dynnas.space.network import ExitConfig, HeadConfig, SlotConfig, StemConfig
+from dynnas.space.vocabulary import LAYER, REFUSED, Knob
+
+# Channels in and out, and the stride: kept; wider; strided; strided and narrower.
+SHAPES = {"8to8": (8, 8, 1), "8to12": (8, 12, 1), "8to8by2": (8, 8, 2), "10to8by2": (10, 8, 2)}
+WIDTHS_IN, WIDTHS_OUT, STRIDES = (
+    sorted({shape[position] for shape in SHAPES.values()}) for position in range(3)
+)
+SLOT = "stage1.0"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A config to check, and the configs of the slot that must have room for it."""
+
+    name: str
+    config: SlotConfig
+    covering: tuple[SlotConfig, ...]
+
+    def __str__(self) -> str:
+        """The name, for test ids."""
+        return self.name
+
+
+def cases() -> list[Case]:
+    """Blocks as above; stem, exit and head with every activation; a stem that is large and strides far."""
+    others = [case for activation in ACTIVATIONS for case in _other_cases(activation)]
+    early = Case("stem-early", StemConfig(3, 6, 5, 4, "relu"), (StemConfig(3, 8, 7, 4, "relu"),))
+    return [*map(_block_case, rows()), *others, early]
+
+
+def rows() -> Iterator[Mapping[str, str]]:
+    """Choices of block, op, attention, activation and shape: every two values that may meet do so in one.
+
+    Greedy: each row starts from a pair that is missing, and takes the values with the most missing pairs.
+    """
+    factors = {
+        "block": tuple(BLOCKS),
+        "op": tuple(KERNELS),
+        "attention": tuple(ATTENTIONS),
+        "activation": tuple(ACTIVATIONS),
+        "shape": tuple(SHAPES),
+    }
+    missing: dict[tuple[tuple[str, str], ...], None] = {
+        ((first, one), (second, other)): None
+        for first, second in combinations(factors, 2)
+        for one, other in product(factors[first], factors[second])
+        if (one, other) not in REFUSED
+    }
+    while missing:
+        row = dict(next(iter(missing)))
+        for factor, values in factors.items():
+            if factor not in row:
+                allowed = [value for value in values if not _refused(row | {factor: value})]
+                gains = {
+                    value: sum(pair in missing for pair in _pairs(row | {factor: value}, factors))
+                    for value in allowed
+                }
+                row[factor] = max(allowed, key=gains.__getitem__)
+        for pair in _pairs(row, factors):
+            missing.pop(pair, None)
+        yield {factor: row[factor] for factor in factors}
+
+
+def _pairs(row: Mapping[str, str], order: Mapping[str, object]) -> Iterator[tuple[tuple[str, str], ...]]:
+    return combinations(((factor, row[factor]) for factor in order if factor in row), 2)
+
+
+def _refused(row: Mapping[str, str]) -> bool:
+    return (row.get("block"), row.get("op")) in REFUSED
+
+
+def _block_case(row: Mapping[str, str]) -> Case:
+    """The smallest block of a slot that can also be larger, and of every other op."""
+    space = _space(row["block"], row["attention"], row["activation"])
+    before, after, stride = SHAPES[row["shape"]]
+    chosen: dict[str, Value] = {gene.name: gene.values[0] for gene in space.genes}
+    chosen |= {"stem.width": before, "stage1.width": after, "stage1.stride": stride, f"{SLOT}.op": row["op"]}
+    (_, config), *_ = space.network_config(space.architecture(chosen)).blocks
+    return Case("-".join(row.values()), config, space.covering_configs(3, 5)[SLOT])
+
+
+@cache
+def _space(block: str, attention: str, activation: str) -> Space:
+    """A stage of one such block in which everything else is open, so that what ops share by name must fit."""
+    words = {"block": block, "attention": attention, "activation": activation}
+    ops = [op for op in KERNELS if (block, op) not in REFUSED]
+    knobs = {knob.name: _two(knob) for knob in LAYER if knob.ordered and _applies(knob, words | {"op": ops})}
+    stage = {**words, **knobs, "op": ops, "width": WIDTHS_OUT, "stride": STRIDES}
+    return parse_space(
+        json.dumps({"input": {"resolutions": 8}, "stem": {"width": WIDTHS_IN}, "stages": [stage]})
+    )
+
+
+def _applies(knob: Knob, siblings: Mapping[str, str | list[str]]) -> bool:
+    if knob.when is None:
+        return True
+    found = siblings[knob.when.knob]
+    return any(map(knob.when.holds_for, [found] if isinstance(found, str) else found))
+
+
+def _two(knob: Knob) -> list[Value]:
+    """A number knob's default and the next larger value that is allowed."""
+    assert isinstance(knob.default, int | float)
+    steps = (1, 2) if knob.rule.kind is int else (knob.default / 2,)
+    for step in steps:
+        try:
+            return [knob.default, knob.rule.accept(knob.default + step)]
+        except ValueError:
+            continue
+    return [knob.default]
+
+
+def _other_cases(activation: str) -> Iterator[Case]:
+    small_stem, large_stem = StemConfig(3, 6, 3, 2, activation), StemConfig(3, 8, 7, 2, activation)
+    small_exit, large_exit = ExitConfig(8, 6, activation, 5), ExitConfig(10, 9, activation, 5)
+    small_head, large_head = HeadConfig(8, 6, activation, 0.1, 5), HeadConfig(10, 9, activation, 0.1, 5)
+    yield Case(f"stem-{activation}", small_stem, (large_stem,))
+    yield Case(f"exit-{activation}", small_exit, (large_exit,))
+    yield Case(f"head-{activation}", small_head, (large_head,))

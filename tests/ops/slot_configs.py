@@ -15,11 +15,23 @@ def block(
     bank=4,
     attention="none",
     activation="relu",
+    rank=None,
 ):
     field = KERNELS[op].bank_field
     experts, group = (bank if field == name else None for name in ("experts", "group"))
     return BlockConfig(
-        kind, in_channels, out_channels, stride, kernel, expand, op, experts, group, attention, activation
+        kind,
+        in_channels,
+        out_channels,
+        stride,
+        kernel,
+        expand,
+        op,
+        experts,
+        group,
+        attention,
+        activation,
+        rank=rank,
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from slot_configs import block
 from torch import nn
-from torch.testing import assert_close
+from witness import assert_same, copy_weights
 
 from dynnas.ops import ATTENTIONS, build
 from dynnas.ops.conformance import lively
@@ -32,24 +32,6 @@ DWSEP_PARTS = {
     "pointwise.conv": "conv_pw",
     "pointwise.norm": "bn2",
 }
-
-
-def copy_weights(ours, theirs, parts):
-    """Give our module timm's values, which come in other shapes (flat banks, 1x1 for linear)."""
-    state = theirs.state_dict()
-    for name, tensor in ours.state_dict().items():
-        part, leaf = name.rsplit(".", 1)
-        tensor.copy_(state.pop(f"{parts[part]}.{leaf}").view_as(tensor))
-    assert not state
-
-
-def assert_same(ours, theirs, x):
-    ours_x, theirs_x = x.clone().requires_grad_(), x.clone().requires_grad_()
-    y = theirs(theirs_x)
-    assert_close(ours(ours_x), y, rtol=0, atol=1e-5)
-    ours(ours_x).square().sum().backward()
-    y.square().sum().backward()
-    assert_close(ours_x.grad, theirs_x.grad, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("batch", [1, 3])

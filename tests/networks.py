@@ -8,6 +8,7 @@ import torch
 from dynnas.data import Augmentation, Dataset, Split
 from dynnas.ops import KERNELS, Network
 from dynnas.space.network import BlockConfig, ExitConfig, ExitPlace, HeadConfig, NetworkConfig, StemConfig
+from dynnas.space.vocabulary import RANKED_BLOCKS, SPLIT_OPS
 
 CHANNELS, RESOLUTION, CLASSES = 2, 12, 5
 
@@ -26,6 +27,8 @@ def block(kind, op, in_channels, out_channels, stride=1, attention="none", activ
         group=2 if bank == "group" else None,
         attention=attention,
         activation=activation,
+        rank=0.5 if kind in RANKED_BLOCKS else None,
+        splits=2 if op in SPLIT_OPS else None,
     )
 
 

@@ -8,7 +8,7 @@ from itertools import accumulate
 
 import torch
 
-from dynnas.ops import Network
+from dynnas.ops import Network, settle
 from dynnas.ops.macs import count_macs
 from dynnas.runtime.images import blank_images
 from dynnas.space.network import NetworkConfig
@@ -42,6 +42,7 @@ def cost(config: NetworkConfig) -> Cost:
     """
     with torch.device("meta"):
         network = Network(config).eval()
+        settle(network)
         x = blank_images(config)
     macs = []
     for segment in network.segments():

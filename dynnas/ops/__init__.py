@@ -5,7 +5,7 @@ Importing this package imports every op, and so registers it.
 
 from dynnas.ops import activations, attentions, blocks, kernels
 from dynnas.ops.exits import is_confident, select_confident
-from dynnas.ops.modes import set_strategy, set_temperature
+from dynnas.ops.modes import set_routing_dropout, set_strategy, set_temperature, settle
 from dynnas.ops.network import Network, Segment, build, run, slot_module
 from dynnas.ops.registry import (
     ACTIVATIONS,
@@ -37,7 +37,9 @@ __all__ = [
     "register_kernel",
     "run",
     "select_confident",
+    "set_routing_dropout",
     "set_strategy",
     "set_temperature",
+    "settle",
     "slot_module",
 ]

@@ -26,6 +26,11 @@ class ConvShape:
         return (self.out_channels, self.in_channels // self.groups, self.kernel, self.kernel)
 
     @property
+    def depthwise(self) -> bool:
+        """Whether each channel is convolved by itself."""
+        return self.groups == self.in_channels == self.out_channels and self.kernel * self.groups > 1
+
+    @property
     def pointwise(self) -> bool:
         """Whether this is a plain matrix product over the channels of each pixel."""
         return self.kernel == 1 and self.groups == 1

@@ -5,7 +5,8 @@ one
 shared tensor, as large on every axis as any of those configs needs. Running a config slices that tensor to
 the shape that the plain module wants:
 
-- the last two axes of a tensor with four or more axes are a kernel's: they take its centre;
+- the last two axes of a tensor with four or five axes are a kernel's, and the last four of one with six (a
+  kernel for every tap of a kernel): they take its centre;
 - over an axis that is missing at the front they take the mean (a static convolution is the mean of the bank);
 - every other axis takes its leading part (channels, hidden units, experts).
 
@@ -15,7 +16,7 @@ close.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,8 +25,8 @@ from torch import Tensor, nn
 from dynnas.ops.network import build
 from dynnas.space.network import BlockConfig, SlotConfig
 
-KERNEL_AXES_FROM = 4
-"""Tensors with at least this many axes end in the two axes of a kernel."""
+KERNEL_AXES = {4: 2, 5: 2, 6: 4}
+"""How many axes of a kernel a tensor ends in, by the number of its axes."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def cut(shared: Sequence[int], wanted: Sequence[int]) -> Cut:
     if tuple(shared[missing:]) == tuple(wanted):
         return Cut(None, missing)
     index = [slice(None)] * missing
-    first_kernel_axis = len(shared) - 2 if len(shared) >= KERNEL_AXES_FROM else len(shared)
+    first_kernel_axis = len(shared) - KERNEL_AXES.get(len(shared), 0)
     for axis in range(missing, len(shared)):
         want, have = wanted[axis - missing], shared[axis]
         start = (have - want) // 2 if axis >= first_kernel_axis else 0
@@ -99,6 +100,7 @@ class ElasticSlot(nn.Module):
         super().__init__()
         self._separate = experts == "separate"
         self._skeletons: dict[SlotConfig, _Skeleton] = {}
+        self._modes: dict[str, Callable[[nn.Module], None]] = {}
         for config in configs:
             # Built with values: the shared tensors start as the author of the op initialises them.
             module = build(config)
@@ -130,6 +132,16 @@ class ElasticSlot(nn.Module):
         finally:
             for wire in skeleton.wires:
                 wire.owner[wire.name] = wire.meta
+
+    def set_mode(self, name: str, mode: Callable[[nn.Module], None]) -> None:
+        """Put the modules of all configs into a mode that is no tensor, in place of the last one of the name.
+
+        For functions such as `set_strategy` or `set_routing_dropout` with their value; what `extract` gives
+        is as it was built.
+        """
+        self._modes[name] = mode
+        for skeleton in self._skeletons.values():
+            mode(skeleton.module)
 
     def extract(self, config: SlotConfig) -> nn.Module:
         """A plain module with its own copies of the slices; its batch-norm statistics are reset."""
@@ -163,6 +175,8 @@ class ElasticSlot(nn.Module):
     def _skeleton(self, config: SlotConfig) -> _Skeleton:
         with torch.device("meta"):
             module = build(config)
+        for mode in self._modes.values():
+            mode(module)
         wires = []
         for prefix, part in module.named_modules():
             if isinstance(part, nn.modules.batchnorm._BatchNorm):

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 
 def initialise_kernels(weight: Tensor) -> None:
-    """Draw kernels (Co, Ci / groups, k, k), or each of a bank of them by itself (He et al. 2015, fan out).
+    """Draw kernels (Co, Ci / groups, k, k), or each of a bank of them by itself."""
+    nn.init.normal_(weight, std=kernel_spread(weight.shape))
+
+
+def kernel_spread(shape: Sequence[int]) -> float:
+    """The standard deviation of new weights (..., Co, Ci / groups, k, k) (He et al. 2015, fan out).
 
     For a depthwise kernel the fan out is k * k: a channel reaches one output only.
     """
-    out_channels, _, height, width = weight.shape[-4:]
-    depthwise = weight.shape[-3] == 1
-    fan_out = height * width * (1 if depthwise else out_channels)
-    nn.init.normal_(weight, std=(2.0 / fan_out) ** 0.5)
+    out_channels, in_channels, height, width = shape[-4:]
+    fan_out = height * width * (1 if in_channels == 1 else out_channels)
+    return (2.0 / fan_out) ** 0.5
 
 
 def initialise_linear(weight: Tensor, bias: Tensor) -> None:

@@ -6,7 +6,11 @@ A kernel op is one file in `kernels/` with one class, which is one convolution o
 - `forward(x, route)` convolves; the inherited one mixes the bank with `route` as coefficients;
 - `router(config, convs)` makes what the convolutions of one block share: a module that looks at the block's
   input and returns the `route` of each convolution. Ops whose convolutions each look at their own input leave
-  it out, and hold a router themselves.
+  it out, and hold a router themselves;
+- an op whose kernel comes from something else has no weight (`new_weight`), and generates it once and for all
+  in `settle`, if it does not depend on the image.
+
+A single kernel that is used in another way than by convolving (`deformable`, `pac`) is a `weight` as well.
 
 Names decide what the supernet shares. `weight` is the bank in every op, so that a static kernel is the mean
 of the bank; any other parameter of a convolution has the op's name in its own (`dyconv_router`), and those of
@@ -60,10 +64,15 @@ class Kernel(nn.Module):
         super().__init__()
         self.shape = shape
         self.strategy: Strategy = "auto"
-        leading = () if config is None or self.bank_field is None else (self.bank_size(config),)
-        self.weight = nn.Parameter(torch.empty(*leading, *shape.weight))
+        self.register_parameter("weight", self.new_weight(config))
         self.register_parameter("bias", None)
-        initialise_kernels(self.weight)
+
+    def new_weight(self, config: BlockConfig | None) -> nn.Parameter | None:
+        """The bank or kernel, as initialised; None where an op makes its kernel from something else."""
+        leading = () if config is None or self.bank_field is None else (self.bank_size(config),)
+        weight = nn.Parameter(torch.empty(*leading, *self.shape.weight))
+        initialise_kernels(weight)
+        return weight
 
     def forward(self, x: Tensor, route: Tensor | None) -> Tensor:
         """Convolve `x` (B, Ci, H, W) with the bank mixed by `route`, (B, M) or (B, Co, M)."""
@@ -90,8 +99,12 @@ class Kernel(nn.Module):
         """What the convolutions of a block share: a module from its input to a route for each name."""
         return NoRouter(convs)
 
+    def settle(self) -> None:
+        """Work out for good what no image changes, so that it costs nothing from then on."""
+
     def absorb(self, scale: Tensor, shift: Tensor) -> None:
         """Take over a following `y * scale + shift` (Co,): this is how a batch norm is folded away."""
+        self.settle()
         bias = shift if self.bias is None else self.bias * scale + shift
         self.weight = nn.Parameter((self.weight * scale[:, None, None, None]).detach())
         self.bias = nn.Parameter(bias.detach())

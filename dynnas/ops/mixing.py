@@ -33,7 +33,7 @@ def mixed_conv(
         x: (B, Ci, H, W).
         bank: (M, Co, Ci / groups, k, k).
         coefficients: (B, M) or (B, Co, M).
-        bias: (Co,) or None.
+        bias: (Co,), or (B, Co) for one of each image, or None.
         shape: the geometry of the convolution.
         strategy: "auto" is the fastest for the batch; "conv_first" exports with a free batch axis.
 
@@ -42,11 +42,16 @@ def mixed_conv(
     """
     if strategy == "conv_first":
         return conv_first(x, bank, coefficients, bias, shape)
-    kernels = mix(bank, coefficients, shape)
+    return convolve_each(x, mix(bank, coefficients, shape), bias, shape)
+
+
+def convolve_each(x: Tensor, kernels: Tensor, bias: Tensor | None, shape: ConvShape) -> Tensor:
+    """Convolve every image of `x` (B, Ci, H, W) with its own kernel, (B, Co, Ci / groups, k, k)."""
     # In a trace sizes are tensors, on which one cannot branch; a mix-first trace is of one image anyway.
     if torch.jit.is_tracing() or x.shape[0] == 1:
         weight = kernels.view(shape.weight)
-        return F.conv2d(x, weight, bias, shape.stride, shape.padding, groups=shape.groups)
+        own_bias = None if bias is None else bias.flatten()
+        return F.conv2d(x, weight, own_bias, shape.stride, shape.padding, groups=shape.groups)
     if shape.pointwise:
         return batched_matmul(x, kernels, bias, shape)
     return grouped_conv(x, kernels, bias, shape)
@@ -70,7 +75,7 @@ def batched_matmul(x: Tensor, kernels: Tensor, bias: Tensor | None, shape: ConvS
     else:
         y = matrices @ pixels
     y = y.unflatten(2, x.shape[2:])
-    return y if bias is None else y + bias[:, None, None]
+    return y if bias is None else y + bias[..., None, None]
 
 
 def grouped_conv(x: Tensor, kernels: Tensor, bias: Tensor | None, shape: ConvShape) -> Tensor:
@@ -80,7 +85,7 @@ def grouped_conv(x: Tensor, kernels: Tensor, bias: Tensor | None, shape: ConvSha
     groups = batch * shape.groups
     y = F.conv2d(wide, kernels.flatten(0, 1), None, shape.stride, shape.padding, groups=groups)
     y = y.view(batch, shape.out_channels, *y.shape[2:])
-    return y if bias is None else y + bias[:, None, None]
+    return y if bias is None else y + bias[..., None, None]
 
 
 def conv_first(
@@ -94,4 +99,4 @@ def conv_first(
         for expert, weight in zip(bank.unbind(), coefficients.unbind(-1), strict=True)
     ]
     y = sum(maps[1:], start=maps[0])
-    return y if bias is None else y + bias[:, None, None]
+    return y if bias is None else y + bias[..., None, None]

@@ -7,6 +7,7 @@ from typing import get_args
 from torch import nn
 
 from dynnas.ops.kernel import Kernel
+from dynnas.ops.kernels.condconv import RoutingDropout
 from dynnas.ops.mixing import Strategy
 
 
@@ -21,6 +22,26 @@ def set_strategy(module: nn.Module, strategy: Strategy) -> None:
     for child in module.modules():
         if isinstance(child, Kernel):
             child.strategy = strategy
+
+
+def set_routing_dropout(module: nn.Module, rate: float) -> None:
+    """Set the dropout on what the condconv routers in `module` see while training.
+
+    Raises:
+        ValueError: the rate is not from 0 to below 1.
+    """
+    if not 0 <= rate < 1:
+        raise ValueError(f"a dropout rate is from 0 to below 1, not {rate}")
+    for child in module.modules():
+        if isinstance(child, RoutingDropout):
+            child.p = rate
+
+
+def settle(module: nn.Module) -> None:
+    """Work out for good what no image changes in `module`: what it is then is what ships, and what counts."""
+    for child in module.modules():
+        if isinstance(child, Kernel):
+            child.settle()
 
 
 def set_temperature(module: nn.Module, temperature: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from dynnas.ops import Network
+from dynnas.ops import Network, settle
 from dynnas.ops.layers import ConvUnit
 
 
@@ -18,4 +18,5 @@ def fold_batchnorm(network: Network) -> Network:
     for module in folded.modules():
         if isinstance(module, ConvUnit):
             module.fold()
+    settle(folded)
     return folded.requires_grad_(False)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dynnas.space.vocabulary import FIXED_OPS
+
 
 @dataclass(frozen=True)
 class StemConfig:
@@ -25,8 +27,8 @@ class StemConfig:
 class BlockConfig:
     """One block of a stage.
 
-    `expand` is 1.0 for blocks without an expansion; `experts` and `group` are None where the op has none, and
-    `rank` where the block has none.
+    `expand` is 1.0 for blocks without an expansion; `experts`, `group` and `splits` are None where the op has
+    none, and `rank` where the block has none.
     """
 
     block: str
@@ -41,6 +43,7 @@ class BlockConfig:
     attention: str
     activation: str
     rank: float | None = None
+    splits: int | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class NetworkConfig:
     @property
     def dynamic(self) -> bool:
         """Whether any weight or the depth depends on the input image."""
-        return bool(self.exits) or any(block.op != "static" for _, block in self.blocks)
+        return bool(self.exits) or any(block.op not in FIXED_OPS for _, block in self.blocks)
 
     def slots(self) -> tuple[tuple[str, SlotConfig], ...]:
         """Every slot with its config: stem, blocks, exits, head."""

@@ -62,6 +62,9 @@ class TrainSettings:
     temperature_epochs: float | None = _setting(
         None, "epochs over which the temperature falls to 1; half of the training if not given", minimum=0.0
     )
+    routing_dropout: float = _setting(
+        0.0, "dropout of what condconv's routers see", minimum=0.0, maximum=0.95
+    )
     experts: str = _setting(
         "shared", "whether the op types of a layer share one bank of experts", choices=("shared", "separate")
     )

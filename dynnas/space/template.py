@@ -160,7 +160,7 @@ def _stem(values: Values, channels: int) -> StemConfig:
 def _block(values: Values, stage: int, layer: int, in_channels: int) -> BlockConfig:
     slot = f"stage{stage}.{layer}"
     experts, group = values.get(f"{slot}.experts"), values.get(f"{slot}.group")
-    rank = values.get(f"{slot}.rank")
+    rank, splits = values.get(f"{slot}.rank"), values.get(f"{slot}.splits")
     return BlockConfig(
         block=str(values[f"{slot}.block"]),
         in_channels=in_channels,
@@ -174,6 +174,7 @@ def _block(values: Values, stage: int, layer: int, in_channels: int) -> BlockCon
         attention=str(values[f"{slot}.attention"]),
         activation=str(values[f"{slot}.activation"]),
         rank=None if rank is None else float(rank),
+        splits=None if splits is None else int(splits),
     )
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from dynnas.space.architecture import Value
 from dynnas.space.rule import Rule
 
+FIXED_OPS = ("static", "hypernet")  # the same for all images
+
 # In the order of capacity: `smallest` takes the first, `largest` the last of those that a space allows.
 BLOCKS = (
     "shuffle_v1",
@@ -26,7 +28,7 @@ BLOCKS = (
     "basic",
     "fused_mbconv",
 )
-OPS = ("static", "condconv", "dyconv", "dynet")
+OPS = (*FIXED_OPS, "deformable", "pac", "dfn", "condconv", "dyconv", "dynet", "dynet_layer", "weightnet")
 ATTENTIONS = ("none", "eca", "se", "cbam")
 ACTIVATIONS = ("relu", "relu6", "hswish", "silu", "dyrelu_a", "dyrelu_b")
 
@@ -35,10 +37,14 @@ RANKED_BLOCKS = ("lowrank",)
 # Blocks that have other weights where their output is of another shape than their input.
 RESHAPING_BLOCKS = ("shuffle_v1", "shuffle_v2", "sepconv", "bottleneck", "ghost", "basic")
 EXPERT_OPS = ("condconv", "dyconv")
-GROUP_OPS = ("dynet",)
+GROUP_OPS = ("dynet", "dynet_layer", "weightnet")
+SPLIT_OPS = ("weightnet",)
 
 # Pairs of block and kernel op that make no sense, and why: a layer that could draw one is an error.
-REFUSED: Mapping[tuple[str, str], str] = {}
+REFUSED: Mapping[tuple[str, str], str] = {
+    (block, "dfn"): "it generates depthwise filters, and the block has no depthwise convolution"
+    for block in ("fire", "lowrank", "conv", "bottleneck", "basic", "fused_mbconv")
+}
 
 # Channels that a block needs at least, in and out, because it cuts them into parts; 1 where not listed.
 LEAST_WIDTH: Mapping[str, int] = {"shuffle_v1": 4, "shuffle_v2": 4, "fire": 2, "ghost": 2}
@@ -143,6 +149,13 @@ LAYER = (
     Knob("experts", _count(1, 64), "kernels that are mixed", default=4, when=When("op", EXPERT_OPS)),
     Knob(
         "group", _count(1, 64), "kernels mixed for each output channel", default=4, when=When("op", GROUP_OPS)
+    ),
+    Knob(
+        "splits",
+        _count(1, 64),
+        "parts of a kernel, along its input channels, that are mixed each on its own",
+        default=2,
+        when=When("op", SPLIT_OPS),
     ),
     Knob("attention", Rule(str, choices=ATTENTIONS), "channel attention", default="none"),
     Knob("activation", _ACTIVATION, "activation", default="relu"),

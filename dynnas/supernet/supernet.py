@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from dynnas.data import resize
-from dynnas.ops import Network, run, slot_module
+from dynnas.ops import Network, run, set_routing_dropout, slot_module
 from dynnas.ops.elastic import ElasticSlot
 from dynnas.space import Architecture, NetworkConfig, Space
 from dynnas.space.network import SlotConfig
@@ -71,6 +72,12 @@ class Supernet(nn.Module):
         for name, buffer in self.named_buffers():
             if name.rsplit("/", 1)[-1] == "temperature":
                 buffer.fill_(temperature)
+
+    def set_routing_dropout(self, rate: float) -> None:
+        """Set the dropout on what every condconv router sees while training."""
+        for slot in self.slots.values():
+            assert isinstance(slot, ElasticSlot)
+            slot.set_mode("routing_dropout", partial(set_routing_dropout, rate=rate))
 
     def digest(self) -> str:
         """Sixteen hexadecimal digits of all weights."""

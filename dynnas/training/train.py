@@ -70,6 +70,7 @@ class _Run:
         self.losses: list[float] = []
         self.epoch_loss = 0.0
         self.execution: Execution | None = None
+        supernet.set_routing_dropout(settings.routing_dropout)
         self.optimizer = _optimizer(supernet, settings)
         self.saved_at = time.monotonic()
         self.save_seconds = 0.0

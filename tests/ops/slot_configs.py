@@ -2,6 +2,7 @@
 
 from dynnas.ops import KERNELS
 from dynnas.space.network import BlockConfig, ExitConfig, ExitPlace, HeadConfig, NetworkConfig, StemConfig
+from dynnas.space.vocabulary import SPLIT_OPS
 
 
 def block(
@@ -16,6 +17,7 @@ def block(
     attention="none",
     activation="relu",
     rank=None,
+    splits=2,
 ):
     field = KERNELS[op].bank_field
     experts, group = (bank if field == name else None for name in ("experts", "group"))
@@ -32,6 +34,7 @@ def block(
         attention,
         activation,
         rank=rank,
+        splits=splits if op in SPLIT_OPS else None,
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from slot_configs import block
 
-from dynnas.ops import build
+from dynnas.ops import build, settle
 from dynnas.ops.conformance import macs, parameters
 from dynnas.space.network import ExitConfig, HeadConfig, StemConfig
 
@@ -35,10 +35,11 @@ def extra(op, block_kind):
         return 0, 0
     if op == "condconv":  # one linear layer 8 -> 4 for the block
         return 4 * weights + 8 * 4, 3 * weights + 8 * 4 + 4
-    if op == "dyconv":  # Ci -> Ci // 4 + 1 -> 4 for each convolution
+    if op == "dyconv":  # Ci -> Ci // 4 + 1 -> 4 for each convolution, and its mixed bias
         hidden = [(channels, channels // 4 + 1) for channels, _, _ in convs]
         products = sum(channels * units + units * 4 for channels, units in hidden)
-        return 4 * weights + products, 3 * weights + products + sum(units + 4 for _, units in hidden)
+        more = products + sum(4 * out_channels for _, out_channels, _ in convs)
+        return 4 * weights + more, 3 * weights + more + sum(units + 4 for _, units in hidden)
     # dynet: a linear layer 8 -> 4 * Co for each convolution
     coefficients = sum(4 * out_channels for _, out_channels, _ in convs)
     return 4 * weights + 8 * coefficients, 3 * weights + 8 * coefficients + coefficients
@@ -63,10 +64,49 @@ def test_some_totals_in_plain_numbers():
     assert counts(block("conv", "static", 8, 12, stride=2), (7, 5)) == (10368, 888)
     # 10368 + 4 * 864 + 8 * 4; 888 + 3 * 864 + 36
     assert counts(block("conv", "condconv", 8, 12, stride=2), (7, 5)) == (13856, 3516)
-    # 10368 + 4 * 864 + (8 * 3 + 3 * 4); 888 + 3 * 864 + 36 + 7
-    assert counts(block("conv", "dyconv", 8, 12, stride=2), (7, 5)) == (13860, 3523)
+    # 10368 + 4 * 864 + (8 * 3 + 3 * 4) + 4 * 12; 888 + 3 * 864 + 36 + 7 + 48
+    assert counts(block("conv", "dyconv", 8, 12, stride=2), (7, 5)) == (13908, 3571)
     # 10368 + 4 * 864 + 8 * 48; 888 + 3 * 864 + 8 * 48 + 48
     assert counts(block("conv", "dynet", 8, 12, stride=2), (7, 5)) == (14208, 3912)
+
+
+def test_ops_without_a_bank():
+    # hypernet: generated from 64 numbers; settled it is the static convolution
+    generator = 8 * 64 * 64 + 8 * 64 + 12 * 64 * 9 + 12 * 9 + 64
+    assert counts(block("conv", "hypernet", 8, 12, stride=2), (7, 5))[1] == 24 + generator
+    with torch.device("meta"):
+        module = build(block("conv", "hypernet", 8, 12, stride=2)).eval()
+    settle(module)
+    assert (macs(module, torch.empty(1, 8, 7, 5, device="meta")), parameters(module)) == CONV
+    # deformable: a convolution to 27 channels; 5 multiply-adds for each of 8 * 9 samples at 12 pixels
+    assert counts(block("conv", "deformable", 8, 12, stride=2), (7, 5)) == (
+        CONV[0] + 27 * 72 * 12 + 5 * 72 * 12,
+        CONV[1] + 27 * 72 + 27,
+    )
+    # pac: 8 -> 8 at 35 pixels; distances of 8 guides and the weighing of 8 channels, for 9 taps at 12 pixels
+    assert counts(block("conv", "pac", 8, 12, stride=2), (7, 5)) == (
+        CONV[0] + 64 * 35 + 16 * 9 * 12,
+        CONV[1] + 64,
+    )
+    # dfn: 8 -> 2 -> 8 * 9 for the depthwise convolution
+    assert counts(block("dwsep", "dfn", 8, 12, stride=2), (7, 5)) == (
+        DWSEP[0] + 16 + 144,
+        DWSEP[1] + 18 + 144,
+    )
+
+
+def test_other_banks():
+    # dynet_layer in dwsep: 8 -> 4 * 8, and 8 -> 4 * 12
+    weights = 72 + 96
+    assert counts(block("dwsep", "dynet_layer", 8, 12, stride=2), (7, 5)) == (
+        DWSEP[0] + 4 * weights + 8 * 80,
+        DWSEP[1] + 3 * weights + 8 * 80 + 80,
+    )
+    # weightnet, M = 8 and G = 2: 8 -> 16 -> 2 * 4 * 12, and M / G kernels
+    assert counts(block("conv", "weightnet", 8, 12, stride=2), (7, 5)) == (
+        CONV[0] + 4 * 864 + 8 * 16 + 16 * 96,
+        CONV[1] + 3 * 864 + 8 * 16 + 16 + 16 * 96 + 96,
+    )
 
 
 def test_squeeze_excite():

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from dynnas.errors import SpaceError
-from dynnas.ops import KERNELS, build, set_strategy, set_temperature
+from dynnas.ops import KERNELS, build, set_routing_dropout, set_strategy, set_temperature
 from dynnas.ops.conformance import lively
 from dynnas.ops.conv_shape import ConvShape
 
@@ -31,10 +31,63 @@ def test_dyconv_at_high_temperature_is_the_mean_of_its_experts():
     shape = ConvShape(8, 6, 3)
     conv = lively(KERNELS["dyconv"](shape, block("conv", "dyconv", out_channels=6)))
     x = torch.randn(3, 8, 5, 5)
-    mean = F.conv2d(x, conv.weight.mean(0), padding=1)
+    mean = F.conv2d(x, conv.weight.mean(0), conv.dyconv_bias.mean(0), padding=1)
     assert (conv(x) - mean).abs().max() > 0.1
     set_temperature(conv, 1e6)
     assert_close(conv(x), mean, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_dyconv_mixes_a_bias_that_no_batch_norm_takes_away(batch):
+    conv = lively(KERNELS["dyconv"](ConvShape(8, 6, 3), block("conv", "dyconv", out_channels=6)))
+    x = torch.randn(batch, 8, 5, 5)
+    coefficients = conv.dyconv_router(x)
+    bias = sum(coefficients[:, k, None] * conv.dyconv_bias[k] for k in range(4))
+    found = conv(x)
+    with torch.no_grad():
+        conv.dyconv_bias.zero_()
+    assert_close(found - conv(x), bias[:, :, None, None].expand(-1, -1, 5, 5), rtol=0, atol=1e-4)
+    if batch > 1:
+        assert bias.std(0).max() > 0.01  # it differs between images
+
+
+def test_dyconv_folds_a_shift_into_the_bias_of_every_expert():
+    conv = lively(KERNELS["dyconv"](ConvShape(8, 6, 3), block("conv", "dyconv", out_channels=6)))
+    x, scale, shift = torch.randn(3, 8, 5, 5), torch.rand(6), torch.randn(6)
+    expected = conv(x) * scale[:, None, None] + shift[:, None, None]
+    conv.absorb(scale, shift)
+    assert conv.bias is None
+    assert_close(conv(x), expected, rtol=0, atol=1e-4)
+
+
+def test_dynet_layer_routes_by_the_input_of_each_convolution():
+    module = lively(build(block("dwsep", "dynet_layer", bank=3))).eval()
+    assert module.router(torch.randn(1, 8, 3, 3)) == {"depthwise": None, "pointwise": None}
+    x = torch.randn(2, 8, 5, 5)
+    for unit in (module.depthwise, module.pointwise):
+        layer, plain = unit.conv, KERNELS["dynet"](unit.conv.shape, block("dwsep", "dynet", bank=3))
+        with torch.no_grad():
+            plain.weight.copy_(layer.weight)
+        route = layer.dynet_layer_router(x.mean((2, 3)))
+        assert_close(layer(x), plain(x, route), rtol=0, atol=1e-6)
+        x = unit(x)
+
+
+def test_routing_dropout_drops_only_in_training_and_only_if_asked_for():
+    router = lively(build(block("conv", "condconv"))).router
+    x = torch.rand(64, 8, 3, 3)
+    before = torch.random.get_rng_state()
+    plain = router.train()(x)["conv"]
+    assert torch.equal(torch.random.get_rng_state(), before)  # existing results stay
+    set_routing_dropout(router, 0.25)
+    assert not torch.allclose(router(x)["conv"], plain)
+    assert_close(router.eval()(x)["conv"], plain)
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0])
+def test_a_dropout_rate_is_below_one(rate):
+    with pytest.raises(ValueError, match=f"from 0 to below 1, not {rate}"):
+        set_routing_dropout(build(block("conv", "condconv")), rate)
 
 
 def test_dyconv_hidden_units_are_a_quarter_and_one():

@@ -25,6 +25,11 @@ from dynnas.ops.elastic import Cut, cut
             (2, 6, 1, 3, 3),
             Cut((slice(0, 2), slice(0, 6), slice(0, 1), slice(1, 4), slice(1, 4))),
         ),
+        (
+            (3, 4, 5, 5, 5, 5),
+            (3, 2, 3, 3, 3, 3),
+            Cut((slice(0, 3), slice(0, 2), slice(1, 4), slice(1, 4), slice(1, 4), slice(1, 4))),
+        ),
         ((), (), Cut(None)),
     ],
 )

@@ -14,6 +14,14 @@ from dynnas.ops.registry import register_kernel
 from dynnas.space.network import BlockConfig
 
 
+class RoutingDropout(nn.Dropout):
+    """Dropout of a router's pooled input while training: none, unless `set_routing_dropout` asks for it."""
+
+    def __init__(self) -> None:
+        """Rate 0, which draws no random numbers."""
+        super().__init__(0.0)
+
+
 class CondConvRouter(nn.Module):
     """sigmoid(FC(GAP(block input))): one coefficient per expert, the same for all convolutions of the block.
 
@@ -24,11 +32,12 @@ class CondConvRouter(nn.Module):
         """`convs` are the names of the block's convolutions."""
         super().__init__()
         self.convs = tuple(convs)
+        self.dropout = RoutingDropout()
         self.fc = linear(in_channels, experts)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Block input (B, C, H, W) to coefficients (B, M) for each convolution."""
-        return dict.fromkeys(self.convs, torch.sigmoid(self.fc(x.mean((2, 3)))))
+        return dict.fromkeys(self.convs, torch.sigmoid(self.fc(self.dropout(x.mean((2, 3))))))
 
 
 @register_kernel("condconv")

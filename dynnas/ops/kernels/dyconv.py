@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn, ones
+from torch import Tensor, nn, ones, zeros
 from torch.nn import functional as F
 
 from dynnas.ops.conv_shape import ConvShape
 from dynnas.ops.initial import linear
 from dynnas.ops.kernel import Kernel
+from dynnas.ops.mixing import mixed_conv
 from dynnas.ops.registry import register_kernel
 from dynnas.space.network import BlockConfig
 
@@ -35,18 +36,28 @@ class DyConvRouter(nn.Module):
 
 @register_kernel("dyconv")
 class DyConv(Kernel):
-    """A bank of experts mixed per image by softmax attention over the layer's own input.
+    """A bank of experts, each with a bias, mixed per image by softmax attention over the layer's own input.
 
-    The paper mixes a bias as well; here a batch norm follows every convolution and has its own.
+    The batch norm that follows takes away the mean of the mixed bias over images, but not its differences
+    between them. As the coefficients sum to one, a shift folds into every expert's bias.
     """
 
     bank_field = "experts"
 
     def __init__(self, shape: ConvShape, config: BlockConfig) -> None:
-        """A bank of `config.experts` kernels, and the layer's router."""
+        """A bank of `config.experts` kernels and biases, and the layer's router."""
         super().__init__(shape, config)
-        self.dyconv_router = DyConvRouter(shape.in_channels, self.bank_size(config))
+        experts = self.bank_size(config)
+        self.dyconv_router = DyConvRouter(shape.in_channels, experts)
+        self.dyconv_bias = nn.Parameter(zeros(experts, shape.out_channels))
 
     def forward(self, x: Tensor, route: Tensor | None = None) -> Tensor:
         """Convolve `x` (B, Ci, H, W) with the bank, mixed as the layer's own router says."""
-        return super().forward(x, self.dyconv_router(x))
+        coefficients = self.dyconv_router(x)
+        bias = coefficients @ self.dyconv_bias
+        return mixed_conv(x, self.weight, coefficients, bias, self.shape, self.strategy)
+
+    def absorb(self, scale: Tensor, shift: Tensor) -> None:
+        """Take over a following `y * scale + shift` (Co,)."""
+        self.weight = nn.Parameter((self.weight * scale[:, None, None, None]).detach())
+        self.dyconv_bias = nn.Parameter((self.dyconv_bias * scale + shift).detach())

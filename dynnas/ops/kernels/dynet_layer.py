@@ -1,0 +1,33 @@
+"""DyNet with a router for each layer: every convolution's coefficients are predicted from its own input."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from dynnas.ops.conv_shape import ConvShape
+from dynnas.ops.kernel import Kernel
+from dynnas.ops.kernels.dynet import ChannelCoefficients
+from dynnas.ops.registry import register_kernel
+from dynnas.space.network import BlockConfig
+
+
+@register_kernel("dynet_layer")
+class DyNetLayer(Kernel):
+    """`dynet` but for its router: one a convolution instead of the paper's one a block (arXiv:2004.10694).
+
+    Predicting once a block saves little arithmetic, but lets all coefficients be known before the first
+    convolution; here the later convolutions can react to what the earlier ones made of the image.
+    """
+
+    bank_field = "group"
+
+    def __init__(self, shape: ConvShape, config: BlockConfig) -> None:
+        """A bank of `config.group` kernels, and the layer's router."""
+        super().__init__(shape, config)
+        self.dynet_layer_router = ChannelCoefficients(
+            shape.in_channels, shape.out_channels, self.bank_size(config)
+        )
+
+    def forward(self, x: Tensor, route: Tensor | None = None) -> Tensor:
+        """Convolve `x` (B, Ci, H, W) with the bank, mixed as the layer's own router says."""
+        return super().forward(x, self.dynet_layer_router(x.mean((2, 3))))

@@ -23,6 +23,7 @@ def check_ops(
     for index, layer in enumerate(layers):
         given = {**stage, **own.get(index, {})}
         node = given.get("op") or given.get("block")
+        place = f"{where}.{index}" if "op" in own.get(index, {}) else where
         for block, op in ((str(block), str(op)) for block in layer["block"] for op in layer["op"]):
             if node is None or (block, op) not in REFUSED or (node.mark, block, op) in seen:
                 continue
@@ -30,7 +31,7 @@ def check_ops(
             allowed = ", ".join(other for other in OPS if (block, other) not in REFUSED)
             problems.add(
                 node.mark,
-                f"{where}.op: {op} makes no sense in block {block} ({REFUSED[block, op]}); "
+                f"{place}.op: {op} makes no sense in block {block} ({REFUSED[block, op]}); "
                 f"allowed there: {allowed}",
             )
 

@@ -1,0 +1,30 @@
+"""A short search really runs on the space of every family of blocks."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dynnas.search import run_study
+from dynnas.space import load_space
+
+SPACES = Path(__file__).parents[2] / "spaces"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet", "shuffle", "compact"])
+def test_a_short_search_runs(name: str, tmp_path: Path) -> None:
+    space = load_space(SPACES / f"{name}.yaml")
+    settings = space.settings
+    settings = replace(
+        settings,
+        data=replace(settings.data, train_images=512, search_images=128),
+        train=replace(settings.train, epochs=4, precision="float32", layout="channels_first"),
+        search=replace(settings.search, trials=6, population=4, controls=False),
+        target=replace(settings.target, seconds=0.02),
+    )
+    study = run_study(replace(space, settings=settings), folder=tmp_path / "studies" / name)
+    assert len(study.candidates) == 6
+    best = study.front.pick("most-accurate")
+    assert best.metrics["accuracy"] > 0.2
+    assert best.metrics["latency_ms"] > 0

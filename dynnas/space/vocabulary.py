@@ -28,7 +28,8 @@ BLOCKS = (
     "basic",
     "fused_mbconv",
 )
-OPS = (*FIXED_OPS, "deformable", "pac", "dfn", "condconv", "dyconv", "dynet", "dynet_layer", "weightnet")
+MIXING_OPS = ("condconv", "dyconv", "dynet", "dynet_layer", "weightnet")
+OPS = (*FIXED_OPS, "deformable", "pac", "dfn", *MIXING_OPS)
 ATTENTIONS = ("none", "eca", "se", "cbam")
 ACTIVATIONS = ("relu", "relu6", "hswish", "silu", "dyrelu_a", "dyrelu_b")
 

@@ -61,8 +61,8 @@ def test_with_one_split_it_is_dynet(kind):
 def test_splits_are_as_even_as_can_be_and_at_most_the_input_channels():
     narrow = build(block("conv", "weightnet", 3, 4, splits=8))
     assert len(narrow.router.weightnet.convs["conv"]) == 3
-    conv = KERNELS["weightnet"](ConvShape(5, 4), block("conv", "weightnet", 5, 4))
-    assert [part for part, _ in conv._parts(2)] == [slice(0, 3), slice(3, 5)]
+    conv = KERNELS["weightnet"](ConvShape(5, 4), block("conv", "weightnet", 5, 4, splits=2))
+    assert [part for part, _ in conv._parts()] == [slice(0, 3), slice(3, 5)]
     depthwise = build(block("dwsep", "weightnet", splits=4)).router.weightnet.convs["depthwise"]
     assert len(depthwise) == 1
 

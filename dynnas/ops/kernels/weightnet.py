@@ -62,11 +62,16 @@ class WeightNet(Kernel):
 
     bank_field = "group"
 
+    def __init__(self, shape: ConvShape, config: BlockConfig) -> None:
+        """A bank of `config.group` kernels, cut into `config.splits` parts where it has as many channels."""
+        super().__init__(shape, config)
+        self.splits = min(config.splits or 1, shape.weight[1])
+
     def forward(self, x: Tensor, route: Tensor | None) -> Tensor:
         """Convolve `x` (B, Ci, H, W) with the bank mixed by `route`, (B, Co, splits, group)."""
         if route is None:
             raise TypeError(f"{type(self).__name__} mixes its bank by a route, and its router gave none")
-        parts = list(self._parts(route.shape[2]))
+        parts = list(self._parts())
         if self.strategy == "conv_first":
             return self._conv_first(x, route, parts)
         mixed = [
@@ -86,9 +91,12 @@ class WeightNet(Kernel):
         y = sum(maps[1:], start=maps[0])
         return y if self.bias is None else y + self.bias[:, None, None]
 
-    def _parts(self, splits: int) -> Iterator[tuple[slice, ConvShape]]:
-        """The input channels (of a group) of each split, and the geometry of their convolution."""
-        channels = self.shape.weight[1]
+    def _parts(self) -> Iterator[tuple[slice, ConvShape]]:
+        """The input channels (of a group) of each split, and the geometry of their convolution.
+
+        From numbers that are fixed, as a trace would hold the sizes of tensors as tensors.
+        """
+        channels, splits = self.shape.weight[1], self.splits
         starts = [-(-index * channels // splits) for index in range(splits + 1)]
         for start, stop in pairwise(starts):
             part = replace(self.shape, in_channels=(stop - start) * self.shape.groups)

@@ -32,19 +32,21 @@ def block(kind, op, in_channels, out_channels, stride=1, attention="none", activ
     )
 
 
-def config(kind="mbconv", op="static", exits=0, attention="none", activation="relu"):
-    """Three blocks of 8, 8 and 12 channels for 12x12 images, with 0 to 2 exits after the first blocks."""
+def config(kind="mbconv", op="static", exits=0, attention="none", activation="relu", width=1):
+    """Three blocks of 8, 8 and 12 channels (times `width`) for 12x12 images, 0 to 2 exits after the first."""
+    few, some, many = 6 * width, 8 * width, 12 * width
+    kinds = {"attention": attention, "activation": activation}
     blocks = (
-        ("stage1.0", block(kind, op, 6, 8, attention=attention, activation=activation)),
-        ("stage1.1", block(kind, op, 8, 8, attention=attention, activation=activation)),
-        ("stage2.0", block(kind, op, 8, 12, stride=2, kernel=5, attention=attention, activation=activation)),
+        ("stage1.0", block(kind, op, few, some, **kinds)),
+        ("stage1.1", block(kind, op, some, some, **kinds)),
+        ("stage2.0", block(kind, op, some, many, stride=2, kernel=5, **kinds)),
     )
     places = tuple(
-        ExitPlace(name, name, ExitConfig(8, 10, activation, CLASSES), 0.5)
+        ExitPlace(name, name, ExitConfig(some, 10, activation, CLASSES), 0.5)
         for name in ("stage1.0", "stage1.1")[:exits]
     )
-    stem = StemConfig(CHANNELS, 6, kernel=3, stride=1, activation=activation)
-    head = HeadConfig(12, width=16, activation=activation, dropout=0.2, classes=CLASSES)
+    stem = StemConfig(CHANNELS, few, kernel=3, stride=1, activation=activation)
+    head = HeadConfig(many, width=16, activation=activation, dropout=0.2, classes=CLASSES)
     return NetworkConfig(CHANNELS, CLASSES, RESOLUTION, stem, blocks, places, head)
 
 

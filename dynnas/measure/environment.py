@@ -22,19 +22,23 @@ def environment_fingerprint(target: TargetSettings) -> dict[str, str]:
         TargetError: the target cannot be used on this machine.
         MissingExtraError: the runtime is not installed.
     """
-    runtime = resolve_runtime(target)
     fingerprint = {
         "device": target.device,
         "processor": _gpu() if target.device == "cuda" else _processor(),
         "cores": str(os.cpu_count()),
         "threads": str(target.threads),
-        "runtime": f"{runtime} {require(runtime, 'onnx').__version__}",
+        "runtime": _runtime(resolve_runtime(target)),
         "torch": str(torch.__version__),
         "python": ".".join(platform.python_version_tuple()[:2]),
         "system": f"{platform.system()} {platform.machine()}",
     }
     canonical = json.dumps(fingerprint, sort_keys=True)
     return fingerprint | {"digest": hashlib.sha256(canonical.encode()).hexdigest()[:12]}
+
+
+def _runtime(name: str) -> str:
+    version = require(name.removesuffix("_portable"), "onnx").__version__
+    return f"{name} {version}" + (", packed graphs" if name == "onnxruntime" else "")
 
 
 def _processor() -> str:

@@ -2,7 +2,7 @@
 
 from dynnas.runtime.branching import MaskedNetwork
 from dynnas.runtime.folding import fold_batchnorm
-from dynnas.runtime.onnx_graph import to_onnx, to_onnx_batch
+from dynnas.runtime.onnx_graph import to_onnx, to_onnx_batch, to_packed_onnx
 from dynnas.runtime.runner import Runner, build_runner, resolve_runtime
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "resolve_runtime",
     "to_onnx",
     "to_onnx_batch",
+    "to_packed_onnx",
 ]

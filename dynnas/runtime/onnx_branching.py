@@ -45,7 +45,8 @@ def join_segments(parts: Sequence[ModelProto], thresholds: Sequence[float]) -> M
         _results(parts, "logits", "exit"),
     )
     _add_segment(graph, 0, parts, thresholds)
-    model = make_model(graph, producer_name="dynnas", opset_imports=parts[0].opset_import)
+    operators = {domain.domain: domain for part in parts for domain in part.opset_import}
+    model = make_model(graph, producer_name="dynnas", opset_imports=list(operators.values()))
     model.ir_version = parts[0].ir_version
     checker.check_model(model, full_check=True)
     return model

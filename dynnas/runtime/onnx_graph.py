@@ -23,7 +23,7 @@ OPSET = 18
 
 
 def to_onnx(network: Network) -> ModelProto:
-    """The graph that is timed and shipped: folded, for one image, an `If` at every exit to skip the rest.
+    """The graph for one image: folded, an `If` at every exit to skip the rest.
 
     Input `image` (1, channels, resolution, resolution) float32; outputs `logits` (1, classes) and, for a
     network with exits, `exit` (1,) int64: the index of the exit taken, the number of exits for the head.
@@ -31,17 +31,44 @@ def to_onnx(network: Network) -> ModelProto:
     Raises:
         MissingExtraError: onnx is not installed.
     """
+    return _join(network, _parts(network))
+
+
+def to_packed_onnx(network: Network) -> ModelProto:
+    """As `to_onnx`, laid out for ONNX Runtime on processors like this machine's: see `onnx_packing`.
+
+    Raises:
+        MissingExtraError: onnx or onnxruntime is not installed.
+    """
+    parts = _parts(network)
+
+    from dynnas.runtime.onnx_packing import (
+        mark_packed,
+        pack,
+    )  # imports onnx, which is known to be there by now
+
+    return mark_packed(_join(network, [pack(part) for part in parts]))
+
+
+def _parts(network: Network) -> list[ModelProto]:
+    """A graph for each segment of the folded network: one without exits is a single segment."""
     folded = fold_batchnorm(network).cpu()
     x = blank_images(network.config)
     if not network.config.exits:
-        return _export(folded, x, ["image"], ["logits"])
+        return [trace(folded, x, ["image"], ["logits"])]
     parts = []
     *inner, last = folded.segments()
     for segment in inner:
-        parts.append(_export(_Inner(segment), x, ["image"], ["logits", "features"]))
+        parts.append(trace(_Inner(segment), x, ["image"], ["logits", "features"]))
         with torch.no_grad():
             x = segment.body(x)
-    parts.append(_export(nn.Sequential(last.body, last.classifier), x, ["image"], ["logits"]))
+    parts.append(trace(nn.Sequential(last.body, last.classifier), x, ["image"], ["logits"]))
+    return parts
+
+
+def _join(network: Network, parts: list[ModelProto]) -> ModelProto:
+    if len(parts) == 1:
+        return parts[0]
 
     from dynnas.runtime.onnx_branching import join_segments  # imports onnx, which is known to be there by now
 
@@ -60,7 +87,7 @@ def to_onnx_batch(network: Network) -> ModelProto:
     # The other ways to run a mixed kernel need to know the batch's size when they are exported.
     set_strategy(folded, "conv_first")
     outputs = ["logits", "exit"] if network.config.exits else ["logits"]
-    return _export(MaskedNetwork(folded), blank_images(network.config, 2), ["image"], outputs, any_batch=True)
+    return trace(MaskedNetwork(folded), blank_images(network.config, 2), ["image"], outputs, any_batch=True)
 
 
 class _Inner(nn.Module):
@@ -75,9 +102,14 @@ class _Inner(nn.Module):
         return self.classifier(features), features
 
 
-def _export(
+def trace(
     module: nn.Module, x: Tensor, inputs: Sequence[str], outputs: Sequence[str], any_batch: bool = False
 ) -> ModelProto:
+    """The graph of any module in eval mode, with these names for what it takes and gives.
+
+    Raises:
+        MissingExtraError: onnx is not installed.
+    """
     onnx = require("onnx", "onnx")
     buffer = io.BytesIO()
     with warnings.catch_warnings():

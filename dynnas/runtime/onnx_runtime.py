@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
-from dynnas.errors import require
+from dynnas.errors import TargetError, require
 
 
 class OnnxRunner:
@@ -16,6 +18,7 @@ class OnnxRunner:
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
+        TargetError: the model is packed for other processors than this machine's.
     """
 
     def __init__(self, model: bytes, threads: int) -> None:
@@ -26,6 +29,7 @@ class OnnxRunner:
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = 3
         self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        _check_packing(self._session.get_modelmeta().custom_metadata_map)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         return self._session.run(["logits"], {"image": image})[0]
@@ -34,3 +38,15 @@ class OnnxRunner:
         """Every output by its name."""
         names = [output.name for output in self._session.get_outputs()]
         return dict(zip(names, self._session.run(names, {"image": images}), strict=True))
+
+
+def _check_packing(metadata: Mapping[str, str]) -> None:
+    """Refuse a model that would run here and answer nonsense."""
+    from dynnas.runtime.onnx_layout import PACKED_FOR, packing_of_this_machine  # imports onnx
+
+    packed_for = metadata.get(PACKED_FOR)
+    if packed_for not in (None, packing_of_this_machine()):
+        raise TargetError(
+            f"this model is packed for processors with {packed_for}, and this one has "
+            f"{packing_of_this_machine()}; use the portable model.onnx, or export it again on this machine"
+        )

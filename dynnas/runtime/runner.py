@@ -9,7 +9,7 @@ import torch
 
 from dynnas.errors import TargetError
 from dynnas.ops import Network
-from dynnas.runtime.onnx_graph import to_onnx
+from dynnas.runtime.onnx_graph import to_onnx, to_packed_onnx
 from dynnas.runtime.onnx_runtime import OnnxRunner
 from dynnas.runtime.torch_cuda import CudaRunner
 from dynnas.runtime.torch_eager import EagerRunner
@@ -28,15 +28,15 @@ class Runner(Protocol):
 
 
 def resolve_runtime(target: TargetSettings) -> str:
-    """The runtime, `onnxruntime` or `torch`, that `target` asks for.
+    """The runtime, `onnxruntime`, `onnxruntime_portable` or `torch`, that `target` asks for.
 
     Raises:
         TargetError: the device is missing, or the runtime does not serve it.
     """
     if target.device == "cuda":
-        if target.runtime == "onnxruntime":
+        if target.runtime.startswith("onnxruntime"):
             raise TargetError(
-                "target: runtime onnxruntime serves the device cpu, not cuda; use runtime torch or auto"
+                f"target: runtime {target.runtime} serves the device cpu, not cuda; use runtime torch or auto"
             )
         if not torch.cuda.is_available():
             raise TargetError(
@@ -54,7 +54,10 @@ def build_runner(network: Network, target: TargetSettings) -> Runner:
         TargetError: as `resolve_runtime`.
         MissingExtraError: the runtime is not installed.
     """
-    if resolve_runtime(target) == "onnxruntime":
+    runtime = resolve_runtime(target)
+    if runtime == "onnxruntime":
+        return OnnxRunner(to_packed_onnx(network).SerializeToString(), target.threads)
+    if runtime == "onnxruntime_portable":
         return OnnxRunner(to_onnx(network).SerializeToString(), target.threads)
     if target.device == "cuda":
         return CudaRunner(network)

@@ -111,7 +111,10 @@ class TargetSettings:
 
     device: str = _setting("cpu", "the device that will run the model", choices=("cpu", "cuda"))
     runtime: str = _setting(
-        "auto", "auto is onnxruntime on a CPU and torch on CUDA", choices=("auto", "onnxruntime", "torch")
+        "auto",
+        "auto is onnxruntime on a CPU and torch on CUDA; onnxruntime_portable runs a graph that is not laid "
+        "out for this processor",
+        choices=("auto", "onnxruntime", "onnxruntime_portable", "torch"),
     )
     threads: int = _setting(1, "CPU threads of the runtime", minimum=1)
     images: int = _setting(64, "real search images over which an input-dependent network is timed", minimum=1)

@@ -15,6 +15,7 @@ from dynnas.runtime import build_runner, resolve_runtime
 from dynnas.space.settings import TargetSettings
 
 ONNX = TargetSettings(runtime="onnxruntime")
+PORTABLE = TargetSettings(runtime="onnxruntime_portable")
 EAGER = TargetSettings(runtime="torch")
 CUDA = TargetSettings(device="cuda")
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
@@ -30,7 +31,9 @@ def agree(network, target):
 @pytest.mark.parametrize("op", KERNELS)
 @pytest.mark.parametrize("kind", BLOCKS)
 def test_onnxruntime_runs_every_op_in_every_block(kind, op):
-    agree(finished(config(kind, op)), ONNX)
+    agree(
+        finished(config(kind, op, width=3)), ONNX
+    )  # wide enough for blocks of channels, and to fill them up
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -43,7 +46,12 @@ def test_onnxruntime_runs_every_attention(attention):
     agree(finished(config(attention=attention)), ONNX)
 
 
-@pytest.mark.parametrize("target", [ONNX, EAGER], ids=["onnxruntime", "torch"])
+@pytest.mark.parametrize("op", KERNELS)
+def test_the_portable_graph_runs_every_op(op):
+    agree(finished(config(op=op)), PORTABLE)
+
+
+@pytest.mark.parametrize("target", [ONNX, PORTABLE, EAGER], ids=["onnxruntime", "portable", "torch"])
 @pytest.mark.parametrize("exits", [1, 2])
 def test_each_image_leaves_where_it_should(exits, target):
     agree(finished(config(op="dynet", exits=exits)), target)

@@ -17,9 +17,7 @@ Outputs = tuple[np.ndarray, np.ndarray | None]
 Predict = Callable[[np.ndarray], Outputs]
 """From images (B, channels, R, R) float32."""
 
-ONE_IMAGE = (
-    "one image at a time, which leaves at the first confident exit: the form whose latency is measured"
-)
+ONE_IMAGE = "one image at a time, which leaves at the first confident exit"
 ANY_BATCH = "any number of images at a time, with every exit computed"
 
 

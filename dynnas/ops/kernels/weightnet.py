@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -14,7 +14,7 @@ from dynnas.ops.conv_shape import ConvShape
 from dynnas.ops.initial import linear
 from dynnas.ops.kernel import Kernel
 from dynnas.ops.kernels.dynet import ChannelCoefficients
-from dynnas.ops.mixing import conv_first, convolve_each, mix
+from dynnas.ops.mixing import conv_first, convolve_each, mix, mixed_conv
 from dynnas.ops.registry import register_kernel
 from dynnas.space.network import BlockConfig
 
@@ -74,6 +74,9 @@ class WeightNet(Kernel):
         parts = list(self._parts())
         if self.strategy == "conv_first":
             return self._conv_first(x, route, parts)
+        if torch.jit.is_tracing():
+            # A graph is faster with one mixture over zeros outside of the parts than with parts put together.
+            return mixed_conv(x, self._spread_bank(parts), route.flatten(2), self.bias, self.shape, "auto")
         mixed = [
             mix(self.weight[:, :, own], route[:, :, index], part) for index, (own, part) in enumerate(parts)
         ]
@@ -90,6 +93,13 @@ class WeightNet(Kernel):
         ]
         y = sum(maps[1:], start=maps[0])
         return y if self.bias is None else y + self.bias[:, None, None]
+
+    def _spread_bank(self, parts: Sequence[tuple[slice, ConvShape]]) -> Tensor:
+        """The bank once for each split, (splits * group, Co, Ci / groups, k, k), zero outside of its part."""
+        own = torch.zeros(len(parts), 1, 1, self.shape.weight[1], 1, 1)
+        for index, (channels, _) in enumerate(parts):
+            own[index, :, :, channels] = 1
+        return (self.weight * own.to(self.weight)).flatten(0, 1)
 
     def _parts(self) -> Iterator[tuple[slice, ConvShape]]:
         """The input channels (of a group) of each split, and the geometry of their convolution.

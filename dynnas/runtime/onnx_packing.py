@@ -1,0 +1,142 @@
+"""ONNX graphs laid out for this processor, with the kernels that they mix for each image.
+
+When ONNX Runtime loads a graph, it rearranges constant kernels for the processor's vector registers (blocks
+of 8 or 16 channels, called NCHWc), and keeps the feature maps between such convolutions in that layout too.
+A convolution whose kernel is mixed for each image gets none of it: it runs on slower code, and the maps
+around it are rearranged back and forth. That made networks of CondConv kernels 2.1 to 2.7 times as slow as
+static ones (`tests/bench/packing.py`).
+
+So the optimiser is given constants in the place of the mixed kernels, whose elements say where in the kernel
+they stand. Where it has moved them tells the layout that the convolution now expects, and the mixing is put
+back with its bank in that layout: nothing is rearranged for an image. The same networks then take 1.1 to 1.4
+times as long as static ones.
+
+- One mixture for the whole kernel (CondConv, DY-CNN): the columns of the bank are rearranged.
+- A mixture for each output channel (DyNet): channels are the innermost axis of the layout, so the mixing is
+  itself a depthwise convolution over the bank, M taps high, with the coefficients as its kernel.
+- Any other kernel made for each image is rearranged at run time, if it is a depthwise one. ONNX Runtime moves
+  only some 150 million elements a second, and larger kernels would lose by it.
+
+Such a graph is for ONNX Runtime on processors with the same registers; `onnx_graph.to_onnx` runs anywhere.
+Imports onnx: import this module only where that is installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from onnx import ModelProto, helper, numpy_helper, shape_inference
+
+from dynnas.runtime.onnx_graft import LAYOUT_DOMAIN, Graft
+from dynnas.runtime.onnx_layout import (
+    MOST_ELEMENTS,
+    MOST_NUMBERS,
+    PACKED_FOR,
+    number_of,
+    numbered,
+    optimise,
+    packing_of_this_machine,
+    positions,
+)
+from dynnas.runtime.onnx_mixture import CONVOLUTIONS, DynamicInput, Generated, dynamic_inputs
+from dynnas.runtime.onnx_view import GraphView, attribute, sort_and_prune
+
+
+def pack(model: ModelProto) -> ModelProto:
+    """`model` optimised for this processor, its dynamic kernels and biases laid out as the others are.
+
+    Args:
+        model: a graph without branches, for one image.
+
+    Returns:
+        A graph with the same inputs and outputs; `model` itself if nothing in it is dynamic.
+
+    Raises:
+        MissingExtraError: onnxruntime is not installed.
+    """
+    plain = shape_inference.infer_shapes(optimise(model, "ORT_ENABLE_BASIC"), data_prop=True)
+    inputs = [dynamic for dynamic in dynamic_inputs(GraphView(plain.graph)) if _is_worth_packing(dynamic)]
+    inputs = inputs[:MOST_NUMBERS]
+    if not inputs:
+        return model
+    for number, dynamic in enumerate(inputs):
+        _put_stand_in(plain, number, dynamic)
+    _keep_alive(plain, inputs)
+    _pool_globally(plain)
+    packed = optimise(plain, "ORT_ENABLE_ALL")
+    if not _put_mixing_back(packed, inputs):
+        return model
+    del packed.graph.output[len(model.graph.output) :]
+    sort_and_prune(packed.graph)
+    return packed
+
+
+def mark_packed(model: ModelProto) -> ModelProto:
+    """Write into its metadata what `model` is packed for, if it is: elsewhere it would answer nonsense."""
+    if any(operators.domain == LAYOUT_DOMAIN for operators in model.opset_import):
+        helper.set_model_props(model, {PACKED_FOR: packing_of_this_machine()})
+    return model
+
+
+def _is_worth_packing(dynamic: DynamicInput) -> bool:
+    if not 0 < np.prod(dynamic.shape) < MOST_ELEMENTS:
+        return False
+    depthwise = len(dynamic.shape) == 1 or dynamic.shape[1] == 1
+    return depthwise or not isinstance(dynamic.source, Generated)
+
+
+def _put_stand_in(model: ModelProto, number: int, dynamic: DynamicInput) -> None:
+    name = f"stand_in_{number}"
+    model.graph.initializer.append(numpy_helper.from_array(numbered(dynamic.shape, number), name))
+    dynamic.node.input[dynamic.index] = name
+
+
+def _keep_alive(model: ModelProto, inputs: Sequence[DynamicInput]) -> None:
+    """Declare what the mixing needs as outputs: with the stand-ins in place nothing else uses it."""
+    declared = {value.name: value for value in model.graph.value_info}
+    model.graph.output.extend(
+        declared[name] for name in dict.fromkeys(dynamic.source.value for dynamic in inputs)
+    )
+
+
+def _pool_globally(model: ModelProto) -> None:
+    """Means over height and width as global pooling, which has a kernel for the packed layout."""
+    view = GraphView(model.graph)
+    for node in model.graph.node:
+        if node.op_type != "ReduceMean" or len(node.input) < 2:
+            continue
+        axes = view.constants.get(node.input[1])
+        shape = view.shape.get(node.input[0], ())
+        if axes is None or len(shape) != 4 or sorted(axes % 4) != [2, 3]:
+            continue
+        pooled = helper.make_node("GlobalAveragePool", [node.input[0]], [f"{node.output[0]}/pooled"])
+        if attribute(node, "keepdims") == 0:
+            rest = helper.make_node("Flatten", [pooled.output[0]], [node.output[0]], axis=1)
+        else:
+            rest = helper.make_node("Identity", [pooled.output[0]], [node.output[0]])
+        node.CopyFrom(rest)
+        model.graph.node.append(pooled)
+    sort_and_prune(model.graph)
+
+
+def _put_mixing_back(packed: ModelProto, inputs: Sequence[DynamicInput]) -> bool:
+    """Replace every stand-in by what it stands for; False, and nothing of use, if one cannot be found."""
+    view = GraphView(packed.graph)
+    left = dict(enumerate(inputs))
+    for node in list(packed.graph.node):
+        if node.op_type not in CONVOLUTIONS:
+            continue
+        for index in (1, 2):
+            layout = view.constants.get(node.input[index]) if index < len(node.input) else None
+            number = None if layout is None else number_of(layout)
+            if layout is None or number not in left:
+                continue
+            node.input[index] = f"dynamic_{number}"
+            graft = Graft(node.input[index], view, layout.shape, positions(layout, number))
+            graft.make(left.pop(number))
+            packed.graph.node.extend(graft.nodes)
+            packed.graph.initializer.extend(
+                numpy_helper.from_array(array, name) for name, array in graft.constants.items()
+            )
+    return not left

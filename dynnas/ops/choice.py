@@ -24,6 +24,9 @@ The rule is of these measurements (AVX-512 processor, 1 MiB of cache a core, one
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 
 import torch
@@ -79,7 +82,7 @@ def choose(x: Tensor, bank: Tensor, coefficients: Tensor | None, shape: ConvShap
     if batch == 1:
         return "plain"
     device = x.device.type
-    return way_for(
+    asked = (
         shape,
         batch,
         (height, width),
@@ -91,6 +94,23 @@ def choose(x: Tensor, bank: Tensor, coefficients: Tensor | None, shape: ConvShap
         device,
         torch.get_num_threads(),
     )
+    listener = _LISTENER.get()
+    if listener is not None:
+        listener(_problem(*asked))
+    return way_for(*asked)
+
+
+_LISTENER: ContextVar[Callable[[Problem], None] | None] = ContextVar("listener", default=None)
+
+
+@contextmanager
+def listening(listener: Callable[[Problem], None]) -> Iterator[None]:
+    """Tell `listener` of every mixed convolution of more than one image that this thread runs meanwhile."""
+    token = _LISTENER.set(listener)
+    try:
+        yield
+    finally:
+        _LISTENER.reset(token)
 
 
 @lru_cache(maxsize=4096)
@@ -106,12 +126,27 @@ def way_for(
     device: str,
     threads: int,
 ) -> Way:
-    """The way by what decides on it, remembered: the second time it costs a microsecond."""
-    problem = Problem(
-        shape, batch, size, experts, per_channel, backward, channels_first, str(dtype), device, threads
+    """The way by what decides on it, remembered: asked again, `choose` takes two microseconds."""
+    problem = _problem(
+        shape, batch, size, experts, per_channel, backward, channels_first, dtype, device, threads
     )
-    measured = tuned_ways().get(problem.key)
-    return measured or by_rule(shape, batch, size, experts, device)
+    return tuned_ways().get(problem.key) or by_rule(shape, batch, size, experts, device)
+
+
+def _problem(
+    shape: ConvShape,
+    batch: int,
+    size: tuple[int, int],
+    experts: int,
+    per_channel: bool,
+    backward: bool,
+    channels_first: bool,
+    dtype: torch.dtype,
+    device: str,
+    threads: int,
+) -> Problem:
+    name = str(dtype).removeprefix("torch.")
+    return Problem(shape, batch, size, experts, per_channel, backward, channels_first, name, device, threads)
 
 
 def is_recorded() -> bool:

@@ -49,7 +49,7 @@ class Problem:
         per_channel: whether every output channel has coefficients of its own.
         backward: whether gradients are computed as well.
         channels_first: the images' layout in memory.
-        dtype: as torch prints it.
+        dtype: as in `torch.float32`.
         device: torch's type of device.
         threads: of torch.
     """
@@ -61,7 +61,7 @@ class Problem:
     per_channel: bool = False
     backward: bool = False
     channels_first: bool = True
-    dtype: str = "torch.float32"
+    dtype: str = "float32"
     device: str = "cpu"
     threads: int = 1
 
@@ -70,7 +70,7 @@ class Problem:
         """All of it in one readable line: `cpu 2 threads float32: 64->64 k3 s1 g1 14x14, 16 images, ...`."""
         shape = self.shape
         parts = (
-            f"{self.device} {self.threads} threads {self.dtype.removeprefix('torch.')}: "
+            f"{self.device} {self.threads} threads {self.dtype}: "
             f"{shape.in_channels}->{shape.out_channels} k{shape.kernel} s{shape.stride} g{shape.groups} "
             f"{self.size[0]}x{self.size[1]}",
             f"{self.batch} images",

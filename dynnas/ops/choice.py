@@ -13,9 +13,10 @@ The rule is of these measurements (AVX-512 processor, 1 MiB of cache a core, one
   before and after) and runs backward as two more;
 - everything else: the grouped convolution, which runs at the speed of a static one (dense 64 -> 64 at
   28x28: 45 of the 51 GMAC/s that a core has). Unfolding is 2 to 5 times slower;
-- where kernels, or images laid out anew, pass 32 MiB, in pieces: the C library gives blocks of that size
-  back to the system each time, and the kernels leave the cache. Dense 512 -> 512 at 7x7, 16 images: 260 ->
-  120 ms; pointwise 512 -> 512 at 7x7, 128 images: 167 -> 82 ms;
+- where the kernels pass 32 MiB (16 for products), in pieces: the C library gives such blocks back to the
+  system each time, and the kernels leave the cache. Dense 512 -> 512 at 7x7, 16 images: 260 -> 130 ms;
+  pointwise 512 -> 512 at 7x7, 128 images: 167 -> 82 ms. Backward also where the images, laid out anew, pass
+  64 MiB: depthwise 64 at 28x28, 128 images: 138 -> 86 ms;
 - conv-first does M * S multiply-adds for every weight. A kernel of one's own costs S and, once kernels are
   larger than the cache, about the time of 100 more to mix, write, lay out and read the weight: so it wins
   for (M - 1) * S < 100, as at 7x7 with two experts.
@@ -35,11 +36,14 @@ from torch import Tensor
 from dynnas.ops.conv_shape import ConvShape
 from dynnas.ops.tuned import Problem, Way, tuned_ways
 
-PIECE, PRODUCT_PIECE = 2**22, 2**20
-"""Floats in the kernels and images of one piece, and of one of products: 16 and 4 MiB."""
+PIECE, PRODUCT_PIECE = 2**21, 2**20
+"""Floats in the kernels and images of one piece, and of one of products: 8 and 4 MiB."""
 
-IN_ONE = 2**23
-"""Floats in the kernels, or in the images, of a batch that still runs as a whole: 32 MiB."""
+KERNELS_IN_ONE, PRODUCTS_IN_ONE = 2**23, 2**22
+"""Floats in the kernels of a batch that still runs as a whole, of convolutions and of products."""
+
+IMAGES_IN_ONE = 2**24
+"""Floats in the images, and the results twice, of a batch that still runs backward as a whole."""
 
 WEIGHT_COST = 100
 """Multiply-adds that a core does in the time that one more weight of a kernel per image takes."""
@@ -53,23 +57,29 @@ def images_at_a_time(shape: ConvShape, size: tuple[int, int]) -> int:
     return max(1, PIECE // (kernel + shape.in_channels * math.prod(size) + _outputs(shape, size)))
 
 
-def by_rule(shape: ConvShape, batch: int, size: tuple[int, int], experts: int, device: str) -> Way:
+def by_rule(
+    shape: ConvShape, batch: int, size: tuple[int, int], experts: int, backward: bool, device: str
+) -> Way:
     """The way without a measurement.
 
     Args:
         shape: the geometry. batch, size: of the images. experts: in the bank, or 0 where there is none.
+        backward: whether gradients are computed as well.
         device: torch's type of device. The rule for others than CPUs is not measured: all in one call.
     """
     if batch == 1:
         return "plain"
     kernels = math.prod(shape.weight) * batch
-    images = 0 if shape.pointwise else max(shape.in_channels * math.prod(size), _outputs(shape, size)) * batch
-    if device != "cpu" or max(kernels, images) <= IN_ONE:
-        return "whole"
+    images = (shape.in_channels * math.prod(size) + 2 * _outputs(shape, size)) * batch
+    too_large = kernels > (PRODUCTS_IN_ONE if shape.pointwise else KERNELS_IN_ONE)
     pixels = _outputs(shape, size) // shape.out_channels
-    if experts and kernels > IN_ONE and (experts - 1) * pixels < WEIGHT_COST:
+    if device != "cpu":
+        return "whole"
+    if experts and too_large and (experts - 1) * pixels < WEIGHT_COST:
         return "wide"
-    return "pieces"
+    if too_large or (backward and not shape.pointwise and images > IMAGES_IN_ONE):
+        return "pieces"
+    return "whole"
 
 
 def _outputs(shape: ConvShape, size: tuple[int, int]) -> int:
@@ -130,7 +140,7 @@ def way_for(
     problem = _problem(
         shape, batch, size, experts, per_channel, backward, channels_first, dtype, device, threads
     )
-    return tuned_ways().get(problem.key) or by_rule(shape, batch, size, experts, device)
+    return tuned_ways().get(problem.key) or by_rule(shape, batch, size, experts, backward, device)
 
 
 def _problem(

@@ -131,7 +131,6 @@ def test_pointwise_keeps_channels_last(way):
         (ConvShape(512, 512), 128, 14, 4, "pieces"),  # 128 MiB of kernels
         (ConvShape(64, 64, 3), 16, 14, 4, "whole"),
         (ConvShape(64, 64, 3, groups=64), 128, 28, 4, "whole"),
-        (ConvShape(64, 64, 3, groups=64), 128, 56, 4, "pieces"),  # 98 MiB of images laid out anew
         (ConvShape(512, 512, 3), 16, 7, 2, "wide"),
         (ConvShape(512, 512, 3), 16, 7, 4, "pieces"),
         (ConvShape(512, 512, 3), 16, 7, 0, "pieces"),  # generated kernels have no bank
@@ -139,8 +138,8 @@ def test_pointwise_keeps_channels_last(way):
     ids=str,
 )
 def test_the_rule(shape, batch, size, experts, way):
-    assert by_rule(shape, batch, (size, size), experts, "cpu") == way
-    assert by_rule(shape, batch, (size, size), experts, "cuda") == ("plain" if batch == 1 else "whole")
+    assert by_rule(shape, batch, (size, size), experts, False, "cpu") == way
+    assert by_rule(shape, batch, (size, size), experts, False, "cuda") == ("plain" if batch == 1 else "whole")
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
@@ -154,7 +153,8 @@ def test_a_program_holds_no_pieces(kernel):
 
     inputs = torch.randn(2, 3, 4, 4), torch.randn(2, *shape.weight), torch.rand(2, 2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(choice, "IN_ONE", 0)
+        patch.setattr(choice, "KERNELS_IN_ONE", 0)
+        patch.setattr(choice, "PRODUCTS_IN_ONE", 0)
         program = torch.export.export(Conv(), inputs)
     assert {node.target.namespace for node in program.graph.nodes if node.op == "call_function"} == {"aten"}
     assert_close(program.module()(*inputs), Conv()(*inputs))
@@ -167,5 +167,14 @@ def test_convolve_each_takes_the_rule():
 
 def test_pieces_fit_the_cache():
     assert images_at_a_time(ConvShape(512, 512), (7, 7)) == 4  # kernels of 1 MiB
-    assert images_at_a_time(ConvShape(64, 64, 3, 2, 64), (56, 56)) == 16  # images of 784 KiB, results of 196
+    assert images_at_a_time(ConvShape(64, 64, 3, 2, 64), (56, 56)) == 8  # images of 784 KiB, results of 196
     assert images_at_a_time(ConvShape(2048, 2048, 3), (7, 7)) == 1
+
+
+def test_the_rule_for_backward_minds_the_images_laid_out_anew():
+    shape = ConvShape(64, 64, 3, groups=64)
+    assert by_rule(shape, 128, (28, 28), 4, True, "cpu") == "pieces"  # 74 MiB
+    assert by_rule(shape, 64, (28, 28), 4, True, "cpu") == "whole"
+    assert (
+        by_rule(ConvShape(64, 64), 128, (28, 28), 4, True, "cpu") == "whole"
+    )  # products read them as they lie

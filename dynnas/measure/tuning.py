@@ -93,9 +93,7 @@ def measure_problem(problem: Problem) -> Tuned:
     """Run all ways in turns on random tensors, and compare the medians."""
     with _threads(problem.threads), torch.set_grad_enabled(problem.backward):
         tensors = _tensors(problem)
-        rule = by_rule(
-            problem.shape, problem.batch, problem.size, problem.experts, problem.backward, problem.device
-        )
+        rule = by_rule(problem.shape, problem.batch, problem.size, problem.experts, problem.device)
         times = {way: [_seconds(problem, way, tensors)] for way in _candidates(problem, rule)}
         for way in times:  # the first run warmed up
             times[way] = [_seconds(problem, way, tensors)]

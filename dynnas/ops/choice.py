@@ -6,7 +6,8 @@ the last digits without a reason that could be told. `dynnas tune` measures once
 without one the rule holds, which is the same on every machine. Only what was measured is looked up: another
 batch or size follows the rule, and so does what is recorded in a graph. The file is read once in a process.
 
-The rule is of these measurements (AVX-512 processor, 1 MiB of cache a core, one thread, K = 4, medians):
+The rule is of these measurements (AVX-512 processor, 1 MiB of cache a core, one thread, K = 4 where nothing
+else is said; processor time, as others used the machine):
 
 - one image: the ordinary convolution (a matrix product instead gains nothing);
 - pointwise: one batched product, which reads the images as they lie (a convolution lays them out anew
@@ -15,11 +16,13 @@ The rule is of these measurements (AVX-512 processor, 1 MiB of cache a core, one
   28x28: 45 of the 51 GMAC/s that a core has). Unfolding is 2 to 5 times slower;
 - where the kernels pass 32 MiB (16 for products), in pieces: the C library gives such blocks back to the
   system each time, and the kernels leave the cache. Dense 512 -> 512 at 7x7, 16 images: 260 -> 130 ms;
-  pointwise 512 -> 512 at 7x7, 128 images: 167 -> 82 ms. Backward also where the images, laid out anew, pass
-  64 MiB: depthwise 64 at 28x28, 128 images: 138 -> 86 ms;
+  pointwise 512 -> 512 at 7x7, 128 images: 167 -> 82 ms. Large images go as a whole: in pieces they took
+  from 0.6 to 1.2 times the time (depthwise 64 at 28x28, 128 images, backward), as the C library happened to
+  keep memory or not. That is for `dynnas tune` to find;
 - conv-first does M * S multiply-adds for every weight. A kernel of one's own costs S and, once kernels are
   larger than the cache, about the time of 100 more to mix, write, lay out and read the weight: so it wins
-  for (M - 1) * S < 100, as at 7x7 with two experts.
+  for (M - 1) * S < 100: dense 512 -> 512 at 7x7, 16 images, takes 62 ms instead of 110 with two experts,
+  and 150 instead of 136 with four.
 """
 
 from __future__ import annotations
@@ -42,9 +45,6 @@ PIECE, PRODUCT_PIECE = 2**21, 2**20
 KERNELS_IN_ONE, PRODUCTS_IN_ONE = 2**23, 2**22
 """Floats in the kernels of a batch that still runs as a whole, of convolutions and of products."""
 
-IMAGES_IN_ONE = 2**24
-"""Floats in the images, and the results twice, of a batch that still runs backward as a whole."""
-
 WEIGHT_COST = 100
 """Multiply-adds that a core does in the time that one more weight of a kernel per image takes."""
 
@@ -57,29 +57,23 @@ def images_at_a_time(shape: ConvShape, size: tuple[int, int]) -> int:
     return max(1, PIECE // (kernel + shape.in_channels * math.prod(size) + _outputs(shape, size)))
 
 
-def by_rule(
-    shape: ConvShape, batch: int, size: tuple[int, int], experts: int, backward: bool, device: str
-) -> Way:
+def by_rule(shape: ConvShape, batch: int, size: tuple[int, int], experts: int, device: str) -> Way:
     """The way without a measurement.
 
     Args:
         shape: the geometry. batch, size: of the images. experts: in the bank, or 0 where there is none.
-        backward: whether gradients are computed as well.
         device: torch's type of device. The rule for others than CPUs is not measured: all in one call.
     """
     if batch == 1:
         return "plain"
     kernels = math.prod(shape.weight) * batch
-    images = (shape.in_channels * math.prod(size) + 2 * _outputs(shape, size)) * batch
     too_large = kernels > (PRODUCTS_IN_ONE if shape.pointwise else KERNELS_IN_ONE)
     pixels = _outputs(shape, size) // shape.out_channels
     if device != "cpu":
         return "whole"
     if experts and too_large and (experts - 1) * pixels < WEIGHT_COST:
         return "wide"
-    if too_large or (backward and not shape.pointwise and images > IMAGES_IN_ONE):
-        return "pieces"
-    return "whole"
+    return "pieces" if too_large else "whole"
 
 
 def _outputs(shape: ConvShape, size: tuple[int, int]) -> int:
@@ -140,7 +134,7 @@ def way_for(
     problem = _problem(
         shape, batch, size, experts, per_channel, backward, channels_first, dtype, device, threads
     )
-    return tuned_ways().get(problem.key) or by_rule(shape, batch, size, experts, backward, device)
+    return tuned_ways().get(problem.key) or by_rule(shape, batch, size, experts, device)
 
 
 def _problem(

@@ -138,8 +138,8 @@ def test_pointwise_keeps_channels_last(way):
     ids=str,
 )
 def test_the_rule(shape, batch, size, experts, way):
-    assert by_rule(shape, batch, (size, size), experts, False, "cpu") == way
-    assert by_rule(shape, batch, (size, size), experts, False, "cuda") == ("plain" if batch == 1 else "whole")
+    assert by_rule(shape, batch, (size, size), experts, "cpu") == way
+    assert by_rule(shape, batch, (size, size), experts, "cuda") == ("plain" if batch == 1 else "whole")
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
@@ -169,12 +169,3 @@ def test_pieces_fit_the_cache():
     assert images_at_a_time(ConvShape(512, 512), (7, 7)) == 4  # kernels of 1 MiB
     assert images_at_a_time(ConvShape(64, 64, 3, 2, 64), (56, 56)) == 8  # images of 784 KiB, results of 196
     assert images_at_a_time(ConvShape(2048, 2048, 3), (7, 7)) == 1
-
-
-def test_the_rule_for_backward_minds_the_images_laid_out_anew():
-    shape = ConvShape(64, 64, 3, groups=64)
-    assert by_rule(shape, 128, (28, 28), 4, True, "cpu") == "pieces"  # 74 MiB
-    assert by_rule(shape, 64, (28, 28), 4, True, "cpu") == "whole"
-    assert (
-        by_rule(ConvShape(64, 64), 128, (28, 28), 4, True, "cpu") == "whole"
-    )  # products read them as they lie

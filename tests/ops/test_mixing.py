@@ -132,6 +132,7 @@ def test_pointwise_keeps_channels_last(way):
         (ConvShape(64, 64, 3), 16, 14, 4, "whole"),
         (ConvShape(64, 64, 3, groups=64), 128, 28, 4, "whole"),
         (ConvShape(512, 512, 3), 16, 7, 2, "wide"),
+        (ConvShape(512, 512), 128, 7, 2, "pieces"),
         (ConvShape(512, 512, 3), 16, 7, 4, "pieces"),
         (ConvShape(512, 512, 3), 16, 7, 0, "pieces"),  # generated kernels have no bank
     ],

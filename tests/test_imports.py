@@ -15,12 +15,13 @@ PACKAGE = Path(__file__).parents[1] / "dynnas"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 ROOMS = ("space", "ops", "supernet", "training", "runtime", "measure", "search", "export", "report", "cli")
-ALLOWED = {room: {"errors", "progress", *ROOMS[: i + 1]} for i, room in enumerate(ROOMS)}
+ALLOWED = {room: {"errors", "progress", "machine", *ROOMS[: i + 1]} for i, room in enumerate(ROOMS)}
 ALLOWED |= {
     "errors": set(),
     "progress": set(),
+    "machine": set(),
     "space": {"errors", "space"},
-    "data": {"errors", "progress", "space", "data"},
+    "data": {"errors", "progress", "machine", "space", "data"},
     "__main__": {"cli"},
     "__init__": {"errors", "space", "search"},
 }

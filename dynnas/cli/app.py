@@ -29,6 +29,7 @@ for command in (
     commands.space,
     commands.schema,
     commands.front,
+    commands.tune,
     commands.audit,
     commands.export,
     commands.dashboard,

@@ -30,7 +30,7 @@ from dynnas.cli.options import (
     override,
     study_folder,
 )
-from dynnas.errors import StudyError
+from dynnas.errors import SpaceError, StudyError
 
 STUDIES = Path("studies")
 
@@ -145,6 +145,47 @@ def front(
     from dynnas.report.study import study_table
 
     print_table(study_table(opened))
+
+
+def tune(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="a space file; without one, usual sizes")
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", min=1, metavar="N", help="of torch; as in training if not given"),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Measure the fastest way to run mixed convolutions here.
+
+    Remembered in a file of the user's cache folder, which training and scoring look at from then on; without
+    it they follow a fixed rule. Interrupted, what was measured is kept.
+    """
+    from dynnas.space import load_space
+
+    space = load_space(file) if file else None
+    if space and not space.network:
+        raise SpaceError(f"{file}: a space of plain choices has no convolutions to measure")
+
+    import torch
+
+    from dynnas.cli.printing import print_table
+    from dynnas.cli.progress import show_progress
+    from dynnas.measure.demands import default_problems, problems_of
+    from dynnas.measure.tuning import Tuned
+    from dynnas.measure.tuning import tune as measure
+    from dynnas.ops.tuned import TunedFile
+    from dynnas.report.tuning import tuning_table
+
+    threads = threads or torch.get_num_threads()
+    problems = problems_of(space, threads) if space else default_problems(threads)
+    found: list[Tuned] = []
+    try:
+        with show_progress(quiet) as progress:
+            found.extend(measure(problems, TunedFile.path(), progress))
+    finally:
+        print_table(tuning_table(found, TunedFile.path()))
 
 
 def audit(

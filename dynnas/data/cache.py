@@ -5,7 +5,6 @@ The files can be deleted at any time.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,13 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
+from dynnas.machine import cache_folder
+
 
 def cached(key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
     """The array that `make` returns; read-only from the file `key`.npy in the cache once it has been made.
 
     `key` must name the input's contents: there is no other check that the array is still right.
     """
-    path = _folder() / f"{key}.npy"
+    path = cache_folder() / f"{key}.npy"
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
@@ -27,12 +28,6 @@ def cached(key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
     with suppress(OSError):  # a cache that cannot be written costs time, nothing else
         _write(path, array)
     return array
-
-
-def _folder() -> Path:
-    if folder := os.environ.get("DYNNAS_CACHE"):
-        return Path(folder).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dynnas"
 
 
 def _write(path: Path, array: np.ndarray) -> None:

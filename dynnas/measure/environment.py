@@ -6,11 +6,11 @@ import hashlib
 import json
 import os
 import platform
-from pathlib import Path
 
 import torch
 
 from dynnas.errors import require
+from dynnas.machine import processor
 from dynnas.runtime import resolve_runtime
 from dynnas.space.settings import TargetSettings
 
@@ -24,7 +24,7 @@ def environment_fingerprint(target: TargetSettings) -> dict[str, str]:
     """
     fingerprint = {
         "device": target.device,
-        "processor": _gpu() if target.device == "cuda" else _processor(),
+        "processor": _gpu() if target.device == "cuda" else processor(),
         "cores": str(os.cpu_count()),
         "threads": str(target.threads),
         "runtime": _runtime(resolve_runtime(target)),
@@ -39,16 +39,6 @@ def environment_fingerprint(target: TargetSettings) -> dict[str, str]:
 def _runtime(name: str) -> str:
     version = require(name.removesuffix("_portable"), "onnx").__version__
     return f"{name} {version}" + (", packed graphs" if name == "onnxruntime" else "")
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            field, _, value = line.partition(":")
-            if field.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
 
 
 def _gpu() -> str:

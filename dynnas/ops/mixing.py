@@ -1,12 +1,8 @@
 """Convolutions whose kernel is a weighted sum of a bank's experts, with weights of their own for every image.
 
 By linearity the sum can be taken of the kernels (mix-first) or of the feature maps (conv-first; Yang et al.
-2019, section 3). All strategies give the same result, and the shape says which is fastest:
-
-- one image: mix the kernels, then an ordinary convolution;
-- many images, pointwise: mix the kernels, then one batched matrix product;
-- many images otherwise: mix the kernels, then one convolution with the images laid side by side as groups;
-- conv-first: M times the multiply-adds, but an ONNX graph can hold it with a free batch axis.
+2019, section 3). There are several ways to run either; all give the same result, and `choice` says which
+runs.
 
 Coefficients are (B, M), one per image and expert, or (B, Co, M), one per image, output channel and expert.
 """
@@ -17,11 +13,17 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from dynnas.ops.choice import choose, images_at_a_time, is_recorded
+from dynnas.ops.conv_first import conv_first, wide_conv
 from dynnas.ops.conv_shape import ConvShape
+from dynnas.ops.mix_first import batched_matmul, grouped_conv, mix, plain_conv, unfolded_matmul, with_bias
+from dynnas.ops.pieces import conv_in_pieces
+from dynnas.ops.tuned import Way
 
 Strategy = Literal["auto", "conv_first"]
+
+__all__ = ["Strategy", "conv_first", "convolve_each", "mix", "mixed_conv", "run_each", "run_way"]
 
 
 def mixed_conv(
@@ -42,61 +44,55 @@ def mixed_conv(
     """
     if strategy == "conv_first":
         return conv_first(x, bank, coefficients, bias, shape)
-    return convolve_each(x, mix(bank, coefficients, shape), bias, shape)
+    if is_recorded():
+        return _recorded(x, mix(bank, coefficients, shape), bias, shape)
+    return run_way(choose(x, bank, coefficients, shape), x, bank, coefficients, bias, shape)
 
 
 def convolve_each(x: Tensor, kernels: Tensor, bias: Tensor | None, shape: ConvShape) -> Tensor:
     """Convolve every image of `x` (B, Ci, H, W) with its own kernel, (B, Co, Ci / groups, k, k)."""
-    # In a trace sizes are tensors, on which one cannot branch; a mix-first trace is of one image anyway.
-    if torch.jit.is_tracing() or x.shape[0] == 1:
-        weight = kernels.view(shape.weight)
-        own_bias = None if bias is None else bias.flatten()
-        return F.conv2d(x, weight, own_bias, shape.stride, shape.padding, groups=shape.groups)
-    if shape.pointwise:
-        return batched_matmul(x, kernels, bias, shape)
-    return grouped_conv(x, kernels, bias, shape)
+    if is_recorded():
+        return _recorded(x, kernels, bias, shape)
+    return run_each(choose(x, kernels, None, shape), x, kernels, bias, shape)
 
 
-def mix(bank: Tensor, coefficients: Tensor, shape: ConvShape) -> Tensor:
-    """The kernel of every image: (B, Co, Ci / groups, k, k), for M * P multiply-adds an image."""
-    if coefficients.dim() == 2:
-        return (coefficients @ bank.flatten(1)).view(-1, *shape.weight)
-    channel_first = coefficients.transpose(0, 1) @ bank.flatten(2).transpose(0, 1)
-    return channel_first.transpose(0, 1).reshape(-1, *shape.weight)
-
-
-def batched_matmul(x: Tensor, kernels: Tensor, bias: Tensor | None, shape: ConvShape) -> Tensor:
-    """A pointwise convolution of every image with its own kernel, in the memory format of the input."""
-    if shape.stride > 1:
-        x = x[:, :, :: shape.stride, :: shape.stride]
-    matrices, pixels = kernels.flatten(2), x.flatten(2)
-    if x.is_contiguous(memory_format=torch.channels_last):
-        y = (pixels.mT @ matrices.mT).mT
-    else:
-        y = matrices @ pixels
-    y = y.unflatten(2, x.shape[2:])
-    return y if bias is None else y + bias[..., None, None]
-
-
-def grouped_conv(x: Tensor, kernels: Tensor, bias: Tensor | None, shape: ConvShape) -> Tensor:
-    """A convolution of every image with its own kernel: the images are the groups of one wide image."""
-    batch = x.shape[0]
-    wide = x.reshape(1, -1, *x.shape[2:])
-    groups = batch * shape.groups
-    y = F.conv2d(wide, kernels.flatten(0, 1), None, shape.stride, shape.padding, groups=groups)
-    y = y.view(batch, shape.out_channels, *y.shape[2:])
-    return y if bias is None else y + bias[..., None, None]
-
-
-def conv_first(
-    x: Tensor, bank: Tensor, coefficients: Tensor, bias: Tensor | None, shape: ConvShape
+def run_way(
+    way: Way, x: Tensor, bank: Tensor, coefficients: Tensor, bias: Tensor | None, shape: ConvShape
 ) -> Tensor:
-    """One ordinary convolution for each expert, then the weighted sum of their feature maps."""
-    if coefficients.dim() == 2:
-        coefficients = coefficients.unsqueeze(1)
-    maps = [
-        F.conv2d(x, expert, None, shape.stride, shape.padding, groups=shape.groups) * weight[..., None, None]
-        for expert, weight in zip(bank.unbind(), coefficients.unbind(-1), strict=True)
-    ]
-    y = sum(maps[1:], start=maps[0])
-    return y if bias is None else y + bias[..., None, None]
+    """As `mixed_conv`, in the way that is given."""
+    if way == "wide":
+        return wide_conv(x, bank, coefficients, bias, shape)
+    if way == "experts":
+        return conv_first(x, bank, coefficients, bias, shape)
+    if way in ("pieces", "images"):
+        return with_bias(conv_in_pieces(x, bank, coefficients, shape, _images(way, x, shape)), bias)
+    return run_each(way, x, mix(bank, coefficients, shape), bias, shape)
+
+
+def run_each(way: Way, x: Tensor, kernels: Tensor, bias: Tensor | None, shape: ConvShape) -> Tensor:
+    """As `convolve_each`, in the way that is given.
+
+    Raises:
+        ValueError: the way needs a bank, or a single image.
+    """
+    if way == "plain":
+        return plain_conv(x, kernels, bias, shape)
+    if way == "whole":
+        return (batched_matmul if shape.pointwise else grouped_conv)(x, kernels, bias, shape)
+    if way == "unfold":
+        return unfolded_matmul(x, kernels, bias, shape)
+    if way in ("pieces", "images"):
+        return with_bias(conv_in_pieces(x, kernels, None, shape, _images(way, x, shape)), bias)
+    raise ValueError(f"there is no bank that the way {way!r} could convolve with first")
+
+
+def _images(way: Way, x: Tensor, shape: ConvShape) -> int:
+    return 1 if way == "images" else images_at_a_time(shape, (x.shape[2], x.shape[3]))
+
+
+def _recorded(x: Tensor, kernels: Tensor, bias: Tensor | None, shape: ConvShape) -> Tensor:
+    """In graphs: an ordinary convolution for one image, and operators that a graph can hold for more."""
+    # A mix-first trace is of one image; its sizes are tensors, on which one cannot branch.
+    if torch.jit.is_tracing() or x.shape[0] == 1:
+        return plain_conv(x, kernels, bias, shape)
+    return run_each("whole", x, kernels, bias, shape)

@@ -1,0 +1,45 @@
+"""What `dynnas tune` found, as a table."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from dynnas.measure.tuning import Tuned
+from dynnas.report.table import Column, Table
+
+
+def tuning_table(found: Sequence[Tuned], path: Path) -> Table:
+    """One row for each convolution: the way that won, its time, and how much faster than the rule's it is."""
+    columns = (
+        Column("convolution"),
+        Column("way"),
+        Column("ms", numeric=True),
+        Column("rule"),
+        Column("ms", numeric=True),
+        Column("times as fast", numeric=True),
+    )
+    rows = tuple(
+        (
+            tuned.problem.key,
+            tuned.measured.way,
+            f"{tuned.measured.ms[tuned.measured.way]:.3g}",
+            tuned.rule,
+            f"{tuned.measured.ms[tuned.rule]:.3g}",
+            f"{tuned.gain:.2f}",
+        )
+        for tuned in found
+    )
+    return Table(_title(found, path), columns, rows)
+
+
+def _title(found: Sequence[Tuned], path: Path) -> str:
+    if not found:
+        return "no convolution was measured"
+    changed = sum(tuned.measured.way != tuned.rule for tuned in found)
+    mean = statistics.geometric_mean(tuned.gain for tuned in found)
+    return (
+        f"convolutions measured: {len(found)}, run another way than by the rule: {changed}, on the whole "
+        f"{mean:.2f} times as fast; written to {path}"
+    )

@@ -1,11 +1,17 @@
 """The tables of operators: what each costs beside its published figures, and its measured latency.
 
-    python tests/bench/operators.py [--write] [--seconds 1] [--threads 1]
+    python tests/bench/operators.py [--write] [--clock wall] [--seconds 1] [--threads 1]
 
 Prints the tables in Markdown; `--write` puts them into README.md and dynnas/ops/README.md. Latency is that of
 the exported graph in ONNX Runtime at batch 1, by the project's meter with the static version as its anchor:
 the median over rounds, in each of which both run, of one's time over the other's. All other columns are
 counted, and a test holds the files to them.
+
+Where other programs take the processor in turns, a long run is interrupted more often than a short one, and
+no median over rounds mends that: on two cores under a load of five, a block of twice the static one's work
+took 1.1 times as long and then 1.5, and one of an eighth took 0.03 times. With `--clock processor` only the
+process's own time counts: 1.95 and 0.26 times. On one thread that is the latency of an undisturbed run; the
+column then says so in its head. Times by the wall's clock are not written where they were disturbed.
 """
 
 from __future__ import annotations
@@ -13,6 +19,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -36,6 +43,9 @@ from dynnas.space.settings import TargetSettings  # noqa: E402
 Build = Callable[[], NetworkConfig]
 FILES = {"README.md": ("kernels",), "dynnas/ops/README.md": ("kernels", "gates", "blocks")}
 CALIBRATION_IMAGES = 2
+# What the column is called, and what tells the time.
+CLOCKS = {"wall": ("time", time.perf_counter), "processor": ("processor time", time.process_time)}
+DISTURBED = 1.5  # a median over the 10th percentile; 1.1 where nothing else runs
 
 
 @dataclass(frozen=True)
@@ -55,15 +65,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """The head of a table, whose last column is the latency, and its rows."""
+    """The head of a table but for its last column, the latency, and its rows."""
 
     head: tuple[str, ...]
     rows: tuple[Row, ...]
 
-    def lines(self, time: Callable[[Row], str]) -> list[str]:
-        """The table in Markdown."""
+    def lines(self, time: Callable[[Row], str], clock: str) -> list[str]:
+        """The table in Markdown, with latencies by one of the `CLOCKS`."""
         body = [(*row.cells(), time(row)) for row in self.rows]
-        cells = [self.head, ("---",) * len(self.head), *body]
+        head = (*self.head, CLOCKS[clock][0])
+        cells = [head, ("---",) * len(head), *body]
         return [f"| {' | '.join(line)} |" for line in cells]
 
 
@@ -111,7 +122,7 @@ def dyrelu_printed() -> str:
 
 
 KERNELS = Table(
-    ("`op`", "source", "MMACs", "M params", "here (published)", "time"),
+    ("`op`", "arXiv", "MMACs", "M params", "here (published)"),
     (
         in_mobilenet("`static`", "1801.04381", partial(mobilenet_printed, "300", "3.4")),
         in_mobilenet("`hypernet`", "1609.09106", op="hypernet"),
@@ -134,7 +145,7 @@ KERNELS = Table(
     ),
 )
 GATES = Table(
-    ("`attention`, `activation`", "source", "MMACs", "M params", "here (published)", "time"),
+    ("`attention`, `activation`", "arXiv", "MMACs", "M params", "here (published)"),
     (
         in_mobilenet(
             "`se`, a quarter of the channels",
@@ -178,7 +189,7 @@ def block_row(name: str, source: str, title: str = "–", network: Build | None 
 
 
 BLOCKS = Table(
-    ("`block`", "source", "network", "MMACs (published)", "M params (published)", "time"),
+    ("`block`", "arXiv", "network", "MMACs (published)", "M params (published)"),
     (
         block_row("conv", "–"),
         block_row("dwsep", "1704.04861", "MobileNet", published.mobilenet_v1, macs="569", params="4.2"),
@@ -205,26 +216,32 @@ TABLES: Mapping[str, Table] = {"kernels": KERNELS, "gates": GATES, "blocks": BLO
 
 
 class Stopwatch:
-    """Times networks against their static version; one that has been timed is not timed again."""
+    """Times networks against their static version.
 
-    def __init__(self, target: TargetSettings) -> None:
-        """On the device of `target`, for its `seconds` a network."""
-        self._target = target
-        self._done: dict[str, str] = {}
+    Attributes:
+        disturbed: names of those whose runs were often interrupted.
+    """
+
+    def __init__(self, target: TargetSettings, clock: str) -> None:
+        """On the device of `target`, for its `seconds` a network, by one of the `CLOCKS`."""
+        self._target, self._clock = target, CLOCKS[clock][1]
+        self.disturbed: list[str] = []
 
     def __call__(self, row: Row) -> str:
         """Latency over that of the row's base; of the base itself, milliseconds."""
-        if row.name not in self._done:
-            self._done[row.name] = self._time(row)
-            print(f"{row.name}: {self._done[row.name]}", file=sys.stderr)
-        return self._done[row.name]
-
-    def _time(self, row: Row) -> str:
         config, base = row.timed(), row.base()
-        meter = LatencyMeter(self._target, [self._subject(base)])
+        meter = LatencyMeter(self._target, [self._subject(base)], clock=self._clock)
         if config == base:
             return f"1 ({meter.reference.anchor_ms:.1f} ms)"
-        return f"{meter.measure(self._subject(config)).ratio:.2f}"
+        latency = meter.measure(self._subject(config))
+        spread = latency.repeats.median_ms / latency.repeats.low_ms
+        if spread > DISTURBED:
+            self.disturbed.append(row.name)
+        print(
+            f"{row.name}: {latency.ratio:.2f} (median run {spread:.2f} of the 10th percentile)",
+            file=sys.stderr,
+        )
+        return f"{latency.ratio:.2f}"
 
     def _subject(self, config: NetworkConfig) -> Subject:
         """The network as it ships, with values of the sizes that they have after training."""
@@ -243,8 +260,8 @@ class Stopwatch:
 def put(text: str, name: str, lines: list[str]) -> str:
     """`text` with a table in place of the one between the marks of that name."""
     marks = f"<!-- table {name} -->\n", "<!-- end of table -->"
-    between = re.compile(f"(?<={re.escape(marks[0])}).*?(?={re.escape(marks[1])})", re.DOTALL)
-    text, found = between.subn(lambda _: "\n".join(lines) + "\n", text)
+    table = re.compile(f"({re.escape(marks[0])}).*?({re.escape(marks[1])})", re.DOTALL)
+    text, found = table.subn(lambda match: "\n".join([match[1].rstrip(), *lines, match[2]]), text)
     if found != 1:
         raise SystemExit(f"{found} tables are marked {name!r}; one is needed")
     return text
@@ -255,15 +272,20 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--write", action="store_true", help="put the tables into the files")
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--seconds", type=float, default=1.0, help="of timing for each operator")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    stopwatch = Stopwatch(TargetSettings(threads=args.threads, seconds=args.seconds))
-    tables = {name: table.lines(stopwatch) for name, table in TABLES.items()}
+    if args.clock == "processor" and args.threads > 1:
+        parser.error("--clock processor adds up the time of all threads: it is a latency on one thread only")
+    stopwatch = Stopwatch(TargetSettings(threads=args.threads, seconds=args.seconds), args.clock)
+    tables = {name: table.lines(stopwatch, args.clock) for name, table in TABLES.items()}
     for lines in tables.values():
         print("\n".join(lines), end="\n\n")
     if args.write:
+        if stopwatch.disturbed and args.clock == "wall":
+            parser.exit(1, f"not written: other programs disturbed {', '.join(stopwatch.disturbed)}\n")
         for file, names in FILES.items():
             path = ROOT / file
             text = path.read_text(encoding="utf-8")

@@ -37,7 +37,8 @@ def test_the_tables_say_what_is_counted(bench: ModuleType) -> None:
         for name in names:
             table = bench.TABLES[name]
             head, rule, *rows = written(file, name)
-            assert (tuple(head), set(rule)) == (table.head, {"---"})
+            assert (tuple(head[:-1]), set(rule)) == (table.head, {"---"})
+            assert head[-1] in {column for column, _ in bench.CLOCKS.values()}
             assert [tuple(row[:-1]) for row in rows] == [row.cells() for row in table.rows]
             for *_, time in rows:
                 assert re.fullmatch(r"\d+\.\d\d|1 \(\d+\.\d ms\)", time)
@@ -58,5 +59,7 @@ def test_a_table_is_put_between_its_marks_alone(bench: ModuleType) -> None:
         "a\n<!-- table one -->\nold\n<!-- end of table -->\n<!-- table two -->\nold\n<!-- end of table -->\n"
     )
     assert bench.put(text, "one", ["| 1 |"]) == text.replace("old", "| 1 |", 1)
+    empty = text.replace("old\n", "")
+    assert bench.put(bench.put(empty, "two", ["old"]), "one", ["old"]) == text
     with pytest.raises(SystemExit, match="0 tables are marked 'three'"):
         bench.put(text, "three", [])

@@ -1,4 +1,4 @@
-"""A short search really runs on the space of every family of blocks."""
+"""A short search really runs on the space of every family of blocks, and on that of all dynamic operators."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 
 from dynnas.search import run_study
-from dynnas.space import load_space
+from dynnas.space import Value, load_space
+from dynnas.space.vocabulary import ACTIVATIONS, ATTENTIONS, BLOCKS, OPS
 
 SPACES = Path(__file__).parents[2] / "spaces"
+FAMILIES = ("resnet", "shuffle", "compact", "dynamic")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["resnet", "shuffle", "compact"])
+@pytest.mark.parametrize("name", FAMILIES)
 def test_a_short_search_runs(name: str, tmp_path: Path) -> None:
     space = load_space(SPACES / f"{name}.yaml")
     settings = space.settings
@@ -28,3 +30,12 @@ def test_a_short_search_runs(name: str, tmp_path: Path) -> None:
     best = study.front.pick("most-accurate")
     assert best.metrics["accuracy"] > 0.2
     assert best.metrics["latency_ms"] > 0
+
+
+def test_every_operator_is_in_a_space_that_is_searched() -> None:
+    found: set[Value] = set()
+    for name in FAMILIES:
+        for gene in load_space(SPACES / f"{name}.yaml").genes:
+            found.update(gene.values)
+    missing = {*BLOCKS, *OPS, *ATTENTIONS, *ACTIVATIONS} - found
+    assert missing == {"conv", "relu6", "hswish", "silu"}  # those are in the other spaces

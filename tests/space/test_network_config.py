@@ -68,7 +68,7 @@ def test_channels_and_classes_come_from_the_caller_then_the_file_then_the_defaul
     assert (network.channels, network.classes) == (3, 10)
 
 
-NUMBERS = ("in_channels", "out_channels", "width", "kernel", "expand", "experts", "group")
+NUMBERS = ("in_channels", "out_channels", "width", "kernel", "expand", "experts", "group", "rank", "splits")
 
 
 def covers(large: SlotConfig, small: SlotConfig) -> bool:

@@ -22,8 +22,8 @@ else is said; processor time, as others used the machine):
 - conv-first does M * S multiply-adds for every weight. A kernel of one's own costs S and, once kernels are
   larger than the cache, about the time of 100 more to mix, write, lay out and read the weight: so it wins
   for (M - 1) * S < 100: dense 512 -> 512 at 7x7, 16 images, takes 62 ms instead of 110 with two experts,
-  and 150 instead of 136 with four.
-  Products read the weights as they lie: 94 ms against 121 with two experts, so never there.
+  and 150 instead of 136 with four. Products read the weights as they lie: 94 ms against 121 with two
+  experts, so never there.
 """
 
 from __future__ import annotations

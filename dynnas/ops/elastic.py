@@ -1,9 +1,8 @@
 """Elasticity derived from shapes: any plain torch module becomes a slice of shared tensors.
 
-An `ElasticSlot` knows the configs that one place of the network can take. For every named parameter it keeps
-one
-shared tensor, as large on every axis as any of those configs needs. Running a config slices that tensor to
-the shape that the plain module wants:
+An `ElasticSlot` knows the configs that one place of the network can take. For every named parameter it
+keeps one shared tensor, as large on every axis as any of those configs needs. Running a config slices that
+tensor to the shape that the plain module wants:
 
 - the last two axes of a tensor with four or five axes are a kernel's, and the last four of one with six (a
   kernel for every tap of a kernel): they take its centre;
@@ -116,9 +115,8 @@ class ElasticSlot(nn.Module):
     def forward(self, config: SlotConfig, x: Tensor) -> Tensor:
         """Run `config` on `x` with slices of the shared tensors; batch norm uses the statistics of the batch.
 
-        Shapes are those of the module that `build(config)` gives. Like `torch.func.functional_call`, with
-        the wiring
-        worked out once a config: the generic call costs as much as the arithmetic of a small block.
+        Shapes are those of the module that `build(config)` gives. Like `torch.func.functional_call`, with the
+        wiring worked out once a config: the generic call costs as much as the arithmetic of a small block.
         """
         skeleton = self._skeletons.get(config)
         if skeleton is None:

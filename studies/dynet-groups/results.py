@@ -114,7 +114,7 @@ def draw(results: Sequence[Result], ladder: Sequence[Result], path: Path) -> Non
     """Accuracy against each cost: the static ladder as a line, all else as points."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, StrMethodFormatter
 
     colours = ("#D55E00", "#56B4E9", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#999999", "#F0E442")
     figure = Figure(figsize=(14, 5.2), dpi=130, layout="constrained")
@@ -130,12 +130,14 @@ def draw(results: Sequence[Result], ladder: Sequence[Result], path: Path) -> Non
             )
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}" if cost == "latency_ms" else "{x:,.0f}"))
+        axes.xaxis.set_major_formatter(
+            StrMethodFormatter("{x:g}") if cost == "latency_ms" else EngFormatter(sep="")
+        )
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(label)
         axes.grid(visible=True, alpha=0.25, which="both")
     panels[0].set_ylabel("test accuracy [%], mean of the seeds")
-    panels[-1].legend(loc="lower right", framealpha=0.9, fontsize=8)
+    panels[0].legend(loc="lower right", framealpha=0.9, fontsize=8)
     figure.savefig(path)
 
 

@@ -16,6 +16,11 @@ takes 10.6. Pointwise at that size is 51 MMACs, at least 1.0 ms, and 6.4 MB read
 and one batched product 1.7. Depthwise does 9 multiply-adds for 8 bytes: memory decides, and timm is as fast
 as the static convolution. What is left are kernels that pass the cache: dense 512 -> 512 at 7x7 writes,
 lays out anew and reads 9.4 MB of kernel for each image of 116 MMACs.
+
+On two idle cores of an AMD EPYC (`--quick --experts 4 --gmacs 3 --seconds 0.08`): forward 1.21 times
+timm's speed, 1.56 for pointwise and 1.97 for pointwise with 128 images; forward and backward 1.11; the
+slowest case 0.90. The static convolution, whose kernel needs no mixing, is 1.5 times as fast as timm's in
+the same run.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dynnas.data import Dataset, resize
 from dynnas.ops import Network, select_confident
+from dynnas.training.calibrate import SCORING_BATCH
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ def prepare_images(network: Network, dataset: Dataset, images: Tensor) -> Tensor
 
 @torch.inference_mode()
 def predict_logits(
-    network: Network, dataset: Dataset, images: Tensor, batch: int = 256
+    network: Network, dataset: Dataset, images: Tensor, batch: int = SCORING_BATCH
 ) -> tuple[Tensor, ...]:
     """Logits [N, classes] of every exit, then of the head, for images uint8 [N, C, H, W].
 

@@ -13,12 +13,10 @@ from dynnas.ops.choice import listening
 from dynnas.ops.conv_shape import ConvShape, depthwise, pointwise
 from dynnas.ops.tuned import Problem
 from dynnas.space import Architecture, Space, largest, sample, smallest
+from dynnas.training.calibrate import SCORING_BATCH
 
 SAMPLED = 16
 """Random networks whose convolutions are measured, beside the smallest and the largest."""
-
-SCORED_AT_A_TIME = 256
-"""Images in the batches of `calibrate` and `predict_logits`, which are channels-last float32."""
 
 BATCHES, EXPERTS = (16, 128), 4
 PLACES = ((16, 56), (64, 28), (64, 14), (128, 14), (256, 14), (256, 7), (512, 7))
@@ -65,8 +63,9 @@ def _problems(space: Space, architecture: Architecture, threads: int) -> Iterato
         for problem in _heard(space, architecture, backward=True, channels_last=layout == "channels_last"):
             for precision in precisions:
                 yield replace(problem, batch=train.batch, dtype=precision, threads=threads)
+    # `calibrate` and `predict_logits` run channels-last float32.
     for problem in _heard(space, architecture, backward=False, channels_last=True):
-        yield replace(problem, batch=SCORED_AT_A_TIME, threads=threads)
+        yield replace(problem, batch=SCORING_BATCH, threads=threads)
 
 
 def _heard(space: Space, architecture: Architecture, *, backward: bool, channels_last: bool) -> list[Problem]:

@@ -60,14 +60,20 @@ class DynamicInput:
 
 
 def dynamic_inputs(view: GraphView) -> Iterator[DynamicInput]:
-    """Every kernel and bias of a convolution that depends on the image, in the order of the graph."""
+    """Every kernel and bias of a convolution that depends on the image, in the order of the graph.
+
+    Those whose shapes the graph does not tell are left out.
+    """
     for node in view.graph.node:
         if node.op_type not in CONVOLUTIONS:
             continue
         for index in range(1, len(node.input)):
             name = node.input[index]
-            if name and name not in view.constants:
-                yield DynamicInput(node, index, view.shape[name], _source(view, name))
+            if name in view.constants or name not in view.shape:
+                continue
+            source = _source(view, name)
+            if source.value in view.shape:
+                yield DynamicInput(node, index, view.shape[name], source)
 
 
 def _source(view: GraphView, name: str) -> Source:

@@ -7,8 +7,11 @@ from torch import Tensor, nn
 
 from dynnas.ops import Network
 
+SCORING_BATCH = 256
+"""Images at a time, when candidates are calibrated and scored."""
 
-def calibrate(network: Network, images: Tensor, batch: int = 256) -> Network:
+
+def calibrate(network: Network, images: Tensor, batch: int = SCORING_BATCH) -> Network:
     """Set the batch-norm statistics of `network` (in place) to their cumulative average over `images`.
 
     Shared weights have no running statistics: without this a network sliced out of a supernet classifies at

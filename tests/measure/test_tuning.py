@@ -58,13 +58,13 @@ def test_every_way_that_can_be_is_timed(shape, experts, backward):
 
 
 def test_what_was_measured_runs_and_all_else_follows_the_rule(path):
-    assert way_for(*PLACE) == "whole"
+    assert way_for(PLACE) == "whole"
     remember({PROBLEM.key: SOME}, path)
-    assert way_for(*PLACE) == "whole"  # a process reads the file once
+    assert way_for(PLACE) == "whole"  # a process reads the file once
     forget()
-    assert way_for(*PLACE) == "wide"
-    assert way_for(PROBLEM.shape, 4, *PLACE[2:]) == "whole"  # another batch
-    assert way_for(*PLACE[:-1], 2) == "whole"  # other threads
+    assert way_for(PLACE) == "wide"
+    assert way_for((PROBLEM.shape, 4, *PLACE[2:])) == "whole"  # another batch
+    assert way_for((*PLACE[:-1], 2)) == "whole"  # other threads
     assert TunedFile.load(path).ways == {PROBLEM.key: SOME}
 
 
@@ -94,7 +94,7 @@ def test_tuning_writes_as_it_goes(path):
 def test_a_file_that_does_not_fit_counts_as_absent_and_is_replaced(path, text, why):
     path.parent.mkdir()
     path.write_text(text)
-    assert way_for(*PLACE) == "whole"
+    assert way_for(PLACE) == "whole"
     told = Told()
     list(tune([PROBLEM], path, told))
     assert [why in message and str(path) in message for message in told.messages] == [True]

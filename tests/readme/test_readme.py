@@ -104,6 +104,15 @@ def test_space_shows_a_table(folder: Path) -> None:
     assert "architectures" in dynnas(folder, *command)
 
 
+def test_tuning_writes_what_it_measured(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENV, "DYNNAS_CACHE", str(tmp_path))
+    (command,) = commands("run: tune")
+    assert "times as fast" in dynnas(folder, *command)
+    assert (tmp_path / "kernels.json").exists()
+
+
 def test_the_space_file_is_one() -> None:
     space = parse_space(BLOCKS["space: example"], "README.md")
     assert {"stage1.2.experts", "exits.stage1.threshold"} <= {gene.name for gene in space.genes}

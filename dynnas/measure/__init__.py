@@ -1,12 +1,13 @@
 """What a network is worth and what it costs: accuracy, multiply-adds, parameters, latency."""
 
+from dynnas.device import Subject
 from dynnas.measure.accuracy import Accuracy, accuracy, predict_logits, prepare_images
 from dynnas.measure.anchors import build_anchors
 from dynnas.measure.cost import Cost, cost
 from dynnas.measure.environment import environment_fingerprint
 from dynnas.measure.latency import AnchorReference, Latency, Spread
 from dynnas.measure.lock import device_lock
-from dynnas.measure.meter import LatencyMeter, Subject
+from dynnas.measure.meter import LatencyMeter, LocalTimer
 
 __all__ = [
     "Accuracy",
@@ -14,6 +15,7 @@ __all__ = [
     "Cost",
     "Latency",
     "LatencyMeter",
+    "LocalTimer",
     "Spread",
     "Subject",
     "accuracy",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from dynnas.measure.meter import Subject
+from dynnas.device import Subject
 from dynnas.ops import Network
 from dynnas.runtime import build_runner
 from dynnas.space.network import BlockConfig, HeadConfig, NetworkConfig, StemConfig

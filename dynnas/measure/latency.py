@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dynnas.device import Estimate
 from dynnas.errors import StudyError
 from dynnas.measure.environment import environment_fingerprint
 from dynnas.space.settings import TargetSettings
@@ -19,13 +20,10 @@ class Spread:
     """The raw times of all runs in milliseconds: how noisy the measurement was, not for ranking.
 
     Attributes:
-        low_ms: the 10th percentile, about what an undisturbed run takes.
         iqr_ms: between the 25th and the 75th percentile.
     """
 
     mean_ms: float
-    median_ms: float
-    low_ms: float
     p95_ms: float
     worst_ms: float
     iqr_ms: float
@@ -33,19 +31,30 @@ class Spread:
     @staticmethod
     def of(ms: np.ndarray) -> Spread:
         """Summarise times (N,)."""
-        low, lower, median, upper, p95 = np.percentile(ms, [10, 25, 50, 75, 95]).tolist()
-        return Spread(float(ms.mean()), median, low, p95, float(ms.max()), upper - lower)
+        lower, upper, p95 = np.percentile(ms, [25, 75, 95]).tolist()
+        return Spread(float(ms.mean()), p95, float(ms.max()), upper - lower)
+
+
+def count_outliers(passes: np.ndarray) -> int:
+    """How many of (passes, images) lie beyond Tukey's outer fence of their image: three IQRs away."""
+    lower, upper = np.percentile(passes, [25, 75], axis=0)
+    reach = 3 * (upper - lower)
+    return int(((passes < lower - reach) | (passes > upper + reach)).sum())
 
 
 @dataclass(frozen=True)
 class Latency:
-    """What one image costs on an undisturbed device. The distribution is over images; noise is in `repeats`.
+    """What a run costs on an undisturbed device. The distribution is over images; noise is in the rest.
 
     Attributes:
         mean_ms, median_ms, p95_ms, worst_ms: over the images; equal where one image stands for all.
+        interval_ms: in which `mean_ms` lies, by bootstrap over the rounds.
         ratio: `mean_ms` as a multiple of the anchors' time.
+        plain_median_ms, plain_low_ms: median and 10th percentile of the raw times (the mean of those of every
+            image), to compare with other tools.
         repeats: the raw times.
-        runs: timed runs, one in each round with the anchors.
+        rounds: timed runs, one in each round with the anchors.
+        outliers: runs far from their like, which the medians leave out.
         environment: digest of `environment_fingerprint`.
     """
 
@@ -53,9 +62,13 @@ class Latency:
     median_ms: float
     p95_ms: float
     worst_ms: float
+    interval_ms: tuple[float, float]
     ratio: float
+    plain_median_ms: Estimate
+    plain_low_ms: Estimate
     repeats: Spread
-    runs: int
+    rounds: int
+    outliers: int
     environment: str
 
     @property
@@ -94,6 +107,7 @@ class AnchorReference:
             raise StudyError(
                 f"{path}: latencies were measured in environment {reference.environment}, this one is {here} "
                 "(processor, threads, runtime or library versions differ), so new times would not compare; "
-                "continue on the same machine and versions, or start anew with --fresh"
+                "continue on the same machine and versions, or measure all of it anew here: "
+                "dynnas measure STUDY --all"
             )
         return reference

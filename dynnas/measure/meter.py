@@ -3,66 +3,46 @@
 The speed of a processor that others also use drifts by tens of percent within seconds. What runs in the
 same round sees the same speed, so a network's time is steady as a multiple of the anchors' time in that
 round, and the median over rounds leaves out those in which either was interrupted. That ratio, times what
-the anchors took when the study started, is the latency.
-
-Chosen by trial: 16 networks of 0.2 to 1.1 ms, timed one at a time for 0.4 s in ONNX Runtime on a busy
-machine of two cores, seven times over; mean rank correlation of two passes, and spread of one network's
-times:
-
-    plain median                         0.91    15%
-    10th percentile                      0.93    14%
-    10th percentile / the anchors'       0.994    3.8%
-    median of each round's ratio         0.996    2.8%
+the anchors took when the study started, is the latency. How this compares with other ways to measure:
+`python tests/bench/latency.py repeatability`.
 """
 
 from __future__ import annotations
 
-import gc
-import math
-import random
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
+from dynnas.device import Plan, Subject, estimate, time_rounds
+from dynnas.device.estimate import low_quantile
+from dynnas.device.rounds import Clock, by_pass, ratios_to
 from dynnas.measure.environment import environment_fingerprint
-from dynnas.measure.latency import AnchorReference, Latency, Spread
+from dynnas.measure.latency import AnchorReference, Latency, Spread, count_outliers
 from dynnas.measure.lock import device_lock
-from dynnas.runtime import Runner
 from dynnas.space.settings import TargetSettings
 
-LEAST_ROUNDS = 20
-LEAST_RUNS_OF_AN_IMAGE = 3
-"""However slow the network and short the time."""
-
-WARM_UP_CHUNK = 5
-WARM_UP_SHARE = 0.25
-"""Of the time for a network, at most, spent before timing."""
+REFERENCE_SHARE = 4
+"""The scale is measured this many times as long as a network: all latencies of a study hang on it."""
 
 
-@dataclass(frozen=True)
-class Subject:
-    """Something to time: a runner and the images, each (1, C, R, R) float32, that it runs one by one.
+class Timer(Protocol):
+    """What times subjects in rounds: this machine, or another one."""
 
-    Give one image where the work is the same for all, and many real ones where it depends on the image.
-    """
-
-    runner: Runner
-    images: Sequence[np.ndarray]
+    def __call__(self, subjects: Sequence[Subject], anchors: Sequence[Subject], plan: Plan) -> np.ndarray:
+        """As `dynnas.device.time_rounds`."""
+        ...
 
 
 class LatencyMeter:
     """Times networks on one device, against anchors.
 
     Args:
-        target: the device, and `seconds` to spend on each network.
+        target: the device, and how long and how exactly to measure.
         anchors: networks that never change; see `build_anchors`.
         reference: the scale; measured now if not given. Save it to continue a study on the same scale.
-        lock_folder: where the device's lock lies, see `device_lock`.
-        clock: seconds, monotonic.
+        timer: runs the rounds; this machine's, one meter at a time, if not given.
 
     Raises:
         TargetError: the target cannot be used on this machine.
@@ -73,101 +53,66 @@ class LatencyMeter:
         target: TargetSettings,
         anchors: Sequence[Subject],
         reference: AnchorReference | None = None,
-        lock_folder: Path | None = None,
-        clock: Callable[[], float] = time.perf_counter,
+        timer: Timer | None = None,
     ) -> None:
         self._target = target
         self._anchors = tuple(anchors)
-        self._lock_folder = lock_folder
-        self._clock = clock
+        self._timer = timer or LocalTimer(target.device)
         self._environment = environment_fingerprint(target)["digest"]
         self.reference = reference or self._measure_reference()
 
     def measure(self, subject: Subject) -> Latency:
-        """Time one network, for `target.seconds` or a few runs of each image, whichever is longer."""
+        """Time one network: until the interval is as narrow as the target asks, or for its seconds."""
         return self.measure_jointly([subject])[0]
 
     def measure_jointly(self, subjects: Sequence[Subject], seed: int = 0) -> list[Latency]:
-        """Time networks in the same rounds, shuffled anew each round: the most exact way to rank them.
-
-        Networks push each other out of the processor's caches, so these times are longer than those of
-        `measure`.
-        """
-        count = len(subjects)
-        times = self._time_rounds([*subjects, *self._anchors], self._target.seconds * count, seed)
-        anchors = _geometric_mean(times[count:])
-        return [
-            self._latency(subject, ms, anchors) for subject, ms in zip(subjects, times[:count], strict=True)
-        ]
+        """Time networks in the same rounds, shuffled anew each round: the most exact way to rank them."""
+        plan = Plan(self._target.seconds * len(subjects), self._target.precision, seed)
+        times = self._timer(subjects, self._anchors, plan)
+        anchors = times[len(subjects) :]
+        return [self._latency(subject, ms, anchors) for subject, ms in zip(subjects, times, strict=False)]
 
     def _measure_reference(self) -> AnchorReference:
-        times = self._time_rounds(self._anchors, self._target.seconds, seed=0)
-        low_ms = np.percentile(times, 10, axis=1)
-        return AnchorReference(float(_geometric_mean(low_ms)), self._environment)
+        plan = Plan(REFERENCE_SHARE * self._target.seconds)
+        times = self._timer((), self._anchors, plan)
+        low_ms = np.quantile(times, 0.1, axis=1)
+        return AnchorReference(float(np.exp(np.log(low_ms).mean())), self._environment)
 
     def _latency(self, subject: Subject, ms: np.ndarray, anchors: np.ndarray) -> Latency:
-        ratios, images = ms / anchors, len(subject.images)
-        # Round r ran image r % images.
-        by_image = np.array([np.median(ratios[image::images]) for image in range(images)])
-        image_ms = by_image * self.reference.anchor_ms
+        images = len(subject.images)
+        ratios = by_pass(ratios_to(anchors, ms), images)
+        image_ms = np.median(ratios, 0) * self.reference.anchor_ms
+        ratio = estimate(ratios, np.median)
         return Latency(
             mean_ms=float(image_ms.mean()),
             median_ms=float(np.median(image_ms)),
             p95_ms=float(np.percentile(image_ms, 95)),
             worst_ms=float(image_ms.max()),
-            ratio=float(by_image.mean()),
+            interval_ms=ratio.scaled(self.reference.anchor_ms).interval,
+            ratio=ratio.value,
+            plain_median_ms=estimate(by_pass(ms, images), np.median),
+            plain_low_ms=estimate(by_pass(ms, images), low_quantile),
             repeats=Spread.of(ms),
-            runs=len(ms),
+            rounds=len(ms),
+            outliers=count_outliers(ratios),
             environment=self._environment,
         )
 
-    def _time_rounds(self, subjects: Sequence[Subject], seconds: float, seed: int) -> np.ndarray:
-        """Milliseconds (subjects, rounds)."""
-        order = list(range(len(subjects)))
-        shuffle = random.Random(seed).shuffle
-        least = max(LEAST_ROUNDS, LEAST_RUNS_OF_AN_IMAGE * max(len(subject.images) for subject in subjects))
-        rounds: list[list[float]] = []
-        with device_lock(self._target.device, self._lock_folder), _no_collection():
-            for subject in subjects:
-                self._warm_up(subject)
-            end = self._clock() + seconds
-            while len(rounds) < least or self._clock() < end:
-                shuffle(order)
-                times = [0.0] * len(subjects)
-                for index in order:
-                    times[index] = self._time(subjects[index], len(rounds))
-                rounds.append(times)
-        return np.array(rounds).T * 1e3
 
-    def _warm_up(self, subject: Subject) -> None:
-        """Run until a few runs are no longer faster than the few before, or time is up."""
-        end = self._clock() + WARM_UP_SHARE * self._target.seconds
-        before = math.inf
-        while True:
-            now = float(np.median([self._time(subject, turn) for turn in range(WARM_UP_CHUNK)]))
-            if now > 0.97 * before or self._clock() > end:
-                return
-            before = now
+class LocalTimer:
+    """Rounds on this machine, while no other meter, in whichever process, uses the device.
 
-    def _time(self, subject: Subject, turn: int) -> float:
-        image = subject.images[turn % len(subject.images)]
-        start = self._clock()
-        subject.runner(image)
-        return self._clock() - start
+    Args:
+        device: as in `TargetSettings.device`.
+        lock_folder: where the device's lock lies, see `device_lock`.
+        clock: seconds, monotonic; the default is `time.perf_counter`.
+    """
 
+    def __init__(self, device: str, lock_folder: Path | None = None, clock: Clock | None = None) -> None:
+        self._device, self._lock_folder = device, lock_folder
+        self._clock = {"clock": clock} if clock else {}
 
-def _geometric_mean(times: np.ndarray) -> np.ndarray:
-    """Over the first axis: a slow anchor weighs no more than a fast one."""
-    return np.exp(np.log(times).mean(axis=0))
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Without the garbage collector, whose pauses would fall on whichever network happens to run."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
+    def __call__(self, subjects: Sequence[Subject], anchors: Sequence[Subject], plan: Plan) -> np.ndarray:
+        """As `Timer` says."""
+        with device_lock(self._device, self._lock_folder):
+            return time_rounds(subjects, anchors, plan, **self._clock)

@@ -118,7 +118,10 @@ class TargetSettings:
     )
     threads: int = _setting(1, "CPU threads of the runtime", minimum=1)
     images: int = _setting(64, "real search images over which an input-dependent network is timed", minimum=1)
-    seconds: float = _setting(0.4, "time spent on measuring a candidate", minimum=0.01)
+    seconds: float = _setting(0.4, "time spent on measuring a candidate, at most", minimum=0.01)
+    precision: float = _setting(
+        0.005, "half-width of a latency's 95% interval at which measuring ends earlier; 0 never", minimum=0
+    )
 
 
 @dataclass(frozen=True)

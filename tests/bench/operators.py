@@ -234,7 +234,7 @@ class Stopwatch:
         if config == base:
             return f"1 ({meter.reference.anchor_ms:.1f} ms)"
         latency = meter.measure(self._subject(config))
-        spread = latency.repeats.median_ms / latency.repeats.low_ms
+        spread = latency.plain_median_ms.value / latency.plain_low_ms.value
         if spread > DISTURBED:
             self.disturbed.append(row.name)
         print(

@@ -2,16 +2,17 @@
 
 import gc
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from dynnas.errors import StudyError
-from dynnas.measure import AnchorReference, LatencyMeter, Subject
+from dynnas.measure import AnchorReference, LatencyMeter, LocalTimer, Subject
 from dynnas.measure.environment import environment_fingerprint
 from dynnas.space.settings import TargetSettings
 
-TARGET = TargetSettings(seconds=0.4)
+TARGET = TargetSettings(seconds=0.4, precision=0)
 IMAGE = np.zeros((1, 1, 2, 2), dtype=np.float32)
 
 
@@ -34,9 +35,9 @@ class Machine:
 
         return Subject(run, [IMAGE + index for index in range(images)])
 
-    def meter(self, folder, anchors=(1.0, 4.0), reference=None):
+    def meter(self, folder, anchors=(1.0, 4.0), reference=None, target=TARGET):
         subjects = [self.network(ms) for ms in anchors]
-        return LatencyMeter(TARGET, subjects, reference, lock_folder=folder, clock=self.clock)
+        return LatencyMeter(target, subjects, reference, LocalTimer("cpu", folder, self.clock))
 
 
 def test_a_steady_machine_gives_the_known_time(tmp_path):
@@ -45,7 +46,7 @@ def test_a_steady_machine_gives_the_known_time(tmp_path):
     assert latency.latency_ms == pytest.approx(3.0)
     assert latency.ratio == pytest.approx(1.5)
     repeats = latency.repeats
-    assert [repeats.low_ms, repeats.mean_ms, repeats.worst_ms] == pytest.approx([3.0, 3.0, 3.0])
+    assert [latency.plain_low_ms.value, repeats.mean_ms, repeats.worst_ms] == pytest.approx([3.0, 3.0, 3.0])
     assert repeats.iqr_ms == pytest.approx(0, abs=1e-9)
 
 
@@ -54,7 +55,7 @@ def test_the_time_spent_is_the_target(tmp_path):
     meter, subject = machine.meter(tmp_path), machine.network(3.0)
     start = machine.now
     latency = meter.measure(subject)
-    assert latency.runs == pytest.approx(0.4 / 8e-3, abs=1)
+    assert latency.rounds == pytest.approx(0.4 / (2 * 8e-3), abs=1)
     assert machine.now - start < 2 * TARGET.seconds
 
 
@@ -65,10 +66,10 @@ def test_the_scale_is_the_anchors_geometric_mean(tmp_path):
 def test_a_machine_that_becomes_slower_measures_the_same(tmp_path):
     # Half as fast every four seconds.
     machine = Machine(slowdown=lambda now: 2 ** (now / 4))
-    meter = machine.meter(tmp_path)
+    meter = machine.meter(tmp_path, reference=AnchorReference(2.0, "here"))
     subject = machine.network(3.0)
     latencies = [meter.measure(subject) for _ in range(8)]
-    assert latencies[-1].repeats.median_ms > 1.5 * latencies[0].repeats.median_ms
+    assert latencies[-1].plain_median_ms.value > 1.5 * latencies[0].plain_median_ms.value
     for latency in latencies:
         assert latency.latency_ms == pytest.approx(3.0, rel=0.03)
 
@@ -90,10 +91,31 @@ def test_an_input_dependent_network_has_a_distribution_over_images(tmp_path):
     assert latency.worst_ms == pytest.approx(21.0)
 
 
+def test_a_precise_measurement_ends_early(tmp_path):
+    rng = random.Random(0)
+    noisy = Machine(slowdown=lambda now: rng.lognormvariate(0, 0.05))
+    reference = AnchorReference(2.0, "here")
+    target = TargetSettings(seconds=10.0, precision=0.02)
+    latency = noisy.meter(tmp_path, reference=reference, target=target).measure(noisy.network(3.0))
+    low, high = latency.interval_ms
+    assert low < latency.latency_ms < high
+    assert (high - low) / 2 <= 0.02 * latency.latency_ms
+    assert noisy.now < 5.0
+    exact = noisy.meter(tmp_path, reference=reference, target=replace(target, precision=0.004))
+    assert exact.measure(noisy.network(3.0)).rounds > 4 * latency.rounds
+
+
+def test_outliers_are_counted(tmp_path):
+    at = iter(range(10**6))
+    machine = Machine(slowdown=lambda now: 20.0 if next(at) % 41 == 40 else 1.0)
+    latency = machine.meter(tmp_path, reference=AnchorReference(2.0, "here")).measure(machine.network(3.0))
+    assert 0 < latency.outliers <= 4
+
+
 def test_every_image_is_run_even_if_time_is_short(tmp_path):
     machine = Machine()
     latency = machine.meter(tmp_path).measure(machine.network(100.0, images=30))
-    assert latency.runs == 90
+    assert latency.rounds == 90
     assert latency.worst_ms == pytest.approx(3000.0)
 
 

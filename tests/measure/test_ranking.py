@@ -6,7 +6,7 @@ import torch
 from networks import block
 from scipy.stats import spearmanr
 
-from dynnas.measure import LatencyMeter, Subject, build_anchors
+from dynnas.measure import LatencyMeter, LocalTimer, Subject, build_anchors
 from dynnas.ops import Network
 from dynnas.runtime import build_runner
 from dynnas.space.network import HeadConfig, NetworkConfig, StemConfig
@@ -32,7 +32,7 @@ def test_anchors_are_always_the_same_and_draw_no_random_numbers():
 
 @pytest.mark.slow
 def test_two_passes_rank_alike(tmp_path):
-    meter = LatencyMeter(TARGET, build_anchors(TARGET, 1, 28), lock_folder=tmp_path)
+    meter = LatencyMeter(TARGET, build_anchors(TARGET, 1, 28), timer=LocalTimer("cpu", tmp_path))
     image = np.zeros((1, 1, 28, 28), dtype=np.float32)
     subjects = [
         Subject(build_runner(Network(network_of(width, depth, op)).eval(), TARGET), [image])
@@ -48,7 +48,7 @@ def test_two_passes_rank_alike(tmp_path):
         ).statistic
 
     plain, anchored = (
-        agreement(lambda latency: latency.repeats.median_ms),
+        agreement(lambda latency: latency.plain_median_ms.value),
         agreement(lambda latency: latency.latency_ms),
     )
     print(f"rank correlation of two passes: plain median {plain:.3f}, anchored {anchored:.3f}")

@@ -125,7 +125,7 @@ def _trained_evaluator(
 ) -> SupernetEvaluator:
     train, target = space.settings.train, space.settings.target
     # Before the training: a target that cannot be used should not be found out after it.
-    meter = open_meter(place.anchors, target, dataset)
+    meter = open_meter(place.anchors, space, dataset)
     supernet = Supernet(space, dataset.channels, dataset.classes, experts=train.experts, seed=train.seed)
     train_supernet(supernet, dataset, train, place.supernet, progress=progress, device=target.device)
     return SupernetEvaluator(supernet, dataset, meter, train, target)

@@ -22,7 +22,7 @@ from dynnas.measure import (
 from dynnas.ops import Network
 from dynnas.runtime import build_runner
 from dynnas.search.cache import provenance_digest
-from dynnas.space import Architecture, TargetSettings, TrainSettings
+from dynnas.space import Architecture, Space, TargetSettings, TrainSettings
 from dynnas.supernet import Supernet
 from dynnas.training import calibrate
 
@@ -39,15 +39,17 @@ def _calibrate(network: Network, dataset: Dataset, train: TrainSettings) -> Netw
     return calibrate(network, resize(images, network.config.resolution))
 
 
-def open_meter(reference: Path, target: TargetSettings, dataset: Dataset) -> LatencyMeter:
-    """The latency meter of a study, whose scale is kept in the file `reference`.
+def open_meter(reference: Path, space: Space, dataset: Dataset) -> LatencyMeter:
+    """The latency meter of a study of `space`, whose scale is kept in the file `reference`.
 
     Raises:
         StudyError: the scale was made in another environment.
         TargetError: the target cannot be used on this machine.
     """
+    target = space.settings.target
     known = AnchorReference.load(reference, target) if reference.exists() else None
-    meter = LatencyMeter(target, build_anchors(target, dataset.channels, dataset.resolution), known)
+    anchors = build_anchors(space, target, dataset.channels, dataset.classes)
+    meter = LatencyMeter(target, anchors, known)
     if known is None:
         meter.reference.save(reference)
     return meter

@@ -137,7 +137,11 @@ def measure(plan: Plan, progress: Progress) -> None:
     image = prepare_images(networks[0], dataset, dataset.search.images[:1]).numpy()
     subjects = [Subject(build_runner(network, target), [image]) for network in networks]
     progress.message(f"timing {len(subjects)} networks together for {plan.seconds * len(subjects):.0f} s")
-    meter = LatencyMeter(target, build_anchors(target, dataset.channels, dataset.resolution))
+    anchors = [
+        build_anchors(variant.space(dataset), target, dataset.channels, dataset.classes)[0]
+        for variant in (STATIC, DYNAMIC[-1])
+    ]
+    meter = LatencyMeter(target, anchors)
     latencies = meter.measure_jointly(subjects)
     sizes = [cost(network.config) for network in networks]
     costs = {

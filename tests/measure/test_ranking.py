@@ -7,12 +7,23 @@ from networks import block
 from scipy.stats import spearmanr
 
 from dynnas.measure import LatencyMeter, LocalTimer, Subject, build_anchors
+from dynnas.measure.anchors import _middle
 from dynnas.ops import Network
 from dynnas.runtime import build_runner
+from dynnas.space import parse_space
 from dynnas.space.network import HeadConfig, NetworkConfig, StemConfig
 from dynnas.space.settings import TargetSettings
 
 TARGET = TargetSettings()
+SPACE = parse_space("""
+input: {resolutions: 12}
+stem: {width: 8}
+stages:
+  - {block: mbconv, depth: [2, 3], width: [4, 8, 16, 32], op: [static, condconv], experts: [2, 4]}
+  - {block: conv, width: 8, op: static}
+head: {}
+exits: {positions: [stage1], count: 1, thresholds: 0.9}
+""")
 
 
 def network_of(width, depth, op):
@@ -25,14 +36,24 @@ def network_of(width, depth, op):
 
 def test_anchors_are_always_the_same_and_draw_no_random_numbers():
     before = torch.get_rng_state()
-    anchors = build_anchors(TARGET, channels=3, resolution=8)
+    first, second = (build_anchors(SPACE, TARGET, channels=3, classes=7) for _ in range(2))
     assert torch.equal(torch.get_rng_state(), before)
-    assert [subject.images[0].shape for subject in anchors] == [(1, 3, 8, 8)] * 2
+    image = np.ones((1, 3, 12, 12), dtype=np.float32)
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one.runner(image), other.runner(image))
+        assert one.runner(image).shape == (1, 7)
+        assert one.images[0].shape == (1, 3, 12, 12)
+
+
+def test_anchors_have_static_and_dynamic_layers_of_middle_size_and_no_exits():
+    first, second = (SPACE.network_config(_middle(SPACE, turn)) for turn in range(2))
+    assert {config.op for _, config in first.blocks} == {"static", "condconv"}
+    assert [config.out_channels for _, config in (first.blocks[0], second.blocks[0])] == [8, 16]
 
 
 @pytest.mark.slow
 def test_two_passes_rank_alike(tmp_path):
-    meter = LatencyMeter(TARGET, build_anchors(TARGET, 1, 28), timer=LocalTimer("cpu", tmp_path))
+    meter = LatencyMeter(TARGET, build_anchors(SPACE, TARGET, 1, 10), timer=LocalTimer("cpu", tmp_path))
     image = np.zeros((1, 1, 28, 28), dtype=np.float32)
     subjects = [
         Subject(build_runner(Network(network_of(width, depth, op)).eval(), TARGET), [image])

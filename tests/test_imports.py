@@ -39,7 +39,7 @@ CONFINED = {
     "matplotlib": ("report",),
     "onnx": ("runtime", "export"),
     "onnxruntime": ("runtime", "measure", "export"),
-    "sklearn": ("data",),
+    "sklearn": ("data", "measure"),
     "yaml": ("space",),
 }
 

@@ -8,6 +8,7 @@ from dynnas.measure.environment import environment_fingerprint
 from dynnas.measure.latency import AnchorReference, Latency, Spread
 from dynnas.measure.lock import device_lock
 from dynnas.measure.meter import LatencyMeter, LocalTimer
+from dynnas.measure.predictor import LatencyPredictor, load_predictor, predictor_file
 
 __all__ = [
     "Accuracy",
@@ -15,6 +16,7 @@ __all__ = [
     "Cost",
     "Latency",
     "LatencyMeter",
+    "LatencyPredictor",
     "LocalTimer",
     "Spread",
     "Subject",
@@ -23,6 +25,8 @@ __all__ = [
     "cost",
     "device_lock",
     "environment_fingerprint",
+    "load_predictor",
     "predict_logits",
+    "predictor_file",
     "prepare_images",
 ]

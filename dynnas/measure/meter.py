@@ -72,6 +72,11 @@ class LatencyMeter:
         anchors = times[len(subjects) :]
         return [self._latency(subject, ms, anchors) for subject, ms in zip(subjects, times, strict=False)]
 
+    def time(self, subjects: Sequence[Subject], plan: Plan) -> np.ndarray:
+        """Time many at once: medians (subjects,) over rounds, as multiples of the anchors' time."""
+        times = self._timer(subjects, self._anchors, plan)
+        return np.median(ratios_to(times[len(subjects) :], times[: len(subjects)]), axis=1)
+
     def _measure_reference(self) -> AnchorReference:
         plan = Plan(REFERENCE_SHARE * self._target.seconds)
         times = self._timer((), self._anchors, plan)

@@ -11,7 +11,7 @@ from optuna.trial import Trial, TrialState
 
 from dynnas.errors import StudyError
 from dynnas.progress import Progress
-from dynnas.search.evaluator import AnyEvaluator, assess
+from dynnas.search.evaluator import AnyEvaluator, Verdict, assess
 from dynnas.search.front import Candidate, Front
 from dynnas.search.goal import Goal
 from dynnas.search.records import (
@@ -20,6 +20,7 @@ from dynnas.search.records import (
     KEY,
     REJECTED,
     RESERVED,
+    SCREENED,
     candidates_of,
     finished_keys,
     proposed_keys,
@@ -27,6 +28,7 @@ from dynnas.search.records import (
     retry_rejected,
 )
 from dynnas.search.samplers import suggest
+from dynnas.search.screening import Screen
 from dynnas.space import Space
 
 logger = logging.getLogger(__name__)
@@ -43,6 +45,7 @@ class Driver:
     space: Space
     evaluator: AnyEvaluator
     goal: Goal
+    screen: Screen | None = None
 
     def candidates(self) -> list[Candidate]:
         """All that the study has found within the limits."""
@@ -62,9 +65,9 @@ class Driver:
             StudyError: evaluations keep failing.
         """
         retry_interrupted(self.study)
-        retry_rejected(self.study, self.goal)
-        done = len(finished_keys(self.study))
         front = self.front()
+        retry_rejected(self.study, self.goal, self._hopeless(front))
+        done = len(finished_keys(self.study))
         failures = _Failures()
         with progress.task(name, total=trials, done=min(done, trials)) as task:
             for _ in range(trials - done):
@@ -72,7 +75,7 @@ class Driver:
                     progress.message(f"{name}: all {self.space.size} architectures of the space were tried")
                     return
                 try:
-                    found = self._trial()
+                    found = self._trial(front)
                 except KeyboardInterrupt:
                     retry_interrupted(self.study)
                     raise
@@ -89,15 +92,19 @@ class Driver:
         waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         return not waiting and len(proposed_keys(self.study)) >= self.space.size
 
-    def _trial(self) -> Candidate | str | None:
-        """Run one trial: a candidate, the reason for which it failed, or None where a limit rejected it."""
+    def _hopeless(self, front: Front) -> Verdict | None:
+        screen = self.screen
+        return (lambda metrics: screen.verdict(metrics, front)) if screen else None
+
+    def _trial(self, front: Front) -> Candidate | str | None:
+        """Run one trial: a candidate, the reason for which it failed, or None where it was turned down."""
         trial = self.study.ask()
         architecture = suggest(trial, self.space)
         if KEY not in trial.user_attrs:  # one that is tried again has them
             trial.set_user_attr(ARCHITECTURE, dict(architecture))
             trial.set_user_attr(KEY, architecture.key)
         try:
-            found = assess(self.evaluator, architecture, self.goal)
+            found = assess(self.evaluator, architecture, self.goal, self._hopeless(front))
             _check_names(found.metrics)
         except Exception as error:  # whatever an evaluator does is the candidate's failure, not the search's
             logger.debug("trial %d (%s) failed", trial.number, architecture.key, exc_info=True)
@@ -107,11 +114,17 @@ class Driver:
             return reason
         for name, value in found.metrics.items():
             trial.set_user_attr(name, value)
-        self._set_constraints(trial, found.metrics)
+        told = found.metrics
         if found.rejection:
             trial.set_user_attr(REJECTED, found.rejection)
-        self.study.tell(trial, self._values(found.metrics))
-        return None if found.rejection else Candidate(architecture, found.metrics, trial.number)
+        if self.screen and found.screened:
+            trial.set_user_attr(SCREENED, found.screened)
+            told = self.screen.stand_in(found.metrics)
+        self._set_constraints(trial, told)
+        self.study.tell(trial, self._values(told))
+        if found.rejection or found.screened:
+            return None
+        return Candidate(architecture, found.metrics, trial.number)
 
     def _set_constraints(self, trial: Trial, metrics: Mapping[str, float]) -> None:
         violations = self.goal.violations(metrics)

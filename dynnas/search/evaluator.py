@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -34,14 +34,28 @@ AnyEvaluator = Evaluator | StagedEvaluator
 
 @dataclass(frozen=True)
 class Assessment:
-    """What an evaluation found: metrics, and which limits they break, after which it stopped."""
+    """What an evaluation found: metrics, and why it stopped before the end, if it did.
+
+    Attributes:
+        rejection: the limits that the metrics break.
+        screened: why, by prediction, the candidate was not worth measuring.
+    """
 
     metrics: Mapping[str, float]
-    rejection: str | None
+    rejection: str | None = None
+    screened: str | None = None
 
 
-def assess(evaluator: AnyEvaluator, architecture: Architecture, goal: Goal) -> Assessment:
+Verdict = Callable[[Mapping[str, float]], str | None]
+
+
+def assess(
+    evaluator: AnyEvaluator, architecture: Architecture, goal: Goal, hopeless: Verdict | None = None
+) -> Assessment:
     """Evaluate `architecture` stage by stage for as long as it keeps the limits of `goal`.
+
+    Args:
+        hopeless: says of the metrics so far why more are not worth their while, or None.
 
     Raises:
         StudyError: a metric is not a number, or one that the goal needs is missing.
@@ -52,13 +66,15 @@ def assess(evaluator: AnyEvaluator, architecture: Architecture, goal: Goal) -> A
         metrics.update(stage)
         rejection = goal.rejection(metrics)
         if rejection:
-            return Assessment(metrics, rejection)
+            return Assessment(metrics, rejection=rejection)
+        if hopeless and (screened := hopeless(metrics)):
+            return Assessment(metrics, screened=screened)
     missing = [name for name in goal.metrics if name not in metrics]
     if missing:
         raise StudyError(
             f"the evaluator gave {', '.join(metrics) or 'nothing'}, but not {', '.join(missing)}"
         )
-    return Assessment(metrics, None)
+    return Assessment(metrics)
 
 
 def stages_of(evaluator: AnyEvaluator, architecture: Architecture) -> Iterator[dict[str, float]]:

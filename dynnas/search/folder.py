@@ -131,6 +131,11 @@ class StudyFolder:
         return self.path / "anchors.json"
 
     @property
+    def predictor(self) -> Path:
+        """The predictor of latencies, if there is one."""
+        return self.path / "predictor.json"
+
+    @property
     def front(self) -> Path:
         """The finished front."""
         return self.path / "front.json"
@@ -168,7 +173,16 @@ class StudyFolder:
         """Those files of the study that exist: what `--fresh` deletes, and nothing else in the folder."""
         ends = ("", "-wal", "-shm")
         databases = [Path(f"{path}{end}") for path in (self.trials, self.cache) for end in ends]
-        files = (self.space, self.record, self.anchors, self.front, self.controls, self.picture, self.audit)
+        files = (
+            self.space,
+            self.record,
+            self.anchors,
+            self.predictor,
+            self.front,
+            self.controls,
+            self.picture,
+            self.audit,
+        )
         return tuple(path for path in (*files, *databases, self.supernet, self.alone) if path.exists())
 
     def delete(self) -> None:

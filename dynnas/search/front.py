@@ -26,6 +26,7 @@ _PLACES = {
     "median_ms": ("latency_ms", "median"),
     "p95_ms": ("latency_ms", "p95"),
     "worst_ms": ("latency_ms", "worst"),
+    "predicted_ms": ("latency_ms", "predicted"),
 }
 _METRIC_AT = {place: name for name, place in _PLACES.items()}
 

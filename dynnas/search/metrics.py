@@ -30,6 +30,7 @@ METRICS: Mapping[str, Metric] = {
         Metric("median_ms", "ms", "minimize", "median latency"),
         Metric("p95_ms", "ms", "minimize", "95th percentile of the latency"),
         Metric("worst_ms", "ms", "minimize", "longest latency"),
+        Metric("predicted_ms", "ms", "minimize", "latency by a calibrated predictor"),
         Metric("macs", "MACs", "minimize", "multiply-adds for one image"),
         Metric(
             "expected_macs", "MACs", "minimize", "mean multiply-adds over images that leave at their exits"

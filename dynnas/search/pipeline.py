@@ -11,6 +11,7 @@ from pathlib import Path
 from dynnas.data import Dataset, load_data
 from dynnas.data.sources.find import NAMES
 from dynnas.errors import StudyError
+from dynnas.measure import LatencyPredictor, load_predictor, predictor_file
 from dynnas.progress import Progress
 from dynnas.search.cache import Cache, CachedEvaluator
 from dynnas.search.controls import Comparison, evaluate_controls
@@ -20,6 +21,7 @@ from dynnas.search.folder import StudyFolder, StudyRecord, write_whole
 from dynnas.search.front import Candidate, Front
 from dynnas.search.goal import Goal
 from dynnas.search.samplers import make_sampler
+from dynnas.search.screening import DEVIATIONS, Screen
 from dynnas.search.storage import delete_trials, only_driver, open_storage, open_trials, without_password
 from dynnas.search.study import Study
 from dynnas.search.supernet_evaluator import (
@@ -128,7 +130,22 @@ def _trained_evaluator(
     meter = open_meter(place.anchors, space, dataset)
     supernet = Supernet(space, dataset.channels, dataset.classes, experts=train.experts, seed=train.seed)
     train_supernet(supernet, dataset, train, place.supernet, progress=progress, device=target.device)
-    return SupernetEvaluator(supernet, dataset, meter, train, target)
+    predictor = _predictor(space, dataset, place, meter.reference.environment, progress)
+    return SupernetEvaluator(supernet, dataset, meter, train, target, predictor)
+
+
+def _predictor(
+    space: Space, dataset: Dataset, place: StudyFolder, environment: str, progress: Progress
+) -> LatencyPredictor | None:
+    """The study's own, or that of the space, which becomes the study's; None before `dynnas calibrate`."""
+    if own := load_predictor(place.predictor, environment):
+        return own
+    path = predictor_file(space, dataset.channels, dataset.classes, environment)
+    found = load_predictor(path, environment)
+    if found:
+        write_whole(place.predictor, found.to_json())
+        progress.message(f"latencies are predicted within {found.error:.1%}: the hopeless are not measured")
+    return found
 
 
 @dataclass(frozen=True)
@@ -154,7 +171,9 @@ class _Run:
             settings.sampler, self.space, population=settings.population, seed=settings.seed
         )
         study = open_trials(open_storage(url), name, self.space, goal.objectives, sampler)
-        driver = Driver(study, self.space, self.cached, goal)
+        predictor = self.evaluator.predictor
+        screen = Screen(goal, DEVIATIONS * predictor.error) if predictor else None
+        driver = Driver(study, self.space, self.cached, goal, screen)
         driver.run(settings.trials, self.progress)
         return driver
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from dynnas.search.evaluator import Verdict
 from dynnas.search.front import Candidate
 from dynnas.search.goal import Goal
 from dynnas.space import Space
@@ -13,9 +14,10 @@ from dynnas.space import Space
 KEY = "key"
 ARCHITECTURE = "architecture"
 REJECTED = "rejected"
+SCREENED = "screened"
 ERROR = "error"
 ATTEMPT = "attempt"
-RESERVED = frozenset({KEY, ARCHITECTURE, REJECTED, ERROR, ATTEMPT})
+RESERVED = frozenset({KEY, ARCHITECTURE, REJECTED, SCREENED, ERROR, ATTEMPT})
 
 _ATTEMPTS = 3
 
@@ -71,20 +73,24 @@ def retry_interrupted(study: optuna.Study) -> int:
     return len(stale)
 
 
-def retry_rejected(study: optuna.Study, goal: Goal) -> int:
-    """Queue the candidates that older, tighter limits had rejected, and return how many."""
+def retry_rejected(study: optuna.Study, goal: Goal, hopeless: Verdict | None = None) -> int:
+    """Queue the candidates that older, tighter limits had rejected, and return how many.
+
+    Those that a prediction had ruled out come again too, if `hopeless` no longer says so.
+    """
     trials = study.get_trials(deepcopy=False)
     latest = {trial.user_attrs[KEY]: trial for trial in trials if KEY in trial.user_attrs}
-    loosened = [
+    again = [
         trial
         for trial in latest.values()
         if trial.state == TrialState.COMPLETE
-        and REJECTED in trial.user_attrs
+        and (REJECTED in trial.user_attrs or SCREENED in trial.user_attrs)
         and not goal.rejection(metrics_of(trial))
+        and not (SCREENED in trial.user_attrs and hopeless and hopeless(metrics_of(trial)))
     ]
-    for trial in loosened:
+    for trial in again:
         _requeue(study, trial, attempt=1)
-    return len(loosened)
+    return len(again)
 
 
 def _requeue(study: optuna.Study, trial: FrozenTrial, attempt: int) -> None:

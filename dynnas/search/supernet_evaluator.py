@@ -13,6 +13,7 @@ from dynnas.measure import (
     Cost,
     Latency,
     LatencyMeter,
+    LatencyPredictor,
     Subject,
     accuracy,
     build_anchors,
@@ -25,6 +26,9 @@ from dynnas.search.cache import provenance_digest
 from dynnas.space import Architecture, Space, TargetSettings, TrainSettings
 from dynnas.supernet import Supernet
 from dynnas.training import calibrate
+
+EXIT_SHARE = "exit_share."
+"""Metrics so called are the shares of images that leave at each exit, in order, and last at the head."""
 
 
 def calibrated_network(
@@ -60,7 +64,9 @@ class SupernetEvaluator:
     """Scores architectures by inherited weights on the search split, and by the clock.
 
     The stages are size, latency, accuracy; a network with exits is calibrated before it is timed, for where
-    its images leave depends on its statistics.
+    its images leave depends on its statistics. With a `predictor` of latencies they are size, prediction,
+    accuracy, latency, so that what is hopeless need not be timed; where images leave must be known for
+    a prediction, so that a network with exits has its accuracy first.
     """
 
     supernet: Supernet
@@ -68,6 +74,7 @@ class SupernetEvaluator:
     meter: LatencyMeter
     train: TrainSettings
     target: TargetSettings
+    predictor: LatencyPredictor | None = None
 
     @cached_property
     def provenance(self) -> str:
@@ -81,24 +88,46 @@ class SupernetEvaluator:
                 "timing": f"{self.target.images} images, {self.target.seconds} s",
                 "calibration": f"{self.train.calibration_images} images, seed {self.train.seed}",
             }
+            | ({"predictor": self.predictor.digest} if self.predictor else {})
         )
 
     def stages(self, architecture: Architecture) -> Iterator[Mapping[str, float]]:
         """Size; latency; accuracy and, for a network with exits, the shares that leave at each."""
-        size = cost(self.supernet.config(architecture))
+        config = self.supernet.config(architecture)
+        size = cost(config)
         yield {"macs": size.macs, "params": size.params}
 
         network = self.supernet.extract(architecture)
-        exits = [place.name for place in network.config.exits]
-        if exits:
-            _calibrate(network, self.dataset, self.train)
-        latency = self.meter.measure(self.subject(network))
-        yield {"latency_ms": latency.latency_ms, **spread_over_images(latency)}
+        if self.predictor is None:
+            if config.exits:
+                _calibrate(network, self.dataset, self.train)
+            yield self._latency(network)
+            if not config.exits:
+                _calibrate(network, self.dataset, self.train)
+            yield self._accuracy(network, size)
+            return
 
-        if not exits:
-            _calibrate(network, self.dataset, self.train)
+        scale = self.meter.reference.anchor_ms
+        by_exit = [scale * ratio for ratio in self.predictor.predict(config)]
+        if not config.exits:
+            yield {"predicted_ms": by_exit[0]}
+        _calibrate(network, self.dataset, self.train)
+        scores = self._accuracy(network, size)
+        if config.exits:
+            shares = [share for name, share in scores.items() if name.startswith(EXIT_SHARE)]
+            expected = sum(share * ms for share, ms in zip(shares, by_exit, strict=True))
+            scores = {**scores, "predicted_ms": expected}
+        yield scores
+        yield self._latency(network)
+
+    def _latency(self, network: Network) -> Mapping[str, float]:
+        latency = self.meter.measure(self.subject(network))
+        return {"latency_ms": latency.latency_ms, **spread_over_images(latency)}
+
+    def _accuracy(self, network: Network, size: Cost) -> Mapping[str, float]:
         score = accuracy(network, self.dataset, "search")
-        yield {"accuracy": score.top1, **_exit_metrics(exits, score.exit_shares, size)}
+        exits = [place.name for place in network.config.exits]
+        return {"accuracy": score.top1, **_exit_metrics(exits, score.exit_shares, size)}
 
     def network(self, architecture: Architecture) -> Network:
         """The network of `architecture`, ready for use."""
@@ -127,7 +156,7 @@ def _exit_metrics(exits: Sequence[str], shares: Sequence[float], size: Cost) -> 
     """Where images leave and what they cost in the mean; nothing for a network without exits."""
     if not exits:
         return {}
-    leaving = {f"exit_share.{name}": share for name, share in zip((*exits, "head"), shares, strict=True)}
+    leaving = {f"{EXIT_SHARE}{name}": share for name, share in zip((*exits, "head"), shares, strict=True)}
     return {"expected_macs": size.expected_macs(shares), **leaving}
 
 

@@ -1,0 +1,192 @@
+"""Fitting a latency predictor: pieces and networks of a space, timed on the target within minutes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from dynnas.device import Plan, Subject
+from dynnas.errors import TargetError
+from dynnas.measure.meter import LatencyMeter
+from dynnas.measure.pieces import Piece, pieces_of
+from dynnas.measure.predictor import Agreement, LatencyPredictor
+from dynnas.ops import Network
+from dynnas.progress import Progress
+from dynnas.runtime import build_runner
+from dynnas.space import Architecture, Space, largest, sample, smallest
+from dynnas.space.network import NetworkConfig
+from dynnas.space.settings import TargetSettings
+
+PIECES_FOR_EACH = 8
+"""Pieces timed for each network of the fit, where the space has so many."""
+
+LEAST_SAMPLES = 10
+_DRAWS = 30
+"""Architectures drawn for each that is new, before a space is taken to have no more."""
+
+ALWAYS, NEVER = 0.0, 2.0
+"""Thresholds of a confidence that every image reaches, and none."""
+
+
+@dataclass(frozen=True)
+class Path:
+    """A network of which every image leaves by the same exit: `exit` is its index, the number of exits for
+    the head."""
+
+    config: NetworkConfig
+    exit: int
+
+    @staticmethod
+    def of(config: NetworkConfig, exit: int) -> Path:
+        """`config` with thresholds that lead every image there."""
+        places = tuple(
+            replace(place, threshold=ALWAYS if index == exit else NEVER)
+            for index, place in enumerate(config.exits)
+        )
+        return Path(replace(config, exits=places), exit)
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """All that an image runs through."""
+        return sum(pieces_of(self.config)[: self.exit + 1], ())
+
+    def subject(self, target: TargetSettings) -> Subject:
+        """Ready to be timed, with weights that do not matter."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = Network(self.config).eval()
+        shape = (1, self.config.channels, self.config.resolution, self.config.resolution)
+        image = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+        return Subject(build_runner(network, target), [image])
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A predictor, and how near it comes to networks that it was not fitted to.
+
+    Attributes:
+        predictor: of multiples of the anchors' time.
+        predicted_ms, measured_ms, again_ms: (networks,) held out: by the predictor, and measured twice.
+        pieces, networks: measured for the fit.
+    """
+
+    predictor: LatencyPredictor
+    predicted_ms: tuple[float, ...]
+    measured_ms: tuple[float, ...]
+    again_ms: tuple[float, ...]
+    pieces: int
+    networks: int
+
+    @property
+    def agreement(self) -> Agreement:
+        """Predictions with the mean of both measurements."""
+        measured = np.sqrt(np.array(self.measured_ms) * np.array(self.again_ms))
+        return Agreement.of(np.array(self.predicted_ms), measured)
+
+    @property
+    def noise(self) -> Agreement:
+        """The second measurement with the first: no predictor can seem better than that."""
+        return Agreement.of(np.array(self.again_ms), np.array(self.measured_ms))
+
+
+def calibrate(
+    space: Space,
+    meter: LatencyMeter,
+    target: TargetSettings,
+    channels: int,
+    classes: int,
+    *,
+    samples: int = 50,
+    held_out: int = 20,
+    seconds: float = 60.0,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Calibration:
+    """Fit a predictor to random networks of `space`, and hold it against others.
+
+    Args:
+        space: with a network.
+        meter: of `target`, with the anchors of `space`.
+        channels, classes: of the data.
+        samples: networks to fit to.
+        held_out: further networks, each measured twice as in a search; at least 3.
+        seconds: for timing all pieces and networks of the fit, in the same rounds.
+        seed: draws the networks.
+        progress: told of every network.
+
+    Raises:
+        TargetError: too few networks are asked for, or the space has fewer.
+    """
+    if samples < LEAST_SAMPLES or held_out < 3:
+        raise TargetError(
+            f"calibrate: {samples} networks and {held_out} held out; "
+            f"at least {LEAST_SAMPLES} and 3 are needed"
+        )
+    progress = progress or Progress()
+    drawn = _draw(space, samples + held_out, seed)
+    if len(drawn) < samples + held_out:
+        raise TargetError(
+            f"calibrate: {space.name} has hardly more than {len(drawn)} networks, and {samples + held_out} "
+            "are needed; a space as small as that can be measured whole"
+        )
+    rng = random.Random(f"paths {seed}")
+    paths = [_random_path(space.network_config(each, channels, classes), rng) for each in drawn]
+    fitted, others = paths[:samples], paths[samples:]
+    pieces = _pieces(space, fitted, PIECES_FOR_EACH * samples, channels, classes, seed)
+    with progress.task("calibration", total=len(pieces) + len(paths) + 3) as task:
+        subjects: list[Subject] = []
+        parts: list[Piece | Path] = [*pieces, *paths]
+        for part in parts:
+            subjects.append(part.subject(target))
+            task.advance(note="building")
+        task.advance(note=f"timing for {seconds:.0f} s")
+        times = meter.time(subjects[: len(pieces) + samples], Plan(seconds, seed=seed))
+        predictor = LatencyPredictor.fit(
+            pieces,
+            times[: len(pieces)],
+            [path.pieces for path in fitted],
+            times[len(pieces) :],
+            meter.reference.environment,
+        )
+        task.advance(note="measuring the networks held out")
+        first, second = (
+            [meter.measure(subject).latency_ms for subject in subjects[-held_out:]] for _ in "12"
+        )
+        task.advance(note="done")
+    scale = meter.reference.anchor_ms
+    predicted = [scale * predictor.predict(path.config)[path.exit] for path in others]
+    return Calibration(predictor, tuple(predicted), tuple(first), tuple(second), len(pieces), samples)
+
+
+def _draw(space: Space, count: int, seed: int) -> list[Architecture]:
+    """Different architectures, the ends of the space first."""
+    rng = random.Random(f"calibration {seed}")
+    drawn = dict.fromkeys((smallest(space), largest(space)))
+    for _ in range(_DRAWS * count):
+        if len(drawn) >= count:
+            break
+        drawn[sample(space, rng)] = None
+    return list(drawn)[:count]
+
+
+def _random_path(config: NetworkConfig, rng: random.Random) -> Path:
+    return Path.of(config, rng.randint(0, len(config.exits)))
+
+
+def _pieces(
+    space: Space, paths: Sequence[Path], most: int, channels: int, classes: int, seed: int
+) -> list[Piece]:
+    """The pieces of all `paths`, and of further networks until there are enough or hardly any is new."""
+    found = dict.fromkeys(piece for path in paths for piece in path.pieces)
+    rng = random.Random(f"pieces {seed}")
+    idle = 0
+    while len(found) < most and idle < _DRAWS:
+        before = len(found)
+        config = space.network_config(sample(space, rng), channels, classes)
+        found |= dict.fromkeys(piece for stretch in pieces_of(config) for piece in stretch)
+        idle = idle + 1 if len(found) == before else 0
+    return list(found)

@@ -1,0 +1,79 @@
+"""What the time of a piece hangs on, as numbers: read off its config and counted on its module."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+from dynnas.measure.pieces import Piece
+from dynnas.ops import settle
+from dynnas.ops.macs import count_macs
+from dynnas.ops.network import build
+from dynnas.space.network import BlockConfig, StemConfig
+from dynnas.space.vocabulary import FIXED_OPS
+
+_LANES = 16
+"""Channels that are no multiple of it leave a part of a processor's vector registers empty."""
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What is known of a piece without running it.
+
+    Attributes:
+        numbers: features by name; choices are 1 where made. A name that is absent is 0.
+        kind: pieces of one kind err alike when their times are added up.
+        mebibytes: of all its weights.
+        dynamic: whether its kernels are made for each image.
+    """
+
+    numbers: Mapping[str, float]
+    kind: str
+    mebibytes: float
+    dynamic: bool
+
+
+@lru_cache(maxsize=100_000)
+def traits(piece: Piece) -> Traits:
+    """Sizes are logarithms: layers cost a product of them."""
+    config = piece.config
+    with torch.device("meta"):
+        module = build(config).eval()
+        settle(module)
+        x = torch.zeros(1, piece.channels, piece.resolution, piece.resolution)
+    output, macs = count_macs(module, x)
+    weights = sum(parameter.numel() for parameter in module.parameters())
+    numbers = {
+        "resolution": math.log(piece.resolution),
+        "in": math.log(piece.channels),
+        "macs": math.log(max(macs, 1)),
+        "weights": math.log(max(weights, 1)),
+        "out": math.log(output[0].numel()),
+        f"slot={type(config).__name__}": 1.0,
+    }
+    if isinstance(config, StemConfig | BlockConfig):
+        numbers |= {
+            "kernel": math.log(config.kernel),
+            "stride": math.log(config.stride),
+            f"activation={config.activation}": 1.0,
+            "unaligned": float(config.out_channels % _LANES > 0),
+        }
+    kind, dynamic = type(config).__name__, False
+    if isinstance(config, BlockConfig):
+        dynamic = config.op not in FIXED_OPS
+        kind = f"{'dynamic' if dynamic else 'static'} block, {config.attention}"
+        numbers |= {
+            "expand": math.log(config.expand),
+            "experts": math.log(config.experts or 1),
+            "group": math.log((config.group or 1) * (config.splits or 1)),
+            "rank": config.rank or 0.0,
+            f"block={config.block}": 1.0,
+            f"op={config.op}": 1.0,
+            f"attention={config.attention}": 1.0,
+            "unaligned inside": float(round(config.in_channels * config.expand) % _LANES > 0),
+        }
+    return Traits(numbers, kind, 4 * weights / 2**20, dynamic)

@@ -1,0 +1,87 @@
+"""Networks in pieces: every slot with the size of the maps that reach it; nothing else decides its time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dynnas.device import Subject
+from dynnas.ops import Network, Segment
+from dynnas.ops.network import build, stretches
+from dynnas.runtime import build_runner
+from dynnas.space.network import BlockConfig, ExitPlace, NetworkConfig, SlotConfig, StemConfig
+from dynnas.space.settings import TargetSettings
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A slot and its input (batch, channels, resolution, resolution)."""
+
+    config: SlotConfig
+    resolution: int
+
+    @property
+    def channels(self) -> int:
+        """Of the input."""
+        return self.config.in_channels
+
+    def subject(self, target: TargetSettings) -> Subject:
+        """The piece alone, ready to be timed, with weights that do not matter."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            module = build(self.config).eval()
+        # Runtimes read no more of a network than what this has.
+        runner = build_runner(cast(Network, _Alone(module, self)), target)
+        shape = (1, self.channels, self.resolution, self.resolution)
+        image = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+        return Subject(runner, [image])
+
+
+def pieces_of(config: NetworkConfig) -> tuple[tuple[Piece, ...], ...]:
+    """The pieces of a network, a tuple for each stretch from one exit to the next, and to the head.
+
+    An image that leaves by exit k has run those of the first k + 1 stretches.
+    """
+    found = []
+    resolution = config.resolution
+    for stretch in stretches(config):
+        pieces = []
+        for _, slot in stretch.body:
+            pieces.append(Piece(slot, resolution))
+            resolution = -(-resolution // _stride(slot))
+        pieces.append(Piece(stretch.classifier[1], resolution))
+        found.append(tuple(pieces))
+    return tuple(found)
+
+
+def _stride(slot: SlotConfig) -> int:
+    return slot.stride if isinstance(slot, StemConfig | BlockConfig) else 1
+
+
+@dataclass(frozen=True)
+class _AloneConfig:
+    channels: int
+    resolution: int
+    exits: tuple[ExitPlace, ...] = ()
+
+
+class _Alone(nn.Module):
+    """One slot in the place of a network."""
+
+    def __init__(self, module: nn.Module, piece: Piece) -> None:
+        super().__init__()
+        self.config = _AloneConfig(piece.channels, piece.resolution)
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.module(x)
+
+    def logits(self, x: Tensor) -> tuple[Tensor]:
+        return (self.module(x),)
+
+    def segments(self) -> list[Segment]:
+        return [Segment(nn.Sequential(self.module), nn.Identity(), None)]

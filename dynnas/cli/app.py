@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from dynnas.cli import commands
+from dynnas.cli import commands, measuring
 from dynnas.errors import DynnasError
 
 WRONG, INTERRUPTED = 2, 130
@@ -30,6 +30,8 @@ for command in (
     commands.schema,
     commands.front,
     commands.tune,
+    measuring.calibrate,
+    measuring.measure,
     commands.audit,
     commands.export,
     commands.dashboard,
@@ -72,8 +74,8 @@ def _message(error: Exception) -> str:
 
 
 def _how_to_continue(words: Sequence[str]) -> str:
-    """The command that goes on with an interrupted search or audit; nothing for other commands."""
-    if not {"search", "audit"} & set(words[:1]):
+    """The command that goes on where it was interrupted; nothing for those that start again."""
+    if not {"search", "audit", "measure"} & set(words[:1]):
         return ""
     again = [word for word in words if word not in ("--fresh", "--yes")]
     return f"; nothing finished is lost, the same command continues: {shlex.join(['dynnas', *again])}"

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from dynnas.cli.options import (
+    STUDIES,
     Data,
     Device,
     Epochs,
@@ -31,8 +32,6 @@ from dynnas.cli.options import (
     study_folder,
 )
 from dynnas.errors import SpaceError, StudyError
-
-STUDIES = Path("studies")
 
 
 def search(
@@ -77,6 +76,7 @@ def search(
     from dynnas.cli.fresh import confirm_fresh
     from dynnas.cli.printing import print_table
     from dynnas.cli.progress import show_progress
+    from dynnas.report.prediction import prediction_table
     from dynnas.report.study import comparison_table, study_table, write_picture
     from dynnas.search.pipeline import run_study
 
@@ -91,6 +91,8 @@ def search(
     print_table(study_table(study))
     if study.controls.groups:
         print_table(comparison_table(study))
+    if predictions := prediction_table(study):
+        print_table(predictions)
     print(f"front:   {study.folder.front}\npicture: {picture}\ntrials:  {study.storage}")
 
 

@@ -29,6 +29,8 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
     "threads": ("target.threads",),
 }
 
+STUDIES = Path("studies")
+
 _METAVARS: Mapping[type, str] = {int: "N", float: "NUMBER", str: "NAME"}
 
 

@@ -136,6 +136,11 @@ class StudyFolder:
         return self.path / "predictor.json"
 
     @property
+    def remeasuring(self) -> Path:
+        """What an interrupted measuring of everything goes on with."""
+        return self.path / "remeasuring.json"
+
+    @property
     def front(self) -> Path:
         """The finished front."""
         return self.path / "front.json"
@@ -178,6 +183,7 @@ class StudyFolder:
             self.record,
             self.anchors,
             self.predictor,
+            self.remeasuring,
             self.front,
             self.controls,
             self.picture,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,20 +15,15 @@ from dynnas.progress import Progress
 from dynnas.search.cache import Cache, CachedEvaluator
 from dynnas.search.controls import Comparison, evaluate_controls
 from dynnas.search.driver import Driver
-from dynnas.search.evaluator import assess
+from dynnas.search.finishing import Finisher
 from dynnas.search.folder import StudyFolder, StudyRecord, write_whole
-from dynnas.search.front import Candidate, Front
+from dynnas.search.front import Front
 from dynnas.search.goal import Goal
 from dynnas.search.samplers import make_sampler
 from dynnas.search.screening import DEVIATIONS, Screen
 from dynnas.search.storage import delete_trials, only_driver, open_storage, open_trials, without_password
 from dynnas.search.study import Study
-from dynnas.search.supernet_evaluator import (
-    HeldOutEvaluator,
-    SupernetEvaluator,
-    open_meter,
-    spread_over_images,
-)
+from dynnas.search.supernet_evaluator import SupernetEvaluator, open_meter
 from dynnas.space import Settings, Space
 from dynnas.supernet import Supernet
 from dynnas.training import train_supernet
@@ -192,22 +186,5 @@ class _Run:
             before = Front.from_json(self.place.front.read_text())
             if [member.key for member in before] == [member.key for member in front]:
                 return
-        evaluator = self.evaluator
-        with self.progress.task("finishing the front", total=2 * len(front)) as task:
-            networks = [evaluator.network(member.architecture) for member in front]
-            subjects = [evaluator.subject(network) for network in networks]
-            latencies = evaluator.meter.measure_jointly(subjects) if subjects else []
-            task.advance(len(front), note="timed together")
-            members = []
-            for member, latency in zip(front, latencies, strict=True):
-                metrics = {**member.metrics, **spread_over_images(latency), **self._tested(member)}
-                members.append(replace(member, metrics=metrics))
-                task.advance(note="tested")
-        write_whole(self.place.front, Front(tuple(members), front.objectives).to_json())
-
-    def _tested(self, member: Candidate) -> Mapping[str, float]:
-        """The test accuracy, computed once for each network that was ever in a finished front."""
-        tester = CachedEvaluator(
-            HeldOutEvaluator(self.evaluator), self.cache, f"{self.evaluator.provenance} test"
-        )
-        return assess(tester, member.architecture, Goal.of(("test_accuracy",))).metrics
+        finished = Finisher(self.evaluator, self.cache, self.progress).finish(front)
+        write_whole(self.place.front, finished.to_json())

@@ -101,7 +101,7 @@ class SupernetEvaluator:
         if self.predictor is None:
             if config.exits:
                 _calibrate(network, self.dataset, self.train)
-            yield self._latency(network)
+            yield self.latency(network)
             if not config.exits:
                 _calibrate(network, self.dataset, self.train)
             yield self._accuracy(network, size)
@@ -118,9 +118,10 @@ class SupernetEvaluator:
             expected = sum(share * ms for share, ms in zip(shares, by_exit, strict=True))
             scores = {**scores, "predicted_ms": expected}
         yield scores
-        yield self._latency(network)
+        yield self.latency(network)
 
-    def _latency(self, network: Network) -> Mapping[str, float]:
+    def latency(self, network: Network) -> Mapping[str, float]:
+        """The metrics of a network, ready for use, that only the clock can tell."""
         latency = self.meter.measure(self.subject(network))
         return {"latency_ms": latency.latency_ms, **spread_over_images(latency)}
 

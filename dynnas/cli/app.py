@@ -31,6 +31,7 @@ for command in (
     commands.front,
     commands.tune,
     commands.audit,
+    commands.latency,
     commands.export,
     commands.dashboard,
 ):

@@ -1,4 +1,4 @@
-"""Batches of a network with exits: everything computed for all images, or only for those that have not left."""
+"""Batches of a network with exits: everything computed for every image, or nothing for those that left."""
 
 from __future__ import annotations
 
@@ -40,12 +40,13 @@ def build_batch_runner(network: Network, target: TargetSettings, execution: Exec
         MissingExtraError: the runtime is not installed.
     """
     if resolve_runtime(target).startswith("onnxruntime"):
-        return (CompactedOnnxRunner if execution == "compacted" else MaskedOnnxRunner)(network, target.threads)
+        runner = CompactedOnnxRunner if execution == "compacted" else MaskedOnnxRunner
+        return runner(network, target.threads)
     return TorchBatchRunner(network, target, execution)
 
 
 class TorchBatchRunner:
-    """A folded network, channels-last, run eagerly: the sizes of a compacted batch are not known beforehand."""
+    """A folded network, channels-last, run eagerly: how many images stay is not known beforehand."""
 
     def __init__(self, network: Network, target: TargetSettings, execution: Execution) -> None:
         self._network = fold_batchnorm(network).to(target.device)

@@ -21,7 +21,7 @@ def first_confident(segments: Sequence[Segment], x: Tensor) -> tuple[Tensor, int
 
 
 def leave_one_after_another(segments: Sequence[Segment], x: Tensor) -> tuple[Tensor, Tensor]:
-    """Run images (B, C, R, R), after each segment without those that left: logits (B, classes), exits (B,)."""
+    """Run images (B, C, R, R), each no further than its exit: logits (B, classes), indices (B,) of exits."""
     left: list[tuple[Tensor, Tensor]] = []
     rows = torch.arange(len(x), device=x.device)
     for segment in segments:

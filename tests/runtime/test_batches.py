@@ -41,8 +41,8 @@ def with_thresholds(network, thresholds):
 @torch.no_grad()
 def alone(network, batch):
     """Every image by itself, in torch: logits (B, classes), exits (B,)."""
-    answers = [first_confident(network.segments(), image[None]) for image in batch]
-    return np.concatenate([logits.numpy() for logits, _ in answers]), np.array([index for _, index in answers])
+    logits, exits = zip(*(first_confident(network.segments(), image[None]) for image in batch), strict=True)
+    return torch.cat(logits).numpy(), np.array(exits)
 
 
 @torch.no_grad()
@@ -101,7 +101,9 @@ def test_on_cuda(op, thresholds, count, seed):
 @pytest.mark.parametrize("target", [ONNX, EAGER], ids=["onnxruntime", "torch"])
 @pytest.mark.parametrize("count", [1, 6])
 @pytest.mark.parametrize(
-    ("thresholds", "exit"), [((0.0, 0.0), 0), ((1.1, 0.0), 1), ((1.1, 1.1), 2)], ids=["first", "second", "head"]
+    ("thresholds", "exit"),
+    [((0.0, 0.0), 0), ((1.1, 0.0), 1), ((1.1, 1.1), 2)],
+    ids=["first", "second", "head"],
 )
 def test_all_leave_at_once(thresholds, exit, count, target):
     network = with_thresholds(NETWORKS["dynet"], thresholds)

@@ -25,6 +25,9 @@ IMAGES_OF_A_WAY = 16
 
 COUNTING_BATCH = 256
 
+TIMES_AS_LONG = 4
+"""For each image, as in a trial: p95 and worst are single images, which a few runs would leave to chance."""
+
 
 @dataclass(frozen=True)
 class Ways:
@@ -176,8 +179,6 @@ def measure_dependent(
 ) -> DependentLatency:
     """Time a network one by one on real images, by the ways that they take, and in batches.
 
-    Every image gets as much time as in a study.
-
     Args:
         network: calibrated, in eval mode.
         images: (N, channels, R, R), as `prepare_images` makes them; all are counted.
@@ -193,7 +194,7 @@ def measure_dependent(
     timed = min(timed, len(pixels)) if len(ways.names) > 1 else 1
     runner = build_runner(network, target)
     subject = Subject(runner, [pixels[[number]] for number in range(timed)])
-    latency, image_ms = meter.measure_images(subject, target.seconds * max(1.0, timed / target.images))
+    latency, image_ms = meter.measure_images(subject, seconds_for(timed, target))
     by_way = (
         measure_ways(meter, runner, pixels, ways, ways.shares)
         if len(ways.names) > 1
@@ -208,6 +209,11 @@ def measure_dependent(
         expected_ms=expected_ms(by_way),
         batches=measure_batches(network, pixels[: max(timed, batch)], meter, target, batch, latency.mean_ms),
     )
+
+
+def seconds_for(images: int, target: TargetSettings) -> float:
+    """How long to time so many images for their distribution."""
+    return TIMES_AS_LONG * target.seconds * max(1.0, images / target.images)
 
 
 def measure_batches(

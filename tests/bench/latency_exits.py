@@ -1,13 +1,16 @@
 """Networks with exits: the latency expected from counts and per-exit times, against the measured mean.
 
-    python tests/bench/latency_exits.py [--study STUDY] [--networks 12] [--images 1000] [--epochs 6]
+    python tests/bench/latency_exits.py [--study STUDY] [--networks 12] [--images 1000] [--clock wall]
 
-Networks of a supernet (of a study, or trained here for a few epochs on digits in the space of
-spaces/exits.yaml), spread out by the share of images that leave early. The images are counted; the time of
-each exit is measured on a few *other* images; the two give the expected mean. It stands beside two measured
-means over all images at batch 1: *repeated*, each image as the meter times everything, after an untimed run
-of its own; and *stream*, the time of a loop over all images in their order, in which exits alternate and no
-run follows its like. All are ratios to the same anchors.
+Networks of a supernet: of a study, or trained here for a few epochs on digits in the space of
+spaces/exits.yaml, with thresholds that spread out the share of images that leave early. The images are
+counted; the time of each exit is measured on a few *other* images; the two give the expected mean. It stands
+beside two measured means over all images at batch 1: *repeated*, each image as the meter times everything,
+after an untimed run of its own; and *stream*, the time of loops over 20 images each, in which exits alternate
+and no run follows its like. All are ratios to the same anchors.
+
+Where other programs take the processor in turns, a long loop is interrupted more often than a short run: then
+`--clock processor`, by which only the process's own time counts, compares the two.
 """
 
 from __future__ import annotations
@@ -16,15 +19,18 @@ import argparse
 import random
 import statistics
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from dynnas.data import Dataset, load_data
-from dynnas.measure import LatencyMeter, Subject, build_anchors, prepare_images
-from dynnas.measure.dependent import Ways, expected_ms, measure_ways, ways_of
+from dynnas.measure import LatencyMeter, LocalTimer, Subject, build_anchors, prepare_images
+from dynnas.measure.dependent import expected_ms, measure_ways, seconds_for, ways_of
 from dynnas.ops import Network
 from dynnas.runtime import build_runner
 from dynnas.search import open_study
@@ -35,8 +41,10 @@ from dynnas.training import train_supernet
 
 SPACE = Path(__file__).parents[2] / "spaces/exits.yaml"
 WITHIN = 0.05
-DRAWN_FOR_EACH = 4
-STREAM_SECONDS = 4.0
+STREAM = 20
+"""Images in a loop that is timed as one: long enough to be a stream, and short beside what drifts."""
+
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 
 
 @dataclass(frozen=True)
@@ -58,51 +66,63 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _arguments(argv)
     supernet, dataset, settings = _of_study(args.study) if args.study else _trained(args)
     target = settings.target
-    meter = LatencyMeter(target, build_anchors(target, dataset.channels, dataset.resolution))
+    timer = LocalTimer(target.device, clock=CLOCKS[args.clock])
+    anchors = build_anchors(target, dataset.channels, dataset.resolution)
+    meter = LatencyMeter(target, anchors, timer=timer)
     print(f"environment {meter.reference.environment}, anchors {meter.reference.anchor_ms:.4f} ms")
     rows = []
-    for network, ways in spread(supernet, dataset, settings, args):
-        rows.append(row_of(network, ways, dataset, settings, meter, args.images))
+    drawn = networks_with_exits(supernet, dataset, settings, args.seed)
+    networks = islice(drawn, args.networks)
+    for place, network in enumerate(networks, start=1):
+        if not args.study:
+            let_leave(network, dataset, share=place / (args.networks + 1))
+        rows.append(row_of(network, dataset, settings, meter, args.images))
         print(_line(rows[-1]), flush=True)
     return _verdict(rows)
 
 
-def row_of(
-    network: Network, ways: Ways, dataset: Dataset, settings: Settings, meter: LatencyMeter, count: int
-) -> Row:
+def row_of(network: Network, dataset: Dataset, settings: Settings, meter: LatencyMeter, count: int) -> Row:
     """Count and time one network."""
     target = settings.target
     images = prepare_images(network, dataset, dataset.search.images[:count])
     others = prepare_images(network, dataset, dataset.train.images)
     runner = build_runner(network, target)
+    ways = ways_of(network, images)
     times = measure_ways(meter, runner, others.numpy(), ways_of(network, others), ways.shares)
-    each = [image[None].numpy() for image in images]
-    latency, _ = meter.measure_images(Subject(runner, each), target.seconds * len(each) / target.images)
+    seconds = seconds_for(len(images), target)
+    pixels = images.numpy()
+    repeated, _ = meter.measure_images(Subject(runner, np.split(pixels, len(pixels))), seconds)
 
-    def stream(images: np.ndarray) -> None:
-        for image in each:
-            runner(image)
+    def run_each(images: np.ndarray) -> None:
+        for number in range(STREAM):
+            runner(images[number : number + 1])
 
-    passed, _ = meter.measure_images(Subject(stream, [images.numpy()]), STREAM_SECONDS)
-    return Row(ways.shares, expected_ms(times), latency.mean_ms, passed.mean_ms / len(each))
+    loops = [pixels[at : at + STREAM] for at in range(0, len(pixels) - STREAM + 1, STREAM)]
+    stream, _ = meter.measure_images(Subject(run_each, loops), seconds)
+    return Row(ways.shares, expected_ms(times), repeated.mean_ms, stream.mean_ms / STREAM)
 
 
-def spread(
-    supernet: Supernet, dataset: Dataset, settings: Settings, args: argparse.Namespace
-) -> list[tuple[Network, Ways]]:
-    """Networks with exits, at even quantiles of the share that leaves early, and the ways of the images."""
-    rng = random.Random(args.seed)
-    drawn: dict[str, tuple[Network, Ways]] = {}
-    while len(drawn) < DRAWN_FOR_EACH * args.networks:
+def networks_with_exits(
+    supernet: Supernet, dataset: Dataset, settings: Settings, seed: int
+) -> Iterator[Network]:
+    """Random ones, calibrated."""
+    rng = random.Random(seed)
+    while True:
         architecture = sample(supernet.space, rng)
-        if not supernet.config(architecture).exits or architecture.key in drawn:
-            continue
-        network = calibrated_network(supernet, architecture, dataset, settings.train)
-        images = prepare_images(network, dataset, dataset.search.images[: args.images])
-        drawn[architecture.key] = network, ways_of(network, images)
-    ordered = sorted(drawn.values(), key=lambda pair: pair[1].shares[-1])
-    places = np.linspace(0, len(ordered) - 1, args.networks).round().astype(int)
-    return [ordered[place] for place in places]
+        if supernet.config(architecture).exits:
+            yield calibrated_network(supernet, architecture, dataset, settings.train)
+
+
+@torch.no_grad()
+def let_leave(network: Network, dataset: Dataset, share: float) -> None:
+    """Set the thresholds so that this share of the images that reach an exit leaves there."""
+    *early, _ = network.logits(prepare_images(network, dataset, dataset.search.images))
+    stays, exits = torch.ones(len(dataset.search), dtype=torch.bool), []
+    for place, logits in zip(network.config.exits, early, strict=True):
+        confidence = logits.softmax(1).amax(1)
+        exits.append(replace(place, threshold=confidence[stays].quantile(1 - share).item()))
+        stays &= confidence < exits[-1].threshold
+    network.config = replace(network.config, exits=tuple(exits))
 
 
 def _of_study(name: str) -> tuple[Supernet, Dataset, Settings]:
@@ -155,6 +175,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--networks", type=int, default=12)
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=6, help="of the supernet that is trained here")
+    parser.add_argument("--clock", choices=tuple(CLOCKS), default="wall")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(argv)
 

@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     supernet, dataset, settings = _of_study(args.study) if args.study else _trained(args)
     target = settings.target
     timer = LocalTimer(target.device, clock=CLOCKS[args.clock])
-    anchors = build_anchors(target, dataset.channels, dataset.resolution)
+    anchors = build_anchors(supernet.space, target, dataset.channels, dataset.classes)
     meter = LatencyMeter(target, anchors, timer=timer)
     print(f"environment {meter.reference.environment}, anchors {meter.reference.anchor_ms:.4f} ms")
     rows = []

@@ -9,7 +9,7 @@ import torch
 from networks import config, finished, images
 from test_meter import Machine
 
-from dynnas.measure import Latency, LatencyMeter, LocalTimer, Subject, build_anchors
+from dynnas.measure import Latency, LatencyMeter, LocalTimer, Subject
 from dynnas.measure.dependent import (
     IMAGES_OF_A_WAY,
     WayLatency,
@@ -20,6 +20,7 @@ from dynnas.measure.dependent import (
     ways_of,
 )
 from dynnas.ops import select_confident
+from dynnas.runtime import build_runner
 from dynnas.space.settings import TargetSettings
 
 TARGET = TargetSettings(seconds=0.05, images=8, precision=0)
@@ -112,8 +113,8 @@ def test_images_are_timed_for_all_of_the_seconds(tmp_path):
 
 @pytest.fixture
 def meter(tmp_path):
-    reference = Machine().meter(tmp_path).reference
-    return LatencyMeter(TARGET, build_anchors(TARGET, 2, 12), reference, LocalTimer("cpu", tmp_path))
+    anchor = Subject(build_runner(finished(config()), TARGET), [images().numpy()])
+    return LatencyMeter(TARGET, [anchor], timer=LocalTimer("cpu", tmp_path))
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])

@@ -6,11 +6,11 @@ Networks of a supernet: of a study, or trained here for a few epochs on digits i
 spaces/exits.yaml, with thresholds that spread out the share of images that leave early. The images are
 counted; the time of each exit is measured on a few *other* images; the two give the expected mean. It stands
 beside two measured means over all images at batch 1: *repeated*, each image as the meter times everything,
-after an untimed run of its own; and *stream*, the time of loops over 20 images each, in which exits alternate
-and no run follows its like. All are ratios to the same anchors.
+after an untimed run of its own; and *stream*, each image after an untimed run of the one before it, so that
+exits alternate as in use. All are ratios to the same anchors. *loop* is for information: loops over 20 images
+timed as one, in which 19 runs find the caches warmer than any single run does.
 
-Where other programs take the processor in turns, a long loop is interrupted more often than a short run: then
-`--clock processor`, by which only the process's own time counts, compares the two.
+Where other programs take the processor in turns, `--clock processor` counts only the process's own time.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ import torch
 
 from dynnas.data import Dataset, load_data
 from dynnas.measure import LatencyMeter, LocalTimer, Subject, build_anchors, prepare_images
-from dynnas.measure.dependent import expected_ms, measure_ways, seconds_for, ways_of
+from dynnas.measure.dependent import expected_ms, measure_ways, ways_of
 from dynnas.ops import Network
-from dynnas.runtime import build_runner
+from dynnas.runtime import Runner, build_runner
 from dynnas.search import open_study
 from dynnas.search.supernet_evaluator import calibrated_network
 from dynnas.space import Settings, load_space, sample
@@ -41,9 +41,7 @@ from dynnas.training import train_supernet
 
 SPACE = Path(__file__).parents[2] / "spaces/exits.yaml"
 WITHIN = 0.05
-STREAM = 20
-"""Images in a loop that is timed as one: long enough to be a stream, and short beside what drifts."""
-
+LOOP = 20
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 
 
@@ -55,6 +53,7 @@ class Row:
     expected_ms: float
     repeated_ms: float
     stream_ms: float
+    loop_ms: float
 
     def differences(self) -> tuple[float, float]:
         """Of the expected to each measured mean, as parts of that."""
@@ -89,17 +88,30 @@ def row_of(network: Network, dataset: Dataset, settings: Settings, meter: Latenc
     runner = build_runner(network, target)
     ways = ways_of(network, images)
     times = measure_ways(meter, runner, others.numpy(), ways_of(network, others), ways.shares)
-    seconds = seconds_for(len(images), target)
+    seconds = target.seconds * len(images) / target.images  # for each image as in a trial
     pixels = images.numpy()
-    repeated, _ = meter.measure_images(Subject(runner, np.split(pixels, len(pixels))), seconds)
+    each = np.split(pixels, len(pixels))
+    repeated, _ = meter.measure_images(Subject(runner, each), seconds)
+    stream, _ = meter.measure_images(Subject(InTurn(runner, each[0]), each), seconds)
 
     def run_each(images: np.ndarray) -> None:
-        for number in range(STREAM):
+        for number in range(LOOP):
             runner(images[number : number + 1])
 
-    loops = [pixels[at : at + STREAM] for at in range(0, len(pixels) - STREAM + 1, STREAM)]
-    stream, _ = meter.measure_images(Subject(run_each, loops), seconds)
-    return Row(ways.shares, expected_ms(times), repeated.mean_ms, stream.mean_ms / STREAM)
+    loops = [pixels[at : at + LOOP] for at in range(0, len(pixels) - LOOP + 1, LOOP)]
+    loop, _ = meter.measure_images(Subject(run_each, loops), seconds / 4)
+    return Row(ways.shares, expected_ms(times), repeated.mean_ms, stream.mean_ms, loop.mean_ms / LOOP)
+
+
+class InTurn:
+    """Runs images; the first of two runs of one, which is not timed, runs the image before it instead."""
+
+    def __init__(self, runner: Runner, first: np.ndarray) -> None:
+        self._runner, self._last = runner, first
+
+    def __call__(self, image: np.ndarray) -> None:
+        self._runner(self._last)
+        self._last = image
 
 
 def networks_with_exits(
@@ -151,7 +163,7 @@ def _line(row: Row) -> str:
     return (
         f"leave at each exit, head {shares:12} %  expected {row.expected_ms:.4f} ms  "
         f"repeated {row.repeated_ms:.4f} ({100 * repeated:+.1f}%)  "
-        f"stream {row.stream_ms:.4f} ({100 * stream:+.1f}%)"
+        f"stream {row.stream_ms:.4f} ({100 * stream:+.1f}%)  loop {row.loop_ms:.4f}"
     )
 
 

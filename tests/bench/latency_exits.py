@@ -5,10 +5,9 @@
 Networks of a supernet: of a study, or trained here for a few epochs on digits in the space of
 spaces/exits.yaml, with thresholds that spread out the share of images that leave early. The images are
 counted; the time of each exit is measured on a few *other* images; the two give the expected mean. It stands
-beside two measured means over all images at batch 1: *repeated*, each image as the meter times everything,
-after an untimed run of its own; and *stream*, each image after an untimed run of the one before it, so that
-exits alternate as in use. All are ratios to the same anchors. *loop* is for information: loops over 20 images
-timed as one, in which 19 runs find the caches warmer than any single run does.
+beside measured means over all images at batch 1, in three ways: *repeated*, each image as the meter times
+everything, after an untimed run of its own; *stream*, each after an untimed run of the image before it, so
+that exits alternate; and *loop*, a plain loop over 10 images timed as one. All are taken in the same rounds.
 
 Where other programs take the processor in turns, `--clock processor` counts only the process's own time.
 """
@@ -30,7 +29,7 @@ import torch
 
 from dynnas.data import Dataset, load_data
 from dynnas.measure import LatencyMeter, LocalTimer, Subject, build_anchors, prepare_images
-from dynnas.measure.dependent import expected_ms, measure_ways, ways_of
+from dynnas.measure.dependent import ways_of
 from dynnas.ops import Network
 from dynnas.runtime import Runner, build_runner
 from dynnas.search import open_study
@@ -41,7 +40,8 @@ from dynnas.training import train_supernet
 
 SPACE = Path(__file__).parents[2] / "spaces/exits.yaml"
 WITHIN = 0.05
-LOOP = 20
+LOOP = 10
+MEASURED = ("repeated", "stream", "loop")
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 
 
@@ -51,13 +51,11 @@ class Row:
 
     shares: tuple[float, ...]
     expected_ms: float
-    repeated_ms: float
-    stream_ms: float
-    loop_ms: float
+    measured_ms: tuple[float, float, float]
 
-    def differences(self) -> tuple[float, float]:
+    def differences(self) -> tuple[float, ...]:
         """Of the expected to each measured mean, as parts of that."""
-        return self.expected_ms / self.repeated_ms - 1, self.expected_ms / self.stream_ms - 1
+        return tuple(self.expected_ms / measured - 1 for measured in self.measured_ms)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     target = settings.target
     timer = LocalTimer(target.device, clock=CLOCKS[args.clock])
     anchors = build_anchors(supernet.space, target, dataset.channels, dataset.classes)
-    meter = LatencyMeter(target, anchors, timer=timer)
+    meter = LatencyMeter(replace(target, seconds=args.seconds, precision=0), anchors, timer=timer)
     print(f"environment {meter.reference.environment}, anchors {meter.reference.anchor_ms:.4f} ms")
     rows = []
     drawn = networks_with_exits(supernet, dataset, settings, args.seed)
@@ -87,20 +85,28 @@ def row_of(network: Network, dataset: Dataset, settings: Settings, meter: Latenc
     others = prepare_images(network, dataset, dataset.train.images)
     runner = build_runner(network, target)
     ways = ways_of(network, images)
-    times = measure_ways(meter, runner, others.numpy(), ways_of(network, others), ways.shares)
-    seconds = target.seconds * len(images) / target.images  # for each image as in a trial
+    of_others = ways_of(network, others)
     pixels = images.numpy()
     each = np.split(pixels, len(pixels))
-    repeated, _ = meter.measure_images(Subject(runner, each), seconds)
-    stream, _ = meter.measure_images(Subject(InTurn(runner, each[0]), each), seconds)
 
-    def run_each(images: np.ndarray) -> None:
+    def loop(images: np.ndarray) -> None:
         for number in range(LOOP):
             runner(images[number : number + 1])
 
-    loops = [pixels[at : at + LOOP] for at in range(0, len(pixels) - LOOP + 1, LOOP)]
-    loop, _ = meter.measure_images(Subject(run_each, loops), seconds / 4)
-    return Row(ways.shares, expected_ms(times), repeated.mean_ms, stream.mean_ms, loop.mean_ms / LOOP)
+    # An exit that none of the other images takes is hardly taken by these.
+    exits = [way for way in range(len(ways.names)) if of_others.images_of(way)]
+    timed = [
+        Subject(runner, [others[[number]].numpy() for number in of_others.images_of(way)]) for way in exits
+    ]
+    measured = [
+        Subject(runner, each),
+        Subject(InTurn(runner, each[0]), each),
+        Subject(loop, [pixels[at : at + LOOP] for at in range(0, len(pixels) - LOOP + 1, LOOP)]),
+    ]
+    means_ms = [latency.mean_ms for latency in meter.measure_jointly([*timed, *measured])]
+    expected = sum(ways.shares[way] * ms for way, ms in zip(exits, means_ms, strict=False))
+    repeated, stream, looped = means_ms[len(timed) :]
+    return Row(ways.shares, expected, (repeated, stream, looped / LOOP))
 
 
 class InTurn:
@@ -158,18 +164,17 @@ def _trained(args: argparse.Namespace) -> tuple[Supernet, Dataset, Settings]:
 
 
 def _line(row: Row) -> str:
-    repeated, stream = row.differences()
     shares = " ".join(f"{100 * share:3.0f}" for share in row.shares)
-    return (
-        f"leave at each exit, head {shares:12} %  expected {row.expected_ms:.4f} ms  "
-        f"repeated {row.repeated_ms:.4f} ({100 * repeated:+.1f}%)  "
-        f"stream {row.stream_ms:.4f} ({100 * stream:+.1f}%)  loop {row.loop_ms:.4f}"
+    measured = "  ".join(
+        f"{name} {ms:.4f} ({100 * difference:+.1f}%)"
+        for name, ms, difference in zip(MEASURED, row.measured_ms, row.differences(), strict=True)
     )
+    return f"leave at each exit, head {shares:12} %  expected {row.expected_ms:.4f} ms  {measured}"
 
 
 def _verdict(rows: Sequence[Row]) -> int:
     columns = list(zip(*(map(abs, row.differences()) for row in rows), strict=True))
-    for name, column in zip(("repeated", "stream"), columns, strict=True):
+    for name, column in zip(MEASURED, columns, strict=True):
         print(
             f"expected against {name}, {len(rows)} networks: "
             f"median {100 * statistics.median(column):.1f}%, worst {100 * max(column):.1f}%"
@@ -187,6 +192,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--networks", type=int, default=12)
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=6, help="of the supernet that is trained here")
+    parser.add_argument("--seconds", type=float, default=3.0, help="for each of the times of a network")
     parser.add_argument("--clock", choices=tuple(CLOCKS), default="wall")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(argv)

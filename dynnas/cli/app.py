@@ -33,6 +33,7 @@ for command in (
     measuring.calibrate,
     measuring.measure,
     commands.audit,
+    commands.latency,
     commands.export,
     commands.dashboard,
 ):

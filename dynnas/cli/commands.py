@@ -18,6 +18,7 @@ from dynnas.cli.options import (
     Fresh,
     Limits,
     Name,
+    Pick,
     Quiet,
     Sampler,
     Seed,
@@ -215,12 +216,44 @@ def audit(
     print_table(audit_table(result, opened.name))
 
 
+def latency(
+    study: StudyName,
+    pick: Pick = "knee",
+    images: Annotated[
+        int, typer.Option("--images", min=1, metavar="N", help="search images to time one by one")
+    ] = 256,
+    batch: Annotated[
+        int, typer.Option("--batch", min=2, metavar="B", help="also time them in batches of this size")
+    ] = 32,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of tables")] = False,
+    studies: Studies = STUDIES,
+) -> None:
+    """Time a network of the front on real images.
+
+    Its distribution over images where the work depends on them, by exit, and in batches. Also drawn, into the
+    study's folder.
+    """
+    from dynnas.cli.printing import print_table
+    from dynnas.report.latency import LatencyReport
+    from dynnas.search import open_study
+    from dynnas.search.latency import latency_of
+
+    opened = open_study(study, studies)
+    key = opened.front.pick(pick).key
+    report = LatencyReport(opened, key, latency_of(opened, key, images=images, batch=batch))
+    plot = report.write_plot()
+    if as_json:
+        print(json.dumps({"key": key, "plot": str(plot), **report.measured.to_dict()}, indent=2))
+        return
+    for table in report.tables():
+        print_table(table)
+    print(f"plot: {plot}")
+
+
 def export(
     study: StudyName,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder to make")],
-    pick: Annotated[
-        str, typer.Option("--pick", metavar="WHICH", help="knee, fastest, most-accurate, or a key")
-    ] = "knee",
+    pick: Pick = "knee",
     format: Annotated[
         Literal["onnx", "pt2", "checkpoint"], typer.Option("--format", help="what to write")
     ] = "onnx",

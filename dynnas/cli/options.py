@@ -67,6 +67,7 @@ Limits = Annotated[
 Name = Annotated[
     str | None, typer.Option("--name", metavar="NAME", help="name of the study, if not the space's")
 ]
+Pick = Annotated[str, typer.Option("--pick", metavar="WHICH", help="knee, fastest, most-accurate, or a key")]
 Storage = Annotated[
     str | None, typer.Option("--storage", metavar="URL", help="SQLAlchemy URL of a database for the study")
 ]

@@ -77,6 +77,12 @@ class LatencyMeter:
         times = self._timer(subjects, self._anchors, plan)
         return np.median(ratios_to(times[len(subjects) :], times[: len(subjects)]), axis=1)
 
+    def measure_images(self, subject: Subject, seconds: float) -> tuple[Latency, np.ndarray]:
+        """Time one network for all of `seconds`: its latency, and milliseconds (images,) of each image."""
+        times = self._timer([subject], self._anchors, Plan(seconds))
+        ms = np.median(self._ratios(subject, times[0], times[1:]), axis=0) * self.reference.anchor_ms
+        return self._latency(subject, times[0], times[1:]), ms
+
     def _measure_reference(self) -> AnchorReference:
         plan = Plan(REFERENCE_SHARE * self._target.seconds)
         times = self._timer((), self._anchors, plan)
@@ -85,7 +91,7 @@ class LatencyMeter:
 
     def _latency(self, subject: Subject, ms: np.ndarray, anchors: np.ndarray) -> Latency:
         images = len(subject.images)
-        ratios = by_pass(ratios_to(anchors, ms), images)
+        ratios = self._ratios(subject, ms, anchors)
         image_ms = np.median(ratios, 0) * self.reference.anchor_ms
         ratio = estimate(ratios, np.median)
         return Latency(
@@ -102,6 +108,11 @@ class LatencyMeter:
             outliers=count_outliers(ratios),
             environment=self._environment,
         )
+
+    @staticmethod
+    def _ratios(subject: Subject, ms: np.ndarray, anchors: np.ndarray) -> np.ndarray:
+        """Multiples of the anchors' time: (passes, images)."""
+        return by_pass(ratios_to(anchors, ms), len(subject.images))
 
 
 class LocalTimer:

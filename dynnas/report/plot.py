@@ -46,6 +46,7 @@ class Picture:
 
 # Okabe and Ito's colours, told apart with any colour vision.
 _BLUE, _ORANGE, _GREEN, _SKY, _GREY = "#0072B2", "#D55E00", "#009E73", "#56B4E9", "#9A9A9A"
+COLOURS = (_BLUE, _ORANGE, _GREEN, _SKY, _GREY)
 
 # A cost axis that spans more than this factor is logarithmic.
 _LOG_SPAN = 5.0

@@ -1,9 +1,10 @@
-"""Leaving at the first confident exit: one image goes no further, a batch computes everything."""
+"""Leaving at the first confident exit: one image goes no further, a batch computes everything or shrinks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from dynnas.ops import Network, Segment, is_confident, select_confident
@@ -17,6 +18,30 @@ def first_confident(segments: Sequence[Segment], x: Tensor) -> tuple[Tensor, int
         if segment.threshold is None or is_confident(logits, segment.threshold):
             return logits, index
     raise ValueError("the last segment of a network has no threshold")
+
+
+def leave_one_after_another(segments: Sequence[Segment], x: Tensor) -> tuple[Tensor, Tensor]:
+    """Run images (B, C, R, R), each no further than its exit: logits (B, classes), indices (B,) of exits."""
+    left: list[tuple[Tensor, Tensor]] = []
+    rows = torch.arange(len(x), device=x.device)
+    for segment in segments:
+        x = segment.body(x)
+        logits = segment.classifier(x)
+        if segment.threshold is None:
+            left.append((rows, logits))
+            break
+        leaves = is_confident(logits, segment.threshold)
+        left.append((rows[leaves], logits[leaves]))
+        stays = ~leaves
+        rows = rows[stays]
+        if not len(rows):
+            break
+        if len(rows) < len(x):
+            x = x[stays]
+    order = torch.cat([rows for rows, _ in left])
+    exits = torch.cat([torch.full_like(rows, index) for index, (rows, _) in enumerate(left)])
+    back = torch.argsort(order)
+    return torch.cat([logits for _, logits in left])[back], exits[back]
 
 
 class MaskedNetwork(nn.Module):

@@ -166,6 +166,11 @@ class StudyFolder:
         return self.path / "alone"
 
     @property
+    def latency(self) -> Path:
+        """The folder of the plots of latency over images."""
+        return self.path / "latency"
+
+    @property
     def lock(self) -> Path:
         """Held by whoever drives the study."""
         return self.path / "lock"
@@ -189,7 +194,8 @@ class StudyFolder:
             self.picture,
             self.audit,
         )
-        return tuple(path for path in (*files, *databases, self.supernet, self.alone) if path.exists())
+        folders = (self.supernet, self.alone, self.latency)
+        return tuple(path for path in (*files, *databases, *folders) if path.exists())
 
     def delete(self) -> None:
         """Delete what `owned` lists."""

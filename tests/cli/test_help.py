@@ -24,7 +24,9 @@ def test_help_answers_in_under_half_a_second() -> None:
     assert min(seconds_of_work() for _ in range(3)) < 0.5
 
 
-@pytest.mark.parametrize("command", ["search", "space", "schema", "front", "audit", "export", "dashboard"])
+@pytest.mark.parametrize(
+    "command", ["search", "space", "schema", "front", "audit", "latency", "export", "dashboard"]
+)
 def test_every_command_is_listed_and_has_help(command: str, dynnas: Callable) -> None:
     assert f"  {command} " in dynnas("--help").out
     assert f"Usage: dynnas {command} " in dynnas(command, "--help").out

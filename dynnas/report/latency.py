@@ -1,0 +1,151 @@
+"""What a network takes on real images: as tables, with a histogram of text, and as a plot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dynnas.measure.dependent import DependentLatency
+from dynnas.report.histogram import Histogram, draw_histogram
+from dynnas.report.table import Column, Table
+from dynnas.search.study import Study
+
+BINS = 12
+BAR = 40
+"""Characters of the longest bar."""
+
+
+@dataclass(frozen=True)
+class LatencyReport:
+    """What was measured on the network `key` of a study."""
+
+    study: Study
+    key: str
+    measured: DependentLatency
+
+    @property
+    def title(self) -> str:
+        """Which network, and where it was timed."""
+        target = self.study.settings.target
+        return f"{self.key} of {self.study.name} on {target.device}, threads: {target.threads}"
+
+    def tables(self) -> tuple[Table, ...]:
+        """The distribution over images; for a network with exits by exit and as a histogram; batches."""
+        measured = self.measured
+        tables = [_images_table(self)]
+        if not measured.is_one_value:
+            tables += [_ways_table(measured), _histogram_table(measured)]
+        if measured.batches:
+            tables.append(_batches_table(measured))
+        return tuple(tables)
+
+    def write_plot(self) -> Path:
+        """Draw the distribution into the study's folder, and say where."""
+        folder = self.study.folder.latency
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{self.key}.png"
+        draw_histogram(histogram_of(self), path)
+        return path
+
+
+def histogram_of(report: LatencyReport) -> Histogram:
+    """The times of the images by the exit that they leave by."""
+    measured = report.measured
+    latency = measured.latency
+    groups = {
+        way.name: [
+            ms for ms, taken in zip(measured.image_ms, measured.image_ways, strict=True) if taken == index
+        ]
+        for index, way in enumerate(measured.ways)
+    }
+    lines = {"mean": latency.mean_ms}
+    if not measured.is_one_value:
+        lines |= {"p50": latency.median_ms, "p95": latency.p95_ms}
+    return Histogram(report.title, groups, lines, latency.interval_ms)
+
+
+def _images_table(report: LatencyReport) -> Table:
+    measured = report.measured
+    latency, (low, high) = measured.latency, measured.latency.interval_ms
+    columns = tuple(
+        Column(name, numeric=True) for name in ("images", "mean ms", "95% interval", "p50", "p95", "worst")
+    )
+    times = (latency.mean_ms, latency.median_ms, latency.p95_ms, latency.worst_ms)
+    mean, *rest = (f"{ms:.4f}" for ms in times)
+    if measured.is_one_value:
+        title = f"{report.title}: the same work for every image, so one value"
+        return Table(title, columns[1:3], ((mean, _interval(low, high)),))
+    title = f"{report.title}: one image at a time, really branching"
+    return Table(title, columns, ((str(len(measured.image_ms)), mean, _interval(low, high), *rest),))
+
+
+def _ways_table(measured: DependentLatency) -> Table:
+    mean_ms = measured.latency.mean_ms
+    title = (
+        f"by exit, {measured.counted} images counted: expected mean {measured.expected_ms:.4f} ms "
+        f"({100 * (measured.expected_ms / mean_ms - 1):+.1f}% of the measured one)"
+    )
+    columns = (
+        Column("leaves at"),
+        Column("images %", numeric=True),
+        Column("mean ms", numeric=True),
+        Column("95% interval", numeric=True),
+    )
+    rows = tuple(
+        (
+            way.name,
+            f"{100 * way.share:.1f}",
+            "" if way.mean_ms is None else f"{way.mean_ms:.4f}",
+            "" if way.interval_ms is None else _interval(*way.interval_ms),
+        )
+        for way in measured.ways
+    )
+    return Table(title, columns, rows)
+
+
+def _histogram_table(measured: DependentLatency) -> Table:
+    """One row for each bin of times, with how many images of each exit are in it."""
+    edges = np.histogram_bin_edges(measured.image_ms, BINS)
+    taken = np.array(measured.image_ways)
+    times = np.array(measured.image_ms)
+    counts = np.array([np.histogram(times[taken == way], edges)[0] for way in range(len(measured.ways))])
+    longest = counts.sum(axis=0).max()
+    columns = (
+        Column("ms from", numeric=True),
+        *(Column(way.name, numeric=True) for way in measured.ways),
+        Column("images"),
+    )
+    rows = tuple(
+        (f"{start:.4f}", *(str(count or "") for count in column), "█" * -(-BAR * column.sum() // longest))
+        for start, column in zip(edges, counts.T, strict=False)
+    )
+    return Table("images by their time", columns, rows)
+
+
+def _batches_table(measured: DependentLatency) -> Table:
+    columns = (
+        Column("execution"),
+        Column("ms a batch", numeric=True),
+        Column("95% interval", numeric=True),
+        Column("ms an image", numeric=True),
+        Column("times batch 1", numeric=True),
+    )
+    rows = tuple(
+        (
+            "whole" if measured.is_one_value else one.execution,
+            f"{one.batch_ms:.4f}",
+            _interval(*one.interval_ms),
+            f"{one.image_ms:.4f}",
+            f"{one.ratio:.2f}",
+        )
+        for one in measured.batches
+    )
+    first = measured.batches[0]
+    explained = "" if measured.is_one_value else "; compacted: images that leave are taken out of the batch"
+    return Table(f"batches of {first.batch}, {first.batches} of them{explained}", columns, rows)
+
+
+def _interval(low: float, high: float) -> str:
+    return f"{low:.4f}..{high:.4f}"

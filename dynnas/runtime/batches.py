@@ -1,0 +1,74 @@
+"""Batches of a network with exits: everything computed for every image, or nothing for those that left."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dynnas.ops import Network, select_confident
+from dynnas.runtime.branching import leave_one_after_another
+from dynnas.runtime.folding import fold_batchnorm
+from dynnas.runtime.layout import to_channels_last
+from dynnas.runtime.onnx_batches import CompactedOnnxRunner, MaskedOnnxRunner
+from dynnas.runtime.runner import resolve_runtime
+from dynnas.space.settings import TargetSettings
+
+Execution = Literal["masked", "compacted"]
+"""Masked: every image runs through all of the network, at the dense price. Compacted: images that leave are
+taken out of the batch, and the rest goes on as a smaller one; the regrouping is part of the price."""
+
+
+class BatchRunner(Protocol):
+    """A network made ready on its target for batches of any size."""
+
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Images (B, channels, R, R) float32 in host memory to logits (B, classes) and exits (B,) int64.
+
+        The exit of an image is its index, the number of exits for the head. Work is finished when it returns.
+        """
+        ...
+
+
+def build_batch_runner(network: Network, target: TargetSettings, execution: Execution) -> BatchRunner:
+    """Fold and compile a copy of `network` for batches on `target`; batch norm must be calibrated.
+
+    Raises:
+        TargetError: as `resolve_runtime`.
+        MissingExtraError: the runtime is not installed.
+    """
+    if resolve_runtime(target).startswith("onnxruntime"):
+        runner = CompactedOnnxRunner if execution == "compacted" else MaskedOnnxRunner
+        return runner(network, target.threads)
+    return TorchBatchRunner(network, target, execution)
+
+
+class TorchBatchRunner:
+    """A folded network, channels-last, run eagerly: how many images stay is not known beforehand."""
+
+    def __init__(self, network: Network, target: TargetSettings, execution: Execution) -> None:
+        self._network = fold_batchnorm(network).to(target.device)
+        to_channels_last(self._network)
+        self._segments = self._network.segments()
+        self._thresholds = [place.threshold for place in network.config.exits]
+        self._compacted = execution == "compacted"
+        self._device, self._threads = target.device, target.threads
+
+    @torch.inference_mode()
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        x = torch.from_numpy(images).to(self._device, memory_format=torch.channels_last)
+        # torch has one number of threads for the whole process; others in it may be training with another.
+        before = torch.get_num_threads()
+        torch.set_num_threads(self._threads)
+        try:
+            logits, exits = self._run(x)
+        finally:
+            torch.set_num_threads(before)
+        return logits.cpu().numpy(), exits.cpu().numpy()
+
+    def _run(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if self._compacted:
+            return leave_one_after_another(self._segments, x)
+        return select_confident(self._network.logits(x), self._thresholds)

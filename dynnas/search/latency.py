@@ -1,0 +1,32 @@
+"""What a network of a study takes on real images, on the study's scale."""
+
+from __future__ import annotations
+
+from dynnas.errors import StudyError
+from dynnas.measure import prepare_images
+from dynnas.measure.dependent import DependentLatency, measure_dependent
+from dynnas.search.study import Study
+from dynnas.search.supernet_evaluator import open_meter
+
+
+def latency_of(study: Study, key: str, *, images: int = 256, batch: int = 32) -> DependentLatency:
+    """Time the network of a key on search images: one by one, by exit, and in batches.
+
+    Args:
+        study: with a trained supernet.
+        key: of a network of the study.
+        images: how many to time; the exits of all search images are counted.
+        batch: images in a batch.
+
+    Raises:
+        StudyError: there is no such key, a batch is larger than the search split, or the study's latencies
+            were measured in another environment.
+        TargetError: the target cannot be used on this machine.
+    """
+    target, dataset = study.settings.target, study.dataset
+    if batch > len(dataset.search):
+        raise StudyError(f"--batch: found {batch}, but {study.name} has {len(dataset.search)} search images")
+    meter = open_meter(study.folder.anchors, study.space, dataset)
+    network = study.network(key)
+    prepared = prepare_images(network, dataset, dataset.search.images)
+    return measure_dependent(network, prepared, meter, target, images, batch)

@@ -90,23 +90,14 @@ class WayLatency:
         return WayLatency(name, share, latency.mean_ms, latency.interval_ms)
 
 
-def measure_ways(
-    meter: LatencyMeter, runner: Runner, images: np.ndarray, ways: Ways, shares: Sequence[float]
-) -> tuple[WayLatency, ...]:
-    """Time every way on images that take it, all in the same rounds.
+def way_subjects(runner: Runner, images: np.ndarray, ways: Ways) -> dict[int, Subject]:
+    """For each way that is taken, by its index, the network on some of the images that take it.
 
     Args:
-        images: (N, channels, R, R) float32.
-        ways: of these images.
-        shares: of each way, wherever they were counted.
+        images: (N, channels, R, R) float32. ways: of these images.
     """
-    chosen = [ways.images_of(way) for way in range(len(ways.names))]
-    subjects = [Subject(runner, [images[[number]] for number in numbers]) for numbers in chosen if numbers]
-    measured = iter(meter.measure_jointly(subjects))
-    return tuple(
-        WayLatency.of(name, share, next(measured) if numbers else None)
-        for name, share, numbers in zip(ways.names, shares, chosen, strict=True)
-    )
+    chosen = {way: ways.images_of(way) for way in sorted(set(ways.taken))}
+    return {way: Subject(runner, [images[[number]] for number in chosen[way]]) for way in chosen}
 
 
 def expected_ms(ways: Sequence[WayLatency]) -> float:
@@ -193,12 +184,16 @@ def measure_dependent(
     pixels = images.cpu().numpy()
     timed = min(timed, len(pixels)) if len(ways.names) > 1 else 1
     runner = build_runner(network, target)
-    subject = Subject(runner, [pixels[[number]] for number in range(timed)])
-    latency, image_ms = meter.measure_images(subject, seconds_for(timed, target))
-    by_way = (
-        measure_ways(meter, runner, pixels, ways, ways.shares)
-        if len(ways.names) > 1
-        else (WayLatency.of(ways.names[0], 1.0, latency),)
+    every = Subject(runner, [pixels[[number]] for number in range(timed)])
+    # In the same rounds: taken apart, the mean and what it is made of would see the machine at two speeds.
+    subjects = way_subjects(runner, pixels, ways) if len(ways.names) > 1 else {}
+    (latency, image_ms), *measured = meter.measure_images(
+        [every, *subjects.values()], seconds_for(timed, target)
+    )
+    of_ways = {way: one for way, (one, _) in zip(subjects, measured, strict=True)} or {0: latency}
+    by_way = tuple(
+        WayLatency.of(name, share, of_ways.get(way))
+        for way, (name, share) in enumerate(zip(ways.names, ways.shares, strict=True))
     )
     return DependentLatency(
         latency=latency,

@@ -77,11 +77,15 @@ class LatencyMeter:
         times = self._timer(subjects, self._anchors, plan)
         return np.median(ratios_to(times[len(subjects) :], times[: len(subjects)]), axis=1)
 
-    def measure_images(self, subject: Subject, seconds: float) -> tuple[Latency, np.ndarray]:
-        """Time one network for all of `seconds`: its latency, and milliseconds (images,) of each image."""
-        times = self._timer([subject], self._anchors, Plan(seconds))
-        ms = np.median(self._ratios(subject, times[0], times[1:]), axis=0) * self.reference.anchor_ms
-        return self._latency(subject, times[0], times[1:]), ms
+    def measure_images(self, subjects: Sequence[Subject], seconds: float) -> list[tuple[Latency, np.ndarray]]:
+        """Time networks in the same rounds for all of `seconds`: latencies, and the ms of each image."""
+        times = self._timer(subjects, self._anchors, Plan(seconds))
+        anchors = times[len(subjects) :]
+        measured = []
+        for subject, ms in zip(subjects, times, strict=False):
+            image_ms = np.median(self._ratios(subject, ms, anchors), axis=0) * self.reference.anchor_ms
+            measured.append((self._latency(subject, ms, anchors), image_ms))
+        return measured
 
     def _measure_reference(self) -> AnchorReference:
         plan = Plan(REFERENCE_SHARE * self._target.seconds)

@@ -5,9 +5,9 @@
 Networks of a supernet: of a study, or trained here for a few epochs on digits in the space of
 spaces/exits.yaml, with thresholds that spread out the share of images that leave early. The images are
 counted; the time of each exit is measured on a few *other* images; the two give the expected mean. It stands
-beside measured means over all images at batch 1, in three ways: *repeated*, each image as the meter times
-everything, after an untimed run of its own; *stream*, each after an untimed run of the image before it, so
-that exits alternate; and *loop*, a plain loop over 10 images timed as one. All are taken in the same rounds.
+beside the mean over all images at batch 1, measured twice: *repeated*, each image as the meter times
+everything, after an untimed run of its own; and *loop*, as in a program that runs one image after the other,
+exits alternating: loops over 10 images, each timed as one. All are taken in the same rounds.
 
 Where other programs take the processor in turns, `--clock processor` counts only the process's own time.
 """
@@ -29,9 +29,9 @@ import torch
 
 from dynnas.data import Dataset, load_data
 from dynnas.measure import LatencyMeter, LocalTimer, Subject, build_anchors, prepare_images
-from dynnas.measure.dependent import ways_of
+from dynnas.measure.dependent import way_subjects, ways_of
 from dynnas.ops import Network
-from dynnas.runtime import Runner, build_runner
+from dynnas.runtime import build_runner
 from dynnas.search import open_study
 from dynnas.search.supernet_evaluator import calibrated_network
 from dynnas.space import Settings, load_space, sample
@@ -41,7 +41,7 @@ from dynnas.training import train_supernet
 SPACE = Path(__file__).parents[2] / "spaces/exits.yaml"
 WITHIN = 0.05
 LOOP = 10
-MEASURED = ("repeated", "stream", "loop")
+MEASURED = ("repeated", "loop")
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 
 
@@ -51,7 +51,7 @@ class Row:
 
     shares: tuple[float, ...]
     expected_ms: float
-    measured_ms: tuple[float, float, float]
+    measured_ms: tuple[float, float]
 
     def differences(self) -> tuple[float, ...]:
         """Of the expected to each measured mean, as parts of that."""
@@ -85,39 +85,22 @@ def row_of(network: Network, dataset: Dataset, settings: Settings, meter: Latenc
     others = prepare_images(network, dataset, dataset.train.images)
     runner = build_runner(network, target)
     ways = ways_of(network, images)
-    of_others = ways_of(network, others)
     pixels = images.numpy()
-    each = np.split(pixels, len(pixels))
 
     def loop(images: np.ndarray) -> None:
         for number in range(LOOP):
             runner(images[number : number + 1])
 
     # An exit that none of the other images takes is hardly taken by these.
-    exits = [way for way in range(len(ways.names)) if of_others.images_of(way)]
-    timed = [
-        Subject(runner, [others[[number]].numpy() for number in of_others.images_of(way)]) for way in exits
-    ]
+    timed = way_subjects(runner, others.numpy(), ways_of(network, others))
     measured = [
-        Subject(runner, each),
-        Subject(InTurn(runner, each[0]), each),
+        Subject(runner, np.split(pixels, len(pixels))),
         Subject(loop, [pixels[at : at + LOOP] for at in range(0, len(pixels) - LOOP + 1, LOOP)]),
     ]
-    means_ms = [latency.mean_ms for latency in meter.measure_jointly([*timed, *measured])]
-    expected = sum(ways.shares[way] * ms for way, ms in zip(exits, means_ms, strict=False))
-    repeated, stream, looped = means_ms[len(timed) :]
-    return Row(ways.shares, expected, (repeated, stream, looped / LOOP))
-
-
-class InTurn:
-    """Runs images; the first of two runs of one, which is not timed, runs the image before it instead."""
-
-    def __init__(self, runner: Runner, first: np.ndarray) -> None:
-        self._runner, self._last = runner, first
-
-    def __call__(self, image: np.ndarray) -> None:
-        self._runner(self._last)
-        self._last = image
+    means_ms = [latency.mean_ms for latency in meter.measure_jointly([*timed.values(), *measured])]
+    expected = sum(ways.shares[way] * ms for way, ms in zip(timed, means_ms, strict=False))
+    repeated, looped = means_ms[len(timed) :]
+    return Row(ways.shares, expected, (repeated, looped / LOOP))
 
 
 def networks_with_exits(

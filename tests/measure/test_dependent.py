@@ -9,14 +9,14 @@ import torch
 from networks import config, finished, images
 from test_meter import Machine
 
-from dynnas.measure import Latency, LatencyMeter, LocalTimer, Subject
+from dynnas.measure import LatencyMeter, LocalTimer, Subject
 from dynnas.measure.dependent import (
     IMAGES_OF_A_WAY,
     WayLatency,
     Ways,
     expected_ms,
     measure_dependent,
-    measure_ways,
+    way_subjects,
     ways_of,
 )
 from dynnas.ops import select_confident
@@ -55,30 +55,31 @@ def test_a_network_without_exits_has_one_way():
 
 def test_each_way_is_timed_on_its_own_images(tmp_path):
     machine = Machine()
-    exits = [0, 2, 2, 0, 2, 2]
-    ways = Ways(("early", "late", "head"), tuple(exits))
-    runner = machine.network(1.0).runner
-    # Images of the head take 3.01, 3.02, 3.04 and 3.05 ms.
-    early, late, head = measure_ways(
-        machine.meter(tmp_path), runner, of_exits(exits, step=0.01), ways, shares=(0.4, 0.0, 0.6)
+    exits = (0, 2, 2, 0, 2, 2)
+    subjects = way_subjects(
+        machine.network(1.0).runner, of_exits(exits, step=0.01), Ways(("early", "late", "head"), exits)
     )
-    assert early == WayLatency("early", 0.4, pytest.approx(1.015), pytest.approx((1.015, 1.015)))
-    assert late == WayLatency("late", 0.0, None, None)
-    assert head.mean_ms == pytest.approx(3.03)
-    assert expected_ms([early, late, head]) == pytest.approx(0.4 * 1.015 + 0.6 * 3.03)
+    assert list(subjects) == [0, 2]
+    early, head = (
+        latency.mean_ms for latency in machine.meter(tmp_path).measure_jointly([*subjects.values()])
+    )
+    assert early == pytest.approx((1.0 + 1.03) / 2)
+    assert head == pytest.approx((3.01 + 3.02 + 3.04 + 3.05) / 4)
 
 
-def test_a_way_is_timed_on_a_few_of_many_images(tmp_path):
-    machine, seen = Machine(), set()
-    inner = machine.network(1.0).runner
-
-    def runner(image):
-        seen.add(float(image.flat[0]))
-        return inner(image)
-
+def test_a_way_is_timed_on_a_few_of_many_images():
     exits = (0,) * (IMAGES_OF_A_WAY + 9)
-    measure_ways(machine.meter(tmp_path), runner, of_exits(exits, 0.001), Ways(("only",), exits), (1.0,))
-    assert len(seen) == IMAGES_OF_A_WAY
+    (subject,) = way_subjects(Machine().network(1.0).runner, of_exits(exits), Ways(("only",), exits)).values()
+    assert len(subject.images) == IMAGES_OF_A_WAY
+
+
+def test_expected_is_shares_times_times():
+    ways = [
+        WayLatency("a", 0.4, 1.0, (1, 1)),
+        WayLatency("b", 0.0, None, None),
+        WayLatency("c", 0.6, 3.0, (3, 3)),
+    ]
+    assert expected_ms(ways) == pytest.approx(0.4 * 1.0 + 0.6 * 3.0)
 
 
 def test_a_way_that_images_take_needs_a_time():
@@ -89,24 +90,25 @@ def test_a_way_that_images_take_needs_a_time():
 
 def test_expected_is_the_mean_on_a_machine_that_slows_down(tmp_path):
     machine = Machine(slowdown=lambda now: 1.5 + np.sin(now * 7))
-    exits = np.random.default_rng(0).choice(3, 200, p=(0.5, 0.2, 0.3)).tolist()
-    ways = Ways(("early", "late", "head"), tuple(exits))
-    meter, subject = machine.meter(tmp_path), machine.network(1.0)
-    timed = Subject(subject.runner, [image[None] for image in of_exits(exits)])
-    latency, image_ms = meter.measure_images(timed, seconds=10.0)
-    times = measure_ways(meter, subject.runner, of_exits(exits), ways, ways.shares)
+    exits = tuple(np.random.default_rng(0).choice(3, 200, p=(0.5, 0.2, 0.3)).tolist())
+    ways, pixels = Ways(("early", "late", "head"), exits), of_exits(exits)
+    meter, runner = machine.meter(tmp_path), machine.network(1.0).runner
+    every = Subject(runner, [image[None] for image in pixels])
+    subjects = way_subjects(runner, pixels, ways)
+    (latency, image_ms), *measured = meter.measure_images([every, *subjects.values()], seconds=30.0)
+    times = [
+        WayLatency.of(name, share, one) for name, share, (one, _) in zip(ways.names, ways.shares, measured)
+    ]
     assert expected_ms(times) == pytest.approx(latency.mean_ms, rel=0.02)
-    scale = meter.reference.anchor_ms / 2
-    assert image_ms == pytest.approx(scale * (1 + np.array(exits)), rel=0.15)
+    assert image_ms == pytest.approx(meter.reference.anchor_ms / 2 * (1 + np.array(exits)), rel=0.15)
 
 
 def test_images_are_timed_for_all_of_the_seconds(tmp_path):
     machine = Machine()
     meter = machine.meter(tmp_path, target=TargetSettings(seconds=0.4, precision=0.5))
     start = machine.now
-    latency, image_ms = meter.measure_images(machine.network(1.0, images=5), seconds=3.0)
+    ((latency, image_ms),) = meter.measure_images([machine.network(1.0, images=5)], seconds=3.0)
     assert image_ms == pytest.approx([1.0, 2.0, 3.0, 4.0, 5.0])
-    assert isinstance(latency, Latency)
     assert latency.mean_ms == pytest.approx(3.0)
     assert 3.0 < machine.now - start < 3.0 + 4.0
 

@@ -97,7 +97,8 @@ def test_expected_is_the_mean_on_a_machine_that_slows_down(tmp_path):
     subjects = way_subjects(runner, pixels, ways)
     (latency, image_ms), *measured = meter.measure_images([every, *subjects.values()], seconds=30.0)
     times = [
-        WayLatency.of(name, share, one) for name, share, (one, _) in zip(ways.names, ways.shares, measured)
+        WayLatency.of(name, share, one)
+        for name, share, (one, _) in zip(ways.names, ways.shares, measured, strict=True)
     ]
     assert expected_ms(times) == pytest.approx(latency.mean_ms, rel=0.02)
     assert image_ms == pytest.approx(meter.reference.anchor_ms / 2 * (1 + np.array(exits)), rel=0.15)

@@ -113,6 +113,20 @@ def test_tuning_writes_what_it_measured(
     assert (tmp_path / "kernels.json").exists()
 
 
+def test_latency_is_shown_and_measured_again(folder: Path) -> None:
+    (latency,) = commands("run: latency")
+    assert "p95" in dynnas(folder, *latency)
+    (measure,) = commands("run: measure")
+    assert "mean ms" in dynnas(folder, *measure)
+
+
+def test_a_space_is_calibrated(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENV, "DYNNAS_CACHE", str(tmp_path))
+    (calibrate,) = commands("run: calibrate")
+    few = ("--samples", "10", "--held-out", "3", "--seconds", "1")
+    assert "measured twice (noise)" in dynnas(folder, *calibrate, *few)
+
+
 def test_the_space_file_is_one() -> None:
     space = parse_space(BLOCKS["space: example"], "README.md")
     assert {"stage1.2.experts", "exits.stage1.threshold"} <= {gene.name for gene in space.genes}

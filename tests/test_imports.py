@@ -38,7 +38,8 @@ CONFINED = {
     "rich": ("cli",),
     "matplotlib": ("report",),
     "onnx": ("runtime", "export"),
-    "onnxruntime": ("runtime", "measure", "export"),
+    "onnxruntime": ("device",),
+    "openvino": ("device",),
     "sklearn": ("data", "measure"),
     "yaml": ("space",),
 }

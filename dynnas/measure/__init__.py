@@ -1,12 +1,12 @@
 """What a network is worth and what it costs: accuracy, multiply-adds, parameters, latency."""
 
 from dynnas.device import Subject
+from dynnas.device.lock import device_lock
 from dynnas.measure.accuracy import Accuracy, accuracy, predict_logits, prepare_images
 from dynnas.measure.anchors import build_anchors
 from dynnas.measure.cost import Cost, cost
 from dynnas.measure.environment import environment_fingerprint
 from dynnas.measure.latency import AnchorReference, Latency, Spread
-from dynnas.measure.lock import device_lock
 from dynnas.measure.meter import LatencyMeter, LocalTimer
 from dynnas.measure.predictor import LatencyPredictor, load_predictor, predictor_file
 

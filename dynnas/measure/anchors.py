@@ -48,5 +48,5 @@ def _anchor(target: TargetSettings, config: NetworkConfig) -> Subject:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = Network(config).eval()
-    image = np.zeros((1, config.channels, config.resolution, config.resolution), dtype=np.float32)
+    image = np.zeros((target.batch, config.channels, config.resolution, config.resolution), dtype=np.float32)
     return Subject(build_runner(network, target), [image])

@@ -17,10 +17,10 @@ import numpy as np
 
 from dynnas.device import Plan, Subject, estimate, time_rounds
 from dynnas.device.estimate import low_quantile
+from dynnas.device.lock import device_lock
 from dynnas.device.rounds import Clock, by_pass, ratios_to
 from dynnas.measure.environment import environment_fingerprint
 from dynnas.measure.latency import AnchorReference, Latency, Spread, count_outliers
-from dynnas.measure.lock import device_lock
 from dynnas.space.settings import TargetSettings
 
 REFERENCE_SHARE = 4

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from dynnas.data import Dataset, resize
 from dynnas.measure import (
     AnchorReference,
@@ -136,9 +139,12 @@ class SupernetEvaluator:
 
     def subject(self, network: Network) -> Subject:
         """What the meter times: the compiled network, on many real images if its work depends on them."""
-        count = self.target.images if network.config.exits else 1
-        images = prepare_images(network, self.dataset, self.dataset.search.images[:count]).cpu().numpy()
-        return Subject(build_runner(network, self.target), [image[None] for image in images])
+        # No fewer than fill a call, and the last call is filled with the first images again.
+        batch = self.target.batch
+        calls = -(-(self.target.images if network.config.exits else 1) // batch)
+        chosen = torch.arange(calls * batch) % len(self.dataset.search.images)
+        images = prepare_images(network, self.dataset, self.dataset.search.images[chosen]).cpu().numpy()
+        return Subject(build_runner(network, self.target), np.split(images, calls))
 
 
 @dataclass(frozen=True)

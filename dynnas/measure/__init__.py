@@ -9,6 +9,7 @@ from dynnas.measure.environment import environment_fingerprint
 from dynnas.measure.latency import AnchorReference, Latency, Spread
 from dynnas.measure.meter import LatencyMeter, LocalTimer
 from dynnas.measure.predictor import LatencyPredictor, load_predictor, predictor_file
+from dynnas.measure.remote import RemoteTimer, open_device, resolve_target
 
 __all__ = [
     "Accuracy",
@@ -18,6 +19,7 @@ __all__ = [
     "LatencyMeter",
     "LatencyPredictor",
     "LocalTimer",
+    "RemoteTimer",
     "Spread",
     "Subject",
     "accuracy",
@@ -26,7 +28,9 @@ __all__ = [
     "device_lock",
     "environment_fingerprint",
     "load_predictor",
+    "open_device",
     "predict_logits",
     "predictor_file",
     "prepare_images",
+    "resolve_target",
 ]

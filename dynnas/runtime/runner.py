@@ -10,6 +10,7 @@ from dynnas.errors import TargetError
 from dynnas.ops import Network
 from dynnas.runtime.onnx_runtime import ONNXRUNTIME, ONNXRUNTIME_PORTABLE
 from dynnas.runtime.openvino_runtime import OPENVINO
+from dynnas.runtime.remote import RemoteNetwork
 from dynnas.runtime.runtime import Runner, Runtime
 from dynnas.runtime.torch_compiled import TORCH_COMPILE
 from dynnas.runtime.torch_eager import TORCH
@@ -26,6 +27,13 @@ def resolve_runtime(target: TargetSettings) -> str:
     Raises:
         TargetError: the device is missing, or the runtime does not serve it in this type.
     """
+    if target.remote:
+        if target.runtime == "auto":
+            raise TargetError(
+                f"target: which runtime the device {target.device} offers is only known to who asked it; "
+                "name one, or take `target` of the study's meter"
+            )
+        return target.runtime
     default = "torch" if target.device == "cuda" else "onnxruntime"
     name = default if target.runtime == "auto" else target.runtime
     RUNTIMES[name].check(target.device, target.dtype)
@@ -39,8 +47,13 @@ def resolve_runtime(target: TargetSettings) -> str:
 def build_runner(network: Network, target: TargetSettings) -> Runner:
     """Fold and compile a copy of `network` for `target`; batch norm must be calibrated.
 
+    For a remote device it is a `RemoteNetwork`, which is run there when it is timed.
+
     Raises:
         TargetError: as `resolve_runtime`.
         MissingExtraError: the runtime is not installed.
     """
-    return RUNTIMES[resolve_runtime(target)].build(network, target)
+    runtime = resolve_runtime(target)
+    if target.remote:
+        return RemoteNetwork(network, runtime, target)
+    return RUNTIMES[runtime].build(network, target)

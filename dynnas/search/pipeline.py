@@ -125,7 +125,7 @@ def _trained_evaluator(
     supernet = Supernet(space, dataset.channels, dataset.classes, experts=train.experts, seed=train.seed)
     train_supernet(supernet, dataset, train, place.supernet, progress=progress, device=target.host_device)
     predictor = _predictor(space, dataset, place, meter.reference.environment, progress)
-    return SupernetEvaluator(supernet, dataset, meter, train, target, predictor)
+    return SupernetEvaluator(supernet, dataset, meter, train, meter.target, predictor)
 
 
 def _predictor(

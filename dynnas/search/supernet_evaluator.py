@@ -22,6 +22,7 @@ from dynnas.measure import (
     build_anchors,
     cost,
     prepare_images,
+    resolve_target,
 )
 from dynnas.ops import Network
 from dynnas.runtime import build_runner
@@ -49,11 +50,13 @@ def _calibrate(network: Network, dataset: Dataset, train: TrainSettings) -> Netw
 def open_meter(reference: Path, space: Space, dataset: Dataset) -> LatencyMeter:
     """The latency meter of a study of `space`, whose scale is kept in the file `reference`.
 
+    Its target is the space's, with the runtime that a remote device has for `auto`.
+
     Raises:
         StudyError: the scale was made in another environment.
         TargetError: the target cannot be used on this machine.
     """
-    target = space.settings.target
+    target = resolve_target(space.settings.target)
     known = AnchorReference.load(reference, target) if reference.exists() else None
     anchors = build_anchors(space, target, dataset.channels, dataset.classes)
     meter = LatencyMeter(target, anchors, known)

@@ -29,7 +29,7 @@ ALLOWED |= {
 for room in ROOMS[2:]:  # everything from the supernet on may see data
     ALLOWED[room] |= {"data", "device"}
 
-# A device with torch builds networks, so this one file looks at their rooms, and only when it is called. A device
+# A device with torch builds networks, so this one file looks at their rooms, and only when it is called. One
 # with ONNX Runtime alone never calls it: see `test_light_imports_stay_light`.
 ON_DEMAND = {"device/torch_network.py": {"space", "ops", "runtime"}}
 

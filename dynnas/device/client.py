@@ -11,7 +11,7 @@ import numpy as np
 
 from dynnas.device.channel import (
     HANDSHAKE_SECONDS,
-    MEGABYTE,
+    BusyError,
     Channel,
     ChannelError,
     WrongTokenError,
@@ -27,6 +27,9 @@ BACKOFF = (0.5, 1.0, 2.0, 4.0, 8.0)
 REPLY_SECONDS = 60.0
 MOST = 2**30
 """Bytes that a reply may have."""
+
+OVERHEAD = 1024
+"""Bytes of a message beside what it carries."""
 
 TRIES_TO_SEND = 5
 
@@ -53,13 +56,13 @@ class Device:
         backoff: Sequence[float] = BACKOFF,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        self._channel: Channel | None = None
         host, _, port = address.removeprefix("tcp://").rpartition(":")
         if not port.isdigit() or not 0 < int(port) < 2**16:
             raise TargetError(f"target: device {address}: found the port {port!r}; allowed: from 1 to 65535")
         self.address = address
         self._place = (host.strip("[]"), int(port))
         self._token, self._backoff, self._sleep = token, backoff, sleep
-        self._channel: Channel | None = None
 
     def offers(self) -> tuple[list[str], int]:
         """The runtimes that are installed there, the best one first, and the largest message in bytes."""
@@ -118,6 +121,10 @@ class Device:
             "needs at a time; give `dynnas serve` more room there"
         )
 
+    def __del__(self) -> None:
+        """Whoever times has no end of its own."""
+        self.close()
+
     def close(self) -> None:
         """Hang up; the next question connects again."""
         if self._channel:
@@ -126,7 +133,7 @@ class Device:
 
     def _put(self, data: bytes) -> None:
         _, most = self.offers()
-        if len(data) + MEGABYTE > most:
+        if len(data) + OVERHEAD > most:
             raise TargetError(
                 f"target: a network of {len(data)} bytes; the device {self.address} takes messages of {most}"
             )
@@ -146,5 +153,7 @@ class Device:
         self._channel.send(header, arrays)
         while True:
             reply = self._channel.receive(seconds)
+            if reply[0].get("busy"):
+                raise BusyError("it has as many clients as it takes")
             if not reply[0].get("waiting"):  # for another client, which is being timed
                 return reply

@@ -42,8 +42,8 @@ def peak_memory_mib(artifact: bytes, execution: Execution, image: np.ndarray, de
     try:
         answer = json.loads(ran.stdout.splitlines()[-1])
     except (ValueError, IndexError):
-        said = ran.stderr.decode(errors="replace").strip()[-1000:]
-        answer = {"error": said or f"it ended with {ran.returncode}"}
+        said = ran.stderr.decode(errors="replace").strip().split("\n")[-1][-1000:]
+        answer = {"error": said or f"its process ended with {ran.returncode}"}
     if "error" in answer:
         raise TargetError(f"peak memory: {answer['error']}")
     return float(answer["mib"])

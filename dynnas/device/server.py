@@ -12,6 +12,7 @@ from pathlib import Path
 from dynnas.device.channel import (
     BUSY,
     GREETING,
+    HANDSHAKE_SECONDS,
     MEGABYTE,
     Channel,
     ChannelError,
@@ -21,6 +22,9 @@ from dynnas.device.channel import (
 from dynnas.device.document import DocumentError
 from dynnas.device.requests import Requests
 from dynnas.device.store import Store
+
+STRANGERS = 64
+"""Connections that may be in their handshake at a time: those who never finish it take no client's place."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,8 @@ class DeviceServer:
     ) -> None:
         self._token, self._limits, self._report = token, limits or Limits(), report
         self._requests = Requests(device, Store(self._limits.store), self._limits.message, lock_folder)
-        self._free = threading.BoundedSemaphore(self._limits.clients)
+        self._doors = threading.BoundedSemaphore(STRANGERS)
+        self._seats = threading.BoundedSemaphore(self._limits.clients)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listener = socket.create_server((host, port), family=family)
 
@@ -93,20 +98,33 @@ class DeviceServer:
 
     def _client(self, connection: socket.socket, host: str) -> None:
         with connection:
-            if not self._free.acquire(blocking=False):
-                with contextlib.suppress(OSError):
-                    connection.sendall(BUSY * len(GREETING))
-                return
             try:
-                keep_alive(connection)
-                self._converse(accept_client(connection, self._token, self._limits.message))
+                self._converse(self._let_in(connection))
             except (WrongTokenError, ChannelError, OSError) as error:
                 self._report(f"{host}: {error}")
-            finally:
-                self._free.release()
+
+    def _let_in(self, connection: socket.socket) -> Channel:
+        if not self._doors.acquire(blocking=False):
+            connection.sendall(BUSY * len(GREETING))
+            raise ChannelError("sent away, for too many are in their handshake")
+        try:
+            keep_alive(connection)
+            return accept_client(connection, self._token, self._limits.message)
+        finally:
+            self._doors.release()
 
     def _converse(self, channel: Channel) -> None:
-        """Answer one client until it hangs up."""
+        """Answer one client until it hangs up, if there is a place for it."""
+        if not self._seats.acquire(blocking=False):
+            channel.receive(HANDSHAKE_SECONDS)  # who hangs up on a question may take the answer with it
+            channel.send({"busy": True})
+            return
+        try:
+            self._answer(channel)
+        finally:
+            self._seats.release()
+
+    def _answer(self, channel: Channel) -> None:
         while True:
             try:
                 header, arrays = channel.receive(self._limits.idle_seconds)

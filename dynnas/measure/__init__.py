@@ -9,7 +9,8 @@ from dynnas.measure.environment import environment_fingerprint
 from dynnas.measure.latency import AnchorReference, Latency, Spread
 from dynnas.measure.meter import LatencyMeter, LocalTimer
 from dynnas.measure.predictor import LatencyPredictor, load_predictor, predictor_file
-from dynnas.measure.remote import RemoteTimer, open_device, resolve_target
+from dynnas.measure.remote import RemoteTimer, resolve_target
+from dynnas.measure.resources import call_energies, peak_memories_mib
 
 __all__ = [
     "Accuracy",
@@ -24,11 +25,12 @@ __all__ = [
     "Subject",
     "accuracy",
     "build_anchors",
+    "call_energies",
     "cost",
     "device_lock",
     "environment_fingerprint",
     "load_predictor",
-    "open_device",
+    "peak_memories_mib",
     "predict_logits",
     "predictor_file",
     "prepare_images",

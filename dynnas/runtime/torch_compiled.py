@@ -30,7 +30,11 @@ class CompiledRunner:
         self._device, self._threads, self._dtype = device, threads, getattr(torch, dtype)
         self._layout = torch.channels_last if device == "cpu" else torch.contiguous_format
         # Constants are folded and laid out when it is compiled, as the network ships with its weights.
-        options: dict[str, Any] = {"freezing": True, "triton.cudagraphs": device == "cuda"}
+        options: dict[str, Any] = {
+            "freezing": True,
+            "triton.cudagraphs": device == "cuda",
+            "compile_threads": 1,
+        }
         x = self._on_device(blank_images(network.config, batch))
         self._parts: list[Part] = []
         # The number of threads is part of what is compiled. The compiler warns of its own parts' age.

@@ -83,7 +83,7 @@ def test_something_else_that_answers_is_named():
     here, there = socket.socketpair()
     with here, there:
         there.sendall(b"SSH-2.0-OpenSSH_9.9\r\n")
-        with pytest.raises(ChannelError, match="no device of this dynnas: it says b'SSH-2.0"):
+        with pytest.raises(ChannelError, match=r"no device of this dynnas: it says b'SSH-2\.0"):
             join_device(here, TOKEN, MOST)
 
 

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict
 
 import numpy as np
@@ -27,8 +28,10 @@ def address_of(server):
     return f"tcp://{host}:{port}"
 
 
-def device_of(server, token=TOKEN, backoff=()):
-    return Device(address_of(server), token.encode(), backoff)
+@contextmanager
+def device_of(server, token=TOKEN, backoff=(0.05,) * 40):
+    with closing(Device(address_of(server), token.encode(), backoff)) as device:
+        yield device
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +41,8 @@ def server(tmp_path_factory):
 
 
 def alive(server):
-    with_answer = device_of(server)
-    assert "onnxruntime" in with_answer.offers()[0]
-    with_answer.close()
+    with device_of(server) as device:
+        assert "onnxruntime" in device.offers()[0]
 
 
 @given(st.lists(st.binary(max_size=300), max_size=4))
@@ -73,18 +75,15 @@ HEADERS = st.fixed_dictionaries(
 def test_whatever_a_client_asks_is_answered(server, header, complete):
     if complete and isinstance(header.get("ask"), str):
         header = EXECUTION | {"seconds": 0, "precision": 0, "seed": 0} | header
-    device = device_of(server)
-    try:
-        device.ask(header)
-    except TargetError as error:
-        assert "cannot be reached" not in str(error)
-    device.close()
+    with device_of(server, backoff=()) as device:
+        with suppress(TargetError):
+            device.ask(header)
+        assert device.offers()[1] == 2**20, "on the same connection"
 
 
 @given(st.binary(max_size=200), st.binary(max_size=200))
 @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_damaged_networks_and_images_are_that_clients_failure(server, network, images):
-    device = device_of(server)
     parts = {digest_of(data): data for data in (network, images)}
     header = {
         "ask": "time",
@@ -92,19 +91,18 @@ def test_damaged_networks_and_images_are_that_clients_failure(server, network, i
         "subjects": [[digest_of(network), digest_of(images)]],
         "anchors": [],
     }
-    with pytest.raises(TargetError, match=r"target: device tcp://127.0.0.1"):
+    with device_of(server) as device, pytest.raises(TargetError, match=r"target: device tcp://127.0.0.1"):
         device.ask_with(header | {"seconds": 0, "precision": 0, "seed": 0}, parts)
-    device.close()
     alive(server)
 
 
 def test_a_message_beyond_the_limit_ends_only_that_connection(server):
-    connection = socket.create_connection(server.address)
-    there = join_device(connection, TOKEN.encode(), 2**30)
-    there.send({"ask": "put"}, {"data": np.zeros(2**20, np.uint8)})
-    with pytest.raises(channel.ChannelError, match=r"closed|broke"):
-        there.receive(10)
-    there.close()
+    with socket.create_connection(server.address) as connection:
+        there = join_device(connection, TOKEN.encode(), 2**30)
+        with suppress(channel.ChannelError):  # it hangs up, at the latest when all was sent
+            there.send({"ask": "put"}, {"data": np.zeros(2**20, np.uint8)})
+        with pytest.raises(channel.ChannelError, match=r"closed|broke"):
+            there.receive(10)
     alive(server)
 
 
@@ -112,35 +110,43 @@ def test_a_network_beyond_the_limit_is_a_clear_error(server):
     data = bytes(2**20)
     images = b""
     header = {"ask": "time", **EXECUTION, "subjects": [[digest_of(data), digest_of(images)]]}
-    with pytest.raises(
-        TargetError, match=r"a network of 1048576 bytes; the device tcp://\S+ takes messages of"
-    ):
-        device_of(server).ask_with(header, {digest_of(data): data, digest_of(images): images})
+    refused = r"a network of 1048576 bytes; the device tcp://\S+ takes messages of"
+    with device_of(server) as device, pytest.raises(TargetError, match=refused):
+        device.ask_with(header, {digest_of(data): data, digest_of(images): images})
 
 
 def test_messages_that_are_no_documents_are_answered(server, monkeypatch):
-    device = device_of(server)
-    device.offers()
-    monkeypatch.setattr(channel, "write_document", lambda header, arrays: b"\0\0\0\1{no document")
-    with pytest.raises(TargetError, match="a document"):
-        device.ask({"ask": "offers"})
-    monkeypatch.undo()
-    assert device.offers()[1] == 2**20
+    with device_of(server, backoff=()) as device:
+        device.offers()
+        real, sent = channel.write_document, iter([b"\0\0\0\1{no document"])
+        monkeypatch.setattr(channel, "write_document", lambda *what: next(sent, None) or real(*what))
+        with pytest.raises(TargetError, match="a document's JSON is not as it should be"):
+            device.ask({"ask": "offers"})
+        assert device.offers()[1] == 2**20
 
 
 def test_another_token_is_refused_at_once(server):
-    with pytest.raises(TargetError, match=r"the device has another token; give this machine the one"):
-        device_of(server, "another-token-than-theirs").offers()
+    with (
+        device_of(server, "another-token-than-theirs") as device,
+        pytest.raises(TargetError, match=r"the device has another token; give this machine the one"),
+    ):
+        device.offers()
 
 
 def test_more_clients_than_it_takes_are_sent_away(tmp_path):
     with listening(tmp_path, Limits(clients=1)) as (server, _):
-        first = device_of(server)
-        first.offers()
-        with pytest.raises(TargetError, match="as many clients as it takes"):
-            device_of(server).offers()
-        first.close()
-        device_of(server, backoff=(0.05,) * 40).offers()
+        with device_of(server) as first, device_of(server, backoff=()) as second:
+            first.offers()
+            with pytest.raises(TargetError, match="as many clients as it takes"):
+                second.offers()
+        alive(server)
+
+
+def test_strangers_take_no_clients_place(tmp_path):
+    with listening(tmp_path, Limits(clients=1)) as (server, _), ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(socket.create_connection(server.address))
+        alive(server)
 
 
 def test_who_waits_for_another_client_is_told(tmp_path, monkeypatch):
@@ -157,12 +163,13 @@ def test_who_waits_for_another_client_is_told(tmp_path, monkeypatch):
     with listening(tmp_path) as (server, _):
         header = {"ask": "energy", **EXECUTION, "subjects": [], "anchors": [], "seconds": 0}
         found = []
-        with device_lock("cpu", tmp_path):
-            asking = threading.Thread(target=lambda: found.append(device_of(server).ask(header, seconds=5)))
-            asking.start()
-            assert told.wait(10)
-            assert not found
-        asking.join(10)
+        with device_of(server) as device:
+            with device_lock("cpu", tmp_path):
+                asking = threading.Thread(target=lambda: found.append(device.ask(header, seconds=5)))
+                asking.start()
+                assert told.wait(10)
+                assert not found
+            asking.join(10)
         assert found[0][0] == {"energies": []}
 
 

@@ -32,7 +32,7 @@ def mark(runtime):
     missing = importlib.util.find_spec(package) is None
     return [
         pytest.mark.skipif(missing, reason=f"{package} is not installed"),
-        *([pytest.mark.slow] if runtime == "torch_compile" else []),
+        *([pytest.mark.slow, pytest.mark.timeout(1800)] if runtime == "torch_compile" else []),
     ]
 
 

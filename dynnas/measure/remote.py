@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 import numpy as np
+import torch
 
 from dynnas.device import Plan, Subject
 from dynnas.device.client import Device
@@ -15,8 +16,10 @@ from dynnas.device.environment import Execution
 from dynnas.device.store import digest_of
 from dynnas.device.token import VARIABLE, find_token, token_path
 from dynnas.errors import TargetError
-from dynnas.measure.anchors import build_anchors
+from dynnas.ops import Network
+from dynnas.runtime import build_runner
 from dynnas.runtime.remote import RemoteNetwork
+from dynnas.space.network import BlockConfig, HeadConfig, NetworkConfig, StemConfig
 from dynnas.space.settings import TargetSettings
 
 PATIENCE_SECONDS = 900.0
@@ -159,11 +162,22 @@ class RemoteTimer:
 def _understands(device: Device, target: TargetSettings) -> bool:
     """Whether a packed network gives right answers on the device."""
     try:
-        RemoteTimer(target, device)((), build_anchors(target, channels=3, resolution=16), Plan(seconds=0.0))
+        RemoteTimer(target, device)((), [_probe(target)], Plan(seconds=0.0))
     except TargetError:
         device.offers()  # raises again if it is the device that is gone
         return False
     return True
+
+
+def _probe(target: TargetSettings) -> Subject:
+    """A network whose kernels are mixed, and so packed."""
+    block = BlockConfig("conv", 32, 32, 1, 3, 1.0, "condconv", 2, None, "none", "relu")
+    stem, head = StemConfig(3, 32, 3, 1, "relu"), HeadConfig(32, 0, "relu", 0.0, 10)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = Network(NetworkConfig(3, 10, 8, stem, (("stage1.0", block),), (), head)).eval()
+    image = np.random.default_rng(0).normal(size=(target.batch, 3, 8, 8)).astype(np.float32)
+    return Subject(build_runner(network, target), [image])
 
 
 def _execution(target: TargetSettings) -> Execution:

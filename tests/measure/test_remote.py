@@ -30,6 +30,7 @@ from dynnas.measure import (
     resolve_target,
 )
 from dynnas.runtime import build_runner
+from dynnas.space import parse_space
 from dynnas.space.settings import TargetSettings
 
 PLAN = Plan(seconds=0.05)
@@ -51,6 +52,10 @@ def target(server):
     return TargetSettings(device=server.address, runtime="onnxruntime", seconds=0.05)
 
 
+def anchors_for(target):
+    return build_anchors(parse_space(SPACE), target, 1, 10)
+
+
 def subject(target, network=None, count=1):
     network = network or finished(config(op="condconv", width=3))
     return Subject(build_runner(network, target), list(images(count)[:, None].numpy()))
@@ -60,7 +65,7 @@ def test_a_device_without_torch_times_and_offers_what_it_has(server, target):
     assert server.offered == ["onnxruntime", "onnxruntime_portable"]
     network = finished(config(op="condconv", exits=1))
     everyone = [subject(target, network, count=5), subject(target)]
-    anchors = build_anchors(target, 2, 12)
+    anchors = anchors_for(target)
     timer = RemoteTimer(target)
     times = timer(everyone, anchors, PLAN)
     assert times.shape[0] == 4
@@ -73,7 +78,7 @@ def test_a_device_without_torch_times_and_offers_what_it_has(server, target):
 
 
 def test_a_meter_measures_there(target):
-    meter = LatencyMeter(target, build_anchors(target, 2, 12))
+    meter = LatencyMeter(target, anchors_for(target))
     latency = meter.measure(subject(target))
     assert latency.latency_ms > 0
     assert latency.environment == meter.reference.environment == environment_fingerprint(target)["digest"]
@@ -83,7 +88,7 @@ def test_networks_and_images_are_sent_once(target, monkeypatch):
     sent, real = [], Device._put
     monkeypatch.setattr(Device, "_put", lambda device, data: sent.append(data) or real(device, data))
     timer, timed = RemoteTimer(target), subject(target, finished(config(op="dynet"), seed=5))
-    anchors = build_anchors(target, 2, 12)
+    anchors = anchors_for(target)
     timer([timed], anchors, PLAN)
     first = len(sent)
     timer([timed], anchors, PLAN)
@@ -162,7 +167,7 @@ def test_a_device_with_torch_alone_builds_the_network():
     with served(absent=absent) as server:
         target = TargetSettings(device=server.address, runtime="torch")
         assert server.offered[0] == "torch"
-        times = RemoteTimer(target)([subject(target, network, 3)], build_anchors(target, 2, 12), PLAN)
+        times = RemoteTimer(target)([subject(target, network, 3)], anchors_for(target), PLAN)
         batch = replace(target, batch=4, dtype="bfloat16")
         four = Subject(build_runner(network, batch), [images(4).numpy()])
         assert RemoteTimer(batch)([four], (), PLAN).shape[0] == 1
@@ -174,7 +179,7 @@ def test_the_environment_is_the_devices_and_is_not_mixed(server, target, tmp_pat
     with served(PYTHONHASHSEED="0") as other:
         fingerprint = environment_fingerprint(target)
         assert environment_fingerprint(replace(target, device=other.address)) == fingerprint
-    meter = LatencyMeter(target, build_anchors(target, 2, 12))
+    meter = LatencyMeter(target, anchors_for(target))
     meter.reference.save(tmp_path / "anchors.json")
     assert AnchorReference.load(tmp_path / "anchors.json", target) == meter.reference
     with pytest.raises(StudyError, match="measured in environment"):
@@ -184,7 +189,7 @@ def test_the_environment_is_the_devices_and_is_not_mixed(server, target, tmp_pat
 def test_a_killed_server_that_comes_back_goes_on():
     server = Served()
     target = TargetSettings(device=server.address, runtime="onnxruntime_portable")
-    timer, timed, anchors = RemoteTimer(target), subject(target), build_anchors(target, 2, 12)
+    timer, timed, anchors = RemoteTimer(target), subject(target), anchors_for(target)
     timer([timed], anchors, PLAN)
     found = []
     long = threading.Thread(target=lambda: found.append(timer([timed], anchors, Plan(seconds=3.0))))

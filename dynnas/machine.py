@@ -1,4 +1,4 @@
-"""The machine that this runs on: where its user's caches lie, and what its processor is called."""
+"""The machine that this runs on: where its user's files lie, and what its processor is called."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ def cache_folder() -> Path:
     if folder := os.environ.get("DYNNAS_CACHE"):
         return Path(folder).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dynnas"
+
+
+def config_folder() -> Path:
+    """`dynnas` in the folder of the user's settings."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "dynnas"
 
 
 def processor() -> str:

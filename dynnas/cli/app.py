@@ -36,6 +36,7 @@ for command in (
     commands.latency,
     commands.export,
     commands.dashboard,
+    commands.serve,
 ):
     app.command()(command)
 

@@ -297,3 +297,27 @@ def dashboard(
     from dynnas.search import open_study
 
     serve(open_study(study, studies).storage, port)
+
+
+def serve(
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 for any that is free")] = 7411,
+    host: Annotated[
+        str, typer.Option("--host", metavar="HOST", help="0.0.0.0 for all of this machine's addresses")
+    ] = "127.0.0.1",
+    device: Annotated[Literal["cpu", "cuda"], typer.Option("--device", help="what to time on")] = "cpu",
+    token_file: Annotated[
+        Path | None,
+        typer.Option("--token-file", metavar="FILE", help="the secret; else $DYNNAS_TOKEN; made if missing"),
+    ] = None,
+    message_mib: Annotated[
+        int, typer.Option("--message-mib", min=1, help="size of the largest network")
+    ] = 256,
+) -> None:
+    """Let other machines time their networks on this one.
+
+    They name it as their target: {device: "tcp://host:port"}, and know its token. The same, for a device with
+    only numpy and onnxruntime (or torch) installed: python -m dynnas.device.serve. Ctrl-C ends it.
+    """
+    from dynnas.device.serve import serve as serve_device
+
+    serve_device(host, port, device, token_file, message_mib)

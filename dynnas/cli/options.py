@@ -44,7 +44,7 @@ def _setting(path: str) -> tuple[Field[Any], Rule]:
 def _flag(name: str) -> Any:
     """The typer option of one of `FLAGS`."""
     setting, rule = _setting(FLAGS[name][0])
-    choices = f" ({', '.join(rule.choices)})" if rule.choices else ""
+    choices = f" ({rule})" if rule.choices else ""
     return typer.Option(f"--{name}", metavar=_METAVARS[rule.kind], help=setting.metadata["help"] + choices)
 
 

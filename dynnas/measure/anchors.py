@@ -44,9 +44,11 @@ def _middle(space: Space, turn: int) -> Architecture:
 
 
 def _anchor(target: TargetSettings, config: NetworkConfig) -> Subject:
-    # The values of the weights do not matter, but drawing them must not disturb the caller's random numbers.
+    # Always the same weights, so that a device elsewhere gets them once; the caller's random numbers stay.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = Network(config).eval()
-    image = np.zeros((1, config.channels, config.resolution, config.resolution), dtype=np.float32)
+    shape = (target.batch, config.channels, config.resolution, config.resolution)
+    # No blank image: of one, a device that computes nonsense might make the right answer.
+    image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     return Subject(build_runner(network, target), [image])

@@ -4,42 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import platform
 
 import torch
 
-from dynnas.errors import require
-from dynnas.machine import processor
+from dynnas.device.environment import Execution, device_environment
+from dynnas.measure.remote import remote_environment, resolve_target
 from dynnas.runtime import resolve_runtime
+from dynnas.runtime.torch_cuda import gpu_name
 from dynnas.space.settings import TargetSettings
 
 
 def environment_fingerprint(target: TargetSettings) -> dict[str, str]:
-    """What times for `target` depend on here; under `digest` twelve hexadecimal digits that name all of it.
+    """What times for `target` depend on; under `digest` twelve hexadecimal digits that name all of it.
+
+    It is the device that tells, also where it is another machine.
 
     Raises:
-        TargetError: the target cannot be used on this machine.
+        TargetError: the target cannot be used on this machine, or its device not be reached.
         MissingExtraError: the runtime is not installed.
     """
-    fingerprint = {
-        "device": target.device,
-        "processor": _gpu() if target.device == "cuda" else processor(),
-        "cores": str(os.cpu_count()),
-        "threads": str(target.threads),
-        "runtime": _runtime(resolve_runtime(target)),
-        "torch": str(torch.__version__),
-        "python": ".".join(platform.python_version_tuple()[:2]),
-        "system": f"{platform.system()} {platform.machine()}",
-    }
+    fingerprint = remote_environment(resolve_target(target)) if target.remote else _here(target)
+    # Also where another runtime runs the network: it is torch that exports it.
+    fingerprint["torch"] = str(torch.__version__)
     canonical = json.dumps(fingerprint, sort_keys=True)
     return fingerprint | {"digest": hashlib.sha256(canonical.encode()).hexdigest()[:12]}
 
 
-def _runtime(name: str) -> str:
-    version = require(name.removesuffix("_portable"), "onnx").__version__
-    return f"{name} {version}" + (", packed graphs" if name == "onnxruntime" else "")
-
-
-def _gpu() -> str:
-    return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
+def _here(target: TargetSettings) -> dict[str, str]:
+    execution = Execution(resolve_runtime(target), target.threads, target.dtype, target.batch)
+    environment = device_environment(execution, target.device)
+    return environment | ({"processor": gpu_name()} if target.device == "cuda" else {})

@@ -17,10 +17,11 @@ import numpy as np
 
 from dynnas.device import Plan, Subject, estimate, time_rounds
 from dynnas.device.estimate import low_quantile
+from dynnas.device.lock import device_lock
 from dynnas.device.rounds import Clock, by_pass, ratios_to
 from dynnas.measure.environment import environment_fingerprint
 from dynnas.measure.latency import AnchorReference, Latency, Spread, count_outliers
-from dynnas.measure.lock import device_lock
+from dynnas.measure.remote import RemoteTimer
 from dynnas.space.settings import TargetSettings
 
 REFERENCE_SHARE = 4
@@ -42,7 +43,10 @@ class LatencyMeter:
         target: the device, and how long and how exactly to measure.
         anchors: networks that never change; see `build_anchors`.
         reference: the scale; measured now if not given. Save it to continue a study on the same scale.
-        timer: runs the rounds; this machine's, one meter at a time, if not given.
+        timer: runs the rounds; if not given, this machine's, one meter at a time, or the remote device's.
+
+    Attributes:
+        target: as given.
 
     Raises:
         TargetError: the target cannot be used on this machine.
@@ -55,9 +59,9 @@ class LatencyMeter:
         reference: AnchorReference | None = None,
         timer: Timer | None = None,
     ) -> None:
-        self._target = target
+        self.target = target
         self._anchors = tuple(anchors)
-        self._timer = timer or LocalTimer(target.device)
+        self._timer = timer or (RemoteTimer(target) if target.remote else LocalTimer(target.device))
         self._environment = environment_fingerprint(target)["digest"]
         self.reference = reference or self._measure_reference()
 
@@ -67,7 +71,7 @@ class LatencyMeter:
 
     def measure_jointly(self, subjects: Sequence[Subject], seed: int = 0) -> list[Latency]:
         """Time networks in the same rounds, shuffled anew each round: the most exact way to rank them."""
-        plan = Plan(self._target.seconds * len(subjects), self._target.precision, seed)
+        plan = Plan(self.target.seconds * len(subjects), self.target.precision, seed)
         times = self._timer(subjects, self._anchors, plan)
         anchors = times[len(subjects) :]
         return [self._latency(subject, ms, anchors) for subject, ms in zip(subjects, times, strict=False)]
@@ -88,7 +92,7 @@ class LatencyMeter:
         return measured
 
     def _measure_reference(self) -> AnchorReference:
-        plan = Plan(REFERENCE_SHARE * self._target.seconds)
+        plan = Plan(REFERENCE_SHARE * self.target.seconds)
         times = self._timer((), self._anchors, plan)
         low_ms = np.quantile(times, 0.1, axis=1)
         return AnchorReference(float(np.exp(np.log(low_ms).mean())), self._environment)

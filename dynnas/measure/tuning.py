@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dynnas.measure.lock import device_lock
+from dynnas.device.lock import device_lock
 from dynnas.ops.choice import by_rule
 from dynnas.ops.mixing import run_each, run_way
 from dynnas.ops.tuned import Measured, Problem, TunedFile, Way

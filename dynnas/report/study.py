@@ -111,5 +111,9 @@ def picture_of(study: Study) -> Picture:
 
 def _title(study: Study) -> str:
     target = study.settings.target
-    device = f"{target.device}, threads: {target.threads}" if target.device == "cpu" else target.device
-    return f"{study.name}: {study.settings.data.source} on {device}"
+    parts = [target.device] if target.device == "cuda" else [target.device, f"threads: {target.threads}"]
+    if target.dtype != "float32":
+        parts.append(target.dtype)
+    if target.batch > 1:
+        parts.append(f"{target.batch} images a call")
+    return f"{study.name}: {study.settings.data.source} on {', '.join(parts)}"

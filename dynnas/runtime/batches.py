@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dynnas.errors import TargetError
 from dynnas.ops import Network, select_confident
 from dynnas.runtime.branching import leave_one_after_another
 from dynnas.runtime.folding import fold_batchnorm
@@ -36,10 +37,16 @@ def build_batch_runner(network: Network, target: TargetSettings, execution: Exec
     """Fold and compile a copy of `network` for batches on `target`; batch norm must be calibrated.
 
     Raises:
-        TargetError: as `resolve_runtime`.
+        TargetError: as `resolve_runtime`, or batches of any size are not run there.
         MissingExtraError: the runtime is not installed.
     """
-    if resolve_runtime(target).startswith("onnxruntime"):
+    runtime = resolve_runtime(target)
+    if target.remote or runtime not in ("onnxruntime", "onnxruntime_portable", "torch"):
+        raise TargetError(
+            f"target: batches of any size are run on this machine in onnxruntime or torch, not on "
+            f"{target.device} in {runtime}; use another target"
+        )
+    if runtime.startswith("onnxruntime"):
         runner = CompactedOnnxRunner if execution == "compacted" else MaskedOnnxRunner
         return runner(network, target.threads)
     return TorchBatchRunner(network, target, execution)

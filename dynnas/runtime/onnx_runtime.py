@@ -1,4 +1,4 @@
-"""ONNX Runtime on a CPU."""
+"""ONNX Runtime on a CPU, from a graph packed for this processor or from the portable one."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from dynnas.errors import TargetError, require
+from dynnas.device.onnx_session import OnnxSession
+from dynnas.errors import TargetError
+from dynnas.ops import Network
+from dynnas.runtime.onnx_graph import to_onnx, to_onnx_batch, to_packed_onnx
+from dynnas.runtime.runtime import Runtime
+from dynnas.space.settings import TargetSettings
 
 
 class OnnxRunner:
-    """A session on a fixed number of threads that runs one operator after another, as on a small device.
+    """A session that is known to answer right on this machine.
 
     Args:
         model: a serialised ONNX model with input `image` and first output `logits`.
@@ -22,22 +27,41 @@ class OnnxRunner:
     """
 
     def __init__(self, model: bytes, threads: int) -> None:
-        ort = require("onnxruntime", "onnx")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        options.log_severity_level = 3
-        self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        _check_packing(self._session.get_modelmeta().custom_metadata_map)
+        self._session = OnnxSession(model, threads)
+        _check_packing(self._session.metadata)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        return self._session.run(["logits"], {"image": image})[0]
+        return self._session(image)
 
     def outputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Every output by its name."""
-        names = [output.name for output in self._session.get_outputs()]
-        return dict(zip(names, self._session.run(names, {"image": images}), strict=True))
+        return self._session.outputs(images)
+
+
+def onnx_model(network: Network, runtime: str, batch: int) -> bytes:
+    """The serialised graph that ships for a runtime: for batches there is one, whatever the processor.
+
+    Raises:
+        MissingExtraError: onnx (or, to pack, onnxruntime) is not installed.
+    """
+    if batch > 1:
+        return to_onnx_batch(network).SerializeToString()
+    model = to_packed_onnx(network) if runtime == "onnxruntime" else to_onnx(network)
+    return model.SerializeToString()
+
+
+def _build(runtime: str, network: Network, target: TargetSettings) -> OnnxRunner:
+    return OnnxRunner(onnx_model(network, runtime, target.batch), target.threads)
+
+
+ONNXRUNTIME = Runtime(
+    "onnxruntime", {"cpu": ("float32",)}, lambda network, target: _build("onnxruntime", network, target)
+)
+ONNXRUNTIME_PORTABLE = Runtime(
+    "onnxruntime_portable",
+    {"cpu": ("float32",)},
+    lambda network, target: _build("onnxruntime_portable", network, target),
+)
 
 
 def _check_packing(metadata: Mapping[str, str]) -> None:

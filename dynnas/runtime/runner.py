@@ -1,64 +1,59 @@
-"""What every runtime offers, and how a target names one."""
+"""Every runtime by its name, and how a target names one."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
 
-import numpy as np
 import torch
 
 from dynnas.errors import TargetError
 from dynnas.ops import Network
-from dynnas.runtime.onnx_graph import to_onnx, to_packed_onnx
-from dynnas.runtime.onnx_runtime import OnnxRunner
-from dynnas.runtime.torch_cuda import CudaRunner
-from dynnas.runtime.torch_eager import EagerRunner
+from dynnas.runtime.onnx_runtime import ONNXRUNTIME, ONNXRUNTIME_PORTABLE
+from dynnas.runtime.openvino_runtime import OPENVINO
+from dynnas.runtime.remote import RemoteNetwork
+from dynnas.runtime.runtime import Runner, Runtime
+from dynnas.runtime.torch_compiled import TORCH_COMPILE
+from dynnas.runtime.torch_eager import TORCH
 from dynnas.space.settings import TargetSettings
 
-
-class Runner(Protocol):
-    """A network made ready on its target: the thing that ships, called as it will be called."""
-
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """One image (1, channels, resolution, resolution) float32 in host memory to logits (1, classes).
-
-        Work is finished when it returns. A network with exits stops at the first confident one.
-        """
-        ...
+RUNTIMES: Mapping[str, Runtime] = {
+    runtime.name: runtime for runtime in (ONNXRUNTIME, ONNXRUNTIME_PORTABLE, OPENVINO, TORCH, TORCH_COMPILE)
+}
 
 
 def resolve_runtime(target: TargetSettings) -> str:
-    """The runtime, `onnxruntime`, `onnxruntime_portable` or `torch`, that `target` asks for.
+    """The name, in `RUNTIMES`, of the runtime that `target` asks for.
 
     Raises:
-        TargetError: the device is missing, or the runtime does not serve it.
+        TargetError: the device is missing, or the runtime does not serve it in this type.
     """
-    if target.device == "cuda":
-        if target.runtime.startswith("onnxruntime"):
+    if target.remote:
+        if target.runtime == "auto":
             raise TargetError(
-                f"target: runtime {target.runtime} serves the device cpu, not cuda; use runtime torch or auto"
+                f"target: which runtime the device {target.device} offers is only known to who asked it; "
+                "name one, or take `target` of the study's meter"
             )
-        if not torch.cuda.is_available():
-            raise TargetError(
-                "target: torch sees no CUDA device here; use device cpu, or install a CUDA build of torch"
-            )
-    if target.runtime == "auto":
-        return "torch" if target.device == "cuda" else "onnxruntime"
-    return target.runtime
+        return target.runtime
+    default = "torch" if target.device == "cuda" else "onnxruntime"
+    name = default if target.runtime == "auto" else target.runtime
+    RUNTIMES[name].check(target.device, target.dtype)
+    if target.device == "cuda" and not torch.cuda.is_available():
+        raise TargetError(
+            "target: torch sees no CUDA device here; use device cpu, or install a CUDA build of torch"
+        )
+    return name
 
 
 def build_runner(network: Network, target: TargetSettings) -> Runner:
     """Fold and compile a copy of `network` for `target`; batch norm must be calibrated.
+
+    For a remote device it is a `RemoteNetwork`, which is run there when it is timed.
 
     Raises:
         TargetError: as `resolve_runtime`.
         MissingExtraError: the runtime is not installed.
     """
     runtime = resolve_runtime(target)
-    if runtime == "onnxruntime":
-        return OnnxRunner(to_packed_onnx(network).SerializeToString(), target.threads)
-    if runtime == "onnxruntime_portable":
-        return OnnxRunner(to_onnx(network).SerializeToString(), target.threads)
-    if target.device == "cuda":
-        return CudaRunner(network)
-    return EagerRunner(network, target.threads)
+    if target.remote:
+        return RemoteNetwork(network, runtime, target)
+    return RUNTIMES[runtime].build(network, target)

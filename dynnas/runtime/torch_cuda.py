@@ -2,54 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from dynnas.ops import Network, Segment, is_confident
-from dynnas.runtime.folding import fold_batchnorm
+from dynnas.ops import Network
 from dynnas.runtime.images import blank_images
+from dynnas.runtime.torch_parts import Part, Run, folded_as, parts_of, run_parts
 
 WARM_UP_RUNS = 3
 """Runs before a capture, in which the libraries choose their algorithms and allocate."""
 
 
+def gpu_name() -> str:
+    """The device and what drives it, for fingerprints."""
+    return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
+
+
 class CudaRunner:
-    """A folded network whose segments are CUDA graphs where they can be captured, and run eagerly otherwise.
+    """A folded network whose parts are CUDA graphs where they can be captured, and run eagerly otherwise.
 
     The image comes from host memory and the logits go back to it, as they will where the network is used;
     reading them waits for the device.
     """
 
-    def __init__(self, network: Network) -> None:
-        segments = fold_batchnorm(network).cuda().segments()
-        x = blank_images(network.config).cuda()
+    def __init__(self, network: Network, dtype: str = "float32", batch: int = 1) -> None:
+        x = blank_images(network.config, batch).to("cuda", getattr(torch, dtype))
         self._image = x
-        self._steps: list[tuple[Callable[[Tensor], tuple[Tensor, Tensor]], float | None]] = []
-        for segment in segments:
-            run = _capture(segment, x)
-            self._steps.append((run, segment.threshold))
-            x, _ = run(x)
+        self._parts: list[Part] = []
+        for run, threshold in parts_of(folded_as(network, "cuda", dtype), batch):
+            captured = _capture(run, x)
+            self._parts.append((captured, threshold))
+            x, _ = captured(x)
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray) -> np.ndarray:
         x = self._image.copy_(torch.from_numpy(image))
-        for run, threshold in self._steps:
-            x, logits = run(x)
-            if threshold is None or is_confident(logits, threshold).item():
-                break
-        return logits.cpu().numpy()
+        return run_parts(self._parts, x).float().cpu().numpy()
 
 
-def _capture(segment: Segment, example: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """The segment as a function of its input to (features, logits), a CUDA graph if it can be one."""
-
-    def run(x: Tensor) -> tuple[Tensor, Tensor]:
-        features = segment.body(x)
-        return features, segment.classifier(features)
-
+def _capture(run: Run, example: Tensor) -> Run:
+    """The same as a CUDA graph if it can be one, else as it is."""
     with torch.inference_mode():
         side = torch.cuda.Stream()
         with torch.cuda.stream(side):
@@ -65,7 +58,7 @@ def _capture(segment: Segment, example: Tensor) -> Callable[[Tensor], tuple[Tens
             return run
 
     def replay(x: Tensor) -> tuple[Tensor, Tensor]:
-        # A captured segment before this one left its features where this one reads them; another did not.
+        # A captured part before this one left its features where this one reads them; another did not.
         if x is not example:
             example.copy_(x)
         graph.replay()

@@ -1,4 +1,4 @@
-"""Plain torch on a CPU."""
+"""Plain torch: eagerly on a CPU, with CUDA graphs on CUDA."""
 
 from __future__ import annotations
 
@@ -6,28 +6,30 @@ import numpy as np
 import torch
 
 from dynnas.ops import Network
-from dynnas.runtime.branching import first_confident
-from dynnas.runtime.folding import fold_batchnorm
-from dynnas.runtime.layout import to_channels_last
+from dynnas.runtime.runtime import Runner, Runtime
+from dynnas.runtime.torch_cuda import CudaRunner
+from dynnas.runtime.torch_parts import folded_as, parts_of, run_parts, torch_threads
+from dynnas.space.settings import TargetSettings
 
 
 class EagerRunner:
     """A folded network in channels-last memory, which is the faster layout for convolutions on a CPU."""
 
-    def __init__(self, network: Network, threads: int) -> None:
-        folded = fold_batchnorm(network).cpu()
-        to_channels_last(folded)
-        self._segments = folded.segments()
-        self._threads = threads
+    def __init__(self, network: Network, threads: int, dtype: str = "float32", batch: int = 1) -> None:
+        self._parts = parts_of(folded_as(network, "cpu", dtype), batch)
+        self._threads, self._dtype = threads, getattr(torch, dtype)
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        x = torch.from_numpy(image).to(memory_format=torch.channels_last)
-        # torch has one number of threads for the whole process; others in it may be training with another.
-        before = torch.get_num_threads()
-        torch.set_num_threads(self._threads)
-        try:
-            logits, _ = first_confident(self._segments, x)
-        finally:
-            torch.set_num_threads(before)
-        return logits.numpy()
+        x = torch.from_numpy(image).to(self._dtype, memory_format=torch.channels_last)
+        with torch_threads(self._threads):
+            return run_parts(self._parts, x).float().numpy()
+
+
+def _build(network: Network, target: TargetSettings) -> Runner:
+    if target.device == "cuda":
+        return CudaRunner(network, target.dtype, target.batch)
+    return EagerRunner(network, target.threads, target.dtype, target.batch)
+
+
+TORCH = Runtime("torch", {"cpu": ("float32", "bfloat16"), "cuda": ("float32", "bfloat16", "float16")}, _build)

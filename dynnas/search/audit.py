@@ -151,7 +151,7 @@ def _trained_alone(study: Study, architecture: Architecture, recipe: TrainSettin
     space = study.space.restrict({name: (value,) for name, value in architecture.items()})
     alone = Supernet(space, study.dataset.channels, study.dataset.classes, seed=recipe.seed)
     folder = study.folder.alone / f"{architecture.key}-{recipe.epochs}"
-    train_supernet(alone, study.dataset, recipe, folder, device=study.settings.target.device)
+    train_supernet(alone, study.dataset, recipe, folder, device=study.settings.target.host_device)
     return alone
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dynnas.data import load_data
 from dynnas.errors import StudyError
-from dynnas.measure import LatencyMeter, build_anchors, predictor_file
+from dynnas.measure import LatencyMeter, build_anchors, predictor_file, resolve_target
 from dynnas.measure.calibration import Calibration, calibrate
 from dynnas.progress import Progress
 from dynnas.search.folder import write_whole
@@ -51,7 +51,7 @@ def calibrate_space(
     if channels is None or classes is None:
         dataset = load_data(space.settings.data, progress)
         channels, classes = dataset.channels, dataset.classes
-    target = space.settings.target
+    target = resolve_target(space.settings.target)
     meter = LatencyMeter(target, build_anchors(space, target, channels, classes))
     path = predictor_file(space, channels, classes, meter.reference.environment)
     found = calibrate(
@@ -80,7 +80,7 @@ def calibrate_study(
     dataset = study.dataset
     meter = open_meter(study.folder.anchors, study.space, dataset)
     found = calibrate(
-        study.space, meter, study.settings.target, dataset.channels, dataset.classes,
+        study.space, meter, meter.target, dataset.channels, dataset.classes,
         samples=samples, held_out=held_out, seconds=seconds, seed=seed, progress=progress,
     )  # fmt: skip
     return _kept(found, study.folder.predictor)

@@ -23,10 +23,10 @@ def latency_of(study: Study, key: str, *, images: int = 256, batch: int = 32) ->
             were measured in another environment.
         TargetError: the target cannot be used on this machine.
     """
-    target, dataset = study.settings.target, study.dataset
+    dataset = study.dataset
     if batch > len(dataset.search):
         raise StudyError(f"--batch: found {batch}, but {study.name} has {len(dataset.search)} search images")
     meter = open_meter(study.folder.anchors, study.space, dataset)
     network = study.network(key)
     prepared = prepare_images(network, dataset, dataset.search.images)
-    return measure_dependent(network, prepared, meter, target, images, batch)
+    return measure_dependent(network, prepared, meter, meter.target, images, batch)

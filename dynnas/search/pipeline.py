@@ -65,7 +65,7 @@ def run_study(
     place = StudyFolder(Path(folder))
     place.path.mkdir(parents=True, exist_ok=True)
     with only_driver(place.lock, f"study {place.path}"):
-        dataset = load_data(space.settings.data, progress).to(space.settings.target.device)
+        dataset = load_data(space.settings.data, progress).to(space.settings.target.host_device)
         if fresh:
             delete_study(place, storage)
         record = _record(space, dataset, place, storage)
@@ -123,9 +123,9 @@ def _trained_evaluator(
     # Before the training: a target that cannot be used should not be found out after it.
     meter = open_meter(place.anchors, space, dataset)
     supernet = Supernet(space, dataset.channels, dataset.classes, experts=train.experts, seed=train.seed)
-    train_supernet(supernet, dataset, train, place.supernet, progress=progress, device=target.device)
+    train_supernet(supernet, dataset, train, place.supernet, progress=progress, device=target.host_device)
     predictor = _predictor(space, dataset, place, meter.reference.environment, progress)
-    return SupernetEvaluator(supernet, dataset, meter, train, target, predictor)
+    return SupernetEvaluator(supernet, dataset, meter, train, meter.target, predictor)
 
 
 def _predictor(

@@ -11,7 +11,13 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from dynnas.errors import StudyError
-from dynnas.measure import AnchorReference, LatencyMeter, build_anchors, environment_fingerprint
+from dynnas.measure import (
+    AnchorReference,
+    LatencyMeter,
+    build_anchors,
+    environment_fingerprint,
+    resolve_target,
+)
 from dynnas.progress import Progress, Task
 from dynnas.search.cache import Cache, Evaluation
 from dynnas.search.controls import Comparison, Controls
@@ -103,14 +109,15 @@ class _Draft:
     reference: AnchorReference
 
     def meter(self, study: Study) -> LatencyMeter:
-        target, dataset = study.settings.target, study.dataset
+        target, dataset = resolve_target(study.settings.target), study.dataset
         anchors = build_anchors(study.space, target, dataset.channels, dataset.classes)
         return LatencyMeter(target, anchors, self.reference)
 
 
 def _draft(study: Study) -> _Draft:
     """The one in the folder, if it was begun in this environment, or a new one."""
-    path, target, dataset = study.folder.remeasuring, study.settings.target, study.dataset
+    path, dataset = study.folder.remeasuring, study.dataset
+    target = resolve_target(study.settings.target)
     if path.exists():
         document = json.loads(path.read_text())
         found = _Draft(document["name"], AnchorReference(**document["reference"]))
@@ -189,7 +196,7 @@ class _Remeasuring:
 
 def _evaluator(study: Study, meter: LatencyMeter) -> SupernetEvaluator:
     settings = study.settings
-    return SupernetEvaluator(study.supernet, study.dataset, meter, settings.train, settings.target)
+    return SupernetEvaluator(study.supernet, study.dataset, meter, settings.train, meter.target)
 
 
 def _finish(

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from dynnas.data import Dataset, resize
 from dynnas.measure import (
     AnchorReference,
@@ -19,6 +22,7 @@ from dynnas.measure import (
     build_anchors,
     cost,
     prepare_images,
+    resolve_target,
 )
 from dynnas.ops import Network
 from dynnas.runtime import build_runner
@@ -46,11 +50,13 @@ def _calibrate(network: Network, dataset: Dataset, train: TrainSettings) -> Netw
 def open_meter(reference: Path, space: Space, dataset: Dataset) -> LatencyMeter:
     """The latency meter of a study of `space`, whose scale is kept in the file `reference`.
 
+    Its target is the space's, with the runtime that a remote device has for `auto`.
+
     Raises:
         StudyError: the scale was made in another environment.
         TargetError: the target cannot be used on this machine.
     """
-    target = space.settings.target
+    target = resolve_target(space.settings.target)
     known = AnchorReference.load(reference, target) if reference.exists() else None
     anchors = build_anchors(space, target, dataset.channels, dataset.classes)
     meter = LatencyMeter(target, anchors, known)
@@ -136,9 +142,12 @@ class SupernetEvaluator:
 
     def subject(self, network: Network) -> Subject:
         """What the meter times: the compiled network, on many real images if its work depends on them."""
-        count = self.target.images if network.config.exits else 1
-        images = prepare_images(network, self.dataset, self.dataset.search.images[:count]).cpu().numpy()
-        return Subject(build_runner(network, self.target), [image[None] for image in images])
+        # No fewer than fill a call, and the last call is filled with the first images again.
+        batch = self.target.batch
+        calls = -(-(self.target.images if network.config.exits else 1) // batch)
+        chosen = torch.arange(calls * batch) % len(self.dataset.search.images)
+        images = prepare_images(network, self.dataset, self.dataset.search.images[chosen]).cpu().numpy()
+        return Subject(build_runner(network, self.target), np.split(images, calls))
 
 
 @dataclass(frozen=True)

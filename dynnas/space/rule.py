@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,23 @@ _LARGEST = sys.float_info.max  # nothing but a finite number is at most this
 
 
 @dataclass(frozen=True)
+class Pattern:
+    """Texts of one form: `words` for messages, and the regular expression that all of a text must match."""
+
+    words: str
+    expression: str
+
+    def matches(self, text: str) -> bool:
+        """Whether `text` has the form."""
+        return re.fullmatch(self.expression, text) is not None
+
+
+@dataclass(frozen=True)
 class Rule:
-    """A type with its limits (inclusive). `choices` lists the texts that are allowed; none means any text."""
+    """A type with its limits (inclusive). `choices` lists the texts that are allowed; none means any text.
+
+    Where there is a `pattern`, texts of its form are allowed beside the choices.
+    """
 
     kind: type[int] | type[float] | type[str] | type[bool]
     minimum: float | None = None
@@ -19,6 +35,7 @@ class Rule:
     odd: bool = False
     choices: tuple[str, ...] = ()
     optional: bool = False
+    pattern: Pattern | None = None
 
     def accept(self, value: object) -> Any:
         """The value in the rule's own type (3.0 becomes 3 where an int is wanted).
@@ -27,11 +44,7 @@ class Rule:
             ValueError: the value is not allowed; None is never accepted here, see `optional`.
         """
         if self.kind is bool or self.kind is str:
-            if (
-                not isinstance(value, self.kind)
-                or value == ""
-                or (self.choices and value not in self.choices)
-            ):
+            if not isinstance(value, self.kind) or value == "" or (self.choices and not self._names(value)):
                 raise ValueError(value)
             return value
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
@@ -46,10 +59,13 @@ class Rule:
             raise ValueError(value)
         return number
 
+    def _names(self, text: str | bool) -> bool:
+        return text in self.choices or (self.pattern is not None and self.pattern.matches(str(text)))
+
     def __str__(self) -> str:
         """What is allowed, in words."""
         if self.choices:
-            words = ", ".join(self.choices)
+            words = ", ".join((*self.choices, *([self.pattern.words] if self.pattern else [])))
         elif self.kind is bool:
             words = "true or false"
         elif self.kind is str:
@@ -68,7 +84,9 @@ class Rule:
         """The rule as JSON Schema."""
         names = {int: "integer", float: "number", str: "string", bool: "boolean"}
         schema: dict[str, Any] = {"type": [names[self.kind], "null"] if self.optional else names[self.kind]}
-        if self.choices:
+        if self.pattern:
+            schema["anyOf"] = [{"enum": list(self.choices)}, {"pattern": f"^{self.pattern.expression}$"}]
+        elif self.choices:
             schema["enum"] = [*self.choices, None] if self.optional else list(self.choices)
         elif self.kind is str:
             schema["minLength"] = 1

@@ -41,7 +41,8 @@ def setting_form(setting: Field[Any], section: type) -> Form:
         return Form("table", Rule(float, minimum, maximum))
     optional = origin is UnionType
     kind = next(kind for kind in typing.get_args(hint) if kind is not NoneType) if optional else hint
-    return Form("one", Rule(kind, minimum, maximum, choices=choices, optional=optional))
+    pattern = setting.metadata.get("pattern")
+    return Form("one", Rule(kind, minimum, maximum, choices=choices, optional=optional, pattern=pattern))
 
 
 def read_settings(entries: Mapping[str, Node], problems: Problems) -> Settings:

@@ -1,7 +1,8 @@
 """The optional sections of a space file that say how the study is run, with their defaults.
 
 The parser, the JSON Schema and the command line's flags are all made from these definitions: the types say
-what is allowed, `metadata` says the rest ("help", and "choices", "minimum" or "maximum" where they apply).
+what is allowed, `metadata` says the rest ("help", and "choices", "pattern", "minimum" or "maximum" where they
+apply).
 """
 
 from __future__ import annotations
@@ -9,6 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from dynnas.space.rule import Pattern
+
+ADDRESS = Pattern("tcp://host:port", r"tcp://(\[[0-9A-Fa-f:.]+\]|[^\s\[\]:/@]+):[0-9]{1,5}")
 
 
 def _setting(default: Any, help: str, **rules: Any) -> Any:
@@ -109,19 +114,40 @@ class SearchSettings:
 class TargetSettings:
     """`target`: where latency is measured."""
 
-    device: str = _setting("cpu", "the device that will run the model", choices=("cpu", "cuda"))
+    device: str = _setting(
+        "cpu",
+        "the device that will run the model; a tcp address is one where `dynnas serve` runs",
+        choices=("cpu", "cuda"),
+        pattern=ADDRESS,
+    )
     runtime: str = _setting(
         "auto",
-        "auto is onnxruntime on a CPU and torch on CUDA; onnxruntime_portable runs a graph that is not laid "
-        "out for this processor",
-        choices=("auto", "onnxruntime", "onnxruntime_portable", "torch"),
+        "auto is onnxruntime on a CPU, torch on CUDA, and what a remote device offers; onnxruntime_portable "
+        "runs a graph that is not laid out for one kind of processor",
+        choices=("auto", "onnxruntime", "onnxruntime_portable", "openvino", "torch", "torch_compile"),
     )
     threads: int = _setting(1, "CPU threads of the runtime", minimum=1)
+    dtype: str = _setting(
+        "float32",
+        "arithmetic of the runtime; which it can do hangs on runtime and device",
+        choices=("float32", "bfloat16", "float16"),
+    )
+    batch: int = _setting(1, "images in a call; latencies are those of a call", minimum=1)
     images: int = _setting(64, "real search images over which an input-dependent network is timed", minimum=1)
     seconds: float = _setting(0.4, "time spent on measuring a candidate, at most", minimum=0.01)
     precision: float = _setting(
         0.005, "half-width of a latency's 95% interval at which measuring ends earlier; 0 never", minimum=0
     )
+
+    @property
+    def remote(self) -> bool:
+        """Whether the device is another machine."""
+        return ADDRESS.matches(self.device)
+
+    @property
+    def host_device(self) -> str:
+        """Where this machine computes what is not timed: training, accuracy."""
+        return "cpu" if self.remote else self.device
 
 
 @dataclass(frozen=True)

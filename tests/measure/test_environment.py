@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import onnxruntime
 
+from dynnas.device.environment import clock_policy
 from dynnas.measure import environment_fingerprint
 from dynnas.space.settings import TargetSettings
 
@@ -27,10 +28,12 @@ def test_what_times_depend_on_changes_the_digest(monkeypatch):
         environment_fingerprint(TARGET),
         environment_fingerprint(replace(TARGET, threads=2)),
         environment_fingerprint(replace(TARGET, runtime="torch")),
+        environment_fingerprint(replace(TARGET, runtime="torch", dtype="bfloat16")),
+        environment_fingerprint(replace(TARGET, batch=4)),
     ]
     monkeypatch.setattr(onnxruntime, "__version__", "0.0")
     fingerprints.append(environment_fingerprint(TARGET))
-    assert len({fingerprint["digest"] for fingerprint in fingerprints}) == 4
+    assert len({fingerprint["digest"] for fingerprint in fingerprints}) == 6
 
 
 def test_what_times_do_not_depend_on_does_not():
@@ -43,3 +46,19 @@ def test_it_can_be_read():
     assert fingerprint["runtime"].startswith("onnxruntime ")
     assert int(fingerprint["cores"]) >= 1
     assert len(fingerprint["digest"]) == 12
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_the_clock_is_as_the_system_says(tmp_path):
+    assert clock_policy(tmp_path) == "unknown"
+    for core, governor in enumerate(("powersave", "performance")):
+        write(tmp_path / f"cpu{core}" / "cpufreq" / "scaling_governor", f"{governor}\n")
+    assert clock_policy(tmp_path) == "performance, powersave"
+    write(tmp_path / "intel_pstate" / "no_turbo", "1\n")
+    assert clock_policy(tmp_path) == "performance, powersave, boost off"
+    write(tmp_path / "cpufreq" / "boost", "1\n")
+    assert clock_policy(tmp_path) == "performance, powersave, boost on"

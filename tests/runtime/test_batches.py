@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from networks import config, finished, images
 from numpy.testing import assert_allclose
 
+from dynnas.errors import TargetError
 from dynnas.ops import KERNELS
 from dynnas.runtime import build_batch_runner, build_runner
 from dynnas.runtime.branching import first_confident, leave_one_after_another
@@ -158,3 +159,13 @@ def test_building_leaves_the_network_as_it_was():
     assert network.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     assert {child.strategy for child in network.modules() if hasattr(child, "strategy")} == {"auto"}
+
+
+@pytest.mark.parametrize(
+    "target", [TargetSettings("tcp://pi:7411", "torch"), TargetSettings(runtime="openvino")]
+)
+def test_where_batches_of_any_size_are_not_run_is_refused(target):
+    with pytest.raises(
+        TargetError, match=r"are run on this machine in onnxruntime or torch, not on (tcp|cpu)"
+    ):
+        build_batch_runner(finished(config(exits=1)), target, "masked")

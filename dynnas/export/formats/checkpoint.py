@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from dynnas.export.formats.format import ANY_BATCH, Artifact, Format, Predict, predict_with
-from dynnas.export.network_json import config_from_dict, config_to_dict
 from dynnas.ops import Network
 from dynnas.runtime import MaskedNetwork
+from dynnas.space.network_json import config_from_dict, config_to_dict
 
 
 def load_checkpoint(folder: Path) -> Network:

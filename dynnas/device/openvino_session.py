@@ -1,0 +1,45 @@
+"""OpenVINO on a CPU, from an ONNX graph; branches at exits are the graph's own."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dynnas.errors import TargetError, require
+
+# A type that the processor does not have would silently become another one.
+HINTS = {"float32": ("f32", "FP32"), "bfloat16": ("bf16", "BF16"), "float16": ("f16", "FP16")}
+
+
+class OpenVinoSession:
+    """A compiled model with one stream, for the time of a single call.
+
+    Args:
+        model: a serialised ONNX model with input `image` and output `logits`.
+        threads: of the one stream.
+        dtype: in which it computes; inputs and outputs stay float32.
+
+    Raises:
+        MissingExtraError: openvino is not installed.
+        TargetError: the processor does not compute in `dtype`.
+    """
+
+    def __init__(self, model: bytes, threads: int, dtype: str = "float32") -> None:
+        core = require("openvino", "openvino").Core()
+        able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        hint, capability = HINTS[dtype]
+        if capability not in able:
+            allowed = ", ".join(name for name, (_, needed) in HINTS.items() if needed in able)
+            raise TargetError(
+                f"target: OpenVINO has no {dtype} on this processor; use dtype {allowed}, or another runtime"
+            )
+        compiled = core.compile_model(
+            core.read_model(model, b""),
+            "CPU",
+            {"INFERENCE_PRECISION_HINT": hint, "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads},
+        )
+        self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
+        self._request = compiled.create_infer_request()
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        # The request reuses its memory in the next call.
+        return self._request.infer({"image": image}, share_inputs=True, share_outputs=True)["logits"].copy()

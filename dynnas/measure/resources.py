@@ -1,0 +1,63 @@
+"""What a network uses beside time: energy and memory, here or on a remote device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+
+import numpy as np
+
+from dynnas.device import Subject
+from dynnas.device.energy import Energy, measure_energy
+from dynnas.device.environment import Execution
+from dynnas.device.lock import device_lock
+from dynnas.device.memory import peak_memory_mib
+from dynnas.measure.remote import RemoteTimer
+from dynnas.ops import Network
+from dynnas.runtime import resolve_runtime
+from dynnas.runtime.remote import RemoteNetwork
+from dynnas.space.settings import TargetSettings
+
+
+def call_energies(subjects: Sequence[Subject], target: TargetSettings, seconds: float = 2.0) -> list[Energy]:
+    """What a call of each network uses, in the mean over its images run one after the other for `seconds`.
+
+    Without a value, but with the reason, where the device does not tell.
+
+    Args:
+        subjects: built for `target`, as `LatencyMeter.target` names it.
+
+    Raises:
+        TargetError: a remote device cannot be reached.
+    """
+    if target.remote:
+        with closing(RemoteTimer(target)) as timer:
+            return timer.energy(subjects, seconds)
+    with device_lock(target.device):
+        return [measure_energy(subject, seconds, target.device) for subject in subjects]
+
+
+def peak_memories_mib(
+    networks: Sequence[Network], images: Sequence[np.ndarray], target: TargetSettings
+) -> list[float]:
+    """MiB of resident memory that loading and running each network adds to a process with its runtime.
+
+    Args:
+        networks: calibrated. images: a call's for each, (batch, channels, R, R) float32.
+        target: as `LatencyMeter.target` names it.
+
+    Raises:
+        TargetError: a network cannot be run, the system does not tell (only Linux does), or a remote device
+            cannot be reached.
+    """
+    runtime = resolve_runtime(target)
+    shipped = [RemoteNetwork(network, runtime, target) for network in networks]
+    if target.remote:
+        with closing(RemoteTimer(target)) as timer:
+            subjects = [Subject(network, [image]) for network, image in zip(shipped, images, strict=True)]
+            return timer.peak_memory_mib(subjects)
+    execution = Execution(runtime, target.threads, target.dtype, target.batch)
+    return [
+        peak_memory_mib(network.artifact, execution, image, target.device)
+        for network, image in zip(shipped, images, strict=True)
+    ]

@@ -1,0 +1,16 @@
+"""OpenVINO on a CPU, from the portable ONNX graph."""
+
+from __future__ import annotations
+
+from dynnas.device.openvino_session import OpenVinoSession
+from dynnas.ops import Network
+from dynnas.runtime.onnx_runtime import onnx_model
+from dynnas.runtime.runtime import Runtime
+from dynnas.space.settings import TargetSettings
+
+
+def _build(network: Network, target: TargetSettings) -> OpenVinoSession:
+    return OpenVinoSession(onnx_model(network, "openvino", target.batch), target.threads, target.dtype)
+
+
+OPENVINO = Runtime("openvino", {"cpu": ("float32", "bfloat16", "float16")}, _build)

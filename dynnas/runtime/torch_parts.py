@@ -1,0 +1,74 @@
+"""What the runtimes of torch share: networks in a type, and their parts that run without a decision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from dynnas.ops import Network, Segment, is_confident
+from dynnas.runtime.branching import MaskedNetwork
+from dynnas.runtime.folding import fold_batchnorm
+from dynnas.runtime.layout import to_channels_last
+
+Run = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""From a part's input to what the next part takes, and logits."""
+
+Part = tuple[Run, float | None]
+"""With the confidence at which an image leaves after it; None after the last."""
+
+
+def folded_as(network: Network, device: str, dtype: str) -> Network:
+    """A folded copy on `device`, computing in `dtype`; on a CPU channels-last, the faster layout there."""
+    folded = fold_batchnorm(network).to(device, getattr(torch, dtype))
+    if device == "cpu":
+        to_channels_last(folded)
+    return folded
+
+
+def parts_of(network: Network, batch: int) -> list[Part]:
+    """The segments for one image, which is decided on after each; all of it at once for a batch."""
+    if batch == 1:
+        return [(_run_segment(segment), segment.threshold) for segment in network.segments()]
+    masked = MaskedNetwork(network)
+
+    def run_all(x: Tensor) -> tuple[Tensor, Tensor]:
+        answer = masked(x)
+        logits = answer[0] if isinstance(answer, tuple) else answer
+        return logits, logits
+
+    return [(run_all, None)]
+
+
+def run_parts(parts: Sequence[Part], x: Tensor) -> Tensor:
+    """The logits with which `x` leaves, no part after that being run."""
+    logits = x
+    for run, threshold in parts:
+        x, logits = run(x)
+        if threshold is not None and is_confident(logits, threshold).item():
+            break
+    return logits
+
+
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """With so many threads in torch, which has one number of them for the whole process.
+
+    Others in it may be training with another.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _run_segment(segment: Segment) -> Run:
+    def run(x: Tensor) -> tuple[Tensor, Tensor]:
+        features = segment.body(x)
+        return features, segment.classifier(features)
+
+    return run

@@ -29,14 +29,14 @@ for command in (
     commands.space,
     commands.schema,
     commands.front,
-    commands.tune,
+    measuring.tune,
     measuring.calibrate,
     measuring.measure,
     commands.audit,
-    commands.latency,
+    measuring.latency,
     commands.export,
     commands.dashboard,
-    commands.serve,
+    measuring.serve,
 ):
     app.command()(command)
 

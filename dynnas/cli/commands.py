@@ -32,7 +32,7 @@ from dynnas.cli.options import (
     override,
     study_folder,
 )
-from dynnas.errors import SpaceError, StudyError
+from dynnas.errors import StudyError
 
 
 def search(
@@ -150,47 +150,6 @@ def front(
     print_table(study_table(opened))
 
 
-def tune(
-    file: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="a space file; without one, usual sizes")
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option("--threads", min=1, metavar="N", help="of torch; as in training if not given"),
-    ] = None,
-    quiet: Quiet = False,
-) -> None:
-    """Measure the fastest way to run mixed convolutions here.
-
-    Remembered in a file of the user's cache folder, which training and scoring look at from then on; without
-    it they follow a fixed rule. Interrupted, what was measured is kept.
-    """
-    from dynnas.space import load_space
-
-    space = load_space(file) if file else None
-    if space and not space.network:
-        raise SpaceError(f"{file}: a space of plain choices has no convolutions to measure")
-
-    import torch
-
-    from dynnas.cli.printing import print_table
-    from dynnas.cli.progress import show_progress
-    from dynnas.measure.demands import default_problems, problems_of
-    from dynnas.measure.tuning import Tuned
-    from dynnas.measure.tuning import tune as measure
-    from dynnas.ops.tuned import TunedFile
-    from dynnas.report.tuning import tuning_table
-
-    threads = threads or torch.get_num_threads()
-    problems = problems_of(space, threads) if space else default_problems(threads)
-    found: list[Tuned] = []
-    try:
-        with show_progress(quiet) as progress:
-            found.extend(measure(problems, TunedFile.path(), progress))
-    finally:
-        print_table(tuning_table(found, TunedFile.path()))
-
-
 def audit(
     study: StudyName,
     networks: Annotated[int, typer.Option("--networks", min=3, help="how many to train alone")] = 16,
@@ -214,40 +173,6 @@ def audit(
     with show_progress(quiet) as progress:
         result = audit_study(opened, networks=networks, epochs=epochs, progress=progress)
     print_table(audit_table(result, opened.name))
-
-
-def latency(
-    study: StudyName,
-    pick: Pick = "knee",
-    images: Annotated[
-        int, typer.Option("--images", min=1, metavar="N", help="search images to time one by one")
-    ] = 256,
-    batch: Annotated[
-        int, typer.Option("--batch", min=2, metavar="B", help="also time them in batches of this size")
-    ] = 32,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of tables")] = False,
-    studies: Studies = STUDIES,
-) -> None:
-    """Time a network of the front on real images.
-
-    Its distribution over images where the work depends on them, by exit, and in batches. Also drawn, into the
-    study's folder.
-    """
-    from dynnas.cli.printing import print_table
-    from dynnas.report.latency import LatencyReport
-    from dynnas.search import open_study
-    from dynnas.search.latency import latency_of
-
-    opened = open_study(study, studies)
-    key = opened.front.pick(pick).key
-    report = LatencyReport(opened, key, latency_of(opened, key, images=images, batch=batch))
-    plot = report.write_plot()
-    if as_json:
-        print(json.dumps({"key": key, "plot": str(plot), **report.measured.to_dict()}, indent=2))
-        return
-    for table in report.tables():
-        print_table(table)
-    print(f"plot: {plot}")
 
 
 def export(
@@ -297,27 +222,3 @@ def dashboard(
     from dynnas.search import open_study
 
     serve(open_study(study, studies).storage, port)
-
-
-def serve(
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 for any that is free")] = 7411,
-    host: Annotated[
-        str, typer.Option("--host", metavar="HOST", help="0.0.0.0 for all of this machine's addresses")
-    ] = "127.0.0.1",
-    device: Annotated[Literal["cpu", "cuda"], typer.Option("--device", help="what to time on")] = "cpu",
-    token_file: Annotated[
-        Path | None,
-        typer.Option("--token-file", metavar="FILE", help="the secret; else $DYNNAS_TOKEN; made if missing"),
-    ] = None,
-    message_mib: Annotated[
-        int, typer.Option("--message-mib", min=1, help="size of the largest network")
-    ] = 256,
-) -> None:
-    """Let other machines time their networks on this one.
-
-    They name it as their target: {device: "tcp://host:port"}, and know its token. The same, for a device with
-    only numpy and onnxruntime (or torch) installed: python -m dynnas.device.serve. Ctrl-C ends it.
-    """
-    from dynnas.device.serve import serve as serve_device
-
-    serve_device(host, port, device, token_file, message_mib)

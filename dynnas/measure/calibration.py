@@ -59,7 +59,7 @@ class Path:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             network = Network(self.config).eval()
-        shape = (1, self.config.channels, self.config.resolution, self.config.resolution)
+        shape = (target.batch, self.config.channels, self.config.resolution, self.config.resolution)
         image = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
         return Subject(build_runner(network, target), [image])
 
@@ -96,7 +96,6 @@ class Calibration:
 def calibrate(
     space: Space,
     meter: LatencyMeter,
-    target: TargetSettings,
     channels: int,
     classes: int,
     *,
@@ -110,7 +109,7 @@ def calibrate(
 
     Args:
         space: with a network.
-        meter: of `target`, with the anchors of `space`.
+        meter: with the anchors of `space`; its target is what the predictor is for.
         channels, classes: of the data.
         samples: networks to fit to.
         held_out: further networks, each measured twice as in a search; at least 3.
@@ -126,6 +125,11 @@ def calibrate(
             f"calibrate: {samples} networks and {held_out} held out; "
             f"at least {LEAST_SAMPLES} and 3 are needed"
         )
+    if meter.target.remote and meter.target.runtime.startswith("torch"):
+        raise TargetError(
+            "calibrate: layers alone are sent to a remote device as ONNX graphs, and this target runs torch; "
+            "use a runtime of ONNX, or search without a predictor"
+        )
     progress = progress or Progress()
     drawn = _draw(space, samples + held_out, seed)
     if len(drawn) < samples + held_out:
@@ -134,14 +138,19 @@ def calibrate(
             "are needed; a space as small as that can be measured whole"
         )
     rng = random.Random(f"paths {seed}")
-    paths = [_random_path(space.network_config(each, channels, classes), rng) for each in drawn]
+    configs = [space.network_config(each, channels, classes) for each in drawn]
+    # A batch runs through all of a network.
+    exits = [
+        rng.randint(0, len(each.exits)) if meter.target.batch == 1 else len(each.exits) for each in configs
+    ]
+    paths = [Path.of(config, exit) for config, exit in zip(configs, exits, strict=True)]
     fitted, others = paths[:samples], paths[samples:]
     pieces = _pieces(space, fitted, PIECES_FOR_EACH * samples, channels, classes, seed)
     with progress.task("calibration", total=len(pieces) + len(paths) + 3) as task:
         subjects: list[Subject] = []
         parts: list[Piece | Path] = [*pieces, *paths]
         for part in parts:
-            subjects.append(part.subject(target))
+            subjects.append(part.subject(meter.target))
             task.advance(note="building")
         task.advance(note=f"timing for {seconds:.0f} s")
         times = meter.time(subjects[: len(pieces) + samples], Plan(seconds, seed=seed))
@@ -171,10 +180,6 @@ def _draw(space: Space, count: int, seed: int) -> list[Architecture]:
             break
         drawn[sample(space, rng)] = None
     return list(drawn)[:count]
-
-
-def _random_path(config: NetworkConfig, rng: random.Random) -> Path:
-    return Path.of(config, rng.randint(0, len(config.exits)))
 
 
 def _pieces(

@@ -36,7 +36,7 @@ class Piece:
             module = build(self.config).eval()
         # Runtimes read no more of a network than what this has.
         runner = build_runner(cast(Network, _Alone(module, self)), target)
-        shape = (1, self.channels, self.resolution, self.resolution)
+        shape = (target.batch, self.channels, self.resolution, self.resolution)
         image = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
         return Subject(runner, [image])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,11 +13,54 @@ from dynnas.device.energy import Energy, measure_energy
 from dynnas.device.environment import Execution
 from dynnas.device.lock import device_lock
 from dynnas.device.memory import peak_memory_mib
+from dynnas.errors import TargetError
 from dynnas.measure.remote import RemoteTimer
 from dynnas.ops import Network
 from dynnas.runtime import resolve_runtime
 from dynnas.runtime.remote import RemoteNetwork
 from dynnas.space.settings import TargetSettings
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a call of a network uses beside time; None where the machine does not tell, with the reason.
+
+    Attributes:
+        energy_mj: millijoules of a call, its share of what the whole package used.
+        peak_memory_mib: that loading and running it adds to a process with its runtime.
+    """
+
+    energy_mj: float | None
+    no_energy: str
+    peak_memory_mib: float | None
+    no_memory: str
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Those that are known, by name."""
+        known = {"energy_mj": self.energy_mj, "peak_memory_mib": self.peak_memory_mib}
+        return {name: value for name, value in known.items() if value is not None}
+
+
+def measure_resources(
+    networks: Sequence[Network], subjects: Sequence[Subject], target: TargetSettings
+) -> list[Resources]:
+    """Energy and peak memory of networks, each beside its subject built for `target`.
+
+    Raises:
+        TargetError: a remote device cannot be reached.
+    """
+    energies = call_energies(subjects, target)
+    try:
+        images = [subject.images[0] for subject in subjects]
+        memories: Sequence[float | None] = peak_memories_mib(networks, images, target)
+        reason = ""
+    except TargetError as error:
+        memories, reason = [None] * len(networks), str(error)
+    return [
+        Resources(energy.energy_mj, energy.reason, memory, reason)
+        for energy, memory in zip(energies, memories, strict=True)
+    ]
 
 
 def call_energies(subjects: Sequence[Subject], target: TargetSettings, seconds: float = 2.0) -> list[Energy]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dynnas.measure.dependent import DependentLatency
+from dynnas.measure.resources import Resources
 from dynnas.report.histogram import Histogram, draw_histogram
 from dynnas.report.table import Column, Table
 from dynnas.search.study import Study
@@ -24,6 +25,7 @@ class LatencyReport:
     study: Study
     key: str
     measured: DependentLatency
+    resources: Resources
 
     @property
     def title(self) -> str:
@@ -39,7 +41,7 @@ class LatencyReport:
             tables += [_ways_table(measured), _histogram_table(measured)]
         if measured.batches:
             tables.append(_batches_table(measured))
-        return tuple(tables)
+        return (*tables, _how_table(self))
 
     def write_plot(self) -> Path:
         """Draw the distribution into the study's folder, and say where."""
@@ -145,6 +147,25 @@ def _batches_table(measured: DependentLatency) -> Table:
     first = measured.batches[0]
     explained = "" if measured.is_one_value else "; compacted: images that leave are taken out of the batch"
     return Table(f"batches of {first.batch}, {first.batches} of them{explained}", columns, rows)
+
+
+def _how_table(report: LatencyReport) -> Table:
+    """How it was measured, raw times included, and what a call uses beside time."""
+    latency, used = report.measured.latency, report.resources
+    memory = used.no_memory if used.peak_memory_mib is None else f"{used.peak_memory_mib:.1f} MiB"
+    energy = used.no_energy if used.energy_mj is None else f"{used.energy_mj:.3g} mJ a call"
+    rows = (
+        ("rounds", str(latency.rounds)),
+        ("outliers left out", str(latency.outliers)),
+        ("raw times: median", f"{latency.plain_median_ms} ms"),
+        ("raw times: 10th percentile", f"{latency.plain_low_ms} ms"),
+        ("raw times: between the quartiles", f"{latency.repeats.iqr_ms:.4g} ms"),
+        ("times the anchors", f"{latency.ratio:.4f}"),
+        ("peak memory", memory),
+        ("energy", energy),
+        ("environment", latency.environment),
+    )
+    return Table("how it was measured", (Column("what"), Column("value")), rows)
 
 
 def _interval(low: float, high: float) -> str:

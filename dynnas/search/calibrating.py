@@ -55,7 +55,7 @@ def calibrate_space(
     meter = LatencyMeter(target, build_anchors(space, target, channels, classes))
     path = predictor_file(space, channels, classes, meter.reference.environment)
     found = calibrate(
-        space, meter, target, channels, classes,
+        space, meter, channels, classes,
         samples=samples, held_out=held_out, seconds=seconds, seed=seed, progress=progress,
     )  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def calibrate_study(
     dataset = study.dataset
     meter = open_meter(study.folder.anchors, study.space, dataset)
     found = calibrate(
-        study.space, meter, meter.target, dataset.channels, dataset.classes,
+        study.space, meter, dataset.channels, dataset.classes,
         samples=samples, held_out=held_out, seconds=seconds, seed=seed, progress=progress,
     )  # fmt: skip
     return _kept(found, study.folder.predictor)

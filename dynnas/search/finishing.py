@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from dynnas.measure.resources import measure_resources
 from dynnas.progress import Progress
 from dynnas.search.cache import Cache, CachedEvaluator
 from dynnas.search.evaluator import assess
@@ -22,18 +23,23 @@ class Finisher:
     progress: Progress
 
     def finish(self, front: Front) -> Front:
-        """The same members, timed in the same rounds, and with their test accuracy."""
+        """The same members, timed in the same rounds, tested, and with energy and memory where known."""
         evaluator = self.evaluator
-        with self.progress.task("finishing the front", total=2 * len(front)) as task:
+        with self.progress.task("finishing the front", total=3 * len(front)) as task:
             networks = [evaluator.network(member.architecture) for member in front]
             subjects = [evaluator.subject(network) for network in networks]
             latencies = evaluator.meter.measure_jointly(subjects) if subjects else []
             task.advance(len(front), note="timed together")
+            resources = measure_resources(networks, subjects, evaluator.meter.target) if subjects else []
+            task.advance(len(front), note="energy and memory")
             members = []
-            for member, latency in zip(front, latencies, strict=True):
-                metrics = {**member.metrics, **spread_over_images(latency), **self._tested(member)}
-                members.append(replace(member, metrics=metrics))
+            for member, latency, used in zip(front, latencies, resources, strict=True):
+                timed = {**spread_over_images(latency), **used.metrics}
+                members.append(replace(member, metrics={**member.metrics, **timed, **self._tested(member)}))
                 task.advance(note="tested")
+        for reason in dict.fromkeys(text for used in resources for text in (used.no_energy, used.no_memory)):
+            if reason:
+                self.progress.message(f"not measured: {reason}")
         return Front(tuple(members), front.objectives)
 
     def _tested(self, member: Candidate) -> Mapping[str, float]:

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dynnas.device import Subject
 from dynnas.errors import StudyError
 from dynnas.measure import prepare_images
 from dynnas.measure.dependent import DependentLatency, measure_dependent
+from dynnas.measure.resources import Resources, measure_resources
+from dynnas.runtime import build_runner
 from dynnas.search.study import Study
 from dynnas.search.supernet_evaluator import open_meter
 
 
-def latency_of(study: Study, key: str, *, images: int = 256, batch: int = 32) -> DependentLatency:
-    """Time the network of a key on search images: one by one, by exit, and in batches.
+@dataclass(frozen=True)
+class NetworkLatency:
+    """What a network takes on real images, and what it uses beside time."""
+
+    measured: DependentLatency
+    resources: Resources
+
+    def to_dict(self) -> dict[str, Any]:
+        """All values under their names, for JSON."""
+        return {**self.measured.to_dict(), **asdict(self.resources)}
+
+
+def latency_of(study: Study, key: str, *, images: int = 256, batch: int = 32) -> NetworkLatency:
+    """Time the network of a key on search images: one by one, by exit, and in batches; energy and memory.
 
     Args:
         study: with a trained supernet.
@@ -29,4 +47,7 @@ def latency_of(study: Study, key: str, *, images: int = 256, batch: int = 32) ->
     meter = open_meter(study.folder.anchors, study.space, dataset)
     network = study.network(key)
     prepared = prepare_images(network, dataset, dataset.search.images)
-    return measure_dependent(network, prepared, meter, meter.target, images, batch)
+    measured = measure_dependent(network, prepared, meter, meter.target, images, batch)
+    subject = Subject(build_runner(network, meter.target), [prepared[: meter.target.batch].cpu().numpy()])
+    (resources,) = measure_resources([network], [subject], meter.target)
+    return NetworkLatency(measured, resources)

@@ -31,6 +31,8 @@ METRICS: Mapping[str, Metric] = {
         Metric("p95_ms", "ms", "minimize", "95th percentile of the latency"),
         Metric("worst_ms", "ms", "minimize", "longest latency"),
         Metric("predicted_ms", "ms", "minimize", "latency by a calibrated predictor"),
+        Metric("energy_mj", "mJ", "minimize", "energy of a call, for finished fronts only"),
+        Metric("peak_memory_mib", "MiB", "minimize", "memory that it adds, for finished fronts only"),
         Metric("macs", "MACs", "minimize", "multiply-adds for one image"),
         Metric(
             "expected_macs", "MACs", "minimize", "mean multiply-adds over images that leave at their exits"

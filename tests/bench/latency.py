@@ -213,7 +213,7 @@ def _held_out(space: Space, args: argparse.Namespace) -> tuple[np.ndarray, np.nd
     channels, classes = space.network.channels or 1, space.network.classes or 10
     meter = LatencyMeter(target, build_anchors(space, target, channels, classes))
     found = calibrate(
-        space, meter, target, channels, classes,
+        space, meter, channels, classes,
         samples=args.samples, held_out=3 if with_exits else args.held_out, seconds=args.fit_seconds,
     )  # fmt: skip
     if not with_exits:

@@ -189,7 +189,7 @@ def tiny_meter(folder):
 
 def test_calibration_measures_and_tries_what_it_fitted(tmp_path):
     meter = tiny_meter(tmp_path)
-    found = calibrate(TINY, meter, TINY.settings.target, 1, 4, samples=10, held_out=3, seconds=0.3)
+    found = calibrate(TINY, meter, 1, 4, samples=10, held_out=3, seconds=0.3)
     assert found.networks == 10
     assert found.agreement.networks == found.noise.networks == 3
     assert found.predictor.environment == meter.reference.environment
@@ -200,6 +200,6 @@ def test_calibration_measures_and_tries_what_it_fitted(tmp_path):
 def test_too_few_networks_are_refused(tmp_path):
     meter = tiny_meter(tmp_path)
     with pytest.raises(TargetError, match=r"5 networks and 3 held out; at least 10"):
-        calibrate(TINY, meter, TINY.settings.target, 1, 4, samples=5, held_out=3)
+        calibrate(TINY, meter, 1, 4, samples=5, held_out=3)
     with pytest.raises(TargetError, match=r"tiny has hardly more than \d+ networks, and 203 are needed"):
-        calibrate(TINY, meter, TINY.settings.target, 1, 4, samples=200, held_out=3)
+        calibrate(TINY, meter, 1, 4, samples=200, held_out=3)

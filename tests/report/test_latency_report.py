@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from dynnas.device import Estimate
 from dynnas.measure import Latency, Spread
 from dynnas.measure.dependent import BatchLatency, DependentLatency, WayLatency
+from dynnas.measure.resources import Resources
 from dynnas.report.histogram import Histogram, draw_histogram
 from dynnas.report.latency import LatencyReport, histogram_of
 from dynnas.search import StudyFolder
@@ -56,7 +57,7 @@ ALIKE = replace(
 
 def report(measured: DependentLatency, folder: Path = Path("digits")) -> LatencyReport:
     study = SimpleNamespace(name="digits", settings=Settings(), folder=StudyFolder(folder))
-    return LatencyReport(study, "abc", measured)  # type: ignore[arg-type]
+    return LatencyReport(study, "abc", measured, Resources(None, "no counter", 12.25, ""))  # type: ignore[arg-type]
 
 
 def test_the_distribution_over_images() -> None:
@@ -84,7 +85,7 @@ def test_exits_and_the_mean_that_they_let_expect() -> None:
 
 
 def test_the_histogram_counts_every_image_once() -> None:
-    _, _, histogram, _ = report(MEASURED).tables()
+    _, _, histogram, *_ = report(MEASURED).tables()
     assert [column.name for column in histogram.columns] == ["ms from", "stage1", "stage2", "head", "images"]
     first, *between, last = histogram.rows
     assert first == ("0.4000", "3", "", "", "█" * 40)
@@ -93,7 +94,7 @@ def test_the_histogram_counts_every_image_once() -> None:
 
 
 def test_batches_masked_and_compacted() -> None:
-    batches = report(MEASURED).tables()[-1]
+    batches = report(MEASURED).tables()[-2]
     assert batches.title == "batches of 8, 2 of them; compacted: images that leave are taken out of the batch"
     assert batches.rows == (
         ("masked", "4.0000", "3.9000..4.1000", "0.5000", "1.00"),
@@ -102,9 +103,16 @@ def test_batches_masked_and_compacted() -> None:
 
 
 def test_one_value_is_said_to_be_one() -> None:
-    (only,) = report(ALIKE).tables()
+    only, _ = report(ALIKE).tables()
     assert only.title == "abc of digits on cpu, threads: 1: the same work for every image, so one value"
     assert only.rows == (("0.5000", "0.4900..0.5100"),)
+
+
+def test_how_it_was_measured() -> None:
+    how = dict(report(MEASURED).tables()[-1].rows)
+    assert how["raw times: median"] == "0.5 [0.4, 0.6] ms"
+    assert (how["rounds"], how["outliers left out"], how["environment"]) == ("60", "0", "here")
+    assert (how["peak memory"], how["energy"]) == ("12.2 MiB", "no counter")
 
 
 @pytest.fixture

@@ -25,6 +25,10 @@ PIECES_FOR_EACH = 8
 """Pieces timed for each network of the fit, where the space has so many."""
 
 LEAST_SAMPLES = 10
+
+TURNS = 3
+"""Stretches of rounds of which each of two measurements that are compared has so many."""
+
 _DRAWS = 30
 """Architectures drawn for each that is new, before a space is taken to have no more."""
 
@@ -112,7 +116,7 @@ def calibrate(
         meter: with the anchors of `space`; its target is what the predictor is for.
         channels, classes: of the data.
         samples: networks to fit to.
-        held_out: further networks, each measured twice as in a search; at least 3.
+        held_out: further networks, measured twice as a finished front is; at least 3.
         seconds: for timing all pieces and networks of the fit, in the same rounds.
         seed: draws the networks.
         progress: told of every network.
@@ -152,8 +156,10 @@ def calibrate(
         for part in parts:
             subjects.append(part.subject(meter.target))
             task.advance(note="building")
-        task.advance(note=f"timing for {seconds:.0f} s")
-        times = meter.time(subjects[: len(pieces) + samples], Plan(seconds, seed=seed))
+        task.advance(note=f"timing for {seconds:.0f} s, and those held out")
+        times, first, second = _time_in_turns(
+            meter, subjects[:-held_out], subjects[-held_out:], seconds, seed
+        )
         predictor = LatencyPredictor.fit(
             pieces,
             times[: len(pieces)],
@@ -161,14 +167,43 @@ def calibrate(
             times[len(pieces) :],
             meter.reference.environment,
         )
-        task.advance(note="measuring the networks held out")
-        first, second = (
-            [meter.measure(subject).latency_ms for subject in subjects[-held_out:]] for _ in "12"
-        )
         task.advance(note="done")
     scale = meter.reference.anchor_ms
     predicted = [scale * predictor.predict(path.config)[path.exit] for path in others]
-    return Calibration(predictor, tuple(predicted), tuple(first), tuple(second), len(pieces), samples)
+    return Calibration(
+        predictor, tuple(predicted), tuple(first.tolist()), tuple(second.tolist()), len(pieces), samples
+    )
+
+
+def measure_twice(meter: LatencyMeter, subjects: Sequence[Subject]) -> tuple[np.ndarray, np.ndarray]:
+    """Milliseconds (subjects,) of two measurements, all subjects in the same rounds, taken in turns."""
+    _, first, second = _time_in_turns(meter, (), subjects, 0.0, 0)
+    return first, second
+
+
+def _time_in_turns(
+    meter: LatencyMeter, fitted: Sequence[Subject], others: Sequence[Subject], seconds: float, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Those to fit to as multiples of the anchors' time, and twice the milliseconds of the others.
+
+    In turns, for the machine may be in another state a minute later, and its networks do not feel that alike.
+    """
+    ratios: list[np.ndarray] = []
+    first: list[list[float]] = []
+    second: list[list[float]] = []
+    for turn in range(TURNS):
+        if fitted:
+            ratios.append(meter.time(fitted, Plan(seconds / TURNS, seed=seed + turn)))
+        for measured in (first, second):
+            share = meter.target.seconds * len(others) / TURNS
+            found = meter.measure_images(others, share, seed=2 * turn + len(first))
+            measured.append([latency.mean_ms for latency, _ in found])
+    return _mean(ratios), _mean(first), _mean(second)
+
+
+def _mean(turns: Sequence[Sequence[float]] | Sequence[np.ndarray]) -> np.ndarray:
+    """The geometric mean of the turns."""
+    return np.exp(np.log(np.array(turns)).mean(0)) if turns else np.empty(0)
 
 
 def _draw(space: Space, count: int, seed: int) -> list[Architecture]:

@@ -27,13 +27,14 @@ class Traits:
     Attributes:
         numbers: features by name; choices are 1 where made. A name that is absent is 0.
         kind: pieces of one kind err alike when their times are added up.
-        mebibytes: of all its weights.
+        mebibytes, output_mebibytes: of its weights, and of the maps it makes for an image.
         dynamic: whether its kernels are made for each image.
     """
 
     numbers: Mapping[str, float]
     kind: str
     mebibytes: float
+    output_mebibytes: float
     dynamic: bool
 
 
@@ -76,4 +77,4 @@ def traits(piece: Piece) -> Traits:
             f"attention={config.attention}": 1.0,
             "unaligned inside": float(round(config.in_channels * config.expand) % _LANES > 0),
         }
-    return Traits(numbers, kind, 4 * weights / 2**20, dynamic)
+    return Traits(numbers, kind, 4 * weights / 2**20, 4 * output.numel() / 2**20, dynamic)

@@ -81,9 +81,11 @@ class LatencyMeter:
         times = self._timer(subjects, self._anchors, plan)
         return np.median(ratios_to(times[len(subjects) :], times[: len(subjects)]), axis=1)
 
-    def measure_images(self, subjects: Sequence[Subject], seconds: float) -> list[tuple[Latency, np.ndarray]]:
+    def measure_images(
+        self, subjects: Sequence[Subject], seconds: float, seed: int = 0
+    ) -> list[tuple[Latency, np.ndarray]]:
         """Time networks in the same rounds for all of `seconds`: latencies, and the ms of each image."""
-        times = self._timer(subjects, self._anchors, Plan(seconds))
+        times = self._timer(subjects, self._anchors, Plan(seconds, seed=seed))
         anchors = times[len(subjects) :]
         measured = []
         for subject, ms in zip(subjects, times, strict=False):

@@ -18,7 +18,7 @@ import numpy as np
 
 from dynnas.errors import TargetError
 from dynnas.machine import cache_folder
-from dynnas.measure.features import traits
+from dynnas.measure.features import Traits, traits
 from dynnas.measure.piece_times import PieceTimes
 from dynnas.measure.pieces import Piece, pieces_of
 from dynnas.space import Space
@@ -28,6 +28,9 @@ FORMAT = 1
 
 _CACHED_MEBIBYTES = 0.5
 """Weights beyond about this come from an outer cache."""
+
+_SIZES = 6
+"""How many sizes `_sizes` gives."""
 
 # How far from additive a network may be: standard deviations of the prior of the coefficients, as parts of
 # the mean network's time (or, for the first, of the pieces' own time), and of the rest.
@@ -73,8 +76,8 @@ class LatencyPredictor:
         alone = PieceTimes.fit([traits(piece).numbers for piece in pieces], piece_times)
         unit = float(path_times.mean())
         count = len(kinds)
-        expected = np.r_[np.ones(count), np.zeros(count + 4)]
-        spread = np.r_[np.full(count, _KIND), np.full(count, _PIECE), _NETWORK, np.full(3, _SIZE)]
+        expected = np.r_[np.ones(count), np.zeros(count + 1 + _SIZES)]
+        spread = np.r_[np.full(count, _KIND), np.full(count, _PIECE), _NETWORK, np.full(_SIZES, _SIZE)]
         draft = LatencyPredictor(alone, kinds, unit, expected, 0.0, environment)
         # Relative errors count: each row is divided by what it should give.
         rows = draft._terms(paths) * unit / path_times[:, None]
@@ -128,7 +131,7 @@ class LatencyPredictor:
             ) from error
 
     def _terms(self, paths: Sequence[Sequence[Piece]]) -> np.ndarray:
-        """(paths, terms): times and numbers of pieces by kind, 1, and three sizes of weights, in `unit`."""
+        """(paths, terms): times (in `unit`) and numbers of pieces by kind, 1, and sizes."""
         every = list(dict.fromkeys(piece for path in paths for piece in path))
         times = self.pieces.predict([traits(piece).numbers for piece in every]) / self.unit
         known = dict(zip(every, times.tolist(), strict=True))
@@ -143,12 +146,26 @@ class LatencyPredictor:
             place[0] += time
             place[1] += 1
         unknown = sum(time for kind, (time, _) in by_kind.items() if kind not in self.kinds)
-        weights = sum(of.mebibytes for _, of in found)
-        dynamic = sum(of.mebibytes for _, of in found if of.dynamic)
         sums = [by_kind[kind][0] for kind in self.kinds]
         sums[0] += unknown
         counts = [by_kind[kind][1] for kind in self.kinds]
-        return [*sums, *counts, 1.0, weights, max(weights - _CACHED_MEBIBYTES, 0.0), dynamic]
+        return [*sums, *counts, 1.0, *_sizes([of for _, of in found])]
+
+
+def _sizes(path: Sequence[Traits]) -> tuple[float, ...]:
+    """MiB of weights: all, beyond the inner cache, dynamic; of maps: all, dynamic, and those that go from a
+    static layer to a dynamic one or back, which are laid out differently."""
+    weights = sum(piece.mebibytes for piece in path)
+    maps = [piece.output_mebibytes for piece in path]
+    turned = [size for size, a, b in zip(maps, path, path[1:], strict=False) if a.dynamic != b.dynamic]
+    return (
+        weights,
+        max(weights - _CACHED_MEBIBYTES, 0.0),
+        sum(piece.mebibytes for piece in path if piece.dynamic),
+        sum(maps),
+        sum(size for size, piece in zip(maps, path, strict=True) if piece.dynamic),
+        sum(turned),
+    )
 
 
 def predictor_file(space: Space, channels: int, classes: int, environment: str) -> Path:

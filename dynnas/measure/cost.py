@@ -1,4 +1,4 @@
-"""Multiply-adds and parameters, counted on the module itself."""
+"""Multiply-adds and parameters, counted on the modules themselves."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-import torch
-
-from dynnas.ops import Network, settle
-from dynnas.ops.macs import count_macs
-from dynnas.runtime.images import blank_images
+from dynnas.measure.features import traits
+from dynnas.measure.pieces import pieces_of
 from dynnas.space.network import NetworkConfig
 
 
@@ -40,15 +37,7 @@ def cost(config: NetworkConfig) -> Cost:
     what an op counts itself (sampling of a deformable convolution, the lines of a dynamic ReLU); additions,
     plain activations, pooling and batch norm (which folds away) are not counted, as is usual.
     """
-    with torch.device("meta"):
-        network = Network(config).eval()
-        settle(network)
-        x = blank_images(config)
-    macs = []
-    for segment in network.segments():
-        x, body_macs = count_macs(segment.body, x)
-        _, classifier_macs = count_macs(segment.classifier, x)
-        macs.append(body_macs + classifier_macs)
-    exit_macs = tuple(accumulate(macs))
-    params = sum(parameter.numel() for parameter in network.parameters())
+    stretches = [[traits(piece) for piece in stretch] for stretch in pieces_of(config)]
+    exit_macs = tuple(accumulate(sum(piece.macs for piece in stretch) for stretch in stretches))
+    params = sum(piece.weights for stretch in stretches for piece in stretch)
     return Cost(exit_macs[-1], params, exit_macs)

@@ -26,12 +26,15 @@ class Traits:
 
     Attributes:
         numbers: features by name; choices are 1 where made. A name that is absent is 0.
+        macs, weights: multiply-adds for an image, and numbers to store.
         kind: pieces of one kind err alike when their times are added up.
         mebibytes, output_mebibytes: of its weights, and of the maps it makes for an image.
         dynamic: whether its kernels are made for each image.
     """
 
     numbers: Mapping[str, float]
+    macs: int
+    weights: int
     kind: str
     mebibytes: float
     output_mebibytes: float
@@ -77,4 +80,4 @@ def traits(piece: Piece) -> Traits:
             f"attention={config.attention}": 1.0,
             "unaligned inside": float(round(config.in_channels * config.expand) % _LANES > 0),
         }
-    return Traits(numbers, kind, 4 * weights / 2**20, 4 * output.numel() / 2**20, dynamic)
+    return Traits(numbers, macs, weights, kind, 4 * weights / 2**20, 4 * output.numel() / 2**20, dynamic)

@@ -24,15 +24,13 @@ from dynnas.measure import (
     prepare_images,
     resolve_target,
 )
+from dynnas.measure.dependent import ways_of
 from dynnas.ops import Network
 from dynnas.runtime import build_runner
 from dynnas.search.cache import provenance_digest
 from dynnas.space import Architecture, Space, TargetSettings, TrainSettings
 from dynnas.supernet import Supernet
 from dynnas.training import calibrate
-
-EXIT_SHARE = "exit_share."
-"""Metrics so called are the shares of images that leave at each exit, in order, and last at the head."""
 
 
 def calibrated_network(
@@ -120,13 +118,17 @@ class SupernetEvaluator:
         _calibrate(network, self.dataset, self.train)
         scores = self._accuracy(network, size)
         if config.exits:
-            shares = [share for name, share in scores.items() if name.startswith(EXIT_SHARE)]
-            # A batch of images runs through all of the network, whoever leaves.
-            leaving = zip(shares, by_exit, strict=True) if self.target.batch == 1 else [(1.0, by_exit[-1])]
-            expected = sum(share * ms for share, ms in leaving)
-            scores = {**scores, "predicted_ms": expected}
+            scores = {**scores, "predicted_ms": self._expected_ms(network, by_exit)}
         yield scores
         yield self.latency(network)
+
+    def _expected_ms(self, network: Network, by_exit: Sequence[float]) -> float:
+        """The mean over the images that would be timed."""
+        if self.target.batch > 1:
+            return by_exit[-1]  # a batch runs through all of the network, whoever leaves
+        images = self.dataset.search.images[: self.target.images]
+        shares = ways_of(network, prepare_images(network, self.dataset, images)).shares
+        return sum(share * ms for share, ms in zip(shares, by_exit, strict=True))
 
     def latency(self, network: Network) -> Mapping[str, float]:
         """The metrics of a network, ready for use, that only the clock can tell."""
@@ -168,7 +170,7 @@ def _exit_metrics(exits: Sequence[str], shares: Sequence[float], size: Cost) -> 
     """Where images leave and what they cost in the mean; nothing for a network without exits."""
     if not exits:
         return {}
-    leaving = {f"{EXIT_SHARE}{name}": share for name, share in zip((*exits, "head"), shares, strict=True)}
+    leaving = {f"exit_share.{name}": share for name, share in zip((*exits, "head"), shares, strict=True)}
     return {"expected_macs": size.expected_macs(shares), **leaving}
 
 

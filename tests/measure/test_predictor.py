@@ -19,7 +19,8 @@ from dynnas.measure.features import traits
 from dynnas.measure.piece_times import PieceTimes
 from dynnas.measure.pieces import pieces_of
 from dynnas.measure.predictor import Agreement
-from dynnas.ops import Network
+from dynnas.ops import Network, settle
+from dynnas.ops.macs import count_macs
 from dynnas.ops.network import build, slot_module
 from dynnas.runtime.branching import first_confident
 from dynnas.space import load_space, parse_space, sample
@@ -61,11 +62,18 @@ def test_a_piece_alone_answers_as_the_slot_does():
         np.testing.assert_allclose(subject.runner(subject.images[0]), expected, atol=1e-4)
 
 
-def test_macs_of_the_pieces_are_those_of_the_network():
-    for config in drawn(EXITS, 5):
-        stretches = pieces_of(config)
-        macs = [sum(round(math.exp(traits(piece).numbers["macs"])) for piece in part) for part in stretches]
-        assert np.cumsum(macs).tolist() == pytest.approx(cost(config).exit_macs, rel=1e-6)
+@pytest.mark.parametrize("name", ["exits", "shuffle", "compact", "dynamic", "resnet"])
+def test_costs_of_the_pieces_are_those_of_the_network(name):
+    for config in drawn(load_space(SPACES / f"{name}.yaml"), 3):
+        network = Network(config).eval()
+        settle(network)
+        x, counted = torch.zeros(1, config.channels, config.resolution, config.resolution), []
+        for segment in network.segments():
+            x, body = count_macs(segment.body, x)
+            counted.append(body + count_macs(segment.classifier, x)[1])
+        found = cost(config)
+        assert found.exit_macs == tuple(np.cumsum(counted).tolist())
+        assert found.params == sum(parameter.numel() for parameter in network.parameters())
 
 
 def test_a_path_leads_every_image_to_its_exit():

@@ -6,11 +6,21 @@ import numpy as np
 import torch
 
 from dynnas.data import Augmentation, Dataset, Split
-from dynnas.ops import KERNELS, Network
+from dynnas.ops import KERNELS, Network, is_confident
 from dynnas.space.network import BlockConfig, ExitConfig, ExitPlace, HeadConfig, NetworkConfig, StemConfig
 from dynnas.space.vocabulary import RANKED_BLOCKS, SPLIT_OPS
 
 CHANNELS, RESOLUTION, CLASSES = 2, 12, 5
+
+
+def first_confident(segments, x):
+    """Run one image up to its exit and no further: logits (1, classes), index of the exit."""
+    for index, segment in enumerate(segments):
+        x = segment.body(x)
+        logits = segment.classifier(x)
+        if segment.threshold is None or is_confident(logits, segment.threshold):
+            return logits, index
+    raise ValueError("the last segment of a network has no threshold")
 
 
 def block(kind, op, in_channels, out_channels, stride=1, attention="none", activation="relu", kernel=3):

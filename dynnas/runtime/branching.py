@@ -1,4 +1,4 @@
-"""Leaving at the first confident exit: one image goes no further, a batch computes everything or shrinks."""
+"""Leaving at the first confident exit: a batch computes everything, or shrinks."""
 
 from __future__ import annotations
 
@@ -8,16 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from dynnas.ops import Network, Segment, is_confident, select_confident
-
-
-def first_confident(segments: Sequence[Segment], x: Tensor) -> tuple[Tensor, int]:
-    """Run one image (1, C, R, R) up to its exit and no further: logits (1, classes), index of the exit."""
-    for index, segment in enumerate(segments):
-        x = segment.body(x)
-        logits = segment.classifier(x)
-        if segment.threshold is None or is_confident(logits, segment.threshold):
-            return logits, index
-    raise ValueError("the last segment of a network has no threshold")
 
 
 def leave_one_after_another(segments: Sequence[Segment], x: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,11 +4,10 @@ import dataclasses
 
 import pytest
 import torch
-from networks import config, finished, noise
+from networks import config, finished, first_confident, noise
 from torch.testing import assert_close
 
 from dynnas.measure import accuracy, predict_logits, prepare_images
-from dynnas.runtime.branching import first_confident
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from networks import first_confident
 from scipy import stats
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern, WhiteKernel
@@ -22,7 +23,6 @@ from dynnas.measure.predictor import Agreement
 from dynnas.ops import Network, settle
 from dynnas.ops.macs import count_macs
 from dynnas.ops.network import build, slot_module
-from dynnas.runtime.branching import first_confident
 from dynnas.space import load_space, parse_space, sample
 from dynnas.space.settings import TargetSettings
 

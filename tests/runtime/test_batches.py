@@ -7,13 +7,13 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from networks import config, finished, images
+from networks import config, finished, first_confident, images
 from numpy.testing import assert_allclose
 
 from dynnas.errors import TargetError
 from dynnas.ops import KERNELS
 from dynnas.runtime import build_batch_runner, build_runner
-from dynnas.runtime.branching import first_confident, leave_one_after_another
+from dynnas.runtime.branching import leave_one_after_another
 from dynnas.runtime.onnx_runtime import OnnxRunner
 from dynnas.space.settings import TargetSettings
 

@@ -14,7 +14,6 @@ from dynnas.device import Subject
 from dynnas.ops import Network
 from dynnas.runtime import build_runner
 from dynnas.space import Architecture, Space, Value
-from dynnas.space.network import NetworkConfig
 from dynnas.space.settings import TargetSettings
 
 
@@ -27,8 +26,15 @@ def build_anchors(space: Space, target: TargetSettings, channels: int, classes: 
     Args:
         space: with a network. target: what the anchors are built for. channels, classes: of the data.
     """
+    return tuple(_subject(network, target) for network in anchor_networks(space, channels, classes))
+
+
+def anchor_networks(space: Space, channels: int, classes: int) -> tuple[Network, ...]:
+    """The anchors, always with the same weights, so that a device elsewhere gets them once."""
     configs = (space.network_config(_middle(space, turn), channels, classes) for turn in range(2))
-    return tuple(_anchor(target, replace(config, exits=())) for config in configs)
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay
+        torch.manual_seed(0)
+        return tuple(Network(replace(config, exits=())).eval() for config in configs)
 
 
 def _middle(space: Space, turn: int) -> Architecture:
@@ -43,11 +49,8 @@ def _middle(space: Space, turn: int) -> Architecture:
     return space.architecture(values)
 
 
-def _anchor(target: TargetSettings, config: NetworkConfig) -> Subject:
-    # Always the same weights, so that a device elsewhere gets them once; the caller's random numbers stay.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = Network(config).eval()
+def _subject(network: Network, target: TargetSettings) -> Subject:
+    config = network.config
     shape = (target.batch, config.channels, config.resolution, config.resolution)
     # No blank image: of one, a device that computes nonsense might make the right answer.
     image = np.random.default_rng(0).normal(size=shape).astype(np.float32)

@@ -55,8 +55,8 @@ def search(
 ) -> None:
     """Find a space's front of accuracy and latency.
 
-    Trains a supernet, searches it, and measures what it finds. Killed at any moment, the same command
-    continues. Flags override the settings of the space file.
+    Trains a supernet, searches it, and measures what it finds; a file with a table needs neither. Killed at
+    any moment, the same command continues. Flags override the settings of the space file.
     """
     from dynnas.space import load_space
 
@@ -77,24 +77,30 @@ def search(
     from dynnas.cli.fresh import confirm_fresh
     from dynnas.cli.printing import print_table
     from dynnas.cli.progress import show_progress
-    from dynnas.report.prediction import prediction_table
-    from dynnas.report.study import comparison_table, study_table, write_picture
-    from dynnas.search.pipeline import run_study
+    from dynnas.report.study import comparison_table, study_table, write_growth, write_picture
+
+    if space.table:  # without torch
+        from dynnas.search.table_study import run_table_study as run
+    else:
+        from dynnas.search.pipeline import run_study as run
 
     if fresh:
         confirm_fresh(folder, storage, yes)
     with show_progress(quiet) as progress:
-        study = run_study(space, folder=folder, storage=storage, fresh=fresh, progress=progress)
+        study = run(space, folder=folder, storage=storage, fresh=fresh, progress=progress)
     if not study.front:
         given = ", ".join(f"{metric}={limit:g}" for metric, limit in study.goal.constraints.items())
         raise StudyError(f"no candidate kept the limits {given}; loosen them, or give more --trials")
-    picture = write_picture(study)
+    picture, growth = write_picture(study), write_growth(study)
     print_table(study_table(study))
     if study.controls.groups:
         print_table(comparison_table(study))
-    if predictions := prediction_table(study):
-        print_table(predictions)
-    print(f"front:   {study.folder.front}\npicture: {picture}\ntrials:  {study.storage}")
+    if not space.table:
+        from dynnas.report.prediction import prediction_table
+
+        if predictions := prediction_table(study):
+            print_table(predictions)
+    print(f"front:   {study.folder.front}\npicture: {picture}\ngrowth:  {growth}\ntrials:  {study.storage}")
 
 
 def space(file: SpaceFile) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Point:
-    """One network: what an image costs, share of right answers, whether it adapts to its input."""
+    """One network: what an image costs, how good it is (in the units of the axes), whether it is dynamic."""
 
     cost: float
     accuracy: float
@@ -103,7 +103,7 @@ def _scale_cost(axes: Axes, picture: Picture) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     costs = [point.cost for point in (*picture.clouds, *picture.fronts)]
-    if max(costs) > _LOG_SPAN * min(costs):
+    if max(costs) > _LOG_SPAN * min(costs) > 0:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -117,9 +117,9 @@ def _cut_off_the_worst(axes: Axes, picture: Picture) -> int:
     margin = 0.05 * (every[-1] - floor)
     hidden = sum(accuracy < floor - margin for accuracy in every)
     if hidden:
-        axes.set_ylim(100 * (floor - margin), 100 * (every[-1] + margin))
+        axes.set_ylim(floor - margin, every[-1] + margin)
     return hidden
 
 
 def _coordinates(points: Sequence[Point]) -> tuple[list[float], list[float]]:
-    return [point.cost for point in points], [100 * point.accuracy for point in points]
+    return [point.cost for point in points], [point.accuracy for point in points]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from dynnas.report.growth import Growth, draw_growth
 from dynnas.report.plot import Picture, Point, draw
-from dynnas.report.table import Column, Table, count, front_table, is_dynamic
+from dynnas.report.table import Column, Table, count, front_table, is_dynamic, metrics_table
 from dynnas.search import METRICS, Candidate, Front
-from dynnas.search.audit import Audit
 from dynnas.search.study import Study
+
+if TYPE_CHECKING:
+    from dynnas.search.audit import Audit
 
 _CONTROLS = {
     "search": "this search",
@@ -22,6 +25,9 @@ _CONTROLS = {
 
 def study_table(study: Study) -> Table:
     """The front of a study, with what it was measured on."""
+    if study.space.table:
+        names = [objective.name for objective in study.goal.objectives]
+        return metrics_table(study.front, names, f"{_title(study)}; members: {len(study.front)}")
     dynamic = sum(is_dynamic(member.architecture) for member in study.front)
     state = "" if study.finished else "not finished, trials so far: "
     return front_table(
@@ -86,15 +92,35 @@ def write_picture(study: Study) -> Path:
     return study.folder.picture
 
 
+def write_growth(study: Study) -> Path:
+    """Draw how the front's hypervolume grew, and say where."""
+    curve = study.growth
+    reference = ", ".join(f"{name} {value:.4g}" for name, value in curve.reference.items())
+    last = max((candidate.trial or 0 for candidate in study.candidates), default=0)
+    growth = Growth(f"{_title(study)}\nreference: {reference}", curve.trials, curve.volumes, last)
+    draw_growth(growth, study.folder.growth)
+    return study.folder.growth
+
+
 def picture_of(study: Study) -> Picture:
-    """Accuracy against the first cost that was searched for; against latency if none was."""
+    """Accuracy against the first cost that was searched for; against latency if none was.
+
+    Of a table, the first objective that is maximised against the first that is minimised.
+    """
     goal, controls = study.goal, study.controls
     costs = (objective.name for objective in goal.objectives if objective.direction == "minimize")
-    cost = next(costs, "latency_ms")
+    gains = (objective.name for objective in goal.objectives if objective.direction == "maximize")
+    cost, gain = next(costs, goal.objectives[-1].name), next(gains, goal.objectives[0].name)
+    labels: dict[str, Any] = {"accuracy_label": gain, "cost_label": cost}
+    unit = 1.0
+    if not study.space.table:
+        unit = 100.0
+        gain, cost = "accuracy", cost if cost != gain else "latency_ms"
+        labels = {"cost_label": f"{METRICS[cost].title} [{METRICS[cost].unit}]"}
 
     def points(candidates: Iterable[Candidate]) -> list[Point]:
         return [
-            Point(member.metrics[cost], member.metrics["accuracy"], is_dynamic(member.architecture))
+            Point(member.metrics[cost], unit * member.metrics[gain], is_dynamic(member.architecture))
             for member in candidates
         ]
 
@@ -105,11 +131,13 @@ def picture_of(study: Study) -> Picture:
         random=points(controls.random),
         static_front=points(Front.of(controls.static, goal.objectives)),
         uniform_front=points(Front.of(controls.uniform, goal.objectives)),
-        cost_label=f"{METRICS[cost].title} [{METRICS[cost].unit}]",
+        **labels,
     )
 
 
 def _title(study: Study) -> str:
+    if study.space.table:
+        return f"{study.name}: {Path(study.space.table.table).name}"
     target = study.settings.target
     parts = [target.device] if target.device == "cuda" else [target.device, f"threads: {target.threads}"]
     if target.dtype != "float32":

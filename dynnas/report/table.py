@@ -53,6 +53,23 @@ def front_table(front: Sequence[Candidate], title: str) -> Table:
     return Table(title, columns, tuple(_front_row(member) for member in front))
 
 
+def metrics_table(front: Sequence[Candidate], metrics: Sequence[str], title: str) -> Table:
+    """One row for each member of a front in a space of plain choices: its metrics and values."""
+    genes = list(dict.fromkeys(name for member in front for name in member.architecture))
+    numeric = [Column(name, numeric=True) for name in metrics]
+    columns = (Column("key"), *numeric, *map(Column, genes), Column("trial", numeric=True))
+    rows = tuple(
+        (
+            member.key,
+            *(f"{member.metrics[name]:.6g}" for name in metrics),
+            *(str(member.architecture.get(name, "")) for name in genes),
+            "" if member.trial is None else str(member.trial),
+        )
+        for member in front
+    )
+    return Table(title, columns, rows)
+
+
 def _front_row(member: Candidate) -> tuple[str, ...]:
     return (
         member.key,

@@ -8,10 +8,11 @@ from contextlib import nullcontext
 from dynnas.errors import StudyError
 from dynnas.progress import Progress
 from dynnas.search.driver import Driver
-from dynnas.search.evaluator import AnyEvaluator
+from dynnas.search.evaluator import AnyEvaluator, cheap_of
 from dynnas.search.front import Front
 from dynnas.search.goal import Goal
 from dynnas.search.samplers import make_sampler
+from dynnas.search.stopping import Stopping
 from dynnas.search.storage import lock_path, only_driver, open_storage, open_trials
 from dynnas.space import Space
 
@@ -20,8 +21,11 @@ def search(
     space: Space,
     evaluator: AnyEvaluator,
     *,
-    sampler: str = "nsga2",
+    sampler: str = "guided",
     trials: int = 100,
+    minutes: float | None = None,
+    target: Mapping[str, float] | None = None,
+    patience: int | None = None,
     storage: str | None = None,
     seed: int = 0,
     objectives: Sequence[str] | Mapping[str, str] | None = None,
@@ -39,16 +43,22 @@ def search(
     Args:
         space: what `dynnas.load_space` returns; a space of plain `choices` needs no network.
         evaluator: anything with `evaluate(architecture) -> {"metric": number}`, or `stages(architecture)`,
-            a generator of such parts, cheapest first: those after a broken constraint are never computed.
-        sampler: nsga2 | tpe | random.
+            a generator of such parts, cheapest first: those after a broken constraint are never computed. If
+            it has `cheap(architecture)` as well, which gives those metrics that are known without evaluating
+            (None for an architecture that cannot be), guided and evolution look ahead with it.
+        sampler: guided | evolution | autoslim | autoslim-rate | random | nsga2 | nsga3 | tpe | gp, as
+            `dynnas.search.samplers.make_sampler` describes them.
         trials: candidates in all, counting those of earlier runs on the same storage.
+        minutes: end this call after that time.
+        target: end when one candidate reaches all these values of metrics.
+        patience: end after so many trials in which the front's hypervolume did not grow.
         storage: an SQLAlchemy URL, such as `sqlite:///study.db`, that the Optuna dashboard can open; None for
             memory.
         seed: draws the candidates.
         objectives: names in `dynnas.search.METRICS`, or {"any name": "maximize" | "minimize"}; those of the
             space's settings if None.
         constraints: upper limits by metric.
-        population: a generation of nsga2; random candidates before tpe begins.
+        population: a generation of nsga2 and nsga3; random candidates before tpe and gp begin.
         name: the study's name in the storage; the space's if None.
         progress: told of every trial.
 
@@ -80,11 +90,15 @@ def search(
         raise StudyError(
             f"search: trials is {trials} and population {population}; at least 1 and 2 are needed"
         )
-    chosen = make_sampler(sampler, space, population=population, seed=seed)
+    chosen = make_sampler(
+        sampler, space, population=population, seed=seed, goal=goal, cheap=cheap_of(evaluator)
+    )
     name = name or space.name
+    stopping = Stopping(minutes, target or {}, patience)
+    stopping.check(goal)
     lock = only_driver(lock_path(storage, name), f"study {name!r}") if storage else nullcontext()
     with lock:
         study = open_trials(open_storage(storage), name, space, goal.objectives, chosen)
         driver = Driver(study, space, evaluator, goal)
-        driver.run(trials, progress or Progress())
+        driver.run(trials, progress or Progress(), stopping=stopping)
         return driver.front()

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dynnas.search.evaluator import AnyEvaluator, stages_of
+from dynnas.search.evaluator import AnyEvaluator, cheap_of, stages_of
 from dynnas.space import Architecture
 
 
@@ -71,6 +71,7 @@ class CachedEvaluator:
     def __init__(self, evaluator: AnyEvaluator, cache: Cache, provenance: str) -> None:
         self.hits = 0
         self.misses = 0
+        self.cheap = cheap_of(evaluator)
         self._evaluator = evaluator
         self._cache = cache
         self._provenance = provenance

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from dynnas.errors import SpaceError, StudyError
 from dynnas.progress import Progress
 from dynnas.search.driver import Driver
-from dynnas.search.evaluator import AnyEvaluator, assess
+from dynnas.search.evaluator import AnyEvaluator, assess, cheap_of
 from dynnas.search.front import Candidate, Front, candidate_from_json, candidate_to_json, worst_point
 from dynnas.search.goal import Goal, Objective
 from dynnas.search.samplers import make_sampler
@@ -110,7 +110,9 @@ def evaluate_controls(
     """
 
     def found_by(sampler: str, part: Space, seed: int, name: str) -> tuple[Candidate, ...]:
-        chosen = make_sampler(sampler, part, population=search.population, seed=seed)
+        chosen = make_sampler(
+            sampler, part, population=search.population, seed=seed, goal=goal, cheap=cheap_of(evaluator)
+        )
         study = open_trials(open_storage(None), name, part, goal.objectives, chosen)
         driver = Driver(study, part, evaluator, goal)
         driver.run(search.trials, progress, name)

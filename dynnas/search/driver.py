@@ -16,6 +16,7 @@ from dynnas.search.front import Candidate, Front
 from dynnas.search.goal import Goal
 from dynnas.search.records import (
     ARCHITECTURE,
+    AVAILABLE,
     ERROR,
     KEY,
     REJECTED,
@@ -29,6 +30,7 @@ from dynnas.search.records import (
 )
 from dynnas.search.samplers import suggest
 from dynnas.search.screening import Screen
+from dynnas.search.stopping import Stopping
 from dynnas.space import Space
 
 logger = logging.getLogger(__name__)
@@ -55,8 +57,12 @@ class Driver:
         """The front of all that the study has found."""
         return Front.of(self.candidates(), self.goal.objectives)
 
-    def run(self, trials: int, progress: Progress, name: str = "search") -> None:
+    def run(
+        self, trials: int, progress: Progress, name: str = "search", stopping: Stopping | None = None
+    ) -> None:
         """Go on until `trials` candidates are finished, counting those of earlier runs, or none is left.
+
+        Or until `stopping` says that it is enough.
 
         Candidates that an earlier run left behind, or rejected by limits that no longer hold, come first.
         (Samplers judge earlier trials by the limits of their day; fronts go by those of today.)
@@ -69,10 +75,14 @@ class Driver:
         retry_rejected(self.study, self.goal, self._hopeless(front))
         done = len(finished_keys(self.study))
         failures = _Failures()
+        watch = (stopping or Stopping()).watch(self.goal, self.candidates(), done)
         with progress.task(name, total=trials, done=min(done, trials)) as task:
             for _ in range(trials - done):
                 if self._exhausted():
                     progress.message(f"{name}: all {self.space.size} architectures of the space were tried")
+                    return
+                if reason := watch.reason():
+                    progress.message(f"{name}: {reason}")
                     return
                 try:
                     found = self._trial(front)
@@ -84,6 +94,7 @@ class Driver:
                     failures.count(found)
                 else:
                     failures.reset()
+                watch.saw(found if isinstance(found, Candidate) else None)
                 if isinstance(found, Candidate):
                     front = Front.of((*front, found), self.goal.objectives)
                 task.advance(1, note=_summary(front))
@@ -120,14 +131,16 @@ class Driver:
         if self.screen and found.screened:
             trial.set_user_attr(SCREENED, found.screened)
             told = self.screen.stand_in(found.metrics)
-        self._set_constraints(trial, told)
+        self._set_constraints(trial, told, found.rejection)
         self.study.tell(trial, self._values(told))
         if found.rejection or found.screened:
             return None
         return Candidate(architecture, found.metrics, trial.number)
 
-    def _set_constraints(self, trial: Trial, metrics: Mapping[str, float]) -> None:
+    def _set_constraints(self, trial: Trial, metrics: Mapping[str, float], rejection: str | None) -> None:
         violations = self.goal.violations(metrics)
+        if rejection and not any(violation > 0 for violation in violations.values()):
+            violations[AVAILABLE] = 1.0  # no limit is broken, but samplers must not take it for feasible
         for name, violation in violations.items():
             trial.set_constraint(name, violation)
         if violations:

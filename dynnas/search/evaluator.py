@@ -12,6 +12,10 @@ from dynnas.search.goal import Goal
 from dynnas.space import Architecture
 
 
+class UnavailableError(StudyError):
+    """Raised by an evaluator for what it cannot evaluate: a candidate that is rejected, not a failure."""
+
+
 class Evaluator(Protocol):
     """Anything that scores an architecture: a trained supernet, a table of results, your own code."""
 
@@ -30,6 +34,24 @@ class StagedEvaluator(Protocol):
 
 
 AnyEvaluator = Evaluator | StagedEvaluator
+
+Cheap = Callable[[Architecture], Mapping[str, float] | None]
+"""Metrics of an architecture that are exact and cost next to nothing (a millisecond, say), by name; None for
+one that cannot be evaluated. Always the same ones, and what an evaluation gives under these names."""
+
+
+@runtime_checkable
+class CheapEvaluator(Protocol):
+    """An evaluator that knows some metrics without evaluating, so that a sampler need not learn them."""
+
+    def cheap(self, architecture: Architecture) -> Mapping[str, float] | None:
+        """As `Cheap` says."""
+        ...
+
+
+def cheap_of(evaluator: AnyEvaluator) -> Cheap | None:
+    """How the evaluator gives cheap metrics, if it does."""
+    return evaluator.cheap if isinstance(evaluator, CheapEvaluator) else None
 
 
 @dataclass(frozen=True)
@@ -62,13 +84,16 @@ def assess(
         Exception: whatever the evaluator raises.
     """
     metrics: dict[str, float] = {}
-    for stage in stages_of(evaluator, architecture):
-        metrics.update(stage)
-        rejection = goal.rejection(metrics)
-        if rejection:
-            return Assessment(metrics, rejection=rejection)
-        if hopeless and (screened := hopeless(metrics)):
-            return Assessment(metrics, screened=screened)
+    try:
+        for stage in stages_of(evaluator, architecture):
+            metrics.update(stage)
+            rejection = goal.rejection(metrics)
+            if rejection:
+                return Assessment(metrics, rejection=rejection)
+            if hopeless and (screened := hopeless(metrics)):
+                return Assessment(metrics, screened=screened)
+    except UnavailableError as error:
+        return Assessment(metrics, rejection=str(error))
     missing = [name for name in goal.metrics if name not in metrics]
     if missing:
         raise StudyError(

@@ -17,7 +17,20 @@ from dynnas.space.sections import SECTIONS
 FORMAT = 1
 
 # Settings that say how far and how to search, not what the numbers mean: a study may go on with others.
-_FREE = {f"search.{name}" for name in ("trials", "sampler", "seed", "population", "constraints", "controls")}
+_FREE = {
+    f"search.{name}"
+    for name in (
+        "trials",
+        "minutes",
+        "target",
+        "patience",
+        "sampler",
+        "seed",
+        "population",
+        "constraints",
+        "controls",
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -156,6 +169,11 @@ class StudyFolder:
         return self.path / "front.png"
 
     @property
+    def growth(self) -> Path:
+        """The plot of the front's hypervolume over the trials."""
+        return self.path / "hypervolume.png"
+
+    @property
     def audit(self) -> Path:
         """The supernet's ranks against those of networks trained alone."""
         return self.path / "audit.json"
@@ -192,6 +210,7 @@ class StudyFolder:
             self.front,
             self.controls,
             self.picture,
+            self.growth,
             self.audit,
         )
         folders = (self.supernet, self.alone, self.latency)

@@ -15,12 +15,14 @@ from dynnas.progress import Progress
 from dynnas.search.cache import Cache, CachedEvaluator
 from dynnas.search.controls import Comparison, evaluate_controls
 from dynnas.search.driver import Driver
+from dynnas.search.evaluator import cheap_of
 from dynnas.search.finishing import Finisher
 from dynnas.search.folder import StudyFolder, StudyRecord, write_whole
 from dynnas.search.front import Front
 from dynnas.search.goal import Goal
 from dynnas.search.samplers import make_sampler
 from dynnas.search.screening import DEVIATIONS, Screen
+from dynnas.search.stopping import Stopping
 from dynnas.search.storage import delete_trials, only_driver, open_storage, open_trials, without_password
 from dynnas.search.study import Study
 from dynnas.search.supernet_evaluator import SupernetEvaluator, open_meter
@@ -162,13 +164,18 @@ class _Run:
         settings = self.space.settings.search
         goal = Goal.of(settings.objectives, settings.constraints)
         sampler = make_sampler(
-            settings.sampler, self.space, population=settings.population, seed=settings.seed
+            settings.sampler,
+            self.space,
+            population=settings.population,
+            seed=settings.seed,
+            goal=goal,
+            cheap=cheap_of(self.cached),
         )
         study = open_trials(open_storage(url), name, self.space, goal.objectives, sampler)
         predictor = self.evaluator.predictor
         screen = Screen(goal, DEVIATIONS * predictor.error) if predictor else None
         driver = Driver(study, self.space, self.cached, goal, screen)
-        driver.run(settings.trials, self.progress)
+        driver.run(settings.trials, self.progress, stopping=Stopping.of(settings))
         return driver
 
     def compare(self, driver: Driver) -> None:

@@ -19,6 +19,9 @@ ERROR = "error"
 ATTEMPT = "attempt"
 RESERVED = frozenset({KEY, ARCHITECTURE, REJECTED, SCREENED, ERROR, ATTEMPT})
 
+# The constraint that is broken by what the evaluator could not evaluate.
+AVAILABLE = "available"
+
 _ATTEMPTS = 3
 
 
@@ -85,6 +88,7 @@ def retry_rejected(study: optuna.Study, goal: Goal, hopeless: Verdict | None = N
         for trial in latest.values()
         if trial.state == TrialState.COMPLETE
         and (REJECTED in trial.user_attrs or SCREENED in trial.user_attrs)
+        and AVAILABLE not in trial.constraints
         and not goal.rejection(metrics_of(trial))
         and not (SCREENED in trial.user_attrs and hopeless and hopeless(metrics_of(trial)))
     ]

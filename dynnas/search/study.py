@@ -6,20 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dynnas.data import Dataset, load_data
 from dynnas.errors import StudyError
-from dynnas.ops import Network
 from dynnas.search.controls import Comparison, Controls
 from dynnas.search.folder import StudyFolder, StudyRecord
 from dynnas.search.front import Candidate, Front
 from dynnas.search.goal import Goal
+from dynnas.search.hypervolume import HypervolumeCurve, hypervolume_curve
 from dynnas.search.records import candidates_of
 from dynnas.search.storage import load_trials
-from dynnas.search.supernet_evaluator import calibrated_network
 from dynnas.space import Architecture, Settings, Space, load_space
-from dynnas.supernet import Supernet
-from dynnas.training import load_supernet
+
+# What needs torch is imported where it is used: a study of a table has no networks.
+if TYPE_CHECKING:
+    from dynnas.data import Dataset
+    from dynnas.ops import Network
+    from dynnas.supernet import Supernet
 
 
 def open_study(name_or_path: str | Path, studies: str | Path = "studies") -> Study:
@@ -76,7 +79,10 @@ class Study:
     @property
     def goal(self) -> Goal:
         """Objectives and limits of the last run."""
-        return Goal.of(self.settings.search.objectives, self.settings.search.constraints)
+        search, table = self.settings.search, self.space.table
+        if table:
+            return Goal.of(table.objectives, {**table.limits, **search.constraints})
+        return Goal.of(search.objectives, search.constraints)
 
     @cached_property
     def front(self) -> Front:
@@ -91,6 +97,11 @@ class Study:
         study = load_trials(self.storage, self.record.name)
         return tuple(candidates_of(study, self.space, self.goal)) if study else ()
 
+    @property
+    def growth(self) -> HypervolumeCurve:
+        """How the front's hypervolume grew over the trials; its reference is the worst of all candidates."""
+        return hypervolume_curve(self.candidates, self.goal.objectives)
+
     @cached_property
     def controls(self) -> Controls:
         """What the front is compared with; empty if it was not asked for or is not there yet."""
@@ -104,7 +115,16 @@ class Study:
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The images."""
+        """The images.
+
+        Raises:
+            StudyError: it is a study of a table.
+        """
+        if self.space.table:
+            raise StudyError(f"{self.name}: a study of a table has no images and no networks")
+
+        from dynnas.data import load_data
+
         return load_data(self.settings.data)
 
     @cached_property
@@ -115,6 +135,9 @@ class Study:
             TrainingError: its training has not finished.
         """
         dataset = self.dataset
+
+        from dynnas.training import load_supernet
+
         return load_supernet(
             self.folder.supernet, self.space, dataset.channels, dataset.classes, self.settings.train
         )
@@ -141,4 +164,8 @@ class Study:
         Raises:
             StudyError: there is no such key.
         """
-        return calibrated_network(self.supernet, self.architecture(key), self.dataset, self.settings.train)
+        supernet, architecture = self.supernet, self.architecture(key)
+
+        from dynnas.search.supernet_evaluator import calibrated_network
+
+        return calibrated_network(supernet, architecture, self.dataset, self.settings.train)

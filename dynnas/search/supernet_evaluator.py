@@ -95,6 +95,11 @@ class SupernetEvaluator:
             | ({"predictor": self.predictor.digest} if self.predictor else {})
         )
 
+    def cheap(self, architecture: Architecture) -> Mapping[str, float]:
+        """Size, which needs no network."""
+        size = cost(self.supernet.config(architecture))
+        return {"macs": size.macs, "params": size.params}
+
     def stages(self, architecture: Architecture) -> Iterator[Mapping[str, float]]:
         """Size; latency; accuracy and, for a network with exits, the shares that leave at each."""
         config = self.supernet.config(architecture)

@@ -17,6 +17,7 @@ from dynnas.space.problems import Problem, SpaceFileError
 from dynnas.space.schema import json_schema
 from dynnas.space.settings import DataSettings, SearchSettings, Settings, TargetSettings, TrainSettings
 from dynnas.space.space import Space
+from dynnas.space.table_section import TableSettings
 from dynnas.space.template import NetworkTemplate
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Space",
     "SpaceFileError",
     "StemConfig",
+    "TableSettings",
     "TargetSettings",
     "TrainSettings",
     "Value",

@@ -14,10 +14,11 @@ from dynnas.space.problems import Mark, Problems
 from dynnas.space.reading import check_distinct, read_list, read_table
 from dynnas.space.sections import SECTIONS, read_settings
 from dynnas.space.space import Space
+from dynnas.space.table_section import read_table_section
 from dynnas.space.tree import Listing, Node, Scalar, Table, read_tree
 from dynnas.space.vocabulary import MAX_CHOICES, MAX_VALUES
 
-TOP_KEYS = ("name", *NETWORK_SECTIONS, "choices", *SECTIONS)
+TOP_KEYS = ("name", *NETWORK_SECTIONS, "choices", "evaluator", *SECTIONS)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -63,7 +64,17 @@ def _parse(text: str, problems: Problems, name: str, source: str | None) -> Spac
         name = _read_name(entries["name"], problems)
     settings = read_settings(entries, problems)
     if is_plain:
-        return Space(name, _read_choices(entries, problems), None, settings, source)
+        genes = _read_choices(entries, problems)
+        table = None
+        if "evaluator" in entries:
+            table = read_table_section(entries["evaluator"], tuple(gene.name for gene in genes), problems)
+            problems.raise_if_any()
+        return Space(name, genes, None, settings, source, table)
+    if "evaluator" in entries:
+        problems.add(
+            entries["evaluator"].mark,
+            "evaluator: a network is evaluated by its supernet; a table goes with a space of `choices`",
+        )
     blueprint = read_network(entries, problems)
     return Space(name, blueprint.genes(), blueprint.template(), settings, source)
 

@@ -15,6 +15,7 @@ from dynnas.space.network_section import INPUT, LAYERS, NETWORK_SECTIONS, REQUIR
 from dynnas.space.parser import NAME
 from dynnas.space.rule import Rule
 from dynnas.space.sections import SECTIONS, setting_form
+from dynnas.space.table_section import DIRECTIONS, KEYS, REQUIRED
 from dynnas.space.vocabulary import (
     EXIT_COUNT,
     EXITS,
@@ -48,6 +49,7 @@ def json_schema() -> Schema:
         "head": _table("the final classifier", _knobs(HEAD), required(HEAD)),
         "exits": _exits(),
         "choices": _choices(),
+        "evaluator": _evaluator(),
         **{name: _settings(section) for name, section in SECTIONS.items()},
     }
     return {
@@ -58,7 +60,7 @@ def json_schema() -> Schema:
         "additionalProperties": False,
         "if": {"required": ["choices"]},
         "then": {"properties": dict.fromkeys(NETWORK_SECTIONS, False)},
-        "else": {"required": list(REQUIRED_SECTIONS)},
+        "else": {"required": list(REQUIRED_SECTIONS), "properties": {"evaluator": False}},
     }
 
 
@@ -138,6 +140,26 @@ def _choices() -> Schema:
     }
 
 
+def _evaluator() -> Schema:
+    text = Rule(str).schema()
+    texts = {"anyOf": [text, _list(text, MAX_VALUES, unique=False)]}
+
+    def by_name(value: Schema) -> Schema:
+        return {"type": "object", "additionalProperties": value, "minProperties": 1}
+
+    forms: dict[str, Schema] = {
+        "table": text,
+        "genes": {"anyOf": [text, {"type": "object", "additionalProperties": text}]},
+        "metrics": by_name(texts),
+        "objectives": by_name({"enum": list(DIRECTIONS)}),
+        "limits": by_name({"type": "number"}),
+        "cheap": texts,
+        "noisy": {"type": "boolean", "default": False},
+    }
+    properties = {key: {"description": help, **forms[key]} for key, help in KEYS.items()}
+    return _table("a table of measured architectures, to be searched", properties, REQUIRED)
+
+
 def _settings(section: type) -> Schema:
     properties = {setting.name: _setting(setting, section) for setting in fields(section)}
     return _table((section.__doc__ or "").partition("`: ")[2].strip("."), properties)
@@ -152,9 +174,6 @@ def _setting(setting: Field[Any], section: type) -> Schema:
     if shape == "table":
         return schema | _table(
             setting.metadata["help"],
-            {
-                name: {"description": f"{name} may be at most this", **value}
-                for name in setting.metadata["choices"]
-            },
+            {name: {"description": f"{name}, a number", **value} for name in setting.metadata["choices"]},
         )
     return schema | value | {"default": setting.default}

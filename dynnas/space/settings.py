@@ -93,8 +93,22 @@ class TrainSettings:
 class SearchSettings:
     """`search`: how the space is searched."""
 
-    trials: int = _setting(100, "candidates to evaluate", minimum=1)
-    sampler: str = _setting("nsga2", "who proposes candidates", choices=("random", "nsga2", "tpe"))
+    trials: int = _setting(100, "candidates to evaluate, unless something else ends it before", minimum=1)
+    minutes: float | None = _setting(None, "end a run of the search after this time", minimum=0.0)
+    target: Mapping[str, float] = _setting(
+        {},
+        "end when a candidate reaches all of these",
+        choices=("accuracy", "latency_ms", "p95_ms", "macs", "params"),
+        minimum=0.0,
+    )
+    patience: int | None = _setting(
+        None, "end after so many trials that did not enlarge the front's hypervolume", minimum=1
+    )
+    sampler: str = _setting(
+        "guided",
+        "who proposes candidates",
+        choices=("guided", "evolution", "autoslim", "autoslim-rate", "random", "nsga2", "nsga3", "tpe", "gp"),
+    )
     objectives: tuple[str, ...] = _setting(
         ("accuracy", "latency_ms"),
         "what is ranked",
@@ -103,7 +117,7 @@ class SearchSettings:
     constraints: Mapping[str, float] = _setting(
         {}, "upper limits in user units", choices=("latency_ms", "p95_ms", "macs", "params"), minimum=0.0
     )
-    population: int = _setting(10, "population of nsga2, and random start of tpe", minimum=2)
+    population: int = _setting(10, "population of nsga2 and nsga3, and random start of tpe and gp", minimum=2)
     controls: bool = _setting(
         True, "also evaluate random, static-only and uniform-width networks to compare with"
     )

@@ -15,6 +15,7 @@ from dynnas.space.gene import Gene, prune
 from dynnas.space.network import NetworkConfig, SlotConfig
 from dynnas.space.problems import nearest
 from dynnas.space.settings import Settings
+from dynnas.space.table_section import TableSettings
 from dynnas.space.template import NetworkTemplate
 
 
@@ -22,7 +23,8 @@ from dynnas.space.template import NetworkTemplate
 class Space:
     """Everything that can be searched: parents stand before children, and single-valued knobs are genes too.
 
-    `network` is None for a plain space of `choices`. `source` is the file it came from.
+    `network` is None for a plain space of `choices`. `source` is the file it came from, `table`
+    says how its `choices` are looked up in a table.
 
     Raises:
         SpaceError: a gene without values, given twice, or with a condition on a gene that does not stand
@@ -34,6 +36,7 @@ class Space:
     network: NetworkTemplate | None = None
     settings: Settings = field(default_factory=Settings, hash=False)
     source: str | None = field(default=None, compare=False)
+    table: TableSettings | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
         known: set[str] = set()

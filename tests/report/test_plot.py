@@ -9,9 +9,10 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dynnas.report.growth import Growth, draw_growth
 from dynnas.report.plot import Picture, Point, draw
 
-FRONT = (Point(0.2, 0.95, dynamic=True), Point(0.1, 0.90))
+FRONT = (Point(0.2, 95.0, dynamic=True), Point(0.1, 90.0))
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def test_a_picture_of_the_front_alone_is_written(tmp_path: Path) -> None:
 
 
 def test_everything_has_its_place_in_the_legend(axes: list[Axes]) -> None:
-    cloud = (Point(0.15, 0.8), Point(0.3, 0.9))
+    cloud = (Point(0.15, 80.0), Point(0.3, 90.0))
     draw(Picture("a title", FRONT, cloud, cloud, FRONT[:1], FRONT[1:]), Path("unused.png"))
     assert legend(axes[0]) == [
         "candidates (2)",
@@ -57,14 +58,22 @@ def test_the_front_is_a_staircase_in_percent_from_fast_to_slow(axes: list[Axes])
 
 @pytest.mark.parametrize(("slowest", "scale"), [(0.5, "linear"), (0.51, "log")])
 def test_wide_spans_of_cost_are_logarithmic(slowest: float, scale: str, axes: list[Axes]) -> None:
-    draw(Picture("digits", (Point(0.1, 0.9), Point(slowest, 0.95))), Path("unused.png"))
+    draw(Picture("digits", (Point(0.1, 90.0), Point(slowest, 95.0))), Path("unused.png"))
     assert axes[0].get_xscale() == scale
 
 
 def test_a_few_hopeless_networks_do_not_squeeze_the_front(axes: list[Axes]) -> None:
-    cloud = (*(Point(0.1, 0.91) for _ in range(20)), Point(0.1, 0.1))
+    cloud = (*(Point(0.1, 91.0) for _ in range(20)), Point(0.1, 10.0))
     draw(Picture("digits", FRONT, cloud), Path("unused.png"))
     bottom, top = axes[0].get_ylim()
     assert 89 < bottom < 90
     assert 95 < top < 96
     assert axes[0].get_legend().get_title().get_text() == "below the picture: 1"
+
+
+def test_growth_is_a_staircase_to_the_last_trial(axes: list[Axes]) -> None:
+    draw_growth(Growth("a title", (1, 4, 9), (0.5, 0.6, 0.9), 20), Path("unused.png"))
+    (line,) = axes[0].lines
+    assert line.get_drawstyle() == "steps-post"
+    assert line.get_xdata().tolist() == [1, 4, 9, 20]
+    assert line.get_ydata().tolist() == [0.5, 0.6, 0.9, 0.9]

@@ -1,0 +1,146 @@
+"""An Optuna sampler that proposes whole architectures of a conditional space, and none of them twice."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, cast
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial
+
+from dynnas.errors import SpaceError, StudyError
+from dynnas.search.records import KEY
+from dynnas.space import Architecture, Gene, Space, Value, enumerate_all, mutate, sample
+
+_MUTATIONS = 50
+
+# A trial's system attribute: how its architecture came about.
+MOVE = "dynnas:move"
+
+
+class Proposal(NamedTuple):
+    """An architecture to evaluate, and how it came about, where that is to be remembered."""
+
+    architecture: Architecture
+    move: str = ""
+
+
+class Proposer(Protocol):
+    """Where proposals come from."""
+
+    def __call__(
+        self, study: optuna.Study, trial: FrozenTrial, rng: np.random.Generator
+    ) -> Iterator[Proposal]:
+        """What to evaluate next, the best first; those that the study has seen are passed over."""
+        ...
+
+
+def distribution_of(gene: Gene) -> BaseDistribution:
+    """The Optuna parameter of a gene: its real values, as a range where they are evenly spaced integers."""
+    if gene.ordered and all(isinstance(value, int) for value in gene.values):
+        steps = {int(b) - int(a) for a, b in itertools.pairwise(gene.values)}
+        if len(steps) == 1:
+            return IntDistribution(int(gene.values[0]), int(gene.values[-1]), step=steps.pop())
+    return CategoricalDistribution(gene.values)
+
+
+def suggest(trial: optuna.Trial, space: Space) -> Architecture:
+    """Ask `trial` for the value of every active gene that leaves a choice; Optuna sees no others."""
+
+    def value_of(gene: Gene) -> Value:
+        distribution = distribution_of(gene)
+        if isinstance(distribution, IntDistribution):
+            return trial.suggest_int(gene.name, distribution.low, distribution.high, step=distribution.step)
+        return cast(Value, trial.suggest_categorical(gene.name, gene.values))
+
+    return assemble(space, value_of)
+
+
+class ArchitectureSampler(BaseSampler):
+    """Proposes, for every trial, an architecture that the study has not seen.
+
+    It begins with those of `first`, and goes on with what `proposer` says. In a study that is not driven by
+    dynnas, ask for the parameters with `suggest`, or by the genes' names and values.
+
+    All randomness follows from the seed and the number of architectures proposed so far. A search that was
+    interrupted therefore goes on exactly as it would have gone.
+    """
+
+    def __init__(
+        self, space: Space, proposer: Proposer, seed: int, first: Sequence[Architecture] = ()
+    ) -> None:
+        self._space = space
+        self._proposer = proposer
+        self._seed = seed
+        self._first = first
+        self._distributions = {gene.name: distribution_of(gene) for gene in space.choices}
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Every gene with a choice, active or not."""
+        return self._distributions
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Values for all active genes of a new architecture.
+
+        Raises:
+            StudyError: the study has seen every architecture of the space.
+        """
+        taken = self._taken(study)
+        drawn = random.Random(f"{self._seed}/{len(taken)}")
+        first = map(Proposal, self._first[len(taken) :])
+        proposed = self._proposer(study, trial, np.random.default_rng(drawn.getrandbits(64)))
+        proposals = itertools.chain(first, proposed, self._anything(drawn))
+        new = next((proposal for proposal in proposals if proposal.architecture.key not in taken), None)
+        if new is None:
+            raise StudyError(
+                f"space {self._space.name!r}: all {self._space.size} architectures have been proposed"
+            )
+        if new.move:
+            study._storage.set_trial_system_attr(trial._trial_id, MOVE, new.move)
+        return {name: new.architecture[name] for name in self._distributions if name in new.architecture}
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Never right: `sample_relative` has given every active gene its value."""
+        raise StudyError(f"{param_name!r} is not an active gene of the space {self._space.name!r}")
+
+    def _taken(self, study: optuna.Study) -> set[str]:
+        """The keys of all architectures that any trial was about, whatever became of it."""
+        taken = set()
+        for trial in study.get_trials(deepcopy=False):
+            if KEY in trial.user_attrs:
+                taken.add(trial.user_attrs[KEY])
+            elif trial.params:
+                try:
+                    taken.add(self._space.architecture(trial.params).key)
+                except SpaceError:  # one that was interrupted while it asked for its parameters
+                    continue
+        return taken
+
+    def _anything(self, rng: random.Random) -> Iterator[Proposal]:
+        """What to propose where the proposer has nothing new."""
+        architecture = sample(self._space, rng)
+        for _ in range(_MUTATIONS):
+            yield Proposal(architecture)
+            architecture = mutate(self._space, architecture, rng)
+        # Nearly everything is taken: of the first n + 1 architectures one is new, where n are taken.
+        yield from map(Proposal, enumerate_all(self._space))
+
+
+def assemble(space: Space, value_of: Callable[[Gene], Value]) -> Architecture:
+    """The architecture in which every active choice has the value that `value_of` gives."""
+    values: dict[str, Value] = {}
+    for gene in space.genes:
+        if space.is_active(gene, values):
+            values[gene.name] = gene.values[0] if gene.fixed else value_of(gene)
+    return space.architecture(values)

@@ -34,7 +34,7 @@ def test_every_command_is_listed_and_has_help(command: str, dynnas: Callable) ->
 
 def test_flags_are_described_by_the_settings_that_they_override(dynnas: Callable) -> None:
     out = " ".join(dynnas("search", "--help").out.split())
-    assert "--sampler NAME who proposes candidates (random, nsga2, tpe)" in out
+    assert "--sampler NAME who proposes candidates (guided, evolution, autoslim, autoslim-rate," in out
     assert "--epochs N passes over the training images" in out
 
 

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dynnas.errors import StudyError
 from dynnas.progress import Progress
 from dynnas.search.driver import Driver
-from dynnas.search.evaluator import AnyEvaluator, cheap_of
+from dynnas.search.evaluator import AnyEvaluator, cheap_of, listed_of
 from dynnas.search.front import Front
 from dynnas.search.goal import Goal
 from dynnas.search.samplers import make_sampler
@@ -91,7 +91,13 @@ def search(
             f"search: trials is {trials} and population {population}; at least 1 and 2 are needed"
         )
     chosen = make_sampler(
-        sampler, space, population=population, seed=seed, goal=goal, cheap=cheap_of(evaluator)
+        sampler,
+        space,
+        population=population,
+        seed=seed,
+        goal=goal,
+        cheap=cheap_of(evaluator),
+        listed=listed_of(evaluator),
     )
     name = name or space.name
     stopping = Stopping(minutes, target or {}, patience)

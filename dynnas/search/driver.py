@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import optuna
 from optuna.trial import Trial, TrialState
 
 from dynnas.errors import StudyError
 from dynnas.progress import Progress
-from dynnas.search.evaluator import AnyEvaluator, Verdict, assess
+from dynnas.search.evaluator import AnyEvaluator, Verdict, assess, listed_of
 from dynnas.search.front import Candidate, Front
 from dynnas.search.goal import Goal
 from dynnas.search.records import (
@@ -79,7 +80,7 @@ class Driver:
         with progress.task(name, total=trials, done=min(done, trials)) as task:
             for _ in range(trials - done):
                 if self._exhausted():
-                    progress.message(f"{name}: all {self.space.size} architectures of the space were tried")
+                    progress.message(f"{name}: all {self._size} architectures of the space were tried")
                     return
                 if reason := watch.reason():
                     progress.message(f"{name}: {reason}")
@@ -101,7 +102,13 @@ class Driver:
 
     def _exhausted(self) -> bool:
         waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        return not waiting and len(proposed_keys(self.study)) >= self.space.size
+        return not waiting and len(proposed_keys(self.study)) >= self._size
+
+    @cached_property
+    def _size(self) -> int:
+        """How many architectures can be tried."""
+        listed = listed_of(self.evaluator)
+        return self.space.size if listed is None else len(listed)
 
     def _hopeless(self, front: Front) -> Verdict | None:
         screen = self.screen

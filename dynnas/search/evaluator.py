@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -52,6 +52,20 @@ class CheapEvaluator(Protocol):
 def cheap_of(evaluator: AnyEvaluator) -> Cheap | None:
     """How the evaluator gives cheap metrics, if it does."""
     return evaluator.cheap if isinstance(evaluator, CheapEvaluator) else None
+
+
+@runtime_checkable
+class ListedEvaluator(Protocol):
+    """An evaluator that can evaluate only a small part of its space, and knows which."""
+
+    def listed(self) -> Sequence[Architecture] | None:
+        """The architectures that it can evaluate; None where most can be, so that no list is needed."""
+        ...
+
+
+def listed_of(evaluator: AnyEvaluator) -> Sequence[Architecture] | None:
+    """The few architectures that the evaluator can evaluate, if it is so."""
+    return evaluator.listed() if isinstance(evaluator, ListedEvaluator) else None
 
 
 @dataclass(frozen=True)

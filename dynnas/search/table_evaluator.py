@@ -15,6 +15,9 @@ from dynnas.search.samplers.genome import INACTIVE, Genome
 from dynnas.search.table_file import TableFile
 from dynnas.space import Architecture, Gene, Space, TableSettings
 
+# A table with a smaller part of its space is searched among its rows only.
+_DENSE = 4
+
 
 class TableEvaluator:
     """Metrics from a table.
@@ -83,6 +86,13 @@ class TableEvaluator:
             return None
         found = {name: self._value(name, rows, architecture) for name in self._settings.cheap}
         return None if any(map(np.isnan, found.values())) else found
+
+    def listed(self) -> tuple[Architecture, ...] | None:
+        """What the table has of the space, where that is so little that a search had to guess it."""
+        if self.size * _DENSE >= self._genome.space.size:
+            return None
+        rows = np.array([np.frombuffer(name, dtype=np.int16) for name in self._rows])
+        return tuple(self._genome.decode(row) for row in rows)
 
     def _value(self, name: str, rows: tuple[int, ...], architecture: Architecture) -> float:
         measured = self._metrics[name][list(rows)].ravel()

@@ -71,6 +71,7 @@ def run_table_study(
             seed=settings.seed,
             goal=goal,
             cheap=evaluator.cheap,
+            listed=evaluator.listed(),
         )
         study = open_trials(open_storage(storage or place.url(record)), name, space, goal.objectives, sampler)
         driver = Driver(study, space, evaluator, goal)

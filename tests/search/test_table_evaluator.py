@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ from tables import MACRO_FILE
 
 import dynnas
 from dynnas.errors import MissingExtraError, SpaceError, StudyError
+from dynnas.search import Candidate, Front
 from dynnas.search.evaluator import UnavailableError
+from dynnas.search.goal import objectives_of
 from dynnas.search.table_evaluator import TableEvaluator
 from dynnas.search.table_file import TableFile
-from dynnas.space import Space, parse_space
+from dynnas.space import Architecture, Space, parse_space
 
 SPACE = """
 name: cells
@@ -89,6 +92,40 @@ def test_gaps_are_rejected_with_a_reason_and_the_search_goes_on(sampler: str, tm
         "the table table.csv has no accuracy for it": 1,
     }
     assert [member.metrics["ms"] for member in front] == [1.0, 2.0, 4.0]
+
+
+@pytest.mark.parametrize("sampler", ["guided", "evolution", "nsga2", "tpe", "random"])
+def test_a_few_rows_of_a_huge_space_are_all_that_is_proposed(sampler: str, tmp_path: Path) -> None:
+    """300 random rows of a space of a billion: nothing is guessed that the table does not have."""
+    rng = np.random.default_rng(0)
+    places = np.unique(rng.integers(0, 8, (300, 10)), axis=0)
+    accuracy = places[:, :5].sum(axis=1) - 0.1 * places[:, 5] ** 2
+    cost = places.sum(axis=1) + places[:, 0] * places[:, 9]
+    np.savez(tmp_path / "t.npz", places=places, accuracy=accuracy, cost=cost)
+    genes = "\n".join(f"  g{at}: [0, 1, 2, 3, 4, 5, 6, 7]" for at in range(10))
+    space = parse_space(
+        f"choices:\n{genes}\nevaluator:\n  table: t.npz\n  genes: places\n"
+        "  objectives: {accuracy: maximize, cost: minimize}\n  cheap: cost"
+    )
+    assert space.table is not None
+    table = TableEvaluator(space, space.table, tmp_path)
+    objectives = {"accuracy": "maximize", "cost": "minimize"}
+    seen: list[str] = []
+
+    class Seen:
+        cheap, listed = table.cheap, table.listed
+
+        def evaluate(self, architecture: Architecture) -> Mapping[str, float]:
+            seen.append(architecture.key)
+            return table.evaluate(architecture)
+
+    front = dynnas.search(space, Seen(), sampler=sampler, trials=60, objectives=objectives)
+    assert len(set(seen)) == 60
+    if sampler == "guided":
+        reference = {"accuracy": 10.0, "cost": 60.0}
+        every = [Candidate(one, table.evaluate(one)) for one in table.listed() or ()]
+        whole = Front.of(every, objectives_of(objectives)).hypervolume(reference)
+        assert front.hypervolume(reference) > 0.9 * whole
 
 
 def test_noisy_draws_one_measurement_and_always_the_same(tmp_path: Path) -> None:

@@ -64,7 +64,8 @@ def suggest(trial: optuna.Trial, space: Space) -> Architecture:
 class ArchitectureSampler(BaseSampler):
     """Proposes, for every trial, an architecture that the study has not seen.
 
-    It begins with those of `first`, and goes on with what `proposer` says. In a study that is not driven by
+    It begins with those of `first`, and goes on with what `proposer` says. With `listed`, what is not among
+    these is passed over. In a study that is not driven by
     dynnas, ask for the parameters with `suggest`, or by the genes' names and values.
 
     All randomness follows from the seed and the number of architectures proposed so far. A search that was
@@ -72,12 +73,18 @@ class ArchitectureSampler(BaseSampler):
     """
 
     def __init__(
-        self, space: Space, proposer: Proposer, seed: int, first: Sequence[Architecture] = ()
+        self,
+        space: Space,
+        proposer: Proposer,
+        seed: int,
+        first: Sequence[Architecture] = (),
+        listed: Sequence[Architecture] | None = None,
     ) -> None:
+        self._listed = {architecture.key: architecture for architecture in listed} if listed else None
         self._space = space
         self._proposer = proposer
         self._seed = seed
-        self._first = first
+        self._first = [one for one in first if self._listed is None or one.key in self._listed]
         self._distributions = {gene.name: distribution_of(gene) for gene in space.choices}
 
     def infer_relative_search_space(
@@ -99,11 +106,10 @@ class ArchitectureSampler(BaseSampler):
         first = map(Proposal, self._first[len(taken) :])
         proposed = self._proposer(study, trial, np.random.default_rng(drawn.getrandbits(64)))
         proposals = itertools.chain(first, proposed, self._anything(drawn))
-        new = next((proposal for proposal in proposals if proposal.architecture.key not in taken), None)
+        new = next((proposal for proposal in proposals if self._is_new(proposal, taken)), None)
         if new is None:
-            raise StudyError(
-                f"space {self._space.name!r}: all {self._space.size} architectures have been proposed"
-            )
+            size = self._space.size if self._listed is None else len(self._listed)
+            raise StudyError(f"space {self._space.name!r}: all {size} architectures have been proposed")
         if new.move:
             study._storage.set_trial_system_attr(trial._trial_id, MOVE, new.move)
         return {name: new.architecture[name] for name in self._distributions if name in new.architecture}
@@ -114,12 +120,17 @@ class ArchitectureSampler(BaseSampler):
         """Never right: `sample_relative` has given every active gene its value."""
         raise StudyError(f"{param_name!r} is not an active gene of the space {self._space.name!r}")
 
+    def _is_new(self, proposal: Proposal, taken: set[str]) -> bool:
+        key = proposal.architecture.key
+        return key not in taken and (self._listed is None or key in self._listed)
+
     def _taken(self, study: optuna.Study) -> set[str]:
         """The keys of all architectures that any trial was about, whatever became of it."""
         taken = set()
         for trial in study.get_trials(deepcopy=False):
-            if KEY in trial.user_attrs:
-                taken.add(trial.user_attrs[KEY])
+            key = trial.user_attrs.get(KEY)
+            if key is not None:
+                taken.add(key)
             elif trial.params:
                 try:
                     taken.add(self._space.architecture(trial.params).key)
@@ -129,6 +140,9 @@ class ArchitectureSampler(BaseSampler):
 
     def _anything(self, rng: random.Random) -> Iterator[Proposal]:
         """What to propose where the proposer has nothing new."""
+        if self._listed is not None:
+            yield from map(Proposal, rng.sample(tuple(self._listed.values()), len(self._listed)))
+            return
         architecture = sample(self._space, rng)
         for _ in range(_MUTATIONS):
             yield Proposal(architecture)

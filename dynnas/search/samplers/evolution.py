@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import optuna
@@ -11,10 +11,10 @@ from optuna.trial import FrozenTrial
 from dynnas.search.evaluator import Cheap
 from dynnas.search.goal import Goal
 from dynnas.search.samplers.architecture import Proposal
-from dynnas.search.samplers.genome import Genome, Rows
+from dynnas.search.samplers.genome import Genome, Listed, Rows
 from dynnas.search.samplers.history import History, Reader
 from dynnas.search.samplers.known import Known
-from dynnas.space import Space
+from dynnas.space import Architecture, Space
 
 _RANDOM = 10
 
@@ -36,10 +36,18 @@ _CHILDREN = 48
 class Evolution:
     """Proposes children of the front, and makes them more often in the way that has led onto it."""
 
-    def __init__(self, space: Space, goal: Goal | None, cheap: Cheap | None, seed: int) -> None:
+    def __init__(
+        self,
+        space: Space,
+        goal: Goal | None,
+        cheap: Cheap | None,
+        seed: int,
+        listed: Sequence[Architecture] | None = None,
+    ) -> None:
         self._genome = Genome(space)
         self._reader = Reader(self._genome, goal)
-        self._known = Known(self._genome, goal, cheap, seed) if goal and cheap else None
+        self._listed = Listed(self._genome, self._genome.encode_all(listed)) if listed else None
+        self._known = Known(self._genome, goal, cheap, seed, self._listed) if goal and cheap else None
 
     def __call__(
         self, study: optuna.Study, trial: FrozenTrial, rng: np.random.Generator
@@ -47,12 +55,14 @@ class Evolution:
         """Children in the order in which they were drawn."""
         history = self._reader.read(study)
         if len(history.rows) < _RANDOM:
-            rows, moves = self._genome.sample(_CHILDREN, rng), np.full(_CHILDREN, "")
+            rows = (self._listed or self._genome).sample(_CHILDREN, rng)
+            moves = np.full(len(rows), "")
         else:
             order, front = history.order()
             parents = history.rows[order[: max(front, min(_PARENTS, len(order)))]]
             moves = rng.choice(MOVES, size=_CHILDREN, p=move_rates(history))
             rows = np.concatenate([self._child(str(move), parents, rng) for move in moves])
+            rows = self._listed.nearest(rows, rng) if self._listed else rows
         kept = range(len(rows)) if self._known is None else self._known.worth_trying(rows)
         for at in kept:
             yield Proposal(self._genome.decode(rows[at]), str(moves[at]))

@@ -18,6 +18,33 @@ Rows = np.ndarray
 """[architectures, genes] int16."""
 
 
+class Listed:
+    """A few rows, where only these can be evaluated.
+
+    Args:
+        genome: of the space.
+        rows: all of them, [architectures, genes].
+    """
+
+    # Among so many the nearest one is looked for.
+    _AMONG = 4000
+
+    def __init__(self, genome: Genome, rows: Rows) -> None:
+        self.rows = rows
+        self._genome = genome
+
+    def sample(self, count: int, rng: np.random.Generator) -> Rows:
+        """So many of the rows, or all."""
+        return self.rows[rng.permutation(len(self.rows))[:count]]
+
+    def nearest(self, rows: Rows, rng: np.random.Generator) -> Rows:
+        """For every one of `rows` one of those that are listed, as like it as any of a large sample."""
+        among = self.sample(self._AMONG, rng)
+        features, wanted = self._genome.features(among), self._genome.features(rows)
+        squares = (features**2).sum(axis=1)[None] - 2 * wanted @ features.T
+        return among[squares.argmin(axis=1)]
+
+
 class Genome:
     """The genes of a space, as columns."""
 
@@ -54,6 +81,11 @@ class Genome:
             ],
             dtype=np.int16,
         )
+
+    def encode_all(self, architectures: Iterable[Architecture]) -> Rows:
+        """The rows of several architectures."""
+        rows = [self.encode(architecture) for architecture in architectures]
+        return np.array(rows, dtype=np.int16).reshape(-1, len(self.counts))
 
     def decode(self, row: np.ndarray) -> Architecture:
         """The architecture of a row."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import optuna
@@ -11,11 +11,11 @@ from optuna.trial import FrozenTrial
 from dynnas.search.evaluator import Cheap
 from dynnas.search.goal import Goal
 from dynnas.search.samplers.architecture import Proposal
-from dynnas.search.samplers.genome import Genome, Rows
+from dynnas.search.samplers.genome import Genome, Listed, Rows
 from dynnas.search.samplers.history import Reader
 from dynnas.search.samplers.known import Known
 from dynnas.search.samplers.outlook import Fits, Outlook
-from dynnas.space import Space
+from dynnas.space import Architecture, Space
 
 # Trials before the surrogate has a say.
 RANDOM = 10
@@ -43,10 +43,18 @@ class Guided:
     learned but computed, for the few that are in question.
     """
 
-    def __init__(self, space: Space, goal: Goal | None, cheap: Cheap | None, seed: int) -> None:
+    def __init__(
+        self,
+        space: Space,
+        goal: Goal | None,
+        cheap: Cheap | None,
+        seed: int,
+        listed: Sequence[Architecture] | None = None,
+    ) -> None:
         self._genome = Genome(space)
         self._reader = Reader(self._genome, goal)
-        self._known = Known(self._genome, goal, cheap, seed) if goal and cheap else None
+        self._listed = Listed(self._genome, self._genome.encode_all(listed)) if listed else None
+        self._known = Known(self._genome, goal, cheap, seed, self._listed) if goal and cheap else None
         self._fits = Fits()
 
     def __call__(
@@ -55,7 +63,7 @@ class Guided:
         """The most promising first."""
         history = self._reader.read(study)
         if len(history.rows) < RANDOM:
-            rows = self._genome.sample(_SHORTLIST, rng)
+            rows = (self._listed or self._genome).sample(_SHORTLIST, rng)
             rows = rows if self._known is None else rows[self._known.worth_trying(rows)]
         else:
             rows = self._screened(Outlook(self._genome, history, self._known, self._fits, rng), rng)
@@ -89,15 +97,16 @@ class Guided:
         def drawn(rows: Rows, number: int) -> Rows:
             return rows[rng.integers(len(rows), size=number)]
 
-        return np.concatenate(
+        made = np.concatenate(
             [
                 genome.mutate(drawn(front, one), np.ones(one), _LOCAL, rng),
                 genome.mutate(drawn(front, two), np.full(two, 2), _LOCAL, rng),
                 genome.mutate(drawn(elite, three), rng.integers(1, 4, size=three), _LOCAL, rng),
                 genome.cross(drawn(front, crossed), drawn(elite, crossed), rng),
-                genome.sample(count - one - two - three - crossed, rng),
+                (self._listed or genome).sample(count - one - two - three - crossed, rng),
             ]
         )
+        return self._listed.nearest(made, rng) if self._listed else made
 
 
 def _new(rows: Rows, seen: set[bytes]) -> Rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 import moocore
 import numpy as np
@@ -13,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dynnas.errors import SpaceError
 from dynnas.search.goal import Goal
-from dynnas.search.records import ERROR, KEY, REJECTED, SCREENED, metrics_of
+from dynnas.search.records import ERROR, REJECTED, SCREENED, metrics_of
 from dynnas.search.samplers.architecture import MOVE
 from dynnas.search.samplers.genome import Genome
 
@@ -69,72 +70,84 @@ class History:
         return order, max(int((front == 0).sum()), 1)
 
 
+@dataclass(frozen=True)
+class _Result:
+    """What one finished trial says."""
+
+    row: np.ndarray
+    name: bytes
+    losses: np.ndarray
+    violations: Mapping[str, float]
+    move: str | None
+    ended: datetime | None
+
+
 class Reader:
-    """Reads histories, and remembers the rows of architectures, which do not change."""
+    """Reads histories, and remembers what finished trials say, which does not change."""
 
     def __init__(self, genome: Genome, goal: Goal | None) -> None:
         self._genome = genome
         self._goal = goal
-        self._rows: dict[str, np.ndarray | None] = {}
+        self._results: dict[int, _Result] = {}
 
     def read(self, study: optuna.Study) -> History:
         """The history of `study`."""
         signs = np.array([-1.0 if way == StudyDirection.MAXIMIZE else 1.0 for way in study.directions])
-        finished: dict[bytes, tuple[np.ndarray, FrozenTrial]] = {}
+        finished: dict[bytes, _Result] = {}
         pending: dict[bytes, np.ndarray] = {}
         taken = set()
         for trial in study.get_trials(deepcopy=False):
-            row = self._row(trial)
-            if row is None:
-                continue
-            taken.add(row.tobytes())
             if trial.state == TrialState.COMPLETE:
-                # One that was tried again under looser limits counts by its last result.
-                finished[row.tobytes()] = row, trial
-            elif not trial.state.is_finished():
-                pending[row.tobytes()] = row
-        rows = [row for row, _ in finished.values()]
-        trials = [trial for _, trial in finished.values()]
-        losses = [self._losses(trial, signs) for trial in trials]
+                result = self._result(trial, signs)
+                if result is not None:
+                    taken.add(result.name)
+                    # One that was tried again under looser limits counts by its last result.
+                    finished[result.name] = result
+                continue
+            row = self._row(trial)
+            if row is not None:
+                taken.add(row.tobytes())
+                if not trial.state.is_finished():
+                    pending[row.tobytes()] = row
+        results = tuple(finished.values())
         waiting = [row for name, row in pending.items() if name not in finished]
         genes = len(self._genome.counts)
+        names = dict.fromkeys(name for result in results for name in result.violations)
         return History(
-            rows=np.array(rows, dtype=np.int16).reshape(-1, genes),
-            losses=np.array(losses, dtype=float).reshape(-1, len(signs)),
+            rows=np.array([result.row for result in results], dtype=np.int16).reshape(-1, genes),
+            losses=np.array([result.losses for result in results], dtype=float).reshape(-1, len(signs)),
             maximised=signs < 0,
-            violations=self._violations(trials),
-            moves=tuple(trial.system_attrs.get(MOVE) for trial in trials),
+            violations={
+                name: np.array([result.violations.get(name, np.nan) for result in results], dtype=float)
+                for name in names
+            },
+            moves=tuple(result.move for result in results),
             pending=np.array(waiting, dtype=np.int16).reshape(-1, genes),
             taken=frozenset(taken),
         )
 
+    def _result(self, trial: FrozenTrial, signs: np.ndarray) -> _Result | None:
+        known = self._results.get(trial._trial_id)
+        # The time tells apart trials of different storages, whose numbers are the same.
+        if known is not None and known.ended == trial.datetime_complete:
+            return known
+        row = self._row(trial)
+        if row is None:
+            return None
+        spared = not trial.user_attrs.keys().isdisjoint((REJECTED, SCREENED, ERROR))
+        losses = np.full(len(signs), np.nan) if spared else signs * np.clip(trial.values, -1e300, 1e300)
+        violations = self._goal.violations(metrics_of(trial)) if self._goal else trial.constraints
+        move = trial.system_attrs.get(MOVE)
+        result = _Result(row, row.tobytes(), losses, violations, move, trial.datetime_complete)
+        self._results[trial._trial_id] = result
+        return result
+
     def _row(self, trial: FrozenTrial) -> np.ndarray | None:
         """The row of a trial's architecture; None for one that has no values yet, or not of this space."""
-        key = trial.user_attrs.get(KEY)
-        if key is not None and key in self._rows:
-            return self._rows[key]
         try:
-            row = self._genome.encode(self._genome.space.architecture(trial.params))
+            return self._genome.encode(self._genome.space.architecture(trial.params))
         except SpaceError:
             return None
-        if key is not None:
-            self._rows[key] = row
-        return row
-
-    def _losses(self, trial: FrozenTrial, signs: np.ndarray) -> np.ndarray:
-        if not trial.user_attrs.keys().isdisjoint((REJECTED, SCREENED, ERROR)):
-            return np.full(len(signs), np.nan)
-        return signs * np.clip(trial.values, -1e300, 1e300)
-
-    def _violations(self, trials: list[FrozenTrial]) -> dict[str, np.ndarray]:
-        found = [
-            self._goal.violations(metrics_of(trial)) if self._goal else trial.constraints for trial in trials
-        ]
-        names = dict.fromkeys(name for violations in found for name in violations)
-        return {
-            name: np.array([violations.get(name, np.nan) for violations in found], dtype=float)
-            for name in names
-        }
 
 
 def nondominated(losses: np.ndarray) -> np.ndarray:

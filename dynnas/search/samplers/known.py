@@ -9,7 +9,7 @@ import numpy as np
 
 from dynnas.search.evaluator import Cheap
 from dynnas.search.goal import Goal
-from dynnas.search.samplers.genome import Genome, Rows
+from dynnas.search.samplers.genome import Genome, Listed, Rows
 from dynnas.search.samplers.surrogate import Belief, fit_kernel
 
 # Random architectures whose cheap metrics are computed once, and how many of them set the kernel.
@@ -24,9 +24,13 @@ class Known:
         goal: its objectives and limits.
         cheap: gives the metrics of an architecture; None for one that cannot be evaluated.
         seed: draws the architectures on which the guesses rest.
+        listed: the only rows that can be evaluated, if they are few.
     """
 
-    def __init__(self, genome: Genome, goal: Goal, cheap: Cheap, seed: int) -> None:
+    def __init__(
+        self, genome: Genome, goal: Goal, cheap: Cheap, seed: int, listed: Listed | None = None
+    ) -> None:
+        self._source = listed or genome
         self.goal = goal
         self._genome = genome
         self._cheap = cheap
@@ -52,7 +56,7 @@ class Known:
     def guesses(self) -> Mapping[str, Guess]:
         """By name, for every cheap metric that the goal speaks of."""
         rng = np.random.default_rng(self._seed)
-        drawn = np.unique(self._genome.sample(_SURVEYED, rng), axis=0)
+        drawn = np.unique(self._source.sample(_SURVEYED, rng), axis=0)
         drawn = drawn[rng.permutation(len(drawn))]
         found = [(row, known) for row in drawn if (known := self.exact(row)) is not None]
         if not found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from optuna.samplers import GPSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
 
@@ -16,7 +16,7 @@ from dynnas.search.samplers.drawn import Drawn, InnerSampler
 from dynnas.search.samplers.evolution import Evolution
 from dynnas.search.samplers.guided import Guided
 from dynnas.search.samplers.slimming import Slimming
-from dynnas.space import Space, largest, smallest
+from dynnas.space import Architecture, Space, largest, smallest
 
 SAMPLERS = ("guided", "evolution", "autoslim", "autoslim-rate", "random", "nsga2", "nsga3", "tpe", "gp")
 
@@ -29,6 +29,7 @@ def make_sampler(
     seed: int,
     goal: Goal | None = None,
     cheap: Cheap | None = None,
+    listed: Sequence[Architecture] | None = None,
 ) -> ArchitectureSampler:
     """The sampler of that name for `space`; it serves in any Optuna study whose objectives are the goal's.
 
@@ -43,6 +44,7 @@ def make_sampler(
         seed: draws.
         goal: objectives, in the order of the study, and limits; without it, what the trials themselves say.
         cheap: metrics that need no evaluation, which guided and evolution then compute; needs a goal.
+        listed: the only architectures to propose, where these are a small part of the space.
 
     Raises:
         StudyError: no sampler has this name.
@@ -66,8 +68,8 @@ def make_sampler(
         "gp": lambda seed: GPSampler(n_startup_trials=population, seed=seed),
     }
     own: dict[str, Callable[[], Proposer]] = {
-        "guided": lambda: Guided(space, goal, cheap, seed),
-        "evolution": lambda: Evolution(space, goal, cheap, seed),
+        "guided": lambda: Guided(space, goal, cheap, seed, listed),
+        "evolution": lambda: Evolution(space, goal, cheap, seed, listed),
         "autoslim": lambda: Slimming(space, goal, "loss"),
         "autoslim-rate": lambda: Slimming(space, goal, "rate"),
     }
@@ -76,4 +78,4 @@ def make_sampler(
     proposer = own[name]() if name in own else Drawn(space, inner[name])
     # The ends of the front, which chance alone hardly ever draws; `random` stays a fair control.
     first = () if name == "random" or name.startswith("autoslim") else (smallest(space), largest(space))
-    return ArchitectureSampler(space, proposer, seed, first)
+    return ArchitectureSampler(space, proposer, seed, first, listed)

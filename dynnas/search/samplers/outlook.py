@@ -18,7 +18,7 @@ from dynnas.search.samplers.surrogate import Belief, Kernel, fit_kernel
 _SCALED_BY = 20
 
 # Trials that a belief rests on, and of these, those that its kernel is fitted to.
-_TRAINED, _FITTED = 320, 160
+_TRAINED, _FITTED = 256, 160
 
 # Kernels are fitted anew whenever there are so many times as many results.
 _GROWTH = 1.15

@@ -31,7 +31,7 @@ CASES = [
     ((*SEARCH, "--epochs", "0"), "--epochs: found 0; allowed: a whole number of at least 1"),
     ((*SEARCH, "--seed", "-1"), "--seed: found -1; allowed: a whole number of at least 0"),
     ((*SEARCH, "--threads", "0"), "--threads: found 0; allowed: a whole number of at least 1"),
-    ((*SEARCH, "--sampler", "nsga3"), "--sampler: found nsga3 (did you mean 'nsga2'?); allowed: random"),
+    ((*SEARCH, "--sampler", "nsga4"), "--sampler: found nsga4 (did you mean 'nsga3'?); allowed: guided"),
     ((*SEARCH, "--device", "gpu"), "--device: found gpu (did you mean 'cpu'?); allowed: cpu, cuda"),
     ((*SEARCH, "--max", "latency=5"), "--max: found latency=5 (did you mean 'latency_ms'?)"),
     ((*SEARCH, "--max", "latency_ms"), "--max latency_ms: found nothing; allowed: a number"),

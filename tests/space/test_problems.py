@@ -241,7 +241,7 @@ def test_problems_of_exits(exits: str, message: str) -> None:
         ("search: {controls: @yes}", "search.controls: found 'yes'; allowed: true or false"),
         (
             "search: {sampler: @nsga}",
-            "search.sampler: found 'nsga' (did you mean 'nsga2'?); allowed: random, nsga2, tpe",
+            "search.sampler: found 'nsga' (did you mean 'nsga3'?); allowed: guided, evolution",
         ),
         (
             "search: {constraints: {@latency: 5}}",

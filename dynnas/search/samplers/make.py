@@ -73,6 +73,8 @@ def make_sampler(
         "autoslim": lambda: Slimming(space, goal, "loss"),
         "autoslim-rate": lambda: Slimming(space, goal, "rate"),
     }
+    if goal and cheap and not (cheap(smallest(space)) or {}).keys() & set(goal.metrics):
+        cheap = None  # it tells nothing of what is asked for
     if name not in SAMPLERS:
         raise StudyError(f"sampler: found {name!r}; allowed are {', '.join(SAMPLERS)}")
     proposer = own[name]() if name in own else Drawn(space, inner[name])

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from dynnas.device import Plan, Subject
 from dynnas.errors import TargetError
 from dynnas.measure.meter import LatencyMeter
-from dynnas.measure.pieces import Piece, pieces_of
+from dynnas.measure.pieces import Piece, Way, pieces_of
 from dynnas.measure.predictor import Agreement, LatencyPredictor
-from dynnas.ops import Network
 from dynnas.progress import Progress
-from dynnas.runtime import build_runner
 from dynnas.space import Architecture, Space, largest, sample, smallest
 from dynnas.space.network import NetworkConfig
-from dynnas.space.settings import TargetSettings
 
 PIECES_FOR_EACH = 8
 """Pieces timed for each network of the fit, where the space has so many."""
@@ -31,41 +27,6 @@ TURNS = 3
 
 _DRAWS = 30
 """Architectures drawn for each that is new, before a space is taken to have no more."""
-
-ALWAYS, NEVER = 0.0, 2.0
-"""Thresholds of a confidence that every image reaches, and none."""
-
-
-@dataclass(frozen=True)
-class Path:
-    """A network of which every image leaves by the same exit: `exit` is its index, the number of exits for
-    the head."""
-
-    config: NetworkConfig
-    exit: int
-
-    @staticmethod
-    def of(config: NetworkConfig, exit: int) -> Path:
-        """`config` with thresholds that lead every image there."""
-        places = tuple(
-            replace(place, threshold=ALWAYS if index == exit else NEVER)
-            for index, place in enumerate(config.exits)
-        )
-        return Path(replace(config, exits=places), exit)
-
-    @property
-    def pieces(self) -> tuple[Piece, ...]:
-        """All that an image runs through."""
-        return sum(pieces_of(self.config)[: self.exit + 1], ())
-
-    def subject(self, target: TargetSettings) -> Subject:
-        """Ready to be timed, with weights that do not matter."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            network = Network(self.config).eval()
-        shape = (target.batch, self.config.channels, self.config.resolution, self.config.resolution)
-        image = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-        return Subject(build_runner(network, target), [image])
 
 
 @dataclass(frozen=True)
@@ -141,18 +102,18 @@ def calibrate(
             f"calibrate: {space.name} has hardly more than {len(drawn)} networks, and {samples + held_out} "
             "are needed; a space as small as that can be measured whole"
         )
-    rng = random.Random(f"paths {seed}")
-    configs = [space.network_config(each, channels, classes) for each in drawn]
-    # A batch runs through all of a network.
-    exits = [
-        rng.randint(0, len(each.exits)) if meter.target.batch == 1 else len(each.exits) for each in configs
+    rng = random.Random(f"ways {seed}")
+    # By every exit: each is one more time to learn from, for a network that is paid for.
+    ways = [
+        way for each in drawn[:samples] for way in _ways(space.network_config(each, channels, classes), meter)
     ]
-    paths = [Path.of(config, exit) for config, exit in zip(configs, exits, strict=True)]
-    fitted, others = paths[:samples], paths[samples:]
-    pieces = _pieces(space, fitted, PIECES_FOR_EACH * samples, channels, classes, seed)
-    with progress.task("calibration", total=len(pieces) + len(paths) + 3) as task:
+    others = [
+        rng.choice(_ways(space.network_config(each, channels, classes), meter)) for each in drawn[samples:]
+    ]
+    pieces = _pieces(space, ways, PIECES_FOR_EACH * samples, channels, classes, seed)
+    with progress.task("calibration", total=len(pieces) + len(ways) + held_out + 3) as task:
         subjects: list[Subject] = []
-        parts: list[Piece | Path] = [*pieces, *paths]
+        parts: list[Piece | Way] = [*pieces, *ways, *others]
         for part in parts:
             subjects.append(part.subject(meter.target))
             task.advance(note="building")
@@ -163,13 +124,13 @@ def calibrate(
         predictor = LatencyPredictor.fit(
             pieces,
             times[: len(pieces)],
-            [path.pieces for path in fitted],
+            ways,
             times[len(pieces) :],
             meter.reference.environment,
         )
         task.advance(note="done")
     scale = meter.reference.anchor_ms
-    predicted = [scale * predictor.predict(path.config)[path.exit] for path in others]
+    predicted = [scale * predictor.predict(way.config)[way.exit] for way in others]
     return Calibration(
         predictor, tuple(predicted), tuple(first.tolist()), tuple(second.tolist()), len(pieces), samples
     )
@@ -217,11 +178,17 @@ def _draw(space: Space, count: int, seed: int) -> list[Architecture]:
     return list(drawn)[:count]
 
 
+def _ways(config: NetworkConfig, meter: LatencyMeter) -> list[Way]:
+    """By every exit and the head; a batch runs through all of a network."""
+    exits = range(len(config.exits) + 1) if meter.target.batch == 1 else [len(config.exits)]
+    return [Way.of(config, exit) for exit in exits]
+
+
 def _pieces(
-    space: Space, paths: Sequence[Path], most: int, channels: int, classes: int, seed: int
+    space: Space, ways: Sequence[Way], most: int, channels: int, classes: int, seed: int
 ) -> list[Piece]:
-    """The pieces of all `paths`, and of further networks until there are enough or hardly any is new."""
-    found = dict.fromkeys(piece for path in paths for piece in path.pieces)
+    """The pieces of all `ways`, and of further networks until there are enough or hardly any is new."""
+    found = dict.fromkeys(piece for way in ways for piece in way.pieces)
     rng = random.Random(f"pieces {seed}")
     idle = 0
     while len(found) < most and idle < _DRAWS:

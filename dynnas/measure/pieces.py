@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -28,6 +28,11 @@ class Piece:
     def channels(self) -> int:
         """Of the input."""
         return self.config.in_channels
+
+    @property
+    def is_block(self) -> bool:
+        """Not the stem, the head or an exit."""
+        return isinstance(self.config, BlockConfig)
 
     def subject(self, target: TargetSettings) -> Subject:
         """The piece alone, ready to be timed, with weights that do not matter."""
@@ -60,6 +65,41 @@ def pieces_of(config: NetworkConfig) -> tuple[tuple[Piece, ...], ...]:
 
 def _stride(slot: SlotConfig) -> int:
     return slot.stride if isinstance(slot, StemConfig | BlockConfig) else 1
+
+
+_ALWAYS, _NEVER = 0.0, 2.0
+"""Thresholds of a confidence that every image reaches, and none."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """What an image runs that leaves by the exit of index `exit`; the number of exits stands for the head."""
+
+    config: NetworkConfig
+    exit: int
+
+    @staticmethod
+    def of(config: NetworkConfig, exit: int) -> Way:
+        """With thresholds that lead every image there."""
+        places = tuple(
+            replace(place, threshold=_ALWAYS if index == exit else _NEVER)
+            for index, place in enumerate(config.exits)
+        )
+        return Way(replace(config, exits=places), exit)
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """All that the image runs through."""
+        return sum(pieces_of(self.config)[: self.exit + 1], ())
+
+    def subject(self, target: TargetSettings) -> Subject:
+        """Ready to be timed, with weights that do not matter."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = Network(self.config).eval()
+        shape = (target.batch, self.config.channels, self.config.resolution, self.config.resolution)
+        image = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+        return Subject(build_runner(network, target), [image])
 
 
 @dataclass(frozen=True)

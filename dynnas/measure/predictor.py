@@ -20,11 +20,11 @@ from dynnas.errors import TargetError
 from dynnas.machine import cache_folder
 from dynnas.measure.features import Traits, traits
 from dynnas.measure.piece_times import PieceTimes
-from dynnas.measure.pieces import Piece, pieces_of
+from dynnas.measure.pieces import Piece, Way
 from dynnas.space import Space
 from dynnas.space.network import NetworkConfig
 
-FORMAT = 1
+FORMAT = 2
 
 _CACHED_MEBIBYTES = 0.5
 """Weights beyond about this come from an outer cache."""
@@ -32,9 +32,14 @@ _CACHED_MEBIBYTES = 0.5
 _SIZES = 6
 """How many sizes `_sizes` gives."""
 
+_EXITS = 3
+"""How many numbers `_exits` gives."""
+
 # How far from additive a network may be: standard deviations of the prior of the coefficients, as parts of
 # the mean network's time (or, for the first, of the pieces' own time), and of the rest.
-_KIND, _PIECE, _NETWORK, _SIZE, _NOISE = 0.2, 0.02, 0.05, 0.1, 0.02
+_KIND, _PIECE, _NETWORK, _SIZE, _EXIT, _NOISE = 0.2, 0.02, 0.05, 0.1, 0.1, 0.02
+# What all blocks have in common is learned sooner than what only one kind of them does.
+_BLOCKS, _BLOCK = 0.2, 0.05
 
 
 @dataclass(frozen=True)
@@ -61,26 +66,29 @@ class LatencyPredictor:
     def fit(
         pieces: Sequence[Piece],
         piece_times: np.ndarray,
-        paths: Sequence[Sequence[Piece]],
-        path_times: np.ndarray,
+        ways: Sequence[Way],
+        way_times: np.ndarray,
         environment: str,
     ) -> LatencyPredictor:
-        """Fit to measured pieces (their times alone) and networks (the pieces that an image runs through).
+        """Fit to measured pieces (their times alone) and ways through whole networks.
 
         Args:
             pieces: with `piece_times` (pieces,).
-            paths: with `path_times` (paths,), in the same unit.
+            ways: with `way_times` (ways,), in the same unit.
             environment: digest of the environment in which they were measured.
         """
         kinds = tuple(sorted({traits(piece).kind for piece in pieces}))
         alone = PieceTimes.fit([traits(piece).numbers for piece in pieces], piece_times)
-        unit = float(path_times.mean())
+        unit = float(way_times.mean())
         count = len(kinds)
-        expected = np.r_[np.ones(count), np.zeros(count + 1 + _SIZES)]
-        spread = np.r_[np.full(count, _KIND), np.full(count, _PIECE), _NETWORK, np.full(_SIZES, _SIZE)]
+        expected = np.r_[np.ones(count), np.zeros(count + 2 + 1 + _SIZES + _EXITS)]
+        spread = np.r_[
+            np.full(count, _KIND), np.full(count, _PIECE), _BLOCKS, _BLOCK,
+            _NETWORK, np.full(_SIZES, _SIZE), np.full(_EXITS, _EXIT),
+        ]  # fmt: skip
         draft = LatencyPredictor(alone, kinds, unit, expected, 0.0, environment)
         # Relative errors count: each row is divided by what it should give.
-        rows = draft._terms(paths) * unit / path_times[:, None]
+        rows = draft._terms(ways) * unit / way_times[:, None]
         scaled = rows * spread
         gram = scaled.T @ scaled + _NOISE**2 * np.eye(len(expected))
         coefficients = expected + spread * np.linalg.solve(gram, scaled.T @ (1 - rows @ expected))
@@ -91,9 +99,8 @@ class LatencyPredictor:
 
     def predict(self, config: NetworkConfig) -> tuple[float, ...]:
         """Multiples of the anchors' time of an image that leaves at each exit, then at the head."""
-        stretches = pieces_of(config)
-        paths = [sum(stretches[: count + 1], ()) for count in range(len(stretches))]
-        return tuple((self._terms(paths) @ self.coefficients * self.unit).tolist())
+        ways = [Way(config, exit) for exit in range(len(config.exits) + 1)]
+        return tuple((self._terms(ways) @ self.coefficients * self.unit).tolist())
 
     @property
     def digest(self) -> str:
@@ -130,15 +137,15 @@ class LatencyPredictor:
                 f"{path}: not a latency predictor of this dynnas ({error}); run dynnas calibrate again"
             ) from error
 
-    def _terms(self, paths: Sequence[Sequence[Piece]]) -> np.ndarray:
-        """(paths, terms): times (in `unit`) and numbers of pieces by kind, 1, and sizes."""
-        every = list(dict.fromkeys(piece for path in paths for piece in path))
+    def _terms(self, ways: Sequence[Way]) -> np.ndarray:
+        """(ways, terms): times (in `unit`) and numbers of pieces, by kind and of blocks; 1; sizes; exits."""
+        every = list(dict.fromkeys(piece for way in ways for piece in way.pieces))
         times = self.pieces.predict([traits(piece).numbers for piece in every]) / self.unit
         known = dict(zip(every, times.tolist(), strict=True))
-        return np.array([self._terms_of(path, known) for path in paths])
+        return np.array([self._terms_of(way, known) for way in ways])
 
-    def _terms_of(self, path: Sequence[Piece], times: Mapping[Piece, float]) -> list[float]:
-        found = [(times[piece], traits(piece)) for piece in path]
+    def _terms_of(self, way: Way, times: Mapping[Piece, float]) -> list[float]:
+        found = [(times[piece], traits(piece)) for piece in way.pieces]
         by_kind = {kind: [0.0, 0.0] for kind in self.kinds}
         for time, of in found:
             # A kind that calibration never met is taken for one that adds up.
@@ -149,7 +156,9 @@ class LatencyPredictor:
         sums = [by_kind[kind][0] for kind in self.kinds]
         sums[0] += unknown
         counts = [by_kind[kind][1] for kind in self.kinds]
-        return [*sums, *counts, 1.0, *_sizes([of for _, of in found])]
+        blocks = [time for piece, (time, _) in zip(way.pieces, found, strict=True) if piece.is_block]
+        of_all = [sum(blocks), float(len(blocks))]
+        return [*sums, *counts, *of_all, 1.0, *_sizes([of for _, of in found]), *_exits(way)]
 
 
 def _sizes(path: Sequence[Traits]) -> tuple[float, ...]:
@@ -166,6 +175,13 @@ def _sizes(path: Sequence[Traits]) -> tuple[float, ...]:
         sum(size for size, piece in zip(maps, path, strict=True) if piece.dynamic),
         sum(turned),
     )
+
+
+def _exits(way: Way) -> tuple[float, ...]:
+    """Whether the network has any, whether the image leaves by one, and how many it passes: each decision
+    ends a graph in which layers could have been prepared together."""
+    exits = len(way.config.exits)
+    return float(exits > 0), float(way.exit < exits), float(way.exit)
 
 
 def predictor_file(space: Space, channels: int, classes: int, environment: str) -> Path:

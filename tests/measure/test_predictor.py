@@ -14,11 +14,10 @@ from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern,
 
 from dynnas.errors import TargetError
 from dynnas.measure import LatencyMeter, LatencyPredictor, LocalTimer, build_anchors, cost, load_predictor
-from dynnas.measure.calibration import Path as ExitPath
 from dynnas.measure.calibration import calibrate
 from dynnas.measure.features import traits
 from dynnas.measure.piece_times import PieceTimes
-from dynnas.measure.pieces import pieces_of
+from dynnas.measure.pieces import Way, pieces_of
 from dynnas.measure.predictor import Agreement
 from dynnas.ops import Network, settle
 from dynnas.ops.macs import count_macs
@@ -76,15 +75,15 @@ def test_costs_of_the_pieces_are_those_of_the_network(name):
         assert found.params == sum(parameter.numel() for parameter in network.parameters())
 
 
-def test_a_path_leads_every_image_to_its_exit():
+def test_a_way_leads_every_image_to_its_exit():
     config = next(config for config in drawn(EXITS, 50) if len(config.exits) == 2)
     for exit in range(3):
-        path = ExitPath.of(config, exit)
-        network = Network(path.config).eval()
+        way = Way.of(config, exit)
+        network = Network(way.config).eval()
         for image in torch.randn(5, 1, 1, config.resolution, config.resolution):
             assert first_confident(network.segments(), image)[1] == exit
-        assert path.pieces[-1].config in (*(place.config for place in config.exits), config.head)
-        assert len(path.pieces) == sum(map(len, pieces_of(config)[: exit + 1]))
+        assert way.pieces[-1].config in (*(place.config for place in config.exits), config.head)
+        assert len(way.pieces) == sum(map(len, pieces_of(config)[: exit + 1]))
 
 
 def test_times_of_pieces_are_predicted_as_scikit_learn_would():
@@ -118,23 +117,25 @@ class Machine:
         time = 5.0 + math.exp(numbers["macs"]) / 2e4 + math.exp(numbers["weights"]) / 4e3
         return time * (1.3 if traits(piece).dynamic else 1.0) * math.exp(self.rng.normal(0, self.noise))
 
-    def whole(self, path):
+    def whole(self, way):
+        path = way.pieces
         quiet = Machine(noise=0.0)
         additive = sum(0.9 * quiet.alone(piece) - 2.0 for piece in path)
         cold = 30.0 * max(sum(traits(piece).mebibytes for piece in path) - 0.5, 0.0)
-        return (8.0 + additive + cold) * math.exp(self.rng.normal(0, self.noise))
+        entered = 4.0 * bool(way.config.exits) - 2.0 * way.exit
+        return (8.0 + additive + cold + entered) * math.exp(self.rng.normal(0, self.noise))
 
 
 @pytest.fixture(scope="module")
 def fitted():
     machine, rng = Machine(), random.Random(1)
-    paths = [ExitPath.of(config, rng.randint(0, len(config.exits))).pieces for config in drawn(EXITS, 50)]
-    pieces = list(dict.fromkeys(piece for path in paths for piece in path))
+    ways = [Way.of(config, rng.randint(0, len(config.exits))) for config in drawn(EXITS, 50)]
+    pieces = list(dict.fromkeys(piece for way in ways for piece in way.pieces))
     return LatencyPredictor.fit(
         pieces,
         np.array([machine.alone(piece) for piece in pieces]),
-        paths,
-        np.array([machine.whole(path) for path in paths]),
+        ways,
+        np.array([machine.whole(way) for way in ways]),
         "here",
     )
 
@@ -147,7 +148,7 @@ def test_a_known_machine_is_predicted(fitted):
         assert len(by_exit) == len(config.exits) + 1
         assert list(by_exit) == sorted(by_exit)
         predicted += by_exit
-        true += [quiet.whole(ExitPath.of(config, exit).pieces) for exit in range(len(by_exit))]
+        true += [quiet.whole(Way.of(config, exit)) for exit in range(len(by_exit))]
     agreement = Agreement.of(np.array(predicted), np.array(true))
     assert agreement.spearman > 0.995
     assert agreement.within_5 > 0.97

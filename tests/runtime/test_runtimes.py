@@ -45,15 +45,17 @@ SERVED = [
 
 
 @torch.no_grad()
-def decided(network, batch):
-    """`network` with thresholds in the widest gap of the batch's confidences, so that no rounding matters."""
-    places = []
+def decided(network, count):
+    """`network` with thresholds at the median confidence, and those `count` images that are farthest from it
+    on either side, so that no rounding leads them elsewhere."""
+    batch, places = images(64 * count), []
+    distance = torch.full((len(batch),), torch.inf)
     for place, logits in zip(network.config.exits, network.logits(batch), strict=False):
-        confidences = logits.softmax(1).amax(1).sort().values
-        at = confidences.diff().argmax()
-        places.append(replace(place, threshold=confidences[at : at + 2].mean().item()))
+        confidences = logits.softmax(1).amax(1)
+        places.append(replace(place, threshold=confidences.median().item()))
+        distance = distance.minimum((confidences - confidences.median()).abs())
     network.config = replace(network.config, exits=tuple(places))
-    return network
+    return batch[distance.argsort(descending=True)[:count]]
 
 
 def skip_unless_openvino_does(dtype):
@@ -64,8 +66,7 @@ def skip_unless_openvino_does(dtype):
 
 @torch.no_grad()
 def check(network, target, calls=6):
-    batch = images(calls * target.batch)
-    decided(network, batch)
+    batch = decided(network, calls * target.batch)
     if target.runtime == "openvino":
         skip_unless_openvino_does(target.dtype)
     runner = build_runner(network, target)

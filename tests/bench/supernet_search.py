@@ -174,6 +174,7 @@ def _draw(found: dict[str, dict[int, list[Candidate]]], goal: Goal, path: Path) 
     figure = Figure(figsize=(8.5, 5.5), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
+    names = {"uniform": "uniform slimming", **{rule: f"{rule}, its path" for rule in RULES}}
     for name, seeds in found.items():
         method, _, trials = name.partition(":")
         slimmed = method in RULES or method == "uniform"
@@ -183,9 +184,11 @@ def _draw(found: dict[str, dict[int, list[Candidate]]], goal: Goal, path: Path) 
             *zip(*points, strict=True),
             color=COLOURS.get(method, "black"), marker="s" if slimmed else "o", markersize=4,
             linestyle="--" if slimmed else "-", drawstyle="default" if slimmed else "steps-post",
-            label={"uniform": "uniform slimming"}.get(method, f"{method}, {trials} evaluations"),
+            label=names.get(method, f"{method}, {trials} evaluations"),
         )  # fmt: skip
     axes.set(xlabel="latency [ms]", ylabel="accuracy on the search images [%]", xscale="log")
+    for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        axis("{x:.2f}")
     axes.grid(visible=True, alpha=0.25)
     axes.legend(fontsize=8)
     figure.savefig(path)

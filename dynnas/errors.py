@@ -33,6 +33,14 @@ class StudyError(DynnasError):
     """A study cannot be opened, continued or asked for what it does not hold."""
 
 
+class UnavailableError(StudyError):
+    """Raised by an evaluator for what it cannot evaluate: a candidate that is rejected, not a failure."""
+
+
+class StorageError(StudyError):
+    """The database of a study cannot be reached or written; nothing that it holds is lost."""
+
+
 class ExportError(DynnasError):
     """An exported model could not be written or does not agree with the network."""
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from dynnas.errors import StudyError
+from dynnas.errors import StudyError, UnavailableError
+from dynnas.search.crew.crew import Answer, Hand, Job
 from dynnas.search.goal import Goal
 from dynnas.space import Architecture
-
-
-class UnavailableError(StudyError):
-    """Raised by an evaluator for what it cannot evaluate: a candidate that is rejected, not a failure."""
 
 
 class Evaluator(Protocol):
@@ -34,6 +31,43 @@ class StagedEvaluator(Protocol):
 
 
 AnyEvaluator = Evaluator | StagedEvaluator
+
+Steps = Generator[Mapping[str, float] | Job, Answer | None, None]
+"""An evaluation: stages of metrics, and jobs, whose answers are sent in."""
+
+
+@runtime_checkable
+class SharedEvaluator(StagedEvaluator, Protocol):
+    """A staged evaluator that leaves parts of its stages to whoever has time; the rest is the driver's."""
+
+    def steps(self, architecture: Architecture) -> Steps:
+        """The same stages in the same order, and between them the jobs that they need."""
+        ...
+
+    @property
+    def hand(self) -> Hand:
+        """What does these jobs."""
+        ...
+
+
+def done_here(steps: Steps, hand: Hand) -> Iterator[Mapping[str, float]]:
+    """The stages of `steps`, with every job done on the spot.
+
+    Raises:
+        Exception: what the hand raises.
+    """
+    reply: Answer | None = None
+    while True:
+        try:
+            step = steps.send(reply)
+        except StopIteration:
+            return
+        reply = None
+        if isinstance(step, Job):
+            reply = Answer(0, hand.work(step))
+        else:
+            yield step
+
 
 Cheap = Callable[[Architecture], Mapping[str, float] | None]
 """Metrics of an architecture that are exact and cost next to nothing (a millisecond, say), by name; None for
@@ -84,13 +118,36 @@ class Assessment:
 
 Verdict = Callable[[Mapping[str, float]], str | None]
 
+Assessing = Generator[Job, Answer, Assessment]
+"""An assessment in the making: the jobs that it needs, whose answers are sent in."""
+
 
 def assess(
     evaluator: AnyEvaluator, architecture: Architecture, goal: Goal, hopeless: Verdict | None = None
 ) -> Assessment:
-    """Evaluate `architecture` stage by stage for as long as it keeps the limits of `goal`.
+    """Evaluate `architecture` here, as `assessing` does.
+
+    Raises:
+        StudyError: a metric is not a number, or one that the goal needs is missing.
+        Exception: whatever the evaluator raises.
+    """
+    course = assessing(stages_of(evaluator, architecture), goal, hopeless)
+    try:
+        next(course)
+    except StopIteration as end:
+        found: Assessment = end.value
+        return found
+    raise AssertionError("stages have no jobs")
+
+
+def assessing(
+    steps: Iterator[Mapping[str, float]] | Steps, goal: Goal, hopeless: Verdict | None = None
+) -> Assessing:
+    """Evaluate stage by stage for as long as the metrics keep the limits of `goal`.
 
     Args:
+        steps: the stages, or the steps to them.
+        goal: objectives and limits.
         hopeless: says of the metrics so far why more are not worth their while, or None.
 
     Raises:
@@ -98,9 +155,14 @@ def assess(
         Exception: whatever the evaluator raises.
     """
     metrics: dict[str, float] = {}
+    reply: Answer | None = None
     try:
-        for stage in stages_of(evaluator, architecture):
-            metrics.update(stage)
+        while (step := _next(steps, reply)) is not None:
+            reply = None
+            if isinstance(step, Job):
+                reply = yield step
+                continue
+            metrics.update((name, _number(name, value)) for name, value in step.items())
             rejection = goal.rejection(metrics)
             if rejection:
                 return Assessment(metrics, rejection=rejection)
@@ -114,6 +176,16 @@ def assess(
             f"the evaluator gave {', '.join(metrics) or 'nothing'}, but not {', '.join(missing)}"
         )
     return Assessment(metrics)
+
+
+def _next(
+    steps: Iterator[Mapping[str, float]] | Steps, reply: Answer | None
+) -> Mapping[str, float] | Job | None:
+    """The next step; None after the last."""
+    try:
+        return steps.send(reply) if isinstance(steps, Generator) else next(steps)
+    except StopIteration:
+        return None
 
 
 def stages_of(evaluator: AnyEvaluator, architecture: Architecture) -> Iterator[dict[str, float]]:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dynnas.errors import StudyError
-from dynnas.search.evaluator import UnavailableError
+from dynnas.errors import StudyError, UnavailableError
 from dynnas.search.goal import Goal
 from dynnas.search.samplers.genome import INACTIVE, Genome
 from dynnas.search.table_file import TableFile

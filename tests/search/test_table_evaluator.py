@@ -12,9 +12,8 @@ import pytest
 from tables import MACRO_FILE
 
 import dynnas
-from dynnas.errors import MissingExtraError, SpaceError, StudyError
+from dynnas.errors import MissingExtraError, SpaceError, StudyError, UnavailableError
 from dynnas.search import Candidate, Front
-from dynnas.search.evaluator import UnavailableError
 from dynnas.search.goal import objectives_of
 from dynnas.search.table_evaluator import TableEvaluator
 from dynnas.search.table_file import TableFile

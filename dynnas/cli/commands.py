@@ -28,6 +28,7 @@ from dynnas.cli.options import (
     StudyName,
     Threads,
     Trials,
+    Workers,
     Yes,
     override,
     study_folder,
@@ -45,6 +46,7 @@ def search(
     experts: Experts = None,
     device: Device = None,
     threads: Threads = None,
+    workers: Workers = None,
     limits: Limits = None,
     studies: Studies = STUDIES,
     name: Name = None,
@@ -70,6 +72,7 @@ def search(
         "experts": experts,
         "device": device,
         "threads": threads,
+        "workers": workers,
     }
     space = replace(space, settings=override(space.settings, flags, limits or ()))
     folder = study_folder(studies, name or space.name)

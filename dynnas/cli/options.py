@@ -27,6 +27,7 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
     "experts": ("train.experts",),
     "device": ("target.device",),
     "threads": ("target.threads",),
+    "workers": ("search.workers",),
 }
 
 STUDIES = Path("studies")
@@ -60,6 +61,7 @@ Epochs = Annotated[str | None, _flag("epochs")]
 Experts = Annotated[str | None, _flag("experts")]
 Device = Annotated[str | None, _flag("device")]
 Threads = Annotated[str | None, _flag("threads")]
+Workers = Annotated[str | None, _flag("workers")]
 Limits = Annotated[
     list[str] | None,
     typer.Option("--max", metavar="METRIC=LIMIT", help="a limit, as latency_ms=5; repeatable"),

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 
 from dynnas.errors import StudyError
 from dynnas.progress import Progress
+from dynnas.search.crew.opening import open_crew
 from dynnas.search.driver import Driver
 from dynnas.search.evaluator import AnyEvaluator, cheap_of, listed_of
 from dynnas.search.front import Front
@@ -32,6 +33,7 @@ def search(
     constraints: Mapping[str, float] | None = None,
     population: int = 10,
     name: str | None = None,
+    workers: int = 1,
     progress: Progress | None = None,
 ) -> Front:
     """Search `space` for the architectures that trade the objectives off best.
@@ -60,6 +62,8 @@ def search(
         constraints: upper limits by metric.
         population: a generation of nsga2 and nsga3; random candidates before tpe and gp begin.
         name: the study's name in the storage; the space's if None.
+        workers: with more than 1, so many processes evaluate. Each gets a copy of `evaluator` by pickle:
+            its class must be one that can be imported, and a script needs `if __name__ == "__main__":`.
         progress: told of every trial.
 
     Returns:
@@ -98,6 +102,7 @@ def search(
         goal=goal,
         cheap=cheap_of(evaluator),
         listed=listed_of(evaluator),
+        parallel=workers > 1,
     )
     name = name or space.name
     stopping = Stopping(minutes, target or {}, patience)
@@ -105,6 +110,7 @@ def search(
     lock = only_driver(lock_path(storage, name), f"study {name!r}") if storage else nullcontext()
     with lock:
         study = open_trials(open_storage(storage), name, space, goal.objectives, chosen)
-        driver = Driver(study, space, evaluator, goal)
-        driver.run(trials, progress or Progress(), stopping=stopping)
+        with open_crew(evaluator, goal, workers=workers, progress=progress) as crew:
+            driver = Driver(study, space, evaluator, goal, crew=crew)
+            driver.run(trials, progress or Progress(), stopping=stopping)
         return driver.front()

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dynnas.search.evaluator import AnyEvaluator, cheap_of, stages_of
+from dynnas.search.crew import Hand, Job
+from dynnas.search.evaluator import AnyEvaluator, SharedEvaluator, Steps, cheap_of, next_step, stages_of
 from dynnas.space import Architecture
 
 
@@ -76,8 +77,24 @@ class CachedEvaluator:
         self._cache = cache
         self._provenance = provenance
 
+    @property
+    def hand(self) -> Hand:
+        """What does the jobs of the evaluator."""
+        assert isinstance(self._evaluator, SharedEvaluator)
+        return self._evaluator.hand
+
     def stages(self, architecture: Architecture) -> Iterator[Mapping[str, float]]:
         """The metrics stage by stage, each from the cache if it is there."""
+        for step in self._steps(architecture, stages_of(self._evaluator, architecture)):
+            assert not isinstance(step, Job)
+            yield step
+
+    def steps(self, architecture: Architecture) -> Steps:
+        """The same with the jobs of what the cache does not hold."""
+        assert isinstance(self._evaluator, SharedEvaluator)
+        return self._steps(architecture, self._evaluator.steps(architecture))
+
+    def _steps(self, architecture: Architecture, steps: Iterator[Mapping[str, float]] | Steps) -> Steps:
         known = self._cache.read(architecture, self._provenance)
         for stage in known.stages:
             self.hits += 1
@@ -85,12 +102,19 @@ class CachedEvaluator:
         if known.complete:
             return
         done = list(known.stages)
-        for number, stage in enumerate(stages_of(self._evaluator, architecture)):
+        number = 0
+        reply = None
+        while (step := next_step(steps, reply)) is not None:
+            reply = None
+            if isinstance(step, Job):
+                reply = yield step
+                continue
+            number += 1
             # A stage that was cut short earlier needs those before it again, but what was told of them stays.
-            if number < len(known.stages):
+            if number <= len(known.stages):
                 continue
             self.misses += 1
-            done.append(stage)
+            done.append(step)
             self._cache.write(architecture, self._provenance, Evaluation(tuple(done)))
-            yield stage
+            yield step
         self._cache.write(architecture, self._provenance, Evaluation(tuple(done), complete=True))

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from dynnas.errors import SpaceError, StudyError
 from dynnas.progress import Progress
+from dynnas.search.crew import Crew
 from dynnas.search.driver import Driver
 from dynnas.search.evaluator import AnyEvaluator, assess, cheap_of
 from dynnas.search.front import Candidate, Front, candidate_from_json, candidate_to_json, worst_point
@@ -101,7 +102,12 @@ class Comparison:
 
 
 def evaluate_controls(
-    space: Space, evaluator: AnyEvaluator, goal: Goal, search: SearchSettings, progress: Progress
+    space: Space,
+    evaluator: AnyEvaluator,
+    goal: Goal,
+    search: SearchSettings,
+    progress: Progress,
+    crew: Crew | None = None,
 ) -> Controls:
     """Evaluate every control under the limits of the search; what a cache holds costs nothing.
 
@@ -111,10 +117,16 @@ def evaluate_controls(
 
     def found_by(sampler: str, part: Space, seed: int, name: str) -> tuple[Candidate, ...]:
         chosen = make_sampler(
-            sampler, part, population=search.population, seed=seed, goal=goal, cheap=cheap_of(evaluator)
+            sampler,
+            part,
+            population=search.population,
+            seed=seed,
+            goal=goal,
+            cheap=cheap_of(evaluator),
+            parallel=crew is not None,
         )
         study = open_trials(open_storage(None), name, part, goal.objectives, chosen)
-        driver = Driver(study, part, evaluator, goal)
+        driver = Driver(study, part, evaluator, goal, crew=crew)
         driver.run(search.trials, progress, name)
         return tuple(replace(candidate, trial=None) for candidate in driver.candidates())
 

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import optuna
 from optuna.trial import Trial, TrialState
 
-from dynnas.errors import StudyError
-from dynnas.progress import Progress
-from dynnas.search.evaluator import AnyEvaluator, Verdict, assess, listed_of
+from dynnas.errors import StorageError, StudyError
+from dynnas.progress import Progress, Task
+from dynnas.search.crew import Answer, Crew, JobError
+from dynnas.search.crew.whole import shared
+from dynnas.search.evaluator import (
+    AnyEvaluator,
+    Assessing,
+    Assessment,
+    SharedEvaluator,
+    Steps,
+    Verdict,
+    assessing,
+    listed_of,
+    stages_of,
+)
 from dynnas.search.front import Candidate, Front
 from dynnas.search.goal import Goal
 from dynnas.search.records import (
@@ -31,8 +43,9 @@ from dynnas.search.records import (
 )
 from dynnas.search.samplers import suggest
 from dynnas.search.screening import Screen
-from dynnas.search.stopping import Stopping
-from dynnas.space import Space
+from dynnas.search.stopping import Stopping, Watch
+from dynnas.search.storage import write_down
+from dynnas.space import Architecture, Space
 
 logger = logging.getLogger(__name__)
 
@@ -42,13 +55,14 @@ _FAILURES_IN_A_ROW = 10
 
 @dataclass(frozen=True)
 class Driver:
-    """Runs one study; there must be no other for it."""
+    """Runs one study; there must be no other for it. Parts of the evaluations may be left to a crew."""
 
     study: optuna.Study
     space: Space
     evaluator: AnyEvaluator
     goal: Goal
     screen: Screen | None = None
+    crew: Crew | None = None
 
     def candidates(self) -> list[Candidate]:
         """All that the study has found within the limits."""
@@ -69,67 +83,69 @@ class Driver:
         (Samplers judge earlier trials by the limits of their day; fronts go by those of today.)
 
         Raises:
-            StudyError: evaluations keep failing.
+            StudyError: evaluations keep failing, or no worker can be had.
+            StorageError: the database cannot be written.
         """
         retry_interrupted(self.study)
         front = self.front()
-        retry_rejected(self.study, self.goal, self._hopeless(front))
+        retry_rejected(self.study, self.goal, self._hopeless(lambda: front))
         done = len(finished_keys(self.study))
-        failures = _Failures()
         watch = (stopping or Stopping()).watch(self.goal, self.candidates(), done)
         with progress.task(name, total=trials, done=min(done, trials)) as task:
-            for _ in range(trials - done):
-                if self._exhausted():
-                    progress.message(f"{name}: all {self._size} architectures of the space were tried")
-                    return
-                if reason := watch.reason():
-                    progress.message(f"{name}: {reason}")
-                    return
-                try:
-                    found = self._trial(front)
-                except KeyboardInterrupt:
-                    retry_interrupted(self.study)
-                    raise
-                if isinstance(found, str):
-                    progress.message(f"{name}: a candidate failed: {found}")
-                    failures.count(found)
-                else:
-                    failures.reset()
-                watch.saw(found if isinstance(found, Candidate) else None)
-                if isinstance(found, Candidate):
-                    front = Front.of((*front, found), self.goal.objectives)
-                task.advance(1, note=_summary(front))
+            course = _Course(self, front, watch, lambda text: progress.message(f"{name}: {text}"), task)
+            try:
+                course.go(trials - done)
+            except StorageError:
+                raise
+            except (KeyboardInterrupt, StudyError):
+                retry_interrupted(self.study, killed=False)
+                raise
 
-    def _exhausted(self) -> bool:
+    def exhausted(self) -> bool:
+        """Whether every architecture that can be tried has had its trial."""
         waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        return not waiting and len(proposed_keys(self.study)) >= self._size
+        return not waiting and len(proposed_keys(self.study)) >= self.size
 
     @cached_property
-    def _size(self) -> int:
+    def size(self) -> int:
         """How many architectures can be tried."""
         listed = listed_of(self.evaluator)
         return self.space.size if listed is None else len(listed)
 
-    def _hopeless(self, front: Front) -> Verdict | None:
-        screen = self.screen
-        return (lambda metrics: screen.verdict(metrics, front)) if screen else None
+    def begin(self, front: Callable[[], Front]) -> Flight:
+        """Ask for the next architecture and prepare its evaluation.
 
-    def _trial(self, front: Front) -> Candidate | str | None:
-        """Run one trial: a candidate, the reason for which it failed, or None where it was turned down."""
+        Args:
+            front: gives the front of the moment.
+        """
         trial = self.study.ask()
         architecture = suggest(trial, self.space)
         if KEY not in trial.user_attrs:  # one that is tried again has them
             trial.set_user_attr(ARCHITECTURE, dict(architecture))
             trial.set_user_attr(KEY, architecture.key)
-        try:
-            found = assess(self.evaluator, architecture, self.goal, self._hopeless(front))
-            _check_names(found.metrics)
-        except Exception as error:  # whatever an evaluator does is the candidate's failure, not the search's
-            logger.debug("trial %d (%s) failed", trial.number, architecture.key, exc_info=True)
-            reason = f"{type(error).__name__}: {error}"[:1000]
-            trial.set_user_attr(ERROR, reason)
-            self.study.tell(trial, state=TrialState.FAIL)
-            return reason
+        write_down(self.study)
+        if self.crew:
+            steps: Iterator[Mapping[str, float]] | Steps = self._shared.steps(architecture)
+        else:
+            steps = stages_of(self.evaluator, architecture)
+        return Flight(trial, architecture, assessing(steps, self.goal, self._hopeless(front)))
+
+    @cached_property
+    def _shared(self) -> SharedEvaluator:
+        return shared(self.evaluator, self.goal)
+
+    def _hopeless(self, front: Callable[[], Front]) -> Verdict | None:
+        screen = self.screen
+        return (lambda metrics: screen.verdict(metrics, front())) if screen else None
+
+    def failed(self, flight: Flight, reason: str) -> None:
+        """Tell the study why there is no result."""
+        flight.trial.set_user_attr(ERROR, reason)
+        self.study.tell(flight.trial, state=TrialState.FAIL)
+
+    def finish(self, flight: Flight, found: Assessment) -> Candidate | None:
+        """Tell the study what was found: a candidate, or None where it was turned down."""
+        trial = flight.trial
         for name, value in found.metrics.items():
             trial.set_user_attr(name, value)
         told = found.metrics
@@ -142,7 +158,7 @@ class Driver:
         self.study.tell(trial, self._values(told))
         if found.rejection or found.screened:
             return None
-        return Candidate(architecture, found.metrics, trial.number)
+        return Candidate(flight.architecture, found.metrics, trial.number)
 
     def _set_constraints(self, trial: Trial, metrics: Mapping[str, float], rejection: str | None) -> None:
         violations = self.goal.violations(metrics)
@@ -171,6 +187,93 @@ class Driver:
             told = [trial.values[at] for trial in complete]
             values.append(max(told, key=lambda value: objective.sign * value, default=0.0))
         return values
+
+
+@dataclass(frozen=True)
+class Flight:
+    """A trial that is under way."""
+
+    trial: Trial
+    architecture: Architecture
+    evaluation: Assessing
+
+
+class _Course:
+    """One run of a driver: keeps as many trials under way as the crew can use."""
+
+    def __init__(
+        self, driver: Driver, front: Front, watch: Watch, say: Callable[[str], None], task: Task
+    ) -> None:
+        self._driver = driver
+        self._front = front
+        self._watch = watch
+        self._say = say
+        self._task = task
+        self._failures = _Failures()
+        self._flights: dict[int, Flight] = {}
+
+    def go(self, trials: int) -> None:
+        """Run so many trials, or until there is a reason to end; those that are under way are finished."""
+        crew = self._driver.crew
+        # One more than there are workers, so that none waits while the driver asks, tells and times.
+        most = crew.size + 1 if crew else 1
+        reason = None
+        while True:
+            while trials > 0 and reason is None and len(self._flights) < most:
+                reason = self._reason()
+                if reason is None:
+                    trials -= 1
+                    self._go_on(self._driver.begin(lambda: self._front), None)
+            if not self._flights:
+                break
+            assert crew is not None
+            reply = crew.collect()
+            self._go_on(self._flights.pop(reply.ticket), reply)
+        if reason:
+            self._say(reason)
+
+    def _reason(self) -> str | None:
+        if self._driver.exhausted():
+            return f"all {self._driver.size} architectures of the space were tried"
+        return self._watch.reason()
+
+    def _go_on(self, flight: Flight, reply: Answer | None) -> None:
+        """Go on with an evaluation up to its next job, or to its end."""
+        try:
+            job = flight.evaluation.send(reply)  # type: ignore[arg-type]  # None begins it
+        except StopIteration as end:
+            self._land(flight, end.value)
+        except StorageError:
+            raise
+        except Exception as error:  # whatever an evaluator does is the candidate's failure, not the search's
+            self._fail(flight, error)
+        else:
+            assert self._driver.crew is not None
+            self._flights[self._driver.crew.submit(job)] = flight
+
+    def _land(self, flight: Flight, found: Assessment) -> None:
+        try:
+            _check_names(found.metrics)
+        except StudyError as error:
+            self._fail(flight, error)
+            return
+        candidate = self._driver.finish(flight, found)
+        self._failures.reset()
+        self._watch.saw(candidate)
+        if candidate:
+            self._front = Front.of((*self._front, candidate), self._driver.goal.objectives)
+        self._task.advance(1, note=_summary(self._front))
+
+    def _fail(self, flight: Flight, error: Exception) -> None:
+        trial, key = flight.trial.number, flight.architecture.key
+        logger.debug("trial %d (%s) failed", trial, key, exc_info=error)
+        said = str(error) if isinstance(error, JobError) else f"{type(error).__name__}: {error}"
+        reason = said[:1000]
+        self._driver.failed(flight, reason)
+        self._say(f"a candidate failed: {reason}")
+        self._failures.count(reason)
+        self._watch.saw(None)
+        self._task.advance(1, note=_summary(self._front))
 
 
 class _Failures:

@@ -57,11 +57,7 @@ def done_here(steps: Steps, hand: Hand) -> Iterator[Mapping[str, float]]:
         Exception: what the hand raises.
     """
     reply: Answer | None = None
-    while True:
-        try:
-            step = steps.send(reply)
-        except StopIteration:
-            return
+    while (step := next_step(steps, reply)) is not None:
         reply = None
         if isinstance(step, Job):
             reply = Answer(0, hand.work(step))
@@ -85,7 +81,7 @@ class CheapEvaluator(Protocol):
 
 def cheap_of(evaluator: AnyEvaluator) -> Cheap | None:
     """How the evaluator gives cheap metrics, if it does."""
-    return evaluator.cheap if isinstance(evaluator, CheapEvaluator) else None
+    return evaluator.cheap if isinstance(evaluator, CheapEvaluator) and callable(evaluator.cheap) else None
 
 
 @runtime_checkable
@@ -157,7 +153,7 @@ def assessing(
     metrics: dict[str, float] = {}
     reply: Answer | None = None
     try:
-        while (step := _next(steps, reply)) is not None:
+        while (step := next_step(steps, reply)) is not None:
             reply = None
             if isinstance(step, Job):
                 reply = yield step
@@ -178,10 +174,10 @@ def assessing(
     return Assessment(metrics)
 
 
-def _next(
+def next_step(
     steps: Iterator[Mapping[str, float]] | Steps, reply: Answer | None
 ) -> Mapping[str, float] | Job | None:
-    """The next step; None after the last."""
+    """The next step, with `reply` to the one before if that was a job; None after the last."""
     try:
         return steps.send(reply) if isinstance(steps, Generator) else next(steps)
     except StopIteration:

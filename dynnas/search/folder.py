@@ -24,6 +24,7 @@ _FREE = {
         "minutes",
         "target",
         "patience",
+        "workers",
         "sampler",
         "seed",
         "population",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,8 @@ from dynnas.measure import LatencyPredictor, load_predictor, predictor_file
 from dynnas.progress import Progress
 from dynnas.search.cache import Cache, CachedEvaluator
 from dynnas.search.controls import Comparison, evaluate_controls
+from dynnas.search.crew import Crew
+from dynnas.search.crew.opening import open_crew
 from dynnas.search.driver import Driver
 from dynnas.search.evaluator import cheap_of
 from dynnas.search.finishing import Finisher
@@ -74,9 +77,10 @@ def run_study(
         evaluator = _trained_evaluator(space, dataset, place, progress)
         with closing(Cache(place.cache)) as cache:
             run = _Run(space, place, evaluator, cache, progress)
-            driver = run.search(storage or place.url(record), record.name)
-            run.compare(driver)
-            run.finish(driver.front())
+            with run.crew() as crew:
+                driver = run.search(storage or place.url(record), record.name, crew)
+                run.compare(driver)
+            run.finish(driver.front())  # when no worker disturbs the clock
     return Study(place)
 
 
@@ -159,10 +163,22 @@ class _Run:
         """The evaluator of trials and controls."""
         return CachedEvaluator(self.evaluator, self.cache, self.evaluator.provenance)
 
-    def search(self, url: str, name: str) -> Driver:
-        """The trials."""
+    @cached_property
+    def goal(self) -> Goal:
+        """Objectives and limits."""
         settings = self.space.settings.search
-        goal = Goal.of(settings.objectives, settings.constraints)
+        return Goal.of(settings.objectives, settings.constraints)
+
+    @contextmanager
+    def crew(self) -> Iterator[Crew | None]:
+        """The workers, if there are any."""
+        workers = self.space.settings.search.workers
+        with open_crew(self.cached, self.goal, workers=workers, progress=self.progress) as crew:
+            yield crew
+
+    def search(self, url: str, name: str, crew: Crew | None) -> Driver:
+        """The trials."""
+        settings, goal = self.space.settings.search, self.goal
         sampler = make_sampler(
             settings.sampler,
             self.space,
@@ -170,11 +186,12 @@ class _Run:
             seed=settings.seed,
             goal=goal,
             cheap=cheap_of(self.cached),
+            parallel=settings.workers > 1,
         )
         study = open_trials(open_storage(url), name, self.space, goal.objectives, sampler)
         predictor = self.evaluator.predictor
         screen = Screen(goal, DEVIATIONS * predictor.error) if predictor else None
-        driver = Driver(study, self.space, self.cached, goal, screen)
+        driver = Driver(study, self.space, self.cached, goal, screen, crew)
         driver.run(settings.trials, self.progress, stopping=Stopping.of(settings))
         return driver
 
@@ -183,7 +200,9 @@ class _Run:
         settings = self.space.settings.search
         if not settings.controls:
             return
-        controls = evaluate_controls(self.space, self.cached, driver.goal, settings, self.progress)
+        controls = evaluate_controls(
+            self.space, self.cached, driver.goal, settings, self.progress, driver.crew
+        )
         comparison = Comparison.of(driver.candidates(), controls, driver.goal.objectives)
         write_whole(self.place.controls, controls.to_json(comparison))
 

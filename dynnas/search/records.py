@@ -60,15 +60,19 @@ def candidates_of(study: optuna.Study, space: Space, goal: Goal) -> list[Candida
     ]
 
 
-def retry_interrupted(study: optuna.Study) -> int:
+def retry_interrupted(study: optuna.Study, killed: bool = True) -> int:
     """Queue what an interrupted run left unfinished, and return how many trials that were.
 
     Only for the one driver of a study: to it, every trial that is running is stale.
+
+    Args:
+        study: whose trials.
+        killed: whether they may have ended the whole process, and are to be tried only so often.
     """
     stale = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     for trial in stale:
         study.tell(trial.number, state=TrialState.FAIL)
-        attempt = trial.user_attrs.get(ATTEMPT, 1)
+        attempt = trial.user_attrs.get(ATTEMPT, 1) - (not killed)
         # Killed between its proposal and its key, it will be proposed again by the sampler. One that ends the
         # whole process every time must not stop the study for good.
         if KEY in trial.user_attrs and attempt < _ATTEMPTS:

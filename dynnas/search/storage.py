@@ -95,6 +95,10 @@ def open_trials(
     return study
 
 
+def write_down(study: optuna.Study) -> None:
+    """See that what was said of running trials is in the database, whatever becomes of this process."""
+
+
 def load_trials(url: str, name: str) -> optuna.Study | None:
     """The Optuna study of that name for reading; None if there is none."""
     if url.startswith(_SQLITE) and not Path(url.removeprefix(_SQLITE)).exists():

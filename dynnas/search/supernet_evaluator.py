@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,9 +29,14 @@ from dynnas.measure.dependent import ways_of
 from dynnas.ops import Network
 from dynnas.runtime import build_runner
 from dynnas.search.cache import provenance_digest
-from dynnas.space import Architecture, Space, TargetSettings, TrainSettings
+from dynnas.search.crew import Answer, Job
+from dynnas.search.evaluator import Steps, done_here
+from dynnas.space import Architecture, NetworkConfig, Space, TargetSettings, TrainSettings
 from dynnas.supernet import Supernet
 from dynnas.training import calibrate
+
+Statistics = Mapping[str, np.ndarray]
+"""Buffers of batch norms, by name."""
 
 
 def calibrated_network(
@@ -102,48 +108,47 @@ class SupernetEvaluator:
 
     def stages(self, architecture: Architecture) -> Iterator[Mapping[str, float]]:
         """Size; latency; accuracy and, for a network with exits, the shares that leave at each."""
+        return done_here(self.steps(architecture), self.hand)
+
+    @cached_property
+    def hand(self) -> Scorer:
+        """What calibrates and scores networks."""
+        return Scorer(self.supernet, self.dataset, self.train, self.target)
+
+    def steps(self, architecture: Architecture) -> Steps:
+        """The stages, for which a crew calibrates and scores while the driver has the clock."""
         config = self.supernet.config(architecture)
         size = cost(config)
         yield {"macs": size.macs, "params": size.params}
 
-        network = self.supernet.extract(architecture)
         if self.predictor is None:
+            network = self.supernet.extract(architecture)
+            statistics = None
             if config.exits:
-                _calibrate(network, self.dataset, self.train)
+                statistics = _result((yield Job(CALIBRATE, architecture)))
+                _restore(network, statistics)
             yield self.latency(network)
-            if not config.exits:
-                _calibrate(network, self.dataset, self.train)
-            yield self._accuracy(network, size)
+            scores = _result((yield Job(SCORE, architecture, {"statistics": statistics})))
+            yield {**scores.accuracy, **_exit_metrics(config, scores.shares, size)}
             return
 
         scale = self.meter.reference.anchor_ms
         by_exit = [scale * ratio for ratio in self.predictor.predict(config)]
         if not config.exits:
             yield {"predicted_ms": by_exit[0]}
-        _calibrate(network, self.dataset, self.train)
-        scores = self._accuracy(network, size)
+        scores = _result((yield Job(SCORE, architecture)))
+        found = {**scores.accuracy, **_exit_metrics(config, scores.shares, size)}
         if config.exits:
-            scores = {**scores, "predicted_ms": self._expected_ms(network, by_exit)}
-        yield scores
+            found["predicted_ms"] = _expected_ms(scores, by_exit)
+        yield found
+        network = self.supernet.extract(architecture)
+        _restore(network, scores.statistics)
         yield self.latency(network)
-
-    def _expected_ms(self, network: Network, by_exit: Sequence[float]) -> float:
-        """The mean over the images that would be timed."""
-        if self.target.batch > 1:
-            return by_exit[-1]  # a batch runs through all of the network, whoever leaves
-        images = self.dataset.search.images[: self.target.images]
-        shares = ways_of(network, prepare_images(network, self.dataset, images)).shares
-        return sum(share * ms for share, ms in zip(shares, by_exit, strict=True))
 
     def latency(self, network: Network) -> Mapping[str, float]:
         """The metrics of a network, ready for use, that only the clock can tell."""
         latency = self.meter.measure(self.subject(network))
         return {"latency_ms": latency.latency_ms, **spread_over_images(latency)}
-
-    def _accuracy(self, network: Network, size: Cost) -> Mapping[str, float]:
-        score = accuracy(network, self.dataset, "search")
-        exits = [place.name for place in network.config.exits]
-        return {"accuracy": score.top1, **_exit_metrics(exits, score.exit_shares, size)}
 
     def network(self, architecture: Architecture) -> Network:
         """The network of `architecture`, ready for use."""
@@ -171,11 +176,86 @@ class HeldOutEvaluator:
         return {"test_accuracy": accuracy(network, self.networks.dataset, "test").top1}
 
 
-def _exit_metrics(exits: Sequence[str], shares: Sequence[float], size: Cost) -> dict[str, float]:
+CALIBRATE, SCORE = "calibrate", "score"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a network does on the search split.
+
+    Attributes:
+        accuracy: the metric.
+        shares: of the images that leave at each exit and at the head.
+        timed: the same of the images that are timed one by one; empty where that makes no difference.
+        statistics: of its batch norms.
+    """
+
+    accuracy: Mapping[str, float]
+    shares: Sequence[float]
+    timed: Sequence[float]
+    statistics: Statistics
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Calibrates and scores networks of a supernet: needs no clock, and may be anywhere."""
+
+    supernet: Supernet
+    dataset: Dataset
+    train: TrainSettings
+    target: TargetSettings
+
+    def work(self, job: Job) -> Statistics | Scores:
+        """The batch-norm statistics of a network, or its scores."""
+        network = self.supernet.extract(job.architecture)
+        if known := job.arguments.get("statistics"):
+            _restore(network, known)
+        else:
+            _calibrate(network, self.dataset, self.train)
+        if job.name == CALIBRATE:
+            return _statistics(network)
+        score = accuracy(network, self.dataset, "search")
+        timed: Sequence[float] = ()
+        if network.config.exits and self.target.batch == 1:  # a batch runs through all of the network
+            images = self.dataset.search.images[: self.target.images]
+            timed = ways_of(network, prepare_images(network, self.dataset, images)).shares
+        return Scores({"accuracy": score.top1}, score.exit_shares, timed, _statistics(network))
+
+
+def _result(reply: Answer | None) -> Any:
+    assert reply is not None
+    return reply.take()
+
+
+def _statistics(network: Network) -> Statistics:
+    return {name: buffer.cpu().numpy() for name, buffer in network.named_buffers() if _is_statistic(name)}
+
+
+def _restore(network: Network, statistics: Statistics) -> None:
+    """Give a network of the same architecture the batch-norm statistics that another one has; for use."""
+    buffers = dict(network.named_buffers())
+    for name, value in statistics.items():
+        buffers[name].copy_(torch.from_numpy(value))
+    network.eval()
+
+
+def _is_statistic(name: str) -> bool:
+    return name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+
+
+def _expected_ms(scores: Scores, by_exit: Sequence[float]) -> float:
+    """The mean over the images that would be timed."""
+    if not scores.timed:
+        return by_exit[-1]
+    return sum(share * ms for share, ms in zip(scores.timed, by_exit, strict=True))
+
+
+def _exit_metrics(config: NetworkConfig, shares: Sequence[float], size: Cost) -> dict[str, float]:
     """Where images leave and what they cost in the mean; nothing for a network without exits."""
-    if not exits:
+    if not config.exits:
         return {}
-    leaving = {f"exit_share.{name}": share for name, share in zip((*exits, "head"), shares, strict=True)}
+    names = (*(place.name for place in config.exits), "head")
+    leaving = {f"exit_share.{name}": share for name, share in zip(names, shares, strict=True)}
     return {"expected_macs": size.expected_macs(shares), **leaving}
 
 

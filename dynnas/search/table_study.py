@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dynnas.errors import StudyError
 from dynnas.progress import Progress
+from dynnas.search.crew.opening import open_crew
 from dynnas.search.driver import Driver
 from dynnas.search.folder import StudyFolder, StudyRecord, write_whole
 from dynnas.search.goal import Goal
@@ -72,9 +73,11 @@ def run_table_study(
             goal=goal,
             cheap=evaluator.cheap,
             listed=evaluator.listed(),
+            parallel=settings.workers > 1,
         )
         study = open_trials(open_storage(storage or place.url(record)), name, space, goal.objectives, sampler)
-        driver = Driver(study, space, evaluator, goal)
-        driver.run(settings.trials, progress or Progress(), stopping=Stopping.of(settings))
+        with open_crew(evaluator, goal, workers=settings.workers, progress=progress) as crew:
+            driver = Driver(study, space, evaluator, goal, crew=crew)
+            driver.run(settings.trials, progress or Progress(), stopping=Stopping.of(settings))
         write_whole(place.front, driver.front().to_json())
     return Study(place)

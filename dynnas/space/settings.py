@@ -122,6 +122,7 @@ class SearchSettings:
         True, "also evaluate random, static-only and uniform-width networks to compare with"
     )
     seed: int = _setting(0, "draws the candidates", minimum=0)
+    workers: int = _setting(1, "processes that evaluate; 1 is the search itself", minimum=1)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ def make_sampler(
     goal: Goal | None = None,
     cheap: Cheap | None = None,
     listed: Sequence[Architecture] | None = None,
+    parallel: bool = False,
 ) -> ArchitectureSampler:
     """The sampler of that name for `space`; it serves in any Optuna study whose objectives are the goal's.
 
@@ -45,6 +46,7 @@ def make_sampler(
         goal: objectives, in the order of the study, and limits; without it, what the trials themselves say.
         cheap: metrics that need no evaluation, which guided and evolution then compute; needs a goal.
         listed: the only architectures to propose, where these are a small part of the space.
+        parallel: whether several trials run at once, which tpe then keeps away from; guided always does.
 
     Raises:
         StudyError: no sampler has this name.
@@ -63,7 +65,7 @@ def make_sampler(
             population_size=population, seed=seed, child_generation_strategy=offspring(seed)
         ),
         "tpe": lambda seed: TPESampler(
-            n_startup_trials=population, seed=seed, multivariate=True, group=True, constant_liar=False
+            n_startup_trials=population, seed=seed, multivariate=True, group=True, constant_liar=parallel
         ),
         "gp": lambda seed: GPSampler(n_startup_trials=population, seed=seed),
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 
 from dynnas.errors import StudyError
 from dynnas.progress import Progress
@@ -14,7 +13,7 @@ from dynnas.search.front import Front
 from dynnas.search.goal import Goal
 from dynnas.search.samplers import make_sampler
 from dynnas.search.stopping import Stopping
-from dynnas.search.storage import lock_path, only_driver, open_storage, open_trials
+from dynnas.search.storage import driving_storage, open_trials
 from dynnas.space import Space
 
 
@@ -107,9 +106,8 @@ def search(
     name = name or space.name
     stopping = Stopping(minutes, target or {}, patience)
     stopping.check(goal)
-    lock = only_driver(lock_path(storage, name), f"study {name!r}") if storage else nullcontext()
-    with lock:
-        study = open_trials(open_storage(storage), name, space, goal.objectives, chosen)
+    with driving_storage(storage, name, progress or Progress()) as held:
+        study = open_trials(held, name, space, goal.objectives, chosen)
         with open_crew(evaluator, goal, workers=workers, progress=progress) as crew:
             driver = Driver(study, space, evaluator, goal, crew=crew)
             driver.run(trials, progress or Progress(), stopping=stopping)

@@ -6,9 +6,11 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from dynnas.errors import StorageError
 from dynnas.search.crew import Hand, Job
 from dynnas.search.evaluator import AnyEvaluator, SharedEvaluator, Steps, cheap_of, next_step, stages_of
 from dynnas.space import Architecture
@@ -31,16 +33,21 @@ class Cache:
     """Evaluations by architecture key and provenance.
 
     A row is written again as each stage ends, so that a killed process loses only the stage it was in.
+
+    Raises:
+        StorageError: from all methods: the file cannot be read or written.
     """
 
     def __init__(self, path: Path) -> None:
-        self._connection = sqlite3.connect(path, timeout=60, isolation_level=None)
-        self._connection.execute("PRAGMA journal_mode=WAL")
-        self._connection.execute("PRAGMA synchronous=NORMAL")
-        self._connection.execute(
-            "CREATE TABLE IF NOT EXISTS evaluations (architecture TEXT, provenance TEXT, stages TEXT, "
-            "complete INTEGER, PRIMARY KEY (architecture, provenance))"
-        )
+        self._path = path
+        with self._in_words():
+            self._connection = sqlite3.connect(path, timeout=60, isolation_level=None)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=NORMAL")
+            self._connection.execute(
+                "CREATE TABLE IF NOT EXISTS evaluations (architecture TEXT, provenance TEXT, stages TEXT, "
+                "complete INTEGER, PRIMARY KEY (architecture, provenance))"
+            )
 
     def close(self) -> None:
         """Give the file back."""
@@ -48,19 +55,31 @@ class Cache:
 
     def read(self, architecture: Architecture, provenance: str) -> Evaluation:
         """What is known, which may be nothing."""
-        row = self._connection.execute(
-            "SELECT stages, complete FROM evaluations WHERE architecture = ? AND provenance = ?",
-            (architecture.key, provenance),
-        ).fetchone()
+        with self._in_words():
+            row = self._connection.execute(
+                "SELECT stages, complete FROM evaluations WHERE architecture = ? AND provenance = ?",
+                (architecture.key, provenance),
+            ).fetchone()
         return Evaluation(tuple(json.loads(row[0])), bool(row[1])) if row else Evaluation()
 
     def write(self, architecture: Architecture, provenance: str, evaluation: Evaluation) -> None:
         """Keep `evaluation` in the place of what was known."""
         stages = json.dumps([dict(stage) for stage in evaluation.stages])
-        self._connection.execute(
-            "INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?)",
-            (architecture.key, provenance, stages, evaluation.complete),
-        )
+        with self._in_words():
+            self._connection.execute(
+                "INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?)",
+                (architecture.key, provenance, stages, evaluation.complete),
+            )
+
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StorageError(
+                f"{self._path}: {error}; nothing that is finished is lost: when that is mended, the same command "
+                "continues"
+            ) from error
 
 
 class CachedEvaluator:

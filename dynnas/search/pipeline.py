@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from optuna.storages import BaseStorage
+
 from dynnas.data import Dataset, load_data
 from dynnas.data.sources.find import NAMES
 from dynnas.errors import StudyError
@@ -26,7 +28,7 @@ from dynnas.search.goal import Goal
 from dynnas.search.samplers import make_sampler
 from dynnas.search.screening import DEVIATIONS, Screen
 from dynnas.search.stopping import Stopping
-from dynnas.search.storage import delete_trials, only_driver, open_storage, open_trials, without_password
+from dynnas.search.storage import delete_trials, driving_storage, kept_url, only_driver, open_trials
 from dynnas.search.study import Study
 from dynnas.search.supernet_evaluator import SupernetEvaluator, open_meter
 from dynnas.space import Settings, Space
@@ -74,13 +76,16 @@ def run_study(
         if fresh:
             delete_study(place, storage)
         record = _record(space, dataset, place, storage)
-        evaluator = _trained_evaluator(space, dataset, place, progress)
-        with closing(Cache(place.cache)) as cache:
-            run = _Run(space, place, evaluator, cache, progress)
-            with run.crew() as crew:
-                driver = run.search(storage or place.url(record), record.name, crew)
-                run.compare(driver)
-            run.finish(driver.front())  # when no worker disturbs the clock
+        url = storage or place.url(record)
+        # Before the training: whoever is second should not find out after it.
+        with driving_storage(url, record.name, progress, locked=not storage) as trials:
+            evaluator = _trained_evaluator(space, dataset, place, progress)
+            with closing(Cache(place.cache)) as cache:
+                run = _Run(space, place, evaluator, cache, progress)
+                with run.crew() as crew:
+                    driver = run.search(trials, record.name, crew)
+                    run.compare(driver)
+                run.finish(driver.front())  # when no worker disturbs the clock
     return Study(place)
 
 
@@ -100,7 +105,7 @@ def _record(space: Space, dataset: Dataset, place: StudyFolder, storage: str | N
     """Write down what the study is made with, after seeing that what is there can go on with it."""
     record = StudyRecord(
         name=_study_name(place),
-        storage=without_password(storage) if storage else None,
+        storage=kept_url(storage) if storage else None,
         space_name=space.name,
         space=space.digest,
         data=dataset.digest,
@@ -176,7 +181,7 @@ class _Run:
         with open_crew(self.cached, self.goal, workers=workers, progress=self.progress) as crew:
             yield crew
 
-    def search(self, url: str, name: str, crew: Crew | None) -> Driver:
+    def search(self, trials: BaseStorage, name: str, crew: Crew | None) -> Driver:
         """The trials."""
         settings, goal = self.space.settings.search, self.goal
         sampler = make_sampler(
@@ -188,7 +193,7 @@ class _Run:
             cheap=cheap_of(self.cached),
             parallel=settings.workers > 1,
         )
-        study = open_trials(open_storage(url), name, self.space, goal.objectives, sampler)
+        study = open_trials(trials, name, self.space, goal.objectives, sampler)
         predictor = self.evaluator.predictor
         screen = Screen(goal, DEVIATIONS * predictor.error) if predictor else None
         driver = Driver(study, self.space, self.cached, goal, screen, crew)

@@ -6,11 +6,13 @@ import fcntl
 import hashlib
 import os
 import tempfile
+import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import optuna
 import sqlalchemy
@@ -18,7 +20,10 @@ from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 
 from dynnas.errors import StudyError
+from dynnas.progress import Progress
 from dynnas.search.goal import Objective
+from dynnas.search.ledger import Ledger
+from dynnas.search.patience import Patience, without_password
 from dynnas.space import Space
 
 _SQLITE = "sqlite:///"
@@ -30,36 +35,125 @@ def sqlite_url(path: Path) -> str:
 
 
 def open_storage(url: str | None) -> BaseStorage:
-    """The storage at an SQLAlchemy URL; in memory if None.
+    """The storage at an SQLAlchemy URL, for reading and for single writes; in memory if None.
 
     Raises:
         StudyError: the database cannot be opened.
     """
     if url is None:
         return InMemoryStorage()
+    with Patience(_checked(url), Progress()).in_words():
+        return _open(url)
+
+
+@contextmanager
+def driving_storage(
+    url: str | None, name: str, progress: Progress, *, locked: bool = False
+) -> Iterator[BaseStorage]:
+    """The storage for the only process that searches the study `name`; in memory if `url` is None.
+
+    An SQLite file is locked by a file beside it. On PostgreSQL the connection itself holds a lock, which
+    ends with the process, however that ends, on whichever machine. Of other databases, only the processes of
+    one machine are kept apart.
+
+    Args:
+        url: of the database.
+        name: of the study.
+        progress: is told where the database has to be waited for.
+        locked: whether the caller has seen to it that no other process searches the study.
+
+    Raises:
+        StudyError: the database cannot be opened, or another process searches the study.
+    """
+    if url is None:
+        yield InMemoryStorage()
+        return
+    what = f"study {name!r}"
+    locked |= url.startswith("postgresql")
+    with nullcontext() if locked else only_driver(lock_path(url, name), what):
+        patience = Patience(_checked(url), progress)
+        with patience.in_words():
+            backend = _open(url, LockedConnection(name, what).take)
+        try:
+            yield Ledger(backend, patience)
+        finally:
+            backend.engine.dispose()
+
+
+def _open(url: str, on_connect: Callable[[Any], None] | None = None) -> RDBStorage:
+    """A database with Optuna's tables.
+
+    Args:
+        url: of the database.
+        on_connect: is given every new connection to PostgreSQL; with it, there is only one at a time.
+    """
+    sqlite = url.startswith("sqlite:")
+    alone = url.startswith("postgresql") and on_connect is not None
+    engine: dict[str, Any] = {"pool_pre_ping": True}
+    if sqlite:
+        engine = {"connect_args": {"timeout": 60}}
+    elif alone:
+        engine = {"pool_size": 1, "max_overflow": 0}
     try:
-        if not url.startswith("sqlite:"):
-            return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
-        storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
-    except (ImportError, ValueError, sqlalchemy.exc.SQLAlchemyError) as error:
+        storage = RDBStorage(url, engine_kwargs=engine)
+    except (ImportError, ValueError, sqlalchemy.exc.ArgumentError) as error:
         raise _cannot_open(url, error) from error
-    sqlalchemy.event.listen(storage.engine, "connect", _tune_sqlite)
-    # Connections that were opened before the listener was there would stay slow.
+    if sqlite:
+        sqlalchemy.event.listen(storage.engine, "connect", lambda connection, _: _tune_sqlite(connection))
+    elif on_connect and alone:
+        sqlalchemy.event.listen(storage.engine, "connect", lambda connection, _: on_connect(connection))
+    # Connections that were opened before the listener was there would stay slow, or without lock.
     storage.engine.dispose()
+    if alone:
+        storage.engine.connect().close()
     return storage
 
 
-def _cannot_open(url: str, error: Exception) -> StudyError:
-    return StudyError(
-        f"storage: cannot open {url!r} ({error}); give an SQLAlchemy URL such as sqlite:///study.db "
-        "or postgresql://user@host/database, with its driver installed"
-    )
-
-
-def _tune_sqlite(connection: Any, record: Any) -> None:
+def _tune_sqlite(connection: Any) -> None:
     """Five times faster commits than the default; only a power cut, not a kill, can lose the last of them."""
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
+
+
+@dataclass(frozen=True)
+class LockedConnection:
+    """A lock of PostgreSQL that lives as long as its connection.
+
+    Attributes:
+        name: of the study.
+        what: the study, as the message calls it.
+    """
+
+    name: str
+    what: str
+
+    # Until the server has noticed that the process before is gone.
+    _SECONDS: ClassVar[float] = 3.0
+
+    def take(self, connection: Any) -> None:
+        """Take the lock on a new connection.
+
+        Raises:
+            StudyError: another live process has it.
+        """
+        digest = hashlib.sha256(f"dynnas {self.name}".encode()).digest()
+        number = int.from_bytes(digest[:8], "big", signed=True)
+        end = time.monotonic() + self._SECONDS
+        cursor = connection.cursor()
+        while True:
+            cursor.execute("SELECT pg_try_advisory_lock(%s)", (number,))
+            (taken,) = cursor.fetchone()
+            connection.commit()
+            if taken:
+                break
+            if time.monotonic() > end:
+                connection.close()
+                raise StudyError(
+                    f"{self.what} is being searched by another process on this database; wait for it or use "
+                    "another name"
+                )
+            time.sleep(0.2)
+        cursor.close()
 
 
 def open_trials(
@@ -97,6 +191,8 @@ def open_trials(
 
 def write_down(study: optuna.Study) -> None:
     """See that what was said of running trials is in the database, whatever becomes of this process."""
+    if isinstance(study._storage, Ledger):
+        study._storage.write_down()
 
 
 def load_trials(url: str, name: str) -> optuna.Study | None:
@@ -110,21 +206,39 @@ def load_trials(url: str, name: str) -> optuna.Study | None:
 
 
 def delete_trials(url: str, name: str) -> None:
-    """Delete the Optuna study of that name, if there is one."""
+    """Delete the Optuna study of that name, if there is one.
+
+    Raises:
+        StudyError: another process searches it.
+    """
     if load_trials(url, name) is not None:
-        optuna.delete_study(study_name=name, storage=open_storage(url))
+        with driving_storage(url, name, Progress()) as storage:
+            optuna.delete_study(study_name=name, storage=storage)
 
 
-def without_password(url: str) -> str:
+def kept_url(url: str) -> str:
     """The URL as it may be kept in a file; the database's own means (such as ~/.pgpass) know the password.
 
     Raises:
         StudyError: it is no URL.
     """
+    return without_password(_checked(url))
+
+
+def _checked(url: str) -> str:
+    """The URL, if it is one."""
     try:
-        return sqlalchemy.engine.make_url(url).set(password=None).render_as_string()
+        sqlalchemy.engine.make_url(url)
     except sqlalchemy.exc.ArgumentError as error:
         raise _cannot_open(url, error) from error
+    return url
+
+
+def _cannot_open(url: str, error: Exception) -> StudyError:
+    return StudyError(
+        f"storage: cannot open {url!r} ({error}); give an SQLAlchemy URL such as sqlite:///study.db "
+        "or postgresql+psycopg://user@host/database, with its driver installed"
+    )
 
 
 @contextmanager

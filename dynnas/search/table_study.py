@@ -12,7 +12,7 @@ from dynnas.search.folder import StudyFolder, StudyRecord, write_whole
 from dynnas.search.goal import Goal
 from dynnas.search.samplers import make_sampler
 from dynnas.search.stopping import Stopping
-from dynnas.search.storage import delete_trials, only_driver, open_storage, open_trials, without_password
+from dynnas.search.storage import delete_trials, driving_storage, kept_url, only_driver, open_trials
 from dynnas.search.study import Study
 from dynnas.search.table_evaluator import TableEvaluator
 from dynnas.space import Space
@@ -54,7 +54,7 @@ def run_table_study(
             place.delete()
         record = StudyRecord(
             name=name,
-            storage=without_password(storage) if storage else None,
+            storage=kept_url(storage) if storage else None,
             space_name=space.name,
             space=space.digest,
             data=evaluator.provenance,
@@ -75,9 +75,11 @@ def run_table_study(
             listed=evaluator.listed(),
             parallel=settings.workers > 1,
         )
-        study = open_trials(open_storage(storage or place.url(record)), name, space, goal.objectives, sampler)
-        with open_crew(evaluator, goal, workers=settings.workers, progress=progress) as crew:
-            driver = Driver(study, space, evaluator, goal, crew=crew)
-            driver.run(settings.trials, progress or Progress(), stopping=Stopping.of(settings))
+        url = storage or place.url(record)
+        with driving_storage(url, name, progress or Progress(), locked=not storage) as held:
+            study = open_trials(held, name, space, goal.objectives, sampler)
+            with open_crew(evaluator, goal, workers=settings.workers, progress=progress) as crew:
+                driver = Driver(study, space, evaluator, goal, crew=crew)
+                driver.run(settings.trials, progress or Progress(), stopping=Stopping.of(settings))
         write_whole(place.front, driver.front().to_json())
     return Study(place)

@@ -77,8 +77,8 @@ class Cache:
             yield
         except sqlite3.Error as error:
             raise StorageError(
-                f"{self._path}: {error}; nothing that is finished is lost: when that is mended, the same command "
-                "continues"
+                f"{self._path}: {error}; nothing that is finished is lost: when that is mended, the same "
+                "command continues"
             ) from error
 
 

@@ -29,13 +29,11 @@ class Patience:
     Args:
         url: of the database.
         progress: is told of waiting.
-        seconds: how long to wait.
     """
 
-    def __init__(self, url: str, progress: Progress, seconds: float = _SECONDS) -> None:
+    def __init__(self, url: str, progress: Progress) -> None:
         self._where = without_password(url)
         self._progress = progress
-        self._seconds = seconds
 
     def __call__(self, work: Callable[[bool], Result]) -> Result:
         """What `work` gives. Its argument is whether it is tried again, after it may have been done already.
@@ -53,10 +51,10 @@ class Patience:
                 now = time.monotonic()
                 if began is None:
                     began = now
-                    self._progress.message(f"{error}; trying again for {self._seconds:g} seconds")
-                if now - began >= self._seconds:
+                    self._progress.message(f"{error}; trying again for {_SECONDS:g} seconds")
+                if now - began >= _SECONDS:
                     raise StorageError(
-                        f"{error}, for {self._seconds:g} seconds now; nothing that is finished is lost: when "
+                        f"{error}, for {_SECONDS:g} seconds now; nothing that is finished is lost: when "
                         "it is back, the same command continues"
                     ) from error.__cause__
                 time.sleep(pause)

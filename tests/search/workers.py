@@ -8,9 +8,11 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 from tables import Table
 
 from dynnas.errors import UnavailableError
+from dynnas.search.crew import Job
 from dynnas.space import Architecture
 
 
@@ -41,3 +43,19 @@ class Deadly(Table):
         if first == (3, 3):
             raise UnavailableError("no threes")
         yield from super().stages(architecture)
+
+
+class Heavy:
+    """The hand of a crew that holds a large array."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+
+    def work(self, job: Job) -> tuple[float, int]:
+        """The array's sum, and bytes of memory that this process has for itself."""
+        if job.name == "sleep":
+            time.sleep(60)
+        total = float(self.array.sum())
+        lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+        own = sum(int(line.split()[1]) for line in lines if line.startswith("Anonymous:"))
+        return total, 1024 * own

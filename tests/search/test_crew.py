@@ -1,0 +1,251 @@
+"""Several processes: the same results, one copy of the weights, and workers and drivers that are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+import torch
+from optuna.samplers import TPESampler
+from optuna.trial import FrozenTrial, TrialState
+from tables import Table, conditional_space, grid_space
+from workers import Deadly, Heavy, Slow
+
+import dynnas
+from dynnas.errors import StudyError
+from dynnas.progress import Progress
+from dynnas.search.crew import Job
+from dynnas.search.crew.parcel import Parcel
+from dynnas.search.crew.processes import Processes
+from dynnas.search.goal import Goal
+from dynnas.search.samplers import make_sampler, suggest
+from dynnas.search.storage import open_storage
+from dynnas.space import smallest
+
+
+class Heard(Progress):
+    """Keeps the messages."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.texts.append(text)
+
+
+def trials_at(url: str, *states: TrialState) -> list[FrozenTrial]:
+    study = optuna.load_study(study_name="grid", storage=open_storage(url))
+    return study.get_trials(states=states or None)
+
+
+def test_workers_find_what_one_process_finds(tmp_path: Path) -> None:
+    found = []
+    for workers in (1, 2):
+        url = f"sqlite:///{tmp_path / f'{workers}.db'}"
+        evaluator = Slow(tmp_path / f"notes{workers}", 0.02)
+        dynnas.search(grid_space(), evaluator, sampler="random", trials=40, storage=url, workers=workers)
+        trials = trials_at(url, TrialState.COMPLETE)
+        assert len(trials_at(url)) == 40
+        found.append({trial.user_attrs["key"]: trial.values for trial in trials})
+    one, two = found
+    assert one == two
+    assert sorted(line.split()[1] for line in (tmp_path / "notes2").read_text().splitlines()) == sorted(two)
+    workers_seen = {line.split()[0] for line in (tmp_path / "notes2").read_text().splitlines()}
+    assert len(workers_seen) == 2
+    assert str(os.getpid()) not in workers_seen
+
+
+def test_what_kills_its_workers_fails_and_the_search_goes_on(tmp_path: Path) -> None:
+    url, heard = f"sqlite:///{tmp_path / 'study.db'}", Heard()
+    dynnas.search(
+        grid_space(2), Deadly(), sampler="random", trials=16, storage=url, workers=2, progress=heard
+    )
+    trials = {tuple(trial.params.values()): trial for trial in trials_at(url)}
+    assert len(trials) == len(trials_at(url)) == 16
+    assert trials.pop((1, 1)).user_attrs["error"] == (
+        "LostWorker: its worker died 3 times, the last killed by SIGKILL"
+    )
+    assert trials.pop((2, 2)).user_attrs["error"] == "ValueError: two twos"
+    assert trials.pop((3, 3)).user_attrs["rejected"] == "no threes"
+    assert {trial.state for trial in trials.values()} == {TrialState.COMPLETE}
+    lost = [text for text in heard.texts if text.startswith("a worker was lost (killed by SIGKILL)")]
+    assert [text.rsplit(", ", 1)[1] for text in lost] == ["attempt 2 of 3", "attempt 3 of 3"]
+
+
+@dataclass(frozen=True)
+class Nameless:
+    function: object
+
+    def evaluate(self, architecture: object) -> dict[str, float]:
+        return {"accuracy": 1.0, "latency_ms": 1.0}
+
+
+def test_what_cannot_be_sent_is_said() -> None:
+    with pytest.raises(StudyError, match=r"cannot be sent to other processes .*; define its class"):
+        dynnas.search(grid_space(), Nameless(lambda: 1), trials=4, workers=2)
+
+
+def test_no_workers() -> None:
+    with pytest.raises(StudyError, match="workers: found 0; at least 1 is needed"):
+        dynnas.search(grid_space(), Table(), trials=4, workers=0)
+
+
+@pytest.fixture
+def pair() -> Iterator[Processes]:
+    crew = Processes(Heavy(np.ones(20_000_000)), 2, Progress())
+    yield crew
+    crew.close()
+
+
+def test_workers_hold_one_copy_and_are_replaced(pair: Processes) -> None:
+    job = Job("weigh", smallest(grid_space()))
+    tickets = {pair.submit(job) for _ in range(4)}
+    answers = [pair.collect() for _ in range(4)]
+    assert {answer.ticket for answer in answers} == tickets
+    for total, own in (answer.take() for answer in answers):
+        assert total == 20_000_000
+        assert own < 160_000_000 / 2  # bytes; the array has 160,000,000
+    before = set(pair.ids)
+    for victim in before:
+        os.kill(victim, signal.SIGKILL)
+    for _ in range(4):
+        pair.submit(job)
+    assert [pair.collect().take()[0] for _ in range(4)] == [20_000_000] * 4
+    assert len(before) == 2
+    assert set(pair.ids) - before
+
+
+def test_closing_ends_workers_in_the_middle_of_a_job() -> None:
+    crew = Processes(Heavy(np.ones(10)), 1, Progress())
+    crew.submit(Job("weigh", smallest(grid_space())))
+    crew.collect()
+    (worker,) = crew.ids
+    crew.submit(Job("sleep", smallest(grid_space())))
+    start = time.monotonic()
+    crew.close()
+    assert time.monotonic() - start < 30  # it sleeps for a minute
+    assert not Path(f"/proc/{worker}").exists()
+
+
+def test_parcel_keeps_tensors_outside_of_the_pickle() -> None:
+    content = {
+        "tensor": torch.arange(1_000_000),
+        "layer": torch.nn.Linear(300, 300),
+        "view": torch.arange(12).reshape(3, 4).T,
+        "array": np.arange(5.0),
+        "half": torch.ones(3, dtype=torch.bfloat16),
+    }
+    parcel = Parcel.of(content)
+    assert parcel.pickled < 10_000
+    first, second = parcel.open(), parcel.open()
+    parcel.close()
+    assert torch.equal(first["tensor"], content["tensor"])
+    assert torch.equal(first["view"], content["view"])
+    assert torch.equal(first["half"], content["half"])
+    assert torch.equal(first["layer"].weight, content["layer"].weight)
+    assert isinstance(first["layer"].weight, torch.nn.Parameter)
+    first["tensor"][0] = 7
+    assert (second["tensor"][0], content["tensor"][0]) == (0, 0)
+
+
+@pytest.mark.parametrize("sampler", ["guided", "evolution", "nsga2", "tpe"])
+def test_trials_that_run_at_once_are_not_alike(sampler: str) -> None:
+    space, goal = conditional_space(), Goal.of(("accuracy", "latency_ms"))
+    chosen = make_sampler(sampler, space, population=6, seed=3, goal=goal, parallel=True)
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=chosen)
+    table, seen = Table(), []
+    running: list[tuple[optuna.Trial, Sequence[float]]] = []
+    for _ in range(40):
+        trial = study.ask()
+        architecture = suggest(trial, space)
+        seen.append(architecture.key)
+        metrics = {name: value for stage in table.stages(architecture) for name, value in stage.items()}
+        running.append((trial, (metrics["accuracy"], metrics["latency_ms"])))
+        if len(running) == 5:
+            study.tell(*running.pop(2))
+    assert len(set(seen)) == 40
+
+
+def test_tpe_keeps_away_from_running_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[bool] = []
+    made = TPESampler.__init__
+
+    def noted(self: TPESampler, **arguments: object) -> None:
+        given.append(bool(arguments["constant_liar"]))
+        made(self, **arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(TPESampler, "__init__", noted)
+    dynnas.search(grid_space(), Table(), sampler="tpe", trials=3)
+    assert set(given) == {False}
+    space = grid_space()
+    study = optuna.create_study(
+        directions=["maximize", "minimize"],
+        sampler=make_sampler("tpe", space, population=2, seed=0, parallel=True),
+    )
+    for _ in range(3):
+        suggest(study.ask(), space)
+    assert given[-1]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import dynnas
+from tables import grid_space
+from workers import Slow
+slow = Slow(Path({notes!r}), 0.1)
+dynnas.search(grid_space(), slow, sampler="random", trials=200, storage={url!r}, workers=2)
+"""
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended; one that waits to be buried has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def wait_until(condition: object, seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    assert callable(condition)
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+
+
+def test_killed_driver_leaves_nobody_behind_and_is_resumed(tmp_path: Path) -> None:
+    url, notes = f"sqlite:///{tmp_path / 'study.db'}", tmp_path / "notes"
+    notes.touch()
+    script = KILLED.format(tests=str(Path(__file__).parent), notes=str(notes), url=url)
+    with subprocess.Popen([sys.executable, "-c", script]) as process:
+        wait_until(lambda: len(notes.read_text().splitlines()) >= 12)
+        process.kill()
+    workers = {int(line.split()[0]) for line in notes.read_text().splitlines()}
+    assert len(workers) == 2
+    assert process.pid not in workers
+    wait_until(lambda: all(map(gone, workers)), 10.0)
+    before = trials_at(url, TrialState.COMPLETE)
+    assert len(before) >= 8
+
+    dynnas.search(grid_space(), Slow(notes), sampler="random", trials=60, storage=url, workers=2)
+
+    after = trials_at(url, TrialState.COMPLETE)
+    assert [trial for trial in after if trial.number <= before[-1].number][: len(before)] == before
+    assert not trials_at(url, TrialState.RUNNING, TrialState.WAITING)
+    assert set(Counter(trial.user_attrs["key"] for trial in after).values()) == {1}
+    straight = f"sqlite:///{tmp_path / 'straight.db'}"
+    dynnas.search(grid_space(), Table(), sampler="random", trials=60, storage=straight)
+    expected = {trial.user_attrs["key"]: trial.values for trial in trials_at(straight)}
+    assert {trial.user_attrs["key"]: trial.values for trial in after} == expected

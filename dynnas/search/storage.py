@@ -18,6 +18,8 @@ import optuna
 import sqlalchemy
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
+from sqlalchemy.orm import scoped_session, sessionmaker
+from sqlalchemy.pool import NullPool
 
 from dynnas.errors import StudyError
 from dynnas.progress import Progress
@@ -88,23 +90,20 @@ def _open(url: str, on_connect: Callable[[Any], None] | None = None) -> RDBStora
         on_connect: is given every new connection to PostgreSQL; with it, there is only one at a time.
     """
     sqlite = url.startswith("sqlite:")
-    alone = url.startswith("postgresql") and on_connect is not None
-    engine: dict[str, Any] = {"pool_pre_ping": True}
-    if sqlite:
-        engine = {"connect_args": {"timeout": 60}}
-    elif alone:
-        engine = {"pool_size": 1, "max_overflow": 0}
+    engine: dict[str, Any] = {"connect_args": {"timeout": 60}} if sqlite else {"poolclass": NullPool}
     try:
         storage = RDBStorage(url, engine_kwargs=engine)
     except (ImportError, ValueError, sqlalchemy.exc.ArgumentError) as error:
         raise _cannot_open(url, error) from error
-    if sqlite:
-        sqlalchemy.event.listen(storage.engine, "connect", lambda connection, _: _tune_sqlite(connection))
-    elif on_connect and alone:
-        sqlalchemy.event.listen(storage.engine, "connect", lambda connection, _: on_connect(connection))
     # Connections that were opened before the listener was there would stay slow, or without lock.
     storage.engine.dispose()
-    if alone:
+    if sqlite:
+        sqlalchemy.event.listen(storage.engine, "connect", lambda connection, _: _tune_sqlite(connection))
+    elif on_connect and url.startswith("postgresql"):
+        # Optuna makes its tables with several connections at a time, and needs one after that.
+        storage.engine = sqlalchemy.create_engine(url, pool_size=1, max_overflow=0)
+        storage.scoped_session = scoped_session(sessionmaker(bind=storage.engine))
+        sqlalchemy.event.listen(storage.engine, "connect", lambda connection, _: on_connect(connection))
         storage.engine.connect().close()
     return storage
 

@@ -1,0 +1,232 @@
+"""What dies in mid-search beside workers: the database server, the disk's space, and two people at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import database
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+from tables import Table, grid_space
+from workers import Slow
+
+import dynnas
+from dynnas.errors import StorageError, StudyError
+from dynnas.progress import Progress
+from dynnas.search import patience
+from dynnas.search.storage import open_storage
+from dynnas.search.table_study import run_table_study
+from dynnas.space import load_space
+
+SEARCH = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import dynnas
+from tables import grid_space
+from workers import Slow
+slow = Slow(Path({notes!r}), 0.05)
+dynnas.search(grid_space(), slow, sampler="random", trials=200, storage={url!r})
+"""
+
+
+class Heard(Progress):
+    """Keeps the messages."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.texts.append(text)
+
+
+def trials_at(url: str, *states: TrialState) -> list[FrozenTrial]:
+    study = optuna.load_study(study_name="grid", storage=open_storage(url))
+    return study.get_trials(states=states or None)
+
+
+def results(trials: list[FrozenTrial]) -> list[tuple[str, list[float]]]:
+    return [(trial.user_attrs["key"], trial.values) for trial in trials]
+
+
+def expected(trials: int) -> list[tuple[str, list[float]]]:
+    """What a search finds in so many trials when nothing happens to it."""
+    chosen: list[tuple[str, list[float]]] = []
+
+    class Noted(Table):
+        def stages(self, architecture: object) -> Iterator[dict[str, float]]:
+            found: dict[str, float] = {}
+            for stage in super().stages(architecture):  # type: ignore[arg-type]
+                found.update(stage)
+                yield dict(stage)
+            chosen.append((architecture.key, [found["accuracy"], found["latency_ms"]]))  # type: ignore[attr-defined]
+
+    dynnas.search(grid_space(), Noted(), sampler="random", trials=trials)
+    return chosen
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+
+
+def lines(path: Path) -> int:
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[database.Server]:
+    if reason := database.why_not():
+        pytest.skip(reason)
+    pytest.importorskip("psycopg")
+    server = database.Server()
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def url(server: database.Server) -> Iterator[str]:
+    yield server.url
+    optuna.delete_study(study_name="grid", storage=open_storage(server.url))
+
+
+def test_server_that_comes_back_is_waited_for(server: database.Server, url: str, tmp_path: Path) -> None:
+    heard, notes = Heard(), tmp_path / "notes"
+
+    def restart() -> None:
+        wait_until(lambda: lines(notes) >= 15)
+        server.kill()
+        time.sleep(1.0)
+        server.start()
+
+    other = threading.Thread(target=restart)
+    other.start()
+    dynnas.search(grid_space(), Slow(notes, 0.05), sampler="random", trials=60, storage=url, progress=heard)
+    other.join()
+    assert len(heard.texts) == 1
+    assert "does not answer" in heard.texts[0]
+    assert heard.texts[0].endswith("trying again for 60 seconds")
+    trials = trials_at(url)
+    assert results(trials) == expected(60)
+    assert {trial.state for trial in trials} == {TrialState.COMPLETE}
+
+
+def test_server_that_stays_away_ends_the_search_which_goes_on_later(
+    server: database.Server, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "_SECONDS", 1.0)
+    notes = tmp_path / "notes"
+
+    def kill() -> None:
+        wait_until(lambda: lines(notes) >= 15)
+        server.kill()
+
+    other = threading.Thread(target=kill)
+    other.start()
+    with pytest.raises(StorageError, match=r"does not answer .*for 1 seconds now; nothing .* is lost"):
+        dynnas.search(grid_space(), Slow(notes, 0.05), sampler="random", trials=60, storage=url)
+    other.join()
+    server.start()
+    before = trials_at(url, TrialState.COMPLETE)
+    assert len(before) >= 12
+    dynnas.search(grid_space(), Table(), sampler="random", trials=60, storage=url)
+    after = trials_at(url, TrialState.COMPLETE)
+    assert after[: len(before)] == before
+    assert sorted(results(after)) == sorted(expected(60))
+    assert not trials_at(url, TrialState.RUNNING, TrialState.WAITING)
+
+
+def started(url: str, notes: Path) -> subprocess.Popen[bytes]:
+    """A search in another process, under way."""
+    script = SEARCH.format(tests=str(Path(__file__).parent), notes=str(notes), url=url)
+    process = subprocess.Popen([sys.executable, "-c", script])
+    wait_until(lambda: lines(notes) >= 3)
+    return process
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_second_of_two_is_told_and_takes_over_when_the_first_dies(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}" if kind == "sqlite" else request.getfixturevalue("url")
+    first = started(url, tmp_path / "notes")
+    with pytest.raises(StudyError, match="study 'grid' is being searched by another process"):
+        dynnas.search(grid_space(), Table(), sampler="random", trials=40, storage=url)
+    first.kill()
+    first.wait()
+    before = trials_at(url, TrialState.COMPLETE)
+    dynnas.search(grid_space(), Table(), sampler="random", trials=40, storage=url)
+    after = trials_at(url, TrialState.COMPLETE)
+    assert after[: len(before)] == before
+    assert sorted(results(after)) == sorted(expected(len(after)))
+
+
+TABLE = """
+name: grid
+choices: {x0: [0, 1, 2, 3], x1: [0, 1, 2, 3], x2: [0, 1, 2, 3], x3: [0, 1, 2, 3], x4: [0, 1, 2, 3]}
+evaluator: {table: table.csv, objectives: {accuracy: maximize, latency_ms: minimize}}
+search: {sampler: random, trials: 1000}
+"""
+
+
+def write_table(folder: Path) -> Path:
+    space = grid_space(5)
+    rows = ["x0,x1,x2,x3,x4,accuracy,latency_ms"]
+    for number in range(4**5):
+        values = [number // 4**place % 4 for place in range(5)]
+        rows.append(f"{','.join(map(str, values))},{number % 97 / 97},{1 + sum(values)}")
+    assert space.size == len(rows) - 1
+    (folder / "table.csv").write_text("\n".join(rows))
+    (folder / "grid.yaml").write_text(TABLE)
+    return folder / "grid.yaml"
+
+
+def test_two_folders_of_one_database(url: str, tmp_path: Path) -> None:
+    space = load_space(write_table(tmp_path))
+    first = started(url, tmp_path / "notes")
+    with pytest.raises(StudyError, match="study 'grid' is being searched by another process on"):
+        run_table_study(space, folder=tmp_path / "second" / "grid", storage=url)
+    first.kill()
+    first.wait()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 1 MiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    if subprocess.run(mounted, check=False, capture_output=True).returncode:
+        pytest.skip("a small disk can be mounted by root only")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_full_disk_has_one_message_and_the_same_command_goes_on(disk: Path, tmp_path: Path) -> None:
+    file = write_table(tmp_path)
+    command = [sys.executable, "-m", "dynnas", "search", str(file), "--studies", str(disk), "--quiet"]
+    full = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert full.returncode == 2
+    assert full.stderr.count("\n") == 1
+    assert full.stderr.startswith("dynnas: storage: no space is left for sqlite:///")
+    assert "nothing that is finished is lost: when there is space, the same command continues" in full.stderr
+
+    subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+    url = f"sqlite:///{disk / 'grid' / 'study.db'}"
+    before = trials_at(url, TrialState.COMPLETE)
+    assert len(before) > 5
+    subprocess.run(command, check=True, capture_output=True)
+    after = trials_at(url, TrialState.COMPLETE)
+    assert after[: len(before)] == before
+    assert len(after) == 1000
+    assert set(Counter(trial.user_attrs["key"] for trial in after).values()) == {1}

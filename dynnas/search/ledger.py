@@ -31,6 +31,7 @@ class _Unwritten:
     params: dict[str, tuple[float, BaseDistribution]] = field(default_factory=dict)
     user: dict[str, str] = field(default_factory=dict)
     system: dict[str, str] = field(default_factory=dict)
+    anew: bool = False  # whether some of it is there already, with another value
 
 
 class Ledger(BaseStorage):
@@ -54,7 +55,7 @@ class Ledger(BaseStorage):
         for trial_id in tuple(self._unwritten):
 
             def write(session: Session, again: bool, trial_id: int = trial_id) -> None:
-                self._write(session, trial_id)
+                self._write(session, trial_id, again)
 
             self._transaction(trial_id, write)
             del self._unwritten[trial_id]
@@ -133,6 +134,8 @@ class Ledger(BaseStorage):
             if row is None:
                 row = self._backend._get_prepared_new_trial(study_id, template_trial, session)
                 session.flush()
+            if template_trial is None:
+                return _begun(row)
             return self._backend._build_frozen_trial_from_trial_model(row)
 
         trial = self._transaction(study_id, create, creating=True)
@@ -155,14 +158,18 @@ class Ledger(BaseStorage):
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         trial = self._open(trial_id)
         text = json.dumps(value)
+        unwritten = self._waiting(trial)
+        unwritten.anew |= key in trial.user_attrs and key not in unwritten.user
+        unwritten.user[key] = text
         trial.user_attrs = {**trial.user_attrs, key: json.loads(text)}
-        self._waiting(trial).user[key] = text
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         trial = self._open(trial_id)
         text = json.dumps(value)
+        unwritten = self._waiting(trial)
+        unwritten.anew |= key in trial.system_attrs and key not in unwritten.system
+        unwritten.system[key] = text
         trial.system_attrs = {**trial.system_attrs, key: json.loads(text)}
-        self._waiting(trial).system[key] = text
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
         raise NotImplementedError("searches have no intermediate values")
@@ -186,7 +193,7 @@ class Ledger(BaseStorage):
             row = session.get_one(models.TrialModel, trial_id)
             if row.state == state:  # done just before the server went away
                 return
-            self._write(session, trial_id)
+            self._write(session, trial_id, again)
             _write_values(session, trial)
             row.state = state
             row.datetime_start, row.datetime_complete = trial.datetime_start, trial.datetime_complete
@@ -262,9 +269,10 @@ class Ledger(BaseStorage):
                 "command continues when that has ended"
             )
 
-    def _write(self, session: Session, trial_id: int) -> None:
-        """Write all that is known of a trial and not written; it may have been written before."""
+    def _write(self, session: Session, trial_id: int, again: bool) -> None:
+        """Write all that is known of a trial and not written; where it is tried again, it may be."""
         unwritten = self._unwritten.get(trial_id, _Unwritten())
+        anew = again or unwritten.anew
         params = [
             {
                 "trial_id": trial_id,
@@ -274,13 +282,31 @@ class Ledger(BaseStorage):
             }
             for name, (value, distribution) in unwritten.params.items()
         ]
-        _replace(session, models.TrialParamModel, models.TrialParamModel.param_name, params)
+        _insert(session, models.TrialParamModel, models.TrialParamModel.param_name, params, anew)
         for model, texts in (
             (models.TrialUserAttributeModel, unwritten.user),
             (models.TrialSystemAttributeModel, unwritten.system),
         ):
             rows = [{"trial_id": trial_id, "key": key, "value_json": text} for key, text in texts.items()]
-            _replace(session, model, model.key, rows)
+            _insert(session, model, model.key, rows, anew)
+
+
+def _begun(row: Any) -> FrozenTrial:
+    """A trial of which nothing is known yet."""
+    assert row.number is not None
+    return FrozenTrial(
+        number=row.number,
+        state=TrialState.RUNNING,
+        value=None,
+        datetime_start=row.datetime_start,
+        datetime_complete=None,
+        params={},
+        distributions={},
+        user_attrs={},
+        system_attrs={},
+        intermediate_values={},
+        trial_id=row.trial_id,
+    )
 
 
 def _write_values(session: Session, trial: FrozenTrial) -> None:
@@ -290,13 +316,14 @@ def _write_values(session: Session, trial: FrozenTrial) -> None:
         rows.append(
             {"trial_id": trial._trial_id, "objective": objective, "value": stored, "value_type": kind}
         )
-    _replace(session, models.TrialValueModel, models.TrialValueModel.objective, rows)
+    _insert(session, models.TrialValueModel, models.TrialValueModel.objective, rows, anew=False)
 
 
-def _replace(session: Session, model: Any, name: Any, rows: list[dict[str, Any]]) -> None:
-    """Put `rows` of one trial in the place of those with the same names."""
+def _insert(session: Session, model: Any, name: Any, rows: list[dict[str, Any]], anew: bool) -> None:
+    """Write `rows` of one trial; with `anew`, in the place of those that have the same names."""
     if not rows:
         return
-    names = [row[name.key] for row in rows]
-    session.execute(delete(model).where(model.trial_id == rows[0]["trial_id"], name.in_(names)))
-    session.execute(insert(model), rows)
+    if anew:
+        names = [row[name.key] for row in rows]
+        session.execute(delete(model).where(model.trial_id == rows[0]["trial_id"], name.in_(names)))
+    session.execute(insert(model.__table__), rows)

@@ -1,0 +1,125 @@
+"""Candidates per second: a plain loop over evaluations, a search of one process, and searches with workers.
+
+    python tests/bench/throughput.py spaces/fashion.yaml --candidates 40 --workers 2
+
+Networks are extracted from an untrained supernet, calibrated and scored on the search split, without the
+clock: what takes time is what takes time in a study. The loop evaluates just the architectures that the
+search with one process has found. Overhead is what that search takes beyond the loop, by wall clock and by
+processor time (the better witness on a machine that is shared). The time of workers counts from their first
+result, for they start once in a study.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import optuna
+import torch
+
+import dynnas
+from dynnas.data import load_data
+from dynnas.measure import cost
+from dynnas.progress import Progress, Task
+from dynnas.search.crew import Job
+from dynnas.search.storage import open_storage
+from dynnas.search.supernet_evaluator import SCORE, Scorer
+from dynnas.space import Architecture, Space, load_space
+from dynnas.supernet import Supernet
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Accuracy and MACs."""
+
+    scorer: Scorer
+
+    def evaluate(self, architecture: Architecture) -> Mapping[str, float]:
+        scores = self.scorer.work(Job(SCORE, architecture))
+        return {**scores.accuracy, "macs": cost(self.scorer.supernet.config(architecture)).macs}
+
+
+class Clock(Progress):
+    """When each trial was told."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    @contextmanager
+    def task(self, name: str, total: int, done: int = 0) -> Iterator[Task]:
+        yield _Tick(self.times)
+
+
+@dataclass
+class _Tick(Task):
+    times: list[float] = field(default_factory=list)
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        self.times.append(time.perf_counter())
+
+
+def searched(
+    space: Space, scoring: Scoring, candidates: int, sampler: str, workers: int, folder: Path
+) -> tuple[float, float, list[Architecture]]:
+    """Seconds and processor seconds of the driver per candidate, and what was evaluated."""
+    url, clock = f"sqlite:///{folder / f'{workers}.db'}", Clock()
+    start, processor = time.perf_counter(), time.process_time()
+    dynnas.search(
+        space, scoring, sampler=sampler, trials=candidates, storage=url, workers=workers,
+        objectives=("accuracy", "macs"), name="bench", progress=clock,
+    )  # fmt: skip
+    processor = time.process_time() - processor
+    trials = optuna.load_study(study_name="bench", storage=open_storage(url)).trials
+    found = [space.architecture(trial.params) for trial in trials]
+    if workers == 1:
+        return (clock.times[-1] - start) / candidates, processor / candidates, found
+    return (clock.times[-1] - clock.times[0]) / (candidates - 1), processor / candidates, found
+
+
+def looped(scoring: Scoring, architectures: list[Architecture]) -> tuple[float, float]:
+    """Seconds and processor seconds per candidate."""
+    start, processor = time.perf_counter(), time.process_time()
+    for architecture in architectures:
+        scoring.evaluate(architecture)
+    count = len(architectures)
+    return (time.perf_counter() - start) / count, (time.process_time() - processor) / count
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("space", type=Path)
+    parser.add_argument("--candidates", type=int, default=60)
+    parser.add_argument("--sampler", default="guided")
+    parser.add_argument("--workers", type=int, nargs="*", default=[2])
+    arguments = parser.parse_args()
+
+    torch.set_num_threads(1)
+    space = load_space(arguments.space)
+    settings = space.settings
+    dataset = load_data(settings.data)
+    supernet = Supernet(space, dataset.channels, dataset.classes, experts=settings.train.experts)
+    scoring = Scoring(Scorer(supernet, dataset, settings.train, settings.target))
+    with tempfile.TemporaryDirectory() as folder:
+        run = space, scoring, arguments.candidates, arguments.sampler
+        wall, processor, found = searched(*run, 1, Path(folder))
+        loop_wall, loop_processor = looped(scoring, found)
+        print(
+            f"{arguments.space.name}, {arguments.candidates} candidates, {arguments.sampler}, one thread each"
+        )
+        print(f"plain loop   {1 / loop_wall:7.2f} candidates/s")
+        print(
+            f"1 worker     {1 / wall:7.2f} candidates/s, overhead {wall / loop_wall - 1:+.1%} of wall clock, "
+            f"{processor / loop_processor - 1:+.1%} of processor time"
+        )
+        for workers in arguments.workers:
+            wall, _, _ = searched(*run, workers, Path(folder))
+            print(f"{workers} workers    {1 / wall:7.2f} candidates/s, {loop_wall / wall:.2f} times the loop")
+
+
+if __name__ == "__main__":
+    main()

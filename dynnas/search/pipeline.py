@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -177,7 +178,13 @@ class _Run:
     @contextmanager
     def crew(self) -> Iterator[Crew | None]:
         """The workers, if there are any."""
-        workers = self.space.settings.search.workers
+        workers, target = self.space.settings.search.workers, self.space.settings.target
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if workers > 1 and target.device == "cpu" and workers + target.threads > cores:
+            self.progress.message(
+                f"{workers} workers and the clock share {cores} cores: its latencies are less exact; "
+                "those of the finished front are timed alone"
+            )
         with open_crew(self.cached, self.goal, workers=workers, progress=self.progress) as crew:
             yield crew
 

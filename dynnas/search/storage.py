@@ -92,7 +92,8 @@ def _open(url: str, on_connect: Callable[[Any], None] | None = None) -> RDBStora
     sqlite = url.startswith("sqlite:")
     engine: dict[str, Any] = {"connect_args": {"timeout": 60}} if sqlite else {"poolclass": NullPool}
     try:
-        storage = RDBStorage(url, engine_kwargs=engine)
+        with _one_at_a_time(url) if url.startswith("postgresql") else nullcontext():
+            storage = RDBStorage(url, engine_kwargs=engine)
     except (ImportError, ValueError, sqlalchemy.exc.ArgumentError) as error:
         raise _cannot_open(url, error) from error
     # Connections that were opened before the listener was there would stay slow, or without lock.
@@ -106,6 +107,21 @@ def _open(url: str, on_connect: Callable[[Any], None] | None = None) -> RDBStora
         sqlalchemy.event.listen(storage.engine, "connect", lambda connection, _: on_connect(connection))
         storage.engine.connect().close()
     return storage
+
+
+@contextmanager
+def _one_at_a_time(url: str) -> Iterator[None]:
+    """Make nobody fail who finds the tables half made."""
+    engine = sqlalchemy.create_engine(url, poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:key)"), {"key": _lock_key("tables")})
+        yield
+
+
+def _lock_key(name: str) -> int:
+    """PostgreSQL numbers its locks."""
+    digest = hashlib.sha256(f"dynnas {name}".encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)
 
 
 def _tune_sqlite(connection: Any) -> None:
@@ -135,8 +151,7 @@ class LockedConnection:
         Raises:
             StudyError: another live process has it.
         """
-        digest = hashlib.sha256(f"dynnas {self.name}".encode()).digest()
-        number = int.from_bytes(digest[:8], "big", signed=True)
+        number = _lock_key(f"study {self.name}")
         end = time.monotonic() + self._SECONDS
         cursor = connection.cursor()
         while True:

@@ -154,6 +154,54 @@ def started(url: str, notes: Path) -> subprocess.Popen[bytes]:
     return process
 
 
+RACE = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import dynnas
+import alembic, optuna, psycopg
+from tables import grid_space
+from workers import Slow
+from dynnas.search.storage import driving_storage
+from dynnas.errors import StudyError
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    slow = Slow(Path({notes!r}), 0.05)
+    dynnas.search(grid_space(), slow, sampler="random", trials=120, storage={url!r})
+except StudyError as error:
+    print(error)
+"""
+
+
+def test_two_who_start_at_once_on_an_empty_database(server: database.Server, tmp_path: Path) -> None:
+    import psycopg
+
+    with psycopg.connect(f"host={server.folder} user=dynnas dbname=postgres", autocommit=True) as connection:
+        connection.execute("CREATE DATABASE race")
+    url = server.url.replace("/postgres?", "/race?")
+    script = RACE.format(tests=str(Path(__file__).parent), url=url, notes=str(tmp_path / "notes"))
+    two = [
+        subprocess.Popen(
+            [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    for process in two:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in two:  # both read their line before either has made anything
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    said = [process.communicate()[0] for process in two]
+    assert sorted(map(bool, said)) == [False, True]
+    assert "study 'grid' is being searched by another process on this database" in "".join(said)
+    trials = trials_at(url)
+    assert len(trials) == 120
+    assert set(Counter(trial.user_attrs["key"] for trial in trials).values()) == {1}
+
+
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_second_of_two_is_told_and_takes_over_when_the_first_dies(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest

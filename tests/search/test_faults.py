@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -277,4 +279,31 @@ def test_full_disk_has_one_message_and_the_same_command_goes_on(disk: Path, tmp_
     after = trials_at(url, TrialState.COMPLETE)
     assert after[: len(before)] == before
     assert len(after) == 1000
+    assert set(Counter(trial.user_attrs["key"] for trial in after).values()) == {1}
+
+
+def test_interrupted_command_sends_its_workers_home(tmp_path: Path) -> None:
+    file = write_table(tmp_path)
+    command = [sys.executable, "-m", "dynnas", "search", str(file), "--studies", str(tmp_path), "--quiet"]
+    command += ["--workers", "2", "--trials"]
+    url = f"sqlite:///{tmp_path / 'grid' / 'study.db'}"
+    database_file = tmp_path / "grid" / "study.db-wal"
+    with subprocess.Popen(
+        [*command, "1000"], stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        wait_until(lambda: database_file.exists() and len(trials_at(url)) > 20)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        assert process.stderr is not None
+        said = process.stderr.read()
+    assert process.returncode == 130
+    assert said.startswith("\ndynnas: interrupted; nothing finished is lost, the same command continues")
+    assert said.count("\n") == 2
+    before = trials_at(url, TrialState.COMPLETE)
+    assert not trials_at(url, TrialState.RUNNING)
+    waiting = trials_at(url, TrialState.WAITING)
+    assert {trial.user_attrs["attempt"] for trial in waiting} <= {1}  # it was nobody's fault
+    subprocess.run([*command, str(len(before) + 10)], check=True, capture_output=True)
+    after = trials_at(url, TrialState.COMPLETE)
+    assert after[: len(before)] == before
+    assert len(after) == len(before) + 10
     assert set(Counter(trial.user_attrs["key"] for trial in after).values()) == {1}

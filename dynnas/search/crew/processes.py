@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from queue import SimpleQueue
@@ -173,6 +173,10 @@ class _Worker:
         self._process: SpawnProcess = context.Process(
             target=_serve, args=(parcel, theirs, threads), name="dynnas worker"
         )
+        # Ctrl-C in a terminal reaches everyone; it is for the driver to say what becomes of it. This thread's
+        # mask goes to the process; to start the tracker, which comes first, would take it off.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         self._process.start()
         theirs.close()  # or its end would never be heard
 
@@ -245,8 +249,6 @@ def _threads(workers: int) -> int:
 
 def _serve(parcel: Parcel, connection: Connection, threads: int) -> None:
     """The life of a worker."""
-    # Ctrl-C reaches everyone in a terminal; it is for the driver to say what becomes of it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     jobs: SimpleQueue[tuple[int, Job]] = SimpleQueue()
     threading.Thread(target=_listen, args=(connection, jobs), daemon=True).start()
     try:

@@ -28,6 +28,7 @@ from dynnas.cli.options import (
     StudyName,
     Threads,
     Trials,
+    Weights,
     Yes,
     override,
     study_folder,
@@ -185,6 +186,7 @@ def export(
     study: StudyName,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder to make")],
     pick: Pick = "knee",
+    weights: Weights = "best",
     format: Annotated[
         Literal["onnx", "pt2", "checkpoint"], typer.Option("--format", help="what to write")
     ] = "onnx",
@@ -204,15 +206,17 @@ def export(
 
     opened = open_study(study, studies)
     member = opened.front.pick(pick)
+    trained = opened.weights_of(member.key, weights)
     manifest = export_model(
-        opened.network(member.key),
+        opened.trained_network(trained) if trained else opened.network(member.key),
         opened.dataset,
         out,
         format,
         architecture=member.architecture,
         overwrite=overwrite,
     )
-    print_table(artifacts_table(manifest, f"{member.key} of {opened.name}, written to {out}"))
+    source = f"weights of training {trained.name}" if trained else "weights of the supernet"
+    print_table(artifacts_table(manifest, f"{member.key} of {opened.name}, {source}, written to {out}"))
 
 
 def dashboard(

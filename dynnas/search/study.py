@@ -16,6 +16,7 @@ from dynnas.search.goal import Goal
 from dynnas.search.hypervolume import HypervolumeCurve, hypervolume_curve
 from dynnas.search.records import candidates_of
 from dynnas.search.storage import load_trials
+from dynnas.search.trained import Trained, read_trained
 from dynnas.space import Architecture, Settings, Space, load_space
 
 # What needs torch is imported where it is used: a study of a table has no networks.
@@ -141,6 +142,47 @@ class Study:
         return load_supernet(
             self.folder.supernet, self.space, dataset.channels, dataset.classes, self.settings.train
         )
+
+    @property
+    def trained(self) -> tuple[Trained, ...]:
+        """The networks that were trained after the search, in the order of their trainings."""
+        return read_trained(self.folder.trained)
+
+    def weights_of(self, key: str, which: str = "best") -> Trained | None:
+        """The training whose weights the network of a key should have; None for the inherited ones.
+
+        Args:
+            key: of a network.
+            which: `best` (by search accuracy, the inherited weights among them), `inherited`, or the name of
+                a training, or the start of one.
+
+        Raises:
+            StudyError: there is no such training of this network, or several.
+        """
+        trained = [each for each in self.trained if each.key == key]
+        if which == "inherited":
+            return None
+        if which == "best":
+            best = max(trained, key=lambda each: each.accuracy, default=None)
+            return best if best and best.accuracy >= best.inherited_accuracy else None
+        found = [each for each in trained if each.name.startswith(which)]
+        if len(found) != 1:
+            names = ", ".join(("best", "inherited", *(each.name for each in trained)))
+            raise StudyError(
+                f"{self.name}: {len(found) or 'no'} trainings of {key} have the name {which!r}; "
+                f"allowed are {names}"
+            )
+        return found[0]
+
+    def trained_network(self, trained: Trained) -> Network:
+        """The network that a training ended with, in evaluation mode.
+
+        Raises:
+            TrainingError: its file is missing or damaged.
+        """
+        from dynnas.training import load_network
+
+        return load_network(self.folder.path / trained.file, trained.weights_digest)
 
     def architecture(self, key: str) -> Architecture:
         """The architecture with that key, or the start of one, among front, candidates and controls.

@@ -1,0 +1,76 @@
+"""The commands between a front and what ships: each calls one room and prints what it returns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Literal
+
+import typer
+
+from dynnas.cli.options import STUDIES, Picks, Quiet, Studies, StudyName
+
+
+def train(
+    study: StudyName,
+    pick: Picks = None,
+    start: Annotated[
+        Literal["inherited", "scratch"],
+        typer.Option("--from", help="weights to start from: the supernet's, or fresh ones"),
+    ] = "inherited",
+    teacher: Annotated[
+        Literal["largest", "none"],
+        typer.Option("--teacher", help="the supernet's largest network teaches, or none"),
+    ] = "largest",
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="the supernet's if not given")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="the supernet's if not given")] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            "--lr", min=0, help="peak learning rate; the supernet's, a quarter of it for inherited weights"
+        ),
+    ] = None,
+    weights: Annotated[
+        Literal["real", "binary"], typer.Option("--weights", help="binary: kernels of signs (BinaryConnect)")
+    ] = "real",
+    temperature: Annotated[float, typer.Option("--temperature", min=0.1, help="of the distillation")] = 2.0,
+    teacher_weight: Annotated[
+        float | None, typer.Option("--teacher-weight", min=0, max=1, help="the teacher's share in the loss")
+    ] = None,
+    smoothing: Annotated[
+        float | None, typer.Option("--label-smoothing", min=0, max=0.99, help="the supernet's if not given")
+    ] = None,
+    ema: Annotated[
+        float, typer.Option("--ema", min=0, max=0.99999, help="decay of the average of weights; 0 for none")
+    ] = 0.999,
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"],
+        typer.Option("--precision", help="auto: bfloat16 on CUDA, float32 elsewhere"),
+    ] = "auto",
+    studies: Studies = STUDIES,
+    quiet: Quiet = False,
+) -> None:
+    """Train networks of the front alone.
+
+    On from the supernet's weights or from fresh ones, taught by the supernet's largest network. They join the
+    study, and export takes the best. Interrupted, the same command goes on.
+    """
+    from dynnas.cli.printing import print_table
+    from dynnas.cli.progress import show_progress
+    from dynnas.report.trained import trained_table
+    from dynnas.search.retraining import recipe_of, train_members
+    from dynnas.search.study import open_study
+
+    opened = open_study(study, studies)
+    given = {"epochs": epochs, "seed": seed, "teacher_weight": teacher_weight, "label_smoothing": smoothing}
+    settings = replace(
+        opened.settings.train,
+        precision=precision,
+        **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
+    )
+    recipe = recipe_of(
+        settings, start, lr, teacher=teacher, teacher_temperature=temperature, ema=ema, weights=weights
+    )
+    with show_progress(quiet) as progress:
+        found = train_members(opened, opened.front.picks(pick or ["knee"]), recipe, progress)
+    print_table(trained_table(found, opened.name))
+    print(f"written to: {opened.folder.trained}")

@@ -115,6 +115,22 @@ def test_export_writes_what_agrees_with_torch(
     assert dynnas("export", study, "--format", format, "--out", str(out), "--overwrite").status == 0
 
 
+def test_trained_networks_join_the_study_and_are_exported(
+    study: str, tmp_path: Path, dynnas: Callable
+) -> None:
+    ran = dynnas("train", study, "--pick", "front", "--epochs", "1", "--from", "scratch", "--teacher", "none")
+    assert ran.status == 0, ran.err
+    members = json.loads(dynnas("front", study, "--json").out)["members"]
+    written = json.loads(Path(study, "trained.json").read_text())["networks"]
+    assert [each["key"] for each in written] == [member["key"] for member in members]
+    name, out = written[0]["name"], str(tmp_path / "model")
+    assert f" {name} " in ran.out
+    exported = dynnas("export", study, "--pick", members[0]["key"], "--weights", name, "--out", out)
+    assert f"weights of training {name}" in exported.out, exported.err
+    unknown = dynnas("export", study, "--weights", "none", "--out", out, "--overwrite")
+    assert (unknown.status, "allowed are best, inherited, " in unknown.err) == (2, True)
+
+
 def test_an_unknown_pick_names_the_members(study: str, tmp_path: Path, dynnas: Callable) -> None:
     ran = dynnas("export", study, "--pick", "smallest", "--out", str(tmp_path / "model"))
     key = json.loads(dynnas("front", study, "--json").out)["members"][0]["key"]

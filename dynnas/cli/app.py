@@ -32,7 +32,7 @@ for command in (
     measuring.tune,
     measuring.calibrate,
     measuring.measure,
-    commands.audit,
+    shipping.audit,
     shipping.train,
     measuring.latency,
     commands.export,

@@ -74,3 +74,32 @@ def train(
         found = train_members(opened, opened.front.picks(pick or ["knee"]), recipe, progress)
     print_table(trained_table(found, opened.name))
     print(f"written to: {opened.folder.trained}")
+
+
+def audit(
+    study: StudyName,
+    networks: Annotated[int, typer.Option("--networks", min=3, help="how many to train alone")] = 16,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="for each; the supernet's if not given")
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="trainings of each network")] = 1,
+    studies: Studies = STUDIES,
+    quiet: Quiet = False,
+) -> None:
+    """Train some networks alone, and say how well the supernet ranks them.
+
+    Members of the front and other candidates, spread over their latencies. Interrupted, the same command goes
+    on; trained networks are kept.
+    """
+    from dynnas.cli.printing import print_table
+    from dynnas.cli.progress import show_progress
+    from dynnas.report.audit import audit_table, draw_audit, neighbours_text
+    from dynnas.search.audit import audit_study
+    from dynnas.search.study import open_study
+
+    opened = open_study(study, studies)
+    with show_progress(quiet) as progress:
+        result = audit_study(opened, networks=networks, epochs=epochs, seeds=seeds, progress=progress)
+    picture = draw_audit(result, opened.name, opened.folder.audit_picture)
+    print_table(audit_table(result, opened.name))
+    print(f"{neighbours_text(result)}\naudit:   {opened.folder.audit}\npicture: {picture}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynnas.errors import StudyError
+from dynnas.search.audited import Audit
 from dynnas.search.controls import Comparison, Controls
 from dynnas.search.folder import StudyFolder, StudyRecord
 from dynnas.search.front import Candidate, Front
@@ -147,6 +148,12 @@ class Study:
     def trained(self) -> tuple[Trained, ...]:
         """The networks that were trained after the search, in the order of their trainings."""
         return read_trained(self.folder.trained)
+
+    @property
+    def audit(self) -> Audit | None:
+        """How far the supernet's ranks can be trusted; None before `dynnas audit`."""
+        path = self.folder.audit
+        return Audit.from_json(path.read_text(), path) if path.exists() else None
 
     def weights_of(self, key: str, which: str = "best") -> Trained | None:
         """The training whose weights the network of a key should have; None for the inherited ones.

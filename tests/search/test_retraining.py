@@ -77,7 +77,7 @@ def test_best_weights_are_best_on_search_images(study):
         better["networks"][0]["accuracy"] = accuracy_now
         study.folder.trained.write_text(json.dumps(better))
         assert bool(study.weights_of(member.key)) == expected
-    with pytest.raises(StudyError, match="no trainings of .* have the name 'other'; allowed are best"):
+    with pytest.raises(StudyError, match=r"no trainings of .* have the name 'other'; allowed are best"):
         study.weights_of(member.key, "other")
 
 
@@ -101,7 +101,7 @@ def test_members_are_picked_by_limits(study):
     assert front.pick(f"latency_ms<={limit}").key == front.pick("most-accurate").key
     assert front.pick("accuracy>=0.0").key == front.pick("fastest").key
     assert front.picks(["front", "knee"]) == front.members
-    with pytest.raises(StudyError, match="no member has latency_ms<=0.0000001; theirs are"):
+    with pytest.raises(StudyError, match=r"no member has latency_ms<=0\.0000001; theirs are"):
         front.pick("latency_ms<=0.0000001")
     with pytest.raises(StudyError, match="no member has speed<=3; they do not have it"):
         front.pick("speed<=3")

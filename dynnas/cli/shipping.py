@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from dynnas.cli.options import STUDIES, Picks, Quiet, Studies, StudyName
+from dynnas.cli.options import STUDIES, Picks, Quiet, Studies, StudyName, Weights
 
 
 def train(
@@ -103,3 +103,67 @@ def audit(
     picture = draw_audit(result, opened.name, opened.folder.audit_picture)
     print_table(audit_table(result, opened.name))
     print(f"{neighbours_text(result)}\naudit:   {opened.folder.audit}\npicture: {picture}")
+
+
+def compress(
+    study: StudyName,
+    method: Annotated[
+        Literal["int8", "prune", "cluster", "lottery"],
+        typer.Option(
+            "--pass",
+            help="int8: static quantisation; prune: whole channels; cluster: shared weights in Huffman "
+            "codes; lottery: single weights, rewound to early ones",
+        ),
+    ],
+    pick: Picks = None,
+    weights: Weights = "best",
+    amount: Annotated[
+        float | None,
+        typer.Option("--amount", min=0.01, max=0.99, help="share to drop: of channels 0.3, of weights 0.8"),
+    ] = None,
+    bits: Annotated[int | None, typer.Option("--bits", min=1, max=8, help="of a cluster's index: 5")] = None,
+    images: Annotated[
+        int | None, typer.Option("--images", min=1, help="training images that set the ranges of int8: 256")
+    ] = None,
+    rewind: Annotated[int | None, typer.Option("--rewind", min=1, help="epoch to rewind to: 1")] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="of tuning; the supernet's if not given")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="the supernet's if not given")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", min=0, help="peak learning rate, as of train")] = None,
+    teacher: Annotated[
+        Literal["largest", "none"], typer.Option("--teacher", help="of the tuning, as of train")
+    ] = "largest",
+    studies: Studies = STUDIES,
+    quiet: Quiet = False,
+) -> None:
+    """Make networks of the front smaller.
+
+    Each pass says what it did to accuracy, to the file's size and to the measured latency. Interrupted, the
+    same command goes on.
+    """
+    from dynnas.cli.printing import print_table
+    from dynnas.cli.progress import show_progress
+    from dynnas.passes import PASSES
+    from dynnas.report.trained import compressed_table, compressed_text
+    from dynnas.search.compressing import compress_members
+    from dynnas.search.retraining import recipe_of
+    from dynnas.search.study import open_study
+
+    opened = open_study(study, studies)
+    given = {"amount": amount, "bits": bits, "images": images, "rewind": rewind}
+    options = {name: value for name, value in given.items() if value is not None}
+    changes = {"epochs": epochs, "seed": seed}
+    settings = replace(
+        opened.settings.train,
+        **{name: value for name, value in changes.items() if value is not None},  # type: ignore[arg-type]
+    )
+    recipe = recipe_of(settings, PASSES[method].start, lr, teacher=teacher)
+    with show_progress(quiet) as progress:
+        found = compress_members(
+            opened, opened.front.picks(pick or ["knee"]), method, recipe,
+            weights=weights, options=options, progress=progress,
+        )  # fmt: skip
+    print_table(compressed_table(found, opened.name))
+    print("\n".join(map(compressed_text, found)))
+    print(f"written to: {opened.folder.compressed}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from dynnas.measure import accuracy
@@ -34,6 +35,11 @@ def recipe_of(train: TrainSettings, start: str, lr: float | None = None, **chang
     """
     peak = train.lr * (INHERITED_LR if start == "inherited" else 1.0) if lr is None else lr
     return replace(Recipe(replace(train, lr=peak), start), **changes)  # type: ignore[arg-type]
+
+
+def largest_network(study: Study) -> Network:
+    """The supernet's largest network, which teaches the others."""
+    return calibrated_network(study.supernet, largest(study.space), study.dataset, study.settings.train)
 
 
 def train_members(
@@ -85,7 +91,7 @@ class Trainer:
         constraint = Binary(network) if self.recipe.weights == "binary" else Constraint()
         device = self.study.settings.target.host_device
         train_alone(
-            network, self.study.dataset, self.recipe, folder, teacher=self.teacher(),
+            network, self.study.dataset, self.recipe, folder, teacher=self.teacher,
             constraint=constraint, progress=self.progress, name=title, device=device,
         )  # fmt: skip
         trained = self._judged(network, member, name, before, folder)
@@ -104,12 +110,10 @@ class Trainer:
             return fresh_network(inherited.config, self.recipe.train.seed)
         return inherited
 
+    @cached_property
     def teacher(self) -> Network | None:
         """The supernet's largest network, if the recipe asks for a teacher."""
-        study = self.study
-        if self.recipe.teacher == "none":
-            return None
-        return calibrated_network(study.supernet, largest(study.space), study.dataset, study.settings.train)
+        return None if self.recipe.teacher == "none" else largest_network(self.study)
 
     def _judged(self, network: Network, member: Candidate, name: str, before: float, folder: Path) -> Trained:
         dataset, recipe = self.study.dataset, self.recipe

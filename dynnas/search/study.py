@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from dynnas.errors import StudyError
 from dynnas.search.audited import Audit
+from dynnas.search.compressed import Compressed, read_compressed
 from dynnas.search.controls import Comparison, Controls
 from dynnas.search.folder import StudyFolder, StudyRecord
 from dynnas.search.front import Candidate, Front
@@ -150,21 +151,26 @@ class Study:
         return read_trained(self.folder.trained)
 
     @property
+    def compressed(self) -> tuple[Compressed, ...]:
+        """What passes did to networks, in the order in which they were run."""
+        return read_compressed(self.folder.compressed)
+
+    @property
     def audit(self) -> Audit | None:
         """How far the supernet's ranks can be trusted; None before `dynnas audit`."""
         path = self.folder.audit
         return Audit.from_json(path.read_text(), path) if path.exists() else None
 
-    def weights_of(self, key: str, which: str = "best") -> Trained | None:
+    def weights_of(self, key: str, which: str = "best") -> Trained | Compressed | None:
         """The training whose weights the network of a key should have; None for the inherited ones.
 
         Args:
             key: of a network.
-            which: `best` (by search accuracy, the inherited weights among them), `inherited`, or the name of
-                a training, or the start of one.
+            which: `best` (by search accuracy, of the trained and the inherited weights), `inherited`, or the
+                name of a training, or of a pass that made a network, or the start of one.
 
         Raises:
-            StudyError: there is no such training of this network, or several.
+            StudyError: there is no such training or pass of this network, or several.
         """
         trained = [each for each in self.trained if each.key == key]
         if which == "inherited":
@@ -172,21 +178,27 @@ class Study:
         if which == "best":
             best = max(trained, key=lambda each: each.accuracy, default=None)
             return best if best and best.accuracy >= best.inherited_accuracy else None
-        found = [each for each in trained if each.name.startswith(which)]
+        made = [each for each in self.compressed if each.key == key and each.file]
+        known: list[Trained | Compressed] = [*trained, *made]
+        found = [each for each in known if each.name.startswith(which)]
         if len(found) != 1:
-            names = ", ".join(("best", "inherited", *(each.name for each in trained)))
+            names = ", ".join(("best", "inherited", *(each.name for each in known)))
             raise StudyError(
                 f"{self.name}: {len(found) or 'no'} trainings of {key} have the name {which!r}; "
                 f"allowed are {names}"
             )
         return found[0]
 
-    def trained_network(self, trained: Trained) -> Network:
-        """The network that a training ended with, in evaluation mode.
+    def trained_network(self, trained: Trained | Compressed) -> Network:
+        """The network that a training or a pass ended with, in evaluation mode.
 
         Raises:
+            StudyError: the pass made a graph.
             TrainingError: its file is missing or damaged.
         """
+        if trained.file is None or trained.weights_digest is None:
+            raise StudyError(f"{trained.name}: is no network, but a graph")
+
         from dynnas.training import load_network
 
         return load_network(self.folder.path / trained.file, trained.weights_digest)

@@ -31,7 +31,7 @@ def _run(source: Source) -> Shrunk:
     recipe = replace(source.recipe, train=replace(train, lr=LR_SHARE * train.lr))
     source.tune(network, clusters, recipe=recipe)
     path = source.folder / FILE
-    written = write_coded(network, clusters.indices(), path)
+    written = write_coded(network, path, clusters.indices())
     # What ships is what was read back.
     return Shrunk(network=read_coded(path), file=path, details={"bits": bits, **written})
 

@@ -1,8 +1,8 @@
-"""A network whose shared weights are Huffman codes, in one file.
+"""A network in one small file: weights that are shared as Huffman codes, sparse ones without their zeros.
 
 After a mark: the length of the header (uint32, little endian), the header (JSON, deflated), then the tensors
-in its order. A coded tensor is its centroids (float32), the lengths of their codes (uint8), and the codes;
-any other is its values (float32).
+in its order. A coded tensor is its centroids (float32), the lengths of their codes (uint8), and the codes; a
+sparse one a bit for each value, whether it is kept, and those values (float32); any other its values.
 """
 
 from __future__ import annotations
@@ -25,12 +25,20 @@ from dynnas.space.network_json import config_from_dict, config_to_dict
 MARK = b"dynnas coded 1\n"
 
 
-def write_coded(network: Network, indices: Mapping[str, np.ndarray], path: Path) -> dict[str, Any]:
-    """Write `network`, whose tensors named in `indices` have one value for each cluster.
+def write_coded(
+    network: Network, path: Path, indices: Mapping[str, np.ndarray], sparse: frozenset[str] = frozenset()
+) -> dict[str, Any]:
+    """Write `network`.
+
+    Args:
+        network: in eval mode.
+        path: of the file.
+        indices: of tensors that have one value for each cluster, by name: which one each value is of.
+        sparse: names of tensors that are mostly zeros.
 
     Returns:
-        How many bytes the shared weights take as float32, as indices of whole bits, and as codes with their
-        tables.
+        How many bytes the tensors of `indices` take as float32, as indices of whole bits, and as codes with
+        their tables.
     """
     tensors, parts = [], []
     sizes = {"float_bytes": 0, "index_bytes": 0, "coded_bytes": 0}
@@ -39,6 +47,11 @@ def write_coded(network: Network, indices: Mapping[str, np.ndarray], path: Path)
             continue  # counts steps of training
         values = tensor.detach().cpu().numpy().astype(np.float32)
         entry: dict[str, Any] = {"name": name, "shape": values.shape}
+        if name in sparse:
+            kept = values.ravel() != 0
+            tensors.append({**entry, "kept": int(kept.sum())})
+            parts += [np.packbits(kept).tobytes(), values.ravel()[kept].tobytes()]
+            continue
         if name not in indices:
             tensors.append(entry)
             parts.append(values.tobytes())
@@ -91,6 +104,12 @@ def read_coded(path: Path) -> Network:
 def _read_tensor(content: bytes, at: int, entry: Mapping[str, Any]) -> tuple[np.ndarray, int]:
     """The values of a tensor that begins `at`, and where the next one does."""
     size = int(np.prod(entry["shape"], dtype=np.int64))
+    if (count := entry.get("kept")) is not None:
+        middle = at + -(-size // 8)
+        kept = np.unpackbits(np.frombuffer(content[at:middle], dtype=np.uint8), count=size).astype(bool)
+        values = np.zeros(size, dtype=np.float32)
+        values[kept] = np.frombuffer(content[middle : middle + 4 * count], dtype=np.float32)
+        return values, middle + 4 * count
     clusters = entry.get("clusters")
     if clusters is None:
         end = at + 4 * size

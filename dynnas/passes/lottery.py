@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from dynnas.errors import TrainingError
 from dynnas.ops import Network, weights_digest
 from dynnas.passes.cluster import shared_parameters
+from dynnas.passes.coded_file import read_coded, write_coded
 from dynnas.passes.run import Pass, Shrunk, Source
 from dynnas.training import Constraint, fresh_network, keep_network, load_network
 
-FILE = "weights.npz"
+FILE = "weights.sparse"
 
 
 class Mask(Constraint):
@@ -62,12 +62,15 @@ def _run(source: Source) -> Shrunk:
     masks = largest_weights(dense, amount)
     mask = Mask(early, masks)
     ticket = source.tune(early, mask, name="ticket", since=rewind)
-    path, plain = source.folder / FILE, source.folder / "dense.npz"
-    for written, network in ((path, ticket), (plain, dense)):
-        np.savez_compressed(written, **{name: value.numpy() for name, value in network.state_dict().items()})
+    path = source.folder / FILE
+    write_coded(ticket, path, {}, sparse=frozenset(masks))
     left = sum(int(mask.sum()) for mask in masks.values()) / sum(mask.numel() for mask in masks.values())
-    details = {"weights_left": left, "rewound_to_epoch": rewind, "dense_bytes": plain.stat().st_size}
-    return Shrunk(network=ticket, file=path, controls={"dense, trained alike": dense}, details=details)
+    return Shrunk(
+        network=read_coded(path),  # what ships is what was read back
+        file=path,
+        controls={"dense, trained alike": dense},
+        details={"weights_left": left, "rewound_to_epoch": rewind},
+    )
 
 
 def largest_weights(network: Network, amount: float) -> dict[str, Tensor]:

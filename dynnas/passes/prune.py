@@ -134,7 +134,7 @@ def choose_channels(network: Network, groups: Mapping[str, tuple[Axis, ...]], am
         groups: as `channel_groups`.
         amount: share to drop of each group, rounded so that a multiple of `MULTIPLE` is left.
     """
-    kept = {}
+    order, left = {}, {}
     for name, axes in groups.items():
         size = size_of(network.config, axes[0])
         score = torch.zeros(size)
@@ -142,29 +142,36 @@ def choose_channels(network: Network, groups: Mapping[str, tuple[Axis, ...]], am
             others = [other for other in range(tensor.ndim) if other != axis]
             sizes = tensor.detach().float().abs().mean(others) if others else tensor.detach().float().abs()
             score += sizes / sizes.mean().clamp(min=1e-12)
-        left = min(size, max(1, MULTIPLE * math.ceil(size * (1 - amount) / MULTIPLE)))
-        kept[name] = score.topk(left).indices.sort().values
-    return _without_new_residuals(network.config, groups, kept)
+        order[name] = score.argsort(descending=True)
+        left[name] = min(size, max(1, MULTIPLE * math.ceil(size * (1 - amount) / MULTIPLE)))
+    while accident := _accident(network.config, groups, left):
+        left[accident] = min(len(order[accident]), left[accident] + MULTIPLE)
+    return {name: order[name][: left[name]].sort().values for name in groups}
 
 
-def _without_new_residuals(
-    config: NetworkConfig, groups: Mapping[str, tuple[Axis, ...]], kept: dict[str, Tensor]
-) -> dict[str, Tensor]:
-    """Keep all channels of a group that would make a block's input and output alike by accident."""
-    config_kept = _smaller(config, groups, kept)
-    for (slot, before), (_, after) in zip(config.blocks, config_kept.blocks, strict=True):
+def _accident(
+    config: NetworkConfig, groups: Mapping[str, tuple[Axis, ...]], left: Mapping[str, int]
+) -> str | None:
+    """A group of which more must stay: so many left would make a block one of another kind, with a residual
+    as its input and output became alike, or without an expansion.
+    """
+    smaller = _smaller(config, groups, left)
+    for (slot, before), (_, after) in zip(config.blocks, smaller.blocks, strict=True):
         if _residual(after) and not _residual(before):
-            name = next(name for name, axes in groups.items() if Axis(slot, "out") in axes)
-            kept[name] = torch.arange(size_of(config, groups[name][0]))
-            return _without_new_residuals(config, groups, kept)
-    return kept
+            tied = [name for name, axes in groups.items() if {Axis(slot, "in"), Axis(slot, "out")} & {*axes}]
+            return min(tied, key=lambda name: left[name] / size_of(config, groups[name][0]))
+        if _loses_expansion(before, after):
+            return f"{slot} hidden"
+    return None
 
 
-def _smaller(config: NetworkConfig, groups: Mapping[str, tuple[Axis, ...]], kept: Kept) -> NetworkConfig:
+def _smaller(
+    config: NetworkConfig, groups: Mapping[str, tuple[Axis, ...]], left: Mapping[str, int]
+) -> NetworkConfig:
     sizes: dict[str, dict[str, int]] = defaultdict(dict)
     for name, axes in groups.items():
         for axis in axes:
-            sizes[axis.slot][axis.part] = len(kept[name])
+            sizes[axis.slot][axis.part] = left[name]
     return replace(
         config,
         stem=resized(config.stem, sizes["stem"]),
@@ -178,7 +185,7 @@ def _smaller(config: NetworkConfig, groups: Mapping[str, tuple[Axis, ...]], kept
 
 def prune(network: Network, groups: Mapping[str, tuple[Axis, ...]], kept: Kept) -> Network:
     """The network of the channels that are `kept`, with their weights and statistics, in eval mode."""
-    config = _smaller(network.config, groups, kept)
+    config = _smaller(network.config, groups, {name: len(indices) for name, indices in kept.items()})
     pruned = Network(config)
     values = dict(network.state_dict())
     for name, axes in groups.items():
@@ -210,8 +217,9 @@ def _places(network: Network, axes: tuple[Axis, ...]) -> Iterator[tuple[str, int
 @cache
 def _axes_of(slot: SlotConfig, part: str) -> tuple[tuple[str, int], ...]:
     """The tensors of a slot's module, and their axes, that grow by as much as a number of its config."""
-    more = 8
-    size = _number(slot, part)
+    size, more = _number(slot, part), 8
+    if _loses_expansion(slot, resized(slot, {part: size + more})):
+        more = 24
     found = []
     plain, larger = _shapes(slot), _shapes(resized(slot, {part: size + more}))
     for name, shape in plain.items():
@@ -221,6 +229,12 @@ def _axes_of(slot: SlotConfig, part: str) -> tuple[tuple[str, int], ...]:
             if new - old == more
         ]
     return tuple(found)
+
+
+def _loses_expansion(before: SlotConfig, after: SlotConfig) -> bool:
+    """Whether as many hidden channels as inputs make a block one of `expand` 1, which is built otherwise."""
+    blocks = isinstance(before, BlockConfig) and isinstance(after, BlockConfig)
+    return blocks and before.expand != 1 and after.expand == 1  # type: ignore[union-attr]
 
 
 def _number(slot: SlotConfig, part: str) -> int:

@@ -76,7 +76,7 @@ def compressed_table(compressed: Sequence[Compressed], name: str) -> Table:
 def compressed_text(compressed: Compressed) -> str:
     """What a pass gained and lost, in a line."""
     before, after = compressed.before, compressed.after
-    points = 100 * (after.test_accuracy - before.test_accuracy)
+    points = round(100 * (after.test_accuracy - before.test_accuracy), 2) + 0.0  # never -0.00
     return (
         f"{compressed.name}: test accuracy {points:+.2f} points, {before.bytes / after.bytes:.2f} times "
         f"smaller, {before.latency_ms / after.latency_ms:.2f} times as fast"

@@ -40,8 +40,8 @@ FREE = {"conv", "dwsep", "lowrank", *HIDDEN}
 """Blocks in which channels of input and output can be dropped one by one: no groups, no shuffles, no halves,
 and no shortcut that is not an identity."""
 
-MULTIPLE = 4
-"""Channels that are left are a multiple of it, for the vector registers."""
+MULTIPLE, WIDE = 4, 16
+"""Of `WIDE` channels or more a multiple of `MULTIPLE` is left, for the vector registers."""
 
 _FIELDS = {"in": "in_channels", "out": "out_channels", "width": "width"}
 
@@ -66,6 +66,8 @@ def _run(source: Source) -> Shrunk:
     groups = channel_groups(source.network.config)
     kept = choose_channels(source.network, groups, amount)
     pruned = prune(source.network, groups, kept)
+    if pruned.config == source.network.config:
+        raise TrainingError(f"prune: no channel is dropped at an amount of {amount}; give a larger --amount")
     network = source.tune(pruned)
     before = source.network.config
     channels = {name: [size_of(before, axes[0]), len(kept[name])] for name, axes in groups.items()}
@@ -132,7 +134,7 @@ def choose_channels(network: Network, groups: Mapping[str, tuple[Axis, ...]], am
     Args:
         network: with the weights.
         groups: as `channel_groups`.
-        amount: share to drop of each group, rounded so that a multiple of `MULTIPLE` is left.
+        amount: share to drop of each group, rounded down so that what is left suits `MULTIPLE`.
     """
     order, left = {}, {}
     for name, axes in groups.items():
@@ -143,10 +145,15 @@ def choose_channels(network: Network, groups: Mapping[str, tuple[Axis, ...]], am
             sizes = tensor.detach().float().abs().mean(others) if others else tensor.detach().float().abs()
             score += sizes / sizes.mean().clamp(min=1e-12)
         order[name] = score.argsort(descending=True)
-        left[name] = min(size, max(1, MULTIPLE * math.ceil(size * (1 - amount) / MULTIPLE)))
+        left[name] = min(size, _whole(max(1, math.ceil(size * (1 - amount))), size))
     while accident := _accident(network.config, groups, left):
-        left[accident] = min(len(order[accident]), left[accident] + MULTIPLE)
+        size = len(order[accident])
+        left[accident] = min(size, _whole(left[accident] + 1, size))
     return {name: order[name][: left[name]].sort().values for name in groups}
+
+
+def _whole(left: int, size: int) -> int:
+    return MULTIPLE * math.ceil(left / MULTIPLE) if size >= WIDE else left
 
 
 def _accident(

@@ -74,6 +74,7 @@ def _quantise(model: ModelProto, inputs: np.ndarray) -> ModelProto:
         )
         found = load_model(quantised)
     _shrink_banks(found.graph)
+    del found.graph.value_info[:]  # shapes in between, which anyone can infer
     return found
 
 

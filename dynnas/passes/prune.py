@@ -7,7 +7,8 @@ are those. Axes that follow in another measure, as the hidden units of a squeeze
 
 Channels that residual connections tie together are kept or dropped together, with the sum of their sizes.
 
-(torch-pruning finds such groups by tracing, but knows torch's own layers only, not kernels that are banks.)
+(torch-pruning 1.6 finds such groups by tracing, but only among torch's own layers: in networks whose kernels
+are modules of their own it finds none.)
 """
 
 from __future__ import annotations

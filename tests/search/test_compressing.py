@@ -12,6 +12,7 @@ from small_study import small_space
 from dynnas.errors import StudyError, TargetError, TrainingError
 from dynnas.measure import accuracy, cost, prepare_images
 from dynnas.passes import PASSES
+from dynnas.progress import Progress
 from dynnas.report.trained import compressed_table, compressed_text
 from dynnas.search.compressed import read_compressed
 from dynnas.search.compressing import compress_members
@@ -32,10 +33,10 @@ def study(searched, tmp_path):
     return Study(replace(searched.folder, path=shutil.copytree(searched.folder.path, tmp_path / "study")))
 
 
-def compress(study, method, epochs=2, **options):
+def compress(study, method, epochs=2, progress=None, **options):
     recipe = recipe_of(replace(study.settings.train, epochs=epochs), PASSES[method].start, teacher="none")
     member = study.front.pick("most-accurate")
-    (found,) = compress_members(study, [member], method, recipe, options=options)
+    (found,) = compress_members(study, [member], method, recipe, options=options, progress=progress)
     return found
 
 
@@ -80,6 +81,21 @@ def test_a_ticket_is_judged_beside_the_dense_network(study):
     zeros = sum(int((value == 0).sum()) for value in network.parameters() if value.ndim > 1)
     weights = sum(value.numel() for value in network.parameters() if value.ndim > 1)
     assert zeros / weights == pytest.approx(0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("stopped", ["dense", "ticket"])
+def test_an_interrupted_pass_goes_on_to_the_same_weights(study, tmp_path, stopped):
+    class Interrupt(Progress):
+        def task(self, name, total, done=0):
+            if name == stopped and done:
+                raise KeyboardInterrupt
+            return super().task(name, total, done)
+
+    other = Study(replace(study.folder, path=shutil.copytree(study.folder.path, tmp_path / "other")))
+    with pytest.raises(KeyboardInterrupt):
+        compress(study, "lottery", progress=Interrupt())
+    assert study.compressed == ()
+    assert compress(study, "lottery").weights_digest == compress(other, "lottery").weights_digest
 
 
 def test_a_pass_begins_with_the_best_weights(study):

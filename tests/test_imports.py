@@ -14,7 +14,19 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "dynnas"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-ROOMS = ("space", "ops", "supernet", "training", "runtime", "measure", "search", "export", "report", "cli")
+ROOMS = (
+    "space",
+    "ops",
+    "supernet",
+    "training",
+    "runtime",
+    "measure",
+    "passes",
+    "search",
+    "export",
+    "report",
+    "cli",
+)
 ALLOWED = {room: {"errors", "progress", "machine", *ROOMS[: i + 1]} for i, room in enumerate(ROOMS)}
 ALLOWED |= {
     "errors": set(),
@@ -35,7 +47,18 @@ ON_DEMAND = {"device/torch_network.py": {"space", "ops", "runtime"}}
 
 # A package, and the only places (as prefixes of paths under dynnas/) that may import it.
 CONFINED = {
-    "torch": ("ops", "supernet", "data", "training", "runtime", "measure", "search", "export", "cli"),
+    "torch": (
+        "ops",
+        "supernet",
+        "data",
+        "training",
+        "runtime",
+        "measure",
+        "passes",
+        "search",
+        "export",
+        "cli",
+    ),
     "optuna": ("search",),
     "optuna_dashboard": ("cli",),
     "typer": ("cli",),

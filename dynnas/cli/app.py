@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from dynnas.cli import commands, measuring
+from dynnas.cli import commands, measuring, shipping
 from dynnas.errors import DynnasError
 
 WRONG, INTERRUPTED = 2, 130
@@ -32,7 +32,9 @@ for command in (
     measuring.tune,
     measuring.calibrate,
     measuring.measure,
-    commands.audit,
+    shipping.audit,
+    shipping.train,
+    shipping.compress,
     measuring.latency,
     commands.export,
     commands.dashboard,
@@ -77,7 +79,7 @@ def _message(error: Exception) -> str:
 
 def _how_to_continue(words: Sequence[str]) -> str:
     """The command that goes on where it was interrupted; nothing for those that start again."""
-    if not {"search", "audit", "measure"} & set(words[:1]):
+    if not {"search", "audit", "measure", "train", "compress"} & set(words[:1]):
         return ""
     again = [word for word in words if word not in ("--fresh", "--yes")]
     return f"; nothing finished is lost, the same command continues: {shlex.join(['dynnas', *again])}"

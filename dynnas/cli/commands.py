@@ -28,6 +28,7 @@ from dynnas.cli.options import (
     StudyName,
     Threads,
     Trials,
+    Weights,
     Workers,
     Yes,
     override,
@@ -159,35 +160,11 @@ def front(
     print_table(study_table(opened))
 
 
-def audit(
-    study: StudyName,
-    networks: Annotated[int, typer.Option("--networks", min=3, help="how many to train alone")] = 16,
-    epochs: Annotated[
-        int | None, typer.Option("--epochs", min=1, help="for each; the supernet's if not given")
-    ] = None,
-    studies: Studies = STUDIES,
-    quiet: Quiet = False,
-) -> None:
-    """Train some networks alone, and say how well the supernet ranks them.
-
-    Interrupted, the same command goes on; trained networks are kept.
-    """
-    from dynnas.cli.printing import print_table
-    from dynnas.cli.progress import show_progress
-    from dynnas.report.study import audit_table
-    from dynnas.search.audit import audit_study
-    from dynnas.search.study import open_study
-
-    opened = open_study(study, studies)
-    with show_progress(quiet) as progress:
-        result = audit_study(opened, networks=networks, epochs=epochs, progress=progress)
-    print_table(audit_table(result, opened.name))
-
-
 def export(
     study: StudyName,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder to make")],
     pick: Pick = "knee",
+    weights: Weights = "best",
     format: Annotated[
         Literal["onnx", "pt2", "checkpoint"], typer.Option("--format", help="what to write")
     ] = "onnx",
@@ -207,15 +184,17 @@ def export(
 
     opened = open_study(study, studies)
     member = opened.front.pick(pick)
+    trained = opened.weights_of(member.key, weights)
     manifest = export_model(
-        opened.network(member.key),
+        opened.trained_network(trained) if trained else opened.network(member.key),
         opened.dataset,
         out,
         format,
         architecture=member.architecture,
         overwrite=overwrite,
     )
-    print_table(artifacts_table(manifest, f"{member.key} of {opened.name}, written to {out}"))
+    source = f"weights of training {trained.name}" if trained else "weights of the supernet"
+    print_table(artifacts_table(manifest, f"{member.key} of {opened.name}, {source}, written to {out}"))
 
 
 def dashboard(

@@ -69,7 +69,22 @@ Limits = Annotated[
 Name = Annotated[
     str | None, typer.Option("--name", metavar="NAME", help="name of the study, if not the space's")
 ]
-Pick = Annotated[str, typer.Option("--pick", metavar="WHICH", help="knee, fastest, most-accurate, or a key")]
+_ONE = "knee, fastest, most-accurate, a limit as 'latency_ms<=5', or a key"
+Pick = Annotated[str, typer.Option("--pick", metavar="WHICH", help=_ONE)]
+Picks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--pick", metavar="WHICH", help=f"front for all of it, {_ONE}; repeatable; knee if not given"
+    ),
+]
+Weights = Annotated[
+    str,
+    typer.Option(
+        "--weights",
+        metavar="WHICH",
+        help="best by search accuracy, inherited from the supernet, or the name of a training",
+    ),
+]
 Storage = Annotated[
     str | None, typer.Option("--storage", metavar="URL", help="SQLAlchemy URL of a database for the study")
 ]

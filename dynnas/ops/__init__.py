@@ -4,6 +4,7 @@ Importing this package imports every op, and so registers it.
 """
 
 from dynnas.ops import activations, attentions, blocks, kernels
+from dynnas.ops.digest import weights_digest
 from dynnas.ops.exits import is_confident, select_confident
 from dynnas.ops.modes import set_routing_dropout, set_strategy, set_temperature, settle
 from dynnas.ops.network import Network, Segment, build, run, slot_module
@@ -42,4 +43,5 @@ __all__ = [
     "set_temperature",
     "settle",
     "slot_module",
+    "weights_digest",
 ]

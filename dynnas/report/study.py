@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dynnas.report.growth import Growth, draw_growth
 from dynnas.report.plot import Picture, Point, draw
-from dynnas.report.table import Column, Table, count, front_table, is_dynamic, metrics_table
+from dynnas.report.table import Column, Table, front_table, is_dynamic, metrics_table
 from dynnas.search import METRICS, Candidate, Front
 from dynnas.search.study import Study
-
-if TYPE_CHECKING:
-    from dynnas.search.audit import Audit
 
 _CONTROLS = {
     "search": "this search",
@@ -44,24 +41,6 @@ def comparison_table(study: Study) -> Table:
     )
     columns = (Column("networks"), Column("hypervolume of their front, %", numeric=True))
     return Table("compared with", columns, rows)
-
-
-def audit_table(audit: Audit, name: str) -> Table:
-    """Every audited network, and how the ranks of inherited and of own weights agree."""
-    columns = (
-        Column("key"),
-        Column("MACs", numeric=True),
-        Column("inherited %", numeric=True),
-        Column("alone %", numeric=True),
-    )
-    rows = tuple(
-        (network.key, count(network.macs), f"{100 * network.inherited:.2f}", f"{100 * network.alone:.2f}")
-        for network in audit.networks
-    )
-    agreement = f"Kendall's tau {audit.kendall_tau}, Spearman {audit.spearman} (95% by bootstrap)"
-    return Table(
-        f"{name}: accuracy on search images after {audit.epochs} epochs alone; {agreement}", columns, rows
-    )
 
 
 def artifacts_table(manifest: Mapping[str, Any], title: str) -> Table:

@@ -31,7 +31,7 @@ def to_onnx(network: Network) -> ModelProto:
     Raises:
         MissingExtraError: onnx is not installed.
     """
-    return _join(network, _parts(network))
+    return join(network, segment_graphs(network))
 
 
 def to_packed_onnx(network: Network) -> ModelProto:
@@ -40,17 +40,17 @@ def to_packed_onnx(network: Network) -> ModelProto:
     Raises:
         MissingExtraError: onnx or onnxruntime is not installed.
     """
-    parts = _parts(network)
+    parts = segment_graphs(network)
 
     from dynnas.runtime.onnx_packing import (
         mark_packed,
         pack,
     )  # imports onnx, which is known to be there by now
 
-    return mark_packed(_join(network, [pack(part) for part in parts]))
+    return mark_packed(join(network, [pack(part) for part in parts]))
 
 
-def _parts(network: Network) -> list[ModelProto]:
+def segment_graphs(network: Network) -> list[ModelProto]:
     """A graph for each segment of the folded network: one without exits is a single segment."""
     folded = fold_batchnorm(network).cpu()
     x = blank_images(network.config)
@@ -66,7 +66,8 @@ def _parts(network: Network) -> list[ModelProto]:
     return parts
 
 
-def _join(network: Network, parts: list[ModelProto]) -> ModelProto:
+def join(network: Network, parts: list[ModelProto]) -> ModelProto:
+    """One graph of those of the segments, which are no longer of use by themselves."""
     if len(parts) == 1:
         return parts[0]
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy import stats
@@ -14,54 +12,20 @@ from scipy import stats
 from dynnas.errors import StudyError
 from dynnas.measure import accuracy, cost
 from dynnas.progress import Progress
+from dynnas.search.audited import Audit, AuditedNetwork, correlation, neighbours
 from dynnas.search.folder import write_whole
+from dynnas.search.front import Candidate
 from dynnas.search.study import Study
 from dynnas.search.supernet_evaluator import calibrated_network
 from dynnas.space import Architecture, Space, TrainSettings, sample
 from dynnas.supernet import Supernet
 from dynnas.training import train_supernet
 
-FORMAT = 1
 DRAWN_FOR_EACH = 4
-RESAMPLES = 2000
 MIN_NETWORKS = 3
-
-
-@dataclass(frozen=True)
-class AuditedNetwork:
-    """One network: MACs, and its accuracies on the search split with inherited weights and trained alone."""
-
-    key: str
-    genes: dict[str, Any]
-    macs: int
-    inherited: float
-    alone: float
-
-
-@dataclass(frozen=True)
-class Correlation:
-    """A rank correlation with its 95% interval, by bootstrap over the networks."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
-
-
-@dataclass(frozen=True)
-class Audit:
-    """Inherited against stand-alone accuracies of networks spread over the space by their MACs."""
-
-    networks: tuple[AuditedNetwork, ...]
-    epochs: int
-    kendall_tau: Correlation
-    spearman: Correlation
-
-    def to_json(self) -> str:
-        """The audit as a document."""
-        return json.dumps({"dynnas_audit": FORMAT, **asdict(self)}, indent=2) + "\n"
+FRONT_SHARE = 0.5
+"""At most this part of the networks are members of the front: ranks are to be known where it lies, but a
+front alone is too narrow to show whether the rest is ranked."""
 
 
 def audit_study(
@@ -69,6 +33,7 @@ def audit_study(
     *,
     networks: int = 16,
     epochs: int | None = None,
+    seeds: int = 1,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Audit:
@@ -76,15 +41,16 @@ def audit_study(
     audit.json.
 
     A network alone is trained as the supernet of a space that holds nothing else, so data, schedule and loss
-    are the
-    supernet's own. Trained networks are kept in the study's folder; interrupted, the same call goes on.
+    are the supernet's own. Trained networks are kept in the study's folder; interrupted, the same call goes
+    on.
 
     Args:
         study: with a trained supernet.
-        networks: how many, at even quantiles of MACs among random architectures of the space.
+        networks: how many, see `chosen`.
         epochs: for each network; the supernet's if None.
+        seeds: trainings of each network; the first has the supernet's seed.
         seed: draws the architectures and the bootstrap.
-        progress: told of every network.
+        progress: told of every training.
 
     Raises:
         StudyError: too few networks to rank.
@@ -96,23 +62,61 @@ def audit_study(
     # A single network has no op types to share a bank between: the same networks serve for both kinds of
     # supernet.
     recipe = replace(train, epochs=epochs or train.epochs, experts="shared")
+    members = {member.key for member in study.front}
     audited = []
-    with (progress or Progress()).task("audit", networks) as task:
-        for architecture in spread(supernet.space, networks, seed):
+    with (progress or Progress()).task("audit", networks * seeds) as task:
+        for architecture in chosen(study, networks, seed):
             inherited = _accuracy(study, supernet, architecture)
-            alone = _accuracy(study, _trained_alone(study, architecture, recipe), architecture)
-            macs = cost(supernet.config(architecture)).macs
-            audited.append(AuditedNetwork(architecture.key, dict(architecture), macs, inherited, alone))
-            task.advance(note=f"inherited {inherited:.4f}, alone {alone:.4f}")
+            by_seed = []
+            for extra in range(seeds):
+                alone = _trained_alone(study, architecture, replace(recipe, seed=recipe.seed + extra))
+                by_seed.append(_accuracy(study, alone, architecture))
+                task.advance(note=f"inherited {inherited:.4f}, alone {by_seed[-1]:.4f}")
+            network = AuditedNetwork(
+                key=architecture.key,
+                genes=dict(architecture),
+                macs=cost(supernet.config(architecture)).macs,
+                on_front=architecture.key in members,
+                inherited=inherited,
+                alone=float(np.mean(by_seed)),
+                by_seed=tuple(by_seed),
+            )
+            audited.append(network)
     columns = [network.inherited for network in audited], [network.alone for network in audited]
+    front = [member.metrics["accuracy"] for member in study.front]
     result = Audit(
         networks=tuple(audited),
         epochs=recipe.epochs,
+        seeds=seeds,
         kendall_tau=correlation(stats.kendalltau, *columns, seed),
         spearman=correlation(stats.spearmanr, *columns, seed),
+        neighbours=neighbours(front, len(study.dataset.search), [network.by_seed for network in audited]),
     )
     write_whole(study.folder.audit, result.to_json())
     return result
+
+
+def chosen(study: Study, count: int, seed: int) -> tuple[Architecture, ...]:
+    """The networks of an audit: members of the front, other candidates, and random ones where these end.
+
+    Members of the front, at even ranks, are up to `FRONT_SHARE`; the rest are candidates at even quantiles of
+    latency, and where a study has too few, random architectures as by `spread`.
+    """
+    front = _evenly(study.front, min(len(study.front), int(count * FRONT_SHARE)))
+    keys = {member.key for member in study.front}
+    others = {each.key: each for each in study.candidates if each.key not in keys}
+    ranked = sorted(others.values(), key=lambda candidate: candidate.metrics["latency_ms"])
+    rest = _evenly(ranked, min(len(ranked), count - len(front)))
+    found = dict.fromkeys(candidate.architecture for candidate in (*front, *rest))
+    for architecture in spread(study.space, 2 * count, seed):
+        if len(found) < count:
+            found.setdefault(architecture)
+    return tuple(found)
+
+
+def _evenly(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
+    places = np.linspace(0, len(candidates) - 1, count).round().astype(int)
+    return [candidates[place] for place in places]
 
 
 def spread(space: Space, count: int, seed: int) -> tuple[Architecture, ...]:
@@ -124,33 +128,11 @@ def spread(space: Space, count: int, seed: int) -> tuple[Architecture, ...]:
     return tuple(ranked[place] for place in places)
 
 
-def correlation(
-    statistic: Callable[..., Any], first: Sequence[float], second: Sequence[float], seed: int
-) -> Correlation:
-    """A rank correlation of paired values, with a percentile bootstrap interval over the pairs.
-
-    Resamples in which either side is constant have no ranks and are drawn again.
-
-    Raises:
-        StudyError: all values of one side are equal.
-    """
-    pairs = np.array([first, second])
-    if any(len(set(row)) < 2 for row in pairs.tolist()):
-        raise StudyError("the audited networks all have the same accuracy: there is nothing to rank")
-    rng = np.random.default_rng(seed)
-    values: list[float] = []
-    while len(values) < RESAMPLES:
-        drawn = pairs[:, rng.integers(pairs.shape[1], size=pairs.shape[1])]
-        if all(len(set(row)) > 1 for row in drawn.tolist()):
-            values.append(float(statistic(*drawn).statistic))
-    low, high = np.quantile(values, [0.025, 0.975])
-    return Correlation(float(statistic(*pairs).statistic), float(low), float(high))
-
-
 def _trained_alone(study: Study, architecture: Architecture, recipe: TrainSettings) -> Supernet:
     space = study.space.restrict({name: (value,) for name, value in architecture.items()})
     alone = Supernet(space, study.dataset.channels, study.dataset.classes, seed=recipe.seed)
-    folder = study.folder.alone / f"{architecture.key}-{recipe.epochs}"
+    again = "" if recipe.seed == study.settings.train.seed else f"-seed{recipe.seed}"
+    folder = study.folder.alone / f"{architecture.key}-{recipe.epochs}{again}"
     train_supernet(alone, study.dataset, recipe, folder, device=study.settings.target.host_device)
     return alone
 

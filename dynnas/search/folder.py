@@ -185,6 +185,31 @@ class StudyFolder:
         return self.path / "alone"
 
     @property
+    def audit_picture(self) -> Path:
+        """The plot of the audit."""
+        return self.path / "audit.png"
+
+    @property
+    def trained(self) -> Path:
+        """The networks that were trained after the search; `trained_weights` has their weights."""
+        return self.path / "trained.json"
+
+    @property
+    def trained_weights(self) -> Path:
+        """A folder for each training after the search."""
+        return self.path / "trained"
+
+    @property
+    def compressed(self) -> Path:
+        """What the passes did to networks; `compressed_files` has their files."""
+        return self.path / "compressed.json"
+
+    @property
+    def compressed_files(self) -> Path:
+        """A folder for each run of a pass."""
+        return self.path / "compressed"
+
+    @property
     def latency(self) -> Path:
         """The folder of the plots of latency over images."""
         return self.path / "latency"
@@ -213,8 +238,17 @@ class StudyFolder:
             self.picture,
             self.growth,
             self.audit,
+            self.audit_picture,
+            self.trained,
+            self.compressed,
         )
-        folders = (self.supernet, self.alone, self.latency)
+        folders = (
+            self.supernet,
+            self.alone,
+            self.latency,
+            self.trained_weights,
+            self.compressed_files,
+        )
         return tuple(path for path in (*files, *databases, *folders) if path.exists())
 
     def delete(self) -> None:

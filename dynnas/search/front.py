@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,9 @@ from dynnas.search.metrics import METRICS
 from dynnas.space import Architecture
 
 FORMAT = 1
+
+LIMIT = re.compile(r"([A-Za-z_.]\w*)\s*(<=|>=)\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)")
+"""A limit by which a member is picked."""
 
 # How `Front.to_json` groups metrics; others of `METRICS` stand by themselves, unknown ones under "metrics".
 _PLACES = {
@@ -81,8 +85,9 @@ class Front(Sequence[Candidate]):
 
         Args:
             which: `knee` (nearest to the best of all, objectives scaled to the front), `fastest` (best in
-                the first minimised objective), `most-accurate` (best in the first maximised one), or a key or
-                the start of one.
+                the first minimised objective), `most-accurate` (best in the first maximised one), a limit
+                (`latency_ms<=5`: the most accurate of those that keep it; `accuracy>=0.9`: the fastest), or a
+                key or the start of one.
 
         Raises:
             StudyError: the front is empty, or has no such member.
@@ -98,14 +103,46 @@ class Front(Sequence[Candidate]):
             return self.members[int(np.argmin(np.linalg.norm(scaled, axis=1)))]
         if which in ("fastest", "most-accurate"):
             return self._best("minimize" if which == "fastest" else "maximize", which)
+        if limit := LIMIT.fullmatch(which):
+            return self._within(*limit.groups())
         found = [member for member in self.members if member.key.startswith(which)]
         if len(found) != 1:
             keys = ", ".join(member.key for member in self.members)
             raise StudyError(
                 f"front: {len(found) or 'no'} members have the key {which!r}; "
-                f"allowed are knee, fastest, most-accurate and {keys}"
+                f"allowed are knee, fastest, most-accurate, a limit as latency_ms<=5, and {keys}"
             )
         return found[0]
+
+    def picks(self, names: Sequence[str]) -> tuple[Candidate, ...]:
+        """Several members, each once, by names as `pick` takes them; `front` is all of them.
+
+        Raises:
+            StudyError: as `pick`.
+        """
+        chosen: dict[str, Candidate] = {}
+        for name in names:
+            # An empty front is refused by `pick`.
+            members = self.members if name == "front" and self.members else (self.pick(name),)
+            chosen.update((member.key, member) for member in members)
+        return tuple(chosen.values())
+
+    def _within(self, metric: str, sign: str, limit: str) -> Candidate:
+        kept = [
+            member
+            for member in self.members
+            if metric in member.metrics
+            and (
+                member.metrics[metric] <= float(limit)
+                if sign == "<="
+                else member.metrics[metric] >= float(limit)
+            )
+        ]
+        if not kept:
+            values = sorted(member.metrics[metric] for member in self.members if metric in member.metrics)
+            has = f"theirs are {values[0]:.4g} to {values[-1]:.4g}" if values else "they do not have it"
+            raise StudyError(f"front: no member has {metric}{sign}{limit}; {has}")
+        return Front(tuple(kept), self.objectives).pick("most-accurate" if sign == "<=" else "fastest")
 
     def _best(self, direction: str, which: str) -> Candidate:
         for objective in self.objectives:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynnas.errors import StudyError
+from dynnas.search.audited import Audit
+from dynnas.search.compressed import Compressed, read_compressed
 from dynnas.search.controls import Comparison, Controls
 from dynnas.search.folder import StudyFolder, StudyRecord
 from dynnas.search.front import Candidate, Front
@@ -16,6 +18,7 @@ from dynnas.search.goal import Goal
 from dynnas.search.hypervolume import HypervolumeCurve, hypervolume_curve
 from dynnas.search.records import candidates_of
 from dynnas.search.storage import load_trials
+from dynnas.search.trained import Trained, read_trained
 from dynnas.space import Architecture, Settings, Space, load_space
 
 # What needs torch is imported where it is used: a study of a table has no networks.
@@ -141,6 +144,64 @@ class Study:
         return load_supernet(
             self.folder.supernet, self.space, dataset.channels, dataset.classes, self.settings.train
         )
+
+    @property
+    def trained(self) -> tuple[Trained, ...]:
+        """The networks that were trained after the search, in the order of their trainings."""
+        return read_trained(self.folder.trained)
+
+    @property
+    def compressed(self) -> tuple[Compressed, ...]:
+        """What passes did to networks, in the order in which they were run."""
+        return read_compressed(self.folder.compressed)
+
+    @property
+    def audit(self) -> Audit | None:
+        """How far the supernet's ranks can be trusted; None before `dynnas audit`."""
+        path = self.folder.audit
+        return Audit.from_json(path.read_text(), path) if path.exists() else None
+
+    def weights_of(self, key: str, which: str = "best") -> Trained | Compressed | None:
+        """The training whose weights the network of a key should have; None for the inherited ones.
+
+        Args:
+            key: of a network.
+            which: `best` (by search accuracy, of the trained and the inherited weights), `inherited`, or the
+                name of a training, or of a pass that made a network, or the start of one.
+
+        Raises:
+            StudyError: there is no such training or pass of this network, or several.
+        """
+        trained = [each for each in self.trained if each.key == key]
+        if which == "inherited":
+            return None
+        if which == "best":
+            best = max(trained, key=lambda each: each.accuracy, default=None)
+            return best if best and best.accuracy >= best.inherited_accuracy else None
+        made = [each for each in self.compressed if each.key == key and each.file]
+        known: list[Trained | Compressed] = [*trained, *made]
+        found = [each for each in known if each.name.startswith(which)]
+        if len(found) != 1:
+            names = ", ".join(("best", "inherited", *(each.name for each in known)))
+            raise StudyError(
+                f"{self.name}: {len(found) or 'no'} trainings of {key} have the name {which!r}; "
+                f"allowed are {names}"
+            )
+        return found[0]
+
+    def trained_network(self, trained: Trained | Compressed) -> Network:
+        """The network that a training or a pass ended with, in evaluation mode.
+
+        Raises:
+            StudyError: the pass made a graph.
+            TrainingError: its file is missing or damaged.
+        """
+        if trained.file is None or trained.weights_digest is None:
+            raise StudyError(f"{trained.name}: is no network, but a graph")
+
+        from dynnas.training import load_network
+
+        return load_network(self.folder.path / trained.file, trained.weights_digest)
 
     def architecture(self, key: str) -> Architecture:
         """The architecture with that key, or the start of one, among front, candidates and controls.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from dynnas.data import resize
-from dynnas.ops import Network, run, set_routing_dropout, slot_module
+from dynnas.ops import Network, run, set_routing_dropout, slot_module, weights_digest
 from dynnas.ops.elastic import ElasticSlot
 from dynnas.space import Architecture, NetworkConfig, Space
 from dynnas.space.network import SlotConfig
@@ -81,8 +80,4 @@ class Supernet(nn.Module):
 
     def digest(self) -> str:
         """Sixteen hexadecimal digits of all weights."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return weights_digest(self)

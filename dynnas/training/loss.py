@@ -23,9 +23,14 @@ def sandwich(space: Space, randoms: int, seed: int, step: int) -> tuple[Architec
     return tuple(dict.fromkeys((largest(space), smallest(space), *drawn)))
 
 
-def distillation(logits: Tensor, teacher: Tensor) -> Tensor:
-    """Cross entropy to the teacher's softmax at temperature 1, mean over the batch; both [B, classes]."""
-    return -(teacher.softmax(1) * logits.log_softmax(1)).sum(1).mean()
+def distillation(logits: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+    """T^2 times the cross entropy to the teacher's softmax, both (B, classes) divided by the temperature T.
+
+    The mean over the batch. Its gradient is that of T^2 KL(teacher, student) (Hinton 2015, section 2): T^2
+    keeps it as large as the labels' at any temperature.
+    """
+    taught = (teacher / temperature).softmax(1) * (logits / temperature).log_softmax(1)
+    return -(temperature**2) * taught.sum(1).mean()
 
 
 def teacher_loss(outputs: Sequence[Tensor], labels: Tensor, smoothing: float, exit_weight: float) -> Tensor:
@@ -49,6 +54,7 @@ def student_loss(
     smoothing: float,
     teacher_weight: float,
     exit_weight: float,
+    temperature: float = 1.0,
 ) -> Tensor:
     """Any other network: the largest network's final head and the labels teach its final head and its exits.
 
@@ -59,11 +65,12 @@ def student_loss(
         smoothing: label smoothing.
         teacher_weight: between 0, labels alone, and 1, the teacher alone (US-Nets).
         exit_weight: weight of the mean loss of the exits.
+        temperature: of the distillation.
     """
 
     def taught(logits: Tensor) -> Tensor:
         by_labels = F.cross_entropy(logits, labels, label_smoothing=smoothing)
-        return teacher_weight * distillation(logits, teacher) + (1 - teacher_weight) * by_labels
+        return teacher_weight * distillation(logits, teacher, temperature) + (1 - teacher_weight) * by_labels
 
     *exits, final = outputs
     return taught(final) + exit_weight * _mean([taught(logits) for logits in exits], final)

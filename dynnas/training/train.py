@@ -71,7 +71,7 @@ class _Run:
         self.epoch_loss = 0.0
         self.execution: Execution | None = None
         supernet.set_routing_dropout(settings.routing_dropout)
-        self.optimizer = _optimizer(supernet, settings)
+        self.optimizer = make_optimizer(supernet, settings)
         self.saved_at = time.monotonic()
         self.save_seconds = 0.0
 
@@ -102,7 +102,7 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(settings, self.step, self.steps_per_epoch)
         self.supernet.set_temperature(temperature(settings, self.step, self.steps_per_epoch))
-        with _seeded(settings.seed, self.step):
+        with seeded(settings.seed, self.step):
             loss = self._backward(self.execution.prepare(images), labels, self.execution)
         norm = nn.utils.clip_grad_norm_(self.supernet.parameters(), settings.clip_norm or math.inf)
         if not math.isfinite(float(norm)):
@@ -204,20 +204,20 @@ def temperature(settings: TrainSettings, step: int, steps_per_epoch: int) -> flo
     return 1 + (settings.temperature - 1) * left
 
 
-def _optimizer(supernet: Supernet, settings: TrainSettings) -> torch.optim.SGD:
+def make_optimizer(module: nn.Module, settings: TrainSettings) -> torch.optim.SGD:
     """SGD with Nesterov momentum; no weight decay on batch norm (tensors with one axis) and biases."""
     groups: list[dict[str, Any]] = [
         {"params": [], "weight_decay": settings.weight_decay},
         {"params": [], "weight_decay": 0.0},
     ]
-    for name, parameter in supernet.named_parameters():
+    for name, parameter in module.named_parameters():
         spared = parameter.ndim <= 1 or name.endswith("bias")
         groups[spared]["params"].append(parameter)
     return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=settings.momentum > 0)
 
 
 @contextmanager
-def _seeded(seed: int, step: int) -> Iterator[None]:
+def seeded(seed: int, step: int) -> Iterator[None]:
     """Draw what modules draw (dropout) from (seed, step), and leave the caller's generator as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed * 1_000_003 + step)

@@ -115,6 +115,41 @@ def test_export_writes_what_agrees_with_torch(
     assert dynnas("export", study, "--format", format, "--out", str(out), "--overwrite").status == 0
 
 
+def test_trained_networks_join_the_study_and_are_exported(
+    study: str, tmp_path: Path, dynnas: Callable
+) -> None:
+    ran = dynnas("train", study, "--pick", "front", "--epochs", "1", "--from", "scratch", "--teacher", "none")
+    assert ran.status == 0, ran.err
+    members = json.loads(dynnas("front", study, "--json").out)["members"]
+    written = json.loads(Path(study, "trained.json").read_text())["networks"]
+    assert [each["key"] for each in written] == [member["key"] for member in members]
+    name, out = written[0]["name"], str(tmp_path / "model")
+    assert f" {name} " in ran.out
+    exported = dynnas("export", study, "--pick", members[0]["key"], "--weights", name, "--out", out)
+    assert f"weights of training {name}" in exported.out, exported.err
+    unknown = dynnas("export", study, "--weights", "none", "--out", out, "--overwrite")
+    assert (unknown.status, "allowed are best, inherited, " in unknown.err) == (2, True)
+
+
+def test_a_pass_says_what_it_did(study: str, dynnas: Callable) -> None:
+    ran = dynnas("compress", study, "--pick", "fastest", "--pass", "int8", "--weights", "inherited")
+    assert ran.status == 0, ran.err
+    (written,) = json.loads(Path(study, "compressed.json").read_text())["networks"]
+    assert f" {written['name']} " in ran.out
+    assert written["after"]["file"] in ran.out
+    assert "times smaller" in " ".join(ran.out.split())
+    wrong = dynnas("compress", study, "--pass", "int8", "--bits", "3")
+    assert (wrong.status, "pass int8 has no option bits" in wrong.err) == (2, True)
+
+
+def test_an_audit_says_how_the_ranks_agree(study: str, dynnas: Callable) -> None:
+    ran = dynnas("audit", study, "--networks", "3", "--epochs", "1", "--quiet")
+    assert ran.status == 0, ran.err
+    assert "Kendall's tau" in ran.out
+    assert "neighbours on the front inside the noise: " in ran.out
+    assert {"audit.json", "audit.png"} <= {path.name for path in Path(study).iterdir()}
+
+
 def test_an_unknown_pick_names_the_members(study: str, tmp_path: Path, dynnas: Callable) -> None:
     ran = dynnas("export", study, "--pick", "smallest", "--out", str(tmp_path / "model"))
     key = json.loads(dynnas("front", study, "--json").out)["members"][0]["key"]

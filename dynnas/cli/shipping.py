@@ -1,0 +1,169 @@
+"""The commands between a front and what ships: each calls one room and prints what it returns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Literal
+
+import typer
+
+from dynnas.cli.options import STUDIES, Picks, Quiet, Studies, StudyName, Weights
+
+
+def train(
+    study: StudyName,
+    pick: Picks = None,
+    start: Annotated[
+        Literal["inherited", "scratch"],
+        typer.Option("--from", help="weights to start from: the supernet's, or fresh ones"),
+    ] = "inherited",
+    teacher: Annotated[
+        Literal["largest", "none"],
+        typer.Option("--teacher", help="the supernet's largest network teaches, or none"),
+    ] = "largest",
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="the supernet's if not given")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="the supernet's if not given")] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            "--lr", min=0, help="peak learning rate; the supernet's, a quarter of it for inherited weights"
+        ),
+    ] = None,
+    weights: Annotated[
+        Literal["real", "binary"], typer.Option("--weights", help="binary: kernels of signs (BinaryConnect)")
+    ] = "real",
+    temperature: Annotated[float, typer.Option("--temperature", min=0.1, help="of the distillation")] = 2.0,
+    teacher_weight: Annotated[
+        float | None, typer.Option("--teacher-weight", min=0, max=1, help="the teacher's share in the loss")
+    ] = None,
+    smoothing: Annotated[
+        float | None, typer.Option("--label-smoothing", min=0, max=0.99, help="the supernet's if not given")
+    ] = None,
+    ema: Annotated[
+        float, typer.Option("--ema", min=0, max=0.99999, help="decay of the average of weights; 0 for none")
+    ] = 0.999,
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"],
+        typer.Option("--precision", help="auto: bfloat16 on CUDA, float32 elsewhere"),
+    ] = "auto",
+    studies: Studies = STUDIES,
+    quiet: Quiet = False,
+) -> None:
+    """Train networks of the front alone.
+
+    On from the supernet's weights or from fresh ones, taught by the supernet's largest network. They join the
+    study, and export takes the best. Interrupted, the same command goes on.
+    """
+    from dynnas.cli.printing import print_table
+    from dynnas.cli.progress import show_progress
+    from dynnas.report.trained import trained_table
+    from dynnas.search.retraining import recipe_of, train_members
+    from dynnas.search.study import open_study
+
+    opened = open_study(study, studies)
+    given = {"epochs": epochs, "seed": seed, "teacher_weight": teacher_weight, "label_smoothing": smoothing}
+    settings = replace(
+        opened.settings.train,
+        precision=precision,
+        **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
+    )
+    recipe = recipe_of(
+        settings, start, lr, teacher=teacher, teacher_temperature=temperature, ema=ema, weights=weights
+    )
+    with show_progress(quiet) as progress:
+        found = train_members(opened, opened.front.picks(pick or ["knee"]), recipe, progress)
+    print_table(trained_table(found, opened.name))
+    print(f"written to: {opened.folder.trained}")
+
+
+def audit(
+    study: StudyName,
+    networks: Annotated[int, typer.Option("--networks", min=3, help="how many to train alone")] = 16,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="for each; the supernet's if not given")
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="trainings of each network")] = 1,
+    studies: Studies = STUDIES,
+    quiet: Quiet = False,
+) -> None:
+    """Train some networks alone, and say how well the supernet ranks them.
+
+    Members of the front and other candidates, spread over their latencies. Interrupted, the same command goes
+    on; trained networks are kept.
+    """
+    from dynnas.cli.printing import print_table
+    from dynnas.cli.progress import show_progress
+    from dynnas.report.audit import audit_table, draw_audit, neighbours_text
+    from dynnas.search.audit import audit_study
+    from dynnas.search.study import open_study
+
+    opened = open_study(study, studies)
+    with show_progress(quiet) as progress:
+        result = audit_study(opened, networks=networks, epochs=epochs, seeds=seeds, progress=progress)
+    picture = draw_audit(result, opened.name, opened.folder.audit_picture)
+    print_table(audit_table(result, opened.name))
+    print(f"{neighbours_text(result)}\naudit:   {opened.folder.audit}\npicture: {picture}")
+
+
+def compress(
+    study: StudyName,
+    method: Annotated[
+        Literal["int8", "prune", "cluster", "lottery"],
+        typer.Option(
+            "--pass",
+            help="int8: static quantisation; prune: whole channels; cluster: shared weights in Huffman "
+            "codes; lottery: single weights, rewound to early ones",
+        ),
+    ],
+    pick: Picks = None,
+    weights: Weights = "best",
+    amount: Annotated[
+        float | None,
+        typer.Option("--amount", min=0.01, max=0.99, help="share to drop: of channels 0.3, of weights 0.8"),
+    ] = None,
+    bits: Annotated[int | None, typer.Option("--bits", min=1, max=8, help="of a cluster's index: 5")] = None,
+    images: Annotated[
+        int | None, typer.Option("--images", min=1, help="training images that set the ranges of int8: 256")
+    ] = None,
+    rewind: Annotated[int | None, typer.Option("--rewind", min=1, help="epoch to rewind to: 1")] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="of tuning; the supernet's if not given")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="the supernet's if not given")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", min=0, help="peak learning rate, as of train")] = None,
+    teacher: Annotated[
+        Literal["largest", "none"], typer.Option("--teacher", help="of the tuning, as of train")
+    ] = "largest",
+    studies: Studies = STUDIES,
+    quiet: Quiet = False,
+) -> None:
+    """Make networks of the front smaller.
+
+    Each pass says what it did to accuracy, to the file's size and to the measured latency. Interrupted, the
+    same command goes on.
+    """
+    from dynnas.cli.printing import print_table
+    from dynnas.cli.progress import show_progress
+    from dynnas.passes import PASSES
+    from dynnas.report.trained import compressed_table, compressed_text
+    from dynnas.search.compressing import compress_members
+    from dynnas.search.retraining import recipe_of
+    from dynnas.search.study import open_study
+
+    opened = open_study(study, studies)
+    given = {"amount": amount, "bits": bits, "images": images, "rewind": rewind}
+    options = {name: value for name, value in given.items() if value is not None}
+    changes = {"epochs": epochs, "seed": seed}
+    settings = replace(
+        opened.settings.train,
+        **{name: value for name, value in changes.items() if value is not None},  # type: ignore[arg-type]
+    )
+    recipe = recipe_of(settings, PASSES[method].start, lr, teacher=teacher)
+    with show_progress(quiet) as progress:
+        found = compress_members(
+            opened, opened.front.picks(pick or ["knee"]), method, recipe,
+            weights=weights, options=options, progress=progress,
+        )  # fmt: skip
+    print_table(compressed_table(found, opened.name))
+    print("\n".join(map(compressed_text, found)))
+    print(f"written to: {opened.folder.compressed}")

@@ -1,0 +1,84 @@
+"""An audit as a table and a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from dynnas.report.plot import COLOURS
+from dynnas.report.table import Column, Table, count
+from dynnas.search.audited import Audit
+
+
+def audit_table(audit: Audit, name: str) -> Table:
+    """Every audited network, and how the ranks of inherited and of own weights agree."""
+    columns = (
+        Column("key"),
+        Column("front"),
+        Column("MACs", numeric=True),
+        Column("inherited %", numeric=True),
+        Column("alone %", numeric=True),
+        *(Column(f"seed {seed}", numeric=True) for seed in range(audit.seeds) if audit.seeds > 1),
+    )
+    rows = tuple(
+        (
+            network.key,
+            "yes" if network.on_front else "",
+            count(network.macs),
+            f"{100 * network.inherited:.2f}",
+            f"{100 * network.alone:.2f}",
+            *(f"{100 * accuracy:.2f}" for accuracy in network.by_seed if audit.seeds > 1),
+        )
+        for network in audit.networks
+    )
+    agreement = f"Kendall's tau {audit.kendall_tau}, Spearman {audit.spearman} (95% by bootstrap)"
+    return Table(
+        f"{name}: accuracy on search images after {audit.epochs} epochs alone; {agreement}", columns, rows
+    )
+
+
+def neighbours_text(audit: Audit) -> str:
+    """How many neighbours of the front differ by less than the noise, and what that is."""
+    found = audit.neighbours
+    noise = f"{100 * found.split_deviation:.2f} points by the choice of search images"
+    if found.seed_deviation is not None:
+        noise += f", {100 * found.seed_deviation:.2f} between {audit.seeds} seeds"
+    return (
+        f"neighbours on the front inside the noise: {found.inside} of {found.pairs} (differing by less than "
+        f"one standard deviation of a difference; that of one accuracy: {noise})"
+    )
+
+
+def draw_audit(audit: Audit, title: str, path: Path) -> Path:
+    """Draw inherited against stand-alone accuracy into `path`, with the range over seeds."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    blue, orange, *_, grey = COLOURS
+    figure = Figure(figsize=(5.5, 5.5), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    every = [value for network in audit.networks for value in (network.inherited, *network.by_seed)]
+    ends = 100 * np.array([min(every) - 0.005, max(every) + 0.005])
+    axes.plot(ends, ends, color=grey, linewidth=1, label="equal")
+    for name, colour, on_front in (("other networks", blue, False), ("members of the front", orange, True)):
+        shown = [network for network in audit.networks if network.on_front == on_front]
+        x = [100 * network.alone for network in shown]
+        reach = np.array(
+            [
+                [100 * (network.alone - min(network.by_seed)) for network in shown],
+                [100 * (max(network.by_seed) - network.alone) for network in shown],
+            ]
+        ).clip(min=0)  # a mean of equal numbers may differ from them in the last digit
+        y = [100 * network.inherited for network in shown]
+        axes.errorbar(x, y, xerr=reach, fmt="o", markersize=4, color=colour, label=name, elinewidth=0.8)
+    axes.set(
+        xlabel=f"accuracy trained alone, {audit.epochs} epochs [%]",
+        ylabel="accuracy with the supernet's weights [%]",
+        title=f"{title}\nKendall's tau {audit.kendall_tau}, Spearman {audit.spearman}",
+    )
+    axes.grid(visible=True, alpha=0.25)
+    axes.legend(loc="upper left")
+    figure.savefig(path)
+    return path

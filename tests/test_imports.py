@@ -44,7 +44,7 @@ CONFINED = {
     "onnx": ("runtime", "export"),
     "onnxruntime": ("device",),
     "openvino": ("device",),
-    "sklearn": ("data", "measure"),
+    "sklearn": ("data", "measure", "search"),
     "yaml": ("space",),
 }
 

@@ -29,6 +29,7 @@ from dynnas.cli.options import (
     Threads,
     Trials,
     Yes,
+    command_of,
     override,
     study_folder,
 )
@@ -154,6 +155,48 @@ def front(
     from dynnas.report.study import study_table
 
     print_table(study_table(opened))
+
+
+def report(
+    study: StudyName,
+    format: Annotated[
+        Literal["html", "md"], typer.Option("--format", help="a page, or Markdown for terminal and README")
+    ] = "html",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="if not report.html in the study's folder, or the terminal"
+        ),
+    ] = None,
+    time_images: Annotated[
+        bool, typer.Option("--latency", help="first time every member with exits on single images")
+    ] = False,
+    studies: Studies = STUDIES,
+) -> None:
+    """Write what a study found as one page.
+
+    It works offline and while the search runs. Shows the front and its controls, every network drawn, who
+    leaves early, latencies, which choices matter, how far to trust it, and how to make it again.
+    """
+    from dynnas.report.findings import gather
+    from dynnas.report.markdown import markdown
+    from dynnas.report.page import html_page
+    from dynnas.search import open_study
+    from dynnas.search.folder import write_whole
+
+    opened = open_study(study, studies)
+    if time_images:
+        from dynnas.report.latency import time_front
+
+        time_front(opened)
+    findings, command = gather(opened), command_of(opened)
+    text = html_page(findings, command) if format == "html" else markdown(findings, command)
+    if format == "html" or out:
+        path = out or opened.folder.report
+        write_whole(path, text)
+        print(f"report: {path}")
+    else:
+        print(text, end="")
 
 
 def audit(

@@ -174,6 +174,11 @@ class StudyFolder:
         return self.path / "hypervolume.png"
 
     @property
+    def report(self) -> Path:
+        """The page that explains the study."""
+        return self.path / "report.html"
+
+    @property
     def audit(self) -> Path:
         """The supernet's ranks against those of networks trained alone."""
         return self.path / "audit.json"
@@ -211,6 +216,7 @@ class StudyFolder:
             self.controls,
             self.picture,
             self.growth,
+            self.report,
             self.audit,
         )
         folders = (self.supernet, self.alone, self.latency)

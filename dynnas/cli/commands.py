@@ -270,4 +270,4 @@ def dashboard(
     from dynnas.cli.dashboard import serve
     from dynnas.search import open_study
 
-    serve(open_study(study, studies).storage, port)
+    serve(open_study(study, studies), port)

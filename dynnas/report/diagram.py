@@ -1,6 +1,6 @@
-"""Networks as drawings: a large one with a line for every layer, and one as small as a word.
+"""Networks as drawings, with a line for every layer.
 
-Both are SVG texts with colours of their own, which a page may override by the variables that they name.
+They are SVG texts with colours of their own, which a page may override by the variables that they name.
 """
 
 from __future__ import annotations
@@ -135,22 +135,9 @@ def _text(x: float, middle: float, text: str, colour: str) -> str:
     return f'<text x="{x}" y="{middle + 4:.4g}" font-size="{size:.4g}" fill="{colour}">{escape(text)}</text>'
 
 
-def draw_glyph(config: NetworkConfig) -> str:
-    """A network as a row of bars in its running order: high by channels, dynamic ones marked, exits below."""
-    layers = layers_of(config)
-    widest = max(layer.channels for layer in layers)
-    marks, x = [], 0
-    for layer in layers:
-        if layer.kind == "exit":
-            marks.append(f'<path d="M{x - 2} 33l3.5 0l-1.75 5z" fill="{_EXIT}"/>')
-            continue
-        height = max(3.0, 30 * math.sqrt(layer.channels / widest))
-        colour = _DYNAMIC if layer.kind == "dynamic" else _STATIC
-        marks.append(
-            f'<rect x="{x}" y="{31 - height:.4g}" width="8" height="{height:.4g}" rx="1.5" fill="{colour}"/>'
-        )
-        x += 10
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-1 0 {x} 39" width="{x}" height="39" '
-        f'aria-hidden="true">{"".join(marks)}</svg>'
-    )
+def draw_picture(config: NetworkConfig) -> str:
+    """`draw_diagram` on a ground of its own, as a file to look at by itself."""
+    drawing = draw_diagram(config)
+    start = drawing.index(">") + 1
+    ground = f'<rect x="-12" y="-12" width="{_WIDTH + 24}" height="4000" fill="#ffffff"/>'
+    return drawing[:start] + ground + drawing[start:]

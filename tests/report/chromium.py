@@ -45,6 +45,8 @@ def browser(profile: Path, size: tuple[int, int]) -> Iterator[Any]:
         width, height = size
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        driver.get("about:blank")
+        requested(driver)  # those of the page that the browser starts with
         yield driver
     finally:
         driver.quit()

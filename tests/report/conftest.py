@@ -20,7 +20,7 @@ from dynnas.search.study import Study
 @pytest.fixture(scope="session")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     folder = tmp_path_factory.mktemp("reported")
-    space = small_space(folder, search={"trials": 24}, data={"search_images": 128})
+    space = small_space(folder, search={"trials": 20}, data={"search_images": 128})
     study = run_study(space, folder=folder / "small")
     audited = [
         {"key": member.key, "genes": {}, "macs": 1, "inherited": 0.5 + 0.01 * at, "alone": 0.6 + 0.01 * at}

@@ -98,7 +98,7 @@ def test_the_command_is_the_one_that_made_it(study: Study) -> None:
     words = shlex.split(command_of(study))
     assert words[:3] == ["dynnas", "search", str(study.folder.space)]
     assert words[words.index("--name") + 1] == "small"
-    assert words[words.index("--trials") + 1] == "24"
+    assert words[words.index("--trials") + 1] == "20"
     assert "--epochs" not in words
 
 

@@ -100,8 +100,12 @@
       const x = axis(chart.x, both ?? values("x"), left, width - right);
       const y = axis(chart.y, both ?? values("y"), height - bottom, top);
       this.plot.textContent = "";
+      this.placed = [];
       const svg = element("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "group" }, this.plot);
       this.axes(svg, x, y, { left, right, top, bottom, width, height });
+      svg.addEventListener("pointermove", (event) => this.touch(event));
+      svg.addEventListener("pointerdown", (event) => this.touch(event));
+      svg.addEventListener("pointerleave", (event) => { if (event.pointerType !== "touch") this.hide(); });
       const clip = `${this.figure.id}-clip`;
       const shape = element("clipPath", { id: clip }, svg);
       element("rect", { x: left, y: 0, width: width - left - right + 8, height: height - bottom + 1 }, shape);
@@ -158,13 +162,9 @@
         const place = element("g", { class: "point", role: "img", "aria-label": point.tip.join(", ") }, group);
         if (main) place.setAttribute("tabindex", "0");
         this.mark(series, point, at, colour, place);
-        element("circle", { cx: at[0], cy: at[1], r: main ? 11 : 6, fill: "transparent" }, place);
-        const show = () => this.show(point, at, place), hide = () => this.hide(place);
-        place.addEventListener("pointerenter", show);
-        place.addEventListener("pointerleave", (event) => { if (event.pointerType !== "touch") hide(); });
-        place.addEventListener("focus", show);
-        place.addEventListener("blur", hide);
-        place.addEventListener("click", show);
+        this.placed.push({ point, at, place, reach: main ? 26 : 12, favour: main ? 0.5 : 1 });
+        place.addEventListener("focus", () => this.show(point, at, place));
+        place.addEventListener("blur", () => this.hide());
       }
     }
 
@@ -189,8 +189,20 @@
       this.tip.style.top = `${y - height - 14 >= 0 ? y - height - 14 : y + 16}px`;
     }
 
-    hide(place) {
-      place.classList.remove("on");
+    // The nearest point in reach, those of the front first: points may lie closer than a finger is wide.
+    touch(event) {
+      const box = this.plot.getBoundingClientRect();
+      const x = event.clientX - box.left, y = event.clientY - box.top;
+      const near = this.placed
+        .map((one) => ({ ...one, away: Math.hypot(one.at[0] - x, one.at[1] - y) }))
+        .filter((one) => one.away <= one.reach)
+        .sort((a, b) => a.favour * a.away - b.favour * b.away)[0];
+      if (near) this.show(near.point, near.at, near.place);
+      else this.hide();
+    }
+
+    hide() {
+      this.plot.querySelectorAll(".point.on").forEach((one) => one.classList.remove("on"));
       this.tip.hidden = true;
     }
   }

@@ -42,7 +42,7 @@ CONFINED = {
     "rich": ("cli",),
     "matplotlib": ("report",),
     "onnx": ("runtime", "export"),
-    "onnxruntime": ("device",),
+    "onnxruntime": ("device", "export"),  # in the script that runs without dynnas
     "openvino": ("device",),
     "sklearn": ("data", "measure", "search"),
     "yaml": ("space",),

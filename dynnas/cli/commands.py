@@ -15,6 +15,7 @@ from dynnas.cli.options import (
     Device,
     Epochs,
     Experts,
+    ExportFormat,
     Fresh,
     Limits,
     Name,
@@ -228,9 +229,7 @@ def export(
     study: StudyName,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder to make")],
     pick: Pick = "knee",
-    format: Annotated[
-        Literal["onnx", "pt2", "checkpoint"], typer.Option("--format", help="what to write")
-    ] = "onnx",
+    format: ExportFormat = "onnx",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="replace an earlier export in that folder")
     ] = False,
@@ -242,6 +241,7 @@ def export(
     """
     from dynnas.cli.printing import print_table
     from dynnas.export import export_model
+    from dynnas.export.card import facts_of
     from dynnas.report.study import artifacts_table
     from dynnas.search import open_study
 
@@ -254,6 +254,7 @@ def export(
         format,
         architecture=member.architecture,
         overwrite=overwrite,
+        facts=facts_of(opened, member),
     )
     print_table(artifacts_table(manifest, f"{member.key} of {opened.name}, written to {out}"))
 

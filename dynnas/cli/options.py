@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import Field, fields, replace
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -73,6 +73,10 @@ Name = Annotated[
     str | None, typer.Option("--name", metavar="NAME", help="name of the study, if not the space's")
 ]
 Pick = Annotated[str, typer.Option("--pick", metavar="WHICH", help="knee, fastest, most-accurate, or a key")]
+ExportFormat = Annotated[
+    Literal["onnx", "pt2", "openvino", "executorch", "safetensors", "checkpoint"],
+    typer.Option("--format", help="what to write"),
+]
 Storage = Annotated[
     str | None, typer.Option("--storage", metavar="URL", help="SQLAlchemy URL of a database for the study")
 ]

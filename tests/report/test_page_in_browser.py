@@ -1,5 +1,6 @@
 """The report in a real browser: it works offline, says what its points are, and fits a phone."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,15 +39,25 @@ def test_the_page_is_no_wider_than_its_window(page: Any) -> None:
 def test_hovering_a_point_of_the_front_says_what_it_is(page: Any, study: Study) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
 
+    members = {member.key: member for member in study.front}
     points = page.find_elements("css selector", POINT)
-    assert len(points) == len(study.front)
-    for point, member in zip(points, study.front, strict=True):
+    places = page.execute_script(
+        "return arguments[0].map((one) => one.querySelector('.mark').getBoundingClientRect())"
+        ".map((box) => [box.x + box.width / 2, box.y + box.height / 2])",
+        points,
+    )
+    keys = [point.get_attribute("aria-label").split(", ")[0] for point in points]
+    assert sorted(keys) == sorted(members)
+    for point, (x, y) in zip(points, places, strict=True):
         page.execute_script("arguments[0].scrollIntoView({block: 'center'})", point)
         ActionChains(page).move_to_element(point).perform()
         (tip,) = page.find_elements("css selector", "#front-chart .tip")
         assert tip.is_displayed()
         lines = tip.text.splitlines()
-        assert lines[0] == member.key
+        # The pointer goes by whole pixels, where two networks may share one.
+        around = [key for key, (u, v) in zip(keys, places, strict=True) if math.hypot(u - x, v - y) < 3]
+        assert lines[0] in around
+        member = members[lines[0]]
         assert lines[1].startswith(f"accuracy {100 * member.metrics['accuracy']:.2f}%")
         assert f"latency {member.metrics['mean_ms']:.3g} ms" in lines[2]
 
@@ -54,7 +65,8 @@ def test_hovering_a_point_of_the_front_says_what_it_is(page: Any, study: Study) 
 def test_points_answer_to_the_keyboard(page: Any, study: Study) -> None:
     point = page.find_elements("css selector", POINT)[0]
     page.execute_script("arguments[0].focus()", point)
-    assert page.find_element("css selector", "#front-chart .tip").text.startswith(study.front[0].key)
+    first = min(study.front, key=lambda member: member.metrics["latency_ms"])
+    assert page.find_element("css selector", "#front-chart .tip").text.startswith(first.key)
     assert point.get_attribute("tabindex") == "0"
 
 

@@ -136,6 +136,8 @@ def _series(name: str, style: str, members: Iterable[Candidate], study: Study, a
     listed = list(members)
     if style != "steps":
         listed = listed[:: -(-len(listed) // _MOST_POINTS) or 1]
+    else:
+        listed.sort(key=lambda member: member.metrics[axes.cost])
     points = [
         {
             "x": member.metrics[axes.cost],

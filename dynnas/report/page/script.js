@@ -148,7 +148,7 @@
 
     series(series, x, y, parent) {
       const colour = COLOURS[series.name], group = element("g", { "data-series": series.name }, parent);
-      const points = series.style === "steps" ? [...series.points].sort((a, b) => a.x - b.x) : series.points;
+      const { points } = series;
       if (series.style === "steps" && points.length) {
         let path = `M${x.scale(points[0].x)} ${y.scale(points[0].y)}`;
         for (const point of points.slice(1)) path += `H${x.scale(point.x)}V${y.scale(point.y)}`;

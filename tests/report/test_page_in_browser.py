@@ -49,7 +49,7 @@ def test_hovering_a_point_of_the_front_says_what_it_is(page: Any, study: Study) 
     keys = [point.get_attribute("aria-label").split(", ")[0] for point in points]
     assert sorted(keys) == sorted(members)
     for point, (x, y) in zip(points, places, strict=True):
-        page.execute_script("arguments[0].scrollIntoView({block: 'center'})", point)
+        page.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", point)
         ActionChains(page).move_to_element(point).perform()
         (tip,) = page.find_elements("css selector", "#front-chart .tip")
         assert tip.is_displayed()
@@ -78,7 +78,7 @@ def test_series_can_be_switched_off_and_on(page: Any, study: Study) -> None:
     names = [button.text.split(" (")[0] for button in buttons]
     assert names == ["front", "static only", "uniform width", "random", "searched"]
     button = buttons[names.index("random")]
-    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
+    page.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", button)
     before = shown()
     button.click()
     assert (shown(), button.get_attribute("aria-pressed")) == (0, "false")

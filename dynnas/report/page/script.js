@@ -162,7 +162,7 @@
         const place = element("g", { class: "point", role: "img", "aria-label": point.tip.join(", ") }, group);
         if (main) place.setAttribute("tabindex", "0");
         this.mark(series, point, at, colour, place);
-        this.placed.push({ point, at, place, reach: main ? 26 : 12, favour: main ? 0.5 : 1 });
+        this.placed.push({ point, at, place, main });
         place.addEventListener("focus", () => this.show(point, at, place));
         place.addEventListener("blur", () => this.hide());
       }
@@ -193,10 +193,11 @@
     touch(event) {
       const box = this.plot.getBoundingClientRect();
       const x = event.clientX - box.left, y = event.clientY - box.top;
+      const rank = (one) => (one.main && one.away < 9 ? one.away - 100 : one.away);
       const near = this.placed
         .map((one) => ({ ...one, away: Math.hypot(one.at[0] - x, one.at[1] - y) }))
-        .filter((one) => one.away <= one.reach)
-        .sort((a, b) => a.favour * a.away - b.favour * b.away)[0];
+        .filter((one) => one.away <= (one.main ? 26 : 12))
+        .sort((a, b) => rank(a) - rank(b))[0];
       if (near) this.show(near.point, near.at, near.place);
       else this.hide();
     }

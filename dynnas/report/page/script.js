@@ -94,7 +94,7 @@
       if (!this.width) return;
       const width = this.width, height = Math.round(Math.min(460, Math.max(310, 0.56 * width)));
       const all = chart.series.flatMap((series) => series.points);
-      const left = 64, right = 12, top = 10, bottom = 46;
+      const left = 72, right = 12, top = 10, bottom = 46;
       const values = (name) => all.map((point) => point[name]);
       const both = chart.diagonal ? [...values("x"), ...values("y")] : null;
       const x = axis(chart.x, both ?? values("x"), left, width - right);

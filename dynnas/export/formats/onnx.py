@@ -47,7 +47,6 @@ ONNX = Format(
         Artifact("model_batch.onnx", None, ANY_BATCH, _python("model_batch.onnx")),
     ),
     example=(
-        "import numpy as np",
         "from run import Model",
         "model = Model()",
         'print(model(model.read("picture.png")))  # class, confidence, exit',

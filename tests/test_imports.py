@@ -65,9 +65,9 @@ CONFINED = {
     "rich": ("cli",),
     "matplotlib": ("report",),
     "onnx": ("runtime", "export"),
-    "onnxruntime": ("device",),
+    "onnxruntime": ("device", "export"),  # in the script that runs without dynnas
     "openvino": ("device",),
-    "sklearn": ("data", "measure"),
+    "sklearn": ("data", "measure", "search"),
     "yaml": ("space",),
 }
 

@@ -29,6 +29,7 @@ for command in (
     commands.space,
     commands.schema,
     commands.front,
+    commands.report,
     measuring.tune,
     measuring.calibrate,
     measuring.measure,

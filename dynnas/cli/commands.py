@@ -15,6 +15,7 @@ from dynnas.cli.options import (
     Device,
     Epochs,
     Experts,
+    ExportFormat,
     Fresh,
     Limits,
     Name,
@@ -31,6 +32,7 @@ from dynnas.cli.options import (
     Weights,
     Workers,
     Yes,
+    command_of,
     override,
     study_folder,
 )
@@ -160,14 +162,54 @@ def front(
     print_table(study_table(opened))
 
 
+def report(
+    study: StudyName,
+    format: Annotated[
+        Literal["html", "md"], typer.Option("--format", help="a page, or Markdown for terminal and README")
+    ] = "html",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="if not report.html in the study's folder, or the terminal"
+        ),
+    ] = None,
+    time_images: Annotated[
+        bool, typer.Option("--latency", help="first time every member with exits on single images")
+    ] = False,
+    studies: Studies = STUDIES,
+) -> None:
+    """Write what a study found as one page.
+
+    It works offline and while the search runs. Shows the front and its controls, every network drawn, who
+    leaves early, latencies, which choices matter, how far to trust it, and how to make it again.
+    """
+    from dynnas.report.findings import gather
+    from dynnas.report.markdown import markdown
+    from dynnas.report.page import html_page
+    from dynnas.search import open_study
+    from dynnas.search.folder import write_whole
+
+    opened = open_study(study, studies)
+    if time_images:
+        from dynnas.report.latency import time_front
+
+        time_front(opened)
+    findings, command = gather(opened), command_of(opened)
+    text = html_page(findings, command) if format == "html" else markdown(findings, command)
+    if format == "html" or out:
+        path = out or opened.folder.report
+        write_whole(path, text)
+        print(f"report: {path}")
+    else:
+        print(text, end="")
+
+
 def export(
     study: StudyName,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder to make")],
     pick: Pick = "knee",
     weights: Weights = "best",
-    format: Annotated[
-        Literal["onnx", "pt2", "checkpoint"], typer.Option("--format", help="what to write")
-    ] = "onnx",
+    format: ExportFormat = "onnx",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="replace an earlier export in that folder")
     ] = False,
@@ -179,6 +221,7 @@ def export(
     """
     from dynnas.cli.printing import print_table
     from dynnas.export import export_model
+    from dynnas.export.card import facts_of
     from dynnas.report.study import artifacts_table
     from dynnas.search import open_study
 
@@ -192,6 +235,7 @@ def export(
         format,
         architecture=member.architecture,
         overwrite=overwrite,
+        facts=facts_of(opened, member),
     )
     source = f"weights of training {trained.name}" if trained else "weights of the supernet"
     print_table(artifacts_table(manifest, f"{member.key} of {opened.name}, {source}, written to {out}"))
@@ -209,4 +253,4 @@ def dashboard(
     from dynnas.cli.dashboard import serve
     from dynnas.search import open_study
 
-    serve(open_study(study, studies).storage, port)
+    serve(open_study(study, studies), port)

@@ -7,18 +7,29 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from dynnas.errors import StudyError, require
+from dynnas.report.illustration import files_of, note_of, objective_labels
+from dynnas.search.illustrated import IllustratedStorage, MadeFiles
+from dynnas.search.study import Study
 
 HOST = "127.0.0.1"
 
 
-def serve(storage: str, port: int) -> None:
-    """Serve the dashboard of an SQLAlchemy URL until interrupted, and print its address once it answers.
+def serve(study: Study, port: int) -> None:
+    """Serve the dashboard of a study until interrupted, and print its address once it answers.
+
+    Every trial has a note, its network as a drawing and its architecture as a file, also while the search
+    runs; they are made when they are looked at.
 
     Raises:
-        StudyError: the port cannot be had.
+        StudyError: the port cannot be had, or there are no trials yet.
         MissingExtraError: optuna-dashboard is not installed.
     """
-    application = require("optuna_dashboard", "dashboard").wsgi(storage)
+    dashboard = require("optuna_dashboard", "dashboard")
+    try:
+        storage = IllustratedStorage(study, objective_labels(study), note_of(study), files_of(study))
+    except KeyError as error:
+        raise StudyError(f"{study.name}: there are no trials yet; they begin after the training") from error
+    application = dashboard.wsgi(storage, MadeFiles(storage))
     try:
         server = make_server(HOST, port, application, server_class=_Server, handler_class=_QuietHandler)
     except OSError as error:

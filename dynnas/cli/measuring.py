@@ -101,6 +101,7 @@ def latency(
     found = latency_of(opened, key, images=images, batch=batch)
     report = LatencyReport(opened, key, found.measured, found.resources)
     plot = report.write_plot()
+    report.write_document()
     if as_json:
         print(json.dumps({"key": key, "plot": str(plot), **found.to_dict()}, indent=2))
         return

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import Field, fields, replace
+from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,6 +17,9 @@ from dynnas.space.problems import Mark, nearest
 from dynnas.space.rule import Rule
 from dynnas.space.sections import SECTIONS, setting_form
 from dynnas.space.settings import Settings
+
+if TYPE_CHECKING:
+    from dynnas.search.study import Study
 from dynnas.space.tree import Scalar
 
 # The settings that each flag of `dynnas search` overrides; help and rules are those of the settings.
@@ -85,6 +90,10 @@ Weights = Annotated[
         help="best by search accuracy, inherited from the supernet, or the name of a training",
     ),
 ]
+ExportFormat = Annotated[
+    Literal["onnx", "pt2", "openvino", "executorch", "safetensors", "checkpoint"],
+    typer.Option("--format", help="what to write"),
+]
 Storage = Annotated[
     str | None, typer.Option("--storage", metavar="URL", help="SQLAlchemy URL of a database for the study")
 ]
@@ -131,6 +140,24 @@ def override(settings: Settings, flags: Mapping[str, str | None], limits: Sequen
         raise SpaceError("\n".join(dict.fromkeys(problems)))
     sections = {name: replace(getattr(settings, name), **new) for name, new in changes.items()}
     return replace(settings, **sections)
+
+
+def command_of(study: Study) -> str:
+    """The command that makes `study` again, from the space file that its folder keeps."""
+    from dynnas.space import load_space
+
+    given, used = load_space(study.folder.space).settings, study.settings
+    words = ["dynnas", "search", str(study.folder.space), "--name", study.name]
+    if study.folder.path.parent != STUDIES:
+        words += ["--studies", str(study.folder.path.parent)]
+    for flag, paths in FLAGS.items():
+        values = attrgetter(*paths)
+        if values(used) != values(given):
+            words += [f"--{flag}", str(attrgetter(paths[0])(used))]
+    for metric, limit in used.search.constraints.items():
+        if given.search.constraints.get(metric) != limit:
+            words += ["--max", f"{metric}={limit:g}"]
+    return shlex.join(words)
 
 
 def _read_limits(limits: Sequence[str], problems: list[str]) -> Iterator[tuple[str, float]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from dynnas.errors import TargetError, require
@@ -14,7 +16,8 @@ class OpenVinoSession:
     """A compiled model with one stream, for the time of a single call.
 
     Args:
-        model: a serialised ONNX model with input `image` and output `logits`.
+        model: a serialised ONNX model with input `image` and output `logits`, or the file of one in
+            OpenVINO's own form.
         threads: of the one stream.
         dtype: in which it computes; inputs and outputs stay float32.
 
@@ -23,7 +26,7 @@ class OpenVinoSession:
         TargetError: the processor does not compute in `dtype`.
     """
 
-    def __init__(self, model: bytes, threads: int, dtype: str = "float32") -> None:
+    def __init__(self, model: bytes | Path, threads: int, dtype: str = "float32") -> None:
         core = require("openvino", "openvino").Core()
         able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         hint, capability = HINTS[dtype]
@@ -33,13 +36,29 @@ class OpenVinoSession:
                 f"target: OpenVINO has no {dtype} on this processor; use dtype {allowed}, or another runtime"
             )
         compiled = core.compile_model(
-            core.read_model(model, b""),
+            core.read_model(model, b"") if isinstance(model, bytes) else core.read_model(model),
             "CPU",
             {"INFERENCE_PRECISION_HINT": hint, "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads},
         )
         self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
         self._request = compiled.create_infer_request()
+        self._names = [output.get_any_name() for output in compiled.outputs]
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         # The request reuses its memory in the next call.
         return self._request.infer({"image": image}, share_inputs=True, share_outputs=True)["logits"].copy()
+
+    def outputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Every output by its name."""
+        results = self._request.infer({"image": images})
+        return {name: results[name].copy() for name in self._names}
+
+
+def write_ir(model: bytes, path: Path) -> None:
+    """Write a serialised ONNX model in OpenVINO's own form, in float32: `path` (.xml) and a .bin beside it.
+
+    Raises:
+        MissingExtraError: openvino is not installed.
+    """
+    openvino = require("openvino", "openvino")
+    openvino.save_model(openvino.Core().read_model(model, b""), path, compress_to_fp16=False)

@@ -5,24 +5,27 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import platform
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from importlib import metadata
+from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
 from dynnas import __version__
 from dynnas.data import Dataset
 from dynnas.errors import ExportError
-from dynnas.export.formats import FORMATS, Format
-from dynnas.export.parity import Parity, answer, compare
+from dynnas.export.card import LICENCES, card
+from dynnas.export.formats import FORMATS, Artifact, Format
+from dynnas.export.parity import Answer, answer, compare
+from dynnas.export.timing import time_artifact
 from dynnas.measure import prepare_images
 from dynnas.ops import Network
 from dynnas.space.architecture import Architecture
 
-MANIFEST = "manifest.json"
+MANIFEST, SCRIPT, CARD = "manifest.json", "run.py", "README.md"
 VERSION = 1
 
 
@@ -35,6 +38,7 @@ def export_model(
     architecture: Architecture | None = None,
     images: int = 256,
     overwrite: bool = False,
+    facts: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Write `network` as a bundle: it appears in `folder` whole and agreeing with torch, or not at all.
 
@@ -46,6 +50,7 @@ def export_model(
         architecture: written beside the artifacts if given.
         images: how many to compare.
         overwrite: replace an earlier bundle in `folder`.
+        facts: what else is known of it, for the model card, as `facts_of` gives them.
 
     Returns:
         The manifest, as it stands in `manifest.json`.
@@ -63,14 +68,28 @@ def export_model(
         FORMATS[format].write(network, bundle)
         if architecture is not None:
             (bundle / "architecture.json").write_text(architecture.to_json() + "\n")
-        expected = answer(network, prepare_images(network, dataset, dataset.search.images[:images].cpu()))
-        parities = {
-            artifact.file: compare(artifact, FORMATS[format].load(bundle / artifact.file), expected)
+        chosen = dataset.search[:images].to("cpu")
+        expected = answer(network, prepare_images(network, dataset, chosen.images), chosen.labels)
+        checks = {
+            artifact.file: _check(artifact, FORMATS[format], bundle, expected)
             for artifact in FORMATS[format].artifacts
         }
-        manifest = _manifest(network, dataset, format, parities, bundle)
+        if FORMATS[format].script:
+            script = resources.files("dynnas.export").joinpath("standalone.py")
+            (bundle / SCRIPT).write_text(script.read_text(encoding="utf-8"), encoding="utf-8")
+        manifest = _manifest(network, dataset, format, checks, bundle)
+        text = card(manifest, facts or {}, FORMATS[format].example)
+        (bundle / CARD).write_text(text, encoding="utf-8")
+        manifest["files"][CARD] = _file(bundle / CARD)
         (bundle / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     return manifest
+
+
+def _check(artifact: Artifact, format: Format, bundle: Path, expected: Answer) -> dict[str, Any]:
+    """Load an artifact again, compare it and time it."""
+    predict = format.load(bundle / artifact.file)
+    parity = compare(artifact, predict, expected)
+    return {**asdict(parity), "timing": asdict(time_artifact(predict, expected.images))}
 
 
 def verify_bundle(folder: str | Path) -> dict[str, Any]:
@@ -121,7 +140,7 @@ def _appearing(folder: Path) -> Iterator[Path]:
 
 
 def _manifest(
-    network: Network, dataset: Dataset, format: str, parities: dict[str, Parity], bundle: Path
+    network: Network, dataset: Dataset, format: str, checks: Mapping[str, dict[str, Any]], bundle: Path
 ) -> dict[str, Any]:
     config = network.config
     chosen: Format = FORMATS[format]
@@ -143,17 +162,26 @@ def _manifest(
             "prepare": "pixels to 0..1, subtract mean, divide by std, resize (bilinear, antialiased)",
             "mean": list(dataset.mean),
             "std": list(dataset.std),
+            "data_resolution": dataset.resolution,
+        },
+        "data": {
+            "name": dataset.name,
+            "resolution": dataset.resolution,
+            "digest": dataset.digest,
+            "licence": LICENCES.get(dataset.name, "not known; it is that of your images"),
         },
         "outputs": outputs,
         "class_names": list(dataset.class_names),
         "resolution": config.resolution,
         "exits": exits,
-        "artifacts": [asdict(artifact) | asdict(parities[artifact.file]) for artifact in chosen.artifacts],
-        "files": {
-            path.name: {"sha256": _digest(path), "bytes": path.stat().st_size}
-            for path in sorted(bundle.iterdir())
-        },
+        "artifacts": [asdict(artifact) | checks[artifact.file] for artifact in chosen.artifacts],
+        "timed_on": f"{platform.machine()}, {platform.system()}",
+        "files": {path.name: _file(path) for path in sorted(bundle.iterdir())},
     }
+
+
+def _file(path: Path) -> dict[str, Any]:
+    return {"sha256": _digest(path), "bytes": path.stat().st_size}
 
 
 def _digest(path: Path) -> str:

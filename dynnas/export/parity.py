@@ -29,11 +29,18 @@ class Answer:
     Attributes:
         logits: (N, classes) with which each image leaves.
         exits: index (N,) of the exit it leaves by, None for a network without.
+        labels: (N,) of the images.
     """
 
     images: np.ndarray
     logits: np.ndarray
     exits: np.ndarray | None
+    labels: np.ndarray
+
+    @property
+    def accuracy(self) -> float:
+        """Of the network (0..1)."""
+        return float((self.logits.argmax(axis=1) == self.labels).mean())
 
 
 @dataclass(frozen=True)
@@ -45,16 +52,19 @@ class Parity:
         largest_difference: of any logit.
         class_agreement: share of images with the same class.
         exit_agreement: share of images that leave by the same exit, 1 without exits.
+        accuracy, network_accuracy: of the artifact and of the network on these images (0..1).
     """
 
     images: int
     largest_difference: float
     class_agreement: float
     exit_agreement: float
+    accuracy: float
+    network_accuracy: float
 
 
 @torch.no_grad()
-def answer(network: Network, images: Tensor) -> Answer:
+def answer(network: Network, images: Tensor, labels: Tensor) -> Answer:
     """Ask torch; images whose exit is decided by rounding are left out.
 
     Raises:
@@ -72,7 +82,10 @@ def answer(network: Network, images: Tensor) -> Answer:
         )
     chosen, exits = select_confident(logits, thresholds)
     return Answer(
-        images[decided].numpy(), chosen[decided].numpy(), exits[decided].numpy() if thresholds else None
+        images=images[decided].numpy(),
+        logits=chosen[decided].numpy(),
+        exits=exits[decided].numpy() if thresholds else None,
+        labels=labels[decided].numpy(),
     )
 
 
@@ -94,6 +107,8 @@ def compare(artifact: Artifact, predict: Predict, expected: Answer) -> Parity:
         largest_difference=float(np.abs(logits - expected.logits).max()),
         class_agreement=float((logits.argmax(axis=1) == expected.logits.argmax(axis=1)).mean()),
         exit_agreement=exit_agreement,
+        accuracy=float((logits.argmax(axis=1) == expected.labels).mean()),
+        network_accuracy=expected.accuracy,
     )
     allowed = TOLERANCE * max(1.0, float(np.abs(expected.logits).max()))
     agrees = parity.largest_difference <= allowed and parity.class_agreement >= LEAST_AGREEMENT

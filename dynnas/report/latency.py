@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import numpy as np
 from dynnas.measure.dependent import DependentLatency
 from dynnas.measure.resources import Resources
 from dynnas.report.histogram import Histogram, draw_histogram
-from dynnas.report.table import Column, Table
+from dynnas.report.table import Column, Table, exits
+from dynnas.search.folder import write_whole
+from dynnas.search.latency import latency_of
 from dynnas.search.study import Study
 
 BINS = 12
@@ -50,6 +53,23 @@ class LatencyReport:
         path = folder / f"{self.key}.png"
         draw_histogram(histogram_of(self), path)
         return path
+
+    def write_document(self) -> Path:
+        """Keep all values in the study's folder, for the report, and say where."""
+        folder = self.study.folder.latency
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{self.key}.json"
+        write_whole(path, json.dumps({**self.measured.to_dict(), **asdict(self.resources)}) + "\n")
+        return path
+
+
+def time_front(study: Study) -> None:
+    """Time every member with exits image by image, and keep that for the report."""
+    for member in study.front:
+        if exits(member.architecture):
+            batch = min(32, len(study.dataset.search))
+            found = latency_of(study, member.key, batch=batch)
+            LatencyReport(study, member.key, found.measured, found.resources).write_document()
 
 
 def histogram_of(report: LatencyReport) -> Histogram:

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dynnas.report.axes import axes_of
 from dynnas.report.growth import Growth, draw_growth
 from dynnas.report.plot import Picture, Point, draw
 from dynnas.report.table import Column, Table, front_table, is_dynamic, metrics_table
-from dynnas.search import METRICS, Candidate, Front
+from dynnas.search import Candidate, Front
 from dynnas.search.study import Study
 
 _CONTROLS = {
@@ -24,11 +25,11 @@ def study_table(study: Study) -> Table:
     """The front of a study, with what it was measured on."""
     if study.space.table:
         names = [objective.name for objective in study.goal.objectives]
-        return metrics_table(study.front, names, f"{_title(study)}; members: {len(study.front)}")
+        return metrics_table(study.front, names, f"{title_of(study)}; members: {len(study.front)}")
     dynamic = sum(is_dynamic(member.architecture) for member in study.front)
     state = "" if study.finished else "not finished, trials so far: "
     return front_table(
-        study.front, f"{state}{_title(study)}; members: {len(study.front)}, dynamic: {dynamic}"
+        study.front, f"{state}{title_of(study)}; members: {len(study.front)}, dynamic: {dynamic}"
     )
 
 
@@ -76,45 +77,39 @@ def write_growth(study: Study) -> Path:
     curve = study.growth
     reference = ", ".join(f"{name} {value:.4g}" for name, value in curve.reference.items())
     last = max((candidate.trial or 0 for candidate in study.candidates), default=0)
-    growth = Growth(f"{_title(study)}\nreference: {reference}", curve.trials, curve.volumes, last)
+    growth = Growth(f"{title_of(study)}\nreference: {reference}", curve.trials, curve.volumes, last)
     draw_growth(growth, study.folder.growth)
     return study.folder.growth
 
 
 def picture_of(study: Study) -> Picture:
-    """Accuracy against the first cost that was searched for; against latency if none was.
-
-    Of a table, the first objective that is maximised against the first that is minimised.
-    """
-    goal, controls = study.goal, study.controls
-    costs = (objective.name for objective in goal.objectives if objective.direction == "minimize")
-    gains = (objective.name for objective in goal.objectives if objective.direction == "maximize")
-    cost, gain = next(costs, goal.objectives[-1].name), next(gains, goal.objectives[0].name)
-    labels: dict[str, Any] = {"accuracy_label": gain, "cost_label": cost}
-    unit = 1.0
-    if not study.space.table:
-        unit = 100.0
-        gain, cost = "accuracy", cost if cost != gain else "latency_ms"
-        labels = {"cost_label": f"{METRICS[cost].title} [{METRICS[cost].unit}]"}
+    """The front, all candidates and the controls, on the axes of `axes_of`."""
+    axes, goal, controls = axes_of(study), study.goal, study.controls
 
     def points(candidates: Iterable[Candidate]) -> list[Point]:
         return [
-            Point(member.metrics[cost], unit * member.metrics[gain], is_dynamic(member.architecture))
+            Point(
+                member.metrics[axes.cost],
+                axes.unit * member.metrics[axes.gain],
+                is_dynamic(member.architecture),
+            )
             for member in candidates
         ]
 
     return Picture(
-        title=_title(study),
+        title=title_of(study),
         front=points(study.front),
         candidates=points(study.candidates),
         random=points(controls.random),
         static_front=points(Front.of(controls.static, goal.objectives)),
         uniform_front=points(Front.of(controls.uniform, goal.objectives)),
-        **labels,
+        cost_label=axes.cost_label,
+        accuracy_label=axes.gain_label,
     )
 
 
-def _title(study: Study) -> str:
+def title_of(study: Study) -> str:
+    """Its name, its data or table, and what it was timed on."""
     if study.space.table:
         return f"{study.name}: {Path(study.space.table.table).name}"
     target = study.settings.target

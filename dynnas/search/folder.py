@@ -175,6 +175,11 @@ class StudyFolder:
         return self.path / "hypervolume.png"
 
     @property
+    def report(self) -> Path:
+        """The page that explains the study."""
+        return self.path / "report.html"
+
+    @property
     def audit(self) -> Path:
         """The supernet's ranks against those of networks trained alone."""
         return self.path / "audit.json"
@@ -237,6 +242,7 @@ class StudyFolder:
             self.controls,
             self.picture,
             self.growth,
+            self.report,
             self.audit,
             self.audit_picture,
             self.trained,

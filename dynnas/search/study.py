@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dynnas.errors import StudyError
+from dynnas.errors import StudyError, require
 from dynnas.search.audited import Audit
 from dynnas.search.compressed import Compressed, read_compressed
 from dynnas.search.controls import Comparison, Controls
@@ -23,6 +23,9 @@ from dynnas.space import Architecture, Settings, Space, load_space
 
 # What needs torch is imported where it is used: a study of a table has no networks.
 if TYPE_CHECKING:
+    from pandas import DataFrame
+    from torch import nn
+
     from dynnas.data import Dataset
     from dynnas.ops import Network
     from dynnas.supernet import Supernet
@@ -33,6 +36,13 @@ def open_study(name_or_path: str | Path, studies: str | Path = "studies") -> Stu
 
     Raises:
         StudyError: there is none.
+
+    Example, after `dynnas search spaces/mobile.yaml`:
+
+        study = dynnas.open_study("mobile")
+        study.frame().sort_values("accuracy").tail(3)
+        network = study.load("most-accurate")
+        network(study.dataset.search.images[:8]).argmax(dim=1)
     """
     places = (Path(studies) / name_or_path, Path(name_or_path))
     folder = next((place for place in places if StudyFolder(place).record.exists()), None)
@@ -99,6 +109,45 @@ class Study:
         """All evaluated candidates within the limits, in the order of their trials."""
         study = load_trials(self.storage, self.record.name)
         return tuple(candidates_of(study, self.space, self.goal)) if study else ()
+
+    def frame(self) -> DataFrame:
+        """The candidates as a pandas frame: a row for each, in the order of their trials.
+
+        Columns are `trial`, `key`, `on_front`, every metric by its name (shares from 0 to 1, times in ms) and
+        every gene by its name, empty where it does not apply.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        pandas = require("pandas", "tables")
+        front = {member.key for member in self.front}
+        metrics = dict.fromkeys(name for candidate in self.candidates for name in candidate.metrics)
+        genes = [gene.name for gene in self.space.genes]
+        rows = [
+            [candidate.trial, candidate.key, candidate.key in front]
+            + [candidate.metrics.get(name) for name in metrics]
+            + [candidate.architecture.get(name) for name in genes]
+            for candidate in self.candidates
+        ]
+        return pandas.DataFrame(rows, columns=["trial", "key", "on_front", *metrics, *genes])
+
+    def load(self, pick: str = "knee") -> nn.Module:
+        """A network of the front as a torch module, on the CPU in evaluation mode.
+
+        It takes images (B, channels, H, W) of any size, uint8 or float from 0 to 1, and gives the logits
+        (B, classes) with which each image leaves. Its last part is the network itself, which takes images as
+        `dynnas.measure.prepare_images` makes them.
+
+        Args:
+            pick: as `Front.pick` takes it: knee, fastest, most-accurate, or the start of a key.
+
+        Raises:
+            StudyError: the front has no such member.
+            TrainingError: the supernet is not trained.
+        """
+        from dynnas.search.ready import ready
+
+        return ready(self.network(self.front.pick(pick).key), self.dataset)
 
     @property
     def growth(self) -> HypervolumeCurve:

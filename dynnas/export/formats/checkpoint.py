@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from dynnas.errors import ExportError
 from dynnas.export.formats.format import ANY_BATCH, Artifact, Format, Predict, predict_with
 from dynnas.ops import Network
 from dynnas.runtime import MaskedNetwork
@@ -14,9 +17,32 @@ from dynnas.space.network_json import config_from_dict, config_to_dict
 
 
 def load_checkpoint(folder: Path) -> Network:
-    """The network of an exported checkpoint, on the CPU in eval mode; nothing in it is unpickled as code."""
-    network = Network(config_from_dict(json.loads((folder / "network.json").read_text())))
-    network.load_state_dict(torch.load(folder / "weights.pt", map_location="cpu", weights_only=True))
+    """The network of an exported checkpoint, on the CPU in eval mode; nothing in it is unpickled as code.
+
+    Raises:
+        ExportError: a file is missing or damaged.
+    """
+
+    def read(path: Path) -> dict[str, Tensor]:
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+    return build_network(folder / "network.json", folder / "weights.pt", read)
+
+
+def build_network(description: Path, weights: Path, read: Callable[[Path], Mapping[str, Tensor]]) -> Network:
+    """The network that a file describes, with the tensors that `read` finds in `weights`, in eval mode.
+
+    Raises:
+        ExportError: a file is missing or damaged.
+    """
+    try:
+        network = Network(config_from_dict(json.loads(description.read_text())))
+        network.load_state_dict(read(weights))
+    except Exception as error:  # readers of tensors raise what they like on damaged files
+        raise ExportError(
+            f"{weights}: not a network that export wrote, or damaged ({type(error).__name__}: "
+            f"{str(error).splitlines()[0] if str(error) else 'no reason given'}); export it again"
+        ) from error
     return network.eval()
 
 
@@ -33,4 +59,9 @@ CHECKPOINT = Format(
     write=_write,
     load=_load,
     artifacts=(Artifact("weights.pt", None, ANY_BATCH, 'dynnas.export.load_checkpoint(Path("."))(image)'),),
+    example=(
+        "from pathlib import Path",
+        "from dynnas.export import load_checkpoint",
+        'logits = load_checkpoint(Path("."))(image)',
+    ),
 )

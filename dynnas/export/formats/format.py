@@ -46,12 +46,16 @@ class Format:
         write: puts the bundle's files for a network into a folder.
         load: makes an artifact ready to run.
         artifacts: what of the files can be run.
+        example: lines of Python that load it from the bundle's folder and run it on `image`.
+        script: whether a script that needs little to be installed is written beside it.
         details: what else the manifest says.
     """
 
     write: Callable[[Network, Path], None]
     load: Callable[[Path], Predict]
     artifacts: tuple[Artifact, ...]
+    example: tuple[str, ...]
+    script: bool = False
     details: Mapping[str, int] = field(default_factory=dict)
 
 

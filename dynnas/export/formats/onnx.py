@@ -46,5 +46,11 @@ ONNX = Format(
         Artifact("model_packed.onnx", 1, _PACKED, _python("model_packed.onnx")),
         Artifact("model_batch.onnx", None, ANY_BATCH, _python("model_batch.onnx")),
     ),
+    example=(
+        "from run import Model",
+        "model = Model()",
+        'print(model(model.read("picture.png")))  # class, confidence, exit',
+    ),
+    script=True,
     details={"opset": OPSET},
 )

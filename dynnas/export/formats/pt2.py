@@ -31,4 +31,5 @@ PT2 = Format(
         Artifact("model.pt2", 1, ONE_IMAGE, _python("model.pt2")),
         Artifact("model_batch.pt2", None, ANY_BATCH, _python("model_batch.pt2")),
     ),
+    example=("import torch", 'outputs = torch.export.load("model.pt2").module()(image)'),
 )

@@ -1,0 +1,111 @@
+"""The model card: what a bundle holds, how good and how fast it is, and how to load it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from dynnas.search import Candidate
+from dynnas.search.study import Study
+
+LICENCES: Mapping[str, str] = {
+    "digits": "CC BY 4.0 (Alpaydin and Kaynak, UCI, optical recognition of handwritten digits)",
+    "fashion-mnist": "MIT (Xiao, Rasul and Vollgraf, Zalando)",
+    "cifar10": "none stated by its authors (Krizhevsky, Toronto)",
+}
+
+
+def interval(share: float, count: int) -> tuple[float, float]:
+    """The 95% interval of a share of `count` images (Wilson 1927)."""
+    z = 1.96
+    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
+    reach = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return centre - reach, centre + reach
+
+
+def facts_of(study: Study, member: Candidate) -> dict[str, str]:
+    """What a study knows of a network, in words, for its card."""
+    metrics, dataset, target = member.metrics, study.dataset, study.settings.target
+    facts = {"network": f"{member.key} of the study {study.name}"}
+    for name, images, what in (
+        ("accuracy", len(dataset.search), "search images, by which it was chosen"),
+        ("test_accuracy", len(dataset.test), "test images, by which nothing was chosen"),
+    ):
+        if name in metrics:
+            facts[f"accuracy on {images} {what}"] = _accuracy(metrics[name], images)
+    if "mean_ms" in metrics:
+        words = (f"{name.removesuffix('_ms')} {metrics[name]:.4g} ms" for name in _TIMES if name in metrics)
+        facts["latency of one image in the study"] = ", ".join(words)
+        facts["measured on"] = (
+            f"{target.device}, runtime {target.runtime}, threads: {target.threads}, {target.dtype}"
+        )
+    for name, title in (("macs", "multiply-adds"), ("params", "weights")):
+        if name in metrics:
+            facts[title] = f"{metrics[name]:,.0f}"
+    return facts
+
+
+_TIMES = ("mean_ms", "median_ms", "p95_ms", "worst_ms")
+
+
+def card(manifest: Mapping[str, Any], facts: Mapping[str, str], load: tuple[str, ...]) -> str:
+    """The card as Markdown.
+
+    Args:
+        manifest: of the bundle.
+        facts: that a study knows, as `facts_of` gives them.
+        load: up to five lines of Python.
+    """
+    data = manifest["data"]
+    exits = [f"{place['name']} (confidence {place['threshold']})" for place in manifest["exits"]]
+    known = {
+        **facts,
+        "data": f"{data['name']}, {len(manifest['class_names'])} classes, {data['resolution']} pixels square",
+        "licence of the data": data["licence"],
+        "input": f"float32 {manifest['input']['shape']}; {manifest['input']['prepare']}",
+        "exits": ", ".join(exits) or "none",
+        **({"opset": str(manifest["opset"])} if "opset" in manifest else {}),
+        "made by": ", ".join(f"{name} {version}" for name, version in manifest["versions"].items()),
+    }
+    lines = [
+        f"# A model in the format {manifest['format']}",
+        "",
+        *(f"- {name}: {value}" for name, value in known.items()),
+        "",
+        "## Files",
+        "",
+        "Each was loaded again without the supernet and compared with torch on real images.",
+        "",
+        "| file | for | same class % | largest difference | accuracy % (torch) | mean ms | p95 ms |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+        *map(_row, manifest["artifacts"]),
+        "",
+        f"Times of one image on {manifest['timed_on']}, when it was exported: rougher than those of a study.",
+        "",
+        "## How to load it",
+        "",
+        "```python",
+        *load,
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _accuracy(share: float, images: int) -> str:
+    low, high = interval(share, images)
+    return f"{100 * share:.2f}% (95% interval {100 * low:.2f} to {100 * high:.2f})"
+
+
+def _row(artifact: Mapping[str, Any]) -> str:
+    cells = (
+        artifact["file"],
+        artifact["use"],
+        f"{100 * artifact['class_agreement']:.2f}",
+        f"{artifact['largest_difference']:.1e}",
+        f"{100 * artifact['accuracy']:.2f} ({100 * artifact['network_accuracy']:.2f})",
+        f"{artifact['timing']['mean_ms']:.4g}",
+        f"{artifact['timing']['p95_ms']:.4g}",
+    )
+    return f"| {' | '.join(cells)} |"

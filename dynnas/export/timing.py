@@ -1,0 +1,50 @@
+"""How long an exported file takes on the machine that wrote it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from dynnas.export.formats import Predict
+
+WARM_UP = 5
+RUNS = 5
+IMAGES = 64
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds of a call with one image, over `images` of which each is timed `RUNS` times.
+
+    One after the other without anchors to compare with: it says what this machine was like at that moment,
+    and is no scale to rank networks by.
+    """
+
+    images: int
+    mean_ms: float
+    median_ms: float
+    p95_ms: float
+    worst_ms: float
+
+
+def time_artifact(predict: Predict, images: np.ndarray) -> Timing:
+    """Time single images (N, channels, R, R), the fastest of `RUNS` calls each."""
+    ones = [images[at : at + 1] for at in range(min(IMAGES, len(images)))]
+    for image in ones[:WARM_UP]:
+        predict(image)
+    ms = np.array([min(_call_ms(predict, image) for _ in range(RUNS)) for image in ones])
+    return Timing(
+        images=len(ones),
+        mean_ms=float(ms.mean()),
+        median_ms=float(np.median(ms)),
+        p95_ms=float(np.percentile(ms, 95)),
+        worst_ms=float(ms.max()),
+    )
+
+
+def _call_ms(predict: Predict, image: np.ndarray) -> float:
+    start = time.perf_counter()
+    predict(image)
+    return 1000 * (time.perf_counter() - start)

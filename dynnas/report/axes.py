@@ -1,0 +1,43 @@
+"""Which two metrics of a study make its picture, and how they are called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dynnas.search import METRICS
+from dynnas.search.study import Study
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The metric across and the one upwards, with labels; `unit` is what an upward value is multiplied by."""
+
+    cost: str
+    gain: str
+    cost_label: str
+    gain_label: str
+    unit: float = 1.0
+    gain_rises: bool = True
+
+
+def axes_of(study: Study) -> Axes:
+    """Accuracy against the first cost that was searched for; against latency if none was.
+
+    Of a table, the first objective that is maximised against the first that is minimised; of objectives
+    that are all alike, the first and the last.
+    """
+    goal = study.goal
+    costs = [objective.name for objective in goal.objectives if objective.direction == "minimize"]
+    gains = [objective.name for objective in goal.objectives if objective.direction == "maximize"]
+    if study.space.table:
+        cost = costs[0] if costs else goal.objectives[-1].name
+        gain = gains[0] if gains else goal.objectives[0].name
+        return Axes(cost, gain, cost, gain, gain_rises=bool(gains))
+    cost = costs[0] if costs else "latency_ms"
+    return Axes(
+        cost=cost,
+        gain="accuracy",
+        cost_label=f"{METRICS[cost].title} [{METRICS[cost].unit}]",
+        gain_label="accuracy on the search images [%]",
+        unit=100.0,
+    )

@@ -1,0 +1,143 @@
+"""Networks as drawings, with a line for every layer.
+
+They are SVG texts with colours of their own, which a page may override by the variables that they name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from html import escape
+
+from dynnas.space.network import BlockConfig, NetworkConfig
+from dynnas.space.vocabulary import FIXED_OPS
+
+_STATIC, _DYNAMIC, _EXIT = "var(--static, #8a97a8)", "var(--dynamic, #d9480f)", "var(--exit, #0b7285)"
+_TEXT, _FAINT = "var(--text, #1c2733)", "var(--faint, #66717f)"
+_FONT = 'font-family="system-ui, sans-serif"'
+
+_WIDTH, _LINE, _LEFT, _BAR = 320, 26, 58, 150
+_ROOM = 195
+"""For the text of a layer, whose letters are about half as wide as high."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One line of a drawing: a slot, or an exit behind one.
+
+    Attributes:
+        name: of the slot.
+        text: what it is.
+        channels: it hands on; 0 for an exit.
+        resolution: of the maps that it hands on.
+        kind: static, dynamic (its weights look at the image) or exit.
+        note: at the end of the line.
+    """
+
+    name: str
+    text: str
+    channels: int
+    resolution: int
+    kind: str
+    note: str = ""
+
+
+def layers_of(config: NetworkConfig, shares: Mapping[str, float] | None = None) -> tuple[Layer, ...]:
+    """The lines of a network in the order in which it runs.
+
+    Args:
+        config: the network.
+        shares: of the images that leave at each exit, and at `head`.
+    """
+    return tuple(_layers(config, shares or {}))
+
+
+def _layers(config: NetworkConfig, shares: Mapping[str, float]) -> Iterator[Layer]:
+    stem, head = config.stem, config.head
+    resolution = -(-config.resolution // stem.stride)
+    text = f"conv {stem.kernel}×{stem.kernel}"
+    yield Layer(
+        "stem", text, stem.out_channels, resolution, "static", f"{stem.out_channels} ch, {resolution}²"
+    )
+    for name, block in config.blocks:
+        resolution = -(-resolution // block.stride)
+        kind = "static" if is_static(block) else "dynamic"
+        note = f"{block.out_channels} ch, {resolution}²"
+        yield Layer(name, _block_text(block), block.out_channels, resolution, kind, note)
+        for place in config.exits:
+            if place.after == name:
+                leave = f"{100 * shares[place.name]:.0f}% leave" if place.name in shares else ""
+                yield Layer("exit", f"if sure by {place.threshold:g}", 0, resolution, "exit", leave)
+    rest = f"{100 * shares['head']:.0f}% get here" if config.exits and "head" in shares else ""
+    yield Layer("head", f"{config.classes} classes", head.width or head.in_channels, 1, "static", rest)
+
+
+def is_static(block: BlockConfig) -> bool:
+    """Whether nothing of a block's weights or activations depends on the image but by its attention."""
+    return block.op in FIXED_OPS and not block.activation.startswith("dyrelu")
+
+
+def _block_text(block: BlockConfig) -> str:
+    parts = [f"{block.block} {block.kernel}×{block.kernel}"]
+    if block.expand != 1.0:
+        parts.append(f"×{block.expand:g}")
+    if block.op != "static":
+        size = block.experts or block.group
+        parts.append(block.op + (f" {size}" if size else ""))
+    if block.attention != "none":
+        parts.append(block.attention)
+    if block.activation.startswith("dyrelu"):
+        parts.append(block.activation)
+    return " ".join(parts)
+
+
+def draw_diagram(config: NetworkConfig, shares: Mapping[str, float] | None = None) -> str:
+    """A network as SVG, a line for every layer: the bar's length goes with the root of its channels."""
+    layers = layers_of(config, shares)
+    widest = max(layer.channels for layer in layers)
+    height = _LINE * len(layers) + 8
+    body = "".join(_line(layer, 4 + _LINE * row, widest) for row, layer in enumerate(layers))
+    title = f"Network at {config.resolution}×{config.resolution} pixels, layers: {len(layers)}"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" '
+        f'height="{height}" role="img" aria-label="{title}" {_FONT}>{body}</svg>'
+    )
+
+
+def _line(layer: Layer, top: float, widest: int) -> str:
+    middle = top + _LINE / 2
+    label = (
+        f'<text x="{_LEFT - 8}" y="{middle + 4:.4g}" text-anchor="end" font-size="11" fill="{_FAINT}">'
+        f"{escape(layer.name)}</text>"
+    )
+    note = (
+        f'<text x="{_WIDTH - 2}" y="{middle + 4:.4g}" text-anchor="end" font-size="11" fill="{_FAINT}">'
+        f"{escape(layer.note)}</text>"
+    )
+    if layer.kind == "exit":
+        path = f"M{_LEFT + 6} {top - 3:.4g}v{_LINE / 2 + 3:.4g}h12m-4 -4l4 4l-4 4"
+        line = f'<path d="{path}" fill="none" stroke="{_EXIT}" stroke-width="1.8"/>'
+        text = _text(_LEFT + 24, middle, layer.text, _EXIT)
+        return label + line + text + note.replace(_FAINT, _EXIT)
+    length = max(6.0, _BAR * math.sqrt(layer.channels / widest))
+    colour = _DYNAMIC if layer.kind == "dynamic" else _STATIC
+    bar = (
+        f'<rect x="{_LEFT}" y="{top + 3:.4g}" width="{length:.4g}" height="{_LINE - 6}" rx="4" '
+        f'fill="{colour}" opacity="{0.38 if layer.kind == "dynamic" else 0.28}"/>'
+        f'<rect x="{_LEFT}" y="{top + 3:.4g}" width="3.5" height="{_LINE - 6}" rx="1.7" fill="{colour}"/>'
+    )
+    return bar + label + _text(_LEFT + 9, middle, layer.text, _TEXT) + note
+
+
+def _text(x: float, middle: float, text: str, colour: str) -> str:
+    size = min(11.5, 1.8 * _ROOM / len(text))
+    return f'<text x="{x}" y="{middle + 4:.4g}" font-size="{size:.4g}" fill="{colour}">{escape(text)}</text>'
+
+
+def draw_picture(config: NetworkConfig) -> str:
+    """`draw_diagram` on a ground of its own, as a file to look at by itself."""
+    drawing = draw_diagram(config)
+    start = drawing.index(">") + 1
+    ground = f'<rect x="-12" y="-12" width="{_WIDTH + 24}" height="4000" fill="#ffffff"/>'
+    return drawing[:start] + ground + drawing[start:]

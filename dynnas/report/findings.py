@@ -1,0 +1,154 @@
+"""All that a report shows of a study, gathered once; what is not there is named with the reason."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dynnas.errors import DynnasError, StudyError
+from dynnas.search import Candidate
+from dynnas.search.importance import LEAST, Importances, importances
+from dynnas.search.study import Study
+from dynnas.space.network import NetworkConfig
+
+if TYPE_CHECKING:
+    from dynnas.search.leaving import Way
+
+NETWORKS_WITH_IMAGES = 2
+
+_Found = TypeVar("_Found")
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is known of a study.
+
+    Attributes:
+        configs: the network of every member of the front, by key; empty for a study of a table.
+        leaving: where search images leave, for some members with exits, by key.
+        latencies: what `dynnas latency` wrote on the study's scale, by key.
+        importances: for every objective that allows it.
+        audit: what `dynnas audit` wrote, None where nobody asked.
+        environment: what latencies depend on, by name.
+        missing: parts that are left out, with the reason.
+    """
+
+    study: Study
+    configs: Mapping[str, NetworkConfig] = field(default_factory=dict)
+    leaving: Mapping[str, tuple[Way, ...]] = field(default_factory=dict)
+    latencies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    importances: tuple[Importances, ...] = ()
+    audit: Mapping[str, Any] | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    missing: tuple[tuple[str, str], ...] = ()
+
+    def shares(self, member: Candidate) -> dict[str, float]:
+        """Of the search images (0..1), those that leave `member` at each exit, and at `head`."""
+        start = "exit_share."
+        return {
+            name.removeprefix(start): share
+            for name, share in member.metrics.items()
+            if name.startswith(start)
+        }
+
+
+def gather(study: Study) -> Findings:
+    """Read and compute what can be had: nothing is trained or timed for it."""
+    missing: list[tuple[str, str]] = []
+
+    def attempt(part: str, find: Callable[[], _Found]) -> _Found | None:
+        try:
+            return find()
+        except (DynnasError, OSError, ValueError, KeyError, TypeError) as error:
+            missing.append((part, str(error)))
+            return None
+
+    if len(study.candidates) < LEAST:
+        reason = f"{len(study.candidates)} candidates are too few to tell, {LEAST} are needed"
+        missing.append(("which choices matter", reason))
+    every = {objective.name: None for objective in study.goal.objectives}
+    ranked = [importances(study.space, study.candidates, name) for name in every]
+    known = tuple(found for found in ranked if found)
+    if study.space.table:
+        return Findings(study, importances=known, missing=tuple(missing))
+    configs = attempt("drawings of the networks", lambda: _configs(study)) or {}
+    return Findings(
+        study=study,
+        configs=configs,
+        leaving=attempt("images that leave early and late", lambda: _leaving(study, configs)) or {},
+        latencies=attempt("latency by image", lambda: _latencies(study)) or {},
+        importances=known,
+        audit=attempt("supernet against stand-alone", lambda: _audit(study)),
+        environment=attempt("environment", lambda: _environment(study)) or {},
+        missing=tuple(missing),
+    )
+
+
+def _configs(study: Study) -> dict[str, NetworkConfig]:
+    channels = study.space.network.channels if study.space.network else None
+    classes = study.space.network.classes if study.space.network else None
+    if channels is None or classes is None:
+        channels, classes = study.dataset.channels, study.dataset.classes
+    return {
+        member.key: study.space.network_config(member.architecture, channels, classes)
+        for member in study.front
+    }
+
+
+def _leaving(study: Study, configs: Mapping[str, NetworkConfig]) -> dict[str, tuple[Way, ...]]:
+    """Of the member that most images leave early, and of the costliest one with exits."""
+    members = [member for member in study.front if member.key in configs and configs[member.key].exits]
+    early = sorted(members, key=lambda member: member.metrics.get("exit_share.head", 1.0))
+    if not early:
+        return {}
+
+    from dynnas.search.leaving import leaving_images  # brings torch
+
+    chosen = early if len(early) <= NETWORKS_WITH_IMAGES else [early[0], members[-1]]
+    keys = dict.fromkeys(member.key for member in chosen)
+    return {key: leaving_images(study, key) for key in keys}
+
+
+def _audit(study: Study) -> Mapping[str, Any]:
+    path = study.folder.audit
+    if not path.exists():
+        raise StudyError(f"not asked for; `dynnas audit {study.name}` trains networks alone")
+    document = _read(path)
+    shown = ("key", "inherited", "alone")
+    networks = [{name: network[name] for name in shown} for network in document["networks"]]
+    return {**document, "networks": networks}
+
+
+def _latencies(study: Study) -> dict[str, Mapping[str, Any]]:
+    """Of the members of the front, those on today's scale."""
+    if not study.folder.anchors.exists():
+        return {}
+    scale = _read(study.folder.anchors)["environment"]
+    files = {member.key: study.folder.latency / f"{member.key}.json" for member in study.front}
+    found = {key: _read(path) for key, path in files.items() if path.exists()}
+    return {key: one for key, one in found.items() if one["latency"]["environment"] == scale}
+
+
+def _environment(study: Study) -> dict[str, str]:
+    """All of it where latencies were measured here, else only the digest that names it."""
+    if not study.folder.anchors.exists():
+        return {}
+    digest = _read(study.folder.anchors)["environment"]
+    target = study.settings.target
+    if target.remote:
+        return {"device": target.device, "digest": digest}
+
+    from dynnas.measure.environment import environment_fingerprint
+
+    here = environment_fingerprint(target)
+    return here if here["digest"] == digest else {"digest": f"{digest} (not this machine)"}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged ({error})") from error

@@ -1,0 +1,85 @@
+"""The report as Markdown: for a terminal, a README, a pull request."""
+
+from __future__ import annotations
+
+from dynnas.report.findings import Findings
+from dynnas.report.prediction import prediction_table
+from dynnas.report.study import comparison_table, study_table, title_of
+from dynnas.report.table import Column, Table
+from dynnas.report.verdict import verdict
+from dynnas.search.importance import Importances
+
+_GENES = 8
+
+
+def markdown(findings: Findings, command: str) -> str:
+    """Sentences and tables; pictures are left to the page.
+
+    Args:
+        findings: of a study.
+        command: that makes the study again.
+    """
+    study = findings.study
+    parts = [f"# {title_of(study)}", " ".join(verdict(study))]
+    if study.front:
+        parts += ["## Front", _table(study_table(study))]
+    if study.controls.groups:
+        parts += ["## Compared with", _table(comparison_table(study))]
+    for key, ways in findings.leaving.items():
+        shares = ", ".join(f"{100 * way.share:.1f}% at {way.name}" for way in ways)
+        parts.append(f"Images leave `{key}`: {shares}.")
+    if curve := study.growth.trials:
+        reference = ", ".join(f"{name} {value:.4g}" for name, value in study.growth.reference.items())
+        parts.append(
+            f"Hypervolume of the front: {study.growth.volumes[-1]:.5g}, last grown by trial {curve[-1]} "
+            f"(reference: {reference})."
+        )
+    if findings.importances:
+        parts += ["## Which choices matter", *(_table(_importance(found)) for found in findings.importances)]
+    if predictions := None if study.space.table else prediction_table(study):
+        parts += ["## Predicted and measured latencies", _table(predictions)]
+    if audit := findings.audit:
+        tau = audit["kendall_tau"]
+        parts += [
+            "## Supernet against stand-alone",
+            f"{len(audit['networks'])} networks trained alone for {audit['epochs']} epochs: Kendall's tau "
+            f"{tau['value']:.2f} (95%: {tau['low']:.2f} to {tau['high']:.2f}).",
+        ]
+    parts += ["## Again", f"```bash\n{command}\n```"]
+    if findings.environment:
+        parts.append("; ".join(f"{name}: {value}" for name, value in findings.environment.items()))
+    return "\n\n".join(parts) + "\n"
+
+
+def _importance(found: Importances) -> Table:
+    columns = (
+        Column(found.metric),
+        Column("lost when shuffled %", numeric=True),
+        Column("in networks %", True),
+    )
+    rows = tuple(
+        (gene.gene, f"{100 * gene.loss:.1f}", f"{100 * gene.active:.0f}")
+        for gene in found.genes[:_GENES]
+        if gene.loss > 0
+    )
+    return Table(found.metric, columns, rows)
+
+
+def _table(table: Table) -> str:
+    """Columns of one width, so that the text reads as it is, too."""
+    cells = [[column.name for column in table.columns], *map(list, table.rows)]
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in cells]
+    widths = [max(3, *(len(row[at]) for row in cells)) for at in range(len(table.columns))]
+    rules = [
+        "-" * (width - 1) + ":" if column.numeric else "-" * width
+        for width, column in zip(widths, table.columns, strict=True)
+    ]
+
+    def line(row: list[str]) -> str:
+        padded = (
+            cell.rjust(width) if column.numeric else cell.ljust(width)
+            for cell, width, column in zip(row, widths, table.columns, strict=True)
+        )
+        return f"| {' | '.join(padded)} |"
+
+    return "\n".join([line(cells[0]), line(rules), *map(line, cells[1:])])

@@ -1,0 +1,89 @@
+"""The whole page: head, tiles, sections; style and script stand in it, so that it needs no other file."""
+
+from __future__ import annotations
+
+from html import escape
+from importlib import resources
+
+from dynnas.report.axes import axes_of
+from dynnas.report.findings import Findings
+from dynnas.report.page import sections
+from dynnas.report.page.sections import Section
+from dynnas.report.study import title_of
+from dynnas.search.study import Study
+
+
+def html_page(findings: Findings, command: str) -> str:
+    """A page that a browser shows without asking any network for anything.
+
+    Args:
+        findings: of a study.
+        command: that makes the study again.
+    """
+    study = findings.study
+    parts = [
+        sections.front_section(findings),
+        sections.networks_section(findings),
+        sections.leaving_section(findings),
+        sections.latency_section(findings),
+        sections.growth_section(findings),
+        sections.importance_section(findings),
+        sections.trust_section(findings),
+        sections.how_section(findings, command),
+    ]
+    there = [part for part in parts if part]
+    links = "".join(f'<a href="#{part.name}">{escape(part.title)}</a>' for part in there)
+    name, _, about = title_of(study).partition(": ")
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; \
+style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+<link rel="icon" href="data:,">
+<title>{escape(name)}, a dynnas study</title>
+<style>
+{_file("style.css")}</style>
+</head>
+<body>
+<header><p class="kind">dynnas study{"" if study.finished else ", still running"}</p>
+<h1>{escape(name)}</h1><p>{escape(about)}</p>{_tiles(study)}<nav>{links}</nav></header>
+<main>
+{"".join(map(_section, there))}
+</main>
+<script>
+{_file("script.js")}</script>
+</body>
+</html>
+"""
+
+
+def _section(section: Section) -> str:
+    return f'<section id="{section.name}"><h2>{escape(section.title)}</h2>\n{section.body}\n</section>\n'
+
+
+def _tiles(study: Study) -> str:
+    """The ends and the knee of the front, in large figures."""
+    if not study.front:
+        return ""
+    axes = axes_of(study)
+    tiles = []
+    for pick in ("fastest", "knee", "most-accurate"):
+        direction = {"fastest": "minimize", "most-accurate": "maximize"}.get(pick)
+        if direction and direction not in {objective.direction for objective in study.front.objectives}:
+            continue
+        member = study.front.pick(pick)
+        gain = axes.unit * member.metrics[axes.gain]
+        cost = member.metrics[axes.cost]
+        good = f"{gain:.2f}%" if axes.unit != 1 else f"{gain:.4g}"
+        spent = f"{cost:.3g} ms" if axes.cost.endswith("_ms") else f"{axes.cost} {cost:.4g}"
+        tiles.append(
+            f"<li><span>{pick}</span><strong>{escape(good)}</strong><span>{escape(spent)}</span></li>"
+        )
+    return f'<ul class="tiles">{"".join(tiles)}</ul>'
+
+
+def _file(name: str) -> str:
+    return resources.files("dynnas.report.page").joinpath(name).read_text(encoding="utf-8")

@@ -1,0 +1,251 @@
+"""The parts of the page, each from what is known of a study; None where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from dynnas.report.diagram import draw_diagram
+from dynnas.report.findings import Findings
+from dynnas.report.page.charts import (
+    audit_chart,
+    front_chart,
+    growth_chart,
+    has_distribution,
+    histogram_html,
+    prediction_chart,
+    tip_of,
+)
+from dynnas.report.page.markup import bars_html, chart_html, pairs_html, picture_uri, table_html
+from dynnas.report.prediction import prediction_table
+from dynnas.report.study import comparison_table, study_table
+from dynnas.report.verdict import verdict
+from dynnas.search import Candidate
+from dynnas.search.importance import Importances
+
+_GENES = 12
+_TIMES = (("mean_ms", "mean"), ("median_ms", "median"), ("p95_ms", "p95"), ("worst_ms", "worst"))
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page under a heading."""
+
+    name: str
+    title: str
+    body: str
+
+
+def front_section(findings: Findings) -> Section:
+    """The front beside everything else that was evaluated, and as a table."""
+    study = findings.study
+    sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in verdict(study))
+    caption = "Each point is a network; touch one for what it is. Stars have something dynamic in them."
+    if study.space.table:
+        caption = "Each point is a row of the table; touch one for what it is."
+    chart = chart_html("front-chart", front_chart(study), caption)
+    table = table_html(study_table(study)) if study.front else "<p>No candidate kept the limits so far.</p>"
+    compared = ""
+    if study.controls.groups:
+        compared = f"<h3>Compared with</h3>{table_html(comparison_table(study))}"
+    if study.finished and not study.space.table:
+        table += (
+            '<p class="note">The chart ranks by what was measured in the trials; the table has the members '
+            "measured once more, all together, and tested on images that nothing was chosen by.</p>"
+        )
+    return Section("front", "The front", f"{sentences}{chart}{table}{compared}")
+
+
+def networks_section(findings: Findings) -> Section | None:
+    """Every member of the front, drawn."""
+    study, configs = findings.study, findings.configs
+    drawn = [member for member in study.front if member.key in configs]
+    if not drawn:
+        return None
+    picks = _picks(findings)
+    cards = "".join(
+        f'<article class="card" id="net-{member.key}"><h3><code>{member.key}</code>'
+        + "".join(f' <span class="badge">{pick}</span>' for pick in picks.get(member.key, ()))
+        + f'</h3><p class="facts">{"<br>".join(map(escape, tip_of(member, study)[1:4]))}</p>'
+        + draw_diagram(configs[member.key], findings.shares(member))
+        + "</article>"
+        for member in drawn
+    )
+    keys = (
+        '<p class="legend"><span class="key static">static layer</span><span class="key dynamic">dynamic '
+        'layer</span><span class="key exit">exit</span></p><p class="note">A bar grows with the root of the '
+        "layer's channels; beside it are channels and pixels of what it hands on.</p>"
+    )
+    return Section("networks", "The networks", f'{keys}<div class="cards">{cards}</div>')
+
+
+def leaving_section(findings: Findings) -> Section | None:
+    """Images that leave early and late."""
+    if not findings.leaving:
+        return None
+    blocks = []
+    for key, ways in findings.leaving.items():
+        rows = []
+        for way in ways:
+            right = "" if way.accuracy is None else f", {100 * way.accuracy:.1f}% of them right"
+            where = "reach the head" if way.name == "head" else f"leave after {escape(way.name)}"
+            images = "".join(
+                f'<figure class="{"right" if image.label == image.answer else "wrong"}">'
+                f'<img src="{picture_uri(image.pixels)}" alt="{escape(image.label)}">'
+                f"<figcaption>{escape(_said(image.label, image.answer))}<br>{image.confidence:.2f}"
+                "</figcaption></figure>"
+                for image in way.examples
+            )
+            rows.append(
+                f"<h4>{100 * way.share:.1f}% {where}{right}</h4>"
+                + (f'<div class="strip" tabindex="0">{images}</div>' if images else "")
+            )
+        blocks.append(f"<h3><code>{key}</code></h3>{''.join(rows)}")
+    note = (
+        '<p class="note">Images of the search split, with their class and the confidence they left with: the '
+        "surest at each exit, the least sure at the head. Framed: the network was wrong.</p>"
+    )
+    return Section("leaving", "Who leaves early, who late", note + "".join(blocks))
+
+
+def latency_section(findings: Findings) -> Section | None:
+    """How the times of images are spread, for every member; image by image where that was timed."""
+    study = findings.study
+    timed = [member for member in study.front if {name for name, _ in _TIMES} <= member.metrics.keys()]
+    if not timed:
+        return None
+    longest = max(member.metrics["worst_ms"] for member in timed)
+    rows = "".join(_range(member, longest) for member in timed)
+    keys = "".join(f'<span class="key {name}">{name}</span>' for _, name in _TIMES)
+    note = (
+        '<p class="note">One image at a time, on the target. A network without exits does the same work for '
+        "every image: one value.</p>"
+    )
+    histograms = "".join(
+        f"<h3><code>{member.key}</code>, image by image</h3>" + histogram_html(findings.latencies[member.key])
+        for member in study.front
+        if has_distribution(findings, member)
+    )
+    body = f'{note}<p class="legend">{keys}</p><ul class="ranges">{rows}</ul>{histograms}'
+    return Section("latency", "Latency", body)
+
+
+def growth_section(findings: Findings) -> Section | None:
+    """The hypervolume over the trials."""
+    chart = growth_chart(findings.study)
+    if chart is None:
+        return None
+    reference = findings.study.growth.reference
+    point = ", ".join(f"{name} {value:.4g}" for name, value in reference.items())
+    caption = f"Volume between the front and the worst of all candidates: {escape(point)}."
+    return Section("growth", "How the search went", chart_html("growth-chart", chart, caption))
+
+
+def importance_section(findings: Findings) -> Section | None:
+    """Which choices matter."""
+    if not findings.importances:
+        return None
+    note = (
+        '<p class="note">How much worse each metric is foretold on held-out candidates when one choice is '
+        "shuffled (a random forest; percent of the metric's variance). A choice that only some networks have "
+        "is shuffled among these; their share stands beside it.</p>"
+    )
+    body = "".join(_importance(found) for found in findings.importances)
+    return Section("importance", "Which choices matter", f'{note}<div class="two">{body}</div>')
+
+
+def trust_section(findings: Findings) -> Section | None:
+    """Predictions and the supernet against what was measured and trained."""
+    blocks = []
+    if (chart := prediction_chart(findings.study)) and (table := prediction_table(findings.study)):
+        caption = "Latency by the predictor against measured latency; on the line they agree."
+        blocks.append(chart_html("prediction-chart", chart, caption) + table_html(table))
+    if audit := findings.audit:
+        caption = (
+            f"{len(audit['networks'])} networks, trained alone for {audit['epochs']} epochs. {_taus(audit)}"
+        )
+        blocks.append(chart_html("audit-chart", audit_chart(audit), caption))
+    if not blocks:
+        return None
+    body = '<div class="two">' + "".join(f"<div>{block}</div>" for block in blocks) + "</div>"
+    return Section("trust", "How far to trust it", body)
+
+
+def how_section(findings: Findings, command: str) -> Section:
+    """Environment, settings, the command, and what is not shown."""
+    study = findings.study
+    blocks = [f"<h3>Again</h3><pre tabindex='0'><code>{escape(command)}</code></pre>"]
+    if findings.environment:
+        blocks.append(f"<h3>Where latencies were measured</h3>{pairs_html(findings.environment)}")
+    facts = {
+        "space": f"{study.space.name}, architectures: {study.space.size:,}",
+        "sampler": study.settings.search.sampler,
+        "trials": str(study.settings.search.trials),
+        "digest of the space": study.record.space,
+        "digest of the data": study.record.data,
+    }
+    blocks.append(f"<h3>Study</h3>{pairs_html(facts)}")
+    if findings.missing:
+        blocks.append(f"<h3>Not shown</h3>{pairs_html(dict(findings.missing))}")
+    return Section("how", "How it was made", "".join(blocks))
+
+
+def _picks(findings: Findings) -> dict[str, list[str]]:
+    """The names by which members can be picked, by key."""
+    front = findings.study.front
+    named: dict[str, list[str]] = {}
+    directions = {objective.direction for objective in front.objectives}
+    names = ["knee"]
+    names += ["fastest"] if "minimize" in directions else []
+    names += ["most-accurate"] if "maximize" in directions else []
+    for name in names:
+        named.setdefault(front.pick(name).key, []).append(name)
+    return named
+
+
+def _said(label: str, answer: str) -> str:
+    return label if label == answer else f"{label}, not {answer}"
+
+
+def _range(member: Candidate, longest: float) -> str:
+    """A line from median to worst, with marks."""
+    at = {name: 100 * member.metrics[metric] / longest for metric, name in _TIMES}
+    text = f"{member.metrics['mean_ms']:.3g} ms"
+    low = min(at.values())
+    marks = "".join(f'<b class="{name}" style="left:{place:.2f}%"></b>' for name, place in at.items())
+    title = ", ".join(f"{name} {member.metrics[metric]:.4g} ms" for metric, name in _TIMES)
+    return (
+        f'<li title="{title}"><span class="name"><code>{member.key[:8]}</code></span><span class="track">'
+        f'<i style="left:{low:.2f}%;width:{at["worst"] - low:.2f}%"></i>{marks}</span>'
+        f'<span class="value">{text}</span></li>'
+    )
+
+
+def _importance(found: Importances) -> str:
+    genes = [gene for gene in found.genes if gene.loss > 0][:_GENES]
+    longest = max((gene.loss for gene in genes), default=1.0)
+    rows = [
+        (
+            gene.gene,
+            gene.loss / longest,
+            f"{100 * gene.loss:.1f}%" + (f" (in {100 * gene.active:.0f}%)" if gene.active < 1 else ""),
+        )
+        for gene in genes
+    ]
+    trust = "" if found.explained >= 0.5 else " That is little: do not lean on the order."
+    return (
+        f"<div><h3>{escape(found.metric)}</h3><p class='note'>The forest explains "
+        f"{100 * found.explained:.0f}% of the variance over {found.candidates} candidates.{trust}</p>"
+        f"{bars_html(rows)}</div>"
+    )
+
+
+def _taus(audit: Mapping[str, Any]) -> str:
+    names: Sequence[tuple[str, str]] = (("kendall_tau", "Kendall's tau"), ("spearman", "Spearman"))
+    return ", ".join(
+        f"{title} {audit[name]['value']:.2f} (95%: {audit[name]['low']:.2f} to {audit[name]['high']:.2f})"
+        for name, title in names
+        if name in audit
+    )

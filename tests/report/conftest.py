@@ -1,0 +1,48 @@
+"""A finished study of small networks with everything that a report can show, and its page."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "search"))
+
+from small_study import small_space
+
+from dynnas.cli.options import command_of
+from dynnas.report.findings import Findings, gather
+from dynnas.report.page import html_page
+from dynnas.search.pipeline import run_study
+from dynnas.search.study import Study
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    folder = tmp_path_factory.mktemp("reported")
+    space = small_space(folder, search={"trials": 20}, data={"search_images": 128})
+    study = run_study(space, folder=folder / "small")
+    audited = [
+        {"key": member.key, "genes": {}, "macs": 1, "inherited": 0.5 + 0.01 * at, "alone": 0.6 + 0.01 * at}
+        for at, member in enumerate(study.candidates[:5])
+    ]
+    whole = {"value": 1.0, "low": 0.9, "high": 1.0}
+    document = {"dynnas_audit": 1, "networks": audited, "epochs": 3, "kendall_tau": whole, "spearman": whole}
+    study.folder.audit.write_text(json.dumps(document))
+    return Study(study.folder)
+
+
+@pytest.fixture(scope="session")
+def findings(study: Study) -> Findings:
+    return gather(study)
+
+
+@pytest.fixture(scope="session")
+def command(study: Study) -> str:
+    return command_of(study)
+
+
+@pytest.fixture(scope="session")
+def report(study: Study, findings: Findings, command: str) -> Path:
+    study.folder.report.write_text(html_page(findings, command), encoding="utf-8")
+    return study.folder.report

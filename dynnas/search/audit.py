@@ -95,7 +95,7 @@ def audit_study(
     supernet, train = study.supernet, study.settings.train
     # A single network has no op types to share a bank between: the same networks serve for both kinds of
     # supernet.
-    recipe = replace(train, epochs=epochs or train.epochs, experts="shared")
+    recipe = replace(train, epochs=epochs or train.epochs, experts="shared", processes=1)
     audited = []
     with (progress or Progress()).task("audit", networks) as task:
         for architecture in spread(supernet.space, networks, seed):

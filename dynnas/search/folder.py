@@ -31,7 +31,7 @@ _FREE = {
         "constraints",
         "controls",
     )
-}
+} | {"train.processes"}
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,11 @@ class TrainSettings:
     calibration_images: int = _setting(
         2048, "training images that set a candidate's batch-norm statistics", minimum=2
     )
+    processes: int = _setting(
+        1,
+        "processes that train together, each on its part of a batch; one a GPU where there are some",
+        minimum=1,
+    )
     seed: int = _setting(0, "draws weights, batches and sampled networks", minimum=0)
 
 

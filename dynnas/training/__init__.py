@@ -2,6 +2,6 @@
 
 from dynnas.training.calibrate import calibrate
 from dynnas.training.checkpoint import load_supernet
-from dynnas.training.train import train_supernet
+from dynnas.training.start import train_supernet
 
 __all__ = ["calibrate", "load_supernet", "train_supernet"]

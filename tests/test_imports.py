@@ -44,6 +44,7 @@ CONFINED = {
     "onnx": ("runtime", "export"),
     "onnxruntime": ("device",),
     "openvino": ("device",),
+    "ray": ("search",),
     "sklearn": ("data", "measure"),
     "yaml": ("space",),
 }

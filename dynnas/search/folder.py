@@ -25,6 +25,7 @@ _FREE = {
         "target",
         "patience",
         "workers",
+        "ray",
         "sampler",
         "seed",
         "population",

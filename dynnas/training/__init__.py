@@ -2,6 +2,7 @@
 
 from dynnas.training.calibrate import calibrate
 from dynnas.training.checkpoint import load_supernet
-from dynnas.training.start import train_supernet
+from dynnas.training.start import Launch, train_supernet
+from dynnas.training.train import Report, Training
 
-__all__ = ["calibrate", "load_supernet", "train_supernet"]
+__all__ = ["Launch", "Report", "Training", "calibrate", "load_supernet", "train_supernet"]

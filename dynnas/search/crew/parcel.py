@@ -39,21 +39,18 @@ class Parcel:
         Raises:
             Exception: whatever pickle raises for what it cannot take.
         """
-        text = io.BytesIO()
-        buffers: list[pickle.PickleBuffer] = []
-        _Pickler(text, protocol=5, buffer_callback=buffers.append).dump(content)
-        pickled = len(text.getvalue())
-        places, end = [], pickled
+        text, buffers = pickled(content)
+        places, end = [], len(text)
         for buffer in buffers:
             start = -(-end // _ALIGNMENT) * _ALIGNMENT
             end = start + buffer.raw().nbytes
             places.append((start, end - start))
         descriptor = _nameless_file()
         os.ftruncate(descriptor, max(end, 1))
-        _write(descriptor, text.getvalue(), 0)
+        _write(descriptor, text, 0)
         for buffer, (start, _) in zip(buffers, places, strict=True):
             _write(descriptor, buffer.raw(), start)
-        return Parcel(descriptor, pickled, tuple(places))
+        return Parcel(descriptor, len(text), tuple(places))
 
     def open(self) -> Any:
         """The object. Its arrays are the file's pages; who writes to them gets copies of these pages."""
@@ -67,6 +64,18 @@ class Parcel:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _arrived, (reduction.DupFd(self.descriptor), self.pickled, self.places)
+
+
+def pickled(content: Any) -> tuple[bytes, list[pickle.PickleBuffer]]:
+    """`content` pickled, and the contents of its arrays and tensors apart, for `pickle.loads(buffers=...)`.
+
+    Raises:
+        Exception: whatever pickle raises for what it cannot take.
+    """
+    text = io.BytesIO()
+    buffers: list[pickle.PickleBuffer] = []
+    _Pickler(text, protocol=5, buffer_callback=buffers.append).dump(content)
+    return text.getvalue(), buffers
 
 
 def _arrived(descriptor: Any, pickled: int, places: Sequence[tuple[int, int]]) -> Parcel:

@@ -26,7 +26,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from dynnas.errors import StudyError
 from dynnas.progress import Progress
 from dynnas.search.crew.crew import ATTEMPTS, Answer, Hand, Job, answer
-from dynnas.search.crew.parcel import pickled
+from dynnas.search.crew.parcel import pickled, reduce_tensor
 
 if TYPE_CHECKING:
     from dynnas.training import Report, Training
@@ -276,13 +276,21 @@ class _Worker:
         return answer(self._hand, ticket, job)
 
 
+class _Pickler(ray.cloudpickle.CloudPickler):
+    """Sends along the classes of a script, which no worker could import."""
+
+    def reducer_override(self, thing: Any) -> Any:
+        reduced = reduce_tensor(thing)
+        return super().reducer_override(thing) if reduced is NotImplemented else reduced
+
+
 def _put(hand: Hand) -> Any:
     """The hand in Ray's object store, its arrays apart from the pickle: they are mapped, not copied."""
     try:
-        text, buffers = pickled(hand)
+        text, buffers = pickled(hand, _Pickler)
     except Exception as error:  # pickle raises whatever it likes
         raise StudyError(
             f"ray: the evaluator cannot be sent to other processes ({type(error).__name__}: {error}); "
-            "define its class at the top level of a module and keep files, locks and lambdas out of it"
+            "keep open files and locks out of it"
         ) from error
     return ray.put((text, [np.frombuffer(buffer.raw(), np.uint8) for buffer in buffers]))

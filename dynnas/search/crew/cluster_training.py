@@ -43,8 +43,9 @@ def train(training: Training, folder: Path, report: Report) -> None:
     check_count(training, int(ray.cluster_resources().get("GPU", 0)) if gpu else None)
     count = training.settings.processes
     sent = ray.put(replace(training, dataset=training.dataset.to("cpu")))
-    resources = {"num_cpus": 1, "num_gpus": 1 if gpu else 0}
-    kind: Any = ray.remote(max_concurrency=2, max_restarts=0, **resources)(_Rank)  # to train, and to tell
+    # Two calls at once: to train, and to tell of it.
+    options: dict[str, Any] = {"num_cpus": 1, "num_gpus": int(gpu), "max_restarts": 0, "max_concurrency": 2}
+    kind: Any = ray.remote(**options)(_Rank)
     actors = [kind.remote(sys.path) for _ in range(count)]
     try:
         host = ray.get(actors[0].host.remote())

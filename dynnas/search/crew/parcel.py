@@ -66,15 +66,20 @@ class Parcel:
         return _arrived, (reduction.DupFd(self.descriptor), self.pickled, self.places)
 
 
-def pickled(content: Any) -> tuple[bytes, list[pickle.PickleBuffer]]:
+def pickled(
+    content: Any, pickler: type[pickle.Pickler] | None = None
+) -> tuple[bytes, list[pickle.PickleBuffer]]:
     """`content` pickled, and the contents of its arrays and tensors apart, for `pickle.loads(buffers=...)`.
 
+    Args:
+        pickler: one that asks `reduce_tensor` first, if not the plain one.
+
     Raises:
-        Exception: whatever pickle raises for what it cannot take.
+        Exception: whatever the pickler raises for what it cannot take.
     """
     text = io.BytesIO()
     buffers: list[pickle.PickleBuffer] = []
-    _Pickler(text, protocol=5, buffer_callback=buffers.append).dump(content)
+    (pickler or _Pickler)(text, protocol=5, buffer_callback=buffers.append).dump(content)
     return text.getvalue(), buffers
 
 
@@ -101,16 +106,21 @@ class _Pickler(pickle.Pickler):
     """Pickles tensors in the way of arrays: their contents stay outside of the pickle."""
 
     def reducer_override(self, thing: Any) -> Any:
-        torch = sys.modules.get("torch")
-        if torch is None or not isinstance(thing, torch.Tensor):
-            return NotImplemented
-        try:
-            array = thing.detach().contiguous().numpy()
-        except (TypeError, RuntimeError):  # on another device, or of a type that arrays do not have
-            return NotImplemented
-        if type(thing) is torch.nn.Parameter:
-            return _parameter, (array, thing.requires_grad)
-        return (_tensor, (array,)) if type(thing) is torch.Tensor else NotImplemented
+        return reduce_tensor(thing)
+
+
+def reduce_tensor(thing: Any) -> Any:
+    """How to pickle a tensor as an array; NotImplemented for all else."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(thing, torch.Tensor):
+        return NotImplemented
+    try:
+        array = thing.detach().contiguous().numpy()
+    except (TypeError, RuntimeError):  # on another device, or of a type that arrays do not have
+        return NotImplemented
+    if type(thing) is torch.nn.Parameter:
+        return _parameter, (array, thing.requires_grad)
+    return (_tensor, (array,)) if type(thing) is torch.Tensor else NotImplemented
 
 
 def _tensor(array: Any) -> Any:

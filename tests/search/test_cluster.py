@@ -28,6 +28,9 @@ from dynnas.training import train_supernet
 pytest.importorskip("ray", reason="the extra ray is not installed")
 pytestmark = pytest.mark.timeout(600)  # processes of Ray take their time to start
 
+# Or Ray gives its processes the lowest priority, and tests on a busy machine take minutes.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
 GOAL = Goal.of(("accuracy", "latency_ms"), {})
 
 

@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import optuna
 import pytest
 from tables import grid_space
 from workers import Deadly, Slow
@@ -20,7 +21,6 @@ from dynnas.search.crew import Job
 from dynnas.search.crew.opening import open_cluster, open_crew
 from dynnas.search.goal import Goal
 from dynnas.search.records import KEY
-from dynnas.search.storage import open_storage
 from dynnas.space import Architecture, DataSettings, TrainSettings, parse_space, sample
 from dynnas.supernet import Supernet
 from dynnas.training import train_supernet
@@ -167,9 +167,13 @@ def test_a_killed_driver_goes_on_and_its_actors_end_with_it(tmp_path):
     notes, url = tmp_path / "notes", f"sqlite:///{tmp_path / 'study.db'}"
     command = [sys.executable, "-c", DRIVER, str(Path(__file__).parent), str(notes), url]
 
+    def trials():
+        (study,) = optuna.get_all_study_names(url)
+        found = optuna.load_study(study_name=study, storage=url).trials
+        return [trial for trial in found if trial.state == optuna.trial.TrialState.COMPLETE]
+
     def finished():
-        trials = open_storage(url).get_all_trials(0, deepcopy=False)
-        return {trial.number: trial.values for trial in trials if trial.state.is_finished()}
+        return {trial.number: trial.values for trial in trials()}
 
     with subprocess.Popen(command) as driver:
         while not notes.exists() or len(notes.read_text().splitlines()) < 8:
@@ -189,9 +193,7 @@ def test_a_killed_driver_goes_on_and_its_actors_end_with_it(tmp_path):
     after = finished()
     assert len(after) == 20
     assert {number: after[number] for number in before} == before
-    trials = open_storage(url).get_all_trials(0)
-    keys = [trial.user_attrs[KEY] for trial in trials if trial.state.is_finished()]
-    assert len(set(keys)) == 20
+    assert len({trial.user_attrs[KEY] for trial in trials()}) == 20
     assert (ran.stdout, ran.stderr) == ("", "")
 
 

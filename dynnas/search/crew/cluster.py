@@ -225,8 +225,8 @@ class Actors:
             self._stillborn = 0
             return None
         member.calls.popleft()
-        self._lost.pop(said.ticket, None)
-        found: Answer = said
+        found: Answer = pickle.loads(said)
+        self._lost.pop(found.ticket, None)
         return found
 
     def _died(self, member: _Member, error: RayError) -> Answer | None:
@@ -271,9 +271,9 @@ class _Worker:
             self._hand: Hand = pickle.loads(text, buffers=arrays)
         return os.getpid()
 
-    def work(self, ticket: int, job: Job) -> Answer:
-        """Do a job."""
-        return answer(self._hand, ticket, job)
+    def work(self, ticket: int, job: Job) -> bytes:
+        """Do a job; the answer is pickled, for arrays that Ray itself sends cannot be written to."""
+        return pickle.dumps(answer(self._hand, ticket, job))
 
 
 class _Pickler(ray.cloudpickle.CloudPickler):

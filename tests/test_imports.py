@@ -67,6 +67,7 @@ CONFINED = {
     "onnx": ("runtime", "export"),
     "onnxruntime": ("device", "export"),  # in the script that runs without dynnas
     "openvino": ("device",),
+    "ray": ("search",),
     "sklearn": ("data", "measure", "search"),
     "yaml": ("space",),
 }

@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit: 0 when done, 2 after one message on standard error, 130 when interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
+    words = _with_addresses([word for word in words if word != "--debug"])
     try:
         status = app(words, prog_name="dynnas", standalone_mode=False)
     except (DynnasError, OSError, typer.TyperException) as error:
@@ -68,6 +68,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if status == INTERRUPTED:
         print(f"\ndynnas: interrupted{_how_to_continue(words)}", file=sys.stderr)
     sys.exit(status or 0)
+
+
+def _with_addresses(words: Sequence[str]) -> list[str]:
+    """The words, with the address that a bare `--ray` stands for: typer knows no optional values."""
+    bare = [
+        word == "--ray" and (not following or following.startswith("-"))
+        for word, following in zip(words, (*words[1:], ""), strict=True)
+    ]
+    return ["--ray=local" if alone else word for word, alone in zip(words, bare, strict=True)]
 
 
 def _message(error: Exception) -> str:

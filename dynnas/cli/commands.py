@@ -20,7 +20,9 @@ from dynnas.cli.options import (
     Limits,
     Name,
     Pick,
+    Processes,
     Quiet,
+    Ray,
     Sampler,
     Seed,
     SpaceFile,
@@ -50,6 +52,8 @@ def search(
     device: Device = None,
     threads: Threads = None,
     workers: Workers = None,
+    processes: Processes = None,
+    ray: Ray = None,
     limits: Limits = None,
     studies: Studies = STUDIES,
     name: Name = None,
@@ -76,6 +80,8 @@ def search(
         "device": device,
         "threads": threads,
         "workers": workers,
+        "processes": processes,
+        "ray": ray,
     }
     space = replace(space, settings=override(space.settings, flags, limits or ()))
     folder = study_folder(studies, name or space.name)

@@ -33,6 +33,8 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
     "device": ("target.device",),
     "threads": ("target.threads",),
     "workers": ("search.workers",),
+    "processes": ("train.processes",),
+    "ray": ("search.ray",),
 }
 
 STUDIES = Path("studies")
@@ -67,6 +69,8 @@ Experts = Annotated[str | None, _flag("experts")]
 Device = Annotated[str | None, _flag("device")]
 Threads = Annotated[str | None, _flag("threads")]
 Workers = Annotated[str | None, _flag("workers")]
+Processes = Annotated[str | None, _flag("processes")]
+Ray = Annotated[str | None, _flag("ray")]
 Limits = Annotated[
     list[str] | None,
     typer.Option("--max", metavar="METRIC=LIMIT", help="a limit, as latency_ms=5; repeatable"),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from dynnas.errors import StudyError
 from dynnas.progress import Progress
-from dynnas.search.crew.opening import open_crew
+from dynnas.search.crew.opening import open_cluster, open_crew
 from dynnas.search.driver import Driver
 from dynnas.search.evaluator import AnyEvaluator, cheap_of, listed_of
 from dynnas.search.front import Front
@@ -33,6 +33,7 @@ def search(
     population: int = 10,
     name: str | None = None,
     workers: int = 1,
+    ray: str | None = None,
     progress: Progress | None = None,
 ) -> Front:
     """Search `space` for the architectures that trade the objectives off best.
@@ -63,6 +64,8 @@ def search(
         name: the study's name in the storage; the space's if None.
         workers: with more than 1, so many processes evaluate. Each gets a copy of `evaluator` by pickle:
             its class must be one that can be imported, and a script needs `if __name__ == "__main__":`.
+        ray: the Ray cluster whose actors are the workers, one a processor if `workers` is 1: "local" starts
+            one on this machine, "auto" is the one that it is part of; or host:port.
         progress: told of every trial.
 
     Returns:
@@ -101,14 +104,17 @@ def search(
         goal=goal,
         cheap=cheap_of(evaluator),
         listed=listed_of(evaluator),
-        parallel=workers > 1,
+        parallel=workers > 1 or ray is not None,
     )
     name = name or space.name
     stopping = Stopping(minutes, target or {}, patience)
     stopping.check(goal)
     with driving_storage(storage, name, progress or Progress()) as held:
         study = open_trials(held, name, space, goal.objectives, chosen)
-        with open_crew(evaluator, goal, workers=workers, progress=progress) as crew:
+        with (
+            open_cluster(ray, workers) as cluster,
+            open_crew(evaluator, goal, workers=workers, cluster=cluster, progress=progress) as crew,
+        ):
             driver = Driver(study, space, evaluator, goal, crew=crew)
             driver.run(trials, progress or Progress(), stopping=stopping)
         return driver.front()

@@ -61,7 +61,7 @@ def audit_study(
     supernet, train = study.supernet, study.settings.train
     # A single network has no op types to share a bank between: the same networks serve for both kinds of
     # supernet.
-    recipe = replace(train, epochs=epochs or train.epochs, experts="shared")
+    recipe = replace(train, epochs=epochs or train.epochs, experts="shared", processes=1)
     members = {member.key for member in study.front}
     audited = []
     with (progress or Progress()).task("audit", networks * seeds) as task:

@@ -25,13 +25,14 @@ _FREE = {
         "target",
         "patience",
         "workers",
+        "ray",
         "sampler",
         "seed",
         "population",
         "constraints",
         "controls",
     )
-}
+} | {"train.processes"}
 
 
 @dataclass(frozen=True)

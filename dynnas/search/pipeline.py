@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from optuna.storages import BaseStorage
 
@@ -19,7 +20,7 @@ from dynnas.progress import Progress
 from dynnas.search.cache import Cache, CachedEvaluator
 from dynnas.search.controls import Comparison, evaluate_controls
 from dynnas.search.crew import Crew
-from dynnas.search.crew.opening import open_crew
+from dynnas.search.crew.opening import open_cluster, open_crew
 from dynnas.search.driver import Driver
 from dynnas.search.evaluator import cheap_of
 from dynnas.search.finishing import Finisher
@@ -34,7 +35,10 @@ from dynnas.search.study import Study
 from dynnas.search.supernet_evaluator import SupernetEvaluator, open_meter
 from dynnas.space import Settings, Space
 from dynnas.supernet import Supernet
-from dynnas.training import train_supernet
+from dynnas.training import Launch, train_supernet
+
+if TYPE_CHECKING:
+    from dynnas.search.crew.cluster import Cluster
 
 
 def run_study(
@@ -79,14 +83,19 @@ def run_study(
         record = _record(space, dataset, place, storage)
         url = storage or place.url(record)
         # Before the training: whoever is second should not find out after it.
-        with driving_storage(url, record.name, progress, locked=not storage) as trials:
-            evaluator = _trained_evaluator(space, dataset, place, progress)
-            with closing(Cache(place.cache)) as cache:
+        with (
+            driving_storage(url, record.name, progress, locked=not storage) as trials,
+            closing(Cache(place.cache)) as cache,
+        ):
+            with _cluster(space.settings) as cluster:
+                evaluator = _trained_evaluator(
+                    space, dataset, place, progress, cluster.train if cluster else None
+                )
                 run = _Run(space, place, evaluator, cache, progress)
-                with run.crew() as crew:
+                with run.crew(cluster) as crew:
                     driver = run.search(trials, record.name, crew)
                     run.compare(driver)
-                run.finish(driver.front())  # when no worker disturbs the clock
+            run.finish(driver.front())  # when no worker disturbs the clock
     return Study(place)
 
 
@@ -128,14 +137,26 @@ def _located(settings: Settings) -> Settings:
     return replace(settings, data=replace(settings.data, source=str(path.resolve())))
 
 
+def _cluster(settings: Settings) -> AbstractContextManager[Cluster | None]:
+    return open_cluster(settings.search.ray, max(settings.search.workers, settings.train.processes))
+
+
 def _trained_evaluator(
-    space: Space, dataset: Dataset, place: StudyFolder, progress: Progress
+    space: Space, dataset: Dataset, place: StudyFolder, progress: Progress, launch: Launch | None
 ) -> SupernetEvaluator:
     train, target = space.settings.train, space.settings.target
     # Before the training: a target that cannot be used should not be found out after it.
     meter = open_meter(place.anchors, space, dataset)
     supernet = Supernet(space, dataset.channels, dataset.classes, experts=train.experts, seed=train.seed)
-    train_supernet(supernet, dataset, train, place.supernet, progress=progress, device=target.host_device)
+    train_supernet(
+        supernet,
+        dataset,
+        train,
+        place.supernet,
+        progress=progress,
+        device=target.host_device,
+        launch=launch,
+    )
     predictor = _predictor(space, dataset, place, meter.reference.environment, progress)
     return SupernetEvaluator(supernet, dataset, meter, train, meter.target, predictor)
 
@@ -176,16 +197,18 @@ class _Run:
         return Goal.of(settings.objectives, settings.constraints)
 
     @contextmanager
-    def crew(self) -> Iterator[Crew | None]:
+    def crew(self, cluster: Cluster | None) -> Iterator[Crew | None]:
         """The workers, if there are any."""
         workers, target = self.space.settings.search.workers, self.space.settings.target
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        if workers > 1 and target.device == "cpu" and workers + target.threads > cores:
+        if not cluster and workers > 1 and target.device == "cpu" and workers + target.threads > cores:
             self.progress.message(
                 f"{workers} workers and the clock share {cores} cores: its latencies are less exact; "
                 "those of the finished front are timed alone"
             )
-        with open_crew(self.cached, self.goal, workers=workers, progress=self.progress) as crew:
+        with open_crew(
+            self.cached, self.goal, workers=workers, cluster=cluster, progress=self.progress
+        ) as crew:
             yield crew
 
     def search(self, trials: BaseStorage, name: str, crew: Crew | None) -> Driver:
@@ -198,7 +221,7 @@ class _Run:
             seed=settings.seed,
             goal=goal,
             cheap=cheap_of(self.cached),
-            parallel=settings.workers > 1,
+            parallel=settings.workers > 1 or settings.ray is not None,
         )
         study = open_trials(trials, name, self.space, goal.objectives, sampler)
         predictor = self.evaluator.predictor

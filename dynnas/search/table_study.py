@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dynnas.errors import StudyError
 from dynnas.progress import Progress
-from dynnas.search.crew.opening import open_crew
+from dynnas.search.crew.opening import open_cluster, open_crew
 from dynnas.search.driver import Driver
 from dynnas.search.folder import StudyFolder, StudyRecord, write_whole
 from dynnas.search.goal import Goal
@@ -73,12 +73,17 @@ def run_table_study(
             goal=goal,
             cheap=evaluator.cheap,
             listed=evaluator.listed(),
-            parallel=settings.workers > 1,
+            parallel=settings.workers > 1 or settings.ray is not None,
         )
         url = storage or place.url(record)
         with driving_storage(url, name, progress or Progress(), locked=not storage) as held:
             study = open_trials(held, name, space, goal.objectives, sampler)
-            with open_crew(evaluator, goal, workers=settings.workers, progress=progress) as crew:
+            with (
+                open_cluster(settings.ray, settings.workers) as cluster,
+                open_crew(
+                    evaluator, goal, workers=settings.workers, cluster=cluster, progress=progress
+                ) as crew,
+            ):
                 driver = Driver(study, space, evaluator, goal, crew=crew)
                 driver.run(settings.trials, progress or Progress(), stopping=Stopping.of(settings))
         write_whole(place.front, driver.front().to_json())

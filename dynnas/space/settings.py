@@ -13,7 +13,9 @@ from typing import Any
 
 from dynnas.space.rule import Pattern
 
-ADDRESS = Pattern("tcp://host:port", r"tcp://(\[[0-9A-Fa-f:.]+\]|[^\s\[\]:/@]+):[0-9]{1,5}")
+_HOST_AND_PORT = r"(\[[0-9A-Fa-f:.]+\]|[^\s\[\]:/@]+):[0-9]{1,5}"
+ADDRESS = Pattern("tcp://host:port", f"tcp://{_HOST_AND_PORT}")
+CLUSTER = Pattern("host:port", _HOST_AND_PORT)
 
 
 def _setting(default: Any, help: str, **rules: Any) -> Any:
@@ -86,6 +88,11 @@ class TrainSettings:
     calibration_images: int = _setting(
         2048, "training images that set a candidate's batch-norm statistics", minimum=2
     )
+    processes: int = _setting(
+        1,
+        "processes that train together, each on its part of a batch; one a GPU where there are some",
+        minimum=1,
+    )
     seed: int = _setting(0, "draws weights, batches and sampled networks", minimum=0)
 
 
@@ -123,6 +130,12 @@ class SearchSettings:
     )
     seed: int = _setting(0, "draws the candidates", minimum=0)
     workers: int = _setting(1, "processes that evaluate; 1 is the search itself", minimum=1)
+    ray: str | None = _setting(
+        None,
+        "the Ray cluster that evaluates: local starts one here, auto is the one that this machine is part of",
+        choices=("local", "auto"),
+        pattern=CLUSTER,
+    )
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,16 @@ from dynnas.training.checkpoint import load_supernet
 from dynnas.training.constraint import Binary, Constraint
 from dynnas.training.kept import keep_network, load_network
 from dynnas.training.recipe import Recipe
-from dynnas.training.train import train_supernet
+from dynnas.training.start import Launch, train_supernet
+from dynnas.training.train import Report, Training
 
 __all__ = [
     "Binary",
     "Constraint",
+    "Launch",
     "Recipe",
+    "Report",
+    "Training",
     "calibrate",
     "fresh_network",
     "keep_network",

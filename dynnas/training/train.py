@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -17,74 +14,86 @@ from torch import Tensor, nn
 
 from dynnas.data import Dataset
 from dynnas.errors import TrainingError
-from dynnas.progress import Progress
 from dynnas.space import Architecture, TrainSettings
 from dynnas.supernet import Supernet
-from dynnas.training.checkpoint import FILE, Checkpoint, read_checkpoint, save_checkpoint
+from dynnas.training.checkpoint import Checkpoint
 from dynnas.training.execution import Execution, choose_execution
 from dynnas.training.loss import sandwich, student_loss, teacher_loss
+from dynnas.training.ranks import Ranks
+from dynnas.training.whole_batch import see_whole_batch
 
 CHECKPOINT_SECONDS = 20.0
 SECONDS_A_CHECKPOINT_MAY_COST = 0.02
 """At most this part of the training time goes into checkpoints."""
 
 
-def train_supernet(
-    supernet: Supernet,
-    dataset: Dataset,
-    settings: TrainSettings,
-    folder: Path,
-    *,
-    progress: Progress | None = None,
-    device: str = "cpu",
-) -> None:
-    """Train `supernet` in place on the training split; the state lives in `folder`/checkpoint.pt.
+Report = Callable[[float], None]
+"""Told of every step, with its loss."""
 
-    Called again after an interruption it goes on from the last checkpoint, and ends with the same weights as
-    a run that was never interrupted; called on a finished training it only loads the weights.
+Save = Callable[[Checkpoint], None]
+"""Keeps a checkpoint in the place of the one before."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """All that a rank needs to take part in a training, wherever it runs.
+
+    Attributes:
+        supernet: with its initial weights.
+        identity: what must be equal for a checkpoint to be continued: space, data and settings.
+        checkpoint: what to go on with; None to begin.
+        device: "cpu", "cuda", or one of several GPUs such as "cuda:1".
+    """
+
+    supernet: Supernet
+    dataset: Dataset
+    settings: TrainSettings
+    identity: str
+    checkpoint: Checkpoint | None
+    device: str
+
+
+def train_rank(training: Training, ranks: Ranks, report: Report, save: Save) -> None:
+    """Train `training.supernet` in place, to the end, as one of `ranks`; rank 0 reports and saves.
+
+    Every rank makes the same batches and draws the same networks, from (seed, step); it runs them on its part
+    of the images, and all take the step that the gradient of the whole batch wants.
 
     Raises:
-        TrainingError: the checkpoint belongs to another space, data set or settings, or a loss is not finite
-            (the last checkpoint, with finite weights, is kept).
+        TrainingError: a loss or the gradient is not finite; on all ranks alike.
     """
-    run = _Run(supernet.to(device), dataset.to(device), settings, folder)
-    run.restore()
-    if run.step == run.total:
-        supernet.eval()
-        return
-    with (progress or Progress()).task("training", run.total, done=run.step) as task:
-        while run.step < run.total:
-            loss = run.advance()
-            task.advance(note=f"loss {loss:.3f}")
-    supernet.eval()
+    run = _Run(training, ranks, save)
+    while run.step < run.total:
+        loss = run.advance()
+        if ranks.leads:
+            report(loss)
 
 
 class _Run:
     """The state of one training: step, weights, optimizer; all else is derived from it."""
 
-    def __init__(self, supernet: Supernet, dataset: Dataset, settings: TrainSettings, folder: Path) -> None:
-        self.supernet, self.dataset, self.settings, self.folder = supernet, dataset, settings, folder
-        self.steps_per_epoch = dataset.steps(settings.batch)
-        self.total = settings.epochs * self.steps_per_epoch
+    def __init__(self, training: Training, ranks: Ranks, save: Save) -> None:
+        self.settings, self.ranks, self.save_checkpoint = training.settings, ranks, save
+        self.supernet = training.supernet.to(training.device)
+        self.dataset = training.dataset.to(training.device)
+        self.identity = training.identity
+        self.steps_per_epoch = self.dataset.steps(self.settings.batch)
+        self.total = self.settings.epochs * self.steps_per_epoch
+        self.images = min(self.settings.batch, len(self.dataset.train))  # in a batch
         self.step = 0
         self.losses: list[float] = []
         self.epoch_loss = 0.0
         self.execution: Execution | None = None
-        supernet.set_routing_dropout(settings.routing_dropout)
-        self.optimizer = make_optimizer(supernet, settings)
+        self.supernet.set_routing_dropout(self.settings.routing_dropout)
+        see_whole_batch(self.supernet, ranks, self.images)
+        self.optimizer = make_optimizer(self.supernet, self.settings)
+        self.saved = training.checkpoint is not None
         self.saved_at = time.monotonic()
         self.save_seconds = 0.0
+        if training.checkpoint:
+            self._restore(training.checkpoint)
 
-    def restore(self) -> None:
-        """Take over the checkpoint, if there is one, after checking that it is of this training."""
-        checkpoint = read_checkpoint(self.folder)
-        if checkpoint is None:
-            return
-        if checkpoint.identity != self.identity():
-            raise TrainingError(
-                f"{self.folder / FILE}: a training of another space, data set or settings; "
-                "give this one another --name, or start anew with --fresh"
-            )
+    def _restore(self, checkpoint: Checkpoint) -> None:
         self.supernet.load_state_dict(checkpoint.model)
         self.optimizer.load_state_dict(checkpoint.optimizer)
         self.step, self.losses = checkpoint.step, checkpoint.losses
@@ -95,15 +104,19 @@ class _Run:
         """One step of the sandwich rule; returns its loss (mean over the step's networks)."""
         epoch, index = divmod(self.step, self.steps_per_epoch)
         settings = self.settings
-        images, labels = self.dataset.train_batch(settings.seed, epoch, index, settings.batch)
+        part = self.ranks.part(self.images)
+        images, labels = (
+            tensor[part] for tensor in self.dataset.train_batch(settings.seed, epoch, index, settings.batch)
+        )
         self.supernet.train()
         if self.execution is None:
-            self.execution = choose_execution(self.supernet, images, settings)
+            self.execution = self.ranks.agree(choose_execution(self.supernet, images, settings))
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(settings, self.step, self.steps_per_epoch)
         self.supernet.set_temperature(temperature(settings, self.step, self.steps_per_epoch))
         with seeded(settings.seed, self.step):
             loss = self._backward(self.execution.prepare(images), labels, self.execution)
+        self.ranks.add_gradients(self.supernet.parameters())
         norm = nn.utils.clip_grad_norm_(self.supernet.parameters(), settings.clip_norm or math.inf)
         if not math.isfinite(float(norm)):
             raise TrainingError(f"training: the gradient is not finite at step {self.step}; {self._remedy()}")
@@ -117,6 +130,7 @@ class _Run:
     def _backward(self, images: Tensor, labels: Tensor, execution: Execution) -> float:
         settings = self.settings
         networks = sandwich(self.supernet.space, settings.random_networks, settings.seed, self.step)
+        share = len(labels) / self.images
         teacher: Tensor | None = None
         total = 0.0
         for architecture in networks:
@@ -134,7 +148,8 @@ class _Run:
                     settings.teacher_weight,
                     settings.exit_weight,
                 )
-            value = float(loss.detach())
+            loss = share * loss  # a mean over the part: the parts' sum is the mean over the batch
+            value = float(self.ranks.add(loss.detach().clone()))
             if not math.isfinite(value):
                 raise TrainingError(
                     f"training: the loss of architecture {architecture.key} is {value} at step {self.step} "
@@ -145,9 +160,7 @@ class _Run:
         return total
 
     def _remedy(self) -> str:
-        kept = (
-            "the last good checkpoint is kept" if (self.folder / FILE).exists() else "nothing was saved yet"
-        )
+        kept = "the last good checkpoint is kept" if self.saved else "nothing was saved yet"
         return f"lower train.lr (now {self.settings.lr}) or set train.clip_norm; {kept}"
 
     def _record(self, loss: float) -> None:
@@ -157,34 +170,30 @@ class _Run:
             self.epoch_loss = 0.0
 
     def _save_if_due(self) -> None:
+        if not self.ranks.leads:
+            return
         waited = time.monotonic() - self.saved_at
         pause = max(CHECKPOINT_SECONDS, self.save_seconds / SECONDS_A_CHECKPOINT_MAY_COST)
         if waited < pause and self.step < self.total:
             return
         start = time.monotonic()
-        self.save()
+        self.save_checkpoint(self._checkpoint())
+        self.saved = True
         self.saved_at = time.monotonic()
         self.save_seconds = self.saved_at - start
 
-    def save(self) -> None:
-        """Write the checkpoint."""
+    def _checkpoint(self) -> Checkpoint:
         assert self.execution is not None
-        checkpoint = Checkpoint(
+        return Checkpoint(
             step=self.step,
             total=self.total,
-            identity=self.identity(),
+            identity=self.identity,
             model=dict(self.supernet.state_dict()),
             optimizer=self.optimizer.state_dict(),
             execution=asdict(self.execution),
             losses=list(self.losses),
             epoch_loss=self.epoch_loss,
         )
-        save_checkpoint(checkpoint, self.folder)
-
-    def identity(self) -> str:
-        """What must be equal for a checkpoint to be continued: space, data and settings."""
-        facts = [self.supernet.space.digest, self.dataset.digest, asdict(self.settings)]
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def learning_rate(settings: TrainSettings, step: int, steps_per_epoch: int) -> float:

@@ -1,6 +1,6 @@
 """Candidates per second: a plain loop over evaluations, a search of one process, and searches with workers.
 
-    python tests/bench/throughput.py spaces/fashion.yaml --candidates 40 --workers 2
+    python tests/bench/throughput.py spaces/fashion.yaml --candidates 40 --workers 2 --ray 2
 
 Networks are extracted from an untrained supernet, calibrated and scored on the search split, without the
 clock: what takes time is what takes time in a study. The loop evaluates just the architectures that the
@@ -79,19 +79,25 @@ class _Tick(Task):
 
 
 def searched(
-    space: Space, scoring: Scoring | Timed, candidates: int, sampler: str, workers: int, folder: Path
+    space: Space,
+    scoring: Scoring | Timed,
+    candidates: int,
+    sampler: str,
+    workers: int,
+    folder: Path,
+    ray: str | None = None,
 ) -> tuple[float, float, list[Architecture]]:
     """Seconds in all and processor seconds of the driver, per candidate, and what was evaluated."""
-    url, clock = f"sqlite:///{folder / f'{workers}.db'}", Clock()
+    url, clock = f"sqlite:///{folder / f'{workers} {ray}.db'}", Clock()
     start, processor = time.perf_counter(), time.process_time()
     dynnas.search(
-        space, scoring, sampler=sampler, trials=candidates, storage=url, workers=workers,
+        space, scoring, sampler=sampler, trials=candidates, storage=url, workers=workers, ray=ray,
         objectives=("accuracy", "macs"), name="bench", progress=clock,
     )  # fmt: skip
     processor = time.process_time() - processor
     trials = optuna.load_study(study_name="bench", storage=open_storage(url)).trials
     found = [space.architecture(trial.params) for trial in trials]
-    if workers == 1:
+    if workers == 1 and ray is None:
         return (clock.times[-1] - start) / candidates, processor / candidates, found
     return (clock.times[-1] - clock.times[0]) / (candidates - 1), processor / candidates, found
 
@@ -110,6 +116,7 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=60)
     parser.add_argument("--sampler", default="guided")
     parser.add_argument("--workers", type=int, nargs="*", default=[2])
+    parser.add_argument("--ray", type=int, nargs="*", default=[], help="actors of a cluster started here")
     arguments = parser.parse_args()
 
     torch.set_num_threads(1)
@@ -135,6 +142,9 @@ def main() -> None:
         for workers in arguments.workers:
             wall, _, _ = searched(*run, workers, Path(folder))
             print(f"{workers} workers    {1 / wall:7.2f} candidates/s, {loop / wall:.2f} times the loop")
+        for actors in arguments.ray:
+            wall, _, _ = searched(*run, actors, Path(folder), "local")
+            print(f"{actors} Ray actors {1 / wall:7.2f} candidates/s, {loop / wall:.2f} times the loop")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ import jsonschema
 import pytest
 import yaml
 
+from dynnas.cli.app import _with_addresses
+
 SPACES = sorted((Path(__file__).parents[2] / "spaces").glob("*.yaml"))
 
 
@@ -37,6 +39,24 @@ def test_flags_are_described_by_the_settings_that_they_override(dynnas: Callable
     out = " ".join(dynnas("search", "--help").out.split())
     assert "--sampler NAME who proposes candidates (guided, evolution, autoslim, autoslim-rate," in out
     assert "--epochs N passes over the training images" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["search", "a.yaml", "--ray"], ["search", "a.yaml", "--ray=local"]),
+        (["search", "--ray", "--quiet", "a.yaml"], ["search", "--ray=local", "--quiet", "a.yaml"]),
+        (["search", "a.yaml", "--ray", "head:6379"], ["search", "a.yaml", "--ray", "head:6379"]),
+    ],
+)
+def test_ray_without_an_address_is_a_cluster_here(words: list[str], meant: list[str]) -> None:
+    assert _with_addresses(words) == meant
+
+
+def test_an_address_that_is_none_is_refused(dynnas: Callable) -> None:
+    found = dynnas("search", str(SPACES[0]), "--ray", "somewhere")
+    assert "--ray: found somewhere" in found.err
+    assert "allowed: local, auto, host:port" in found.err
 
 
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)

@@ -1,11 +1,12 @@
-"""Which crew a search gets."""
+"""Which crew a search gets, and where a cluster for it is."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
 
-from dynnas.errors import StudyError
+from dynnas.errors import StudyError, require
 from dynnas.progress import Progress
 from dynnas.search.crew.crew import Crew
 from dynnas.search.crew.processes import Processes
@@ -13,17 +14,49 @@ from dynnas.search.crew.whole import shared
 from dynnas.search.evaluator import AnyEvaluator
 from dynnas.search.goal import Goal
 
+if TYPE_CHECKING:
+    from dynnas.search.crew.cluster import Cluster
+
+
+@contextmanager
+def open_cluster(address: str | None, processors: int = 1) -> Iterator[Cluster | None]:
+    """The Ray cluster at `address`, for as long as the context lasts; None where there is no address.
+
+    Args:
+        address: "local" for one that is started here, "auto" or host:port for one that runs.
+        processors: how many it must have.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        StudyError: there is no such cluster, or it is too small.
+    """
+    if address is None:
+        yield None
+        return
+    require("ray", "ray")
+    from dynnas.search.crew import cluster
+
+    with cluster.open_cluster(address, processors) as found:
+        yield found
+
 
 @contextmanager
 def open_crew(
-    evaluator: AnyEvaluator, goal: Goal, *, workers: int = 1, progress: Progress | None = None
+    evaluator: AnyEvaluator,
+    goal: Goal,
+    *,
+    workers: int = 1,
+    cluster: Cluster | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[Crew | None]:
     """The crew for the evaluator's jobs, for as long as the context lasts; None if the driver does them.
 
     Args:
         evaluator: whose jobs.
         goal: up to whose limits an evaluator that knows no jobs is asked.
-        workers: processes beside the driver, if more than 1.
+        workers: processes beside the driver, if more than 1; with a cluster, its actors, and 1 is all that
+            it has processors for.
+        cluster: where the workers are, if not on this machine.
         progress: is told of workers that were lost.
 
     Raises:
@@ -31,6 +64,11 @@ def open_crew(
     """
     if workers < 1:
         raise StudyError(f"workers: found {workers}; at least 1 is needed")
+    if cluster:
+        hand = shared(evaluator, goal).hand
+        with closing(cluster.crew(hand, 0 if workers == 1 else workers, progress or Progress())) as actors:
+            yield actors
+        return
     if workers == 1:
         yield None
         return

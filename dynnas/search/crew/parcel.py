@@ -39,21 +39,18 @@ class Parcel:
         Raises:
             Exception: whatever pickle raises for what it cannot take.
         """
-        text = io.BytesIO()
-        buffers: list[pickle.PickleBuffer] = []
-        _Pickler(text, protocol=5, buffer_callback=buffers.append).dump(content)
-        pickled = len(text.getvalue())
-        places, end = [], pickled
+        text, buffers = pickled(content)
+        places, end = [], len(text)
         for buffer in buffers:
             start = -(-end // _ALIGNMENT) * _ALIGNMENT
             end = start + buffer.raw().nbytes
             places.append((start, end - start))
         descriptor = _nameless_file()
         os.ftruncate(descriptor, max(end, 1))
-        _write(descriptor, text.getvalue(), 0)
+        _write(descriptor, text, 0)
         for buffer, (start, _) in zip(buffers, places, strict=True):
             _write(descriptor, buffer.raw(), start)
-        return Parcel(descriptor, pickled, tuple(places))
+        return Parcel(descriptor, len(text), tuple(places))
 
     def open(self) -> Any:
         """The object. Its arrays are the file's pages; who writes to them gets copies of these pages."""
@@ -67,6 +64,23 @@ class Parcel:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _arrived, (reduction.DupFd(self.descriptor), self.pickled, self.places)
+
+
+def pickled(
+    content: Any, pickler: type[pickle.Pickler] | None = None
+) -> tuple[bytes, list[pickle.PickleBuffer]]:
+    """`content` pickled, and the contents of its arrays and tensors apart, for `pickle.loads(buffers=...)`.
+
+    Args:
+        pickler: one that asks `reduce_tensor` first, if not the plain one.
+
+    Raises:
+        Exception: whatever the pickler raises for what it cannot take.
+    """
+    text = io.BytesIO()
+    buffers: list[pickle.PickleBuffer] = []
+    (pickler or _Pickler)(text, protocol=5, buffer_callback=buffers.append).dump(content)
+    return text.getvalue(), buffers
 
 
 def _arrived(descriptor: Any, pickled: int, places: Sequence[tuple[int, int]]) -> Parcel:
@@ -92,16 +106,21 @@ class _Pickler(pickle.Pickler):
     """Pickles tensors in the way of arrays: their contents stay outside of the pickle."""
 
     def reducer_override(self, thing: Any) -> Any:
-        torch = sys.modules.get("torch")
-        if torch is None or not isinstance(thing, torch.Tensor):
-            return NotImplemented
-        try:
-            array = thing.detach().contiguous().numpy()
-        except (TypeError, RuntimeError):  # on another device, or of a type that arrays do not have
-            return NotImplemented
-        if type(thing) is torch.nn.Parameter:
-            return _parameter, (array, thing.requires_grad)
-        return (_tensor, (array,)) if type(thing) is torch.Tensor else NotImplemented
+        return reduce_tensor(thing)
+
+
+def reduce_tensor(thing: Any) -> Any:
+    """How to pickle a tensor as an array; NotImplemented for all else."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(thing, torch.Tensor):
+        return NotImplemented
+    try:
+        array = thing.detach().contiguous().numpy()
+    except (TypeError, RuntimeError):  # on another device, or of a type that arrays do not have
+        return NotImplemented
+    if type(thing) is torch.nn.Parameter:
+        return _parameter, (array, thing.requires_grad)
+    return (_tensor, (array,)) if type(thing) is torch.Tensor else NotImplemented
 
 
 def _tensor(array: Any) -> Any:

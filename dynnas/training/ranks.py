@@ -1,0 +1,68 @@
+"""The processes that train a supernet together, as one of them sees the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, distributed
+
+T = TypeVar("T")
+
+
+def backend(device: str) -> str:
+    """What `torch.distributed` is to use for tensors on `device`, and gloo for those on the processor."""
+    return "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Rank `rank` of `count` processes; with more than one, in the process group that was set up before.
+
+    Every rank calls the same methods in the same order, with tensors of the same shapes.
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the rank that writes and reports."""
+        return self.rank == 0
+
+    def part(self, whole: int) -> slice:
+        """The rows of a batch of `whole` that are this rank's; ranks' parts differ by at most one row."""
+        return slice(self.rank * whole // self.count, (self.rank + 1) * whole // self.count)
+
+    def add(self, tensor: Tensor) -> Tensor:
+        """`tensor`, which is overwritten, becomes the sum of those of all ranks; equal bits on every rank."""
+        if self.count > 1:
+            distributed.all_reduce(tensor)
+        return tensor
+
+    def add_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Sum the gradients over the ranks in place, in one message; the same ones are None on all ranks."""
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        if self.count == 1 or not gradients:
+            return
+        summed = self.add(torch.cat([gradient.flatten() for gradient in gradients]))
+        for gradient, total in zip(gradients, summed.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(total.view_as(gradient))
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """The `tensor` of every rank, stacked in the order of ranks: [count, *tensor.shape]."""
+        if self.count == 1:
+            return tensor.unsqueeze(0)
+        parts = [torch.empty_like(tensor) for _ in range(self.count)]
+        distributed.all_gather(parts, tensor)
+        return torch.stack(parts)
+
+    def agree(self, value: T) -> T:
+        """The value of rank 0, on every rank."""
+        if self.count == 1:
+            return value
+        values = [value]
+        distributed.broadcast_object_list(values, device=torch.device("cpu"))
+        return values[0]

@@ -1,0 +1,89 @@
+"""Training of a supernet: begun or continued, in this process or in several."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from dynnas.data import Dataset
+from dynnas.errors import TrainingError
+from dynnas.progress import Progress
+from dynnas.space import TrainSettings
+from dynnas.supernet import Supernet
+from dynnas.training.checkpoint import FILE, read_checkpoint, save_checkpoint
+from dynnas.training.processes import launch_processes
+from dynnas.training.ranks import Ranks
+from dynnas.training.train import Report, Training, train_rank
+
+
+class Launch(Protocol):
+    """Runs a training in several processes, to its end."""
+
+    def __call__(self, training: Training, folder: Path, report: Report) -> None:
+        """Run `train_rank` in `training.settings.processes` ranks; checkpoints go to `folder`.
+
+        Raises:
+            TrainingError: as `train_rank` says, or a process has ended; all of them have ended then.
+        """
+        ...
+
+
+def train_supernet(
+    supernet: Supernet,
+    dataset: Dataset,
+    settings: TrainSettings,
+    folder: Path,
+    *,
+    progress: Progress | None = None,
+    device: str = "cpu",
+    launch: Launch | None = None,
+) -> None:
+    """Train `supernet` in place on the training split; the state lives in `folder`/checkpoint.pt.
+
+    Called again after an interruption it goes on from the last checkpoint, and ends with the same weights as
+    a run that was never interrupted; called on a finished training it only loads the weights. Several
+    processes end with the weights of one, up to rounding, and either goes on with the other's checkpoint.
+
+    Args:
+        launch: how to run `settings.processes` if they are several: on this machine if None.
+
+    Raises:
+        TrainingError: the checkpoint belongs to another space, data set or settings, or a loss is not finite
+            (the last checkpoint, with finite weights, is kept), or a process of several has ended.
+    """
+    identity = training_identity(supernet, dataset, settings)
+    checkpoint = read_checkpoint(folder)
+    if checkpoint and checkpoint.identity != identity:
+        raise TrainingError(
+            f"{folder / FILE}: a training of another space, data set or settings; "
+            "give this one another --name, or start anew with --fresh"
+        )
+    training = Training(supernet, dataset, settings, identity, checkpoint, device)
+    if checkpoint is None or not checkpoint.finished:
+        total = settings.epochs * dataset.steps(settings.batch)
+        with (progress or Progress()).task(
+            "training", total, done=checkpoint.step if checkpoint else 0
+        ) as task:
+
+            def report(loss: float) -> None:
+                task.advance(note=f"loss {loss:.3f}")
+
+            if settings.processes == 1:
+                train_rank(training, Ranks(), report, partial(save_checkpoint, folder=folder))
+            else:
+                (launch or launch_processes)(training, folder, report)
+                checkpoint = read_checkpoint(folder)
+    if checkpoint and checkpoint.finished:
+        supernet.load_state_dict(checkpoint.model)
+    supernet.to(device).eval()
+
+
+def training_identity(supernet: Supernet, dataset: Dataset, settings: TrainSettings) -> str:
+    """Names what the weights depend on: space, data and settings, but not how many processes there are."""
+    recipe = {name: value for name, value in asdict(settings).items() if name != "processes"}
+    facts = [supernet.space.digest, dataset.digest, recipe]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

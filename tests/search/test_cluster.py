@@ -1,0 +1,214 @@
+"""Crews and trainings on a real Ray cluster on this machine, with kill -9 of actors and of the driver."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+from tables import grid_space
+from workers import Deadly, Slow
+
+from dynnas.data import load_data
+from dynnas.errors import MissingExtraError, StudyError, TrainingError
+from dynnas.progress import Progress
+from dynnas.search.crew import Job
+from dynnas.search.crew.opening import open_cluster, open_crew
+from dynnas.search.goal import Goal
+from dynnas.search.records import KEY
+from dynnas.space import Architecture, DataSettings, TrainSettings, parse_space, sample
+from dynnas.supernet import Supernet
+from dynnas.training import train_supernet
+
+pytest.importorskip("ray", reason="the extra ray is not installed")
+pytestmark = pytest.mark.timeout(600)  # processes of Ray take their time to start
+
+# Or Ray gives its processes the lowest priority, and tests on a busy machine take minutes.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
+GOAL = Goal.of(("accuracy", "latency_ms"), {})
+
+
+class Said(Progress):
+    """Keeps the messages."""
+
+    def __init__(self):
+        self.texts = []
+
+    def message(self, text):
+        self.texts.append(text)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with open_cluster("local", 2) as cluster:
+        yield cluster
+
+
+def _grid(*values):
+    return Architecture({f"x{index}": value for index, value in enumerate(values)})
+
+
+def test_what_becomes_of_jobs(cluster):
+    """One evaluates, one kills every worker that tries it, one fails, one is not available."""
+    said = Said()
+    with open_crew(Deadly(), GOAL, workers=2, cluster=cluster, progress=said) as crew:
+        assert crew.size == 2
+        jobs = [_grid(0, 0, 0, 3), _grid(1, 1, 0, 0), _grid(2, 2, 0, 0), _grid(3, 3, 0, 0)]
+        tickets = [crew.submit(Job("evaluate", architecture)) for architecture in jobs]
+        answers = {found.ticket: found for found in (crew.collect() for _ in jobs)}
+    fine, deadly, wrong, absent = (answers[ticket] for ticket in tickets)
+    assert fine.value[0][0] == {"latency_ms": 4.0}
+    assert deadly.failure == "LostWorker: its worker died 3 times, the last: killed, or its machine is gone"
+    assert wrong.failure == "ValueError: two twos"
+    assert absent.value == ([], "no threes")
+    assert [text.rsplit(", ", 1)[1] for text in said.texts if "was lost" in text] == [
+        "attempt 2 of 3",
+        "attempt 3 of 3",
+    ]
+
+
+def test_a_killed_actors_job_is_done_by_another(cluster, tmp_path):
+    notes = tmp_path / "notes"
+    space, rng = grid_space(), random.Random(0)
+    with open_crew(Slow(notes, 1.0), GOAL, workers=2, cluster=cluster) as crew:
+        tickets = [crew.submit(Job("evaluate", sample(space, rng))) for _ in range(8)]
+        answers = [crew.collect(), crew.collect()]
+        killed = int(notes.read_text().splitlines()[-1].split()[0])
+        assert killed in crew.ids
+        os.kill(killed, signal.SIGKILL)
+        answers += [crew.collect() for _ in range(6)]
+        assert killed not in crew.ids
+    assert sorted(found.ticket for found in answers) == tickets
+    assert all(found.failure is None for found in answers)
+    lines = notes.read_text().splitlines()
+    assert len(lines) > 8, lines  # the interrupted one is there twice
+
+
+TRAINED = """
+input: {channels: 1, classes: 10, resolutions: 8}
+stem: {width: [4, 8]}
+stages: [{block: conv, depth: [1, 2], width: [8, 16], stride: 2, op: [static, condconv], experts: 2}]
+head: {width: 16, dropout: 0.2}
+"""
+TRAIN = TrainSettings(epochs=1, batch=63, precision="float32", layout="channels_first")
+
+
+@pytest.mark.slow
+def test_training_on_the_cluster(cluster, tmp_path):
+    """Two actors train what one process does, also when one of them is killed on the way."""
+    import torch
+
+    class Kill(Progress):
+        """Kills the second rank after the first step; the processes of idle workers have other names."""
+
+        def task(self, name, total, done=0):
+            from contextlib import nullcontext
+
+            return nullcontext(self)
+
+        def advance(self, steps=1, note=""):
+            ranks = _processes("ray::_Rank")
+            assert len(ranks) == 2
+            os.kill(ranks[1], signal.SIGKILL)
+            self.advance = lambda steps=1, note="": None
+
+    space, dataset = parse_space(TRAINED), load_data(DataSettings(train_images=320))
+
+    def trained(folder, settings, **how):
+        supernet = Supernet(space, channels=1, classes=10)
+        train_supernet(supernet, dataset, settings, tmp_path / folder, **how)
+        return supernet.state_dict()
+
+    alone = trained("alone", TRAIN)
+    two = replace(TRAIN, processes=2)
+    with pytest.raises(TrainingError, match=r"process \d of 2 was killed.*run the same command again"):
+        trained("two", two, launch=cluster.train, progress=Kill())
+    together = trained("two", two, launch=cluster.train)
+    for name, tensor in alone.items():
+        torch.testing.assert_close(together[name], tensor, atol=1e-5, rtol=1e-4, msg=name)
+    assert [path.name for path in (tmp_path / "two").iterdir()] == ["checkpoint.pt"]
+
+
+def _processes(name):
+    """The ids of the processes whose command line begins with `name`."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if (entry / "cmdline").read_bytes().startswith(name.encode()):
+                found.append(int(entry.name))
+        except OSError:  # gone meanwhile
+            continue
+    return sorted(found)
+
+
+DRIVER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from tables import grid_space
+from workers import Slow
+import dynnas
+
+dynnas.search(
+    grid_space(), Slow(Path(sys.argv[2]), 0.2), trials=20, sampler="random", workers=2, ray="local",
+    storage=sys.argv[3], objectives=("accuracy", "latency_ms"),
+)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_driver_goes_on_and_its_actors_end_with_it(tmp_path):
+    notes, url = tmp_path / "notes", f"sqlite:///{tmp_path / 'study.db'}"
+    command = [sys.executable, "-c", DRIVER, str(Path(__file__).parent), str(notes), url]
+
+    def trials():
+        (study,) = optuna.get_all_study_names(url)
+        found = optuna.load_study(study_name=study, storage=url).trials
+        return [trial for trial in found if trial.state == optuna.trial.TrialState.COMPLETE]
+
+    def finished():
+        return {trial.number: trial.values for trial in trials()}
+
+    with subprocess.Popen(command) as driver:
+        while not notes.exists() or len(notes.read_text().splitlines()) < 8:
+            assert driver.poll() is None
+            time.sleep(0.05)
+        driver.kill()
+    before = finished()
+    assert before
+    actors = {int(line.split()[0]) for line in notes.read_text().splitlines()}
+    deadline = time.monotonic() + 60
+    while any(Path(f"/proc/{actor}").exists() for actor in actors):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    after = finished()
+    assert len(after) == 20
+    assert {number: after[number] for number in before} == before
+    assert len({trial.user_attrs[KEY] for trial in trials()}) == 20
+    assert (ran.stdout, ran.stderr) == ("", "")
+
+
+def test_a_cluster_that_is_not_there_is_one_message():
+    script = "from dynnas.search.crew.opening import open_cluster\nwith open_cluster('127.0.0.1:9'): pass"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "StudyError: --ray: no cluster at 127.0.0.1:9" in ran.stderr.splitlines()[-1]
+
+
+def test_a_cluster_that_is_too_small_is_one_message(cluster):
+    with pytest.raises(StudyError, match="64 actors are wanted, but the cluster has 2 processors"):
+        cluster.crew(Deadly(), 64, Progress())
+
+
+def test_without_ray_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'dynnas\[ray\]'"), open_cluster("local"):
+        pass

@@ -1,0 +1,199 @@
+"""Several real processes train what one does; when one of them is killed, one message says so."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from dynnas.data import load_data
+from dynnas.errors import TrainingError
+from dynnas.progress import Progress, Task
+from dynnas.space import DataSettings, TrainSettings, parse_space
+from dynnas.supernet import Supernet
+from dynnas.training import load_supernet, train_supernet
+from dynnas.training import train as train_module
+from dynnas.training.ranks import Ranks
+
+# All that looks at more than one image, or draws, while it trains.
+SPACE = """
+input: {channels: 1, classes: 10, resolutions: 8}
+stem: {width: [4, 8], stride: 1}
+stages:
+  - {block: mbconv, depth: [1, 2], width: [8, 16], stride: 2, kernel: [3, 5], expand: 2,
+     op: [static, condconv, dyconv], experts: 2}
+  - {block: conv, width: 16, attention: [none, se]}
+head: {width: [16, 32], dropout: 0.2}
+exits: {positions: [stage1], count: [0, 1], width: 8}
+"""
+SETTINGS = TrainSettings(
+    epochs=2, batch=63, lr=0.1, routing_dropout=0.2, precision="float32", layout="channels_last"
+)
+STEPS = 10
+
+
+@pytest.fixture(scope="module")
+def space():
+    return parse_space(SPACE)
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return load_data(DataSettings(train_images=320))
+
+
+def _supernet(space):
+    return Supernet(space, channels=1, classes=10, seed=0)
+
+
+class Watch(Progress, Task):
+    """Does something after a step."""
+
+    def __init__(self, after, action):
+        self.left, self.action = after, action
+
+    @contextmanager
+    def task(self, name, total, done=0):
+        assert total == STEPS
+        yield self
+
+    def advance(self, steps=1, note=""):
+        self.left -= steps
+        if self.left == 0:
+            self.action()
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def ranks_of(parent):
+    """The ids of the processes that `parent` has started, in the order of their ranks."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_text().split("\0")
+            of_parent = f"\nPPid:\t{parent}\n" in (entry / "status").read_text()
+        except OSError:  # gone meanwhile
+            continue
+        if of_parent and "dynnas.training.rank_process" in words:
+            found.append(int(entry.name))
+    return sorted(found)
+
+
+def assert_equal_up_to_rounding(ours, theirs):
+    for name, tensor in theirs.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], tensor, atol=1e-5, rtol=1e-4, msg=name)
+
+
+@pytest.fixture(scope="module")
+def alone(space, dataset, tmp_path_factory):
+    """The supernet that one process trains."""
+    supernet, initial = _supernet(space), _supernet(space)
+    train_supernet(supernet, dataset, SETTINGS, tmp_path_factory.mktemp("alone"))
+    moved = max((a - b).abs().max() for a, b in zip(supernet.parameters(), initial.parameters(), strict=True))
+    assert moved > 0.05
+    return supernet
+
+
+# 63 images make unequal parts of two and equal ones of three.
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_ranks_train_what_one_process_does(space, dataset, tmp_path, alone, count):
+    steps = []
+    supernet = _supernet(space)
+    progress = Watch(-1, interrupt)
+    progress.advance = lambda steps_done=1, note="": steps.append(note)
+    train_supernet(supernet, dataset, replace(SETTINGS, processes=count), tmp_path, progress=progress)
+    assert len(steps) == STEPS
+    assert_equal_up_to_rounding(supernet, alone)
+    assert load_supernet(tmp_path, space, 1, 10, SETTINGS).digest() == supernet.digest()
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+@pytest.mark.slow
+def test_a_training_goes_on_with_any_number_of_processes(space, dataset, tmp_path, alone, monkeypatch):
+    """One process is interrupted, then a rank of two is killed, then one goes on to the end."""
+    monkeypatch.setattr(train_module, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(train_module, "SECONDS_A_CHECKPOINT_MAY_COST", 1e9)
+    with pytest.raises(KeyboardInterrupt):
+        train_supernet(_supernet(space), dataset, SETTINGS, tmp_path, progress=Watch(3, interrupt))
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 3
+
+    def kill_the_second():
+        os.kill(ranks_of(os.getpid())[1], signal.SIGKILL)
+
+    two = replace(SETTINGS, processes=2)
+    with pytest.raises(TrainingError, match=r"process 1 of 2 was ended by SIGKILL .*run the same command"):
+        train_supernet(_supernet(space), dataset, two, tmp_path, progress=Watch(2, kill_the_second))
+    assert ranks_of(os.getpid()) == []
+
+    with pytest.raises(KeyboardInterrupt):
+        train_supernet(_supernet(space), dataset, two, tmp_path, progress=Watch(1, interrupt))
+    assert ranks_of(os.getpid()) == []
+    supernet = _supernet(space)
+    train_supernet(supernet, dataset, SETTINGS, tmp_path)
+    assert_equal_up_to_rounding(supernet, alone)
+
+
+CHILD = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+import test_processes as t
+from dataclasses import replace
+
+def started():
+    print("started", flush=True)
+
+data = t.load_data(t.DataSettings(train_images=320))
+settings = replace(t.SETTINGS, epochs=2000, processes=2)
+t.STEPS = 5 * 2000
+space = t.parse_space(t.SPACE)
+t.train_supernet(t._supernet(space), data, settings, Path(sys.argv[1]), progress=t.Watch(1, started))
+"""
+
+
+def test_ranks_end_with_a_killed_parent(tmp_path):
+    command = [sys.executable, "-c", CHILD, str(tmp_path), str(Path(__file__).parent)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "started\n"
+        ranks = ranks_of(parent.pid)
+        assert len(ranks) == 2
+        parent.kill()
+    deadline = time.monotonic() + 20
+    while left := [rank for rank in ranks if _runs(rank)]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
+
+
+def _runs(process):
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False
+
+
+def test_a_loss_that_is_not_finite_is_one_message(space, dataset, tmp_path):
+    wild = replace(SETTINGS, processes=2, lr=1e30, clip_norm=0.0, warmup_epochs=0.0)
+    with pytest.raises(TrainingError, match=r"at step \d.*lower train.lr \(now 1e\+30\).*nothing was saved"):
+        train_supernet(_supernet(space), dataset, wild, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_rank_needs_an_image(space, dataset, tmp_path):
+    with pytest.raises(TrainingError, match=r"train\.processes: found 64, but a batch has 63 images"):
+        train_supernet(_supernet(space), dataset, replace(SETTINGS, processes=64), tmp_path)
+
+
+@pytest.mark.parametrize(("whole", "count"), [(63, 2), (64, 3), (5, 5), (2, 1)])
+def test_parts_make_up_the_batch(whole, count):
+    parts = [range(whole)[Ranks(rank, count).part(whole)] for rank in range(count)]
+    assert [row for part in parts for row in part] == list(range(whole))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1

@@ -241,7 +241,7 @@ def export(
         format,
         architecture=member.architecture,
         overwrite=overwrite,
-        facts=facts_of(opened, member),
+        facts=facts_of(opened, member, trained),
     )
     source = f"weights of training {trained.name}" if trained else "weights of the supernet"
     print_table(artifacts_table(manifest, f"{member.key} of {opened.name}, {source}, written to {out}"))

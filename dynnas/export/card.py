@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from dynnas.search import Candidate
+from dynnas.search.compressed import Compressed
 from dynnas.search.study import Study
+from dynnas.search.trained import Trained
 
 LICENCES: Mapping[str, str] = {
     "digits": "CC BY 4.0 (Alpaydin and Kaynak, UCI, optical recognition of handwritten digits)",
@@ -24,10 +26,16 @@ def interval(share: float, count: int) -> tuple[float, float]:
     return centre - reach, centre + reach
 
 
-def facts_of(study: Study, member: Candidate) -> dict[str, str]:
-    """What a study knows of a network, in words, for its card."""
-    metrics, dataset, target = member.metrics, study.dataset, study.settings.target
-    facts = {"network": f"{member.key} of the study {study.name}"}
+def facts_of(study: Study, member: Candidate, made: Trained | Compressed | None = None) -> dict[str, str]:
+    """What a study knows of a network, in words, for its card.
+
+    Args:
+        study: of `member`.
+        member: of the front.
+        made: the training or the pass that the network comes from, if it has not the supernet's weights.
+    """
+    metrics, dataset, target = _metrics_of(member, made), study.dataset, study.settings.target
+    facts = {"network": f"{member.key} of the study {study.name}", "weights from": _weights(made)}
     for name, images, what in (
         ("accuracy", len(dataset.search), "search images, by which it was chosen"),
         ("test_accuracy", len(dataset.test), "test images, by which nothing was chosen"),
@@ -44,6 +52,29 @@ def facts_of(study: Study, member: Candidate) -> dict[str, str]:
         if name in metrics:
             facts[title] = f"{metrics[name]:,.0f}"
     return facts
+
+
+def _metrics_of(member: Candidate, made: Trained | Compressed | None) -> dict[str, float]:
+    """Those of `member` that hold for what was made of it, and its own."""
+    metrics = dict(member.metrics)
+    if isinstance(made, Trained):
+        return metrics | {"accuracy": made.accuracy, "test_accuracy": made.test_accuracy}
+    if made is None:
+        return metrics
+    after = made.after
+    metrics = {name: value for name, value in metrics.items() if name not in (*_TIMES, "macs", "params")}
+    metrics |= {"accuracy": after.accuracy, "test_accuracy": after.test_accuracy, "mean_ms": after.latency_ms}
+    sizes = {"macs": after.macs, "params": after.params}
+    return metrics | {name: value for name, value in sizes.items() if value is not None}
+
+
+def _weights(made: Trained | Compressed | None) -> str:
+    if made is None:
+        return "the supernet, calibrated"
+    if isinstance(made, Compressed):
+        return f"the pass {made.name}"
+    start = "the supernet's weights" if made.start == "inherited" else "fresh weights"
+    return f"training alone for {made.epochs} epochs from {start} ({made.name})"
 
 
 _TIMES = ("mean_ms", "median_ms", "p95_ms", "worst_ms")

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dynnas.errors import DynnasError, StudyError
 from dynnas.search import Candidate
+from dynnas.search.compressed import Compressed
 from dynnas.search.importance import LEAST, Importances, importances
 from dynnas.search.study import Study
+from dynnas.search.trained import Trained
 from dynnas.space.network import NetworkConfig
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ class Findings:
         latencies: what `dynnas latency` wrote on the study's scale, by key.
         importances: for every objective that allows it.
         audit: what `dynnas audit` wrote, None where nobody asked.
+        trained, compressed: what `dynnas train` and `dynnas compress` made.
         environment: what latencies depend on, by name.
         missing: parts that are left out, with the reason.
     """
@@ -42,6 +45,8 @@ class Findings:
     latencies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     importances: tuple[Importances, ...] = ()
     audit: Mapping[str, Any] | None = None
+    trained: tuple[Trained, ...] = ()
+    compressed: tuple[Compressed, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     missing: tuple[tuple[str, str], ...] = ()
 
@@ -82,6 +87,8 @@ def gather(study: Study) -> Findings:
         latencies=attempt("latency by image", lambda: _latencies(study)) or {},
         importances=known,
         audit=attempt("supernet against stand-alone", lambda: _audit(study)),
+        trained=attempt("networks trained after the search", lambda: study.trained) or (),
+        compressed=attempt("compressed networks", lambda: study.compressed) or (),
         environment=attempt("environment", lambda: _environment(study)) or {},
         missing=tuple(missing),
     )

@@ -6,6 +6,7 @@ from dynnas.report.findings import Findings
 from dynnas.report.prediction import prediction_table
 from dynnas.report.study import comparison_table, study_table, title_of
 from dynnas.report.table import Column, Table
+from dynnas.report.trained import compressed_table, trained_table
 from dynnas.report.verdict import verdict
 from dynnas.search.importance import Importances
 
@@ -45,6 +46,10 @@ def markdown(findings: Findings, command: str) -> str:
             f"{len(audit['networks'])} networks trained alone for {audit['epochs']} epochs: Kendall's tau "
             f"{tau['value']:.2f} (95%: {tau['low']:.2f} to {tau['high']:.2f}).",
         ]
+    if findings.trained:
+        parts += ["## Trained after the search", _table(trained_table(findings.trained, study.name))]
+    if findings.compressed:
+        parts += ["## Compressed", _table(compressed_table(findings.compressed, study.name))]
     parts += ["## Again", f"```bash\n{command}\n```"]
     if findings.environment:
         parts.append("; ".join(f"{name}: {value}" for name, value in findings.environment.items()))

@@ -131,7 +131,7 @@ class Study:
         ]
         return pandas.DataFrame(rows, columns=["trial", "key", "on_front", *metrics, *genes])
 
-    def load(self, pick: str = "knee") -> nn.Module:
+    def load(self, pick: str = "knee", weights: str = "best") -> nn.Module:
         """A network of the front as a torch module, on the CPU in evaluation mode.
 
         It takes images (B, channels, H, W) of any size, uint8 or float from 0 to 1, and gives the logits
@@ -139,15 +139,18 @@ class Study:
         `dynnas.measure.prepare_images` makes them.
 
         Args:
-            pick: as `Front.pick` takes it: knee, fastest, most-accurate, or the start of a key.
+            pick: as `Front.pick` takes it: knee, fastest, most-accurate, a limit, or the start of a key.
+            weights: as `weights_of` takes them.
 
         Raises:
-            StudyError: the front has no such member.
+            StudyError: the front has no such member, or it no such weights.
             TrainingError: the supernet is not trained.
         """
         from dynnas.search.ready import ready
 
-        return ready(self.network(self.front.pick(pick).key), self.dataset)
+        key = self.front.pick(pick).key
+        trained = self.weights_of(key, weights)
+        return ready(self.trained_network(trained) if trained else self.network(key), self.dataset)
 
     @property
     def growth(self) -> HypervolumeCurve:

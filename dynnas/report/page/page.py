@@ -29,6 +29,7 @@ def html_page(findings: Findings, command: str) -> str:
         sections.growth_section(findings),
         sections.importance_section(findings),
         sections.trust_section(findings),
+        sections.after_section(findings),
         sections.how_section(findings, command),
     ]
     there = [part for part in parts if part]

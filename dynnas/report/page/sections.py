@@ -21,6 +21,7 @@ from dynnas.report.page.charts import (
 from dynnas.report.page.markup import bars_html, chart_html, pairs_html, picture_uri, table_html
 from dynnas.report.prediction import prediction_table
 from dynnas.report.study import comparison_table, study_table
+from dynnas.report.trained import compressed_table, trained_table
 from dynnas.report.verdict import verdict
 from dynnas.search import Candidate
 from dynnas.search.importance import Importances
@@ -171,6 +172,20 @@ def trust_section(findings: Findings) -> Section | None:
         return None
     body = '<div class="two">' + "".join(f"<div>{block}</div>" for block in blocks) + "</div>"
     return Section("trust", "How far to trust it", body)
+
+
+def after_section(findings: Findings) -> Section | None:
+    """What was done to networks after the search."""
+    study = findings.study
+    tables = []
+    if findings.trained:
+        tables.append(trained_table(findings.trained, study.name))
+    if findings.compressed:
+        tables.append(compressed_table(findings.compressed, study.name))
+    if not tables:
+        return None
+    body = "".join(f"<p>{escape(table.title)}</p>{table_html(table)}" for table in tables)
+    return Section("after", "After the search", body)
 
 
 def how_section(findings: Findings, command: str) -> Section:

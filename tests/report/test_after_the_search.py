@@ -1,0 +1,44 @@
+"""What was done to a network after the search is what is loaded, on its card, and in the report."""
+
+from dataclasses import replace
+
+import pytest
+from small_study import small_space
+
+from dynnas.export.card import facts_of
+from dynnas.ops import weights_digest
+from dynnas.report.findings import gather
+from dynnas.report.markdown import markdown
+from dynnas.report.page import html_page
+from dynnas.search.pipeline import run_study
+from dynnas.search.retraining import recipe_of, train_members
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("after")
+    space = small_space(folder, train={"epochs": 2}, search={"trials": 4, "controls": False})
+    return run_study(space, folder=folder / "study")
+
+
+def test_a_training_is_loaded_told_and_reported(study):
+    member = study.front.pick("most-accurate")
+    before = facts_of(study, member)
+    assert before["weights from"] == "the supernet, calibrated"
+    recipe = recipe_of(replace(study.settings.train, epochs=2), "scratch", teacher="none")
+    (found,) = train_members(study, [member], recipe)
+
+    assert weights_digest(study.load(member.key, found.name)[1]) == found.weights_digest
+    assert weights_digest(study.load(member.key, "inherited")[1]) != found.weights_digest
+
+    facts = facts_of(study, member, found)
+    assert facts["weights from"] == f"training alone for 2 epochs from fresh weights ({found.name})"
+    test = next(name for name in facts if "test images" in name)
+    assert facts[test].startswith(f"{100 * found.test_accuracy:.2f}%")
+    assert facts["multiply-adds"] == before["multiply-adds"]
+
+    findings = gather(study)
+    assert findings.trained == (found,)
+    for text in (markdown(findings, "command"), html_page(findings, "command")):
+        assert found.name in text
+        assert f"{100 * found.test_accuracy:.2f}" in text

@@ -68,14 +68,16 @@ def test_the_quick_start_leaves_what_it_says(folder: Path) -> None:
 
 
 def test_front_and_export_follow_the_quick_start(folder: Path) -> None:
-    front, export, _ = commands("run: after the quick start")
+    front, report, export, _ = commands("run: after the quick start")
     assert "accuracy %" in dynnas(folder, *front)
+    dynnas(folder, *report)
+    assert (folder / "studies/mobile/report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     dynnas(folder, *export)
     assert list((folder / "knee").glob("*.onnx"))
 
 
 def test_the_dashboard_answers(folder: Path) -> None:
-    command = [sys.executable, "-m", "dynnas", *commands("run: after the quick start")[2], "--port", "0"]
+    command = [sys.executable, "-m", "dynnas", *commands("run: after the quick start")[3], "--port", "0"]
     with subprocess.Popen(command, cwd=folder, env=ENV, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
@@ -85,6 +87,12 @@ def test_the_dashboard_answers(folder: Path) -> None:
                 assert b'"mobile"' in reply.read()
         finally:
             server.terminate()
+
+
+def test_a_member_is_trained_and_compressed(folder: Path) -> None:
+    train, compress = commands("run: after the search")
+    assert "trained %" in dynnas(folder, *train, "--epochs", "1")
+    assert "times smaller" in dynnas(folder, *compress)
 
 
 def test_own_data_is_a_folder_of_pictures(folder: Path) -> None:
@@ -130,6 +138,13 @@ def test_a_space_is_calibrated(folder: Path, tmp_path: Path, monkeypatch: pytest
 def test_the_space_file_is_one() -> None:
     space = parse_space(BLOCKS["space: example"], "README.md")
     assert {"stage1.2.experts", "exits.stage1.threshold"} <= {gene.name for gene in space.genes}
+
+
+def test_a_table_is_searched(tmp_path: Path) -> None:
+    (tmp_path / "cells.yaml").write_text(BLOCKS["space: of a table"], encoding="utf-8")
+    rows = [f"{a},{b},{1 - 0.5 / (1 + a + 2 * b)},{1 + a + b}" for a in range(3) for b in range(3)]
+    (tmp_path / "results.csv").write_text("\n".join(["layer1,layer2,accuracy,flops", *rows]), encoding="utf-8")
+    assert "members: 5" in dynnas(tmp_path, "search", "cells.yaml", "--trials", "9")
 
 
 def test_the_python_snippet_prints_the_front(tmp_path: Path) -> None:

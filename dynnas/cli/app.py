@@ -74,7 +74,7 @@ def _with_addresses(words: Sequence[str]) -> list[str]:
     """The words, with the address that a bare `--ray` stands for: typer knows no optional values."""
     bare = [
         word == "--ray" and (not following or following.startswith("-"))
-        for word, following in zip(words, (*words[1:], ""), strict=True)
+        for word, following in zip(words, (*words[1:], ""), strict=False)
     ]
     return ["--ray=local" if alone else word for word, alone in zip(words, bare, strict=True)]
 

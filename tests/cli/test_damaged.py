@@ -42,7 +42,7 @@ DAMAGES = [
     ("settings.json", half, "report", "settings.json: damaged"),
     ("front.json", older, "report", "front: found format 0, this dynnas reads 1"),
     ("front.json", half, "front", "front: not a front that dynnas wrote"),
-    ("study.db", garbage, "report", "storage: cannot open"),
+    ("study.db", garbage, "report", "cannot be used (file is not a database)"),
 ]
 
 

@@ -143,7 +143,8 @@ def test_the_space_file_is_one() -> None:
 def test_a_table_is_searched(tmp_path: Path) -> None:
     (tmp_path / "cells.yaml").write_text(BLOCKS["space: of a table"], encoding="utf-8")
     rows = [f"{a},{b},{1 - 0.5 / (1 + a + 2 * b)},{1 + a + b}" for a in range(3) for b in range(3)]
-    (tmp_path / "results.csv").write_text("\n".join(["layer1,layer2,accuracy,flops", *rows]), encoding="utf-8")
+    table = "\n".join(["layer1,layer2,accuracy,flops", *rows])
+    (tmp_path / "results.csv").write_text(table, encoding="utf-8")
     assert "members: 5" in dynnas(tmp_path, "search", "cells.yaml", "--trials", "9")
 
 

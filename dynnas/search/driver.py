@@ -42,6 +42,7 @@ from dynnas.search.records import (
     retry_rejected,
 )
 from dynnas.search.samplers import suggest
+from dynnas.search.samplers.architecture import ArchitectureSampler, Stand
 from dynnas.search.screening import Screen
 from dynnas.search.stopping import Stopping, Watch
 from dynnas.search.storage import write_down
@@ -105,6 +106,14 @@ class Driver:
         """Whether every architecture that can be tried has had its trial."""
         waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         return not waiting and len(proposed_keys(self.study)) >= self.size
+
+    def stand(self) -> Stand:
+        """Whether the sampler has something to propose, or waits for results, or has come to its end."""
+        sampler = self.study.sampler
+        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        return (
+            sampler.stand(self.study) if isinstance(sampler, ArchitectureSampler) and not waiting else "ready"
+        )
 
     @cached_property
     def size(self) -> int:
@@ -220,7 +229,10 @@ class _Course:
         reason = None
         while True:
             while trials > 0 and reason is None and len(self._flights) < most:
-                reason = self._reason()
+                stand = self._driver.stand()
+                if stand == "waiting" and self._flights:
+                    break
+                reason = "the sampler has reached its end" if stand == "ended" else self._reason()
                 if reason is None:
                     trials -= 1
                     self._go_on(self._driver.begin(lambda: self._front), None)

@@ -277,6 +277,43 @@ def test_slimming_goes_the_greedy_way(sampler: str, rule: str) -> None:
     assert steps == [1] * 5
 
 
+def test_a_search_by_slimming_ends_with_the_path(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    class Heard(Progress):
+        def message(self, text: str) -> None:
+            said.append(text)
+
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    for _ in range(2):  # again, it finds itself at its end
+        dynnas.search(
+            grid_space(3, 4), Table(), sampler="autoslim", trials=60, storage=storage, progress=Heard()
+        )
+    trials = optuna.load_study(study_name=None, storage=storage).trials
+    # Each step from the corner down makes one of three numbers smaller, of those that still can.
+    assert {trial.state for trial in trials} == {optuna.trial.TrialState.COMPLETE}
+    assert 10 <= len(trials) < 4**3
+    assert trials[0].params == dict.fromkeys(trials[0].params, 3)
+    assert said == ["search: the sampler has reached its end"] * 2
+
+
+def test_slimming_waits_for_all_of_a_step() -> None:
+    space = parse_space(WIDTHS)
+    sampler = make_sampler("autoslim", space, population=8, seed=0)
+    study = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
+    trial = study.ask()
+    study.tell(trial, losses_of(suggest(trial, space)))
+    running = []
+    while sampler.stand(study) == "ready":
+        trial = study.ask()
+        running.append((trial, suggest(trial, space)))
+    assert len(running) > 1
+    for trial, architecture in running:
+        assert sampler.stand(study) == "waiting"
+        study.tell(trial, losses_of(architecture))
+    assert sampler.stand(study) == "ready"
+
+
 def test_the_rules_of_slimming_differ() -> None:
     space = parse_space(WIDTHS)
     assert brute_force(space, "loss") != brute_force(space, "rate")

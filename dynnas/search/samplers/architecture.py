@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Literal, NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
 import optuna
@@ -37,6 +37,18 @@ class Proposer(Protocol):
         self, study: optuna.Study, trial: FrozenTrial, rng: np.random.Generator
     ) -> Iterator[Proposal]:
         """What to evaluate next, the best first; those that the study has seen are passed over."""
+        ...
+
+
+Stand = Literal["ready", "waiting", "ended"]
+
+
+@runtime_checkable
+class SteppingProposer(Proposer, Protocol):
+    """A proposer whose proposals hang on all results before them, and come to an end."""
+
+    def stand(self, study: optuna.Study) -> Stand:
+        """Whether there is something to propose, or only when what is being evaluated is done, or never."""
         ...
 
 
@@ -113,6 +125,10 @@ class ArchitectureSampler(BaseSampler):
         if new.move:
             study._storage.set_trial_system_attr(trial._trial_id, MOVE, new.move)
         return {name: new.architecture[name] for name in self._distributions if name in new.architecture}
+
+    def stand(self, study: optuna.Study) -> Stand:
+        """Whether the proposer has something to propose now; most always have."""
+        return self._proposer.stand(study) if isinstance(self._proposer, SteppingProposer) else "ready"
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial
 
 from dynnas.errors import StudyError
 from dynnas.search.goal import Goal
-from dynnas.search.samplers.architecture import Proposal
+from dynnas.search.samplers.architecture import Proposal, Stand
 from dynnas.search.samplers.genome import Genome, Rows
 from dynnas.search.samplers.history import History, Reader
 from dynnas.space import Architecture, Space, largest
@@ -30,8 +30,8 @@ class Slimming:
     nearest to the limits. Nothing but the trials says how far it is. The path ends where no gene can shrink.
 
     Genes are the widths, or in a space without any, every gene whose values are numbers; the others stay as
-    they are in the largest network. With several workers a step does not wait for what is still being
-    evaluated: the next one is begun from the best so far.
+    they are in the largest network. A search waits for all networks of a step, and ends with the path; where
+    that is not asked for (`stand`), a step begins from the best so far, and random networks follow the path.
     """
 
     def __init__(self, space: Space, goal: Goal | None, rule: Rule) -> None:
@@ -57,13 +57,26 @@ class Slimming:
         for row in untried:
             yield Proposal(self._genome.decode(row))
 
+    def stand(self, study: optuna.Study) -> Stand:
+        """Whether the step has something to try, or waits for its results, or was the last."""
+        history = self._reader.read(study)
+        kept, untried = self._walk(history, patient=True)
+        if len(untried):
+            return "ready"
+        return "waiting" if self._pending(history, self._smaller(kept[-1])) else "ended"
+
     def path(self, study: optuna.Study) -> tuple[Architecture, ...]:
         """The networks that were kept, the largest first."""
         kept, _ = self._walk(self._reader.read(study))
         return tuple(self._genome.decode(row) for row in kept)
 
-    def _walk(self, history: History) -> tuple[list[np.ndarray], Rows]:
-        """The networks that were kept, and what the step after them still has to try."""
+    def _walk(self, history: History, patient: bool = False) -> tuple[list[np.ndarray], Rows]:
+        """The networks that were kept, and what the step after them still has to try.
+
+        Args:
+            history: of the study.
+            patient: keep none of a step before all of it is known.
+        """
         places = {row.tobytes(): at for at, row in enumerate(history.rows)}
         if self._largest.tobytes() not in history.taken:
             return [], self._largest[None]
@@ -72,11 +85,17 @@ class Slimming:
             smaller = self._smaller(kept[-1])
             untried = [row for row in smaller if row.tobytes() not in history.taken]
             results = [places[row.tobytes()] for row in smaller if row.tobytes() in places]
-            if untried or not results:
+            if untried or not results or (patient and self._pending(history, smaller)):
                 return kept, np.array(untried, dtype=np.int16).reshape(-1, len(self._largest))
             before = places.get(kept[-1].tobytes())
             best = min(results, key=lambda at: self._rank(history, before, at))
             kept.append(history.rows[best])
+
+    @staticmethod
+    def _pending(history: History, rows: Rows) -> bool:
+        """Whether any of `rows` is being evaluated."""
+        running = {row.tobytes() for row in history.pending}
+        return any(row.tobytes() in running for row in rows)
 
     def _smaller(self, row: np.ndarray) -> Rows:
         """The row with each gene in turn a value smaller."""

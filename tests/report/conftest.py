@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     folder = tmp_path_factory.mktemp("reported")
     space = small_space(folder, search={"trials": 20}, data={"search_images": 128})
     study = run_study(space, folder=folder / "small")
+    # What is on the front hangs on the clock; on this one somebody leaves early.
+    early = next(candidate for candidate in study.candidates if "exit_share.stage1" in candidate.metrics)
+    if all("exit_share.stage1" not in member.metrics for member in study.front):
+        tested = replace(early, metrics={**early.metrics, "test_accuracy": early.metrics["accuracy"]})
+        front = replace(study.front, members=(*study.front, tested))
+        study.folder.front.write_text(front.to_json())
     audited = [
         {"key": member.key, "genes": {}, "macs": 1, "inherited": 0.5 + 0.01 * at, "alone": 0.6 + 0.01 * at}
         for at, member in enumerate(study.candidates[:5])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from typing import Any, Literal, NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -97,6 +98,7 @@ class ArchitectureSampler(BaseSampler):
         self._proposer = proposer
         self._seed = seed
         self._first = [one for one in first if self._listed is None or one.key in self._listed]
+        self._keys: dict[tuple[int, datetime | None], str | None] = {}
         self._distributions = {gene.name: distribution_of(gene) for gene in space.choices}
 
     def infer_relative_search_space(
@@ -142,17 +144,23 @@ class ArchitectureSampler(BaseSampler):
 
     def _taken(self, study: optuna.Study) -> set[str]:
         """The keys of all architectures that any trial was about, whatever became of it."""
-        taken = set()
-        for trial in study.get_trials(deepcopy=False):
-            key = trial.user_attrs.get(KEY)
-            if key is not None:
-                taken.add(key)
-            elif trial.params:
-                try:
-                    taken.add(self._space.architecture(trial.params).key)
-                except SpaceError:  # one that was interrupted while it asked for its parameters
-                    continue
-        return taken
+        return {key for trial in study.get_trials(deepcopy=False) if (key := self._key(trial))}
+
+    def _key(self, trial: FrozenTrial) -> str | None:
+        """Of the architecture that a trial is about; None while it asks for its parameters."""
+        if known := trial.user_attrs.get(KEY):
+            return str(known)
+        # The time tells apart trials of different storages, whose numbers are the same.
+        name = trial._trial_id, trial.datetime_complete
+        if name not in self._keys:
+            try:
+                key = self._space.architecture(trial.params).key
+            except SpaceError:  # also of one that was interrupted as it asked
+                key = None
+            if not trial.state.is_finished():
+                return key
+            self._keys[name] = key
+        return self._keys[name]
 
     def _anything(self, rng: random.Random) -> Iterator[Proposal]:
         """What to propose where the proposer has nothing new."""

@@ -35,6 +35,27 @@ def grid_space(choices: int = 4, values: int = 4, name: str = "grid") -> Space:
     return Space(name=name, genes=genes)
 
 
+TABLE = """
+name: grid
+choices: {x0: [0, 1, 2, 3], x1: [0, 1, 2, 3], x2: [0, 1, 2, 3], x3: [0, 1, 2, 3], x4: [0, 1, 2, 3]}
+evaluator: {table: table.csv, objectives: {accuracy: maximize, latency_ms: minimize}}
+search: {sampler: random, trials: 1000}
+"""
+
+
+def write_table(folder: Path) -> Path:
+    """A space file of 1,024 architectures with its table beside it."""
+    space = grid_space(5)
+    rows = ["x0,x1,x2,x3,x4,accuracy,latency_ms"]
+    for number in range(4**5):
+        values = [number // 4**place % 4 for place in range(5)]
+        rows.append(f"{','.join(map(str, values))},{number % 97 / 97},{1 + sum(values)}")
+    assert space.size == len(rows) - 1
+    (folder / "table.csv").write_text("\n".join(rows))
+    (folder / "grid.yaml").write_text(TABLE)
+    return folder / "grid.yaml"
+
+
 class Table:
     """Two conflicting metrics by formula, in two stages; counts what it is asked for."""
 

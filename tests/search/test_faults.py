@@ -16,7 +16,7 @@ import database
 import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
-from tables import Table, grid_space
+from tables import Table, grid_space, write_table
 from workers import Slow
 
 import dynnas
@@ -219,26 +219,6 @@ def test_second_of_two_is_told_and_takes_over_when_the_first_dies(
     after = trials_at(url, TrialState.COMPLETE)
     assert after[: len(before)] == before
     assert sorted(results(after)) == sorted(expected(len(after)))
-
-
-TABLE = """
-name: grid
-choices: {x0: [0, 1, 2, 3], x1: [0, 1, 2, 3], x2: [0, 1, 2, 3], x3: [0, 1, 2, 3], x4: [0, 1, 2, 3]}
-evaluator: {table: table.csv, objectives: {accuracy: maximize, latency_ms: minimize}}
-search: {sampler: random, trials: 1000}
-"""
-
-
-def write_table(folder: Path) -> Path:
-    space = grid_space(5)
-    rows = ["x0,x1,x2,x3,x4,accuracy,latency_ms"]
-    for number in range(4**5):
-        values = [number // 4**place % 4 for place in range(5)]
-        rows.append(f"{','.join(map(str, values))},{number % 97 / 97},{1 + sum(values)}")
-    assert space.size == len(rows) - 1
-    (folder / "table.csv").write_text("\n".join(rows))
-    (folder / "grid.yaml").write_text(TABLE)
-    return folder / "grid.yaml"
 
 
 def test_two_folders_of_one_database(url: str, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray
+from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from dynnas.errors import StudyError
@@ -59,9 +60,11 @@ def open_cluster(address: str, processors: int) -> Iterator[Cluster]:
     mine: dict[str, Any] = {"num_cpus": max(processors, os.cpu_count() or 1), "include_dashboard": False}
     # What a machine of the cluster says of a process that died goes to the standard output else, unasked.
     ray._private.worker.print_to_stdstream = lambda *data, **how: None
+    logging.getLogger("ray").setLevel(logging.ERROR)
     try:
-        if ":" in address:
-            _reach(address)
+        if ":" in address and _reach(address):
+            # `ray start` asks for the user's token if there is one; Ray itself shows it to "auto" alone.
+            maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
         ray.init(
             address,
             log_to_driver=False,
@@ -71,7 +74,8 @@ def open_cluster(address: str, processors: int) -> Iterator[Cluster]:
     except (OSError, RuntimeError, ValueError) as error:
         raise StudyError(
             f"--ray: no cluster at {address} ({str(error).splitlines()[0]}); start one with "
-            "`ray start --head`, or leave the address out for one on this machine"
+            "`ray start --head`, leave the address out for one on this machine, or if another machine's asks "
+            "for a token, copy its ~/.ray/auth_token and set RAY_AUTH_MODE=token"
         ) from error
     try:
         there = int(ray.cluster_resources().get("CPU", 0))
@@ -84,15 +88,18 @@ def open_cluster(address: str, processors: int) -> Iterator[Cluster]:
         ray.shutdown()
 
 
-def _reach(address: str) -> None:
+def _reach(address: str) -> bool:
     """See that somebody listens there: Ray itself would try for minutes.
 
+    Returns:
+        Whether it is this machine, which reaches its own addresses from the same address.
+
     Raises:
-        OSError: nobody does.
+        OSError: nobody listens.
     """
     host, _, port = address.rpartition(":")
-    with socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_SECONDS):
-        pass
+    with socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_SECONDS) as there:
+        return bool(there.getpeername()[0] == there.getsockname()[0])
 
 
 @dataclass(frozen=True)

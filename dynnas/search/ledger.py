@@ -19,6 +19,7 @@ from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from dynnas.errors import StorageError
+from dynnas.search.interrupts import uninterrupted
 from dynnas.search.patience import Patience
 
 Result = TypeVar("Result")
@@ -39,7 +40,7 @@ class Ledger(BaseStorage):
 
     A trial is written when it is begun, when `write_down` is called, and together with its result. Anybody
     may read along in the database. Where a commit may or may not have been done when the server went away, it
-    is done once.
+    is done once. Where memory and database change together, Ctrl-C waits.
     """
 
     def __init__(self, backend: RDBStorage, patience: Patience) -> None:
@@ -50,6 +51,7 @@ class Ledger(BaseStorage):
         self._unwritten: dict[int, _Unwritten] = {}
         self._directions: dict[int, list[StudyDirection]] = {}
 
+    @uninterrupted()
     def write_down(self) -> None:
         """Write what was said of running trials."""
         for trial_id in tuple(self._unwritten):
@@ -122,6 +124,7 @@ class Ledger(BaseStorage):
             raise KeyError(f"study {study_id} has no trial {trial_number}")
         return trials[trial_number]._trial_id
 
+    @uninterrupted()
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         known = self._known(study_id)
         last = known[-1]._trial_id if known else 0
@@ -174,6 +177,7 @@ class Ledger(BaseStorage):
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
         raise NotImplementedError("searches have no intermediate values")
 
+    @uninterrupted()
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
     ) -> bool:

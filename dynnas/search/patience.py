@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlch
 
 from dynnas.errors import StorageError
 from dynnas.progress import Progress
+from dynnas.search.interrupts import let_through, uninterrupted
 
 _SECONDS = 60.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
@@ -45,7 +46,7 @@ class Patience:
         pause = _FIRST_PAUSE
         while True:
             try:
-                with self.in_words():
+                with uninterrupted(), self.in_words():
                     return work(began is not None)
             except _AwayError as error:
                 now = time.monotonic()
@@ -57,6 +58,7 @@ class Patience:
                         f"{error}, for {_SECONDS:g} seconds now; nothing that is finished is lost: when "
                         "it is back, the same command continues"
                     ) from error.__cause__
+                let_through()
                 time.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
 

@@ -275,7 +275,7 @@ def test_interrupted_command_sends_its_workers_home(tmp_path: Path) -> None:
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         assert process.stderr is not None
         said = process.stderr.read()
-    assert process.returncode == 130
+    assert process.returncode == 130, said
     assert said.startswith("\ndynnas: interrupted; nothing finished is lost, the same command continues")
     assert said.count("\n") == 2
     before = trials_at(url, TrialState.COMPLETE)

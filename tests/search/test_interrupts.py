@@ -1,0 +1,92 @@
+"""Ctrl-C in the middle of something that must not be left half done."""
+
+import signal
+import threading
+
+import pytest
+
+from dynnas.search.interrupts import let_through, uninterrupted
+
+
+def press() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_a_block_is_done_before_it_interrupts() -> None:
+    done = []
+
+    def work() -> None:
+        with uninterrupted():
+            with uninterrupted():
+                press()
+                done.append("inner")
+            done.append("outer")
+        done.append("after")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done == ["inner", "outer"]
+    with pytest.raises(KeyboardInterrupt):  # as before
+        press()
+
+
+def test_pressed_twice_it_interrupts_at_once() -> None:
+    done = []
+
+    @uninterrupted()
+    def work() -> None:
+        press()
+        done.append("once")
+        press()
+        done.append("twice")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done == ["once"]
+
+
+def test_it_interrupts_where_the_block_fails_too() -> None:
+    @uninterrupted()
+    def work() -> None:
+        press()
+        raise ValueError("no such table")
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        work()
+    assert isinstance(caught.value.__context__, ValueError)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_where_nothing_is_half_done_it_is_let_through() -> None:
+    done = []
+
+    @uninterrupted()
+    def work() -> None:
+        let_through()
+        press()
+        done.append("pressed")
+        let_through()
+        done.append("after")
+
+    let_through()
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done == ["pressed"]
+
+
+def test_other_threads_and_who_ignores_it_are_left_alone() -> None:
+    found = []
+
+    def see() -> None:
+        with uninterrupted():
+            found.append(signal.getsignal(signal.SIGINT))
+
+    other = threading.Thread(target=see)
+    other.start()
+    other.join()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        see()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert found == [signal.default_int_handler, signal.SIG_IGN]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from dynnas.errors import StudyError
+from dynnas.search.document import Document
 
-FORMAT = 2
+DOCUMENT = Document("dynnas_audit", 2, "audit again")
 RESAMPLES = 2000
 
 
@@ -87,7 +87,7 @@ class Audit:
 
     def to_json(self) -> str:
         """A document that `from_json` reads back."""
-        return json.dumps({"dynnas_audit": FORMAT, **asdict(self)}, indent=2) + "\n"
+        return DOCUMENT.write(asdict(self))
 
     @staticmethod
     def from_json(text: str, where: Path) -> Audit:
@@ -96,23 +96,21 @@ class Audit:
         Raises:
             StudyError: not such a document, or of another format.
         """
-        try:
-            document = json.loads(text)
-            if document.pop("dynnas_audit") != FORMAT:
-                raise StudyError(f"{where}: written by another dynnas; audit again")
-            networks = (
-                AuditedNetwork(**{**network, "by_seed": tuple(network["by_seed"])})
-                for network in document["networks"]
-            )
-            parts = {
-                "networks": tuple(networks),
-                "kendall_tau": Correlation(**document["kendall_tau"]),
-                "spearman": Correlation(**document["spearman"]),
-                "neighbours": Neighbours(**document["neighbours"]),
-            }
-            return Audit(**{**document, **parts})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StudyError(f"{where}: damaged ({error!r}); audit again") from error
+        return DOCUMENT.read(text, where, _audit)
+
+
+def _audit(document: Mapping[str, Any]) -> Audit:
+    networks = (
+        AuditedNetwork(**{**network, "by_seed": tuple(network["by_seed"])})
+        for network in document["networks"]
+    )
+    parts = {
+        "networks": tuple(networks),
+        "kendall_tau": Correlation(**document["kendall_tau"]),
+        "spearman": Correlation(**document["spearman"]),
+        "neighbours": Neighbours(**document["neighbours"]),
+    }
+    return Audit(**{**document, **parts})
 
 
 def correlation(

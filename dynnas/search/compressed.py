@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dynnas.errors import StudyError
+from dynnas.search.document import Document
 
-FORMAT = 1
+DOCUMENT = Document("dynnas_compressed", 1, "delete it, and compress again")
 
 
 @dataclass(frozen=True)
@@ -72,8 +71,7 @@ class Compressed:
 
 def compressed_to_json(compressed: Iterable[Compressed]) -> str:
     """A document that `read_compressed` reads back."""
-    document = {"dynnas_compressed": FORMAT, "networks": [asdict(each) for each in compressed]}
-    return json.dumps(document, indent=2) + "\n"
+    return DOCUMENT.write({"networks": [asdict(each) for each in compressed]})
 
 
 def read_compressed(path: Path) -> tuple[Compressed, ...]:
@@ -84,19 +82,14 @@ def read_compressed(path: Path) -> tuple[Compressed, ...]:
     """
     if not path.exists():
         return ()
-    try:
-        document = json.loads(path.read_text())
-        found = document["dynnas_compressed"]
-        if found != FORMAT:
-            raise StudyError(f"{path}: found format {found!r}, this dynnas reads {FORMAT}")
-        return tuple(
-            Compressed(**{**each, "before": _figures(each["before"]), "after": _figures(each["after"])})
-            for each in document["networks"]
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StudyError(
-            f"{path}: not what dynnas wrote ({error!r}); delete it, and compress again"
-        ) from error
+    return DOCUMENT.read(
+        path.read_text(), path, lambda content: tuple(_compressed(each) for each in content["networks"])
+    )
+
+
+def _compressed(document: Mapping[str, Any]) -> Compressed:
+    forms = {name: _figures(document[name]) for name in ("before", "after")}
+    return Compressed(**{**document, **forms})
 
 
 def _figures(document: Mapping[str, Any]) -> Figures:

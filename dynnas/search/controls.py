@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
 
-from dynnas.errors import SpaceError, StudyError
+from dynnas.errors import SpaceError
 from dynnas.progress import Progress
 from dynnas.search.crew import Crew
+from dynnas.search.document import Document
 from dynnas.search.driver import Driver
 from dynnas.search.evaluator import AnyEvaluator, assess, cheap_of
 from dynnas.search.front import Candidate, Front, candidate_from_json, candidate_to_json, worst_point
@@ -19,7 +21,7 @@ from dynnas.search.storage import open_storage, open_trials
 from dynnas.space import Architecture, Gene, SearchSettings, Space, Value
 from dynnas.space.template import EXITS_AT, NO_EXITS
 
-FORMAT = 1
+DOCUMENT = Document("dynnas_controls", 1, "search again")
 
 # Where the widths, and where all other choices, of uniform-width networks stand among their values.
 _WIDTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -55,24 +57,21 @@ class Controls:
             name: [candidate_to_json(candidate) for candidate in candidates]
             for name, candidates in self.groups.items()
         }
-        document = {"dynnas_controls": FORMAT, **asdict(comparison), "groups": groups}
-        return json.dumps(document, indent=2) + "\n"
+        return DOCUMENT.write({**asdict(comparison), "groups": groups})
 
     @staticmethod
-    def from_json(text: str) -> Controls:
-        """Read what `to_json` wrote.
+    def from_json(text: str, where: Path | str = "controls") -> Controls:
+        """Read what `to_json` wrote; `where` is for messages.
 
         Raises:
             StudyError: not such a document, or of another format.
         """
-        try:
-            document = json.loads(text)
-            if document["dynnas_controls"] != FORMAT:
-                raise StudyError(f"controls: written by another dynnas; this one reads format {FORMAT}")
-            groups = document["groups"].items()
-            return Controls(**{name: tuple(map(candidate_from_json, group)) for name, group in groups})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StudyError(f"controls: not what dynnas wrote ({error!r}); search again") from error
+        return DOCUMENT.read(text, where, _controls)
+
+
+def _controls(document: Mapping[str, Any]) -> Controls:
+    groups = document["groups"].items()
+    return Controls(**{name: tuple(map(candidate_from_json, group)) for name, group in groups})
 
 
 @dataclass(frozen=True)

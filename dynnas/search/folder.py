@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -10,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from dynnas.errors import StudyError
+from dynnas.search.document import Document
 from dynnas.search.storage import sqlite_url
 from dynnas.space import Settings
 from dynnas.space.sections import SECTIONS
 
-FORMAT = 1
+DOCUMENT = Document("dynnas_study", 1, "start anew with --fresh")
 
 # Settings that say how far and how to search, not what the numbers mean: a study may go on with others.
 _FREE = {
@@ -56,7 +56,7 @@ class StudyRecord:
 
     def to_json(self) -> str:
         """A document that `from_json` reads back."""
-        return json.dumps({"dynnas_study": FORMAT, **asdict(self)}, indent=2) + "\n"
+        return DOCUMENT.write(asdict(self))
 
     @staticmethod
     def from_json(text: str, where: Path) -> StudyRecord:
@@ -65,13 +65,11 @@ class StudyRecord:
         Raises:
             StudyError: not such a document, or of another format.
         """
-        try:
-            document = json.loads(text)
-            if document.pop("dynnas_study") != FORMAT:
-                raise StudyError(f"{where}: written by another dynnas; start anew with --fresh")
-            return StudyRecord(**{**document, "settings": _settings(document["settings"])})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StudyError(f"{where}: damaged ({error!r}); start anew with --fresh") from error
+        return DOCUMENT.read(
+            text,
+            where,
+            lambda content: StudyRecord(**{**content, "settings": _settings(content["settings"])}),
+        )
 
     def check_continues(self, other: StudyRecord, folder: Path) -> None:
         """See that a study made with `other` can go on with this.

@@ -6,17 +6,19 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import moocore
 import numpy as np
 
 from dynnas.errors import StudyError
+from dynnas.search.document import Document
 from dynnas.search.goal import Objective, objectives_of
 from dynnas.search.metrics import METRICS
 from dynnas.space import Architecture
 
-FORMAT = 1
+DOCUMENT = Document("dynnas_front", 1, "search again to write it")
 
 LIMIT = re.compile(r"([A-Za-z_.]\w*)\s*(<=|>=)\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)")
 """A limit by which a member is picked."""
@@ -166,32 +168,26 @@ class Front(Sequence[Candidate]):
 
     def to_json(self) -> str:
         """A document that `from_json` reads back: of every member key, trial, architecture and metrics."""
-        document = {
-            "dynnas_front": FORMAT,
-            "objectives": {objective.name: objective.direction for objective in self.objectives},
-            "members": [candidate_to_json(member) for member in self.members],
-        }
-        return json.dumps(document, indent=2) + "\n"
+        return DOCUMENT.write(
+            {
+                "objectives": {objective.name: objective.direction for objective in self.objectives},
+                "members": [candidate_to_json(member) for member in self.members],
+            }
+        )
 
     @staticmethod
-    def from_json(text: str) -> Front:
-        """Read what `to_json` wrote.
+    def from_json(text: str, where: Path | str = "front") -> Front:
+        """Read what `to_json` wrote; `where` is for messages.
 
         Raises:
             StudyError: not such a document, or of another format.
         """
-        try:
-            document = json.loads(text)
-            if document["dynnas_front"] != FORMAT:
-                raise StudyError(
-                    f"front: found format {document['dynnas_front']!r}, this dynnas reads {FORMAT}"
-                )
-            members = tuple(candidate_from_json(member) for member in document["members"])
-            return Front(members, objectives_of(document["objectives"]))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StudyError(
-                f"front: not a front that dynnas wrote ({error!r}); search again to write it"
-            ) from error
+        return DOCUMENT.read(text, where, _front)
+
+
+def _front(document: Mapping[str, Any]) -> Front:
+    members = tuple(candidate_from_json(member) for member in document["members"])
+    return Front(members, objectives_of(document["objectives"]))
 
 
 def worst_point(candidates: Iterable[Candidate], objectives: tuple[Objective, ...]) -> dict[str, float]:

@@ -244,7 +244,7 @@ class _Run:
     def finish(self, front: Front) -> None:
         """Time the members of the front together and test them, unless that was done for just these."""
         if self.place.front.exists():
-            before = Front.from_json(self.place.front.read_text())
+            before = Front.from_json(self.place.front.read_text(), self.place.front)
             if [member.key for member in before] == [member.key for member in front]:
                 return
         finished = Finisher(self.evaluator, self.cache, self.progress).finish(front)

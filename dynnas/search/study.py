@@ -101,7 +101,7 @@ class Study:
     def front(self) -> Front:
         """The final front, with test accuracies; as long as there is none, that of the trials so far."""
         if self.finished:
-            return Front.from_json(self.folder.front.read_text())
+            return Front.from_json(self.folder.front.read_text(), self.folder.front)
         return Front.of(self.candidates, self.goal.objectives)
 
     @cached_property
@@ -161,7 +161,7 @@ class Study:
     def controls(self) -> Controls:
         """What the front is compared with; empty if it was not asked for or is not there yet."""
         path = self.folder.controls
-        return Controls.from_json(path.read_text()) if path.exists() else Controls()
+        return Controls.from_json(path.read_text(), path) if path.exists() else Controls()
 
     @property
     def comparison(self) -> Comparison:

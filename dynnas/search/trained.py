@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dynnas.errors import StudyError
+from dynnas.search.document import Document
 
-FORMAT = 1
+DOCUMENT = Document(
+    "dynnas_trained", 1, "delete it, and train again: finished trainings are found in their folders"
+)
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,7 @@ class Trained:
 
 def trained_to_json(trained: Iterable[Trained]) -> str:
     """A document that `read_trained` reads back."""
-    document = {"dynnas_trained": FORMAT, "networks": [asdict(each) for each in trained]}
-    return json.dumps(document, indent=2) + "\n"
+    return DOCUMENT.write({"networks": [asdict(each) for each in trained]})
 
 
 def read_trained(path: Path) -> tuple[Trained, ...]:
@@ -62,18 +62,9 @@ def read_trained(path: Path) -> tuple[Trained, ...]:
     """
     if not path.exists():
         return ()
-    try:
-        document = json.loads(path.read_text())
-        if document["dynnas_trained"] != FORMAT:
-            raise StudyError(
-                f"{path}: found format {document['dynnas_trained']!r}, this dynnas reads {FORMAT}"
-            )
-        return tuple(_trained(each) for each in document["networks"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StudyError(
-            f"{path}: not what dynnas wrote ({error!r}); delete it, and train again: finished trainings are "
-            "found in their folders"
-        ) from error
+    return DOCUMENT.read(
+        path.read_text(), path, lambda content: tuple(_trained(each) for each in content["networks"])
+    )
 
 
 def _trained(document: Mapping[str, Any]) -> Trained:

@@ -37,11 +37,11 @@ def garbage(path: Path) -> None:
 DAMAGES = [
     ("supernet/checkpoint.pt", half, "export", "checkpoint.pt: not a readable checkpoint"),
     ("supernet/checkpoint.pt", half, "search", "checkpoint.pt: not a readable checkpoint"),
-    ("settings.json", older, "front", "settings.json: written by another dynnas"),
-    ("settings.json", older, "search", "settings.json: written by another dynnas"),
+    ("settings.json", older, "front", "settings.json: found format 0, this dynnas reads 1"),
+    ("settings.json", older, "search", "settings.json: found format 0, this dynnas reads 1"),
     ("settings.json", half, "report", "settings.json: damaged"),
-    ("front.json", older, "report", "front: found format 0, this dynnas reads 1"),
-    ("front.json", half, "front", "front: not a front that dynnas wrote"),
+    ("front.json", older, "report", "front.json: found format 0, this dynnas reads 1"),
+    ("front.json", half, "front", "front.json: damaged, or not by dynnas"),
     ("study.db", garbage, "report", "cannot be used (file is not a database)"),
 ]
 

@@ -112,7 +112,7 @@ def test_neighbours_inside_the_noise_by_hand():
 
 
 def test_a_damaged_or_older_audit_is_one_message(study):
-    with pytest.raises(StudyError, match=r"audit\.json: written by another dynnas"):
+    with pytest.raises(StudyError, match=r"audit\.json: found format"):
         Audit.from_json('{"dynnas_audit": 1}', study.folder.audit)
     with pytest.raises(StudyError, match=r"audit\.json: damaged"):
         Audit.from_json('{"dynnas_audit": 2, "networks": []}', study.folder.audit)

@@ -126,5 +126,5 @@ def test_what_cannot_be_done_is_one_message(study):
     with pytest.raises(TargetError, match="one image a call"):
         compress(other, "int8")
     study.folder.compressed.write_text("{}")
-    with pytest.raises(StudyError, match=r"compressed\.json: not what dynnas wrote"):
+    with pytest.raises(StudyError, match=r"compressed\.json: damaged, or not by dynnas"):
         read_compressed(study.folder.compressed)

@@ -85,7 +85,7 @@ def test_json_round_trip_and_groups() -> None:
     assert member["metrics"] == {"exit_share": 0.5}
     with pytest.raises(StudyError, match="found format 99"):
         Front.from_json('{"dynnas_front": 99}')
-    with pytest.raises(StudyError, match="not a front that dynnas wrote"):
+    with pytest.raises(StudyError, match="front: damaged, or not by dynnas"):
         Front.from_json("[]")
 
 

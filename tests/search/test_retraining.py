@@ -85,7 +85,7 @@ def test_a_damaged_list_is_one_message_and_loses_nothing(study):
     member = study.front.pick("knee")
     (found,) = train_members(study, [member], recipe(study, epochs=1))
     study.folder.trained.write_text('{"dynnas_trained": 1, "networks": [{"name": 1}]}')
-    with pytest.raises(StudyError, match=r"trained\.json: not what dynnas wrote"):
+    with pytest.raises(StudyError, match=r"trained\.json: damaged, or not by dynnas"):
         read_trained(study.folder.trained)
     study.folder.trained.write_text('{"dynnas_trained": 9}')
     with pytest.raises(StudyError, match="found format 9"):

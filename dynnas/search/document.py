@@ -1,0 +1,47 @@
+"""The JSON files that a study keeps: each says its kind and format, and is read back or refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dynnas.errors import StudyError
+
+Content = TypeVar("Content")
+
+
+@dataclass(frozen=True)
+class Document:
+    """A kind of file.
+
+    Attributes:
+        kind: the key under which a file says its format.
+        format: the number that this dynnas writes, and the only one that it reads.
+        mend: what to do about a file that cannot be read.
+    """
+
+    kind: str
+    format: int
+    mend: str
+
+    def write(self, content: Mapping[str, Any]) -> str:
+        """The text of a file."""
+        return json.dumps({self.kind: self.format, **content}, indent=2) + "\n"
+
+    def read(self, text: str, where: Path | str, make: Callable[[dict[str, Any]], Content]) -> Content:
+        """What `make` makes of the content of a file; `where` is for messages.
+
+        Raises:
+            StudyError: not such a file, or of another format.
+        """
+        try:
+            content = json.loads(text)
+            found = content.pop(self.kind)
+            if found == self.format:
+                return make(content)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StudyError(f"{where}: damaged, or not by dynnas ({error!r}); {self.mend}") from error
+        raise StudyError(f"{where}: found format {found!r}, this dynnas reads {self.format}; {self.mend}")

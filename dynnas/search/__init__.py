@@ -18,7 +18,8 @@ from dynnas.search.goal import Goal, Objective
 from dynnas.search.metrics import METRICS, Metric
 
 if TYPE_CHECKING:
-    from dynnas.search.pipeline import delete_study, run_study
+    from dynnas.search.beginning import delete_study
+    from dynnas.search.pipeline import run_study
     from dynnas.search.study import Study, open_study
 
 __all__ = [
@@ -46,7 +47,7 @@ __all__ = [
 # These bring torch, which a search of a table does without.
 _LATER = {
     "Study": "dynnas.search.study",
-    "delete_study": "dynnas.search.pipeline",
+    "delete_study": "dynnas.search.beginning",
     "open_study": "dynnas.search.study",
     "run_study": "dynnas.search.pipeline",
 }

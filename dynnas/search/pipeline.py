@@ -17,20 +17,19 @@ from dynnas.data.sources.find import NAMES
 from dynnas.errors import StudyError
 from dynnas.measure import LatencyPredictor, load_predictor, predictor_file
 from dynnas.progress import Progress
+from dynnas.search.beginning import begin_study, delete_study, study_sampler
 from dynnas.search.cache import Cache, CachedEvaluator
 from dynnas.search.controls import Comparison, evaluate_controls
 from dynnas.search.crew import Crew
 from dynnas.search.crew.opening import open_cluster, open_crew
 from dynnas.search.driver import Driver
-from dynnas.search.evaluator import cheap_of
 from dynnas.search.finishing import Finisher
-from dynnas.search.folder import StudyFolder, StudyRecord, write_whole
+from dynnas.search.folder import StudyFolder, write_whole
 from dynnas.search.front import Front
 from dynnas.search.goal import Goal
-from dynnas.search.samplers import make_sampler
 from dynnas.search.screening import DEVIATIONS, Screen
 from dynnas.search.stopping import Stopping
-from dynnas.search.storage import delete_trials, driving_storage, kept_url, only_driver, open_trials
+from dynnas.search.storage import driving_storage, only_driver, open_trials
 from dynnas.search.study import Study
 from dynnas.search.supernet_evaluator import SupernetEvaluator, open_meter
 from dynnas.space import Settings, Space
@@ -80,7 +79,7 @@ def run_study(
         dataset = load_data(space.settings.data, progress).to(space.settings.target.host_device)
         if fresh:
             delete_study(place, storage)
-        record = _record(space, dataset, place, storage)
+        record = begin_study(space, place, storage, data=dataset.digest, settings=_located(space.settings))
         url = storage or place.url(record)
         # Before the training: whoever is second should not find out after it.
         with (
@@ -97,36 +96,6 @@ def run_study(
                     run.compare(driver)
             run.finish(driver.front())  # when no worker disturbs the clock
     return Study(place)
-
-
-def delete_study(place: StudyFolder, storage: str | None = None) -> None:
-    """Delete what `place.owned()` lists, and the study's trials in `storage` if they are kept there."""
-    if storage:
-        delete_trials(storage, _study_name(place))
-    place.delete()
-
-
-def _study_name(place: StudyFolder) -> str:
-    """Of the trials: the folder's name, and the same as before where the folder was renamed."""
-    return place.read_record().name if place.record.exists() else place.path.resolve().name
-
-
-def _record(space: Space, dataset: Dataset, place: StudyFolder, storage: str | None) -> StudyRecord:
-    """Write down what the study is made with, after seeing that what is there can go on with it."""
-    record = StudyRecord(
-        name=_study_name(place),
-        storage=kept_url(storage) if storage else None,
-        space_name=space.name,
-        space=space.digest,
-        data=dataset.digest,
-        settings=_located(space.settings),
-    )
-    if place.record.exists():
-        record.check_continues(place.read_record(), place.path)
-    assert space.source is not None
-    write_whole(place.space, Path(space.source).read_text(encoding="utf-8-sig"))
-    write_whole(place.record, record.to_json())
-    return record
 
 
 def _located(settings: Settings) -> Settings:
@@ -214,16 +183,9 @@ class _Run:
     def search(self, trials: BaseStorage, name: str, crew: Crew | None) -> Driver:
         """The trials."""
         settings, goal = self.space.settings.search, self.goal
-        sampler = make_sampler(
-            settings.sampler,
-            self.space,
-            population=settings.population,
-            seed=settings.seed,
-            goal=goal,
-            cheap=cheap_of(self.cached),
-            parallel=settings.workers > 1 or settings.ray is not None,
+        study = open_trials(
+            trials, name, self.space, goal.objectives, study_sampler(self.space, self.cached, goal)
         )
-        study = open_trials(trials, name, self.space, goal.objectives, sampler)
         predictor = self.evaluator.predictor
         screen = Screen(goal, DEVIATIONS * predictor.error) if predictor else None
         driver = Driver(study, self.space, self.cached, goal, screen, crew)

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from dynnas.errors import StudyError
 from dynnas.progress import Progress
+from dynnas.search.beginning import begin_study, delete_study, study_sampler
 from dynnas.search.crew.opening import open_cluster, open_crew
 from dynnas.search.driver import Driver
-from dynnas.search.folder import StudyFolder, StudyRecord, write_whole
+from dynnas.search.folder import StudyFolder, write_whole
 from dynnas.search.goal import Goal
-from dynnas.search.samplers import make_sampler
 from dynnas.search.stopping import Stopping
-from dynnas.search.storage import delete_trials, driving_storage, kept_url, only_driver, open_trials
+from dynnas.search.storage import driving_storage, only_driver, open_trials
 from dynnas.search.study import Study
 from dynnas.search.table_evaluator import TableEvaluator
 from dynnas.space import Space
@@ -42,42 +42,19 @@ def run_table_study(
     if space.table is None or space.source is None:
         raise StudyError(f"space {space.name!r}: the file has no `evaluator` with a table to search")
     settings = space.settings.search
-    source = Path(space.source)
-    evaluator = TableEvaluator(space, space.table, source.resolve().parent, settings.seed)
+    evaluator = TableEvaluator(space, space.table, Path(space.source).resolve().parent, settings.seed)
     place = StudyFolder(Path(folder))
     place.path.mkdir(parents=True, exist_ok=True)
     with only_driver(place.lock, f"study {place.path}"):
-        name = place.read_record().name if place.record.exists() else place.path.resolve().name
         if fresh:
-            if storage:
-                delete_trials(storage, name)
-            place.delete()
-        record = StudyRecord(
-            name=name,
-            storage=kept_url(storage) if storage else None,
-            space_name=space.name,
-            space=space.digest,
-            data=evaluator.provenance,
-            settings=space.settings,
-        )
-        if place.record.exists():
-            record.check_continues(place.read_record(), place.path)
-        write_whole(place.space, source.read_text(encoding="utf-8-sig"))
-        write_whole(place.record, record.to_json())
+            delete_study(place, storage)
+        record = begin_study(space, place, storage, data=evaluator.provenance, settings=space.settings)
         goal = Goal.of(space.table.objectives, {**space.table.limits, **settings.constraints})
-        sampler = make_sampler(
-            settings.sampler,
-            space,
-            population=settings.population,
-            seed=settings.seed,
-            goal=goal,
-            cheap=evaluator.cheap,
-            listed=evaluator.listed(),
-            parallel=settings.workers > 1 or settings.ray is not None,
-        )
         url = storage or place.url(record)
-        with driving_storage(url, name, progress or Progress(), locked=not storage) as held:
-            study = open_trials(held, name, space, goal.objectives, sampler)
+        with driving_storage(url, record.name, progress or Progress(), locked=not storage) as held:
+            study = open_trials(
+                held, record.name, space, goal.objectives, study_sampler(space, evaluator, goal)
+            )
             with (
                 open_cluster(settings.ray, settings.workers) as cluster,
                 open_crew(

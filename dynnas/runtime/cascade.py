@@ -109,7 +109,11 @@ class Stage(nn.Module):
 
     def own(self, x: Tensor) -> Tensor:
         """Images (B, channels, R, R) as the network takes them."""
-        return self.weights @ x @ self.weights.T if self.resizes else x
+        if not self.resizes:
+            return x
+        # Not `weights.T`, which is the same memory: torch exports no branch that is handed both.
+        rows = self.weights @ x
+        return (self.weights @ rows.transpose(2, 3)).transpose(2, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network(self.own(x))

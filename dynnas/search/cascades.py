@@ -59,7 +59,8 @@ class Cascades(Sequence[Cascaded]):
         by: the cost by which they were chosen, beside accuracy: `latency_ms` or `macs`.
         front: keys of the front that they were made of.
         made_of: digest of all that they were computed from.
-        overhead: milliseconds that chains take beside their networks, by name.
+        overhead: milliseconds that chains take beside their networks, the fastest network first; see
+            `dynnas.measure.chained.Overhead`.
         reference: an accuracy and a cost that bound the hypervolumes.
         hypervolumes: in the product of the units, of the `front` alone and of the front `with cascades`.
     """
@@ -68,7 +69,7 @@ class Cascades(Sequence[Cascaded]):
     by: str = "latency_ms"
     front: tuple[str, ...] = ()
     made_of: str = ""
-    overhead: Mapping[str, Any] | None = None
+    overhead: Mapping[str, Sequence[float]] | None = None
     reference: tuple[float, float] = (0.0, 0.0)
     hypervolumes: Mapping[str, float] | None = None
 

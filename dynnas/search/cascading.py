@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -93,11 +93,10 @@ class _Cascading:
     def run(self) -> Cascades:
         """Score, choose, test, write down; then time, and write down again."""
         chosen = self.chosen()
-        before = self.study.cascades
-        if before.made_of == chosen.made_of and [one.key for one in before] == [one.key for one in chosen]:
-            chosen = before
-        if all(one.measured for one in chosen):
-            return self._written(chosen)
+        known = {one.key: one for one in self._before}
+        if known.keys() >= {one.key for one in chosen} and all(one.measured for one in known.values()):
+            timed = [replace(one, metrics={**known[one.key].metrics, **one.metrics}) for one in chosen]
+            return self._written(replace(chosen, members=tuple(timed)))
         self._written(chosen)
         return self._written(replace(chosen, members=self.measured(chosen.members)))
 
@@ -164,20 +163,24 @@ class _Cascading:
 
     @cached_property
     def made_of(self) -> str:
-        """All that the choice depends on, but for the overhead of chains, which is kept with it."""
+        """All that scores depend on, but for the overhead of chains, which is kept with them."""
         digests = {source.key: source.digest("search") for source in self.sources}
         environment = self.meter.reference.environment
         ms = [each.tolist() for each in self.costs["latency_ms"]]
-        return provenance_digest({**digests, "ms": str(ms), "environment": environment, "by": self.by})
+        return provenance_digest({**digests, "ms": str(ms), "environment": environment})
+
+    @cached_property
+    def _before(self) -> Cascades:
+        """What was made of the same networks before; none if it was of others."""
+        before = self.study.cascades
+        return before if before.made_of == self.made_of else Cascades()
 
     @cached_property
     def overhead(self) -> Overhead:
         """What chains take beside their networks: measured once for a front."""
-        before = self.study.cascades
-        if before.overhead and before.made_of == self.made_of:
-            return Overhead(
-                before.overhead["leave"], tuple(before.overhead["later"]), tuple(before.overhead["resize"])
-            )
+        if before := self._before.overhead:
+            (leave,), later, resize = (before[name] for name in ("leave", "later", "resize"))
+            return Overhead(leave, tuple(later), tuple(resize))
         with self.progress.task("timing pairs of networks", total=1) as task:
             found = measure_overhead(self.networks, self.study.dataset, self.meter)
             task.advance()
@@ -230,7 +233,11 @@ class _Cascading:
             by=self.by,
             front=tuple(member.key for member in self.study.front),
             made_of=self.made_of,
-            overhead=asdict(self.overhead),
+            overhead={
+                "leave": [self.overhead.leave],
+                "later": list(self.overhead.later),
+                "resize": list(self.overhead.resize),
+            },
             reference=reference,
             hypervolumes={
                 "front": hypervolume(known, reference),

@@ -106,7 +106,7 @@ def _read(path: Path, digest: str) -> Predictions | None:
     """None where there are none, or those of something else."""
     if not path.exists():
         return None
-    with np.load(path, allow_pickle=False) as file:
+    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         about = json.loads(str(file["about"]))
         if about != {"dynnas_predictions": FORMAT, "of": digest}:
             return None

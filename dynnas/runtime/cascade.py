@@ -111,9 +111,9 @@ class Stage(nn.Module):
         """Images (B, channels, R, R) as the network takes them."""
         if not self.resizes:
             return x
-        # Not `weights.T`, which is the same memory: torch exports no branch that is handed both.
-        rows = self.weights @ x
-        return (self.weights @ rows.transpose(2, 3)).transpose(2, 3)
+        # Not by `weights.T`, which is the same memory: torch exports no branch that is handed both.
+        columns = F.linear(x, self.weights)
+        return F.linear(columns.transpose(2, 3), self.weights).transpose(2, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network(self.own(x))

@@ -116,7 +116,9 @@ class Stage(nn.Module):
         return F.linear(columns.transpose(2, 3), self.weights).transpose(2, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.network(self.own(x))
+        own = self.own(x)
+        # Without exits there is nothing to choose, which would write the batch's size into exported programs.
+        return self.network(own) if self.network.config.exits else self.network.logits(own)[0]
 
 
 Finished = Network | Cascade

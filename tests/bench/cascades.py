@@ -2,10 +2,11 @@
 
     python tests/bench/cascades.py STUDY [--size 3] [--keep 10] [--by latency_ms]
 
-The study is copied first and stays as it is. Prints the hypervolume of the front in accuracy and cost with and
-without cascades: as computed, with the measured times of the cascades, and with test accuracies. Then, for
-the three that add most to the front (by what was computed), the latency measured on real images beside the
-computed one, and beside that of their networks timed in the same rounds. 0 if the computed one is within 5%.
+The study is copied first and stays as it is. Prints the hypervolume of the front in accuracy and cost with
+and without cascades: as computed, with the measured times of the cascades, and with test accuracies. Then,
+for the three that add most to the front (by what was computed), the latency measured on real images beside
+the computed one, and beside that of their networks timed in the same rounds. 0 if the computed one is within
+5%.
 """
 
 from __future__ import annotations
@@ -76,10 +77,11 @@ def _print_times(study: Study, found: Cascades) -> int:
     for row, cascade in enumerate(found):
         metrics = cascade.metrics
         computed, mean, joint = (metrics[name] for name in ("latency_ms", "mean_ms", "joint_ms"))
+        mark = ""
         if row in best:
-            worst = max(worst, abs(computed / mean - 1))
+            worst, mark = max(worst, abs(computed / mean - 1)), "*"
         print(
-            f"{'best' if row in best else '    '} cascade:{row + 1}: search {100 * metrics['accuracy']:.2f}%, "
+            f"{mark:1} cascade:{row + 1}: search {100 * metrics['accuracy']:.2f}%, "
             f"test {100 * metrics['test_accuracy']:.2f}%, measured {mean:.4f} ms, "
             f"computed {computed:.4f} ({100 * (computed / mean - 1):+.1f}%), "
             f"by its networks in the same rounds {joint:.4f} ({100 * (joint / mean - 1):+.1f}%)"

@@ -36,6 +36,7 @@ for command in (
     shipping.audit,
     shipping.train,
     shipping.compress,
+    shipping.cascade,
     measuring.latency,
     commands.export,
     commands.dashboard,
@@ -89,7 +90,7 @@ def _message(error: Exception) -> str:
 
 def _how_to_continue(words: Sequence[str]) -> str:
     """The command that goes on where it was interrupted; nothing for those that start again."""
-    if not {"search", "audit", "measure", "train", "compress"} & set(words[:1]):
+    if not {"search", "audit", "measure", "train", "compress", "cascade"} & set(words[:1]):
         return ""
     again = [word for word in words if word not in ("--fresh", "--yes")]
     return f"; nothing finished is lost, the same command continues: {shlex.join(['dynnas', *again])}"

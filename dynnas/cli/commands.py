@@ -16,10 +16,10 @@ from dynnas.cli.options import (
     Epochs,
     Experts,
     ExportFormat,
+    ExportPick,
     Fresh,
     Limits,
     Name,
-    Pick,
     Processes,
     Quiet,
     Ray,
@@ -163,9 +163,12 @@ def front(
         return
 
     from dynnas.cli.printing import print_table
+    from dynnas.report.cascades import cascades_table
     from dynnas.report.study import study_table
 
     print_table(study_table(opened))
+    if cascades := opened.cascades:
+        print_table(cascades_table(opened, cascades))
 
 
 def report(
@@ -213,7 +216,7 @@ def report(
 def export(
     study: StudyName,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder to make")],
-    pick: Pick = "knee",
+    pick: ExportPick = "knee",
     weights: Weights = "best",
     format: ExportFormat = "onnx",
     overwrite: Annotated[
@@ -227,11 +230,21 @@ def export(
     """
     from dynnas.cli.printing import print_table
     from dynnas.export import export_model
-    from dynnas.export.card import facts_of
+    from dynnas.export.card import facts_of, facts_of_cascade
+    from dynnas.report.cascades import title_of_cascade
     from dynnas.report.study import artifacts_table
     from dynnas.search import open_study
+    from dynnas.search.cascades import PICK
 
     opened = open_study(study, studies)
+    if pick.startswith(PICK):
+        cascade = opened.cascades.pick(pick)
+        network = opened.cascade_network(cascade)
+        facts = facts_of_cascade(opened, cascade)
+        manifest = export_model(network, opened.dataset, out, format, overwrite=overwrite, facts=facts)
+        title = f"{title_of_cascade(cascade)}, of {opened.name}, written to {out}"
+        print_table(artifacts_table(manifest, title))
+        return
     member = opened.front.pick(pick)
     trained = opened.weights_of(member.key, weights)
     manifest = export_model(

@@ -80,6 +80,9 @@ Name = Annotated[
 ]
 _ONE = "knee, fastest, most-accurate, a limit as 'latency_ms<=5', or a key"
 Pick = Annotated[str, typer.Option("--pick", metavar="WHICH", help=_ONE)]
+ExportPick = Annotated[
+    str, typer.Option("--pick", metavar="WHICH", help=f"{_ONE}, or a cascade as cascade:1")
+]
 Picks = Annotated[
     list[str] | None,
     typer.Option(

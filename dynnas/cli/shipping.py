@@ -105,6 +105,43 @@ def audit(
     print(f"{neighbours_text(result)}\naudit:   {opened.folder.audit}\npicture: {picture}")
 
 
+def cascade(
+    study: StudyName,
+    size: Annotated[Literal["2", "3"], typer.Option("--size", help="networks in the longest chain")] = "3",
+    keep: Annotated[int, typer.Option("--keep", min=1, metavar="N", help="the N that bring most")] = 10,
+    objective: Annotated[
+        Literal["latency_ms", "macs"] | None,
+        typer.Option("--objective", help="cost beside accuracy; the search's if not given"),
+    ] = None,
+    weights: Annotated[
+        Literal["inherited", "best"],
+        typer.Option("--weights", help="of the networks: the supernet's, or the best trained ones"),
+    ] = "inherited",
+    studies: Studies = STUDIES,
+    quiet: Quiet = False,
+) -> None:
+    """Chain networks of the front: the next one runs only where one is not confident.
+
+    All pairs and triples with their thresholds are scored on search images from what each network says alone.
+    Those that make the front better join the study, tested once and timed as one. Interrupted, the same
+    command goes on.
+    """
+    from dynnas.cli.printing import print_table
+    from dynnas.cli.progress import show_progress
+    from dynnas.report.cascades import cascades_table
+    from dynnas.report.study import write_picture
+    from dynnas.search.cascading import cascade_study
+    from dynnas.search.study import open_study
+
+    opened = open_study(study, studies)
+    with show_progress(quiet) as progress:
+        found = cascade_study(
+            opened, size=int(size), keep=keep, by=objective, weights=weights, progress=progress
+        )
+    print_table(cascades_table(opened, found))
+    print(f"cascades: {opened.folder.cascades}\npicture:  {write_picture(opened)}")
+
+
 def compress(
     study: StudyName,
     method: Annotated[

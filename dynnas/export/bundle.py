@@ -22,7 +22,7 @@ from dynnas.export.formats import FORMATS, Artifact, Format
 from dynnas.export.parity import Answer, answer, compare
 from dynnas.export.timing import time_artifact
 from dynnas.measure import prepare_images
-from dynnas.ops import Network
+from dynnas.runtime import Cascade, Finished
 from dynnas.space.architecture import Architecture
 
 MANIFEST, SCRIPT, CARD = "manifest.json", "run.py", "README.md"
@@ -30,7 +30,7 @@ VERSION = 1
 
 
 def export_model(
-    network: Network,
+    network: Finished,
     dataset: Dataset,
     folder: str | Path,
     format: str = "onnx",
@@ -43,7 +43,7 @@ def export_model(
     """Write `network` as a bundle: it appears in `folder` whole and agreeing with torch, or not at all.
 
     Args:
-        network: calibrated, in eval mode.
+        network: calibrated, in eval mode; or a cascade of such networks.
         dataset: its search images are compared; its normalisation and class names go into the manifest.
         folder: is made; an empty one is taken.
         format: `onnx`, `pt2` (torch's exported program) or `checkpoint` (weights to train on from).
@@ -56,11 +56,15 @@ def export_model(
         The manifest, as it stands in `manifest.json`.
 
     Raises:
-        ExportError: the format is unknown, the folder is taken, or an artifact disagrees with the network.
+        ExportError: the format is unknown or takes no cascades, the folder is taken, or an artifact disagrees
+            with the network.
         MissingExtraError: a package that the format needs is not installed.
     """
     if format not in FORMATS:
         raise ExportError(f"export: found format {format!r}, allowed are {', '.join(FORMATS)}")
+    if isinstance(network, Cascade) and not FORMATS[format].cascades:
+        takes = ", ".join(name for name, each in FORMATS.items() if each.cascades)
+        raise ExportError(f"export: the format {format} holds one network; a cascade ships as {takes}")
     folder = Path(folder).resolve()
     _check_free(folder, overwrite)
     network = copy.deepcopy(network).cpu().eval()
@@ -140,7 +144,7 @@ def _appearing(folder: Path) -> Iterator[Path]:
 
 
 def _manifest(
-    network: Network, dataset: Dataset, format: str, checks: Mapping[str, dict[str, Any]], bundle: Path
+    network: Finished, dataset: Dataset, format: str, checks: Mapping[str, dict[str, Any]], bundle: Path
 ) -> dict[str, Any]:
     config = network.config
     chosen: Format = FORMATS[format]
@@ -148,8 +152,11 @@ def _manifest(
         {"name": place.name, "after": place.after, "threshold": place.threshold} for place in config.exits
     ]
     outputs = {"logits": "one value for each class name"}
+    ways = [*(place["name"] for place in exits), "head"]
+    if isinstance(network, Cascade):
+        ways[-1] = f"network{len(ways)}"
     if exits:
-        outputs["exit"] = "index into exits by which the image left; their number for the last classifier"
+        outputs["exit"] = "index into ways, by which the image left"
     return {
         "dynnas_export": VERSION,
         "format": format,
@@ -174,6 +181,7 @@ def _manifest(
         "class_names": list(dataset.class_names),
         "resolution": config.resolution,
         "exits": exits,
+        "ways": ways,
         "artifacts": [asdict(artifact) | checks[artifact.file] for artifact in chosen.artifacts],
         "timed_on": f"{platform.machine()}, {platform.system()}",
         "files": {path.name: _file(path) for path in sorted(bundle.iterdir())},

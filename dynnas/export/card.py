@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dynnas.search import Candidate
+from dynnas.search.cascades import Cascaded
 from dynnas.search.compressed import Compressed
 from dynnas.search.study import Study
 from dynnas.search.trained import Trained
@@ -34,8 +35,28 @@ def facts_of(study: Study, member: Candidate, made: Trained | Compressed | None 
         member: of the front.
         made: the training or the pass that the network comes from, if it has not the supernet's weights.
     """
-    metrics, dataset, target = _metrics_of(member, made), study.dataset, study.settings.target
     facts = {"network": f"{member.key} of the study {study.name}", "weights from": _weights(made)}
+    return facts | _figures(study, _metrics_of(member, made))
+
+
+def facts_of_cascade(study: Study, cascade: Cascaded) -> dict[str, str]:
+    """What a study knows of a cascade, in words, for its card."""
+    weights = {name: made for name in cascade.weights for made in study.trained if made.name == name}
+    networks = ", else ".join(
+        f"{key} ({100 * share:.1f}% of the search images)"
+        for key, share in zip(cascade.networks, cascade.shares, strict=True)
+    )
+    facts = {
+        "networks, until one is confident": f"{networks}, of the study {study.name}",
+        "weights from": "; ".join(dict.fromkeys(_weights(weights.get(name)) for name in cascade.weights)),
+    }
+    return facts | _figures(study, cascade.metrics)
+
+
+def _figures(study: Study, metrics: Mapping[str, float]) -> dict[str, str]:
+    """How good, how fast and how large."""
+    dataset, target = study.dataset, study.settings.target
+    facts = {}
     for name, images, what in (
         ("accuracy", len(dataset.search), "search images, by which it was chosen"),
         ("test_accuracy", len(dataset.test), "test images, by which nothing was chosen"),
@@ -48,7 +69,11 @@ def facts_of(study: Study, member: Candidate, made: Trained | Compressed | None 
         facts["measured on"] = (
             f"{target.device}, runtime {target.runtime}, threads: {target.threads}, {target.dtype}"
         )
-    for name, title in (("macs", "multiply-adds"), ("params", "weights")):
+    for name, title in (
+        ("expected_macs", "multiply-adds in the mean"),
+        ("macs", "multiply-adds"),
+        ("params", "weights"),
+    ):
         if name in metrics:
             facts[title] = f"{metrics[name]:,.0f}"
     return facts

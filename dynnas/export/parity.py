@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,8 @@ from torch import Tensor
 
 from dynnas.errors import ExportError
 from dynnas.export.formats import Artifact, Predict
-from dynnas.ops import Network, select_confident
+from dynnas.ops import select_confident
+from dynnas.runtime import Cascade, Finished
 
 TOLERANCE = 1e-3
 """Largest difference of logits, as a part of the largest logit where that is above 1."""
@@ -64,7 +66,7 @@ class Parity:
 
 
 @torch.no_grad()
-def answer(network: Network, images: Tensor, labels: Tensor) -> Answer:
+def answer(network: Finished, images: Tensor, labels: Tensor) -> Answer:
     """Ask torch; images whose exit is decided by rounding are left out.
 
     Raises:
@@ -72,9 +74,10 @@ def answer(network: Network, images: Tensor, labels: Tensor) -> Answer:
     """
     logits = network.logits(images)
     thresholds = [place.threshold for place in network.config.exits]
-    decided = torch.ones(len(images), dtype=torch.bool)
-    for early, threshold in zip(logits, thresholds, strict=False):
-        decided &= (early.softmax(dim=1).amax(dim=1) - threshold).abs() > UNDECIDED
+    decided = _decided(logits, thresholds)
+    for stage in network.members if isinstance(network, Cascade) else ():
+        own = [place.threshold for place in stage.network.config.exits]
+        decided &= _decided(stage.network.logits(stage.own(images)), own)
     if not decided.any():
         raise ExportError(
             f"export: the confidence of all {len(images)} images lies on a threshold of {thresholds}, "
@@ -87,6 +90,14 @@ def answer(network: Network, images: Tensor, labels: Tensor) -> Answer:
         exits=exits[decided].numpy() if thresholds else None,
         labels=labels[decided].numpy(),
     )
+
+
+def _decided(logits: Sequence[Tensor], thresholds: Sequence[float]) -> Tensor:
+    """Whose way does not hang on rounding: (B,) bool, for logits (B, classes) of every exit and the head."""
+    decided = torch.ones(len(logits[-1]), dtype=torch.bool)
+    for early, threshold in zip(logits, thresholds, strict=False):
+        decided &= (early.softmax(dim=1).amax(dim=1) - threshold).abs() > UNDECIDED
+    return decided
 
 
 def compare(artifact: Artifact, predict: Predict, expected: Answer) -> Parity:

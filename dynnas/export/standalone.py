@@ -46,7 +46,7 @@ class Model:
         options.intra_op_num_threads = threads
         self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         self.classes: list[str] = manifest["class_names"]
-        self.ways = [*(place["name"] for place in manifest["exits"]), "head"]
+        self.ways: list[str] = manifest["ways"]
         image = manifest["input"]
         self.channels, self.resolution = image["shape"][1], image["shape"][2]
         self.data_resolution: int = image["data_resolution"]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dynnas.data import Dataset, resize
 from dynnas.ops import Network, select_confident
+from dynnas.runtime import Finished
 from dynnas.training.calibrate import SCORING_BATCH
 
 
@@ -21,7 +22,7 @@ class Accuracy:
     exit_shares: tuple[float, ...]
 
 
-def prepare_images(network: Network, dataset: Dataset, images: Tensor) -> Tensor:
+def prepare_images(network: Finished, dataset: Dataset, images: Tensor) -> Tensor:
     """Images uint8 [B, C, H, W] as `network` takes them: float32, normalised, resized, on its device."""
     device = next(network.parameters()).device
     return resize(dataset.normalise(images.to(device)), network.config.resolution)

@@ -84,7 +84,7 @@ def gather(study: Study) -> Findings:
         study=study,
         configs=configs,
         leaving=attempt("images that leave early and late", lambda: _leaving(study, configs)) or {},
-        latencies=attempt("latency by image", lambda: _latencies(study)) or {},
+        latencies=attempt("latency by image", lambda: study.latencies) or {},
         importances=known,
         audit=attempt("supernet against stand-alone", lambda: _audit(study)),
         trained=attempt("networks trained after the search", lambda: study.trained) or (),
@@ -127,16 +127,6 @@ def _audit(study: Study) -> Mapping[str, Any]:
     shown = ("key", "inherited", "alone")
     networks = [{name: network[name] for name in shown} for network in document["networks"]]
     return {**document, "networks": networks}
-
-
-def _latencies(study: Study) -> dict[str, Mapping[str, Any]]:
-    """Of the members of the front, those on today's scale."""
-    if not study.folder.anchors.exists():
-        return {}
-    scale = _read(study.folder.anchors)["environment"]
-    files = {member.key: study.folder.latency / f"{member.key}.json" for member in study.front}
-    found = {key: _read(path) for key, path in files.items() if path.exists()}
-    return {key: one for key, one in found.items() if one["latency"]["environment"] == scale}
 
 
 def _environment(study: Study) -> dict[str, str]:

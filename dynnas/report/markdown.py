@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dynnas.report.cascades import cascades_table
 from dynnas.report.findings import Findings
 from dynnas.report.prediction import prediction_table
 from dynnas.report.study import comparison_table, study_table, title_of
@@ -24,6 +25,8 @@ def markdown(findings: Findings, command: str) -> str:
     parts = [f"# {title_of(study)}", " ".join(verdict(study))]
     if study.front:
         parts += ["## Front", _table(study_table(study))]
+    if cascades := study.cascades:
+        parts += ["## Cascades", _table(cascades_table(study, cascades))]
     if study.controls.groups:
         parts += ["## Compared with", _table(comparison_table(study))]
     for key, ways in findings.leaving.items():

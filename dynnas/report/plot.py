@@ -30,13 +30,14 @@ class Picture:
     random: Sequence[Point] = ()
     static_front: Sequence[Point] = ()
     uniform_front: Sequence[Point] = ()
+    cascades: Sequence[Point] = ()
     cost_label: str = "latency [ms]"
     accuracy_label: str = "accuracy on the search images [%]"
 
     @property
     def clouds(self) -> tuple[Point, ...]:
         """Every network that is drawn as a single point."""
-        return (*self.candidates, *self.random)
+        return (*self.candidates, *self.random, *self.cascades)
 
     @property
     def fronts(self) -> tuple[Point, ...]:
@@ -46,6 +47,7 @@ class Picture:
 
 # Okabe and Ito's colours, told apart with any colour vision.
 _BLUE, _ORANGE, _GREEN, _SKY, _GREY = "#0072B2", "#D55E00", "#009E73", "#56B4E9", "#9A9A9A"
+_PURPLE = "#CC79A7"
 COLOURS = (_BLUE, _ORANGE, _GREEN, _SKY, _GREY)
 
 # A cost axis that spans more than this factor is logarithmic.
@@ -67,6 +69,9 @@ def draw(picture: Picture, path: Path) -> None:
     _staircase(axes, picture.front, "front", _BLUE, linestyle="-", marker="o")
     dynamic = [point for point in picture.front if point.dynamic]
     _scatter(axes, dynamic, "dynamic member", _BLUE, marker="*", s=190, edgecolor="white", zorder=4)
+    _scatter(
+        axes, picture.cascades, "cascade of members", _PURPLE, marker="D", s=44, edgecolor="white", zorder=5
+    )
     _scale_cost(axes, picture)
     hidden = _cut_off_the_worst(axes, picture)
     axes.set(title=picture.title, xlabel=picture.cost_label, ylabel=picture.accuracy_label)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dynnas.report.axes import axes_of
+from dynnas.report.cascades import cost_of_cascade
 from dynnas.report.growth import Growth, draw_growth
 from dynnas.report.plot import Picture, Point, draw
 from dynnas.report.table import Column, Table, front_table, is_dynamic, metrics_table
@@ -103,9 +104,20 @@ def picture_of(study: Study) -> Picture:
         random=points(controls.random),
         static_front=points(Front.of(controls.static, goal.objectives)),
         uniform_front=points(Front.of(controls.uniform, goal.objectives)),
+        cascades=_cascade_points(study),
         cost_label=axes.cost_label,
         accuracy_label=axes.gain_label,
     )
+
+
+def _cascade_points(study: Study) -> list[Point]:
+    axes = axes_of(study)
+    placed = [(cost_of_cascade(cascade, axes.cost), cascade) for cascade in study.cascades]
+    return [
+        Point(cost, axes.unit * cascade.metrics["accuracy"], dynamic=True)
+        for cost, cascade in placed
+        if cost is not None
+    ]
 
 
 def title_of(study: Study) -> str:

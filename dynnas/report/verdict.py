@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dynnas.report.cascades import summary
 from dynnas.report.table import is_dynamic
 from dynnas.search.study import Study
 
@@ -21,6 +22,8 @@ def verdict(study: Study) -> tuple[str, ...]:
     sentences = [f"{counted}, {dynamic} of these with dynamic layers or exits."]
     if not study.finished:
         sentences.append("The search has not finished: accuracies and latencies are those of the trials.")
+    if cascades := study.cascades:
+        sentences.append(f"{summary(study, cascades).capitalize()}.")
     volumes = study.comparison.hypervolume
     own = volumes.get("search", 0.0)
     if own and "static" in volumes:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dynnas.ops import Network, Segment, is_confident, select_confident
+from dynnas.ops import Segment, is_confident, select_confident
+from dynnas.runtime.cascade import Finished
 
 
 def leave_one_after_another(segments: Sequence[Segment], x: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,7 +41,7 @@ class MaskedNetwork(nn.Module):
     Gives the logits (B, classes) that each image leaves with and, with exits, the index (B,) of its exit.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Finished) -> None:
         super().__init__()
         self.network = network
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
-from dynnas.ops import Network, settle
+from torch import nn
+
+from dynnas.ops import settle
 from dynnas.ops.layers import ConvUnit
 
+Folded = TypeVar("Folded", bound=nn.Module)
 
-def fold_batchnorm(network: Network) -> Network:
+
+def fold_batchnorm(network: Folded) -> Folded:
     """A copy of `network` in eval mode without batch norms, equal in its outputs up to rounding.
 
     A bank of experts [M, Co, Ci/groups, k, k] folds as a single kernel does: any mixture of scaled

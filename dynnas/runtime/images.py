@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dynnas.runtime.cascade import CascadeConfig
 from dynnas.space.network import NetworkConfig
 
 
-def blank_images(config: NetworkConfig, batch: int = 1) -> Tensor:
+def blank_images(config: NetworkConfig | CascadeConfig, batch: int = 1) -> Tensor:
     """Zeros of the shape (batch, channels, resolution, resolution) that the network of `config` takes."""
     return torch.zeros(batch, config.channels, config.resolution, config.resolution)

@@ -1,11 +1,13 @@
-"""The segments of a network with exits, exported one by one, joined into one graph that really branches.
+"""Graphs that run one part after another until one is confident: what is skipped does not run.
 
-Imports onnx: import this module only where that is installed.
+The parts are the segments of a network with exits, or the networks of a cascade. Imports onnx: import this
+module only where that is installed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from onnx import (
@@ -24,9 +26,6 @@ from onnx.helper import make_graph, make_model, make_node, make_tensor_value_inf
 def join_segments(parts: Sequence[ModelProto], thresholds: Sequence[float]) -> ModelProto:
     """One model that runs segment after segment until one is confident.
 
-    Every exit is an `If`: one branch hands out the logits at hand, the other holds all the rest of the
-    network, so that what is skipped does not run.
-
     Args:
         parts: a model for each segment, all of one opset, from `image` (or the features of the segment
             before) to `logits` (1, classes) and, except for the last, `features`.
@@ -35,75 +34,128 @@ def join_segments(parts: Sequence[ModelProto], thresholds: Sequence[float]) -> M
     Returns:
         A model from `image` to `logits` (1, classes) and `exit` (1,) int64.
     """
-    for index, part in enumerate(parts):
-        # An inner graph sees the names of those around it: each segment's get a prefix of their own.
-        compose.add_prefix(part, _scope(index), inplace=True)
-    graph = make_graph(
-        [make_node("Identity", ["image"], [_scope(0) + "image"])],
-        "network",
-        [make_tensor_value_info("image", *_kind(parts[0].graph.input[0]))],
-        _results(parts, "logits", "exit"),
-    )
-    _add_segment(graph, 0, parts, thresholds)
-    operators = {domain.domain: domain for part in parts for domain in part.opset_import}
-    model = make_model(graph, producer_name="dynnas", opset_imports=list(operators.values()))
-    model.ir_version = parts[0].ir_version
-    checker.check_model(model, full_check=True)
-    return model
+
+    def feed(graph: GraphProto, index: int) -> None:
+        source = f"segment{index - 1}/features" if index else "image"
+        graph.node.append(make_node("Identity", [source], [f"segment{index}/image"]))
+
+    kind, shape = _kind(parts[0].graph.input[0])
+    return _Branching("segment", parts, thresholds, feed).model(make_tensor_value_info("image", kind, shape))
 
 
-def _scope(index: int) -> str:
-    return f"segment{index}/"
+def join_networks(
+    parts: Sequence[ModelProto],
+    thresholds: Sequence[float],
+    resizing: Sequence[np.ndarray | None],
+    resolution: int,
+) -> ModelProto:
+    """One model that runs network after network, each on the image, until one is confident.
+
+    Args:
+        parts: a model for each network, all of one opset, from `image` to `logits` (1, classes); what else
+            they give is not used.
+        thresholds: of all networks but the last; the confidence is the largest softmax.
+        resizing: for each network (new, old), of each old line of pixels in each new one; None where the
+            image is as the network takes it.
+        resolution: of the image.
+
+    Returns:
+        A model from `image` to `logits` (1, classes) and `exit` (1,) int64: which network these are of.
+    """
+
+    def feed(graph: GraphProto, index: int) -> None:
+        weights, scope = resizing[index], f"network{index}/"
+        if weights is None:
+            graph.node.append(make_node("Identity", ["image"], [scope + "image"]))
+            return
+        lines, columns, half = scope + "lines", scope + "columns", scope + "half"
+        graph.initializer.append(numpy_helper.from_array(weights, lines))
+        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(weights.T), columns))
+        graph.node.append(make_node("MatMul", [lines, "image"], [half]))
+        graph.node.append(make_node("MatMul", [half, columns], [scope + "image"]))
+
+    kind, shape = _kind(parts[0].graph.input[0])
+    image = make_tensor_value_info("image", kind, [*shape[:2], resolution, resolution])
+    return _Branching("network", parts, thresholds, feed).model(image)
 
 
-def _add_segment(
-    graph: GraphProto, index: int, parts: Sequence[ModelProto], thresholds: Sequence[float]
-) -> None:
-    """Put segment `index` and all after it into `graph`, which has its input and declares the results."""
-    scope = _scope(index)
-    results = [value.name for value in graph.output]
-    graph.node.extend(parts[index].graph.node)
-    graph.initializer.extend(parts[index].graph.initializer)
-    if index == len(thresholds):
-        graph.node.extend(_leave(index, *results))
-        return
+@dataclass(frozen=True)
+class _Branching:
+    """Every part but the last ends in an `If`.
 
-    early = [scope + "early_logits", scope + "early_exit"]
-    leave = make_graph(_leave(index, *early), scope + "leave", [], _results(parts, *early))
-    late = [scope + "late_logits", scope + "late_exit"]
-    hand_on = make_node("Identity", [scope + "features"], [_scope(index + 1) + "image"])
-    go_on = make_graph([hand_on], scope + "go_on", [], _results(parts, *late))
-    _add_segment(go_on, index + 1, parts, thresholds)
+    One branch hands out the logits at hand, the other holds all that follows.
 
-    axes = numpy_helper.from_array(np.array([1]), scope + "axes")
-    threshold = numpy_helper.from_array(np.array([thresholds[index]], dtype=np.float32), scope + "threshold")
-    softmax, confidence, confident = scope + "softmax", scope + "confidence", scope + "confident"
-    graph.initializer.extend([axes, threshold])
-    graph.node.extend(
-        [
-            make_node("Softmax", [scope + "logits"], [softmax], axis=1),
-            make_node("ReduceMax", [softmax, axes.name], [confidence], keepdims=0),
-            make_node("GreaterOrEqual", [confidence, threshold.name], [confident]),
-            make_node("If", [confident], results, then_branch=leave, else_branch=go_on),
+    Attributes:
+        word: what the names of a part's values begin with, before its number.
+        parts, thresholds: as above.
+        feed: puts what makes `{word}{index}/image` into a graph.
+    """
+
+    word: str
+    parts: Sequence[ModelProto]
+    thresholds: Sequence[float]
+    feed: Callable[[GraphProto, int], None]
+
+    def model(self, image: ValueInfoProto) -> ModelProto:
+        """From `image` to `logits` and `exit`; the parts are no longer of use by themselves."""
+        for index, part in enumerate(self.parts):
+            # An inner graph sees the names of those around it: each part's get a prefix of their own.
+            compose.add_prefix(part, self._scope(index), inplace=True)
+        graph = make_graph([], "network", [image], self._results("logits", "exit"))
+        self._add_part(graph, 0)
+        operators = {domain.domain: domain for part in self.parts for domain in part.opset_import}
+        model = make_model(graph, producer_name="dynnas", opset_imports=list(operators.values()))
+        model.ir_version = max(part.ir_version for part in self.parts)
+        checker.check_model(model, full_check=True)
+        return model
+
+    def _scope(self, index: int) -> str:
+        return f"{self.word}{index}/"
+
+    def _add_part(self, graph: GraphProto, index: int) -> None:
+        """Put part `index` and all after it into `graph`, which declares the results."""
+        scope = self._scope(index)
+        results = [value.name for value in graph.output]
+        self.feed(graph, index)
+        graph.node.extend(self.parts[index].graph.node)
+        graph.initializer.extend(self.parts[index].graph.initializer)
+        if index == len(self.thresholds):
+            graph.node.extend(self._leave(index, *results))
+            return
+
+        early = [scope + "early_logits", scope + "early_exit"]
+        leave = make_graph(self._leave(index, *early), scope + "leave", [], self._results(*early))
+        late = [scope + "late_logits", scope + "late_exit"]
+        go_on = make_graph([], scope + "go_on", [], self._results(*late))
+        self._add_part(go_on, index + 1)
+
+        axes = numpy_helper.from_array(np.array([1]), scope + "axes")
+        threshold = np.array([self.thresholds[index]], dtype=np.float32)
+        softmax, confidence, confident = scope + "softmax", scope + "confidence", scope + "confident"
+        graph.initializer.extend([axes, numpy_helper.from_array(threshold, scope + "threshold")])
+        graph.node.extend(
+            [
+                make_node("Softmax", [scope + "logits"], [softmax], axis=1),
+                make_node("ReduceMax", [softmax, axes.name], [confidence], keepdims=0),
+                make_node("GreaterOrEqual", [confidence, scope + "threshold"], [confident]),
+                make_node("If", [confident], results, then_branch=leave, else_branch=go_on),
+            ]
+        )
+
+    def _leave(self, index: int, logits: str, exit_taken: str) -> list[NodeProto]:
+        """Hand out what part `index` says."""
+        number = numpy_helper.from_array(np.array([index]))
+        return [
+            make_node("Identity", [self._scope(index) + "logits"], [logits]),
+            make_node("Constant", [], [exit_taken], value=number),
         ]
-    )
 
-
-def _leave(index: int, logits: str, exit_taken: str) -> list[NodeProto]:
-    """Hand out what segment `index` says."""
-    number = numpy_helper.from_array(np.array([index]))
-    return [
-        make_node("Identity", [_scope(index) + "logits"], [logits]),
-        make_node("Constant", [], [exit_taken], value=number),
-    ]
-
-
-def _results(parts: Sequence[ModelProto], logits: str, exit_taken: str) -> list[ValueInfoProto]:
-    """The two outputs that every graph declares, under these names."""
-    return [
-        make_tensor_value_info(logits, *_kind(parts[-1].graph.output[0])),
-        make_tensor_value_info(exit_taken, TensorProto.INT64, [1]),
-    ]
+    def _results(self, logits: str, exit_taken: str) -> list[ValueInfoProto]:
+        """The two outputs that every graph declares, under these names."""
+        return [
+            make_tensor_value_info(logits, *_kind(self.parts[-1].graph.output[0])),
+            make_tensor_value_info(exit_taken, TensorProto.INT64, [1]),
+        ]
 
 
 def _kind(value: ValueInfoProto) -> tuple[int, list[int]]:

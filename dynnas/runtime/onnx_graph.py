@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dynnas.errors import require
 from dynnas.ops import Network, Segment, set_strategy
 from dynnas.runtime.branching import MaskedNetwork
+from dynnas.runtime.cascade import Cascade, Finished
 from dynnas.runtime.folding import fold_batchnorm
 from dynnas.runtime.images import blank_images
 
@@ -22,32 +23,42 @@ if TYPE_CHECKING:
 OPSET = 18
 
 
-def to_onnx(network: Network) -> ModelProto:
-    """The graph for one image: folded, an `If` at every exit to skip the rest.
+def to_onnx(network: Finished) -> ModelProto:
+    """The graph for one image: folded, an `If` at every exit, or between two networks, to skip the rest.
 
     Input `image` (1, channels, resolution, resolution) float32; outputs `logits` (1, classes) and, for a
-    network with exits, `exit` (1,) int64: the index of the exit taken, the number of exits for the head.
+    network with exits, `exit` (1,) int64: the index of the exit taken, the number of exits for the head. For
+    a cascade, `exit` is the index of the network that answers.
 
     Raises:
         MissingExtraError: onnx is not installed.
     """
+    if isinstance(network, Cascade):
+        return join_cascade(network, to_onnx)
     return join(network, segment_graphs(network))
 
 
-def to_packed_onnx(network: Network) -> ModelProto:
+def to_packed_onnx(network: Finished) -> ModelProto:
     """As `to_onnx`, laid out for ONNX Runtime on processors like this machine's: see `onnx_packing`.
 
     Raises:
         MissingExtraError: onnx or onnxruntime is not installed.
     """
+    model = _packed(network)
+
+    from dynnas.runtime.onnx_packing import mark_packed  # imports onnx, which is known to be there by now
+
+    return mark_packed(model)
+
+
+def _packed(network: Finished) -> ModelProto:
+    if isinstance(network, Cascade):
+        return join_cascade(network, _packed)
     parts = segment_graphs(network)
 
-    from dynnas.runtime.onnx_packing import (
-        mark_packed,
-        pack,
-    )  # imports onnx, which is known to be there by now
+    from dynnas.runtime.onnx_packing import pack  # imports onnx, which is known to be there by now
 
-    return mark_packed(join(network, [pack(part) for part in parts]))
+    return join(network, [pack(part) for part in parts])
 
 
 def segment_graphs(network: Network) -> list[ModelProto]:
@@ -76,7 +87,17 @@ def join(network: Network, parts: list[ModelProto]) -> ModelProto:
     return join_segments(parts, [place.threshold for place in network.config.exits])
 
 
-def to_onnx_batch(network: Network) -> ModelProto:
+def join_cascade(cascade: Cascade, graph_of: Callable[[Network], ModelProto]) -> ModelProto:
+    """One graph of those of the networks of a cascade."""
+    parts = [graph_of(stage.network) for stage in cascade.members]
+    resizing = [stage.lines for stage in cascade.members]
+
+    from dynnas.runtime.onnx_branching import join_networks  # imports onnx, which is known to be there by now
+
+    return join_networks(parts, cascade.thresholds, resizing, cascade.config.resolution)
+
+
+def to_onnx_batch(network: Finished) -> ModelProto:
     """The graph for any batch: every exit is computed, and the first confident one chosen for each image.
 
     Inputs and outputs as `to_onnx`, with the batch's size in place of 1.

@@ -8,7 +8,7 @@ import numpy as np
 
 from dynnas.device.onnx_session import OnnxSession
 from dynnas.errors import TargetError
-from dynnas.ops import Network
+from dynnas.runtime.cascade import Finished
 from dynnas.runtime.onnx_graph import to_onnx, to_onnx_batch, to_packed_onnx
 from dynnas.runtime.runtime import Runtime
 from dynnas.space.settings import TargetSettings
@@ -38,7 +38,7 @@ class OnnxRunner:
         return self._session.outputs(images)
 
 
-def onnx_model(network: Network, runtime: str, batch: int) -> bytes:
+def onnx_model(network: Finished, runtime: str, batch: int) -> bytes:
     """The serialised graph that ships for a runtime: for batches there is one, whatever the processor.
 
     Raises:
@@ -50,7 +50,7 @@ def onnx_model(network: Network, runtime: str, batch: int) -> bytes:
     return model.SerializeToString()
 
 
-def _build(runtime: str, network: Network, target: TargetSettings) -> OnnxRunner:
+def _build(runtime: str, network: Finished, target: TargetSettings) -> OnnxRunner:
     return OnnxRunner(onnx_model(network, runtime, target.batch), target.threads)
 
 

@@ -10,7 +10,8 @@ import torch
 from dynnas.device.artifact import TORCH_RUNTIMES
 from dynnas.device.store import digest_of
 from dynnas.device.torch_network import write_network
-from dynnas.ops import Network
+from dynnas.errors import TargetError
+from dynnas.runtime.cascade import Cascade, Finished
 from dynnas.runtime.folding import fold_batchnorm
 from dynnas.runtime.onnx_runtime import onnx_model
 from dynnas.space.settings import TargetSettings
@@ -23,18 +24,26 @@ class RemoteNetwork:
     """What stands for a runner where the device is another machine. Called here, it is torch that answers.
 
     Args:
-        network: calibrated, on a CPU or not.
+        network: calibrated, on a CPU or not; a cascade travels as one graph.
         runtime: of the device, not `auto`.
         target: its type and batch decide on the graph.
 
     Attributes:
         artifact: what the device gets. digest: its name there.
+
+    Raises:
+        TargetError: the runtime takes no cascades.
     """
 
-    def __init__(self, network: Network, runtime: str, target: TargetSettings) -> None:
+    def __init__(self, network: Finished, runtime: str, target: TargetSettings) -> None:
         self._network = fold_batchnorm(network).cpu()
         self._tolerance = TOLERANCES[target.dtype]
         if runtime in TORCH_RUNTIMES:
+            if isinstance(network, Cascade):
+                raise TargetError(
+                    f"target: a cascade is run elsewhere as one graph, and {runtime} takes none; "
+                    "use runtime onnxruntime, onnxruntime_portable or openvino there"
+                )
             self.artifact = write_network(copy.deepcopy(network).cpu())
         else:
             self.artifact = onnx_model(network, runtime, target.batch)

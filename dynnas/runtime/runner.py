@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 
 from dynnas.errors import TargetError
-from dynnas.ops import Network
+from dynnas.runtime.cascade import Cascade, Finished
 from dynnas.runtime.onnx_runtime import ONNXRUNTIME, ONNXRUNTIME_PORTABLE
 from dynnas.runtime.openvino_runtime import OPENVINO
 from dynnas.runtime.remote import RemoteNetwork
@@ -44,16 +44,22 @@ def resolve_runtime(target: TargetSettings) -> str:
     return name
 
 
-def build_runner(network: Network, target: TargetSettings) -> Runner:
+def build_runner(network: Finished, target: TargetSettings) -> Runner:
     """Fold and compile a copy of `network` for `target`; batch norm must be calibrated.
 
-    For a remote device it is a `RemoteNetwork`, which is run there when it is timed.
+    For a remote device it is a `RemoteNetwork`, which is run there when it is timed. A cascade is one graph
+    that branches where the runtime takes graphs, and Python between the networks where it does not.
 
     Raises:
-        TargetError: as `resolve_runtime`.
+        TargetError: as `resolve_runtime`; or a cascade cannot be run so.
         MissingExtraError: the runtime is not installed.
     """
     runtime = resolve_runtime(target)
+    if isinstance(network, Cascade) and target.batch > 1:
+        raise TargetError(
+            f"target: cascades decide image by image, and this target has {target.batch} images a call; "
+            "use batch: 1"
+        )
     if target.remote:
         return RemoteNetwork(network, runtime, target)
     return RUNTIMES[runtime].build(network, target)

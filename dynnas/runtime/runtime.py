@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from dynnas.errors import TargetError
-from dynnas.ops import Network
+from dynnas.runtime.cascade import Finished
 from dynnas.space.settings import TargetSettings
 
 
@@ -32,12 +32,12 @@ class Runtime:
     Attributes:
         name: as in `TargetSettings.runtime`.
         dtypes: what it computes in, for every device that it serves.
-        build: folds and compiles a copy of a network.
+        build: folds and compiles a copy of a network, or of all networks of a cascade.
     """
 
     name: str
     dtypes: Mapping[str, tuple[str, ...]]
-    build: Callable[[Network, TargetSettings], Runner]
+    build: Callable[[Finished, TargetSettings], Runner]
 
     def check(self, device: str, dtype: str) -> None:
         """See that it serves a device in a type.

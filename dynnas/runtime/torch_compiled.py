@@ -11,8 +11,10 @@ import torch
 
 from dynnas.errors import TargetError
 from dynnas.ops import Network
+from dynnas.runtime.cascade import Cascade, Finished
+from dynnas.runtime.chain import ChainRunner
 from dynnas.runtime.images import blank_images
-from dynnas.runtime.runtime import Runtime
+from dynnas.runtime.runtime import Runner, Runtime
 from dynnas.runtime.torch_parts import Part, Run, folded_as, parts_of, run_parts, torch_threads
 from dynnas.space.settings import TargetSettings
 
@@ -71,7 +73,9 @@ def _apart(run: Run) -> Run:
     return run
 
 
-def _build(network: Network, target: TargetSettings) -> CompiledRunner:
+def _build(network: Finished, target: TargetSettings) -> Runner:
+    if isinstance(network, Cascade):
+        return ChainRunner(network, lambda member: _build(member, target))
     return CompiledRunner(network, target.device, target.threads, target.dtype, target.batch)
 
 

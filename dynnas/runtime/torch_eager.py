@@ -6,6 +6,8 @@ import numpy as np
 import torch
 
 from dynnas.ops import Network
+from dynnas.runtime.cascade import Cascade, Finished
+from dynnas.runtime.chain import ChainRunner
 from dynnas.runtime.runtime import Runner, Runtime
 from dynnas.runtime.torch_cuda import CudaRunner
 from dynnas.runtime.torch_parts import folded_as, parts_of, run_parts, torch_threads
@@ -26,7 +28,9 @@ class EagerRunner:
             return run_parts(self._parts, x).float().numpy()
 
 
-def _build(network: Network, target: TargetSettings) -> Runner:
+def _build(network: Finished, target: TargetSettings) -> Runner:
+    if isinstance(network, Cascade):
+        return ChainRunner(network, lambda member: _build(member, target))
     if target.device == "cuda":
         return CudaRunner(network, target.dtype, target.batch)
     return EagerRunner(network, target.threads, target.dtype, target.batch)

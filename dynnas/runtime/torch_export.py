@@ -8,17 +8,19 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, export
 
-from dynnas.ops import Network, Segment, is_confident, set_strategy
+from dynnas.ops import Segment, is_confident, set_strategy
 from dynnas.runtime.branching import MaskedNetwork
+from dynnas.runtime.cascade import Finished
 from dynnas.runtime.folding import fold_batchnorm
 from dynnas.runtime.images import blank_images
 
 
-def to_pt2(network: Network) -> ExportedProgram:
+def to_pt2(network: Finished) -> ExportedProgram:
     """The program for one image, folded, with a `torch.cond` at every exit that skips the rest.
 
     From `image` (1, channels, resolution, resolution) float32 to logits (1, classes) or, with exits, to a
-    pair of these and the index (1,) int64 of the exit taken, the number of exits for the head.
+    pair of these and the index (1,) int64 of the exit taken, the number of exits for the head. The
+    networks of a cascade are skipped likewise; in each of them all exits are computed.
     """
     folded = fold_batchnorm(network).cpu()
     thresholds = [place.threshold for place in network.config.exits]
@@ -26,7 +28,7 @@ def to_pt2(network: Network) -> ExportedProgram:
     return export(module, (blank_images(network.config),))
 
 
-def to_pt2_batch(network: Network) -> ExportedProgram:
+def to_pt2_batch(network: Finished) -> ExportedProgram:
     """The program for any batch: every exit is computed, and the first confident one chosen for each image.
 
     As `to_pt2`, with the batch's size in place of 1.

@@ -214,6 +214,16 @@ class StudyFolder:
         return self.path / "compressed"
 
     @property
+    def cascades(self) -> Path:
+        """The chains of its networks that join the front."""
+        return self.path / "cascades.json"
+
+    @property
+    def predictions(self) -> Path:
+        """A folder of what networks say of images, by which chains are scored."""
+        return self.path / "predictions"
+
+    @property
     def latency(self) -> Path:
         """The folder of the plots of latency over images."""
         return self.path / "latency"
@@ -246,6 +256,7 @@ class StudyFolder:
             self.audit_picture,
             self.trained,
             self.compressed,
+            self.cascades,
         )
         folders = (
             self.supernet,
@@ -253,6 +264,7 @@ class StudyFolder:
             self.latency,
             self.trained_weights,
             self.compressed_files,
+            self.predictions,
         )
         return tuple(path for path in (*files, *databases, *folders) if path.exists())
 

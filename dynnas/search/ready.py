@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dynnas.data import Dataset, resize
-from dynnas.ops import Network
+from dynnas.runtime import Finished
 
 
 class Prepare(nn.Module):
@@ -26,6 +26,6 @@ class Prepare(nn.Module):
         return resize((pixels - self.mean) / self.std, self.resolution)
 
 
-def ready(network: Network, dataset: Dataset) -> nn.Sequential:
+def ready(network: Finished, dataset: Dataset) -> nn.Sequential:
     """`network` behind what prepares images of `dataset` for it, on the CPU in evaluation mode."""
     return nn.Sequential(Prepare(dataset, network.config.resolution), network.cpu()).eval()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dynnas.errors import StudyError, require
 from dynnas.search.audited import Audit
+from dynnas.search.cascades import PICK, Cascaded, Cascades, read_cascades
 from dynnas.search.compressed import Compressed, read_compressed
 from dynnas.search.controls import Comparison, Controls
 from dynnas.search.folder import StudyFolder, StudyRecord
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from dynnas.data import Dataset
     from dynnas.ops import Network
+    from dynnas.runtime import Cascade
     from dynnas.supernet import Supernet
 
 
@@ -139,8 +142,9 @@ class Study:
         `dynnas.measure.prepare_images` makes them.
 
         Args:
-            pick: as `Front.pick` takes it: knee, fastest, most-accurate, a limit, or the start of a key.
-            weights: as `weights_of` takes them.
+            pick: as `Front.pick` takes it: knee, fastest, most-accurate, a limit, or the start of a key; or a
+                cascade, as `cascade:1`.
+            weights: as `weights_of` takes them; those of a cascade are its own.
 
         Raises:
             StudyError: the front has no such member, or it no such weights.
@@ -148,6 +152,8 @@ class Study:
         """
         from dynnas.search.ready import ready
 
+        if pick.startswith(PICK):
+            return ready(self.cascade_network(self.cascades.pick(pick)), self.dataset)
         key = self.front.pick(pick).key
         trained = self.weights_of(key, weights)
         return ready(self.trained_network(trained) if trained else self.network(key), self.dataset)
@@ -206,6 +212,42 @@ class Study:
     def compressed(self) -> tuple[Compressed, ...]:
         """What passes did to networks, in the order in which they were run."""
         return read_compressed(self.folder.compressed)
+
+    @property
+    def cascades(self) -> Cascades:
+        """The chains of its networks that join the front; empty before `dynnas cascade`."""
+        return read_cascades(self.folder.cascades)
+
+    def cascade_network(self, cascaded: Cascaded) -> Cascade:
+        """A cascade as one module, in evaluation mode, its networks with the weights that it was scored with.
+
+        Raises:
+            StudyError: a network or a training is no longer there.
+        """
+        from dynnas.runtime import chain
+
+        made = [
+            self.weights_of(key, name) for key, name in zip(cascaded.networks, cascaded.weights, strict=True)
+        ]
+        networks = [
+            self.trained_network(each) if each else self.network(key)
+            for key, each in zip(cascaded.networks, made, strict=True)
+        ]
+        return chain(networks, cascaded.thresholds, cascaded.networks, self.dataset.resolution)
+
+    @property
+    def latencies(self) -> dict[str, Mapping[str, Any]]:
+        """What `dynnas latency` found for members of the front, by key, on today's scale.
+
+        Raises:
+            StudyError: a file of them is damaged.
+        """
+        if not self.folder.anchors.exists():
+            return {}
+        scale = _document(self.folder.anchors)["environment"]
+        files = {member.key: self.folder.latency / f"{member.key}.json" for member in self.front}
+        found = {key: _document(path) for key, path in files.items() if path.exists()}
+        return {key: one for key, one in found.items() if one["latency"]["environment"] == scale}
 
     @property
     def audit(self) -> Audit | None:
@@ -282,3 +324,10 @@ class Study:
         from dynnas.search.supernet_evaluator import calibrated_network
 
         return calibrated_network(supernet, architecture, self.dataset, self.settings.train)
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise StudyError(f"{path}: damaged ({error})") from error

@@ -28,7 +28,19 @@ def test_help_answers_in_under_half_a_second() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["search", "space", "schema", "front", "audit", "train", "compress", "latency", "export", "dashboard"],
+    [
+        "search",
+        "space",
+        "schema",
+        "front",
+        "audit",
+        "train",
+        "compress",
+        "cascade",
+        "latency",
+        "export",
+        "dashboard",
+    ],
 )
 def test_every_command_is_listed_and_has_help(command: str, dynnas: Callable) -> None:
     assert f"  {command} " in dynnas("--help").out

@@ -58,6 +58,7 @@ def _load(path: Path) -> Predict:
 CHECKPOINT = Format(
     write=_write,
     load=_load,
+    cascades=False,
     artifacts=(Artifact("weights.pt", None, ANY_BATCH, 'dynnas.export.load_checkpoint(Path("."))(image)'),),
     example=(
         "from pathlib import Path",

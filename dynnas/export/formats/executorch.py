@@ -10,11 +10,11 @@ import torch
 
 from dynnas.errors import require
 from dynnas.export.formats.format import ONE_IMAGE, Artifact, Format, Outputs, Predict
-from dynnas.ops import Network
+from dynnas.runtime import Finished
 from dynnas.runtime.torch_export import to_pt2
 
 
-def _write(network: Network, folder: Path) -> None:
+def _write(network: Finished, folder: Path) -> None:
     exir = require("executorch.exir", "executorch")
     partition = require("executorch.backends.xnnpack.partition.xnnpack_partitioner", "executorch")
     # XNNPACK takes no conditions; the portable kernels do.

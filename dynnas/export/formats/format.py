@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-
-from dynnas.ops import Network
 
 Outputs = tuple[np.ndarray, np.ndarray | None]
 """Logits (B, classes) and, for a network with exits, the index (B,) of the exit that each image took."""
@@ -43,18 +42,20 @@ class Format:
     """A way to ship a network.
 
     Attributes:
-        write: puts the bundle's files for a network into a folder.
+        write: puts the bundle's files for a network, or for a cascade, into a folder.
         load: makes an artifact ready to run.
         artifacts: what of the files can be run.
         example: lines of Python that load it from the bundle's folder and run it on `image`.
+        cascades: whether it takes cascades of networks as well.
         script: whether a script that needs little to be installed is written beside it.
         details: what else the manifest says.
     """
 
-    write: Callable[[Network, Path], None]
+    write: Callable[[Any, Path], None]
     load: Callable[[Path], Predict]
     artifacts: tuple[Artifact, ...]
     example: tuple[str, ...]
+    cascades: bool = True
     script: bool = False
     details: Mapping[str, int] = field(default_factory=dict)
 

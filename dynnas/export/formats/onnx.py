@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from dynnas.export.formats.format import ANY_BATCH, ONE_IMAGE, Artifact, Format, Outputs, Predict
-from dynnas.ops import Network
-from dynnas.runtime import to_onnx, to_onnx_batch, to_packed_onnx
+from dynnas.runtime import Finished, to_onnx, to_onnx_batch, to_packed_onnx
 from dynnas.runtime.onnx_graph import OPSET
 from dynnas.runtime.onnx_runtime import OnnxRunner
 
@@ -18,7 +17,7 @@ _PACKED = (
 )
 
 
-def _write(network: Network, folder: Path) -> None:
+def _write(network: Finished, folder: Path) -> None:
     (folder / "model.onnx").write_bytes(to_onnx(network).SerializeToString())
     (folder / "model_packed.onnx").write_bytes(to_packed_onnx(network).SerializeToString())
     (folder / "model_batch.onnx").write_bytes(to_onnx_batch(network).SerializeToString())

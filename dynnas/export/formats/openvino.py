@@ -8,11 +8,10 @@ import numpy as np
 
 from dynnas.device.openvino_session import OpenVinoSession, write_ir
 from dynnas.export.formats.format import ANY_BATCH, ONE_IMAGE, Artifact, Format, Outputs, Predict
-from dynnas.ops import Network
-from dynnas.runtime import to_onnx, to_onnx_batch
+from dynnas.runtime import Finished, to_onnx, to_onnx_batch
 
 
-def _write(network: Network, folder: Path) -> None:
+def _write(network: Finished, folder: Path) -> None:
     write_ir(to_onnx(network).SerializeToString(), folder / "model.xml")
     write_ir(to_onnx_batch(network).SerializeToString(), folder / "model_batch.xml")
 

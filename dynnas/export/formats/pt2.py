@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 
 from dynnas.export.formats.format import ANY_BATCH, ONE_IMAGE, Artifact, Format, Predict, predict_with
-from dynnas.ops import Network
+from dynnas.runtime import Finished
 from dynnas.runtime.torch_export import to_pt2, to_pt2_batch
 
 
-def _write(network: Network, folder: Path) -> None:
+def _write(network: Finished, folder: Path) -> None:
     torch.export.save(to_pt2(network), folder / "model.pt2")
     torch.export.save(to_pt2_batch(network), folder / "model_batch.pt2")
 

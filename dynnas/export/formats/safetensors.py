@@ -40,6 +40,7 @@ def _load(path: Path) -> Predict:
 SAFETENSORS = Format(
     write=_write,
     load=_load,
+    cascades=False,
     artifacts=(Artifact(WEIGHTS, None, ANY_BATCH, 'dynnas.export.load_safetensors(Path("."))(image)'),),
     example=(
         "from pathlib import Path",

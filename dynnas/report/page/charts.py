@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dynnas.report.axes import Axes, axes_of
+from dynnas.report.cascades import cost_of_cascade, tip_of_cascade
 from dynnas.report.findings import Findings
 from dynnas.report.prediction import predicted_and_measured
 from dynnas.report.table import count, dynamic_layers, exits, is_dynamic
@@ -26,6 +27,7 @@ def front_chart(study: Study) -> dict[str, Any]:
         _series("uniform width", "steps", Front.of(controls.uniform, goal.objectives), study, axes),
         _series("static only", "steps", Front.of(controls.static, goal.objectives), study, axes),
         _series("front", "steps", study.front, study, axes),
+        _cascades(study, axes),
     ]
     kept = [one for one in series if one["points"]]
     every = sorted(point["y"] for one in kept for point in one["points"])
@@ -150,6 +152,21 @@ def _series(name: str, style: str, members: Iterable[Candidate], study: Study, a
         if {axes.cost, axes.gain} <= member.metrics.keys()
     ]
     return {"name": name, "style": style, "points": points}
+
+
+def _cascades(study: Study, axes: Axes) -> dict[str, Any]:
+    points = [
+        {
+            "x": cost,
+            "y": axes.unit * cascade.metrics["accuracy"],
+            "tip": tip_of_cascade(number, cascade),
+            "dynamic": True,
+            "key": cascade.key,
+        }
+        for number, cascade in enumerate(study.cascades, start=1)
+        if (cost := cost_of_cascade(cascade, axes.cost)) is not None
+    ]
+    return {"name": "cascades", "style": "diamonds", "points": points}
 
 
 def _volume_unit(study: Study) -> str:

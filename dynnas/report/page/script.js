@@ -4,7 +4,7 @@
   const SVG = "http://www.w3.org/2000/svg";
   const COLOURS = {
     "front": "var(--front)", "static only": "var(--static-only)", "uniform width": "var(--uniform)",
-    "random": "var(--random)", "searched": "var(--searched)",
+    "cascades": "var(--cascades)", "random": "var(--random)", "searched": "var(--searched)",
   };
 
   function element(name, attributes, parent) {
@@ -158,7 +158,7 @@
       }
       for (const point of points) {
         const at = [x.scale(point.x), y.scale(point.y)];
-        const main = series.name === "front";
+        const main = series.name === "front" || series.name === "cascades";
         const place = element("g", { class: "point", role: "img", "aria-label": point.tip.join(", ") }, group);
         if (main) place.setAttribute("tabindex", "0");
         this.mark(series, point, at, colour, place);
@@ -172,6 +172,8 @@
       const edge = { class: "mark", stroke: "var(--card)", "stroke-width": 1.2, fill: colour };
       if (series.style === "crosses")
         element("path", { d: `M${x - 3} ${y - 3}l6 6m0 -6l-6 6`, stroke: colour, "stroke-width": 1.4, class: "mark" }, parent);
+      else if (series.style === "diamonds")
+        element("path", { ...edge, d: `M${x} ${y - 7}l7 7l-7 7l-7 -7z` }, parent);
       else if (series.style === "dots") element("circle", { ...edge, cx: x, cy: y, r: 3.6, opacity: 0.75 }, parent);
       else if (series.name === "front" && point.dynamic) element("path", { ...edge, d: star(x, y, 9.5) }, parent);
       else element("circle", { ...edge, cx: x, cy: y, r: series.name === "front" ? 5.5 : 4 }, parent);

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from dynnas.report.cascades import cascades_table
 from dynnas.report.diagram import draw_diagram
 from dynnas.report.findings import Findings
 from dynnas.report.page.charts import (
@@ -30,6 +31,13 @@ _GENES = 12
 _TIMES = (("mean_ms", "mean"), ("median_ms", "median"), ("p95_ms", "p95"), ("worst_ms", "worst"))
 
 
+_CASCADES = (
+    "An image goes to the next network until one is confident (in its largest softmax). Thresholds are "
+    "fitted on the search images; test images had no part in that. Computed times are sums over what each "
+    "image passes, by the networks' own times; the others are of whole cascades, over single images."
+)
+
+
 @dataclass(frozen=True)
 class Section:
     """A part of the page under a heading."""
@@ -44,10 +52,15 @@ def front_section(findings: Findings) -> Section:
     study = findings.study
     sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in verdict(study))
     caption = "Each point is a network; touch one for what it is. Stars have something dynamic in them."
+    if study.cascades:
+        caption += " Diamonds are cascades of networks of the front."
     if study.space.table:
         caption = "Each point is a row of the table; touch one for what it is."
     chart = chart_html("front-chart", front_chart(study), caption)
     table = table_html(study_table(study)) if study.front else "<p>No candidate kept the limits so far.</p>"
+    if cascades := study.cascades:
+        table += f"<h3>Cascades of its networks</h3>{table_html(cascades_table(study, cascades))}"
+        table += f'<p class="note">{_CASCADES}</p>'
     compared = ""
     if study.controls.groups:
         compared = f"<h3>Compared with</h3>{table_html(comparison_table(study))}"

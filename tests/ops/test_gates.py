@@ -21,7 +21,22 @@ from tests.ops.slot_configs import block
 
 
 def gated(gate, kind="mbconv", target=0.5, **more):
-    return replace(block(kind, expand=2.0, **more), gate=gate, gate_target=target)
+    return replace(block(kind, **{"expand": 2.0, **more}), gate=gate, gate_target=target)
+
+
+def undecided(config):
+    """A module whose gate is of two minds: random weights alone would mostly say one thing."""
+    module = lively(build(config)).eval()
+    with torch.no_grad():
+        features = module.gate[0]
+        features.expand.weight.mul_(4)
+        logits = features(pictures(40))
+        features.expand.bias.sub_(logits.median(0).values)
+    return module
+
+
+def pictures(count):
+    return torch.randn(count, 8, 4, 4, generator=torch.Generator().manual_seed(count))
 
 
 @st.composite
@@ -72,25 +87,25 @@ def test_masked_equals_real(config, batch, size):
 @torch.no_grad()
 def test_each_width_is_a_block_that_is_built_so_narrow(alternative):
     """By hand: a block of fewer hidden channels with the leading weights of the wide one."""
-    config = gated("width", in_channels=8)
+    config = gated("width", expand=3.0)
     module = lively(build(config)).eval()
     set_execution(module, "real")
     module.gate[0].expand.weight.zero_()
     module.gate[0].logits_by_target.zero_()
     module.gate[0].expand.bias.copy_(torch.eye(4)[alternative])
-    hidden = (4, 8, 12, 16)[alternative]
+    hidden = (6, 12, 18, 24)[alternative]
     narrow = build(replace(config.without_gate(), expand=hidden / 8)).eval()
     wide = module.block.state_dict()
     for name, tensor in narrow.state_dict().items():
         tensor.copy_(wide[name][tuple(slice(size) for size in tensor.shape)])
-    x = torch.randn(3, 8, 5, 5)
+    x = pictures(3)
     torch.testing.assert_close(module(x), narrow(x))
 
 
 @torch.no_grad()
 def test_skipping_gives_the_input_and_running_gives_the_block():
-    module = lively(build(gated("skip", kind="conv"))).eval()
-    x = torch.randn(40, 8, 4, 4)
+    module = undecided(gated("skip", kind="conv"))
+    x = pictures(40)
     for execution in ("masked", "real"):
         set_execution(module, execution)
         with decisions() as found:
@@ -103,11 +118,11 @@ def test_skipping_gives_the_input_and_running_gives_the_block():
 
 @torch.no_grad()
 def test_a_skipped_block_is_not_run():
-    module = lively(build(gated("skip"))).eval()
+    module = undecided(gated("skip"))
     set_execution(module, "real")
     seen = []
     module.block.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
-    x = torch.randn(40, 8, 4, 4)
+    x = pictures(40)
     with decisions() as found:
         module(x)
     assert seen == [int(found[0].choice[:, 1].sum())]
@@ -120,7 +135,7 @@ def test_a_skipped_block_is_not_run():
 @torch.no_grad()
 def test_the_channels_kept_are_those_of_most_saliency():
     module = lively(build(gated("channels", target=0.3))).eval()
-    x = torch.randn(6, 8, 4, 4)
+    x = pictures(6)
     with decisions() as found:
         module(x)
     logits, weights = module.gate(x), found[0].weights
@@ -133,8 +148,8 @@ def test_the_channels_kept_are_those_of_most_saliency():
 @pytest.mark.parametrize("gate", GATES)
 @torch.no_grad()
 def test_an_open_gate_is_no_gate(gate):
-    module = lively(build(gated(gate))).eval()
-    x = torch.randn(3, 8, 4, 4)
+    module = undecided(gated(gate))
+    x = pictures(40)
     set_open(module, True)
     assert torch.equal(module(x), module.block(x))
     set_open(module, False)
@@ -146,7 +161,7 @@ def test_an_open_gate_is_no_gate(gate):
 def test_estimators_are_hard_where_they_say_so_and_let_gradients_pass(gate, estimator):
     module = build(gated(gate)).train()
     set_estimator(module, estimator, 1.0)
-    x = torch.randn(30, 8, 4, 4)
+    x = pictures(30)
     torch.manual_seed(0)
     with decisions() as found:
         y = module(x)
@@ -177,7 +192,7 @@ def test_top_k_keeps_the_largest():
 
 def test_only_what_runs_meanwhile_is_heard():
     module = build(gated("skip")).eval()
-    x = torch.randn(2, 8, 4, 4)
+    x = pictures(2)
     with decisions() as outer:
         module(x)
         with decisions() as inner:

@@ -73,7 +73,7 @@ def test_what_makes_no_sense_is_located() -> None:
         "f:4:37: stage1.gate_target: never used; it applies only where gate is not none"
     ]
     (found,) = problems("depth: 2, gate: skipp")
-    assert found.startswith("f:4:30: stage1.gate: found skipp; did you mean skip?")
+    assert found.startswith("f:4:30: stage1.gate: found 'skipp' (did you mean 'skip'?)")
 
 
 def test_a_gate_may_be_that_of_one_layer() -> None:

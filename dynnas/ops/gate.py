@@ -64,6 +64,13 @@ class Decision:
         """(B, D) bool: what is there."""
         return self.weights.detach() > 0
 
+    @staticmethod
+    def joined(parts: Sequence[Decision]) -> Decision:
+        """The decision on the images of all parts, one after the other."""
+        return Decision(
+            torch.cat([part.weights for part in parts]), torch.cat([part.usage for part in parts])
+        )
+
     def of(self, rows: Tensor) -> Decision:
         """The decision of some images, by their indices."""
         return Decision(self.weights[rows], self.usage[rows])

@@ -8,6 +8,7 @@ A family of gates is one file in `gates/` with one class, which is a block that 
 - `masked(x, decision)` computes everything and multiplies by the decision: for any batch, and to learn by;
 - `alone(x, choice, decision)` runs images that share one choice, and nothing that it leaves out.
 
+Graphs for one image have a branch for each alternative where `branches` says so, else what `recorded` runs.
 The inherited `forward` does the rest. `masked` and `alone` must give the same in eval mode; whatever of a
 block they run, `Hidden` helps to leave out channels. Decisions are random in training only, by modules that
 `dynnas.training.whole_batch` knows.
@@ -113,6 +114,9 @@ class Gated(nn.Module):
     shares_norms: ClassVar[bool]
     """Whether images of different choices pass the same batch norms."""
 
+    branches: ClassVar[bool]
+    """Whether its choices are few: a graph for one image then has a branch for each alternative."""
+
     def __init__(self, config: BlockConfig, start: Sequence[float]) -> None:
         """`start` are the logits (L,) that a new gate gives for any image.
 
@@ -150,14 +154,19 @@ class Gated(nn.Module):
         """(B, Co, H', W') for images (B, C, H, W) that share one choice (D,); in eval mode."""
         raise NotImplementedError
 
+    def recorded(self, x: Tensor, decision: Decision) -> Tensor:
+        """What a graph holds without branches: it must be right for any decision."""
+        return self.masked(x, decision)
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, Co, H', W')."""
         if self.open:
             return self.block(x)
         decision = self.decide(x)
         _tell(decision)
-        # What is recorded in a graph must hold for any decision.
-        if is_recorded() or self.execution == "masked":
+        if is_recorded():
+            return self.recorded(x, decision)
+        if self.execution == "masked":
             return self.masked(x, decision)
         if self.execution == "counted" and self.shares_norms:
             return self.masked(x, decision, counted=True)

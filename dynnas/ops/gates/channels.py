@@ -27,6 +27,7 @@ class ChannelSet(Gated):
 
     name = "channels"
     shares_norms = True
+    branches = False
 
     def __init__(self, config: BlockConfig) -> None:
         """Build from its config.
@@ -63,4 +64,11 @@ class ChannelSet(Gated):
     def alone(self, x: Tensor, choice: Tensor, decision: Decision) -> Tensor:
         """A block of the channels kept."""
         channels = choice.nonzero().flatten().to(x.device)
+        return self.block(x, ChosenHidden(channels, self.hidden, decision.weights))
+
+    def recorded(self, x: Tensor, decision: Decision) -> Tensor:
+        """Of one image, whose channels are no constants: the weights are gathered inside the graph."""
+        if self.execution != "real":
+            return self.masked(x, decision)
+        channels = decision.weights[0].topk(self.kept).indices
         return self.block(x, ChosenHidden(channels, self.hidden, decision.weights))

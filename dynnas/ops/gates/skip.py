@@ -21,6 +21,7 @@ class Skip(Gated):
 
     name = "skip"
     shares_norms = False
+    branches = True
 
     def __init__(self, config: BlockConfig) -> None:
         """Build from its config.

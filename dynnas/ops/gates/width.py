@@ -26,6 +26,7 @@ class Width(Gated):
 
     name = "width"
     shares_norms = True
+    branches = True
 
     def __init__(self, config: BlockConfig) -> None:
         """Build from its config.

@@ -174,6 +174,10 @@ def _manifest(
         "class_names": list(dataset.class_names),
         "resolution": config.resolution,
         "exits": exits,
+        "gates": [
+            {"block": slot, "gate": block.gate, "target": block.gate_target} for slot, block in config.gated
+        ],
+        "left_out_by_gates": chosen.branches_at_gates,
         "artifacts": [asdict(artifact) | checks[artifact.file] for artifact in chosen.artifacts],
         "timed_on": f"{platform.machine()}, {platform.system()}",
         "files": {path.name: _file(path) for path in sorted(bundle.iterdir())},

@@ -69,6 +69,7 @@ def segment_graphs(network: Network, pack: Pack | None = None) -> list[ModelProt
     parts = []
     for segment in folded.segments():
         graphs, x, rest = _gates(segment.body, x, pack)
+        last: nn.Module
         if segment.threshold is None:
             last, outputs = nn.Sequential(rest, segment.classifier), ["logits"]
         else:

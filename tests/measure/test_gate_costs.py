@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import networks
 import pytest
 import torch
+from gated import gated_config, undecided
 
 from dynnas.measure import accuracy, cost
 from dynnas.measure.accuracy import GateUse
@@ -11,8 +13,6 @@ from dynnas.ops import decisions, select_confident, set_execution
 from dynnas.ops.gate_costs import alternative_macs
 from dynnas.ops.macs import count_macs
 from dynnas.runtime.folding import fold_batchnorm
-from tests import networks
-from tests.measure.gated import gated_config, undecided
 
 GATES = (("skip", "width"), ("channels", "skip"), ("width", "channels"))
 

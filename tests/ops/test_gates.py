@@ -2,22 +2,26 @@
 
 from dataclasses import replace
 
+import networks
 import pytest
 import torch
+from gated import gated_config
+from gated import undecided as undecided_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slot_configs import block
 
 from dynnas.errors import SpaceError
 from dynnas.ops import GATES, decisions, set_estimator, set_execution, set_open
 from dynnas.ops.conformance import lively
 from dynnas.ops.estimators import Chooser, top_k
 from dynnas.ops.gate import hidden_channels
+from dynnas.ops.gate_controls import hold_gates
 from dynnas.ops.network import build
 from dynnas.ops.registry import BLOCKS, KERNELS
 from dynnas.space.network import BlockConfig
 from dynnas.space.vocabulary import ACTIVATIONS, ATTENTIONS, HIDDEN_BLOCKS, HIDDEN_GATES, REFUSED
 from dynnas.space.vocabulary import GATES as WORDS
-from tests.ops.slot_configs import block
 
 
 def gated(gate, kind="mbconv", target=0.5, **more):
@@ -226,3 +230,33 @@ def test_the_language_and_the_registry_name_the_same():
             continue
         have.add(kind)
     assert have == set(HIDDEN_BLOCKS)
+
+
+@torch.no_grad()
+def test_a_constant_gate_says_the_same_and_a_random_one_draws_by_its_shares():
+    network = undecided_network(gated_config(("skip", "width")))
+    batch = networks.images(400)
+    hold_gates(network, {"stage1.1": (0.3, 0.7), "stage2.0": (0.1, 0.2, 0.3, 0.4)}, random=False)
+    with decisions() as found:
+        network.logits(batch)
+    assert [decision.usage.mean(0).tolist() for decision in found] == [[0, 1], [0, 0, 0, 1]]
+    hold_gates(network, {"stage1.1": (0.3, 0.7), "stage2.0": (0.1, 0.2, 0.3, 0.4)}, random=True)
+    with decisions() as found:
+        masked = network.logits(batch)
+    skip, width = (decision.usage.mean(0) for decision in found)
+    torch.testing.assert_close(skip, torch.tensor([0.3, 0.7]), rtol=0, atol=0.07)
+    torch.testing.assert_close(width, torch.tensor([0.1, 0.2, 0.3, 0.4]), rtol=0, atol=0.07)
+    set_execution(network, "real")
+    torch.testing.assert_close(network.logits(batch)[0], masked[0], rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_random_set_of_channels_differs_from_image_to_image():
+    network = undecided_network(gated_config(("skip", "channels")))
+    hold_gates(network, {"stage2.0": [1.0] * 16}, random=True)
+    with decisions() as found:
+        network.logits(networks.images(40))
+    kept = found[1].choice
+    assert kept.sum(1).tolist() == [8] * 40
+    assert len(kept.unique(dim=0)) > 30
+    assert float(kept.float().mean(0).std()) < 0.12

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from measure.gated import gated_config, undecided
+from gated import gated_config, undecided
 from networks import images
 from numpy.testing import assert_allclose
 from runtime.test_graphs import answer, convolutions_run, runner_of

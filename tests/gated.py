@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
+import networks
 import torch
 
 from dynnas.ops import slot_module
-from tests import networks
 
 
 def gated_config(gates, **kinds):

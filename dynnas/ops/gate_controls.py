@@ -37,7 +37,7 @@ class RandomLogits(ConstantLogits):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, L)."""
         # Rounded, as layouts differ in the last bits.
-        mean = (x.mean((1, 2, 3)).double() * 1e4).round().long()
+        mean = (x.mean((1, 2, 3)).double() * 1e5).round().long()
         places = torch.arange(1, len(self.logits) + 1, device=x.device)
         uniform = _scrambled(mean[:, None] * 1_000_003 + places).clamp(1e-9, 1 - 1e-9)
         return (self.logits - torch.log(-torch.log(uniform))).to(x)

@@ -235,7 +235,7 @@ def test_the_language_and_the_registry_name_the_same():
 @torch.no_grad()
 def test_a_constant_gate_says_the_same_and_a_random_one_draws_by_its_shares():
     network = undecided_network(gated_config(("skip", "width")))
-    batch = networks.images(400)
+    batch = networks.images(1000)
     hold_gates(network, {"stage1.1": (0.3, 0.7), "stage2.0": (0.1, 0.2, 0.3, 0.4)}, random=False)
     with decisions() as found:
         network.logits(batch)

@@ -155,6 +155,9 @@ def _manifest(
     ways = [*(place["name"] for place in exits), "head"]
     if isinstance(network, Cascade):
         ways[-1] = f"network{len(ways)}"
+        members = [stage.network for stage in network.members]
+    else:
+        members = [network]
     if exits:
         outputs["exit"] = "index into ways, by which the image left"
     return {
@@ -182,6 +185,12 @@ def _manifest(
         "resolution": config.resolution,
         "exits": exits,
         "ways": ways,
+        "gates": [
+            {"block": slot, "gate": block.gate, "target": block.gate_target}
+            for member in members
+            for slot, block in member.config.gated
+        ],
+        "left_out_by_gates": chosen.branches_at_gates,
         "artifacts": [asdict(artifact) | checks[artifact.file] for artifact in chosen.artifacts],
         "timed_on": f"{platform.machine()}, {platform.system()}",
         "files": {path.name: _file(path) for path in sorted(bundle.iterdir())},

@@ -121,6 +121,7 @@ def card(manifest: Mapping[str, Any], facts: Mapping[str, str], load: tuple[str,
         "licence of the data": data["licence"],
         "input": f"float32 {manifest['input']['shape']}; {manifest['input']['prepare']}",
         "exits": ", ".join(exits) or "none",
+        **({"gates": _gates(manifest)} if manifest["gates"] else {}),
         **({"opset": str(manifest["opset"])} if "opset" in manifest else {}),
         "made by": ", ".join(f"{name} {version}" for name, version in manifest["versions"].items()),
     }
@@ -147,6 +148,14 @@ def card(manifest: Mapping[str, Any], facts: Mapping[str, str], load: tuple[str,
         "",
     ]
     return "\n".join(lines)
+
+
+def _gates(manifest: Mapping[str, Any]) -> str:
+    """Which blocks have one, and whether a file really leaves out what it says."""
+    blocks = ", ".join(f"{each['block']} {each['gate']} ({each['target']:g})" for each in manifest["gates"])
+    if manifest["left_out_by_gates"]:
+        return f"{blocks}; left out in the file for one image, computed and masked in that for batches"
+    return f"{blocks}; this format has no branches for them: everything is computed, and masked"
 
 
 def _accuracy(share: float, images: int) -> str:

@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+import torch
+from torch import Tensor
+
 from dynnas.measure.features import traits
-from dynnas.measure.pieces import pieces_of
-from dynnas.space.network import NetworkConfig
+from dynnas.measure.pieces import Piece, pieces_of
+from dynnas.ops.gate_costs import GateCost, gate_costs
+from dynnas.space.network import BlockConfig, NetworkConfig
 
 
 @dataclass(frozen=True)
@@ -18,16 +22,35 @@ class Cost:
     Attributes:
         macs: multiply-adds of the longest way, through all exits to the head.
         params: numbers to store, batch norm's scale and shift included.
-        exit_macs: multiply-adds when leaving at each exit, then at the head; the last is `macs`.
+        exit_macs: multiply-adds when leaving at each exit, then at the head, with all gates open; the last is
+            `macs`.
+        gates: of the gated blocks, in order. stretches: in which part of the network each of them stands,
+            0 before the first exit.
     """
 
     macs: int
     params: int
     exit_macs: tuple[int, ...]
+    gates: tuple[GateCost, ...] = ()
+    stretches: tuple[int, ...] = ()
 
     def expected_macs(self, exit_shares: Sequence[float]) -> float:
         """The mean over images of which `exit_shares` leave at each exit, then at the head."""
         return sum(share * macs for share, macs in zip(exit_shares, self.exit_macs, strict=True))
+
+    def image_macs(self, exits: Tensor, usage: Sequence[Tensor]) -> Tensor:
+        """What each image costs: (N,) float64.
+
+        Args:
+            exits: (N,) index of the exit by which each image leaves, the number of exits for the head.
+            usage: of every gate, as `Decision.usage`, (N, alternatives).
+        """
+        found = torch.tensor(self.exit_macs, dtype=torch.float64, device=exits.device)[exits]
+        for gate, stretch, used in zip(self.gates, self.stretches, usage, strict=True):
+            macs = torch.tensor(gate.macs, dtype=torch.float64, device=exits.device)
+            saved = macs.max() - used.double() @ macs
+            found -= torch.where(exits >= stretch, saved, 0.0)
+        return found
 
 
 def cost(config: NetworkConfig) -> Cost:
@@ -40,4 +63,11 @@ def cost(config: NetworkConfig) -> Cost:
     stretches = [[traits(piece) for piece in stretch] for stretch in pieces_of(config)]
     exit_macs = tuple(accumulate(sum(piece.macs for piece in stretch) for stretch in stretches))
     params = sum(piece.weights for stretch in stretches for piece in stretch)
-    return Cost(exit_macs[-1], params, exit_macs)
+    passed = [
+        index for index, stretch in enumerate(pieces_of(config)) for piece in stretch if _is_gated(piece)
+    ]
+    return Cost(exit_macs[-1], params, exit_macs, gate_costs(config), tuple(passed))
+
+
+def _is_gated(piece: Piece) -> bool:
+    return isinstance(piece.config, BlockConfig) and piece.config.gated

@@ -1,6 +1,7 @@
 """Latency where it depends on the image: its distribution, by the way that images take, and in batches.
 
-A *way* is what the decisions of a network make an image run: it ends at the exit by which the image leaves.
+A *way* is what exits make an image run: it ends at the exit by which the image leaves. What gates leave out
+differs from image to image within a way; its time is the mean over some of its images.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dynnas.device import Subject
 from dynnas.measure.latency import Latency
 from dynnas.measure.meter import LatencyMeter
 from dynnas.ops import Network, select_confident
-from dynnas.runtime import Execution, Runner, build_batch_runner, build_runner
+from dynnas.runtime import Execution, Runner, build_batch_runner, build_runner, resolve_runtime
 from dynnas.space.settings import TargetSettings
 
 IMAGES_OF_A_WAY = 16
@@ -158,7 +159,7 @@ class DependentLatency:
     @property
     def is_one_value(self) -> bool:
         """Whether the work is the same for every image."""
-        return len(self.ways) == 1
+        return len(self.image_ms) == 1
 
     def to_dict(self) -> dict[str, Any]:
         """All values under their names, for JSON."""
@@ -182,7 +183,7 @@ def measure_dependent(
     """
     ways = ways_of(network, images)
     pixels = images.cpu().numpy()
-    timed = min(timed, len(pixels)) if len(ways.names) > 1 else 1
+    timed = min(timed, len(pixels)) if network.config.branches else 1
     runner = build_runner(network, target)
     every = Subject(runner, [pixels[[number]] for number in range(timed)])
     # In the same rounds: taken apart, the mean and what it is made of would see the machine at two speeds.
@@ -226,7 +227,9 @@ def measure_batches(
     batches = [images[at : at + batch] for at in range(0, len(images) - batch + 1, batch)]
     if not batches:
         return ()
-    executions: tuple[Execution, ...] = ("masked", "compacted") if network.config.exits else ("masked",)
+    in_torch = not target.remote and resolve_runtime(target) == "torch"
+    by_group = network.config.exits or (network.config.gated and in_torch)
+    executions: tuple[Execution, ...] = ("masked", "compacted") if by_group else ("masked",)
     measured = []
     for execution in executions:
         runner = build_batch_runner(network, target, execution)

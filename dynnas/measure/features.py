@@ -11,6 +11,7 @@ import torch
 
 from dynnas.measure.pieces import Piece
 from dynnas.ops import settle
+from dynnas.ops.gate_costs import alternative_macs
 from dynnas.ops.macs import count_macs
 from dynnas.ops.network import build
 from dynnas.space.network import BlockConfig, StemConfig
@@ -50,6 +51,9 @@ def traits(piece: Piece) -> Traits:
         settle(module)
         x = torch.zeros(1, piece.channels, piece.resolution, piece.resolution)
     output, macs = count_macs(module, x)
+    if isinstance(config, BlockConfig) and config.gated:
+        # Of an image that runs all of it: what masking computes beside that is no part of it.
+        macs = max(alternative_macs(config, piece.resolution)[1])
     weights = sum(parameter.numel() for parameter in module.parameters())
     numbers = {
         "resolution": math.log(piece.resolution),

@@ -3,19 +3,30 @@
 Importing this package imports every op, and so registers it.
 """
 
-from dynnas.ops import activations, attentions, blocks, kernels
+from dynnas.ops import activations, attentions, blocks, gates, kernels
 from dynnas.ops.digest import weights_digest
 from dynnas.ops.exits import is_confident, select_confident
-from dynnas.ops.modes import set_routing_dropout, set_strategy, set_temperature, settle
+from dynnas.ops.gate import Decision, decisions
+from dynnas.ops.modes import (
+    set_estimator,
+    set_execution,
+    set_open,
+    set_routing_dropout,
+    set_strategy,
+    set_temperature,
+    settle,
+)
 from dynnas.ops.network import Network, Segment, build, run, slot_module
 from dynnas.ops.registry import (
     ACTIVATIONS,
     ATTENTIONS,
     BLOCKS,
+    GATES,
     KERNELS,
     register_activation,
     register_attention,
     register_block,
+    register_gate,
     register_kernel,
 )
 
@@ -23,21 +34,29 @@ __all__ = [
     "ACTIVATIONS",
     "ATTENTIONS",
     "BLOCKS",
+    "GATES",
     "KERNELS",
+    "Decision",
     "Network",
     "Segment",
     "activations",
     "attentions",
     "blocks",
     "build",
+    "decisions",
+    "gates",
     "is_confident",
     "kernels",
     "register_activation",
     "register_attention",
     "register_block",
+    "register_gate",
     "register_kernel",
     "run",
     "select_confident",
+    "set_estimator",
+    "set_execution",
+    "set_open",
     "set_routing_dropout",
     "set_strategy",
     "set_temperature",

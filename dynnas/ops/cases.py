@@ -1,7 +1,7 @@
 """The cases of the conformance suite: few, but every two words of the vocabulary meet in one of them.
 
-Blocks, kernel ops, attentions, activations and shapes are not tried in all combinations, which would be
-thousands, but so that any two of them occur together (except a block and an op that the language refuses).
+Blocks, kernel ops, attentions, activations, shapes and gates are not tried in all combinations, which would
+be thousands, but so that any two of them occur together (except what the language refuses).
 Everything comes from the registries and the vocabulary, so a new entry is covered by being there.
 """
 
@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import combinations, product
 
-from dynnas.ops.registry import ACTIVATIONS, ATTENTIONS, BLOCKS, KERNELS
+from dynnas.ops.registry import ACTIVATIONS, ATTENTIONS, BLOCKS, GATES, KERNELS
 from dynnas.space import Space, Value, parse_space
-from dynnas.space.network import ExitConfig, HeadConfig, SlotConfig, StemConfig
-from dynnas.space.vocabulary import LAYER, REFUSED, Knob
+from dynnas.space.network import BlockConfig, ExitConfig, HeadConfig, SlotConfig, StemConfig
+from dynnas.space.vocabulary import LAYER, REFUSED, REFUSED_GATES, Knob
 
 # Channels in and out, and the stride: kept; wider; strided; strided and narrower.
 SHAPES = {"8to8": (8, 8, 1), "8to12": (8, 12, 1), "8to8by2": (8, 8, 2), "10to8by2": (10, 8, 2)}
+KEPT = "8to8"
 WIDTHS_IN, WIDTHS_OUT, STRIDES = (
     sorted({shape[position] for shape in SHAPES.values()}) for position in range(3)
 )
@@ -47,7 +48,7 @@ def cases() -> list[Case]:
 
 
 def rows() -> Iterator[Mapping[str, str]]:
-    """Choices of block, op, attention, activation and shape: every two values that may meet do so in one.
+    """Choices of block, op, attention, activation, shape and gate: any two that may meet do so in one.
 
     Greedy: each row starts from a pair that is missing, and takes the values with the most missing pairs.
     """
@@ -57,12 +58,13 @@ def rows() -> Iterator[Mapping[str, str]]:
         "attention": tuple(ATTENTIONS),
         "activation": tuple(ACTIVATIONS),
         "shape": tuple(SHAPES),
+        "gate": (*GATES, "none"),
     }
     missing: dict[tuple[tuple[str, str], ...], None] = {
         ((first, one), (second, other)): None
         for first, second in combinations(factors, 2)
         for one, other in product(factors[first], factors[second])
-        if (one, other) not in REFUSED
+        if not _refused({first: one, second: other})
     }
     while missing:
         row = dict(next(iter(missing)))
@@ -84,7 +86,9 @@ def _pairs(row: Mapping[str, str], order: Mapping[str, object]) -> Iterator[tupl
 
 
 def _refused(row: Mapping[str, str]) -> bool:
-    return (row.get("block"), row.get("op")) in REFUSED
+    block, gate = row.get("block"), row.get("gate")
+    reshapes = gate == "skip" and row.get("shape") not in (None, KEPT)
+    return (block, row.get("op")) in REFUSED or (block, gate) in REFUSED_GATES or reshapes
 
 
 def _block_case(row: Mapping[str, str]) -> Case:
@@ -94,13 +98,25 @@ def _block_case(row: Mapping[str, str]) -> Case:
     chosen: dict[str, Value] = {gene.name: gene.values[0] for gene in space.genes}
     chosen |= {"stem.width": before, "stage1.width": after, "stage1.stride": stride, f"{SLOT}.op": row["op"]}
     (_, config), *_ = space.network_config(space.architecture(chosen)).blocks
-    return Case("-".join(row.values()), config, space.covering_configs(3, 5)[SLOT])
+    covering = space.covering_configs(3, 5)[SLOT]
+    if row["gate"] != "none":
+        config = replace(config, gate=row["gate"], gate_target=0.5)
+        covering += tuple(_gated(other, row["gate"]) for other in covering)
+    return Case("-".join(row.values()), config, covering)
+
+
+def _gated(config: SlotConfig, gate: str) -> SlotConfig:
+    """A large config with a gate; of one that can be skipped, the output is as wide as the input."""
+    assert isinstance(config, BlockConfig)
+    if gate == "skip":
+        config = replace(config, in_channels=config.out_channels, stride=1)
+    return replace(config, gate=gate, gate_target=0.75)
 
 
 @cache
 def _space(block: str, attention: str, activation: str) -> Space:
     """A stage of one such block in which everything else is open, so that what ops share by name must fit."""
-    words = {"block": block, "attention": attention, "activation": activation}
+    words = {"block": block, "attention": attention, "activation": activation, "gate": "none"}
     ops = [op for op in KERNELS if (block, op) not in REFUSED]
     knobs = {knob.name: _two(knob) for knob in LAYER if knob.ordered and _applies(knob, words | {"op": ops})}
     stage = {**words, **knobs, "op": ops, "width": WIDTHS_OUT, "stride": STRIDES}

@@ -24,10 +24,11 @@ from torch.testing import assert_close
 from dynnas.errors import require
 from dynnas.ops.cases import Case, cases
 from dynnas.ops.elastic import ElasticSlot
+from dynnas.ops.gate import Gated, decisions, shared_name
 from dynnas.ops.layers import ConvUnit
 from dynnas.ops.macs import count_macs
 from dynnas.ops.mixing import Strategy
-from dynnas.ops.modes import set_strategy
+from dynnas.ops.modes import set_execution, set_open, set_strategy
 from dynnas.ops.network import build
 from dynnas.space.network import BlockConfig, SlotConfig
 
@@ -154,6 +155,50 @@ def counts_agree(case: Case) -> None:
     assert parameters(meta) == parameters(real) > 0
 
 
+def gates_run_what_they_say(case: Case) -> None:
+    """Leaving work out gives what multiplying gives, for one image and many; an open gate is none."""
+    if not (isinstance(case.config, BlockConfig) and case.config.gated):
+        return
+    gated = lively(build(case.config)).eval()
+    assert isinstance(gated, Gated)
+    x = images(case, batch=6)
+    with decisions() as masked:
+        expected = gated(x)
+    set_execution(gated, "real")
+    for found in (gated(x), torch.cat([gated(image[None]) for image in x])):
+        assert_near(found, expected, 1e-5)
+    (decision,) = masked
+    assert_close(decision.usage.sum(1), torch.ones(6))
+    set_open(gated, True)
+    plain = build(case.config.without_gate()).eval()
+    plain.load_state_dict(gated.block.state_dict())
+    assert_close(gated(x), plain(x), rtol=0, atol=0)
+
+
+def gates_learn(case: Case) -> None:
+    """Gradients reach every parameter of a gate, from what the block does or what the decision costs."""
+    if not (isinstance(case.config, BlockConfig) and case.config.gated):
+        return
+    gated = build(case.config).train()
+    assert isinstance(gated, Gated)
+    with decisions() as found:
+        y = gated(images(case, batch=6))
+    (y.square().sum() + found[0].usage[:, -1].sum()).backward()
+    for name, parameter in gated.gate.named_parameters():
+        assert float(_gradient(parameter).abs().sum()) > 0, f"no gradient reaches the gate's {name}"
+
+
+def gates_keep_apart(case: Case) -> None:
+    """A gate's tensors carry its name; those of its block are named as without it."""
+    if not (isinstance(case.config, BlockConfig) and case.config.gated):
+        return
+    plain = {name for name, _ in build(case.config.without_gate()).named_parameters()}
+    names = {shared_name(name) for name, _ in build(case.config).named_parameters()}
+    assert plain <= names
+    unnamed = sorted(name for name in names - plain if case.config.gate not in name)
+    assert not unnamed, f"parameters without the gate's name {case.config.gate!r}: {unnamed}"
+
+
 def macs(module: nn.Module, x: Tensor) -> int:
     """Multiply-adds when `module` runs on `x`."""
     return count_macs(module, x)[1]
@@ -224,5 +269,8 @@ CHECKS: tuple[Callable[[Case], None], ...] = (
     state_round_trips,
     counts_agree,
     names_keep_ops_apart,
+    gates_run_what_they_say,
+    gates_learn,
+    gates_keep_apart,
     exports_to_onnx,
 )

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from dynnas.ops.gate import shared_name
 from dynnas.ops.network import build
 from dynnas.space.network import BlockConfig, SlotConfig
 
@@ -160,6 +161,7 @@ class ElasticSlot(nn.Module):
         owner = ""
         if isinstance(config, BlockConfig):
             owner = f"{config.block}/{config.op}/" if self._separate else f"{config.block}/"
+            name = shared_name(name) if config.gated else name
         return owner + name.replace(".", "/")
 
     def _shared(self, path: str) -> Tensor:

@@ -7,6 +7,8 @@ A kernel op is one file in `kernels/` with one class, which is one convolution o
 - `router(config, convs)` makes what the convolutions of one block share: a module that looks at the block's
   input and returns the `route` of each convolution. Ops whose convolutions each look at their own input leave
   it out, and hold a router themselves;
+- `part` convolves some of the channels for some of the others, where a gate wants no more. The inherited one
+  does all of it and takes what is asked for, which is right for any op; a bank uses `mixed_part`;
 - an op whose kernel comes from something else has no weight (`new_weight`), and generates it once and for all
   in `settle`, if it does not depend on the image.
 
@@ -21,7 +23,8 @@ parameter over experts and channels is (Co, M, ...), never (Co * M, ...).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +33,7 @@ from dynnas.errors import SpaceError
 from dynnas.ops.conv_shape import ConvShape
 from dynnas.ops.initial import initialise_kernels
 from dynnas.ops.mixing import Strategy, mixed_conv
+from dynnas.ops.some_channels import Channels, pick, spread
 from dynnas.space.network import BlockConfig
 
 
@@ -79,6 +83,39 @@ class Kernel(nn.Module):
         if route is None:
             raise TypeError(f"{type(self).__name__} mixes its bank by a route, and its router gave none")
         return mixed_conv(x, self.weight, route, self.bias, self.shape, self.strategy)
+
+    def part(self, x: Tensor, route: Any, inputs: Channels | None, outputs: Channels | None) -> Tensor:
+        """As `forward` on `x` with zeros for the channels that it lacks, but of some output channels only.
+
+        Args:
+            x: (B, those of `inputs`, H, W).
+            route: as in `forward`.
+            inputs, outputs: channels; None for all. Those of a depthwise convolution are the same.
+
+        Returns:
+            (B, those of `outputs`, H', W').
+        """
+        # Right for any op; those that can leave out the arithmetic do so.
+        return pick(self(spread(x, inputs, self.shape.in_channels), route), outputs)
+
+    def narrowed(
+        self, weight: Tensor, inputs: Channels | None, outputs: Channels | None
+    ) -> tuple[Tensor, ConvShape]:
+        """The part of a kernel or bank between some channels, and its geometry."""
+        weight = pick(weight, outputs, -4)
+        if self.shape.groups == 1:
+            weight = pick(weight, inputs, -3)
+            return weight, replace(self.shape, in_channels=weight.shape[-3], out_channels=weight.shape[-4])
+        count = weight.shape[-4]
+        return weight, replace(self.shape, in_channels=count, out_channels=count, groups=count)
+
+    def mixed_part(
+        self, x: Tensor, route: Tensor, inputs: Channels | None, outputs: Channels | None, bias: Tensor | None
+    ) -> Tensor:
+        """`part` of a bank that is mixed by `route`; `bias` is that of the output channels."""
+        weight, shape = self.narrowed(self.weight, inputs, outputs)
+        mixture = pick(route, outputs) if route.dim() == 3 else route
+        return mixed_conv(x, weight, mixture, bias, shape, self.strategy)
 
     @classmethod
     def bank_size(cls, config: BlockConfig) -> int:

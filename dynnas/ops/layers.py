@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from dynnas.ops.conv_shape import ConvShape, pointwise
 from dynnas.ops.initial import linear
 from dynnas.ops.kernel import Kernel
 from dynnas.ops.kernels.static import Static
 from dynnas.ops.registry import ACTIVATIONS, ATTENTIONS, KERNELS
+from dynnas.ops.some_channels import Channels, pick, spread
 from dynnas.space.network import BlockConfig, ExitConfig, HeadConfig, StemConfig
 
 
@@ -39,6 +42,22 @@ class ConvUnit(nn.Module):
         """(B, Ci, H, W) to (B, Co, H', W'); `route` is what the block's router says to the convolution."""
         return self.act(self.norm(self.conv(x, route)))
 
+    def part(self, x: Tensor, route: Any, inputs: Channels | None, outputs: Channels | None) -> Tensor:
+        """As `forward` in eval mode, of some channels: see `Kernel.part`. To the activation others are 0."""
+        y = self.conv.part(x, route, inputs, outputs)
+        norm = self.norm
+        if isinstance(norm, nn.BatchNorm2d):
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            mean, var, weight, bias = (
+                pick(tensor, outputs, 0)
+                for tensor in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+            )
+            y = F.batch_norm(y, mean, var, weight, bias, training=False, eps=norm.eps)
+        if outputs is None or is_elementwise(self.act):
+            return self.act(y)
+        return pick(self.act(spread(y, outputs, self.conv.shape.out_channels)), outputs)
+
     @torch.no_grad()
     def fold(self) -> None:
         """Fold the batch norm, with its running statistics, into the convolution; done once, it stays so."""
@@ -48,6 +67,14 @@ class ConvUnit(nn.Module):
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
         self.conv.absorb(scale, norm.bias - norm.running_mean * scale)
         self.norm = nn.Identity()
+
+
+def is_elementwise(module: nn.Module) -> bool:
+    """Whether an activation or attention treats every value by itself, and leaves zeros as they are.
+
+    Those with weights look at the whole image.
+    """
+    return next(module.parameters(), None) is None
 
 
 class Stem(ConvUnit):

@@ -6,6 +6,8 @@ from typing import get_args
 
 from torch import nn
 
+from dynnas.ops.estimators import Chooser, Estimator
+from dynnas.ops.gate import Execution, Gated
 from dynnas.ops.kernel import Kernel
 from dynnas.ops.kernels.condconv import RoutingDropout
 from dynnas.ops.mixing import Strategy
@@ -55,3 +57,38 @@ def set_temperature(module: nn.Module, temperature: float) -> None:
     for name, buffer in module.named_buffers():
         if name.endswith("temperature"):
             buffer.fill_(temperature)
+
+
+def set_execution(module: nn.Module, execution: Execution) -> None:
+    """Choose how the gated blocks in `module` run: see `dynnas.ops.gate.Execution`.
+
+    Raises:
+        ValueError: there is no such way.
+    """
+    if execution not in get_args(Execution):
+        raise ValueError(f"unknown execution {execution!r}: known are {', '.join(get_args(Execution))}")
+    for child in module.modules():
+        if isinstance(child, Gated):
+            child.execution = execution
+
+
+def set_open(module: nn.Module, open: bool) -> None:
+    """Let every image run all of the gated blocks in `module`, or what their gates say."""
+    for child in module.modules():
+        if isinstance(child, Gated):
+            child.open = open
+
+
+def set_estimator(module: nn.Module, estimator: Estimator, temperature: float) -> None:
+    """Choose how the gates in `module` learn: see `dynnas.ops.estimators.Estimator`.
+
+    Raises:
+        ValueError: there is no such estimator, or the temperature of its softmax is not positive.
+    """
+    if estimator not in get_args(Estimator):
+        raise ValueError(f"unknown estimator {estimator!r}: known are {', '.join(get_args(Estimator))}")
+    if not temperature > 0:
+        raise ValueError(f"a softmax temperature is positive, not {temperature}")
+    for child in module.modules():
+        if isinstance(child, Chooser):
+            child.estimator, child.temperature = estimator, temperature

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dynnas.ops.exits import select_confident
 from dynnas.ops.layers import Head, Stem
-from dynnas.ops.registry import BLOCKS
+from dynnas.ops.registry import BLOCKS, GATES
 from dynnas.space.network import BlockConfig, NetworkConfig, SlotConfig, StemConfig
 
 Call = Callable[[str, SlotConfig, Tensor], Tensor]
@@ -19,12 +19,13 @@ def build(config: SlotConfig) -> nn.Module:
     """The module of one slot: a stem, a block, or a classifier (head or exit).
 
     Raises:
-        SpaceError: the config names a block, op, attention or activation that is not registered.
+        SpaceError: the config names a block, op, attention or activation that is not registered,
+        or a gate where it makes no sense.
     """
     if isinstance(config, StemConfig):
         return Stem(config)
     if isinstance(config, BlockConfig):
-        return BLOCKS[config.block](config)
+        return GATES[config.gate](config) if config.gated else BLOCKS[config.block](config)
     return Head(config)
 
 

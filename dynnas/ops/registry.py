@@ -1,7 +1,7 @@
 """The registries of ops, filled by importing the packages that hold them: a new op is one new file.
 
-`kernels/`, `blocks/`, `attentions/` and `activations/` import every module that lies in them, and each module
-registers what it defines under the name that space files use.
+`kernels/`, `blocks/`, `attentions/`, `activations/` and `gates/` import every module that lies in them, and
+each module registers what it defines under the name that space files use.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from torch import nn
 from dynnas.errors import SpaceError
 
 if TYPE_CHECKING:
+    from dynnas.ops.gate import Gated
     from dynnas.ops.kernel import Kernel
+    from dynnas.space.network import BlockConfig
 
 T = TypeVar("T")
 
@@ -77,10 +79,13 @@ KERNELS: Registry[type[Kernel]] = Registry("kernel op")
 ATTENTIONS: Registry[Callable[..., nn.Module]] = Registry("attention")
 ACTIVATIONS: Registry[Callable[[int], nn.Module]] = Registry("activation")
 
+GATES: Registry[Callable[[BlockConfig], Gated]] = Registry("gate")
+
 register_block = BLOCKS.register
 register_kernel = KERNELS.register
 register_attention = ATTENTIONS.register
 register_activation = ACTIVATIONS.register
+register_gate = GATES.register
 
 
 def import_all(package: str, path: Iterable[str]) -> None:

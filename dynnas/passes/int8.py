@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from dynnas.errors import require
+from dynnas.errors import TrainingError, require
 from dynnas.passes.run import Pass, Shrunk, Source
 
 
 def _run(source: Source) -> Shrunk:
-    """Quantise with ranges from `images` training images."""
+    """Quantise with ranges from `images` training images.
+
+    Raises:
+        TrainingError: the network has gates.
+    """
+    if source.network.config.gated:
+        raise TrainingError(
+            "int8: the branches of gated blocks are not quantised yet; "
+            "take a network without gates (exits are served), or another pass"
+        )
     require("onnx", "onnx")
 
     from dynnas.runtime.onnx_int8 import to_int8_onnx  # imports onnx

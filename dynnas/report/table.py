@@ -84,9 +84,9 @@ def _front_row(member: Candidate) -> tuple[str, ...]:
 
 
 def dynamic_layers(architecture: Architecture) -> str:
-    """How many layers have which dynamic kernel: `2 condconv, 1 dynet`."""
-    chosen = (str(value) for name, value in architecture.items() if name.endswith(".op"))
-    ops = Counter(op for op in chosen if op != "static")
+    """How many layers have which dynamic kernel or gate: `2 condconv, 1 dynet, 1 skip`."""
+    chosen = (str(value) for name, value in architecture.items() if name.endswith((".op", ".gate")))
+    ops = Counter(op for op in chosen if op not in ("static", "none"))
     return ", ".join(f"{number} {op}" for op, number in sorted(ops.items()))
 
 
@@ -98,7 +98,7 @@ def exits(architecture: Architecture) -> str:
 
 
 def is_dynamic(architecture: Architecture) -> bool:
-    """Whether any weight or the depth depends on the image."""
+    """Whether any weight, or what is run, depends on the image."""
     return bool(dynamic_layers(architecture) or exits(architecture))
 
 

@@ -1,4 +1,4 @@
-"""Batches of a network with exits: everything computed for every image, or nothing for those that left."""
+"""Batches of a network with exits or gates: everything computed for every image, or only what each wants."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dynnas.errors import TargetError
-from dynnas.ops import Network, select_confident
+from dynnas.ops import Network, select_confident, set_execution
 from dynnas.runtime.branching import leave_one_after_another
 from dynnas.runtime.folding import fold_batchnorm
 from dynnas.runtime.layout import to_channels_last
@@ -19,7 +19,8 @@ from dynnas.space.settings import TargetSettings
 
 Execution = Literal["masked", "compacted"]
 """Masked: every image runs through all of the network, at the dense price. Compacted: images that leave are
-taken out of the batch, and the rest goes on as a smaller one; the regrouping is part of the price."""
+taken out of the batch, and the rest goes on as a smaller one; gated blocks run images that want the same
+together (in torch; ONNX Runtime computes all of these). The regrouping is part of the price."""
 
 
 class BatchRunner(Protocol):
@@ -61,6 +62,7 @@ class TorchBatchRunner:
         self._segments = self._network.segments()
         self._thresholds = [place.threshold for place in network.config.exits]
         self._compacted = execution == "compacted"
+        set_execution(self._network, "real" if self._compacted else "masked")
         self._device, self._threads = target.device, target.threads
 
     @torch.inference_mode()

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from dynnas.errors import require
-from dynnas.ops import Network, Segment, set_strategy
+from dynnas.ops import Decision, Network, set_execution, set_strategy
+from dynnas.ops.gate import Gated
 from dynnas.runtime.branching import MaskedNetwork
 from dynnas.runtime.cascade import Cascade, Finished
 from dynnas.runtime.folding import fold_batchnorm
@@ -22,9 +23,14 @@ if TYPE_CHECKING:
 
 OPSET = 18
 
+Pack = Callable[["ModelProto"], "ModelProto"]
+"""From a graph to the same one, made ready for a runtime."""
+
 
 def to_onnx(network: Finished) -> ModelProto:
-    """The graph for one image: folded, an `If` at every exit, or between two networks, to skip the rest.
+    """The graph for one image: folded, with an `If` wherever something may be left out.
+
+    That is at every exit, at gates that branch, and between the networks of a cascade.
 
     Input `image` (1, channels, resolution, resolution) float32; outputs `logits` (1, classes) and, for a
     network with exits, `exit` (1,) int64: the index of the exit taken, the number of exits for the head. For
@@ -54,27 +60,78 @@ def to_packed_onnx(network: Finished) -> ModelProto:
 def _packed(network: Finished) -> ModelProto:
     if isinstance(network, Cascade):
         return join_cascade(network, _packed)
-    parts = segment_graphs(network)
+    require("onnx", "onnx")
+    from dynnas.runtime.onnx_packing import pack  # imports onnx
 
-    from dynnas.runtime.onnx_packing import pack  # imports onnx, which is known to be there by now
-
-    return join(network, [pack(part) for part in parts])
+    return join(network, segment_graphs(network, pack))
 
 
-def segment_graphs(network: Network) -> list[ModelProto]:
-    """A graph for each segment of the folded network: one without exits is a single segment."""
+def segment_graphs(network: Network, pack: Pack | None = None) -> list[ModelProto]:
+    """A graph for each segment of the folded network: one without exits is a single segment.
+
+    Args:
+        network: calibrated.
+        pack: to be done with every graph that does not branch.
+
+    Raises:
+        MissingExtraError: onnx is not installed.
+    """
     folded = fold_batchnorm(network).cpu()
+    set_execution(folded, "real")
+    pack = pack or (lambda part: part)
     x = blank_images(network.config)
-    if not network.config.exits:
-        return [trace(folded, x, ["image"], ["logits"])]
+    if not network.config.branches:
+        return [pack(trace(folded, x, ["image"], ["logits"]))]
     parts = []
-    *inner, last = folded.segments()
-    for segment in inner:
-        parts.append(trace(_Inner(segment), x, ["image"], ["logits", "features"]))
+    for segment in folded.segments():
+        graphs, x, rest = _gates(segment.body, x, pack)
+        last: nn.Module
+        if segment.threshold is None:
+            last, outputs = nn.Sequential(rest, segment.classifier), ["logits"]
+        else:
+            last, outputs = _Inner(rest, segment.classifier), ["logits", "features"]
+        graphs.append(pack(trace(last, x, ["image"], outputs)))
         with torch.no_grad():
-            x = segment.body(x)
-    parts.append(trace(nn.Sequential(last.body, last.classifier), x, ["image"], ["logits"]))
+            x = rest(x)
+        parts.append(_chain(graphs))
     return parts
+
+
+def _gates(body: nn.Sequential, x: Tensor, pack: Pack) -> tuple[list[ModelProto], Tensor, nn.Sequential]:
+    """The graphs of a segment up to its last gate that branches, what comes out of them, and what is left."""
+    graphs: list[ModelProto] = []
+    plain: list[nn.Module] = []
+    for module in body:
+        if not (isinstance(module, Gated) and module.branches):
+            plain.append(module)
+            continue
+        if plain:
+            graphs.append(pack(trace(nn.Sequential(*plain), x, ["image"], ["features"])))
+            with torch.no_grad():
+                x = nn.Sequential(*plain)(x)
+        graphs.append(_gate(module, x, pack))
+        with torch.no_grad():
+            x = module(x)
+        plain = []
+    return graphs, x, nn.Sequential(*plain)
+
+
+def _gate(gated: Gated, x: Tensor, pack: Pack) -> ModelProto:
+    from dynnas.runtime.onnx_gates import choose  # imports onnx, which is known to be there by now
+
+    choices = gated.choices()
+    asked = [f"choice{index}" for index in range(len(choices) - 1)]
+    decide = pack(trace(_Decide(gated), x, ["image"], asked))
+    alternatives = [
+        pack(trace(_Alternative(gated, choice), x, ["image"], ["features"])) for choice in choices
+    ]
+    return choose(decide, alternatives)
+
+
+def _chain(graphs: list[ModelProto]) -> ModelProto:
+    from dynnas.runtime.onnx_gates import chain  # imports onnx, which is known to be there by now
+
+    return chain(graphs)
 
 
 def join(network: Network, parts: list[ModelProto]) -> ModelProto:
@@ -115,13 +172,38 @@ def to_onnx_batch(network: Finished) -> ModelProto:
 class _Inner(nn.Module):
     """What an exit decides on, and what goes on to the next segment."""
 
-    def __init__(self, segment: Segment) -> None:
+    def __init__(self, body: nn.Module, classifier: nn.Module) -> None:
         super().__init__()
-        self.body, self.classifier = segment.body, segment.classifier
+        self.body, self.classifier = body, classifier
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         features = self.body(x)
         return self.classifier(features), features
+
+
+class _Decide(nn.Module):
+    """Of a gate that branches: whether an image takes each alternative but the last, (1,) bool each."""
+
+    def __init__(self, gated: Gated) -> None:
+        super().__init__()
+        self.gated = gated
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        choice = self.gated.decide(x).choice
+        return tuple(choice[:, index] for index in range(choice.shape[1] - 1))
+
+
+class _Alternative(nn.Module):
+    """What an image of one choice runs."""
+
+    def __init__(self, gated: Gated, choice: Tensor) -> None:
+        super().__init__()
+        self.gated, self.choice = gated, choice
+        weights = choice[None].to(torch.float32)
+        self.decision = Decision(weights, weights)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gated.alone(x, self.choice, self.decision)
 
 
 def trace(

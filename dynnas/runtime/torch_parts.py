@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from dynnas.ops import Network, Segment, is_confident
+from dynnas.ops import Network, Segment, is_confident, set_execution
 from dynnas.runtime.branching import MaskedNetwork
 from dynnas.runtime.folding import fold_batchnorm
 from dynnas.runtime.layout import to_channels_last
@@ -29,8 +29,12 @@ def folded_as(network: Network, device: str, dtype: str) -> Network:
 
 
 def parts_of(network: Network, batch: int) -> list[Part]:
-    """The segments for one image, which is decided on after each; all of it at once for a batch."""
+    """The segments for one image, which is decided on after each; all of it at once for a batch.
+
+    For one image, gates leave out what it does not want; where the parts are compiled, they compute it all.
+    """
     if batch == 1:
+        set_execution(network, "real")
         return [(_run_segment(segment), segment.threshold) for segment in network.segments()]
     masked = MaskedNetwork(network)
 

@@ -41,12 +41,13 @@ def calibrate_space(
     """Fit a predictor that any later study of `space` in this environment will use; see `calibrate`.
 
     Raises:
-        StudyError: a space of plain choices.
+        StudyError: a space of plain choices, or one with gates.
         TargetError: too few networks, or the target cannot be used on this machine.
         DataError: the file leaves channels or classes to the data, which cannot be read.
     """
     if space.network is None:
         raise StudyError(f"space {space.name!r}: a space of plain choices has no networks to time")
+    _check_gates(space)
     channels, classes = space.network.channels, space.network.classes
     if channels is None or classes is None:
         dataset = load_data(space.settings.data, progress)
@@ -74,10 +75,11 @@ def calibrate_study(
     """Fit a predictor on the scale of `study`, which its next search uses; see `calibrate`.
 
     Raises:
-        StudyError: its latencies were measured in another environment.
+        StudyError: its latencies were measured in another environment, or its space has gates.
         TargetError: too few networks, or the target cannot be used on this machine.
     """
     dataset = study.dataset
+    _check_gates(study.space)
     meter = open_meter(study.folder.anchors, study.space, dataset)
     found = calibrate(
         study.space, meter, dataset.channels, dataset.classes,
@@ -89,3 +91,17 @@ def calibrate_study(
 def _kept(found: Calibration, path: Path) -> Calibrated:
     write_whole(path, found.predictor.to_json())
     return Calibrated(found, path)
+
+
+def _check_gates(space: Space) -> None:
+    """A predictor adds up pieces that an image runs whole: it knows nothing of what gates leave out.
+
+    Raises:
+        StudyError: the space has gates.
+    """
+    gated = [gene.name for gene in space.genes if gene.name.endswith(".gate") and gene.values != ("none",)]
+    if gated:
+        raise StudyError(
+            f"space {space.name!r}: a latency predictor knows nothing of gates ({gated[0]}); "
+            "search without one, every candidate is timed then"
+        )

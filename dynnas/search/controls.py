@@ -142,15 +142,17 @@ def evaluate_controls(
 
 
 def static_part(space: Space) -> Space | None:
-    """`space` without dynamic kernels and exits, which may be all of it; None if it has no such networks."""
+    """`space` without dynamic kernels, gates and exits, maybe all of it; None if it has no such networks."""
     if space.network is None:
         return None
     values: dict[str, Sequence[Value]] = {"op": ("static",)}
+    if any(gene.name.endswith(".gate") for gene in space.genes):
+        values["gate"] = ("none",)
     if any(gene.name == EXITS_AT for gene in space.genes):
         values[EXITS_AT] = (NO_EXITS,)
     try:
         return space.restrict(values)
-    except SpaceError:  # some layer has no static op, or some exit is always there
+    except SpaceError:  # some layer has no static op or always a gate, or some exit is always there
         return None
 
 

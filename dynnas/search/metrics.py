@@ -34,9 +34,10 @@ METRICS: Mapping[str, Metric] = {
         Metric("energy_mj", "mJ", "minimize", "energy of a call, for finished fronts only"),
         Metric("peak_memory_mib", "MiB", "minimize", "memory that it adds, for finished fronts only"),
         Metric("macs", "MACs", "minimize", "multiply-adds for one image"),
-        Metric(
-            "expected_macs", "MACs", "minimize", "mean multiply-adds over images that leave at their exits"
-        ),
+        Metric("expected_macs", "MACs", "minimize", "mean multiply-adds over images, by exits and gates"),
+        Metric("p95_macs", "MACs", "minimize", "95th percentile of an image's multiply-adds, by its gates"),
+        Metric("worst_macs", "MACs", "minimize", "multiply-adds of the costliest image, by its gates"),
+        Metric("policies", "ways", "maximize", "different ways that images take through exits and gates"),
         Metric("params", "weights", "minimize", "number of weights"),
     )
 }

@@ -39,7 +39,9 @@ def recipe_of(train: TrainSettings, start: str, lr: float | None = None, **chang
 
 def largest_network(study: Study) -> Network:
     """The supernet's largest network, which teaches the others."""
-    return calibrated_network(study.supernet, largest(study.space), study.dataset, study.settings.train)
+    return calibrated_network(
+        study.supernet, largest(study.space), study.dataset, study.settings.train, open_gates=True
+    )
 
 
 def train_members(

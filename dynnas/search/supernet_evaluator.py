@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from dynnas.measure import (
     prepare_images,
     resolve_target,
 )
+from dynnas.measure.accuracy import GateUse
 from dynnas.measure.dependent import ways_of
 from dynnas.ops import Network
 from dynnas.runtime import build_runner
@@ -40,10 +41,17 @@ Statistics = Mapping[str, np.ndarray]
 
 
 def calibrated_network(
-    supernet: Supernet, architecture: Architecture, dataset: Dataset, train: TrainSettings
+    supernet: Supernet,
+    architecture: Architecture,
+    dataset: Dataset,
+    train: TrainSettings,
+    open_gates: bool = False,
 ) -> Network:
-    """The network of `architecture` with its own weights and batch-norm statistics, ready for use."""
-    return _calibrate(supernet.extract(architecture), dataset, train)
+    """The network of `architecture` with its own weights and batch-norm statistics, ready for use.
+
+    With `open_gates` it has none of its gates.
+    """
+    return _calibrate(supernet.extract(architecture, open_gates), dataset, train)
 
 
 def _calibrate(network: Network, dataset: Dataset, train: TrainSettings) -> Network:
@@ -73,10 +81,10 @@ def open_meter(reference: Path, space: Space, dataset: Dataset) -> LatencyMeter:
 class SupernetEvaluator:
     """Scores architectures by inherited weights on the search split, and by the clock.
 
-    The stages are size, latency, accuracy; a network with exits is calibrated before it is timed, for where
-    its images leave depends on its statistics. With a `predictor` of latencies they are size, prediction,
-    accuracy, latency, so that what is hopeless need not be timed; where images leave must be known for
-    a prediction, so that a network with exits has its accuracy first.
+    The stages are size, latency, accuracy; a network with exits or gates is calibrated before it is timed,
+    for what its images run depends on its statistics. With a `predictor` of latencies they are size,
+    prediction, accuracy, latency, so that what is hopeless need not be timed; where images leave must be
+    known for a prediction, so that a network with exits has its accuracy first.
     """
 
     supernet: Supernet
@@ -124,12 +132,12 @@ class SupernetEvaluator:
         if self.predictor is None:
             network = self.supernet.extract(architecture)
             statistics = None
-            if config.exits:
+            if config.branches:
                 statistics = _result((yield Job(CALIBRATE, architecture)))
                 _restore(network, statistics)
             yield self.latency(network)
             scores = _result((yield Job(SCORE, architecture, {"statistics": statistics})))
-            yield {**scores.accuracy, **_exit_metrics(config, scores.shares, size)}
+            yield {**scores.accuracy, **_exit_metrics(config, scores.shares, size), **scores.gates}
             return
 
         scale = self.meter.reference.anchor_ms
@@ -158,7 +166,7 @@ class SupernetEvaluator:
         """What the meter times: the compiled network, on many real images if its work depends on them."""
         # No fewer than fill a call, and the last call is filled with the first images again.
         batch = self.target.batch
-        calls = -(-(self.target.images if network.config.exits else 1) // batch)
+        calls = -(-(self.target.images if network.config.branches else 1) // batch)
         chosen = torch.arange(calls * batch) % len(self.dataset.search.images)
         images = prepare_images(network, self.dataset, self.dataset.search.images[chosen]).cpu().numpy()
         return Subject(build_runner(network, self.target), np.split(images, calls))
@@ -188,12 +196,14 @@ class Scores:
         shares: of the images that leave at each exit and at the head.
         timed: the same of the images that are timed one by one; empty where that makes no difference.
         statistics: of its batch norms.
+        gates: metrics of a gated network.
     """
 
     accuracy: Mapping[str, float]
     shares: Sequence[float]
     timed: Sequence[float]
     statistics: Statistics
+    gates: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -219,7 +229,13 @@ class Scorer:
         if network.config.exits and self.target.batch == 1:  # a batch runs through all of the network
             images = self.dataset.search.images[: self.target.images]
             timed = ways_of(network, prepare_images(network, self.dataset, images)).shares
-        return Scores({"accuracy": score.top1}, score.exit_shares, timed, _statistics(network))
+        return Scores(
+            {"accuracy": score.top1},
+            score.exit_shares,
+            timed,
+            _statistics(network),
+            _gate_metrics(score.gates) if score.gates else {},
+        )
 
 
 def _result(reply: Answer | None) -> Any:
@@ -257,6 +273,23 @@ def _exit_metrics(config: NetworkConfig, shares: Sequence[float], size: Cost) ->
     names = (*(place.name for place in config.exits), "head")
     leaving = {f"exit_share.{name}": share for name, share in zip(names, shares, strict=True)}
     return {"expected_macs": size.expected_macs(shares), **leaving}
+
+
+def _gate_metrics(use: GateUse) -> dict[str, float]:
+    """What images cost, exits included, by the list of all of them; and how often a gate takes what."""
+    macs = np.array(use.image_macs)
+    shares = {
+        f"gate_share.{slot}.{name}": share
+        for slot, alternatives in use.shares.items()
+        for name, share in alternatives.items()
+    }
+    return {
+        "expected_macs": float(macs.mean()),
+        "p95_macs": float(np.percentile(macs, 95)),
+        "worst_macs": float(macs.max()),
+        "policies": float(use.policies),
+        **shares,
+    }
 
 
 def spread_over_images(latency: Latency) -> dict[str, float]:

@@ -64,13 +64,16 @@ def _section(prefix: str, table: Iterable[Knob], values: Knobs, condition: Condi
         if knob.when:
             holding = tuple(value for value in values[knob.when.knob] if knob.when.holds_for(value))
             own = (*condition, (f"{prefix}.{knob.when.knob}", holding))
-        yield Gene(f"{prefix}.{knob.name}", values[knob.name], own, knob.ordered)
+        if values[knob.name]:
+            yield Gene(f"{prefix}.{knob.name}", values[knob.name], own, knob.ordered)
 
 
 def _stage(prefix: str, stage: StageKnobs) -> Iterator[Gene]:
     yield from _section(prefix, STAGE, stage.shared)
     for index, layer in enumerate(stage.layers):
         deep_enough = tuple(depth for depth in stage.shared["depth"] if int(depth) > index)
+        # Most spaces have no gates, and their architectures do not speak of them.
+        layer = {**layer, "gate": () if layer["gate"] == ("none",) else layer["gate"]}
         yield from _section(f"{prefix}.{index}", LAYER, layer, ((f"{prefix}.depth", deep_enough),))
 
 

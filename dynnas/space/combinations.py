@@ -1,4 +1,4 @@
-"""What does not go together: kernel ops that make no sense in a block, and widths too small for it."""
+"""What does not go together: ops and gates that make no sense in a block, and widths too small for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dynnas.space.architecture import Value
 from dynnas.space.problems import Problems
 from dynnas.space.tree import Node
-from dynnas.space.vocabulary import LEAST_WIDTH, OPS, REFUSED, Knobs
+from dynnas.space.vocabulary import GATES, LEAST_WIDTH, OPS, REFUSED, REFUSED_GATES, Knobs
 
 Entries = Mapping[str, Node]
 
@@ -34,6 +34,41 @@ def check_ops(
                 f"{place}.op: {op} makes no sense in block {block} ({REFUSED[block, op]}); "
                 f"allowed there: {allowed}",
             )
+
+
+def check_gates(
+    stage: Entries, own: Mapping[int, Entries], layers: Sequence[Knobs], where: str, problems: Problems
+) -> tuple[Knobs, ...]:
+    """The layers with the gates that they can have; what can never be is a problem.
+
+    A first block may change the shape, and then nothing could stand for its output: where the stage speaks of
+    `skip` it means the others.
+    """
+    for index, layer in enumerate(layers):
+        given = {**stage, **own.get(index, {})}
+        place = f"{where}.{index}" if "gate" in own.get(index, {}) else where
+        pairs = [(str(block), str(gate)) for block in layer["block"] for gate in layer["gate"]]
+        refused = [pair for pair in pairs if pair in REFUSED_GATES]
+        if refused and (node := given.get("gate") or given.get("block")):
+            block, gate = refused[0]
+            allowed = ", ".join(other for other in GATES if (block, other) not in REFUSED_GATES)
+            problems.add(
+                node.mark,
+                f"{place}.gate: {gate} makes no sense in block {block} ({REFUSED_GATES[block, gate]}); "
+                f"allowed there: {allowed}",
+            )
+            break
+    first = own.get(0, {}).get("gate") or (stage.get("gate") if len(layers) == 1 else None)
+    if first is not None and layers and "skip" in layers[0]["gate"]:
+        problems.add(
+            first.mark,
+            f"{where}.gate: found skip; a stage's first block is never skipped, as it may change the shape; "
+            "allowed: skip where the depth is 2 or more, for the blocks after the first",
+        )
+    return tuple(
+        {**layer, "gate": tuple(gate for gate in layer["gate"] if index or gate != "skip") or ("none",)}
+        for index, layer in enumerate(layers)
+    )
 
 
 def check_widths(

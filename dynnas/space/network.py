@@ -7,7 +7,7 @@ part of a network that owns weights is a *slot* with a stable name (`stem`, `sta
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dynnas.space.vocabulary import FIXED_OPS
 
@@ -28,7 +28,7 @@ class BlockConfig:
     """One block of a stage.
 
     `expand` is 1.0 for blocks without an expansion; `experts`, `group` and `splits` are None where the op has
-    none, and `rank` where the block has none.
+    none, `rank` where the block has none, and `gate_target` where there is no gate.
     """
 
     block: str
@@ -44,6 +44,17 @@ class BlockConfig:
     activation: str
     rank: float | None = None
     splits: int | None = None
+    gate: str = "none"
+    gate_target: float | None = None
+
+    @property
+    def gated(self) -> bool:
+        """Whether an image decides how much of the block it runs."""
+        return self.gate != "none"
+
+    def without_gate(self) -> BlockConfig:
+        """The same block, all of it run by every image."""
+        return replace(self, gate="none", gate_target=None)
 
 
 @dataclass(frozen=True)
@@ -99,8 +110,22 @@ class NetworkConfig:
 
     @property
     def dynamic(self) -> bool:
-        """Whether any weight or the depth depends on the input image."""
-        return bool(self.exits) or any(block.op not in FIXED_OPS for _, block in self.blocks)
+        """Whether any weight, or what is run, depends on the input image."""
+        return self.branches or any(block.op not in FIXED_OPS for _, block in self.blocks)
+
+    @property
+    def branches(self) -> bool:
+        """Whether images may differ in what they run: by exits or gates."""
+        return bool(self.exits) or bool(self.gated)
+
+    @property
+    def gated(self) -> tuple[tuple[str, BlockConfig], ...]:
+        """The blocks with a gate and their slots, in the order in which they run."""
+        return tuple((slot, block) for slot, block in self.blocks if block.gated)
+
+    def without_gates(self) -> NetworkConfig:
+        """The same network, all of whose blocks every image runs."""
+        return replace(self, blocks=tuple((slot, block.without_gate()) for slot, block in self.blocks))
 
     def slots(self) -> tuple[tuple[str, SlotConfig], ...]:
         """Every slot with its config: stem, blocks, exits, head."""

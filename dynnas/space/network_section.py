@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from dynnas.space.architecture import Value
 from dynnas.space.blueprint import Blueprint, ExitKnobs, StageKnobs
-from dynnas.space.combinations import check_ops, check_widths
+from dynnas.space.combinations import check_gates, check_ops, check_widths
 from dynnas.space.exit_section import read_exit_section
 from dynnas.space.problems import Problems
 from dynnas.space.reading import (
@@ -113,6 +113,7 @@ def _read_stage(node: Node, before: tuple[Value, ...], where: str, problems: Pro
     for index, given in own.items():
         check_used(given, LAYER, layers[index : index + 1], f"{where}.{index}", problems)
     check_ops(entries, own, layers, where, problems)
+    layers = check_gates(entries, own, layers, where, problems)
     check_widths(entries, layers, (*before, *shared["width"]), where, problems)
     return StageKnobs(shared, layers)
 

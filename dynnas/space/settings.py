@@ -8,7 +8,7 @@ apply).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from dynnas.space.rule import Pattern
@@ -72,6 +72,13 @@ class TrainSettings:
     routing_dropout: float = _setting(
         0.0, "dropout of what condconv's routers see", minimum=0.0, maximum=0.95
     )
+    gate_weight: float = _setting(10.0, "weight of the loss that keeps gates to their targets", minimum=0.0)
+    gate_estimator: str = _setting(
+        "gumbel",
+        "how gates learn: by draws, by their largest logit, or by shares of everything that are not drawn",
+        choices=("gumbel", "straight", "soft"),
+    )
+    gate_temperature: float = _setting(1.0, "softmax temperature of gates that learn", minimum=0.01)
     experts: str = _setting(
         "shared", "whether the op types of a layer share one bank of experts", choices=("shared", "separate")
     )
@@ -94,6 +101,16 @@ class TrainSettings:
         minimum=1,
     )
     seed: int = _setting(0, "draws weights, batches and sampled networks", minimum=0)
+
+    def facts(self) -> dict[str, Any]:
+        """What names a training: all settings, but those of gates only where they are not the usual ones.
+
+        Trainings from before there were gates keep their names, and so can be continued.
+        """
+        usual = {each.name: each.default for each in fields(self) if each.name.startswith("gate_")}
+        return {
+            name: value for name, value in asdict(self).items() if name not in usual or value != usual[name]
+        }
 
 
 @dataclass(frozen=True)

@@ -161,6 +161,7 @@ def _block(values: Values, stage: int, layer: int, in_channels: int) -> BlockCon
     slot = f"stage{stage}.{layer}"
     experts, group = values.get(f"{slot}.experts"), values.get(f"{slot}.group")
     rank, splits = values.get(f"{slot}.rank"), values.get(f"{slot}.splits")
+    target = values.get(f"{slot}.gate_target")
     return BlockConfig(
         block=str(values[f"{slot}.block"]),
         in_channels=in_channels,
@@ -175,6 +176,8 @@ def _block(values: Values, stage: int, layer: int, in_channels: int) -> BlockCon
         activation=str(values[f"{slot}.activation"]),
         rank=None if rank is None else float(rank),
         splits=None if splits is None else int(splits),
+        gate=str(values.get(f"{slot}.gate", "none")),
+        gate_target=None if target is None else float(target),
     )
 
 

@@ -31,12 +31,17 @@ BLOCKS = (
 MIXING_OPS = ("condconv", "dyconv", "dynet", "dynet_layer", "weightnet")
 OPS = (*FIXED_OPS, "deformable", "pac", "dfn", *MIXING_OPS)
 ATTENTIONS = ("none", "eca", "se", "cbam")
+# What an image may leave out of a block; a block that leaves out nothing has the most capacity.
+GATES = ("skip", "width", "channels", "none")
 ACTIVATIONS = ("relu", "relu6", "hswish", "silu", "dyrelu_a", "dyrelu_b")
 
 EXPANDING_BLOCKS = ("ghost", "mbconv", "fused_mbconv")
 RANKED_BLOCKS = ("lowrank",)
 # Blocks that have other weights where their output is of another shape than their input.
 RESHAPING_BLOCKS = ("shuffle_v1", "shuffle_v2", "sepconv", "bottleneck", "ghost", "basic")
+# Blocks with channels of their own between their convolutions, of which an image may use a part.
+HIDDEN_BLOCKS = ("bottleneck", "mbconv", "basic", "fused_mbconv")
+HIDDEN_GATES = ("width", "channels")
 EXPERT_OPS = ("condconv", "dyconv")
 GROUP_OPS = ("dynet", "dynet_layer", "weightnet")
 SPLIT_OPS = ("weightnet",)
@@ -45,6 +50,14 @@ SPLIT_OPS = ("weightnet",)
 REFUSED: Mapping[tuple[str, str], str] = {
     (block, "dfn"): "it generates depthwise filters, and the block has no depthwise convolution"
     for block in ("fire", "lowrank", "conv", "bottleneck", "basic", "fused_mbconv")
+}
+
+# Likewise of block and gate.
+REFUSED_GATES: Mapping[tuple[str, str], str] = {
+    (block, gate): "the block has no channels of its own between its convolutions"
+    for block in BLOCKS
+    for gate in HIDDEN_GATES
+    if block not in HIDDEN_BLOCKS
 }
 
 # Channels that a block needs at least, in and out, because it cuts them into parts; 1 where not listed.
@@ -160,6 +173,19 @@ LAYER = (
     ),
     Knob("attention", Rule(str, choices=ATTENTIONS), "channel attention", default="none"),
     Knob("activation", _ACTIVATION, "activation", default="relu"),
+    Knob(
+        "gate",
+        Rule(str, choices=GATES),
+        "what an image may leave out of the block; a stage's first block is never skipped",
+        default="none",
+    ),
+    Knob(
+        "gate_target",
+        Rule(float, minimum=0.05, maximum=1),
+        "share of the block's multiply-adds to be used, in the mean over images",
+        default=0.5,
+        when=When("gate", ("none",), excluded=True),
+    ),
 )
 
 HEAD = (

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from dynnas.data import resize
-from dynnas.ops import Network, run, set_routing_dropout, slot_module, weights_digest
+from dynnas.ops import Network, run, set_estimator, set_routing_dropout, slot_module, weights_digest
 from dynnas.ops.elastic import ElasticSlot
+from dynnas.ops.estimators import Estimator
 from dynnas.space import Architecture, NetworkConfig, Space
 from dynnas.space.network import SlotConfig
 
@@ -41,23 +42,29 @@ class Supernet(nn.Module):
         """The concrete network that `architecture` means on this supernet's images and classes."""
         return self.space.network_config(architecture, self.channels, self.classes)
 
-    def forward(self, x: Tensor, architecture: Architecture) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor, architecture: Architecture, open_gates: bool = False) -> tuple[Tensor, ...]:
         """Logits of every exit in order, then of the final head, each [B, classes].
 
         Args:
             x: images [B, channels, H, W], resized to the architecture's resolution if they are of another.
             architecture: a member of the space. Batch norm uses the statistics of this batch.
+            open_gates: every image runs all of every block.
         """
         config = self.config(architecture)
+        config = config.without_gates() if open_gates else config
 
         def call(slot: str, slot_config: SlotConfig, value: Tensor) -> Tensor:
             return self.slots[slot_module(slot)](slot_config, value)
 
         return run(config, call, resize(x, config.resolution))
 
-    def extract(self, architecture: Architecture) -> Network:
-        """A plain network with its own copies of the weights; calibrate its batch norms before using it."""
+    def extract(self, architecture: Architecture, open_gates: bool = False) -> Network:
+        """A plain network with its own copies of the weights; calibrate its batch norms before using it.
+
+        With `open_gates` it has no gates.
+        """
         config = self.config(architecture)
+        config = config.without_gates() if open_gates else config
         with torch.device("meta"):
             network = Network(config)
         for slot, slot_config in config.slots():
@@ -77,6 +84,12 @@ class Supernet(nn.Module):
         for slot in self.slots.values():
             assert isinstance(slot, ElasticSlot)
             slot.set_mode("routing_dropout", partial(set_routing_dropout, rate=rate))
+
+    def set_estimator(self, estimator: Estimator, temperature: float) -> None:
+        """Set how every gate learns."""
+        for slot in self.slots.values():
+            assert isinstance(slot, ElasticSlot)
+            slot.set_mode("estimator", partial(set_estimator, estimator=estimator, temperature=temperature))
 
     def digest(self) -> str:
         """Sixteen hexadecimal digits of all weights."""

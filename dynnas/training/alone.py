@@ -5,19 +5,32 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from dynnas.data import Dataset, resize
 from dynnas.errors import TrainingError
-from dynnas.ops import Network, set_routing_dropout, set_temperature, weights_digest
+from dynnas.ops import (
+    Decision,
+    Network,
+    decisions,
+    set_estimator,
+    set_routing_dropout,
+    set_temperature,
+    weights_digest,
+)
+from dynnas.ops.estimators import Estimator
+from dynnas.ops.gate_costs import gate_costs
 from dynnas.progress import Progress
 from dynnas.space import NetworkConfig
 from dynnas.space.network_json import config_to_dict
 from dynnas.training.average import Average
+from dynnas.training.budget import bounds_at, budget_loss
 from dynnas.training.calibrate import calibrate
 from dynnas.training.checkpoint import FILE, Checkpoint, read_checkpoint, save_checkpoint
 from dynnas.training.constraint import Constraint
@@ -105,6 +118,8 @@ class _Run:
         self.losses: list[float] = []
         self.epoch_loss = 0.0
         set_routing_dropout(network, recipe.train.routing_dropout)
+        estimator = cast(Estimator, recipe.train.gate_estimator)
+        set_estimator(network, estimator, recipe.train.gate_temperature)
         self.optimizer = make_optimizer(network, recipe.train)
         self.average = Average(network, recipe.ema)
 
@@ -163,16 +178,26 @@ class _Run:
         recipe, train = self.recipe, self.recipe.train
         with self.execution.autocast(self.device):
             x = self.execution.prepare(resize(images, self.network.config.resolution))
-            outputs = [logits.float() for logits in self.network.logits(x)]
+            with decisions() as decided:
+                outputs = [logits.float() for logits in self.network.logits(x)]
+            budget = self._budget(decided)
             if self.teacher is None:
-                return teacher_loss(outputs, labels, train.label_smoothing, train.exit_weight)
+                return budget + teacher_loss(outputs, labels, train.label_smoothing, train.exit_weight)
             with torch.no_grad():
                 seen = self.execution.prepare(resize(images, self.teacher.config.resolution))
                 taught = self.teacher.logits(seen)[-1].float()
-        return student_loss(
+        return budget + student_loss(
             outputs, taught, labels, train.label_smoothing, train.teacher_weight, train.exit_weight,
             recipe.teacher_temperature,
         )  # fmt: skip
+
+    def _budget(self, decided: Sequence[Decision]) -> Tensor | float:
+        """Of the network's gates, if it has some."""
+        if not decided:
+            return 0.0
+        costs = gate_costs(self.network.config)
+        bounds = bounds_at(self.step, self.total)
+        return self.recipe.train.gate_weight * budget_loss(costs, decided, bounds, lambda mean: mean)
 
     def _save(self) -> None:
         model = {"network": dict(self.network.state_dict()), "average": self.average.values}

@@ -34,7 +34,8 @@ class Recipe:
     @property
     def digest(self) -> str:
         """Eight hexadecimal digits of all settings."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:8]
+        facts = asdict(self) | {"train": self.train.facts()}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
 
     def execution(self, device: str) -> Execution:
         """How the arithmetic is done on `device`, torch's type of it."""

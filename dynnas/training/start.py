@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -84,6 +83,6 @@ def train_supernet(
 
 def training_identity(supernet: Supernet, dataset: Dataset, settings: TrainSettings) -> str:
     """Names what the weights depend on: space, data and settings, but not how many processes there are."""
-    recipe = {name: value for name, value in asdict(settings).items() if name != "processes"}
+    recipe = {name: value for name, value in settings.facts().items() if name != "processes"}
     facts = [supernet.space.digest, dataset.digest, recipe]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from dynnas.data import Dataset
 from dynnas.errors import TrainingError
+from dynnas.ops import Decision, decisions
+from dynnas.ops.estimators import Estimator
+from dynnas.ops.gate_costs import gate_costs
 from dynnas.space import Architecture, TrainSettings
 from dynnas.supernet import Supernet
+from dynnas.training.budget import bounds_at, budget_loss
 from dynnas.training.checkpoint import Checkpoint
 from dynnas.training.execution import Execution, choose_execution
 from dynnas.training.loss import sandwich, student_loss, teacher_loss
@@ -85,6 +89,9 @@ class _Run:
         self.epoch_loss = 0.0
         self.execution: Execution | None = None
         self.supernet.set_routing_dropout(self.settings.routing_dropout)
+        self.supernet.set_estimator(
+            cast(Estimator, self.settings.gate_estimator), self.settings.gate_temperature
+        )
         see_whole_batch(self.supernet, ranks, self.images)
         self.optimizer = make_optimizer(self.supernet, self.settings)
         self.saved = training.checkpoint is not None
@@ -134,8 +141,14 @@ class _Run:
         teacher: Tensor | None = None
         total = 0.0
         for architecture in networks:
-            with execution.autocast(images.device):
-                outputs = [logits.float() for logits in self.supernet(images, architecture)]
+            # Statistics are those of all images of the batch, of those too that leave out a block or some of
+            # its channels: what differs from image to image here is what gates try out. `calibrate` counts
+            # for each network the images that really pass.
+            with execution.autocast(images.device), decisions() as decided:
+                outputs = [
+                    logits.float()
+                    for logits in self.supernet(images, architecture, open_gates=teacher is None)
+                ]
             if teacher is None:
                 teacher = outputs[-1].detach()
                 loss = teacher_loss(outputs, labels, settings.label_smoothing, settings.exit_weight)
@@ -148,6 +161,8 @@ class _Run:
                     settings.teacher_weight,
                     settings.exit_weight,
                 )
+            if decided:
+                loss = loss + settings.gate_weight * self._budget(architecture, decided, share)
             loss = share * loss  # a mean over the part: the parts' sum is the mean over the batch
             value = float(self.ranks.add(loss.detach().clone()))
             if not math.isfinite(value):
@@ -158,6 +173,15 @@ class _Run:
             loss.backward()  # the networks' gradients add up (US-Nets, algorithm 1)
             total += value / len(networks)
         return total
+
+    def _budget(self, architecture: Architecture, decided: Sequence[Decision], share: float) -> Tensor:
+        def average(mean: Tensor) -> Tensor:
+            # The value over all ranks' images with the gradient of this rank's: the gradients' shares add up.
+            whole = self.ranks.add(share * mean.detach())
+            return whole + (mean - mean.detach())
+
+        costs = gate_costs(self.supernet.config(architecture))
+        return budget_loss(costs, decided, bounds_at(self.step, self.total), average)
 
     def _remedy(self) -> str:
         kept = "the last good checkpoint is kept" if self.saved else "nothing was saved yet"

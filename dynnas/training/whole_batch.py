@@ -1,8 +1,8 @@
 """Layers that look at the whole batch, while each rank holds a part of it.
 
-Batch norm and dropout are the only ones: with statistics of a part, or draws of their own, several ranks
-would train something else than one. Here they give each rank its part of what one process would compute, so
-that the number of processes changes a training by rounding alone.
+Batch norm, dropout and the noise of gates are the only ones: with statistics of a part, or draws of their
+own, several ranks would train something else than one. Here they give each rank its part of what one process
+would compute, so that the number of processes changes a training by rounding alone.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dynnas.ops.elastic import ElasticSlot
+from dynnas.ops.estimators import GumbelNoise, draw_gumbel
 from dynnas.supernet import Supernet
 from dynnas.training.ranks import Ranks
 
@@ -34,6 +35,8 @@ def _share_layers(module: nn.Module, ranks: Ranks, whole: int) -> None:
             layer.forward = partial(_normalise, layer, ranks)  # type: ignore[method-assign]
         elif isinstance(layer, nn.Dropout):
             layer.forward = partial(_drop, layer, ranks, whole)  # type: ignore[method-assign]
+        elif isinstance(layer, GumbelNoise):
+            layer.forward = partial(_noise, ranks, whole)  # type: ignore[method-assign]
 
 
 def _normalise(norm: nn.BatchNorm2d, ranks: Ranks, x: Tensor) -> Tensor:
@@ -48,6 +51,11 @@ def _drop(dropout: nn.Dropout, ranks: Ranks, whole: int, x: Tensor) -> Tensor:
         return x
     kept = F.dropout(x.new_ones((whole, *x.shape[1:])), dropout.p)
     return x * kept[ranks.part(whole)]
+
+
+def _noise(ranks: Ranks, whole: int, logits: Tensor) -> Tensor:
+    """Noise for logits (B, A): this rank's rows of what all ranks alike draw for all `whole` images."""
+    return draw_gumbel((whole, *logits.shape[1:]), logits)[ranks.part(whole)]
 
 
 class _BatchNorm(torch.autograd.Function):

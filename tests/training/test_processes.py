@@ -27,7 +27,7 @@ input: {channels: 1, classes: 10, resolutions: 8}
 stem: {width: [4, 8], stride: 1}
 stages:
   - {block: mbconv, depth: [1, 2], width: [8, 16], stride: 2, kernel: [3, 5], expand: 2,
-     op: [static, condconv, dyconv], experts: 2}
+     op: [static, condconv, dyconv], experts: 2, gate: [none, skip, width, channels]}
   - {block: conv, width: 16, attention: [none, se]}
 head: {width: [16, 32], dropout: 0.2}
 exits: {positions: [stage1], count: [0, 1], width: 8}

@@ -47,6 +47,7 @@ class Format:
         artifacts: what of the files can be run.
         example: lines of Python that load it from the bundle's folder and run it on `image`.
         cascades: whether it takes cascades of networks as well.
+        branches_at_gates: whether its file for one image leaves out what gates say; else all is computed.
         script: whether a script that needs little to be installed is written beside it.
         details: what else the manifest says.
     """
@@ -56,6 +57,7 @@ class Format:
     artifacts: tuple[Artifact, ...]
     example: tuple[str, ...]
     cascades: bool = True
+    branches_at_gates: bool = False
     script: bool = False
     details: Mapping[str, int] = field(default_factory=dict)
 

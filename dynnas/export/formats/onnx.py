@@ -45,6 +45,7 @@ ONNX = Format(
         Artifact("model_packed.onnx", 1, _PACKED, _python("model_packed.onnx")),
         Artifact("model_batch.onnx", None, ANY_BATCH, _python("model_batch.onnx")),
     ),
+    branches_at_gates=True,
     example=(
         "from run import Model",
         "model = Model()",

@@ -37,6 +37,7 @@ OPENVINO = Format(
         Artifact("model.xml", 1, ONE_IMAGE, _python("model.xml")),
         Artifact("model_batch.xml", None, ANY_BATCH, _python("model_batch.xml")),
     ),
+    branches_at_gates=True,
     example=(
         "import openvino",
         'model = openvino.compile_model("model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})',

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from dynnas.ops.conv_shape import ConvShape
+from dynnas.ops.hidden import ALL_HIDDEN, Hidden
 from dynnas.ops.layers import activation, block_attention, block_conv, block_router
 from dynnas.ops.registry import register_block
 from dynnas.ops.shortcut import shortcut
@@ -30,8 +31,14 @@ class Basic(nn.Module):
         self.shortcut = shortcut(config)
         self.act = activation(config.activation, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, Ci, H, W) to (B, Co, H / stride, W / stride)."""
+    @staticmethod
+    def hidden_channels(config: BlockConfig) -> int:
+        """How many channels lie between the convolutions."""
+        return config.out_channels
+
+    def forward(self, x: Tensor, hidden: Hidden = ALL_HIDDEN) -> Tensor:
+        """(B, Ci, H, W) to (B, Co, H / stride, W / stride), with all or some of the hidden channels."""
         routes = self.router(x)
-        y = self.second(self.first(x, routes["first"]), routes["second"])
+        y = hidden.into(self.first, x, routes["first"])
+        y = hidden.out_of(self.second, y, routes["second"])
         return self.act(self.attention(y) + self.shortcut(x))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from dynnas.ops.conv_shape import ConvShape, pointwise
+from dynnas.ops.hidden import ALL_HIDDEN, Hidden
 from dynnas.ops.layers import activation, block_attention, block_conv, block_router
 from dynnas.ops.registry import register_block
 from dynnas.ops.shortcut import shortcut
@@ -22,7 +23,7 @@ class Bottleneck(nn.Module):
         """Build from its config."""
         super().__init__()
         width = config.out_channels
-        hidden = max(1, width // 4)
+        hidden = self.hidden_channels(config)
         convs = {
             "reduce": pointwise(config.in_channels, hidden),
             "middle": ConvShape(hidden, hidden, config.kernel, config.stride),
@@ -36,9 +37,15 @@ class Bottleneck(nn.Module):
         self.shortcut = shortcut(config)
         self.act = activation(config.activation, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, Ci, H, W) to (B, Co, H / stride, W / stride)."""
+    @staticmethod
+    def hidden_channels(config: BlockConfig) -> int:
+        """How many channels lie between the convolutions."""
+        return max(1, config.out_channels // 4)
+
+    def forward(self, x: Tensor, hidden: Hidden = ALL_HIDDEN) -> Tensor:
+        """(B, Ci, H, W) to (B, Co, H / stride, W / stride), with all or some of the hidden channels."""
         routes = self.router(x)
-        y = self.middle(self.reduce(x, routes["reduce"]), routes["middle"])
-        y = self.restore(y, routes["restore"])
+        y = hidden.into(self.reduce, x, routes["reduce"])
+        y = hidden.within(self.middle, y, routes["middle"])
+        y = hidden.out_of(self.restore, y, routes["restore"])
         return self.act(self.attention(y) + self.shortcut(x))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from dynnas.ops.conv_shape import ConvShape, pointwise
+from dynnas.ops.hidden import ALL_HIDDEN, Hidden
 from dynnas.ops.layers import block_attention, block_conv, block_router
 from dynnas.ops.registry import register_block
 from dynnas.ops.shortcut import keeps_shape
@@ -21,7 +22,7 @@ class FusedMBConv(nn.Module):
     def __init__(self, config: BlockConfig) -> None:
         """Build from its config."""
         super().__init__()
-        hidden = round(config.in_channels * config.expand)
+        hidden = self.hidden_channels(config)
         convs = {
             "expand": ConvShape(config.in_channels, hidden, config.kernel, config.stride),
             "project": pointwise(hidden, config.out_channels),
@@ -32,8 +33,14 @@ class FusedMBConv(nn.Module):
         self.project = block_conv(config, convs["project"], nn.Identity())
         self.residual = keeps_shape(config)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, Ci, H, W) to (B, Co, H / stride, W / stride)."""
+    @staticmethod
+    def hidden_channels(config: BlockConfig) -> int:
+        """How many channels lie between the convolutions."""
+        return round(config.in_channels * config.expand)
+
+    def forward(self, x: Tensor, hidden: Hidden = ALL_HIDDEN) -> Tensor:
+        """(B, Ci, H, W) to (B, Co, H / stride, W / stride), with all or some of the hidden channels."""
         routes = self.router(x)
-        y = self.project(self.attention(self.expand(x, routes["expand"])), routes["project"])
+        y = hidden.attend(self.attention, hidden.into(self.expand, x, routes["expand"]))
+        y = hidden.out_of(self.project, y, routes["project"])
         return x + y if self.residual else y

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from dynnas.ops.conv_shape import depthwise, pointwise
+from dynnas.ops.hidden import ALL_HIDDEN, Hidden
 from dynnas.ops.layers import ConvUnit, block_attention, block_conv, block_router
 from dynnas.ops.registry import register_block
 from dynnas.space.network import BlockConfig
@@ -20,7 +21,7 @@ class MBConv(nn.Module):
     def __init__(self, config: BlockConfig) -> None:
         """Build from its config."""
         super().__init__()
-        hidden = round(config.in_channels * config.expand)
+        hidden = self.hidden_channels(config)
         convs = {
             "expand": pointwise(config.in_channels, hidden),
             "depthwise": depthwise(hidden, config.kernel, config.stride),
@@ -35,10 +36,15 @@ class MBConv(nn.Module):
         self.project = block_conv(config, convs["project"], nn.Identity())
         self.residual = config.stride == 1 and config.in_channels == config.out_channels
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, Ci, H, W) to (B, Co, H / stride, W / stride)."""
+    @staticmethod
+    def hidden_channels(config: BlockConfig) -> int:
+        """How many channels lie between the convolutions."""
+        return round(config.in_channels * config.expand)
+
+    def forward(self, x: Tensor, hidden: Hidden = ALL_HIDDEN) -> Tensor:
+        """(B, Ci, H, W) to (B, Co, H / stride, W / stride), with all or some of the hidden channels."""
         routes = self.router(x)
-        y = x if self.expand is None else self.expand(x, routes["expand"])
-        y = self.attention(self.depthwise(y, routes["depthwise"]))
-        y = self.project(y, routes["project"])
+        y = hidden.take(x) if self.expand is None else hidden.into(self.expand, x, routes["expand"])
+        y = hidden.attend(self.attention, hidden.within(self.depthwise, y, routes["depthwise"]))
+        y = hidden.out_of(self.project, y, routes["project"])
         return x + y if self.residual else y

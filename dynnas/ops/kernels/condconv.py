@@ -11,6 +11,7 @@ from dynnas.ops.conv_shape import ConvShape
 from dynnas.ops.initial import linear
 from dynnas.ops.kernel import Kernel
 from dynnas.ops.registry import register_kernel
+from dynnas.ops.some_channels import Channels, pick_bias
 from dynnas.space.network import BlockConfig
 
 
@@ -45,6 +46,10 @@ class CondConv(Kernel):
     """A bank of experts mixed per image by sigmoid coefficients."""
 
     bank_field = "experts"
+
+    def part(self, x: Tensor, route: Tensor, inputs: Channels | None, outputs: Channels | None) -> Tensor:
+        """As `Kernel.part`, with a part of the bank."""
+        return self.mixed_part(x, route, inputs, outputs, pick_bias(self.bias, outputs))
 
     @classmethod
     def router(cls, config: BlockConfig, convs: Mapping[str, ConvShape]) -> nn.Module:

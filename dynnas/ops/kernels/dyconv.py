@@ -10,6 +10,7 @@ from dynnas.ops.initial import linear
 from dynnas.ops.kernel import Kernel
 from dynnas.ops.mixing import mixed_conv
 from dynnas.ops.registry import register_kernel
+from dynnas.ops.some_channels import Channels, pick, spread
 from dynnas.space.network import BlockConfig
 
 
@@ -56,6 +57,13 @@ class DyConv(Kernel):
         coefficients = self.dyconv_router(x)
         bias = coefficients @ self.dyconv_bias
         return mixed_conv(x, self.weight, coefficients, bias, self.shape, self.strategy)
+
+    def part(self, x: Tensor, route: None, inputs: Channels | None, outputs: Channels | None) -> Tensor:
+        """As `Kernel.part`: the router sees zeros for the channels that `x` lacks."""
+        pooled = spread(x.mean((2, 3), keepdim=True), inputs, self.shape.in_channels)
+        coefficients = self.dyconv_router(pooled)
+        bias = coefficients @ pick(self.dyconv_bias, outputs)
+        return self.mixed_part(x, coefficients, inputs, outputs, bias)
 
     def absorb(self, scale: Tensor, shift: Tensor) -> None:
         """Take over a following `y * scale + shift` (Co,)."""

@@ -12,6 +12,7 @@ from dynnas.ops.conv_shape import ConvShape
 from dynnas.ops.initial import initialise_linear
 from dynnas.ops.kernel import Kernel
 from dynnas.ops.registry import register_kernel
+from dynnas.ops.some_channels import Channels, pick_bias
 from dynnas.space.network import BlockConfig
 
 
@@ -59,6 +60,10 @@ class DyNet(Kernel):
     """A bank of `group` kernels per output channel, mixed per image and channel by sigmoid coefficients."""
 
     bank_field = "group"
+
+    def part(self, x: Tensor, route: Tensor, inputs: Channels | None, outputs: Channels | None) -> Tensor:
+        """As `Kernel.part`, with a part of the bank."""
+        return self.mixed_part(x, route, inputs, outputs, pick_bias(self.bias, outputs))
 
     @classmethod
     def router(cls, config: BlockConfig, convs: Mapping[str, ConvShape]) -> nn.Module:

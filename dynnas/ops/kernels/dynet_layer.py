@@ -8,6 +8,7 @@ from dynnas.ops.conv_shape import ConvShape
 from dynnas.ops.kernel import Kernel
 from dynnas.ops.kernels.dynet import ChannelCoefficients
 from dynnas.ops.registry import register_kernel
+from dynnas.ops.some_channels import Channels, pick_bias, spread
 from dynnas.space.network import BlockConfig
 
 
@@ -31,3 +32,9 @@ class DyNetLayer(Kernel):
     def forward(self, x: Tensor, route: Tensor | None = None) -> Tensor:
         """Convolve `x` (B, Ci, H, W) with the bank, mixed as the layer's own router says."""
         return super().forward(x, self.dynet_layer_router(x.mean((2, 3))))
+
+    def part(self, x: Tensor, route: None, inputs: Channels | None, outputs: Channels | None) -> Tensor:
+        """As `Kernel.part`: the router sees zeros for the channels that `x` lacks."""
+        pooled = spread(x.mean((2, 3)), inputs, self.shape.in_channels)
+        own = self.dynet_layer_router(pooled)
+        return self.mixed_part(x, own, inputs, outputs, pick_bias(self.bias, outputs))

@@ -10,6 +10,7 @@ from dynnas.ops.conv_shape import ConvShape
 from dynnas.ops.initial import kernel_spread
 from dynnas.ops.kernel import Kernel
 from dynnas.ops.registry import register_kernel
+from dynnas.ops.some_channels import Channels, pick_bias
 from dynnas.space.network import BlockConfig
 
 EMBEDDING = 64
@@ -65,6 +66,13 @@ class HyperNet(Kernel):
         shape = self.shape
         weight = self.weight if self.hypernet is None else self.hypernet()
         return F.conv2d(x, weight, self.bias, shape.stride, shape.padding, groups=shape.groups)
+
+    def part(self, x: Tensor, route: None, inputs: Channels | None, outputs: Channels | None) -> Tensor:
+        """As `Kernel.part`, with a part of the kernel."""
+        whole = self.weight if self.hypernet is None else self.hypernet()
+        weight, shape = self.narrowed(whole, inputs, outputs)
+        bias = pick_bias(self.bias, outputs)
+        return F.conv2d(x, weight, bias, shape.stride, shape.padding, groups=shape.groups)
 
     @torch.no_grad()
     def settle(self) -> None:

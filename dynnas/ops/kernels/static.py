@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from dynnas.ops.kernel import Kernel
 from dynnas.ops.registry import register_kernel
+from dynnas.ops.some_channels import Channels, pick_bias
 
 
 @register_kernel("static")
@@ -17,3 +18,9 @@ class Static(Kernel):
         """Convolve `x` (B, Ci, H, W); there is nothing to route."""
         shape = self.shape
         return F.conv2d(x, self.weight, self.bias, shape.stride, shape.padding, groups=shape.groups)
+
+    def part(self, x: Tensor, route: None, inputs: Channels | None, outputs: Channels | None) -> Tensor:
+        """As `Kernel.part`, with a part of the kernel."""
+        weight, shape = self.narrowed(self.weight, inputs, outputs)
+        bias = pick_bias(self.bias, outputs)
+        return F.conv2d(x, weight, bias, shape.stride, shape.padding, groups=shape.groups)

@@ -1,0 +1,63 @@
+"""How a gate that learns decides: a hard choice that gradients can pass.
+
+Without training a gate takes its largest logit, and nothing is random.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Estimator = Literal["gumbel", "straight", "soft"]
+"""`gumbel`: a draw by the logits' softmax (Gumbel straight-through: Jang et al. 2017, arXiv:1611.01144);
+`straight`: the largest logit, with the softmax's gradient (straight-through: Bengio et al. 2013,
+arXiv:1308.3432); `soft`: the softmax itself, while training."""
+
+
+class GumbelNoise(nn.Module):
+    """Standard Gumbel noise from torch's generator; a module, so that ranks can draw it together."""
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Noise of the shape (B, A) of `logits`."""
+        return draw_gumbel(tuple(logits.shape), logits)
+
+
+def draw_gumbel(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Standard Gumbel noise of a shape, on the device of `like`."""
+    uniform = torch.rand(shape, device=like.device).clamp(1e-6, 1 - 1e-6)
+    return -torch.log(-torch.log(uniform))
+
+
+class Chooser(nn.Module):
+    """One of A alternatives, as a row that is 1 there and 0 elsewhere."""
+
+    def __init__(self) -> None:
+        """Gumbel straight-through at temperature 1."""
+        super().__init__()
+        self.estimator: Estimator = "gumbel"
+        self.temperature = 1.0
+        self.noise = GumbelNoise()
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Logits (B, A) to rows (B, A) that sum to 1; exactly 0 and 1, except for `soft` in training."""
+        if not self.training:
+            return _hard(logits)
+        if self.estimator == "gumbel":
+            logits = logits + self.noise(logits)
+        soft = torch.softmax(logits / self.temperature, dim=1)
+        if self.estimator == "soft":
+            return soft
+        return _hard(soft) + (soft - soft.detach())  # the bracket is 0, with the softmax's gradient
+
+
+def _hard(logits: Tensor) -> Tensor:
+    return F.one_hot(logits.argmax(dim=1), logits.shape[1]).to(logits.dtype)
+
+
+def top_k(logits: Tensor, k: int) -> Tensor:
+    """The `k` largest of each row of (B, C), the others 0; gradients reach those that are kept."""
+    kept = torch.zeros_like(logits).scatter(1, logits.topk(k, dim=1).indices, 1.0)
+    return logits * kept

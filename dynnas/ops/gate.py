@@ -1,0 +1,226 @@
+"""The contract of a gate: logits of an image, a decision over a domain, and two ways to run a block by it.
+
+A family of gates is one file in `gates/` with one class, which is a block that is decided on:
+
+- `alternatives(config)` names what images may differ by in their cost, the cheapest first and all of the
+  block last; `choices()` gives a decision that stands for each;
+- `decide(x)` looks at the block's input and says what is to be run, as a `Decision`;
+- `masked(x, decision)` computes everything and multiplies by the decision: for any batch, and to learn by;
+- `alone(x, choice, decision)` runs images that share one choice, and nothing that it leaves out.
+
+Graphs for one image have a branch for each alternative where `branches` says so, else what `recorded` runs.
+The inherited `forward` does the rest. `masked` and `alone` must give the same in eval mode; whatever of a
+block they run, `Hidden` helps to leave out channels. Decisions are random in training only, by modules that
+`dynnas.training.whole_batch` knows.
+
+Names decide what the supernet shares: the tensors of `block` are those of the block without a gate
+(`shared_name`), and what a gate has of its own lies in `gate` under the family's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dynnas.errors import SpaceError
+from dynnas.ops.choice import is_recorded
+from dynnas.ops.estimators import Chooser
+from dynnas.ops.initial import linear
+from dynnas.ops.layers import named
+from dynnas.ops.registry import BLOCKS
+from dynnas.space.network import BlockConfig
+
+Execution = Literal["masked", "real", "counted"]
+"""`masked`: everything is computed. `real`: only what images want, those of a batch that want the same
+together. `counted`: as `real` where images do not share batch norms, else as `masked` with norms that are
+told which images a channel has; for `dynnas.training.calibrate`."""
+
+OPEN_BIAS = 2.0
+"""Of the logit of all of a block, in a new gate: 88% open beside one alternative, so that blocks learn."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a gate says of each image of a batch.
+
+    Attributes:
+        weights: (B, D) over the family's domain: what each member counts, 0 for one that is left out.
+        usage: (B, A), rows that sum to 1: the alternatives that each image runs. Gradients pass.
+        penalty: to be added to the loss while training, if any.
+    """
+
+    weights: Tensor
+    usage: Tensor
+    penalty: Tensor | None = None
+
+    @property
+    def choice(self) -> Tensor:
+        """(B, D) bool: what is there."""
+        return self.weights.detach() > 0
+
+    @staticmethod
+    def joined(parts: Sequence[Decision]) -> Decision:
+        """The decision on the images of all parts, one after the other."""
+        return Decision(
+            torch.cat([part.weights for part in parts]), torch.cat([part.usage for part in parts])
+        )
+
+    def of(self, rows: Tensor) -> Decision:
+        """The decision of some images, by their indices."""
+        return Decision(self.weights[rows], self.usage[rows])
+
+
+class GateFeatures(nn.Module):
+    """FC(ReLU(FC(GAP(block input)))), both layers also told the target: logits (B, L).
+
+    As squeeze-and-excitation, with max(4, C // 4) hidden units. One gate serves networks of several targets,
+    so what it says must depend on the target.
+    """
+
+    def __init__(self, in_channels: int, start: Sequence[float], target: float) -> None:
+        """For inputs of `in_channels`; `start` are the logits to begin with."""
+        super().__init__()
+        hidden, outputs = max(4, in_channels // 4), len(start)
+        self.target = target
+        self.reduce = linear(in_channels, hidden)
+        self.expand = linear(hidden, outputs)
+        self.hidden_by_target = nn.Parameter(torch.zeros(hidden))
+        self.logits_by_target = nn.Parameter(torch.zeros(outputs))
+        with torch.no_grad():
+            self.expand.bias.copy_(torch.tensor(start))
+        # The usual start: a router of weights near zero would wait for long before it tells images apart.
+        nn.init.kaiming_uniform_(self.reduce.weight, a=5**0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, L)."""
+        missing = 1 - self.target
+        v = F.relu(self.reduce(x.mean((2, 3))) + missing * self.hidden_by_target)
+        return self.expand(v) + missing * self.logits_by_target
+
+
+class Gated(nn.Module):
+    """A block, and the gate that says for each image how much of it is run."""
+
+    name: ClassVar[str]
+    """As in space files."""
+
+    shares_norms: ClassVar[bool]
+    """Whether images of different choices pass the same batch norms."""
+
+    branches: ClassVar[bool]
+    """Whether its choices are few: a graph for one image then has a branch for each alternative."""
+
+    def __init__(self, config: BlockConfig, start: Sequence[float]) -> None:
+        """`start` are the logits (L,) that a new gate gives for any image.
+
+        Raises:
+            SpaceError: the config has no target.
+        """
+        super().__init__()
+        if config.gate_target is None:
+            raise SpaceError(f"gate {config.gate!r} has a target, and its config has no 'gate_target'")
+        self.config = config
+        self.execution: Execution = "masked"
+        self.open = False
+        self.block = BLOCKS[config.block](config.without_gate())
+        self.gate = named(config.gate, GateFeatures(config.in_channels, start, config.gate_target))
+        self.chooser = Chooser()
+
+    @classmethod
+    def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:
+        """What images may differ by in their cost: names, the cheapest first."""
+        raise NotImplementedError
+
+    def choices(self) -> Tensor:
+        """(A, D) bool on the CPU: for each alternative, a choice that costs so much."""
+        raise NotImplementedError
+
+    def decide(self, x: Tensor) -> Decision:
+        """From the block's input (B, C, H, W)."""
+        raise NotImplementedError
+
+    def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
+        """(B, Co, H', W') for images (B, C, H, W) of any decisions."""
+        raise NotImplementedError
+
+    def alone(self, x: Tensor, choice: Tensor, decision: Decision) -> Tensor:
+        """(B, Co, H', W') for images (B, C, H, W) that share one choice (D,); in eval mode."""
+        raise NotImplementedError
+
+    def recorded(self, x: Tensor, decision: Decision) -> Tensor:
+        """What a graph holds without branches: it must be right for any decision."""
+        return self.masked(x, decision)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, Co, H', W')."""
+        if self.open:
+            return self.block(x)
+        decision = self.decide(x)
+        _tell(decision)
+        if is_recorded():
+            return self.recorded(x, decision)
+        if self.execution == "masked":
+            return self.masked(x, decision)
+        if self.execution == "counted" and self.shares_norms:
+            return self.masked(x, decision, counted=True)
+        return self._regrouped(x, decision)
+
+    def _regrouped(self, x: Tensor, decision: Decision) -> Tensor:
+        """Images of one choice together, one choice after the other."""
+        choice = decision.choice
+        if len(x) == 1:
+            return self.alone(x, choice[0], decision)
+        choices, group = torch.unique(choice, dim=0, return_inverse=True)
+        if len(choices) == 1:
+            return self.alone(x, choices[0], decision)
+        rows = [(group == number).nonzero().flatten() for number in range(len(choices))]
+        parts = [self.alone(x[own], choices[number], decision.of(own)) for number, own in enumerate(rows)]
+        return torch.cat(parts)[torch.cat(rows).argsort()]
+
+
+def hidden_channels(config: BlockConfig) -> int:
+    """How many channels the block of `config` has between its convolutions.
+
+    Raises:
+        SpaceError: it has none that a gate could choose from.
+    """
+    count = getattr(BLOCKS[config.block], "hidden_channels", None)
+    if count is None:
+        raise SpaceError(
+            f"gate {config.gate!r}: block {config.block!r} has no hidden channels to choose from"
+        )
+    return int(count(config))
+
+
+def shared_name(name: str) -> str:
+    """The name of a gated block's parameter in the supernet: a gate does not change the block's own."""
+    return name.removeprefix("block.")
+
+
+_LISTENER: ContextVar[Callable[[Decision], None] | None] = ContextVar("gates", default=None)
+
+
+@contextmanager
+def decisions() -> Iterator[list[Decision]]:
+    """What the gates that this thread runs meanwhile decide, in the order in which they run.
+
+    That of `NetworkConfig.gated`, for one run of all of a network.
+    """
+    found: list[Decision] = []
+    token = _LISTENER.set(found.append)
+    try:
+        yield found
+    finally:
+        _LISTENER.reset(token)
+
+
+def _tell(decision: Decision) -> None:
+    if not is_recorded() and (listener := _LISTENER.get()) is not None:
+        listener(decision)

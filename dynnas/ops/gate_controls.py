@@ -1,0 +1,68 @@
+"""What a learned gate is held against: gates that say the same of every image, or anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from dynnas.ops.gate import Gated
+from dynnas.ops.layers import named
+from dynnas.ops.network import Network, slot_module
+
+
+class ConstantLogits(nn.Module):
+    """The same logits for every image, which cost nothing."""
+
+    logits: Tensor
+
+    def __init__(self, logits: Tensor) -> None:
+        """`logits` (L,)."""
+        super().__init__()
+        self.register_buffer("logits", logits)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, L)."""
+        return self.logits.expand(x.shape[0], -1).to(x)
+
+
+class RandomLogits(ConstantLogits):
+    """Draws of which each alternative is the largest as often as its softmax says, whatever the image shows.
+
+    An image always gets the same: its draw hangs on the last digits of its mean, so that both executions, and
+    the same image alone or in a batch, agree without a state.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, L)."""
+        # Rounded, as layouts differ in the last bits.
+        mean = (x.mean((1, 2, 3)).double() * 1e5).round().long()
+        places = torch.arange(1, len(self.logits) + 1, device=x.device)
+        uniform = _scrambled(mean[:, None] * 1_000_003 + places).clamp(1e-9, 1 - 1e-9)
+        return (self.logits - torch.log(-torch.log(uniform))).to(x)
+
+
+def _scrambled(numbers: Tensor) -> Tensor:
+    """Integers to uniform values in 0..1 (splitmix64: Steele et al. 2014)."""
+    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
+        numbers = (numbers ^ ((numbers >> shift) & (2 ** (64 - shift) - 1))) * factor
+    return ((numbers ^ (numbers >> 31)) & (2**53 - 1)).double() / 2**53
+
+
+def hold_gates(network: Network, shares: Mapping[str, Sequence[float]], random: bool) -> None:
+    """Replace what gates see by a constant, or by draws that do not look at the image.
+
+    Args:
+        network: with its gates, changed in place.
+        shares: for gated blocks, how often each of their logits is to be the largest: of `skip` and `width`
+            the alternatives, of `channels` the hidden channels. Others keep their gates.
+        random: draw so; else every image gets the most frequent, or the most frequent channels.
+    """
+    for slot, wanted in shares.items():
+        gated = network.slots[slot_module(slot)]
+        assert isinstance(gated, Gated)
+        logits = torch.tensor(list(wanted), dtype=torch.float64).clamp(min=1e-9).log()
+        logits = logits.to(next(network.parameters()).device)
+        control = RandomLogits(logits) if random else ConstantLogits(logits)
+        gated.gate = named(gated.config.gate, control)

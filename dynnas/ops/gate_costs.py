@@ -1,0 +1,86 @@
+"""What the decisions of gates cost: multiply-adds of every alternative, counted on what is really run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from dynnas.ops.gate import Decision, Gated
+from dynnas.ops.macs import count_macs
+from dynnas.ops.modes import settle
+from dynnas.ops.network import build
+from dynnas.space.network import BlockConfig, NetworkConfig
+
+
+@dataclass(frozen=True)
+class GateCost:
+    """A gated block.
+
+    Attributes:
+        slot: of the block. alternatives: their names. target: share of `full` that is asked for.
+        macs: multiply-adds of each alternative for one image, the gate's own included.
+        full: those of the block without its gate.
+    """
+
+    slot: str
+    alternatives: tuple[str, ...]
+    target: float
+    macs: tuple[int, ...]
+    full: int
+
+    def image_macs(self, usage: Tensor) -> Tensor:
+        """Multiply-adds (B,) of images that run the alternatives so often, (B, A); differentiable."""
+        return usage.float() @ torch.tensor(self.macs, dtype=torch.float32, device=usage.device)
+
+
+def gate_costs(config: NetworkConfig) -> tuple[GateCost, ...]:
+    """Of every gated block, in the order of `NetworkConfig.gated`."""
+    found, resolution = [], -(-config.resolution // config.stem.stride)
+    for slot, block in config.blocks:
+        if block.gated:
+            names, macs, full = alternative_macs(block, resolution)
+            assert block.gate_target is not None
+            found.append(GateCost(slot, names, block.gate_target, macs, full))
+        resolution = -(-resolution // block.stride)
+    return tuple(found)
+
+
+@lru_cache(maxsize=10_000)
+def alternative_macs(config: BlockConfig, resolution: int) -> tuple[tuple[str, ...], tuple[int, ...], int]:
+    """The names and multiply-adds of a gated block's alternatives, and those of the block without its gate.
+
+    Args:
+        config: of the block. resolution: of its input.
+    """
+    with torch.device("meta"):
+        gated = build(config).eval()
+        settle(gated)
+        x = torch.zeros(1, config.in_channels, resolution, resolution)
+    assert isinstance(gated, Gated)
+    # What can be chosen is read, so it must not be on the meta device.
+    macs = [count_macs(_Alternative(gated, choice), x)[1] for choice in gated.choices()]
+    return gated.alternatives(config), tuple(macs), count_macs(gated.block, x)[1]
+
+
+class _Alternative(nn.Module):
+    """A gated block as run by images of one choice."""
+
+    def __init__(self, gated: Gated, choice: Tensor) -> None:
+        super().__init__()
+        self.gated, self.choice = gated, choice
+
+    def forward(self, x: Tensor) -> Tensor:
+        usage = self.gated.decide(x).usage
+        weights = self.choice[None].to(x)
+        return self.gated.alone(x, self.choice, Decision(weights, usage))
+
+
+def total_macs(costs: Sequence[GateCost], decisions: Sequence[Decision]) -> Tensor:
+    """Multiply-adds (B,) of each image in all gated blocks; differentiable."""
+    return torch.stack(
+        [cost.image_macs(decision.usage) for cost, decision in zip(costs, decisions, strict=True)]
+    ).sum(0)

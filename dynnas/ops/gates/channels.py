@@ -1,0 +1,74 @@
+"""FBS: which hidden channels a block computes, for each image (Gao et al. 2019, arXiv:1810.05331)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dynnas.ops.estimators import top_k
+from dynnas.ops.gate import Decision, Gated, hidden_channels
+from dynnas.ops.hidden import ChosenHidden, MaskedHidden
+from dynnas.ops.registry import register_gate
+from dynnas.space.network import BlockConfig
+
+START = 1.0
+"""Every channel counts alike in a new gate (section 3.2)."""
+
+
+@register_gate("channels")
+class ChannelSet(Gated):
+    """The hidden channels of most predicted saliency, boosted by it: feature boosting and suppression.
+
+    The target is the share of the hidden channels that are kept, the same number for every image, so that
+    images differ in what they run but not in what it costs. The saliencies are a softplus of the logits (the
+    paper has a ReLU, which may leave fewer channels than were asked for), and those kept have a mean of 1.
+    """
+
+    name = "channels"
+    shares_norms = True
+    branches = False
+
+    def __init__(self, config: BlockConfig) -> None:
+        """Build from its config.
+
+        Raises:
+            SpaceError: the block has no hidden channels.
+        """
+        hidden = hidden_channels(config)
+        super().__init__(config, start=(START,) * hidden)
+        self.hidden = hidden
+        self.kept = max(1, round((config.gate_target or 1) * hidden))
+
+    @classmethod
+    def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:
+        """Every image keeps as many."""
+        return ("kept", "all")
+
+    def choices(self) -> Tensor:
+        """The first channels stand for any others."""
+        places = torch.arange(self.hidden)
+        return torch.stack([places < self.kept, places < self.hidden])
+
+    def decide(self, x: Tensor) -> Decision:
+        """From the block's input (B, C, H, W)."""
+        kept = top_k(F.softplus(self.gate(x)), self.kept)
+        weights = kept * (self.kept / kept.sum(1, keepdim=True))
+        every = torch.ones_like(weights[:, :1])
+        return Decision(weights, torch.cat([every, 0 * every], dim=1))
+
+    def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
+        """All channels, those that are not kept zero."""
+        return self.block(x, MaskedHidden(decision.weights, counted))
+
+    def alone(self, x: Tensor, choice: Tensor, decision: Decision) -> Tensor:
+        """A block of the channels kept."""
+        channels = choice.nonzero().flatten().to(x.device)
+        return self.block(x, ChosenHidden(channels, self.hidden, decision.weights))
+
+    def recorded(self, x: Tensor, decision: Decision) -> Tensor:
+        """Of one image, whose channels are no constants: the weights are gathered inside the graph."""
+        if self.execution != "real":
+            return self.masked(x, decision)
+        channels = decision.weights[0].topk(self.kept).indices
+        return self.block(x, ChosenHidden(channels, self.hidden, decision.weights))

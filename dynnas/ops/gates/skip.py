@@ -1,0 +1,57 @@
+"""SkipNet: blocks that an image passes by (Wang et al. 2018, arXiv:1711.09485)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dynnas.errors import SpaceError
+from dynnas.ops.gate import OPEN_BIAS, Decision, Gated
+from dynnas.ops.registry import register_gate
+from dynnas.ops.shortcut import keeps_shape
+from dynnas.space.network import BlockConfig
+
+
+@register_gate("skip")
+class Skip(Gated):
+    """The block, or its input in its place: G(x) F(x) + (1 - G(x)) x (equation 1).
+
+    In the paper's networks F has no identity of its own for skipped blocks; here it is any block whole.
+    """
+
+    name = "skip"
+    shares_norms = False
+    branches = True
+
+    def __init__(self, config: BlockConfig) -> None:
+        """Build from its config.
+
+        Raises:
+            SpaceError: the block changes the shape, so that its input cannot stand for its output.
+        """
+        if not keeps_shape(config):
+            raise SpaceError("gate 'skip' needs a block that keeps the shape of its input")
+        super().__init__(config, start=(0.0, OPEN_BIAS))
+
+    @classmethod
+    def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:
+        """Nothing or everything."""
+        return ("skip", "run")
+
+    def choices(self) -> Tensor:
+        """The domain is these two."""
+        return torch.eye(2, dtype=torch.bool)
+
+    def decide(self, x: Tensor) -> Decision:
+        """From the block's input (B, C, H, W)."""
+        rows = self.chooser(self.gate(x))
+        return Decision(rows, rows)
+
+    def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
+        """Both, each as often as it counts."""
+        passed, run = decision.weights[:, :, None, None, None].unbind(1)
+        return run * self.block(x) + passed * x
+
+    def alone(self, x: Tensor, choice: Tensor, decision: Decision) -> Tensor:
+        """The block, or nothing."""
+        return self.block(x) if choice[1] else x

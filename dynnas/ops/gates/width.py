@@ -1,0 +1,66 @@
+"""DS-Net: how wide a block is inside, for each image (Li et al. 2021, arXiv:2103.13027)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from dynnas.ops.gate import OPEN_BIAS, Decision, Gated, hidden_channels
+from dynnas.ops.hidden import ChosenHidden, MaskedHidden
+from dynnas.ops.registry import register_gate
+from dynnas.space.network import BlockConfig
+
+SHARES = (0.25, 0.5, 0.75, 1.0)
+"""Of the hidden channels; the paper's gate has four widths too."""
+
+
+@register_gate("width")
+class Width(Gated):
+    """The leading quarter, half, three quarters or all of the hidden channels, as the slimming head says.
+
+    The block's own output keeps its width: what other blocks read does not hang on the image. The paper's
+    gate takes the same share of a whole stage.
+    """
+
+    name = "width"
+    shares_norms = True
+    branches = True
+
+    def __init__(self, config: BlockConfig) -> None:
+        """Build from its config.
+
+        Raises:
+            SpaceError: the block has no hidden channels.
+        """
+        super().__init__(config, start=(*(0.0 for _ in SHARES[1:]), OPEN_BIAS))
+        self.hidden = hidden_channels(config)
+        self.widths = tuple(math.ceil(share * self.hidden) for share in SHARES)
+
+    @classmethod
+    def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:
+        """By their share of the hidden channels."""
+        return tuple(f"{share:g}" for share in SHARES)
+
+    def choices(self) -> Tensor:
+        """The domain is the widths."""
+        return torch.eye(len(SHARES), dtype=torch.bool)
+
+    def decide(self, x: Tensor) -> Decision:
+        """From the block's input (B, C, H, W)."""
+        rows = self.chooser(self.gate(x))
+        return Decision(rows, rows)
+
+    def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
+        """All channels, those beyond an image's width zero."""
+        places = torch.arange(self.hidden, device=x.device)
+        within = torch.stack([places < width for width in self.widths]).to(decision.weights.dtype)
+        return self.block(x, MaskedHidden(decision.weights @ within, counted))
+
+    def alone(self, x: Tensor, choice: Tensor, decision: Decision) -> Tensor:
+        """A block of one width."""
+        width = self.widths[int(choice.to(torch.uint8).argmax())]
+        if width == self.hidden:
+            return self.block(x)
+        return self.block(x, ChosenHidden(width, self.hidden))

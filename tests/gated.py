@@ -1,0 +1,40 @@
+"""Small finished networks with gates that are of two minds."""
+
+from dataclasses import replace
+
+import networks
+import torch
+
+from dynnas.ops import slot_module
+
+
+def gated_config(gates, **kinds):
+    """The config of `networks.config`, with gates in its second and third block."""
+    config = networks.config(**kinds)
+    places = dict(zip(("stage1.1", "stage2.0"), gates, strict=True))
+    if places["stage2.0"] == "skip":  # the last block changes the shape
+        places = {"stage2.0": gates[0], "stage1.1": "skip"}
+    return replace(
+        config,
+        blocks=tuple(
+            (slot, replace(block, gate=places[slot], gate_target=0.5) if slot in places else block)
+            for slot, block in config.blocks
+        ),
+    )
+
+
+@torch.no_grad()
+def undecided(config, seed=0):
+    """A finished network in which images differ in what they run."""
+    network = networks.finished(config, seed)
+    seen = {}
+    for slot, _ in config.gated:
+        gated = network.slots[slot_module(slot)]
+        hook = gated.register_forward_pre_hook(lambda _, x, slot=slot: seen.update({slot: x[0]}))
+        network.logits(networks.images(61, seed=99))
+        hook.remove()
+        features = gated.gate[0]
+        features.expand.weight.mul_(5)
+        logits = features(seen[slot])
+        features.expand.bias.sub_(logits.median(0).values)
+    return network

@@ -1,0 +1,259 @@
+"""Gates that learn: the budget by hand, statistics of what really passes, resumed trainings."""
+
+import random
+
+import pytest
+import torch
+from torch import nn
+
+from dynnas.data import load_data
+from dynnas.measure import accuracy, cost
+from dynnas.ops import Decision, decisions, set_execution
+from dynnas.ops.gate_costs import GateCost
+from dynnas.search.supernet_evaluator import calibrated_network
+from dynnas.space import DataSettings, TrainSettings, largest, parse_space, sample, smallest
+from dynnas.supernet import Supernet
+from dynnas.training import calibrate, train_supernet
+from dynnas.training import train as train_module
+from dynnas.training.budget import bounds_at, budget_loss
+from dynnas.training.recipe import Recipe
+
+SPACE = parse_space("""
+input: {channels: 1, classes: 10, resolutions: 8}
+stem: {width: [4, 8], kernel: 3, stride: 1, activation: relu}
+stages:
+  - {block: mbconv, depth: [2, 3], width: [8, 16], stride: 2, kernel: 3, expand: [2, 3], op: [static, dyconv],
+     experts: 2, attention: [none, se], activation: relu, gate: [none, skip, width, channels],
+     gate_target: [0.4, 0.7]}
+head: {width: [16, 32], activation: relu, dropout: 0.1}
+exits: {positions: [stage1.0], count: [0, 1], thresholds: [0.9], width: 8, activation: relu}
+""")
+SETTINGS = TrainSettings(epochs=1, batch=64, lr=0.1, precision="float32", layout="channels_last")
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return load_data(DataSettings(train_images=320, augment="none"))
+
+
+def _supernet(space=SPACE):
+    return Supernet(space, channels=1, classes=10)
+
+
+def _cost(macs, full, target):
+    return GateCost("stage1.1", tuple(map(str, macs)), target, macs, full)
+
+
+def _rows(*rows):
+    rows = torch.tensor(rows, requires_grad=True)
+    return Decision(rows, rows)
+
+
+def test_the_budget_is_of_the_sum_over_blocks_and_the_mean_over_images():
+    costs = [_cost((10, 110), 100, 0.5), _cost((0, 100, 300), 300, 0.75)]
+    decided = [_rows([1.0, 0], [0, 1.0]), _rows([0, 0, 1.0], [0, 1.0, 0])]
+    used = ((10 + 300) + (110 + 100)) / 2 / 400
+    target = (0.5 * 100 + 0.75 * 300) / 400
+    loss = budget_loss(costs, decided, 0.0, lambda mean: mean)
+    torch.testing.assert_close(loss, torch.tensor((used - target) ** 2))
+    # With the tightest bounds every block is held to its own target.
+    each = [(60 / 100 - 0.5) ** 2, (200 / 300 - 0.75) ** 2]
+    held = budget_loss(costs, decided, 1.0, lambda mean: mean)
+    torch.testing.assert_close(held, torch.tensor((used - target) ** 2 + sum(each) / 2))
+    loss.backward()
+    # d/d usage = 2 (E/F0 - t) macs / images / F0
+    expected = torch.tensor([[10.0, 110.0]] * 2) * 2 * (used - target) / 2 / 400
+    torch.testing.assert_close(decided[0].usage.grad, expected)
+
+
+def test_a_penalty_is_added_and_bounds_fall_from_one_to_zero():
+    decided = [Decision(torch.eye(2), torch.eye(2), penalty=torch.tensor(3.0))]
+    assert float(budget_loss([_cost((0, 100), 100, 0.5)], decided, 0.0, lambda mean: mean)) == 3.0
+    assert (bounds_at(0, 10), bounds_at(10, 10)) == (1.0, pytest.approx(0.0))
+    assert bounds_at(5, 10) == pytest.approx(0.5)
+
+
+def test_a_training_keeps_its_name_while_gates_are_as_usual():
+    """The digest of a recipe names files of finished trainings."""
+    assert "gate_weight" not in SETTINGS.facts()
+    assert Recipe(TrainSettings()).digest == "4e089305"
+    assert Recipe(TrainSettings(gate_weight=3.0)).digest != Recipe(TrainSettings()).digest
+
+
+def test_the_teacher_has_no_gates():
+    space = parse_space("""
+input: {channels: 1, classes: 10, resolutions: 8}
+stem: {width: 8}
+stages:
+  - {block: mbconv, depth: 2, width: 8, gate: [skip, width]}
+""")
+    supernet = _supernet(space).eval()
+    x = torch.randn(4, 1, 8, 8)
+    with decisions() as found, torch.no_grad():
+        opened = supernet(x, largest(space), open_gates=True)
+    assert not found
+    network = supernet.extract(largest(space), open_gates=True).train()
+    assert not network.config.gated
+    with torch.no_grad():
+        assert torch.equal(opened[0], network.logits(x)[0])
+        assert not torch.equal(opened[0], supernet.train()(x, smallest(space))[0])
+
+
+def test_gates_reach_their_targets(dataset, tmp_path):
+    space = parse_space("""
+input: {channels: 1, classes: 10, resolutions: 8}
+stem: {width: 8}
+stages:
+  - {block: mbconv, depth: 4, width: 16, stride: 2, expand: 2, gate: [none, skip, width],
+     gate_target: [0.4, 0.7]}
+""")
+    supernet = _supernet(space)
+    settings = TrainSettings(
+        epochs=12, batch=32, lr=0.1, precision="float32", layout="channels_last", random_networks=1
+    )
+    train_supernet(supernet, dataset, settings, tmp_path)
+    for target in (0.4, 0.7):
+        values = {gene.name: gene.values[0] for gene in space.genes}
+        values |= {name: target for name in values if name.endswith("gate_target")}
+        network = calibrated_network(supernet, space.architecture(values), dataset, settings)
+        score = accuracy(network, dataset, "search")
+        assert score.gates is not None
+        used = _gated_share(network, score)
+        assert abs(used - target) < 0.2, (target, used, score.gates.shares)
+
+
+def _gated_share(network, score):
+    size = cost(network.config)
+    full = sum(gate.full for gate in size.gates)
+    rest = size.macs - sum(max(gate.macs) for gate in size.gates)
+    return (sum(score.gates.image_macs) / len(score.gates.image_macs) - rest) / full
+
+
+def test_a_resumed_training_ends_with_the_same_weights(dataset, tmp_path, monkeypatch):
+    whole = _supernet()
+    train_supernet(whole, dataset, SETTINGS, tmp_path / "whole")
+    monkeypatch.setattr(train_module, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(train_module, "SECONDS_A_CHECKPOINT_MAY_COST", 1e9)
+    advance, steps = train_module._Run.advance, []
+
+    def interrupted(run):
+        steps.append(0)
+        if len(steps) == 3:
+            raise KeyboardInterrupt
+        return advance(run)
+
+    monkeypatch.setattr(train_module._Run, "advance", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_supernet(_supernet(), dataset, SETTINGS, tmp_path / "parts")
+    resumed = _supernet()
+    train_supernet(resumed, dataset, SETTINGS, tmp_path / "parts")
+    assert resumed.digest() == whole.digest()
+    assert resumed.digest() != _supernet().digest()
+
+
+def _skipping():
+    space = parse_space("""
+input: {channels: 3, classes: 4, resolutions: 8}
+stem: {width: 6}
+stages: [{block: conv, depth: 2, width: 6, gate: skip}]
+""")
+    network = Supernet(space, channels=3, classes=4).extract(smallest(space))
+    gated = network.slots["stage1__1"]
+    with torch.no_grad():
+        gated.gate[0].expand.weight.normal_(generator=torch.Generator().manual_seed(0)).mul_(3)
+        gated.gate[0].expand.bias.zero_()
+    return network, gated
+
+
+def test_a_skipped_block_is_calibrated_on_the_images_that_pass():
+    network, gated = _skipping()
+    images = torch.randn(96, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    calibrate(network, images, batch=48)
+    means, variances, counts = [], [], []
+    with torch.no_grad():
+        for part in images.split(48):
+            # As while calibrating: the layers before normalise by the batch.
+            x = part
+            for slot in ("stem", "stage1__0"):
+                unit = network.slots[slot] if slot == "stem" else network.slots[slot].conv
+                y = unit.conv(x, None)
+                x = unit.act(nn.functional.batch_norm(y, None, None, unit.norm.weight, unit.norm.bias, True))
+            runs = gated.decide(x).choice[:, 1]
+            assert 0 < runs.sum() < 48
+            y = gated.block.conv.conv(x[runs], None).transpose(0, 1).flatten(1)
+            means.append(y.mean(1))
+            variances.append(y.var(1))
+            counts.append(float(runs.sum()))
+    weights = torch.tensor(counts)[:, None] / sum(counts)
+    norm = gated.block.conv.norm
+    torch.testing.assert_close(norm.running_mean, (torch.stack(means) * weights).sum(0))
+    torch.testing.assert_close(norm.running_var, (torch.stack(variances) * weights).sum(0))
+
+
+def test_a_block_that_no_image_runs_has_the_statistics_of_all():
+    network, gated = _skipping()
+    with torch.no_grad():
+        gated.gate[0].expand.weight.zero_()
+        gated.gate[0].expand.bias.copy_(torch.tensor([9.0, 0.0]))
+    images = torch.randn(64, 3, 8, 8)
+    calibrate(network, images)
+    found = gated.block.conv.norm.running_var.clone()
+    ungated = Supernet(
+        parse_space("""
+input: {channels: 3, classes: 4, resolutions: 8}
+stem: {width: 6}
+stages: [{block: conv, depth: 2, width: 6}]
+"""),
+        channels=3,
+        classes=4,
+    )
+    plain = ungated.extract(smallest(ungated.space))
+    values = {name.replace(".block.", "."): value for name, value in network.state_dict().items()}
+    plain.load_state_dict({name: values[name] for name in plain.state_dict()})
+    calibrate(plain, images)
+    torch.testing.assert_close(found, plain.slots["stage1__1"].conv.norm.running_var)
+
+
+def test_a_channel_is_calibrated_on_the_images_that_have_it():
+    space = parse_space("""
+input: {channels: 3, classes: 4, resolutions: 8}
+stem: {width: 6}
+stages: [{block: fused_mbconv, depth: 1, width: 6, expand: 2, gate: width}]
+""")
+    network = Supernet(space, channels=3, classes=4).extract(smallest(space))
+    gated = network.slots["stage1__0"]
+    with torch.no_grad():
+        gated.gate[0].expand.weight.normal_(generator=torch.Generator().manual_seed(0)).mul_(3)
+        gated.gate[0].expand.bias.zero_()
+    images = torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    calibrate(network, images, batch=64)
+    stem = network.slots["stem"]
+    with torch.no_grad():
+        x = stem.act(
+            nn.functional.batch_norm(
+                stem.conv(images, None), None, None, stem.norm.weight, stem.norm.bias, True
+            )
+        )
+        widths = torch.tensor(gated.widths)[gated.decide(x).choice.int().argmax(1)]
+        y = gated.block.expand.conv(x, None)
+    assert len(widths.unique()) > 1
+    norm = gated.block.expand.norm
+    for channel in range(12):
+        own = y[widths > channel, channel]
+        own = y[:, channel] if not len(own) else own
+        torch.testing.assert_close(norm.running_mean[channel], own.mean())
+        torch.testing.assert_close(norm.running_var[channel], own.var())
+
+
+def test_calibrated_networks_run_for_real_as_they_were_scored(dataset):
+    supernet = _supernet()
+    rng = random.Random(0)
+    for _ in range(4):
+        network = calibrated_network(supernet, sample(SPACE, rng), dataset, SETTINGS)
+        x = dataset.normalise(dataset.search.images[:16])
+        with torch.no_grad():
+            masked = network.logits(x)
+            set_execution(network, "real")
+            real = network.logits(x)
+        for ours, theirs in zip(masked, real, strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)

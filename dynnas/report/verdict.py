@@ -23,7 +23,8 @@ def verdict(study: Study) -> tuple[str, ...]:
     if not study.finished:
         sentences.append("The search has not finished: accuracies and latencies are those of the trials.")
     if cascades := study.cascades:
-        sentences.append(f"{summary(study, cascades).capitalize()}.")
+        text = summary(study, cascades)
+        sentences.append(f"{text[0].upper()}{text[1:]}.")
     volumes = study.comparison.hypervolume
     own = volumes.get("search", 0.0)
     if own and "static" in volumes:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from dynnas.errors import StudyError
+from dynnas.search.document import Document
 
-FORMAT = 1
+DOCUMENT = Document("dynnas_cascades", 1, "delete it, and run dynnas cascade again")
 
 PICK = "cascade:"
 """With a number or the start of a key, how a cascade is picked."""
@@ -110,9 +111,8 @@ class Cascades(Sequence[Cascaded]):
 
     def to_json(self) -> str:
         """A document that `read_cascades` reads back."""
-        document = asdict(self)
         members = [{"key": member.key, **asdict(member)} for member in self.members]
-        return json.dumps({"dynnas_cascades": FORMAT, **document, "members": members}, indent=2) + "\n"
+        return DOCUMENT.write({**asdict(self), "members": members})
 
 
 def read_cascades(path: Path) -> Cascades:
@@ -123,21 +123,14 @@ def read_cascades(path: Path) -> Cascades:
     """
     if not path.exists():
         return Cascades()
-    try:
-        document = json.loads(path.read_text())
-        if document["dynnas_cascades"] != FORMAT:
-            raise StudyError(
-                f"{path}: found format {document['dynnas_cascades']!r}, this dynnas reads {FORMAT}; "
-                "delete it, and run dynnas cascade again"
-            )
-        known = {field.name: document[field.name] for field in fields(Cascades)}
-        accuracy, cost = known["reference"]
-        lists = {"front": tuple(known["front"]), "reference": (float(accuracy), float(cost))}
-        return Cascades(**{**known, **lists, "members": tuple(map(_cascaded, known["members"]))})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StudyError(
-            f"{path}: not what dynnas wrote ({error!r}); delete it, and run dynnas cascade again"
-        ) from error
+    return DOCUMENT.read(path.read_text(), path, _cascades)
+
+
+def _cascades(document: Mapping[str, Any]) -> Cascades:
+    known = {field.name: document[field.name] for field in fields(Cascades)}
+    accuracy, cost = known["reference"]
+    lists = {"front": tuple(known["front"]), "reference": (float(accuracy), float(cost))}
+    return Cascades(**{**known, **lists, "members": tuple(map(_cascaded, known["members"]))})
 
 
 def _cascaded(document: Mapping[str, Any]) -> Cascaded:

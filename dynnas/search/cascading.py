@@ -118,17 +118,13 @@ class _Cascading:
         )
 
     @cached_property
-    def costs(self) -> dict[str, list[np.ndarray]]:
-        """What each member costs by each of its exits and by its head, for every cost."""
+    def ms(self) -> list[np.ndarray]:
+        """Milliseconds of each member to each of its exits and to its head."""
         known = self.study.latencies
-        ms = [
+        return [
             _by_way(member, config, known.get(member.key))
             for member, config in zip(self.members, self.configs, strict=True)
         ]
-        return {
-            "latency_ms": ms,
-            "macs": [np.array(cost(config).exit_macs, float) for config in self.configs],
-        }
 
     @cached_property
     def sources(self) -> tuple[Source, ...]:
@@ -166,7 +162,7 @@ class _Cascading:
         """All that scores depend on, but for the overhead of chains, which is kept with them."""
         digests = {source.key: source.digest("search") for source in self.sources}
         environment = self.meter.reference.environment
-        ms = [each.tolist() for each in self.costs["latency_ms"]]
+        ms = [each.tolist() for each in self.ms]
         return provenance_digest({**digests, "ms": str(ms), "environment": environment})
 
     @cached_property
@@ -191,18 +187,18 @@ class _Cascading:
         said: Mapping[int, Predictions],
         labels: Tensor,
         by: str,
-        ways: Sequence[np.ndarray] | None = None,
+        ms: Sequence[np.ndarray] | None = None,
     ) -> Pool:
         """The members with what they said of some images; those that said nothing are left empty.
 
         Args:
-            said: by member. labels: of the images. by: a cost. ways: in place of the known `costs`.
+            said: by member. labels: of the images. by: a cost. ms: in place of the known ones.
         """
         shape = (len(self.members), len(labels))
         confidence, right, spent = np.zeros(shape, np.float32), np.zeros(shape, bool), np.zeros(shape)
         for row, one in said.items():
             confidence[row], right[row] = one.confidence, one.right(labels.cpu().numpy())
-            spent[row] = (ways or self.costs[by])[row][one.exits]
+            spent[row] = one.macs if by == "macs" else (ms or self.ms)[row][one.exits]
         resolution = tuple(config.resolution for config in self.configs)
         extra = Overhead.nothing(len(self.members)) if by == "macs" else self.overhead
         return Pool(confidence, right, spent, resolution, extra)
@@ -294,10 +290,10 @@ class _Cascading:
             seconds = TIMES_AS_LONG * target.seconds * len(subjects)
             timed = [latency for latency, _ in self.meter.measure_images(subjects, seconds)]
             task.advance(len(subjects))
-        ways = [values.copy() for values in self.costs["latency_ms"]]
+        ms = [values.copy() for values in self.ms]
         for (row, way), latency in zip(alone, timed[len(runs) :], strict=True):
-            ways[row][way] = latency.mean_ms
-        pool = self.pool(self.on_search, dataset.search.labels, "latency_ms", ways)
+            ms[row][way] = latency.mean_ms
+        pool = self.pool(self.on_search, dataset.search.labels, "latency_ms", ms)
         return tuple(
             _with(
                 one,
@@ -322,7 +318,10 @@ class _Cascading:
             (row, way): subject_of(
                 self.networks[row],
                 self.study.dataset,
-                np.flatnonzero(self.on_search[row].exits == way)[:IMAGES_OF_A_WAY].tolist(),
+                # Images that leave by one exit run the same work, but for what gates say of each.
+                np.flatnonzero(self.on_search[row].exits == way)[
+                    : IMAGES if self.configs[row].gated else IMAGES_OF_A_WAY
+                ].tolist(),
                 self.meter.target,
             )
             for row in sorted(rows)
@@ -338,8 +337,9 @@ def _milliseconds(member: Candidate) -> float:
 def _by_way(member: Candidate, config: NetworkConfig, known: Mapping[str, Any] | None) -> np.ndarray:
     """Milliseconds by each exit and by the head: of each if `dynnas latency` timed them, else the mean."""
     mean = _milliseconds(member)
-    if not config.exits or known is None:
-        return np.full(len(config.exits) + 1, mean)
+    ways = len(config.exits) + 1
+    if ways == 1 or known is None or len(known["ways"]) != ways:  # gates make more ways than exits
+        return np.full(ways, mean)
     return np.array([mean if way["mean_ms"] is None else way["mean_ms"] for way in known["ways"]])
 
 

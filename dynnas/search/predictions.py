@@ -11,7 +11,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from dynnas.measure import predict_logits
+from dynnas.measure import cost
+from dynnas.measure.accuracy import predict
 from dynnas.ops import Network, select_confident
 from dynnas.progress import Progress
 from dynnas.search.cache import provenance_digest
@@ -31,10 +32,12 @@ class Predictions:
     Attributes:
         logits: (N, classes) float32, with which each image leaves.
         exits: (N,) int64, by which exit, the number of exits for the head.
+        macs: (N,) float64, what each image costs: by its exit, and by what gates say of it.
     """
 
     logits: np.ndarray
     exits: np.ndarray
+    macs: np.ndarray
 
     @property
     def confidence(self) -> np.ndarray:
@@ -95,9 +98,10 @@ def predictions(source: Source, split: Split, progress: Progress) -> Predictions
     thresholds = [place.threshold for place in network.config.exits]
     dataset = source.study.dataset
     with torch.inference_mode():
-        logits = predict_logits(network, dataset, getattr(dataset, split).images)
+        logits, decided = predict(network, dataset, getattr(dataset, split).images)
         chosen, exits = select_confident(logits, thresholds)
-    made = Predictions(chosen.float().cpu().numpy(), exits.cpu().numpy())
+        macs = cost(network.config).image_macs(exits, [decision.usage for decision in decided])
+    made = Predictions(chosen.float().cpu().numpy(), exits.cpu().numpy(), macs.cpu().numpy())
     _write(path, digest, made)
     return made
 
@@ -110,7 +114,7 @@ def _read(path: Path, digest: str) -> Predictions | None:
         about = json.loads(str(file["about"]))
         if about != {"dynnas_predictions": FORMAT, "of": digest}:
             return None
-        return Predictions(file["logits"], file["exits"])
+        return Predictions(file["logits"], file["exits"], file["macs"])
 
 
 def _write(path: Path, digest: str, made: Predictions) -> None:
@@ -118,5 +122,5 @@ def _write(path: Path, digest: str, made: Predictions) -> None:
     temporary = path.with_name(f"{path.name}.tmp")
     about = json.dumps({"dynnas_predictions": FORMAT, "of": digest})
     with temporary.open("wb") as file:
-        np.savez(file, about=np.array(about), logits=made.logits, exits=made.exits)
+        np.savez(file, about=np.array(about), logits=made.logits, exits=made.exits, macs=made.macs)
     temporary.replace(path)

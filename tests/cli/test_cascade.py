@@ -105,7 +105,7 @@ def test_a_damaged_document_is_one_message(
     path.write_text(path.read_text()[:200])
     ran = dynnas(command, str(tmp_path / "tiny"))
     assert ran.status == 2
-    assert "cascades.json: not what dynnas wrote" in ran.err
+    assert "cascades.json: damaged, or not by dynnas" in ran.err
     assert "Traceback" not in ran.err
     assert len(path.read_text()) == 200
 

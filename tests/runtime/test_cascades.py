@@ -8,6 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from gated import gated_config, undecided
 from networks import CHANNELS, config, finished, first_confident, noise, one_by_one
 from numpy.testing import assert_allclose
 
@@ -65,13 +66,22 @@ CASES = {
     "mixed sizes": ((8, 12, 16), (0, 1, 0), "static"),
     "larger than the data": ((8, 20), (0, 0), "static"),
     "mixed kernels": ((12, 8), (1, 1), "condconv"),
+    "gates": None,
 }
+
+
+def members_of(case):
+    """The networks of one of `CASES`."""
+    if CASES[case] is None:
+        second = undecided(gated_config(("skip", "width")))
+        return [*networks((12,), (0,)), second]
+    return networks(*CASES[case])
 
 
 @pytest.fixture(params=CASES, scope="module")
 def case(request):
     """Networks, their cascade, its images, and what each image should be told by which network."""
-    members = networks(*CASES[request.param])
+    members = members_of(request.param)
     cascade = cascade_of(members).eval()
     images = DATA.search.images
     expected = [walked(members, cascade.thresholds, image[None]) for image in images]

@@ -145,7 +145,7 @@ def test_thresholds_know_nothing_of_test_images(study, cascaded):
 def counted(monkeypatch):
     """The names of what is computed from now on."""
     done = []
-    for module, name in ((predictions, "predict_logits"), (cascading, "measure_overhead")):
+    for module, name in ((predictions, "predict"), (cascading, "measure_overhead")):
         real = getattr(module, name)
 
         def call(*args, _real=real, _name=name, **kwargs):
@@ -163,7 +163,7 @@ def test_nothing_is_computed_twice(cascaded, monkeypatch):
     assert done == []
     fewer = cascade_study(Study(study.folder), keep=1, size=2)
     assert (len(fewer), len(fewer[0].networks)) == (1, 2)
-    assert set(done) <= {"predict_logits"}  # a network that was in no cascade before is tested
+    assert set(done) <= {"predict"}  # a network that was in no cascade before is tested
     assert fewer.overhead == found.overhead
     assert cascade_study(Study(study.folder), keep=4).members[0].networks == found[0].networks
 
@@ -202,7 +202,7 @@ def test_predictions_of_other_weights_or_damaged_ones_are_made_again(study, monk
     done = counted(monkeypatch)
     again = Study(study.folder)
     cascade_study(again, keep=1, size=2, progress=Told())
-    assert done == ["predict_logits"]
+    assert done == ["predict"]
     assert [f"{files[0]}: damaged" in text for text in said] == [True]
 
     recipe = recipe_of(replace(study.settings.train, epochs=1), "scratch", teacher="none")
@@ -213,7 +213,7 @@ def test_predictions_of_other_weights_or_damaged_ones_are_made_again(study, monk
     done.clear()
     best = study.weights_of(study.front[0].key, "best")
     cascade_study(Study(study.folder), keep=1, size=2, weights="best")
-    assert done.count("predict_logits") >= (1 if best else 0)
+    assert done.count("predict") >= (1 if best else 0)
 
 
 def test_a_search_for_operations_is_served_too(study):
@@ -239,7 +239,7 @@ def test_times_by_exit_are_used_where_they_are_known(study):
 
     def ms(opened):
         made = cascading._Cascading(opened, 2, 1, "latency_ms", "inherited", cascading.Progress())
-        return made.costs["latency_ms"][[one.key for one in made.members].index(member.key)].tolist()
+        return made.ms[[one.key for one in made.members].index(member.key)].tolist()
 
     assert ms(Study(study.folder)) == [0.001, 0.5]
     document["latency"]["environment"] = "another machine"
@@ -270,7 +270,7 @@ def test_the_document_comes_back_whole(cascaded, tmp_path: Path):
     text = path.read_text()
     path.write_text(text[: len(text) // 2])
     with pytest.raises(
-        StudyError, match=r"cascades\.json: not what dynnas wrote .* run dynnas cascade again"
+        StudyError, match=r"cascades\.json: damaged, or not by dynnas .* run dynnas cascade again"
     ):
         read_cascades(path)
     path.write_text(text.replace('"dynnas_cascades": 1', '"dynnas_cascades": 0'))
@@ -278,6 +278,6 @@ def test_the_document_comes_back_whole(cascaded, tmp_path: Path):
         read_cascades(path)
     path.write_text(text.replace('"thresholds"', '"limits"'))
     with pytest.raises(
-        StudyError, match=r"cascades\.json: not what dynnas wrote \(KeyError\('thresholds'\)\)"
+        StudyError, match=r"cascades\.json: damaged, or not by dynnas \(KeyError\('thresholds'\)\)"
     ):
         read_cascades(path)

@@ -52,6 +52,6 @@ class Skip(Gated):
         passed, run = decision.weights[:, :, None, None, None].unbind(1)
         return run * self.block(x) + passed * x
 
-    def alone(self, x: Tensor, choice: Tensor, decision: Decision) -> Tensor:
+    def branch(self, x: Tensor, alternative: int) -> Tensor:
         """The block, or nothing."""
-        return self.block(x) if choice[1] else x
+        return self.block(x) if alternative else x

@@ -189,19 +189,27 @@ class Gated(nn.Module):
             return self.masked(x, decision)
         if self.execution == "counted" and self.shares_norms:
             return self.masked(x, decision, counted=True)
-        return self._regrouped(x, decision)
+        return self.together(x, decision)
 
-    def _regrouped(self, x: Tensor, decision: Decision) -> Tensor:
-        """Images of one choice together, one choice after the other."""
+    def together(self, x: Tensor, decision: Decision) -> Tensor:
+        """As `masked`, but images of one choice together, one choice after the other; in eval mode."""
         choice = decision.choice
         if len(x) == 1:
             return self.alone(x, choice[0], decision)
         choices, group = torch.unique(choice, dim=0, return_inverse=True)
         if len(choices) == 1:
             return self.alone(x, choices[0], decision)
-        rows = [(group == number).nonzero().flatten() for number in range(len(choices))]
-        parts = [self.alone(x[own], choices[number], decision.of(own)) for number, own in enumerate(rows)]
-        return torch.cat(parts)[torch.cat(rows).argsort()]
+        y: Tensor | None = None
+        for number, own in enumerate(choices):
+            rows = (group == number).nonzero().flatten()
+            part = self.alone(x[rows], own, decision.of(rows))
+            if y is None:
+                last = part.is_contiguous(memory_format=torch.channels_last)
+                layout = torch.channels_last if last else torch.contiguous_format
+                y = part.new_empty((len(x), *part.shape[1:])).contiguous(memory_format=layout)
+            y[rows] = part
+        assert y is not None
+        return y
 
 
 def hidden_channels(config: BlockConfig) -> int:
@@ -221,6 +229,11 @@ def hidden_channels(config: BlockConfig) -> int:
 def shared_name(name: str) -> str:
     """The name of a gated block's parameter in the supernet: a gate does not change the block's own."""
     return name.removeprefix("block.")
+
+
+def is_of_gate(name: str) -> bool:
+    """Whether a parameter of a gated block is the gate's own."""
+    return name.startswith("gate.")
 
 
 _LISTENER: ContextVar[Callable[[Decision], None] | None] = ContextVar("gates", default=None)

@@ -245,6 +245,16 @@ stages: [{block: fused_mbconv, depth: 1, width: 6, expand: 2, gate: width}]
         torch.testing.assert_close(norm.running_var[channel], own.var())
 
 
+def test_gates_are_shared_by_the_ops_of_a_block_that_share_nothing_else():
+    supernet = Supernet(SPACE, channels=1, classes=10, experts="separate")
+    rng = random.Random(3)
+    for _ in range(6):
+        assert supernet.extract(sample(SPACE, rng)).config
+    names = [name for name, _ in supernet.named_parameters() if "/gate/" in name]
+    assert names
+    assert not [name for name in names if "static" in name or "dyconv" in name]
+
+
 def test_calibrated_networks_run_for_real_as_they_were_scored(dataset):
     supernet = _supernet()
     rng = random.Random(0)

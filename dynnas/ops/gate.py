@@ -32,9 +32,11 @@ from torch.nn import functional as F
 
 from dynnas.errors import SpaceError
 from dynnas.ops.choice import is_recorded
+from dynnas.ops.conv_shape import pointwise
 from dynnas.ops.estimators import Chooser
 from dynnas.ops.initial import linear
-from dynnas.ops.layers import named
+from dynnas.ops.kernels.static import Static
+from dynnas.ops.layers import ConvUnit, named
 from dynnas.ops.registry import BLOCKS
 from dynnas.space.network import BlockConfig
 
@@ -42,6 +44,9 @@ Execution = Literal["masked", "real", "counted"]
 """`masked`: everything is computed. `real`: only what images want, those of a batch that want the same
 together. `counted`: as `real` where images do not share batch norms, else as `masked` with norms that are
 told which images a channel has; for `dynnas.training.calibrate`."""
+
+START_SPREAD = 0.5
+"""How much the logits of a new gate differ between images, about."""
 
 OPEN_BIAS = 2.0
 """Of the logit of all of a block, in a new gate: 88% open beside one alternative, so that blocks learn."""
@@ -79,30 +84,30 @@ class Decision:
 
 
 class GateFeatures(nn.Module):
-    """FC(ReLU(FC(GAP(block input)))), both layers also told the target: logits (B, L).
+    """FC(ReLU(norm(FC(GAP(block input))))), both layers also told the target: logits (B, L).
 
-    As squeeze-and-excitation, with max(4, C // 4) hidden units. One gate serves networks of several targets,
-    so what it says must depend on the target.
+    As squeeze-and-excitation, with max(4, C // 4) hidden units, and a batch norm over the images: pooled
+    features are much alike, and a gate that hardly sees a difference learns to say the same of every image.
+    One gate serves networks of several targets, so what it says must depend on the target.
     """
 
     def __init__(self, in_channels: int, start: Sequence[float], target: float) -> None:
-        """For inputs of `in_channels`; `start` are the logits to begin with."""
+        """For inputs of `in_channels`; `start` are the logits to begin with, about."""
         super().__init__()
         hidden, outputs = max(4, in_channels // 4), len(start)
         self.target = target
-        self.reduce = linear(in_channels, hidden)
+        self.reduce = ConvUnit(Static(pointwise(in_channels, hidden)), nn.Identity())
         self.expand = linear(hidden, outputs)
         self.hidden_by_target: nn.Parameter | None = nn.Parameter(torch.zeros(hidden))
         self.logits_by_target: nn.Parameter | None = nn.Parameter(torch.zeros(outputs))
         with torch.no_grad():
+            self.expand.weight.normal_(std=START_SPREAD * hidden**-0.5)
             self.expand.bias.copy_(torch.tensor(start))
-        # The usual start: a router of weights near zero would wait for long before it tells images apart.
-        nn.init.kaiming_uniform_(self.reduce.weight, a=5**0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, L)."""
         # Not as a mean: ONNX Runtime pools in the layout of its convolutions.
-        v, missing = self.reduce(F.adaptive_avg_pool2d(x, 1).flatten(1)), 1 - self.target
+        v, missing = self.reduce(F.adaptive_avg_pool2d(x, 1)).flatten(1), 1 - self.target
         if self.hidden_by_target is None or self.logits_by_target is None:
             return self.expand(F.relu(v))
         return self.expand(F.relu(v + missing * self.hidden_by_target)) + missing * self.logits_by_target
@@ -110,10 +115,14 @@ class GateFeatures(nn.Module):
     @torch.no_grad()
     def settle(self) -> None:
         """Put what the target says into the biases, for good."""
-        if self.hidden_by_target is not None and self.logits_by_target is not None:
-            self.reduce.bias.add_((1 - self.target) * self.hidden_by_target)
-            self.expand.bias.add_((1 - self.target) * self.logits_by_target)
-            self.hidden_by_target = self.logits_by_target = None
+        if self.hidden_by_target is None or self.logits_by_target is None:
+            return
+        norm, conv = self.reduce.norm, self.reduce.conv
+        bias = norm.bias if isinstance(norm, nn.BatchNorm2d) else conv.bias
+        assert bias is not None
+        bias.add_((1 - self.target) * self.hidden_by_target)
+        self.expand.bias.add_((1 - self.target) * self.logits_by_target)
+        self.hidden_by_target = self.logits_by_target = None
 
 
 class Gated(nn.Module):
@@ -232,8 +241,8 @@ def shared_name(name: str) -> str:
 
 
 def is_of_gate(name: str) -> bool:
-    """Whether a parameter of a gated block is the gate's own."""
-    return name.startswith("gate.")
+    """Whether a tensor of a gated block is the gate's own."""
+    return name.startswith(("gate.", "chooser."))
 
 
 _LISTENER: ContextVar[Callable[[Decision], None] | None] = ContextVar("gates", default=None)

@@ -45,9 +45,11 @@ class RandomLogits(ConstantLogits):
 
 def _scrambled(numbers: Tensor) -> Tensor:
     """Integers to uniform values in 0..1 (splitmix64: Steele et al. 2014)."""
-    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
+    # Factors as signed numbers; torch's shift to the right brings the sign along, which is masked away.
+    numbers = numbers * -0x61C8864680B583EB
+    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15), (31, 1)):
         numbers = (numbers ^ ((numbers >> shift) & (2 ** (64 - shift) - 1))) * factor
-    return ((numbers ^ (numbers >> 31)) & (2**53 - 1)).double() / 2**53
+    return ((numbers >> 11) & (2**53 - 1)).double() / 2**53
 
 
 def hold_gates(network: Network, shares: Mapping[str, Sequence[float]], random: bool) -> None:

@@ -92,3 +92,10 @@ def set_estimator(module: nn.Module, estimator: Estimator, temperature: float) -
     for child in module.modules():
         if isinstance(child, Chooser):
             child.estimator, child.temperature = estimator, temperature
+
+
+def set_gate_noise(module: nn.Module, scale: float) -> None:
+    """Set how much noise the gates in `module` decide with while training: 1 to draw, 0 for none."""
+    for name, buffer in module.named_buffers():
+        if name.endswith("gate_noise"):
+            buffer.fill_(scale)

@@ -31,15 +31,21 @@ class RandomLogits(ConstantLogits):
     """Draws of which each alternative is the largest as often as its softmax says, whatever the image shows.
 
     An image always gets the same: its draw hangs on the last digits of its mean, so that both executions, and
-    the same image alone or in a batch, agree without a state.
+    the same image alone or in a batch, agree without a state. Gates of one network need different salts: the
+    gate after a skipped block sees what that of the block saw.
     """
+
+    def __init__(self, logits: Tensor, salt: int) -> None:
+        """`logits` (L,)."""
+        super().__init__(logits)
+        self.salt = salt
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, L)."""
         # Rounded, as layouts differ in the last bits.
         mean = (x.mean((1, 2, 3)).double() * 1e5).round().long()
         places = torch.arange(1, len(self.logits) + 1, device=x.device)
-        uniform = _scrambled(mean[:, None] * 1_000_003 + places).clamp(1e-9, 1 - 1e-9)
+        uniform = _scrambled(mean[:, None] * 1_000_003 + places + self.salt * 2**40).clamp(1e-9, 1 - 1e-9)
         return (self.logits - torch.log(-torch.log(uniform))).to(x)
 
 
@@ -61,10 +67,10 @@ def hold_gates(network: Network, shares: Mapping[str, Sequence[float]], random: 
             the alternatives, of `channels` the hidden channels. Others keep their gates.
         random: draw so; else every image gets the most frequent, or the most frequent channels.
     """
-    for slot, wanted in shares.items():
+    for salt, (slot, wanted) in enumerate(shares.items()):
         gated = network.slots[slot_module(slot)]
         assert isinstance(gated, Gated)
         logits = torch.tensor(list(wanted), dtype=torch.float64).clamp(min=1e-9).log()
         logits = logits.to(next(network.parameters()).device)
-        control = RandomLogits(logits) if random else ConstantLogits(logits)
+        control = RandomLogits(logits, salt) if random else ConstantLogits(logits)
         gated.gate = named(gated.config.gate, control)

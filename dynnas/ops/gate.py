@@ -96,7 +96,7 @@ class GateFeatures(nn.Module):
         super().__init__()
         hidden, outputs = max(4, in_channels // 4), len(start)
         self.target = target
-        self.reduce = ConvUnit(Static(pointwise(in_channels, hidden)), nn.Identity())
+        self.reduce: nn.Module = ConvUnit(Static(pointwise(in_channels, hidden)), nn.Identity())
         self.expand = linear(hidden, outputs)
         self.hidden_by_target: nn.Parameter | None = nn.Parameter(torch.zeros(hidden))
         self.logits_by_target: nn.Parameter | None = nn.Parameter(torch.zeros(outputs))
@@ -114,15 +114,21 @@ class GateFeatures(nn.Module):
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Put what the target says into the biases, for good."""
+        """Put what the target says into the biases, for good; without its norm, the first layer is linear."""
         if self.hidden_by_target is None or self.logits_by_target is None:
             return
+        assert isinstance(self.reduce, ConvUnit)
         norm, conv = self.reduce.norm, self.reduce.conv
         bias = norm.bias if isinstance(norm, nn.BatchNorm2d) else conv.bias
         assert bias is not None
         bias.add_((1 - self.target) * self.hidden_by_target)
         self.expand.bias.add_((1 - self.target) * self.logits_by_target)
         self.hidden_by_target = self.logits_by_target = None
+        if isinstance(norm, nn.Identity):
+            # Of a single pixel: a convolution takes several times as long.
+            plain = nn.Linear(conv.shape.in_channels, conv.shape.out_channels, device="meta")
+            plain.weight, plain.bias = nn.Parameter(conv.weight.flatten(1)), nn.Parameter(bias.detach())
+            self.reduce = nn.Sequential(nn.Flatten(), plain)
 
 
 class Gated(nn.Module):

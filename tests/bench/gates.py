@@ -89,10 +89,10 @@ def gated_network(kind: str, gate: str, resolution: int, times: int) -> Network:
         3,
         10,
         resolution,
-        StemConfig(3, 16, 3, 1, "relu"),
+        StemConfig(3, 16 * times, 3, 1, "relu"),
         tuple(blocks),
         (),
-        HeadConfig(64, 0, "relu", 0.0, 10),
+        HeadConfig(64 * times, 0, "relu", 0.0, 10),
     )
     torch.manual_seed(0)
     network = Network(config).train()

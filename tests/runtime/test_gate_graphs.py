@@ -49,8 +49,8 @@ def test_a_skipped_block_does_not_run(tmp_path):
     ran = {
         bool(run): convolutions_run(model, batch[runs == run][:1].numpy(), tmp_path) for run in (True, False)
     }
-    # The stem, three of each block that runs, one of each gate, the classifier's.
-    assert ran == {True: 1 + 9 + 2 + 1, False: 1 + 6 + 2 + 1}
+    # The stem, three of each block that runs, the classifier's.
+    assert ran == {True: 1 + 9 + 1, False: 1 + 6 + 1}
 
 
 def test_a_branch_holds_weights_of_its_own_width():

@@ -10,6 +10,7 @@ from dynnas.ops.gate import Decision, decisions
 from dynnas.ops.modes import (
     set_estimator,
     set_execution,
+    set_gate_noise,
     set_open,
     set_routing_dropout,
     set_strategy,
@@ -56,6 +57,7 @@ __all__ = [
     "select_confident",
     "set_estimator",
     "set_execution",
+    "set_gate_noise",
     "set_open",
     "set_routing_dropout",
     "set_strategy",

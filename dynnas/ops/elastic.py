@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dynnas.ops.gate import shared_name
+from dynnas.ops.gate import is_of_gate, shared_name
 from dynnas.ops.network import build
 from dynnas.space.network import BlockConfig, SlotConfig
 
@@ -160,8 +160,9 @@ class ElasticSlot(nn.Module):
     def _path(self, config: SlotConfig, name: str) -> str:
         owner = ""
         if isinstance(config, BlockConfig):
-            owner = f"{config.block}/{config.op}/" if self._separate else f"{config.block}/"
             name = shared_name(name) if config.gated else name
+            separate = self._separate and not is_of_gate(name)
+            owner = f"{config.block}/{config.op}/" if separate else f"{config.block}/"
         return owner + name.replace(".", "/")
 
     def _shared(self, path: str) -> Tensor:

@@ -32,11 +32,19 @@ def draw_gumbel(shape: tuple[int, ...], like: Tensor) -> Tensor:
 
 
 class Chooser(nn.Module):
-    """One of A alternatives, as a row that is 1 there and 0 elsewhere."""
+    """One of A alternatives, as a row that is 1 there and 0 elsewhere.
+
+    `gate_noise` scales the Gumbel noise: 1 draws by the softmax of the logits. While a training goes on it
+    falls to 0 (`dynnas.training`), so that the gates end as they will decide: a gate that runs a block for
+    each image with probability 0.7 would run it for all of them in the finished network.
+    """
+
+    gate_noise: Tensor
 
     def __init__(self) -> None:
         """Gumbel straight-through at temperature 1."""
         super().__init__()
+        self.register_buffer("gate_noise", torch.ones(()))
         self.estimator: Estimator = "gumbel"
         self.temperature = 1.0
         self.noise = GumbelNoise()
@@ -46,7 +54,7 @@ class Chooser(nn.Module):
         if not self.training:
             return _hard(logits)
         if self.estimator == "gumbel":
-            logits = logits + self.noise(logits)
+            logits = logits + self.gate_noise * self.noise(logits)
         soft = torch.softmax(logits / self.temperature, dim=1)
         if self.estimator == "soft":
             return soft

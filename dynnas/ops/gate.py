@@ -6,7 +6,8 @@ A family of gates is one file in `gates/` with one class, which is a block that 
   block last; `choices()` gives a decision that stands for each;
 - `decide(x)` looks at the block's input and says what is to be run, as a `Decision`;
 - `masked(x, decision)` computes everything and multiplies by the decision: for any batch, and to learn by;
-- `alone(x, choice, decision)` runs images that share one choice, and nothing that it leaves out.
+- `alone(x, choice, decision)` runs images that share one choice, and nothing that it leaves out; a family
+  whose logits are its alternatives says instead, in `branch(x, alternative)`, what each of these runs.
 
 Graphs for one image have a branch for each alternative where `branches` says so, else what `recorded` runs.
 The inherited `forward` does the rest. `masked` and `alone` must give the same in eval mode; whatever of a
@@ -31,9 +32,11 @@ from torch.nn import functional as F
 
 from dynnas.errors import SpaceError
 from dynnas.ops.choice import is_recorded
+from dynnas.ops.conv_shape import pointwise
 from dynnas.ops.estimators import Chooser
 from dynnas.ops.initial import linear
-from dynnas.ops.layers import named
+from dynnas.ops.kernels.static import Static
+from dynnas.ops.layers import ConvUnit, named
 from dynnas.ops.registry import BLOCKS
 from dynnas.space.network import BlockConfig
 
@@ -41,6 +44,9 @@ Execution = Literal["masked", "real", "counted"]
 """`masked`: everything is computed. `real`: only what images want, those of a batch that want the same
 together. `counted`: as `real` where images do not share batch norms, else as `masked` with norms that are
 told which images a channel has; for `dynnas.training.calibrate`."""
+
+START_SPREAD = 0.5
+"""How much the logits of a new gate differ between images, about."""
 
 OPEN_BIAS = 2.0
 """Of the logit of all of a block, in a new gate: 88% open beside one alternative, so that blocks learn."""
@@ -78,31 +84,51 @@ class Decision:
 
 
 class GateFeatures(nn.Module):
-    """FC(ReLU(FC(GAP(block input)))), both layers also told the target: logits (B, L).
+    """FC(ReLU(norm(FC(GAP(block input))))), both layers also told the target: logits (B, L).
 
-    As squeeze-and-excitation, with max(4, C // 4) hidden units. One gate serves networks of several targets,
-    so what it says must depend on the target.
+    As squeeze-and-excitation, with max(4, C // 4) hidden units, and a batch norm over the images: pooled
+    features are much alike, and a gate that hardly sees a difference learns to say the same of every image.
+    One gate serves networks of several targets, so what it says must depend on the target.
     """
 
     def __init__(self, in_channels: int, start: Sequence[float], target: float) -> None:
-        """For inputs of `in_channels`; `start` are the logits to begin with."""
+        """For inputs of `in_channels`; `start` are the logits to begin with, about."""
         super().__init__()
         hidden, outputs = max(4, in_channels // 4), len(start)
         self.target = target
-        self.reduce = linear(in_channels, hidden)
+        self.reduce: nn.Module = ConvUnit(Static(pointwise(in_channels, hidden)), nn.Identity())
         self.expand = linear(hidden, outputs)
-        self.hidden_by_target = nn.Parameter(torch.zeros(hidden))
-        self.logits_by_target = nn.Parameter(torch.zeros(outputs))
+        self.hidden_by_target: nn.Parameter | None = nn.Parameter(torch.zeros(hidden))
+        self.logits_by_target: nn.Parameter | None = nn.Parameter(torch.zeros(outputs))
         with torch.no_grad():
+            self.expand.weight.normal_(std=START_SPREAD * hidden**-0.5)
             self.expand.bias.copy_(torch.tensor(start))
-        # The usual start: a router of weights near zero would wait for long before it tells images apart.
-        nn.init.kaiming_uniform_(self.reduce.weight, a=5**0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, L)."""
-        missing = 1 - self.target
-        v = F.relu(self.reduce(x.mean((2, 3))) + missing * self.hidden_by_target)
-        return self.expand(v) + missing * self.logits_by_target
+        # Not as a mean: ONNX Runtime pools in the layout of its convolutions.
+        v, missing = self.reduce(F.adaptive_avg_pool2d(x, 1)).flatten(1), 1 - self.target
+        if self.hidden_by_target is None or self.logits_by_target is None:
+            return self.expand(F.relu(v))
+        return self.expand(F.relu(v + missing * self.hidden_by_target)) + missing * self.logits_by_target
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Put what the target says into the biases, for good; without its norm, the first layer is linear."""
+        if self.hidden_by_target is None or self.logits_by_target is None:
+            return
+        assert isinstance(self.reduce, ConvUnit)
+        norm, conv = self.reduce.norm, self.reduce.conv
+        bias = norm.bias if isinstance(norm, nn.BatchNorm2d) else conv.bias
+        assert bias is not None
+        bias.add_((1 - self.target) * self.hidden_by_target)
+        self.expand.bias.add_((1 - self.target) * self.logits_by_target)
+        self.hidden_by_target = self.logits_by_target = None
+        if isinstance(norm, nn.Identity):
+            # Of a single pixel: a convolution takes several times as long.
+            plain = nn.Linear(conv.shape.in_channels, conv.shape.out_channels, device="meta")
+            plain.weight, plain.bias = nn.Parameter(conv.weight.flatten(1)), nn.Parameter(bias.detach())
+            self.reduce = nn.Sequential(nn.Flatten(), plain)
 
 
 class Gated(nn.Module):
@@ -115,7 +141,8 @@ class Gated(nn.Module):
     """Whether images of different choices pass the same batch norms."""
 
     branches: ClassVar[bool]
-    """Whether its choices are few: a graph for one image then has a branch for each alternative."""
+    """Whether it has a logit for each alternative, and takes the largest: a graph for one image then has a
+    branch for each."""
 
     def __init__(self, config: BlockConfig, start: Sequence[float]) -> None:
         """`start` are the logits (L,) that a new gate gives for any image.
@@ -152,6 +179,10 @@ class Gated(nn.Module):
 
     def alone(self, x: Tensor, choice: Tensor, decision: Decision) -> Tensor:
         """(B, Co, H', W') for images (B, C, H, W) that share one choice (D,); in eval mode."""
+        return self.branch(x, int(choice.to(torch.uint8).argmax()))
+
+    def branch(self, x: Tensor, alternative: int) -> Tensor:
+        """(B, Co, H', W') for images that take one alternative, by its index: of families with branches."""
         raise NotImplementedError
 
     def recorded(self, x: Tensor, decision: Decision) -> Tensor:
@@ -162,6 +193,9 @@ class Gated(nn.Module):
         """(B, C, H, W) to (B, Co, H', W')."""
         if self.open:
             return self.block(x)
+        if self.branches and self.execution == "real" and x.shape[0] == 1 and not _is_overheard():
+            # As below, in a third of the time that small operators take in torch.
+            return self.branch(x, int(self.gate(x).argmax()))
         decision = self.decide(x)
         _tell(decision)
         if is_recorded():
@@ -170,19 +204,27 @@ class Gated(nn.Module):
             return self.masked(x, decision)
         if self.execution == "counted" and self.shares_norms:
             return self.masked(x, decision, counted=True)
-        return self._regrouped(x, decision)
+        return self.together(x, decision)
 
-    def _regrouped(self, x: Tensor, decision: Decision) -> Tensor:
-        """Images of one choice together, one choice after the other."""
+    def together(self, x: Tensor, decision: Decision) -> Tensor:
+        """As `masked`, but images of one choice together, one choice after the other; in eval mode."""
         choice = decision.choice
         if len(x) == 1:
             return self.alone(x, choice[0], decision)
         choices, group = torch.unique(choice, dim=0, return_inverse=True)
         if len(choices) == 1:
             return self.alone(x, choices[0], decision)
-        rows = [(group == number).nonzero().flatten() for number in range(len(choices))]
-        parts = [self.alone(x[own], choices[number], decision.of(own)) for number, own in enumerate(rows)]
-        return torch.cat(parts)[torch.cat(rows).argsort()]
+        y: Tensor | None = None
+        for number, own in enumerate(choices):
+            rows = (group == number).nonzero().flatten()
+            part = self.alone(x[rows], own, decision.of(rows))
+            if y is None:
+                last = part.is_contiguous(memory_format=torch.channels_last)
+                layout = torch.channels_last if last else torch.contiguous_format
+                y = part.new_empty((len(x), *part.shape[1:])).contiguous(memory_format=layout)
+            y[rows] = part
+        assert y is not None
+        return y
 
 
 def hidden_channels(config: BlockConfig) -> int:
@@ -204,6 +246,11 @@ def shared_name(name: str) -> str:
     return name.removeprefix("block.")
 
 
+def is_of_gate(name: str) -> bool:
+    """Whether a tensor of a gated block is the gate's own."""
+    return name.startswith(("gate.", "chooser."))
+
+
 _LISTENER: ContextVar[Callable[[Decision], None] | None] = ContextVar("gates", default=None)
 
 
@@ -219,6 +266,10 @@ def decisions() -> Iterator[list[Decision]]:
         yield found
     finally:
         _LISTENER.reset(token)
+
+
+def _is_overheard() -> bool:
+    return is_recorded() or _LISTENER.get() is not None
 
 
 def _tell(decision: Decision) -> None:

@@ -31,23 +31,31 @@ class RandomLogits(ConstantLogits):
     """Draws of which each alternative is the largest as often as its softmax says, whatever the image shows.
 
     An image always gets the same: its draw hangs on the last digits of its mean, so that both executions, and
-    the same image alone or in a batch, agree without a state.
+    the same image alone or in a batch, agree without a state. Gates of one network need different salts: the
+    gate after a skipped block sees what that of the block saw.
     """
+
+    def __init__(self, logits: Tensor, salt: int) -> None:
+        """`logits` (L,)."""
+        super().__init__(logits)
+        self.salt = salt
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, L)."""
         # Rounded, as layouts differ in the last bits.
         mean = (x.mean((1, 2, 3)).double() * 1e5).round().long()
         places = torch.arange(1, len(self.logits) + 1, device=x.device)
-        uniform = _scrambled(mean[:, None] * 1_000_003 + places).clamp(1e-9, 1 - 1e-9)
+        uniform = _scrambled(mean[:, None] * 1_000_003 + places + self.salt * 2**40).clamp(1e-9, 1 - 1e-9)
         return (self.logits - torch.log(-torch.log(uniform))).to(x)
 
 
 def _scrambled(numbers: Tensor) -> Tensor:
     """Integers to uniform values in 0..1 (splitmix64: Steele et al. 2014)."""
-    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
+    # Factors as signed numbers; torch's shift to the right brings the sign along, which is masked away.
+    numbers = numbers * -0x61C8864680B583EB
+    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15), (31, 1)):
         numbers = (numbers ^ ((numbers >> shift) & (2 ** (64 - shift) - 1))) * factor
-    return ((numbers ^ (numbers >> 31)) & (2**53 - 1)).double() / 2**53
+    return ((numbers >> 11) & (2**53 - 1)).double() / 2**53
 
 
 def hold_gates(network: Network, shares: Mapping[str, Sequence[float]], random: bool) -> None:
@@ -59,10 +67,10 @@ def hold_gates(network: Network, shares: Mapping[str, Sequence[float]], random: 
             the alternatives, of `channels` the hidden channels. Others keep their gates.
         random: draw so; else every image gets the most frequent, or the most frequent channels.
     """
-    for slot, wanted in shares.items():
+    for salt, (slot, wanted) in enumerate(shares.items()):
         gated = network.slots[slot_module(slot)]
         assert isinstance(gated, Gated)
         logits = torch.tensor(list(wanted), dtype=torch.float64).clamp(min=1e-9).log()
         logits = logits.to(next(network.parameters()).device)
-        control = RandomLogits(logits) if random else ConstantLogits(logits)
+        control = RandomLogits(logits, salt) if random else ConstantLogits(logits)
         gated.gate = named(gated.config.gate, control)

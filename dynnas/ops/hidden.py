@@ -71,7 +71,7 @@ class MaskedHidden(Hidden):
     def into(self, unit: ConvUnit, x: Tensor, route: Any) -> Tensor:
         y = unit.conv(x, route)
         y = unit.norm(y, self._open) if self._counted else unit.norm(y)
-        return unit.act(y if is_elementwise(unit.act) else self._mask(y))
+        return unit.act(y if unit.by_element else self._mask(y))
 
     def within(self, unit: ConvUnit, y: Tensor, route: Any) -> Tensor:
         return self.into(unit, y if _keeps_apart(unit) else self._mask(y), route)

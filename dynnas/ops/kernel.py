@@ -23,7 +23,6 @@ parameter over experts and channels is (Co, M, ...), never (Co * M, ...).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -103,11 +102,13 @@ class Kernel(nn.Module):
     ) -> tuple[Tensor, ConvShape]:
         """The part of a kernel or bank between some channels, and its geometry."""
         weight = pick(weight, outputs, -4)
-        if self.shape.groups == 1:
+        own, groups = self.shape, 1
+        if own.groups == 1:
             weight = pick(weight, inputs, -3)
-            return weight, replace(self.shape, in_channels=weight.shape[-3], out_channels=weight.shape[-4])
-        count = weight.shape[-4]
-        return weight, replace(self.shape, in_channels=count, out_channels=count, groups=count)
+        else:
+            groups = weight.shape[-4]
+        before = weight.shape[-3] * groups
+        return weight, ConvShape(before, weight.shape[-4], own.kernel, own.stride, groups)
 
     def mixed_part(
         self, x: Tensor, route: Tensor, inputs: Channels | None, outputs: Channels | None, bias: Tensor | None

@@ -37,6 +37,7 @@ class ConvUnit(nn.Module):
         self.conv = conv
         self.norm: nn.Module = nn.BatchNorm2d(conv.shape.out_channels)
         self.act = act
+        self.by_element = is_elementwise(act)
 
     def forward(self, x: Tensor, route: Tensor | None = None) -> Tensor:
         """(B, Ci, H, W) to (B, Co, H', W'); `route` is what the block's router says to the convolution."""
@@ -54,7 +55,7 @@ class ConvUnit(nn.Module):
                 for tensor in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
             )
             y = F.batch_norm(y, mean, var, weight, bias, training=False, eps=norm.eps)
-        if outputs is None or is_elementwise(self.act):
+        if outputs is None or self.by_element:
             return self.act(y)
         return pick(self.act(spread(y, outputs, self.conv.shape.out_channels)), outputs)
 

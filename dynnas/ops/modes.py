@@ -7,7 +7,7 @@ from typing import get_args
 from torch import nn
 
 from dynnas.ops.estimators import Chooser, Estimator
-from dynnas.ops.gate import Execution, Gated
+from dynnas.ops.gate import Execution, Gated, GateFeatures
 from dynnas.ops.kernel import Kernel
 from dynnas.ops.kernels.condconv import RoutingDropout
 from dynnas.ops.mixing import Strategy
@@ -42,7 +42,7 @@ def set_routing_dropout(module: nn.Module, rate: float) -> None:
 def settle(module: nn.Module) -> None:
     """Work out for good what no image changes in `module`: what it is then is what ships, and what counts."""
     for child in module.modules():
-        if isinstance(child, Kernel):
+        if isinstance(child, Kernel | GateFeatures):
             child.settle()
 
 
@@ -92,3 +92,10 @@ def set_estimator(module: nn.Module, estimator: Estimator, temperature: float) -
     for child in module.modules():
         if isinstance(child, Chooser):
             child.estimator, child.temperature = estimator, temperature
+
+
+def set_gate_noise(module: nn.Module, scale: float) -> None:
+    """Set how much noise the gates in `module` decide with while training: 1 to draw, 0 for none."""
+    for name, buffer in module.named_buffers():
+        if name.endswith("gate_noise"):
+            buffer.fill_(scale)

@@ -74,8 +74,8 @@ def _layers(config: NetworkConfig, shares: Mapping[str, float]) -> Iterator[Laye
 
 
 def is_static(block: BlockConfig) -> bool:
-    """Whether nothing of a block's weights or activations depends on the image but by its attention."""
-    return block.op in FIXED_OPS and not block.activation.startswith("dyrelu")
+    """Whether nothing of a block depends on the image but by its attention."""
+    return block.op in FIXED_OPS and not block.activation.startswith("dyrelu") and not block.gated
 
 
 def _block_text(block: BlockConfig) -> str:
@@ -89,6 +89,8 @@ def _block_text(block: BlockConfig) -> str:
         parts.append(block.attention)
     if block.activation.startswith("dyrelu"):
         parts.append(block.activation)
+    if block.gated:
+        parts.append(f"{block.gate} to {block.gate_target:g}")
     return " ".join(parts)
 
 

@@ -42,7 +42,8 @@ def choose(decide: ModelProto, alternatives: Sequence[ModelProto]) -> ModelProto
     """One model that runs one of `alternatives`, and nothing of the others: an `If` in each other's branch.
 
     Args:
-        decide: from `image` to a bool (1,) for every alternative but the last, of which one is true or none.
+        decide: from `image` to a bool (1,) for every alternative but the last: the first that is true is run,
+            or the last if none is.
         alternatives: each from `image` to `features`.
     """
     asked = [value.name for value in decide.graph.output]

@@ -126,8 +126,9 @@ class Space:
         """For each slot that any architecture has, configs that together cover the weights it can need.
 
         Every number (width, kernel, expand, experts, ...) is the largest that the slot can have; there is
-        one config for each possible combination of the rest (block, op, attention, activation). A block that
-        has other weights where it changes the shape is there with more widths.
+        one config for each possible combination of the rest (block, op, attention, activation), and for each
+        of block and gate. A block that has other weights where it changes the shape is there with more
+        widths.
 
         Raises:
             SpaceError: this is a space of plain `choices`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -108,17 +108,28 @@ class NetworkTemplate:
 def _cover(
     section: str, genes: Sequence[Gene], largest: Values, config: Callable[[Values], SlotConfig]
 ) -> tuple[SlotConfig, ...]:
-    """A section's distinct configs: every value of the unordered genes, the ordered ones as in `largest`."""
+    """A section's distinct configs: every value of the unordered genes, the ordered ones as in `largest`.
+
+    A gate has the same weights whatever kernels and activations it decides on: each is there once a block.
+    """
     own = [gene for gene in genes if gene.name.startswith(f"{section}.")]
-    kinds = [gene for gene in own if not gene.ordered and gene.name != EXITS_AT]
+    gates = [gene for gene in own if gene.name == f"{section}.gate"]
+    blocks = [gene for gene in own if gene.name == f"{section}.block"]
+    kinds = [gene for gene in own if not gene.ordered and gene.name != EXITS_AT and gene not in gates]
     configs: dict[SlotConfig, None] = {}  # an ordered set
-    for combination in product(*(gene.values for gene in kinds)):
-        values = {**largest, **dict(zip((gene.name for gene in kinds), combination, strict=True))}
+    for choice in (*_combinations(kinds), *(_combinations([*blocks, *gates]) if gates else ())):
+        values = {**largest, **choice}
         for gene in own:
             if not gene.is_active(values):
                 del values[gene.name]
         configs[config(values)] = None
     return tuple(configs)
+
+
+def _combinations(genes: Sequence[Gene]) -> Iterator[Values]:
+    """Every choice of all of these genes."""
+    for values in product(*(gene.values for gene in genes)):
+        yield dict(zip((gene.name for gene in genes), values, strict=True))
 
 
 def _reshaping(

@@ -20,6 +20,7 @@ from dynnas.ops import (
     Network,
     decisions,
     set_estimator,
+    set_gate_noise,
     set_routing_dropout,
     set_temperature,
     weights_digest,
@@ -36,7 +37,7 @@ from dynnas.training.checkpoint import FILE, Checkpoint, read_checkpoint, save_c
 from dynnas.training.constraint import Constraint
 from dynnas.training.loss import student_loss, teacher_loss
 from dynnas.training.recipe import Recipe
-from dynnas.training.train import learning_rate, make_optimizer, seeded, temperature
+from dynnas.training.train import gate_noise, learning_rate, make_optimizer, seeded, temperature
 
 
 def fresh_network(config: NetworkConfig, seed: int) -> Network:
@@ -151,6 +152,7 @@ class _Run:
         set_temperature(
             self.network, 1.0 if annealed else temperature(train, self.step, self.steps_per_epoch)
         )
+        set_gate_noise(self.network, 0.0 if annealed else gate_noise(self.step, self.total))
         with seeded(train.seed, self.step), self.constraint.forward():
             loss = self._loss(images, labels)
             value = float(loss.detach())

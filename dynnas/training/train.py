@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dynnas.data import Dataset
 from dynnas.errors import TrainingError
-from dynnas.ops import Decision, decisions
+from dynnas.ops import Decision, decisions, set_gate_noise
 from dynnas.ops.estimators import Estimator
 from dynnas.ops.gate_costs import gate_costs
 from dynnas.space import Architecture, TrainSettings
@@ -121,6 +121,7 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(settings, self.step, self.steps_per_epoch)
         self.supernet.set_temperature(temperature(settings, self.step, self.steps_per_epoch))
+        set_gate_noise(self.supernet, gate_noise(self.step, self.total))
         with seeded(settings.seed, self.step):
             loss = self._backward(self.execution.prepare(images), labels, self.execution)
         self.ranks.add_gradients(self.supernet.parameters())
@@ -235,6 +236,11 @@ def temperature(settings: TrainSettings, step: int, steps_per_epoch: int) -> flo
     steps = epochs * steps_per_epoch
     left = max(0.0, 1 - step / steps) if steps else 0.0
     return 1 + (settings.temperature - 1) * left
+
+
+def gate_noise(step: int, total: int) -> float:
+    """Of gates that draw: from 1 linearly to 0 at three quarters of the training; see `Chooser`."""
+    return max(0.0, 1 - step / (0.75 * total))
 
 
 def make_optimizer(module: nn.Module, settings: TrainSettings) -> torch.optim.SGD:

@@ -1,4 +1,4 @@
-"""A short search really runs on the space of every family of blocks, and on that of all dynamic operators."""
+"""A short search really runs on the space of every family of blocks, and on that of all that is dynamic."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from dynnas.search import run_study
 from dynnas.space import Value, load_space
-from dynnas.space.vocabulary import ACTIVATIONS, ATTENTIONS, BLOCKS, OPS
+from dynnas.space.vocabulary import ACTIVATIONS, ATTENTIONS, BLOCKS, GATES, OPS
 
 SPACES = Path(__file__).parents[2] / "spaces"
 FAMILIES = ("resnet", "shuffle", "compact", "dynamic")
@@ -30,6 +30,13 @@ def test_a_short_search_runs(name: str, tmp_path: Path) -> None:
     best = study.front.pick("most-accurate")
     assert best.metrics["accuracy"] > 0.2
     assert best.metrics["latency_ms"] > 0
+    for candidate in study.candidates:
+        gated = space.network_config(candidate.architecture).gated
+        shares = [name for name in candidate.metrics if name.startswith("gate_share.")]
+        assert {name.split(".", 1)[1].rsplit(".", 1)[0] for name in shares if gated} >= {
+            slot for slot, block in gated if block.gate == "channels"
+        }
+        assert bool(shares) == bool(gated) == ("policies" in candidate.metrics)
 
 
 def test_every_operator_is_in_a_space_that_is_searched() -> None:
@@ -37,5 +44,5 @@ def test_every_operator_is_in_a_space_that_is_searched() -> None:
     for name in FAMILIES:
         for gene in load_space(SPACES / f"{name}.yaml").genes:
             found.update(gene.values)
-    missing = {*BLOCKS, *OPS, *ATTENTIONS, *ACTIVATIONS} - found
+    missing = {*BLOCKS, *OPS, *ATTENTIONS, *ACTIVATIONS, *GATES} - found
     assert missing == {"conv", "relu6", "hswish", "silu"}  # those are in the other spaces

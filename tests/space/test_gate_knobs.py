@@ -81,11 +81,14 @@ def test_a_gate_may_be_that_of_one_layer() -> None:
     assert [gene.name for gene in found.choices] == ["stage1.1.gate"]
 
 
-def test_covering_configs_have_every_gate() -> None:
-    found = space("depth: 2, gate: [none, skip, channels], gate_target: [0.5, 0.9]").covering_configs(1, 10)
-    assert [(block.gate, block.gate_target) for block in found["stage1.1"]] == [
-        ("skip", 0.9),
-        ("channels", 0.9),
-        ("none", None),
-    ]
-    assert [block.gate for block in found["stage1.0"]] == ["channels", "none"]
+def test_covering_configs_have_every_gate_once_a_block() -> None:
+    found = space(
+        "depth: 2, block: [mbconv, basic], op: [static, dynet], gate: [none, skip, channels], "
+        "gate_target: [0.5, 0.9]"
+    ).covering_configs(1, 10)
+    gates = [(block.block, block.gate) for block in found["stage1.1"] if block.gated]
+    assert sorted(gates) == [(kind, gate) for kind in ("basic", "mbconv") for gate in ("channels", "skip")]
+    assert {block.gate_target for block in found["stage1.1"] if block.gated} == {0.9}
+    plain = [(block.block, block.op) for block in found["stage1.1"] if not block.gated]
+    assert sorted(set(plain)) == [(kind, op) for kind in ("basic", "mbconv") for op in ("dynet", "static")]
+    assert "skip" not in [block.gate for block in found["stage1.0"]]

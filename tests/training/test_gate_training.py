@@ -8,7 +8,8 @@ from torch import nn
 
 from dynnas.data import load_data
 from dynnas.measure import accuracy, cost
-from dynnas.ops import Decision, decisions, set_execution
+from dynnas.ops import Decision, decisions, set_execution, set_gate_noise
+from dynnas.ops.estimators import Chooser
 from dynnas.ops.gate_costs import GateCost
 from dynnas.search.supernet_evaluator import calibrated_network
 from dynnas.space import DataSettings, TrainSettings, largest, parse_space, sample, smallest
@@ -17,6 +18,7 @@ from dynnas.training import calibrate, train_supernet
 from dynnas.training import train as train_module
 from dynnas.training.budget import bounds_at, budget_loss
 from dynnas.training.recipe import Recipe
+from dynnas.training.train import gate_noise
 
 SPACE = parse_space("""
 input: {channels: 1, classes: 10, resolutions: 8}
@@ -71,6 +73,14 @@ def test_a_penalty_is_added_and_bounds_fall_from_one_to_zero():
     assert float(budget_loss([_cost((0, 100), 100, 0.5)], decided, 0.0, lambda mean: mean)) == 3.0
     assert (bounds_at(0, 10), bounds_at(10, 10)) == (1.0, pytest.approx(0.0))
     assert bounds_at(5, 10) == pytest.approx(0.5)
+
+
+def test_noise_falls_to_nothing_before_the_end():
+    assert [gate_noise(step, 100) for step in (0, 30, 75, 100)] == pytest.approx([1.0, 0.6, 0.0, 0.0])
+    chooser = Chooser().train()
+    set_gate_noise(chooser, 0.0)
+    logits = torch.randn(50, 3)
+    assert torch.equal(chooser(logits), chooser.eval()(logits))
 
 
 def test_a_training_keeps_its_name_while_gates_are_as_usual():
@@ -243,6 +253,16 @@ stages: [{block: fused_mbconv, depth: 1, width: 6, expand: 2, gate: width}]
         own = y[:, channel] if not len(own) else own
         torch.testing.assert_close(norm.running_mean[channel], own.mean())
         torch.testing.assert_close(norm.running_var[channel], own.var())
+
+
+def test_gates_are_shared_by_the_ops_of_a_block_that_share_nothing_else():
+    supernet = Supernet(SPACE, channels=1, classes=10, experts="separate")
+    rng = random.Random(3)
+    for _ in range(6):
+        assert supernet.extract(sample(SPACE, rng)).config
+    names = [name for name, _ in supernet.named_parameters() if "/gate/" in name]
+    assert names
+    assert not [name for name in names if "static" in name or "dyconv" in name]
 
 
 def test_calibrated_networks_run_for_real_as_they_were_scored(dataset):

@@ -22,7 +22,7 @@ class ChannelSet(Gated):
 
     The target is the share of the hidden channels that are kept, the same number for every image, so that
     images differ in what they run but not in what it costs. The saliencies are a softplus of the logits (the
-    paper has a ReLU, which may leave fewer channels than were asked for), and those kept have a mean of 1.
+    paper has a ReLU, which may leave fewer channels than were asked for), of mean 1 over all channels.
     """
 
     name = "channels"
@@ -52,8 +52,8 @@ class ChannelSet(Gated):
 
     def decide(self, x: Tensor) -> Decision:
         """From the block's input (B, C, H, W)."""
-        kept = top_k(F.softplus(self.gate(x)), self.kept)
-        weights = kept * (self.kept / kept.sum(1, keepdim=True))
+        saliency = F.softplus(self.gate(x))
+        weights = top_k(saliency, self.kept) * (self.hidden / saliency.sum(1, keepdim=True))
         every = torch.ones_like(weights[:, :1])
         return Decision(weights, torch.cat([every, 0 * every], dim=1))
 

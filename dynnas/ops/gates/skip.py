@@ -52,6 +52,16 @@ class Skip(Gated):
         passed, run = decision.weights[:, :, None, None, None].unbind(1)
         return run * self.block(x) + passed * x
 
-    def alone(self, x: Tensor, choice: Tensor, decision: Decision) -> Tensor:
+    def branch(self, x: Tensor, alternative: int) -> Tensor:
         """The block, or nothing."""
-        return self.block(x) if choice[1] else x
+        return self.block(x) if alternative else x
+
+    def together(self, x: Tensor, decision: Decision) -> Tensor:
+        """The images that run the block put into those that do not, which are copied once."""
+        rows = decision.choice[:, 1].nonzero().flatten()
+        if len(rows) == len(x):
+            return self.block(x)
+        y = x.clone()
+        if len(rows):
+            y[rows] = self.block(x[rows])
+        return y

@@ -58,9 +58,9 @@ class Width(Gated):
         within = torch.stack([places < width for width in self.widths]).to(decision.weights.dtype)
         return self.block(x, MaskedHidden(decision.weights @ within, counted))
 
-    def alone(self, x: Tensor, choice: Tensor, decision: Decision) -> Tensor:
+    def branch(self, x: Tensor, alternative: int) -> Tensor:
         """A block of one width."""
-        width = self.widths[int(choice.to(torch.uint8).argmax())]
+        width = self.widths[alternative]
         if width == self.hidden:
             return self.block(x)
         return self.block(x, ChosenHidden(width, self.hidden))

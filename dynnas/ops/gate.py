@@ -186,7 +186,10 @@ class Gated(nn.Module):
         raise NotImplementedError
 
     def recorded(self, x: Tensor, decision: Decision) -> Tensor:
-        """What a graph holds without branches: it must be right for any decision."""
+        """What a graph holds without branches: it must be right for any decision.
+
+        A family that can leave work out in a graph for one image (execution `real`) says so here.
+        """
         return self.masked(x, decision)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -81,6 +81,6 @@ def test_every_artifact_of_a_gated_network_agrees_with_torch(format, tmp_path):
         ("stage2.0", "channels"),
     ]
     card = (tmp_path / "model" / "README.md").read_text()
-    says = "left out in the file" if format in ("onnx", "openvino") else "no branches for them"
+    says = "left out in the file for one image" if format in ("onnx", "openvino") else "no branches for them"
     assert "stage1.1 skip (0.5), stage2.0 channels (0.5); " in card
     assert says in card

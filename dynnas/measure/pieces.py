@@ -107,6 +107,7 @@ class _AloneConfig:
     channels: int
     resolution: int
     exits: tuple[ExitPlace, ...] = ()
+    branches: bool = False
 
 
 class _Alone(nn.Module):

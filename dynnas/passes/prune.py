@@ -79,8 +79,13 @@ def channel_groups(config: NetworkConfig) -> dict[str, tuple[Axis, ...]]:
     """The groups of channels that can be dropped, with all places where each is counted.
 
     Raises:
-        TrainingError: there is none.
+        TrainingError: there is none, or the network has gates.
     """
+    if config.gated:
+        raise TrainingError(
+            f"prune: channels of blocks with gates ({config.gated[0][0]}) cannot be dropped yet; "
+            "take a network without gates, or another pass"
+        )
     groups: dict[str, list[Axis]] = defaultdict(list)
     fixed: set[str] = set()
     trunk = "stem"

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from gated import gated_config
 from networks import config, finished, images
 
 from dynnas.errors import TrainingError
@@ -92,3 +93,8 @@ def test_no_residual_appears_by_accident():
         for (_, before), (_, after) in zip(network.config.blocks, pruned.config.blocks, strict=True)
     ]
     assert all(before == after for before, after in residual)
+
+
+def test_a_network_with_gates_is_refused():
+    with pytest.raises(TrainingError, match=r"blocks with gates \(stage1.1\) cannot be dropped"):
+        channel_groups(gated_config(("skip", "width")))

@@ -54,9 +54,13 @@ class Width(Gated):
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
         """All channels, those beyond an image's width zero."""
-        places = torch.arange(self.hidden, device=x.device)
-        within = torch.stack([places < width for width in self.widths]).to(decision.weights.dtype)
-        return self.block(x, MaskedHidden(decision.weights @ within, counted))
+        # A channel is there for every width beyond it.
+        covered, masks = torch.zeros_like(decision.weights[:, :1]), []
+        for index in reversed(range(len(self.widths))):
+            covered = covered + decision.weights[:, index : index + 1]
+            first = self.widths[index - 1] if index else 0
+            masks.append(covered.expand(-1, self.widths[index] - first))
+        return self.block(x, MaskedHidden(torch.cat(masks[::-1], dim=1), counted))
 
     def branch(self, x: Tensor, alternative: int) -> Tensor:
         """A block of one width."""

@@ -5,7 +5,7 @@ Importing this package imports every op, and so registers it.
 
 from dynnas.ops import activations, attentions, blocks, gates, kernels
 from dynnas.ops.digest import weights_digest
-from dynnas.ops.exits import is_confident, select_confident
+from dynnas.ops.exits import answer, answers, is_confident, leave, select_confident, sureness
 from dynnas.ops.gate import Decision, decisions
 from dynnas.ops.modes import (
     set_estimator,
@@ -40,6 +40,8 @@ __all__ = [
     "Network",
     "Segment",
     "activations",
+    "answer",
+    "answers",
     "attentions",
     "blocks",
     "build",
@@ -47,6 +49,7 @@ __all__ = [
     "gates",
     "is_confident",
     "kernels",
+    "leave",
     "register_activation",
     "register_attention",
     "register_block",
@@ -62,5 +65,6 @@ __all__ = [
     "set_temperature",
     "settle",
     "slot_module",
+    "sureness",
     "weights_digest",
 ]

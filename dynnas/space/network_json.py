@@ -20,13 +20,15 @@ from dynnas.space.scales import Grown, Scales
 def config_to_dict(config: NetworkConfig) -> dict[str, Any]:
     """For JSON; `config_from_dict` reads it back."""
     document = asdict(config)
+    # What is younger than stored networks and trainings is left out where there is none of it.
     for place in document["exits"]:
-        # The criterion is younger than stored networks and trainings: theirs have none.
         if place["config"]["criterion"] == "confidence":
             del place["config"]["criterion"]
     for _, block in document["blocks"]:
-        if block["scales"] is None:  # as above
+        if block["scales"] is None:
             del block["scales"]
+        if block["gate"] == "none":
+            del block["gate"], block["gate_target"]
     return document
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from dynnas.data import Augmentation, Dataset, Split
-from dynnas.ops import KERNELS, Network, is_confident
+from dynnas.ops import KERNELS, Network, answer, is_confident, sureness
 from dynnas.space.network import BlockConfig, ExitConfig, ExitPlace, HeadConfig, NetworkConfig, StemConfig
 from dynnas.space.vocabulary import RANKED_BLOCKS, SPLIT_OPS
 
@@ -17,10 +17,12 @@ def first_confident(segments, x):
     """Run one image up to its exit and no further: logits (1, classes), index of the exit."""
     for index, segment in enumerate(segments):
         x = segment.body(x)
-        logits = segment.classifier(x)
-        if segment.threshold is None or is_confident(logits, segment.threshold):
-            return logits, index
-    raise ValueError("the last segment of a network has no threshold")
+        output, place = segment.classifier(x), segment.exit
+        if place is None:
+            return output, index
+        if is_confident(output, place.threshold, place.criterion):
+            return answer(output, place.criterion), index
+    raise ValueError("the last segment of a network has no exit")
 
 
 def block(kind, op, in_channels, out_channels, stride=1, attention="none", activation="relu", kernel=3):
@@ -42,7 +44,9 @@ def block(kind, op, in_channels, out_channels, stride=1, attention="none", activ
     )
 
 
-def config(kind="mbconv", op="static", exits=0, attention="none", activation="relu", width=1):
+def config(
+    kind="mbconv", op="static", exits=0, attention="none", activation="relu", width=1, criterion="confidence"
+):
     """Three blocks of 8, 8 and 12 channels (times `width`) for 12x12 images, 0 to 2 exits after the first."""
     few, some, many = 6 * width, 8 * width, 12 * width
     kinds = {"attention": attention, "activation": activation}
@@ -52,7 +56,7 @@ def config(kind="mbconv", op="static", exits=0, attention="none", activation="re
         ("stage2.0", block(kind, op, some, many, stride=2, kernel=5, **kinds)),
     )
     places = tuple(
-        ExitPlace(name, name, ExitConfig(some, 10, activation, CLASSES), 0.5)
+        ExitPlace(name, name, ExitConfig(some, 10, activation, CLASSES, criterion), 0.5)
         for name in ("stage1.0", "stage1.1")[:exits]
     )
     stem = StemConfig(CHANNELS, few, kernel=3, stride=1, activation=activation)
@@ -79,10 +83,10 @@ def finished(network_config, seed=0):
     # Half of the images that reach an exit leave there.
     *early, _ = network.logits(images(61, seed=99))
     here, exits = torch.ones(61, dtype=torch.bool), []
-    for place, logits in zip(network_config.exits, early, strict=True):
-        confidence = logits.softmax(1).amax(1)
-        exits.append(replace(place, threshold=confidence[here].median().item() + 1e-3))
-        here &= confidence < exits[-1].threshold
+    for place, output in zip(network_config.exits, early, strict=True):
+        sure = sureness(output, place.criterion)
+        exits.append(replace(place, threshold=sure[here].median().item() + 1e-3))
+        here &= sure < exits[-1].threshold
     network.config = replace(network_config, exits=tuple(exits))
     return network
 

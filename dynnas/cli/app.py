@@ -38,6 +38,7 @@ for command in (
     shipping.compress,
     shipping.cascade,
     measuring.latency,
+    measuring.budget,
     commands.export,
     commands.dashboard,
     measuring.serve,

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from dynnas.cli.options import STUDIES, Pick, Quiet, Studies, StudyName
+from dynnas.cli.options import STUDIES, Pick, Quiet, Studies, StudyName, Weights
 from dynnas.errors import SpaceError
 
 
@@ -108,6 +108,46 @@ def latency(
     for table in report.tables():
         print_table(table)
     print(f"plot: {plot}")
+
+
+def budget(
+    study: StudyName,
+    pick: Pick = "knee",
+    quotas: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--quota",
+            metavar="Q",
+            help="ratio of the images that leave at an exit to those at the one before; repeatable; 0.05 to "
+            "2 if not given",
+        ),
+    ] = None,
+    weights: Weights = "best",
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of tables")] = False,
+    studies: Studies = STUDIES,
+) -> None:
+    """Accuracy of a network with exits for budgets of computation.
+
+    MSDNet's protocol: for each quota, thresholds are fitted on the search split and applied to the test
+    split. Beside it the accuracy of each exit alone. Also written and drawn into the study's folder; with the
+    times of the exits once `dynnas latency` has measured them.
+    """
+    from dynnas.cli.printing import print_table
+    from dynnas.measure.budget import QUOTAS
+    from dynnas.report.budget import BudgetReport
+    from dynnas.search import open_study
+    from dynnas.search.budgeting import budget_of
+
+    opened = open_study(study, studies)
+    key = opened.front.pick(pick).key
+    report = BudgetReport(opened, budget_of(opened, key, quotas or QUOTAS, weights))
+    document, plot = report.write_document(), report.write_plot()
+    if as_json:
+        print(document.read_text(), end="")
+        return
+    for table in report.tables():
+        print_table(table)
+    print(f"written to: {document}\nplot: {plot}")
 
 
 def tune(

@@ -149,7 +149,13 @@ def _manifest(
     config = network.config
     chosen: Format = FORMATS[format]
     exits = [
-        {"name": place.name, "after": place.after, "threshold": place.threshold} for place in config.exits
+        {
+            "name": place.name,
+            "after": place.after,
+            "criterion": place.criterion,
+            "threshold": place.threshold,
+        }
+        for place in config.exits
     ]
     outputs = {"logits": "one value for each class name"}
     ways = [*(place["name"] for place in exits), "head"]

@@ -114,7 +114,7 @@ def card(manifest: Mapping[str, Any], facts: Mapping[str, str], load: tuple[str,
         load: up to five lines of Python.
     """
     data = manifest["data"]
-    exits = [f"{place['name']} (confidence {place['threshold']})" for place in manifest["exits"]]
+    exits = [f"{place['name']} ({place['criterion']} {place['threshold']})" for place in manifest["exits"]]
     known = {
         **facts,
         "data": f"{data['name']}, {len(manifest['class_names'])} classes, {data['resolution']} pixels square",

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from dynnas.errors import ExportError
 from dynnas.export.formats import Artifact, Predict
-from dynnas.ops import decisions, select_confident
+from dynnas.ops import decisions, leave, sureness
+from dynnas.ops.exits import Leaving
 from dynnas.runtime import Cascade, Finished
 
 TOLERANCE = 1e-3
@@ -21,7 +22,7 @@ LEAST_AGREEMENT = 0.99
 """Share of images with the same class: a tie may fall either way."""
 
 UNDECIDED = 1e-4
-"""A confidence so near to its threshold may fall on either side of it by rounding."""
+"""A sureness so near to its threshold may fall on either side of it by rounding."""
 
 
 @dataclass(frozen=True)
@@ -72,31 +73,31 @@ def answer(network: Finished, images: Tensor, labels: Tensor) -> Answer:
     Raises:
         ExportError: none is left.
     """
-    logits = network.logits(images)
-    thresholds = [place.threshold for place in network.config.exits]
-    decided = _decided(logits, thresholds) & _gates_decided(network, images)
+    outputs, exits = network.logits(images), network.config.exits
+    decided = _decided(outputs, exits) & _gates_decided(network, images)
     for stage in network.members if isinstance(network, Cascade) else ():
-        own = [place.threshold for place in stage.network.config.exits]
-        decided &= _decided(stage.network.logits(stage.own(images)), own)
+        decided &= _decided(stage.network.logits(stage.own(images)), stage.network.config.exits)
     if not decided.any():
+        criterion = exits[0].criterion if exits else "confidence"
         raise ExportError(
-            f"export: the confidence of all {len(images)} images lies on a threshold of {thresholds}, or a "
-            "gate could go either way, so what runs is chance; train the network, or take other thresholds"
+            f"export: the {criterion} of all {len(images)} images lies on a threshold of "
+            f"{[place.threshold for place in exits]}, or a gate could go either way, so what runs is chance; "
+            "train the network, or take other thresholds"
         )
-    chosen, exits = select_confident(logits, thresholds)
+    chosen, taken = leave(outputs, exits)
     return Answer(
         images=images[decided].numpy(),
         logits=chosen[decided].numpy(),
-        exits=exits[decided].numpy() if thresholds else None,
+        exits=taken[decided].numpy() if exits else None,
         labels=labels[decided].numpy(),
     )
 
 
-def _decided(logits: Sequence[Tensor], thresholds: Sequence[float]) -> Tensor:
-    """Whose way does not hang on rounding: (B,) bool, for logits (B, classes) of every exit and the head."""
-    decided = torch.ones(len(logits[-1]), dtype=torch.bool)
-    for early, threshold in zip(logits, thresholds, strict=False):
-        decided &= (early.softmax(dim=1).amax(dim=1) - threshold).abs() > UNDECIDED
+def _decided(outputs: Sequence[Tensor], exits: Sequence[Leaving]) -> Tensor:
+    """Whose way does not hang on rounding: (B,) bool, for outputs of every exit and the head."""
+    decided = torch.ones(len(outputs[-1]), dtype=torch.bool)
+    for early, place in zip(outputs, exits, strict=False):
+        decided &= (sureness(early, place.criterion) - place.threshold).abs() > UNDECIDED
     return decided
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dynnas.data import Dataset, resize
 from dynnas.measure.cost import cost
-from dynnas.ops import Decision, Network, decisions, select_confident
+from dynnas.ops import Decision, Network, decisions, leave
 from dynnas.runtime import Finished
 from dynnas.space import NetworkConfig
 from dynnas.training.calibrate import SCORING_BATCH
@@ -73,7 +73,7 @@ def prepare_images(network: Finished, dataset: Dataset, images: Tensor) -> Tenso
 def predict_logits(
     network: Network, dataset: Dataset, images: Tensor, batch: int = SCORING_BATCH
 ) -> tuple[Tensor, ...]:
-    """Logits [N, classes] of every exit, then of the head, for images uint8 [N, C, H, W].
+    """What every exit, then the head, says of images uint8 [N, C, H, W]: logits as `Network.logits`.
 
     The network must be in eval mode, its batch norm calibrated.
     """
@@ -107,8 +107,7 @@ def accuracy(
     """
     part = getattr(dataset, split)
     logits, decided = predict(network, dataset, part.images)
-    thresholds = [place.threshold for place in network.config.exits]
-    chosen, exits = select_confident(logits, thresholds)
+    chosen, exits = leave(logits, network.config.exits)
     right = chosen.argmax(dim=1) == part.labels.to(chosen.device)
     counts = torch.bincount(exits, minlength=len(logits))
     return Accuracy(

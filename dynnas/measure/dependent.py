@@ -17,7 +17,7 @@ from torch import Tensor
 from dynnas.device import Subject
 from dynnas.measure.latency import Latency
 from dynnas.measure.meter import LatencyMeter
-from dynnas.ops import Network, select_confident
+from dynnas.ops import Network, leave
 from dynnas.runtime import Execution, Runner, build_batch_runner, build_runner, resolve_runtime
 from dynnas.space.settings import TargetSettings
 
@@ -62,9 +62,8 @@ def ways_of(network: Network, images: Tensor) -> Ways:
     Args:
         network: calibrated, in eval mode. images: as `prepare_images` makes them.
     """
-    thresholds = [place.threshold for place in network.config.exits]
     names = (*(place.name for place in network.config.exits), "head")
-    exits = [select_confident(network.logits(part), thresholds)[1] for part in images.split(COUNTING_BATCH)]
+    exits = [leave(network.logits(part), network.config.exits)[1] for part in images.split(COUNTING_BATCH)]
     return Ways(names, tuple(torch.cat(exits).tolist()))
 
 

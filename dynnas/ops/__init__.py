@@ -5,7 +5,7 @@ Importing this package imports every op, and so registers it.
 
 from dynnas.ops import activations, attentions, blocks, gates, kernels
 from dynnas.ops.digest import weights_digest
-from dynnas.ops.exits import is_confident, select_confident
+from dynnas.ops.exits import answer, answers, is_confident, leave, select_confident, sureness
 from dynnas.ops.gate import Decision, decisions
 from dynnas.ops.modes import (
     set_estimator,
@@ -41,6 +41,8 @@ __all__ = [
     "Network",
     "Segment",
     "activations",
+    "answer",
+    "answers",
     "attentions",
     "blocks",
     "build",
@@ -48,6 +50,7 @@ __all__ = [
     "gates",
     "is_confident",
     "kernels",
+    "leave",
     "register_activation",
     "register_attention",
     "register_block",
@@ -64,5 +67,6 @@ __all__ = [
     "set_temperature",
     "settle",
     "slot_module",
+    "sureness",
     "weights_digest",
 ]

@@ -16,7 +16,7 @@ from itertools import combinations, product
 from dynnas.ops.registry import ACTIVATIONS, ATTENTIONS, BLOCKS, GATES, KERNELS
 from dynnas.space import Space, Value, parse_space
 from dynnas.space.network import BlockConfig, ExitConfig, HeadConfig, SlotConfig, StemConfig
-from dynnas.space.vocabulary import LAYER, REFUSED, REFUSED_GATES, Knob
+from dynnas.space.vocabulary import CRITERIA, LAYER, REFUSED, REFUSED_GATES, Knob
 
 # Channels in and out, and the stride: kept; wider; strided; strided and narrower.
 SHAPES = {"8to8": (8, 8, 1), "8to12": (8, 12, 1), "8to8by2": (8, 8, 2), "10to8by2": (10, 8, 2)}
@@ -44,7 +44,31 @@ def cases() -> list[Case]:
     """Blocks as above; stem, exit and head with every activation; a stem that is large and strides far."""
     others = [case for activation in ACTIVATIONS for case in _other_cases(activation)]
     early = Case("stem-early", StemConfig(3, 6, 5, 4, "relu"), (StemConfig(3, 8, 7, 4, "relu"),))
-    return [*map(_block_case, rows()), *others, early]
+    return [*map(_block_case, rows()), *_dense_cases(), *others, early]
+
+
+def _dense_cases() -> Iterator[Case]:
+    """Multi-scale layers: the first one, one that drops a scale, one that reopens it; every word once."""
+    for links, bottleneck, keep in (("down", 1, 1.0), ("both", 2, 0.5), ("down", 0, 1.0)):
+        words = {"links": links, "bottleneck": bottleneck}
+        for attention, activation in zip(
+            ATTENTIONS, list(ACTIVATIONS)[:: 2 if keep < 1 else 1], strict=False
+        ):
+            layer = {"block": "msd", "attention": attention, "activation": activation, "kernel": [3, 5]}
+            stages = [
+                {**layer, **words, "width": [2, 4], "depth": [1, 2], "finest": finest, "keep": keep}
+                for finest in (0, 2, 1)
+            ]
+            file = {"input": {"resolutions": 8}, "stem": {"width": [4, 6]}, "stages": stages}
+            space = parse_space(json.dumps(file))
+            chosen = {gene.name: gene.values[0] for gene in space.genes}
+            # Deep but narrow, so that parts of both axes are taken.
+            chosen |= {"stage1.depth": 2, "stage1.1.kernel": 3}
+            config = space.network_config(space.architecture(chosen))
+            covering = space.covering_configs(3, 5)
+            for slot, block in config.blocks:
+                name = f"msd-{links}-{bottleneck}-{attention}-{activation}-{slot}"
+                yield Case(name, block, covering[slot])
 
 
 def rows() -> Iterator[Mapping[str, str]]:
@@ -146,8 +170,13 @@ def _two(knob: Knob) -> list[Value]:
 
 def _other_cases(activation: str) -> Iterator[Case]:
     small_stem, large_stem = StemConfig(3, 6, 3, 2, activation), StemConfig(3, 8, 7, 2, activation)
-    small_exit, large_exit = ExitConfig(8, 6, activation, 5), ExitConfig(10, 9, activation, 5)
+    exits = [
+        (ExitConfig(8, 6, activation, 5, criterion), ExitConfig(10, 9, activation, 5, criterion))
+        for criterion in CRITERIA
+    ]
     small_head, large_head = HeadConfig(8, 6, activation, 0.1, 5), HeadConfig(10, 9, activation, 0.1, 5)
     yield Case(f"stem-{activation}", small_stem, (large_stem,))
-    yield Case(f"exit-{activation}", small_exit, (large_exit,))
+    for small_exit, large_exit in exits:
+        others = tuple(large for _, large in exits if large != large_exit)
+        yield Case(f"exit-{activation}-{small_exit.criterion}", small_exit, (large_exit, *others))
     yield Case(f"head-{activation}", small_head, (large_head,))

@@ -34,8 +34,10 @@ from dynnas.space.network import BlockConfig, SlotConfig
 
 
 def images(case: Case, batch: int, size: tuple[int, int] = (7, 5)) -> Tensor:
-    """Random inputs (batch, Ci, H, W) of a case."""
+    """Random inputs (batch, Ci, H, W) of a case; of such a size that scales can be made of them."""
     generator = torch.Generator().manual_seed(batch)
+    if isinstance(case.config, BlockConfig) and case.config.scales:
+        size = (size[0] * case.config.stride, size[1] * case.config.stride)
     return torch.randn(batch, case.config.in_channels, *size, generator=generator)
 
 

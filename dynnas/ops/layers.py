@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dynnas.ops.conv_shape import ConvShape, pointwise
+from dynnas.ops.exits import Gate
 from dynnas.ops.initial import linear
 from dynnas.ops.kernel import Kernel
 from dynnas.ops.kernels.static import Static
@@ -99,8 +100,15 @@ class Head(nn.Module):
             self.widen = ConvUnit(conv, activation(config.activation, config.width))
         self.dropout = nn.Dropout(config.dropout if isinstance(config, HeadConfig) else 0.0)
         self.classifier = linear(config.width or config.in_channels, config.classes)
+        learned = isinstance(config, ExitConfig) and config.criterion == "learned"
+        self.gate: nn.Module | None = Gate(config.classes) if learned else None
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to logits (B, classes); a gate appends its own, (B, classes + 1)."""
+        logits = self.classify(x)
+        return logits if self.gate is None else torch.cat([logits, self.gate(logits)], dim=1)
+
+    def classify(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to logits (B, classes)."""
         return self.classifier(self.dropout(self.widen(x).mean((2, 3))))
 

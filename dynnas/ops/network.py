@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
-from dynnas.ops.exits import select_confident
+from dynnas.ops.exits import Leaving, leave
 from dynnas.ops.layers import Head, Stem
+from dynnas.ops.multiscale import Maps, MultiScale, pack
 from dynnas.ops.registry import BLOCKS, GATES
 from dynnas.space.network import BlockConfig, NetworkConfig, SlotConfig, StemConfig
 
-Call = Callable[[str, SlotConfig, Tensor], Tensor]
+Call = Callable[[str, SlotConfig, Any], Any]
+"""Runs a slot: on a tensor, or on the tuple of maps that multi-scale layers pass on."""
 
 
 def build(config: SlotConfig) -> nn.Module:
@@ -25,6 +28,8 @@ def build(config: SlotConfig) -> nn.Module:
     if isinstance(config, StemConfig):
         return Stem(config)
     if isinstance(config, BlockConfig):
+        if config.scales:
+            return MultiScale(config)
         return GATES[config.gate](config) if config.gated else BLOCKS[config.block](config)
     return Head(config)
 
@@ -35,7 +40,7 @@ class Stretch:
 
     body: tuple[tuple[str, SlotConfig], ...]
     classifier: tuple[str, SlotConfig]
-    threshold: float | None
+    exit: Leaving | None
 
 
 def stretches(config: NetworkConfig) -> Iterator[Stretch]:
@@ -46,7 +51,7 @@ def stretches(config: NetworkConfig) -> Iterator[Stretch]:
         body.append((slot, slot_config))
         for place in config.exits:
             if place.after == slot:
-                yield Stretch(tuple(body), (place.slot, place.config), place.threshold)
+                yield Stretch(tuple(body), (place.slot, place.config), place)
                 body.clear()
     yield Stretch(tuple(body), ("head", config.head), None)
 
@@ -55,13 +60,17 @@ def run(config: NetworkConfig, call: Call, x: Tensor) -> tuple[Tensor, ...]:
     """Run a network on images (B, channels, R, R), with `call(slot, config, x)` running each slot.
 
     Returns:
-        Logits (B, classes) of every exit in order, then of the head.
+        Logits (B, classes) of every exit in order, then of the head; what an exit of the criterion
+        `learned` says has one column more (see `dynnas.ops.exits`).
     """
     logits = []
+    maps: Tensor | Maps = x
     for stretch in stretches(config):
         for slot, slot_config in stretch.body:
-            x = call(slot, slot_config, x)
-        logits.append(call(*stretch.classifier, x))
+            if isinstance(slot_config, BlockConfig) and slot_config.scales and isinstance(maps, Tensor):
+                maps = (maps,)
+            maps = call(slot, slot_config, maps)
+        logits.append(call(*stretch.classifier, maps if isinstance(maps, Tensor) else maps[-1]))
     return tuple(logits)
 
 
@@ -70,16 +79,46 @@ def slot_module(slot: str) -> str:
     return slot.replace(".", "__")
 
 
+class Body(nn.Sequential):
+    """Slots in order, from a tensor to a tensor: maps of several scales are packed at both ends alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What the first slot takes to what the last one gives."""
+        maps: Tensor | Maps = x
+        for module in self:
+            if isinstance(module, MultiScale) and isinstance(maps, Tensor):
+                maps = (maps,) if module.scales.makes else module.spread(maps)
+            maps = module(maps)
+        return maps if isinstance(maps, Tensor) else pack(maps)
+
+
+class Coarsest(nn.Module):
+    """A classifier behind packed maps, of which it reads the coarsest."""
+
+    def __init__(self, classifier: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.classifier, self.channels = classifier, channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Packed maps to logits."""
+        return self.classifier(x[:, -self.channels :])
+
+
 @dataclass(frozen=True)
 class Segment:
-    """A part of a network and the classifier at its end, where images of confidence >= `threshold` leave.
+    """A part of a network and the classifier at its end, where images leave of which `exit` is sure enough.
 
-    The modules are the network's own. The last segment has no threshold.
+    The modules are the network's own. The last segment has no exit.
     """
 
     body: nn.Sequential
     classifier: nn.Module
-    threshold: float | None
+    exit: Leaving | None
+
+    @property
+    def threshold(self) -> float | None:
+        """How sure the exit must be, from 0 to 1; None for the last segment."""
+        return self.exit.threshold if self.exit else None
 
 
 class Network(nn.Module):
@@ -96,27 +135,34 @@ class Network(nn.Module):
         self.slots = nn.ModuleDict({slot_module(slot): build(c) for slot, c in config.slots()})
 
     def logits(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Images (B, channels, R, R) to logits (B, classes) of every exit in order, then of the head."""
+        """Images (B, channels, R, R) to logits (B, classes) of every exit in order, then of the head.
+
+        What an exit of the criterion `learned` says has one column more: `answers` leaves it out.
+        """
         return run(self.config, lambda slot, _, x: self._module(slot)(x), x)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, channels, R, R) to the logits (B, classes) with which each image leaves.
 
-        Everything is computed for all images, and for each the first exit that is confident enough (in its
-        largest softmax) is kept; `segments` are for running no further than an image needs.
+        Everything is computed for all images, and for each the first exit that is sure enough is kept;
+        `segments` are for running no further than an image needs.
         """
-        return select_confident(self.logits(x), [place.threshold for place in self.config.exits])[0]
+        return leave(self.logits(x), self.config.exits)[0]
 
     def segments(self) -> list[Segment]:
         """The network cut after each exit: what real branching runs one by one."""
-        return [
-            Segment(
-                nn.Sequential(*(self._module(slot) for slot, _ in stretch.body)),
-                self._module(stretch.classifier[0]),
-                stretch.threshold,
-            )
-            for stretch in stretches(self.config)
-        ]
+        found = []
+        several = False
+        for stretch in stretches(self.config):
+            for _, config in stretch.body:
+                several = isinstance(config, BlockConfig) and config.scales is not None
+            slot, config = stretch.classifier
+            classifier = self._module(slot)
+            if several:
+                classifier = Coarsest(classifier, config.in_channels)
+            body = Body(*(self._module(slot) for slot, _ in stretch.body))
+            found.append(Segment(body, classifier, stretch.exit))
+        return found
 
     def _module(self, slot: str) -> nn.Module:
         return self.slots[slot_module(slot)]

@@ -68,7 +68,8 @@ def _layers(config: NetworkConfig, shares: Mapping[str, float]) -> Iterator[Laye
         for place in config.exits:
             if place.after == name:
                 leave = f"{100 * shares[place.name]:.0f}% leave" if place.name in shares else ""
-                yield Layer("exit", f"if sure by {place.threshold:g}", 0, resolution, "exit", leave)
+                by = "sure" if place.criterion == "confidence" else place.criterion
+                yield Layer("exit", f"if {by} by {place.threshold:g}", 0, resolution, "exit", leave)
     rest = f"{100 * shares['head']:.0f}% get here" if config.exits and "head" in shares else ""
     yield Layer("head", f"{config.classes} classes", head.width or head.in_channels, 1, "static", rest)
 

@@ -91,10 +91,12 @@ def dynamic_layers(architecture: Architecture) -> str:
 
 
 def exits(architecture: Architecture) -> str:
-    """Where images may leave early, and from which confidence on: `stage1 at 0.8`."""
+    """Where images may leave early, and how sure they must be: `stage1 at 0.8`, `stage1 at entropy 0.8`."""
     at = str(architecture.get("exits.at", "none"))
     places = [] if at == "none" else at.split("+")
-    return ", ".join(f"{place} at {architecture[f'exits.{place}.threshold']}" for place in places)
+    criterion = str(architecture.get("exits.criterion", "confidence"))
+    by = "" if criterion == "confidence" else f"{criterion} "
+    return ", ".join(f"{place} at {by}{architecture[f'exits.{place}.threshold']}" for place in places)
 
 
 def is_dynamic(architecture: Architecture) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dynnas.errors import TargetError
-from dynnas.ops import Network, select_confident, set_execution
+from dynnas.ops import Network, leave, set_execution
 from dynnas.runtime.branching import leave_one_after_another
 from dynnas.runtime.folding import fold_batchnorm
 from dynnas.runtime.layout import to_channels_last
@@ -60,7 +60,6 @@ class TorchBatchRunner:
         self._network = fold_batchnorm(network).to(target.device)
         to_channels_last(self._network)
         self._segments = self._network.segments()
-        self._thresholds = [place.threshold for place in network.config.exits]
         self._compacted = execution == "compacted"
         set_execution(self._network, "real" if self._compacted else "masked")
         self._device, self._threads = target.device, target.threads
@@ -80,4 +79,4 @@ class TorchBatchRunner:
     def _run(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if self._compacted:
             return leave_one_after_another(self._segments, x)
-        return select_confident(self._network.logits(x), self._thresholds)
+        return leave(self._network.logits(x), self._network.config.exits)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dynnas.ops import Segment, is_confident, select_confident
+from dynnas.ops import Segment, answer, is_confident, leave
 from dynnas.runtime.cascade import Finished
 
 
@@ -17,12 +17,12 @@ def leave_one_after_another(segments: Sequence[Segment], x: Tensor) -> tuple[Ten
     rows = torch.arange(len(x), device=x.device)
     for segment in segments:
         x = segment.body(x)
-        logits = segment.classifier(x)
-        if segment.threshold is None:
-            left.append((rows, logits))
+        output, place = segment.classifier(x), segment.exit
+        if place is None:
+            left.append((rows, output))
             break
-        leaves = is_confident(logits, segment.threshold)
-        left.append((rows[leaves], logits[leaves]))
+        leaves = is_confident(output, place.threshold, place.criterion)
+        left.append((rows[leaves], answer(output, place.criterion)[leaves]))
         stays = ~leaves
         rows = rows[stays]
         if not len(rows):
@@ -48,4 +48,4 @@ class MaskedNetwork(nn.Module):
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         logits = self.network.logits(image)
         exits = self.network.config.exits
-        return select_confident(logits, [place.threshold for place in exits]) if exits else logits[0]
+        return leave(logits, exits) if exits else logits[0]

@@ -20,6 +20,7 @@ class Link:
     name: str
     after: str
     threshold: float
+    criterion: str = "confidence"
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,8 @@ class Cascade(nn.Module):
 
     def segments(self) -> list[Segment]:
         """As of a network with exits: the networks one by one, with nothing done to the image in between."""
-        thresholds = (*self.thresholds, None)
-        return [
-            Segment(nn.Sequential(), stage, threshold)
-            for stage, threshold in zip(self.stages, thresholds, strict=True)
-        ]
+        links = (*self.config.exits, None)
+        return [Segment(nn.Sequential(), stage, link) for stage, link in zip(self.stages, links, strict=True)]
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, channels, R, R) to the logits (B, classes) with which each leaves; all is computed."""

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dynnas.ops import Network, Segment, is_confident, set_strategy
+from dynnas.ops import Network, Segment, answer, is_confident, set_strategy
 from dynnas.runtime.folding import fold_batchnorm
 from dynnas.runtime.images import blank_images
 from dynnas.runtime.onnx_graph import to_onnx_batch, trace
@@ -43,7 +43,7 @@ class CompactedOnnxRunner:
         self._sessions = []
         x = blank_images(network.config, 2)
         for segment in folded.segments():
-            inner = segment.threshold is not None
+            inner = segment.exit is not None
             outputs = ["logits", "leaves", "features"] if inner else ["logits"]
             part = trace(_Part(segment), x, ["image"], outputs, any_batch=True)
             self._sessions.append(OnnxRunner(part.SerializeToString(), threads))
@@ -72,11 +72,12 @@ class _Part(nn.Module):
 
     def __init__(self, segment: Segment) -> None:
         super().__init__()
-        self.body, self.classifier, self.threshold = segment.body, segment.classifier, segment.threshold
+        self.body, self.classifier, self.exit = segment.body, segment.classifier, segment.exit
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor, Tensor]:
         features = self.body(image)
-        logits = self.classifier(features)
-        if self.threshold is None:
-            return logits
-        return logits, is_confident(logits, self.threshold), features
+        output = self.classifier(features)
+        if self.exit is None:
+            return output
+        criterion = self.exit.criterion
+        return answer(output, criterion), is_confident(output, self.exit.threshold, criterion), features

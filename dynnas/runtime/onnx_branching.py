@@ -28,8 +28,9 @@ def join_segments(parts: Sequence[ModelProto], thresholds: Sequence[float]) -> M
 
     Args:
         parts: a model for each segment, all of one opset, from `image` (or the features of the segment
-            before) to `logits` (1, classes) and, except for the last, `features`.
-        thresholds: of every exit; the confidence is the largest softmax.
+            before) to `logits` (1, classes) and, except for the last, `features`. One that gives its
+            `sureness` (1,) too is decided on by that, others by their largest softmax.
+        thresholds: of every exit.
 
     Returns:
         A model from `image` to `logits` (1, classes) and `exit` (1,) int64.
@@ -129,18 +130,27 @@ class _Branching:
         go_on = make_graph([], scope + "go_on", [], self._results(*late))
         self._add_part(go_on, index + 1)
 
-        axes = numpy_helper.from_array(np.array([1]), scope + "axes")
         threshold = np.array([self.thresholds[index]], dtype=np.float32)
-        softmax, confidence, confident = scope + "softmax", scope + "confidence", scope + "confident"
-        graph.initializer.extend([axes, numpy_helper.from_array(threshold, scope + "threshold")])
+        graph.initializer.append(numpy_helper.from_array(threshold, scope + "threshold"))
+        sureness, confident = self._sureness(graph, index), scope + "confident"
         graph.node.extend(
             [
-                make_node("Softmax", [scope + "logits"], [softmax], axis=1),
-                make_node("ReduceMax", [softmax, axes.name], [confidence], keepdims=0),
-                make_node("GreaterOrEqual", [confidence, scope + "threshold"], [confident]),
+                make_node("GreaterOrEqual", [sureness, scope + "threshold"], [confident]),
                 make_node("If", [confident], results, then_branch=leave, else_branch=go_on),
             ]
         )
+
+    def _sureness(self, graph: GraphProto, index: int) -> str:
+        """The name of how sure part `index` is, which is put into `graph` if the part does not say."""
+        scope = self._scope(index)
+        if any(value.name == scope + "sureness" for value in self.parts[index].graph.output):
+            return scope + "sureness"
+        softmax, confidence = scope + "softmax", scope + "confidence"
+        axes = numpy_helper.from_array(np.array([1]), scope + "axes")
+        graph.initializer.append(axes)
+        graph.node.append(make_node("Softmax", [scope + "logits"], [softmax], axis=1))
+        graph.node.append(make_node("ReduceMax", [softmax, axes.name], [confidence], keepdims=0))
+        return confidence
 
     def _leave(self, index: int, logits: str, exit_taken: str) -> list[NodeProto]:
         """Hand out what part `index` says."""

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from dynnas.errors import require
-from dynnas.ops import Network, set_execution, set_strategy
+from dynnas.ops import Network, answer, set_execution, set_strategy, sureness
+from dynnas.ops.exits import Leaving
 from dynnas.ops.gate import Gated
+from dynnas.ops.network import Body
 from dynnas.runtime.branching import MaskedNetwork
 from dynnas.runtime.cascade import Cascade, Finished
 from dynnas.runtime.folding import fold_batchnorm
@@ -86,10 +88,11 @@ def segment_graphs(network: Network, pack: Pack | None = None) -> list[ModelProt
     for segment in folded.segments():
         graphs, x, rest = _gates(segment.body, x, pack)
         last: nn.Module
-        if segment.threshold is None:
+        if segment.exit is None:
             last, outputs = nn.Sequential(rest, segment.classifier), ["logits"]
         else:
-            last, outputs = _Inner(rest, segment.classifier), ["logits", "features"]
+            last = _Inner(rest, segment.classifier, segment.exit)
+            outputs = last.outputs
         graphs.append(pack(trace(last, x, ["image"], outputs)))
         with torch.no_grad():
             x = rest(x)
@@ -106,14 +109,14 @@ def _gates(body: nn.Sequential, x: Tensor, pack: Pack) -> tuple[list[ModelProto]
             plain.append(module)
             continue
         if plain:
-            graphs.append(pack(trace(nn.Sequential(*plain), x, ["image"], ["features"])))
+            graphs.append(pack(trace(Body(*plain), x, ["image"], ["features"])))
             with torch.no_grad():
-                x = nn.Sequential(*plain)(x)
+                x = Body(*plain)(x)
         graphs.append(_gate(module, x, pack))
         with torch.no_grad():
             x = module(x)
         plain = []
-    return graphs, x, nn.Sequential(*plain)
+    return graphs, x, Body(*plain)
 
 
 def _gate(gated: Gated, x: Tensor, pack: Pack) -> ModelProto:
@@ -172,13 +175,22 @@ def to_onnx_batch(network: Finished) -> ModelProto:
 class _Inner(nn.Module):
     """What an exit decides on, and what goes on to the next segment."""
 
-    def __init__(self, body: nn.Module, classifier: nn.Module) -> None:
+    def __init__(self, body: nn.Module, classifier: nn.Module, place: Leaving) -> None:
         super().__init__()
-        self.body, self.classifier = body, classifier
+        self.body, self.classifier, self.criterion = body, classifier, place.criterion
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    @property
+    def outputs(self) -> list[str]:
+        """Their names; the largest softmax is left to whoever joins the graphs."""
+        return ["logits", "features", *(["sureness"] if self.criterion != "confidence" else [])]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         features = self.body(x)
-        return self.classifier(features), features
+        output = self.classifier(features)
+        logits = answer(output, self.criterion)
+        if self.criterion == "confidence":
+            return logits, features
+        return logits, features, sureness(output, self.criterion)
 
 
 class _Decide(nn.Module):

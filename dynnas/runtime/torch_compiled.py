@@ -42,9 +42,9 @@ class CompiledRunner:
         # The number of threads is part of what is compiled. The compiler warns of its own parts' age.
         with torch.inference_mode(), torch_threads(threads), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            for run, threshold in parts_of(folded_as(network, device, dtype), batch):
+            for run, place in parts_of(folded_as(network, device, dtype), batch):
                 compiled = torch.compile(_apart(run), fullgraph=True, dynamic=False, options=options)
-                self._parts.append((compiled, threshold))
+                self._parts.append((compiled, place))
                 try:
                     x = compiled(x)[0].clone()
                 except RuntimeError as error:

@@ -30,9 +30,9 @@ class CudaRunner:
         x = blank_images(network.config, batch).to("cuda", getattr(torch, dtype))
         self._image = x
         self._parts: list[Part] = []
-        for run, threshold in parts_of(folded_as(network, "cuda", dtype), batch):
+        for run, place in parts_of(folded_as(network, "cuda", dtype), batch):
             captured = _capture(run, x)
-            self._parts.append((captured, threshold))
+            self._parts.append((captured, place))
             x, _ = captured(x)
 
     @torch.inference_mode()

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, export
 
-from dynnas.ops import Segment, is_confident, set_strategy
+from dynnas.ops import Segment, answer, is_confident, set_strategy
+from dynnas.ops.exits import Leaving
 from dynnas.runtime.branching import MaskedNetwork
 from dynnas.runtime.cascade import Finished
 from dynnas.runtime.folding import fold_batchnorm
@@ -23,8 +24,7 @@ def to_pt2(network: Finished) -> ExportedProgram:
     networks of a cascade are skipped likewise; in each of them all exits are computed.
     """
     folded = fold_batchnorm(network).cpu()
-    thresholds = [place.threshold for place in network.config.exits]
-    module = _branching(folded.segments(), thresholds) if thresholds else MaskedNetwork(folded)
+    module = _branching(folded.segments()) if network.config.exits else MaskedNetwork(folded)
     return export(module, (blank_images(network.config),))
 
 
@@ -51,30 +51,33 @@ class _Last(nn.Module):
 
 
 class _Inner(nn.Module):
-    """A segment, and the `rest` of the network if it is not confident."""
+    """A segment, and the `rest` of the network if its exit is not sure enough."""
 
-    def __init__(self, segment: Segment, threshold: float, index: int, rest: nn.Module) -> None:
+    def __init__(self, segment: Segment, place: Leaving, index: int, rest: nn.Module) -> None:
         super().__init__()
         self.body, self.classifier = segment.body, segment.classifier
-        self.threshold, self.index, self.rest = threshold, index, rest
+        self.place, self.index, self.rest = place, index, rest
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         features = self.body(image)
-        logits = self.classifier(features)
-        confident = is_confident(logits, self.threshold).all()
-        return torch.cond(confident, self._leave, self._go_on, (features, logits))
+        output = self.classifier(features)
+        confident = is_confident(output, self.place.threshold, self.place.criterion).all()
+        return torch.cond(
+            confident, self._leave, self._go_on, (features, answer(output, self.place.criterion))
+        )
 
     def _leave(self, features: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
         # A branch may not hand out its own input.
-        return logits.clone(), torch.full((1,), self.index)
+        return logits.clone(memory_format=torch.contiguous_format), torch.full((1,), self.index)
 
     def _go_on(self, features: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
         return self.rest(features)
 
 
-def _branching(segments: Sequence[Segment], thresholds: Sequence[float]) -> nn.Module:
-    """Segments that run one after the other until one is confident, decided inside the program."""
-    module: nn.Module = _Last(segments[-1], len(thresholds))
-    for index in reversed(range(len(thresholds))):
-        module = _Inner(segments[index], thresholds[index], index, module)
+def _branching(segments: Sequence[Segment]) -> nn.Module:
+    """Segments that run one after the other until one is sure enough, decided inside the program."""
+    module: nn.Module = _Last(segments[-1], len(segments) - 1)
+    for index, segment in reversed(list(enumerate(segments[:-1]))):
+        assert segment.exit is not None
+        module = _Inner(segment, segment.exit, index, module)
     return module

@@ -8,16 +8,17 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from dynnas.ops import Network, Segment, is_confident, set_execution
+from dynnas.ops import Network, Segment, answer, is_confident, set_execution
+from dynnas.ops.exits import Leaving
 from dynnas.runtime.branching import MaskedNetwork
 from dynnas.runtime.folding import fold_batchnorm
 from dynnas.runtime.layout import to_channels_last
 
 Run = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""From a part's input to what the next part takes, and logits."""
+"""From a part's input to what the next part takes, and what its exit or the head says."""
 
-Part = tuple[Run, float | None]
-"""With the confidence at which an image leaves after it; None after the last."""
+Part = tuple[Run, Leaving | None]
+"""With the exit by which an image may leave after it; None after the last."""
 
 
 def folded_as(network: Network, device: str, dtype: str) -> Network:
@@ -35,7 +36,7 @@ def parts_of(network: Network, batch: int) -> list[Part]:
     """
     if batch == 1:
         set_execution(network, "real")
-        return [(_run_segment(segment), segment.threshold) for segment in network.segments()]
+        return [(_run_segment(segment), segment.exit) for segment in network.segments()]
     masked = MaskedNetwork(network)
 
     def run_all(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -48,12 +49,12 @@ def parts_of(network: Network, batch: int) -> list[Part]:
 
 def run_parts(parts: Sequence[Part], x: Tensor) -> Tensor:
     """The logits with which `x` leaves, no part after that being run."""
-    logits = x
-    for run, threshold in parts:
-        x, logits = run(x)
-        if threshold is not None and is_confident(logits, threshold).item():
-            break
-    return logits
+    output = x
+    for run, place in parts:
+        x, output = run(x)
+        if place is not None and is_confident(output, place.threshold, place.criterion).item():
+            return answer(output, place.criterion)
+    return output
 
 
 @contextmanager

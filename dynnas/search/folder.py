@@ -229,6 +229,11 @@ class StudyFolder:
         return self.path / "latency"
 
     @property
+    def budgets(self) -> Path:
+        """The folder of accuracies against expected cost, by network."""
+        return self.path / "budget"
+
+    @property
     def lock(self) -> Path:
         """Held by whoever drives the study."""
         return self.path / "lock"
@@ -262,6 +267,7 @@ class StudyFolder:
             self.supernet,
             self.alone,
             self.latency,
+            self.budgets,
             self.trained_weights,
             self.compressed_files,
             self.predictions,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from dynnas.measure.accuracy import predict_logits
-from dynnas.ops import select_confident
+from dynnas.ops import leave
 from dynnas.search.study import Study
 
 
@@ -54,10 +54,10 @@ def leaving_images(study: Study, key: str, examples: int = 8) -> tuple[Way, ...]
         DataError: the images are not there.
     """
     dataset, network = study.dataset, study.network(key)
-    thresholds = [place.threshold for place in network.config.exits]
     names = (*(place.name for place in network.config.exits), "head")
     with torch.inference_mode():
-        chosen, exits = select_confident(predict_logits(network, dataset, dataset.search.images), thresholds)
+        outputs = predict_logits(network, dataset, dataset.search.images)
+        chosen, exits = leave(outputs, network.config.exits)
         confidence, answers = chosen.softmax(dim=1).max(dim=1)
     labels = dataset.search.labels
     images = dataset.search.images
@@ -65,7 +65,7 @@ def leaving_images(study: Study, key: str, examples: int = 8) -> tuple[Way, ...]
     for index, name in enumerate(names):
         here = (exits == index).nonzero().flatten()
         right = (answers[here] == labels[here]).float()
-        sure_first = index < len(thresholds)
+        sure_first = index < len(network.config.exits)
         order = here[confidence[here].argsort(descending=sure_first, stable=True)][:examples].tolist()
         shown = tuple(
             LeavingImage(

@@ -9,12 +9,12 @@ from itertools import combinations
 from dynnas.space.architecture import Value
 from dynnas.space.gene import Condition, Gene, prune
 from dynnas.space.template import EXITS_AT, NO_EXITS, NetworkTemplate, read_exits, spell_exits
-from dynnas.space.vocabulary import EXITS, HEAD, LAYER, STAGE, STEM, Knob, Knobs
+from dynnas.space.vocabulary import DENSE, EXITS, HEAD, LAYER, STAGE, STEM, Knob, Knobs
 
 
 @dataclass(frozen=True)
 class StageKnobs:
-    """A stage's shared knobs, and those of each layer up to the largest depth."""
+    """A stage's shared knobs, those of multi-scale layers too if it is of such; and each layer's."""
 
     shared: Knobs
     layers: tuple[Knobs, ...]
@@ -70,6 +70,8 @@ def _section(prefix: str, table: Iterable[Knob], values: Knobs, condition: Condi
 
 def _stage(prefix: str, stage: StageKnobs) -> Iterator[Gene]:
     yield from _section(prefix, STAGE, stage.shared)
+    if "scales" in stage.shared:
+        yield from _section(prefix, DENSE, stage.shared)
     for index, layer in enumerate(stage.layers):
         deep_enough = tuple(depth for depth in stage.shared["depth"] if int(depth) > index)
         # Most spaces have no gates, and their architectures do not speak of them.
@@ -89,5 +91,7 @@ def _exits(exits: ExitKnobs) -> Iterator[Gene]:
         )
     some = tuple(place for place in places if place != NO_EXITS)
     for knob in EXITS:
-        if knob.name != "thresholds":
+        # The criterion is younger than studies: where a file has but the old one, their keys hold.
+        old = knob.name == "criterion" and exits.knobs[knob.name] == (knob.default,)
+        if knob.name != "thresholds" and not old:
             yield Gene(f"exits.{knob.name}", exits.knobs[knob.name], ((EXITS_AT, some),), knob.ordered)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from dynnas.space.scales import Scales
 from dynnas.space.vocabulary import FIXED_OPS
 
 
@@ -28,7 +29,8 @@ class BlockConfig:
     """One block of a stage.
 
     `expand` is 1.0 for blocks without an expansion; `experts`, `group` and `splits` are None where the op has
-    none, `rank` where the block has none, and `gate_target` where there is no gate.
+    none, `rank` where the block has none, and `gate_target` where there is no gate. `scales` is for
+    multi-scale layers alone (block `msd`), whose channels are those of all scales packed into one tensor.
     """
 
     block: str
@@ -46,6 +48,7 @@ class BlockConfig:
     splits: int | None = None
     gate: str = "none"
     gate_target: float | None = None
+    scales: Scales | None = None
 
     @property
     def gated(self) -> bool:
@@ -56,15 +59,24 @@ class BlockConfig:
         """The same block, all of it run by every image."""
         return replace(self, gate="none", gate_target=None)
 
+    @property
+    def read_channels(self) -> int:
+        """Channels that a classifier behind the block reads: all, or of several scales the coarsest."""
+        return self.scales.coarsest if self.scales else self.out_channels
+
 
 @dataclass(frozen=True)
 class ExitConfig:
-    """A classifier after an inner block: 1x1 convolution, batch norm, activation, pooling, linear."""
+    """A classifier after an inner block: 1x1 convolution, batch norm, activation, pooling, linear.
+
+    `criterion` is how sure it is of an image; `learned` has weights of its own.
+    """
 
     in_channels: int
     width: int
     activation: str
     classes: int
+    criterion: str = "confidence"
 
 
 @dataclass(frozen=True)
@@ -83,7 +95,7 @@ SlotConfig = StemConfig | BlockConfig | ExitConfig | HeadConfig
 
 @dataclass(frozen=True)
 class ExitPlace:
-    """An exit: the slot after which it stands, and the confidence (largest softmax) that leaves there."""
+    """An exit: the slot after which it stands, and how sure of an image it must be for it to leave there."""
 
     name: str
     after: str
@@ -94,6 +106,11 @@ class ExitPlace:
     def slot(self) -> str:
         """The name under which the supernet shares this exit's weights."""
         return f"exits.{self.name}"
+
+    @property
+    def criterion(self) -> str:
+        """By what it is told how sure the exit is."""
+        return self.config.criterion
 
 
 @dataclass(frozen=True)

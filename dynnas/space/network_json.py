@@ -14,11 +14,22 @@ from dynnas.space.network import (
     NetworkConfig,
     StemConfig,
 )
+from dynnas.space.scales import Grown, Scales
 
 
 def config_to_dict(config: NetworkConfig) -> dict[str, Any]:
     """For JSON; `config_from_dict` reads it back."""
-    return asdict(config)
+    document = asdict(config)
+    # What is younger than stored networks and trainings is left out where there is none of it.
+    for place in document["exits"]:
+        if place["config"]["criterion"] == "confidence":
+            del place["config"]["criterion"]
+    for _, block in document["blocks"]:
+        if block["scales"] is None:
+            del block["scales"]
+        if block["gate"] == "none":
+            del block["gate"], block["gate_target"]
+    return document
 
 
 def config_from_dict(document: Mapping[str, Any]) -> NetworkConfig:
@@ -28,9 +39,18 @@ def config_from_dict(document: Mapping[str, Any]) -> NetworkConfig:
         classes=document["classes"],
         resolution=document["resolution"],
         stem=StemConfig(**document["stem"]),
-        blocks=tuple((slot, BlockConfig(**block)) for slot, block in document["blocks"]),
+        blocks=tuple((slot, _block(block)) for slot, block in document["blocks"]),
         exits=tuple(
             ExitPlace(**{**place, "config": ExitConfig(**place["config"])}) for place in document["exits"]
         ),
         head=HeadConfig(**document["head"]),
     )
+
+
+def _block(document: Mapping[str, Any]) -> BlockConfig:
+    scales = document.get("scales")
+    if scales is None:
+        return BlockConfig(**document)
+    grown = tuple(Grown(**stage) for stage in scales["grown"])
+    found = Scales(**{**scales, "base": tuple(scales["base"]), "grown": grown})
+    return BlockConfig(**{**document, "scales": found})

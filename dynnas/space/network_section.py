@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dynnas.space.architecture import Value
 from dynnas.space.blueprint import Blueprint, ExitKnobs, StageKnobs
 from dynnas.space.combinations import check_gates, check_ops, check_widths
+from dynnas.space.dense_section import DenseStages, read_dense
 from dynnas.space.exit_section import read_exit_section
 from dynnas.space.problems import Problems
 from dynnas.space.reading import (
@@ -21,6 +22,7 @@ from dynnas.space.tree import Node, Table
 from dynnas.space.vocabulary import (
     CHANNELS,
     CLASSES,
+    DENSE,
     HEAD,
     LAYER,
     MAX_DEPTH,
@@ -48,7 +50,8 @@ def read_network(entries: Mapping[str, Node], problems: Problems) -> Blueprint:
     """
     channels, classes, resolutions = _read_input(entries.get("input"), problems)
     stem = _read_section(entries.get("stem"), "stem", STEM, problems)
-    stages = _read_stages(entries.get("stages"), stem["width"], problems)
+    sides = [-(-int(side) // int(stride)) for side in resolutions for stride in stem["stride"]]
+    stages = _read_stages(entries.get("stages"), stem["width"], sides, problems)
     blueprint = Blueprint(
         channels=channels,
         classes=classes,
@@ -84,8 +87,10 @@ def _read_input(node: Node | None, problems: Problems) -> tuple[int | None, int 
     return channels, classes, resolutions.get(RESOLUTIONS.name, ())
 
 
-def _read_stages(node: Node | None, before: tuple[Value, ...], problems: Problems) -> tuple[StageKnobs, ...]:
-    """The stages in order; `before` are the widths of the stem."""
+def _read_stages(
+    node: Node | None, before: tuple[Value, ...], sides: Sequence[int], problems: Problems
+) -> tuple[StageKnobs, ...]:
+    """The stages in order; `before` are the widths of the stem, `sides` those of the maps that it makes."""
     if node is None:
         return ()
     items = read_list(node, "stages", "stages", problems)
@@ -93,14 +98,18 @@ def _read_stages(node: Node | None, before: tuple[Value, ...], problems: Problem
         problems.add(node.mark, f"stages: found {len(items)} stages; allowed: at most {MAX_STAGES}")
         return ()
     stages: list[StageKnobs] = []
+    dense = DenseStages(sides)
     for number, item in enumerate(items, start=1):
-        stages.append(_read_stage(item, before, f"stage{number}", problems))
+        stages.append(_read_stage(item, before, dense, f"stage{number}", problems))
         before = stages[-1].shared["width"]
     return tuple(stages)
 
 
-def _read_stage(node: Node, before: tuple[Value, ...], where: str, problems: Problems) -> StageKnobs:
-    entries = read_table(node, where, (*names(STAGE), *names(LAYER), LAYERS), problems, required(STAGE))
+def _read_stage(
+    node: Node, before: tuple[Value, ...], dense: DenseStages, where: str, problems: Problems
+) -> StageKnobs:
+    allowed = (*names(STAGE), *names(LAYER), *names(DENSE), LAYERS)
+    entries = read_table(node, where, allowed, problems, required(STAGE))
     shared = with_defaults(read_knobs(entries, STAGE, where, problems), STAGE)
     every = read_knobs(entries, LAYER, where, problems)
     depths = [int(depth) for depth in shared["depth"]]
@@ -115,6 +124,8 @@ def _read_stage(node: Node, before: tuple[Value, ...], where: str, problems: Pro
     check_ops(entries, own, layers, where, problems)
     layers = check_gates(entries, own, layers, where, problems)
     check_widths(entries, layers, (*before, *shared["width"]), where, problems)
+    shared = {**shared, **read_dense(entries, layers, where, problems)}
+    dense.add(entries, shared, where, problems)
     return StageKnobs(shared, layers)
 
 

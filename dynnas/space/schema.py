@@ -17,6 +17,7 @@ from dynnas.space.rule import Rule
 from dynnas.space.sections import SECTIONS, setting_form
 from dynnas.space.table_section import DIRECTIONS, KEYS, REQUIRED
 from dynnas.space.vocabulary import (
+    DENSE,
     EXIT_COUNT,
     EXITS,
     HEAD,
@@ -115,7 +116,9 @@ def _stage() -> Schema:
         "additionalProperties": False,
         "minProperties": 1,
     }
-    return _table("one stage", {**_knobs(STAGE), **_knobs(LAYER), LAYERS: layers}, required(STAGE))
+    return _table(
+        "one stage", {**_knobs(STAGE), **_knobs(LAYER), **_knobs(DENSE), LAYERS: layers}, required(STAGE)
+    )
 
 
 def _exits() -> Schema:

@@ -18,6 +18,7 @@ from dynnas.space.network import (
     SlotConfig,
     StemConfig,
 )
+from dynnas.space.scales import Dense, Scales
 from dynnas.space.vocabulary import RESHAPING_BLOCKS
 
 Values = Mapping[str, Value]
@@ -56,25 +57,32 @@ class NetworkTemplate:
         channels = channels or self.channels or DEFAULT_CHANNELS
         classes = classes or self.classes or DEFAULT_CLASSES
         stem = _stem(values, channels)
-        blocks: list[tuple[str, BlockConfig]] = []
-        width = stem.out_channels
-        for stage in range(1, self.stages + 1):
-            for layer in range(int(values[f"stage{stage}.depth"])):
-                block = _block(values, stage, layer, width)
-                blocks.append((f"stage{stage}.{layer}", block))
-                width = block.out_channels
+        blocks = self._blocks(values)
+        read = {slot: block.read_channels for slot, block in blocks}
         exits = tuple(
-            _exit_place(values, position, classes) for position in read_exits(values.get(EXITS_AT, NO_EXITS))
+            _exit_place(values, position, classes, read)
+            for position in read_exits(values.get(EXITS_AT, NO_EXITS))
         )
         return NetworkConfig(
             channels=channels,
             classes=classes,
             resolution=int(values["resolution"]),
             stem=stem,
-            blocks=tuple(blocks),
+            blocks=blocks,
             exits=exits,
-            head=_head(values, width, classes),
+            head=_head(values, blocks[-1][1].read_channels, classes),
         )
+
+    def _blocks(self, values: Values) -> tuple[tuple[str, BlockConfig], ...]:
+        """Every block with its slot."""
+        blocks: list[tuple[str, BlockConfig]] = []
+        width, before = int(values["stem.width"]), None
+        for stage in range(1, self.stages + 1):
+            for layer in range(int(values[f"stage{stage}.depth"])):
+                block = _block(values, stage, layer, width, before)
+                blocks.append((f"stage{stage}.{layer}", block))
+                width, before = block.out_channels, block.scales
+        return tuple(blocks)
 
     def covering_configs(
         self, genes: Sequence[Gene], channels: int, classes: int
@@ -82,22 +90,26 @@ class NetworkTemplate:
         """For each slot that any architecture has, the largest configs that it can take (see `Space`)."""
         largest = {gene.name: gene.values[-1] for gene in genes}
         covering = {"stem": _cover("stem", genes, largest, partial(_stem, channels=channels))}
-        width = int(largest["stem.width"])
+        width, before = int(largest["stem.width"]), None
+        read = {}
         for stage in range(1, self.stages + 1):
             for layer in range(int(largest[f"stage{stage}.depth"])):
                 slot = f"stage{stage}.{layer}"
-                block = partial(_block, stage=stage, layer=layer, in_channels=width)
+                block = partial(_block, stage=stage, layer=layer, in_channels=width, previous=before)
                 covering[slot] = _cover(slot, genes, largest, block)
                 if layer == 0:
                     covering[slot] += _reshaping(
                         covering[slot], stage, {gene.name: gene.values for gene in genes}
                     )
-                width = int(largest[f"stage{stage}.width"])
+                first = covering[slot][0]
+                assert isinstance(first, BlockConfig)
+                width, before, read[slot] = first.out_channels, first.scales, first.read_channels
         for position in self.exits:
             if f"exits.{position}.threshold" in largest:  # else no architecture has this exit
-                exit_ = partial(_exit, position=position, classes=classes)
+                channels_there = read[_slot_before(largest, position)]
+                exit_ = partial(_exit, in_channels=channels_there, classes=classes)
                 covering[f"exits.{position}"] = _cover("exits", genes, largest, exit_)
-        head = partial(_head, in_channels=width, classes=classes)
+        head = partial(_head, in_channels=list(read.values())[-1], classes=classes)
         covering["head"] = _cover("head", genes, largest, head)
         if any(gene.name == "head.width" and 0 in gene.values[:-1] for gene in genes):
             # Without its convolution, the head's classifier reads the last block's channels.
@@ -168,16 +180,19 @@ def _stem(values: Values, channels: int) -> StemConfig:
     )
 
 
-def _block(values: Values, stage: int, layer: int, in_channels: int) -> BlockConfig:
+def _block(values: Values, stage: int, layer: int, in_channels: int, previous: Scales | None) -> BlockConfig:
+    """A block after one that passes on `in_channels`, of the scales of `previous` if it has several."""
     slot = f"stage{stage}.{layer}"
     experts, group = values.get(f"{slot}.experts"), values.get(f"{slot}.group")
     rank, splits = values.get(f"{slot}.rank"), values.get(f"{slot}.splits")
     target = values.get(f"{slot}.gate_target")
+    scales = _scales(values, stage, layer, in_channels, previous)
+    stride = int(values[f"stage{stage}.stride"]) if layer == 0 else 1
     return BlockConfig(
         block=str(values[f"{slot}.block"]),
         in_channels=in_channels,
-        out_channels=int(values[f"stage{stage}.width"]),
-        stride=int(values[f"stage{stage}.stride"]) if layer == 0 else 1,
+        out_channels=scales.out_channels if scales else int(values[f"stage{stage}.width"]),
+        stride=scales.stride if scales else stride,
         kernel=int(values[f"{slot}.kernel"]),
         expand=float(values.get(f"{slot}.expand", 1.0)),
         op=str(values[f"{slot}.op"]),
@@ -189,26 +204,51 @@ def _block(values: Values, stage: int, layer: int, in_channels: int) -> BlockCon
         splits=None if splits is None else int(splits),
         gate=str(values.get(f"{slot}.gate", "none")),
         gate_target=None if target is None else float(target),
+        scales=scales,
     )
 
 
-def _exit_place(values: Values, position: str, classes: int) -> ExitPlace:
+def _scales(
+    values: Values, stage: int, layer: int, in_channels: int, previous: Scales | None
+) -> Scales | None:
+    """Those of a multi-scale layer; None for any other block."""
+    if f"stage{stage}.scales" not in values:
+        return None
+    dense = Dense(
+        scales=int(values[f"stage{stage}.scales"]),
+        growth=int(values[f"stage{stage}.width"]),
+        finest=int(values[f"stage{stage}.finest"]),
+        links=str(values[f"stage{stage}.links"]),
+        bottleneck=int(values[f"stage{stage}.bottleneck"]),
+        keep=float(values[f"stage{stage}.keep"]),
+    )
+    return dense.layer(layer, in_channels, previous)
+
+
+def _slot_before(values: Values, position: str) -> str:
+    """The block behind which an exit stands."""
     stage, _, layer = position.partition(".")
+    return position if layer else f"{stage}.{int(values[f'{stage}.depth']) - 1}"
+
+
+def _exit_place(values: Values, position: str, classes: int, read: Mapping[str, int]) -> ExitPlace:
+    """An exit; `read` says of every block how many channels a classifier behind it reads."""
+    after = _slot_before(values, position)
     return ExitPlace(
         name=position,
-        after=position if layer else f"{stage}.{int(values[f'{stage}.depth']) - 1}",
-        config=_exit(values, position, classes),
+        after=after,
+        config=_exit(values, read[after], classes),
         threshold=float(values[f"exits.{position}.threshold"]),
     )
 
 
-def _exit(values: Values, position: str, classes: int) -> ExitConfig:
-    stage = position.partition(".")[0]
+def _exit(values: Values, in_channels: int, classes: int) -> ExitConfig:
     return ExitConfig(
-        in_channels=int(values[f"{stage}.width"]),
+        in_channels=in_channels,
         width=int(values["exits.width"]),
         activation=str(values["exits.activation"]),
         classes=classes,
+        criterion=str(values.get("exits.criterion", "confidence")),
     )
 
 

@@ -28,11 +28,13 @@ BLOCKS = (
     "basic",
     "fused_mbconv",
 )
+DENSE_BLOCK = "msd"  # fills a stage: its layers pass on maps of several scales
 MIXING_OPS = ("condconv", "dyconv", "dynet", "dynet_layer", "weightnet")
 OPS = (*FIXED_OPS, "deformable", "pac", "dfn", *MIXING_OPS)
 ATTENTIONS = ("none", "eca", "se", "cbam")
 # What an image may leave out of a block; a block that leaves out nothing has the most capacity.
 GATES = ("skip", "width", "channels", "none")
+CRITERIA = ("confidence", "entropy", "learned")
 ACTIVATIONS = ("relu", "relu6", "hswish", "silu", "dyrelu_a", "dyrelu_b")
 
 EXPANDING_BLOCKS = ("ghost", "mbconv", "fused_mbconv")
@@ -50,7 +52,7 @@ SPLIT_OPS = ("weightnet",)
 REFUSED: Mapping[tuple[str, str], str] = {
     (block, "dfn"): "it generates depthwise filters, and the block has no depthwise convolution"
     for block in ("fire", "lowrank", "conv", "bottleneck", "basic", "fused_mbconv")
-}
+} | {(DENSE_BLOCK, op): "its kernels are static" for op in OPS if op != "static"}
 
 # Likewise of block and gate.
 REFUSED_GATES: Mapping[tuple[str, str], str] = {
@@ -58,7 +60,7 @@ REFUSED_GATES: Mapping[tuple[str, str], str] = {
     for block in BLOCKS
     for gate in HIDDEN_GATES
     if block not in HIDDEN_BLOCKS
-}
+} | {(DENSE_BLOCK, gate): "its layers are read by all later ones" for gate in GATES if gate != "none"}
 
 # Channels that a block needs at least, in and out, because it cuts them into parts; 1 where not listed.
 LEAST_WIDTH: Mapping[str, int] = {"shuffle_v1": 4, "shuffle_v2": 4, "fire": 2, "ghost": 2}
@@ -138,12 +140,12 @@ STEM = (
 
 STAGE = (
     Knob("depth", _count(1, MAX_DEPTH), "number of blocks", default=1),
-    Knob("width", _WIDTH, "output channels of every block"),
+    Knob("width", _WIDTH, "output channels of every block; of msd, channels it adds to the finest scale"),
     Knob("stride", _count(1, 8), "stride of the first block", default=1),
 )
 
 LAYER = (
-    Knob("block", Rule(str, choices=BLOCKS), "kind of block", default="mbconv"),
+    Knob("block", Rule(str, choices=(*BLOCKS, DENSE_BLOCK)), "kind of block", default="mbconv"),
     Knob("kernel", _KERNEL, "kernel size", default=3),
     Knob(
         "expand",
@@ -188,6 +190,38 @@ LAYER = (
     ),
 )
 
+# Of a stage of `msd`, one value each: what is searched of it is width, depth and kernel.
+DENSE = (
+    Knob(
+        "scales", _count(1, 6), "resolutions, each half of the one before, with twice the channels", default=3
+    ),
+    Knob(
+        "finest",
+        _count(0, 5),
+        "finest scale that the stage computes: rising over the stages as in MSDNet, falling as in RANet",
+        default=0,
+    ),
+    Knob(
+        "links",
+        Rule(str, choices=("down", "both")),
+        "which neighbours a scale sees: the next finer one (down), or the next coarser one too (both)",
+        default="down",
+    ),
+    Knob(
+        "bottleneck",
+        _count(0, 64),
+        "channels of a 1x1 convolution before each convolution, over those which that makes on the finest "
+        "scale, doubled with every further one; 0 for none",
+        default=1,
+    ),
+    Knob(
+        "keep",
+        Rule(float, minimum=0.01, maximum=1),
+        "part of its channels that a scale is brought down to after the stage's first layer",
+        default=1.0,
+    ),
+)
+
 HEAD = (
     Knob("width", _count(0, 8192), "channels of the 1x1 convolution before pooling; 0 for none", default=0),
     Knob(
@@ -203,10 +237,18 @@ EXITS = (
     Knob(
         "thresholds",
         Rule(float, minimum=0, maximum=1),
-        "confidence (largest softmax) with which an image leaves",
+        "how sure an exit is, from 0 to 1, when an image leaves",
         default=0.8,
         when=_EXITS_WANTED,
     ),
     Knob("width", _WIDTH, "channels of the 1x1 convolution of an exit", default=64, when=_EXITS_WANTED),
     Knob("activation", _ACTIVATION, "its activation", default="relu", when=_EXITS_WANTED),
+    Knob(
+        "criterion",
+        Rule(str, choices=CRITERIA),
+        "how sure an exit is: its largest softmax (confidence), 1 - entropy / log(classes) (entropy), or "
+        "what a gate beside the classifier says that was trained for it (learned)",
+        default="confidence",
+        when=_EXITS_WANTED,
+    ),
 )

@@ -35,7 +35,7 @@ from dynnas.training.budget import bounds_at, budget_loss
 from dynnas.training.calibrate import calibrate
 from dynnas.training.checkpoint import FILE, Checkpoint, read_checkpoint, save_checkpoint
 from dynnas.training.constraint import Constraint
-from dynnas.training.loss import student_loss, teacher_loss
+from dynnas.training.loss import student_loss, take_gates, teacher_loss
 from dynnas.training.recipe import Recipe
 from dynnas.training.train import gate_noise, learning_rate, make_optimizer, seeded, temperature
 
@@ -181,14 +181,15 @@ class _Run:
         with self.execution.autocast(self.device):
             x = self.execution.prepare(resize(images, self.network.config.resolution))
             with decisions() as decided:
-                outputs = [logits.float() for logits in self.network.logits(x)]
-            budget = self._budget(decided)
+                said = [output.float() for output in self.network.logits(x)]
+            outputs, gates = take_gates(said, self.network.config.exits, labels)
+            gates = gates + self._budget(decided)
             if self.teacher is None:
-                return budget + teacher_loss(outputs, labels, train.label_smoothing, train.exit_weight)
+                return gates + teacher_loss(outputs, labels, train.label_smoothing, train.exit_weight)
             with torch.no_grad():
                 seen = self.execution.prepare(resize(images, self.teacher.config.resolution))
                 taught = self.teacher.logits(seen)[-1].float()
-        return budget + student_loss(
+        return gates + student_loss(
             outputs, taught, labels, train.label_smoothing, train.teacher_weight, train.exit_weight,
             recipe.teacher_temperature,
         )  # fmt: skip

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dynnas.ops import answer, answers
 from dynnas.space import Architecture, Space, largest, sample, smallest
+from dynnas.space.network import ExitPlace
 
 
 def sandwich(space: Space, randoms: int, seed: int, step: int) -> tuple[Architecture, ...]:
@@ -74,6 +76,30 @@ def student_loss(
 
     *exits, final = outputs
     return taught(final) + exit_weight * _mean([taught(logits) for logits in exits], final)
+
+
+def take_gates(
+    outputs: Sequence[Tensor], exits: Sequence[ExitPlace], labels: Tensor
+) -> tuple[list[Tensor], Tensor]:
+    """What learned criteria of exits lose, apart from the logits.
+
+    Each gate learns to tell whether its exit is right about an image: cross entropy, the mean over the gates.
+    It sees the logits detached, so that nothing else learns from this loss.
+
+    Args:
+        outputs: of the exits, then of the head, as `Network.logits` gives them.
+        exits: of the network.
+        labels: (B,).
+
+    Returns:
+        Logits (B, classes) of every exit and of the head, and the loss.
+    """
+    losses = []
+    for output, place in zip(outputs, exits, strict=False):
+        if place.criterion == "learned":
+            right = answer(output, place.criterion).argmax(1) == labels
+            losses.append(F.binary_cross_entropy_with_logits(output[:, -1], right.to(output.dtype)))
+    return answers(outputs, exits), _mean(losses, outputs[-1])
 
 
 def _mean(losses: Sequence[Tensor], like: Tensor) -> Tensor:

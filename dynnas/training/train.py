@@ -22,7 +22,7 @@ from dynnas.supernet import Supernet
 from dynnas.training.budget import bounds_at, budget_loss
 from dynnas.training.checkpoint import Checkpoint
 from dynnas.training.execution import Execution, choose_execution
-from dynnas.training.loss import sandwich, student_loss, teacher_loss
+from dynnas.training.loss import sandwich, student_loss, take_gates, teacher_loss
 from dynnas.training.ranks import Ranks
 from dynnas.training.whole_batch import see_whole_batch
 
@@ -146,10 +146,11 @@ class _Run:
             # its channels: what differs from image to image here is what gates try out. `calibrate` counts
             # for each network the images that really pass.
             with execution.autocast(images.device), decisions() as decided:
-                outputs = [
-                    logits.float()
-                    for logits in self.supernet(images, architecture, open_gates=teacher is None)
+                said = [
+                    output.float()
+                    for output in self.supernet(images, architecture, open_gates=teacher is None)
                 ]
+            outputs, exit_gates = take_gates(said, self.supernet.config(architecture).exits, labels)
             if teacher is None:
                 teacher = outputs[-1].detach()
                 loss = teacher_loss(outputs, labels, settings.label_smoothing, settings.exit_weight)
@@ -164,7 +165,7 @@ class _Run:
                 )
             if decided:
                 loss = loss + settings.gate_weight * self._budget(architecture, decided, share)
-            loss = share * loss  # a mean over the part: the parts' sum is the mean over the batch
+            loss = share * (loss + exit_gates)  # a mean over the part: their sum is the mean over the batch
             value = float(self.ranks.add(loss.detach().clone()))
             if not math.isfinite(value):
                 raise TrainingError(

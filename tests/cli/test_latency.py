@@ -1,4 +1,4 @@
-"""`dynnas latency` on studies that are as small as they can be: with exits, and without."""
+"""`dynnas latency` and `budget` on studies that are as small as they can be: with exits, and without."""
 
 import json
 from collections.abc import Callable
@@ -93,3 +93,40 @@ def test_times_of_another_machine_are_not_mixed_in(studies: Path, dynnas: Callab
     anchors.write_text(before)
     assert ran.status == 2
     assert "measured in environment elsewhere" in ran.err
+
+
+def test_accuracy_for_budgets_of_computation(studies: Path, dynnas: Callable) -> None:
+    key = key_of(studies / "leaving", dynnas)
+    (studies / f"leaving/latency/{key}.json").unlink(missing_ok=True)
+    words = ("budget", str(studies / "leaving"), "--pick", key, "--quota", "0.5", "--quota", "1")
+    ran = dynnas(*words)
+    assert (ran.status, ran.err) == (0, "")
+    assert f"{key} of leaving: anytime prediction, all images leaving at one exit" in ran.out
+    assert "budgeted batches, thresholds fitted on the search split" in ran.out
+    assert "mean ms" not in ran.out
+    assert (studies / f"leaving/budget/{key}.png").read_bytes().startswith(b"\x89PNG")
+    document = json.loads((studies / f"leaving/budget/{key}.json").read_text())
+    assert document["ways"] == ["stage1.0", "head"]
+    half, even = document["points"]
+    # Of 64 search images floor(64 * 2 / 3) = 42 and 32 leave early, or a few more that are as sure.
+    assert [point["search"]["shares"][0] for point in (half, even)] == pytest.approx(
+        [42 / 64, 32 / 64], abs=0.1
+    )
+    low, high = document["exit_macs"]
+    for point in (half, even):
+        early = point["test"]["shares"][0]
+        assert point["test"]["macs"] == pytest.approx(early * low + (1 - early) * high)
+        assert point["test"]["ms"] is None
+
+    dynnas("latency", str(studies / "leaving"), "--pick", key, "--images", "32", "--batch", "8")
+    timed = json.loads(dynnas(*words, "--json").out)
+    assert len(timed["way_ms"]) == 2
+
+
+def test_budgets_are_refused_with_one_message(studies: Path, dynnas: Callable) -> None:
+    ran = dynnas("budget", str(studies / "static"), "--pick", "fastest")
+    assert (ran.status, ran.out) == (2, "")
+    assert " has no exits, so every image costs the same; pick a network with exits" in ran.err
+    ran = dynnas("budget", str(studies / "leaving"), "--quota", "0")
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err == "dynnas: --quota: found 0; allowed: numbers above 0, as 0.5\n"

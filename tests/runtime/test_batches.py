@@ -11,7 +11,7 @@ from networks import config, finished, first_confident, images
 from numpy.testing import assert_allclose
 
 from dynnas.errors import TargetError
-from dynnas.ops import KERNELS
+from dynnas.ops import KERNELS, sureness
 from dynnas.runtime import build_batch_runner, build_runner
 from dynnas.runtime.branching import leave_one_after_another
 from dynnas.runtime.onnx_runtime import OnnxRunner
@@ -24,6 +24,9 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch see
 UNDECIDED = 1e-4  # a confidence so near to its threshold may fall on either side of it by rounding
 
 NETWORKS = {op: finished(config(op=op, exits=2, attention="se")) for op in ("static", "condconv", "dynet")}
+NETWORKS |= {
+    criterion: finished(config(exits=2, criterion=criterion)) for criterion in ("entropy", "learned")
+}
 # All leave, none leaves, or some.
 THRESHOLDS = st.one_of(st.just(0.0), st.just(1.1), st.floats(0.2, 0.99))
 
@@ -49,7 +52,7 @@ def alone(network, batch):
 @torch.no_grad()
 def decided(network, batch):
     early = zip(network.logits(batch), network.config.exits, strict=False)
-    gaps = [logits.softmax(1).amax(1) - place.threshold for logits, place in early]
+    gaps = [sureness(output, place.criterion) - place.threshold for output, place in early]
     return all((gap.abs() > UNDECIDED).all() for gap in gaps)
 
 

@@ -1,6 +1,7 @@
 """The graphs that ship: for one image with branches that are really skipped, and for any batch."""
 
 import json
+from itertools import product
 
 import numpy as np
 import onnx
@@ -10,17 +11,17 @@ import torch
 from networks import config, finished, images
 from numpy.testing import assert_allclose
 
-from dynnas.ops import BLOCKS, KERNELS, select_confident
+from dynnas.ops import BLOCKS, KERNELS, leave, select_confident
 from dynnas.runtime import to_onnx, to_onnx_batch
 from dynnas.runtime.onnx_runtime import OnnxRunner
 from dynnas.runtime.torch_export import to_pt2, to_pt2_batch
+from dynnas.space.vocabulary import CRITERIA
 
 
 @torch.no_grad()
 def answer(network, batch):
     """Logits and exits by the masked rule."""
-    thresholds = [place.threshold for place in network.config.exits]
-    logits, exits = select_confident(network.logits(batch), thresholds)
+    logits, exits = leave(network.logits(batch), network.config.exits)
     return logits.numpy(), exits.numpy()
 
 
@@ -43,10 +44,12 @@ def test_a_confidence_on_the_threshold_leaves():
     assert select_confident((early, last), (0.5,))[1].tolist() == [0]
 
 
-@pytest.mark.parametrize("exits", [1, 2])
-@pytest.mark.parametrize("op", KERNELS)
-def test_the_branching_graph_takes_each_image_to_its_exit(op, exits):
-    network, batch = finished(config(op=op, exits=exits)), images(40)
+@pytest.mark.parametrize(
+    ("op", "exits", "criterion"),
+    [*product(KERNELS, [1, 2], ["confidence"]), *product(["dynet"], [1, 2], ["entropy", "learned"])],
+)
+def test_the_branching_graph_takes_each_image_to_its_exit(op, exits, criterion):
+    network, batch = finished(config(op=op, exits=exits, criterion=criterion)), images(40)
     logits, taken = answer(network, batch)
     assert set(taken) == set(range(exits + 1)), "the test needs images for every exit"
     runner = runner_of(to_onnx(network))
@@ -115,8 +118,9 @@ def test_the_batch_graph_takes_any_batch(kind, op):
         assert np.array_equal(outputs["exit"], taken)
 
 
-def test_the_exported_program_branches_too():
-    network, batch = finished(config(op="dyconv", exits=2)), images(12)
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_the_exported_program_branches_too(criterion):
+    network, batch = finished(config(op="dyconv", exits=2, criterion=criterion)), images(12)
     logits, taken = answer(network, batch)
     program, batch_program = to_pt2(network).module(), to_pt2_batch(network).module()
     with torch.no_grad():

@@ -1,0 +1,224 @@
+"""Accuracy against expected multiply-adds by MSDNet's protocol, of three kinds of networks; see README.md.
+
+    python studies/msd-cifar10/run.py --data cifar10_jpeg.npz              # train, time, report
+    python studies/msd-cifar10/run.py --data cifar10_jpeg.npz measure      # time again, then report
+
+Every network is trained alone by the same recipe. What is finished is kept under `local/` and never done
+twice: interrupted, also by kill -9, the same command goes on from the last whole epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from results import BUDGETS, Result, draw, tables
+
+from dynnas.cli.progress import show_progress
+from dynnas.data import Dataset, load_data
+from dynnas.measure import LatencyMeter, build_anchors, cost, environment_fingerprint
+from dynnas.measure.accuracy import predict_logits
+from dynnas.measure.budget import budget_curve, judge
+from dynnas.measure.pieces import Way
+from dynnas.progress import Progress
+from dynnas.search.folder import write_whole
+from dynnas.space import DataSettings, NetworkConfig, TargetSettings, TrainSettings, largest, parse_space
+from dynnas.training import Recipe, fresh_network, train_alone
+
+HERE = Path(__file__).parent
+
+IMAGES = "input: {{channels: {channels}, classes: {classes}, resolutions: {resolution}}}\n"
+STEM = "stem: {width: 24, stride: 2}\nstages:\n"
+RESIDUAL = """
+  - {block: basic, depth: 1, width: 24, stride: 1}
+  - {block: basic, depth: 1, width: 48, stride: 2}
+  - {block: basic, depth: 2, width: 96, stride: 2}
+"""
+# MSDNet: ever coarser scales are dropped; RANet's order: the coarsest scale first, then ever finer ones.
+FINE_FIRST = """
+  - {block: msd, depth: 3, width: 8}
+  - {block: msd, depth: 2, width: 8, finest: 1, keep: 0.5}
+  - {block: msd, depth: 2, width: 8, finest: 2, keep: 0.5}
+"""
+COARSE_FIRST = """
+  - {block: msd, depth: 2, width: 10, finest: 2, links: both}
+  - {block: msd, depth: 2, width: 10, finest: 1, links: both}
+  - {block: msd, depth: 2, width: 10, finest: 0, links: both}
+"""
+
+
+def exits(*positions: str) -> str:
+    """Exits at these places."""
+    return f"exits: {{positions: [{', '.join(positions)}], count: {len(positions)}, width: 48}}\n"
+
+
+NETWORKS = {
+    "static": STEM + RESIDUAL,
+    "exits": STEM + RESIDUAL + exits("stage1", "stage2", "stage3.0"),
+    "msd": STEM + FINE_FIRST + exits("stage1.0", "stage1", "stage2"),
+    "msd, coarse first": STEM + COARSE_FIRST + exits("stage1", "stage2", "stage3.0"),
+}
+
+RESULT, LOGITS, TIMES = "result.json", "logits.pt", "times.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do, as the command line says; results go to `out`, what they are made of to its `local/`."""
+
+    data: str
+    epochs: int
+    seeds: Sequence[int]
+    networks: Sequence[str]
+    train_images: int | None
+    seconds: float
+    out: Path
+
+    @property
+    def local(self) -> Path:
+        """Where finished work lies; that of another recipe lies elsewhere."""
+        images = f"-{self.train_images}" if self.train_images else ""
+        return self.out / "local" / f"{Path(self.data).stem}-{self.epochs}{images}"
+
+    def training(self, network: str, seed: int) -> Path:
+        """The folder of a training."""
+        return self.local / f"{network.replace(', ', '-').replace(' ', '-')}-seed{seed}"
+
+
+def facts(dataset: Dataset) -> dict[str, int]:
+    """What a space file says of its images."""
+    return {field: getattr(dataset, field) for field in ("channels", "classes", "resolution")}
+
+
+def read_data(plan: Plan) -> Dataset:
+    """The images."""
+    return load_data(DataSettings(source=plan.data, train_images=plan.train_images))
+
+
+def config_of(name: str, dataset: Dataset) -> NetworkConfig:
+    """The one network of a space, for these images."""
+    space = parse_space(IMAGES.format(**facts(dataset)) + NETWORKS[name])
+    return space.network_config(largest(space), dataset.channels, dataset.classes)
+
+
+def train(plan: Plan, progress: Progress) -> None:
+    """Train and score every network, all of a seed before the next seed."""
+    dataset = read_data(plan)
+    todo = [(name, seed) for seed in plan.seeds for name in plan.networks]
+    for turn, (name, seed) in enumerate(todo, start=1):
+        if not (plan.training(name, seed) / RESULT).exists():
+            progress.message(f"{turn} of {len(todo)}: {name}, seed {seed}")
+            train_one(name, seed, plan, dataset, progress)
+
+
+def train_one(name: str, seed: int, plan: Plan, dataset: Dataset, progress: Progress) -> None:
+    """Train one network; leaves what every exit says of search and test images, and last its accuracies."""
+    folder = plan.training(name, seed)
+    settings = TrainSettings(
+        epochs=plan.epochs, lr=0.2, warmup_epochs=0.5, seed=seed, precision="float32", layout="channels_last"
+    )
+    recipe = Recipe(settings, start="scratch", teacher="none", ema=0.99)
+    network = fresh_network(config_of(name, dataset), seed)
+    train_alone(network, dataset, recipe, folder, progress=progress, name=f"{name}, seed {seed}")
+    logits = {
+        split: predict_logits(network, dataset, getattr(dataset, split).images)
+        for split in ("search", "test")
+    }
+    labels = {split: getattr(dataset, split).labels for split in ("search", "test")}
+    torch.save({"logits": logits, "labels": labels}, folder / LOGITS)
+    right = [float((found.argmax(1) == labels["test"]).float().mean()) for found in logits["test"]]
+    write_whole(folder / RESULT, json.dumps({"test_accuracy_by_exit": right}) + "\n")
+    progress.message(f"{name}, seed {seed}: test accuracy {right[-1]:.2%}")
+
+
+def measure(plan: Plan, progress: Progress) -> None:
+    """Time every way through every network, all in the same rounds."""
+    dataset, target = read_data(plan), TargetSettings(threads=1, seconds=plan.seconds)
+    configs = {name: config_of(name, dataset) for name in plan.networks}
+    ways = [(name, exit) for name, config in configs.items() for exit in range(len(config.exits) + 1)]
+    progress.message(f"timing {len(ways)} ways together for {plan.seconds * len(ways):.0f} s")
+    subjects = [Way.of(configs[name], exit).subject(target) for name, exit in ways]
+    space = parse_space(IMAGES.format(**facts(dataset)) + NETWORKS["static"])
+    meter = LatencyMeter(target, build_anchors(space, target, dataset.channels, dataset.classes))
+    latencies = meter.measure_jointly(subjects)
+    times: dict[str, list[float]] = {name: [] for name in configs}
+    for (name, _), latency in zip(ways, latencies, strict=True):
+        times[name].append(latency.latency_ms)
+    document = {"environment": environment_fingerprint(target), "exit_ms": times}
+    write_whole(plan.local / TIMES, json.dumps(document, indent=2) + "\n")
+
+
+def report(plan: Plan) -> None:
+    """Write results.json and accuracy.png, and print the tables in Markdown."""
+    dataset = read_data(plan)
+    timed = plan.local / TIMES
+    measured = json.loads(timed.read_text()) if timed.exists() else {"environment": None, "exit_ms": {}}
+    results = [result_of(name, plan, dataset, measured["exit_ms"]) for name in plan.networks]
+    document = {
+        "recipe": {
+            "data": Path(plan.data).name,
+            "train_images": plan.train_images,
+            "epochs": plan.epochs,
+            "seeds": list(plan.seeds),
+        },
+        "environment": measured["environment"],
+        "at_budgets": {
+            result.name: {f"{macs / 1e6:g} MMACs": result.at(macs) for macs in BUDGETS} for result in results
+        },
+        "networks": [asdict(result) for result in results],
+    }
+    write_whole(plan.out / "results.json", json.dumps(document, indent=1) + "\n")
+    draw(results, plan.out / "accuracy.png")
+    print(tables(results))
+
+
+def result_of(name: str, plan: Plan, dataset: Dataset, times: Mapping[str, Sequence[float]]) -> Result:
+    """What the trainings of a network came to: thresholds of search images, figures of test images."""
+    config = config_of(name, dataset)
+    size = cost(config)
+    curves, anytime = [], []
+    for seed in plan.seeds:
+        said = torch.load(plan.training(name, seed) / LOGITS)
+        search, test = (
+            judge(said["logits"][split], config.exits, said["labels"][split]) for split in ("search", "test")
+        )
+        anytime.append(tuple(100 * share for share in test.accuracies))
+        curves.append(budget_curve(search, test, size.exit_macs) if config.exits else ())
+    return Result(name, size.exit_macs, tuple(times.get(name, ())), tuple(anytime), tuple(curves))
+
+
+def main() -> None:
+    """Read the command line and run the steps that it asks for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("step", nargs="?", choices=("all", "train", "measure", "report"), default="all")
+    parser.add_argument("--data", required=True, help="a packed .npz, or another source of dynnas")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--networks", nargs="+", choices=tuple(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--train-images", type=int, default=20000, help="use only this many")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of timing for each way")
+    parser.add_argument("--out", type=Path, default=HERE, help="folder of the results and of local/")
+    args = parser.parse_args()
+    plan = Plan(args.data, args.epochs, args.seeds, args.networks, args.train_images, args.seconds, args.out)
+    torch.set_num_threads(1)
+    with show_progress() as progress:
+        if args.step in ("all", "train"):
+            train(plan, progress)
+        if args.step in ("all", "measure"):
+            measure(plan, progress)
+        if args.step != "train":
+            report(plan)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command goes on")

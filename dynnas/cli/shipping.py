@@ -107,7 +107,7 @@ def audit(
 
 def cascade(
     study: StudyName,
-    size: Annotated[Literal["2", "3"], typer.Option("--size", help="networks in the longest chain")] = "3",
+    size: Annotated[Literal["2", "3"], typer.Option("--size", help="networks in the longest chain")] = "2",
     keep: Annotated[int, typer.Option("--keep", min=1, metavar="N", help="the N that bring most")] = 10,
     objective: Annotated[
         Literal["latency_ms", "macs"] | None,

@@ -38,7 +38,7 @@ IMAGES = 256
 def cascade_study(
     study: Study,
     *,
-    size: int = 3,
+    size: int = 2,
     keep: int = 10,
     by: Literal["latency_ms", "macs"] | None = None,
     weights: Literal["inherited", "best"] = "inherited",
@@ -53,7 +53,8 @@ def cascade_study(
 
     Args:
         study: with a finished front.
-        size: networks in the longest chain: 2 or 3.
+        size: networks in the longest chain: 2 or 3. Triples have more thresholds to fit: look at their test
+            accuracies.
         keep: at most so many.
         by: the cost beside accuracy; by what the study was searched for if None.
         weights: of the networks, as `Study.weights_of` takes them.

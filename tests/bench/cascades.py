@@ -1,6 +1,6 @@
 """Cascades of a study: what they add to its front, whether it holds on test images, and their real times.
 
-    python tests/bench/cascades.py STUDY [--size 3] [--keep 10] [--by latency_ms]
+    python tests/bench/cascades.py STUDY [--size 2] [--keep 10] [--by latency_ms]
 
 The study is copied first and stays as it is. Prints the hypervolume of the front in accuracy and cost with
 and without cascades: as computed, with the measured times of the cascades, and with test accuracies. Then,
@@ -93,7 +93,7 @@ def _print_times(study: Study, found: Cascades) -> int:
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("study")
-    parser.add_argument("--size", type=int, choices=(2, 3), default=3)
+    parser.add_argument("--size", type=int, choices=(2, 3), default=2)
     parser.add_argument("--keep", type=int, default=10)
     parser.add_argument("--by", choices=("latency_ms", "macs"))
     return parser.parse_args(argv)

@@ -61,7 +61,7 @@ def test_it_ends_with_a_table_and_where_things_lie(
         assert all(key in row for key in member["networks"])
     assert f"cascades: {study / 'cascades.json'}" in out
     assert "timing cascades" in err
-    again = dynnas("cascade", str(study), "--keep", "3", "--quiet")
+    again = dynnas("cascade", str(study), "--keep", "3", "--size", "3", "--quiet")
     assert (again.status, again.out, again.err) == (0, out, "")
 
 

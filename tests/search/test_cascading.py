@@ -56,7 +56,7 @@ def cascaded(made, tmp_path_factory):
     path = tmp_path_factory.mktemp("cascaded") / "small"
     shutil.copytree(made.folder.path, path)
     study = Study(replace(made.folder, path=path))
-    return study, cascade_study(study, keep=4)
+    return study, cascade_study(study, keep=4, size=3)
 
 
 @torch.no_grad()
@@ -136,7 +136,7 @@ def test_thresholds_know_nothing_of_test_images(study, cascaded):
     known = cascaded[1]
     digest = cascading._Cascading(changed, 3, 4, "latency_ms", "inherited", cascading.Progress()).made_of
     study.folder.cascades.write_text(replace(known, made_of=digest).to_json())
-    found = cascade_study(changed, keep=4)
+    found = cascade_study(changed, keep=4, size=3)
     assert [one.thresholds for one in found] == [one.thresholds for one in known]
     assert [one.networks for one in found] == [one.networks for one in known]
     assert [one.metrics["test_accuracy"] for one in found] != [one.metrics["test_accuracy"] for one in known]
@@ -159,13 +159,13 @@ def counted(monkeypatch):
 def test_nothing_is_computed_twice(cascaded, monkeypatch):
     study, found = cascaded
     done = counted(monkeypatch)
-    assert cascade_study(Study(study.folder), keep=4) == found
+    assert cascade_study(Study(study.folder), keep=4, size=3) == found
     assert done == []
     fewer = cascade_study(Study(study.folder), keep=1, size=2)
     assert (len(fewer), len(fewer[0].networks)) == (1, 2)
     assert set(done) <= {"predict"}  # a network that was in no cascade before is tested
     assert fewer.overhead == found.overhead
-    assert cascade_study(Study(study.folder), keep=4).members[0].networks == found[0].networks
+    assert cascade_study(Study(study.folder), keep=4, size=3).members[0].networks == found[0].networks
 
 
 def test_an_interrupted_run_goes_on(study, monkeypatch):

@@ -35,9 +35,10 @@ class Leaving(Protocol):
 class Gate(nn.Module):
     """How likely an exit is right, told from its own logits (criterion `learned`).
 
-    A logistic regression on the largest softmax, its distance from the second, and the normalised entropy,
-    which is the gate of JEI-DNN (Regol 2024, arXiv:2310.09163). What it sees is detached: it is trained with
-    the exit (`take_gates`) and does not disturb it.
+    A logistic regression on the largest softmax, its distance from the second, and the normalised entropy:
+    a gate that reads what is known of the exit's doubt, as in JEI-DNN (Regol 2024, arXiv:2310.09163); more
+    inputs gained nothing (studies/msd-cifar10). What it sees is detached: it is trained with the exit
+    (`take_gates`) and does not disturb it.
     """
 
     def __init__(self, classes: int) -> None:

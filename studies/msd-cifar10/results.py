@@ -47,7 +47,7 @@ class Result:
         Linear between the two points of a curve around it.
         """
         found = []
-        for curve in self.curves:
+        for curve in filter(None, self.curves):
             points = sorted((point.test.macs, 100 * point.test.accuracy) for point in curve)
             costs, accuracies = zip(*points, strict=True)
             if not costs[0] <= macs <= costs[-1]:

@@ -95,6 +95,14 @@ def test_a_member_is_trained_and_compressed(folder: Path) -> None:
     assert "times smaller" in dynnas(folder, *compress)
 
 
+def test_networks_of_the_front_are_chained(folder: Path) -> None:
+    (quick_start,) = commands("run: quick start")
+    longer = ("--studies", "longer", "--epochs", "8", "--trials", "12")  # so that the front has two networks
+    dynnas(folder, *quick_start, *longer)
+    (cascade,) = commands("run: cascade")
+    assert "hypervolume" in dynnas(folder, *cascade, *longer[:2])
+
+
 def test_own_data_is_a_folder_of_pictures(folder: Path) -> None:
     random = np.random.default_rng(0)
     for label, brightness in (("dark", 60), ("bright", 200)):

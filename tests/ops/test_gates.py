@@ -25,7 +25,11 @@ from dynnas.space.vocabulary import GATES as WORDS
 
 
 def gated(gate, kind="mbconv", target=0.5, **more):
-    return replace(block(kind, **{"expand": 2.0, **more}), gate=gate, gate_target=target)
+    return with_gate(block(kind, **{"expand": 2.0, **more}), gate, target)
+
+
+def with_gate(config, gate, target, experts=3):
+    return replace(config, gate=gate, gate_target=target, gate_experts=experts if gate == "moe" else None)
 
 
 def undecided(config):
@@ -50,7 +54,7 @@ def gated_blocks(draw) -> BlockConfig:
     op = draw(st.sampled_from([op for op in KERNELS if (kind, op) not in REFUSED]))
     width = draw(st.integers(4, 11))
     keeps = gate == "skip"
-    return replace(
+    return with_gate(
         block(
             kind,
             op,
@@ -64,8 +68,9 @@ def gated_blocks(draw) -> BlockConfig:
             activation=draw(st.sampled_from(ACTIVATIONS)),
             rank=0.5 if kind == "lowrank" else None,
         ),
-        gate=gate,
-        gate_target=draw(st.sampled_from([0.1, 0.4, 0.7, 1.0])),
+        gate,
+        draw(st.sampled_from([0.1, 0.4, 0.7, 1.0])),
+        draw(st.integers(2, 6)),
     )
 
 

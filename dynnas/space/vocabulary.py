@@ -33,7 +33,7 @@ MIXING_OPS = ("condconv", "dyconv", "dynet", "dynet_layer", "weightnet")
 OPS = (*FIXED_OPS, "deformable", "pac", "dfn", *MIXING_OPS)
 ATTENTIONS = ("none", "eca", "se", "cbam")
 # What an image may leave out of a block; a block that leaves out nothing has the most capacity.
-GATES = ("skip", "width", "channels", "moe", "none")
+GATES = ("skip", "positions", "width", "channels", "moe", "none")
 CRITERIA = ("confidence", "entropy", "learned")
 ACTIVATIONS = ("relu", "relu6", "hswish", "silu", "dyrelu_a", "dyrelu_b")
 

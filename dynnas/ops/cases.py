@@ -135,7 +135,11 @@ def _block_case(row: Mapping[str, str]) -> Case:
     if row["gate"] != "none":
         assert isinstance(config, BlockConfig)
         config = _with_gate(config, row["gate"], target=0.5, step=0)
-        covering += tuple(_gated(other, row["gate"]) for other in covering)
+        covering += tuple(
+            _gated(other, row["gate"])
+            for other in covering
+            if isinstance(other, BlockConfig) and ("op", other.op, row["gate"]) not in REFUSED_GATES
+        )
     return Case("-".join(row.values()), config, covering)
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from dynnas.errors import SpaceError
 from dynnas.ops.estimators import NormalNoise
-from dynnas.ops.gate import Decision, Gated, hidden_channels
+from dynnas.ops.gate import Decision, Gated, GateFeatures, hidden_channels
 from dynnas.ops.hidden import ChosenHidden, MaskedHidden
 from dynnas.ops.initial import linear
-from dynnas.ops.layers import named
 from dynnas.ops.registry import register_gate
 from dynnas.space.network import BlockConfig
 
@@ -20,6 +21,21 @@ BALANCE = 0.01
 
 LEAST = 1e-6
 """What an expert that was chosen counts at least: 0 would mean that it was not."""
+
+
+class NoisyFeatures(GateFeatures):
+    """`GateFeatures`, and the standard deviation of the noise that is added to them in training."""
+
+    def __init__(self, in_channels: int, start: Sequence[float], target: float) -> None:
+        """`start` are the logits to begin with."""
+        super().__init__(in_channels, start, target)
+        self.spread = linear(in_channels, len(start))
+        self.noise = NormalNoise()
+
+    def noisy(self, x: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """From the block's input and its logits (B, E), these with noise, and its standard deviation."""
+        spread = F.softplus(self.spread(x.mean((2, 3))))
+        return logits + self.noise(logits) * spread, spread
 
 
 @register_gate("moe")
@@ -36,6 +52,7 @@ class Experts(Gated):
 
     name = "moe"
     shares_norms = True
+    branches = False
 
     def __init__(self, config: BlockConfig) -> None:
         """Build from its config.
@@ -44,10 +61,8 @@ class Experts(Gated):
             SpaceError: the block has no hidden channels, or the config does not say how many experts.
         """
         experts, kept = numbers(config)
-        super().__init__(config, start=(0.0,) * experts)
+        super().__init__(config, start=(0.0,) * experts, features=NoisyFeatures)
         self.hidden, self.experts, self.kept = hidden_channels(config), experts, kept
-        self.spread = named(config.gate, linear(config.in_channels, experts))
-        self.normal = NormalNoise()
 
     @classmethod
     def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:
@@ -72,8 +87,9 @@ class Experts(Gated):
         logits = self.gate(x)
         penalty = None
         if self.training:
-            spread = F.softplus(self.spread(x.mean((2, 3))))
-            noisy = logits + self.normal(logits) * spread
+            features = self.gate[0]
+            assert isinstance(features, NoisyFeatures)
+            noisy, spread = features.noisy(x, logits)
             weights = best(noisy, self.kept)
             penalty = balance_loss(weights, logits, noisy, spread, self.kept)
         else:
@@ -90,6 +106,15 @@ class Experts(Gated):
     def alone(self, x: Tensor, choice: Tensor, decision: Decision) -> Tensor:
         """A block of the chosen experts' channels."""
         channels = self._of_channels(choice[None])[0].nonzero().flatten().to(x.device)
+        return self.block(x, ChosenHidden(channels, self.hidden, self._of_channels(decision.weights)))
+
+    def recorded(self, x: Tensor, decision: Decision) -> Tensor:
+        """Of one image, whose experts are no constants: the weights are gathered inside the graph."""
+        if self.execution != "real" or self.hidden % self.experts:
+            return self.masked(x, decision)
+        first = decision.weights[0].topk(self.kept).indices
+        every = torch.arange(0, self.hidden, self.experts, device=x.device)
+        channels = (every[:, None] + first).flatten()
         return self.block(x, ChosenHidden(channels, self.hidden, self._of_channels(decision.weights)))
 
     def _of_channels(self, values: Tensor) -> Tensor:

@@ -30,10 +30,12 @@ class TileFeatures(GateFeatures):
 
     def forward(self, tiles: Tensor) -> Tensor:
         """The tiles' means (B, C, T, T) to logits (B, T * T, L)."""
-        missing = 1 - self.target
-        v = self.reduce(tiles.mean((2, 3))) + missing * self.hidden_by_target
+        v, missing = self.reduce(tiles.mean((2, 3))), 1 - self.target
+        if self.hidden_by_target is not None:
+            v = v + missing * self.hidden_by_target
         v = F.relu(v[:, :, None, None] + F.conv2d(tiles, self.around, padding=1))
-        return self.expand(v.flatten(2).mT) + missing * self.logits_by_target
+        logits = self.expand(v.flatten(2).transpose(1, 2))
+        return logits if self.logits_by_target is None else logits + missing * self.logits_by_target
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class Positions(Gated):
 
     name = "positions"
     shares_norms = False
+    branches = False
 
     def __init__(self, config: BlockConfig) -> None:
         """Build from its config.
@@ -138,14 +141,14 @@ class Positions(Gated):
 
     def alone(self, x: Tensor, choice: Tensor, decision: Decision) -> Tensor:
         """The tiles chosen, of all images together."""
-        return self._run(x, choice.expand(len(x), -1))
+        return self.run(x, choice.expand(len(x), -1))
 
-    def _regrouped(self, x: Tensor, decision: Decision) -> Tensor:
-        # Images need not choose alike for their tiles to run together.
-        return self._run(x, decision.choice)
+    def together(self, x: Tensor, decision: Decision) -> Tensor:
+        """Images need not choose alike for their tiles to run together."""
+        return self.run(x, decision.choice)
 
-    def _run(self, x: Tensor, choice: Tensor) -> Tensor:
-        """The block in the tiles that each image chose, (B, tiles) bool."""
+    def run(self, x: Tensor, choice: Tensor) -> Tensor:
+        """The block in the tiles that each image of (B, C, H, W) chose, (B, tiles) bool."""
         height, width = x.shape[2:]
         down, across = (Axis.cut(pixels, self.side, self.reach) for pixels in (height, width))
         y = x.clone()
@@ -180,7 +183,7 @@ def _means(x: Tensor, side: int) -> Tensor:
     tiles = torch.arange(side, device=x.device)[:, None]
     down, across = ((_tile_of_pixels(x, axis, side) == tiles).to(x.dtype) for axis in (2, 3))
     down, across = (part / part.sum(1, keepdim=True).clamp(min=1) for part in (down, across))
-    return down @ x @ across.mT
+    return down @ x @ across.t()
 
 
 def _usage(run: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import networks
 import pytest
 import torch
-from gated import gated_config
+from gated import gated_config, with_gate
 from gated import undecided as undecided_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,16 +34,6 @@ from dynnas.space.vocabulary import GATES as WORDS
 
 def gated(gate, kind="mbconv", target=0.5, **more):
     return with_gate(block(kind, **{"expand": 2.0, **more}), gate, target)
-
-
-def with_gate(config, gate, target, parts=3):
-    return replace(
-        config,
-        gate=gate,
-        gate_target=target,
-        gate_experts=parts if gate == "moe" else None,
-        gate_tiles=parts if gate == "positions" else None,
-    )
 
 
 def undecided(config):
@@ -90,6 +80,7 @@ def gated_blocks(draw) -> BlockConfig:
         gate,
         draw(st.sampled_from([0.1, 0.4, 0.7, 1.0])),
         draw(st.integers(2, 6)),
+        draw(st.integers(2, 4)),
     )
 
 

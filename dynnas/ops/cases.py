@@ -16,7 +16,15 @@ from itertools import combinations, product
 from dynnas.ops.registry import ACTIVATIONS, ATTENTIONS, BLOCKS, GATES, KERNELS
 from dynnas.space import Space, Value, parse_space
 from dynnas.space.network import BlockConfig, ExitConfig, HeadConfig, SlotConfig, StemConfig
-from dynnas.space.vocabulary import CRITERIA, LAYER, REFUSED, REFUSED_GATES, Knob
+from dynnas.space.vocabulary import (
+    CRITERIA,
+    KEEPING_GATES,
+    LAYER,
+    REFUSED,
+    REFUSED_GATES,
+    Knob,
+    When,
+)
 
 # Channels in and out, and the stride: kept; wider; strided; strided and narrower.
 SHAPES = {"8to8": (8, 8, 1), "8to12": (8, 12, 1), "8to8by2": (8, 8, 2), "10to8by2": (10, 8, 2)}
@@ -110,9 +118,10 @@ def _pairs(row: Mapping[str, str], order: Mapping[str, object]) -> Iterator[tupl
 
 
 def _refused(row: Mapping[str, str]) -> bool:
-    block, gate = row.get("block"), row.get("gate")
-    reshapes = gate == "skip" and row.get("shape") not in (None, KEPT)
-    return (block, row.get("op")) in REFUSED or (block, gate) in REFUSED_GATES or reshapes
+    gate = row.get("gate")
+    reshapes = gate in KEEPING_GATES and row.get("shape") not in (None, KEPT)
+    refused = any((knob, value, gate) in REFUSED_GATES for knob, value in row.items())
+    return (row.get("block"), row.get("op")) in REFUSED or refused or reshapes
 
 
 def _block_case(row: Mapping[str, str]) -> Case:
@@ -124,17 +133,32 @@ def _block_case(row: Mapping[str, str]) -> Case:
     (_, config), *_ = space.network_config(space.architecture(chosen)).blocks
     covering = space.covering_configs(3, 5)[SLOT]
     if row["gate"] != "none":
-        config = replace(config, gate=row["gate"], gate_target=0.5)
-        covering += tuple(_gated(other, row["gate"]) for other in covering)
+        assert isinstance(config, BlockConfig)
+        config = _with_gate(config, row["gate"], target=0.5, step=0)
+        covering += tuple(
+            _gated(other, row["gate"])
+            for other in covering
+            if isinstance(other, BlockConfig) and ("op", other.op, row["gate"]) not in REFUSED_GATES
+        )
     return Case("-".join(row.values()), config, covering)
 
 
 def _gated(config: SlotConfig, gate: str) -> SlotConfig:
     """A large config with a gate; of one that can be skipped, the output is as wide as the input."""
     assert isinstance(config, BlockConfig)
-    if gate == "skip":
+    if gate in KEEPING_GATES:
         config = replace(config, in_channels=config.out_channels, stride=1)
-    return replace(config, gate=gate, gate_target=0.75)
+    return _with_gate(config, gate, target=0.75, step=1)
+
+
+def _with_gate(config: BlockConfig, gate: str, target: float, step: int) -> BlockConfig:
+    """With a gate whose own numbers are their defaults, or `step` more."""
+    own = {
+        knob.name: int(knob.default or 0) + step
+        for knob in LAYER
+        if knob.name.startswith("gate_") and knob.when == When("gate", (gate,))
+    }
+    return replace(config, gate=gate, gate_target=target, **own)  # type: ignore[arg-type]
 
 
 @cache

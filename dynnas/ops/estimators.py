@@ -31,6 +31,19 @@ def draw_gumbel(shape: tuple[int, ...], like: Tensor) -> Tensor:
     return -torch.log(-torch.log(uniform))
 
 
+class NormalNoise(nn.Module):
+    """Standard normal noise from torch's generator; a module, so that ranks can draw it together."""
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Noise of the shape (B, A) of `logits`."""
+        return draw_normal(tuple(logits.shape), logits)
+
+
+def draw_normal(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Standard normal noise of a shape, on the device of `like`."""
+    return torch.randn(shape, device=like.device)
+
+
 class Chooser(nn.Module):
     """One of A alternatives, as a row that is 1 there and 0 elsewhere.
 
@@ -50,19 +63,19 @@ class Chooser(nn.Module):
         self.noise = GumbelNoise()
 
     def forward(self, logits: Tensor) -> Tensor:
-        """Logits (B, A) to rows (B, A) that sum to 1; exactly 0 and 1, except for `soft` in training."""
+        """Logits (B, ..., A) to rows that sum to 1; exactly 0 and 1, except for `soft` in training."""
         if not self.training:
             return _hard(logits)
         if self.estimator == "gumbel":
             logits = logits + self.gate_noise * self.noise(logits)
-        soft = torch.softmax(logits / self.temperature, dim=1)
+        soft = torch.softmax(logits / self.temperature, dim=-1)
         if self.estimator == "soft":
             return soft
         return _hard(soft) + (soft - soft.detach())  # the bracket is 0, with the softmax's gradient
 
 
 def _hard(logits: Tensor) -> Tensor:
-    return F.one_hot(logits.argmax(dim=1), logits.shape[1]).to(logits.dtype)
+    return F.one_hot(logits.argmax(dim=-1), logits.shape[-1]).to(logits.dtype)
 
 
 def top_k(logits: Tensor, k: int) -> Tensor:

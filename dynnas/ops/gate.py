@@ -144,8 +144,13 @@ class Gated(nn.Module):
     """Whether it has a logit for each alternative, and takes the largest: a graph for one image then has a
     branch for each."""
 
-    def __init__(self, config: BlockConfig, start: Sequence[float]) -> None:
-        """`start` are the logits (L,) that a new gate gives for any image.
+    def __init__(
+        self,
+        config: BlockConfig,
+        start: Sequence[float],
+        features: Callable[[int, Sequence[float], float], nn.Module] = GateFeatures,
+    ) -> None:
+        """`start` are the logits (L,) that a new gate gives for any image; `features` makes what finds them.
 
         Raises:
             SpaceError: the config has no target.
@@ -157,7 +162,7 @@ class Gated(nn.Module):
         self.execution: Execution = "masked"
         self.open = False
         self.block = BLOCKS[config.block](config.without_gate())
-        self.gate = named(config.gate, GateFeatures(config.in_channels, start, config.gate_target))
+        self.gate = named(config.gate, features(config.in_channels, start, config.gate_target))
         self.chooser = Chooser()
 
     @classmethod

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dynnas.space.architecture import Value
 from dynnas.space.problems import Problems
 from dynnas.space.tree import Node
-from dynnas.space.vocabulary import GATES, LEAST_WIDTH, OPS, REFUSED, REFUSED_GATES, Knobs
+from dynnas.space.vocabulary import GATES, KEEPING_GATES, LEAST_WIDTH, OPS, REFUSED, REFUSED_GATES, Knobs
 
 Entries = Mapping[str, Node]
 
@@ -42,32 +42,32 @@ def check_gates(
     """The layers with the gates that they can have; what can never be is a problem.
 
     A first block may change the shape, and then nothing could stand for its output: where the stage speaks of
-    `skip` it means the others.
+    a gate that needs such (`KEEPING_GATES`) it means the others.
     """
     for index, layer in enumerate(layers):
         given = {**stage, **own.get(index, {})}
         place = f"{where}.{index}" if "gate" in own.get(index, {}) else where
-        pairs = [(str(block), str(gate)) for block in layer["block"] for gate in layer["gate"]]
-        refused = [pair for pair in pairs if pair in REFUSED_GATES]
-        if refused and (node := given.get("gate") or given.get("block")):
-            block, gate = refused[0]
-            allowed = ", ".join(other for other in GATES if (block, other) not in REFUSED_GATES)
+        refused = [case for case in REFUSED_GATES if case[1] in layer[case[0]] and case[2] in layer["gate"]]
+        if refused and (node := given.get("gate") or given.get(refused[0][0])):
+            knob, value, gate = refused[0]
+            allowed = ", ".join(other for other in GATES if (knob, value, other) not in REFUSED_GATES)
             problems.add(
                 node.mark,
-                f"{place}.gate: {gate} makes no sense in block {block} ({REFUSED_GATES[block, gate]}); "
-                f"allowed there: {allowed}",
+                f"{place}.gate: {gate} makes no sense {'in' if knob == 'block' else 'with'} {knob} {value} "
+                f"({REFUSED_GATES[knob, value, gate]}); allowed there: {allowed}",
             )
             break
     first = own.get(0, {}).get("gate") or (stage.get("gate") if len(layers) == 1 else None)
-    if first is not None and layers and "skip" in layers[0]["gate"]:
+    found = [gate for gate in KEEPING_GATES if layers and gate in layers[0]["gate"]]
+    if first is not None and found:
         problems.add(
             first.mark,
-            f"{where}.gate: found skip; a stage's first block is never skipped, as it may change the shape; "
-            "allowed: skip where the depth is 2 or more, for the blocks after the first",
+            f"{where}.gate: found {found[0]}; a stage's first block is never skipped, as it may change the "
+            f"shape; allowed: {found[0]} where the depth is 2 or more, for the blocks after the first",
         )
+    kept = [gate for layer in layers[:1] for gate in layer["gate"] if gate not in KEEPING_GATES]
     return tuple(
-        {**layer, "gate": tuple(gate for gate in layer["gate"] if index or gate != "skip") or ("none",)}
-        for index, layer in enumerate(layers)
+        layer if index else {**layer, "gate": tuple(kept) or ("none",)} for index, layer in enumerate(layers)
     )
 
 

@@ -29,8 +29,9 @@ class BlockConfig:
     """One block of a stage.
 
     `expand` is 1.0 for blocks without an expansion; `experts`, `group` and `splits` are None where the op has
-    none, `rank` where the block has none, and `gate_target` where there is no gate. `scales` is for
-    multi-scale layers alone (block `msd`), whose channels are those of all scales packed into one tensor.
+    none, `rank` where the block has none, `gate_target` where there is no gate, and `gate_experts` and
+    `gate_tiles` where the gate has none. `scales` is for multi-scale layers alone (block `msd`), whose
+    channels are those of all scales packed into one tensor.
     """
 
     block: str
@@ -48,6 +49,8 @@ class BlockConfig:
     splits: int | None = None
     gate: str = "none"
     gate_target: float | None = None
+    gate_experts: int | None = None
+    gate_tiles: int | None = None
     scales: Scales | None = None
 
     @property
@@ -57,7 +60,7 @@ class BlockConfig:
 
     def without_gate(self) -> BlockConfig:
         """The same block, all of it run by every image."""
-        return replace(self, gate="none", gate_target=None)
+        return replace(self, gate="none", gate_target=None, gate_experts=None, gate_tiles=None)
 
     @property
     def read_channels(self) -> int:

@@ -188,6 +188,7 @@ def _block(values: Values, stage: int, layer: int, in_channels: int, previous: S
     target = values.get(f"{slot}.gate_target")
     scales = _scales(values, stage, layer, in_channels, previous)
     stride = int(values[f"stage{stage}.stride"]) if layer == 0 else 1
+    gate_experts, gate_tiles = values.get(f"{slot}.gate_experts"), values.get(f"{slot}.gate_tiles")
     return BlockConfig(
         block=str(values[f"{slot}.block"]),
         in_channels=in_channels,
@@ -205,6 +206,8 @@ def _block(values: Values, stage: int, layer: int, in_channels: int, previous: S
         gate=str(values.get(f"{slot}.gate", "none")),
         gate_target=None if target is None else float(target),
         scales=scales,
+        gate_experts=None if gate_experts is None else int(gate_experts),
+        gate_tiles=None if gate_tiles is None else int(gate_tiles),
     )
 
 

@@ -33,7 +33,7 @@ MIXING_OPS = ("condconv", "dyconv", "dynet", "dynet_layer", "weightnet")
 OPS = (*FIXED_OPS, "deformable", "pac", "dfn", *MIXING_OPS)
 ATTENTIONS = ("none", "eca", "se", "cbam")
 # What an image may leave out of a block; a block that leaves out nothing has the most capacity.
-GATES = ("skip", "width", "channels", "none")
+GATES = ("skip", "positions", "width", "channels", "moe", "none")
 CRITERIA = ("confidence", "entropy", "learned")
 ACTIVATIONS = ("relu", "relu6", "hswish", "silu", "dyrelu_a", "dyrelu_b")
 
@@ -43,7 +43,9 @@ RANKED_BLOCKS = ("lowrank",)
 RESHAPING_BLOCKS = ("shuffle_v1", "shuffle_v2", "sepconv", "bottleneck", "ghost", "basic")
 # Blocks with channels of their own between their convolutions, of which an image may use a part.
 HIDDEN_BLOCKS = ("bottleneck", "mbconv", "basic", "fused_mbconv")
-HIDDEN_GATES = ("width", "channels")
+HIDDEN_GATES = ("width", "channels", "moe")
+# Gates that put the block's input in the place of its output, so that the two must be of one shape.
+KEEPING_GATES = ("skip", "positions")
 EXPERT_OPS = ("condconv", "dyconv")
 GROUP_OPS = ("dynet", "dynet_layer", "weightnet")
 SPLIT_OPS = ("weightnet",)
@@ -54,13 +56,24 @@ REFUSED: Mapping[tuple[str, str], str] = {
     for block in ("fire", "lowrank", "conv", "bottleneck", "basic", "fused_mbconv")
 } | {(DENSE_BLOCK, op): "its kernels are static" for op in OPS if op != "static"}
 
-# Likewise of block and gate.
-REFUSED_GATES: Mapping[tuple[str, str], str] = {
-    (block, gate): "the block has no channels of its own between its convolutions"
-    for block in BLOCKS
-    for gate in HIDDEN_GATES
-    if block not in HIDDEN_BLOCKS
-} | {(DENSE_BLOCK, gate): "its layers are read by all later ones" for gate in GATES if gate != "none"}
+# Likewise of a gate and the value of another knob of its layer.
+_WHOLE_IMAGE = "it looks at the whole image, and a tile is to be computed from what lies around it"
+REFUSED_GATES: Mapping[tuple[str, str, str], str] = {
+    **{
+        ("block", block, gate): "the block has no channels of its own between its convolutions"
+        for block in BLOCKS
+        for gate in HIDDEN_GATES
+        if block not in HIDDEN_BLOCKS
+    },
+    **{
+        ("block", DENSE_BLOCK, gate): "its layers are read by all later ones"
+        for gate in GATES
+        if gate != "none"
+    },
+    **{("op", op, "positions"): _WHOLE_IMAGE for op in OPS if op not in FIXED_OPS},
+    **{("attention", name, "positions"): _WHOLE_IMAGE for name in ATTENTIONS if name != "none"},
+    **{("activation", name, "positions"): _WHOLE_IMAGE for name in ("dyrelu_a", "dyrelu_b")},
+}
 
 # Channels that a block needs at least, in and out, because it cuts them into parts; 1 where not listed.
 LEAST_WIDTH: Mapping[str, int] = {"shuffle_v1": 4, "shuffle_v2": 4, "fire": 2, "ghost": 2}
@@ -178,7 +191,7 @@ LAYER = (
     Knob(
         "gate",
         Rule(str, choices=GATES),
-        "what an image may leave out of the block; a stage's first block is never skipped",
+        "what an image may leave out of the block; a stage's first block is not skipped, in no position",
         default="none",
     ),
     Knob(
@@ -187,6 +200,20 @@ LAYER = (
         "share of the block's multiply-adds to be used, in the mean over images",
         default=0.5,
         when=When("gate", ("none",), excluded=True),
+    ),
+    Knob(
+        "gate_experts",
+        _count(2, 64),
+        "experts that the block's inner channels are shared out to",
+        default=4,
+        when=When("gate", ("moe",)),
+    ),
+    Knob(
+        "gate_tiles",
+        _count(2, 8),
+        "tiles that the image is cut into, along each side",
+        default=2,
+        when=When("gate", ("positions",)),
     ),
 )
 

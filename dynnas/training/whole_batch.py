@@ -7,6 +7,7 @@ would compute, so that the number of processes changes a training by rounding al
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dynnas.ops.elastic import ElasticSlot
-from dynnas.ops.estimators import GumbelNoise, draw_gumbel
+from dynnas.ops.estimators import GumbelNoise, NormalNoise, draw_gumbel, draw_normal
 from dynnas.supernet import Supernet
 from dynnas.training.ranks import Ranks
 
@@ -36,7 +37,9 @@ def _share_layers(module: nn.Module, ranks: Ranks, whole: int) -> None:
         elif isinstance(layer, nn.Dropout):
             layer.forward = partial(_drop, layer, ranks, whole)  # type: ignore[method-assign]
         elif isinstance(layer, GumbelNoise):
-            layer.forward = partial(_noise, ranks, whole)  # type: ignore[method-assign]
+            layer.forward = partial(_noise, draw_gumbel, ranks, whole)  # type: ignore[method-assign]
+        elif isinstance(layer, NormalNoise):
+            layer.forward = partial(_noise, draw_normal, ranks, whole)  # type: ignore[method-assign]
 
 
 def _normalise(norm: nn.BatchNorm2d, ranks: Ranks, x: Tensor) -> Tensor:
@@ -53,9 +56,11 @@ def _drop(dropout: nn.Dropout, ranks: Ranks, whole: int, x: Tensor) -> Tensor:
     return x * kept[ranks.part(whole)]
 
 
-def _noise(ranks: Ranks, whole: int, logits: Tensor) -> Tensor:
-    """Noise for logits (B, A): this rank's rows of what all ranks alike draw for all `whole` images."""
-    return draw_gumbel((whole, *logits.shape[1:]), logits)[ranks.part(whole)]
+def _noise(
+    draw: Callable[[tuple[int, ...], Tensor], Tensor], ranks: Ranks, whole: int, logits: Tensor
+) -> Tensor:
+    """Noise for logits (B, ...): this rank's rows of what all ranks alike draw for all `whole` images."""
+    return draw((whole, *logits.shape[1:]), logits)[ranks.part(whole)]
 
 
 class _BatchNorm(torch.autograd.Function):

@@ -32,6 +32,7 @@ from dynnas.ops import GATES, Network, decisions, slot_module
 from dynnas.runtime import build_batch_runner, build_runner
 from dynnas.space.network import BlockConfig, HeadConfig, NetworkConfig, StemConfig
 from dynnas.space.settings import TargetSettings
+from dynnas.space.vocabulary import KEEPING_GATES
 
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 BATCH, IMAGES = 64, 64
@@ -72,16 +73,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def gated_network(kind: str, gate: str, resolution: int, times: int) -> Network:
-    """Three stages; the family's gates in all blocks but, for `skip`, each stage's first."""
+    """Three stages; the family's gates in all blocks but, where they keep the shape, each stage's first."""
     blocks, before = [], 16 * times
     for stage, (width, stride) in enumerate(STAGES, start=1):
         for layer in range(DEPTH):
-            wanted = gate if layer or gate != "skip" else "none"
+            wanted = gate if layer or gate not in KEEPING_GATES else "none"
             block = BlockConfig(
                 block=kind, in_channels=before, out_channels=times * width, kernel=3,
                 stride=1 if layer else stride, expand=4.0 if kind == "mbconv" else 1.0,
                 op="static", experts=None, group=None, attention="none", activation="relu",
                 gate=wanted, gate_target=None if wanted == "none" else 0.5,
+                gate_experts=4 if wanted == "moe" else None,
+                gate_tiles=2 if wanted == "positions" else None,
             )  # fmt: skip
             blocks.append((f"stage{stage}.{layer}", block))
             before = times * width
@@ -104,20 +107,24 @@ def gated_network(kind: str, gate: str, resolution: int, times: int) -> Network:
 @torch.no_grad()
 def set_saving(network: Network, images: Tensor, saving: float) -> float:
     """Make gates save this share of their blocks' multiply-adds on `images`; what the network saves."""
-    if any(block.gate == "channels" for _, block in network.config.gated):
+    if any(block.gate in ("channels", "moe") for _, block in network.config.gated):
         _keep(network, 1 - saving)
         return _saved(network, images)
     seen: dict[str, Tensor] = {}
     for slot, _ in network.config.gated:  # in order: what a gate sees hangs on those before it
         gated = network.slots[slot_module(slot)]
-        hook = gated.register_forward_pre_hook(lambda _, x, slot=slot: seen.update({slot: x[0]}))
-        network.logits(images)
-        hook.remove()
         features = gated.gate[0]
+        hooks = [
+            part.register_forward_pre_hook(lambda _, x, key=key: seen.update({key: x[0]}))
+            for part, key in ((gated, slot), (features, "features"))
+        ]
+        network.logits(images)
+        for hook in hooks:
+            hook.remove()
         features.expand.weight.normal_(generator=_generator(len(seen)))
-        logits = features(seen[slot])
+        logits = features(seen["features"]).flatten(0, -2)
         features.expand.weight.div_(logits.std(0).mean())
-        features.expand.bias.sub_(features(seen[slot]).mean(0))
+        features.expand.bias.sub_(features(seen["features"]).flatten(0, -2).mean(0))
         bias = features.expand.bias.clone()
         low, high = -8.0, 8.0
         for _ in range(16):
@@ -131,7 +138,7 @@ def set_saving(network: Network, images: Tensor, saving: float) -> float:
 
 
 def _keep(network: Network, share: float) -> None:
-    """The same for `channels`, which keeps a share of the channels by its config."""
+    """The same for `channels` and `moe`, which keep a share by their config."""
     blocks = tuple(
         (slot, replace(block, gate_target=share) if block.gated else block)
         for slot, block in network.config.blocks

@@ -1,6 +1,7 @@
 """What gates cost: counted for each image on what it really runs."""
 
 from dataclasses import replace
+from itertools import product
 
 import networks
 import pytest
@@ -14,11 +15,11 @@ from dynnas.ops.gate_costs import alternative_macs
 from dynnas.ops.macs import count_macs
 from dynnas.runtime.folding import fold_batchnorm
 
-GATES = (("skip", "width"), ("channels", "skip"), ("width", "channels"))
+GATES = (("skip", "width"), ("channels", "skip"), ("width", "channels"), ("skip", "moe"))
+CASES = [*product(GATES, ("static", "dyconv", "dynet")), (("positions", "moe"), "static")]
 
 
-@pytest.mark.parametrize("gates", GATES, ids="-".join)
-@pytest.mark.parametrize("op", ["static", "dyconv", "dynet"])
+@pytest.mark.parametrize(("gates", "op"), CASES)
 @pytest.mark.parametrize("exits", [0, 1])
 @torch.no_grad()
 def test_an_image_costs_what_it_runs(gates, op, exits):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import networks
 import pytest
 import torch
-from gated import gated_config
+from gated import gated_config, with_gate
 from gated import undecided as undecided_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,12 +20,20 @@ from dynnas.ops.gate_controls import hold_gates
 from dynnas.ops.network import build
 from dynnas.ops.registry import BLOCKS, KERNELS
 from dynnas.space.network import BlockConfig
-from dynnas.space.vocabulary import ACTIVATIONS, ATTENTIONS, HIDDEN_BLOCKS, HIDDEN_GATES, REFUSED
+from dynnas.space.vocabulary import (
+    ACTIVATIONS,
+    ATTENTIONS,
+    HIDDEN_BLOCKS,
+    HIDDEN_GATES,
+    KEEPING_GATES,
+    REFUSED,
+    REFUSED_GATES,
+)
 from dynnas.space.vocabulary import GATES as WORDS
 
 
 def gated(gate, kind="mbconv", target=0.5, **more):
-    return replace(block(kind, **{"expand": 2.0, **more}), gate=gate, gate_target=target)
+    return with_gate(block(kind, **{"expand": 2.0, **more}), gate, target)
 
 
 def undecided(config):
@@ -34,7 +42,7 @@ def undecided(config):
     with torch.no_grad():
         features = module.gate[0]
         features.expand.weight.mul_(4)
-        logits = features(pictures(40))
+        logits = features(pictures(40)).flatten(0, -2)
         features.expand.bias.sub_(logits.median(0).values)
     return module
 
@@ -43,14 +51,19 @@ def pictures(count):
     return torch.randn(count, 8, 4, 4, generator=torch.Generator().manual_seed(count))
 
 
+def fit(words, knob, gate):
+    return [word for word in words if (knob, word, gate) not in REFUSED_GATES]
+
+
 @st.composite
 def gated_blocks(draw) -> BlockConfig:
     gate = draw(st.sampled_from(list(GATES)))
     kind = draw(st.sampled_from(HIDDEN_BLOCKS if gate in HIDDEN_GATES else tuple(BLOCKS)))
-    op = draw(st.sampled_from([op for op in KERNELS if (kind, op) not in REFUSED]))
+    allowed = [op for op in fit(KERNELS, "op", gate) if (kind, op) not in REFUSED]
+    op = draw(st.sampled_from(allowed))
     width = draw(st.integers(4, 11))
-    keeps = gate == "skip"
-    return replace(
+    keeps = gate in KEEPING_GATES
+    return with_gate(
         block(
             kind,
             op,
@@ -60,12 +73,14 @@ def gated_blocks(draw) -> BlockConfig:
             kernel=draw(st.sampled_from([1, 3, 5])),
             expand=draw(st.sampled_from([1.0, 1.5, 3.0])),
             bank=draw(st.integers(1, 3)),
-            attention=draw(st.sampled_from(ATTENTIONS)),
-            activation=draw(st.sampled_from(ACTIVATIONS)),
+            attention=draw(st.sampled_from(fit(ATTENTIONS, "attention", gate))),
+            activation=draw(st.sampled_from(fit(ACTIVATIONS, "activation", gate))),
             rank=0.5 if kind == "lowrank" else None,
         ),
-        gate=gate,
-        gate_target=draw(st.sampled_from([0.1, 0.4, 0.7, 1.0])),
+        gate,
+        draw(st.sampled_from([0.1, 0.4, 0.7, 1.0])),
+        draw(st.integers(2, 6)),
+        draw(st.integers(2, 4)),
     )
 
 

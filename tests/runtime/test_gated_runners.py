@@ -13,7 +13,7 @@ from dynnas.runtime import build_batch_runner, build_runner
 from dynnas.space import parse_space
 from dynnas.space.settings import TargetSettings
 
-GATES = (("skip", "width"), ("skip", "channels"))
+GATES = (("skip", "width"), ("skip", "channels"), ("positions", "moe"))
 
 
 @pytest.mark.parametrize("runtime", ["torch", "onnxruntime", "onnxruntime_portable", "openvino"])

@@ -143,6 +143,11 @@ def test_a_space_is_calibrated(folder: Path, tmp_path: Path, monkeypatch: pytest
     assert "measured twice (noise)" in dynnas(folder, *calibrate, *few)
 
 
+def test_the_space_with_gates_is_one() -> None:
+    space = parse_space(BLOCKS["space: gates"], "README.md")
+    assert {"stage1.0.gate", "stage1.1.gate_target"} <= {gene.name for gene in space.genes}
+
+
 def test_the_space_file_is_one() -> None:
     space = parse_space(BLOCKS["space: example"], "README.md")
     assert {"stage1.2.experts", "exits.stage1.threshold"} <= {gene.name for gene in space.genes}

@@ -250,7 +250,7 @@ def _onnx(module: nn.Module, x: Tensor, free_batch: bool) -> bytes:
         warnings.filterwarnings("ignore", message="You are using the legacy TorchScript-based ONNX export")
         warnings.filterwarnings("ignore", message="The feature will be removed", category=DeprecationWarning)
         torch.onnx.export(
-            module,
+            nn.Sequential(module),  # for the exporter wants a value for every argument, and takes no `Hidden`
             (x,),
             buffer,  # type: ignore[arg-type]  # the annotation forgets that buffers are taken too
             input_names=["x"],

@@ -125,15 +125,15 @@ def strategies_agree(case: Case) -> None:
 
 
 def folding_keeps_outputs(case: Case) -> None:
-    """Without its batch norms the module computes the same."""
-    module = lively(build(case.config)).eval()
-    x = images(case, batch=3)
+    """Without its batch norms the module computes the same, in float64: random weights magnify rounding."""
+    module = lively(build(case.config)).eval().double()
+    x = images(case, batch=3).double()
     expected = module(x)
     for part in module.modules():
         if isinstance(part, ConvUnit):
             part.fold()
     assert not any(isinstance(part, nn.BatchNorm2d) for part in module.modules())
-    assert_near(module(x), expected, 1e-5)
+    assert_near(module(x), expected, 1e-10)
 
 
 def state_round_trips(case: Case) -> None:
@@ -250,7 +250,7 @@ def _onnx(module: nn.Module, x: Tensor, free_batch: bool) -> bytes:
         warnings.filterwarnings("ignore", message="You are using the legacy TorchScript-based ONNX export")
         warnings.filterwarnings("ignore", message="The feature will be removed", category=DeprecationWarning)
         torch.onnx.export(
-            nn.Sequential(module),  # for the exporter wants a value for every argument, and takes no `Hidden`
+            nn.Sequential(module).eval(),  # the exporter fills in arguments, and takes no `Hidden`
             (x,),
             buffer,  # type: ignore[arg-type]  # the annotation forgets that buffers are taken too
             input_names=["x"],

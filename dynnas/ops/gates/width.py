@@ -58,8 +58,9 @@ class Width(Gated):
         covered, masks = torch.zeros_like(decision.weights[:, :1]), []
         for index in reversed(range(len(self.widths))):
             covered = covered + decision.weights[:, index : index + 1]
-            first = self.widths[index - 1] if index else 0
-            masks.append(covered.expand(-1, self.widths[index] - first))
+            new = self.widths[index] - (self.widths[index - 1] if index else 0)
+            if new:  # two shares of few channels may be equal; ONNX knows no expansion to none
+                masks.append(covered.expand(-1, new))
         return self.block(x, MaskedHidden(torch.cat(masks[::-1], dim=1), counted))
 
     def branch(self, x: Tensor, alternative: int) -> Tensor:

@@ -49,7 +49,9 @@ def test_the_manifest_and_the_card_say_who_answers(cascade, dataset, tmp_path):
     facts = {"networks, until one is confident": "fast (50% of the search images), else slow"}
     manifest = export_model(cascade, dataset, tmp_path / "model", images=40, facts=facts)
     (threshold,) = cascade.thresholds
-    assert manifest["exits"] == [{"name": "network1", "after": "fast", "criterion": "confidence", "threshold": threshold}]
+    assert manifest["exits"] == [
+        {"name": "network1", "after": "fast", "criterion": "confidence", "threshold": threshold}
+    ]
     assert manifest["ways"] == ["network1", "network2"]
     assert manifest["resolution"] == dataset.resolution
     card = (tmp_path / "model" / "README.md").read_text()

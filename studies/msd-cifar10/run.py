@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from results import BUDGETS, Result, draw, tables
+from criteria import Criterion, compare_criteria, criteria_table
+from results import BUDGETS, BUDGETS_MS, Result, draw, tables
 
 from dynnas.cli.progress import show_progress
 from dynnas.data import Dataset, load_data
@@ -63,6 +64,9 @@ NETWORKS = {
     "msd": STEM + FINE_FIRST + exits("stage1.0", "stage1", "stage2"),
     "msd, coarse first": STEM + COARSE_FIRST + exits("stage1", "stage2", "stage3.0"),
 }
+
+JUDGING = "exits"
+"""The network on whose exits criteria are compared."""
 
 RESULT, LOGITS, TIMES = "result.json", "logits.pt", "times.json"
 
@@ -159,6 +163,11 @@ def report(plan: Plan) -> None:
     timed = plan.local / TIMES
     measured = json.loads(timed.read_text()) if timed.exists() else {"environment": None, "exit_ms": {}}
     results = [result_of(name, plan, dataset, measured["exit_ms"]) for name in plan.networks]
+    criteria: tuple[Criterion, ...] = ()
+    if JUDGING in plan.networks:
+        said = [torch.load(plan.training(JUDGING, seed) / LOGITS) for seed in plan.seeds]
+        macs = next(result.exit_macs for result in results if result.name == JUDGING)
+        criteria = compare_criteria([(one["logits"], one["labels"]) for one in said], macs)
     document = {
         "recipe": {
             "data": Path(plan.data).name,
@@ -168,13 +177,20 @@ def report(plan: Plan) -> None:
         },
         "environment": measured["environment"],
         "at_budgets": {
-            result.name: {f"{macs / 1e6:g} MMACs": result.at(macs) for macs in BUDGETS} for result in results
+            result.name: {
+                **{f"{macs / 1e6:g} MMACs": result.at(macs) for macs in BUDGETS},
+                **{f"{ms:g} ms": result.at(ms, "ms") for ms in BUDGETS_MS},
+            }
+            for result in results
         },
         "networks": [asdict(result) for result in results],
+        "criteria": [asdict(criterion) for criterion in criteria],
     }
     write_whole(plan.out / "results.json", json.dumps(document, indent=1) + "\n")
     draw(results, plan.out / "accuracy.png")
     print(tables(results))
+    if criteria:
+        print(f"\n{criteria_table(criteria)}")
 
 
 def result_of(name: str, plan: Plan, dataset: Dataset, times: Mapping[str, Sequence[float]]) -> Result:
@@ -188,7 +204,8 @@ def result_of(name: str, plan: Plan, dataset: Dataset, times: Mapping[str, Seque
             judge(said["logits"][split], config.exits, said["labels"][split]) for split in ("search", "test")
         )
         anytime.append(tuple(100 * share for share in test.accuracies))
-        curves.append(budget_curve(search, test, size.exit_macs) if config.exits else ())
+        ms = times.get(name, ())
+        curves.append(budget_curve(search, test, size.exit_macs, way_ms=ms) if config.exits else ())
     return Result(name, size.exit_macs, tuple(times.get(name, ())), tuple(anytime), tuple(curves))
 
 

@@ -18,13 +18,13 @@ class ConstantLogits(nn.Module):
     logits: Tensor
 
     def __init__(self, logits: Tensor) -> None:
-        """`logits` (L,)."""
+        """`logits` (..., L)."""
         super().__init__()
         self.register_buffer("logits", logits)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, L)."""
-        return self.logits.expand(x.shape[0], -1).to(x)
+        """(B, C, H, W) to (B, ..., L)."""
+        return self.logits.expand(x.shape[0], *self.logits.shape).to(x)
 
 
 class RandomLogits(ConstantLogits):
@@ -36,16 +36,17 @@ class RandomLogits(ConstantLogits):
     """
 
     def __init__(self, logits: Tensor, salt: int) -> None:
-        """`logits` (L,)."""
+        """`logits` (..., L)."""
         super().__init__(logits)
         self.salt = salt
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, L)."""
+        """(B, C, H, W) to (B, ..., L)."""
         # Rounded, as layouts differ in the last bits.
         mean = (x.mean((1, 2, 3)).double() * 1e5).round().long()
-        places = torch.arange(1, len(self.logits) + 1, device=x.device)
-        uniform = _scrambled(mean[:, None] * 1_000_003 + places + self.salt * 2**40).clamp(1e-9, 1 - 1e-9)
+        places = torch.arange(1, self.logits.numel() + 1, device=x.device).view_as(self.logits)
+        numbers = mean.view(-1, *(1 for _ in places.shape)) * 1_000_003 + places + self.salt * 2**40
+        uniform = _scrambled(numbers).clamp(1e-9, 1 - 1e-9)
         return (self.logits - torch.log(-torch.log(uniform))).to(x)
 
 
@@ -58,19 +59,20 @@ def _scrambled(numbers: Tensor) -> Tensor:
     return ((numbers >> 11) & (2**53 - 1)).double() / 2**53
 
 
-def hold_gates(network: Network, shares: Mapping[str, Sequence[float]], random: bool) -> None:
+def hold_gates(network: Network, shares: Mapping[str, Tensor | Sequence[float]], random: bool) -> None:
     """Replace what gates see by a constant, or by draws that do not look at the image.
 
     Args:
         network: with its gates, changed in place.
         shares: for gated blocks, how often each of their logits is to be the largest: of `skip` and `width`
-            the alternatives, of `channels` the hidden channels. Others keep their gates.
+            the alternatives, of `channels` the hidden channels, of `moe` the experts, of `positions` for each
+            tile (tiles, 2) not to run and to run it. Others keep their gates.
         random: draw so; else every image gets the most frequent, or the most frequent channels.
     """
     for salt, (slot, wanted) in enumerate(shares.items()):
         gated = network.slots[slot_module(slot)]
         assert isinstance(gated, Gated)
-        logits = torch.tensor(list(wanted), dtype=torch.float64).clamp(min=1e-9).log()
+        logits = torch.as_tensor(wanted, dtype=torch.float64).clamp(min=1e-9).log()
         logits = logits.to(next(network.parameters()).device)
         control = RandomLogits(logits, salt) if random else ConstantLogits(logits)
         gated.gate = named(gated.config.gate, control)

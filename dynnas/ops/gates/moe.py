@@ -90,9 +90,7 @@ class Experts(Gated):
         """From the block's input (B, C, H, W)."""
         logits = self.gate(x)
         penalty = None
-        if self.training:
-            features = self.gate[0]
-            assert isinstance(features, NoisyFeatures)
+        if self.training and isinstance(features := self.gate[0], NoisyFeatures):  # not if it is held
             noisy, spread = features.noisy(x, logits)
             weights = best(noisy, self.kept)
             penalty = balance_loss(weights, logits, noisy, spread, self.kept)

@@ -50,7 +50,7 @@ FAMILIES: Mapping[str, Family] = {
     "skip": Family("gate: skip, gate_target: {budget}"),
     "width": Family("gate: width, gate_target: {budget}"),
     "channels": Family("gate: channels, gate_target: {budget}"),
-    "moe": Family("gate: moe, gate_experts: 4, gate_target: {budget}"),
+    "moe": Family("gate: moe, gate_experts: 8, gate_target: {budget}"),
     # A tile of the second stage's 7x7 maps, with what its block reads around it, is three quarters of them.
     "positions": Family("gate: positions, gate_tiles: 2, gate_target: {budget}", second="gate: none"),
     "exits": Family(

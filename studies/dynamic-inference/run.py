@@ -10,20 +10,20 @@ kill -9, the same command goes on from the last whole epoch.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
+sys.path.append(str(Path(__file__).parents[1]))  # where `shared` lies
 from controls import gate_uses, held_shares
 from networks import FAMILIES, STATIC, STATICS, Static, config_of, family_config, inherit, static_space
 from results import Point, compare, draw, tables
+from shared import run_steps, run_study, study_parser
 
-from dynnas.cli.progress import show_progress
 from dynnas.data import Dataset, load_data, resize
 from dynnas.measure import (
     LatencyMeter,
@@ -214,6 +214,13 @@ class Work:
         self.progress.message(f"{name}, seed {self.seed}: test accuracy {test.top1:.2%} at {macs:,.0f} MACs")
 
 
+def train(plan: Plan, progress: Progress) -> None:
+    """Train and score every network, all of a seed before the next seed."""
+    dataset = read_data(plan)
+    for seed in plan.seeds:
+        Work(plan, dataset, seed, progress).run()
+
+
 def timed_names(plan: Plan) -> Iterator[tuple[str, int]]:
     """Static networks with the first seed, whose weights do not matter; all others with every seed."""
     for static in STATICS:
@@ -314,46 +321,20 @@ def read_data(plan: Plan) -> Dataset:
     return load_data(DataSettings(source=plan.data, train_images=plan.train_images, augment="none"))
 
 
-def read_plan() -> tuple[str, Plan]:
-    """The step and the plan, from the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("step", nargs="?", choices=("all", "train", "measure", "report"), default="all")
-    parser.add_argument("--data", default="fashion-mnist")
+def main() -> None:
+    """Read the command line and run the steps that it asks for."""
+    parser = study_parser(__doc__, HERE, data="fashion-mnist", epochs=2, seeds=(0, 1), seconds=4.0)
+    parser.add_argument("--tuning-epochs", type=int, default=1, help="of every network, after --epochs")
     parser.add_argument("--train-images", type=int, help="use only this many")
-    parser.add_argument("--epochs", type=int, default=2, help="of the static network that others start from")
-    parser.add_argument("--tuning-epochs", type=int, default=1, help="of every network, after that")
     parser.add_argument("--gate-weight", type=float, default=10.0)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--families", nargs="+", choices=tuple(FAMILIES), default=list(FAMILIES))
     parser.add_argument("--budgets", type=float, nargs="+", default=[0.5, 0.65, 0.8])
     parser.add_argument("--tuned", type=float, nargs="*", default=[0.65], help="budgets of trained controls")
     parser.add_argument("--images", type=int, default=128, help="that networks are timed on")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of timing for each network")
-    parser.add_argument("--out", type=Path, default=HERE, help="folder of the results and of local/")
     args = vars(parser.parse_args())
-    step = args.pop("step")
-    return step, Plan(**args)
-
-
-def main() -> None:
-    """Run the steps that the command line asks for."""
-    step, plan = read_plan()
-    torch.set_num_threads(1)
-    with show_progress() as progress:
-        if step in ("all", "train"):
-            dataset = read_data(plan)
-            for seed in plan.seeds:
-                Work(plan, dataset, seed, progress).run()
-        if step in ("all", "measure"):
-            measure(plan, progress)
-        if step != "train":
-            report(plan)
+    step, plan = args.pop("step"), Plan(**args)
+    run_steps(step, partial(train, plan), partial(measure, plan), partial(report, plan))
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit("interrupted; the same command goes on")
+    run_study(main)

@@ -10,17 +10,19 @@ command goes on. Several processes may share the work if each is given other `--
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
-from results import Result, compare, draw, tables
 
-from dynnas.cli.progress import show_progress
+sys.path.append(str(Path(__file__).parents[1]))  # where `shared` lies
+from results import Result, compare, draw, tables
+from shared import run_steps, run_study, study_parser
+
 from dynnas.data import Dataset, load_data
 from dynnas.measure import (
     LatencyMeter,
@@ -196,34 +198,16 @@ def read_data(plan: Plan) -> Dataset:
 
 def main() -> None:
     """Read the command line and run the steps that it asks for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("step", nargs="?", choices=("all", "train", "measure", "report"), default="all")
-    parser.add_argument("--data", default="fashion-mnist")
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser = study_parser(__doc__, HERE, data="fashion-mnist", epochs=3, seeds=(0, 1, 2), seconds=4.0)
     parser.add_argument("--variants", nargs="+", metavar="NAME", help="only these")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of timing for each network")
-    parser.add_argument("--out", type=Path, default=HERE, help="folder of the results and of local/")
     args = parser.parse_args()
     known = {variant.name: variant for variant in VARIANTS}
     if unknown := set(args.variants or ()) - set(known):
         parser.error(f"--variants: found {', '.join(sorted(unknown))}; allowed: {', '.join(known)}")
     variants = tuple(v for v in VARIANTS if not args.variants or v.name in args.variants)
     plan = Plan(args.data, args.epochs, args.seeds, variants, args.seconds, args.out)
-    torch.set_num_threads(1)
-    with show_progress() as progress:
-        if args.step in ("all", "train"):
-            train(plan, progress)
-        if args.step in ("all", "measure"):
-            measure(plan, progress)
-        if args.step != "train":
-            report(plan)
+    run_steps(args.step, partial(train, plan), partial(measure, plan), partial(report, plan))
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit("interrupted; the same command goes on")
+    run_study(main)

@@ -9,18 +9,20 @@ twice: interrupted, also by kill -9, the same command goes on from the last whol
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
+
+sys.path.append(str(Path(__file__).parents[1]))  # where `shared` lies
 from criteria import Criterion, compare_criteria, criteria_table
 from results import BUDGETS, BUDGETS_MS, Result, draw, tables
+from shared import run_steps, run_study, study_parser
 
-from dynnas.cli.progress import show_progress
 from dynnas.data import Dataset, load_data
 from dynnas.measure import LatencyMeter, build_anchors, cost, environment_fingerprint
 from dynnas.measure.accuracy import predict_logits
@@ -211,31 +213,13 @@ def result_of(name: str, plan: Plan, dataset: Dataset, times: Mapping[str, Seque
 
 def main() -> None:
     """Read the command line and run the steps that it asks for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("step", nargs="?", choices=("all", "train", "measure", "report"), default="all")
-    parser.add_argument("--data", required=True, help="a packed .npz, or another source of dynnas")
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser = study_parser(__doc__, HERE, data=None, epochs=4, seeds=(0, 1), seconds=2.0)
     parser.add_argument("--networks", nargs="+", choices=tuple(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--train-images", type=int, default=20000, help="use only this many")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of timing for each way")
-    parser.add_argument("--out", type=Path, default=HERE, help="folder of the results and of local/")
     args = parser.parse_args()
     plan = Plan(args.data, args.epochs, args.seeds, args.networks, args.train_images, args.seconds, args.out)
-    torch.set_num_threads(1)
-    with show_progress() as progress:
-        if args.step in ("all", "train"):
-            train(plan, progress)
-        if args.step in ("all", "measure"):
-            measure(plan, progress)
-        if args.step != "train":
-            report(plan)
+    run_steps(args.step, partial(train, plan), partial(measure, plan), partial(report, plan))
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit("interrupted; the same command goes on")
+    run_study(main)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 from torch import nn
 
@@ -19,8 +19,7 @@ def set_strategy(module: nn.Module, strategy: Strategy) -> None:
     Raises:
         ValueError: there is no such strategy.
     """
-    if strategy not in get_args(Strategy):
-        raise ValueError(f"unknown strategy {strategy!r}: known are {', '.join(get_args(Strategy))}")
+    _check("strategy", strategy, Strategy)
     for child in module.modules():
         if isinstance(child, Kernel):
             child.strategy = strategy
@@ -65,8 +64,7 @@ def set_execution(module: nn.Module, execution: Execution) -> None:
     Raises:
         ValueError: there is no such way.
     """
-    if execution not in get_args(Execution):
-        raise ValueError(f"unknown execution {execution!r}: known are {', '.join(get_args(Execution))}")
+    _check("execution", execution, Execution)
     for child in module.modules():
         if isinstance(child, Deciding):
             child.execution = execution
@@ -85,8 +83,7 @@ def set_estimator(module: nn.Module, estimator: Estimator, temperature: float) -
     Raises:
         ValueError: there is no such estimator, or the temperature of its softmax is not positive.
     """
-    if estimator not in get_args(Estimator):
-        raise ValueError(f"unknown estimator {estimator!r}: known are {', '.join(get_args(Estimator))}")
+    _check("estimator", estimator, Estimator)
     if not temperature > 0:
         raise ValueError(f"a softmax temperature is positive, not {temperature}")
     for child in module.modules():
@@ -99,3 +96,8 @@ def set_gate_noise(module: nn.Module, scale: float) -> None:
     for name, buffer in module.named_buffers():
         if name.endswith("gate_noise"):
             buffer.fill_(scale)
+
+
+def _check(what: str, name: str, known: Any) -> None:
+    if name not in get_args(known):
+        raise ValueError(f"unknown {what} {name!r}: known are {', '.join(get_args(known))}")

@@ -7,7 +7,7 @@ from typing import Any, get_args
 from torch import nn
 
 from dynnas.ops.estimators import Chooser, Estimator
-from dynnas.ops.gate import Execution, Gated, GateFeatures
+from dynnas.ops.gate import Deciding, Execution, GateFeatures
 from dynnas.ops.kernel import Kernel
 from dynnas.ops.kernels.condconv import RoutingDropout
 from dynnas.ops.mixing import Strategy
@@ -59,21 +59,21 @@ def set_temperature(module: nn.Module, temperature: float) -> None:
 
 
 def set_execution(module: nn.Module, execution: Execution) -> None:
-    """Choose how the gated blocks in `module` run: see `dynnas.ops.gate.Execution`.
+    """Choose how what gates decide on in `module` runs: see `dynnas.ops.gate.Execution`.
 
     Raises:
         ValueError: there is no such way.
     """
     _check("execution", execution, Execution)
     for child in module.modules():
-        if isinstance(child, Gated):
+        if isinstance(child, Deciding):
             child.execution = execution
 
 
 def set_open(module: nn.Module, open: bool) -> None:
-    """Let every image run all of the gated blocks in `module`, or what their gates say."""
+    """Let every image run all that gates decide on in `module`, or what their gates say."""
     for child in module.modules():
-        if isinstance(child, Gated):
+        if isinstance(child, Deciding):
             child.open = open
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dynnas.errors import require
 from dynnas.ops import Network, answer, set_execution, set_strategy, sureness
 from dynnas.ops.exits import Leaving
-from dynnas.ops.gate import Gated
+from dynnas.ops.gate import Deciding
 from dynnas.ops.network import Body
 from dynnas.runtime.branching import MaskedNetwork
 from dynnas.runtime.cascade import Cascade, Finished
@@ -117,7 +117,7 @@ def _gates(
     graphs: list[ModelProto] = []
     plain: list[nn.Module] = []
     for module in body:
-        if not (isinstance(module, Gated) and module.branches):
+        if not (isinstance(module, Deciding) and module.branches):
             plain.append(module)
             continue
         if plain:
@@ -133,10 +133,10 @@ def _gates(
     return graphs, x, laid_out, Body(*plain)
 
 
-def _gate(gated: Gated, x: Tensor, laid_out: bool, pack: Pack) -> tuple[ModelProto, bool]:
+def _gate(gated: Deciding, x: Tensor, laid_out: bool, pack: Pack) -> tuple[ModelProto, bool]:
     from dynnas.runtime.onnx_gates import choose  # imports onnx, which is known to be there by now
 
-    count = len(gated.alternatives(gated.config))
+    count = len(gated.choices())
     asked = [f"choice{index}" for index in range(count - 1)]
     decide, _ = pack(trace(_Decide(gated), x, ["image"], asked), laid_out, False)
     *fewer, whole = (trace(_Alternative(gated, index), x, ["image"], ["features"]) for index in range(count))
@@ -212,12 +212,12 @@ class _Decide(nn.Module):
     The first for which that holds is taken: (1,) bool each. The argmax as a row takes four times as long.
     """
 
-    def __init__(self, gated: Gated) -> None:
+    def __init__(self, gated: Deciding) -> None:
         super().__init__()
         self.gated = gated
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        *logits, best = self.gated.gate(x).flatten().split(1)
+        *logits, best = self.gated.logits(x).flatten().split(1)
         asked = []
         for logit in reversed(logits):
             asked.append(logit >= best)
@@ -228,7 +228,7 @@ class _Decide(nn.Module):
 class _Alternative(nn.Module):
     """What an image runs that takes one alternative."""
 
-    def __init__(self, gated: Gated, alternative: int) -> None:
+    def __init__(self, gated: Deciding, alternative: int) -> None:
         super().__init__()
         self.gated, self.alternative = gated, alternative
 

@@ -227,7 +227,7 @@ def measure_batches(
     if not batches:
         return ()
     in_torch = not target.remote and resolve_runtime(target) == "torch"
-    by_group = network.config.exits or (network.config.gated and in_torch)
+    by_group = network.config.exits or (network.config.decides and in_torch)
     executions: tuple[Execution, ...] = ("masked", "compacted") if by_group else ("masked",)
     measured = []
     for execution in executions:

@@ -131,11 +131,8 @@ class GateFeatures(nn.Module):
             self.reduce = nn.Sequential(nn.Flatten(), plain)
 
 
-class Gated(nn.Module):
-    """A block, and the gate that says for each image how much of it is run."""
-
-    name: ClassVar[str]
-    """As in space files."""
+class Deciding(nn.Module):
+    """Something that is run in part, and the gate that says for each image how much of it."""
 
     shares_norms: ClassVar[bool]
     """Whether images of different choices pass the same batch norms."""
@@ -144,30 +141,18 @@ class Gated(nn.Module):
     """Whether it has a logit for each alternative, and takes the largest: a graph for one image then has a
     branch for each."""
 
-    def __init__(
-        self,
-        config: BlockConfig,
-        start: Sequence[float],
-        features: Callable[[int, Sequence[float], float], nn.Module] = GateFeatures,
-    ) -> None:
-        """`start` are the logits (L,) that a new gate gives for any image; `features` makes what finds them.
-
-        Raises:
-            SpaceError: the config has no target.
-        """
+    def __init__(self) -> None:
+        """Decided by the gate, and all computed."""
         super().__init__()
-        if config.gate_target is None:
-            raise SpaceError(f"gate {config.gate!r} has a target, and its config has no 'gate_target'")
-        self.config = config
         self.execution: Execution = "masked"
         self.open = False
-        self.block = BLOCKS[config.block](config.without_gate())
-        self.gate = named(config.gate, features(config.in_channels, start, config.gate_target))
-        self.chooser = Chooser()
 
-    @classmethod
-    def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:
-        """What images may differ by in their cost: names, the cheapest first."""
+    def whole(self, x: Tensor) -> Tensor:
+        """(B, Co, H', W') for images (B, C, H, W) that all run everything."""
+        raise NotImplementedError
+
+    def logits(self, x: Tensor) -> Tensor:
+        """(B, L), from which the gate decides."""
         raise NotImplementedError
 
     def choices(self) -> Tensor:
@@ -175,7 +160,7 @@ class Gated(nn.Module):
         raise NotImplementedError
 
     def decide(self, x: Tensor) -> Decision:
-        """From the block's input (B, C, H, W)."""
+        """From the input (B, C, H, W)."""
         raise NotImplementedError
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
@@ -200,12 +185,12 @@ class Gated(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, Co, H', W')."""
         if self.open:
-            return self.block(x)
+            return self.whole(x)
         if self.branches and self.execution == "real" and x.shape[0] == 1 and not _is_overheard():
             # As below, in a third of the time that small operators take in torch.
-            return self.branch(x, int(self.gate(x).argmax()))
+            return self.branch(x, int(self.logits(x).argmax()))
         decision = self.decide(x)
-        _tell(decision)
+        tell(decision)
         if is_recorded():
             return self.recorded(x, decision)
         if self.execution == "masked":
@@ -233,6 +218,45 @@ class Gated(nn.Module):
             y[rows] = part
         assert y is not None
         return y
+
+
+class Gated(Deciding):
+    """A block, and the gate that says for each image how much of it is run."""
+
+    name: ClassVar[str]
+    """As in space files."""
+
+    def __init__(
+        self,
+        config: BlockConfig,
+        start: Sequence[float],
+        features: Callable[[int, Sequence[float], float], nn.Module] = GateFeatures,
+    ) -> None:
+        """`start` are the logits (L,) that a new gate gives for any image; `features` makes what finds them.
+
+        Raises:
+            SpaceError: the config has no target.
+        """
+        super().__init__()
+        if config.gate_target is None:
+            raise SpaceError(f"gate {config.gate!r} has a target, and its config has no 'gate_target'")
+        self.config = config
+        self.block = BLOCKS[config.block](config.without_gate())
+        self.gate = named(config.gate, features(config.in_channels, start, config.gate_target))
+        self.chooser = Chooser()
+
+    @classmethod
+    def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:
+        """What images may differ by in their cost: names, the cheapest first."""
+        raise NotImplementedError
+
+    def whole(self, x: Tensor) -> Tensor:
+        """The block without its gate."""
+        return self.block(x)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """(B, L), from the block's input."""
+        return self.gate(x)
 
 
 def hidden_channels(config: BlockConfig) -> int:
@@ -280,6 +304,7 @@ def _is_overheard() -> bool:
     return is_recorded() or _LISTENER.get() is not None
 
 
-def _tell(decision: Decision) -> None:
+def tell(decision: Decision) -> None:
+    """Let whoever listens to `decisions` know of one."""
     if not is_recorded() and (listener := _LISTENER.get()) is not None:
         listener(decision)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dynnas.errors import require
 from dynnas.ops import Network, answer, set_execution, set_strategy, sureness
 from dynnas.ops.exits import Leaving
-from dynnas.ops.gate import Gated
+from dynnas.ops.gate import Deciding
 from dynnas.ops.network import Body
 from dynnas.runtime.branching import MaskedNetwork
 from dynnas.runtime.cascade import Cascade, Finished
@@ -25,8 +25,12 @@ if TYPE_CHECKING:
 
 OPSET = 18
 
-Pack = Callable[["ModelProto"], "ModelProto"]
-"""From a graph to the same one, made ready for a runtime."""
+Pack = Callable[["ModelProto", bool, "bool | None"], "tuple[ModelProto, bool]"]
+"""Makes a graph without branches ready for a runtime: as `onnx_packing.pack_between`."""
+
+
+def _as_it_is(part: ModelProto, takes: bool, gives: bool | None) -> tuple[ModelProto, bool]:
+    return part, False
 
 
 def to_onnx(network: Finished) -> ModelProto:
@@ -63,12 +67,16 @@ def _packed(network: Finished) -> ModelProto:
     if isinstance(network, Cascade):
         return join_cascade(network, _packed)
     require("onnx", "onnx")
-    from dynnas.runtime.onnx_packing import pack  # imports onnx
+    from dynnas.runtime.onnx_borders import BorderLostError  # these import onnx
+    from dynnas.runtime.onnx_packing import pack, pack_between
 
-    return join(network, segment_graphs(network, pack))
+    try:
+        return join(network, segment_graphs(network, pack_between))
+    except BorderLostError:
+        return join(network, segment_graphs(network, lambda part, takes, gives: (pack(part), False)))
 
 
-def segment_graphs(network: Network, pack: Pack | None = None) -> list[ModelProto]:
+def segment_graphs(network: Network, pack: Pack = _as_it_is) -> list[ModelProto]:
     """A graph for each segment of the folded network: one without exits is a single segment.
 
     Args:
@@ -80,55 +88,60 @@ def segment_graphs(network: Network, pack: Pack | None = None) -> list[ModelProt
     """
     folded = fold_batchnorm(network).cpu()
     set_execution(folded, "real")
-    pack = pack or (lambda part: part)
     x = blank_images(network.config)
     if not network.config.branches:
-        return [pack(trace(folded, x, ["image"], ["logits"]))]
-    parts = []
+        return [pack(trace(folded, x, ["image"], ["logits"]), False, False)[0]]
+    parts, laid_out = [], False
     for segment in folded.segments():
-        graphs, x, rest = _gates(segment.body, x, pack)
+        graphs, x, laid_out, rest = _gates(segment.body, x, laid_out, pack)
         last: nn.Module
         if segment.exit is None:
             last, outputs = nn.Sequential(rest, segment.classifier), ["logits"]
         else:
             last = _Inner(rest, segment.classifier, segment.exit)
             outputs = last.outputs
-        graphs.append(pack(trace(last, x, ["image"], outputs)))
+        part, laid_out = pack(trace(last, x, ["image"], outputs), laid_out, None)
         with torch.no_grad():
             x = rest(x)
-        parts.append(_chain(graphs))
+        parts.append(_chain([*graphs, part]))
     return parts
 
 
-def _gates(body: nn.Sequential, x: Tensor, pack: Pack) -> tuple[list[ModelProto], Tensor, nn.Sequential]:
-    """The graphs of a segment up to its last gate that branches, what comes out of them, and what is left."""
+def _gates(
+    body: nn.Sequential, x: Tensor, laid_out: bool, pack: Pack
+) -> tuple[list[ModelProto], Tensor, bool, nn.Sequential]:
+    """The graphs of a segment up to its last gate that branches; what comes out of them; what is left.
+
+    What comes out is an example, and whether the graphs give it laid out, as the segment's images may be.
+    """
     graphs: list[ModelProto] = []
     plain: list[nn.Module] = []
     for module in body:
-        if not (isinstance(module, Gated) and module.branches):
+        if not (isinstance(module, Deciding) and module.branches):
             plain.append(module)
             continue
         if plain:
-            graphs.append(pack(trace(Body(*plain), x, ["image"], ["features"])))
+            part, laid_out = pack(trace(Body(*plain), x, ["image"], ["features"]), laid_out, None)
+            graphs.append(part)
             with torch.no_grad():
                 x = Body(*plain)(x)
-        graphs.append(_gate(module, x, pack))
+        part, laid_out = _gate(module, x, laid_out, pack)
+        graphs.append(part)
         with torch.no_grad():
             x = module(x)
         plain = []
-    return graphs, x, Body(*plain)
+    return graphs, x, laid_out, Body(*plain)
 
 
-def _gate(gated: Gated, x: Tensor, pack: Pack) -> ModelProto:
+def _gate(gated: Deciding, x: Tensor, laid_out: bool, pack: Pack) -> tuple[ModelProto, bool]:
     from dynnas.runtime.onnx_gates import choose  # imports onnx, which is known to be there by now
 
-    count = len(gated.alternatives(gated.config))
+    count = len(gated.choices())
     asked = [f"choice{index}" for index in range(count - 1)]
-    decide = pack(trace(_Decide(gated), x, ["image"], asked))
-    alternatives = [
-        pack(trace(_Alternative(gated, index), x, ["image"], ["features"])) for index in range(count)
-    ]
-    return choose(decide, alternatives)
+    decide, _ = pack(trace(_Decide(gated), x, ["image"], asked), laid_out, False)
+    *fewer, whole = (trace(_Alternative(gated, index), x, ["image"], ["features"]) for index in range(count))
+    last, gives = pack(whole, laid_out, None)
+    return choose(decide, [*(pack(part, laid_out, gives)[0] for part in fewer), last]), gives
 
 
 def _chain(graphs: list[ModelProto]) -> ModelProto:
@@ -199,12 +212,12 @@ class _Decide(nn.Module):
     The first for which that holds is taken: (1,) bool each. The argmax as a row takes four times as long.
     """
 
-    def __init__(self, gated: Gated) -> None:
+    def __init__(self, gated: Deciding) -> None:
         super().__init__()
         self.gated = gated
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        *logits, best = self.gated.gate(x).flatten().split(1)
+        *logits, best = self.gated.logits(x).flatten().split(1)
         asked = []
         for logit in reversed(logits):
             asked.append(logit >= best)
@@ -215,7 +228,7 @@ class _Decide(nn.Module):
 class _Alternative(nn.Module):
     """What an image runs that takes one alternative."""
 
-    def __init__(self, gated: Gated, alternative: int) -> None:
+    def __init__(self, gated: Deciding, alternative: int) -> None:
         super().__init__()
         self.gated, self.alternative = gated, alternative
 

@@ -12,6 +12,7 @@ from dynnas.space.network import (
     ExitPlace,
     HeadConfig,
     NetworkConfig,
+    ResolutionConfig,
     StemConfig,
 )
 from dynnas.space.scales import Grown, Scales
@@ -29,11 +30,14 @@ def config_to_dict(config: NetworkConfig) -> dict[str, Any]:
             del block["scales"]
         if block["gate"] == "none":
             del block["gate"], block["gate_target"]
+    if document["choice"] is None:
+        del document["choice"]
     return document
 
 
 def config_from_dict(document: Mapping[str, Any]) -> NetworkConfig:
     """What `config_to_dict` gave, before or after a way through JSON."""
+    choice = document.get("choice")
     return NetworkConfig(
         channels=document["channels"],
         classes=document["classes"],
@@ -44,6 +48,7 @@ def config_from_dict(document: Mapping[str, Any]) -> NetworkConfig:
             ExitPlace(**{**place, "config": ExitConfig(**place["config"])}) for place in document["exits"]
         ),
         head=HeadConfig(**document["head"]),
+        choice=ResolutionConfig(**{**choice, "sizes": tuple(choice["sizes"])}) if choice else None,
     )
 
 

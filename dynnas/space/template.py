@@ -10,20 +10,23 @@ from itertools import product
 from dynnas.space.architecture import Value
 from dynnas.space.gene import Gene
 from dynnas.space.network import (
+    RESOLUTION_SLOT,
     BlockConfig,
     ExitConfig,
     ExitPlace,
     HeadConfig,
     NetworkConfig,
+    ResolutionConfig,
     SlotConfig,
     StemConfig,
 )
 from dynnas.space.scales import Dense, Scales
-from dynnas.space.vocabulary import RESHAPING_BLOCKS
+from dynnas.space.vocabulary import FIXED, RESHAPING_BLOCKS
 
 Values = Mapping[str, Value]
 
 EXITS_AT, NO_EXITS = "exits.at", "none"
+CHOOSE, CHOOSE_TARGET = "resolution.choose", "resolution.target"
 DEFAULT_CHANNELS, DEFAULT_CLASSES = 3, 10
 
 
@@ -35,6 +38,19 @@ def spell_exits(positions: Sequence[str]) -> str:
 def read_exits(value: Value) -> tuple[str, ...]:
     """The positions that `spell_exits` spelled."""
     return () if value == NO_EXITS else tuple(str(value).split("+"))
+
+
+def spell_sizes(resolutions: Sequence[Value]) -> str:
+    """The value of the gene `resolution.choose` where each image has one of these."""
+    return "+".join(map(str, resolutions))
+
+
+def _choice(values: Values, channels: int) -> ResolutionConfig | None:
+    """What chooses the resolution; None where it is fixed."""
+    if values.get(CHOOSE, FIXED) == FIXED:
+        return None
+    sizes = tuple(map(int, str(values[CHOOSE]).split("+")))
+    return ResolutionConfig(channels, sizes, float(values[CHOOSE_TARGET]))
 
 
 @dataclass(frozen=True)
@@ -56,7 +72,7 @@ class NetworkTemplate:
         """The network of an architecture's values."""
         channels = channels or self.channels or DEFAULT_CHANNELS
         classes = classes or self.classes or DEFAULT_CLASSES
-        stem = _stem(values, channels)
+        stem, choice = _stem(values, channels), _choice(values, channels)
         blocks = self._blocks(values)
         read = {slot: block.read_channels for slot, block in blocks}
         exits = tuple(
@@ -66,11 +82,12 @@ class NetworkTemplate:
         return NetworkConfig(
             channels=channels,
             classes=classes,
-            resolution=int(values["resolution"]),
+            resolution=choice.sizes[-1] if choice else int(values["resolution"]),
             stem=stem,
             blocks=blocks,
             exits=exits,
             head=_head(values, blocks[-1][1].read_channels, classes),
+            choice=choice,
         )
 
     def _blocks(self, values: Values) -> tuple[tuple[str, BlockConfig], ...]:
@@ -114,6 +131,9 @@ class NetworkTemplate:
         if any(gene.name == "head.width" and 0 in gene.values[:-1] for gene in genes):
             # Without its convolution, the head's classifier reads the last block's channels.
             covering["head"] += _cover("head", genes, {**largest, "head.width": 0}, head)
+        for chosen in (value for gene in genes if gene.name == CHOOSE for value in gene.values):
+            if choice := _choice({**largest, CHOOSE: chosen}, channels):
+                covering[RESOLUTION_SLOT] = (choice,)
         return covering
 
 

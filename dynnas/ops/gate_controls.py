@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from dynnas.ops.gate import Gated
 from dynnas.ops.layers import named
 from dynnas.ops.network import Network, slot_module
+from dynnas.ops.resolution import ResolutionGate
 
 
 class ConstantLogits(nn.Module):
@@ -66,13 +67,16 @@ def hold_gates(network: Network, shares: Mapping[str, Tensor | Sequence[float]],
         network: with its gates, changed in place.
         shares: for gated blocks, how often each of their logits is to be the largest: of `skip` and `width`
             the alternatives, of `channels` the hidden channels, of `moe` the experts, of `positions` for each
-            tile (tiles, 2) not to run and to run it. Others keep their gates.
+            tile (tiles, 2) not to run and to run it; for `resolution` the sizes. Others keep their gates.
         random: draw so; else every image gets the most frequent, or the most frequent channels.
     """
     for salt, (slot, wanted) in enumerate(shares.items()):
         gated = network.slots[slot_module(slot)]
-        assert isinstance(gated, Gated)
         logits = torch.as_tensor(wanted, dtype=torch.float64).clamp(min=1e-9).log()
         logits = logits.to(next(network.parameters()).device)
         control = RandomLogits(logits, salt) if random else ConstantLogits(logits)
+        if isinstance(gated, ResolutionGate):
+            gated.look = control
+            continue
+        assert isinstance(gated, Gated)
         gated.gate = named(gated.config.gate, control)

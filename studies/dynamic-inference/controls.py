@@ -16,13 +16,16 @@ from dynnas.ops import Network
 TILES = "positions"
 """The family whose gates decide of every tile whether it is run."""
 
+SETS = ("channels", "moe")
+"""Families whose gates choose as many members for every image."""
+
 
 @dataclass(frozen=True)
 class Use:
     """What a gated block ran of some images.
 
     Attributes:
-        gate: its family.
+        gate: its family, or the slot of what is no block.
         members: (D,) float64, how often each member of the gate's domain was run.
         alternatives: (A,) float64, how often each alternative was. macs: multiply-adds of each.
     """
@@ -42,7 +45,7 @@ class Use:
             run = torch.zeros_like(self.members)
             run[self.members.argsort(descending=True)[:alternative]] = 1
             return torch.stack([1 - run, run], dim=1)
-        if len(self.members) == len(self.alternatives) and self.gate in ("skip", "width"):
+        if self.gate not in SETS:
             return torch.eye(len(self.members), dtype=self.members.dtype)[alternative]
         return self.members
 
@@ -50,14 +53,12 @@ class Use:
 def gate_uses(network: Network, dataset: Dataset) -> dict[str, Use]:
     """By slot, on the search images; with every gate's decision as it is, exits aside."""
     _, decided = predict(network, dataset, dataset.search.images)
-    return {
-        gate.slot: Use(
-            block.gate, decision.choice.double().mean(0), decision.usage.double().mean(0), gate.macs
-        )
-        for gate, (_, block), decision in zip(
-            cost(network.config).gates, network.config.gated, decided, strict=True
-        )
-    }
+    families = {slot: block.gate for slot, block in network.config.gated}
+    found = {}
+    for gate, decision in zip(cost(network.config).gates, decided, strict=True):
+        members, alternatives = decision.choice.double().mean(0), decision.usage.double().mean(0)
+        found[gate.slot] = Use(families.get(gate.slot, gate.slot), members, alternatives, gate.macs)
+    return found
 
 
 def constant_alternatives(uses: Mapping[str, Use]) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 
 from dynnas.data import Dataset
 from dynnas.ops import Network, slot_module
@@ -11,7 +12,7 @@ from dynnas.ops.gate import shared_name
 from dynnas.space import NetworkConfig, Space, largest, parse_space
 
 SPACE = """
-input: {{channels: {channels}, classes: {classes}, resolutions: {resolution}}}
+input: {{channels: {channels}, classes: {classes}, {input}}}
 stem: {{width: {narrow}, kernel: 3, stride: 2}}
 stages:
   - {{block: basic, depth: {depth}, width: {narrow}, stride: 1, {first}}}
@@ -19,6 +20,8 @@ stages:
 {more}
 """
 WIDTHS, DEPTH = (16, 32), 3
+SIZES = (0.5, 0.7, 1.0)
+"""Of the images' resolution."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Family:
     Attributes:
         blocks: what is said of every block.
         second: what is said of the second stage's instead, if anything.
-        more: sections of the space.
+        more: sections of the space. input: what is said of the images' resolution.
         held: whether `dynnas.ops.gate_controls` can hold its gates.
         exit_weight: of the exits' loss beside the head's. At the usual 0.5 the first exits have not learned
             much when this short training ends.
@@ -37,13 +40,14 @@ class Family:
     blocks: str = "gate: none"
     second: str | None = None
     more: str = ""
+    input: str = "resolutions: {whole}"
     held: bool = True
     exit_weight: float = 0.5
 
     @property
     def has_target(self) -> bool:
         """Whether a network is trained for a budget; else its thresholds are fitted for it."""
-        return "{budget}" in self.blocks + self.more
+        return "{budget}" in self.blocks + self.more + self.input
 
 
 FAMILIES: Mapping[str, Family] = {
@@ -53,6 +57,7 @@ FAMILIES: Mapping[str, Family] = {
     "moe": Family("gate: moe, gate_experts: 8, gate_target: {budget}"),
     # A tile of the second stage's 7x7 maps, with what its block reads around it, is three quarters of them.
     "positions": Family("gate: positions, gate_tiles: 2, gate_target: {budget}", second="gate: none"),
+    "resolution": Family(input="resolutions: {sizes}, choose: per_image, target: {budget}"),
     "exits": Family(
         more="exits: {positions: [stage1.0, stage1, stage2.0, stage2.1], count: 4, width: 64}",
         held=False,
@@ -63,34 +68,37 @@ FAMILIES: Mapping[str, Family] = {
 
 @dataclass(frozen=True)
 class Static:
-    """A network that does the same for every image, slimmed in width or depth."""
+    """A network that does the same for every image, slimmed in width, depth or resolution."""
 
     name: str
     width: float = 1.0
     depth: int = DEPTH
+    size: float = 1.0
 
 
 STATIC = Static("static")
 LADDERS: Mapping[str, tuple[Static, ...]] = {
     "width": (*(Static(f"static x{width:g}", width) for width in (0.5, 0.75, 0.875)), STATIC),
     "depth": (*(Static(f"static, depth {depth}", depth=depth) for depth in (1, 2)), STATIC),
+    "resolution": (*(Static(f"static, images x{size:g}", size=size) for size in SIZES[:2]), STATIC),
 }
-STATICS = tuple(dict.fromkeys((STATIC, *LADDERS["width"], *LADDERS["depth"])))
+STATICS = tuple(dict.fromkeys((STATIC, *(static for ladder in LADDERS.values() for static in ladder))))
 
 
 def static_space(static: Static, dataset: Dataset) -> Space:
     """The space of this one network."""
-    return _space(dataset, static.width, static.depth, "gate: none", "gate: none", "")
+    size = round(static.size * dataset.resolution)
+    return _space(dataset, f"resolutions: {size}", "gate: none", "gate: none", "", static)
 
 
 def family_config(name: str, budget: float, dataset: Dataset) -> NetworkConfig:
     """The network of a family; `budget` is of no meaning to one without targets."""
     family = FAMILIES[name]
-    blocks, second, more = (
-        text.replace("{budget}", f"{budget:g}")
-        for text in (family.blocks, family.second or family.blocks, family.more)
-    )
-    return config_of(_space(dataset, 1.0, DEPTH, blocks, second, more), dataset)
+    sizes = [round(size * dataset.resolution) for size in SIZES]
+    texts = (family.input, family.blocks, family.second or family.blocks, family.more)
+    facts = {"{budget}": f"{budget:g}", "{sizes}": str(sizes), "{whole}": str(dataset.resolution)}
+    said = (reduce(lambda text, fact: text.replace(*fact), facts.items(), text) for text in texts)
+    return config_of(_space(dataset, *said, STATIC), dataset)
 
 
 def config_of(space: Space, dataset: Dataset) -> NetworkConfig:
@@ -98,12 +106,11 @@ def config_of(space: Space, dataset: Dataset) -> NetworkConfig:
     return space.network_config(largest(space), dataset.channels, dataset.classes)
 
 
-def _space(dataset: Dataset, width: float, depth: int, first: str, second: str, more: str) -> Space:
-    narrow, wide = (round(width * channels) for channels in WIDTHS)
-    images = {name: getattr(dataset, name) for name in ("channels", "classes", "resolution")}
-    return parse_space(
-        SPACE.format(narrow=narrow, wide=wide, depth=depth, first=first, second=second, more=more, **images)
-    )
+def _space(dataset: Dataset, input: str, first: str, second: str, more: str, static: Static) -> Space:
+    narrow, wide = (round(static.width * channels) for channels in WIDTHS)
+    images = {"channels": dataset.channels, "classes": dataset.classes, "input": input}
+    shape = {"narrow": narrow, "wide": wide, "depth": static.depth}
+    return parse_space(SPACE.format(**images, **shape, first=first, second=second, more=more))
 
 
 def inherit(network: Network, base: Network) -> Network:

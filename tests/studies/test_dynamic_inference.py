@@ -16,7 +16,7 @@ from dynnas.space import DataSettings
 from dynnas.training import calibrate, fresh_network
 
 STUDY = Path(__file__).parents[2] / "studies" / "dynamic-inference"
-GATES = ("skip", "width", "channels", "moe", "positions")
+GATES = ("skip", "width", "channels", "moe", "positions", "resolution")
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +48,15 @@ def point(study, name, cost, *accuracy, **facts):
 
 @pytest.fixture
 def statics(study):
-    """By width 80, 82, 84 and 86% at 10, 20, 40 and 80; by depth 70, 85 and 86% at 10, 40 and 80."""
+    """By width 80, 82, 84 and 86% at 10, 20, 40, 80; by depth 70, 85 and 86% at 10, 40, 80; by size less."""
     costs = {"static x0.5": 10, "static x0.75": 20, "static x0.875": 40, "static": 80}
-    costs |= {"static, depth 1": 10, "static, depth 2": 40}
-    scores = dict(zip(costs, (80.0, 82.0, 84.0, 86.0, 70.0, 85.0), strict=True))
+    costs |= {
+        "static, depth 1": 10,
+        "static, depth 2": 40,
+        "static, images x0.5": 10,
+        "static, images x0.7": 40,
+    }
+    scores = dict(zip(costs, (80.0, 82.0, 84.0, 86.0, 70.0, 85.0, 50.0, 60.0), strict=True))
     return {name: point(study, name, cost, scores[name], scores[name] + 1) for name, cost in costs.items()}
 
 
@@ -145,8 +150,8 @@ def run(step, out):
 @pytest.mark.slow
 def test_the_smallest_run_is_complete_and_repeats_nothing(tmp_path):
     first = run("all", tmp_path)
-    # Of each seed: six static networks, two of gates with four controls each, one with exits.
-    assert first.stderr.count("test accuracy") == 2 * (6 + 2 * 5 + 1)
+    # Of each seed: eight static networks, two of gates with four controls each, one with exits.
+    assert first.stderr.count("test accuracy") == 2 * (8 + 2 * 5 + 1)
     document = json.loads((tmp_path / "results.json").read_text())
     assert [each["name"] for each in document["learned"]] == ["skip 0.5", "moe 0.5", "exits 0.5"]
     assert len(document["controls"]) == 2 * 4 + 1

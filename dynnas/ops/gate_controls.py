@@ -76,7 +76,7 @@ def hold_gates(network: Network, shares: Mapping[str, Tensor | Sequence[float]],
         logits = logits.to(next(network.parameters()).device)
         control = RandomLogits(logits, salt) if random else ConstantLogits(logits)
         if isinstance(gated, ResolutionGate):
-            gated.look = control
+            gated.look = named(slot, control)
             continue
         assert isinstance(gated, Gated)
         gated.gate = named(gated.config.gate, control)

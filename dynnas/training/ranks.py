@@ -66,3 +66,26 @@ class Ranks:
         values = [value]
         distributed.broadcast_object_list(values, device=torch.device("cpu"))
         return values[0]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch of `images`, of which each of `ranks` has its part."""
+
+    ranks: Ranks
+    images: int
+
+    @property
+    def part(self) -> slice:
+        """The rows that are this rank's."""
+        return self.ranks.part(self.images)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean (...) over the whole batch of this rank's (B, ...), with the gradient of their own mean.
+
+        Where each rank weighs its loss by its share of the images, and gradients are summed over ranks, that
+        gives the gradient of the whole batch.
+        """
+        own = values.mean(0)
+        whole = self.ranks.add(own.detach() * (len(values) / self.images))
+        return whole + (own - own.detach())

@@ -131,8 +131,10 @@ class Positions(Gated):
 
     def decide(self, x: Tensor) -> Decision:
         """From the block's input (B, C, H, W)."""
-        run = self.chooser(self.gate(_means(x, self.side)))[:, :, 1]
-        return Decision(run, _usage(run))
+        logits = self.gate(_means(x, self.side))
+        rows = self.chooser(logits)
+        run = rows[:, :, 1]
+        return Decision(run, _usage(run), likelihood=self.chooser.likelihood(logits, rows))
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
         """All positions, each as often as it counts."""

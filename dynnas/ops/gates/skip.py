@@ -42,11 +42,6 @@ class Skip(Gated):
         """The domain is these two."""
         return torch.eye(2, dtype=torch.bool)
 
-    def decide(self, x: Tensor) -> Decision:
-        """From the block's input (B, C, H, W)."""
-        rows = self.chooser(self.gate(x))
-        return Decision(rows, rows)
-
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
         """Both, each as often as it counts."""
         passed, run = decision.weights[:, :, None, None, None].unbind(1)

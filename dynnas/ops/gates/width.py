@@ -1,4 +1,4 @@
-"""DS-Net: how wide a block is inside, for each image (Li et al. 2021, arXiv:2103.13027)."""
+"""DS-Net: how wide a block is inside, for each image (Li et al. 2021, arXiv:2103.13258)."""
 
 from __future__ import annotations
 
@@ -46,11 +46,6 @@ class Width(Gated):
     def choices(self) -> Tensor:
         """The domain is the widths."""
         return torch.eye(len(SHARES), dtype=torch.bool)
-
-    def decide(self, x: Tensor) -> Decision:
-        """From the block's input (B, C, H, W)."""
-        rows = self.chooser(self.gate(x))
-        return Decision(rows, rows)
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
         """All channels, those beyond an image's width zero."""

@@ -27,6 +27,7 @@ from dynnas.ops import (
 )
 from dynnas.ops.estimators import Estimator
 from dynnas.ops.gate_costs import gate_costs
+from dynnas.ops.policy import guesses
 from dynnas.progress import Progress
 from dynnas.space import NetworkConfig
 from dynnas.space.network_json import config_to_dict
@@ -35,7 +36,7 @@ from dynnas.training.budget import bounds_at, budget_loss
 from dynnas.training.calibrate import calibrate
 from dynnas.training.checkpoint import FILE, Checkpoint, read_checkpoint, save_checkpoint
 from dynnas.training.constraint import Constraint
-from dynnas.training.loss import student_loss, take_gates, teacher_loss
+from dynnas.training.loss import guess_loss, student_loss, take_gates, teacher_loss
 from dynnas.training.recipe import Recipe
 from dynnas.training.train import gate_noise, learning_rate, make_optimizer, seeded, temperature
 
@@ -180,10 +181,10 @@ class _Run:
         recipe, train = self.recipe, self.recipe.train
         with self.execution.autocast(self.device):
             x = self.execution.prepare(resize(images, self.network.config.resolution))
-            with decisions() as decided:
+            with decisions() as decided, guesses() as guessed:
                 said = [output.float() for output in self.network.logits(x)]
             outputs, gates = take_gates(said, self.network.config.exits, labels)
-            gates = gates + self._budget(decided)
+            gates = gates + self._budget(decided) + guess_loss(guessed, labels)
             if self.teacher is None:
                 return gates + teacher_loss(outputs, labels, train.label_smoothing, train.exit_weight)
             with torch.no_grad():

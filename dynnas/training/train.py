@@ -17,12 +17,13 @@ from dynnas.errors import TrainingError
 from dynnas.ops import Decision, decisions, set_gate_noise
 from dynnas.ops.estimators import Estimator
 from dynnas.ops.gate_costs import gate_costs
+from dynnas.ops.policy import guesses
 from dynnas.space import Architecture, TrainSettings
 from dynnas.supernet import Supernet
 from dynnas.training.budget import bounds_at, budget_loss
 from dynnas.training.checkpoint import Checkpoint
 from dynnas.training.execution import Execution, choose_execution
-from dynnas.training.loss import sandwich, student_loss, take_gates, teacher_loss
+from dynnas.training.loss import guess_loss, sandwich, student_loss, take_gates, teacher_loss
 from dynnas.training.ranks import Ranks
 from dynnas.training.whole_batch import see_whole_batch
 
@@ -145,7 +146,7 @@ class _Run:
             # Statistics are those of all images of the batch, of those too that leave out a block or some of
             # its channels: what differs from image to image here is what gates try out. `calibrate` counts
             # for each network the images that really pass.
-            with execution.autocast(images.device), decisions() as decided:
+            with execution.autocast(images.device), decisions() as decided, guesses() as guessed:
                 said = [
                     output.float()
                     for output in self.supernet(images, architecture, open_gates=teacher is None)
@@ -165,7 +166,8 @@ class _Run:
                 )
             if decided:
                 loss = loss + settings.gate_weight * self._budget(architecture, decided, share)
-            loss = share * (loss + exit_gates)  # a mean over the part: their sum is the mean over the batch
+            loss = loss + exit_gates + guess_loss(guessed, labels)
+            loss = share * loss  # a mean over the part: their sum is the mean over the batch
             value = float(self.ranks.add(loss.detach().clone()))
             if not math.isfinite(value):
                 raise TrainingError(

@@ -42,9 +42,9 @@ class Skip(Gated):
         """The domain is these two."""
         return torch.eye(2, dtype=torch.bool)
 
-    def decide(self, x: Tensor) -> Decision:
-        """From the block's input (B, C, H, W)."""
-        rows = self.chooser(self.gate(x))
+    def decide(self, seen: Tensor) -> Decision:
+        """From what the gate looks at."""
+        rows = self.chooser(self.gate(seen))
         return Decision(rows, rows)
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:

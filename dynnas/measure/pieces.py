@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dynnas.device import Subject
 from dynnas.ops import Network, Segment
-from dynnas.ops.network import build, stretches
+from dynnas.ops.network import Body, build, stretches
 from dynnas.runtime import build_runner
 from dynnas.space.network import BlockConfig, ExitPlace, NetworkConfig, SlotConfig, StemConfig
 from dynnas.space.settings import TargetSettings
@@ -125,4 +125,4 @@ class _Alone(nn.Module):
         return (self.module(x),)
 
     def segments(self) -> list[Segment]:
-        return [Segment(nn.Sequential(self.module), nn.Identity(), None)]
+        return [Segment(Body(self.module), nn.Identity(), None)]

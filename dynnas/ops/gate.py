@@ -4,12 +4,15 @@ A family of gates is one file in `gates/` with one class, which is a block that 
 
 - `alternatives(config)` names what images may differ by in their cost, the cheapest first and all of the
   block last; `choices()` gives a decision that stands for each;
-- `decide(x)` looks at the block's input and says what is to be run, as a `Decision`;
+- `decide(seen)` says what is to be run, as a `Decision`, by what the gate looks at;
 - `masked(x, decision)` computes everything and multiplies by the decision: for any batch, and to learn by;
 - `alone(x, choice, decision)` runs images that share one choice, and nothing that it leaves out; a family
   whose logits are its alternatives says instead, in `branch(x, alternative)`, what each of these runs.
 
 Graphs for one image have a branch for each alternative where `branches` says so, else what `recorded` runs.
+What a gate looks at is its block's input or, by `gate_reads`, a value beside it (`gate_features`): `decide`
+is given that. A family that reads or hands on values of its own says so in `carries(config)`, and does it in
+`step(flow)`; see `dynnas.ops.flow`.
 The inherited `forward` does the rest. `masked` and `alone` must give the same in eval mode; whatever of a
 block they run, `Hidden` helps to leave out channels. Decisions are random in training only, by modules that
 `dynnas.training.whole_batch` knows.
@@ -24,29 +27,25 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from dynnas.errors import SpaceError
 from dynnas.ops.choice import is_recorded
-from dynnas.ops.conv_shape import pointwise
 from dynnas.ops.estimators import Chooser
-from dynnas.ops.initial import linear
-from dynnas.ops.kernels.static import Static
-from dynnas.ops.layers import ConvUnit, named
+from dynnas.ops.flow import Beside, Carried, Flow
+from dynnas.ops.gate_features import Features, GateFeatures, carried_by_gate, features_of
+from dynnas.ops.layers import named
 from dynnas.ops.registry import BLOCKS
 from dynnas.space.network import BlockConfig
+from dynnas.space.vocabulary import READING_GATES
 
 Execution = Literal["masked", "real", "counted"]
 """`masked`: everything is computed. `real`: only what images want, those of a batch that want the same
 together. `counted`: as `real` where images do not share batch norms, else as `masked` with norms that are
 told which images a channel has; for `dynnas.training.calibrate`."""
-
-START_SPREAD = 0.5
-"""How much the logits of a new gate differ between images, about."""
 
 OPEN_BIAS = 2.0
 """Of the logit of all of a block, in a new gate: 88% open beside one alternative, so that blocks learn."""
@@ -88,54 +87,6 @@ class Decision:
         return Decision(self.weights[rows], self.usage[rows])
 
 
-class GateFeatures(nn.Module):
-    """FC(ReLU(norm(FC(GAP(block input))))), both layers also told the target: logits (B, L).
-
-    As squeeze-and-excitation, with max(4, C // 4) hidden units, and a batch norm over the images: pooled
-    features are much alike, and a gate that hardly sees a difference learns to say the same of every image.
-    One gate serves networks of several targets, so what it says must depend on the target.
-    """
-
-    def __init__(self, in_channels: int, start: Sequence[float], target: float) -> None:
-        """For inputs of `in_channels`; `start` are the logits to begin with, about."""
-        super().__init__()
-        hidden, outputs = max(4, in_channels // 4), len(start)
-        self.target = target
-        self.reduce: nn.Module = ConvUnit(Static(pointwise(in_channels, hidden)), nn.Identity())
-        self.expand = linear(hidden, outputs)
-        self.hidden_by_target: nn.Parameter | None = nn.Parameter(torch.zeros(hidden))
-        self.logits_by_target: nn.Parameter | None = nn.Parameter(torch.zeros(outputs))
-        with torch.no_grad():
-            self.expand.weight.normal_(std=START_SPREAD * hidden**-0.5)
-            self.expand.bias.copy_(torch.tensor(start))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, L)."""
-        # Not as a mean: ONNX Runtime pools in the layout of its convolutions.
-        v, missing = self.reduce(F.adaptive_avg_pool2d(x, 1)).flatten(1), 1 - self.target
-        if self.hidden_by_target is None or self.logits_by_target is None:
-            return self.expand(F.relu(v))
-        return self.expand(F.relu(v + missing * self.hidden_by_target)) + missing * self.logits_by_target
-
-    @torch.no_grad()
-    def settle(self) -> None:
-        """Put what the target says into the biases, for good; without its norm, the first layer is linear."""
-        if self.hidden_by_target is None or self.logits_by_target is None:
-            return
-        assert isinstance(self.reduce, ConvUnit)
-        norm, conv = self.reduce.norm, self.reduce.conv
-        bias = norm.bias if isinstance(norm, nn.BatchNorm2d) else conv.bias
-        assert bias is not None
-        bias.add_((1 - self.target) * self.hidden_by_target)
-        self.expand.bias.add_((1 - self.target) * self.logits_by_target)
-        self.hidden_by_target = self.logits_by_target = None
-        if isinstance(norm, nn.Identity):
-            # Of a single pixel: a convolution takes several times as long.
-            plain = nn.Linear(conv.shape.in_channels, conv.shape.out_channels, device="meta")
-            plain.weight, plain.bias = nn.Parameter(conv.weight.flatten(1)), nn.Parameter(bias.detach())
-            self.reduce = nn.Sequential(nn.Flatten(), plain)
-
-
 class Gated(nn.Module):
     """A block, and the gate that says for each image how much of it is run."""
 
@@ -158,16 +109,25 @@ class Gated(nn.Module):
         """`start` are the logits (L,) that a new gate gives for any image; `features` makes what finds them.
 
         Raises:
-            SpaceError: the config has no target.
+            SpaceError: the config has no target, or its gate cannot look at what it says.
         """
         super().__init__()
         if config.gate_target is None:
             raise SpaceError(f"gate {config.gate!r} has a target, and its config has no 'gate_target'")
+        if config.gate_reads != "block" and config.gate not in READING_GATES:
+            raise SpaceError(
+                f"gate {config.gate!r} looks at its block's input, not at {config.gate_reads!r}; "
+                f"allowed there: {', '.join(READING_GATES)}"
+            )
         self.config = config
+        self.carried = self.carries(config)
         self.execution: Execution = "masked"
         self.open = False
         self.block = BLOCKS[config.block](config.without_gate())
-        self.gate = named(config.gate, features(config.in_channels, start, config.gate_target))
+        if config.gate_reads == "block":
+            self.gate = named(config.gate, features(config.in_channels, start, config.gate_target))
+        else:
+            self.gate = named(f"{config.gate}_{config.gate_reads}", features_of(config, start))
         self.chooser = Chooser()
 
     @classmethod
@@ -175,13 +135,23 @@ class Gated(nn.Module):
         """What images may differ by in their cost: names, the cheapest first."""
         raise NotImplementedError
 
+    @classmethod
+    def carries(cls, config: BlockConfig) -> tuple[Carried, ...]:
+        """What it reads beside the feature map, or hands on."""
+        return carried_by_gate(config)
+
     def choices(self) -> Tensor:
         """(A, D) bool on the CPU: for each alternative, a choice that costs so much."""
         raise NotImplementedError
 
-    def decide(self, x: Tensor) -> Decision:
-        """From the block's input (B, C, H, W); here that of families with branches."""
-        logits = self.gate(x)
+    def sees(self, x: Tensor, beside: Beside) -> tuple[Tensor, Beside]:
+        """What the gate looks at, for the block's input (B, C, H, W); and what it hands on."""
+        features = self.gate[0]
+        return features.sees(x, beside) if isinstance(features, Features) else (x, {})
+
+    def decide(self, seen: Tensor) -> Decision:
+        """From what the gate looks at; here that of families with branches."""
+        logits = self.gate(seen)
         rows = self.chooser(logits)
         return Decision(rows, rows, logits, self.chooser.likelihood(logits, rows))
 
@@ -204,17 +174,44 @@ class Gated(nn.Module):
         """
         return self.masked(x, decision)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, Co, H', W')."""
+    def forward(self, x: Tensor | Flow) -> Any:
+        """(B, C, H, W) to (B, Co, H', W'), or a flow to one; alone it finds no values beside the map."""
+        return self.step(x) if isinstance(x, Flow) else self.step(Flow(x)).x
+
+    def step(self, flow: Flow) -> Flow:
+        """The block's output, and what is handed on."""
+        x = flow.x
+        assert isinstance(x, Tensor)
         if self.open:
-            return self.block(x)
-        if _CHEAPEST.get():
-            return self.masked(x, self.cheapest(x))
-        if self.branches and self.execution == "real" and x.shape[0] == 1 and not _is_overheard():
+            return flow.hand_on(self.block(x))
+        if self.branches and self.execution == "real" and x.shape[0] == 1 and not is_overheard():
             # As below, in a third of the time that small operators take in torch.
-            return self.branch(x, int(self.gate(x).argmax()))
-        decision = self.decide(x)
-        _tell(decision)
+            logits, beside = self.votes(flow)
+            return self.alternative(flow, int(logits.argmax())).with_values(beside)
+        seen, beside = self.sees(x, flow.beside)
+        if _CHEAPEST.get():
+            return flow.hand_on(self.masked(x, self.cheapest(x)), beside)
+        decision = self.decide(seen)
+        tell(decision)
+        return flow.hand_on(self.execute(x, decision), beside)
+
+    def votes(self, flow: Flow) -> tuple[Tensor, Beside]:
+        """For one image, (1, alternatives), of which it takes the largest; and what deciding hands on."""
+        assert isinstance(flow.x, Tensor)
+        seen, beside = self.sees(flow.x, flow.beside)
+        return self.gate(seen), beside
+
+    def alternative(self, flow: Flow, index: int) -> Flow:
+        """What images get that take one alternative: of families with branches."""
+        assert isinstance(flow.x, Tensor)
+        return flow.hand_on(self.branch(flow.x, index))
+
+    def branches_on(self, flow: Flow) -> bool:
+        """Whether an image can take either of several branches here."""
+        return self.branches
+
+    def execute(self, x: Tensor, decision: Decision) -> Tensor:
+        """(B, C, H, W) to (B, Co, H', W') in the way that `execution` says."""
         if is_recorded():
             return self.recorded(x, decision)
         if self.execution == "masked":
@@ -303,10 +300,12 @@ def cheapest_choices() -> Iterator[None]:
         _CHEAPEST.reset(token)
 
 
-def _is_overheard() -> bool:
+def is_overheard() -> bool:
+    """Whether anyone wants to know what gates decide, or a graph is being made."""
     return is_recorded() or _LISTENER.get() is not None
 
 
-def _tell(decision: Decision) -> None:
+def tell(decision: Decision) -> None:
+    """Say it to whoever listens."""
     if not is_recorded() and (listener := _LISTENER.get()) is not None:
         listener(decision)

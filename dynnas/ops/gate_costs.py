@@ -74,7 +74,8 @@ class _Alternative(nn.Module):
         self.gated, self.choice = gated, choice
 
     def forward(self, x: Tensor) -> Tensor:
-        usage = self.gated.decide(x).usage
+        seen, _ = self.gated.sees(x, {})
+        usage = self.gated.decide(seen).usage
         weights = self.choice[None].to(x)
         return self.gated.alone(x, self.choice, Decision(weights, usage))
 

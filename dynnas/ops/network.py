@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from dynnas.ops.exits import Leaving, leave
+from dynnas.ops.flow import Carried, Flow, Pack, Unpack, alive, carried_by, pass_through
 from dynnas.ops.layers import Head, Stem
-from dynnas.ops.multiscale import Maps, MultiScale, pack
+from dynnas.ops.multiscale import MultiScale, pack
+from dynnas.ops.policy import Policy, embedding
 from dynnas.ops.registry import BLOCKS, GATES
-from dynnas.space.network import BlockConfig, NetworkConfig, SlotConfig, StemConfig
+from dynnas.space.network import BlockConfig, NetworkConfig, PolicyConfig, SlotConfig, StemConfig
 
 Call = Callable[[str, SlotConfig, Any], Any]
-"""Runs a slot: on a tensor, or on the tuple of maps that multi-scale layers pass on."""
+"""Runs a slot: on a tensor, on the tuple of maps that multi-scale layers pass on, or on a `Flow`."""
 
 
 def build(config: SlotConfig) -> nn.Module:
-    """The module of one slot: a stem, a block, or a classifier (head or exit).
+    """The module of one slot: a stem, a policy network, a block, or a classifier (head or exit).
 
     Raises:
         SpaceError: the config names a block, op, attention or activation that is not registered,
@@ -27,11 +30,22 @@ def build(config: SlotConfig) -> nn.Module:
     """
     if isinstance(config, StemConfig):
         return Stem(config)
+    if isinstance(config, PolicyConfig):
+        return Policy(config)
     if isinstance(config, BlockConfig):
         if config.scales:
             return MultiScale(config)
         return GATES[config.gate](config) if config.gated else BLOCKS[config.block](config)
     return Head(config)
+
+
+def carries(config: SlotConfig) -> tuple[Carried, ...]:
+    """What the module of a slot carries beside the feature map; see `dynnas.ops.flow`."""
+    if isinstance(config, PolicyConfig):
+        return (embedding(config.width),)
+    if isinstance(config, BlockConfig) and config.gated:
+        return GATES[config.gate].carries(config)
+    return ()
 
 
 @dataclass(frozen=True)
@@ -46,8 +60,7 @@ class Stretch:
 def stretches(config: NetworkConfig) -> Iterator[Stretch]:
     """The order in which a network runs: a stretch for every exit, then the one that ends in the head."""
     body: list[tuple[str, SlotConfig]] = []
-    trunk: tuple[tuple[str, SlotConfig], ...] = (("stem", config.stem), *config.blocks)
-    for slot, slot_config in trunk:
+    for slot, slot_config in (*config.before, *config.blocks):
         body.append((slot, slot_config))
         for place in config.exits:
             if place.after == slot:
@@ -64,13 +77,13 @@ def run(config: NetworkConfig, call: Call, x: Tensor) -> tuple[Tensor, ...]:
         `learned` says has one column more (see `dynnas.ops.exits`).
     """
     logits = []
-    maps: Tensor | Maps = x
+    flow = Flow(x)
     for stretch in stretches(config):
         for slot, slot_config in stretch.body:
-            if isinstance(slot_config, BlockConfig) and slot_config.scales and isinstance(maps, Tensor):
-                maps = (maps,)
-            maps = call(slot, slot_config, maps)
-        logits.append(call(*stretch.classifier, maps if isinstance(maps, Tensor) else maps[-1]))
+            if isinstance(slot_config, BlockConfig) and slot_config.scales and isinstance(flow.x, Tensor):
+                flow = flow._replace(x=(flow.x,))
+            flow = pass_through(partial(call, slot, slot_config), carries(slot_config), flow)
+        logits.append(call(*stretch.classifier, flow.x if isinstance(flow.x, Tensor) else flow.x[-1]))
     return tuple(logits)
 
 
@@ -80,27 +93,46 @@ def slot_module(slot: str) -> str:
 
 
 class Body(nn.Sequential):
-    """Slots in order, from a tensor to a tensor: maps of several scales are packed at both ends alone."""
+    """Slots in order, from a tensor to a tensor.
+
+    Maps of several scales are packed at both ends alone, and so are the values beside the map that others
+    hand on to these slots (`takes`), or these to others (`gives`).
+    """
+
+    def __init__(
+        self, *modules: nn.Module, takes: Sequence[Carried] = (), gives: Sequence[Carried] = ()
+    ) -> None:
+        first = (Unpack(takes),) if takes else ()
+        last = (Pack(gives),) if gives else ()
+        super().__init__(*first, *modules, *last)
 
     def forward(self, x: Tensor) -> Tensor:
         """What the first slot takes to what the last one gives."""
-        maps: Tensor | Maps = x
-        for module in self:
-            if isinstance(module, MultiScale) and isinstance(maps, Tensor):
-                maps = (maps,) if module.scales.makes else module.spread(maps)
-            maps = module(maps)
+        return self.packed(Flow(x))
+
+    def packed(self, flow: Flow) -> Tensor:
+        """As `forward`, with values that are at hand."""
+        maps = self.flow(flow).x
         return maps if isinstance(maps, Tensor) else pack(maps)
+
+    def flow(self, flow: Flow) -> Flow:
+        """The same without packing several scales at the end."""
+        for module in self:
+            if isinstance(module, MultiScale) and isinstance(flow.x, Tensor):
+                flow = flow._replace(x=(flow.x,) if module.scales.makes else module.spread(flow.x))
+            flow = pass_through(module, carried_by(module), flow)
+        return flow
 
 
 class Coarsest(nn.Module):
-    """A classifier behind packed maps, of which it reads the coarsest."""
+    """A classifier behind what was packed, of which it reads the last: the map, of several the coarsest."""
 
     def __init__(self, classifier: nn.Module, channels: int) -> None:
         super().__init__()
         self.classifier, self.channels = classifier, channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """Packed maps to logits."""
+        """What was packed to logits."""
         return self.classifier(x[:, -self.channels :])
 
 
@@ -111,7 +143,7 @@ class Segment:
     The modules are the network's own. The last segment has no exit.
     """
 
-    body: nn.Sequential
+    body: Body
     classifier: nn.Module
     exit: Leaving | None
 
@@ -152,16 +184,21 @@ class Network(nn.Module):
     def segments(self) -> list[Segment]:
         """The network cut after each exit: what real branching runs one by one."""
         found = []
-        several = False
-        for stretch in stretches(self.config):
+        every = list(stretches(self.config))
+        carried = [carries(config) for stretch in every for _, config in stretch.body]
+        several, start = False, 0
+        for stretch in every:
             for _, config in stretch.body:
                 several = isinstance(config, BlockConfig) and config.scales is not None
+            end = start + len(stretch.body)
+            takes, gives = alive(carried, start), alive(carried, end)
             slot, config = stretch.classifier
             classifier = self._module(slot)
-            if several:
+            if several or gives:
                 classifier = Coarsest(classifier, config.in_channels)
-            body = Body(*(self._module(slot) for slot, _ in stretch.body))
+            body = Body(*(self._module(slot) for slot, _ in stretch.body), takes=takes, gives=gives)
             found.append(Segment(body, classifier, stretch.exit))
+            start = end
         return found
 
     def _module(self, slot: str) -> nn.Module:

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import io
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
-
 from dynnas.errors import require
-from dynnas.ops import Network, answer, set_execution, set_strategy, sureness
-from dynnas.ops.exits import Leaving
-from dynnas.ops.gate import Gated
-from dynnas.ops.network import Body
+from dynnas.ops import Network, set_execution, set_strategy
 from dynnas.runtime.branching import MaskedNetwork
 from dynnas.runtime.cascade import Cascade, Finished
 from dynnas.runtime.folding import fold_batchnorm
 from dynnas.runtime.images import blank_images
+from dynnas.runtime.onnx_segment import Pack, as_it_is, segment_graph
+from dynnas.runtime.onnx_trace import trace
 
 if TYPE_CHECKING:
     from onnx import ModelProto
-
-OPSET = 18
-
-Pack = Callable[["ModelProto"], "ModelProto"]
-"""From a graph to the same one, made ready for a runtime."""
 
 
 def to_onnx(network: Finished) -> ModelProto:
@@ -80,61 +69,15 @@ def segment_graphs(network: Network, pack: Pack | None = None) -> list[ModelProt
     """
     folded = fold_batchnorm(network).cpu()
     set_execution(folded, "real")
-    pack = pack or (lambda part: part)
+    pack = pack or as_it_is
     x = blank_images(network.config)
     if not network.config.branches:
         return [pack(trace(folded, x, ["image"], ["logits"]))]
     parts = []
     for segment in folded.segments():
-        graphs, x, rest = _gates(segment.body, x, pack)
-        last: nn.Module
-        if segment.exit is None:
-            last, outputs = nn.Sequential(rest, segment.classifier), ["logits"]
-        else:
-            last = _Inner(rest, segment.classifier, segment.exit)
-            outputs = last.outputs
-        graphs.append(pack(trace(last, x, ["image"], outputs)))
-        with torch.no_grad():
-            x = rest(x)
-        parts.append(_chain(graphs))
+        part, x = segment_graph(segment, x, pack)
+        parts.append(part)
     return parts
-
-
-def _gates(body: nn.Sequential, x: Tensor, pack: Pack) -> tuple[list[ModelProto], Tensor, nn.Sequential]:
-    """The graphs of a segment up to its last gate that branches, what comes out of them, and what is left."""
-    graphs: list[ModelProto] = []
-    plain: list[nn.Module] = []
-    for module in body:
-        if not (isinstance(module, Gated) and module.branches):
-            plain.append(module)
-            continue
-        if plain:
-            graphs.append(pack(trace(Body(*plain), x, ["image"], ["features"])))
-            with torch.no_grad():
-                x = Body(*plain)(x)
-        graphs.append(_gate(module, x, pack))
-        with torch.no_grad():
-            x = module(x)
-        plain = []
-    return graphs, x, Body(*plain)
-
-
-def _gate(gated: Gated, x: Tensor, pack: Pack) -> ModelProto:
-    from dynnas.runtime.onnx_gates import choose  # imports onnx, which is known to be there by now
-
-    count = len(gated.alternatives(gated.config))
-    asked = [f"choice{index}" for index in range(count - 1)]
-    decide = pack(trace(_Decide(gated), x, ["image"], asked))
-    alternatives = [
-        pack(trace(_Alternative(gated, index), x, ["image"], ["features"])) for index in range(count)
-    ]
-    return choose(decide, alternatives)
-
-
-def _chain(graphs: list[ModelProto]) -> ModelProto:
-    from dynnas.runtime.onnx_gates import chain  # imports onnx, which is known to be there by now
-
-    return chain(graphs)
 
 
 def join(network: Network, parts: list[ModelProto]) -> ModelProto:
@@ -170,81 +113,3 @@ def to_onnx_batch(network: Finished) -> ModelProto:
     set_strategy(folded, "conv_first")
     outputs = ["logits", "exit"] if network.config.exits else ["logits"]
     return trace(MaskedNetwork(folded), blank_images(network.config, 2), ["image"], outputs, any_batch=True)
-
-
-class _Inner(nn.Module):
-    """What an exit decides on, and what goes on to the next segment."""
-
-    def __init__(self, body: nn.Module, classifier: nn.Module, place: Leaving) -> None:
-        super().__init__()
-        self.body, self.classifier, self.criterion = body, classifier, place.criterion
-
-    @property
-    def outputs(self) -> list[str]:
-        """Their names; the largest softmax is left to whoever joins the graphs."""
-        return ["logits", "features", *(["sureness"] if self.criterion != "confidence" else [])]
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        features = self.body(x)
-        output = self.classifier(features)
-        logits = answer(output, self.criterion)
-        if self.criterion == "confidence":
-            return logits, features
-        return logits, features, sureness(output, self.criterion)
-
-
-class _Decide(nn.Module):
-    """Of a gate that branches, for each alternative but the last: whether none after it has a larger logit.
-
-    The first for which that holds is taken: (1,) bool each. The argmax as a row takes four times as long.
-    """
-
-    def __init__(self, gated: Gated) -> None:
-        super().__init__()
-        self.gated = gated
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        *logits, best = self.gated.gate(x).flatten().split(1)
-        asked = []
-        for logit in reversed(logits):
-            asked.append(logit >= best)
-            best = torch.maximum(best, logit)
-        return tuple(reversed(asked))
-
-
-class _Alternative(nn.Module):
-    """What an image runs that takes one alternative."""
-
-    def __init__(self, gated: Gated, alternative: int) -> None:
-        super().__init__()
-        self.gated, self.alternative = gated, alternative
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.gated.branch(x, self.alternative)
-
-
-def trace(
-    module: nn.Module, x: Tensor, inputs: Sequence[str], outputs: Sequence[str], any_batch: bool = False
-) -> ModelProto:
-    """The graph of any module in eval mode, with these names for what it takes and gives.
-
-    Raises:
-        MissingExtraError: onnx is not installed.
-    """
-    onnx = require("onnx", "onnx")
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        # The tracing exporter takes 0.1 s where its successor takes seconds. It warns of its age and of what
-        # tracing may miss; every graph that ships is compared with torch on real images.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            module.eval(),
-            (x,),
-            buffer,  # type: ignore[arg-type]  # the annotation forgets that buffers are taken too
-            input_names=list(inputs),
-            output_names=list(outputs),
-            dynamic_axes={name: {0: "batch"} for name in (*inputs, *outputs)} if any_batch else None,
-            opset_version=OPSET,
-            dynamo=False,
-        )
-    return onnx.load_model_from_string(buffer.getvalue())

@@ -9,7 +9,7 @@ from itertools import combinations
 from dynnas.space.architecture import Value
 from dynnas.space.gene import Condition, Gene, prune
 from dynnas.space.template import EXITS_AT, NO_EXITS, NetworkTemplate, read_exits, spell_exits
-from dynnas.space.vocabulary import DENSE, EXITS, HEAD, LAYER, STAGE, STEM, Knob, Knobs
+from dynnas.space.vocabulary import DENSE, EXITS, HEAD, LAYER, POLICY, STAGE, STEM, Knob, Knobs
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Blueprint:
     stages: tuple[StageKnobs, ...]
     head: Knobs
     exits: ExitKnobs | None
+    policy: Knobs | None
 
     def template(self) -> NetworkTemplate:
         """What the genes leave open."""
@@ -52,6 +53,8 @@ class Blueprint:
         genes += _section("stem", STEM, self.stem)
         for number, stage in enumerate(self.stages, start=1):
             genes += _stage(f"stage{number}", stage)
+        if self.policy:
+            genes += _section("policy", POLICY, self.policy)
         genes += _section("head", HEAD, self.head)
         if self.exits:
             genes += _exits(self.exits)
@@ -74,8 +77,10 @@ def _stage(prefix: str, stage: StageKnobs) -> Iterator[Gene]:
         yield from _section(prefix, DENSE, stage.shared)
     for index, layer in enumerate(stage.layers):
         deep_enough = tuple(depth for depth in stage.shared["depth"] if int(depth) > index)
-        # Most spaces have no gates, and their architectures do not speak of them.
-        layer = {**layer, "gate": () if layer["gate"] == ("none",) else layer["gate"]}
+        # Most spaces have no gates, and their architectures do not speak of them; nor of what they look at,
+        # which is younger than studies, where it is the block's input.
+        for knob, usual in (("gate", "none"), ("gate_reads", "block")):
+            layer = {**layer, knob: () if layer[knob] == (usual,) else layer[knob]}
         yield from _section(f"{prefix}.{index}", LAYER, layer, ((f"{prefix}.depth", deep_enough),))
 
 

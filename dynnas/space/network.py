@@ -25,12 +25,25 @@ class StemConfig:
 
 
 @dataclass(frozen=True)
+class PolicyConfig:
+    """The network that makes an embedding of the image, `width` numbers, for gates to read.
+
+    `classes` are those that it is taught to tell apart.
+    """
+
+    in_channels: int
+    width: int
+    classes: int
+
+
+@dataclass(frozen=True)
 class BlockConfig:
     """One block of a stage.
 
-    `expand` is 1.0 for blocks without an expansion; `experts`, `group` and `splits` are None where the op has
-    none, `rank` where the block has none, `gate_target` where there is no gate, and `gate_experts` and
-    `gate_tiles` where the gate has none. `scales` is for multi-scale layers alone (block `msd`), whose
+    `expand` is 1.0 for blocks without an expansion; `experts`, `group` and `splits` are None where the op
+    has none, `rank` where the block has none, `gate_target` where there is no gate, and `gate_experts` and
+    `gate_tiles` where the gate has none. A gate looks at what `gate_reads` says: if it is the embedding of
+    the policy network, at `gate_width` numbers. `scales` is for multi-scale layers alone (block `msd`), whose
     channels are those of all scales packed into one tensor.
     """
 
@@ -51,6 +64,8 @@ class BlockConfig:
     gate_target: float | None = None
     gate_experts: int | None = None
     gate_tiles: int | None = None
+    gate_reads: str = "block"
+    gate_width: int | None = None
     scales: Scales | None = None
 
     @property
@@ -60,7 +75,8 @@ class BlockConfig:
 
     def without_gate(self) -> BlockConfig:
         """The same block, all of it run by every image."""
-        return replace(self, gate="none", gate_target=None, gate_experts=None, gate_tiles=None)
+        nothing = {"gate_target": None, "gate_experts": None, "gate_tiles": None, "gate_width": None}
+        return replace(self, gate="none", gate_reads="block", **nothing)  # type: ignore[arg-type]
 
     @property
     def read_channels(self) -> int:
@@ -93,7 +109,7 @@ class HeadConfig:
     classes: int
 
 
-SlotConfig = StemConfig | BlockConfig | ExitConfig | HeadConfig
+SlotConfig = StemConfig | PolicyConfig | BlockConfig | ExitConfig | HeadConfig
 
 
 @dataclass(frozen=True)
@@ -118,7 +134,10 @@ class ExitPlace:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """A network: input (`channels`, `resolution`, `resolution`), stem, blocks and exits in order, head."""
+    """A network: input (`channels`, `resolution`, `resolution`), stem, blocks and exits in order, head.
+
+    It has a `policy` network where a gate reads it.
+    """
 
     channels: int
     classes: int
@@ -127,6 +146,7 @@ class NetworkConfig:
     blocks: tuple[tuple[str, BlockConfig], ...]
     exits: tuple[ExitPlace, ...]
     head: HeadConfig
+    policy: PolicyConfig | None = None
 
     @property
     def dynamic(self) -> bool:
@@ -145,9 +165,16 @@ class NetworkConfig:
 
     def without_gates(self) -> NetworkConfig:
         """The same network, all of whose blocks every image runs."""
-        return replace(self, blocks=tuple((slot, block.without_gate()) for slot, block in self.blocks))
+        blocks = tuple((slot, block.without_gate()) for slot, block in self.blocks)
+        return replace(self, blocks=blocks, policy=None)
+
+    @property
+    def before(self) -> tuple[tuple[str, SlotConfig], ...]:
+        """The slots that run before the first block, in order."""
+        policy = (("policy", self.policy),) if self.policy else ()
+        return (*policy, ("stem", self.stem))
 
     def slots(self) -> tuple[tuple[str, SlotConfig], ...]:
-        """Every slot with its config: stem, blocks, exits, head."""
+        """Every slot with its config: those before the blocks, blocks, exits, head."""
         exits = tuple((place.slot, place.config) for place in self.exits)
-        return (("stem", self.stem), *self.blocks, *exits, ("head", self.head))
+        return (*self.before, *self.blocks, *exits, ("head", self.head))

@@ -12,6 +12,7 @@ from dynnas.space.network import (
     ExitPlace,
     HeadConfig,
     NetworkConfig,
+    PolicyConfig,
     StemConfig,
 )
 from dynnas.space.scales import Grown, Scales
@@ -29,6 +30,10 @@ def config_to_dict(config: NetworkConfig) -> dict[str, Any]:
             del block["scales"]
         if block["gate"] == "none":
             del block["gate"], block["gate_target"]
+        if block["gate_reads"] == "block":
+            del block["gate_reads"], block["gate_width"]
+    if document["policy"] is None:
+        del document["policy"]
     return document
 
 
@@ -44,6 +49,7 @@ def config_from_dict(document: Mapping[str, Any]) -> NetworkConfig:
             ExitPlace(**{**place, "config": ExitConfig(**place["config"])}) for place in document["exits"]
         ),
         head=HeadConfig(**document["head"]),
+        policy=PolicyConfig(**policy) if (policy := document.get("policy")) else None,
     )
 
 

@@ -15,6 +15,7 @@ from dynnas.space.network import (
     ExitPlace,
     HeadConfig,
     NetworkConfig,
+    PolicyConfig,
     SlotConfig,
     StemConfig,
 )
@@ -59,6 +60,7 @@ class NetworkTemplate:
         stem = _stem(values, channels)
         blocks = self._blocks(values)
         read = {slot: block.read_channels for slot, block in blocks}
+        seen = {block.gate_reads for _, block in blocks}
         exits = tuple(
             _exit_place(values, position, classes, read)
             for position in read_exits(values.get(EXITS_AT, NO_EXITS))
@@ -71,6 +73,7 @@ class NetworkTemplate:
             blocks=blocks,
             exits=exits,
             head=_head(values, blocks[-1][1].read_channels, classes),
+            policy=_policy(values, channels, classes) if "policy" in seen else None,
         )
 
     def _blocks(self, values: Values) -> tuple[tuple[str, BlockConfig], ...]:
@@ -90,6 +93,8 @@ class NetworkTemplate:
         """For each slot that any architecture has, the largest configs that it can take (see `Space`)."""
         largest = {gene.name: gene.values[-1] for gene in genes}
         covering = {"stem": _cover("stem", genes, largest, partial(_stem, channels=channels))}
+        if "policy.width" in largest and any("policy" in gene.values for gene in genes if _is_reads(gene)):
+            covering["policy"] = (_policy(largest, channels, classes),)
         width, before = int(largest["stem.width"]), None
         read = {}
         for stage in range(1, self.stages + 1):
@@ -125,7 +130,7 @@ def _cover(
     A gate has the same weights whatever kernels and activations it decides on: each is there once a block.
     """
     own = [gene for gene in genes if gene.name.startswith(f"{section}.")]
-    gates = [gene for gene in own if gene.name == f"{section}.gate"]
+    gates = [gene for gene in own if gene.name == f"{section}.gate" or _is_reads(gene)]
     blocks = [gene for gene in own if gene.name == f"{section}.block"]
     kinds = [gene for gene in own if not gene.ordered and gene.name != EXITS_AT and gene not in gates]
     configs: dict[SlotConfig, None] = {}  # an ordered set
@@ -170,6 +175,14 @@ def _reshaping(
     return tuple(config for config in more if config not in largest)
 
 
+def _is_reads(gene: Gene) -> bool:
+    return gene.name.endswith(".gate_reads")
+
+
+def _policy(values: Values, channels: int, classes: int) -> PolicyConfig:
+    return PolicyConfig(channels, int(values["policy.width"]), classes)
+
+
 def _stem(values: Values, channels: int) -> StemConfig:
     return StemConfig(
         in_channels=channels,
@@ -188,6 +201,7 @@ def _block(values: Values, stage: int, layer: int, in_channels: int, previous: S
     target = values.get(f"{slot}.gate_target")
     scales = _scales(values, stage, layer, in_channels, previous)
     stride = int(values[f"stage{stage}.stride"]) if layer == 0 else 1
+    reads = str(values.get(f"{slot}.gate_reads", "block"))
     gate_experts, gate_tiles = values.get(f"{slot}.gate_experts"), values.get(f"{slot}.gate_tiles")
     return BlockConfig(
         block=str(values[f"{slot}.block"]),
@@ -208,6 +222,8 @@ def _block(values: Values, stage: int, layer: int, in_channels: int, previous: S
         scales=scales,
         gate_experts=None if gate_experts is None else int(gate_experts),
         gate_tiles=None if gate_tiles is None else int(gate_tiles),
+        gate_reads=reads,
+        gate_width=int(values["policy.width"]) if reads == "policy" else None,
     )
 
 

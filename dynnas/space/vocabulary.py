@@ -34,6 +34,9 @@ OPS = (*FIXED_OPS, "deformable", "pac", "dfn", *MIXING_OPS)
 ATTENTIONS = ("none", "eca", "se", "cbam")
 # What an image may leave out of a block; a block that leaves out nothing has the most capacity.
 GATES = ("skip", "positions", "width", "channels", "moe", "none")
+# What a gate looks at. Not `positions`, which tells places apart, nor `moe`, whose noise hangs on the input.
+READS = ("block", "policy")
+READING_GATES = ("skip", "width", "channels")
 CRITERIA = ("confidence", "entropy", "learned")
 ACTIVATIONS = ("relu", "relu6", "hswish", "silu", "dyrelu_a", "dyrelu_b")
 
@@ -202,6 +205,13 @@ LAYER = (
         when=When("gate", ("none",), excluded=True),
     ),
     Knob(
+        "gate_reads",
+        Rule(str, choices=READS),
+        "what the gate looks at: the block's own input, or what one policy network says of the image",
+        default="block",
+        when=When("gate", READING_GATES),
+    ),
+    Knob(
         "gate_experts",
         _count(2, 64),
         "experts that the block's inner channels are shared out to",
@@ -214,6 +224,16 @@ LAYER = (
         "tiles that the image is cut into, along each side",
         default=2,
         when=When("gate", ("positions",)),
+    ),
+)
+
+# The network that gates may read, one value: what is searched is which gates do.
+POLICY = (
+    Knob(
+        "width",
+        _count(4, 1024),
+        "numbers that it says of an image, and channels of the last two of its four convolutions",
+        default=32,
     ),
 )
 

@@ -22,6 +22,7 @@ from dynnas.ops import (
     set_temperature,
     weights_digest,
 )
+from dynnas.ops.policy import guesses
 from dynnas.progress import Progress
 from dynnas.space import NetworkConfig
 from dynnas.space.network_json import config_to_dict
@@ -31,7 +32,7 @@ from dynnas.training.calibrate import calibrate
 from dynnas.training.checkpoint import FILE, Checkpoint, read_checkpoint, save_checkpoint
 from dynnas.training.constraint import Constraint
 from dynnas.training.gate_loss import estimator_at, gate_loss
-from dynnas.training.loss import student_loss, take_gates, teacher_loss
+from dynnas.training.loss import guess_loss, student_loss, take_gates, teacher_loss
 from dynnas.training.ranks import Batch, Ranks
 from dynnas.training.recipe import Recipe
 from dynnas.training.train import gate_noise, learning_rate, make_optimizer, seeded, temperature
@@ -181,7 +182,7 @@ class _Run:
             with self.execution.autocast(self.device):
                 return [output.float() for output in network.logits(x)]
 
-        with decisions() as decided:
+        with decisions() as decided, guesses() as guessed:
             said = run()
         outputs, exit_gates = take_gates(said, config.exits, labels)
         if self.teacher is None:
@@ -194,9 +195,8 @@ class _Run:
                 self.recipe.teacher_temperature,
             )  # fmt: skip
         bounds, batch = bounds_at(self.step, self.total), Batch(Ranks(), len(labels))
-        return (
-            losses.mean() + exit_gates + gate_loss(config, decided, losses, labels, run, bounds, train, batch)
-        )
+        gates = gate_loss(config, decided, losses, labels, run, bounds, train, batch)
+        return losses.mean() + exit_gates + gates + guess_loss(guessed, labels)
 
     def _save(self) -> None:
         model = {"network": dict(self.network.state_dict()), "average": self.average.values}

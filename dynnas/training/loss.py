@@ -105,5 +105,10 @@ def take_gates(
     return answers(outputs, exits), _mean(losses, outputs[-1].new_zeros(()))
 
 
+def guess_loss(guesses: Sequence[Tensor], labels: Tensor) -> Tensor | float:
+    """Of the classifiers that policy networks have while they train, logits (B, classes): cross entropy."""
+    return sum((F.cross_entropy(logits.float(), labels) for logits in guesses), 0.0)
+
+
 def _mean(losses: Sequence[Tensor], like: Tensor) -> Tensor:
     return torch.stack(list(losses)).mean(0) if losses else torch.zeros_like(like)

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from dynnas.data import Dataset
 from dynnas.errors import TrainingError
 from dynnas.ops import decisions, set_gate_noise
+from dynnas.ops.policy import guesses
 from dynnas.space import Architecture, TrainSettings
 from dynnas.supernet import Supernet
 from dynnas.training.budget import bounds_at
 from dynnas.training.checkpoint import Checkpoint
 from dynnas.training.execution import Execution, choose_execution
 from dynnas.training.gate_loss import estimator_at, gate_loss
-from dynnas.training.loss import sandwich, student_loss, take_gates, teacher_loss
+from dynnas.training.loss import guess_loss, sandwich, student_loss, take_gates, teacher_loss
 from dynnas.training.ranks import Batch, Ranks
 from dynnas.training.whole_batch import see_whole_batch
 
@@ -156,7 +157,7 @@ class _Run:
             # Statistics are those of all images of the batch, of those too that leave out a block or some of
             # its channels: what differs from image to image here is what gates try out. `calibrate` counts
             # for each network the images that really pass.
-            with decisions() as decided:
+            with decisions() as decided, guesses() as guessed:
                 said = run(architecture, teacher is None)
             config = self.supernet.config(architecture)
             outputs, exit_gates = take_gates(said, config.exits, labels)
@@ -174,8 +175,8 @@ class _Run:
                 )
             again = partial(run, architecture)
             gates = gate_loss(config, decided, losses, labels, again, bounds, settings, self.batch)
-            # A mean over the part: their sum is the mean over the batch.
-            loss = share * (losses.mean() + exit_gates + gates)
+            loss = losses.mean() + exit_gates + gates + guess_loss(guessed, labels)
+            loss = share * loss  # a mean over the part: their sum is the mean over the batch
             value = float(self.ranks.add(loss.detach().clone()))
             if not math.isfinite(value):
                 raise TrainingError(

@@ -55,9 +55,9 @@ class ChannelSet(Gated):
         places = torch.arange(self.hidden)
         return torch.stack([places < self.kept, places < self.hidden])
 
-    def decide(self, x: Tensor) -> Decision:
-        """From the block's input (B, C, H, W)."""
-        saliency = F.softplus(self.gate(x))
+    def decide(self, seen: Tensor) -> Decision:
+        """From what the gate looks at."""
+        saliency = F.softplus(self.gate(seen))
         weights = top_k(saliency, self.kept) * (self.hidden / saliency.sum(1, keepdim=True))
         every = torch.ones_like(weights[:, :1])
         return Decision(weights, torch.cat([every, 0 * every], dim=1))

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from dynnas.errors import SpaceError
 from dynnas.ops.estimators import NormalNoise
-from dynnas.ops.gate import Decision, Gated, GateFeatures, hidden_channels
+from dynnas.ops.gate import Decision, Gated, hidden_channels
+from dynnas.ops.gate_features import GateFeatures
 from dynnas.ops.hidden import ChosenHidden, MaskedHidden
 from dynnas.ops.initial import linear
 from dynnas.ops.registry import register_gate
@@ -83,14 +84,14 @@ class Experts(Gated):
         ]
         return torch.stack([*some, torch.ones_like(some[0])])
 
-    def decide(self, x: Tensor) -> Decision:
+    def decide(self, seen: Tensor) -> Decision:
         """From the block's input (B, C, H, W)."""
-        logits = self.gate(x)
+        logits = self.gate(seen)
         loads = None
         if self.training:
             features = self.gate[0]
             assert isinstance(features, NoisyFeatures)
-            noisy, spread = features.noisy(x, logits)
+            noisy, spread = features.noisy(seen, logits)
             weights = best(noisy, self.kept)
             loads = torch.stack([weights, load(logits, noisy, spread, self.kept)], dim=1)
         else:

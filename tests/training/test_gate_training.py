@@ -128,14 +128,15 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_gates_reach_their_targets(dataset, tmp_path, way):
-    space = parse_space("""
-input: {channels: 1, classes: 10, resolutions: 8}
-stem: {width: 8}
+@pytest.mark.parametrize(
+    ("way", "gates"), [*((way, "none, skip, width") for way in WAYS), ("gumbel", "none, routes")]
+)
+def test_gates_reach_their_targets(dataset, tmp_path, way, gates):
+    space = parse_space(f"""
+input: {{channels: 1, classes: 10, resolutions: 8}}
+stem: {{width: 8}}
 stages:
-  - {block: mbconv, depth: 4, width: 16, stride: 2, expand: 2, gate: [none, skip, width],
-     gate_target: [0.4, 0.7]}
+  - {{block: mbconv, depth: 4, width: 16, stride: 2, expand: 2, gate: [{gates}], gate_target: [0.4, 0.7]}}
 """)
     supernet = _supernet(space)
     settings = TrainSettings(

@@ -22,6 +22,10 @@ class Width(Gated):
 
     The block's own output keeps its width: what other blocks read does not hang on the image. The paper's
     gate takes the same share of a whole stage.
+
+    Runtime neural pruning chooses from the same four cumulative groups of channels, by a recurrent network
+    that learns their values (Lin et al. 2017, Runtime Neural Pruning, section 3.2: Q-learning). Its idea, to
+    learn from what the choice led to, is `train.gate_estimator: reinforce` here: by policy gradient.
     """
 
     name = "width"

@@ -89,6 +89,11 @@ class TrainSettings:
         "with every gate at its cheapest; 0 for none",
         minimum=0.0,
     )
+    gate_sparsity: float = _setting(
+        0.0,
+        "what an image pays for all of the gated blocks if it is as easy as can be; hard ones pay nothing",
+        minimum=0.0,
+    )
     experts: str = _setting(
         "shared", "whether the op types of a layer share one bank of experts", choices=("shared", "separate")
     )

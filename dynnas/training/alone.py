@@ -31,7 +31,7 @@ from dynnas.training.budget import bounds_at
 from dynnas.training.calibrate import calibrate
 from dynnas.training.checkpoint import FILE, Checkpoint, read_checkpoint, save_checkpoint
 from dynnas.training.constraint import Constraint
-from dynnas.training.gate_loss import estimator_at, gate_loss
+from dynnas.training.gate_loss import Outcome, estimator_at, gate_loss
 from dynnas.training.loss import guess_loss, student_loss, take_gates, teacher_loss
 from dynnas.training.ranks import Batch, Ranks
 from dynnas.training.recipe import Recipe
@@ -195,7 +195,8 @@ class _Run:
                 self.recipe.teacher_temperature,
             )  # fmt: skip
         bounds, batch = bounds_at(self.step, self.total), Batch(Ranks(), len(labels))
-        gates = gate_loss(config, decided, losses, labels, run, bounds, train, batch)
+        outcome = Outcome(losses, outputs[-1], labels)
+        gates = gate_loss(config, decided, outcome, run, bounds, train, batch)
         return losses.mean() + exit_gates + gates + guess_loss(guessed, labels)
 
     def _save(self) -> None:

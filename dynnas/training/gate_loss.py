@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 from torch import Tensor
@@ -15,13 +16,26 @@ from dynnas.training.budget import budget_loss, budget_shares
 from dynnas.training.guidance import easy_images, guidance_loss
 from dynnas.training.ranks import Batch
 from dynnas.training.reinforce import reinforce
+from dynnas.training.sparsity import easiness, use_of_easy
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of images.
+
+    Attributes:
+        losses: of the task, (B,). logits: what the head said, (B, classes). labels: the truth, (B,).
+    """
+
+    losses: Tensor
+    logits: Tensor
+    labels: Tensor
 
 
 def gate_loss(
     config: NetworkConfig,
     decided: Sequence[Decision],
-    losses: Tensor,
-    labels: Tensor,
+    outcome: Outcome,
     run: Callable[[], Sequence[Tensor]],
     bounds: float,
     settings: TrainSettings,
@@ -31,21 +45,24 @@ def gate_loss(
 
     Args:
         config: of the network. decided: by its gates, in the order of `NetworkConfig.gated`.
-        losses: of the task, for each image of this rank's part of the batch, (B,). labels: theirs, (B,).
+        outcome: what became of the images of this rank's part of the batch.
         run: runs the network on the images once more; the last of its outputs is the head's.
         bounds: how tight those of each block are, see `dynnas.training.budget.bounds_at`.
         batch: the whole of it.
     """
+    losses, labels = outcome.losses, outcome.labels
     if not decided:
         return losses.new_zeros(())
     costs = gate_costs(config)
-    loss = settings.gate_weight * budget_loss(costs, decided, bounds, batch)
+    easy = easiness(outcome.logits, labels, batch)
+    own = settings.gate_sparsity * use_of_easy(costs, decided, easy)
+    loss = settings.gate_weight * budget_loss(costs, decided, bounds, batch) + own.mean()
     if any(decision.likelihood is not None for decision in decided):
-        shares = settings.gate_weight * budget_shares(costs, decided, bounds, batch)
+        shares = settings.gate_weight * budget_shares(costs, decided, bounds, batch) + own
         loss = loss + reinforce(decided, losses, shares, batch)
     if settings.gate_guidance:
-        easy = easy_images(lambda: run()[-1], labels)
-        loss = loss + settings.gate_guidance * guidance_loss(decided, easy)
+        right = easy_images(lambda: run()[-1], labels)
+        loss = loss + settings.gate_guidance * guidance_loss(decided, right)
     return loss
 
 

@@ -22,7 +22,7 @@ from dynnas.supernet import Supernet
 from dynnas.training.budget import bounds_at
 from dynnas.training.checkpoint import Checkpoint
 from dynnas.training.execution import Execution, choose_execution
-from dynnas.training.gate_loss import estimator_at, gate_loss
+from dynnas.training.gate_loss import Outcome, estimator_at, gate_loss
 from dynnas.training.loss import guess_loss, sandwich, student_loss, take_gates, teacher_loss
 from dynnas.training.ranks import Batch, Ranks
 from dynnas.training.whole_batch import see_whole_batch
@@ -174,7 +174,8 @@ class _Run:
                     settings.exit_weight,
                 )
             again = partial(run, architecture)
-            gates = gate_loss(config, decided, losses, labels, again, bounds, settings, self.batch)
+            outcome = Outcome(losses, outputs[-1], labels)
+            gates = gate_loss(config, decided, outcome, again, bounds, settings, self.batch)
             loss = losses.mean() + exit_gates + gates + guess_loss(guessed, labels)
             loss = share * loss  # a mean over the part: their sum is the mean over the batch
             value = float(self.ranks.add(loss.detach().clone()))

@@ -94,7 +94,7 @@ def assert_equal_up_to_rounding(ours, theirs):
 
 WAYS = {
     "gumbel": SETTINGS,
-    "reinforce, guided": replace(SETTINGS, gate_estimator="reinforce", gate_guidance=0.5),
+    "reinforce, guided": replace(SETTINGS, gate_estimator="reinforce", gate_guidance=0.5, gate_sparsity=1.0),
 }
 
 

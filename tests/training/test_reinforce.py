@@ -16,13 +16,18 @@ from dynnas.ops.gate_costs import gate_costs
 from dynnas.space import DataSettings, TrainSettings
 from dynnas.training import Recipe, fresh_network, train_alone
 from dynnas.training.budget import budget_loss, budget_shares
-from dynnas.training.gate_loss import estimator_at, gate_loss
+from dynnas.training.gate_loss import Outcome, estimator_at, gate_loss
 from dynnas.training.loss import teacher_loss
 from dynnas.training.ranks import Batch, Ranks
+from dynnas.training.sparsity import easiness, use_of_easy
 
-SETTINGS = TrainSettings(gate_estimator="reinforce", gate_weight=3.0)
+SETTINGS = TrainSettings(gate_estimator="reinforce", gate_weight=3.0, gate_sparsity=2.0)
+LABELS = torch.tensor([0, 3])
 IMAGES = 2
 BATCH = Batch(Ranks(), IMAGES)
+EASY_AS = torch.tensor([[0.0, 0, 0, 0, 0], [0, 0, 0, 3, 0]])
+"""What the head says of the images, as far as gates are told how easy they are."""
+
 ACTIONS = (2, 4)  # of the first gate and of the second
 
 
@@ -51,13 +56,13 @@ def network():
 
 
 def drawn(network, rows):
-    """What the images lose, and the gates' decisions, if these are drawn: one row of images for each gate."""
+    """What becomes of the images, and the decisions, if these are drawn: a row of images for each gate."""
     for slot, own in zip(("stage1__1", "stage2__0"), rows, strict=True):
         network.slots[slot].chooser.noise.rows = torch.tensor(own)
     with decisions() as found:
         outputs = network.logits(networks.images(IMAGES, seed=3).double())
     assert [decision.choice.int().argmax(1).tolist() for decision in found] == [list(own) for own in rows]
-    return teacher_loss(list(outputs), torch.tensor([0, 3]), 0.1, 0.5), found
+    return Outcome(teacher_loss(list(outputs), LABELS, 0.1, 0.5), EASY_AS, LABELS), found
 
 
 def gradient(network, loss):
@@ -72,14 +77,17 @@ def test_the_mean_over_draws_is_the_exact_gradient(network):
     exact = of_draws = of_blocks = torch.zeros(()).double()
     draws, costs = 0, gate_costs(network.config)
     for rows in product(*(product(range(number), repeat=IMAGES) for number in ACTIONS)):
-        losses, found = drawn(network, rows)
+        outcome, found = drawn(network, rows)
         chance = sum(decision.likelihood for decision in found).sum().exp()
         budget = SETTINGS.gate_weight * budget_loss(costs, found, 0.4, BATCH).double()
-        exact = exact + chance * (losses.mean() + budget)
-        gates = gate_loss(network.config, found, losses, torch.zeros(IMAGES), list, 0.4, SETTINGS, BATCH)
-        torch.testing.assert_close(gates.detach(), budget.detach())
+        used = use_of_easy(costs, found, easiness(EASY_AS, LABELS, BATCH)).double()
+        assert used[1] > used[0] == 0  # the second image is easy
+        value = budget + SETTINGS.gate_sparsity * used.mean()
+        exact = exact + chance * (outcome.losses.mean() + value)
+        gates = gate_loss(network.config, found, outcome, list, 0.4, SETTINGS, BATCH)
+        torch.testing.assert_close(gates.detach(), value.detach(), check_dtype=False)
         of_draws = of_draws + chance.detach() * gates
-        of_blocks = of_blocks + chance.detach() * losses.mean()
+        of_blocks = of_blocks + chance.detach() * outcome.losses.mean()
         draws += 1
     assert draws == 2**2 * 4**2
     expected, own = gradient(network, exact), gradient(network, of_draws)

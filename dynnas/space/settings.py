@@ -89,6 +89,9 @@ class TrainSettings:
         "with every gate at its cheapest; 0 for none",
         minimum=0.0,
     )
+    gate_similarity: float = _setting(
+        0.0, "weight of the loss by which images that look alike are to use like channels", minimum=0.0
+    )
     gate_sparsity: float = _setting(
         0.0,
         "what an image pays for all of the gated blocks if it is as easy as can be; hard ones pay nothing",

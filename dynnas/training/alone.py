@@ -15,14 +15,12 @@ from dynnas.data import Dataset, resize
 from dynnas.errors import TrainingError
 from dynnas.ops import (
     Network,
-    decisions,
     set_estimator,
     set_gate_noise,
     set_routing_dropout,
     set_temperature,
     weights_digest,
 )
-from dynnas.ops.policy import guesses
 from dynnas.progress import Progress
 from dynnas.space import NetworkConfig
 from dynnas.space.network_json import config_to_dict
@@ -31,8 +29,8 @@ from dynnas.training.budget import bounds_at
 from dynnas.training.calibrate import calibrate
 from dynnas.training.checkpoint import FILE, Checkpoint, read_checkpoint, save_checkpoint
 from dynnas.training.constraint import Constraint
-from dynnas.training.gate_loss import Outcome, estimator_at, gate_loss
-from dynnas.training.loss import guess_loss, student_loss, take_gates, teacher_loss
+from dynnas.training.gate_loss import Outcome, estimator_at, gate_loss, listen
+from dynnas.training.loss import student_loss, take_gates, teacher_loss
 from dynnas.training.ranks import Batch, Ranks
 from dynnas.training.recipe import Recipe
 from dynnas.training.train import gate_noise, learning_rate, make_optimizer, seeded, temperature
@@ -182,7 +180,7 @@ class _Run:
             with self.execution.autocast(self.device):
                 return [output.float() for output in network.logits(x)]
 
-        with decisions() as decided, guesses() as guessed:
+        with listen() as heard:
             said = run()
         outputs, exit_gates = take_gates(said, config.exits, labels)
         if self.teacher is None:
@@ -196,8 +194,8 @@ class _Run:
             )  # fmt: skip
         bounds, batch = bounds_at(self.step, self.total), Batch(Ranks(), len(labels))
         outcome = Outcome(losses, outputs[-1], labels)
-        gates = gate_loss(config, decided, outcome, run, bounds, train, batch)
-        return losses.mean() + exit_gates + gates + guess_loss(guessed, labels)
+        gates = gate_loss(config, heard, outcome, run, bounds, train, batch)
+        return losses.mean() + exit_gates + gates
 
     def _save(self) -> None:
         model = {"network": dict(self.network.state_dict()), "average": self.average.values}

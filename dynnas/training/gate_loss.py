@@ -2,21 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
 
 from torch import Tensor
 
-from dynnas.ops import Decision
+from dynnas.ops import Decision, decisions
 from dynnas.ops.estimators import Estimator
 from dynnas.ops.gate_costs import gate_costs
+from dynnas.ops.gates.channels import kept_channels
+from dynnas.ops.policy import guesses
 from dynnas.space import NetworkConfig, TrainSettings
 from dynnas.training.budget import budget_loss, budget_shares
 from dynnas.training.guidance import easy_images, guidance_loss
+from dynnas.training.loss import guess_loss
 from dynnas.training.ranks import Batch
 from dynnas.training.reinforce import reinforce
+from dynnas.training.similarity import similarity_loss
 from dynnas.training.sparsity import easiness, use_of_easy
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What gates tell of themselves while a network runs.
+
+    Attributes:
+        decided: their decisions, in the order of `NetworkConfig.gated`.
+        guessed: what the classifier of the network that they read says, (B, classes), if there is one.
+        kept: of those that choose channels, what these count and hold, both (B, channels).
+    """
+
+    decided: Sequence[Decision]
+    guessed: Sequence[Tensor]
+    kept: Sequence[tuple[Tensor, Tensor]]
+
+
+@contextmanager
+def listen() -> Iterator[Heard]:
+    """Hear what the gates of a network tell that this thread runs meanwhile."""
+    with decisions() as decided, guesses() as guessed, kept_channels() as kept:
+        yield Heard(decided, guessed, kept)
 
 
 @dataclass(frozen=True)
@@ -34,7 +61,7 @@ class Outcome:
 
 def gate_loss(
     config: NetworkConfig,
-    decided: Sequence[Decision],
+    heard: Heard,
     outcome: Outcome,
     run: Callable[[], Sequence[Tensor]],
     bounds: float,
@@ -44,13 +71,13 @@ def gate_loss(
     """What is added to the loss of a network for its gates: ().
 
     Args:
-        config: of the network. decided: by its gates, in the order of `NetworkConfig.gated`.
-        outcome: what became of the images of this rank's part of the batch.
+        config: of the network. heard: of its gates, on this rank's part of the batch.
+        outcome: what became of the images of this part.
         run: runs the network on the images once more; the last of its outputs is the head's.
         bounds: how tight those of each block are, see `dynnas.training.budget.bounds_at`.
         batch: the whole of it.
     """
-    losses, labels = outcome.losses, outcome.labels
+    decided, losses, labels = heard.decided, outcome.losses, outcome.labels
     if not decided:
         return losses.new_zeros(())
     costs = gate_costs(config)
@@ -63,7 +90,9 @@ def gate_loss(
     if settings.gate_guidance:
         right = easy_images(lambda: run()[-1], labels)
         loss = loss + settings.gate_guidance * guidance_loss(decided, right)
-    return loss
+    if settings.gate_similarity and heard.kept:
+        loss = loss + settings.gate_similarity * similarity_loss(heard.kept, batch)
+    return loss + guess_loss(heard.guessed, labels)
 
 
 def estimator_at(settings: TrainSettings, step: int, steps_per_epoch: int) -> Estimator:

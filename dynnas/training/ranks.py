@@ -89,3 +89,15 @@ class Batch:
         own = values.mean(0)
         whole = self.ranks.add(own.detach() * (len(values) / self.images))
         return whole + (own - own.detach())
+
+    def rows(self, values: Tensor) -> Tensor:
+        """(images, ...): the rows of the whole batch, of which (B, ...) are this rank's.
+
+        With the gradient of these alone, and so that it adds up over ranks as that of `mean` does.
+        """
+        own = values.detach()
+        whole = own.new_zeros(self.images, *own.shape[1:])
+        whole[self.part] = own
+        self.ranks.add(whole)
+        gradient = (values - own) * (self.images / len(values))
+        return whole.index_add(0, torch.arange(self.images, device=own.device)[self.part], gradient)

@@ -15,15 +15,14 @@ from torch import Tensor, nn
 
 from dynnas.data import Dataset
 from dynnas.errors import TrainingError
-from dynnas.ops import decisions, set_gate_noise
-from dynnas.ops.policy import guesses
+from dynnas.ops import set_gate_noise
 from dynnas.space import Architecture, TrainSettings
 from dynnas.supernet import Supernet
 from dynnas.training.budget import bounds_at
 from dynnas.training.checkpoint import Checkpoint
 from dynnas.training.execution import Execution, choose_execution
-from dynnas.training.gate_loss import Outcome, estimator_at, gate_loss
-from dynnas.training.loss import guess_loss, sandwich, student_loss, take_gates, teacher_loss
+from dynnas.training.gate_loss import Outcome, estimator_at, gate_loss, listen
+from dynnas.training.loss import sandwich, student_loss, take_gates, teacher_loss
 from dynnas.training.ranks import Batch, Ranks
 from dynnas.training.whole_batch import see_whole_batch
 
@@ -157,7 +156,7 @@ class _Run:
             # Statistics are those of all images of the batch, of those too that leave out a block or some of
             # its channels: what differs from image to image here is what gates try out. `calibrate` counts
             # for each network the images that really pass.
-            with decisions() as decided, guesses() as guessed:
+            with listen() as heard:
                 said = run(architecture, teacher is None)
             config = self.supernet.config(architecture)
             outputs, exit_gates = take_gates(said, config.exits, labels)
@@ -175,8 +174,8 @@ class _Run:
                 )
             again = partial(run, architecture)
             outcome = Outcome(losses, outputs[-1], labels)
-            gates = gate_loss(config, decided, outcome, again, bounds, settings, self.batch)
-            loss = losses.mean() + exit_gates + gates + guess_loss(guessed, labels)
+            gates = gate_loss(config, heard, outcome, again, bounds, settings, self.batch)
+            loss = losses.mean() + exit_gates + gates
             loss = share * loss  # a mean over the part: their sum is the mean over the batch
             value = float(self.ranks.add(loss.detach().clone()))
             if not math.isfinite(value):

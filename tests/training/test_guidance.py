@@ -13,7 +13,7 @@ from dynnas.ops.gate_controls import hold_gates
 from dynnas.ops.network import build
 from dynnas.space import TrainSettings
 from dynnas.space.vocabulary import KEEPING_GATES
-from dynnas.training.gate_loss import Outcome, gate_loss
+from dynnas.training.gate_loss import Heard, Outcome, gate_loss
 from dynnas.training.guidance import easy_images, guidance_loss
 from dynnas.training.ranks import Batch, Ranks
 
@@ -70,7 +70,7 @@ def test_gates_learn_from_it_with_its_weight():
         with decisions() as found:
             network.logits(images)
         return gate_loss(
-            network.config, found, Outcome(torch.zeros(20), torch.randn(20, 5), labels),
+            network.config, Heard(found, [], []), Outcome(torch.zeros(20), torch.randn(20, 5), labels),
             lambda: network.logits(images), 0.5,
             TrainSettings(gate_guidance=weight), Batch(Ranks(), 20),
         )  # fmt: skip

@@ -94,7 +94,9 @@ def assert_equal_up_to_rounding(ours, theirs):
 
 WAYS = {
     "gumbel": SETTINGS,
-    "reinforce, guided": replace(SETTINGS, gate_estimator="reinforce", gate_guidance=0.5, gate_sparsity=1.0),
+    "reinforce, guided": replace(
+        SETTINGS, gate_estimator="reinforce", gate_guidance=0.5, gate_sparsity=1.0, gate_similarity=1.0
+    ),
 }
 
 

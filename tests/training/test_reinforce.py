@@ -16,7 +16,7 @@ from dynnas.ops.gate_costs import gate_costs
 from dynnas.space import DataSettings, TrainSettings
 from dynnas.training import Recipe, fresh_network, train_alone
 from dynnas.training.budget import budget_loss, budget_shares
-from dynnas.training.gate_loss import Outcome, estimator_at, gate_loss
+from dynnas.training.gate_loss import Heard, Outcome, estimator_at, gate_loss
 from dynnas.training.loss import teacher_loss
 from dynnas.training.ranks import Batch, Ranks
 from dynnas.training.sparsity import easiness, use_of_easy
@@ -84,7 +84,7 @@ def test_the_mean_over_draws_is_the_exact_gradient(network):
         assert used[1] > used[0] == 0  # the second image is easy
         value = budget + SETTINGS.gate_sparsity * used.mean()
         exact = exact + chance * (outcome.losses.mean() + value)
-        gates = gate_loss(network.config, found, outcome, list, 0.4, SETTINGS, BATCH)
+        gates = gate_loss(network.config, Heard(found, [], []), outcome, list, 0.4, SETTINGS, BATCH)
         torch.testing.assert_close(gates.detach(), value.detach(), check_dtype=False)
         of_draws = of_draws + chance.detach() * gates
         of_blocks = of_blocks + chance.detach() * outcome.losses.mean()

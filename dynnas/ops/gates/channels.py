@@ -2,18 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dynnas.ops.choice import is_recorded
 from dynnas.ops.estimators import top_k
 from dynnas.ops.gate import Decision, Gated, hidden_channels
 from dynnas.ops.hidden import ChosenHidden, MaskedHidden
+from dynnas.ops.layers import ConvUnit
 from dynnas.ops.registry import register_gate
 from dynnas.space.network import BlockConfig
 
 START = 1.0
 """Every channel counts alike in a new gate (section 3.2)."""
+
+
+class HeardHidden(MaskedHidden):
+    """Which also says what its channels hold, in the mean over positions: (B, hidden)."""
+
+    held: Tensor | None = None
+
+    def out_of(self, unit: ConvUnit, y: Tensor, route: Any) -> Tensor:
+        self.held = y.mean((2, 3))
+        return super().out_of(unit, y, route)
+
+
+_LISTENER: ContextVar[Callable[[tuple[Tensor, Tensor]], None] | None] = ContextVar("channels", default=None)
+
+
+@contextmanager
+def kept_channels() -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """What channels count and hold in the blocks that this thread masks meanwhile: both (B, hidden)."""
+    found: list[tuple[Tensor, Tensor]] = []
+    token = _LISTENER.set(found.append)
+    try:
+        yield found
+    finally:
+        _LISTENER.reset(token)
 
 
 @register_gate("channels")
@@ -64,7 +95,14 @@ class ChannelSet(Gated):
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
         """All channels, those that are not kept zero."""
-        return self.block(x, MaskedHidden(decision.weights, counted))
+        listener = _LISTENER.get()
+        if listener is None or is_recorded():
+            return self.block(x, MaskedHidden(decision.weights, counted))
+        hidden = HeardHidden(decision.weights, counted)
+        y = self.block(x, hidden)
+        assert hidden.held is not None
+        listener((decision.weights, hidden.held))
+        return y
 
     def alone(self, x: Tensor, choice: Tensor, decision: Decision) -> Tensor:
         """A block of the channels kept."""

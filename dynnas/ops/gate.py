@@ -59,11 +59,13 @@ class Decision:
         weights: (B, D) over the family's domain: what each member counts, 0 for one that is left out.
         usage: (B, A), rows that sum to 1: the alternatives that each image runs. Gradients pass.
         penalty: to be added to the loss while training, if any.
+        in_a_run: whether an image runs the block only if it runs those before it.
     """
 
     weights: Tensor
     usage: Tensor
     penalty: Tensor | None = None
+    in_a_run: bool = False
 
     @property
     def choice(self) -> Tensor:
@@ -139,10 +141,10 @@ class Gated(nn.Module):
         """(A, D) bool on the CPU: for each alternative, a choice that costs so much."""
         raise NotImplementedError
 
-    def sees(self, x: Tensor, beside: Beside) -> tuple[Tensor, Beside]:
+    def sees(self, x: Tensor, flow: Flow) -> tuple[Tensor, Beside]:
         """What the gate looks at, for the block's input (B, C, H, W); and what it hands on."""
         features = self.gate[0]
-        return features.sees(x, beside) if isinstance(features, Features) else (x, {})
+        return features.sees(x, flow) if isinstance(features, Features) else (x, {})
 
     def decide(self, seen: Tensor) -> Decision:
         """From what the gate looks at."""
@@ -181,7 +183,13 @@ class Gated(nn.Module):
             # As below, in a third of the time that small operators take in torch.
             logits, beside = self.votes(flow)
             return self.alternative(flow, int(logits.argmax())).with_values(beside)
-        seen, beside = self.sees(x, flow.beside)
+        return self.decided(flow)
+
+    def decided(self, flow: Flow) -> Flow:
+        """As `step`, of gates that are not open: decide, tell it to whoever listens, and execute it."""
+        x = flow.x
+        assert isinstance(x, Tensor)
+        seen, beside = self.sees(x, flow)
         decision = self.decide(seen)
         tell(decision)
         return flow.hand_on(self.execute(x, decision), beside)
@@ -189,7 +197,7 @@ class Gated(nn.Module):
     def votes(self, flow: Flow) -> tuple[Tensor, Beside]:
         """For one image, (1, alternatives), of which it takes the largest; and what deciding hands on."""
         assert isinstance(flow.x, Tensor)
-        seen, beside = self.sees(flow.x, flow.beside)
+        seen, beside = self.sees(flow.x, flow)
         return self.gate(seen), beside
 
     def alternative(self, flow: Flow, index: int) -> Flow:

@@ -24,7 +24,8 @@ def budget_loss(
     taken for the network's; F0 is what they cost without gates, and t their targets' mean, weighted by cost.
     What a block uses may differ from its target by as much as the bounds allow (Verelst and Tuytelaars 2020,
     arXiv:1912.03203, equations 9 and 10): nothing at the beginning, so that no gate shuts for good before it
-    has learned, and anything at the end.
+    has learned, and anything at the end. Of blocks in a run that images leave early, the first are used by
+    all of them whatever the target, and are held to no upper bound.
 
     Args:
         costs: of the gated blocks. decisions: theirs on one batch, in the same order.
@@ -40,7 +41,9 @@ def budget_loss(
     for cost, decision in zip(costs, decisions, strict=True):
         used = average(cost.image_macs(decision.usage).mean()) / cost.full
         most, least = 1 - bounds * (1 - cost.target), bounds * cost.target
-        beyond = torch.relu(used - most).square() + torch.relu(least - used).square()
+        beyond = torch.relu(least - used).square()
+        if not decision.in_a_run:
+            beyond = beyond + torch.relu(used - most).square()
         loss = loss + beyond / len(costs)
         if decision.penalty is not None:
             loss = loss + average(decision.penalty)

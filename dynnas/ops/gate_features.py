@@ -26,6 +26,9 @@ from dynnas.space.vocabulary import RECURRENT_UNITS
 START_SPREAD = 0.5
 """How much the logits of a new gate differ between images, about."""
 
+HIDDEN_SPREAD = 0.15
+"""How much the hidden units of a new LSTM differ between images, about."""
+
 
 def last_layer(inputs: int, start: Sequence[float]) -> nn.Linear:
     """From `inputs` to the logits `start`, about."""
@@ -144,6 +147,8 @@ class RecurrentFeatures(GateFeatures):
     def __init__(self, in_channels: int, start: Sequence[float], target: float) -> None:
         """For inputs of `in_channels`; `start` are the logits to begin with, about."""
         super().__init__(in_channels, start, target, hidden=RECURRENT_UNITS)
+        with torch.no_grad():
+            self.expand.weight.div_(HIDDEN_SPREAD)
 
     def sees(self, x: Tensor, flow: Flow) -> tuple[Tensor, Beside]:
         """The LSTM's hidden units (B, 10); and its state. Skipped blocks are seen too: the state goes on."""

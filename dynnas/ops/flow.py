@@ -52,12 +52,14 @@ class Flow(NamedTuple):
 
     Attributes:
         x: the feature map (B, C, H, W), or those of all scales. beside: values that last.
-        next: values that only the next slot may read.
+        next: values that only the next slot may read. shared: weights that several slots use; they are no
+            values of an image, and each part of a network has them from the slot that owns them.
     """
 
     x: Tensor | Maps
     beside: Beside = NOTHING
     next: Beside = NOTHING
+    shared: Beside = NOTHING
 
     def value(self, carried: Carried) -> Tensor | None:
         """What was handed on, if anything."""
@@ -65,11 +67,19 @@ class Flow(NamedTuple):
 
     def hand_on(self, x: Tensor | Maps, beside: Beside = NOTHING, next: Beside = NOTHING) -> Flow:
         """A flow with another map, and with these values beside those that last."""
-        return Flow(x, {**self.beside, **beside}, next)
+        return Flow(x, {**self.beside, **beside}, next, self.shared)
 
     def with_values(self, beside: Beside) -> Flow:
         """The same, with these values beside those that last."""
-        return Flow(self.x, {**self.beside, **beside}, self.next)
+        return self._replace(beside={**self.beside, **beside})
+
+    def of(self, rows: Tensor) -> Flow:
+        """That of some images, by their indices."""
+        assert isinstance(self.x, Tensor)
+        beside, following = (
+            {name: value[rows] for name, value in values.items()} for values in (self.beside, self.next)
+        )
+        return Flow(self.x[rows], beside, following, self.shared)
 
 
 def pass_through(call: Callable[[Any], Any], carried: Sequence[Carried], flow: Flow) -> Flow:
@@ -77,7 +87,7 @@ def pass_through(call: Callable[[Any], Any], carried: Sequence[Carried], flow: F
     if carried:
         found: Flow = call(flow)
         return found
-    return Flow(call(flow.x), flow.beside)
+    return Flow(call(flow.x), flow.beside, shared=flow.shared)
 
 
 def alive(carried: Sequence[Sequence[Carried]], at: int) -> tuple[Carried, ...]:

@@ -62,6 +62,7 @@ class Decision:
         likelihood: (B,), the logarithm of the probability of what was drawn, where gates learn by that.
         loads: (B, L, E), of families that share out work: what each image adds to L kinds of load of each
             member. Training evens them out.
+        in_a_run: whether an image runs the block only if it runs those before it.
     """
 
     weights: Tensor
@@ -69,6 +70,7 @@ class Decision:
     logits: Tensor | None = None
     likelihood: Tensor | None = None
     loads: Tensor | None = None
+    in_a_run: bool = False
 
     @property
     def choice(self) -> Tensor:
@@ -144,10 +146,10 @@ class Gated(nn.Module):
         """(A, D) bool on the CPU: for each alternative, a choice that costs so much."""
         raise NotImplementedError
 
-    def sees(self, x: Tensor, beside: Beside) -> tuple[Tensor, Beside]:
+    def sees(self, x: Tensor, flow: Flow) -> tuple[Tensor, Beside]:
         """What the gate looks at, for the block's input (B, C, H, W); and what it hands on."""
         features = self.gate[0]
-        return features.sees(x, beside) if isinstance(features, Features) else (x, {})
+        return features.sees(x, flow) if isinstance(features, Features) else (x, {})
 
     def decide(self, seen: Tensor) -> Decision:
         """From what the gate looks at; here that of families with branches."""
@@ -188,9 +190,15 @@ class Gated(nn.Module):
             # As below, in a third of the time that small operators take in torch.
             logits, beside = self.votes(flow)
             return self.alternative(flow, int(logits.argmax())).with_values(beside)
-        seen, beside = self.sees(x, flow.beside)
         if _CHEAPEST.get():
-            return flow.hand_on(self.masked(x, self.cheapest(x)), beside)
+            return self.cheapest(flow)
+        return self.decided(flow)
+
+    def decided(self, flow: Flow) -> Flow:
+        """As `step`, of gates that are not open: decide, tell it to whoever listens, and execute it."""
+        x = flow.x
+        assert isinstance(x, Tensor)
+        seen, beside = self.sees(x, flow)
         decision = self.decide(seen)
         tell(decision)
         return flow.hand_on(self.execute(x, decision), beside)
@@ -198,7 +206,7 @@ class Gated(nn.Module):
     def votes(self, flow: Flow) -> tuple[Tensor, Beside]:
         """For one image, (1, alternatives), of which it takes the largest; and what deciding hands on."""
         assert isinstance(flow.x, Tensor)
-        seen, beside = self.sees(flow.x, flow.beside)
+        seen, beside = self.sees(flow.x, flow)
         return self.gate(seen), beside
 
     def alternative(self, flow: Flow, index: int) -> Flow:
@@ -220,10 +228,13 @@ class Gated(nn.Module):
             return self.masked(x, decision, counted=True)
         return self.together(x, decision)
 
-    def cheapest(self, x: Tensor) -> Decision:
-        """The first alternative for every image of (B, C, H, W)."""
+    def cheapest(self, flow: Flow) -> Flow:
+        """The first alternative for every image."""
+        x = flow.x
+        assert isinstance(x, Tensor)
+        _, beside = self.sees(x, flow)
         weights = self.choices()[0].to(x).expand(len(x), -1)
-        return Decision(weights, x.new_ones(len(x), 1))
+        return flow.hand_on(self.masked(x, Decision(weights, weights)), beside)
 
     def together(self, x: Tensor, decision: Decision) -> Tensor:
         """As `masked`, but images of one choice together, one choice after the other; in eval mode."""

@@ -9,9 +9,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
+from dynnas.ops.flow import Flow
 from dynnas.ops.gate import Decision, Gated
 from dynnas.ops.macs import count_macs
 from dynnas.ops.modes import settle
+from dynnas.ops.multiscale import Maps
 from dynnas.ops.network import build
 from dynnas.space.network import BlockConfig, NetworkConfig
 
@@ -62,19 +64,24 @@ def alternative_macs(config: BlockConfig, resolution: int) -> tuple[tuple[str, .
         x = torch.zeros(1, config.in_channels, resolution, resolution)
     assert isinstance(gated, Gated)
     # What can be chosen is read, so it must not be on the meta device.
-    macs = [count_macs(_Alternative(gated, choice), x)[1] for choice in gated.choices()]
+    macs = [
+        count_macs(_Alternative(gated, index, choice), x)[1] for index, choice in enumerate(gated.choices())
+    ]
     return gated.alternatives(config), tuple(macs), count_macs(gated.block, x)[1]
 
 
 class _Alternative(nn.Module):
     """A gated block as run by images of one choice."""
 
-    def __init__(self, gated: Gated, choice: Tensor) -> None:
+    def __init__(self, gated: Gated, index: int, choice: Tensor) -> None:
         super().__init__()
-        self.gated, self.choice = gated, choice
+        self.gated, self.index, self.choice = gated, index, choice
 
-    def forward(self, x: Tensor) -> Tensor:
-        seen, _ = self.gated.sees(x, {})
+    def forward(self, x: Tensor) -> Tensor | Maps:
+        if self.gated.branches:
+            self.gated.votes(Flow(x))
+            return self.gated.alternative(Flow(x), self.index).x
+        seen, _ = self.gated.sees(x, Flow(x))
         usage = self.gated.decide(seen).usage
         weights = self.choice[None].to(x)
         return self.gated.alone(x, self.choice, Decision(weights, usage))

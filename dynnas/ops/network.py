@@ -14,15 +14,23 @@ from dynnas.ops.flow import Carried, Flow, Pack, Unpack, alive, carried_by, pass
 from dynnas.ops.layers import Head, Stem
 from dynnas.ops.multiscale import MultiScale, pack
 from dynnas.ops.policy import Policy, embedding
+from dynnas.ops.recurrent import STATE, Recurrent
 from dynnas.ops.registry import BLOCKS, GATES
-from dynnas.space.network import BlockConfig, NetworkConfig, PolicyConfig, SlotConfig, StemConfig
+from dynnas.space.network import (
+    BlockConfig,
+    NetworkConfig,
+    PolicyConfig,
+    RecurrentConfig,
+    SlotConfig,
+    StemConfig,
+)
 
 Call = Callable[[str, SlotConfig, Any], Any]
 """Runs a slot: on a tensor, on the tuple of maps that multi-scale layers pass on, or on a `Flow`."""
 
 
 def build(config: SlotConfig) -> nn.Module:
-    """The module of one slot: a stem, a policy network, a block, or a classifier (head or exit).
+    """The module of one slot: a stem, what gates share, a block, or a classifier (head or exit).
 
     Raises:
         SpaceError: the config names a block, op, attention or activation that is not registered,
@@ -32,6 +40,8 @@ def build(config: SlotConfig) -> nn.Module:
         return Stem(config)
     if isinstance(config, PolicyConfig):
         return Policy(config)
+    if isinstance(config, RecurrentConfig):
+        return Recurrent(config)
     if isinstance(config, BlockConfig):
         if config.scales:
             return MultiScale(config)
@@ -45,7 +55,7 @@ def carries(config: SlotConfig) -> tuple[Carried, ...]:
         return (embedding(config.width),)
     if isinstance(config, BlockConfig) and config.gated:
         return GATES[config.gate].carries(config)
-    return ()
+    return (STATE,) if isinstance(config, RecurrentConfig) else ()
 
 
 @dataclass(frozen=True)
@@ -196,7 +206,10 @@ class Network(nn.Module):
             classifier = self._module(slot)
             if several or gives:
                 classifier = Coarsest(classifier, config.in_channels)
-            body = Body(*(self._module(slot) for slot, _ in stretch.body), takes=takes, gives=gives)
+            modules = [self._module(slot) for slot, _ in stretch.body]
+            if start and self.config.recurrent:
+                modules.insert(0, self._module("recurrent"))  # for its weights
+            body = Body(*modules, takes=takes, gives=gives)
             found.append(Segment(body, classifier, stretch.exit))
             start = end
         return found

@@ -56,6 +56,9 @@ def layers_of(config: NetworkConfig, shares: Mapping[str, float] | None = None) 
 def _layers(config: NetworkConfig, shares: Mapping[str, float]) -> Iterator[Layer]:
     stem, head = config.stem, config.head
     resolution = -(-config.resolution // stem.stride)
+    if config.policy:
+        numbers = config.policy.width
+        yield Layer("policy", "of the image, for gates", numbers, 1, "dynamic", f"{numbers} numbers")
     text = f"conv {stem.kernel}×{stem.kernel}"
     yield Layer(
         "stem", text, stem.out_channels, resolution, "static", f"{stem.out_channels} ch, {resolution}²"
@@ -92,6 +95,8 @@ def _block_text(block: BlockConfig) -> str:
         parts.append(block.activation)
     if block.gated:
         parts.append(f"{block.gate} to {block.gate_target:g}")
+        if block.gate_reads != "block":
+            parts.append(f"by {block.gate_reads}")
     return " ".join(parts)
 
 

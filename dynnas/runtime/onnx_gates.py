@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from onnx import GraphProto, ModelProto, ValueInfoProto, checker, compose
 from onnx.helper import make_graph, make_model, make_node, make_tensor_value_info
 
+from dynnas.runtime.onnx_trace import GIVEN
+
 
 def chain(parts: Sequence[ModelProto]) -> ModelProto:
     """One model that runs `parts` one after the other.
 
     Args:
         parts: of one opset, each from `image` to `features`, the next one's image; the last gives what the
-            chain gives. Whatever else one of them gives, any later one may take by its name.
+            chain gives. What else one of them gives, as `given/name`, any later one may take as `name`.
     """
     if len(parts) == 1:
         return parts[0]
@@ -31,11 +33,14 @@ def chain(parts: Sequence[ModelProto]) -> ModelProto:
         for name in takes:
             graph.node.append(make_node("Identity", [known[name]], [scope + name]))
         _take_over(graph, part)
-        known |= {"image" if name == "features" else name: scope + name for name in gives}
+        known |= {_taken_as(name): scope + name for name in gives}
     for value in given:
-        name = "image" if value.name == "features" else value.name
-        graph.node.append(make_node("Identity", [known[name]], [value.name]))
+        graph.node.append(make_node("Identity", [known[_taken_as(value.name)]], [value.name]))
     return _model(graph, parts)
+
+
+def _taken_as(name: str) -> str:
+    return "image" if name == "features" else name.removeprefix(GIVEN)
 
 
 def choose(decide: ModelProto, alternatives: Sequence[ModelProto]) -> ModelProto:

@@ -13,7 +13,7 @@ from dynnas.ops.exits import Leaving
 from dynnas.ops.flow import Carried, Flow, carried_by
 from dynnas.ops.gate import Gated
 from dynnas.ops.network import Body
-from dynnas.runtime.onnx_trace import trace
+from dynnas.runtime.onnx_trace import GIVEN, trace
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -82,6 +82,7 @@ class _Part(nn.Module):
         super().__init__()
         carried = dict.fromkeys(value for module in modules for value in carried_by(module))
         self.takes = [value for value in carried if flow.value(value) is not None]
+        self.shared = flow.shared  # constants of the graph
         self.outputs: list[str] = []
 
     def graph(self, flow: Flow) -> ModelProto:
@@ -95,7 +96,7 @@ class _Part(nn.Module):
         found: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
         for carried, value in zip(self.takes, values, strict=True):
             found[not carried.lasts][carried.name] = value
-        return Flow(x, *found)
+        return Flow(x, *found, self.shared)
 
 
 class _Slots(_Part):
@@ -110,7 +111,7 @@ class _Slots(_Part):
         wanted = {value for module in later for value in carried_by(module)}
         carried = dict.fromkeys(value for module in modules for value in carried_by(module))
         self.gives = [value for value in carried if value in wanted and _is_new(value, start, end)]
-        self.outputs = ["features", *(value.name for value in self.gives)]
+        self.outputs = ["features", *(GIVEN + value.name for value in self.gives)]
 
     def forward(self, x: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
         return _told(self.body.flow(self.flow(x, values)), self.gives)
@@ -154,7 +155,10 @@ class _Decide(_Part):
         self.gated = gated
         count = len(gated.alternatives(gated.config))
         self.handed = list(gated.votes(flow)[1])
-        self.outputs = [*(f"choice{index}" for index in range(count - 1)), *self.handed]
+        self.outputs = [
+            *(f"choice{index}" for index in range(count - 1)),
+            *(GIVEN + name for name in self.handed),
+        ]
 
     def forward(self, x: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
         found, beside = self.gated.votes(self.flow(x, values))
@@ -175,7 +179,7 @@ class _Alternative(_Part):
         last = len(gated.alternatives(gated.config)) - 1
         after = gated.alternative(flow, last)
         self.gives = [value for value in gated.carried if _is_new(value, flow, after)]
-        self.outputs = ["features", *(value.name for value in self.gives)]
+        self.outputs = ["features", *(GIVEN + value.name for value in self.gives)]
 
     def forward(self, x: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
         return _told(self.gated.alternative(self.flow(x, values), self.alternative), self.gives)

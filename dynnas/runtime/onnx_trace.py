@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 OPSET = 18
 
+GIVEN = "given/"
+"""What a part gives beside its features is called so, and then by name: it may take what it changes."""
+
 
 def trace(
     module: nn.Module,

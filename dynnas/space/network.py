@@ -37,6 +37,14 @@ class PolicyConfig:
 
 
 @dataclass(frozen=True)
+class RecurrentConfig:
+    """The LSTM of `units` that gates share; the image, of `in_channels`, goes by it."""
+
+    in_channels: int
+    units: int
+
+
+@dataclass(frozen=True)
 class BlockConfig:
     """One block of a stage.
 
@@ -109,7 +117,7 @@ class HeadConfig:
     classes: int
 
 
-SlotConfig = StemConfig | PolicyConfig | BlockConfig | ExitConfig | HeadConfig
+SlotConfig = StemConfig | PolicyConfig | RecurrentConfig | BlockConfig | ExitConfig | HeadConfig
 
 
 @dataclass(frozen=True)
@@ -136,7 +144,7 @@ class ExitPlace:
 class NetworkConfig:
     """A network: input (`channels`, `resolution`, `resolution`), stem, blocks and exits in order, head.
 
-    It has a `policy` network where a gate reads it.
+    It has a `policy` network, and a `recurrent` one, where a gate reads it.
     """
 
     channels: int
@@ -147,6 +155,7 @@ class NetworkConfig:
     exits: tuple[ExitPlace, ...]
     head: HeadConfig
     policy: PolicyConfig | None = None
+    recurrent: RecurrentConfig | None = None
 
     @property
     def dynamic(self) -> bool:
@@ -166,13 +175,14 @@ class NetworkConfig:
     def without_gates(self) -> NetworkConfig:
         """The same network, all of whose blocks every image runs."""
         blocks = tuple((slot, block.without_gate()) for slot, block in self.blocks)
-        return replace(self, blocks=blocks, policy=None)
+        return replace(self, blocks=blocks, policy=None, recurrent=None)
 
     @property
     def before(self) -> tuple[tuple[str, SlotConfig], ...]:
         """The slots that run before the first block, in order."""
         policy = (("policy", self.policy),) if self.policy else ()
-        return (*policy, ("stem", self.stem))
+        recurrent = (("recurrent", self.recurrent),) if self.recurrent else ()
+        return (*recurrent, *policy, ("stem", self.stem))
 
     def slots(self) -> tuple[tuple[str, SlotConfig], ...]:
         """Every slot with its config: those before the blocks, blocks, exits, head."""

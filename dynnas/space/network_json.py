@@ -13,6 +13,7 @@ from dynnas.space.network import (
     HeadConfig,
     NetworkConfig,
     PolicyConfig,
+    RecurrentConfig,
     StemConfig,
 )
 from dynnas.space.scales import Grown, Scales
@@ -32,8 +33,9 @@ def config_to_dict(config: NetworkConfig) -> dict[str, Any]:
             del block["gate"], block["gate_target"]
         if block["gate_reads"] == "block":
             del block["gate_reads"], block["gate_width"]
-    if document["policy"] is None:
-        del document["policy"]
+    for slot in ("policy", "recurrent"):
+        if document[slot] is None:
+            del document[slot]
     return document
 
 
@@ -50,6 +52,7 @@ def config_from_dict(document: Mapping[str, Any]) -> NetworkConfig:
         ),
         head=HeadConfig(**document["head"]),
         policy=PolicyConfig(**policy) if (policy := document.get("policy")) else None,
+        recurrent=RecurrentConfig(**recurrent) if (recurrent := document.get("recurrent")) else None,
     )
 
 

@@ -16,11 +16,12 @@ from dynnas.space.network import (
     HeadConfig,
     NetworkConfig,
     PolicyConfig,
+    RecurrentConfig,
     SlotConfig,
     StemConfig,
 )
 from dynnas.space.scales import Dense, Scales
-from dynnas.space.vocabulary import RESHAPING_BLOCKS
+from dynnas.space.vocabulary import RECURRENT_UNITS, RESHAPING_BLOCKS
 
 Values = Mapping[str, Value]
 
@@ -74,6 +75,7 @@ class NetworkTemplate:
             exits=exits,
             head=_head(values, blocks[-1][1].read_channels, classes),
             policy=_policy(values, channels, classes) if "policy" in seen else None,
+            recurrent=RecurrentConfig(channels, RECURRENT_UNITS) if "recurrent" in seen else None,
         )
 
     def _blocks(self, values: Values) -> tuple[tuple[str, BlockConfig], ...]:
@@ -95,6 +97,8 @@ class NetworkTemplate:
         covering = {"stem": _cover("stem", genes, largest, partial(_stem, channels=channels))}
         if "policy.width" in largest and any("policy" in gene.values for gene in genes if _is_reads(gene)):
             covering["policy"] = (_policy(largest, channels, classes),)
+        if any("recurrent" in gene.values for gene in genes if _is_reads(gene)):
+            covering["recurrent"] = (RecurrentConfig(channels, RECURRENT_UNITS),)
         width, before = int(largest["stem.width"]), None
         read = {}
         for stage in range(1, self.stages + 1):

@@ -25,7 +25,8 @@ def budget_loss(
     taken for the network's; F0 is what they cost without gates, and t their targets' mean, weighted by cost.
     What a block uses may differ from its target by as much as the bounds allow (Verelst and Tuytelaars 2020,
     arXiv:1912.03203, equations 9 and 10): nothing at the beginning, so that no gate shuts for good before it
-    has learned, and anything at the end.
+    has learned, and anything at the end. Of blocks in a run that images leave early, the first are used by
+    all of them whatever the target, and are held to no upper bound.
 
     Args:
         costs: of the gated blocks. decisions: theirs on this rank's part of a batch, in the same order.
@@ -35,7 +36,7 @@ def budget_loss(
     Returns:
         (), without the weight of the budget.
     """
-    loss = _of_use(costs, batch.mean(_block_macs(costs, decisions)), bounds)
+    loss = _of_use(costs, decisions, batch.mean(_block_macs(costs, decisions)), bounds)
     for decision in decisions:
         if decision.loads is not None:
             loss = loss + BALANCE * squared_variation(batch.mean(decision.loads)).sum()
@@ -54,7 +55,9 @@ def budget_shares(
     own = _block_macs(costs, decisions)
     mean = batch.mean(own)
     others = (batch.images * mean - own) / max(1, batch.images - 1)
-    return batch.images * (_of_use(costs, mean, bounds) - _of_use(costs, others, bounds))
+    return batch.images * (
+        _of_use(costs, decisions, mean, bounds) - _of_use(costs, decisions, others, bounds)
+    )
 
 
 def _block_macs(costs: Sequence[GateCost], decisions: Sequence[Decision]) -> Tensor:
@@ -63,12 +66,13 @@ def _block_macs(costs: Sequence[GateCost], decisions: Sequence[Decision]) -> Ten
     return torch.stack(macs, dim=1)
 
 
-def _of_use(costs: Sequence[GateCost], macs: Tensor, bounds: float) -> Tensor:
+def _of_use(costs: Sequence[GateCost], decisions: Sequence[Decision], macs: Tensor, bounds: float) -> Tensor:
     """The loss of mean multiply-adds (..., blocks): (...)."""
     full = macs.new_tensor([float(cost.full) for cost in costs])
     targets = macs.new_tensor([cost.target for cost in costs])
     used, most, least = macs / full, 1 - bounds * (1 - targets), bounds * targets
-    beyond = torch.relu(used - most).square() + torch.relu(least - used).square()
+    capped = macs.new_tensor([float(not decision.in_a_run) for decision in decisions])
+    beyond = capped * torch.relu(used - most).square() + torch.relu(least - used).square()
     total = (macs.sum(-1) - targets @ full) / full.sum()
     return total.square() + beyond.mean(-1)
 

@@ -46,10 +46,10 @@ def test_what_lasts_is_alive_until_it_is_last_read() -> None:
     assert found == [(), (lasting,), (lasting,), (lasting, short), (), (), ()]
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=16, deadline=None)
 @given(
     st.tuples(*[st.sampled_from(FAMILIES)] * 2, st.sampled_from(["none", "width", "channels"])),
-    st.sampled_from(["policy", ("policy", "block", "policy")]),
+    st.sampled_from(["policy", "recurrent", ("policy", "block", "recurrent")]),
     st.integers(0, 2),
     st.integers(1, 7),
 )

@@ -5,7 +5,7 @@ import pytest
 import torch
 from networks import images, one_by_one
 from numpy.testing import assert_allclose
-from reading import of_two_minds, reading_config
+from reading import halting, halting_config, of_two_minds, reading_config
 from runtime.test_graphs import answer, convolutions_run, runner_of
 
 from dynnas.ops import decisions
@@ -17,15 +17,19 @@ from dynnas.space.settings import TargetSettings
 GATES = (("skip", "skip", "width"), ("width", "skip", "channels"))
 
 
-def network_of(gates, exits):
-    return of_two_minds(reading_config(gates, "policy", exits))
+READS = ("policy", "recurrent")
+
+
+def network_of(gates, exits, reads="policy"):
+    return of_two_minds(reading_config(gates, reads, exits))
 
 
 @pytest.mark.parametrize("gates", GATES, ids="-".join)
 @pytest.mark.parametrize("exits", [0, 2])
 @pytest.mark.parametrize("export", [to_onnx, to_packed_onnx])
-def test_the_graph_for_one_image_answers_as_the_masked_network(export, gates, exits):
-    network, batch = network_of(gates, exits), images(24)
+@pytest.mark.parametrize("reads", READS)
+def test_the_graph_for_one_image_answers_as_the_masked_network(reads, export, gates, exits):
+    network, batch = network_of(gates, exits, reads), images(24)
     logits, taken = answer(network, batch)
     runner = runner_of(export(network))
     outputs = [runner.outputs(image[None].numpy()) for image in batch]
@@ -50,8 +54,9 @@ def test_blocks_that_the_policy_network_skips_do_not_run(tmp_path):
 
 @pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])
 @pytest.mark.parametrize("exits", [0, 1])
-def test_runners_answer_as_the_masked_network(runtime, exits):
-    network, batch = network_of(GATES[0], exits), images(16)
+@pytest.mark.parametrize("reads", READS)
+def test_runners_answer_as_the_masked_network(reads, runtime, exits):
+    network, batch = network_of(GATES[0], exits, reads), images(16)
     logits, taken = answer(network, batch)
     target = TargetSettings(runtime=runtime)
     assert_allclose(one_by_one(build_runner(network, target), batch), logits, rtol=1e-3, atol=1e-3)
@@ -62,8 +67,9 @@ def test_runners_answer_as_the_masked_network(runtime, exits):
 
 
 @pytest.mark.parametrize("exits", [0, 1])
-def test_batches_and_programs_answer_as_the_masked_network(exits):
-    network, batch = network_of(GATES[1], exits), images(8)
+@pytest.mark.parametrize("reads", READS)
+def test_batches_and_programs_answer_as_the_masked_network(reads, exits):
+    network, batch = network_of(GATES[1], exits, reads), images(8)
     logits, _ = answer(network, batch)
     found = runner_of(to_onnx_batch(network)).outputs(batch.numpy())["logits"]
     assert_allclose(found, logits, rtol=1e-4, atol=1e-4)
@@ -73,3 +79,31 @@ def test_batches_and_programs_answer_as_the_masked_network(exits):
     assert_allclose(
         np.concatenate([output[0] if exits else output for output in outputs]), logits, rtol=1e-3, atol=1e-3
     )
+
+
+@pytest.mark.parametrize("exits", [(), (2,)])
+@pytest.mark.parametrize("reads", ["block", "policy", "recurrent"])
+def test_graphs_of_runs_that_end_early_answer_as_the_masked_network(reads, exits):
+    network, batch = halting(halting_config(["halt"] * 4, exits, reads)), images(24)
+    logits, _ = answer(network, batch)
+    for export in (to_onnx, to_packed_onnx):
+        runner = runner_of(export(network))
+        found = np.concatenate([runner.outputs(image[None].numpy())["logits"] for image in batch])
+        assert_allclose(found, logits, rtol=1e-4, atol=1e-4)
+    found = runner_of(to_onnx_batch(network)).outputs(batch.numpy())["logits"]
+    assert_allclose(found, logits, rtol=1e-4, atol=1e-4)
+    found = one_by_one(build_runner(network, TargetSettings(runtime="torch")), batch)
+    assert_allclose(found, logits, rtol=1e-3, atol=1e-3)
+
+
+def test_blocks_behind_the_last_that_counts_do_not_run(tmp_path):
+    network, batch = halting(halting_config(["halt"] * 5)), images(61)
+    with decisions() as found, torch.no_grad():
+        network.logits(batch)
+    runs = sum(decision.choice[:, 1].long() for decision in found)
+    assert len(set(runs.tolist())) > 2
+    model = to_onnx(network)
+    for number in set(runs.tolist()):
+        image = batch[runs == number][:1].numpy()
+        # The stem, three of each block that runs, the classifier's.
+        assert convolutions_run(model, image, tmp_path) == 1 + 3 * (2 + number) + 1

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from dynnas.space import SpaceFileError, largest, parse_space, sample, smallest
-from dynnas.space.network import PolicyConfig
+from dynnas.space.network import PolicyConfig, RecurrentConfig
 
 
 def space(stage: str, more: str = ""):
@@ -49,6 +49,20 @@ def test_there_is_a_policy_network_where_a_gate_reads_it() -> None:
     assert seen == {0, 1, 2}
 
 
+def test_there_is_an_lstm_where_a_gate_reads_it() -> None:
+    found = space("depth: 2, gate: [none, halt, channels], gate_reads: [recurrent, block]")
+    rng = random.Random(0)
+    seen = set()
+    for _ in range(40):
+        config = found.network_config(sample(found, rng))
+        reads = any(block.gate_reads == "recurrent" for _, block in config.blocks)
+        assert config.recurrent == (RecurrentConfig(1, 10) if reads else None)
+        assert config.policy is None
+        seen.add(reads)
+    assert seen == {True, False}
+    assert found.covering_configs(1, 10)["recurrent"] == (RecurrentConfig(1, 10),)
+
+
 def test_covering_configs_have_every_way_to_look_once_a_gate() -> None:
     found = space("depth: 2, gate: [none, skip, positions, width], gate_reads: [policy, block]")
     covering = found.covering_configs(1, 10)
@@ -64,8 +78,8 @@ def test_covering_configs_have_every_way_to_look_once_a_gate() -> None:
 
 def test_what_makes_no_sense_is_located() -> None:
     assert problems("depth: 2, gate: positions, gate_reads: policy") == [
-        "f:5:53: stage1.gate_reads: never used; it applies only where gate is skip or routes or width or "
-        "channels"
+        "f:5:53: stage1.gate_reads: never used; "
+        "it applies only where gate is skip or halt or routes or width or channels"
     ]
     assert problems("depth: 2, gate: skip", "policy: {width: 8}") == [
         "f:3:9: policy: never used; it applies only where gate_reads is policy"

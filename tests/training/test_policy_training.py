@@ -19,7 +19,8 @@ stem: {width: [4, 8]}
 policy: {width: 8}
 stages:
   - {block: mbconv, depth: [2, 3], width: [8, 16], stride: 2, expand: [2, 3],
-     gate: [none, skip, width, channels], gate_reads: [block, policy], gate_target: [0.4, 0.7]}
+     gate: [none, skip, halt, width, channels], gate_reads: [block, policy, recurrent],
+     gate_target: [0.4, 0.7]}
 exits: {positions: [stage1.0], count: [0, 1], thresholds: [0.9], width: 8}
 """)
 SETTINGS = TrainSettings(epochs=1, batch=64, lr=0.1, precision="float32", layout="channels_last")
@@ -43,14 +44,20 @@ def test_elastic_networks_are_what_is_extracted():
         assert all(torch.equal(one, two) for one, two in zip(elastic, plain, strict=True))
 
 
-def test_gates_that_read_a_policy_network_reach_their_targets(dataset, tmp_path):
-    space = parse_space("""
-input: {channels: 1, classes: 10, resolutions: 8}
-stem: {width: 8}
-policy: {width: 16}
+@pytest.mark.parametrize(
+    "gate",
+    [
+        "gate: [none, skip], gate_reads: policy",
+        "gate: [none, skip], gate_reads: recurrent",
+        "gate: [none, halt]",
+    ],
+)
+def test_gates_reach_their_targets(gate, dataset, tmp_path):
+    space = parse_space(f"""
+input: {{channels: 1, classes: 10, resolutions: 8}}
+stem: {{width: 8}}
 stages:
-  - {block: mbconv, depth: 4, width: 16, stride: 2, expand: 2, gate: [none, skip], gate_reads: policy,
-     gate_target: [0.4, 0.7]}
+  - {{block: mbconv, depth: 5, width: 16, stride: 2, expand: 2, {gate}, gate_target: [0.4, 0.7]}}
 """)
     supernet = Supernet(space, channels=1, classes=10)
     settings = TrainSettings(

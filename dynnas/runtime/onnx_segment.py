@@ -72,7 +72,10 @@ def _chain(graphs: list[ModelProto]) -> ModelProto:
 def _gate(gated: Deciding, flow: Flow, laid_out: bool, pack: Pack) -> tuple[ModelProto, bool]:
     from dynnas.runtime.onnx_gates import choose  # imports onnx, which is known to be there by now
 
-    decide, _ = pack(_Decide(gated, flow).graph(flow), laid_out, False)
+    question = _Decide(gated, flow).graph(flow)
+    # Those that look at a value beside the map have no input for that.
+    looks = any(value.name == "image" for value in question.graph.input)
+    decide, _ = pack(question, laid_out and looks, False)
     count = len(gated.choices())
     *fewer, whole = (_Alternative(gated, flow, index).graph(flow) for index in range(count))
     last, gives = pack(whole, laid_out, None)

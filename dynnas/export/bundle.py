@@ -24,6 +24,7 @@ from dynnas.export.timing import time_artifact
 from dynnas.measure import prepare_images
 from dynnas.runtime import Cascade, Finished
 from dynnas.space.architecture import Architecture
+from dynnas.space.network import RESOLUTION_SLOT, NetworkConfig
 
 MANIFEST, SCRIPT, CARD = "manifest.json", "run.py", "README.md"
 VERSION = 1
@@ -191,16 +192,20 @@ def _manifest(
         "resolution": config.resolution,
         "exits": exits,
         "ways": ways,
-        "gates": [
-            {"block": slot, "gate": block.gate, "target": block.gate_target}
-            for member in members
-            for slot, block in member.config.gated
-        ],
+        "gates": [gate for member in members for gate in _gates(member.config)],
         "left_out_by_gates": chosen.branches_at_gates,
         "artifacts": [asdict(artifact) | checks[artifact.file] for artifact in chosen.artifacts],
         "timed_on": f"{platform.machine()}, {platform.system()}",
         "files": {path.name: _file(path) for path in sorted(bundle.iterdir())},
     }
+
+
+def _gates(config: NetworkConfig) -> Iterator[dict[str, Any]]:
+    """What decides for each image, and the share of multiply-adds that was asked for."""
+    if choice := config.choice:
+        yield {"block": RESOLUTION_SLOT, "gate": choice.words, "target": choice.target}
+    for slot, block in config.gated:
+        yield {"block": slot, "gate": block.gate, "target": block.gate_target}
 
 
 def _file(path: Path) -> dict[str, Any]:

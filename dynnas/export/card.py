@@ -154,7 +154,8 @@ def _gates(manifest: Mapping[str, Any]) -> str:
     """Which blocks have one, and whether a file really leaves out what it says."""
     blocks = ", ".join(f"{each['block']} {each['gate']} ({each['target']:g})" for each in manifest["gates"])
     if manifest["left_out_by_gates"]:
-        return f"{blocks}; skip and width left out in the file for one image, else computed and masked"
+        what = "skip, halt, width and resolutions are"
+        return f"{blocks}; {what} left out in the file for one image, else computed and masked"
     return f"{blocks}; this format has no branches for them: everything is computed, and masked"
 
 

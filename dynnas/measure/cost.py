@@ -12,7 +12,7 @@ from torch import Tensor
 from dynnas.measure.features import traits
 from dynnas.measure.pieces import Piece, pieces_of
 from dynnas.ops.gate_costs import GateCost, gate_costs
-from dynnas.space.network import BlockConfig, NetworkConfig
+from dynnas.space.network import BlockConfig, NetworkConfig, ResolutionConfig
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Cost:
         params: numbers to store, batch norm's scale and shift included.
         exit_macs: multiply-adds when leaving at each exit, then at the head, with all gates open; the last is
             `macs`.
-        gates: of the gated blocks, in order. stretches: in which part of the network each of them stands,
-            0 before the first exit.
+        gates: of the gated blocks, in order, or of the choice of the resolution. stretches: in which part of
+            the network each of them stands, 0 before the first exit.
     """
 
     macs: int
@@ -70,4 +70,5 @@ def cost(config: NetworkConfig) -> Cost:
 
 
 def _is_gated(piece: Piece) -> bool:
-    return isinstance(piece.config, BlockConfig) and piece.config.gated
+    config = piece.config
+    return isinstance(config, ResolutionConfig) or (isinstance(config, BlockConfig) and config.gated)

@@ -53,13 +53,15 @@ def pieces_of(config: NetworkConfig) -> tuple[tuple[Piece, ...], ...]:
     """
     found = []
     resolution = config.resolution
+    # What chooses the resolution looks at the image before all else, and counts as the largest one.
+    pieces = [Piece(config.choice, resolution)] if config.choice else []
     for stretch in stretches(config):
-        pieces = []
         for _, slot in stretch.body:
             pieces.append(Piece(slot, resolution))
             resolution = -(-resolution // _stride(slot))
         pieces.append(Piece(stretch.classifier[1], resolution))
         found.append(tuple(pieces))
+        pieces = []
     return tuple(found)
 
 

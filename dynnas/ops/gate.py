@@ -89,11 +89,14 @@ class Decision:
         return Decision(self.weights[rows], self.usage[rows])
 
 
-class Gated(nn.Module):
-    """A block, and the gate that says for each image how much of it is run."""
+def one_of(logits: Tensor, chooser: Chooser) -> Decision:
+    """One of the alternatives for each image, by logits (B, A)."""
+    rows: Tensor = chooser(logits)
+    return Decision(rows, rows, logits, chooser.likelihood(logits, rows))
 
-    name: ClassVar[str]
-    """As in space files."""
+
+class Deciding(nn.Module):
+    """Something that is run in part, and the gate that says for each image how much of it."""
 
     shares_norms: ClassVar[bool]
     """Whether images of different choices pass the same batch norms."""
@@ -102,60 +105,34 @@ class Gated(nn.Module):
     """Whether it has a logit for each alternative, and takes the largest: a graph for one image then has a
     branch for each."""
 
-    def __init__(
-        self,
-        config: BlockConfig,
-        start: Sequence[float],
-        features: Callable[[int, Sequence[float], float], nn.Module] = GateFeatures,
-    ) -> None:
-        """`start` are the logits (L,) that a new gate gives for any image; `features` makes what finds them.
+    carried: tuple[Carried, ...] = ()
+    """What it reads beside its input, or hands on."""
 
-        Raises:
-            SpaceError: the config has no target, or its gate cannot look at what it says.
-        """
+    def __init__(self) -> None:
+        """Decided by the gate, and all computed."""
         super().__init__()
-        if config.gate_target is None:
-            raise SpaceError(f"gate {config.gate!r} has a target, and its config has no 'gate_target'")
-        if config.gate_reads != "block" and config.gate not in READING_GATES:
-            raise SpaceError(
-                f"gate {config.gate!r} looks at its block's input, not at {config.gate_reads!r}; "
-                f"allowed there: {', '.join(READING_GATES)}"
-            )
-        self.config = config
-        self.carried = self.carries(config)
         self.execution: Execution = "masked"
         self.open = False
-        self.block = BLOCKS[config.block](config.without_gate())
-        if config.gate_reads == "block":
-            self.gate = named(config.gate, features(config.in_channels, start, config.gate_target))
-        else:
-            self.gate = named(f"{config.gate}_{config.gate_reads}", features_of(config, start))
-        self.chooser = Chooser()
 
-    @classmethod
-    def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:
-        """What images may differ by in their cost: names, the cheapest first."""
+    def whole(self, x: Tensor) -> Tensor:
+        """(B, Co, H', W') for images (B, C, H, W) that all run everything."""
         raise NotImplementedError
 
-    @classmethod
-    def carries(cls, config: BlockConfig) -> tuple[Carried, ...]:
-        """What it reads beside the feature map, or hands on."""
-        return carried_by_gate(config)
+    def sees(self, x: Tensor, flow: Flow) -> tuple[Tensor, Beside]:
+        """What the gate looks at, for the input (B, C, H, W); and what it hands on."""
+        return x, {}
+
+    def logits(self, seen: Tensor) -> Tensor:
+        """(B, L), from which the gate decides, of what it looks at."""
+        raise NotImplementedError
 
     def choices(self) -> Tensor:
         """(A, D) bool on the CPU: for each alternative, a choice that costs so much."""
         raise NotImplementedError
 
-    def sees(self, x: Tensor, flow: Flow) -> tuple[Tensor, Beside]:
-        """What the gate looks at, for the block's input (B, C, H, W); and what it hands on."""
-        features = self.gate[0]
-        return features.sees(x, flow) if isinstance(features, Features) else (x, {})
-
     def decide(self, seen: Tensor) -> Decision:
-        """From what the gate looks at; here that of families with branches."""
-        logits = self.gate(seen)
-        rows = self.chooser(logits)
-        return Decision(rows, rows, logits, self.chooser.likelihood(logits, rows))
+        """From what the gate looks at."""
+        raise NotImplementedError
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
         """(B, Co, H', W') for images (B, C, H, W) of any decisions."""
@@ -181,33 +158,24 @@ class Gated(nn.Module):
         return self.step(x) if isinstance(x, Flow) else self.step(Flow(x)).x
 
     def step(self, flow: Flow) -> Flow:
-        """The block's output, and what is handed on."""
+        """The output, and what is handed on."""
         x = flow.x
         assert isinstance(x, Tensor)
         if self.open:
-            return flow.hand_on(self.block(x))
-        if self.branches and self.execution == "real" and x.shape[0] == 1 and not is_overheard():
+            return flow.hand_on(self.whole(x))
+        if self.branches and self.execution == "real" and x.shape[0] == 1 and not _is_overheard():
             # As below, in a third of the time that small operators take in torch.
             logits, beside = self.votes(flow)
             return self.alternative(flow, int(logits.argmax())).with_values(beside)
-        if _CHEAPEST.get():
+        if wants_cheapest():
             return self.cheapest(flow)
         return self.decided(flow)
-
-    def decided(self, flow: Flow) -> Flow:
-        """As `step`, of gates that are not open: decide, tell it to whoever listens, and execute it."""
-        x = flow.x
-        assert isinstance(x, Tensor)
-        seen, beside = self.sees(x, flow)
-        decision = self.decide(seen)
-        tell(decision)
-        return flow.hand_on(self.execute(x, decision), beside)
 
     def votes(self, flow: Flow) -> tuple[Tensor, Beside]:
         """For one image, (1, alternatives), of which it takes the largest; and what deciding hands on."""
         assert isinstance(flow.x, Tensor)
         seen, beside = self.sees(flow.x, flow)
-        return self.gate(seen), beside
+        return self.logits(seen), beside
 
     def alternative(self, flow: Flow, index: int) -> Flow:
         """What images get that take one alternative: of families with branches."""
@@ -217,6 +185,15 @@ class Gated(nn.Module):
     def branches_on(self, flow: Flow) -> bool:
         """Whether an image can take either of several branches here."""
         return self.branches
+
+    def decided(self, flow: Flow) -> Flow:
+        """As `step`, of gates that are not open: decide, tell it to whoever listens, and execute it."""
+        x = flow.x
+        assert isinstance(x, Tensor)
+        seen, beside = self.sees(x, flow)
+        decision = self.decide(seen)
+        tell(decision)
+        return flow.hand_on(self.execute(x, decision), beside)
 
     def execute(self, x: Tensor, decision: Decision) -> Tensor:
         """(B, C, H, W) to (B, Co, H', W') in the way that `execution` says."""
@@ -255,6 +232,68 @@ class Gated(nn.Module):
             y[rows] = part
         assert y is not None
         return y
+
+
+class Gated(Deciding):
+    """A block, and the gate that says for each image how much of it is run."""
+
+    name: ClassVar[str]
+    """As in space files."""
+
+    def __init__(
+        self,
+        config: BlockConfig,
+        start: Sequence[float],
+        features: Callable[[int, Sequence[float], float], nn.Module] = GateFeatures,
+    ) -> None:
+        """`start` are the logits (L,) that a new gate gives for any image; `features` makes what finds them.
+
+        Raises:
+            SpaceError: the config has no target, or its gate cannot look at what it says.
+        """
+        super().__init__()
+        if config.gate_target is None:
+            raise SpaceError(f"gate {config.gate!r} has a target, and its config has no 'gate_target'")
+        if config.gate_reads != "block" and config.gate not in READING_GATES:
+            raise SpaceError(
+                f"gate {config.gate!r} looks at its block's input, not at {config.gate_reads!r}; "
+                f"allowed there: {', '.join(READING_GATES)}"
+            )
+        self.config = config
+        self.carried = self.carries(config)
+        self.block = BLOCKS[config.block](config.without_gate())
+        if config.gate_reads == "block":
+            self.gate = named(config.gate, features(config.in_channels, start, config.gate_target))
+        else:
+            self.gate = named(f"{config.gate}_{config.gate_reads}", features_of(config, start))
+        self.chooser = Chooser()
+
+    @classmethod
+    def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:
+        """What images may differ by in their cost: names, the cheapest first."""
+        raise NotImplementedError
+
+    @classmethod
+    def carries(cls, config: BlockConfig) -> tuple[Carried, ...]:
+        """What it reads beside the feature map, or hands on."""
+        return carried_by_gate(config)
+
+    def whole(self, x: Tensor) -> Tensor:
+        """The block without its gate."""
+        return self.block(x)
+
+    def sees(self, x: Tensor, flow: Flow) -> tuple[Tensor, Beside]:
+        """What the gate looks at, for the block's input (B, C, H, W); and what it hands on."""
+        features = self.gate[0]
+        return features.sees(x, flow) if isinstance(features, Features) else (x, {})
+
+    def logits(self, seen: Tensor) -> Tensor:
+        """(B, L), of what the gate looks at."""
+        return self.gate(seen)
+
+    def decide(self, seen: Tensor) -> Decision:
+        """From what the gate looks at; here that of families with branches."""
+        return one_of(self.gate(seen), self.chooser)
 
 
 def hidden_channels(config: BlockConfig) -> int:
@@ -311,12 +350,16 @@ def cheapest_choices() -> Iterator[None]:
         _CHEAPEST.reset(token)
 
 
-def is_overheard() -> bool:
-    """Whether anyone wants to know what gates decide, or a graph is being made."""
+def wants_cheapest() -> bool:
+    """Whether gates are to give their cheapest alternative."""
+    return _CHEAPEST.get()
+
+
+def _is_overheard() -> bool:
     return is_recorded() or _LISTENER.get() is not None
 
 
 def tell(decision: Decision) -> None:
-    """Say it to whoever listens."""
+    """Let whoever listens to `decisions` know of one."""
     if not is_recorded() and (listener := _LISTENER.get()) is not None:
         listener(decision)

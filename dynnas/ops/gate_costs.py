@@ -10,22 +10,23 @@ import torch
 from torch import Tensor, nn
 
 from dynnas.ops.flow import Flow
-from dynnas.ops.gate import Decision, Gated
+from dynnas.ops.gate import Deciding, Decision, Gated
 from dynnas.ops.macs import count_macs
 from dynnas.ops.modes import settle
 from dynnas.ops.multiscale import Maps
-from dynnas.ops.network import build
-from dynnas.space.network import BlockConfig, NetworkConfig
+from dynnas.ops.network import Network, build
+from dynnas.space.network import RESOLUTION_SLOT, BlockConfig, NetworkConfig
 
 
 @dataclass(frozen=True)
 class GateCost:
-    """A gated block.
+    """A gated block, or a network that runs at a chosen resolution.
 
     Attributes:
-        slot: of the block. alternatives: their names. target: share of `full` that is asked for.
+        slot: of the block, or of what chooses. alternatives: their names. target: share of `full` that is
+            asked for.
         macs: multiply-adds of each alternative for one image, the gate's own included.
-        full: those of the block without its gate.
+        full: those without the gate.
     """
 
     slot: str
@@ -40,7 +41,10 @@ class GateCost:
 
 
 def gate_costs(config: NetworkConfig) -> tuple[GateCost, ...]:
-    """Of every gated block, in the order of `NetworkConfig.gated`."""
+    """Of every gated block, in the order of `NetworkConfig.gated`; or of the choice of the resolution."""
+    if config.choice is not None:
+        macs, full = _resolution_macs(config)
+        return (GateCost(RESOLUTION_SLOT, config.choice.alternatives, config.choice.target, macs, full),)
     found, resolution = [], -(-config.resolution // config.stem.stride)
     for slot, block in config.blocks:
         if block.gated:
@@ -63,17 +67,32 @@ def alternative_macs(config: BlockConfig, resolution: int) -> tuple[tuple[str, .
         settle(gated)
         x = torch.zeros(1, config.in_channels, resolution, resolution)
     assert isinstance(gated, Gated)
+    return gated.alternatives(config), _macs_of_each(gated, x), count_macs(gated.block, x)[1]
+
+
+@lru_cache(maxsize=10_000)
+def _resolution_macs(config: NetworkConfig) -> tuple[tuple[int, ...], int]:
+    """Multiply-adds of a network at each of its resolutions, and at the largest without what chooses."""
+    with torch.device("meta"):
+        chosen = Network(config).eval().chosen
+        x = torch.zeros(1, config.channels, config.resolution, config.resolution)
+    assert chosen is not None
+    settle(chosen)
+    return _macs_of_each(chosen, x), count_macs(chosen.members[-1], x)[1]
+
+
+def _macs_of_each(gated: Deciding, x: Tensor) -> tuple[int, ...]:
+    """Multiply-adds of each alternative for one image, an input on the meta device."""
     # What can be chosen is read, so it must not be on the meta device.
-    macs = [
+    return tuple(
         count_macs(_Alternative(gated, index, choice), x)[1] for index, choice in enumerate(gated.choices())
-    ]
-    return gated.alternatives(config), tuple(macs), count_macs(gated.block, x)[1]
+    )
 
 
 class _Alternative(nn.Module):
-    """A gated block as run by images of one choice."""
+    """What images of one choice run."""
 
-    def __init__(self, gated: Gated, index: int, choice: Tensor) -> None:
+    def __init__(self, gated: Deciding, index: int, choice: Tensor) -> None:
         super().__init__()
         self.gated, self.index, self.choice = gated, index, choice
 

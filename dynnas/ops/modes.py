@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 from torch import nn
 
 from dynnas.ops.estimators import Chooser, Estimator
-from dynnas.ops.gate import Execution, Gated
+from dynnas.ops.gate import Deciding, Execution
 from dynnas.ops.gate_features import Features
 from dynnas.ops.kernel import Kernel
 from dynnas.ops.kernels.condconv import RoutingDropout
@@ -21,8 +21,7 @@ def set_strategy(module: nn.Module, strategy: Strategy) -> None:
     Raises:
         ValueError: there is no such strategy.
     """
-    if strategy not in get_args(Strategy):
-        raise ValueError(f"unknown strategy {strategy!r}: known are {', '.join(get_args(Strategy))}")
+    _check("strategy", strategy, Strategy)
     for child in module.modules():
         if isinstance(child, Kernel):
             child.strategy = strategy
@@ -62,22 +61,21 @@ def set_temperature(module: nn.Module, temperature: float) -> None:
 
 
 def set_execution(module: nn.Module, execution: Execution) -> None:
-    """Choose how the gated blocks in `module` run: see `dynnas.ops.gate.Execution`.
+    """Choose how what gates decide on in `module` runs: see `dynnas.ops.gate.Execution`.
 
     Raises:
         ValueError: there is no such way.
     """
-    if execution not in get_args(Execution):
-        raise ValueError(f"unknown execution {execution!r}: known are {', '.join(get_args(Execution))}")
+    _check("execution", execution, Execution)
     for child in module.modules():
-        if isinstance(child, Gated):
+        if isinstance(child, Deciding):
             child.execution = execution
 
 
 def set_open(module: nn.Module, open: bool) -> None:
-    """Let every image run all of the gated blocks in `module`, or what their gates say."""
+    """Let every image run all that gates decide on in `module`, or what their gates say."""
     for child in module.modules():
-        if isinstance(child, Gated):
+        if isinstance(child, Deciding):
             child.open = open
 
 
@@ -87,8 +85,7 @@ def set_estimator(module: nn.Module, estimator: Estimator, temperature: float) -
     Raises:
         ValueError: there is no such estimator, or the temperature of its softmax is not positive.
     """
-    if estimator not in get_args(Estimator):
-        raise ValueError(f"unknown estimator {estimator!r}: known are {', '.join(get_args(Estimator))}")
+    _check("estimator", estimator, Estimator)
     if not temperature > 0:
         raise ValueError(f"a softmax temperature is positive, not {temperature}")
     for child in module.modules():
@@ -101,3 +98,8 @@ def set_gate_noise(module: nn.Module, scale: float) -> None:
     for name, buffer in module.named_buffers():
         if name.endswith("gate_noise"):
             buffer.fill_(scale)
+
+
+def _check(what: str, name: str, known: Any) -> None:
+    if name not in get_args(known):
+        raise ValueError(f"unknown {what} {name!r}: known are {', '.join(get_args(known))}")

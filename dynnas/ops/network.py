@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,11 +16,14 @@ from dynnas.ops.multiscale import MultiScale, pack
 from dynnas.ops.policy import Policy, embedding
 from dynnas.ops.recurrent import STATE, Recurrent
 from dynnas.ops.registry import BLOCKS, GATES
+from dynnas.ops.resolution import ChosenResolution, ResolutionGate, sharing, store_once
 from dynnas.space.network import (
+    RESOLUTION_SLOT,
     BlockConfig,
     NetworkConfig,
     PolicyConfig,
     RecurrentConfig,
+    ResolutionConfig,
     SlotConfig,
     StemConfig,
 )
@@ -30,7 +33,7 @@ Call = Callable[[str, SlotConfig, Any], Any]
 
 
 def build(config: SlotConfig) -> nn.Module:
-    """The module of one slot: a stem, what gates share, a block, or a classifier (head or exit).
+    """The module of one slot: a stem, what gates share, a block, a classifier, what chooses the resolution.
 
     Raises:
         SpaceError: the config names a block, op, attention or activation that is not registered,
@@ -46,6 +49,8 @@ def build(config: SlotConfig) -> nn.Module:
         if config.scales:
             return MultiScale(config)
         return GATES[config.gate](config) if config.gated else BLOCKS[config.block](config)
+    if isinstance(config, ResolutionConfig):
+        return ResolutionGate(config)
     return Head(config)
 
 
@@ -163,24 +168,57 @@ class Segment:
         return self.exit.threshold if self.exit else None
 
 
-class Network(nn.Module):
-    """The network of a config; its slots' modules are in `slots`, keyed by `slot_module`."""
+class Sized(nn.Module):
+    """A network without exits at one resolution."""
 
-    def __init__(self, config: NetworkConfig) -> None:
-        """Build every slot.
+    def __init__(self, config: NetworkConfig, slots: Mapping[str, nn.Module]) -> None:
+        """`slots` are its modules."""
+        super().__init__()
+        self.config = config
+        self.slots = nn.ModuleDict({slot_module(slot): slots[slot] for slot, _ in config.slots()})
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (B, channels, R, R) to logits (B, classes)."""
+        return run(self.config, lambda slot, _, x: self.slots[slot_module(slot)](x), x)[0]
+
+
+class Network(nn.Module):
+    """The network of a config; its slots' modules are in `slots`, keyed by `slot_module`.
+
+    Where the resolution is chosen for each image, `chosen` runs it: at the largest with the modules of
+    `slots`, at others with copies that differ in nothing but the statistics of their batch norms.
+    """
+
+    def __init__(self, config: NetworkConfig, slots: Mapping[str, nn.Module] | None = None) -> None:
+        """Build every slot that `slots` does not bring along.
 
         Raises:
             SpaceError: the config names something that is not registered.
         """
         super().__init__()
         self.config = config
-        self.slots = nn.ModuleDict({slot_module(slot): build(c) for slot, c in config.slots()})
+        slots = slots or {slot: build(slot_config) for slot, slot_config in config.slots()}
+        self.slots = nn.ModuleDict({slot_module(slot): module for slot, module in slots.items()})
+        self.chosen: ChosenResolution | None = None
+        if config.choice is not None:
+            gate = slots[RESOLUTION_SLOT]
+            assert isinstance(gate, ResolutionGate)
+            members = [
+                Sized(config.at(size), {slot: sharing(module) for slot, module in slots.items()})
+                for size in config.choice.sizes[:-1]
+            ]
+            self.chosen = ChosenResolution(
+                config.choice, gate, [*members, Sized(config.at(config.resolution), slots)]
+            )
+            store_once(self)
 
     def logits(self, x: Tensor) -> tuple[Tensor, ...]:
         """Images (B, channels, R, R) to logits (B, classes) of every exit in order, then of the head.
 
         What an exit of the criterion `learned` says has one column more: `answers` leaves it out.
         """
+        if self.chosen is not None:
+            return (self.chosen(x),)
         return run(self.config, lambda slot, _, x: self._module(slot)(x), x)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -193,6 +231,8 @@ class Network(nn.Module):
 
     def segments(self) -> list[Segment]:
         """The network cut after each exit: what real branching runs one by one."""
+        if self.chosen is not None:
+            return [Segment(Body(self.chosen), nn.Identity(), None)]
         found = []
         every = list(stretches(self.config))
         carried = [carries(config) for stretch in every for _, config in stretch.body]

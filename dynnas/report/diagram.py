@@ -55,6 +55,9 @@ def layers_of(config: NetworkConfig, shares: Mapping[str, float] | None = None) 
 
 def _layers(config: NetworkConfig, shares: Mapping[str, float]) -> Iterator[Layer]:
     stem, head = config.stem, config.head
+    if choice := config.choice:
+        text = f"{choice.words} to {choice.target:g}"
+        yield Layer("resolution", text, config.channels, config.resolution, "dynamic", "of each image")
     resolution = -(-config.resolution // stem.stride)
     if config.policy:
         numbers = config.policy.width

@@ -61,12 +61,19 @@ def _cost(space: Space, architecture: Architecture) -> Cost:
 
 def _cost_row(space: Space, name: str, architecture: Architecture, size: Cost) -> tuple[str, ...]:
     config = space.network_config(architecture)
-    return (name, str(config.resolution), str(len(config.blocks)), count(size.macs), count(size.params))
+    return (
+        name,
+        config.choice.words if config.choice else str(config.resolution),
+        str(len(config.blocks)),
+        count(size.macs),
+        count(size.params),
+    )
 
 
 def _part(gene: Gene) -> str:
     """`stage1.0` of `stage1.0.kernel`; the resolution belongs to the input."""
-    return gene.name.rpartition(".")[0] or ("input" if gene.name == "resolution" else gene.name)
+    owner = gene.name.rpartition(".")[0] or gene.name
+    return "input" if owner == "resolution" else owner
 
 
 def _values(genes: Iterable[Gene]) -> tuple[str, str]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from dynnas.search import Candidate
 from dynnas.space import Architecture
+from dynnas.space.template import CHOOSE
+from dynnas.space.vocabulary import FIXED
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,9 @@ def dynamic_layers(architecture: Architecture) -> str:
     """How many layers have which dynamic kernel or gate: `2 condconv, 1 dynet, 1 skip`."""
     chosen = (str(value) for name, value in architecture.items() if name.endswith((".op", ".gate")))
     ops = Counter(op for op in chosen if op not in ("static", "none"))
-    return ", ".join(f"{number} {op}" for op, number in sorted(ops.items()))
+    layers = ", ".join(f"{number} {op}" for op, number in sorted(ops.items()))
+    sizes = str(architecture.get(CHOOSE, FIXED))
+    return layers if sizes == FIXED else ", ".join(filter(None, (f"resolution of {sizes}", layers)))
 
 
 def exits(architecture: Architecture) -> str:

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from dynnas.ops import Network, Segment, select_confident
 from dynnas.ops.network import Body
+from dynnas.ops.resize import Resize
 
 
 @dataclass(frozen=True)
@@ -86,33 +85,19 @@ class Cascade(nn.Module):
 class Stage(nn.Module):
     """A network behind what makes its images from those of size `resolution`.
 
-    They become what `dynnas.data.resize` makes of them, by two matrix products: every runtime can do that.
+    They become what `dynnas.data.resize` makes of them.
     """
-
-    weights: Tensor
 
     def __init__(self, network: Network, resolution: int) -> None:
         super().__init__()
         own = network.config.resolution
-        rows = F.interpolate(
-            torch.eye(resolution)[None, None], (own, resolution), mode="bilinear", antialias=True
-        )
-        self.register_buffer("weights", rows[0, 0])
-        self.resizes = own != resolution
+        self.own = Resize(resolution, own)
         self.network = network
 
     @property
     def lines(self) -> np.ndarray | None:
         """(own, resolution): of each given line of pixels in each of its own; None where nothing changes."""
-        return self.weights.cpu().numpy() if self.resizes else None
-
-    def own(self, x: Tensor) -> Tensor:
-        """Images (B, channels, R, R) as the network takes them."""
-        if not self.resizes:
-            return x
-        # Not by `weights.T`, which is the same memory: torch exports no branch that is handed both.
-        columns = F.linear(x, self.weights)
-        return F.linear(columns.transpose(2, 3), self.weights).transpose(2, 3)
+        return self.own.weights.cpu().numpy() if self.own.resizes else None
 
     def forward(self, x: Tensor) -> Tensor:
         own = self.own(x)

@@ -52,12 +52,16 @@ def _packed(network: Finished) -> ModelProto:
     if isinstance(network, Cascade):
         return join_cascade(network, _packed)
     require("onnx", "onnx")
-    from dynnas.runtime.onnx_packing import pack  # imports onnx
+    from dynnas.runtime.onnx_borders import BorderLostError  # these import onnx
+    from dynnas.runtime.onnx_packing import pack, pack_between
 
-    return join(network, segment_graphs(network, pack))
+    try:
+        return join(network, segment_graphs(network, pack_between))
+    except BorderLostError:
+        return join(network, segment_graphs(network, lambda part, takes, gives: (pack(part), False)))
 
 
-def segment_graphs(network: Network, pack: Pack | None = None) -> list[ModelProto]:
+def segment_graphs(network: Network, pack: Pack = as_it_is) -> list[ModelProto]:
     """A graph for each segment of the folded network: one without exits is a single segment.
 
     Args:
@@ -69,13 +73,12 @@ def segment_graphs(network: Network, pack: Pack | None = None) -> list[ModelProt
     """
     folded = fold_batchnorm(network).cpu()
     set_execution(folded, "real")
-    pack = pack or as_it_is
     x = blank_images(network.config)
     if not network.config.branches:
-        return [pack(trace(folded, x, ["image"], ["logits"]))]
-    parts = []
+        return [pack(trace(folded, x, ["image"], ["logits"]), False, False)[0]]
+    parts, laid_out = [], False
     for segment in folded.segments():
-        part, x = segment_graph(segment, x, pack)
+        part, x, laid_out = segment_graph(segment, x, laid_out, pack)
         parts.append(part)
     return parts
 

@@ -11,32 +11,33 @@ from torch import Tensor, nn
 from dynnas.ops import Segment, answer, sureness
 from dynnas.ops.exits import Leaving
 from dynnas.ops.flow import Carried, Flow, carried_by
-from dynnas.ops.gate import Gated
+from dynnas.ops.gate import Deciding
 from dynnas.ops.network import Body
 from dynnas.runtime.onnx_trace import GIVEN, trace
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-Pack = Callable[["ModelProto"], "ModelProto"]
-"""From a graph to the same one, made ready for a runtime."""
+Pack = Callable[["ModelProto", bool, "bool | None"], "tuple[ModelProto, bool]"]
+"""Makes a graph without branches ready for a runtime: as `onnx_packing.pack_between`."""
 
 
-def as_it_is(part: ModelProto) -> ModelProto:
+def as_it_is(part: ModelProto, takes: bool, gives: bool | None) -> tuple[ModelProto, bool]:
     """A graph that is not packed."""
-    return part
+    return part, False
 
 
 @torch.no_grad()
-def segment_graph(segment: Segment, x: Tensor, pack: Pack) -> tuple[ModelProto, Tensor]:
+def segment_graph(segment: Segment, x: Tensor, laid_out: bool, pack: Pack) -> tuple[ModelProto, Tensor, bool]:
     """From `image` to what the classifier says and, for an inner segment, `features`.
 
     Args:
         segment: folded, executed `real`. x: an image, or what the segment before made of one.
+        laid_out: whether the graph gets `x` laid out for the processor.
         pack: to be done with every graph that does not branch.
 
     Returns:
-        The graph, and what goes on to the next segment.
+        The graph, what goes on to the next segment, and whether that is laid out.
 
     Raises:
         MissingExtraError: onnx is not installed.
@@ -45,18 +46,21 @@ def segment_graph(segment: Segment, x: Tensor, pack: Pack) -> tuple[ModelProto, 
     modules, plain = list(segment.body), list[nn.Module]()
     start = flow = Flow(x)  # before and behind what is plain
     for index, module in enumerate(modules):
-        if isinstance(module, Gated) and module.branches_on(flow):
+        if isinstance(module, Deciding) and module.branches_on(flow):
             if plain:
-                graphs.append(pack(_Slots(plain, start, flow, modules[index:]).graph(start)))
-            graphs.append(_gate(module, flow, pack))
+                slots = _Slots(plain, start, flow, modules[index:])
+                part, laid_out = pack(slots.graph(start), laid_out, None)
+                graphs.append(part)
+            part, laid_out = _gate(module, flow, laid_out, pack)
+            graphs.append(part)
             plain, flow = [], module(flow)
             start = flow
         else:
             plain.append(module)
             flow = Body(module).flow(flow)
     last = _Last(plain, start, segment)
-    graphs.append(pack(last.graph(start)))
-    return _chain(graphs), last.body.packed(start)
+    part, laid_out = pack(last.graph(start), laid_out, None)
+    return _chain([*graphs, part]), last.body.packed(start), laid_out
 
 
 def _chain(graphs: list[ModelProto]) -> ModelProto:
@@ -65,13 +69,17 @@ def _chain(graphs: list[ModelProto]) -> ModelProto:
     return chain(graphs)
 
 
-def _gate(gated: Gated, flow: Flow, pack: Pack) -> ModelProto:
+def _gate(gated: Deciding, flow: Flow, laid_out: bool, pack: Pack) -> tuple[ModelProto, bool]:
     from dynnas.runtime.onnx_gates import choose  # imports onnx, which is known to be there by now
 
-    count = len(gated.alternatives(gated.config))
-    decide = pack(_Decide(gated, flow).graph(flow))
-    alternatives = [pack(_Alternative(gated, flow, index).graph(flow)) for index in range(count)]
-    return choose(decide, alternatives)
+    question = _Decide(gated, flow).graph(flow)
+    # Those that look at a value beside the map have no input for that.
+    looks = any(value.name == "image" for value in question.graph.input)
+    decide, _ = pack(question, laid_out and looks, False)
+    count = len(gated.choices())
+    *fewer, whole = (_Alternative(gated, flow, index).graph(flow) for index in range(count))
+    last, gives = pack(whole, laid_out, None)
+    return choose(decide, [*(pack(part, laid_out, gives)[0] for part in fewer), last]), gives
 
 
 class _Part(nn.Module):
@@ -150,10 +158,10 @@ class _Decide(_Part):
     Then come the values that deciding hands on.
     """
 
-    def __init__(self, gated: Gated, flow: Flow) -> None:
+    def __init__(self, gated: Deciding, flow: Flow) -> None:
         super().__init__((gated,), flow)
         self.gated = gated
-        count = len(gated.alternatives(gated.config))
+        count = len(gated.choices())
         self.handed = list(gated.votes(flow)[1])
         self.outputs = [
             *(f"choice{index}" for index in range(count - 1)),
@@ -173,10 +181,10 @@ class _Decide(_Part):
 class _Alternative(_Part):
     """What an image runs that takes one alternative."""
 
-    def __init__(self, gated: Gated, flow: Flow, alternative: int) -> None:
+    def __init__(self, gated: Deciding, flow: Flow, alternative: int) -> None:
         super().__init__((gated,), flow)
         self.gated, self.alternative = gated, alternative
-        last = len(gated.alternatives(gated.config)) - 1
+        last = len(gated.choices()) - 1
         after = gated.alternative(flow, last)
         self.gives = [value for value in gated.carried if _is_new(value, flow, after)]
         self.outputs = ["features", *(GIVEN + value.name for value in self.gives)]

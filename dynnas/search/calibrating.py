@@ -14,6 +14,7 @@ from dynnas.search.folder import write_whole
 from dynnas.search.study import Study
 from dynnas.search.supernet_evaluator import open_meter
 from dynnas.space import Space
+from dynnas.space.vocabulary import FIXED
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,14 @@ def _check_gates(space: Space) -> None:
     """A predictor adds up pieces that an image runs whole: it knows nothing of what gates leave out.
 
     Raises:
-        StudyError: the space has gates.
+        StudyError: the space has gates, or resolutions that are chosen for each image.
     """
-    gated = [gene.name for gene in space.genes if gene.name.endswith(".gate") and gene.values != ("none",)]
+    ungated = {"gate": ("none",), "choose": (FIXED,)}
+    gated = [
+        gene.name
+        for gene in space.genes
+        if (knob := gene.name.rpartition(".")[2]) in ungated and gene.values != ungated[knob]
+    ]
     if gated:
         raise StudyError(
             f"space {space.name!r}: a latency predictor knows nothing of gates ({gated[0]}); "

@@ -321,7 +321,7 @@ class _Cascading:
                 self.study.dataset,
                 # Images that leave by one exit run the same work, but for what gates say of each.
                 np.flatnonzero(self.on_search[row].exits == way)[
-                    : IMAGES if self.configs[row].gated else IMAGES_OF_A_WAY
+                    : IMAGES if self.configs[row].decides else IMAGES_OF_A_WAY
                 ].tolist(),
                 self.meter.target,
             )

@@ -19,7 +19,8 @@ from dynnas.search.goal import Goal, Objective
 from dynnas.search.samplers import make_sampler
 from dynnas.search.storage import open_storage, open_trials
 from dynnas.space import Architecture, Gene, SearchSettings, Space, Value
-from dynnas.space.template import EXITS_AT, NO_EXITS
+from dynnas.space.template import CHOOSE, EXITS_AT, NO_EXITS
+from dynnas.space.vocabulary import FIXED
 
 DOCUMENT = Document("dynnas_controls", 1, "search again")
 
@@ -142,14 +143,17 @@ def evaluate_controls(
 
 
 def static_part(space: Space) -> Space | None:
-    """`space` without dynamic kernels, gates and exits, maybe all of it; None if it has no such networks."""
+    """`space` without dynamic kernels, gates, exits and choice of resolutions, maybe all of it.
+
+    None if it has no such networks.
+    """
     if space.network is None:
         return None
     values: dict[str, Sequence[Value]] = {"op": ("static",)}
     if any(gene.name.endswith(".gate") for gene in space.genes):
         values["gate"] = ("none",)
-    if any(gene.name == EXITS_AT for gene in space.genes):
-        values[EXITS_AT] = (NO_EXITS,)
+    names = {gene.name for gene in space.genes}
+    values |= {name: (none,) for name, none in ((EXITS_AT, NO_EXITS), (CHOOSE, FIXED)) if name in names}
     try:
         return space.restrict(values)
     except SpaceError:  # some layer has no static op or always a gate, or some exit is always there

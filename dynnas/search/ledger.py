@@ -160,19 +160,20 @@ class Ledger(BaseStorage):
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         trial = self._open(trial_id)
-        text = json.dumps(value)
-        unwritten = self._waiting(trial)
-        unwritten.anew |= key in trial.user_attrs and key not in unwritten.user
-        unwritten.user[key] = text
-        trial.user_attrs = {**trial.user_attrs, key: json.loads(text)}
+        trial.user_attrs = self._noted(trial, trial.user_attrs, self._waiting(trial).user, key, value)
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         trial = self._open(trial_id)
+        trial.system_attrs = self._noted(trial, trial.system_attrs, self._waiting(trial).system, key, value)
+
+    def _noted(
+        self, trial: FrozenTrial, attrs: dict[str, Any], unwritten: dict[str, str], key: str, value: Any
+    ) -> dict[str, Any]:
+        """`attrs` with one more, which is also to be written."""
         text = json.dumps(value)
-        unwritten = self._waiting(trial)
-        unwritten.anew |= key in trial.system_attrs and key not in unwritten.system
-        unwritten.system[key] = text
-        trial.system_attrs = {**trial.system_attrs, key: json.loads(text)}
+        self._waiting(trial).anew |= key in attrs and key not in unwritten
+        unwritten[key] = text
+        return {**attrs, key: json.loads(text)}
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
         raise NotImplementedError("searches have no intermediate values")

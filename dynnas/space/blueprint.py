@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from dynnas.space.architecture import Value
 from dynnas.space.gene import Condition, Gene, prune
-from dynnas.space.template import EXITS_AT, NO_EXITS, NetworkTemplate, read_exits, spell_exits
-from dynnas.space.vocabulary import DENSE, EXITS, HEAD, LAYER, POLICY, STAGE, STEM, Knob, Knobs
+from dynnas.space.template import (
+    CHOOSE,
+    CHOOSE_TARGET,
+    EXITS_AT,
+    NO_EXITS,
+    NetworkTemplate,
+    read_exits,
+    spell_exits,
+    spell_sizes,
+)
+from dynnas.space.vocabulary import DENSE, EXITS, FIXED, HEAD, LAYER, POLICY, STAGE, STEM, Knob, Knobs
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,7 @@ class Blueprint:
     channels: int | None
     classes: int | None
     resolutions: tuple[Value, ...]
+    choice: Knobs
     stem: Knobs
     stages: tuple[StageKnobs, ...]
     head: Knobs
@@ -49,7 +59,7 @@ class Blueprint:
 
     def genes(self) -> tuple[Gene, ...]:
         """Every choice with the condition under which it applies, parents before children."""
-        genes = [Gene("resolution", self.resolutions, ordered=True)]
+        genes = list(_resolution(self.resolutions, self.choice))
         genes += _section("stem", STEM, self.stem)
         for number, stage in enumerate(self.stages, start=1):
             genes += _stage(f"stage{number}", stage)
@@ -58,7 +68,29 @@ class Blueprint:
         genes += _section("head", HEAD, self.head)
         if self.exits:
             genes += _exits(self.exits)
+        # One decision for the whole network leaves nothing to others: what they save would hang on it.
+        fixed = ((CHOOSE, (FIXED,)),) if genes[0].name == CHOOSE else ()
+        genes = [
+            replace(gene, condition=fixed + gene.condition) if _decides(gene) else gene for gene in genes
+        ]
         return prune(genes)
+
+
+def _decides(gene: Gene) -> bool:
+    """Whether it is of what images may leave out, in blocks or after exits; other genes follow from it."""
+    return gene.name.endswith(".gate") or gene.name == EXITS_AT
+
+
+def _resolution(resolutions: tuple[Value, ...], choice: Knobs) -> Iterator[Gene]:
+    # Most spaces choose for no image, and their architectures do not speak of it.
+    if choice["choose"] in ((), (FIXED,)):
+        yield Gene("resolution", resolutions, ordered=True)
+        return
+    spelled = {knob: spell_sizes(resolutions) for knob in choice["choose"] if knob != FIXED}
+    (per_image,) = spelled.values()
+    yield Gene(CHOOSE, tuple(spelled.get(str(knob), FIXED) for knob in choice["choose"]))
+    yield Gene(CHOOSE_TARGET, choice["target"], ((CHOOSE, (per_image,)),), ordered=True)
+    yield Gene("resolution", resolutions, ((CHOOSE, (FIXED,)),), ordered=True)
 
 
 def _section(prefix: str, table: Iterable[Knob], values: Knobs, condition: Condition = ()) -> Iterator[Gene]:

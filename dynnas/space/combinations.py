@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from dynnas.space.architecture import Value
 from dynnas.space.problems import Problems
-from dynnas.space.tree import Node
-from dynnas.space.vocabulary import GATES, KEEPING_GATES, LEAST_WIDTH, OPS, REFUSED, REFUSED_GATES, Knobs
+from dynnas.space.tree import Listing, Node, Table
+from dynnas.space.vocabulary import (
+    FIXED,
+    GATES,
+    KEEPING_GATES,
+    LEAST_WIDTH,
+    OPS,
+    PER_IMAGE,
+    REFUSED,
+    REFUSED_GATES,
+    Knobs,
+)
 
 Entries = Mapping[str, Node]
 
@@ -69,6 +79,31 @@ def check_gates(
     return tuple(
         layer if index else {**layer, "gate": tuple(kept) or ("none",)} for index, layer in enumerate(layers)
     )
+
+
+def check_choice(sections: Entries, choice: Knobs, problems: Problems) -> None:
+    """What decides beside a resolution chosen per image is never used where it always is: surely a slip."""
+    if choice["choose"] != (PER_IMAGE,):
+        return
+    found = [("exits", sections["exits"])] if "exits" in sections else []
+    stages = sections.get("stages")
+    for number, stage in enumerate(stages.items if isinstance(stages, Listing) else (), start=1):
+        found += [(f"stage{number}.gate", node) for node in _gates_in(stage)]
+    for where, node in found:
+        problems.add(
+            node.mark,
+            f"{where}: never used; it applies only where input.choose is {FIXED}: a network that chooses the "
+            "resolution for each image decides nothing else",
+        )
+
+
+def _gates_in(node: Node) -> Iterator[Node]:
+    """The gates that a stage or one of its layers speaks of."""
+    for key, value in node.entries if isinstance(node, Table) else ():
+        if key.text == "gate" and str(value) != repr("none"):
+            yield value
+        elif isinstance(value, Table):
+            yield from _gates_in(value)
 
 
 def check_widths(

@@ -12,6 +12,9 @@ from dataclasses import dataclass, replace
 from dynnas.space.scales import Scales
 from dynnas.space.vocabulary import FIXED_OPS
 
+RESOLUTION_SLOT = "resolution"
+"""Of what chooses it for each image."""
+
 
 @dataclass(frozen=True)
 class StemConfig:
@@ -117,7 +120,31 @@ class HeadConfig:
     classes: int
 
 
-SlotConfig = StemConfig | PolicyConfig | RecurrentConfig | BlockConfig | ExitConfig | HeadConfig
+@dataclass(frozen=True)
+class ResolutionConfig:
+    """What chooses for each image at which of some resolutions all of the network runs.
+
+    `sizes` are these, the lowest first; `target` is the share of the largest one's multiply-adds to be used.
+    """
+
+    in_channels: int
+    sizes: tuple[int, ...]
+    target: float
+
+    @property
+    def alternatives(self) -> tuple[str, ...]:
+        """Their names, as of a gate's."""
+        return tuple(map(str, self.sizes))
+
+    @property
+    def words(self) -> str:
+        """The sizes to be read: `14, 20 or 28`."""
+        return f"{', '.join(self.alternatives[:-1])} or {self.alternatives[-1]}"
+
+
+SlotConfig = (
+    StemConfig | PolicyConfig | RecurrentConfig | BlockConfig | ExitConfig | HeadConfig | ResolutionConfig
+)
 
 
 @dataclass(frozen=True)
@@ -145,6 +172,7 @@ class NetworkConfig:
     """A network: input (`channels`, `resolution`, `resolution`), stem, blocks and exits in order, head.
 
     It has a `policy` network, and a `recurrent` one, where a gate reads it.
+    With a `choice` of resolutions, `resolution` is the largest; there are then neither exits nor gates.
     """
 
     channels: int
@@ -156,6 +184,7 @@ class NetworkConfig:
     head: HeadConfig
     policy: PolicyConfig | None = None
     recurrent: RecurrentConfig | None = None
+    choice: ResolutionConfig | None = None
 
     @property
     def dynamic(self) -> bool:
@@ -165,7 +194,12 @@ class NetworkConfig:
     @property
     def branches(self) -> bool:
         """Whether images may differ in what they run: by exits or gates."""
-        return bool(self.exits) or bool(self.gated)
+        return bool(self.exits) or self.decides
+
+    @property
+    def decides(self) -> bool:
+        """Whether a gate decides for each image what it runs: of a block, or at which resolution."""
+        return bool(self.gated) or self.choice is not None
 
     @property
     def gated(self) -> tuple[tuple[str, BlockConfig], ...]:
@@ -173,9 +207,13 @@ class NetworkConfig:
         return tuple((slot, block) for slot, block in self.blocks if block.gated)
 
     def without_gates(self) -> NetworkConfig:
-        """The same network, all of whose blocks every image runs."""
+        """The same network, all of whose blocks every image runs, at the largest resolution."""
         blocks = tuple((slot, block.without_gate()) for slot, block in self.blocks)
-        return replace(self, blocks=blocks, policy=None, recurrent=None)
+        return replace(self, blocks=blocks, policy=None, recurrent=None, choice=None)
+
+    def at(self, resolution: int) -> NetworkConfig:
+        """The same network at one resolution for all images."""
+        return replace(self, resolution=resolution, choice=None)
 
     @property
     def before(self) -> tuple[tuple[str, SlotConfig], ...]:
@@ -185,6 +223,7 @@ class NetworkConfig:
         return (*recurrent, *policy, ("stem", self.stem))
 
     def slots(self) -> tuple[tuple[str, SlotConfig], ...]:
-        """Every slot with its config: those before the blocks, blocks, exits, head."""
+        """Every slot with its config: those before the blocks, blocks, exits, head, and the resolution's."""
         exits = tuple((place.slot, place.config) for place in self.exits)
-        return (*self.before, *self.blocks, *exits, ("head", self.head))
+        choice = ((RESOLUTION_SLOT, self.choice),) if self.choice else ()
+        return (*self.before, *self.blocks, *exits, ("head", self.head), *choice)

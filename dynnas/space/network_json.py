@@ -14,6 +14,7 @@ from dynnas.space.network import (
     NetworkConfig,
     PolicyConfig,
     RecurrentConfig,
+    ResolutionConfig,
     StemConfig,
 )
 from dynnas.space.scales import Grown, Scales
@@ -33,7 +34,7 @@ def config_to_dict(config: NetworkConfig) -> dict[str, Any]:
             del block["gate"], block["gate_target"]
         if block["gate_reads"] == "block":
             del block["gate_reads"], block["gate_width"]
-    for slot in ("policy", "recurrent"):
+    for slot in ("policy", "recurrent", "choice"):
         if document[slot] is None:
             del document[slot]
     return document
@@ -41,6 +42,7 @@ def config_to_dict(config: NetworkConfig) -> dict[str, Any]:
 
 def config_from_dict(document: Mapping[str, Any]) -> NetworkConfig:
     """What `config_to_dict` gave, before or after a way through JSON."""
+    choice = document.get("choice")
     return NetworkConfig(
         channels=document["channels"],
         classes=document["classes"],
@@ -53,6 +55,7 @@ def config_from_dict(document: Mapping[str, Any]) -> NetworkConfig:
         head=HeadConfig(**document["head"]),
         policy=PolicyConfig(**policy) if (policy := document.get("policy")) else None,
         recurrent=RecurrentConfig(**recurrent) if (recurrent := document.get("recurrent")) else None,
+        choice=ResolutionConfig(**{**choice, "sizes": tuple(choice["sizes"])}) if choice else None,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from dynnas.space.architecture import Value
 from dynnas.space.blueprint import Blueprint, ExitKnobs, StageKnobs
-from dynnas.space.combinations import check_gates, check_ops, check_widths
+from dynnas.space.combinations import check_choice, check_gates, check_ops, check_widths
 from dynnas.space.dense_section import DenseStages, read_dense
 from dynnas.space.exit_section import read_exit_section
 from dynnas.space.problems import Problems
@@ -26,8 +26,11 @@ from dynnas.space.vocabulary import (
     HEAD,
     LAYER,
     MAX_DEPTH,
+    MAX_SIZES,
     MAX_STAGES,
+    PER_IMAGE,
     POLICY,
+    RESOLUTION_CHOICE,
     RESOLUTIONS,
     STAGE,
     STEM,
@@ -39,7 +42,7 @@ from dynnas.space.vocabulary import (
 
 NETWORK_SECTIONS = ("input", "stem", "policy", "stages", "head", "exits")
 REQUIRED_SECTIONS = ("input", "stem", "stages")
-INPUT = (RESOLUTIONS, CHANNELS, CLASSES)
+INPUT = (RESOLUTIONS, *RESOLUTION_CHOICE, CHANNELS, CLASSES)
 LAYERS = "layers"  # the key of a stage under which single layers differ
 
 
@@ -49,14 +52,16 @@ def read_network(entries: Mapping[str, Node], problems: Problems) -> Blueprint:
     Raises:
         SpaceFileError: a problem was found, here or before.
     """
-    channels, classes, resolutions = _read_input(entries.get("input"), problems)
+    channels, classes, resolutions, choice = _read_input(entries.get("input"), problems)
     stem = _read_section(entries.get("stem"), "stem", STEM, problems)
     sides = [-(-int(side) // int(stride)) for side in resolutions for stride in stem["stride"]]
     stages = _read_stages(entries.get("stages"), stem["width"], sides, problems)
+    check_choice(entries, choice, problems)
     blueprint = Blueprint(
         channels=channels,
         classes=classes,
         resolutions=resolutions,
+        choice=choice,
         stem=stem,
         stages=stages,
         head=_read_section(entries.get("head"), "head", HEAD, problems),
@@ -91,9 +96,11 @@ def _read_policy(node: Node | None, stages: Sequence[StageKnobs], problems: Prob
     return knobs
 
 
-def _read_input(node: Node | None, problems: Problems) -> tuple[int | None, int | None, tuple[Value, ...]]:
+def _read_input(
+    node: Node | None, problems: Problems
+) -> tuple[int | None, int | None, tuple[Value, ...], Knobs]:
     if node is None:
-        return None, None, ()
+        return None, None, (), with_defaults({}, RESOLUTION_CHOICE)
     entries = read_table(node, "input", names(INPUT), problems, required=(RESOLUTIONS.name,))
     channels, classes = (
         read_one(entries[knob.name], knob.rule, f"input.{knob.name}", problems)
@@ -101,8 +108,16 @@ def _read_input(node: Node | None, problems: Problems) -> tuple[int | None, int 
         else None
         for knob in (CHANNELS, CLASSES)
     )
-    resolutions = read_knobs(entries, (RESOLUTIONS,), "input", problems)
-    return channels, classes, resolutions.get(RESOLUTIONS.name, ())
+    resolutions = read_knobs(entries, (RESOLUTIONS,), "input", problems).get(RESOLUTIONS.name, ())
+    choice = with_defaults(read_knobs(entries, RESOLUTION_CHOICE, "input", problems), RESOLUTION_CHOICE)
+    check_used(entries, RESOLUTION_CHOICE, [choice], "input", problems)
+    if PER_IMAGE in choice["choose"] and resolutions and not 2 <= len(resolutions) <= MAX_SIZES:
+        problems.add(
+            entries["choose"].mark,
+            f"input.choose: found {PER_IMAGE}, and {len(resolutions)} in input.resolutions; allowed: "
+            f"with 2 to {MAX_SIZES} of them",
+        )
+    return channels, classes, resolutions, choice
 
 
 def _read_stages(

@@ -27,6 +27,7 @@ from dynnas.space.vocabulary import (
     MAX_STAGES,
     MAX_VALUES,
     POLICY,
+    RESOLUTION_CHOICE,
     RESOLUTIONS,
     STAGE,
     STEM,
@@ -104,10 +105,13 @@ def _knob(knob: Knob) -> Schema:
 
 
 def _input() -> Schema:
+    listed = {knob.name: _knob(knob) for knob in (RESOLUTIONS, *RESOLUTION_CHOICE)}
     single = {
-        knob.name: {"description": knob.help, **knob.rule.schema()} for knob in INPUT if knob != RESOLUTIONS
+        knob.name: {"description": knob.help, **knob.rule.schema()}
+        for knob in INPUT
+        if knob.name not in listed
     }
-    return _table("the images", {RESOLUTIONS.name: _knob(RESOLUTIONS), **single}, (RESOLUTIONS.name,))
+    return _table("the images", {**listed, **single}, (RESOLUTIONS.name,))
 
 
 def _stage() -> Schema:

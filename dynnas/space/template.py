@@ -10,6 +10,7 @@ from itertools import product
 from dynnas.space.architecture import Value
 from dynnas.space.gene import Gene
 from dynnas.space.network import (
+    RESOLUTION_SLOT,
     BlockConfig,
     ExitConfig,
     ExitPlace,
@@ -17,15 +18,17 @@ from dynnas.space.network import (
     NetworkConfig,
     PolicyConfig,
     RecurrentConfig,
+    ResolutionConfig,
     SlotConfig,
     StemConfig,
 )
 from dynnas.space.scales import Dense, Scales
-from dynnas.space.vocabulary import RECURRENT_UNITS, RESHAPING_BLOCKS
+from dynnas.space.vocabulary import FIXED, RECURRENT_UNITS, RESHAPING_BLOCKS
 
 Values = Mapping[str, Value]
 
 EXITS_AT, NO_EXITS = "exits.at", "none"
+CHOOSE, CHOOSE_TARGET = "resolution.choose", "resolution.target"
 DEFAULT_CHANNELS, DEFAULT_CLASSES = 3, 10
 
 
@@ -37,6 +40,19 @@ def spell_exits(positions: Sequence[str]) -> str:
 def read_exits(value: Value) -> tuple[str, ...]:
     """The positions that `spell_exits` spelled."""
     return () if value == NO_EXITS else tuple(str(value).split("+"))
+
+
+def spell_sizes(resolutions: Sequence[Value]) -> str:
+    """The value of the gene `resolution.choose` where each image has one of these."""
+    return "+".join(map(str, resolutions))
+
+
+def _choice(values: Values, channels: int) -> ResolutionConfig | None:
+    """What chooses the resolution; None where it is fixed."""
+    if values.get(CHOOSE, FIXED) == FIXED:
+        return None
+    sizes = tuple(map(int, str(values[CHOOSE]).split("+")))
+    return ResolutionConfig(channels, sizes, float(values[CHOOSE_TARGET]))
 
 
 @dataclass(frozen=True)
@@ -58,7 +74,7 @@ class NetworkTemplate:
         """The network of an architecture's values."""
         channels = channels or self.channels or DEFAULT_CHANNELS
         classes = classes or self.classes or DEFAULT_CLASSES
-        stem = _stem(values, channels)
+        stem, choice = _stem(values, channels), _choice(values, channels)
         blocks = self._blocks(values)
         read = {slot: block.read_channels for slot, block in blocks}
         seen = {block.gate_reads for _, block in blocks}
@@ -69,13 +85,14 @@ class NetworkTemplate:
         return NetworkConfig(
             channels=channels,
             classes=classes,
-            resolution=int(values["resolution"]),
+            resolution=choice.sizes[-1] if choice else int(values["resolution"]),
             stem=stem,
             blocks=blocks,
             exits=exits,
             head=_head(values, blocks[-1][1].read_channels, classes),
             policy=_policy(values, channels, classes) if "policy" in seen else None,
             recurrent=RecurrentConfig(channels, RECURRENT_UNITS) if "recurrent" in seen else None,
+            choice=choice,
         )
 
     def _blocks(self, values: Values) -> tuple[tuple[str, BlockConfig], ...]:
@@ -123,6 +140,9 @@ class NetworkTemplate:
         if any(gene.name == "head.width" and 0 in gene.values[:-1] for gene in genes):
             # Without its convolution, the head's classifier reads the last block's channels.
             covering["head"] += _cover("head", genes, {**largest, "head.width": 0}, head)
+        for chosen in (value for gene in genes if gene.name == CHOOSE for value in gene.values):
+            if choice := _choice({**largest, CHOOSE: chosen}, channels):
+                covering[RESOLUTION_SLOT] = (choice,)
         return covering
 
 

@@ -85,6 +85,7 @@ LEAST_WIDTH: Mapping[str, int] = {"shuffle_v1": 4, "shuffle_v2": 4, "fire": 2, "
 MAX_STAGES = 32
 MAX_DEPTH = 64
 MAX_EXITS = 8  # exits.at lists subsets of the positions
+MAX_SIZES = 8  # resolutions to choose from per image: a training runs all of them
 MAX_VALUES = 1000  # of one knob
 MAX_CHOICES = 2000  # knobs of a plain space
 
@@ -147,6 +148,25 @@ _ACTIVATION = Rule(str, choices=ACTIVATIONS)
 CHANNELS = Knob("channels", _count(1, 4096), "channels of an input image; taken from the data if not given")
 CLASSES = Knob("classes", _count(2, 1_000_000), "classes to tell apart; taken from the data if not given")
 RESOLUTIONS = Knob("resolutions", _count(1, 2048), "side of the square input image, in pixels")
+
+# In the order of capacity, as gates: an image that is not looked at less closely comes last.
+FIXED, PER_IMAGE = "fixed", "per_image"
+RESOLUTION_CHOICE = (
+    Knob(
+        "choose",
+        Rule(str, choices=(PER_IMAGE, FIXED)),
+        "whether all images have one of the resolutions (fixed), or a predictor chooses for each image "
+        "(per_image; such a network has no other gates and no exits)",
+        default=FIXED,
+    ),
+    Knob(
+        "target",
+        Rule(float, minimum=0.05, maximum=1),
+        "share of the largest resolution's multiply-adds to be used, in the mean over images",
+        default=0.5,
+        when=When("choose", (PER_IMAGE,)),
+    ),
+)
 
 STEM = (
     Knob("width", _WIDTH, "output channels"),

@@ -8,11 +8,21 @@ import torch
 from torch import Tensor, nn
 
 from dynnas.data import resize
-from dynnas.ops import Network, run, set_estimator, set_routing_dropout, slot_module, weights_digest
+from dynnas.ops import (
+    Network,
+    run,
+    set_estimator,
+    set_routing_dropout,
+    slot_module,
+    weights_digest,
+)
 from dynnas.ops.elastic import ElasticSlot
 from dynnas.ops.estimators import Estimator
+from dynnas.ops.network import Call
+from dynnas.ops.resize import Resize
+from dynnas.ops.resolution import mixed
 from dynnas.space import Architecture, NetworkConfig, Space
-from dynnas.space.network import SlotConfig
+from dynnas.space.network import RESOLUTION_SLOT, SlotConfig
 
 
 class Supernet(nn.Module):
@@ -48,7 +58,7 @@ class Supernet(nn.Module):
         Args:
             x: images [B, channels, H, W], resized to the architecture's resolution if they are of another.
             architecture: a member of the space. Batch norm uses the statistics of this batch.
-            open_gates: every image runs all of every block.
+            open_gates: every image runs all of every block, at the largest resolution.
         """
         config = self.config(architecture)
         config = config.without_gates() if open_gates else config
@@ -56,7 +66,8 @@ class Supernet(nn.Module):
         def call(slot: str, slot_config: SlotConfig, value: Tensor) -> Tensor:
             return self.slots[slot_module(slot)](slot_config, value)
 
-        return run(config, call, resize(x, config.resolution))
+        x = resize(x, config.resolution)
+        return run(config, call, x) if config.choice is None else (_run_chosen(config, call, x),)
 
     def extract(self, architecture: Architecture, open_gates: bool = False) -> Network:
         """A plain network with its own copies of the weights; calibrate its batch norms before using it.
@@ -65,13 +76,12 @@ class Supernet(nn.Module):
         """
         config = self.config(architecture)
         config = config.without_gates() if open_gates else config
-        with torch.device("meta"):
-            network = Network(config)
+        slots = {}
         for slot, slot_config in config.slots():
             elastic = self.slots[slot_module(slot)]
             assert isinstance(elastic, ElasticSlot)
-            network.slots[slot_module(slot)] = elastic.extract(slot_config)
-        return network.train(self.training)
+            slots[slot] = elastic.extract(slot_config)
+        return Network(config, slots).to(next(self.parameters()).device).train(self.training)
 
     def set_temperature(self, temperature: float) -> None:
         """Set the softmax temperature of every dyconv router."""
@@ -94,3 +104,14 @@ class Supernet(nn.Module):
     def digest(self) -> str:
         """Sixteen hexadecimal digits of all weights."""
         return weights_digest(self)
+
+
+def _run_chosen(config: NetworkConfig, call: Call, x: Tensor) -> Tensor:
+    """Logits (B, classes) of images (B, C, R, R) at the resolutions that are chosen: it runs at each."""
+    assert config.choice is not None
+    rows = call(RESOLUTION_SLOT, config.choice, x)
+    images = (Resize(config.resolution, size).to(x.device)(x) for size in config.choice.sizes)
+    outputs = [
+        run(config.at(size), call, image)[0] for size, image in zip(config.choice.sizes, images, strict=True)
+    ]
+    return mixed(outputs, rows)

@@ -1,16 +1,15 @@
 """Chains of networks in every runtime: they answer as the networks one by one, and skip what is not asked."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from gated import gated_config, undecided
 from networks import CHANNELS, config, finished, first_confident, noise, one_by_one
 from numpy.testing import assert_allclose
+from profiled import convolutions_run
 
 from dynnas.data import resize
 from dynnas.errors import TargetError
@@ -135,30 +134,16 @@ def test_every_runtime_runs_it_image_by_image(case, runtime):
     assert_allclose(one_by_one(runner, images), logits, rtol=2e-3, atol=2e-3)
 
 
-def kernels_run(model, image, folder):
-    """How many convolutions ONNX Runtime really ran."""
-    options = onnxruntime.SessionOptions()
-    options.enable_profiling = True
-    options.profile_file_prefix = str(folder / "profile")
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    session.run(None, {"image": image})
-    with open(session.end_profiling()) as file:
-        events = json.load(file)
-    run = [event for event in events if event["name"].endswith("_kernel_time")]
-    return sum("Conv" in event["args"]["op_name"] for event in run)
-
-
 def test_networks_that_are_not_asked_do_not_run(tmp_path):
     members = networks((12, 12, 12), (0, 0, 0))
     cascade = cascade_of(members)
     model = to_onnx(cascade)
     images = prepare_images(cascade, DATA, DATA.search.images)
     stages = [walked(members, cascade.thresholds, image[None])[1] for image in DATA.search.images]
-    each = kernels_run(to_onnx(members[0]), images[:1].numpy(), tmp_path)
+    each = convolutions_run(to_onnx(members[0]), images[:1].numpy(), tmp_path)
     ran = [
-        kernels_run(model, images[[stages.index(stage)]].numpy(), tmp_path) for stage in range(len(members))
+        convolutions_run(model, images[[stages.index(stage)]].numpy(), tmp_path)
+        for stage in range(len(members))
     ]
     assert ran == [each, 2 * each, 3 * each]
 

@@ -6,7 +6,8 @@ import torch
 from gated import gated_config, undecided
 from networks import images
 from numpy.testing import assert_allclose
-from runtime.test_graphs import answer, convolutions_run, runner_of
+from profiled import convolutions_run
+from runtime.test_graphs import answer, runner_of
 
 from dynnas.ops import decisions
 from dynnas.runtime import to_onnx, to_onnx_batch

@@ -1,15 +1,14 @@
 """The graphs that ship: for one image with branches that are really skipped, and for any batch."""
 
-import json
 from itertools import product
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from networks import config, finished, images
 from numpy.testing import assert_allclose
+from profiled import convolutions_run
 
 from dynnas.ops import BLOCKS, KERNELS, leave, select_confident
 from dynnas.runtime import to_onnx, to_onnx_batch
@@ -56,21 +55,6 @@ def test_the_branching_graph_takes_each_image_to_its_exit(op, exits, criterion):
     outputs = [runner.outputs(image[None].numpy()) for image in batch]
     assert [int(output["exit"][0]) for output in outputs] == taken.tolist()
     assert_allclose(np.concatenate([output["logits"] for output in outputs]), logits, rtol=1e-4, atol=1e-4)
-
-
-def convolutions_run(model, image, folder):
-    """How many convolutions ONNX Runtime really ran."""
-    options = onnxruntime.SessionOptions()
-    options.enable_profiling = True
-    options.profile_file_prefix = str(folder / "profile")
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    session.run(None, {"image": image})
-    with open(session.end_profiling()) as file:
-        events = json.load(file)
-    run = [event for event in events if event["name"].endswith("_kernel_time")]
-    return sum("Conv" in event["args"]["op_name"] for event in run)
 
 
 def test_what_follows_the_exit_taken_does_not_run(tmp_path):

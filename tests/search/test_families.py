@@ -10,7 +10,7 @@ from dynnas.space import Value, load_space
 from dynnas.space.vocabulary import ACTIVATIONS, ATTENTIONS, BLOCKS, GATES, OPS
 
 SPACES = Path(__file__).parents[2] / "spaces"
-FAMILIES = ("resnet", "shuffle", "compact", "dynamic")
+FAMILIES = ("resnet", "shuffle", "compact", "dynamic", "resolution")
 
 
 @pytest.mark.slow
@@ -31,12 +31,13 @@ def test_a_short_search_runs(name: str, tmp_path: Path) -> None:
     assert best.metrics["accuracy"] > 0.2
     assert best.metrics["latency_ms"] > 0
     for candidate in study.candidates:
-        gated = space.network_config(candidate.architecture).gated
+        config = space.network_config(candidate.architecture)
+        gated = config.gated
         shares = [name for name in candidate.metrics if name.startswith("gate_share.")]
         assert {name.split(".", 1)[1].rsplit(".", 1)[0] for name in shares if gated} >= {
             slot for slot, block in gated if block.gate == "channels"
         }
-        assert bool(shares) == bool(gated) == ("policies" in candidate.metrics)
+        assert bool(shares) == config.decides == ("policies" in candidate.metrics)
 
 
 def test_every_operator_is_in_a_space_that_is_searched() -> None:

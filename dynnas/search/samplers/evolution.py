@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 
-from dynnas.search.evaluator import Cheap
-from dynnas.search.goal import Goal
 from dynnas.search.samplers.architecture import Proposal
-from dynnas.search.samplers.genome import Genome, Listed, Rows
-from dynnas.search.samplers.history import History, Reader
-from dynnas.search.samplers.known import Known
-from dynnas.space import Architecture, Space
+from dynnas.search.samplers.genome import Rows
+from dynnas.search.samplers.ground import Ground
+from dynnas.search.samplers.history import History
 
 _RANDOM = 10
 
@@ -36,45 +33,35 @@ _CHILDREN = 48
 class Evolution:
     """Proposes children of the front, and makes them more often in the way that has led onto it."""
 
-    def __init__(
-        self,
-        space: Space,
-        goal: Goal | None,
-        cheap: Cheap | None,
-        seed: int,
-        listed: Sequence[Architecture] | None = None,
-    ) -> None:
-        self._genome = Genome(space)
-        self._reader = Reader(self._genome, goal)
-        self._listed = Listed(self._genome, self._genome.encode_all(listed)) if listed else None
-        self._known = Known(self._genome, goal, cheap, seed, self._listed) if goal and cheap else None
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
 
     def __call__(
         self, study: optuna.Study, trial: FrozenTrial, rng: np.random.Generator
     ) -> Iterator[Proposal]:
         """Children in the order in which they were drawn."""
-        history = self._reader.read(study)
+        history = self._ground.reader.read(study)
         if len(history.rows) < _RANDOM:
-            rows = (self._listed or self._genome).sample(_CHILDREN, rng)
+            rows = self._ground.source.sample(_CHILDREN, rng)
             moves = np.full(len(rows), "")
         else:
             order, front = history.order()
             parents = history.rows[order[: max(front, min(_PARENTS, len(order)))]]
             moves = rng.choice(MOVES, size=_CHILDREN, p=move_rates(history))
             rows = np.concatenate([self._child(str(move), parents, rng) for move in moves])
-            rows = self._listed.nearest(rows, rng) if self._listed else rows
-        kept = range(len(rows)) if self._known is None else self._known.worth_trying(rows)
+            rows = self._ground.listed.nearest(rows, rng) if self._ground.listed else rows
+        kept = range(len(rows)) if self._ground.known is None else self._ground.known.worth_trying(rows)
         for at in kept:
-            yield Proposal(self._genome.decode(rows[at]), str(moves[at]))
+            yield Proposal(self._ground.genome.decode(rows[at]), str(moves[at]))
 
     def _child(self, move: str, parents: Rows, rng: np.random.Generator) -> Rows:
         """One row, [1, genes]."""
         mother, father = (parents[[rng.integers(len(parents))]] for _ in "12")
         if move == "cross":
-            child = self._genome.cross(mother, father, rng)
-            return self._genome.mutate(child, np.ones(1), 0.5, rng) if rng.random() < 0.5 else child
+            child = self._ground.genome.cross(mother, father, rng)
+            return self._ground.genome.mutate(child, np.ones(1), 0.5, rng) if rng.random() < 0.5 else child
         changes = np.full(1, 2 if move == "two changes" else 1)
-        return self._genome.mutate(mother, changes, 1.0 if move == "step" else 0.0, rng)
+        return self._ground.genome.mutate(mother, changes, 1.0 if move == "step" else 0.0, rng)
 
 
 def move_rates(history: History) -> np.ndarray:

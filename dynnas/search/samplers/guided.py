@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 
-from dynnas.search.evaluator import Cheap
-from dynnas.search.goal import Goal
 from dynnas.search.samplers.architecture import Proposal
-from dynnas.search.samplers.genome import Genome, Listed, Rows
-from dynnas.search.samplers.history import Reader
-from dynnas.search.samplers.known import Known
+from dynnas.search.samplers.genome import Rows
+from dynnas.search.samplers.ground import Ground
 from dynnas.search.samplers.outlook import Fits, Outlook
-from dynnas.space import Architecture, Space
 
 # Trials before the surrogate has a say.
 RANDOM = 10
@@ -43,32 +39,24 @@ class Guided:
     learned but computed, for the few that are in question.
     """
 
-    def __init__(
-        self,
-        space: Space,
-        goal: Goal | None,
-        cheap: Cheap | None,
-        seed: int,
-        listed: Sequence[Architecture] | None = None,
-    ) -> None:
-        self._genome = Genome(space)
-        self._reader = Reader(self._genome, goal)
-        self._listed = Listed(self._genome, self._genome.encode_all(listed)) if listed else None
-        self._known = Known(self._genome, goal, cheap, seed, self._listed) if goal and cheap else None
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
         self._fits = Fits()
 
     def __call__(
         self, study: optuna.Study, trial: FrozenTrial, rng: np.random.Generator
     ) -> Iterator[Proposal]:
         """The most promising first."""
-        history = self._reader.read(study)
+        history = self._ground.reader.read(study)
         if len(history.rows) < RANDOM:
-            rows = (self._listed or self._genome).sample(_SHORTLIST, rng)
-            rows = rows if self._known is None else rows[self._known.worth_trying(rows)]
+            rows = self._ground.source.sample(_SHORTLIST, rng)
+            rows = rows if self._ground.known is None else rows[self._ground.known.worth_trying(rows)]
         else:
-            rows = self._screened(Outlook(self._genome, history, self._known, self._fits, rng), rng)
+            rows = self._screened(
+                Outlook(self._ground.genome, history, self._ground.known, self._fits, rng), rng
+            )
         for row in rows:
-            yield Proposal(self._genome.decode(row))
+            yield Proposal(self._ground.genome.decode(row))
 
     def _screened(self, outlook: Outlook, rng: np.random.Generator) -> Rows:
         """New rows, the most promising first."""
@@ -85,13 +73,13 @@ class Guided:
             more = _new(self._relatives(best, best, _AGAIN, rng), seen)
             pool, worth = np.concatenate([pool, more]), np.concatenate([worth, outlook.worth(more)])
         best = np.argsort(-worth, kind="stable")[:_SHORTLIST]
-        if self._known is not None and len(best):
+        if self._ground.known is not None and len(best):
             exact = outlook.exact_worth(pool[best])
             best = best[np.argsort(-exact, kind="stable")]
         return pool[best]
 
     def _relatives(self, front: Rows, elite: Rows, count: int, rng: np.random.Generator) -> Rows:
-        genome = self._genome
+        genome = self._ground.genome
         one, two, three, crossed = (int(share * count) for share in _SHARES.values())
 
         def drawn(rows: Rows, number: int) -> Rows:
@@ -103,10 +91,10 @@ class Guided:
                 genome.mutate(drawn(front, two), np.full(two, 2), _LOCAL, rng),
                 genome.mutate(drawn(elite, three), rng.integers(1, 4, size=three), _LOCAL, rng),
                 genome.cross(drawn(front, crossed), drawn(elite, crossed), rng),
-                (self._listed or genome).sample(count - one - two - three - crossed, rng),
+                self._ground.source.sample(count - one - two - three - crossed, rng),
             ]
         )
-        return self._listed.nearest(made, rng) if self._listed else made
+        return self._ground.listed.nearest(made, rng) if self._ground.listed else made
 
 
 def _new(rows: Rows, seen: set[bytes]) -> Rows:

@@ -14,6 +14,7 @@ from dynnas.search.goal import Goal
 from dynnas.search.samplers.architecture import ArchitectureSampler, Proposer
 from dynnas.search.samplers.drawn import Drawn, InnerSampler
 from dynnas.search.samplers.evolution import Evolution
+from dynnas.search.samplers.ground import Ground
 from dynnas.search.samplers.guided import Guided
 from dynnas.search.samplers.slimming import Slimming
 from dynnas.space import Architecture, Space, largest, smallest
@@ -56,6 +57,9 @@ def make_sampler(
         # Optuna's own crossover works on the genes that all trials share, and so leaves out conditional ones.
         return Offspring(space, random.Random(seed))
 
+    def ground() -> Ground:
+        return Ground(space, goal, cheap, seed, listed)
+
     inner: dict[str, InnerSampler] = {
         "random": lambda seed: RandomSampler(seed=seed),
         "nsga2": lambda seed: NSGAIISampler(
@@ -70,8 +74,8 @@ def make_sampler(
         "gp": lambda seed: GPSampler(n_startup_trials=population, seed=seed),
     }
     own: dict[str, Callable[[], Proposer]] = {
-        "guided": lambda: Guided(space, goal, cheap, seed, listed),
-        "evolution": lambda: Evolution(space, goal, cheap, seed, listed),
+        "guided": lambda: Guided(ground()),
+        "evolution": lambda: Evolution(ground()),
         "autoslim": lambda: Slimming(space, goal, "loss"),
         "autoslim-rate": lambda: Slimming(space, goal, "rate"),
     }

@@ -1,0 +1,51 @@
+"""Networks of one supernet that run each image at a resolution of its own."""
+
+import random
+
+import pytest
+import torch
+
+from dynnas.ops import decisions
+from dynnas.space import parse_space, sample
+from dynnas.supernet import Supernet
+
+SPACE = parse_space("""
+input: {channels: 2, classes: 5, resolutions: [6, 8, 12], choose: [fixed, per_image], target: [0.4, 0.7]}
+stem: {width: [4, 8]}
+stages:
+- {block: mbconv, depth: [1, 2], width: [8, 12], stride: 2, kernel: [3, 5], expand: [1, 2], op: [static,
+   dyconv], attention: [none, se]}
+""")
+
+
+def chosen(count):
+    rng = random.Random(0)
+    found = (sample(SPACE.restrict({"resolution.choose": ["6+8+12"]}), rng) for _ in range(count))
+    return [SPACE.architecture(dict(each)) for each in found]
+
+
+@pytest.mark.parametrize("architecture", chosen(4))
+def test_extracted_equals_elastic_in_outputs_decisions_and_gradients(architecture):
+    supernet = Supernet(SPACE, channels=2, classes=5).train()
+    network = supernet.extract(architecture)
+    x = torch.randn(24, 2, 12, 12)
+    found = {}
+    for name, module in (
+        ("elastic", lambda: supernet(x, architecture)),
+        ("extracted", lambda: network.logits(x)),
+    ):
+        torch.manual_seed(1)
+        with decisions() as decided:
+            (logits,) = module()
+        logits.square().sum().backward()
+        found[name] = (logits, decided[0].usage)
+        assert len(decided) == 1
+        assert logits.shape == (24, 5)
+    assert torch.equal(found["elastic"][0], found["extracted"][0])
+    assert torch.equal(found["elastic"][1], found["extracted"][1])
+    own = network.slots["stem"].conv.weight
+    gradient = dict(supernet.slots["stem"].named_parameters())["conv/weight"].grad[: own.shape[0]]
+    torch.testing.assert_close(gradient, own.grad, rtol=1e-4, atol=1e-5)
+    predictor = dict(supernet.slots["resolution"].named_parameters())
+    assert all(parameter.grad is not None for parameter in predictor.values())
+    assert predictor["look/1/conv/weight"].grad.abs().sum() > 0

@@ -10,6 +10,7 @@ from dynnas.space.network import (
     BlockConfig,
     ExitConfig,
     ExitPlace,
+    GlanceConfig,
     HeadConfig,
     NetworkConfig,
     ResolutionConfig,
@@ -30,14 +31,15 @@ def config_to_dict(config: NetworkConfig) -> dict[str, Any]:
             del block["scales"]
         if block["gate"] == "none":
             del block["gate"], block["gate_target"]
-    if document["choice"] is None:
-        del document["choice"]
+    for part in ("choice", "glance"):
+        if document[part] is None:
+            del document[part]
     return document
 
 
 def config_from_dict(document: Mapping[str, Any]) -> NetworkConfig:
     """What `config_to_dict` gave, before or after a way through JSON."""
-    choice = document.get("choice")
+    choice, glance = document.get("choice"), document.get("glance")
     return NetworkConfig(
         channels=document["channels"],
         classes=document["classes"],
@@ -49,6 +51,7 @@ def config_from_dict(document: Mapping[str, Any]) -> NetworkConfig:
         ),
         head=HeadConfig(**document["head"]),
         choice=ResolutionConfig(**{**choice, "sizes": tuple(choice["sizes"])}) if choice else None,
+        glance=GlanceConfig(**glance) if glance else None,
     )
 
 

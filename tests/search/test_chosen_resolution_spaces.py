@@ -11,7 +11,7 @@ from dynnas.errors import StudyError
 from dynnas.measure import accuracy, cost, prepare_images
 from dynnas.ops import set_execution
 from dynnas.report.diagram import layers_of
-from dynnas.report.space import genes_table, costs_table
+from dynnas.report.space import costs_table, genes_table
 from dynnas.report.table import dynamic_layers, is_dynamic
 from dynnas.runtime.folding import fold_batchnorm
 from dynnas.search import run_study

@@ -65,7 +65,7 @@ def test_the_language_has_the_glance_beside_fixed_resolutions() -> None:
     assert [(place.name, place.threshold) for place in config.exits] == [("glance", 0.9)]
     assert {slot for slot, _ in config.slots()} <= set(SPACE.covering_configs(1, 10))
     with pytest.raises(
-        SpaceFileError, match="input.thresholds: never used; it applies only where choose is gl"
+        SpaceFileError, match=r"input\.thresholds: never used; it applies only where choose is gl"
     ):
         parse_space(FILE.replace("choose: [fixed, glance]", "choose: fixed"))
 

@@ -12,8 +12,8 @@ SPACE = parse_space("""
 input: {channels: 2, classes: 5, resolutions: [6, 8, 12], choose: [fixed, glance]}
 stem: {width: [4, 8]}
 stages:
-- {block: mbconv, depth: [1, 2], width: [8, 12], stride: 2, kernel: [3, 5], expand: [1, 2], op: [static, dyconv],
-   attention: [none, se]}
+- {block: mbconv, depth: [1, 2], width: [8, 12], stride: 2, kernel: [3, 5], expand: [1, 2], op: [static,
+   dyconv], attention: [none, se]}
 head: {width: [0, 8]}
 """)  # fmt: skip
 

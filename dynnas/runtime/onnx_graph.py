@@ -25,8 +25,12 @@ if TYPE_CHECKING:
 
 OPSET = 18
 
-Pack = Callable[["ModelProto"], "ModelProto"]
-"""From a graph to the same one, made ready for a runtime."""
+Pack = Callable[["ModelProto", bool, "bool | None"], "tuple[ModelProto, bool]"]
+"""Makes a graph without branches ready for a runtime: as `onnx_packing.pack_between`."""
+
+
+def _as_it_is(part: ModelProto, takes: bool, gives: bool | None) -> tuple[ModelProto, bool]:
+    return part, False
 
 
 def to_onnx(network: Finished) -> ModelProto:
@@ -63,12 +67,16 @@ def _packed(network: Finished) -> ModelProto:
     if isinstance(network, Cascade):
         return join_cascade(network, _packed)
     require("onnx", "onnx")
-    from dynnas.runtime.onnx_packing import pack  # imports onnx
+    from dynnas.runtime.onnx_borders import BorderLostError  # these import onnx
+    from dynnas.runtime.onnx_packing import pack, pack_between
 
-    return join(network, segment_graphs(network, pack))
+    try:
+        return join(network, segment_graphs(network, pack_between))
+    except BorderLostError:
+        return join(network, segment_graphs(network, lambda part, takes, gives: (pack(part), False)))
 
 
-def segment_graphs(network: Network, pack: Pack | None = None) -> list[ModelProto]:
+def segment_graphs(network: Network, pack: Pack = _as_it_is) -> list[ModelProto]:
     """A graph for each segment of the folded network: one without exits is a single segment.
 
     Args:
@@ -80,28 +88,32 @@ def segment_graphs(network: Network, pack: Pack | None = None) -> list[ModelProt
     """
     folded = fold_batchnorm(network).cpu()
     set_execution(folded, "real")
-    pack = pack or (lambda part: part)
     x = blank_images(network.config)
     if not network.config.branches:
-        return [pack(trace(folded, x, ["image"], ["logits"]))]
-    parts = []
+        return [pack(trace(folded, x, ["image"], ["logits"]), False, False)[0]]
+    parts, laid_out = [], False
     for segment in folded.segments():
-        graphs, x, rest = _gates(segment.body, x, pack)
+        graphs, x, laid_out, rest = _gates(segment.body, x, laid_out, pack)
         last: nn.Module
         if segment.exit is None:
             last, outputs = nn.Sequential(rest, segment.classifier), ["logits"]
         else:
             last = _Inner(rest, segment.classifier, segment.exit)
             outputs = last.outputs
-        graphs.append(pack(trace(last, x, ["image"], outputs)))
+        part, laid_out = pack(trace(last, x, ["image"], outputs), laid_out, None)
         with torch.no_grad():
             x = rest(x)
-        parts.append(_chain(graphs))
+        parts.append(_chain([*graphs, part]))
     return parts
 
 
-def _gates(body: nn.Sequential, x: Tensor, pack: Pack) -> tuple[list[ModelProto], Tensor, nn.Sequential]:
-    """The graphs of a segment up to its last gate that branches, what comes out of them, and what is left."""
+def _gates(
+    body: nn.Sequential, x: Tensor, laid_out: bool, pack: Pack
+) -> tuple[list[ModelProto], Tensor, bool, nn.Sequential]:
+    """The graphs of a segment up to its last gate that branches; what comes out of them; what is left.
+
+    What comes out is an example, and whether the graphs give it laid out, as the segment's images may be.
+    """
     graphs: list[ModelProto] = []
     plain: list[nn.Module] = []
     for module in body:
@@ -109,26 +121,27 @@ def _gates(body: nn.Sequential, x: Tensor, pack: Pack) -> tuple[list[ModelProto]
             plain.append(module)
             continue
         if plain:
-            graphs.append(pack(trace(Body(*plain), x, ["image"], ["features"])))
+            part, laid_out = pack(trace(Body(*plain), x, ["image"], ["features"]), laid_out, None)
+            graphs.append(part)
             with torch.no_grad():
                 x = Body(*plain)(x)
-        graphs.append(_gate(module, x, pack))
+        part, laid_out = _gate(module, x, laid_out, pack)
+        graphs.append(part)
         with torch.no_grad():
             x = module(x)
         plain = []
-    return graphs, x, Body(*plain)
+    return graphs, x, laid_out, Body(*plain)
 
 
-def _gate(gated: Deciding, x: Tensor, pack: Pack) -> ModelProto:
+def _gate(gated: Deciding, x: Tensor, laid_out: bool, pack: Pack) -> tuple[ModelProto, bool]:
     from dynnas.runtime.onnx_gates import choose  # imports onnx, which is known to be there by now
 
     count = len(gated.choices())
     asked = [f"choice{index}" for index in range(count - 1)]
-    decide = pack(trace(_Decide(gated), x, ["image"], asked))
-    alternatives = [
-        pack(trace(_Alternative(gated, index), x, ["image"], ["features"])) for index in range(count)
-    ]
-    return choose(decide, alternatives)
+    decide, _ = pack(trace(_Decide(gated), x, ["image"], asked), laid_out, False)
+    *fewer, whole = (trace(_Alternative(gated, index), x, ["image"], ["features"]) for index in range(count))
+    last, gives = pack(whole, laid_out, None)
+    return choose(decide, [*(pack(part, laid_out, gives)[0] for part in fewer), last]), gives
 
 
 def _chain(graphs: list[ModelProto]) -> ModelProto:

@@ -28,6 +28,7 @@ from collections.abc import Sequence
 import numpy as np
 from onnx import ModelProto, helper, numpy_helper, shape_inference
 
+from dynnas.runtime.onnx_borders import cut_borders, may_give, put_borders
 from dynnas.runtime.onnx_graft import LAYOUT_DOMAIN, Graft
 from dynnas.runtime.onnx_layout import (
     MOST_ELEMENTS,
@@ -55,18 +56,51 @@ def pack(model: ModelProto) -> ModelProto:
     Raises:
         MissingExtraError: onnxruntime is not installed.
     """
+    return _mixed(model) or model
+
+
+def pack_between(model: ModelProto, takes: bool, gives: bool | None) -> tuple[ModelProto, bool]:
+    """As `pack`, for a part of a network that hands its maps to another: see `onnx_borders`.
+
+    Args:
+        model: from `image` to its outputs.
+        takes: whether `image` comes laid out.
+        gives: whether to lay `features` out; None for what is natural to the graph.
+
+    Returns:
+        The graph, and whether its `features` are laid out.
+
+    Raises:
+        BorderLostError: the optimiser has changed what stands at a border.
+        MissingExtraError: onnxruntime is not installed.
+    """
+    wanted = may_give(model) if gives is None else gives
+    if not (takes or wanted):
+        return pack(model), False
+    bordered = ModelProto()
+    bordered.CopyFrom(model)
+    put_borders(bordered, takes, wanted)
+    packed = _mixed(bordered) or optimise(bordered, "ORT_ENABLE_ALL")
+    made_so = cut_borders(packed, takes, wanted)
+    if wanted and gives is None and not made_so:
+        return pack_between(model, takes, False)
+    return packed, wanted
+
+
+def _mixed(model: ModelProto) -> ModelProto | None:
+    """`model` optimised with its dynamic kernels; None if there are none, or one got lost."""
     plain = shape_inference.infer_shapes(optimise(model, "ORT_ENABLE_BASIC"), data_prop=True)
     inputs = [dynamic for dynamic in dynamic_inputs(GraphView(plain.graph)) if _is_worth_packing(dynamic)]
     inputs = inputs[:MOST_NUMBERS]
     if not inputs:
-        return model
+        return None
     for number, dynamic in enumerate(inputs):
         _put_stand_in(plain, number, dynamic)
     _keep_alive(plain, inputs)
     _pool_globally(plain)
     packed = optimise(plain, "ORT_ENABLE_ALL")
     if not _put_mixing_back(packed, inputs):
-        return model
+        return None
     del packed.graph.output[len(model.graph.output) :]
     sort_and_prune(packed.graph)
     return packed

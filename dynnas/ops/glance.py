@@ -1,9 +1,10 @@
 """GFNet: a glance at the whole image, and a closer look at a part of it (Wang et al. 2020, arXiv:2010.05300).
 
 The image is seen whole at a low resolution first. Where that does not suffice, the maps of this glance say
-where to look, and a second network of the same layers sees so many pixels there of the image itself. Of the
-paper's steps there are two, with the classifier that it has for light networks: of both looks' features
-side by side (section 3.1), in turn, so that a channel keeps its place in networks of another width.
+where to look, and a second network of the same layers sees so many pixels there of the image itself: with
+weights of its own, as in the paper. Of the paper's steps there are two, with the classifier that the authors'
+code has for light networks: one layer on the features of both looks side by side; here in turn, so that a
+channel keeps its place in networks of another width.
 
 Where to look is learned through the crop, not by policy gradient as in the paper: in training its corner lies
 between pixels and the crop is interpolated (as by spatial transformers, Jaderberg et al. 2015), in use it is
@@ -47,9 +48,8 @@ def _middles(height: int, width: int, like: Tensor) -> Tensor:
     down, right = (
         (torch.arange(count, device=like.device, dtype=like.dtype) + 0.5) / count for count in (height, width)
     )
-    return torch.stack((down[:, None].expand(height, width), right.expand(height, width)), dim=2).flatten(
-        0, 1
-    )
+    places = (down[:, None].expand(height, width), right.expand(height, width))
+    return torch.stack(places, dim=2).flatten(0, 1)
 
 
 def corner(middle: Tensor, given: int, size: int) -> Tensor:

@@ -183,7 +183,7 @@ def report(
         ),
     ] = None,
     time_images: Annotated[
-        bool, typer.Option("--latency", help="first time every member with exits on single images")
+        bool, typer.Option("--latency", help="first time every member with exits or gates on single images")
     ] = False,
     studies: Studies = STUDIES,
 ) -> None:

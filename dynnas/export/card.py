@@ -122,6 +122,7 @@ def card(manifest: Mapping[str, Any], facts: Mapping[str, str], load: tuple[str,
         "input": f"float32 {manifest['input']['shape']}; {manifest['input']['prepare']}",
         "exits": ", ".join(exits) or "none",
         **({"gates": _gates(manifest)} if manifest["gates"] else {}),
+        **({"glance": _looks(manifest)} if manifest["looks"] else {}),
         **({"opset": str(manifest["opset"])} if "opset" in manifest else {}),
         "made by": ", ".join(f"{name} {version}" for name, version in manifest["versions"].items()),
     }
@@ -154,9 +155,18 @@ def _gates(manifest: Mapping[str, Any]) -> str:
     """Which blocks have one, and whether a file really leaves out what it says."""
     blocks = ", ".join(f"{each['block']} {each['gate']} ({each['target']:g})" for each in manifest["gates"])
     if manifest["left_out_by_gates"]:
-        what = "skip, width and resolutions are"
+        what = "skip, halt, width and resolutions are"
         return f"{blocks}; {what} left out in the file for one image, else computed and masked"
     return f"{blocks}; this format has no branches for them: everything is computed, and masked"
+
+
+def _looks(manifest: Mapping[str, Any]) -> str:
+    """What is seen at a glance, and after it."""
+    return "; ".join(
+        f"the whole image at {look['size']} pixels square, then {look['size']} of its {look['of']} where it "
+        "says"
+        for look in manifest["looks"]
+    )
 
 
 def _accuracy(share: float, images: int) -> str:

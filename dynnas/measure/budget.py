@@ -31,10 +31,12 @@ class Judged:
     Attributes:
         sure: (exits, N), how sure each exit is of each image, from 0 to 1.
         right: (exits + 1, N) bool, whether each exit, and at last the head, is right.
+        saved: (exits + 1, N), the multiply-adds that gates save an image up to each exit; None without gates.
     """
 
     sure: Tensor
     right: Tensor
+    saved: Tensor | None = None
 
     @property
     def accuracies(self) -> tuple[float, ...]:
@@ -109,7 +111,7 @@ def spend(
 
     Args:
         judged: the images. thresholds: of every exit.
-        exit_macs: multiply-adds of leaving at each exit, then at the head.
+        exit_macs: multiply-adds of leaving at each exit, then at the head, all gates open.
         way_ms: times of the same, None where unknown; none at all if nothing was timed.
     """
     reached = judged.sure >= torch.tensor(thresholds, dtype=torch.float64)[:, None]
@@ -118,6 +120,8 @@ def spend(
     right = judged.right.gather(0, taken[None])[0]
     shares = (torch.bincount(taken, minlength=len(exit_macs)).double() / len(taken)).tolist()
     macs = sum(share * cost for share, cost in zip(shares, exit_macs, strict=True))
+    if judged.saved is not None:
+        macs -= float(judged.saved.gather(0, taken[None]).mean())
     ms = None
     if way_ms and all(time is not None for time, share in zip(way_ms, shares, strict=True) if share):
         ms = sum(share * time for share, time in zip(shares, way_ms, strict=True) if time is not None)

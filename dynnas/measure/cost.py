@@ -46,11 +46,19 @@ class Cost:
             usage: of every gate, as `Decision.usage`, (N, alternatives).
         """
         found = torch.tensor(self.exit_macs, dtype=torch.float64, device=exits.device)[exits]
+        return found - self.saved_macs(usage).gather(0, exits[None])[0] if self.gates else found
+
+    def saved_macs(self, usage: Sequence[Tensor]) -> Tensor:
+        """What gates save each image up to each exit, and to the head: (exits + 1, N) float64.
+
+        Args:
+            usage: of every gate, there is at least one, as `Decision.usage`, (N, alternatives).
+        """
+        saved = usage[0].new_zeros((len(self.exit_macs), len(usage[0])), dtype=torch.float64)
         for gate, stretch, used in zip(self.gates, self.stretches, usage, strict=True):
-            macs = torch.tensor(gate.macs, dtype=torch.float64, device=exits.device)
-            saved = macs.max() - used.double() @ macs
-            found -= torch.where(exits >= stretch, saved, 0.0)
-        return found
+            macs = torch.tensor(gate.macs, dtype=torch.float64, device=used.device)
+            saved[stretch:] += macs.max() - used.double() @ macs
+        return saved
 
 
 def cost(config: NetworkConfig) -> Cost:

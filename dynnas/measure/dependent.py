@@ -1,7 +1,8 @@
 """Latency where it depends on the image: its distribution, by the way that images take, and in batches.
 
 A *way* is what exits make an image run: it ends at the exit by which the image leaves. What gates leave out
-differs from image to image within a way; its time is the mean over some of its images.
+differs from image to image within a way; its time is the mean over some of its images, and its multiply-adds
+are told image by image.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import torch
 from torch import Tensor
 
 from dynnas.device import Subject
+from dynnas.measure.accuracy import GateUse
 from dynnas.measure.latency import Latency
 from dynnas.measure.meter import LatencyMeter
-from dynnas.ops import Network, leave
+from dynnas.ops import Network, decisions, leave
 from dynnas.runtime import Execution, Runner, build_batch_runner, build_runner, resolve_runtime
 from dynnas.space.settings import TargetSettings
 
@@ -37,10 +39,12 @@ class Ways:
     Attributes:
         names: of all ways of the network, the shortest first.
         taken: of every image, the index of its way.
+        image_macs: of every image, its multiply-adds where gates decide on them, else nothing.
     """
 
     names: tuple[str, ...]
     taken: tuple[int, ...]
+    image_macs: tuple[int, ...] = ()
 
     @property
     def shares(self) -> tuple[float, ...]:
@@ -63,8 +67,14 @@ def ways_of(network: Network, images: Tensor) -> Ways:
         network: calibrated, in eval mode. images: as `prepare_images` makes them.
     """
     names = (*(place.name for place in network.config.exits), "head")
-    exits = [leave(network.logits(part), network.config.exits)[1] for part in images.split(COUNTING_BATCH)]
-    return Ways(names, tuple(torch.cat(exits).tolist()))
+    exits: list[Tensor] = []
+    macs: list[int] = []
+    for part in images.split(COUNTING_BATCH):
+        with decisions() as decided:
+            exits.append(leave(network.logits(part), network.config.exits)[1])
+        if decided:
+            macs += GateUse.of(network.config, exits[-1], decided).image_macs
+    return Ways(names, tuple(torch.cat(exits).tolist()), tuple(macs))
 
 
 @dataclass(frozen=True)
@@ -141,6 +151,7 @@ class DependentLatency:
         latency: one image at a time, with real branching; mean, median, p95 and worst are over the images.
         image_ms: of every image that was timed; a single one where all take the same.
         image_ways: the index into `ways` of each of them.
+        image_macs: multiply-adds of each of them, where gates decide on them, else nothing.
         ways: times at batch 1, and shares of all images counted; the shortest first.
         counted: how many images that were.
         expected_ms: the mean by `ways`.
@@ -150,6 +161,7 @@ class DependentLatency:
     latency: Latency
     image_ms: tuple[float, ...]
     image_ways: tuple[int, ...]
+    image_macs: tuple[int, ...]
     ways: tuple[WayLatency, ...]
     counted: int
     expected_ms: float
@@ -199,6 +211,7 @@ def measure_dependent(
         latency=latency,
         image_ms=tuple(image_ms.tolist()),
         image_ways=ways.taken[:timed],
+        image_macs=ways.image_macs[:timed],
         ways=by_way,
         counted=len(pixels),
         expected_ms=expected_ms(by_way),

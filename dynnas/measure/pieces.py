@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from dynnas.device import Subject
 from dynnas.ops import Network, Segment
-from dynnas.ops.network import build, stretches
+from dynnas.ops.network import Body, build, stretches
 from dynnas.runtime import build_runner
-from dynnas.space.network import BlockConfig, ExitPlace, NetworkConfig, SlotConfig, StemConfig
+from dynnas.space.network import BlockConfig, ExitPlace, FocusConfig, NetworkConfig, SlotConfig, StemConfig
 from dynnas.space.settings import TargetSettings
 
 
@@ -54,11 +54,14 @@ def pieces_of(config: NetworkConfig) -> tuple[tuple[Piece, ...], ...]:
     found = []
     resolution = config.resolution
     # What chooses the resolution looks at the image before all else, and counts as the largest one.
-    pieces = [Piece(config.choice, resolution)] if config.choice else []
+    pieces = [Piece(first, resolution) for first in (config.choice, config.glance) if first]
+    resolution = config.glance.size if config.glance else resolution
     for stretch in stretches(config):
         for _, slot in stretch.body:
             pieces.append(Piece(slot, resolution))
             resolution = -(-resolution // _stride(slot))
+            if isinstance(slot, FocusConfig) and config.glance:
+                resolution = config.glance.size
         pieces.append(Piece(stretch.classifier[1], resolution))
         found.append(tuple(pieces))
         pieces = []
@@ -127,4 +130,4 @@ class _Alone(nn.Module):
         return (self.module(x),)
 
     def segments(self) -> list[Segment]:
-        return [Segment(nn.Sequential(self.module), nn.Identity(), None)]
+        return [Segment(Body(self.module), nn.Identity(), None)]

@@ -24,6 +24,7 @@ from torch.testing import assert_close
 from dynnas.errors import require
 from dynnas.ops.cases import Case, cases
 from dynnas.ops.elastic import ElasticSlot
+from dynnas.ops.flow import Flow
 from dynnas.ops.gate import Gated, decisions, shared_name
 from dynnas.ops.layers import ConvUnit
 from dynnas.ops.macs import count_macs
@@ -178,14 +179,15 @@ def gates_run_what_they_say(case: Case) -> None:
 
 
 def gates_learn(case: Case) -> None:
-    """Gradients reach every parameter of a gate, from what the block does or what the decision costs."""
+    """Gradients reach every parameter of a gate: from the block's output, what is handed on, or its cost."""
     if not (isinstance(case.config, BlockConfig) and case.config.gated):
         return
     gated = build(case.config).train()
     assert isinstance(gated, Gated)
     with decisions() as found:
-        y = gated(images(case, batch=6))
-    (y.square().sum() + found[0].usage[:, -1].sum()).backward()
+        after = gated(Flow(images(case, batch=6)))
+    values = [after.x.square(), found[0].usage[:, -1], *after.beside.values(), *after.next.values()]
+    torch.stack([value.sum() for value in values]).sum().backward()
     for name, parameter in gated.gate.named_parameters():
         assert float(_gradient(parameter).abs().sum()) > 0, f"no gradient reaches the gate's {name}"
 

@@ -11,10 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Estimator = Literal["gumbel", "straight", "soft"]
+Estimator = Literal["gumbel", "straight", "soft", "reinforce"]
 """`gumbel`: a draw by the logits' softmax (Gumbel straight-through: Jang et al. 2017, arXiv:1611.01144);
 `straight`: the largest logit, with the softmax's gradient (straight-through: Bengio et al. 2013,
-arXiv:1308.3432); `soft`: the softmax itself, while training."""
+arXiv:1308.3432); `soft`: the softmax itself, while training; `reinforce`: a draw that no gradient passes, to
+learn from what came of it (Williams 1992): see `dynnas.training.reinforce`."""
+
+LEAST_NOISE = 0.5
+"""Of gates that learn by `reinforce`: without draws there is nothing to learn from."""
 
 
 class GumbelNoise(nn.Module):
@@ -66,12 +70,28 @@ class Chooser(nn.Module):
         """Logits (B, ..., A) to rows that sum to 1; exactly 0 and 1, except for `soft` in training."""
         if not self.training:
             return _hard(logits)
+        if self.estimator == "reinforce":
+            return _hard(self._policy(logits) + self.noise(logits))
         if self.estimator == "gumbel":
             logits = logits + self.gate_noise * self.noise(logits)
         soft = torch.softmax(logits / self.temperature, dim=-1)
         if self.estimator == "soft":
             return soft
         return _hard(soft) + (soft - soft.detach())  # the bracket is 0, with the softmax's gradient
+
+    def likelihood(self, logits: Tensor, rows: Tensor) -> Tensor | None:
+        """The logarithm of the probability that each image's rows (B, ..., A) were drawn from logits: (B,).
+
+        None where there is no draw to learn from.
+        """
+        if not self.training or self.estimator != "reinforce":
+            return None
+        each = rows.detach() * torch.log_softmax(self._policy(logits), dim=-1)
+        return each.flatten(1).sum(1)
+
+    def _policy(self, logits: Tensor) -> Tensor:
+        """Logits of what `reinforce` draws from: the less noise, the more alike are draws."""
+        return logits / (self.temperature * self.gate_noise.clamp(min=LEAST_NOISE))
 
 
 def _hard(logits: Tensor) -> Tensor:

@@ -4,12 +4,17 @@ A family of gates is one file in `gates/` with one class, which is a block that 
 
 - `alternatives(config)` names what images may differ by in their cost, the cheapest first and all of the
   block last; `choices()` gives a decision that stands for each;
-- `decide(x)` looks at the block's input and says what is to be run, as a `Decision`;
+- `decide(seen)` says what is to be run, as a `Decision`, by what the gate looks at;
 - `masked(x, decision)` computes everything and multiplies by the decision: for any batch, and to learn by;
 - `alone(x, choice, decision)` runs images that share one choice, and nothing that it leaves out; a family
   whose logits are its alternatives says instead, in `branch(x, alternative)`, what each of these runs.
 
 Graphs for one image have a branch for each alternative where `branches` says so, else what `recorded` runs.
+What a gate looks at is its block's input or, by `gate_reads`, a value beside it (`gate_features`): `decide`
+is given that. A family that reads or hands on values of its own (see `dynnas.ops.flow`) says so in
+`carries(config)` and does it in `decided(flow)`, and in `votes`, `alternative` and `branches_on` for a single
+image, alone or in a graph: as `gates/halt.py` does.
+
 The inherited `forward` does the rest. `masked` and `alone` must give the same in eval mode; whatever of a
 block they run, `Hidden` helps to leave out channels. Decisions are random in training only, by modules that
 `dynnas.training.whole_batch` knows.
@@ -24,29 +29,25 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from dynnas.errors import SpaceError
 from dynnas.ops.choice import is_recorded
-from dynnas.ops.conv_shape import pointwise
 from dynnas.ops.estimators import Chooser
-from dynnas.ops.initial import linear
-from dynnas.ops.kernels.static import Static
-from dynnas.ops.layers import ConvUnit, named
+from dynnas.ops.flow import Beside, Carried, Flow
+from dynnas.ops.gate_features import Features, GateFeatures, carried_by_gate, features_of
+from dynnas.ops.layers import named
 from dynnas.ops.registry import BLOCKS
 from dynnas.space.network import BlockConfig
+from dynnas.space.vocabulary import READING_GATES
 
 Execution = Literal["masked", "real", "counted"]
 """`masked`: everything is computed. `real`: only what images want, those of a batch that want the same
 together. `counted`: as `real` where images do not share batch norms, else as `masked` with norms that are
 told which images a channel has; for `dynnas.training.calibrate`."""
-
-START_SPREAD = 0.5
-"""How much the logits of a new gate differ between images, about."""
 
 OPEN_BIAS = 2.0
 """Of the logit of all of a block, in a new gate: 88% open beside one alternative, so that blocks learn."""
@@ -59,12 +60,19 @@ class Decision:
     Attributes:
         weights: (B, D) over the family's domain: what each member counts, 0 for one that is left out.
         usage: (B, A), rows that sum to 1: the alternatives that each image runs. Gradients pass.
-        penalty: to be added to the loss while training, if any.
+        logits: (B, A) of the alternatives, where the family has one for each.
+        likelihood: (B,), the logarithm of the probability of what was drawn, where gates learn by that.
+        loads: (B, L, E), of families that share out work: what each image adds to L kinds of load of each
+            member. Training evens them out.
+        in_a_run: whether an image runs the block only if it runs those before it.
     """
 
     weights: Tensor
     usage: Tensor
-    penalty: Tensor | None = None
+    logits: Tensor | None = None
+    likelihood: Tensor | None = None
+    loads: Tensor | None = None
+    in_a_run: bool = False
 
     @property
     def choice(self) -> Tensor:
@@ -83,52 +91,10 @@ class Decision:
         return Decision(self.weights[rows], self.usage[rows])
 
 
-class GateFeatures(nn.Module):
-    """FC(ReLU(norm(FC(GAP(block input))))), both layers also told the target: logits (B, L).
-
-    As squeeze-and-excitation, with max(4, C // 4) hidden units, and a batch norm over the images: pooled
-    features are much alike, and a gate that hardly sees a difference learns to say the same of every image.
-    One gate serves networks of several targets, so what it says must depend on the target.
-    """
-
-    def __init__(self, in_channels: int, start: Sequence[float], target: float) -> None:
-        """For inputs of `in_channels`; `start` are the logits to begin with, about."""
-        super().__init__()
-        hidden, outputs = max(4, in_channels // 4), len(start)
-        self.target = target
-        self.reduce: nn.Module = ConvUnit(Static(pointwise(in_channels, hidden)), nn.Identity())
-        self.expand = linear(hidden, outputs)
-        self.hidden_by_target: nn.Parameter | None = nn.Parameter(torch.zeros(hidden))
-        self.logits_by_target: nn.Parameter | None = nn.Parameter(torch.zeros(outputs))
-        with torch.no_grad():
-            self.expand.weight.normal_(std=START_SPREAD * hidden**-0.5)
-            self.expand.bias.copy_(torch.tensor(start))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, L)."""
-        # Not as a mean: ONNX Runtime pools in the layout of its convolutions.
-        v, missing = self.reduce(F.adaptive_avg_pool2d(x, 1)).flatten(1), 1 - self.target
-        if self.hidden_by_target is None or self.logits_by_target is None:
-            return self.expand(F.relu(v))
-        return self.expand(F.relu(v + missing * self.hidden_by_target)) + missing * self.logits_by_target
-
-    @torch.no_grad()
-    def settle(self) -> None:
-        """Put what the target says into the biases, for good; without its norm, the first layer is linear."""
-        if self.hidden_by_target is None or self.logits_by_target is None:
-            return
-        assert isinstance(self.reduce, ConvUnit)
-        norm, conv = self.reduce.norm, self.reduce.conv
-        bias = norm.bias if isinstance(norm, nn.BatchNorm2d) else conv.bias
-        assert bias is not None
-        bias.add_((1 - self.target) * self.hidden_by_target)
-        self.expand.bias.add_((1 - self.target) * self.logits_by_target)
-        self.hidden_by_target = self.logits_by_target = None
-        if isinstance(norm, nn.Identity):
-            # Of a single pixel: a convolution takes several times as long.
-            plain = nn.Linear(conv.shape.in_channels, conv.shape.out_channels, device="meta")
-            plain.weight, plain.bias = nn.Parameter(conv.weight.flatten(1)), nn.Parameter(bias.detach())
-            self.reduce = nn.Sequential(nn.Flatten(), plain)
+def one_of(logits: Tensor, chooser: Chooser) -> Decision:
+    """One of the alternatives for each image, by logits (B, A)."""
+    rows: Tensor = chooser(logits)
+    return Decision(rows, rows, logits, chooser.likelihood(logits, rows))
 
 
 class Deciding(nn.Module):
@@ -141,6 +107,9 @@ class Deciding(nn.Module):
     """Whether it has a logit for each alternative, and takes the largest: a graph for one image then has a
     branch for each."""
 
+    carried: tuple[Carried, ...] = ()
+    """What it reads beside its input, or hands on."""
+
     def __init__(self) -> None:
         """Decided by the gate, and all computed."""
         super().__init__()
@@ -151,16 +120,20 @@ class Deciding(nn.Module):
         """(B, Co, H', W') for images (B, C, H, W) that all run everything."""
         raise NotImplementedError
 
-    def logits(self, x: Tensor) -> Tensor:
-        """(B, L), from which the gate decides."""
+    def sees(self, x: Tensor, flow: Flow) -> tuple[Tensor, Beside]:
+        """What the gate looks at, for the input (B, C, H, W); and what it hands on."""
+        return x, {}
+
+    def logits(self, seen: Tensor) -> Tensor:
+        """(B, L), from which the gate decides, of what it looks at."""
         raise NotImplementedError
 
     def choices(self) -> Tensor:
         """(A, D) bool on the CPU: for each alternative, a choice that costs so much."""
         raise NotImplementedError
 
-    def decide(self, x: Tensor) -> Decision:
-        """From the input (B, C, H, W)."""
+    def decide(self, seen: Tensor) -> Decision:
+        """From what the gate looks at."""
         raise NotImplementedError
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
@@ -182,15 +155,50 @@ class Deciding(nn.Module):
         """
         return self.masked(x, decision)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, Co, H', W')."""
+    def forward(self, x: Tensor | Flow) -> Any:
+        """(B, C, H, W) to (B, Co, H', W'), or a flow to one; alone it finds no values beside the map."""
+        return self.step(x) if isinstance(x, Flow) else self.step(Flow(x)).x
+
+    def step(self, flow: Flow) -> Flow:
+        """The output, and what is handed on."""
+        x = flow.x
+        assert isinstance(x, Tensor)
         if self.open:
-            return self.whole(x)
+            return flow.hand_on(self.whole(x))
         if self.branches and self.execution == "real" and x.shape[0] == 1 and not _is_overheard():
             # As below, in a third of the time that small operators take in torch.
-            return self.branch(x, int(self.logits(x).argmax()))
-        decision = self.decide(x)
+            logits, beside = self.votes(flow)
+            return self.alternative(flow, int(logits.argmax())).with_values(beside)
+        if wants_cheapest():
+            return self.cheapest(flow)
+        return self.decided(flow)
+
+    def votes(self, flow: Flow) -> tuple[Tensor, Beside]:
+        """For one image, (1, alternatives), of which it takes the largest; and what deciding hands on."""
+        assert isinstance(flow.x, Tensor)
+        seen, beside = self.sees(flow.x, flow)
+        return self.logits(seen), beside
+
+    def alternative(self, flow: Flow, index: int) -> Flow:
+        """What images get that take one alternative: of families with branches."""
+        assert isinstance(flow.x, Tensor)
+        return flow.hand_on(self.branch(flow.x, index))
+
+    def branches_on(self, flow: Flow) -> bool:
+        """Whether an image can take either of several branches here."""
+        return self.branches
+
+    def decided(self, flow: Flow) -> Flow:
+        """As `step`, of gates that are not open: decide, tell it to whoever listens, and execute it."""
+        x = flow.x
+        assert isinstance(x, Tensor)
+        seen, beside = self.sees(x, flow)
+        decision = self.decide(seen)
         tell(decision)
+        return flow.hand_on(self.execute(x, decision), beside)
+
+    def execute(self, x: Tensor, decision: Decision) -> Tensor:
+        """(B, C, H, W) to (B, Co, H', W') in the way that `execution` says."""
         if is_recorded():
             return self.recorded(x, decision)
         if self.execution == "masked":
@@ -198,6 +206,14 @@ class Deciding(nn.Module):
         if self.execution == "counted" and self.shares_norms:
             return self.masked(x, decision, counted=True)
         return self.together(x, decision)
+
+    def cheapest(self, flow: Flow) -> Flow:
+        """The first alternative for every image."""
+        x = flow.x
+        assert isinstance(x, Tensor)
+        _, beside = self.sees(x, flow)
+        weights = self.choices()[0].to(x).expand(len(x), -1)
+        return flow.hand_on(self.masked(x, Decision(weights, weights)), beside)
 
     def together(self, x: Tensor, decision: Decision) -> Tensor:
         """As `masked`, but images of one choice together, one choice after the other; in eval mode."""
@@ -235,14 +251,23 @@ class Gated(Deciding):
         """`start` are the logits (L,) that a new gate gives for any image; `features` makes what finds them.
 
         Raises:
-            SpaceError: the config has no target.
+            SpaceError: the config has no target, or its gate cannot look at what it says.
         """
         super().__init__()
         if config.gate_target is None:
             raise SpaceError(f"gate {config.gate!r} has a target, and its config has no 'gate_target'")
+        if config.gate_reads != "block" and config.gate not in READING_GATES:
+            raise SpaceError(
+                f"gate {config.gate!r} looks at its block's input, not at {config.gate_reads!r}; "
+                f"allowed there: {', '.join(READING_GATES)}"
+            )
         self.config = config
+        self.carried = self.carries(config)
         self.block = BLOCKS[config.block](config.without_gate())
-        self.gate = named(config.gate, features(config.in_channels, start, config.gate_target))
+        if config.gate_reads == "block":
+            self.gate = named(config.gate, features(config.in_channels, start, config.gate_target))
+        else:
+            self.gate = named(f"{config.gate}_{config.gate_reads}", features_of(config, start))
         self.chooser = Chooser()
 
     @classmethod
@@ -250,13 +275,27 @@ class Gated(Deciding):
         """What images may differ by in their cost: names, the cheapest first."""
         raise NotImplementedError
 
+    @classmethod
+    def carries(cls, config: BlockConfig) -> tuple[Carried, ...]:
+        """What it reads beside the feature map, or hands on."""
+        return carried_by_gate(config)
+
     def whole(self, x: Tensor) -> Tensor:
         """The block without its gate."""
         return self.block(x)
 
-    def logits(self, x: Tensor) -> Tensor:
-        """(B, L), from the block's input."""
-        return self.gate(x)
+    def sees(self, x: Tensor, flow: Flow) -> tuple[Tensor, Beside]:
+        """What the gate looks at, for the block's input (B, C, H, W); and what it hands on."""
+        features = self.gate[0]
+        return features.sees(x, flow) if isinstance(features, Features) else (x, {})
+
+    def logits(self, seen: Tensor) -> Tensor:
+        """(B, L), of what the gate looks at."""
+        return self.gate(seen)
+
+    def decide(self, seen: Tensor) -> Decision:
+        """From what the gate looks at; here that of families with branches."""
+        return one_of(self.gate(seen), self.chooser)
 
 
 def hidden_channels(config: BlockConfig) -> int:
@@ -298,6 +337,24 @@ def decisions() -> Iterator[list[Decision]]:
         yield found
     finally:
         _LISTENER.reset(token)
+
+
+_CHEAPEST: ContextVar[bool] = ContextVar("cheapest", default=False)
+
+
+@contextmanager
+def cheapest_choices() -> Iterator[None]:
+    """Every gate that this thread runs meanwhile gives all images its cheapest alternative, unheard."""
+    token = _CHEAPEST.set(True)
+    try:
+        yield
+    finally:
+        _CHEAPEST.reset(token)
+
+
+def wants_cheapest() -> bool:
+    """Whether gates are to give their cheapest alternative."""
+    return _CHEAPEST.get()
 
 
 def _is_overheard() -> bool:

@@ -65,9 +65,10 @@ def hold_gates(network: Network, shares: Mapping[str, Tensor | Sequence[float]],
 
     Args:
         network: with its gates, changed in place.
-        shares: for gated blocks, how often each of their logits is to be the largest: of `skip` and `width`
-            the alternatives, of `channels` the hidden channels, of `moe` the experts, of `positions` for each
-            tile (tiles, 2) not to run and to run it; for `resolution` the sizes. Others keep their gates.
+        shares: for gated blocks, how often each of their logits is to be the largest: of `skip`, `width`
+            and `routes` the alternatives, of `channels` the hidden channels, of `moe` the experts, of
+            `positions` for each tile (tiles, 2) not to run and to run it; of `resolution` the sizes. Others
+            keep their gates.
         random: draw so; else every image gets the most frequent, or the most frequent channels.
     """
     for salt, (slot, wanted) in enumerate(shares.items()):
@@ -76,7 +77,7 @@ def hold_gates(network: Network, shares: Mapping[str, Tensor | Sequence[float]],
         logits = logits.to(next(network.parameters()).device)
         control = RandomLogits(logits, salt) if random else ConstantLogits(logits)
         if isinstance(gated, ResolutionGate):
-            gated.look = named(slot, control)
+            gated.look = nn.Sequential(control)
             continue
         assert isinstance(gated, Gated)
         gated.gate = named(gated.config.gate, control)

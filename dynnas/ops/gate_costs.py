@@ -9,9 +9,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
+from dynnas.ops.flow import Flow
 from dynnas.ops.gate import Deciding, Decision, Gated
 from dynnas.ops.macs import count_macs
 from dynnas.ops.modes import settle
+from dynnas.ops.multiscale import Maps
 from dynnas.ops.network import Network, build
 from dynnas.space.network import RESOLUTION_SLOT, BlockConfig, NetworkConfig
 
@@ -82,18 +84,24 @@ def _resolution_macs(config: NetworkConfig) -> tuple[tuple[int, ...], int]:
 def _macs_of_each(gated: Deciding, x: Tensor) -> tuple[int, ...]:
     """Multiply-adds of each alternative for one image, an input on the meta device."""
     # What can be chosen is read, so it must not be on the meta device.
-    return tuple(count_macs(_Alternative(gated, choice), x)[1] for choice in gated.choices())
+    return tuple(
+        count_macs(_Alternative(gated, index, choice), x)[1] for index, choice in enumerate(gated.choices())
+    )
 
 
 class _Alternative(nn.Module):
     """What images of one choice run."""
 
-    def __init__(self, gated: Deciding, choice: Tensor) -> None:
+    def __init__(self, gated: Deciding, index: int, choice: Tensor) -> None:
         super().__init__()
-        self.gated, self.choice = gated, choice
+        self.gated, self.index, self.choice = gated, index, choice
 
-    def forward(self, x: Tensor) -> Tensor:
-        usage = self.gated.decide(x).usage
+    def forward(self, x: Tensor) -> Tensor | Maps:
+        if self.gated.branches:
+            self.gated.votes(Flow(x))
+            return self.gated.alternative(Flow(x), self.index).x
+        seen, _ = self.gated.sees(x, Flow(x))
+        usage = self.gated.decide(seen).usage
         weights = self.choice[None].to(x)
         return self.gated.alone(x, self.choice, Decision(weights, usage))
 

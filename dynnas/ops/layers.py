@@ -71,6 +71,21 @@ class ConvUnit(nn.Module):
         self.norm = nn.Identity()
 
 
+@torch.no_grad()
+def of_one_pixel(unit: ConvUnit) -> nn.Module:
+    """A static 1x1 unit without its norm as a linear layer: of a single pixel (B, C, 1, 1) to (B, Co).
+
+    A convolution takes several times as long. A unit with a norm stays what it is.
+    """
+    if not isinstance(unit.norm, nn.Identity):
+        return unit
+    conv = unit.conv
+    plain = nn.Linear(conv.shape.in_channels, conv.shape.out_channels, device="meta")
+    assert conv.bias is not None
+    plain.weight, plain.bias = nn.Parameter(conv.weight.flatten(1)), nn.Parameter(conv.bias.detach())
+    return nn.Sequential(nn.Flatten(), plain, unit.act)
+
+
 def is_elementwise(module: nn.Module) -> bool:
     """Whether an activation or attention treats every value by itself, and leaves zeros as they are.
 

@@ -7,10 +7,12 @@ from typing import Any, get_args
 from torch import nn
 
 from dynnas.ops.estimators import Chooser, Estimator
-from dynnas.ops.gate import Deciding, Execution, GateFeatures
+from dynnas.ops.gate import Deciding, Execution
+from dynnas.ops.gate_features import Features
 from dynnas.ops.kernel import Kernel
 from dynnas.ops.kernels.condconv import RoutingDropout
 from dynnas.ops.mixing import Strategy
+from dynnas.ops.policy import Policy
 
 
 def set_strategy(module: nn.Module, strategy: Strategy) -> None:
@@ -41,7 +43,7 @@ def set_routing_dropout(module: nn.Module, rate: float) -> None:
 def settle(module: nn.Module) -> None:
     """Work out for good what no image changes in `module`: what it is then is what ships, and what counts."""
     for child in module.modules():
-        if isinstance(child, Kernel | GateFeatures):
+        if isinstance(child, Kernel | Features | Policy):
             child.settle()
 
 

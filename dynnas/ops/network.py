@@ -2,32 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from dynnas.ops.exits import Leaving, leave
+from dynnas.ops.flow import Carried, Flow, Pack, Unpack, alive, carried_by, pass_through
+from dynnas.ops.glance import (
+    Focus,
+    FocusStep,
+    GlanceClassifier,
+    GlanceStep,
+    first_pixel,
+    glance_at,
+    look_twice,
+)
 from dynnas.ops.layers import Head, Stem
-from dynnas.ops.multiscale import Maps, MultiScale, pack
+from dynnas.ops.multiscale import MultiScale, pack
+from dynnas.ops.policy import Policy, embedding
+from dynnas.ops.recurrent import STATE, Recurrent
 from dynnas.ops.registry import BLOCKS, GATES
+from dynnas.ops.resize import Resize
 from dynnas.ops.resolution import ChosenResolution, ResolutionGate, sharing, store_once
 from dynnas.space.network import (
     RESOLUTION_SLOT,
     BlockConfig,
+    FocusConfig,
+    GlanceConfig,
     NetworkConfig,
+    PolicyConfig,
+    RecurrentConfig,
     ResolutionConfig,
     SlotConfig,
     StemConfig,
 )
 
 Call = Callable[[str, SlotConfig, Any], Any]
-"""Runs a slot: on a tensor, or on the tuple of maps that multi-scale layers pass on."""
+"""Runs a slot: on a tensor, on the tuple of maps that multi-scale layers pass on, or on a `Flow`."""
 
 
 def build(config: SlotConfig) -> nn.Module:
-    """The module of one slot: a stem, a block, a classifier (head or exit), or what chooses the resolution.
+    """The module of one slot: what gates share, a stem, a block, a classifier, what decides how to look.
 
     Raises:
         SpaceError: the config names a block, op, attention or activation that is not registered,
@@ -35,13 +53,30 @@ def build(config: SlotConfig) -> nn.Module:
     """
     if isinstance(config, StemConfig):
         return Stem(config)
+    if isinstance(config, PolicyConfig):
+        return Policy(config)
+    if isinstance(config, RecurrentConfig):
+        return Recurrent(config)
     if isinstance(config, BlockConfig):
         if config.scales:
             return MultiScale(config)
         return GATES[config.gate](config) if config.gated else BLOCKS[config.block](config)
     if isinstance(config, ResolutionConfig):
         return ResolutionGate(config)
+    if isinstance(config, GlanceConfig):
+        return Resize(config.given, config.size)
+    if isinstance(config, FocusConfig):
+        return Focus(config)
     return Head(config)
+
+
+def carries(config: SlotConfig) -> tuple[Carried, ...]:
+    """What the module of a slot carries beside the feature map; see `dynnas.ops.flow`."""
+    if isinstance(config, PolicyConfig):
+        return (embedding(config.width),)
+    if isinstance(config, BlockConfig) and config.gated:
+        return GATES[config.gate].carries(config)
+    return (STATE,) if isinstance(config, RecurrentConfig) else ()
 
 
 @dataclass(frozen=True)
@@ -56,14 +91,13 @@ class Stretch:
 def stretches(config: NetworkConfig) -> Iterator[Stretch]:
     """The order in which a network runs: a stretch for every exit, then the one that ends in the head."""
     body: list[tuple[str, SlotConfig]] = []
-    trunk: tuple[tuple[str, SlotConfig], ...] = (("stem", config.stem), *config.blocks)
-    for slot, slot_config in trunk:
+    for slot, slot_config in (*config.looking, *config.focusing):
         body.append((slot, slot_config))
         for place in config.exits:
             if place.after == slot:
                 yield Stretch(tuple(body), (place.slot, place.config), place)
                 body.clear()
-    yield Stretch(tuple(body), ("head", config.head), None)
+    yield Stretch(tuple(body), (config.head_slot, config.head), None)
 
 
 def run(config: NetworkConfig, call: Call, x: Tensor) -> tuple[Tensor, ...]:
@@ -74,13 +108,13 @@ def run(config: NetworkConfig, call: Call, x: Tensor) -> tuple[Tensor, ...]:
         `learned` says has one column more (see `dynnas.ops.exits`).
     """
     logits = []
-    maps: Tensor | Maps = x
+    flow = Flow(x)
     for stretch in stretches(config):
         for slot, slot_config in stretch.body:
-            if isinstance(slot_config, BlockConfig) and slot_config.scales and isinstance(maps, Tensor):
-                maps = (maps,)
-            maps = call(slot, slot_config, maps)
-        logits.append(call(*stretch.classifier, maps if isinstance(maps, Tensor) else maps[-1]))
+            if isinstance(slot_config, BlockConfig) and slot_config.scales and isinstance(flow.x, Tensor):
+                flow = flow._replace(x=(flow.x,))
+            flow = pass_through(partial(call, slot, slot_config), carries(slot_config), flow)
+        logits.append(call(*stretch.classifier, flow.x if isinstance(flow.x, Tensor) else flow.x[-1]))
     return tuple(logits)
 
 
@@ -90,27 +124,46 @@ def slot_module(slot: str) -> str:
 
 
 class Body(nn.Sequential):
-    """Slots in order, from a tensor to a tensor: maps of several scales are packed at both ends alone."""
+    """Slots in order, from a tensor to a tensor.
+
+    Maps of several scales are packed at both ends alone, and so are the values beside the map that others
+    hand on to these slots (`takes`), or these to others (`gives`).
+    """
+
+    def __init__(
+        self, *modules: nn.Module, takes: Sequence[Carried] = (), gives: Sequence[Carried] = ()
+    ) -> None:
+        first = (Unpack(takes),) if takes else ()
+        last = (Pack(gives),) if gives else ()
+        super().__init__(*first, *modules, *last)
 
     def forward(self, x: Tensor) -> Tensor:
         """What the first slot takes to what the last one gives."""
-        maps: Tensor | Maps = x
-        for module in self:
-            if isinstance(module, MultiScale) and isinstance(maps, Tensor):
-                maps = (maps,) if module.scales.makes else module.spread(maps)
-            maps = module(maps)
+        return self.packed(Flow(x))
+
+    def packed(self, flow: Flow) -> Tensor:
+        """As `forward`, with values that are at hand."""
+        maps = self.flow(flow).x
         return maps if isinstance(maps, Tensor) else pack(maps)
+
+    def flow(self, flow: Flow) -> Flow:
+        """The same without packing several scales at the end."""
+        for module in self:
+            if isinstance(module, MultiScale) and isinstance(flow.x, Tensor):
+                flow = flow._replace(x=(flow.x,) if module.scales.makes else module.spread(flow.x))
+            flow = pass_through(module, carried_by(module), flow)
+        return flow
 
 
 class Coarsest(nn.Module):
-    """A classifier behind packed maps, of which it reads the coarsest."""
+    """A classifier behind what was packed, of which it reads the last: the map, of several the coarsest."""
 
     def __init__(self, classifier: nn.Module, channels: int) -> None:
         super().__init__()
         self.classifier, self.channels = classifier, channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """Packed maps to logits."""
+        """What was packed to logits."""
         return self.classifier(x[:, -self.channels :])
 
 
@@ -121,7 +174,7 @@ class Segment:
     The modules are the network's own. The last segment has no exit.
     """
 
-    body: nn.Sequential
+    body: Body
     classifier: nn.Module
     exit: Leaving | None
 
@@ -174,6 +227,7 @@ class Network(nn.Module):
                 config.choice, gate, [*members, Sized(config.at(config.resolution), slots)]
             )
             store_once(self)
+        self.glance = build(config.glance) if config.glance else None
 
     def logits(self, x: Tensor) -> tuple[Tensor, ...]:
         """Images (B, channels, R, R) to logits (B, classes) of every exit in order, then of the head.
@@ -182,7 +236,9 @@ class Network(nn.Module):
         """
         if self.chosen is not None:
             return (self.chosen(x),)
-        return run(self.config, lambda slot, _, x: self._module(slot)(x), x)
+        if self.glance is not None:
+            return look_twice(self.config, self._call, x, self.glance(x), exact=not self.training)
+        return run(self.config, self._call, x)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, channels, R, R) to the logits (B, classes) with which each image leaves.
@@ -196,18 +252,52 @@ class Network(nn.Module):
         """The network cut after each exit: what real branching runs one by one."""
         if self.chosen is not None:
             return [Segment(Body(self.chosen), nn.Identity(), None)]
+        if self.glance is not None:
+            return self._looks(self.glance)
         found = []
-        several = False
-        for stretch in stretches(self.config):
+        every = list(stretches(self.config))
+        carried = [carries(config) for stretch in every for _, config in stretch.body]
+        several, start = False, 0
+        for stretch in every:
             for _, config in stretch.body:
                 several = isinstance(config, BlockConfig) and config.scales is not None
+            end = start + len(stretch.body)
+            takes, gives = alive(carried, start), alive(carried, end)
             slot, config = stretch.classifier
             classifier = self._module(slot)
-            if several:
+            if several or gives:
                 classifier = Coarsest(classifier, config.in_channels)
-            body = Body(*(self._module(slot) for slot, _ in stretch.body))
+            modules = [self._module(slot) for slot, _ in stretch.body]
+            if start and self.config.recurrent:
+                modules.insert(0, self._module("recurrent"))  # for its weights
+            body = Body(*modules, takes=takes, gives=gives)
             found.append(Segment(body, classifier, stretch.exit))
+            start = end
         return found
+
+    def looks_at(self, x: Tensor) -> Tensor:
+        """Where images (B, channels, R, R) are looked at after a glance: the first pixels (B, 2) there."""
+        assert self.config.glance is not None
+        assert self.glance is not None
+        (slot, where), *_ = self.config.focusing
+        middle = self._call(slot, where, glance_at(self.config, self._call, self.glance(x)))
+        return first_pixel(middle, self.config.resolution, self.config.glance.size)
+
+    def _looks(self, glance: nn.Module) -> list[Segment]:
+        """The glance and the closer look."""
+        config = self.config
+        (place,) = config.exits
+        first, second = (
+            {slot: self._module(slot) for slot, _ in slots} for slots in (config.looking, config.focusing)
+        )
+        classifier = GlanceClassifier(config, {place.slot: self._module(place.slot)})
+        return [
+            Segment(Body(GlanceStep(config, first, glance)), classifier, place),
+            Segment(Body(FocusStep(config, second)), self._module(config.head_slot), None),
+        ]
+
+    def _call(self, slot: str, _: SlotConfig, x: Any) -> Any:
+        return self._module(slot)(x)
 
     def _module(self, slot: str) -> nn.Module:
         return self.slots[slot_module(slot)]

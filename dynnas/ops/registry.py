@@ -10,13 +10,14 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from torch import nn
 
 from dynnas.errors import SpaceError
 
 if TYPE_CHECKING:
+    from dynnas.ops.flow import Carried
     from dynnas.ops.gate import Gated
     from dynnas.ops.kernel import Kernel
     from dynnas.space.network import BlockConfig
@@ -79,7 +80,20 @@ KERNELS: Registry[type[Kernel]] = Registry("kernel op")
 ATTENTIONS: Registry[Callable[..., nn.Module]] = Registry("attention")
 ACTIVATIONS: Registry[Callable[[int], nn.Module]] = Registry("activation")
 
-GATES: Registry[Callable[[BlockConfig], Gated]] = Registry("gate")
+
+class GateFamily(Protocol):
+    """A class of gated blocks: what is asked of it before there is a block."""
+
+    def __call__(self, config: BlockConfig) -> Gated:
+        """A block with its gate."""
+        ...
+
+    def carries(self, config: BlockConfig) -> tuple[Carried, ...]:
+        """See `Gated.carries`."""
+        ...
+
+
+GATES: Registry[GateFamily] = Registry("gate")
 
 register_block = BLOCKS.register
 register_kernel = KERNELS.register

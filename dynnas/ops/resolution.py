@@ -2,9 +2,8 @@
 
 A small predictor looks at the image at the lowest resolution and decides by Gumbel straight-through for one
 of them, at which all of the network runs. Its weights are the same at each, the statistics of its batch norms
-are not. In the paper scale and shift of a norm are each resolution's own, too: here they are shared, as by
-all networks of a supernet. The paper's loss for multiply-adds charges what is beyond a target; here the one
-budget of all gates holds (`dynnas.training.budget`).
+are not. In the authors' code scale and shift of a norm are each resolution's own, too: here they are shared,
+as by all networks of a supernet. What may be used is bounded as for all gates (`dynnas.training.budget`).
 """
 
 from __future__ import annotations
@@ -19,7 +18,8 @@ from torch import Tensor, nn
 
 from dynnas.ops.conv_shape import ConvShape
 from dynnas.ops.estimators import Chooser
-from dynnas.ops.gate import Deciding, Decision, GateFeatures
+from dynnas.ops.gate import Deciding, Decision, one_of, tell, wants_cheapest
+from dynnas.ops.gate_features import GateFeatures
 from dynnas.ops.kernels.static import Static
 from dynnas.ops.layers import ConvUnit
 from dynnas.ops.resize import Resize
@@ -45,8 +45,16 @@ class ResolutionGate(nn.Module):
         self.chooser = Chooser()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (B, C, R, R) of the largest size to rows (B, sizes), which are 1 where the choice is."""
-        return self.chooser(self.look(x))
+        """Images (B, C, R, R) of the largest size to rows (B, sizes), which are 1 where the choice is.
+
+        As part of a supernet, in which it is a slot: what it decides is told to whoever listens.
+        """
+        logits = self.look(x)
+        if wants_cheapest():
+            return torch.eye(logits.shape[1]).to(x)[:1].expand(len(x), -1)
+        decision = one_of(logits, self.chooser)
+        tell(decision)
+        return decision.weights
 
 
 class ChosenResolution(Deciding):
@@ -66,31 +74,30 @@ class ChosenResolution(Deciding):
         """At the largest resolution."""
         return self.members[-1](x)
 
-    def logits(self, x: Tensor) -> Tensor:
-        """(B, sizes)."""
-        return self.gate.look(x)
+    def logits(self, seen: Tensor) -> Tensor:
+        """(B, sizes), of images (B, C, R, R)."""
+        return self.gate.look(seen)
 
     def choices(self) -> Tensor:
         """The domain are the sizes."""
         return torch.eye(len(self.members), dtype=torch.bool)
 
-    def decide(self, x: Tensor) -> Decision:
+    def decide(self, seen: Tensor) -> Decision:
         """From images (B, C, R, R)."""
-        rows = self.gate(x)
-        return Decision(rows, rows)
+        return one_of(self.gate.look(seen), self.gate.chooser)
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
         """The network at every size."""
-        return mixed([self.branch(x, size) for size in range(len(self.members))], decision)
+        return mixed([self.branch(x, size) for size in range(len(self.members))], decision.weights)
 
     def branch(self, x: Tensor, alternative: int) -> Tensor:
         """The network at one size, by its index."""
         return self.members[alternative](self.resizes[alternative](x))
 
 
-def mixed(outputs: Sequence[Tensor], decision: Decision) -> Tensor:
-    """What a decision takes of the logits (B, classes) of every alternative: (B, classes)."""
-    return (torch.stack(list(outputs), dim=1) * decision.weights[:, :, None]).sum(1)
+def mixed(outputs: Sequence[Tensor], rows: Tensor) -> Tensor:
+    """What a choice (B, sizes) takes of the logits (B, classes) at every size: (B, classes)."""
+    return (torch.stack(list(outputs), dim=1) * rows[:, :, None]).sum(1)
 
 
 def sharing(module: nn.Module) -> nn.Module:

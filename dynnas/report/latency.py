@@ -11,7 +11,7 @@ import numpy as np
 from dynnas.measure.dependent import DependentLatency
 from dynnas.measure.resources import Resources
 from dynnas.report.histogram import Histogram, draw_histogram
-from dynnas.report.table import Column, Table, exits
+from dynnas.report.table import Column, Table, count
 from dynnas.search.folder import write_whole
 from dynnas.search.latency import latency_of
 from dynnas.search.study import Study
@@ -19,6 +19,8 @@ from dynnas.search.study import Study
 BINS = 12
 BAR = 40
 """Characters of the longest bar."""
+
+QUARTERS = 4
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,15 @@ class LatencyReport:
         return f"{self.key} of {self.study.name} on {target.device}, threads: {target.threads}"
 
     def tables(self) -> tuple[Table, ...]:
-        """The distribution over images; for a network with exits by exit and as a histogram; batches."""
+        """The distribution over images, by exit, by what gates leave out, and as a histogram; batches."""
         measured = self.measured
         tables = [_images_table(self)]
         if not measured.is_one_value:
-            tables += [_ways_table(measured), _histogram_table(measured)]
+            if len(measured.ways) > 1:
+                tables.append(_ways_table(measured))
+            if measured.image_macs:
+                tables.append(_work_table(measured))
+            tables.append(_histogram_table(measured))
         if measured.batches:
             tables.append(_batches_table(measured))
         return (*tables, _how_table(self))
@@ -64,10 +70,11 @@ class LatencyReport:
 
 
 def time_front(study: Study) -> None:
-    """Time every member with exits image by image, and keep that for the report."""
+    """Time every member image by image that has exits or gates, and keep that for the report."""
+    data = study.dataset
     for member in study.front:
-        if exits(member.architecture):
-            batch = min(32, len(study.dataset.search))
+        if study.space.network_config(member.architecture, data.channels, data.classes).branches:
+            batch = min(32, len(data.search))
             found = latency_of(study, member.key, batch=batch)
             LatencyReport(study, member.key, found.measured, found.resources).write_document()
 
@@ -125,6 +132,27 @@ def _ways_table(measured: DependentLatency) -> Table:
         for way in measured.ways
     )
     return Table(title, columns, rows)
+
+
+def _work_table(measured: DependentLatency) -> Table:
+    """Whether images with less to compute take less time: by quarters, those with the least first."""
+    macs, times = np.array(measured.image_macs), np.array(measured.image_ms)
+    quarters = [part for part in np.array_split(np.argsort(macs, kind="stable"), QUARTERS) if len(part)]
+    work, took = ([values[part].mean() for part in quarters] for values in (macs, times))
+    columns = tuple(
+        Column(name, numeric=True) for name in ("images", "mean MACs", "of the most %", "mean ms", "of it %")
+    )
+    rows = tuple(
+        (
+            str(len(part)),
+            count(own),
+            f"{100 * own / max(work):.1f}",
+            f"{ms:.4f}",
+            f"{100 * ms / took[int(np.argmax(work))]:.1f}",
+        )
+        for part, own, ms in zip(quarters, work, took, strict=True)
+    )
+    return Table("images by their multiply-adds, in quarters", columns, rows)
 
 
 def _histogram_table(measured: DependentLatency) -> Table:

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from dynnas.ops import Network, Segment, select_confident
+from dynnas.ops.network import Body
 from dynnas.ops.resize import Resize
 
 
@@ -74,7 +75,7 @@ class Cascade(nn.Module):
     def segments(self) -> list[Segment]:
         """As of a network with exits: the networks one by one, with nothing done to the image in between."""
         links = (*self.config.exits, None)
-        return [Segment(nn.Sequential(), stage, link) for stage, link in zip(self.stages, links, strict=True)]
+        return [Segment(Body(), stage, link) for stage, link in zip(self.stages, links, strict=True)]
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, channels, R, R) to the logits (B, classes) with which each leaves; all is computed."""

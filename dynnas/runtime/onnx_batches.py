@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from dynnas.ops import Network, Segment, answer, is_confident, set_strategy
 from dynnas.runtime.folding import fold_batchnorm
 from dynnas.runtime.images import blank_images
-from dynnas.runtime.onnx_graph import to_onnx_batch, trace
+from dynnas.runtime.onnx_graph import to_onnx_batch
 from dynnas.runtime.onnx_runtime import OnnxRunner
+from dynnas.runtime.onnx_trace import trace
 
 
 class MaskedOnnxRunner:

@@ -10,76 +10,101 @@ from collections.abc import Sequence
 from onnx import GraphProto, ModelProto, ValueInfoProto, checker, compose
 from onnx.helper import make_graph, make_model, make_node, make_tensor_value_info
 
+from dynnas.runtime.onnx_trace import GIVEN
+
 
 def chain(parts: Sequence[ModelProto]) -> ModelProto:
     """One model that runs `parts` one after the other.
 
     Args:
-        parts: of one opset, each from `image` to `features`; what the last one gives, the chain gives.
+        parts: of one opset, each from `image` to `features`, the next one's image; the last gives what the
+            chain gives. What else one of them gives, as `given/name`, any later one may take as `name`.
     """
     if len(parts) == 1:
         return parts[0]
-    given = [value.name for value in parts[-1].graph.output]
+    last = parts[-1].graph.output
+    image, given = _renamed(parts[0].graph.input[0], "image"), [_renamed(value, value.name) for value in last]
+    graph = make_graph([], "chain", [image], given)
+    known = {"image": "image"}
     for index, part in enumerate(parts):
-        compose.add_prefix(part, f"part{index}/", inplace=True)
-    graph = make_graph(
-        [],
-        "chain",
-        [_renamed(parts[0].graph.input[0], "image")],
-        [_renamed(value, name) for value, name in zip(parts[-1].graph.output, given, strict=True)],
-    )
-    handed = "image"
-    for part in parts:
-        graph.node.append(make_node("Identity", [handed], [part.graph.input[0].name]))
+        scope = f"part{index}/"
+        takes, gives = ([value.name for value in side] for side in (part.graph.input, part.graph.output))
+        compose.add_prefix(part, scope, inplace=True)
+        for name in takes:
+            graph.node.append(make_node("Identity", [known[name]], [scope + name]))
         _take_over(graph, part)
-        handed = part.graph.output[0].name
-    for value, name in zip(parts[-1].graph.output, given, strict=True):
-        graph.node.append(make_node("Identity", [value.name], [name]))
+        known |= {_taken_as(name): scope + name for name in gives}
+    for value in given:
+        graph.node.append(make_node("Identity", [known[_taken_as(value.name)]], [value.name]))
     return _model(graph, parts)
+
+
+def _taken_as(name: str) -> str:
+    return "image" if name == "features" else name.removeprefix(GIVEN)
 
 
 def choose(decide: ModelProto, alternatives: Sequence[ModelProto]) -> ModelProto:
     """One model that runs one of `alternatives`, and nothing of the others: an `If` in each other's branch.
 
     Args:
-        decide: from `image` to a bool (1,) for every alternative but the last: the first that is true is run,
-            or the last if none is.
-        alternatives: each from `image` to `features`.
+        decide: from `image`, and values beside it, to a bool (1,) for every alternative but the last: the
+            first that is true is run, or the last if none is. Then come values that it hands on.
+        alternatives: each from `image`, and values beside it, to `features`, and values that it hands on: all
+            of them to the same.
     """
-    asked = [value.name for value in decide.graph.output]
-    features = _renamed(alternatives[-1].graph.output[0], "features")
-    graph = make_graph([], "gate", [_renamed(decide.graph.input[0], "image")], [features])
-    compose.add_prefix(decide, "decide/", inplace=True)
-    graph.node.append(make_node("Identity", ["image"], [decide.graph.input[0].name]))
-    _take_over(graph, decide)
-    _add_choice(graph, 0, [f"decide/{name}" for name in asked], alternatives)
+    asked = [value.name for value in decide.graph.output[: len(alternatives) - 1]]
+    handed = [_renamed(value, value.name) for value in decide.graph.output[len(asked) :]]
+    results = [_renamed(value, value.name) for value in alternatives[-1].graph.output]
+    takes = {value.name: value for part in (decide, *alternatives) for value in part.graph.input}
+    inputs = [_renamed(value, name) for name, value in takes.items()]
+    graph = make_graph([], "gate", inputs, [*results, *handed])
+    _add_part(graph, "decide/", decide)
+    _add_choice(graph, 0, [f"decide/{name}" for name in asked], alternatives, results)
+    for value in handed:
+        graph.node.append(make_node("Identity", [f"decide/{value.name}"], [value.name]))
     return _model(graph, [decide, *alternatives])
 
 
 def _add_choice(
-    graph: GraphProto, index: int, asked: Sequence[str], alternatives: Sequence[ModelProto]
+    graph: GraphProto,
+    index: int,
+    asked: Sequence[str],
+    alternatives: Sequence[ModelProto],
+    results: Sequence[ValueInfoProto],
 ) -> None:
-    """Put alternative `index` and those after it into `graph`, which declares its one output."""
-    (result,) = graph.output
+    """Put alternative `index` and those after it into `graph`, which declares the `results`."""
     if index == len(asked):
-        _add_alternative(graph, index, alternatives[index])
+        _add_alternative(graph, index, alternatives[index], results)
         return
     branches = []
     for name in ("then", "else"):
-        value = _renamed(result, f"{name}{index}/features")
-        branches.append(make_graph([], f"{name}{index}", [], [value]))
+        scope = f"{name}{index}/"
+        branches.append(make_graph([], scope, [], [_renamed(value, scope + value.name) for value in results]))
     then, otherwise = branches
-    _add_alternative(then, index, alternatives[index])
-    _add_choice(otherwise, index + 1, asked, alternatives)
-    graph.node.append(make_node("If", [asked[index]], [result.name], then_branch=then, else_branch=otherwise))
+    _add_alternative(then, index, alternatives[index], then.output)
+    _add_choice(otherwise, index + 1, asked, alternatives, otherwise.output)
+    names = [value.name for value in results]
+    graph.node.append(make_node("If", [asked[index]], names, then_branch=then, else_branch=otherwise))
 
 
-def _add_alternative(graph: GraphProto, index: int, alternative: ModelProto) -> None:
+def _add_alternative(
+    graph: GraphProto, index: int, alternative: ModelProto, results: Sequence[ValueInfoProto]
+) -> None:
+    gives = [value.name for value in alternative.graph.output]
     # An inner graph sees the names of those around it: each alternative's get a prefix of their own.
-    compose.add_prefix(alternative, f"alternative{index}/", inplace=True)
-    graph.node.append(make_node("Identity", ["image"], [alternative.graph.input[0].name]))
-    _take_over(graph, alternative)
-    graph.node.append(make_node("Identity", [alternative.graph.output[0].name], [graph.output[0].name]))
+    scope = f"alternative{index}/"
+    _add_part(graph, scope, alternative)
+    for name, result in zip(gives, results, strict=True):
+        graph.node.append(make_node("Identity", [scope + name], [result.name]))
+
+
+def _add_part(graph: GraphProto, scope: str, part: ModelProto) -> None:
+    """A part that takes what the whole takes, by the same names."""
+    takes = [value.name for value in part.graph.input]
+    compose.add_prefix(part, scope, inplace=True)
+    for name in takes:
+        graph.node.append(make_node("Identity", [name], [scope + name]))
+    _take_over(graph, part)
 
 
 def _take_over(graph: GraphProto, part: ModelProto) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
 from dynnas.errors import StudyError
 from dynnas.measure import cost
-from dynnas.measure.accuracy import predict_logits
+from dynnas.measure.accuracy import predict
 from dynnas.measure.budget import QUOTAS, BudgetPoint, budget_curve, judge
 from dynnas.search.study import Study
 
@@ -24,7 +24,8 @@ class Budget:
     Attributes:
         key: of its architecture. weights: `inherited`, or the name of a training.
         ways: names of the exits, then `head`.
-        exit_macs: multiply-adds of an image that leaves there.
+        exit_macs: multiply-adds of an image that leaves there; where gates decide on them, the mean of test
+            images.
         way_ms: times of the same, None where no image was timed; empty before `dynnas latency`.
         search_anytime, test_anytime: accuracy of each exit over all images of the split.
         points: one for each quota.
@@ -33,7 +34,7 @@ class Budget:
     key: str
     weights: str
     ways: tuple[str, ...]
-    exit_macs: tuple[int, ...]
+    exit_macs: tuple[float, ...]
     way_ms: tuple[float | None, ...]
     search_anytime: tuple[float, ...]
     test_anytime: tuple[float, ...]
@@ -66,17 +67,21 @@ def budget_of(study: Study, key: str, quotas: Sequence[float] = QUOTAS, weights:
         raise StudyError(
             f"{study.name}: {key} has no exits, so every image costs the same; pick a network with exits"
         )
-    splits = (dataset.search, dataset.test)
-    with torch.inference_mode():
-        search, test = (
-            judge(predict_logits(network, dataset, split.images), exits, split.labels) for split in splits
-        )
     size, way_ms = cost(network.config), _times(study, key)
+    judged = []
+    for split in (dataset.search, dataset.test):
+        with torch.inference_mode():
+            outputs, decided = predict(network, dataset, split.images)
+            of_outputs = judge(outputs, exits, split.labels)
+        saved = size.saved_macs([decision.usage for decision in decided]) if decided else None
+        judged.append(replace(of_outputs, saved=saved))
+    search, test = judged
+    saved_by_exit = [0.0] * len(size.exit_macs) if test.saved is None else test.saved.mean(dim=1).tolist()
     return Budget(
         key=key,
         weights=trained.name if trained else "inherited",
         ways=(*(place.name for place in exits), "head"),
-        exit_macs=size.exit_macs,
+        exit_macs=tuple(macs - saved for macs, saved in zip(size.exit_macs, saved_by_exit, strict=True)),
         way_ms=way_ms,
         search_anytime=search.accuracies,
         test_anytime=test.accuracies,

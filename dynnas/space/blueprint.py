@@ -12,13 +12,29 @@ from dynnas.space.template import (
     CHOOSE,
     CHOOSE_TARGET,
     EXITS_AT,
+    GLANCE_SIZE,
+    GLANCE_THRESHOLD,
     NO_EXITS,
     NetworkTemplate,
     read_exits,
     spell_exits,
+    spell_glance,
     spell_sizes,
 )
-from dynnas.space.vocabulary import DENSE, EXITS, FIXED, HEAD, LAYER, STAGE, STEM, Knob, Knobs
+from dynnas.space.vocabulary import (
+    DENSE,
+    EXITS,
+    FIXED,
+    GLANCE,
+    HEAD,
+    LAYER,
+    PER_IMAGE,
+    POLICY,
+    STAGE,
+    STEM,
+    Knob,
+    Knobs,
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +66,7 @@ class Blueprint:
     stages: tuple[StageKnobs, ...]
     head: Knobs
     exits: ExitKnobs | None
+    policy: Knobs | None
 
     def template(self) -> NetworkTemplate:
         """What the genes leave open."""
@@ -62,6 +79,8 @@ class Blueprint:
         genes += _section("stem", STEM, self.stem)
         for number, stage in enumerate(self.stages, start=1):
             genes += _stage(f"stage{number}", stage)
+        if self.policy:
+            genes += _section("policy", POLICY, self.policy)
         genes += _section("head", HEAD, self.head)
         if self.exits:
             genes += _exits(self.exits)
@@ -83,11 +102,15 @@ def _resolution(resolutions: tuple[Value, ...], choice: Knobs) -> Iterator[Gene]
     if choice["choose"] in ((), (FIXED,)):
         yield Gene("resolution", resolutions, ordered=True)
         return
-    spelled = {knob: spell_sizes(resolutions) for knob in choice["choose"] if knob != FIXED}
-    (per_image,) = spelled.values()
-    yield Gene(CHOOSE, tuple(spelled.get(str(knob), FIXED) for knob in choice["choose"]))
-    yield Gene(CHOOSE_TARGET, choice["target"], ((CHOOSE, (per_image,)),), ordered=True)
-    yield Gene("resolution", resolutions, ((CHOOSE, (FIXED,)),), ordered=True)
+    spelled = {PER_IMAGE: spell_sizes(resolutions), GLANCE: spell_glance(resolutions), FIXED: FIXED}
+    yield Gene(CHOOSE, tuple(spelled[str(knob)] for knob in choice["choose"]))
+    for name, values, knob in (
+        (CHOOSE_TARGET, choice["target"], PER_IMAGE),
+        (GLANCE_SIZE, resolutions[:-1], GLANCE),
+        (GLANCE_THRESHOLD, choice["thresholds"], GLANCE),
+        ("resolution", resolutions, FIXED),
+    ):
+        yield Gene(name, values, ((CHOOSE, (spelled[knob],)),), ordered=True)
 
 
 def _section(prefix: str, table: Iterable[Knob], values: Knobs, condition: Condition = ()) -> Iterator[Gene]:
@@ -106,8 +129,10 @@ def _stage(prefix: str, stage: StageKnobs) -> Iterator[Gene]:
         yield from _section(prefix, DENSE, stage.shared)
     for index, layer in enumerate(stage.layers):
         deep_enough = tuple(depth for depth in stage.shared["depth"] if int(depth) > index)
-        # Most spaces have no gates, and their architectures do not speak of them.
-        layer = {**layer, "gate": () if layer["gate"] == ("none",) else layer["gate"]}
+        # Most spaces have no gates, and their architectures do not speak of them; nor of what they look at,
+        # which is younger than studies, where it is the block's input.
+        for knob, usual in (("gate", "none"), ("gate_reads", "block")):
+            layer = {**layer, knob: () if layer[knob] == (usual,) else layer[knob]}
         yield from _section(f"{prefix}.{index}", LAYER, layer, ((f"{prefix}.depth", deep_enough),))
 
 

@@ -15,6 +15,11 @@ from dynnas.space.vocabulary import FIXED_OPS
 RESOLUTION_SLOT = "resolution"
 """Of what chooses it for each image."""
 
+FOCUS_SLOT = "focus"
+"""Of what says where to look closer."""
+
+GLANCE_EXIT = "glance"
+
 
 @dataclass(frozen=True)
 class StemConfig:
@@ -28,12 +33,33 @@ class StemConfig:
 
 
 @dataclass(frozen=True)
+class PolicyConfig:
+    """The network that makes an embedding of the image, `width` numbers, for gates to read.
+
+    `classes` are those that it is taught to tell apart.
+    """
+
+    in_channels: int
+    width: int
+    classes: int
+
+
+@dataclass(frozen=True)
+class RecurrentConfig:
+    """The LSTM of `units` that gates share; the image, of `in_channels`, goes by it."""
+
+    in_channels: int
+    units: int
+
+
+@dataclass(frozen=True)
 class BlockConfig:
     """One block of a stage.
 
-    `expand` is 1.0 for blocks without an expansion; `experts`, `group` and `splits` are None where the op has
-    none, `rank` where the block has none, `gate_target` where there is no gate, and `gate_experts` and
-    `gate_tiles` where the gate has none. `scales` is for multi-scale layers alone (block `msd`), whose
+    `expand` is 1.0 for blocks without an expansion; `experts`, `group` and `splits` are None where the op
+    has none, `rank` where the block has none, `gate_target` where there is no gate, and `gate_experts` and
+    `gate_tiles` where the gate has none. A gate looks at what `gate_reads` says: if it is the embedding of
+    the policy network, at `gate_width` numbers. `scales` is for multi-scale layers alone (block `msd`), whose
     channels are those of all scales packed into one tensor.
     """
 
@@ -54,6 +80,8 @@ class BlockConfig:
     gate_target: float | None = None
     gate_experts: int | None = None
     gate_tiles: int | None = None
+    gate_reads: str = "block"
+    gate_width: int | None = None
     scales: Scales | None = None
 
     @property
@@ -63,7 +91,8 @@ class BlockConfig:
 
     def without_gate(self) -> BlockConfig:
         """The same block, all of it run by every image."""
-        return replace(self, gate="none", gate_target=None, gate_experts=None, gate_tiles=None)
+        nothing = {"gate_target": None, "gate_experts": None, "gate_tiles": None, "gate_width": None}
+        return replace(self, gate="none", gate_reads="block", **nothing)  # type: ignore[arg-type]
 
     @property
     def read_channels(self) -> int:
@@ -118,7 +147,33 @@ class ResolutionConfig:
         return f"{', '.join(self.alternatives[:-1])} or {self.alternatives[-1]}"
 
 
-SlotConfig = StemConfig | BlockConfig | ExitConfig | HeadConfig | ResolutionConfig
+@dataclass(frozen=True)
+class GlanceConfig:
+    """What makes a glance of an image: from `given` to `size` pixels along each side."""
+
+    in_channels: int
+    given: int
+    size: int
+
+
+@dataclass(frozen=True)
+class FocusConfig:
+    """What says of the maps of a glance where to look closer."""
+
+    in_channels: int
+
+
+SlotConfig = (
+    StemConfig
+    | PolicyConfig
+    | RecurrentConfig
+    | BlockConfig
+    | ExitConfig
+    | HeadConfig
+    | ResolutionConfig
+    | GlanceConfig
+    | FocusConfig
+)
 
 
 @dataclass(frozen=True)
@@ -145,7 +200,9 @@ class ExitPlace:
 class NetworkConfig:
     """A network: input (`channels`, `resolution`, `resolution`), stem, blocks and exits in order, head.
 
-    With a `choice` of resolutions, `resolution` is the largest; there are then neither exits nor gates.
+    It has a `policy` network, and a `recurrent` one, where a gate reads it.
+    With a `choice` of resolutions, `resolution` is the largest; there are then neither exits nor gates. With
+    a `glance` it is that of which parts are seen, the exit is behind the blocks, and no block has a gate.
     """
 
     channels: int
@@ -155,7 +212,10 @@ class NetworkConfig:
     blocks: tuple[tuple[str, BlockConfig], ...]
     exits: tuple[ExitPlace, ...]
     head: HeadConfig
+    policy: PolicyConfig | None = None
+    recurrent: RecurrentConfig | None = None
     choice: ResolutionConfig | None = None
+    glance: GlanceConfig | None = None
 
     @property
     def dynamic(self) -> bool:
@@ -180,14 +240,56 @@ class NetworkConfig:
     def without_gates(self) -> NetworkConfig:
         """The same network, all of whose blocks every image runs, at the largest resolution."""
         blocks = tuple((slot, block.without_gate()) for slot, block in self.blocks)
-        return replace(self, blocks=blocks, choice=None)
+        return replace(self, blocks=blocks, policy=None, recurrent=None, choice=None)
+
+    @property
+    def sizes(self) -> str:
+        """In what resolutions it sees an image, to be read."""
+        if self.choice:
+            return self.choice.words
+        return f"{self.glance.size} of {self.resolution}" if self.glance else str(self.resolution)
+
+    def without_glance(self) -> NetworkConfig:
+        """The same network, which sees the whole image once, at its resolution."""
+        if self.glance is None:
+            return self
+        head = replace(self.head, in_channels=self.blocks[-1][1].read_channels)
+        return replace(self, exits=(), head=head, glance=None)
 
     def at(self, resolution: int) -> NetworkConfig:
         """The same network at one resolution for all images."""
         return replace(self, resolution=resolution, choice=None)
 
+    @property
+    def before(self) -> tuple[tuple[str, SlotConfig], ...]:
+        """The slots that run before the first block, in order."""
+        policy = (("policy", self.policy),) if self.policy else ()
+        recurrent = (("recurrent", self.recurrent),) if self.recurrent else ()
+        return (*recurrent, *policy, ("stem", self.stem))
+
     def slots(self) -> tuple[tuple[str, SlotConfig], ...]:
-        """Every slot with its config: stem, blocks, exits, head, and what chooses the resolution."""
+        """Every slot with its config: those before the blocks, blocks, exits, head, and the resolution's.
+
+        What looks closer after a glance has slots of its own: where, stem and blocks.
+        """
         exits = tuple((place.slot, place.config) for place in self.exits)
         choice = ((RESOLUTION_SLOT, self.choice),) if self.choice else ()
-        return (("stem", self.stem), *self.blocks, *exits, ("head", self.head), *choice)
+        return (*self.looking, *exits, *self.focusing, (self.head_slot, self.head), *choice)
+
+    @property
+    def looking(self) -> tuple[tuple[str, SlotConfig], ...]:
+        """Those before the blocks, and the blocks."""
+        return (*self.before, *self.blocks)
+
+    @property
+    def focusing(self) -> tuple[tuple[str, SlotConfig], ...]:
+        """What says where to look after a glance, and stem and blocks for that part; empty without one."""
+        if self.glance is None:
+            return ()
+        where = FocusConfig(self.blocks[-1][1].read_channels)
+        return ((FOCUS_SLOT, where), *((f"{FOCUS_SLOT}.{slot}", each) for slot, each in self.looking))
+
+    @property
+    def head_slot(self) -> str:
+        """Behind a glance, the head reads the maps of both looks."""
+        return "head" if self.glance is None else f"{FOCUS_SLOT}.head"

@@ -10,8 +10,11 @@ from dynnas.space.network import (
     BlockConfig,
     ExitConfig,
     ExitPlace,
+    GlanceConfig,
     HeadConfig,
     NetworkConfig,
+    PolicyConfig,
+    RecurrentConfig,
     ResolutionConfig,
     StemConfig,
 )
@@ -30,14 +33,17 @@ def config_to_dict(config: NetworkConfig) -> dict[str, Any]:
             del block["scales"]
         if block["gate"] == "none":
             del block["gate"], block["gate_target"]
-    if document["choice"] is None:
-        del document["choice"]
+        if block["gate_reads"] == "block":
+            del block["gate_reads"], block["gate_width"]
+    for part in ("policy", "recurrent", "choice", "glance"):
+        if document[part] is None:
+            del document[part]
     return document
 
 
 def config_from_dict(document: Mapping[str, Any]) -> NetworkConfig:
     """What `config_to_dict` gave, before or after a way through JSON."""
-    choice = document.get("choice")
+    choice, glance = document.get("choice"), document.get("glance")
     return NetworkConfig(
         channels=document["channels"],
         classes=document["classes"],
@@ -48,7 +54,10 @@ def config_from_dict(document: Mapping[str, Any]) -> NetworkConfig:
             ExitPlace(**{**place, "config": ExitConfig(**place["config"])}) for place in document["exits"]
         ),
         head=HeadConfig(**document["head"]),
+        policy=PolicyConfig(**policy) if (policy := document.get("policy")) else None,
+        recurrent=RecurrentConfig(**recurrent) if (recurrent := document.get("recurrent")) else None,
         choice=ResolutionConfig(**{**choice, "sizes": tuple(choice["sizes"])}) if choice else None,
+        glance=GlanceConfig(**glance) if glance else None,
     )
 
 

@@ -23,12 +23,13 @@ from dynnas.space.vocabulary import (
     CHANNELS,
     CLASSES,
     DENSE,
+    FIXED,
     HEAD,
     LAYER,
     MAX_DEPTH,
     MAX_SIZES,
     MAX_STAGES,
-    PER_IMAGE,
+    POLICY,
     RESOLUTION_CHOICE,
     RESOLUTIONS,
     STAGE,
@@ -39,7 +40,7 @@ from dynnas.space.vocabulary import (
     required,
 )
 
-NETWORK_SECTIONS = ("input", "stem", "stages", "head", "exits")
+NETWORK_SECTIONS = ("input", "stem", "policy", "stages", "head", "exits")
 REQUIRED_SECTIONS = ("input", "stem", "stages")
 INPUT = (RESOLUTIONS, *RESOLUTION_CHOICE, CHANNELS, CLASSES)
 LAYERS = "layers"  # the key of a stage under which single layers differ
@@ -65,6 +66,7 @@ def read_network(entries: Mapping[str, Node], problems: Problems) -> Blueprint:
         stages=stages,
         head=_read_section(entries.get("head"), "head", HEAD, problems),
         exits=_read_exits(entries.get("exits"), stages, problems),
+        policy=_read_policy(entries.get("policy"), stages, problems),
     )
     problems.raise_if_any()
     return blueprint
@@ -75,6 +77,22 @@ def _read_section(node: Node | None, where: str, table: tuple[Knob, ...], proble
     entries = read_table(node, where, names(table), problems, required(table)) if node else {}
     knobs = with_defaults(read_knobs(entries, table, where, problems), table)
     check_used(entries, table, [knobs], where, problems)
+    return knobs
+
+
+def _read_policy(node: Node | None, stages: Sequence[StageKnobs], problems: Problems) -> Knobs | None:
+    """The section `policy`, of which there may be no need to speak; None where no gate reads the network."""
+    used = any("policy" in layer["gate_reads"] for stage in stages for layer in stage.layers)
+    if node is None:
+        return with_defaults({}, POLICY) if used else None
+    knobs = _read_section(node, "policy", POLICY, problems)
+    if stages and not used:
+        problems.add(node.mark, "policy: never used; it applies only where gate_reads is policy")
+    if len(knobs["width"]) > 1:
+        problems.add(
+            node.mark,
+            f"policy.width: found {len(knobs['width'])} values; allowed: one, as it is not searched",
+        )
     return knobs
 
 
@@ -93,10 +111,11 @@ def _read_input(
     resolutions = read_knobs(entries, (RESOLUTIONS,), "input", problems).get(RESOLUTIONS.name, ())
     choice = with_defaults(read_knobs(entries, RESOLUTION_CHOICE, "input", problems), RESOLUTION_CHOICE)
     check_used(entries, RESOLUTION_CHOICE, [choice], "input", problems)
-    if PER_IMAGE in choice["choose"] and resolutions and not 2 <= len(resolutions) <= MAX_SIZES:
+    several = [knob for knob in choice["choose"] if knob != FIXED]
+    if several and resolutions and not 2 <= len(resolutions) <= MAX_SIZES:
         problems.add(
             entries["choose"].mark,
-            f"input.choose: found {PER_IMAGE}, and {len(resolutions)} in input.resolutions; allowed: "
+            f"input.choose: found {several[0]}, and {len(resolutions)} in input.resolutions; allowed: "
             f"with 2 to {MAX_SIZES} of them",
         )
     return channels, classes, resolutions, choice

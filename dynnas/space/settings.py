@@ -75,10 +75,28 @@ class TrainSettings:
     gate_weight: float = _setting(10.0, "weight of the loss that keeps gates to their targets", minimum=0.0)
     gate_estimator: str = _setting(
         "gumbel",
-        "how gates learn: by draws, by their largest logit, or by shares of everything that are not drawn",
-        choices=("gumbel", "straight", "soft"),
+        "how gates learn: by draws, by their largest logit, by shares of everything that are not drawn, or "
+        "by what becomes of an image after a draw (reinforce)",
+        choices=("gumbel", "straight", "soft", "reinforce"),
+    )
+    gate_reinforce_epochs: float = _setting(
+        0.0, "so many epochs at the end in which gates learn by reinforce, after the other way", minimum=0.0
     )
     gate_temperature: float = _setting(1.0, "softmax temperature of gates that learn", minimum=0.01)
+    gate_guidance: float = _setting(
+        0.0,
+        "weight of the loss that teaches gates which images are easy: those that the network is right about "
+        "with every gate at its cheapest; 0 for none",
+        minimum=0.0,
+    )
+    gate_similarity: float = _setting(
+        0.0, "weight of the loss by which images that look alike are to use like channels", minimum=0.0
+    )
+    gate_sparsity: float = _setting(
+        0.0,
+        "what an image pays for all of the gated blocks if it is as easy as can be; hard ones pay nothing",
+        minimum=0.0,
+    )
     experts: str = _setting(
         "shared", "whether the op types of a layer share one bank of experts", choices=("shared", "separate")
     )

@@ -33,7 +33,11 @@ MIXING_OPS = ("condconv", "dyconv", "dynet", "dynet_layer", "weightnet")
 OPS = (*FIXED_OPS, "deformable", "pac", "dfn", *MIXING_OPS)
 ATTENTIONS = ("none", "eca", "se", "cbam")
 # What an image may leave out of a block; a block that leaves out nothing has the most capacity.
-GATES = ("skip", "positions", "width", "channels", "moe", "none")
+GATES = ("skip", "halt", "positions", "routes", "width", "channels", "moe", "none")
+# What a gate looks at. Not `positions`, which tells places apart, nor `moe`, whose noise hangs on the input.
+READS = ("block", "policy", "recurrent")
+RECURRENT_UNITS = 10  # of the LSTM, in and out (SkipNet, section 3.2)
+READING_GATES = ("skip", "halt", "routes", "width", "channels")
 CRITERIA = ("confidence", "entropy", "learned")
 ACTIVATIONS = ("relu", "relu6", "hswish", "silu", "dyrelu_a", "dyrelu_b")
 
@@ -43,9 +47,9 @@ RANKED_BLOCKS = ("lowrank",)
 RESHAPING_BLOCKS = ("shuffle_v1", "shuffle_v2", "sepconv", "bottleneck", "ghost", "basic")
 # Blocks with channels of their own between their convolutions, of which an image may use a part.
 HIDDEN_BLOCKS = ("bottleneck", "mbconv", "basic", "fused_mbconv")
-HIDDEN_GATES = ("width", "channels", "moe")
-# Gates that put the block's input in the place of its output, so that the two must be of one shape.
-KEEPING_GATES = ("skip", "positions")
+HIDDEN_GATES = ("routes", "width", "channels", "moe")
+# Gates that put the block's input in the place of its output, or average them: both must be of one shape.
+KEEPING_GATES = ("skip", "halt", "positions")
 EXPERT_OPS = ("condconv", "dyconv")
 GROUP_OPS = ("dynet", "dynet_layer", "weightnet")
 SPLIT_OPS = ("weightnet",)
@@ -146,13 +150,14 @@ CLASSES = Knob("classes", _count(2, 1_000_000), "classes to tell apart; taken fr
 RESOLUTIONS = Knob("resolutions", _count(1, 2048), "side of the square input image, in pixels")
 
 # In the order of capacity, as gates: an image that is not looked at less closely comes last.
-FIXED, PER_IMAGE = "fixed", "per_image"
+FIXED, PER_IMAGE, GLANCE = "fixed", "per_image", "glance"
 RESOLUTION_CHOICE = (
     Knob(
         "choose",
-        Rule(str, choices=(PER_IMAGE, FIXED)),
-        "whether all images have one of the resolutions (fixed), or a predictor chooses for each image "
-        "(per_image; such a network has no other gates and no exits)",
+        Rule(str, choices=(PER_IMAGE, GLANCE, FIXED)),
+        "whether all images have one of the resolutions (fixed), a predictor chooses for each image "
+        "(per_image), or each is seen whole at a lower one and, unless that suffices, a part of it of so "
+        "many pixels at the largest (glance); the last two have no other gates and exits",
         default=FIXED,
     ),
     Knob(
@@ -161,6 +166,13 @@ RESOLUTION_CHOICE = (
         "share of the largest resolution's multiply-adds to be used, in the mean over images",
         default=0.5,
         when=When("choose", (PER_IMAGE,)),
+    ),
+    Knob(
+        "thresholds",
+        Rule(float, minimum=0, maximum=1),
+        "how sure the classifier of a glance is, by its largest softmax, when an image leaves",
+        default=0.8,
+        when=When("choose", (GLANCE,)),
     ),
 )
 
@@ -222,6 +234,14 @@ LAYER = (
         when=When("gate", ("none",), excluded=True),
     ),
     Knob(
+        "gate_reads",
+        Rule(str, choices=READS),
+        "what the gate looks at: the block's own input, what one policy network says of the image, or what "
+        "an LSTM says that has seen the inputs of all such blocks so far",
+        default="block",
+        when=When("gate", READING_GATES),
+    ),
+    Knob(
         "gate_experts",
         _count(2, 64),
         "experts that the block's inner channels are shared out to",
@@ -234,6 +254,16 @@ LAYER = (
         "tiles that the image is cut into, along each side",
         default=2,
         when=When("gate", ("positions",)),
+    ),
+)
+
+# The network that gates may read, one value: what is searched is which gates do.
+POLICY = (
+    Knob(
+        "width",
+        _count(4, 1024),
+        "numbers that it says of an image, and channels of the last two of its four convolutions",
+        default=32,
     ),
 )
 

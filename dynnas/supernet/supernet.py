@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from dynnas.data import resize
 from dynnas.ops import (
-    Decision,
     Network,
     run,
     set_estimator,
@@ -19,7 +18,7 @@ from dynnas.ops import (
 )
 from dynnas.ops.elastic import ElasticSlot
 from dynnas.ops.estimators import Estimator
-from dynnas.ops.gate import tell
+from dynnas.ops.glance import look_twice
 from dynnas.ops.network import Call
 from dynnas.ops.resize import Resize
 from dynnas.ops.resolution import mixed
@@ -69,7 +68,12 @@ class Supernet(nn.Module):
             return self.slots[slot_module(slot)](slot_config, value)
 
         x = resize(x, config.resolution)
-        return run(config, call, x) if config.choice is None else (_run_chosen(config, call, x),)
+        if config.choice is not None:
+            return (_run_chosen(config, call, x),)
+        if config.glance is not None:
+            small = Resize(config.resolution, config.glance.size).to(x.device)(x)
+            return look_twice(config, call, x, small, exact=not self.training)
+        return run(config, call, x)
 
     def extract(self, architecture: Architecture, open_gates: bool = False) -> Network:
         """A plain network with its own copies of the weights; calibrate its batch norms before using it.
@@ -112,10 +116,8 @@ def _run_chosen(config: NetworkConfig, call: Call, x: Tensor) -> Tensor:
     """Logits (B, classes) of images (B, C, R, R) at the resolutions that are chosen: it runs at each."""
     assert config.choice is not None
     rows = call(RESOLUTION_SLOT, config.choice, x)
-    decision = Decision(rows, rows)
-    tell(decision)
     images = (Resize(config.resolution, size).to(x.device)(x) for size in config.choice.sizes)
     outputs = [
         run(config.at(size), call, image)[0] for size, image in zip(config.choice.sizes, images, strict=True)
     ]
-    return mixed(outputs, decision)
+    return mixed(outputs, rows)

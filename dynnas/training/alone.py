@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -16,26 +14,24 @@ from torch import Tensor, nn
 from dynnas.data import Dataset, resize
 from dynnas.errors import TrainingError
 from dynnas.ops import (
-    Decision,
     Network,
-    decisions,
     set_estimator,
     set_gate_noise,
     set_routing_dropout,
     set_temperature,
     weights_digest,
 )
-from dynnas.ops.estimators import Estimator
-from dynnas.ops.gate_costs import gate_costs
 from dynnas.progress import Progress
 from dynnas.space import NetworkConfig
 from dynnas.space.network_json import config_to_dict
 from dynnas.training.average import Average
-from dynnas.training.budget import bounds_at, budget_loss
+from dynnas.training.budget import bounds_at
 from dynnas.training.calibrate import calibrate
 from dynnas.training.checkpoint import FILE, Checkpoint, read_checkpoint, save_checkpoint
 from dynnas.training.constraint import Constraint
+from dynnas.training.gate_loss import Outcome, estimator_at, gate_loss, listen
 from dynnas.training.loss import student_loss, take_gates, teacher_loss
+from dynnas.training.ranks import Batch, Ranks
 from dynnas.training.recipe import Recipe
 from dynnas.training.train import gate_noise, learning_rate, make_optimizer, seeded, temperature
 
@@ -119,8 +115,6 @@ class _Run:
         self.losses: list[float] = []
         self.epoch_loss = 0.0
         set_routing_dropout(network, recipe.train.routing_dropout)
-        estimator = cast(Estimator, recipe.train.gate_estimator)
-        set_estimator(network, estimator, recipe.train.gate_temperature)
         self.optimizer = make_optimizer(network, recipe.train)
         self.average = Average(network, recipe.ema)
 
@@ -152,6 +146,8 @@ class _Run:
         set_temperature(
             self.network, 1.0 if annealed else temperature(train, self.step, self.steps_per_epoch)
         )
+        estimator = estimator_at(train, self.step, self.steps_per_epoch)
+        set_estimator(self.network, estimator, train.gate_temperature)
         set_gate_noise(self.network, 0.0 if annealed else gate_noise(self.step, self.total))
         with seeded(train.seed, self.step), self.constraint.forward():
             loss = self._loss(images, labels)
@@ -177,30 +173,29 @@ class _Run:
         return value
 
     def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        recipe, train = self.recipe, self.recipe.train
-        with self.execution.autocast(self.device):
-            x = self.execution.prepare(resize(images, self.network.config.resolution))
-            with decisions() as decided:
-                said = [output.float() for output in self.network.logits(x)]
-            outputs, gates = take_gates(said, self.network.config.exits, labels)
-            gates = gates + self._budget(decided)
-            if self.teacher is None:
-                return gates + teacher_loss(outputs, labels, train.label_smoothing, train.exit_weight)
-            with torch.no_grad():
-                seen = self.execution.prepare(resize(images, self.teacher.config.resolution))
-                taught = self.teacher.logits(seen)[-1].float()
-        return gates + student_loss(
-            outputs, taught, labels, train.label_smoothing, train.teacher_weight, train.exit_weight,
-            recipe.teacher_temperature,
-        )  # fmt: skip
+        train, config = self.recipe.train, self.network.config
 
-    def _budget(self, decided: Sequence[Decision]) -> Tensor | float:
-        """Of the network's gates, if it has some."""
-        if not decided:
-            return 0.0
-        costs = gate_costs(self.network.config)
-        bounds = bounds_at(self.step, self.total)
-        return self.recipe.train.gate_weight * budget_loss(costs, decided, bounds, lambda mean: mean)
+        def run(network: Network = self.network) -> list[Tensor]:
+            x = self.execution.prepare(resize(images, network.config.resolution))
+            with self.execution.autocast(self.device):
+                return [output.float() for output in network.logits(x)]
+
+        with listen() as heard:
+            said = run()
+        outputs, exit_gates = take_gates(said, config.exits, labels)
+        if self.teacher is None:
+            losses = teacher_loss(outputs, labels, train.label_smoothing, train.exit_weight)
+        else:
+            with torch.no_grad():
+                taught = run(self.teacher)[-1]
+            losses = student_loss(
+                outputs, taught, labels, train.label_smoothing, train.teacher_weight, train.exit_weight,
+                self.recipe.teacher_temperature,
+            )  # fmt: skip
+        bounds, batch = bounds_at(self.step, self.total), Batch(Ranks(), len(labels))
+        outcome = Outcome(losses, outputs[-1], labels)
+        gates = gate_loss(config, heard, outcome, run, bounds, train, batch)
+        return losses.mean() + exit_gates + gates
 
     def _save(self) -> None:
         model = {"network": dict(self.network.state_dict()), "average": self.average.values}

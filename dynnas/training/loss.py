@@ -28,15 +28,15 @@ def sandwich(space: Space, randoms: int, seed: int, step: int) -> tuple[Architec
 def distillation(logits: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
     """T^2 times the cross entropy to the teacher's softmax, both (B, classes) divided by the temperature T.
 
-    The mean over the batch. Its gradient is that of T^2 KL(teacher, student) (Hinton 2015, section 2): T^2
+    For each image, (B,). Its gradient is that of T^2 KL(teacher, student) (Hinton 2015, section 2): T^2
     keeps it as large as the labels' at any temperature.
     """
     taught = (teacher / temperature).softmax(1) * (logits / temperature).log_softmax(1)
-    return -(temperature**2) * taught.sum(1).mean()
+    return -(temperature**2) * taught.sum(1)
 
 
 def teacher_loss(outputs: Sequence[Tensor], labels: Tensor, smoothing: float, exit_weight: float) -> Tensor:
-    """The largest network: labels teach its final head, which teaches its exits.
+    """The largest network: labels teach its final head, which teaches its exits. For each image, (B,).
 
     Args:
         outputs: logits (B, classes) of the exits, then of the final head.
@@ -45,8 +45,8 @@ def teacher_loss(outputs: Sequence[Tensor], labels: Tensor, smoothing: float, ex
         exit_weight: weight of the mean loss of the exits.
     """
     *exits, final = outputs
-    loss = F.cross_entropy(final, labels, label_smoothing=smoothing)
-    return loss + exit_weight * _mean([distillation(logits, final.detach()) for logits in exits], final)
+    loss = F.cross_entropy(final, labels, label_smoothing=smoothing, reduction="none")
+    return loss + exit_weight * _mean([distillation(logits, final.detach()) for logits in exits], loss)
 
 
 def student_loss(
@@ -60,6 +60,8 @@ def student_loss(
 ) -> Tensor:
     """Any other network: the largest network's final head and the labels teach its final head and its exits.
 
+    For each image, (B,).
+
     Args:
         outputs: logits (B, classes) of the exits, then of the final head.
         teacher: logits (B, classes) of the largest network's final head.
@@ -71,11 +73,12 @@ def student_loss(
     """
 
     def taught(logits: Tensor) -> Tensor:
-        by_labels = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        by_labels = F.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
         return teacher_weight * distillation(logits, teacher, temperature) + (1 - teacher_weight) * by_labels
 
     *exits, final = outputs
-    return taught(final) + exit_weight * _mean([taught(logits) for logits in exits], final)
+    loss = taught(final)
+    return loss + exit_weight * _mean([taught(logits) for logits in exits], loss)
 
 
 def take_gates(
@@ -99,8 +102,13 @@ def take_gates(
         if place.criterion == "learned":
             right = answer(output, place.criterion).argmax(1) == labels
             losses.append(F.binary_cross_entropy_with_logits(output[:, -1], right.to(output.dtype)))
-    return answers(outputs, exits), _mean(losses, outputs[-1])
+    return answers(outputs, exits), _mean(losses, outputs[-1].new_zeros(()))
+
+
+def guess_loss(guesses: Sequence[Tensor], labels: Tensor) -> Tensor | float:
+    """Of the classifiers that policy networks have while they train, logits (B, classes): cross entropy."""
+    return sum((F.cross_entropy(logits.float(), labels) for logits in guesses), 0.0)
 
 
 def _mean(losses: Sequence[Tensor], like: Tensor) -> Tensor:
-    return torch.stack(list(losses)).mean() if losses else like.new_zeros(())
+    return torch.stack(list(losses)).mean(0) if losses else torch.zeros_like(like)

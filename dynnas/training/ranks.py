@@ -66,3 +66,38 @@ class Ranks:
         values = [value]
         distributed.broadcast_object_list(values, device=torch.device("cpu"))
         return values[0]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch of `images`, of which each of `ranks` has its part."""
+
+    ranks: Ranks
+    images: int
+
+    @property
+    def part(self) -> slice:
+        """The rows that are this rank's."""
+        return self.ranks.part(self.images)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean (...) over the whole batch of this rank's (B, ...), with the gradient of their own mean.
+
+        Where each rank weighs its loss by its share of the images, and gradients are summed over ranks, that
+        gives the gradient of the whole batch.
+        """
+        own = values.mean(0)
+        whole = self.ranks.add(own.detach() * (len(values) / self.images))
+        return whole + (own - own.detach())
+
+    def rows(self, values: Tensor) -> Tensor:
+        """(images, ...): the rows of the whole batch, of which (B, ...) are this rank's.
+
+        With the gradient of these alone, and so that it adds up over ranks as that of `mean` does.
+        """
+        own = values.detach()
+        whole = own.new_zeros(self.images, *own.shape[1:])
+        whole[self.part] = own
+        self.ranks.add(whole)
+        gradient = (values - own) * (self.images / len(values))
+        return whole.index_add(0, torch.arange(self.images, device=own.device)[self.part], gradient)

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dynnas.data import Dataset
 from dynnas.errors import TrainingError
-from dynnas.ops import Decision, decisions, set_gate_noise
-from dynnas.ops.estimators import Estimator
-from dynnas.ops.gate_costs import gate_costs
+from dynnas.ops import set_gate_noise
 from dynnas.space import Architecture, TrainSettings
 from dynnas.supernet import Supernet
-from dynnas.training.budget import bounds_at, budget_loss
+from dynnas.training.budget import bounds_at
 from dynnas.training.checkpoint import Checkpoint
 from dynnas.training.execution import Execution, choose_execution
+from dynnas.training.gate_loss import Outcome, estimator_at, gate_loss, listen
 from dynnas.training.loss import sandwich, student_loss, take_gates, teacher_loss
-from dynnas.training.ranks import Ranks
+from dynnas.training.ranks import Batch, Ranks
 from dynnas.training.whole_batch import see_whole_batch
 
 CHECKPOINT_SECONDS = 20.0
@@ -83,16 +83,14 @@ class _Run:
         self.identity = training.identity
         self.steps_per_epoch = self.dataset.steps(self.settings.batch)
         self.total = self.settings.epochs * self.steps_per_epoch
-        self.images = min(self.settings.batch, len(self.dataset.train))  # in a batch
+        self.batch = Batch(ranks, min(self.settings.batch, len(self.dataset.train)))
         self.step = 0
         self.losses: list[float] = []
         self.epoch_loss = 0.0
         self.execution: Execution | None = None
+        self.estimator = ""
         self.supernet.set_routing_dropout(self.settings.routing_dropout)
-        self.supernet.set_estimator(
-            cast(Estimator, self.settings.gate_estimator), self.settings.gate_temperature
-        )
-        see_whole_batch(self.supernet, ranks, self.images)
+        see_whole_batch(self.supernet, self.batch)
         self.optimizer = make_optimizer(self.supernet, self.settings)
         self.saved = training.checkpoint is not None
         self.saved_at = time.monotonic()
@@ -111,9 +109,9 @@ class _Run:
         """One step of the sandwich rule; returns its loss (mean over the step's networks)."""
         epoch, index = divmod(self.step, self.steps_per_epoch)
         settings = self.settings
-        part = self.ranks.part(self.images)
         images, labels = (
-            tensor[part] for tensor in self.dataset.train_batch(settings.seed, epoch, index, settings.batch)
+            tensor[self.batch.part]
+            for tensor in self.dataset.train_batch(settings.seed, epoch, index, settings.batch)
         )
         self.supernet.train()
         if self.execution is None:
@@ -121,7 +119,7 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(settings, self.step, self.steps_per_epoch)
         self.supernet.set_temperature(temperature(settings, self.step, self.steps_per_epoch))
-        set_gate_noise(self.supernet, gate_noise(self.step, self.total))
+        self._set_gates()
         with seeded(settings.seed, self.step):
             loss = self._backward(self.execution.prepare(images), labels, self.execution)
         self.ranks.add_gradients(self.supernet.parameters())
@@ -135,27 +133,38 @@ class _Run:
         self._save_if_due()
         return loss
 
+    def _set_gates(self) -> None:
+        set_gate_noise(self.supernet, gate_noise(self.step, self.total))
+        estimator = estimator_at(self.settings, self.step, self.steps_per_epoch)
+        if estimator != self.estimator:  # all networks so far are gone through
+            self.supernet.set_estimator(estimator, self.settings.gate_temperature)
+            self.estimator = estimator
+
     def _backward(self, images: Tensor, labels: Tensor, execution: Execution) -> float:
         settings = self.settings
         networks = sandwich(self.supernet.space, settings.random_networks, settings.seed, self.step)
-        share = len(labels) / self.images
+        share = len(labels) / self.batch.images
+        bounds = bounds_at(self.step, self.total)
         teacher: Tensor | None = None
         total = 0.0
+
+        def run(architecture: Architecture, open_gates: bool = False) -> list[Tensor]:
+            with execution.autocast(images.device):
+                return [output.float() for output in self.supernet(images, architecture, open_gates)]
+
         for architecture in networks:
             # Statistics are those of all images of the batch, of those too that leave out a block or some of
             # its channels: what differs from image to image here is what gates try out. `calibrate` counts
             # for each network the images that really pass.
-            with execution.autocast(images.device), decisions() as decided:
-                said = [
-                    output.float()
-                    for output in self.supernet(images, architecture, open_gates=teacher is None)
-                ]
-            outputs, exit_gates = take_gates(said, self.supernet.config(architecture).exits, labels)
+            with listen() as heard:
+                said = run(architecture, teacher is None)
+            config = self.supernet.config(architecture)
+            outputs, exit_gates = take_gates(said, config.exits, labels)
             if teacher is None:
                 teacher = outputs[-1].detach()
-                loss = teacher_loss(outputs, labels, settings.label_smoothing, settings.exit_weight)
+                losses = teacher_loss(outputs, labels, settings.label_smoothing, settings.exit_weight)
             else:
-                loss = student_loss(
+                losses = student_loss(
                     outputs,
                     teacher,
                     labels,
@@ -163,9 +172,11 @@ class _Run:
                     settings.teacher_weight,
                     settings.exit_weight,
                 )
-            if decided:
-                loss = loss + settings.gate_weight * self._budget(architecture, decided, share)
-            loss = share * (loss + exit_gates)  # a mean over the part: their sum is the mean over the batch
+            again = partial(run, architecture)
+            outcome = Outcome(losses, outputs[-1], labels)
+            gates = gate_loss(config, heard, outcome, again, bounds, settings, self.batch)
+            loss = losses.mean() + exit_gates + gates
+            loss = share * loss  # a mean over the part: their sum is the mean over the batch
             value = float(self.ranks.add(loss.detach().clone()))
             if not math.isfinite(value):
                 raise TrainingError(
@@ -175,15 +186,6 @@ class _Run:
             loss.backward()  # the networks' gradients add up (US-Nets, algorithm 1)
             total += value / len(networks)
         return total
-
-    def _budget(self, architecture: Architecture, decided: Sequence[Decision], share: float) -> Tensor:
-        def average(mean: Tensor) -> Tensor:
-            # The value over all ranks' images with the gradient of this rank's: the gradients' shares add up.
-            whole = self.ranks.add(share * mean.detach())
-            return whole + (mean - mean.detach())
-
-        costs = gate_costs(self.supernet.config(architecture))
-        return budget_loss(costs, decided, bounds_at(self.step, self.total), average)
 
     def _remedy(self) -> str:
         kept = "the last good checkpoint is kept" if self.saved else "nothing was saved yet"

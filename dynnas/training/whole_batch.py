@@ -18,16 +18,16 @@ from torch.nn import functional as F
 from dynnas.ops.elastic import ElasticSlot
 from dynnas.ops.estimators import GumbelNoise, NormalNoise, draw_gumbel, draw_normal
 from dynnas.supernet import Supernet
-from dynnas.training.ranks import Ranks
+from dynnas.training.ranks import Batch, Ranks
 
 
-def see_whole_batch(supernet: Supernet, ranks: Ranks, whole: int) -> None:
-    """From now on `supernet` trains on this rank's part of batches of `whole` images."""
-    if ranks.count == 1:
+def see_whole_batch(supernet: Supernet, batch: Batch) -> None:
+    """From now on `supernet` trains on this rank's part of such batches."""
+    if batch.ranks.count == 1:
         return
     for slot in supernet.slots.values():
         assert isinstance(slot, ElasticSlot)
-        slot.set_mode("whole_batch", partial(_share_layers, ranks=ranks, whole=whole))
+        slot.set_mode("whole_batch", partial(_share_layers, ranks=batch.ranks, whole=batch.images))
 
 
 def _share_layers(module: nn.Module, ranks: Ranks, whole: int) -> None:

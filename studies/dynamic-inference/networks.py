@@ -57,6 +57,16 @@ FAMILIES: Mapping[str, Family] = {
     "moe": Family("gate: moe, gate_experts: 8, gate_target: {budget}"),
     # A tile of the second stage's 7x7 maps, with what its block reads around it, is three quarters of them.
     "positions": Family("gate: positions, gate_tiles: 2, gate_target: {budget}", second="gate: none"),
+    "routes": Family("gate: routes, gate_target: {budget}"),
+    # All blocks decided at once, by a small network that looks at the image (BlockDrop; channels: DeepMoE).
+    "skip-policy": Family(
+        "gate: skip, gate_reads: policy, gate_target: {budget}", more="policy: {width: 16}", held=False
+    ),
+    "channels-policy": Family(
+        "gate: channels, gate_reads: policy, gate_target: {budget}", more="policy: {width: 16}", held=False
+    ),
+    "skip-recurrent": Family("gate: skip, gate_reads: recurrent, gate_target: {budget}", held=False),
+    "halt": Family("gate: halt, gate_target: {budget}", held=False),
     "resolution": Family(input="resolutions: {sizes}, choose: per_image, target: {budget}"),
     "exits": Family(
         more="exits: {positions: [stage1.0, stage1, stage2.0, stage2.1], count: 4, width: 64}",

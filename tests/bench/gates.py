@@ -29,6 +29,7 @@ from torch import Tensor
 from dynnas.measure import cost
 from dynnas.measure.accuracy import GateUse
 from dynnas.ops import GATES, Network, decisions, slot_module
+from dynnas.ops.gate_costs import total_macs
 from dynnas.runtime import build_batch_runner, build_runner
 from dynnas.space.network import BlockConfig, HeadConfig, NetworkConfig, StemConfig
 from dynnas.space.settings import TargetSettings
@@ -110,6 +111,9 @@ def set_saving(network: Network, images: Tensor, saving: float) -> float:
     if any(block.gate in ("channels", "moe") for _, block in network.config.gated):
         _keep(network, 1 - saving)
         return _saved(network, images)
+    if any(block.gate == "halt" for _, block in network.config.gated):
+        _halt(network, images, saving)
+        return _saved(network, images)
     seen: dict[str, Tensor] = {}
     for slot, _ in network.config.gated:  # in order: what a gate sees hangs on those before it
         gated = network.slots[slot_module(slot)]
@@ -147,6 +151,29 @@ def _keep(network: Network, share: float) -> None:
     other = Network(network.config).eval()
     other.load_state_dict(network.state_dict())
     network.slots = other.slots
+
+
+def _halt(network: Network, images: Tensor, saving: float) -> None:
+    """The same for `halt`, whose gates decide together: one bias for all."""
+    every = [network.slots[slot_module(slot)].gate[0] for slot, _ in network.config.gated]
+    for number, features in enumerate(every):
+        features.expand.weight.normal_(generator=_generator(number))
+        found: list[Tensor] = []
+        hook = features.register_forward_hook(lambda _, __, logits, found=found: found.append(logits))
+        network.logits(images)
+        hook.remove()
+        features.expand.weight.mul_(2 / found[0].std())
+    whole = cost(network.config)
+    full = sum(gate.full for gate in whole.gates)
+    low, high = -12.0, 12.0
+    for _ in range(16):
+        middle = (low + high) / 2
+        for features in every:
+            features.expand.bias.fill_(middle)
+        with decisions() as decided:
+            network.logits(images)
+        used = float(total_macs(whole.gates, decided).mean()) / full
+        low, high = (low, middle) if used < 1 - saving else (middle, high)
 
 
 def _saved(network: Network, images: Tensor) -> float:

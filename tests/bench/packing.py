@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from dynnas.ops import KERNELS
 from dynnas.ops.conv_shape import ConvShape
-from dynnas.runtime.onnx_graph import trace
 from dynnas.runtime.onnx_packing import pack
 from dynnas.runtime.onnx_runtime import OnnxRunner
+from dynnas.runtime.onnx_trace import trace
 from dynnas.space.network import BlockConfig
 
 CHANNELS = (16, 32, 64, 128, 256, 512)

@@ -1,12 +1,17 @@
 """MSDNet's protocol, against loops over images that follow the paper word by word."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from gated import gated_config, undecided
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import images
 
+from dynnas.measure import cost
+from dynnas.measure.accuracy import GateUse
 from dynnas.measure.budget import (
     NEVER,
     Judged,
@@ -16,6 +21,7 @@ from dynnas.measure.budget import (
     quota_shares,
     spend,
 )
+from dynnas.ops import decisions, leave
 from dynnas.space.network import ExitConfig, ExitPlace
 
 
@@ -41,6 +47,13 @@ def fitted_by_loops(sure, shares):
     return tuple(thresholds)
 
 
+def with_saved(split, exit_macs, seed):
+    """Gates save each image something before each exit."""
+    generator = torch.Generator().manual_seed(seed)
+    some = torch.randint(0, exit_macs[0], split.right.shape, generator=generator).cumsum(0)
+    return replace(split, saved=some.double())
+
+
 def spent_by_loops(split, thresholds, macs):
     images = split.right.shape[1]
     hits, cost, taken = 0, 0, []
@@ -51,7 +64,7 @@ def spent_by_loops(split, thresholds, macs):
         )
         taken.append(exit)
         hits += bool(split.right[exit, image])
-        cost += macs[exit]
+        cost += macs[exit] - (0 if split.saved is None else float(split.saved[exit, image]))
     shares = [taken.count(exit) / images for exit in range(len(thresholds) + 1)]
     return hits / images, shares, cost / images
 
@@ -63,10 +76,13 @@ def spent_by_loops(split, thresholds, macs):
     quota=st.floats(0.05, 3),
     seed=st.integers(0, 1000),
     levels=st.sampled_from([0, 3]),
+    gated=st.booleans(),
 )
-def test_thresholds_and_costs_are_those_of_loops(exits, images, quota, seed, levels):
+def test_thresholds_and_costs_are_those_of_loops(exits, images, quota, seed, levels, gated):
     search, test = judged(exits, images, seed, levels), judged(exits, images + 3, seed + 1, levels)
     macs = [10 * (exit + 1) for exit in range(exits + 1)]
+    if gated:
+        search, test = with_saved(search, macs, seed), with_saved(test, macs, seed + 1)
     (point,) = budget_curve(search, test, macs, [quota])
     assert point.thresholds == fitted_by_loops(search.sure, quota_shares(quota, exits))
     for split, spent in ((search, point.search), (test, point.test)):
@@ -126,3 +142,21 @@ def test_every_exit_is_judged_by_its_own_criterion():
     assert found.sure.tolist() == [[0.0, 0.0], [0.5, 0.5]]
     assert found.right.tolist() == [[True, False], [True, True], [False, True]]
     assert found.accuracies == (0.5, 1.0, 0.5)
+
+
+@torch.no_grad()
+def test_what_gates_save_counts_up_to_the_exit_that_is_taken():
+    network = undecided(gated_config(("skip", "width"), exits=2))
+    exits, size = network.config.exits, cost(network.config)
+    with decisions() as decided:
+        outputs = network.logits(images(200))
+    split = replace(
+        judge(outputs, exits, torch.zeros(200, dtype=torch.int64)),
+        saved=size.saved_macs([decision.usage for decision in decided]),
+    )
+    _, taken = leave(outputs, exits)
+    assert set(taken.tolist()) == {0, 1, 2}
+    spent = spend(split, [place.threshold for place in exits], size.exit_macs)
+    used = GateUse.of(network.config, taken, decided).image_macs
+    assert spent.macs == pytest.approx(sum(used) / len(used))
+    assert spent.macs < sum(share * macs for share, macs in zip(spent.shares, size.exit_macs, strict=True))

@@ -6,10 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from gated import gated_config, undecided
 from networks import config, finished, images
 from test_meter import Machine
 
 from dynnas.measure import LatencyMeter, LocalTimer, Subject
+from dynnas.measure.accuracy import GateUse
 from dynnas.measure.dependent import (
     IMAGES_OF_A_WAY,
     WayLatency,
@@ -19,7 +21,7 @@ from dynnas.measure.dependent import (
     way_subjects,
     ways_of,
 )
-from dynnas.ops import select_confident
+from dynnas.ops import decisions, leave, select_confident
 from dynnas.runtime import build_runner
 from dynnas.space.settings import TargetSettings
 
@@ -51,6 +53,16 @@ def test_ways_are_those_of_the_network():
 def test_a_network_without_exits_has_one_way():
     ways = ways_of(finished(config(op="condconv")), images(3))
     assert (ways.names, ways.taken, ways.shares) == (("head",), (0, 0, 0), (1.0,))
+    assert ways.image_macs == ()
+
+
+def test_the_work_of_every_image_that_gates_decide_on():
+    network, batch = undecided(gated_config(("skip", "width"), exits=1)), images(300)
+    ways = ways_of(network, batch)
+    with decisions() as decided, torch.no_grad():
+        exits = leave(network.logits(batch), network.config.exits)[1]
+    assert ways.image_macs == GateUse.of(network.config, exits, decided).image_macs
+    assert len(set(ways.image_macs)) > 4
 
 
 def test_each_way_is_timed_on_its_own_images(tmp_path):

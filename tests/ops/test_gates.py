@@ -166,7 +166,7 @@ def test_the_channels_kept_are_those_of_most_saliency():
     torch.testing.assert_close(weights[weights > 0], expected[weights > 0])
 
 
-@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("gate", [gate for gate in GATES if gate != "halt"])  # all images run its first block
 @torch.no_grad()
 def test_an_open_gate_is_no_gate(gate):
     module = undecided(gated(gate))

@@ -11,10 +11,11 @@ from torch.nn import functional as F
 from dynnas.errors import SpaceError
 from dynnas.ops import Decision, decisions, set_execution
 from dynnas.ops.conformance import lively
-from dynnas.ops.gates.moe import BALANCE, balance_loss, best, load, squared_variation
+from dynnas.ops.gates.moe import best, load
 from dynnas.ops.macs import count_macs
 from dynnas.ops.network import build
 from dynnas.space import parse_space
+from dynnas.training.budget import squared_variation
 
 
 def mixture(experts=4, target=0.5, kind="mbconv", **more):
@@ -71,18 +72,12 @@ def test_a_single_expert_learns_by_its_softmax_among_all():
     torch.testing.assert_close(logits.grad, again.grad)
 
 
-def test_squared_variation_by_hand():
-    assert squared_variation(torch.tensor([1.0, 3.0])).item() == pytest.approx(0.25)
-    assert squared_variation(torch.tensor([2.0, 2.0, 2.0])).item() == 0
-    assert squared_variation(torch.tensor([3.0, 0.0, 0.0])).item() == pytest.approx(2)
-
-
 def test_load_is_the_chance_to_be_among_the_best_when_noise_is_drawn_anew():
     """By drawing it anew many times, for one expert after the other."""
     generator = torch.Generator().manual_seed(0)
     logits, spread = torch.randn(3, 5, generator=generator), torch.rand(3, 5, generator=generator) + 0.2
     noisy = logits + spread * torch.randn(3, 5, generator=generator)
-    found = load(logits, noisy, spread, 2)
+    found = load(logits, noisy, spread, 2).sum(0)
     for expert in range(5):
         chances = 0.0
         for row in range(3):
@@ -92,23 +87,19 @@ def test_load_is_the_chance_to_be_among_the_best_when_noise_is_drawn_anew():
         assert found[expert].item() == pytest.approx(chances, abs=0.01)
 
 
-def test_the_balance_loss_by_hand():
+def test_what_an_image_adds_to_the_load_by_hand():
     """Two images, two experts, one of them run: both choose the first."""
     logits = torch.tensor([[1.0, 0.0], [2.0, 0.0]])
     spread = torch.tensor([[1.0, 0.5], [2.0, 1.0]])
-    found = balance_loss(best(logits, 1), logits, logits, spread, 1)
-    importance = 1.0  # of (2, 0)
-    first = phi((1 - 0) / 1) + phi((2 - 0) / 2)
-    second = phi((0 - 1) / 0.5) + phi((0 - 2) / 1)
-    loads = ((first - second) / (first + second)) ** 2
-    assert found.item() == pytest.approx(BALANCE * (importance + loads), rel=1e-5)
+    expected = [[phi((1 - 0) / 1), phi((0 - 1) / 0.5)], [phi((2 - 0) / 2), phi((0 - 2) / 1)]]
+    torch.testing.assert_close(load(logits, logits, spread, 1), torch.tensor(expected))
 
 
 def phi(z):
     return (1 + math.erf(z / 2**0.5)) / 2
 
 
-def test_noise_and_penalty_are_for_training():
+def test_noise_and_loads_are_for_training():
     module = lively(build(mixture()))
     x = pictures(20)
     torch.manual_seed(0)
@@ -118,8 +109,8 @@ def test_noise_and_penalty_are_for_training():
             module(x)
     assert not torch.equal(found[0].choice, found[1].choice)
     assert torch.equal(found[2].weights, found[3].weights)
-    assert found[0].penalty.item() > 0
-    assert found[2].penalty is None
+    torch.testing.assert_close(found[0].loads[:, 0], found[0].weights / 2)  # of two experts each
+    assert found[2].loads is None
     assert [int(decision.choice.sum()) for decision in found] == [40] * 4
 
 
@@ -129,7 +120,8 @@ def test_router_and_noise_learn_from_the_task_and_from_the_balance(target):
     torch.manual_seed(0)
     with decisions() as found:
         y = module(pictures(30))
-    for loss in (y.square().sum(), found[0].penalty):
+    uneven = squared_variation(found[0].loads.mean(0)).sum()
+    for loss in (y.square().sum(), uneven):
         module.zero_grad()
         loss.backward(retain_graph=True)
         for name in ("gate.moe.expand.weight", "gate.moe.spread.weight"):

@@ -38,6 +38,7 @@ MEASURED = DependentLatency(
     latency=LATENCY,
     image_ms=(0.4, 0.4, 0.4, 1.0),
     image_ways=(0, 0, 0, 2),
+    image_macs=(),
     ways=(
         WayLatency("stage1", 0.7, 0.41, (0.4, 0.42)),
         WayLatency("stage2", 0.0, None, None),
@@ -82,6 +83,25 @@ def test_exits_and_the_mean_that_they_let_expect() -> None:
         ("stage2", "0.0", "", ""),
         ("head", "30.0", "0.9900", "0.9800..1.0000"),
     )
+
+
+def test_quarters_of_the_images_by_what_gates_leave_them_to_do() -> None:
+    gated = replace(
+        MEASURED,
+        image_ms=(1.0, 0.4, 0.6, 0.5, 0.7, 0.3, 0.9, 0.8),
+        image_ways=(0,) * 8,
+        image_macs=(4000, 1000, 2500, 1000, 2500, 1000, 4000, 3000),
+        ways=(WayLatency("head", 1.0, 0.65, (0.6, 0.7)),),
+    )
+    _, quarters, histogram, *_ = report(gated).tables()
+    assert quarters.title == "images by their multiply-adds, in quarters"
+    assert quarters.rows == (
+        ("2", "1 k", "25.0", "0.4500", "47.4"),
+        ("2", "1.75 k", "43.8", "0.4500", "47.4"),
+        ("2", "2.75 k", "68.8", "0.7500", "78.9"),
+        ("2", "4 k", "100.0", "0.9500", "100.0"),
+    )
+    assert histogram.title == "images by their time"
 
 
 def test_the_histogram_counts_every_image_once() -> None:

@@ -13,7 +13,13 @@ from dynnas.ops import decisions
 from dynnas.runtime import to_onnx, to_onnx_batch
 from dynnas.runtime.onnx_graph import to_packed_onnx
 
-GATES = (("skip", "width"), ("skip", "channels"), ("width", "channels"), ("width", "width"))
+GATES = (
+    ("skip", "width"),
+    ("skip", "channels"),
+    ("width", "channels"),
+    ("width", "width"),
+    ("skip", "routes"),
+)
 
 
 @pytest.mark.parametrize("gates", GATES, ids="-".join)
@@ -54,16 +60,17 @@ def test_a_skipped_block_does_not_run(tmp_path):
     assert ran == {True: 1 + 9 + 1, False: 1 + 6 + 1}
 
 
-def test_a_branch_holds_weights_of_its_own_width():
+@pytest.mark.parametrize(("gate", "widths"), [("width", (4, 8, 12, 16)), ("routes", (2, 5, 9, 16))])
+def test_a_branch_holds_weights_of_its_own_width(gate, widths):
     """Constants, so that the runtime can lay them out beforehand."""
-    model = to_onnx(undecided(gated_config(("skip", "width"))))
+    model = to_onnx(undecided(gated_config(("skip", gate))))
     shapes = sorted(
         tuple(tensor.dims)
         for graph in _graphs(model.graph)
         for tensor in graph.initializer
         if len(tensor.dims) == 4 and tensor.dims[2:] == [5, 5]
     )
-    assert shapes == [(4, 1, 5, 5), (8, 1, 5, 5), (12, 1, 5, 5), (16, 1, 5, 5)]
+    assert shapes == [(width, 1, 5, 5) for width in widths]
 
 
 def _graphs(graph):

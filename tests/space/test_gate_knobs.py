@@ -61,11 +61,12 @@ def test_a_stage_may_say_skip_once_for_all_of_its_blocks() -> None:
 def test_what_makes_no_sense_is_located() -> None:
     assert problems("depth: 2, block: [mbconv, dwsep], gate: [none, width]") == [
         "f:4:54: stage1.gate: width makes no sense in block dwsep (the block has no channels of its own "
-        "between its convolutions); allowed there: skip, positions, none"
+        "between its convolutions); allowed there: skip, halt, positions, none"
     ]
     assert problems("depth: 2, op: [static, dyconv], gate: positions") == [
         "f:4:52: stage1.gate: positions makes no sense with op dyconv (it looks at the whole image, and a "
-        "tile is to be computed from what lies around it); allowed there: skip, width, channels, moe, none"
+        "tile is to be computed from what lies around it); "
+        "allowed there: skip, halt, routes, width, channels, moe, none"
     ]
     first = (
         "stage1.gate: found skip; a stage's first block is never skipped, as it may change the shape; "

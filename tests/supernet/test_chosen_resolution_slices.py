@@ -5,7 +5,8 @@ import random
 import pytest
 import torch
 
-from dynnas.ops import decisions
+from dynnas.ops import decisions, set_estimator
+from dynnas.ops.gate import cheapest_choices
 from dynnas.space import parse_space, sample
 from dynnas.supernet import Supernet
 
@@ -49,3 +50,33 @@ def test_extracted_equals_elastic_in_outputs_decisions_and_gradients(architectur
     predictor = dict(supernet.slots["resolution"].named_parameters())
     assert all(parameter.grad is not None for parameter in predictor.values())
     assert predictor["look/1/conv/weight"].grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("elastic", [True, False], ids=["elastic", "extracted"])
+def test_the_cheapest_is_the_smallest_and_draws_tell_their_likelihood(elastic):
+    supernet, (architecture,) = Supernet(SPACE, channels=2, classes=5).train(), chosen(1)
+    supernet.set_estimator("reinforce", 1.0)
+    network = supernet.extract(architecture)
+    set_estimator(network, "reinforce", 1.0)
+    x = torch.randn(24, 2, 12, 12)
+
+    def run():
+        return supernet(x, architecture)[0] if elastic else network.logits(x)[0]
+
+    torch.manual_seed(1)
+    with decisions() as decided, torch.no_grad():
+        run()
+        drawn = run()
+        with cheapest_choices():
+            cheapest = run()
+            assert torch.equal(run(), cheapest)
+    assert len(decided) == 2
+    assert not torch.equal(decided[0].usage, decided[1].usage)
+    assert not torch.equal(drawn, cheapest)
+    for decision in decided:
+        assert decision.logits is not None
+        expected = (decision.logits.log_softmax(1) * decision.usage).sum(1)
+        torch.testing.assert_close(decision.likelihood, expected)
+    assert network.chosen is not None
+    with torch.no_grad():
+        torch.testing.assert_close(cheapest, network.chosen.branch(x, 0), rtol=1e-4, atol=1e-5)

@@ -16,7 +16,8 @@ from dynnas.space import DataSettings, TrainSettings, largest, parse_space, samp
 from dynnas.supernet import Supernet
 from dynnas.training import calibrate, train_supernet
 from dynnas.training import train as train_module
-from dynnas.training.budget import bounds_at, budget_loss
+from dynnas.training.budget import BALANCE, bounds_at, budget_loss, squared_variation
+from dynnas.training.ranks import Batch, Ranks
 from dynnas.training.recipe import Recipe
 from dynnas.training.train import gate_noise
 
@@ -30,6 +31,7 @@ stages:
 head: {width: [16, 32], activation: relu, dropout: 0.1}
 exits: {positions: [stage1.0], count: [0, 1], thresholds: [0.9], width: 8, activation: relu}
 """)
+WHOLE = Batch(Ranks(), 2)
 SETTINGS = TrainSettings(epochs=1, batch=64, lr=0.1, precision="float32", layout="channels_last")
 
 
@@ -56,11 +58,11 @@ def test_the_budget_is_of_the_sum_over_blocks_and_the_mean_over_images():
     decided = [_rows([1.0, 0], [0, 1.0]), _rows([0, 0, 1.0], [0, 1.0, 0])]
     used = ((10 + 300) + (110 + 100)) / 2 / 400
     target = (0.5 * 100 + 0.75 * 300) / 400
-    loss = budget_loss(costs, decided, 0.0, lambda mean: mean)
+    loss = budget_loss(costs, decided, 0.0, WHOLE)
     torch.testing.assert_close(loss, torch.tensor((used - target) ** 2))
     # With the tightest bounds every block is held to its own target.
     each = [(60 / 100 - 0.5) ** 2, (200 / 300 - 0.75) ** 2]
-    held = budget_loss(costs, decided, 1.0, lambda mean: mean)
+    held = budget_loss(costs, decided, 1.0, WHOLE)
     torch.testing.assert_close(held, torch.tensor((used - target) ** 2 + sum(each) / 2))
     loss.backward()
     # d/d usage = 2 (E/F0 - t) macs / images / F0
@@ -68,11 +70,19 @@ def test_the_budget_is_of_the_sum_over_blocks_and_the_mean_over_images():
     torch.testing.assert_close(decided[0].usage.grad, expected)
 
 
-def test_a_penalty_is_added_and_bounds_fall_from_one_to_zero():
-    decided = [Decision(torch.eye(2), torch.eye(2), penalty=torch.tensor(3.0))]
-    assert float(budget_loss([_cost((0, 100), 100, 0.5)], decided, 0.0, lambda mean: mean)) == 3.0
+def test_uneven_loads_cost_and_bounds_fall_from_one_to_zero():
+    loads = torch.tensor([[[1.0, 0], [1, 3]], [[1, 0], [3, 3]]])  # of two kinds, each of two images
+    decided = [Decision(torch.eye(2), torch.eye(2), loads=loads)]
+    uneven = 1 + 0.25 / 6.25  # means (1, 0) and (2, 3)
+    found = float(budget_loss([_cost((0, 100), 100, 0.5)], decided, 0.0, WHOLE))
+    assert found == pytest.approx(BALANCE * uneven)
     assert (bounds_at(0, 10), bounds_at(10, 10)) == (1.0, pytest.approx(0.0))
     assert bounds_at(5, 10) == pytest.approx(0.5)
+
+
+def test_squared_variation_by_hand():
+    values = torch.tensor([[1.0, 3.0, 2.0], [2.0, 2.0, 2.0], [3.0, 0.0, 0.0]])
+    assert squared_variation(values).tolist() == pytest.approx([1 / 6, 0, 2])
 
 
 def test_noise_falls_to_nothing_before_the_end():
@@ -110,17 +120,33 @@ stages:
         assert not torch.equal(opened[0], supernet.train()(x, smallest(space))[0])
 
 
-def test_gates_reach_their_targets(dataset, tmp_path):
-    space = parse_space("""
-input: {channels: 1, classes: 10, resolutions: 8}
-stem: {width: 8}
+WAYS = {
+    "gumbel": {},
+    "reinforce": {"gate_estimator": "reinforce"},
+    "straight, then reinforce": {"gate_estimator": "straight", "gate_reinforce_epochs": 4.0},
+    "guided": {"gate_guidance": 0.1},
+}
+
+
+@pytest.mark.parametrize(
+    ("way", "gates"), [*((way, "none, skip, width") for way in WAYS), ("gumbel", "none, routes")]
+)
+def test_gates_reach_their_targets(dataset, tmp_path, way, gates):
+    space = parse_space(f"""
+input: {{channels: 1, classes: 10, resolutions: 8}}
+stem: {{width: 8}}
 stages:
-  - {block: mbconv, depth: 4, width: 16, stride: 2, expand: 2, gate: [none, skip, width],
-     gate_target: [0.4, 0.7]}
+  - {{block: mbconv, depth: 4, width: 16, stride: 2, expand: 2, gate: [{gates}], gate_target: [0.4, 0.7]}}
 """)
     supernet = _supernet(space)
     settings = TrainSettings(
-        epochs=12, batch=32, lr=0.1, precision="float32", layout="channels_last", random_networks=1
+        epochs=12,
+        batch=32,
+        lr=0.1,
+        precision="float32",
+        layout="channels_last",
+        random_networks=1,
+        **WAYS[way],
     )
     train_supernet(supernet, dataset, settings, tmp_path)
     for target in (0.4, 0.7):
@@ -130,6 +156,8 @@ stages:
         score = accuracy(network, dataset, "search")
         assert score.gates is not None
         used = _gated_share(network, score)
+        assert score.top1 > 0.6
+        assert score.gates.policies > 1
         assert abs(used - target) < 0.2, (target, used, score.gates.shares)
 
 

@@ -27,7 +27,7 @@ input: {channels: 1, classes: 10, resolutions: 8}
 stem: {width: [4, 8], stride: 1}
 stages:
   - {block: mbconv, depth: [1, 2], width: [8, 16], stride: 2, kernel: [3, 5], expand: 2,
-     op: [static, condconv, dyconv], experts: 2, gate: [none, skip, width, channels]}
+     op: [static, condconv, dyconv], experts: 2, gate: [none, skip, width, channels, moe]}
   - {block: conv, width: 16, attention: [none, se]}
 head: {width: [16, 32], dropout: 0.2}
 exits: {positions: [stage1], count: [0, 1], width: 8}
@@ -92,27 +92,43 @@ def assert_equal_up_to_rounding(ours, theirs):
         torch.testing.assert_close(ours.state_dict()[name], tensor, atol=1e-5, rtol=1e-4, msg=name)
 
 
-@pytest.fixture(scope="module")
-def alone(space, dataset, tmp_path_factory):
+WAYS = {
+    "gumbel": SETTINGS,
+    "reinforce, guided": replace(
+        SETTINGS, gate_estimator="reinforce", gate_guidance=0.5, gate_sparsity=1.0, gate_similarity=1.0
+    ),
+}
+
+
+def trained_alone(space, dataset, settings, folder):
     """The supernet that one process trains."""
     supernet, initial = _supernet(space), _supernet(space)
-    train_supernet(supernet, dataset, SETTINGS, tmp_path_factory.mktemp("alone"))
+    train_supernet(supernet, dataset, settings, folder)
     moved = max((a - b).abs().max() for a, b in zip(supernet.parameters(), initial.parameters(), strict=True))
     assert moved > 0.05
     return supernet
 
 
+@pytest.fixture(scope="module")
+def alone(space, dataset, tmp_path_factory):
+    return {
+        way: trained_alone(space, dataset, settings, tmp_path_factory.mktemp("alone"))
+        for way, settings in WAYS.items()
+    }
+
+
 # 63 images make unequal parts of two and equal ones of three.
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
-def test_ranks_train_what_one_process_does(space, dataset, tmp_path, alone, count):
+def test_ranks_train_what_one_process_does(space, dataset, tmp_path, alone, count, way):
     steps = []
     supernet = _supernet(space)
     progress = Watch(-1, interrupt)
     progress.advance = lambda steps_done=1, note="": steps.append(note)
-    train_supernet(supernet, dataset, replace(SETTINGS, processes=count), tmp_path, progress=progress)
+    train_supernet(supernet, dataset, replace(WAYS[way], processes=count), tmp_path, progress=progress)
     assert len(steps) == STEPS
-    assert_equal_up_to_rounding(supernet, alone)
-    assert load_supernet(tmp_path, space, 1, 10, SETTINGS).digest() == supernet.digest()
+    assert_equal_up_to_rounding(supernet, alone[way])
+    assert load_supernet(tmp_path, space, 1, 10, WAYS[way]).digest() == supernet.digest()
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
@@ -138,7 +154,7 @@ def test_a_training_goes_on_with_any_number_of_processes(space, dataset, tmp_pat
     assert ranks_of(os.getpid()) == []
     supernet = _supernet(space)
     train_supernet(supernet, dataset, SETTINGS, tmp_path)
-    assert_equal_up_to_rounding(supernet, alone)
+    assert_equal_up_to_rounding(supernet, alone["gumbel"])
 
 
 CHILD = """

@@ -10,14 +10,12 @@ from torch.nn import functional as F
 
 from dynnas.errors import SpaceError
 from dynnas.ops.estimators import NormalNoise
-from dynnas.ops.gate import Decision, Gated, GateFeatures, hidden_channels
+from dynnas.ops.gate import Decision, Gated, hidden_channels
+from dynnas.ops.gate_features import GateFeatures
 from dynnas.ops.hidden import ChosenHidden, MaskedHidden
 from dynnas.ops.initial import linear
 from dynnas.ops.registry import register_gate
 from dynnas.space.network import BlockConfig
-
-BALANCE = 0.01
-"""Of the balancing losses, as in the authors' code."""
 
 LEAST_SPREAD = 0.01
 """Of the noise, as in the authors' code: the load divides by it."""
@@ -86,20 +84,20 @@ class Experts(Gated):
         ]
         return torch.stack([*some, torch.ones_like(some[0])])
 
-    def decide(self, x: Tensor) -> Decision:
+    def decide(self, seen: Tensor) -> Decision:
         """From the block's input (B, C, H, W)."""
-        logits = self.gate(x)
-        penalty = None
+        logits = self.gate(seen)
+        loads = None
         if self.training and isinstance(features := self.gate[0], NoisyFeatures):  # not if it is held
-            noisy, spread = features.noisy(x, logits)
+            noisy, spread = features.noisy(seen, logits)
             weights = best(noisy, self.kept)
-            penalty = balance_loss(weights, logits, noisy, spread, self.kept)
+            loads = torch.stack([weights, load(logits, noisy, spread, self.kept)], dim=1)
         else:
             weights = best(logits, self.kept)
         least, most = _larger(self.hidden, self.experts, self.kept)
         larger = (weights[:, : self.hidden % self.experts] > 0).sum(1)
         usage = F.one_hot(larger - least, most - least + 2).to(weights.dtype)
-        return Decision(self.kept * weights, usage, penalty)
+        return Decision(self.kept * weights, usage, loads=loads)
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
         """All experts, those that are not chosen zero."""
@@ -148,31 +146,19 @@ def best(logits: Tensor, kept: int) -> Tensor:
     return torch.zeros_like(logits).scatter(1, places, shares)
 
 
-def balance_loss(weights: Tensor, logits: Tensor, noisy: Tensor, spread: Tensor, kept: int) -> Tensor:
-    """`BALANCE` x (CV(importance)^2 + CV(load)^2) over the batch (equations 6 to 11): ().
+def load(logits: Tensor, noisy: Tensor, spread: Tensor, kept: int) -> Tensor:
+    """What each image adds to the load that experts may expect, (B, E): P(x, i) (equations 8 and 9).
+
+    P is the probability that expert i is among the best, if its noise is drawn anew and no other's is: smooth
+    in the logits, where being chosen is not.
 
     Args:
-        weights: G(x), (B, E). logits: without noise, (B, E). noisy: with it.
-        spread: standard deviation of the noise. kept: how many experts an image runs.
-    """
-    return BALANCE * (
-        squared_variation(weights.sum(0)) + squared_variation(load(logits, noisy, spread, kept))
-    )
-
-
-def squared_variation(values: Tensor) -> Tensor:
-    """The square of standard deviation over mean of (E,)."""
-    return values.var(correction=0) / values.mean().square()
-
-
-def load(logits: Tensor, noisy: Tensor, spread: Tensor, kept: int) -> Tensor:
-    """How many images each expert may expect, (E,): the sum of P(x, i), smooth in the logits (appendix A).
-
-    P is the probability that expert i is among the best, if its noise is drawn anew and no other's is.
+        logits: without noise, (B, E). noisy: with it. spread: standard deviation of the noise.
+        kept: how many experts an image runs.
     """
     if kept == logits.shape[1]:
-        return torch.ones_like(logits).sum(0)
+        return torch.ones_like(logits)
     best_ones = noisy.topk(kept + 1, dim=1).values
     last_in, first_out = best_ones[:, kept - 1 : kept], best_ones[:, kept:]
     to_beat = torch.where(noisy >= last_in, first_out, last_in)
-    return torch.special.ndtr((logits - to_beat) / spread).sum(0)
+    return torch.special.ndtr((logits - to_beat) / spread)

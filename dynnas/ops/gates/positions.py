@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from dynnas.errors import SpaceError
 from dynnas.ops.conv_shape import ConvShape
-from dynnas.ops.gate import OPEN_BIAS, Decision, Gated, GateFeatures
+from dynnas.ops.gate import OPEN_BIAS, Decision, Gated
+from dynnas.ops.gate_features import GateFeatures
 from dynnas.ops.kernel import Kernel
 from dynnas.ops.kernels.static import Static
 from dynnas.ops.layers import ConvUnit
@@ -33,11 +34,9 @@ class TileFeatures(GateFeatures):
 
     def forward(self, tiles: Tensor) -> Tensor:
         """The tiles' means (B, C, T, T) to logits (B, T * T, L)."""
-        whole, missing = self.reduce(tiles.mean((2, 3), keepdim=True)).flatten(1), 1 - self.target
+        whole = self.reduce(tiles.mean((2, 3), keepdim=True)).flatten(1)
         v = self.around(tiles).flatten(2).transpose(1, 2) + whole[:, None]
-        if self.hidden_by_target is None or self.logits_by_target is None:
-            return self.expand(F.relu(v))
-        return self.expand(F.relu(v + missing * self.hidden_by_target)) + missing * self.logits_by_target
+        return self.logits(F.relu(self.told(v)))
 
 
 @dataclass(frozen=True)
@@ -129,10 +128,12 @@ class Positions(Gated):
         tiles = self.side**2
         return torch.arange(tiles) < torch.arange(tiles + 1)[:, None]
 
-    def decide(self, x: Tensor) -> Decision:
+    def decide(self, seen: Tensor) -> Decision:
         """From the block's input (B, C, H, W)."""
-        run = self.chooser(self.gate(_means(x, self.side)))[:, :, 1]
-        return Decision(run, _usage(run))
+        logits = self.gate(_means(seen, self.side))
+        rows = self.chooser(logits)
+        run = rows[:, :, 1]
+        return Decision(run, _usage(run), likelihood=self.chooser.likelihood(logits, rows))
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
         """All positions, each as often as it counts."""

@@ -16,6 +16,8 @@ from dynnas.space.network import BlockConfig
 class Skip(Gated):
     """The block, or its input in its place: G(x) F(x) + (1 - G(x)) x (equation 1).
 
+    Gates that all read the policy network (`gate_reads`) decide at once, as in BlockDrop (Wu et al. 2018,
+    arXiv:1711.08393), but learn by Gumbel draws and the budget of all gates, where BlockDrop has rewards.
     In the paper's networks F has no identity of its own for skipped blocks; here it is any block whole.
     """
 
@@ -41,11 +43,6 @@ class Skip(Gated):
     def choices(self) -> Tensor:
         """The domain is these two."""
         return torch.eye(2, dtype=torch.bool)
-
-    def decide(self, x: Tensor) -> Decision:
-        """From the block's input (B, C, H, W)."""
-        rows = self.chooser(self.gate(x))
-        return Decision(rows, rows)
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
         """Both, each as often as it counts."""

@@ -1,4 +1,4 @@
-"""DS-Net: how wide a block is inside, for each image (Li et al. 2021, arXiv:2103.13027)."""
+"""DS-Net: how wide a block is inside, for each image (Li et al. 2021, arXiv:2103.13258)."""
 
 from __future__ import annotations
 
@@ -22,6 +22,10 @@ class Width(Gated):
 
     The block's own output keeps its width: what other blocks read does not hang on the image. The paper's
     gate takes the same share of a whole stage.
+
+    Runtime neural pruning chooses from the same four cumulative groups of channels, by a recurrent network
+    that learns their values (Lin et al. 2017, Runtime Neural Pruning, section 3.2: Q-learning). Its idea, to
+    learn from what the choice led to, is `train.gate_estimator: reinforce` here: by policy gradient.
     """
 
     name = "width"
@@ -46,11 +50,6 @@ class Width(Gated):
     def choices(self) -> Tensor:
         """The domain is the widths."""
         return torch.eye(len(SHARES), dtype=torch.bool)
-
-    def decide(self, x: Tensor) -> Decision:
-        """From the block's input (B, C, H, W)."""
-        rows = self.chooser(self.gate(x))
-        return Decision(rows, rows)
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
         """All channels, those beyond an image's width zero."""

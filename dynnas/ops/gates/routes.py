@@ -1,0 +1,80 @@
+"""Routes: an image takes one of several branches of a block, each with weights of its own."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dynnas.ops.gate import OPEN_BIAS, Decision, Gated, hidden_channels
+from dynnas.ops.hidden import ChosenHidden, MaskedHidden
+from dynnas.ops.registry import register_gate
+from dynnas.space.network import BlockConfig
+
+PATTERN = (2, 1, 0, 2, 1, 2, 2)
+"""Which branch each hidden channel belongs to, over and over: they have one, two and four sevenths of them.
+
+Interleaved, so that a narrower block has the same branches made narrower, and in this order, so that a branch
+is no larger than the next one however many channels there are.
+"""
+
+BRANCHES = ("1/7", "2/7", "4/7")
+
+
+@register_gate("routes")
+class Routes(Gated):
+    """One of three branches of different sizes, or all of them together, as the gate says.
+
+    Routing with hard decisions as in dynamic routing networks (Cai et al. 2021, arXiv:1905.04849): there the
+    branches of a cell are blocks of different kinds. Here they are inverted residuals or bottlenecks of
+    different widths, whose sum is the block. Two widths of `width` have the smaller one's channels in common;
+    two branches have none, so that each can become good at the images that take it. Of fewer than three
+    hidden channels some belong to several branches.
+    """
+
+    name = "routes"
+    shares_norms = True
+    branches = True
+
+    def __init__(self, config: BlockConfig) -> None:
+        """Build from its config.
+
+        Raises:
+            SpaceError: the block has no hidden channels.
+        """
+        super().__init__(config, start=(*(0.0 for _ in BRANCHES), OPEN_BIAS))
+        self.hidden = hidden_channels(config)
+        # No buffers: they hold nothing that is learned, and are the same wherever the module is built.
+        self.members = [torch.tensor(own, device="cpu") for own in branches(self.hidden)]
+        self.table = torch.zeros(len(self.members), self.hidden, device="cpu")
+        for row, own in zip(self.table, self.members, strict=True):
+            row[own] = 1
+
+    @classmethod
+    def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:
+        """By their share of the hidden channels."""
+        return (*BRANCHES, "all")
+
+    def choices(self) -> Tensor:
+        """The domain is the branches, and all."""
+        return torch.eye(len(BRANCHES) + 1, dtype=torch.bool)
+
+    def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
+        """All channels, those of other branches zero."""
+        weights = decision.weights
+        return self.block(x, MaskedHidden(weights @ self.table.to(weights), counted))
+
+    def branch(self, x: Tensor, alternative: int) -> Tensor:
+        """A block of one branch's channels."""
+        own = self.members[alternative]
+        if len(own) == self.hidden:
+            return self.block(x)
+        return self.block(x, ChosenHidden(own.to(x.device), self.hidden))
+
+
+def branches(hidden: int) -> tuple[tuple[int, ...], ...]:
+    """The channels of each branch of `hidden`, and all of them; those of the next one where it has none."""
+    found: list[tuple[int, ...]] = [tuple(range(hidden))]
+    for branch in reversed(range(len(BRANCHES))):
+        own = tuple(place for place in range(hidden) if PATTERN[place % len(PATTERN)] == branch)
+        found.append(own or found[-1])
+    return tuple(reversed(found))

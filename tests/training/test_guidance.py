@@ -1,0 +1,86 @@
+"""Gates that are told which images are easy."""
+
+import networks
+import pytest
+import torch
+from gated import gated_config, undecided, with_gate
+from torch.nn import functional as F
+
+from dynnas.ops import GATES, Decision, decisions
+from dynnas.ops.conformance import lively
+from dynnas.ops.gate import cheapest_choices
+from dynnas.ops.gate_controls import hold_gates
+from dynnas.ops.network import build
+from dynnas.space import TrainSettings
+from dynnas.space.vocabulary import KEEPING_GATES
+from dynnas.training.gate_loss import Heard, Outcome, gate_loss
+from dynnas.training.guidance import easy_images, guidance_loss
+from dynnas.training.ranks import Batch, Ranks
+
+
+def test_easy_images_are_to_get_the_cheapest_alternative_and_others_all():
+    few, many = torch.randn(3, 2), torch.randn(3, 4)
+    decided = [Decision(rows, rows, logits) for rows, logits in ((few, few), (many, many))]
+    decided.append(Decision(few, few))  # of a gate that has no logits of alternatives
+    found = guidance_loss(decided, torch.tensor([True, False, True]))
+    expected = (
+        F.cross_entropy(few, torch.tensor([0, 1, 0])) + F.cross_entropy(many, torch.tensor([0, 3, 0]))
+    ) / 2
+    torch.testing.assert_close(found, expected)
+    assert float(guidance_loss(decided[2:], torch.ones(3, dtype=torch.bool))) == 0
+
+
+@torch.no_grad()
+def test_easy_is_what_the_network_of_the_cheapest_gates_is_right_about():
+    """By gates that always say the same."""
+    network, held = undecided(gated_config(("skip", "width"))), undecided(gated_config(("skip", "width")))
+    hold_gates(held, {"stage1.1": (1.0, 0.0), "stage2.0": (1.0, 0, 0, 0)}, random=False)
+    images = networks.images(60, seed=5)
+    means = held.logits(images)[-1].mean(0)
+    for each in (network, held):  # of many minds
+        each.slots["head"].classifier.bias.sub_(means)
+    answers = held.logits(images)[-1].argmax(1)
+    labels = torch.where(torch.arange(60) % 3 == 0, (answers + 1) % networks.CLASSES, answers)
+    with decisions() as found:
+        easy = easy_images(lambda: network.logits(images)[-1], labels)
+    assert easy.tolist() == [place % 3 != 0 for place in range(60)]
+    assert not found
+    assert not torch.equal(network.logits(images)[-1].argmax(1), answers)
+
+
+@pytest.mark.parametrize("gate", GATES)
+@torch.no_grad()
+def test_every_gate_can_be_at_its_cheapest(gate):
+    config = dict(gated_config(("skip", gate)).blocks)["stage1.1" if gate in KEEPING_GATES else "stage2.0"]
+    gated = lively(build(with_gate(config, gate))).eval()
+    x = torch.randn(5, 8, 4, 4)
+    with cheapest_choices():
+        found = gated(x)
+    if gate == "halt":  # all images run the first block of a run
+        expected = gated.block(x)
+    else:
+        first = gated.choices()[0]
+        expected = gated.alone(x, first, Decision(first.float().expand(5, -1), torch.ones(5, 1)))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_gates_learn_from_it_with_its_weight():
+    network = undecided(gated_config(("skip", "width"))).train()
+    images, labels = networks.images(20, seed=1), torch.arange(20) % networks.CLASSES
+
+    def loss(weight):
+        torch.manual_seed(0)
+        with decisions() as found:
+            network.logits(images)
+        return gate_loss(
+            network.config, Heard(found, [], []), Outcome(torch.zeros(20), torch.randn(20, 5), labels),
+            lambda: network.logits(images), 0.5,
+            TrainSettings(gate_guidance=weight), Batch(Ranks(), 20),
+        )  # fmt: skip
+
+    without, once, twice = (loss(weight) for weight in (0.0, 1.0, 2.0))
+    assert float((once - without).detach()) > 0.1
+    torch.testing.assert_close(twice - without, 2 * (once - without))
+    (once - without).backward()
+    for slot in ("stage1__1", "stage2__0"):
+        assert float(network.slots[slot].gate[0].expand.weight.grad.abs().sum()) > 0

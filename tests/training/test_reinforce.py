@@ -1,0 +1,152 @@
+"""REINFORCE against the exact gradient, by running every decision that a batch can take."""
+
+from dataclasses import replace
+from itertools import product
+
+import networks
+import pytest
+import torch
+from gated import gated_config
+from torch import nn
+
+from dynnas.data import load_data
+from dynnas.ops import decisions, set_estimator, set_gate_noise, weights_digest
+from dynnas.ops.estimators import LEAST_NOISE, Chooser
+from dynnas.ops.gate_costs import gate_costs
+from dynnas.space import DataSettings, TrainSettings
+from dynnas.training import Recipe, fresh_network, train_alone
+from dynnas.training.budget import budget_loss, budget_shares
+from dynnas.training.gate_loss import Heard, Outcome, estimator_at, gate_loss
+from dynnas.training.loss import teacher_loss
+from dynnas.training.ranks import Batch, Ranks
+from dynnas.training.sparsity import easiness, use_of_easy
+
+SETTINGS = TrainSettings(gate_estimator="reinforce", gate_weight=3.0, gate_sparsity=2.0)
+LABELS = torch.tensor([0, 3])
+IMAGES = 2
+BATCH = Batch(Ranks(), IMAGES)
+EASY_AS = torch.tensor([[0.0, 0, 0, 0, 0], [0, 0, 0, 3, 0]])
+"""What the head says of the images, as far as gates are told how easy they are."""
+
+ACTIONS = (2, 4)  # of the first gate and of the second
+
+
+class Forced(nn.Module):
+    """In the place of noise: so much for one alternative of each image that it is drawn."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = torch.zeros(0, dtype=torch.int64)
+
+    def forward(self, logits):
+        return 1e9 * nn.functional.one_hot(self.rows, logits.shape[1]).to(logits)
+
+
+@pytest.fixture(scope="module")
+def network():
+    """Trained for nothing, in float64; its gates draw, and no image sees another in a batch norm."""
+    found = networks.finished(gated_config(("skip", "width"), exits=1)).double()
+    for part in found.modules():
+        part.training = isinstance(part, Chooser)
+    set_estimator(found, "reinforce", 1.3)
+    set_gate_noise(found, 0.8)
+    for gated in (found.slots["stage1__1"], found.slots["stage2__0"]):
+        gated.chooser.noise = Forced()
+    return found
+
+
+def drawn(network, rows):
+    """What becomes of the images, and the decisions, if these are drawn: a row of images for each gate."""
+    for slot, own in zip(("stage1__1", "stage2__0"), rows, strict=True):
+        network.slots[slot].chooser.noise.rows = torch.tensor(own)
+    with decisions() as found:
+        outputs = network.logits(networks.images(IMAGES, seed=3).double())
+    assert [decision.choice.int().argmax(1).tolist() for decision in found] == [list(own) for own in rows]
+    return Outcome(teacher_loss(list(outputs), LABELS, 0.1, 0.5), EASY_AS, LABELS), found
+
+
+def gradient(network, loss):
+    parameters = list(network.parameters())
+    found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    both = zip(found, parameters, strict=True)
+    return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in both])
+
+
+def test_the_mean_over_draws_is_the_exact_gradient(network):
+    """Of the loss and of the budget, which is not linear: for all parameters, of gates and blocks."""
+    exact = of_draws = of_blocks = torch.zeros(()).double()
+    draws, costs = 0, gate_costs(network.config)
+    for rows in product(*(product(range(number), repeat=IMAGES) for number in ACTIONS)):
+        outcome, found = drawn(network, rows)
+        chance = sum(decision.likelihood for decision in found).sum().exp()
+        budget = SETTINGS.gate_weight * budget_loss(costs, found, 0.4, BATCH).double()
+        used = use_of_easy(costs, found, easiness(EASY_AS, LABELS, BATCH)).double()
+        assert used[1] > used[0] == 0  # the second image is easy
+        value = budget + SETTINGS.gate_sparsity * used.mean()
+        exact = exact + chance * (outcome.losses.mean() + value)
+        gates = gate_loss(network.config, Heard(found, [], []), outcome, list, 0.4, SETTINGS, BATCH)
+        torch.testing.assert_close(gates.detach(), value.detach(), check_dtype=False)
+        of_draws = of_draws + chance.detach() * gates
+        of_blocks = of_blocks + chance.detach() * outcome.losses.mean()
+        draws += 1
+    assert draws == 2**2 * 4**2
+    expected, own = gradient(network, exact), gradient(network, of_draws)
+    torch.testing.assert_close(own + gradient(network, of_blocks), expected, rtol=1e-4, atol=1e-6)
+    assert float(own.norm()) > 0.1 * float(expected.norm())  # the blocks' own part alone would not do
+
+
+def test_draws_follow_the_policy_whose_likelihood_is_told():
+    chooser = Chooser().train()
+    set_estimator(chooser, "reinforce", 1.5)
+    logits = torch.tensor([[0.0, 1.0, 2.0]]).expand(20_000, 3).requires_grad_()
+    for noise, used in ((1.0, 1.0), (0.7, 0.7), (0.0, LEAST_NOISE)):
+        set_gate_noise(chooser, noise)
+        torch.manual_seed(0)
+        rows = chooser(logits)
+        policy = (logits[0].detach() / (1.5 * used)).softmax(0)
+        torch.testing.assert_close(rows.mean(0), policy, rtol=0, atol=0.015)
+        torch.testing.assert_close(chooser.likelihood(logits, rows), policy.log()[rows.argmax(1)])
+        assert not rows.requires_grad
+    assert chooser.eval().likelihood(logits, rows) is None
+
+
+def test_an_image_is_told_what_it_adds_to_the_budget(network):
+    """Against the loss of a batch of the other images, taken apart by hand."""
+    _, found = drawn(network, ((0, 1), (3, 1)))
+    costs = gate_costs(network.config)
+    whole, *others = (
+        budget_loss(costs, [decision.of(torch.tensor(rows)) for decision in found], 0.4, Batch(Ranks(), size))
+        for rows, size in (([0, 1], 2), ([1], 1), ([0], 1))
+    )
+    expected = 2 * torch.stack([whole - other for other in others])
+    torch.testing.assert_close(budget_shares(costs, found, 0.4, BATCH), expected)
+
+
+def test_the_last_epochs_learn_so():
+    settings = TrainSettings(epochs=5, gate_estimator="straight", gate_reinforce_epochs=1.5)
+    found = [estimator_at(settings, step, 10) for step in range(50)]
+    assert found == ["straight"] * 35 + ["reinforce"] * 15
+    assert estimator_at(TrainSettings(epochs=5), 49, 10) == "gumbel"
+    assert estimator_at(SETTINGS, 0, 10) == "reinforce"
+
+
+def test_a_resumed_training_goes_on_by_reinforce_to_the_same_weights(tmp_path):
+    made = replace(gated_config(("skip", "width")), channels=1, classes=10, resolution=8)
+    config = replace(
+        made, stem=replace(made.stem, in_channels=1), head=replace(made.head, classes=10), exits=()
+    )
+    dataset = load_data(DataSettings(train_images=256))
+    train = TrainSettings(
+        epochs=3, batch=64, lr=0.1, calibration_images=128, layout="channels_first", gate_reinforce_epochs=2
+    )
+    recipe = Recipe(train, start="scratch", ema=0.9)
+    digests = []
+    for name, stop in (("whole", None), ("parts", 2)):
+        if stop:
+            train_alone(fresh_network(config, 0), dataset, recipe, tmp_path / name, until=stop)
+        found = train_alone(fresh_network(config, 0), dataset, recipe, tmp_path / name)
+        digests.append(weights_digest(found))
+    assert digests[0] == digests[1]
+    never = replace(recipe, train=replace(train, gate_reinforce_epochs=0.0))
+    other = train_alone(fresh_network(config, 0), dataset, never, tmp_path / "never")
+    assert weights_digest(other) != digests[0]

@@ -1,0 +1,40 @@
+"""Images that look alike use like channels: against cosines by hand, and in parts of a batch."""
+
+import networks
+import torch
+from gated import gated_config, undecided
+from torch.nn import functional as F
+
+from dynnas.ops.gates.channels import kept_channels
+from dynnas.training.ranks import Batch, Ranks
+from dynnas.training.similarity import similarity_loss
+
+
+def test_the_gap_between_cosines_by_hand():
+    kept = [(torch.rand(4, 6), torch.rand(4, 6)), (torch.rand(4, 3), torch.rand(4, 3))]
+    expected = 0.0
+    for weights, held in kept:
+        for one in range(4):
+            for other in range(4):
+                found = [F.cosine_similarity(v[one], v[other], dim=0) for v in (weights, held)]
+                expected += float(found[0] - found[1]) ** 2 / 16
+    torch.testing.assert_close(similarity_loss(kept, Batch(Ranks(), 4)), torch.tensor(expected))
+    alike = [(2 * weights, weights) for weights, _ in kept]
+    torch.testing.assert_close(similarity_loss(alike, Batch(Ranks(), 4)), torch.tensor(0.0))
+
+
+def test_it_hears_what_the_last_convolution_reads_and_teaches_gate_and_block():
+    network = undecided(gated_config(("skip", "channels"))).train()
+    gated, seen = network.slots["stage2__0"], []
+    gated.block.project.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with kept_channels() as kept:
+        network.logits(networks.images(20))
+    ((weights, held),) = kept
+    assert weights.shape == held.shape == (20, 16)
+    assert (weights > 0).sum(1).tolist() == [8] * 20
+    torch.testing.assert_close(held * weights, seen[0].mean((2, 3)))
+    network.logits(networks.images(2))
+    assert len(kept) == 1
+    similarity_loss(kept, Batch(Ranks(), 20)).backward()
+    for parameter in (gated.gate[0].expand.weight, gated.block.depthwise.conv.weight):
+        assert float(parameter.grad.abs().sum()) > 0

@@ -148,10 +148,11 @@ def _beside(point: Point | None) -> str:
 
 def draw(statics: Mapping[str, Point], learned: Sequence[Point], path: Path) -> None:
     """Accuracy against time and against multiply-adds: the static ladders, and a line for each family."""
+    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    colours = ("#D55E00", "#56B4E9", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#F0E442", "#7F3C8D")
+    colours = matplotlib.colormaps["tab20"].colors
     figure = Figure(figsize=(13, 5.4), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(COSTS), sharey=True)
@@ -159,11 +160,11 @@ def draw(statics: Mapping[str, Point], learned: Sequence[Point], path: Path) -> 
     for axes, cost in zip(panels, COSTS, strict=True):
         lines = [
             (f"static, by {ladder}", [statics[rung.name] for rung in rungs], "black", style, "s")
-            for (ladder, rungs), style in zip(LADDERS.items(), ("-", "--"), strict=True)
+            for (ladder, rungs), style in zip(LADDERS.items(), ("-", "--", "-."), strict=True)
         ]
         for number, family in enumerate(dict.fromkeys(point.family for point in learned)):
             points = [point for point in learned if point.family == family]
-            marker = "oDv^<>PX"[number % 8]
+            marker = "oDv^<>PXph*d"[number % 12]
             lines.append((family, points, colours[number % len(colours)], ":", marker))
         for label, points, colour, style, marker in lines:
             shown = sorted((point for point in points if point.cost(cost)), key=lambda p: p.cost(cost) or 0)

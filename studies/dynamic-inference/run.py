@@ -93,6 +93,14 @@ class Plan:
         path = self.folder(name, seed) / RESULT
         return json.loads(path.read_text()) if path.exists() else None
 
+    def finished(self) -> Iterator[tuple[str, str, float]]:
+        """Names, families and budgets of the networks that are trained with every seed."""
+        for family in self.families:
+            for budget in self.budgets:
+                name = f"{family} {budget:g}"
+                if all(self.done(name, seed) for seed in self.seeds):
+                    yield name, family, budget
+
     def network(self, name: str, seed: int) -> Network:
         """A finished network."""
         done = self.done(name, seed)
@@ -226,9 +234,8 @@ def timed_names(plan: Plan) -> Iterator[tuple[str, int]]:
     for static in STATICS:
         yield static.name, plan.seeds[0]
     for seed in plan.seeds:
-        for family in plan.families:
-            for budget in plan.budgets:
-                yield f"{family} {budget:g}", seed
+        for name, _, _ in plan.finished():
+            yield name, seed
 
 
 def measure(plan: Plan, progress: Progress) -> None:
@@ -281,20 +288,18 @@ def report(plan: Plan) -> None:
     times = timed["times"]
     statics = {static.name: point_of(plan, static.name, times) for static in STATICS}
     learned, controls = [], {}
-    for family in plan.families:
-        for budget in plan.budgets:
-            name = f"{family} {budget:g}"
-            learned.append(point_of(plan, name, times, family=family, budget=budget))
-            for control in CONTROLS:
-                for held in (f"{name}, {control}", f"{name}, {control}, tuned"):
-                    if all(plan.done(held, seed) for seed in plan.seeds):
-                        controls[held] = point_of(plan, held, {}, family=family, budget=budget)
-            lots = [found.get("random") for seed in plan.seeds if (found := plan.done(name, seed))]
-            if None not in lots:
-                by_lot = tuple(100 * lot for lot in lots)
-                controls[f"{name}, random"] = replace(
-                    learned[-1], name=f"{name}, random", accuracy=by_lot, ms=(), p50_ms=(), p95_ms=()
-                )
+    for name, family, budget in plan.finished():
+        learned.append(point_of(plan, name, times, family=family, budget=budget))
+        for control in CONTROLS:
+            for held in (f"{name}, {control}", f"{name}, {control}, tuned"):
+                if all(plan.done(held, seed) for seed in plan.seeds):
+                    controls[held] = point_of(plan, held, {}, family=family, budget=budget)
+        lots = [found.get("random") for seed in plan.seeds if (found := plan.done(name, seed))]
+        if None not in lots:
+            by_lot = tuple(100 * lot for lot in lots)
+            controls[f"{name}, random"] = replace(
+                learned[-1], name=f"{name}, random", accuracy=by_lot, ms=(), p50_ms=(), p95_ms=()
+            )
     comparisons = {point.name: compare(point, statics) for point in learned}
     recipe = {
         field: getattr(plan, field)

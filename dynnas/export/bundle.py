@@ -193,6 +193,9 @@ def _manifest(
         "exits": exits,
         "ways": ways,
         "gates": [gate for member in members for gate in _gates(member.config)],
+        "looks": [
+            {"size": look.size, "of": look.given} for member in members if (look := member.config.glance)
+        ],
         "left_out_by_gates": chosen.branches_at_gates,
         "artifacts": [asdict(artifact) | checks[artifact.file] for artifact in chosen.artifacts],
         "timed_on": f"{platform.machine()}, {platform.system()}",

@@ -122,6 +122,7 @@ def card(manifest: Mapping[str, Any], facts: Mapping[str, str], load: tuple[str,
         "input": f"float32 {manifest['input']['shape']}; {manifest['input']['prepare']}",
         "exits": ", ".join(exits) or "none",
         **({"gates": _gates(manifest)} if manifest["gates"] else {}),
+        **({"glance": _looks(manifest)} if manifest["looks"] else {}),
         **({"opset": str(manifest["opset"])} if "opset" in manifest else {}),
         "made by": ", ".join(f"{name} {version}" for name, version in manifest["versions"].items()),
     }
@@ -157,6 +158,15 @@ def _gates(manifest: Mapping[str, Any]) -> str:
         what = "skip, halt, width and resolutions are"
         return f"{blocks}; {what} left out in the file for one image, else computed and masked"
     return f"{blocks}; this format has no branches for them: everything is computed, and masked"
+
+
+def _looks(manifest: Mapping[str, Any]) -> str:
+    """What is seen at a glance, and after it."""
+    return "; ".join(
+        f"the whole image at {look['size']} pixels square, then {look['size']} of its {look['of']} where it "
+        "says"
+        for look in manifest["looks"]
+    )
 
 
 def _accuracy(share: float, images: int) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dynnas.errors import ExportError
 from dynnas.export.formats import Artifact, Predict
-from dynnas.ops import decisions, leave, sureness
+from dynnas.ops import Network, decisions, leave, sureness
 from dynnas.ops.exits import Leaving
 from dynnas.runtime import Cascade, Finished
 
@@ -75,8 +75,13 @@ def answer(network: Finished, images: Tensor, labels: Tensor) -> Answer:
     """
     outputs, exits = network.logits(images), network.config.exits
     decided = _decided(outputs, exits) & _gates_decided(network, images)
-    for stage in network.members if isinstance(network, Cascade) else ():
-        decided &= _decided(stage.network.logits(stage.own(images)), stage.network.config.exits)
+    if isinstance(network, Cascade):
+        for stage in network.members:
+            own = stage.own(images)
+            decided &= _decided(stage.network.logits(own), stage.network.config.exits)
+            decided &= _looks_decided(stage.network, own)
+    else:
+        decided &= _looks_decided(network, images)
     if not decided.any():
         criterion = exits[0].criterion if exits else "confidence"
         raise ExportError(
@@ -112,6 +117,15 @@ def _gates_decided(network: Finished, images: Tensor) -> Tensor:
         for other in others:
             alike &= (first.choice == other.choice).all(dim=1)
     return alike
+
+
+def _looks_decided(network: Network, images: Tensor) -> Tensor:
+    """As `_gates_decided`, of where a network looks closer after a glance."""
+    if network.config.glance is None:
+        return torch.ones(len(images), dtype=torch.bool)
+    places = network.looks_at(images)
+    near = (network.looks_at(images * change) for change in (1 + UNDECIDED, 1 - UNDECIDED))
+    return torch.stack([(other == places).all(dim=1) for other in near]).all(dim=0)
 
 
 def compare(artifact: Artifact, predict: Predict, expected: Answer) -> Parity:

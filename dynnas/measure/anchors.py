@@ -34,7 +34,8 @@ def anchor_networks(space: Space, channels: int, classes: int) -> tuple[Network,
     configs = (space.network_config(_middle(space, turn), channels, classes) for turn in range(2))
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay
         torch.manual_seed(0)
-        return tuple(Network(replace(config.without_gates(), exits=())).eval() for config in configs)
+        plain = (config.without_gates().without_glance() for config in configs)
+        return tuple(Network(replace(config, exits=())).eval() for config in plain)
 
 
 def _middle(space: Space, turn: int) -> Architecture:

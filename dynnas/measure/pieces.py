@@ -13,7 +13,7 @@ from dynnas.device import Subject
 from dynnas.ops import Network, Segment
 from dynnas.ops.network import Body, build, stretches
 from dynnas.runtime import build_runner
-from dynnas.space.network import BlockConfig, ExitPlace, NetworkConfig, SlotConfig, StemConfig
+from dynnas.space.network import BlockConfig, ExitPlace, FocusConfig, NetworkConfig, SlotConfig, StemConfig
 from dynnas.space.settings import TargetSettings
 
 
@@ -54,11 +54,14 @@ def pieces_of(config: NetworkConfig) -> tuple[tuple[Piece, ...], ...]:
     found = []
     resolution = config.resolution
     # What chooses the resolution looks at the image before all else, and counts as the largest one.
-    pieces = [Piece(config.choice, resolution)] if config.choice else []
+    pieces = [Piece(first, resolution) for first in (config.choice, config.glance) if first]
+    resolution = config.glance.size if config.glance else resolution
     for stretch in stretches(config):
         for _, slot in stretch.body:
             pieces.append(Piece(slot, resolution))
             resolution = -(-resolution // _stride(slot))
+            if isinstance(slot, FocusConfig) and config.glance:
+                resolution = config.glance.size
         pieces.append(Piece(stretch.classifier[1], resolution))
         found.append(tuple(pieces))
         pieces = []

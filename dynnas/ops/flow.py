@@ -4,8 +4,8 @@ A slot that reads or hands on such values *carries* them: its module has an attr
 of all of them, and takes and gives a `Flow`. Every other slot takes and gives the feature map and notices
 nothing. `dynnas.ops.network.carries` says of a config what its module carries, without building it.
 
-A family of gates declares them in `Gated.carries(config)`. Its `Gated.step` takes the flow and gives the next
-one: it reads `flow.value(carried)`, which is None where nobody has handed it on yet, and gives
+A family of gates declares them in `Gated.carries(config)`. Its `Gated.decided` takes the flow and gives the
+next one: it reads `flow.value(carried)`, which is None where nobody has handed it on yet, and gives
 `flow.hand_on(y, {name: value})`. A value that is for the next slot alone (`lasts` false) lies in `flow.next`,
 and is gone behind any slot that does not hand it on anew.
 

@@ -11,8 +11,10 @@ A family of gates is one file in `gates/` with one class, which is a block that 
 
 Graphs for one image have a branch for each alternative where `branches` says so, else what `recorded` runs.
 What a gate looks at is its block's input or, by `gate_reads`, a value beside it (`gate_features`): `decide`
-is given that. A family that reads or hands on values of its own says so in `carries(config)`, and does it in
-`step(flow)`; see `dynnas.ops.flow`.
+is given that. A family that reads or hands on values of its own (see `dynnas.ops.flow`) says so in
+`carries(config)` and does it in `decided(flow)`, and in `votes`, `alternative` and `branches_on` for a single
+image, alone or in a graph: as `gates/halt.py` does.
+
 The inherited `forward` does the rest. `masked` and `alone` must give the same in eval mode; whatever of a
 block they run, `Hidden` helps to leave out channels. Decisions are random in training only, by modules that
 `dynnas.training.whole_batch` knows.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from dynnas.ops.gate import Gated
 from dynnas.ops.layers import named
 from dynnas.ops.network import Network, slot_module
+from dynnas.ops.resolution import ResolutionGate
 
 
 class ConstantLogits(nn.Module):
@@ -64,13 +65,17 @@ def hold_gates(network: Network, shares: Mapping[str, Sequence[float]], random: 
     Args:
         network: with its gates, changed in place.
         shares: for gated blocks, how often each of their logits is to be the largest: of `skip` and `width`
-            the alternatives, of `channels` the hidden channels. Others keep their gates.
+            the alternatives, of `channels` the hidden channels, and of `resolution` the sizes. Others keep
+            their gates.
         random: draw so; else every image gets the most frequent, or the most frequent channels.
     """
     for salt, (slot, wanted) in enumerate(shares.items()):
         gated = network.slots[slot_module(slot)]
-        assert isinstance(gated, Gated)
         logits = torch.tensor(list(wanted), dtype=torch.float64).clamp(min=1e-9).log()
         logits = logits.to(next(network.parameters()).device)
         control = RandomLogits(logits, salt) if random else ConstantLogits(logits)
+        if isinstance(gated, ResolutionGate):
+            gated.look = nn.Sequential(control)
+            continue
+        assert isinstance(gated, Gated)
         gated.gate = named(gated.config.gate, control)

@@ -8,6 +8,9 @@ coarsest scale, which lies last.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,7 +19,7 @@ from dynnas.ops.conv_shape import ConvShape, pointwise
 from dynnas.ops.dense_kernel import DenseKernel
 from dynnas.ops.kernels.static import Static
 from dynnas.ops.layers import ConvUnit, activation, block_attention
-from dynnas.space.network import BlockConfig
+from dynnas.space.network import BlockConfig, SlotConfig
 from dynnas.space.scales import Scales
 
 Maps = tuple[Tensor, ...]
@@ -144,3 +147,14 @@ class MultiScale(nn.Module):
         for name, squeeze in self.squeeze.items():
             found[int(name)] = squeeze(found[int(name)])
         return pack(tuple(found)) if alone else tuple(found)
+
+
+def through(
+    slots: Iterable[tuple[str, SlotConfig]], call: Callable[[str, SlotConfig, Any], Any], maps: Tensor | Maps
+) -> Tensor | Maps:
+    """Run slots one after the other, with `call(slot, config, x)` running each."""
+    for slot, config in slots:
+        if isinstance(config, BlockConfig) and config.scales and isinstance(maps, Tensor):
+            maps = (maps,)
+        maps = call(slot, config, maps)
+    return maps

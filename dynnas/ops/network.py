@@ -11,15 +11,27 @@ from torch import Tensor, nn
 
 from dynnas.ops.exits import Leaving, leave
 from dynnas.ops.flow import Carried, Flow, Pack, Unpack, alive, carried_by, pass_through
+from dynnas.ops.glance import (
+    Focus,
+    FocusStep,
+    GlanceClassifier,
+    GlanceStep,
+    first_pixel,
+    glance_at,
+    look_twice,
+)
 from dynnas.ops.layers import Head, Stem
 from dynnas.ops.multiscale import MultiScale, pack
 from dynnas.ops.policy import Policy, embedding
 from dynnas.ops.recurrent import STATE, Recurrent
 from dynnas.ops.registry import BLOCKS, GATES
+from dynnas.ops.resize import Resize
 from dynnas.ops.resolution import ChosenResolution, ResolutionGate, sharing, store_once
 from dynnas.space.network import (
     RESOLUTION_SLOT,
     BlockConfig,
+    FocusConfig,
+    GlanceConfig,
     NetworkConfig,
     PolicyConfig,
     RecurrentConfig,
@@ -33,7 +45,7 @@ Call = Callable[[str, SlotConfig, Any], Any]
 
 
 def build(config: SlotConfig) -> nn.Module:
-    """The module of one slot: a stem, what gates share, a block, a classifier, what chooses the resolution.
+    """The module of one slot: what gates share, a stem, a block, a classifier, what decides how to look.
 
     Raises:
         SpaceError: the config names a block, op, attention or activation that is not registered,
@@ -51,6 +63,10 @@ def build(config: SlotConfig) -> nn.Module:
         return GATES[config.gate](config) if config.gated else BLOCKS[config.block](config)
     if isinstance(config, ResolutionConfig):
         return ResolutionGate(config)
+    if isinstance(config, GlanceConfig):
+        return Resize(config.given, config.size)
+    if isinstance(config, FocusConfig):
+        return Focus(config)
     return Head(config)
 
 
@@ -75,13 +91,13 @@ class Stretch:
 def stretches(config: NetworkConfig) -> Iterator[Stretch]:
     """The order in which a network runs: a stretch for every exit, then the one that ends in the head."""
     body: list[tuple[str, SlotConfig]] = []
-    for slot, slot_config in (*config.before, *config.blocks):
+    for slot, slot_config in (*config.looking, *config.focusing):
         body.append((slot, slot_config))
         for place in config.exits:
             if place.after == slot:
                 yield Stretch(tuple(body), (place.slot, place.config), place)
                 body.clear()
-    yield Stretch(tuple(body), ("head", config.head), None)
+    yield Stretch(tuple(body), (config.head_slot, config.head), None)
 
 
 def run(config: NetworkConfig, call: Call, x: Tensor) -> tuple[Tensor, ...]:
@@ -211,6 +227,7 @@ class Network(nn.Module):
                 config.choice, gate, [*members, Sized(config.at(config.resolution), slots)]
             )
             store_once(self)
+        self.glance = build(config.glance) if config.glance else None
 
     def logits(self, x: Tensor) -> tuple[Tensor, ...]:
         """Images (B, channels, R, R) to logits (B, classes) of every exit in order, then of the head.
@@ -219,7 +236,9 @@ class Network(nn.Module):
         """
         if self.chosen is not None:
             return (self.chosen(x),)
-        return run(self.config, lambda slot, _, x: self._module(slot)(x), x)
+        if self.glance is not None:
+            return look_twice(self.config, self._call, x, self.glance(x), exact=not self.training)
+        return run(self.config, self._call, x)
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, channels, R, R) to the logits (B, classes) with which each image leaves.
@@ -233,6 +252,8 @@ class Network(nn.Module):
         """The network cut after each exit: what real branching runs one by one."""
         if self.chosen is not None:
             return [Segment(Body(self.chosen), nn.Identity(), None)]
+        if self.glance is not None:
+            return self._looks(self.glance)
         found = []
         every = list(stretches(self.config))
         carried = [carries(config) for stretch in every for _, config in stretch.body]
@@ -253,6 +274,30 @@ class Network(nn.Module):
             found.append(Segment(body, classifier, stretch.exit))
             start = end
         return found
+
+    def looks_at(self, x: Tensor) -> Tensor:
+        """Where images (B, channels, R, R) are looked at after a glance: the first pixels (B, 2) there."""
+        assert self.config.glance is not None
+        assert self.glance is not None
+        (slot, where), *_ = self.config.focusing
+        middle = self._call(slot, where, glance_at(self.config, self._call, self.glance(x)))
+        return first_pixel(middle, self.config.resolution, self.config.glance.size)
+
+    def _looks(self, glance: nn.Module) -> list[Segment]:
+        """The glance and the closer look."""
+        config = self.config
+        (place,) = config.exits
+        first, second = (
+            {slot: self._module(slot) for slot, _ in slots} for slots in (config.looking, config.focusing)
+        )
+        classifier = GlanceClassifier(config, {place.slot: self._module(place.slot)})
+        return [
+            Segment(Body(GlanceStep(config, first, glance)), classifier, place),
+            Segment(Body(FocusStep(config, second)), self._module(config.head_slot), None),
+        ]
+
+    def _call(self, slot: str, _: SlotConfig, x: Any) -> Any:
+        return self._module(slot)(x)
 
     def _module(self, slot: str) -> nn.Module:
         return self.slots[slot_module(slot)]

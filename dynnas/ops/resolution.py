@@ -2,9 +2,8 @@
 
 A small predictor looks at the image at the lowest resolution and decides by Gumbel straight-through for one
 of them, at which all of the network runs. Its weights are the same at each, the statistics of its batch norms
-are not. In the paper scale and shift of a norm are each resolution's own, too: here they are shared, as by
-all networks of a supernet. The paper's loss for multiply-adds charges what is beyond a target; here the one
-budget of all gates holds (`dynnas.training.budget`).
+are not. In the authors' code scale and shift of a norm are each resolution's own, too: here they are shared,
+as by all networks of a supernet. What may be used is bounded as for all gates (`dynnas.training.budget`).
 """
 
 from __future__ import annotations

@@ -10,16 +10,16 @@ def _run(source: Source) -> Shrunk:
     """Quantise with ranges from `images` training images.
 
     Raises:
-        TrainingError: the network has gates or chooses among resolutions.
+        TrainingError: the network has gates or sees several resolutions.
     """
     if source.network.config.gated:
         raise TrainingError(
             "int8: the branches of gated blocks are not quantised yet; "
             "take a network without gates (exits are served), or another pass"
         )
-    if source.network.config.choice is not None:
+    if source.network.config.choice or source.network.config.glance:
         raise TrainingError(
-            f"int8: networks that choose among resolutions ({source.network.config.choice.words}) are not "
+            f"int8: networks that see images at several resolutions ({source.network.config.sizes}) are not "
             "quantised yet; take one of a fixed resolution, or another pass"
         )
     require("onnx", "onnx")

@@ -79,17 +79,17 @@ def channel_groups(config: NetworkConfig) -> dict[str, tuple[Axis, ...]]:
     """The groups of channels that can be dropped, with all places where each is counted.
 
     Raises:
-        TrainingError: there is none, or the network has gates or chooses among resolutions.
+        TrainingError: there is none, or the network has gates or sees several resolutions.
     """
     if config.gated:
         raise TrainingError(
             f"prune: channels of blocks with gates ({config.gated[0][0]}) cannot be dropped yet; "
             "take a network without gates, or another pass"
         )
-    if config.choice is not None:
+    if config.choice or config.glance:
         raise TrainingError(
-            f"prune: channels of a network that chooses among resolutions ({config.choice.words}) cannot be "
-            "dropped yet; take one of a fixed resolution, or another pass"
+            f"prune: channels of a network that sees images at several resolutions ({config.sizes}) cannot "
+            "be dropped yet; take one of a fixed resolution, or another pass"
         )
     groups: dict[str, list[Axis]] = defaultdict(list)
     fixed: set[str] = set()

@@ -58,7 +58,9 @@ def _layers(config: NetworkConfig, shares: Mapping[str, float]) -> Iterator[Laye
     if choice := config.choice:
         text = f"{choice.words} to {choice.target:g}"
         yield Layer("resolution", text, config.channels, config.resolution, "dynamic", "of each image")
-    resolution = -(-config.resolution // stem.stride)
+    if config.glance:
+        yield Layer("glance", "the whole image", config.channels, config.glance.size, "static", config.sizes)
+    resolution = -(-(config.glance.size if config.glance else config.resolution) // stem.stride)
     if config.policy:
         numbers = config.policy.width
         yield Layer("policy", "of the image, for gates", numbers, 1, "dynamic", f"{numbers} numbers")
@@ -76,6 +78,9 @@ def _layers(config: NetworkConfig, shares: Mapping[str, float]) -> Iterator[Laye
                 leave = f"{100 * shares[place.name]:.0f}% leave" if place.name in shares else ""
                 by = "sure" if place.criterion == "confidence" else place.criterion
                 yield Layer("exit", f"if {by} by {place.threshold:g}", 0, resolution, "exit", leave)
+    if config.glance:
+        text = f"a part of {config.sizes}, again"
+        yield Layer("focus", text, head.in_channels, resolution, "dynamic", "same layers")
     rest = f"{100 * shares['head']:.0f}% get here" if config.exits and "head" in shares else ""
     yield Layer("head", f"{config.classes} classes", head.width or head.in_channels, 1, "static", rest)
 

@@ -63,7 +63,7 @@ def _cost_row(space: Space, name: str, architecture: Architecture, size: Cost) -
     config = space.network_config(architecture)
     return (
         name,
-        config.choice.words if config.choice else str(config.resolution),
+        config.sizes,
         str(len(config.blocks)),
         count(size.macs),
         count(size.params),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from dynnas.search import Candidate
 from dynnas.space import Architecture
 from dynnas.space.template import CHOOSE
-from dynnas.space.vocabulary import FIXED
+from dynnas.space.vocabulary import FIXED, GLANCE
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,10 @@ def dynamic_layers(architecture: Architecture) -> str:
     ops = Counter(op for op in chosen if op not in ("static", "none"))
     layers = ", ".join(f"{number} {op}" for op, number in sorted(ops.items()))
     sizes = str(architecture.get(CHOOSE, FIXED))
-    return layers if sizes == FIXED else ", ".join(filter(None, (f"resolution of {sizes}", layers)))
+    if sizes == FIXED:
+        return layers
+    looking = sizes if sizes.startswith(GLANCE) else f"resolution of {sizes}"
+    return ", ".join(filter(None, (looking, layers)))
 
 
 def exits(architecture: Architecture) -> str:

@@ -12,13 +12,29 @@ from dynnas.space.template import (
     CHOOSE,
     CHOOSE_TARGET,
     EXITS_AT,
+    GLANCE_SIZE,
+    GLANCE_THRESHOLD,
     NO_EXITS,
     NetworkTemplate,
     read_exits,
     spell_exits,
+    spell_glance,
     spell_sizes,
 )
-from dynnas.space.vocabulary import DENSE, EXITS, FIXED, HEAD, LAYER, POLICY, STAGE, STEM, Knob, Knobs
+from dynnas.space.vocabulary import (
+    DENSE,
+    EXITS,
+    FIXED,
+    GLANCE,
+    HEAD,
+    LAYER,
+    PER_IMAGE,
+    POLICY,
+    STAGE,
+    STEM,
+    Knob,
+    Knobs,
+)
 
 
 @dataclass(frozen=True)
@@ -86,11 +102,15 @@ def _resolution(resolutions: tuple[Value, ...], choice: Knobs) -> Iterator[Gene]
     if choice["choose"] in ((), (FIXED,)):
         yield Gene("resolution", resolutions, ordered=True)
         return
-    spelled = {knob: spell_sizes(resolutions) for knob in choice["choose"] if knob != FIXED}
-    (per_image,) = spelled.values()
-    yield Gene(CHOOSE, tuple(spelled.get(str(knob), FIXED) for knob in choice["choose"]))
-    yield Gene(CHOOSE_TARGET, choice["target"], ((CHOOSE, (per_image,)),), ordered=True)
-    yield Gene("resolution", resolutions, ((CHOOSE, (FIXED,)),), ordered=True)
+    spelled = {PER_IMAGE: spell_sizes(resolutions), GLANCE: spell_glance(resolutions), FIXED: FIXED}
+    yield Gene(CHOOSE, tuple(spelled[str(knob)] for knob in choice["choose"]))
+    for name, values, knob in (
+        (CHOOSE_TARGET, choice["target"], PER_IMAGE),
+        (GLANCE_SIZE, resolutions[:-1], GLANCE),
+        (GLANCE_THRESHOLD, choice["thresholds"], GLANCE),
+        ("resolution", resolutions, FIXED),
+    ):
+        yield Gene(name, values, ((CHOOSE, (spelled[knob],)),), ordered=True)
 
 
 def _section(prefix: str, table: Iterable[Knob], values: Knobs, condition: Condition = ()) -> Iterator[Gene]:

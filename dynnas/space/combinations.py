@@ -13,7 +13,6 @@ from dynnas.space.vocabulary import (
     KEEPING_GATES,
     LEAST_WIDTH,
     OPS,
-    PER_IMAGE,
     REFUSED,
     REFUSED_GATES,
     Knobs,
@@ -82,8 +81,8 @@ def check_gates(
 
 
 def check_choice(sections: Entries, choice: Knobs, problems: Problems) -> None:
-    """What decides beside a resolution chosen per image is never used where it always is: surely a slip."""
-    if choice["choose"] != (PER_IMAGE,):
+    """What decides beside resolutions of each image is never used where they always differ: surely a slip."""
+    if not choice["choose"] or FIXED in choice["choose"]:
         return
     found = [("exits", sections["exits"])] if "exits" in sections else []
     stages = sections.get("stages")
@@ -92,8 +91,8 @@ def check_choice(sections: Entries, choice: Knobs, problems: Problems) -> None:
     for where, node in found:
         problems.add(
             node.mark,
-            f"{where}: never used; it applies only where input.choose is {FIXED}: a network that chooses the "
-            "resolution for each image decides nothing else",
+            f"{where}: never used; it applies only where input.choose is {FIXED}: a network that sees "
+            "each image at resolutions of its own decides nothing else",
         )
 
 

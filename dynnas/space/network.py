@@ -15,6 +15,11 @@ from dynnas.space.vocabulary import FIXED_OPS
 RESOLUTION_SLOT = "resolution"
 """Of what chooses it for each image."""
 
+FOCUS_SLOT = "focus"
+"""Of what says where to look closer."""
+
+GLANCE_EXIT = "glance"
+
 
 @dataclass(frozen=True)
 class StemConfig:
@@ -142,8 +147,32 @@ class ResolutionConfig:
         return f"{', '.join(self.alternatives[:-1])} or {self.alternatives[-1]}"
 
 
+@dataclass(frozen=True)
+class GlanceConfig:
+    """What makes a glance of an image: from `given` to `size` pixels along each side."""
+
+    in_channels: int
+    given: int
+    size: int
+
+
+@dataclass(frozen=True)
+class FocusConfig:
+    """What says of the maps of a glance where to look closer."""
+
+    in_channels: int
+
+
 SlotConfig = (
-    StemConfig | PolicyConfig | RecurrentConfig | BlockConfig | ExitConfig | HeadConfig | ResolutionConfig
+    StemConfig
+    | PolicyConfig
+    | RecurrentConfig
+    | BlockConfig
+    | ExitConfig
+    | HeadConfig
+    | ResolutionConfig
+    | GlanceConfig
+    | FocusConfig
 )
 
 
@@ -172,7 +201,8 @@ class NetworkConfig:
     """A network: input (`channels`, `resolution`, `resolution`), stem, blocks and exits in order, head.
 
     It has a `policy` network, and a `recurrent` one, where a gate reads it.
-    With a `choice` of resolutions, `resolution` is the largest; there are then neither exits nor gates.
+    With a `choice` of resolutions, `resolution` is the largest; there are then neither exits nor gates. With
+    a `glance` it is that of which parts are seen, the exit is behind the blocks, and no block has a gate.
     """
 
     channels: int
@@ -185,6 +215,7 @@ class NetworkConfig:
     policy: PolicyConfig | None = None
     recurrent: RecurrentConfig | None = None
     choice: ResolutionConfig | None = None
+    glance: GlanceConfig | None = None
 
     @property
     def dynamic(self) -> bool:
@@ -211,6 +242,20 @@ class NetworkConfig:
         blocks = tuple((slot, block.without_gate()) for slot, block in self.blocks)
         return replace(self, blocks=blocks, policy=None, recurrent=None, choice=None)
 
+    @property
+    def sizes(self) -> str:
+        """In what resolutions it sees an image, to be read."""
+        if self.choice:
+            return self.choice.words
+        return f"{self.glance.size} of {self.resolution}" if self.glance else str(self.resolution)
+
+    def without_glance(self) -> NetworkConfig:
+        """The same network, which sees the whole image once, at its resolution."""
+        if self.glance is None:
+            return self
+        head = replace(self.head, in_channels=self.blocks[-1][1].read_channels)
+        return replace(self, exits=(), head=head, glance=None)
+
     def at(self, resolution: int) -> NetworkConfig:
         """The same network at one resolution for all images."""
         return replace(self, resolution=resolution, choice=None)
@@ -223,7 +268,28 @@ class NetworkConfig:
         return (*recurrent, *policy, ("stem", self.stem))
 
     def slots(self) -> tuple[tuple[str, SlotConfig], ...]:
-        """Every slot with its config: those before the blocks, blocks, exits, head, and the resolution's."""
+        """Every slot with its config: those before the blocks, blocks, exits, head, and the resolution's.
+
+        What looks closer after a glance has slots of its own: where, stem and blocks.
+        """
         exits = tuple((place.slot, place.config) for place in self.exits)
         choice = ((RESOLUTION_SLOT, self.choice),) if self.choice else ()
-        return (*self.before, *self.blocks, *exits, ("head", self.head), *choice)
+        return (*self.looking, *exits, *self.focusing, (self.head_slot, self.head), *choice)
+
+    @property
+    def looking(self) -> tuple[tuple[str, SlotConfig], ...]:
+        """Those before the blocks, and the blocks."""
+        return (*self.before, *self.blocks)
+
+    @property
+    def focusing(self) -> tuple[tuple[str, SlotConfig], ...]:
+        """What says where to look after a glance, and stem and blocks for that part; empty without one."""
+        if self.glance is None:
+            return ()
+        where = FocusConfig(self.blocks[-1][1].read_channels)
+        return ((FOCUS_SLOT, where), *((f"{FOCUS_SLOT}.{slot}", each) for slot, each in self.looking))
+
+    @property
+    def head_slot(self) -> str:
+        """Behind a glance, the head reads the maps of both looks."""
+        return "head" if self.glance is None else f"{FOCUS_SLOT}.head"

@@ -10,6 +10,7 @@ from dynnas.space.network import (
     BlockConfig,
     ExitConfig,
     ExitPlace,
+    GlanceConfig,
     HeadConfig,
     NetworkConfig,
     PolicyConfig,
@@ -34,15 +35,15 @@ def config_to_dict(config: NetworkConfig) -> dict[str, Any]:
             del block["gate"], block["gate_target"]
         if block["gate_reads"] == "block":
             del block["gate_reads"], block["gate_width"]
-    for slot in ("policy", "recurrent", "choice"):
-        if document[slot] is None:
-            del document[slot]
+    for part in ("policy", "recurrent", "choice", "glance"):
+        if document[part] is None:
+            del document[part]
     return document
 
 
 def config_from_dict(document: Mapping[str, Any]) -> NetworkConfig:
     """What `config_to_dict` gave, before or after a way through JSON."""
-    choice = document.get("choice")
+    choice, glance = document.get("choice"), document.get("glance")
     return NetworkConfig(
         channels=document["channels"],
         classes=document["classes"],
@@ -56,6 +57,7 @@ def config_from_dict(document: Mapping[str, Any]) -> NetworkConfig:
         policy=PolicyConfig(**policy) if (policy := document.get("policy")) else None,
         recurrent=RecurrentConfig(**recurrent) if (recurrent := document.get("recurrent")) else None,
         choice=ResolutionConfig(**{**choice, "sizes": tuple(choice["sizes"])}) if choice else None,
+        glance=GlanceConfig(**glance) if glance else None,
     )
 
 

@@ -23,12 +23,12 @@ from dynnas.space.vocabulary import (
     CHANNELS,
     CLASSES,
     DENSE,
+    FIXED,
     HEAD,
     LAYER,
     MAX_DEPTH,
     MAX_SIZES,
     MAX_STAGES,
-    PER_IMAGE,
     POLICY,
     RESOLUTION_CHOICE,
     RESOLUTIONS,
@@ -111,10 +111,11 @@ def _read_input(
     resolutions = read_knobs(entries, (RESOLUTIONS,), "input", problems).get(RESOLUTIONS.name, ())
     choice = with_defaults(read_knobs(entries, RESOLUTION_CHOICE, "input", problems), RESOLUTION_CHOICE)
     check_used(entries, RESOLUTION_CHOICE, [choice], "input", problems)
-    if PER_IMAGE in choice["choose"] and resolutions and not 2 <= len(resolutions) <= MAX_SIZES:
+    several = [knob for knob in choice["choose"] if knob != FIXED]
+    if several and resolutions and not 2 <= len(resolutions) <= MAX_SIZES:
         problems.add(
             entries["choose"].mark,
-            f"input.choose: found {PER_IMAGE}, and {len(resolutions)} in input.resolutions; allowed: "
+            f"input.choose: found {several[0]}, and {len(resolutions)} in input.resolutions; allowed: "
             f"with 2 to {MAX_SIZES} of them",
         )
     return channels, classes, resolutions, choice

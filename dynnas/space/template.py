@@ -10,10 +10,14 @@ from itertools import product
 from dynnas.space.architecture import Value
 from dynnas.space.gene import Gene
 from dynnas.space.network import (
+    FOCUS_SLOT,
+    GLANCE_EXIT,
     RESOLUTION_SLOT,
     BlockConfig,
     ExitConfig,
     ExitPlace,
+    FocusConfig,
+    GlanceConfig,
     HeadConfig,
     NetworkConfig,
     PolicyConfig,
@@ -23,12 +27,13 @@ from dynnas.space.network import (
     StemConfig,
 )
 from dynnas.space.scales import Dense, Scales
-from dynnas.space.vocabulary import FIXED, RECURRENT_UNITS, RESHAPING_BLOCKS
+from dynnas.space.vocabulary import FIXED, GLANCE, RECURRENT_UNITS, RESHAPING_BLOCKS
 
 Values = Mapping[str, Value]
 
 EXITS_AT, NO_EXITS = "exits.at", "none"
 CHOOSE, CHOOSE_TARGET = "resolution.choose", "resolution.target"
+GLANCE_SIZE, GLANCE_THRESHOLD = "resolution.glance", "resolution.threshold"
 DEFAULT_CHANNELS, DEFAULT_CLASSES = 3, 10
 
 
@@ -47,9 +52,34 @@ def spell_sizes(resolutions: Sequence[Value]) -> str:
     return "+".join(map(str, resolutions))
 
 
+def spell_glance(resolutions: Sequence[Value]) -> str:
+    """The value of the gene `resolution.choose` where images of the largest are seen at a glance first."""
+    return f"{GLANCE} of {resolutions[-1]}"
+
+
+def _glance(values: Values, channels: int) -> GlanceConfig | None:
+    """What makes the glance; None for a network that looks once."""
+    chosen = str(values.get(CHOOSE, FIXED))
+    if not chosen.startswith(GLANCE):
+        return None
+    return GlanceConfig(channels, int(chosen.rpartition(" ")[2]), int(values[GLANCE_SIZE]))
+
+
+def _glance_exit(values: Values, blocks: Sequence[tuple[str, BlockConfig]], classes: int) -> ExitPlace:
+    """Behind the last block, as wide as the head."""
+    slot, last = blocks[-1]
+    config = _exit_like_head(values, last.read_channels, classes)
+    return ExitPlace(GLANCE_EXIT, slot, config, float(values[GLANCE_THRESHOLD]))
+
+
+def _exit_like_head(values: Values, in_channels: int, classes: int) -> ExitConfig:
+    activation = str(values.get("head.activation", "relu"))
+    return ExitConfig(in_channels, int(values["head.width"]), activation, classes)
+
+
 def _choice(values: Values, channels: int) -> ResolutionConfig | None:
     """What chooses the resolution; None where it is fixed."""
-    if values.get(CHOOSE, FIXED) == FIXED:
+    if values.get(CHOOSE, FIXED) == FIXED or str(values[CHOOSE]).startswith(GLANCE):
         return None
     sizes = tuple(map(int, str(values[CHOOSE]).split("+")))
     return ResolutionConfig(channels, sizes, float(values[CHOOSE_TARGET]))
@@ -74,7 +104,7 @@ class NetworkTemplate:
         """The network of an architecture's values."""
         channels = channels or self.channels or DEFAULT_CHANNELS
         classes = classes or self.classes or DEFAULT_CLASSES
-        stem, choice = _stem(values, channels), _choice(values, channels)
+        choice, glance = _choice(values, channels), _glance(values, channels)
         blocks = self._blocks(values)
         read = {slot: block.read_channels for slot, block in blocks}
         seen = {block.gate_reads for _, block in blocks}
@@ -82,17 +112,21 @@ class NetworkTemplate:
             _exit_place(values, position, classes, read)
             for position in read_exits(values.get(EXITS_AT, NO_EXITS))
         )
+        if glance:
+            exits = (_glance_exit(values, blocks, classes),)
+        looks = 2 if glance else 1
         return NetworkConfig(
             channels=channels,
             classes=classes,
-            resolution=choice.sizes[-1] if choice else int(values["resolution"]),
-            stem=stem,
+            resolution=_resolution(values, choice, glance),
+            stem=_stem(values, channels),
             blocks=blocks,
             exits=exits,
-            head=_head(values, blocks[-1][1].read_channels, classes),
+            head=_head(values, looks * blocks[-1][1].read_channels, classes),
             policy=_policy(values, channels, classes) if "policy" in seen else None,
             recurrent=RecurrentConfig(channels, RECURRENT_UNITS) if "recurrent" in seen else None,
             choice=choice,
+            glance=glance,
         )
 
     def _blocks(self, values: Values) -> tuple[tuple[str, BlockConfig], ...]:
@@ -143,7 +177,37 @@ class NetworkTemplate:
         for chosen in (value for gene in genes if gene.name == CHOOSE for value in gene.values):
             if choice := _choice({**largest, CHOOSE: chosen}, channels):
                 covering[RESOLUTION_SLOT] = (choice,)
+            if str(chosen).startswith(GLANCE):
+                covering |= _covering_glance(covering, genes, largest, list(read.values())[-1], classes)
         return covering
+
+
+def _resolution(values: Values, choice: ResolutionConfig | None, glance: GlanceConfig | None) -> int:
+    """Of the images that a network takes."""
+    if choice:
+        return choice.sizes[-1]
+    return glance.given if glance else int(values["resolution"])
+
+
+def _covering_glance(
+    covering: Mapping[str, tuple[SlotConfig, ...]],
+    genes: Sequence[Gene],
+    largest: Values,
+    channels: int,
+    classes: int,
+) -> dict[str, tuple[SlotConfig, ...]]:
+    """Of the slots that only networks with a glance have: `channels` are those that classifiers read."""
+    looking = {
+        f"{FOCUS_SLOT}.{slot}": c for slot, c in covering.items() if slot.startswith(("stem", "stage"))
+    }
+    found: dict[str, tuple[SlotConfig, ...]] = {**looking, FOCUS_SLOT: (FocusConfig(channels),)}
+    exit_ = partial(_exit_like_head, in_channels=channels, classes=classes)
+    head = partial(_head, in_channels=2 * channels, classes=classes)
+    for slot, make in ((f"exits.{GLANCE_EXIT}", exit_), (f"{FOCUS_SLOT}.head", head)):
+        found[slot] = _cover("head", genes, largest, make)
+        if any(gene.name == "head.width" and 0 in gene.values[:-1] for gene in genes):
+            found[slot] += _cover("head", genes, {**largest, "head.width": 0}, make)
+    return found
 
 
 def _cover(

@@ -150,13 +150,14 @@ CLASSES = Knob("classes", _count(2, 1_000_000), "classes to tell apart; taken fr
 RESOLUTIONS = Knob("resolutions", _count(1, 2048), "side of the square input image, in pixels")
 
 # In the order of capacity, as gates: an image that is not looked at less closely comes last.
-FIXED, PER_IMAGE = "fixed", "per_image"
+FIXED, PER_IMAGE, GLANCE = "fixed", "per_image", "glance"
 RESOLUTION_CHOICE = (
     Knob(
         "choose",
-        Rule(str, choices=(PER_IMAGE, FIXED)),
-        "whether all images have one of the resolutions (fixed), or a predictor chooses for each image "
-        "(per_image; such a network has no other gates and no exits)",
+        Rule(str, choices=(PER_IMAGE, GLANCE, FIXED)),
+        "whether all images have one of the resolutions (fixed), a predictor chooses for each image "
+        "(per_image), or each is seen whole at a lower one and, unless that suffices, a part of it of so "
+        "many pixels at the largest (glance); the last two have no other gates and exits",
         default=FIXED,
     ),
     Knob(
@@ -165,6 +166,13 @@ RESOLUTION_CHOICE = (
         "share of the largest resolution's multiply-adds to be used, in the mean over images",
         default=0.5,
         when=When("choose", (PER_IMAGE,)),
+    ),
+    Knob(
+        "thresholds",
+        Rule(float, minimum=0, maximum=1),
+        "how sure the classifier of a glance is, by its largest softmax, when an image leaves",
+        default=0.8,
+        when=When("choose", (GLANCE,)),
     ),
 )
 

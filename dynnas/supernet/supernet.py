@@ -18,6 +18,7 @@ from dynnas.ops import (
 )
 from dynnas.ops.elastic import ElasticSlot
 from dynnas.ops.estimators import Estimator
+from dynnas.ops.glance import look_twice
 from dynnas.ops.network import Call
 from dynnas.ops.resize import Resize
 from dynnas.ops.resolution import mixed
@@ -67,7 +68,12 @@ class Supernet(nn.Module):
             return self.slots[slot_module(slot)](slot_config, value)
 
         x = resize(x, config.resolution)
-        return run(config, call, x) if config.choice is None else (_run_chosen(config, call, x),)
+        if config.choice is not None:
+            return (_run_chosen(config, call, x),)
+        if config.glance is not None:
+            small = Resize(config.resolution, config.glance.size).to(x.device)(x)
+            return look_twice(config, call, x, small, exact=not self.training)
+        return run(config, call, x)
 
     def extract(self, architecture: Architecture, open_gates: bool = False) -> Network:
         """A plain network with its own copies of the weights; calibrate its batch norms before using it.

@@ -13,6 +13,7 @@ from dynnas.data import resize
 from dynnas.measure import cost
 from dynnas.measure.accuracy import GateUse
 from dynnas.ops import Network, decisions, set_execution, set_open, settle, weights_digest
+from dynnas.ops.gate_controls import hold_gates
 from dynnas.ops.gate_costs import gate_costs
 from dynnas.ops.macs import count_macs
 from dynnas.ops.resize import Resize
@@ -143,6 +144,22 @@ def test_an_image_costs_what_it_runs():
     gate = copy.deepcopy(network.chosen.gate)
     settle(gate)
     assert size.params - plain.params == sum(parameter.numel() for parameter in gate.parameters())
+
+
+def test_controls_do_not_look_at_the_image():
+    x = networks.images(400, seed=7)
+    network = undecided(sized_config())
+    hold_gates(network, {"resolution": (0.2, 0.5, 0.3)}, random=False)
+    plain = network.chosen.branch(x, 1)
+    with torch.no_grad():
+        assert_close(network(x), plain, rtol=1e-5, atol=1e-5)
+    hold_gates(network, {"resolution": (0.2, 0.5, 0.3)}, random=True)
+    with torch.no_grad(), decisions() as found:
+        masked = network(x)
+        set_execution(network, "real")
+        assert_close(network(x), masked, rtol=1e-5, atol=1e-5)
+    shares = found[0].usage.mean(0)
+    assert_close(shares, torch.tensor([0.2, 0.5, 0.3]), rtol=0, atol=0.08)
 
 
 def test_a_config_survives_json():

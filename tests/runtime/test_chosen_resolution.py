@@ -115,7 +115,7 @@ def test_every_artifact_agrees_with_torch(network, format, tmp_path):
 
 
 def test_passes_that_cannot_serve_it_say_so(network):
-    with pytest.raises(TrainingError, match=r"chooses among resolutions \(6, 8 or 12\)"):
+    with pytest.raises(TrainingError, match=r"sees images at several resolutions \(6, 8 or 12\)"):
         channel_groups(network.config)
-    with pytest.raises(TrainingError, match=r"choose among resolutions \(6, 8 or 12\)"):
+    with pytest.raises(TrainingError, match=r"see images at several resolutions \(6, 8 or 12\)"):
         INT8.run(SimpleNamespace(network=network))

@@ -10,7 +10,7 @@ from dynnas.space import Value, load_space
 from dynnas.space.vocabulary import ACTIVATIONS, ATTENTIONS, BLOCKS, GATES, OPS
 
 SPACES = Path(__file__).parents[2] / "spaces"
-FAMILIES = ("resnet", "shuffle", "compact", "dynamic", "resolution")
+FAMILIES = ("resnet", "shuffle", "compact", "dynamic", "resolution", "glance")
 
 
 @pytest.mark.slow

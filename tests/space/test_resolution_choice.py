@@ -86,11 +86,12 @@ def test_what_makes_no_sense_is_located() -> None:
         "f:1:38: input.target: never used; it applies only where choose is per_image"
     ]
     assert problems("resolutions: [6, 8], choose: per_imag") == [
-        "f:1:38: input.choose: found 'per_imag' (did you mean 'per_image'?); allowed: per_image, fixed"
+        "f:1:38: input.choose: found 'per_imag' (did you mean 'per_image'?); allowed: per_image, glance, "
+        "fixed"
     ]
     never = (
-        "never used; it applies only where input.choose is fixed: a network that chooses the resolution for "
-        "each image decides nothing else"
+        "never used; it applies only where input.choose is fixed: a network that sees each image at "
+        "resolutions of its own decides nothing else"
     )
     assert problems(
         "resolutions: [6, 8], choose: per_image",

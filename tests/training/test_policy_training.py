@@ -7,11 +7,14 @@ import torch
 
 from dynnas.data import load_data
 from dynnas.measure import accuracy, cost
+from dynnas.ops import Decision
+from dynnas.ops.gate_costs import GateCost
 from dynnas.search.supernet_evaluator import calibrated_network
 from dynnas.space import DataSettings, TrainSettings, parse_space, sample, smallest
 from dynnas.supernet import Supernet
 from dynnas.training import train as train_module
 from dynnas.training import train_supernet
+from dynnas.training.budget import budget_loss
 
 SPACE = parse_space("""
 input: {channels: 1, classes: 10, resolutions: 8}
@@ -108,3 +111,11 @@ def test_without_readers_nothing_is_said_of_a_policy_network():
     config = SPACE.network_config(SPACE.architecture(values))
     assert config.policy is None
     assert SPACE.network_config(smallest(SPACE)).gated
+
+
+def test_a_block_in_a_run_is_held_to_no_upper_bound():
+    cost_of = GateCost("stage1.1", ("halted", "run"), 0.5, (0, 100), 100)
+    for used, expected in ((1.0, 0.25), (0.25, 0.0625 + 0.0625)):
+        rows = torch.tensor([[1 - used, used]])
+        loss = budget_loss([cost_of], [Decision(rows, rows, in_a_run=True)], 1.0, lambda mean: mean)
+        assert float(loss) == pytest.approx(expected)

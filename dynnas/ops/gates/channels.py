@@ -55,6 +55,10 @@ class ChannelSet(Gated):
     images differ in what they run but not in what it costs. The saliencies are a softplus of the logits (the
     paper has a ReLU, which may leave fewer channels than were asked for), of mean 1 over all channels.
 
+    Read off the policy network's embedding (`gate_reads`) it is DeepMoE (Wang et al. 2019, arXiv:1806.01531)
+    but for how many channels are kept: there those of positive ReLU(W e), as many as a penalty on their sum
+    leaves; here the best, as many as the budget says.
+
     On a processor it does not pay (`tests/bench/gates.py`): weights gathered for an image are no constants,
     which no runtime can lay out beforehand. At 40% fewer multiply-adds, a network that gathers took 1.3 to
     1.8 times as long as one without gates in torch, and 1.6 to 4.6 times in ONNX Runtime. So graphs compute

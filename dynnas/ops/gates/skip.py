@@ -16,6 +16,8 @@ from dynnas.space.network import BlockConfig
 class Skip(Gated):
     """The block, or its input in its place: G(x) F(x) + (1 - G(x)) x (equation 1).
 
+    Gates that all read the policy network (`gate_reads`) decide at once, as in BlockDrop (Wu et al. 2018,
+    arXiv:1711.08393), but learn by Gumbel draws and the budget of all gates, where BlockDrop has rewards.
     In the paper's networks F has no identity of its own for skipped blocks; here it is any block whole.
     """
 

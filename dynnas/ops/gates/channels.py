@@ -99,6 +99,7 @@ class ChannelSet(Gated):
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
         """All channels, those that are not kept zero."""
+        # In this order: no program can be made of one that asks for a listener.
         if is_recorded() or (listener := _LISTENER.get()) is None:
             return self.block(x, MaskedHidden(decision.weights, counted))
         hidden = HeardHidden(decision.weights, counted)

@@ -354,7 +354,7 @@ def cheapest_choices() -> Iterator[None]:
 
 def wants_cheapest() -> bool:
     """Whether gates are to give their cheapest alternative."""
-    return _CHEAPEST.get()
+    return not is_recorded() and _CHEAPEST.get()
 
 
 def _is_overheard() -> bool:

@@ -33,11 +33,11 @@ MIXING_OPS = ("condconv", "dyconv", "dynet", "dynet_layer", "weightnet")
 OPS = (*FIXED_OPS, "deformable", "pac", "dfn", *MIXING_OPS)
 ATTENTIONS = ("none", "eca", "se", "cbam")
 # What an image may leave out of a block; a block that leaves out nothing has the most capacity.
-GATES = ("skip", "halt", "positions", "routes", "width", "channels", "moe", "none")
+GATES = ("skip", "halt", "positions", "tree", "routes", "width", "channels", "moe", "none")
 # What a gate looks at. Not `positions`, which tells places apart, nor `moe`, whose noise hangs on the input.
 READS = ("block", "policy", "recurrent")
 RECURRENT_UNITS = 10  # of the LSTM, in and out (SkipNet, section 3.2)
-READING_GATES = ("skip", "halt", "routes", "width", "channels")
+READING_GATES = ("skip", "halt", "tree", "routes", "width", "channels")
 CRITERIA = ("confidence", "entropy", "learned")
 ACTIVATIONS = ("relu", "relu6", "hswish", "silu", "dyrelu_a", "dyrelu_b")
 
@@ -47,7 +47,7 @@ RANKED_BLOCKS = ("lowrank",)
 RESHAPING_BLOCKS = ("shuffle_v1", "shuffle_v2", "sepconv", "bottleneck", "ghost", "basic")
 # Blocks with channels of their own between their convolutions, of which an image may use a part.
 HIDDEN_BLOCKS = ("bottleneck", "mbconv", "basic", "fused_mbconv")
-HIDDEN_GATES = ("routes", "width", "channels", "moe")
+HIDDEN_GATES = ("tree", "routes", "width", "channels", "moe")
 # Gates that put the block's input in the place of its output, or average them: both must be of one shape.
 KEEPING_GATES = ("skip", "halt", "positions")
 EXPERT_OPS = ("condconv", "dyconv")

@@ -19,6 +19,7 @@ GATES = (
     ("width", "channels"),
     ("width", "width"),
     ("skip", "routes"),
+    ("skip", "tree"),
 )
 
 
@@ -60,7 +61,10 @@ def test_a_skipped_block_does_not_run(tmp_path):
     assert ran == {True: 1 + 9 + 1, False: 1 + 6 + 1}
 
 
-@pytest.mark.parametrize(("gate", "widths"), [("width", (4, 8, 12, 16)), ("routes", (2, 5, 9, 16))])
+@pytest.mark.parametrize(
+    ("gate", "widths"),
+    [("width", (4, 8, 12, 16)), ("routes", (2, 5, 9, 16)), ("tree", (3, 5, 6, 7, 7, 8, 8, 16))],
+)
 def test_a_branch_holds_weights_of_its_own_width(gate, widths):
     """Constants, so that the runtime can lay them out beforehand."""
     model = to_onnx(undecided(gated_config(("skip", gate))))

@@ -66,7 +66,7 @@ def test_what_makes_no_sense_is_located() -> None:
     assert problems("depth: 2, op: [static, dyconv], gate: positions") == [
         "f:4:52: stage1.gate: positions makes no sense with op dyconv (it looks at the whole image, and a "
         "tile is to be computed from what lies around it); "
-        "allowed there: skip, halt, routes, width, channels, moe, none"
+        "allowed there: skip, halt, tree, routes, width, channels, moe, none"
     ]
     first = (
         "stage1.gate: found skip; a stage's first block is never skipped, as it may change the shape; "

@@ -99,8 +99,8 @@ class ChannelSet(Gated):
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
         """All channels, those that are not kept zero."""
-        listener = _LISTENER.get()
-        if listener is None or is_recorded():
+        # In this order: no program can be made of one that asks for a listener.
+        if is_recorded() or (listener := _LISTENER.get()) is None:
             return self.block(x, MaskedHidden(decision.weights, counted))
         hidden = HeardHidden(decision.weights, counted)
         y = self.block(x, hidden)

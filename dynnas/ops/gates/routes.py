@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dynnas.ops.channel_groups import ChannelGroups
 from dynnas.ops.gate import OPEN_BIAS, Decision, Gated, hidden_channels
-from dynnas.ops.hidden import ChosenHidden, MaskedHidden
 from dynnas.ops.registry import register_gate
 from dynnas.space.network import BlockConfig
 
@@ -42,12 +42,7 @@ class Routes(Gated):
             SpaceError: the block has no hidden channels.
         """
         super().__init__(config, start=(*(0.0 for _ in BRANCHES), OPEN_BIAS))
-        self.hidden = hidden_channels(config)
-        # No buffers: they hold nothing that is learned, and are the same wherever the module is built.
-        self.members = [torch.tensor(own, device="cpu") for own in branches(self.hidden)]
-        self.table = torch.zeros(len(self.members), self.hidden, device="cpu")
-        for row, own in zip(self.table, self.members, strict=True):
-            row[own] = 1
+        self.groups = ChannelGroups(branches(hidden_channels(config)))
 
     @classmethod
     def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:
@@ -60,15 +55,11 @@ class Routes(Gated):
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
         """All channels, those of other branches zero."""
-        weights = decision.weights
-        return self.block(x, MaskedHidden(weights @ self.table.to(weights), counted))
+        return self.groups.masked(self.block, x, decision.weights, counted)
 
     def branch(self, x: Tensor, alternative: int) -> Tensor:
         """A block of one branch's channels."""
-        own = self.members[alternative]
-        if len(own) == self.hidden:
-            return self.block(x)
-        return self.block(x, ChosenHidden(own.to(x.device), self.hidden))
+        return self.groups.branch(self.block, x, alternative)
 
 
 def branches(hidden: int) -> tuple[tuple[int, ...], ...]:

@@ -16,25 +16,22 @@ from dynnas.space import DataSettings
 from dynnas.training import calibrate, fresh_network
 
 STUDY = Path(__file__).parents[2] / "studies" / "dynamic-inference"
-GATES = ("skip", "width", "channels", "moe", "positions", "resolution")
+GATES = ("skip", "width", "channels", "moe", "positions", "routes", "resolution")
 
 
 @pytest.fixture(scope="module")
 def study():
-    """Its modules, by name, which import each other."""
-    found = {}
-    sys.path.insert(0, str(STUDY))
-    try:
-        for name in ("networks", "controls", "results"):
-            assert name not in sys.modules
-            spec = importlib.util.spec_from_file_location(name, STUDY / f"{name}.py")
-            found[name] = sys.modules[name] = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(found[name])
-        yield found
-    finally:
-        sys.path.remove(str(STUDY))
-        for name in found:
-            del sys.modules[name]
+    """Its modules, by name, which import each other by names that others may have, too."""
+    names, found = ("networks", "controls", "results"), {}
+    others = {name: sys.modules.pop(name) for name in names if name in sys.modules}
+    for name in names:
+        spec = importlib.util.spec_from_file_location(name, STUDY / f"{name}.py")
+        found[name] = sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(found[name])
+    for name in names:
+        del sys.modules[name]
+    sys.modules.update(others)
+    return found
 
 
 @pytest.fixture(scope="module")

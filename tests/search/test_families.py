@@ -10,7 +10,7 @@ from dynnas.space import Value, load_space
 from dynnas.space.vocabulary import ACTIVATIONS, ATTENTIONS, BLOCKS, GATES, OPS
 
 SPACES = Path(__file__).parents[2] / "spaces"
-FAMILIES = ("resnet", "shuffle", "compact", "dynamic", "resolution", "glance")
+FAMILIES = ("resnet", "shuffle", "compact", "dynamic", "policy", "resolution", "glance")
 
 
 @pytest.mark.slow

@@ -79,7 +79,7 @@ def test_covering_configs_have_every_way_to_look_once_a_gate() -> None:
 def test_what_makes_no_sense_is_located() -> None:
     assert problems("depth: 2, gate: positions, gate_reads: policy") == [
         "f:5:53: stage1.gate_reads: never used; "
-        "it applies only where gate is skip or halt or routes or width or channels"
+        "it applies only where gate is skip or halt or tree or routes or width or channels"
     ]
     assert problems("depth: 2, gate: skip", "policy: {width: 8}") == [
         "f:3:9: policy: never used; it applies only where gate_reads is policy"

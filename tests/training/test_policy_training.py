@@ -15,6 +15,7 @@ from dynnas.supernet import Supernet
 from dynnas.training import train as train_module
 from dynnas.training import train_supernet
 from dynnas.training.budget import budget_loss
+from dynnas.training.ranks import Batch, Ranks
 
 SPACE = parse_space("""
 input: {channels: 1, classes: 10, resolutions: 8}
@@ -117,5 +118,5 @@ def test_a_block_in_a_run_is_held_to_no_upper_bound():
     cost_of = GateCost("stage1.1", ("halted", "run"), 0.5, (0, 100), 100)
     for used, expected in ((1.0, 0.25), (0.25, 0.0625 + 0.0625)):
         rows = torch.tensor([[1 - used, used]])
-        loss = budget_loss([cost_of], [Decision(rows, rows, in_a_run=True)], 1.0, lambda mean: mean)
+        loss = budget_loss([cost_of], [Decision(rows, rows, in_a_run=True)], 1.0, Batch(Ranks(), 1))
         assert float(loss) == pytest.approx(expected)

@@ -169,7 +169,8 @@ def gates_run_what_they_say(case: Case) -> None:
         expected = gated(x)
     set_execution(gated, "real")
     for found in (gated(x), torch.cat([gated(image[None]) for image in x])):
-        assert_near(found, expected, 1e-5)
+        # Sums over other channels round otherwise, which blocks of large values make more of.
+        assert_near(found, expected, 5e-5)
     (decision,) = masked
     assert_close(decision.usage.sum(1), torch.ones(6))
     set_open(gated, True)

@@ -5,7 +5,9 @@ from dataclasses import replace
 import networks
 import torch
 
-from dynnas.ops import slot_module
+from dynnas.ops import set_execution, slot_module
+from dynnas.ops.macs import count_macs
+from dynnas.runtime.folding import fold_batchnorm
 
 
 def gated_config(gates, **kinds):
@@ -48,3 +50,17 @@ def undecided(config, seed=0):
         logits = features(seen[slot]).flatten(0, -2)
         features.expand.bias.sub_(logits.median(0).values)
     return network
+
+
+def macs_of_runs(network, images, exits):
+    """What each image costs that leaves by these exits, counted on what it really runs alone."""
+    really = fold_batchnorm(network)
+    set_execution(really, "real")
+    found = []
+    for image, taken in zip(images, exits, strict=True):
+        spent, y = 0, image[None]
+        for segment in really.segments()[: taken + 1]:
+            y, body = count_macs(segment.body, y)
+            spent += body + count_macs(segment.classifier, y)[1]
+        found.append(spent)
+    return found

@@ -6,14 +6,12 @@ from itertools import product
 import networks
 import pytest
 import torch
-from gated import gated_config, undecided
+from gated import gated_config, macs_of_runs, undecided
 
 from dynnas.measure import accuracy, cost
 from dynnas.measure.accuracy import GateUse
-from dynnas.ops import decisions, select_confident, set_execution
+from dynnas.ops import decisions, select_confident
 from dynnas.ops.gate_costs import alternative_macs
-from dynnas.ops.macs import count_macs
-from dynnas.runtime.folding import fold_batchnorm
 
 GATES = (("skip", "width"), ("channels", "skip"), ("width", "channels"), ("skip", "moe"))
 CASES = [*product(GATES, ("static", "dyconv", "dynet")), (("positions", "moe"), "static")]
@@ -30,14 +28,7 @@ def test_an_image_costs_what_it_runs(gates, op, exits):
     thresholds = [place.threshold for place in network.config.exits]
     _, left = select_confident(logits, thresholds)
     use = GateUse.of(network.config, left, found)
-    really = fold_batchnorm(network)
-    set_execution(really, "real")
-    for image, exit_taken, macs in zip(x, left.tolist(), use.image_macs, strict=True):
-        spent, y = 0, image[None]
-        for segment in really.segments()[: exit_taken + 1]:
-            y, body = count_macs(segment.body, y)
-            spent += body + count_macs(segment.classifier, y)[1]
-        assert macs == spent
+    assert list(use.image_macs) == macs_of_runs(network, x, left.tolist())
     assert max(use.image_macs) <= cost(network.config).macs
     if set(gates) != {"channels"}:
         assert len(set(use.image_macs)) > 1

@@ -7,6 +7,7 @@ import torch
 
 from dynnas.ops import set_execution, slot_module
 from dynnas.ops.macs import count_macs
+from dynnas.ops.network import build
 from dynnas.runtime.folding import fold_batchnorm
 
 
@@ -64,3 +65,16 @@ def macs_of_runs(network, images, exits):
             spent += body + count_macs(segment.classifier, y)[1]
         found.append(spent)
     return found
+
+
+@torch.no_grad()
+def of_channels(gated, own):
+    """A block of its own with the weights of some hidden channels of a gated mbconv of 8 channels."""
+    narrow = build(replace(gated.config.without_gate(), expand=len(own) / 8)).eval()
+    for (name, tensor), wide in zip(
+        narrow.state_dict().items(), gated.block.state_dict().values(), strict=True
+    ):
+        if tensor.ndim:
+            axis = 1 if name == "project.conv.weight" else 0
+            tensor.copy_(wide if tensor.shape == wide.shape else wide.index_select(axis, own))
+    return narrow

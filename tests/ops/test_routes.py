@@ -1,10 +1,8 @@
 """Branches of a block: whose channels are whose, and that an image runs one of them alone."""
 
-from dataclasses import replace
-
 import pytest
 import torch
-from gated import with_gate
+from gated import of_channels, with_gate
 from slot_configs import block
 
 from dynnas.errors import SpaceError
@@ -56,13 +54,7 @@ def test_each_branch_is_a_block_of_its_own_channels(alternative):
     config = routed()
     module = always(lively(build(config)).eval(), alternative)
     own = torch.tensor(branches(24)[alternative])
-    narrow = build(replace(config.without_gate(), expand=len(own) / 8)).eval()
-    for (name, tensor), wide in zip(
-        narrow.state_dict().items(), module.block.state_dict().values(), strict=True
-    ):
-        if tensor.ndim:
-            axis = 1 if name == "project.conv.weight" else 0
-            tensor.copy_(wide if tensor.shape == wide.shape else wide.index_select(axis, own))
+    narrow = of_channels(module, own)
     x = pictures(3)
     found = module(x)
     torch.testing.assert_close(found, narrow(x))

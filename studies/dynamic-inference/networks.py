@@ -10,6 +10,7 @@ from dynnas.data import Dataset
 from dynnas.ops import Network, slot_module
 from dynnas.ops.gate import shared_name
 from dynnas.space import NetworkConfig, Space, largest, parse_space
+from dynnas.space.network import FOCUS_SLOT
 
 SPACE = """
 input: {{channels: {channels}, classes: {classes}, {input}}}
@@ -20,8 +21,8 @@ stages:
 {more}
 """
 WIDTHS, DEPTH = (16, 32), 3
-SIZES = (0.5, 0.7, 1.0)
-"""Of the images' resolution."""
+SIZES, GLANCE = (0.5, 0.7, 1.0), 0.6
+"""Of the images' resolution: what is chosen from, and what both looks see."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ FAMILIES: Mapping[str, Family] = {
     # A tile of the second stage's 7x7 maps, with what its block reads around it, is three quarters of them.
     "positions": Family("gate: positions, gate_tiles: 2, gate_target: {budget}", second="gate: none"),
     "routes": Family("gate: routes, gate_target: {budget}"),
+    "tree": Family("gate: tree, gate_target: {budget}"),
     # All blocks decided at once, by a small network that looks at the image (BlockDrop; channels: DeepMoE).
     "skip-policy": Family(
         "gate: skip, gate_reads: policy, gate_target: {budget}", more="policy: {width: 16}", held=False
@@ -68,6 +70,7 @@ FAMILIES: Mapping[str, Family] = {
     "skip-recurrent": Family("gate: skip, gate_reads: recurrent, gate_target: {budget}", held=False),
     "halt": Family("gate: halt, gate_target: {budget}", held=False),
     "resolution": Family(input="resolutions: {sizes}, choose: per_image, target: {budget}"),
+    "glance": Family(input="resolutions: [{glance}, {whole}], choose: glance", held=False, exit_weight=1.0),
     "exits": Family(
         more="exits: {positions: [stage1.0, stage1, stage2.0, stage2.1], count: 4, width: 64}",
         held=False,
@@ -106,7 +109,12 @@ def family_config(name: str, budget: float, dataset: Dataset) -> NetworkConfig:
     family = FAMILIES[name]
     sizes = [round(size * dataset.resolution) for size in SIZES]
     texts = (family.input, family.blocks, family.second or family.blocks, family.more)
-    facts = {"{budget}": f"{budget:g}", "{sizes}": str(sizes), "{whole}": str(dataset.resolution)}
+    facts = {
+        "{budget}": f"{budget:g}",
+        "{sizes}": str(sizes),
+        "{glance}": str(round(GLANCE * dataset.resolution)),
+        "{whole}": str(dataset.resolution),
+    }
     said = (reduce(lambda text, fact: text.replace(*fact), facts.items(), text) for text in texts)
     return config_of(_space(dataset, *said, STATIC), dataset)
 
@@ -124,10 +132,17 @@ def _space(dataset: Dataset, input: str, first: str, second: str, more: str, sta
 
 
 def inherit(network: Network, base: Network) -> Network:
-    """Give `network` the weights and statistics of the slots that it shares with `base`; gates stay new."""
-    for slot, _ in base.config.slots():
-        known = base.slots[slot_module(slot)].state_dict()
+    """Give `network` the weights and statistics that it shares with `base`; what decides stays new.
+
+    After a glance both looks have them; the classifiers, which read something else, stay new too.
+    """
+    known = {slot_module(slot): base.slots[slot_module(slot)].state_dict() for slot, _ in base.config.slots()}
+    for slot, _ in network.config.slots():
+        found = known.get(slot_module(slot.removeprefix(f"{FOCUS_SLOT}.")), {})
         module = network.slots[slot_module(slot)]
-        own = {name: known.get(shared_name(name), value) for name, value in module.state_dict().items()}
+        own = module.state_dict()
+        for name, value in own.items():
+            same = found.get(shared_name(name), value)
+            own[name] = same if same.shape == value.shape else value
         module.load_state_dict(own)
     return network

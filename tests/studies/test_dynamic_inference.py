@@ -16,7 +16,7 @@ from dynnas.space import DataSettings
 from dynnas.training import calibrate, fresh_network
 
 STUDY = Path(__file__).parents[2] / "studies" / "dynamic-inference"
-GATES = ("skip", "width", "channels", "moe", "positions", "routes", "resolution")
+GATES = ("skip", "width", "channels", "moe", "positions", "routes", "tree", "resolution")
 
 
 @pytest.fixture(scope="module")
@@ -133,9 +133,22 @@ def test_what_inherits_is_the_base_where_its_gates_are_open(study, dataset):
     torch.testing.assert_close(network.eval().logits(x), base.eval().logits(x))
 
 
+def test_both_looks_of_a_glance_begin_as_the_base(study, dataset):
+    networks = study["networks"]
+    base = fresh_network(networks.config_of(networks.static_space(networks.STATIC, dataset), dataset), 0)
+    network = networks.inherit(fresh_network(networks.family_config("glance", 0.5, dataset), 1), base)
+    found = network.state_dict()
+    features = {name: value for name, value in base.state_dict().items() if "slots.head." not in name}
+    assert len(features) > 50
+    for name, value in features.items():
+        for look in (name, name.replace("slots.", "slots.focus__", 1)):
+            torch.testing.assert_close(found[look], value)
+
+
 SMALLEST = (
     "--data", "digits", "--epochs", "1", "--tuning-epochs", "1", "--train-images", "128", "--images", "4",
-    "--seconds", "0.02", "--budgets", "0.5", "--tuned", "0.5", "--families", "skip", "moe", "exits",
+    "--seconds", "0.02", "--budgets", "0.5", "--tuned", "0.5", "--families", "skip", "moe", "glance",
+    "exits",
 )  # fmt: skip
 
 
@@ -147,11 +160,16 @@ def run(step, out):
 @pytest.mark.slow
 def test_the_smallest_run_is_complete_and_repeats_nothing(tmp_path):
     first = run("all", tmp_path)
-    # Of each seed: eight static networks, two of gates with four controls each, one with exits.
-    assert first.stderr.count("test accuracy") == 2 * (8 + 2 * 5 + 1)
+    # Of each seed: eight static networks, two of gates with four controls each, two whose images leave.
+    assert first.stderr.count("test accuracy") == 2 * (8 + 2 * 5 + 2)
     document = json.loads((tmp_path / "results.json").read_text())
-    assert [each["name"] for each in document["learned"]] == ["skip 0.5", "moe 0.5", "exits 0.5"]
-    assert len(document["controls"]) == 2 * 4 + 1
+    assert [each["name"] for each in document["learned"]] == [
+        "skip 0.5",
+        "moe 0.5",
+        "glance 0.5",
+        "exits 0.5",
+    ]
+    assert len(document["controls"]) == 2 * 4 + 2
     moe = document["learned"][1]
     full = document["static"][0]["macs"][0]
     assert all(0.4 < macs / full < 0.6 for macs in moe["macs"])

@@ -79,10 +79,24 @@ def test_untrained_it_is_half_the_ordinary_convolution(shape):
 
 
 def test_gradients_are_those_of_finite_differences():
-    conv = deformable(ConvShape(2, 2, 3)).double()
+    conv = deformable(ConvShape(2, 2, 3)).double().eval()  # in training, offsets learn more slowly
     x = torch.randn(1, 2, 4, 3, dtype=torch.float64, requires_grad=True)
     parameters = tuple(conv.parameters())
     assert torch.autograd.gradcheck(lambda x, *_: conv(x), (x, *parameters))
+
+
+def test_in_training_what_moves_taps_learns_at_a_tenth_of_the_rate():
+    conv = deformable(ConvShape(4, 6, 3))
+    x = torch.randn(2, 4, 5, 4, requires_grad=True)
+    found = {}
+    for training in (False, True):
+        learned = {"x": x, **dict(conv.train(training).named_parameters())}
+        gradients = torch.autograd.grad(conv(x).square().sum(), tuple(learned.values()))
+        found[training] = dict(zip(learned, gradients, strict=True))
+    for name, gradient in found[False].items():
+        slower = 0.1 if "offsets" in name else 1.0
+        assert_close(found[True][name], slower * gradient)
+        assert gradient.abs().max() > 0.01
 
 
 def test_a_pointwise_convolution_has_nothing_to_deform():

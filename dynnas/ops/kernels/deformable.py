@@ -15,6 +15,10 @@ from dynnas.space.network import BlockConfig
 MACS_A_SAMPLE = 5
 """Four neighbours of a sampled position, and the modulation."""
 
+SLOWER = 0.1
+"""How fast offsets and modulation learn, beside the kernel (section 3.2). Taps that have once left the image
+see zeros and no gradient: at the kernel's own rate they never came back."""
+
 
 class Offsets(nn.Module):
     """Where each tap looks, and how much it counts: a convolution of the layer's input that starts at zero.
@@ -33,8 +37,11 @@ class Offsets(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, Ci, H, W) to (B, 3, k, k, H', W')."""
-        weight = self.weight.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
-        y = F.conv2d(x, weight, self.bias.flatten(), self.shape.stride, self.shape.padding)
+        weight, bias = self.weight.permute(0, 2, 3, 1, 4, 5).flatten(0, 2), self.bias.flatten()
+        if self.training and weight.requires_grad:
+            for own in (weight, bias):
+                own.register_hook(lambda gradient: SLOWER * gradient)
+        y = F.conv2d(x, weight, bias, self.shape.stride, self.shape.padding)
         return y.unflatten(1, (3, self.shape.kernel, self.shape.kernel))
 
 

@@ -22,6 +22,7 @@ from dynnas.export.formats import FORMATS, Artifact, Format
 from dynnas.export.parity import Answer, answer, compare
 from dynnas.export.timing import time_artifact
 from dynnas.measure import prepare_images
+from dynnas.ops import GATES
 from dynnas.runtime import Cascade, Finished
 from dynnas.space.architecture import Architecture
 from dynnas.space.network import RESOLUTION_SLOT, NetworkConfig
@@ -204,11 +205,12 @@ def _manifest(
 
 
 def _gates(config: NetworkConfig) -> Iterator[dict[str, Any]]:
-    """What decides for each image, and the share of multiply-adds that was asked for."""
+    """What decides for each image, the share of multiply-adds asked for, and whether graphs branch there."""
     if choice := config.choice:
-        yield {"block": RESOLUTION_SLOT, "gate": choice.words, "target": choice.target}
+        yield {"block": RESOLUTION_SLOT, "gate": choice.words, "target": choice.target, "branches": True}
     for slot, block in config.gated:
-        yield {"block": slot, "gate": block.gate, "target": block.gate_target}
+        branches = GATES[block.gate].leaves_out(block)
+        yield {"block": slot, "gate": block.gate, "target": block.gate_target, "branches": branches}
 
 
 def _file(path: Path) -> dict[str, Any]:

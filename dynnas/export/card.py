@@ -154,10 +154,11 @@ def card(manifest: Mapping[str, Any], facts: Mapping[str, str], load: tuple[str,
 def _gates(manifest: Mapping[str, Any]) -> str:
     """Which blocks have one, and whether a file really leaves out what it says."""
     blocks = ", ".join(f"{each['block']} {each['gate']} ({each['target']:g})" for each in manifest["gates"])
-    if manifest["left_out_by_gates"]:
-        what = "skip, halt, width and resolutions are"
-        return f"{blocks}; {what} left out in the file for one image, else computed and masked"
-    return f"{blocks}; this format has no branches for them: everything is computed, and masked"
+    if not manifest["left_out_by_gates"]:
+        return f"{blocks}; this format has no branches for them: everything is computed, and masked"
+    says = f"{blocks}; what they skip is left out in the file for one image"
+    masked = dict.fromkeys(each["gate"] for each in manifest["gates"] if not each["branches"])
+    return f"{says}, but everything is computed, and masked, for {', '.join(masked)}" if masked else says
 
 
 def _looks(manifest: Mapping[str, Any]) -> str:

@@ -9,7 +9,8 @@ A family of gates is one file in `gates/` with one class, which is a block that 
 - `alone(x, choice, decision)` runs images that share one choice, and nothing that it leaves out; a family
   whose logits are its alternatives says instead, in `branch(x, alternative)`, what each of these runs.
 
-Graphs for one image have a branch for each alternative where `branches` says so, else what `recorded` runs.
+Graphs for one image have a branch for each alternative where `branches` says so, else what `recorded` runs;
+a family of a few choices that has no logit for each may count them in `ways` (`gates/moe.py`).
 What a gate looks at is its block's input or, by `gate_reads`, a value beside it (`gate_features`): `decide`
 is given that. A family that reads or hands on values of its own (see `dynnas.ops.flow`) says so in
 `carries(config)` and does it in `decided(flow)`, and in `votes`, `alternative` and `branches_on` for a single
@@ -184,6 +185,10 @@ class Deciding(nn.Module):
         assert isinstance(flow.x, Tensor)
         return flow.hand_on(self.branch(flow.x, index))
 
+    def ways(self) -> int:
+        """How many branches a graph has, which `votes` and `alternative` number."""
+        return len(self.choices())
+
     def branches_on(self, flow: Flow) -> bool:
         """Whether an image can take either of several branches here."""
         return self.branches
@@ -274,6 +279,11 @@ class Gated(Deciding):
     def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:
         """What images may differ by in their cost: names, the cheapest first."""
         raise NotImplementedError
+
+    @classmethod
+    def leaves_out(cls, config: BlockConfig) -> bool:
+        """Whether a graph for one image leaves out what is not chosen; else it computes everything."""
+        return cls.branches
 
     @classmethod
     def carries(cls, config: BlockConfig) -> tuple[Carried, ...]:

@@ -92,6 +92,10 @@ class GateFamily(Protocol):
         """See `Gated.carries`."""
         ...
 
+    def leaves_out(self, config: BlockConfig) -> bool:
+        """See `Gated.leaves_out`."""
+        ...
+
 
 GATES: Registry[GateFamily] = Registry("gate")
 

@@ -76,8 +76,7 @@ def _gate(gated: Deciding, flow: Flow, laid_out: bool, pack: Pack) -> tuple[Mode
     # Those that look at a value beside the map have no input for that.
     looks = any(value.name == "image" for value in question.graph.input)
     decide, _ = pack(question, laid_out and looks, False)
-    count = len(gated.choices())
-    *fewer, whole = (_Alternative(gated, flow, index).graph(flow) for index in range(count))
+    *fewer, whole = (_Alternative(gated, flow, index).graph(flow) for index in range(gated.ways()))
     last, gives = pack(whole, laid_out, None)
     return choose(decide, [*(pack(part, laid_out, gives)[0] for part in fewer), last]), gives
 
@@ -161,10 +160,9 @@ class _Decide(_Part):
     def __init__(self, gated: Deciding, flow: Flow) -> None:
         super().__init__((gated,), flow)
         self.gated = gated
-        count = len(gated.choices())
         self.handed = list(gated.votes(flow)[1])
         self.outputs = [
-            *(f"choice{index}" for index in range(count - 1)),
+            *(f"choice{index}" for index in range(gated.ways() - 1)),
             *(GIVEN + name for name in self.handed),
         ]
 
@@ -184,8 +182,7 @@ class _Alternative(_Part):
     def __init__(self, gated: Deciding, flow: Flow, alternative: int) -> None:
         super().__init__((gated,), flow)
         self.gated, self.alternative = gated, alternative
-        last = len(gated.choices()) - 1
-        after = gated.alternative(flow, last)
+        after = gated.alternative(flow, gated.ways() - 1)
         self.gives = [value for value in gated.carried if _is_new(value, flow, after)]
         self.outputs = ["features", *(GIVEN + value.name for value in self.gives)]
 

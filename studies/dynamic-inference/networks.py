@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import reduce
+from typing import Any
 
 from dynnas.data import Dataset
 from dynnas.ops import Network, slot_module
@@ -34,8 +35,7 @@ class Family:
         second: what is said of the second stage's instead, if anything.
         more: sections of the space. input: what is said of the images' resolution.
         held: whether `dynnas.ops.gate_controls` can hold its gates.
-        exit_weight: of the exits' loss beside the head's. At the usual 0.5 the first exits have not learned
-            much when this short training ends.
+        training: settings of the training that are not the usual ones.
     """
 
     blocks: str = "gate: none"
@@ -43,7 +43,7 @@ class Family:
     more: str = ""
     input: str = "resolutions: {whole}"
     held: bool = True
-    exit_weight: float = 0.5
+    training: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def has_target(self) -> bool:
@@ -70,13 +70,36 @@ FAMILIES: Mapping[str, Family] = {
     "skip-recurrent": Family("gate: skip, gate_reads: recurrent, gate_target: {budget}", held=False),
     "halt": Family("gate: halt, gate_target: {budget}", held=False),
     "resolution": Family(input="resolutions: {sizes}, choose: per_image, target: {budget}"),
-    "glance": Family(input="resolutions: [{glance}, {whole}], choose: glance", held=False, exit_weight=1.0),
+    "glance": Family(
+        input="resolutions: [{glance}, {whole}], choose: glance", held=False, training={"exit_weight": 1.0}
+    ),
+    # At the usual weight of 0.5 the first exits have not learned much when this short training ends.
     "exits": Family(
         more="exits: {positions: [stage1.0, stage1, stage2.0, stage2.1], count: 4, width: 64}",
         held=False,
-        exit_weight=2.0,
+        training={"exit_weight": 2.0},
     ),
 }
+
+REMEDIES: Mapping[str, Family] = {
+    "skip-straight": replace(FAMILIES["skip"], held=False, training={"gate_estimator": "straight"}),
+    "skip-reinforce": replace(FAMILIES["skip"], held=False, training={"gate_reinforce_epochs": 0.5}),
+    "width-straight": replace(FAMILIES["width"], held=False, training={"gate_estimator": "straight"}),
+    "width-guided": replace(FAMILIES["width"], held=False, training={"gate_guidance": 1.0}),
+    "channels-similar": replace(FAMILIES["channels"], held=False, training={"gate_similarity": 1.0}),
+    "moe-of-4": replace(
+        FAMILIES["moe"], blocks="gate: moe, gate_experts: 4, gate_target: {budget}", held=False
+    ),
+    "exits-light": replace(FAMILIES["exits"], training={}),
+    "exits-three": replace(
+        FAMILIES["exits"],
+        more="exits: {positions: [stage1.0, stage1, stage2.1], count: 3, width: 32}",
+        training={},
+    ),
+}
+"""What was tried to make a family better, or what it was before."""
+
+ALL = {**FAMILIES, **REMEDIES}
 
 
 @dataclass(frozen=True)
@@ -106,7 +129,7 @@ def static_space(static: Static, dataset: Dataset) -> Space:
 
 def family_config(name: str, budget: float, dataset: Dataset) -> NetworkConfig:
     """The network of a family; `budget` is of no meaning to one without targets."""
-    family = FAMILIES[name]
+    family = ALL[name]
     sizes = [round(size * dataset.resolution) for size in SIZES]
     texts = (family.input, family.blocks, family.second or family.blocks, family.more)
     facts = {

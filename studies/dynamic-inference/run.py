@@ -20,7 +20,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).parents[1]))  # where `shared` lies
 from controls import gate_uses, held_shares
-from networks import FAMILIES, STATIC, STATICS, Static, config_of, family_config, inherit, static_space
+from networks import ALL, FAMILIES, STATIC, STATICS, Static, config_of, family_config, inherit, static_space
 from results import Point, compare, draw, tables
 from shared import run_steps, run_study, study_parser
 
@@ -78,12 +78,12 @@ class Plan:
         """Of a network."""
         return self.local / f"{name.replace(',', '').replace(' ', '-')}-seed{seed}"
 
-    def recipe(self, seed: int, tuning: bool, new_gates: bool = False, exit_weight: float = 0.5) -> Recipe:
+    def recipe(self, seed: int, tuning: bool, new_gates: bool = False, **more: Any) -> Recipe:
         """Of the first training, or of what follows; the noise of new gates is to fall in it."""
         settings = TrainSettings(
             epochs=self.tuning_epochs if tuning else self.epochs, lr=TUNING_LR if tuning else LR,
-            warmup_epochs=0.25, gate_weight=self.gate_weight, exit_weight=exit_weight, seed=seed,
-            precision="float32", layout="channels_last",
+            warmup_epochs=0.25, gate_weight=self.gate_weight, seed=seed, precision="float32",
+            layout="channels_last", **more,
         )  # fmt: skip
         start = "inherited" if tuning and not new_gates else "scratch"
         return Recipe(settings, start, teacher="none", ema=0.99)
@@ -124,7 +124,7 @@ class Work:
                 network = self.base(static)
                 self.finish(static.name, self.train(network, static.name, self.plan.recipe(self.seed, True)))
         for name in self.plan.families:
-            if FAMILIES[name].has_target:
+            if ALL[name].has_target:
                 for budget in self.plan.budgets:
                     self.gated(name, budget)
             else:
@@ -149,9 +149,9 @@ class Work:
         """Train for a budget; hold the gates, with the weights as they are and, if wanted, trained for it."""
         plan, name = self.plan, f"{family} {budget:g}"
         if not plan.done(name, self.seed):
-            recipe = plan.recipe(self.seed, True, new_gates=True)
+            recipe = plan.recipe(self.seed, True, new_gates=True, **ALL[family].training)
             self.finish(name, self.train(self.start(family, budget), name, recipe))
-        if not FAMILIES[family].held:
+        if not ALL[family].held:
             return
         for control, random in CONTROLS.items():
             for tuned in (False, True) if budget in plan.tuned else (False,):
@@ -174,7 +174,7 @@ class Work:
         plan = self.plan
         if all(plan.done(f"{family} {budget:g}", self.seed) for budget in plan.budgets):
             return
-        recipe = plan.recipe(self.seed, True, exit_weight=FAMILIES[family].exit_weight)
+        recipe = plan.recipe(self.seed, True, **ALL[family].training)
         network = self.train(self.start(family, 1.0), family, recipe)
         search, test = (
             judge(predict_logits(network, self.dataset, part.images), network.config.exits, part.labels)
@@ -332,7 +332,7 @@ def main() -> None:
     parser.add_argument("--tuning-epochs", type=int, default=1, help="of every network, after --epochs")
     parser.add_argument("--train-images", type=int, help="use only this many")
     parser.add_argument("--gate-weight", type=float, default=10.0)
-    parser.add_argument("--families", nargs="+", choices=tuple(FAMILIES), default=list(FAMILIES))
+    parser.add_argument("--families", nargs="+", choices=tuple(ALL), default=list(FAMILIES))
     parser.add_argument("--budgets", type=float, nargs="+", default=[0.5, 0.65, 0.8])
     parser.add_argument("--tuned", type=float, nargs="*", default=[0.65], help="budgets of trained controls")
     parser.add_argument("--images", type=int, default=128, help="that networks are timed on")

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from dynnas.errors import SpaceError
 from dynnas.ops import Decision, decisions, set_execution
 from dynnas.ops.conformance import lively
+from dynnas.ops.flow import Flow
 from dynnas.ops.gates.moe import best, load
 from dynnas.ops.macs import count_macs
 from dynnas.ops.network import build
@@ -52,12 +53,45 @@ def normed(norm, h, kept):
     )
 
 
+SETS = {(4, 0.25): 4, (4, 0.5): 6, (4, 0.75): 4, (2, 0.5): 2, (8, 0.1): 8, (3, 0.6): 3}
+
+
+@pytest.mark.parametrize(("experts", "target"), SETS)
+@pytest.mark.parametrize("hidden", [16, 11])
+@torch.no_grad()
+def test_in_a_graph_a_set_of_experts_is_a_branch(experts, target, hidden):
+    """Of which an image takes what it runs elsewhere."""
+    module = lively(build(mixture(experts, target, expand=hidden / 8))).eval()
+    assert module.ways() == SETS[experts, target]
+    logits = module.gate[0]
+    logits.expand.weight.mul_(10)
+    logits.expand.bias.sub_(logits(pictures(40)).median(0).values)
+    taken = set()
+    for x in pictures(40).split(1):
+        assert module.branches_on(Flow(x))
+        with decisions() as found:
+            y = module(x)
+        way = int(module.votes(Flow(x))[0].argmax())
+        taken.add(way)
+        assert module.sets[way] == tuple(found[0].choice[0].nonzero().flatten().tolist())
+        torch.testing.assert_close(module.alternative(Flow(x), way).x, y, rtol=1e-4, atol=1e-4)
+    assert len(taken) > 1
+
+
+@pytest.mark.parametrize(("experts", "target"), [(8, 0.5), (4, 1.0)])
+def test_a_graph_has_no_branches_for_many_sets_or_one(experts, target):
+    module = build(mixture(experts, target))
+    assert not module.branches_on(Flow(pictures(1)))
+    assert type(module).leaves_out(module.config) == (target == 1)
+
+
 def test_the_best_are_weighed_by_their_softmax():
     logits = torch.tensor([[1.0, 3.0, 2.0, 0.0], [0.0, -1.0, -9.0, 5.0]])
     e = math.exp(1)
     expected = torch.tensor([[0, e / (1 + e), 1 / (1 + e), 0], [1 / (1 + e**5), 0, 0, e**5 / (1 + e**5)]])
     torch.testing.assert_close(best(logits, 2), expected)
     assert best(logits, 1).tolist() == [[0, 1, 0, 0], [0, 0, 0, 1]]
+    assert best(torch.zeros(1, 4), 2).tolist() == [[0.5, 0.5, 0, 0]]  # of equals the first
 
 
 def test_one_that_is_chosen_is_there_however_little_it_counts():

@@ -104,7 +104,8 @@ def test_every_artifact_agrees_with_torch(network, format, tmp_path):
     for artifact in manifest["artifacts"]:
         assert artifact["class_agreement"] == 1
         assert artifact["images"] > 20
-    assert manifest["gates"] == [{"block": "resolution", "gate": "6, 8 or 12", "target": 0.5}]
+    chosen = {"block": "resolution", "gate": "6, 8 or 12", "target": 0.5, "branches": True}
+    assert manifest["gates"] == [chosen]
     assert manifest["input"]["shape"] == ["batch", 2, 12, 12]
     card = (tmp_path / "model" / "README.md").read_text()
     says = "left out in the file for one image" if format in ("onnx", "openvino") else "no branches for them"

@@ -20,6 +20,7 @@ GATES = (
     ("width", "width"),
     ("skip", "routes"),
     ("skip", "tree"),
+    ("skip", "moe"),
 )
 
 
@@ -63,7 +64,12 @@ def test_a_skipped_block_does_not_run(tmp_path):
 
 @pytest.mark.parametrize(
     ("gate", "widths"),
-    [("width", (4, 8, 12, 16)), ("routes", (2, 5, 9, 16)), ("tree", (3, 5, 6, 7, 7, 8, 8, 16))],
+    [
+        ("width", (4, 8, 12, 16)),
+        ("routes", (2, 5, 9, 16)),
+        ("tree", (3, 5, 6, 7, 7, 8, 8, 16)),
+        ("moe", (8,) * 6),
+    ],
 )
 def test_a_branch_holds_weights_of_its_own_width(gate, widths):
     """Constants, so that the runtime can lay them out beforehand."""

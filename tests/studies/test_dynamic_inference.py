@@ -12,7 +12,7 @@ import torch
 from dynnas.data import load_data
 from dynnas.measure import accuracy
 from dynnas.ops.gate_controls import hold_gates
-from dynnas.space import DataSettings
+from dynnas.space import DataSettings, TrainSettings
 from dynnas.training import calibrate, fresh_network
 
 STUDY = Path(__file__).parents[2] / "studies" / "dynamic-inference"
@@ -143,6 +143,16 @@ def test_both_looks_of_a_glance_begin_as_the_base(study, dataset):
     for name, value in features.items():
         for look in (name, name.replace("slots.", "slots.focus__", 1)):
             torch.testing.assert_close(found[look], value)
+
+
+def test_every_family_has_a_network_and_a_training(study, dataset):
+    networks = study["networks"]
+    whole = networks.config_of(networks.static_space(networks.STATIC, dataset), dataset)
+    for name, family in networks.ALL.items():
+        config = networks.family_config(name, 0.5, dataset)
+        assert config.branches
+        assert config.without_gates().blocks == whole.blocks
+        assert TrainSettings(**family.training).facts() != TrainSettings().facts() or not family.training
 
 
 SMALLEST = (

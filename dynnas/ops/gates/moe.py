@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
+from math import comb
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from dynnas.errors import SpaceError
+from dynnas.ops.choice import is_recorded
 from dynnas.ops.estimators import NormalNoise
+from dynnas.ops.flow import Beside, Flow
 from dynnas.ops.gate import Decision, Gated, hidden_channels
 from dynnas.ops.gate_features import GateFeatures
 from dynnas.ops.hidden import ChosenHidden, MaskedHidden
@@ -19,6 +23,9 @@ from dynnas.space.network import BlockConfig
 
 LEAST_SPREAD = 0.01
 """Of the noise, as in the authors' code: the load divides by it."""
+
+MOST_SETS = 8
+"""Of experts, in a graph with a branch for each: every branch holds the weights of its experts."""
 
 LEAST = 1e-6
 """What an expert that was chosen counts at least: 0 would mean that it was not."""
@@ -48,8 +55,9 @@ class Experts(Gated):
     tensors if all are run and count alike, a narrower block has the same experts made narrower, and `expand`
     says how large all of them are together. `gate_experts` is E, and k the target's share of it, so that
     what an image costs is known beforehand. Logits are noisy in training only; the sum of G is k instead of
-    1, so that what is run counts 1 in the mean. Images of the same experts run together. Graphs compute all
-    experts and mask, for the reason that `channels` gives.
+    1, so that what is run counts 1 in the mean. Images of the same experts run together. A graph for one
+    image has a branch for each set of k experts, if there are no more than `MOST_SETS`; else it computes
+    all of them and masks.
     """
 
     name = "moe"
@@ -65,6 +73,12 @@ class Experts(Gated):
         experts, kept = numbers(config)
         super().__init__(config, start=(0.0,) * experts, features=NoisyFeatures)
         self.hidden, self.experts, self.kept = hidden_channels(config), experts, kept
+        self.sets = tuple(combinations(range(experts), kept)) if self.leaves_out(config) else ()
+
+    @classmethod
+    def leaves_out(cls, config: BlockConfig) -> bool:
+        """If there are few enough sets of experts."""
+        return comb(*numbers(config)) <= MOST_SETS
 
     @classmethod
     def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:
@@ -108,6 +122,31 @@ class Experts(Gated):
         channels = self._of_channels(choice[None])[0].nonzero().flatten().to(x.device)
         return self.block(x, ChosenHidden(channels, self.hidden, self._of_channels(decision.weights)))
 
+    def ways(self) -> int:
+        """One for each set of experts."""
+        return len(self.sets)
+
+    def branches_on(self, flow: Flow) -> bool:
+        """Not where all experts are run."""
+        return len(self.sets) > 1
+
+    def votes(self, flow: Flow) -> tuple[Tensor, Beside]:
+        """The best experts are the set whose logits have the largest sum."""
+        assert isinstance(flow.x, Tensor)
+        logits = self.gate(flow.x)
+        members = [[float(expert in own) for own in self.sets] for expert in range(self.experts)]
+        return logits @ logits.new_tensor(members), {}
+
+    def alternative(self, flow: Flow, index: int) -> Flow:
+        """One set of experts; what each counts is found anew."""
+        x, own = flow.x, self.sets[index]
+        assert isinstance(x, Tensor)
+        shares = self.kept * torch.softmax(self.gate(x)[:, own], dim=1).clamp(min=LEAST)
+        places = [channel % self.experts for channel in range(self.hidden)]
+        channels = torch.tensor([channel for channel, expert in enumerate(places) if expert in own])
+        counted = shares[:, [own.index(expert) if expert in own else 0 for expert in places]]
+        return flow.hand_on(self.block(x, ChosenHidden(channels.to(x.device), self.hidden, counted)))
+
     def _of_channels(self, values: Tensor) -> Tensor:
         """(B, experts) as (B, hidden)."""
         return values[:, torch.arange(self.hidden, device=values.device) % self.experts]
@@ -138,7 +177,10 @@ def best(logits: Tensor, kept: int) -> Tensor:
     A single one is 1 whatever its logit, so that it would not learn: its gradient is that of its softmax
     among all (as in switch transformers: Fedus et al. 2021, arXiv:2101.03961).
     """
-    values, places = logits.topk(kept, dim=1)
+    if is_recorded():
+        values, places = logits.topk(kept, dim=1)
+    else:  # as in graphs, the first counts of logits that are equal
+        values, places = (found[:, :kept] for found in logits.sort(dim=1, descending=True, stable=True))
     shares = torch.softmax(values, dim=1).clamp(min=LEAST)
     if kept == 1:
         among_all = torch.softmax(logits, dim=1).gather(1, places)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,10 @@ from dynnas.ops.gate import Gated
 from dynnas.ops.layers import named
 from dynnas.ops.network import Network, slot_module
 from dynnas.ops.resolution import ResolutionGate
+from dynnas.space import NetworkConfig
+
+SURE = 20.0
+"""A logit whose sigmoid leaves nothing of 1."""
 
 
 class ConstantLogits(nn.Module):
@@ -51,6 +56,20 @@ class RandomLogits(ConstantLogits):
         return (self.logits - torch.log(-torch.log(uniform))).to(x)
 
 
+class Stopping(nn.Module):
+    """The single logit of a gate that halts, from draws of two: whether to go on, or to stop."""
+
+    def __init__(self, drawn: nn.Module) -> None:
+        """`drawn` gives two logits."""
+        super().__init__()
+        self.drawn = drawn
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, 1)."""
+        go_on, stop = self.drawn(x).split(1, dim=1)
+        return SURE * (stop - go_on).sign()
+
+
 def _scrambled(numbers: Tensor) -> Tensor:
     """Integers to uniform values in 0..1 (splitmix64: Steele et al. 2014)."""
     # Factors as signed numbers; torch's shift to the right brings the sign along, which is masked away.
@@ -67,17 +86,35 @@ def hold_gates(network: Network, shares: Mapping[str, Tensor | Sequence[float]],
         network: with its gates, changed in place.
         shares: for gated blocks, how often each of their logits is to be the largest: of `skip`, `width`
             and `routes` the alternatives, of `channels` the hidden channels, of `moe` the experts, of
-            `positions` for each tile (tiles, 2) not to run and to run it; of `resolution` the sizes. Others
-            keep their gates.
+            `positions` for each tile (tiles, 2) not to run and to run it; of `resolution` the sizes. Of
+            `halt`, how often the block is not run, and is: of a run of blocks all must be told. Others keep
+            their gates.
         random: draw so; else every image gets the most frequent, or the most frequent channels.
     """
-    for salt, (slot, wanted) in enumerate(shares.items()):
+    told = {slot: torch.as_tensor(wanted, dtype=torch.float64) for slot, wanted in shares.items()}
+    told |= _stops(network.config, told)
+    for salt, (slot, wanted) in enumerate(told.items()):
         gated = network.slots[slot_module(slot)]
-        logits = torch.as_tensor(wanted, dtype=torch.float64).clamp(min=1e-9).log()
+        logits = wanted.clamp(min=1e-9).log()
         logits = logits.to(next(network.parameters()).device)
         control = RandomLogits(logits, salt) if random else ConstantLogits(logits)
         if isinstance(gated, ResolutionGate):
             gated.look = nn.Sequential(control)
             continue
         assert isinstance(gated, Gated)
-        gated.gate = named(gated.config.gate, control)
+        gated.gate = named(gated.config.gate, Stopping(control) if gated.config.gate == "halt" else control)
+
+
+def _stops(config: NetworkConfig, shares: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Of gates that halt, how often to go on and to stop, so that the blocks after them are run so often."""
+    runs: dict[str, list[str]] = {}
+    for slot, block in config.blocks:
+        if block.gate == "halt" and slot in shares:
+            runs.setdefault(slot.partition(".")[0], []).append(slot)
+    found = {}
+    for run in runs.values():
+        found[run[-1]] = torch.tensor([1.0, 0.0], dtype=torch.float64)
+        for slot, following in pairwise(run):
+            go_on = (shares[following][1] / shares[slot][1].clamp(min=1e-9)).clamp(0, 1)
+            found[slot] = torch.stack([go_on, 1 - go_on])
+    return found

@@ -16,6 +16,9 @@ from dynnas.ops import Network
 TILES = "positions"
 """The family whose gates decide of every tile whether it is run."""
 
+HALT = "halt"
+"""The family of which a block is run only after those before it."""
+
 SETS = ("channels", "moe")
 """Families whose gates choose as many members for every image."""
 
@@ -86,8 +89,17 @@ def held_shares(uses: Mapping[str, Use], random: bool) -> dict[str, Tensor]:
     """For `hold_gates`: draws of equal use, or a constant of equal multiply-adds."""
     if random:
         return {slot: use.drawn() for slot, use in uses.items()}
-    chosen = constant_alternatives(uses)
+    chosen = _in_order(uses, constant_alternatives(uses))
     return {slot: use.constant(chosen[slot]) for slot, use in uses.items()}
+
+
+def _in_order(uses: Mapping[str, Use], chosen: Mapping[str, int]) -> dict[str, int]:
+    """Of runs of blocks that halt, which are alike, the first ones are run."""
+    found = dict(chosen)
+    for stage in dict.fromkeys(slot.partition(".")[0] for slot in uses):
+        slots = [slot for slot in uses if slot.startswith(f"{stage}.") and uses[slot].gate == HALT]
+        found |= zip(slots, sorted((chosen[slot] for slot in slots), reverse=True), strict=True)
+    return found
 
 
 def _macs(use: Use) -> Tensor:

@@ -62,13 +62,13 @@ FAMILIES: Mapping[str, Family] = {
     "tree": Family("gate: tree, gate_target: {budget}"),
     # All blocks decided at once, by a small network that looks at the image (BlockDrop; channels: DeepMoE).
     "skip-policy": Family(
-        "gate: skip, gate_reads: policy, gate_target: {budget}", more="policy: {width: 16}", held=False
+        "gate: skip, gate_reads: policy, gate_target: {budget}", more="policy: {width: 16}"
     ),
     "channels-policy": Family(
-        "gate: channels, gate_reads: policy, gate_target: {budget}", more="policy: {width: 16}", held=False
+        "gate: channels, gate_reads: policy, gate_target: {budget}", more="policy: {width: 16}"
     ),
-    "skip-recurrent": Family("gate: skip, gate_reads: recurrent, gate_target: {budget}", held=False),
-    "halt": Family("gate: halt, gate_target: {budget}", held=False),
+    "skip-recurrent": Family("gate: skip, gate_reads: recurrent, gate_target: {budget}"),
+    "halt": Family("gate: halt, gate_target: {budget}"),
     "resolution": Family(input="resolutions: {sizes}, choose: per_image, target: {budget}"),
     "glance": Family(
         input="resolutions: [{glance}, {whole}], choose: glance", held=False, training={"exit_weight": 1.0}

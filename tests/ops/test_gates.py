@@ -268,6 +268,30 @@ def test_a_constant_gate_says_the_same_and_a_random_one_draws_by_its_shares():
 
 
 @torch.no_grad()
+def test_runs_of_blocks_are_held_by_what_is_run_of_each():
+    whole = with_gate(block("mbconv", expand=2.0), "halt")
+    config = networks.config()
+    slots = [f"stage1.{layer}" for layer in range(4)]
+    config = replace(
+        config,
+        stem=replace(config.stem, out_channels=8),
+        blocks=tuple((slot, whole) for slot in slots),
+        head=replace(config.head, in_channels=8),
+    )
+    network = networks.finished(config)
+    batch = networks.images(1000)
+    for random, shares in ((False, (1, 1, 0, 0)), (True, (1, 0.8, 0.5, 0.1))):
+        hold_gates(network, {slot: (1 - run, run) for slot, run in zip(slots, shares, strict=True)}, random)
+        with decisions() as found:
+            masked = network.logits(batch)
+        run = torch.stack([decision.usage.mean(0)[1] for decision in found])
+        torch.testing.assert_close(run, torch.tensor(shares).float(), rtol=0, atol=0.06 if random else 0)
+        set_execution(network, "real")
+        torch.testing.assert_close(network.logits(batch)[0], masked[0], rtol=1e-4, atol=1e-4)
+        set_execution(network, "masked")
+
+
+@torch.no_grad()
 def test_a_random_set_of_channels_differs_from_image_to_image():
     network = undecided_network(gated_config(("skip", "channels")))
     hold_gates(network, {"stage2.0": [1.0] * 16}, random=True)

@@ -16,7 +16,10 @@ from dynnas.space import DataSettings, TrainSettings
 from dynnas.training import calibrate, fresh_network
 
 STUDY = Path(__file__).parents[2] / "studies" / "dynamic-inference"
-GATES = ("skip", "width", "channels", "moe", "positions", "routes", "tree", "resolution")
+GATES = (
+    "skip", "skip-policy", "skip-recurrent", "halt", "width", "channels", "channels-policy", "moe",
+    "positions", "routes", "tree", "resolution",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +122,7 @@ def test_held_gates_use_what_learned_ones_use(study, dataset, family, random):
     assert abs(held - learned) < (0.05 * full if random else step)
     if not random:
         assert score.policies == 1
-    elif family in ("channels", "moe"):
+    elif family in ("channels", "channels-policy", "moe"):
         assert score.policies > 100
 
 

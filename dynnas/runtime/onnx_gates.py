@@ -44,22 +44,25 @@ def _taken_as(name: str) -> str:
 
 
 def choose(decide: ModelProto, alternatives: Sequence[ModelProto]) -> ModelProto:
-    """One model that runs one of `alternatives`, and nothing of the others: an `If` in each other's branch.
+    """One model that runs one of `alternatives`, and nothing of the others.
+
+    Each `If` asks in which half of those that are left the largest logit lies: one after the other they would
+    be asked twice as often, and an argmax takes four times as long as what is asked here.
 
     Args:
-        decide: from `image`, and values beside it, to a bool (1,) for every alternative but the last: the
-            first that is true is run, or the last if none is. Then come values that it hands on.
+        decide: from `image`, and values beside it, to the logit (1,) of every alternative: the one with the
+            largest is run, of equals the first. Then come values that it hands on.
         alternatives: each from `image`, and values beside it, to `features`, and values that it hands on: all
             of them to the same.
     """
-    asked = [value.name for value in decide.graph.output[: len(alternatives) - 1]]
-    handed = [_renamed(value, value.name) for value in decide.graph.output[len(asked) :]]
+    logits = [f"decide/{value.name}" for value in decide.graph.output[: len(alternatives)]]
+    handed = [_renamed(value, value.name) for value in decide.graph.output[len(logits) :]]
     results = [_renamed(value, value.name) for value in alternatives[-1].graph.output]
     takes = {value.name: value for part in (decide, *alternatives) for value in part.graph.input}
     inputs = [_renamed(value, name) for name, value in takes.items()]
     graph = make_graph([], "gate", inputs, [*results, *handed])
     _add_part(graph, "decide/", decide)
-    _add_choice(graph, 0, [f"decide/{name}" for name in asked], alternatives, results)
+    _add_choice(graph, 0, logits, alternatives, results)
     for value in handed:
         graph.node.append(make_node("Identity", [f"decide/{value.name}"], [value.name]))
     return _model(graph, [decide, *alternatives])
@@ -67,24 +70,31 @@ def choose(decide: ModelProto, alternatives: Sequence[ModelProto]) -> ModelProto
 
 def _add_choice(
     graph: GraphProto,
-    index: int,
-    asked: Sequence[str],
+    first: int,
+    logits: Sequence[str],
     alternatives: Sequence[ModelProto],
     results: Sequence[ValueInfoProto],
 ) -> None:
-    """Put alternative `index` and those after it into `graph`, which declares the `results`."""
-    if index == len(asked):
-        _add_alternative(graph, index, alternatives[index], results)
+    """Put alternatives, the `first` of all and those after it, into `graph`, which declares the `results`."""
+    if len(alternatives) == 1:
+        _add_alternative(graph, first, alternatives[0], results)
         return
-    branches = []
-    for name in ("then", "else"):
-        scope = f"{name}{index}/"
-        branches.append(make_graph([], scope, [], [_renamed(value, scope + value.name) for value in results]))
+    middle = (len(alternatives) + 1) // 2
+    branches, best = [], []
+    for start, stop in ((0, middle), (middle, len(alternatives))):
+        scope = f"from{first + start}to{first + stop}/"
+        branch = make_graph([], scope, [], [_renamed(value, scope + value.name) for value in results])
+        _add_choice(branch, first + start, logits[start:stop], alternatives[start:stop], branch.output)
+        branches.append(branch)
+        best.append(logits[start])
+        if stop - start > 1:
+            best[-1] = f"{scope}best"
+            graph.node.append(make_node("Max", logits[start:stop], best[-1:]))
+    asked = f"at{first + middle}/before"
+    graph.node.append(make_node("GreaterOrEqual", best, [asked]))
     then, otherwise = branches
-    _add_alternative(then, index, alternatives[index], then.output)
-    _add_choice(otherwise, index + 1, asked, alternatives, otherwise.output)
     names = [value.name for value in results]
-    graph.node.append(make_node("If", [asked[index]], names, then_branch=then, else_branch=otherwise))
+    graph.node.append(make_node("If", [asked], names, then_branch=then, else_branch=otherwise))
 
 
 def _add_alternative(

@@ -151,29 +151,20 @@ def _of_exit(features: Tensor, output: Tensor, place: Leaving) -> tuple[Tensor, 
 
 
 class _Decide(_Part):
-    """Of a gate that branches, for each alternative but the last: whether none after it has a larger logit.
-
-    The first for which that holds is taken: (1,) bool each. The argmax as a row takes four times as long.
-    Then come the values that deciding hands on.
-    """
+    """Of a gate that branches the logits, (1,) each; then come the values that deciding hands on."""
 
     def __init__(self, gated: Deciding, flow: Flow) -> None:
         super().__init__((gated,), flow)
         self.gated = gated
         self.handed = list(gated.votes(flow)[1])
         self.outputs = [
-            *(f"choice{index}" for index in range(gated.ways() - 1)),
+            *(f"logit{index}" for index in range(gated.ways())),
             *(GIVEN + name for name in self.handed),
         ]
 
     def forward(self, x: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
         found, beside = self.gated.votes(self.flow(x, values))
-        *logits, best = found.flatten().split(1)
-        asked = []
-        for logit in reversed(logits):
-            asked.append(logit >= best)
-            best = torch.maximum(best, logit)
-        return (*reversed(asked), *(beside[name] for name in self.handed))
+        return (*found.flatten().split(1), *(beside[name] for name in self.handed))
 
 
 class _Alternative(_Part):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -12,7 +13,8 @@ from dynnas.measure import cost
 from dynnas.measure.accuracy import GateUse
 from dynnas.measure.budget import fit_thresholds
 from dynnas.ops import GATES, Network, decisions, leave, slot_module, sureness
-from dynnas.ops.gate_costs import total_macs
+from dynnas.ops.gate import one_of
+from dynnas.ops.gate_costs import GateCost, total_macs
 from dynnas.ops.gate_features import Features
 from dynnas.space.network import (
     GLANCE_EXIT,
@@ -169,21 +171,24 @@ def _halt(network: Network, images: Tensor, saving: float) -> None:
 
 def _set_biases(network: Network, images: Tensor, saving: float) -> None:
     """Of one gate after the other: what a gate sees hangs on those before it."""
-    for number in range(len(cost(network.config).gates)):
-        _set_bias(network, images, saving, number)
+    for number, gate in enumerate(cost(network.config).gates):
+        _set_bias(network, images, saving, number, gate)
 
 
-def _set_bias(network: Network, images: Tensor, saving: float, number: int) -> None:
-    gate = cost(network.config).gates[number]
-    features = _features(network, gate.slot)
-    means = _spread(network, features, images, number, 1.0)
+def _set_bias(network: Network, images: Tensor, saving: float, number: int, gate: GateCost) -> None:
+    features, gated = _features(network, gate.slot), network.slots[slot_module(gate.slot)]
+    asked, name = (features, "forward") if gate.slot == RESOLUTION_SLOT else (gated, "decide")
+    seen: list[Tensor] = []
+    decide = getattr(asked, name)
+    with mock.patch.object(asked, name, lambda x: seen.append(x) or decide(x)):
+        means = _spread(network, features, images, number, 1.0)
     steps = torch.linspace(0, 1, len(means))
 
     def saved(shift: float) -> float:
         features.expand.bias.copy_(-means - shift * steps)
-        with decisions() as decided:
-            network.logits(images)
-        return 1 - float(gate.image_macs(decided[number].usage).mean()) / gate.full
+        said = decide(seen[0])
+        usage = one_of(said, gated.chooser).usage if isinstance(said, Tensor) else said.usage
+        return 1 - float(gate.image_macs(usage).mean()) / gate.full
 
     _bisect(saved, saving, -8.0, 8.0)
 

@@ -89,7 +89,7 @@ def ranks_of(parent):
 
 def assert_equal_up_to_rounding(ours, theirs):
     for name, tensor in theirs.state_dict().items():
-        torch.testing.assert_close(ours.state_dict()[name], tensor, atol=1e-5, rtol=1e-4, msg=name)
+        torch.testing.assert_close(ours.state_dict()[name], tensor, atol=5e-5, rtol=1e-4, msg=name)
 
 
 WAYS = {

@@ -107,14 +107,10 @@ def hold_gates(network: Network, shares: Mapping[str, Tensor | Sequence[float]],
 
 def _stops(config: NetworkConfig, shares: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Of gates that halt, how often to go on and to stop, so that the blocks after them are run so often."""
-    runs: dict[str, list[str]] = {}
-    for slot, block in config.blocks:
-        if block.gate == "halt" and slot in shares:
-            runs.setdefault(slot.partition(".")[0], []).append(slot)
-    found = {}
-    for run in runs.values():
-        found[run[-1]] = torch.tensor([1.0, 0.0], dtype=torch.float64)
-        for slot, following in pairwise(run):
+    halting = {slot for slot, block in config.blocks if block.gate == "halt" and slot in shares}
+    found = {slot: torch.tensor([1.0, 0.0], dtype=torch.float64) for slot in halting}  # where a run ends
+    for (slot, _), (following, _) in pairwise(config.blocks):
+        if slot in halting and following in halting:
             go_on = (shares[following][1] / shares[slot][1].clamp(min=1e-9)).clamp(0, 1)
             found[slot] = torch.stack([go_on, 1 - go_on])
-    return found
+    return {slot: found[slot] for slot in shares if slot in halting}

@@ -45,7 +45,7 @@ class Comparison:
     """A network beside a static one of equal cost.
 
     Attributes:
-        ladder: along which the static one stands, the better of two: slimmed in `width` or in `depth`.
+        ladder: along which the static one stands, the most accurate there: `width`, `depth` or `resolution`.
         static: its accuracy [%] with each seed.
         gain: what the network has over it, in points, in the mean over the seeds.
         beyond: the ladder ends before: -1 the network costs less than its smallest, which is rather too good

@@ -3,8 +3,8 @@
     python tests/bench/gate_operators.py [--saving 0.4] [--width 4] [--families skip width exits]
 
 The networks are those of `gates.py`. Counted is what ONNX Runtime's profiler sees run, in the mean over the
-images: convolutions, `If`s, and all others (what decides, masks, gathers and resizes). Starting one takes
-about a microsecond, whatever it does; the profiler's own times are no use where operators are that small.
+images: convolutions, `If`s, and all others (what decides, masks, gathers and resizes). The profiler's times
+are not told: where operators are that small, they are mostly the profiler's own.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def alternate(pair: Pair, rounds: int, clock: Callable[[], float]) -> tuple[floa
         sums = dict.fromkeys(found, 0.0)
         for name in ("plain", "deciding") if turn % 2 else ("deciding", "plain"):
             run = getattr(pair, name)
-            for image in pair.inputs:  # not in turn: each would find its weights driven from the caches
+            for image in pair.inputs:  # not in turn: in use, a network does not share its caches with another
                 start = clock()
                 run(image)
                 sums[name] += clock() - start

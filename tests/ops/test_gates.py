@@ -292,6 +292,26 @@ def test_runs_of_blocks_are_held_by_what_is_run_of_each():
 
 
 @torch.no_grad()
+def test_another_block_ends_a_run_that_is_held():
+    halt = with_gate(block("mbconv", expand=2.0), "halt")
+    config = networks.config()
+    config = replace(
+        config,
+        stem=replace(config.stem, out_channels=8),
+        blocks=tuple((f"stage1.{layer}", halt if layer != 2 else halt.without_gate()) for layer in range(5)),
+        head=replace(config.head, in_channels=8),
+    )
+    network = networks.finished(config)
+    shares = {0: (0, 1), 1: (1, 0), 3: (0, 1), 4: (0, 1)}
+    hold_gates(network, {f"stage1.{layer}": share for layer, share in shares.items()}, random=False)
+    with decisions() as found:
+        network.logits(networks.images(20))
+    assert [decision.usage.mean(0).tolist() for decision in found] == [
+        list(share) for share in shares.values()
+    ]
+
+
+@torch.no_grad()
 def test_a_random_set_of_channels_differs_from_image_to_image():
     network = undecided_network(gated_config(("skip", "channels")))
     hold_gates(network, {"stage2.0": [1.0] * 16}, random=True)

@@ -111,6 +111,9 @@ class Deciding(nn.Module):
     carried: tuple[Carried, ...] = ()
     """What it reads beside its input, or hands on."""
 
+    told: tuple[Carried, ...] = ()
+    """What `votes` hands on to the alternative that is taken, and which is of no use to anybody else."""
+
     def __init__(self) -> None:
         """Decided by the gate, and all computed."""
         super().__init__()
@@ -169,13 +172,13 @@ class Deciding(nn.Module):
         if self.branches and self.execution == "real" and x.shape[0] == 1 and not _is_overheard():
             # As below, in a third of the time that small operators take in torch.
             logits, beside = self.votes(flow)
-            return self.alternative(flow, int(logits.argmax())).with_values(beside)
+            return self.alternative(flow.with_values(beside), int(logits.argmax()))
         if wants_cheapest():
             return self.cheapest(flow)
         return self.decided(flow)
 
     def votes(self, flow: Flow) -> tuple[Tensor, Beside]:
-        """For one image, (1, alternatives), of which it takes the largest; and what deciding hands on."""
+        """(1, alternatives) for one image, which takes the largest; and what deciding hands on or tells."""
         assert isinstance(flow.x, Tensor)
         seen, beside = self.sees(flow.x, flow)
         return self.logits(seen), beside

@@ -98,8 +98,8 @@ class _Alternative(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor | Maps:
         if self.gated.branches:
-            self.gated.votes(Flow(x))
-            return self.gated.alternative(Flow(x), self.index).x
+            told = Flow(x, self.gated.votes(Flow(x))[1])
+            return self.gated.alternative(told, self.index).x
         seen, _ = self.gated.sees(x, Flow(x))
         usage = self.gated.decide(seen).usage
         weights = self.choice[None].to(x)

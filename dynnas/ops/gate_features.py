@@ -17,7 +17,7 @@ from dynnas.ops.conv_shape import pointwise
 from dynnas.ops.flow import Beside, Carried, Flow
 from dynnas.ops.initial import linear
 from dynnas.ops.kernels.static import Static
-from dynnas.ops.layers import ConvUnit, of_one_pixel
+from dynnas.ops.layers import ConvUnit, flat, of_one_pixel
 from dynnas.ops.policy import EMBEDDING, embedding
 from dynnas.ops.recurrent import STATE, lstm_step
 from dynnas.space.network import BlockConfig
@@ -96,7 +96,7 @@ class GateFeatures(Features):
     def pooled(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to hidden units (B, hidden), before their activation."""
         # Not as a mean: ONNX Runtime pools in the layout of its convolutions.
-        return self.told(self.reduce(F.adaptive_avg_pool2d(x, 1)).flatten(1))
+        return self.told(flat(self.reduce(F.adaptive_avg_pool2d(x, 1))))
 
     def told(self, v: Tensor) -> Tensor:
         """Hidden units (B, ..., hidden) and what the target adds to them."""

@@ -91,12 +91,12 @@ class ChosenHidden(Hidden):
 
     Args:
         channels: those that are there. size: of all hidden channels.
-        weights: (B, hidden), what each counts; None where each counts as it is.
+        weights: (B, those that are there), what each counts; None where each counts as it is.
     """
 
     def __init__(self, channels: Channels, size: int, weights: Tensor | None = None) -> None:
         self._channels, self._size = channels, size
-        self._weights = None if weights is None else pick(weights, channels)[:, :, None, None]
+        self._weights = None if weights is None else weights.reshape(*weights.shape, 1, 1)
 
     def take(self, x: Tensor) -> Tensor:
         return pick(x, self._channels)

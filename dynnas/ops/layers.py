@@ -86,6 +86,11 @@ def of_one_pixel(unit: ConvUnit) -> nn.Module:
     return nn.Sequential(nn.Flatten(), plain, unit.act)
 
 
+def flat(v: Tensor) -> Tensor:
+    """(B, C) of single pixels (B, C, 1, 1), or of what is flat already: graphs keep flattenings in vain."""
+    return v if v.ndim == 2 else v.flatten(1)
+
+
 def is_elementwise(module: nn.Module) -> bool:
     """Whether an activation or attention treats every value by itself, and leaves zeros as they are.
 

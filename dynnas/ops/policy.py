@@ -20,7 +20,7 @@ from dynnas.ops.conv_shape import ConvShape, pointwise
 from dynnas.ops.flow import Carried, Flow
 from dynnas.ops.initial import linear
 from dynnas.ops.kernels.static import Static
-from dynnas.ops.layers import ConvUnit, activation, of_one_pixel
+from dynnas.ops.layers import ConvUnit, activation, flat, of_one_pixel
 from dynnas.space.network import PolicyConfig
 
 EMBEDDING = "policy"
@@ -63,7 +63,7 @@ class Policy(nn.Module):
 
     def look(self, image: Tensor) -> Tensor:
         """Images (B, channels, R, R) to e (B, width)."""
-        found = self.embed(F.adaptive_avg_pool2d(self.units(image), 1)).flatten(1)
+        found = flat(self.embed(F.adaptive_avg_pool2d(self.units(image), 1)))
         if self.training and self.classifier is not None:
             _tell(self.classifier(found))
         return found

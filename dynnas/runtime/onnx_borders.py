@@ -18,10 +18,8 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorShapeProto, ValueInfoP
 
 from dynnas.runtime.onnx_graft import LAYOUT_DOMAIN
 from dynnas.runtime.onnx_layout import block_size
+from dynnas.runtime.onnx_padding import ALIGNED
 from dynnas.runtime.onnx_view import GraphView, attribute, sort_and_prune
-
-ALIGNED = 4
-"""Channels of a depthwise convolution come in multiples of so many, or it is not laid out."""
 
 
 class BorderLostError(Exception):

@@ -5,7 +5,7 @@ Imports onnx: import this module only where that is installed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from onnx import GraphProto, ModelProto, ValueInfoProto, checker, compose
 from onnx.helper import make_graph, make_model, make_node, make_tensor_value_info
@@ -52,14 +52,17 @@ def choose(decide: ModelProto, alternatives: Sequence[ModelProto]) -> ModelProto
     Args:
         decide: from `image`, and values beside it, to the logit (1,) of every alternative: the one with the
             largest is run, of equals the first. Then come values that it hands on.
-        alternatives: each from `image`, and values beside it, to `features`, and values that it hands on: all
-            of them to the same.
+        alternatives: each from `image`, values beside it and what `decide` hands on to `features`, and values
+            that it hands on itself: all of them to the same.
     """
-    logits = [f"decide/{value.name}" for value in decide.graph.output[: len(alternatives)]]
-    handed = [_renamed(value, value.name) for value in decide.graph.output[len(logits) :]]
+    handed = [_renamed(value, value.name) for value in decide.graph.output if value.name.startswith(GIVEN)]
+    logits = [f"decide/{value.name}" for value in decide.graph.output[: -len(handed) or None]]
     results = [_renamed(value, value.name) for value in alternatives[-1].graph.output]
+    told = {_taken_as(value.name): f"decide/{value.name}" for value in handed}
+    for part in alternatives:
+        _rename_inputs(part.graph, told)
     takes = {value.name: value for part in (decide, *alternatives) for value in part.graph.input}
-    inputs = [_renamed(value, name) for name, value in takes.items()]
+    inputs = [_renamed(value, name) for name, value in takes.items() if name not in told.values()]
     graph = make_graph([], "gate", inputs, [*results, *handed])
     _add_part(graph, "decide/", decide)
     _add_choice(graph, 0, logits, alternatives, results)
@@ -115,6 +118,13 @@ def _add_part(graph: GraphProto, scope: str, part: ModelProto) -> None:
     for name in takes:
         graph.node.append(make_node("Identity", [name], [scope + name]))
     _take_over(graph, part)
+
+
+def _rename_inputs(graph: GraphProto, names: Mapping[str, str]) -> None:
+    for value in graph.input:
+        value.name = names.get(value.name, value.name)
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
 
 
 def _take_over(graph: GraphProto, part: ModelProto) -> None:

@@ -111,7 +111,7 @@ class Graft:
 
     def _rearranged(self, name: str, order: np.ndarray) -> str:
         if _in_order(order):
-            return name
+            return self._view.origin(name)  # whoever takes it gives it a shape
         flat = self._node("Reshape", name, self._constant("flat", np.array([-1])))
         if (order < 0).any():
             flat = self._node("Concat", flat, self._constant("padding", np.zeros(1, np.float32)), axis=0)

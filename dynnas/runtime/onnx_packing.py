@@ -16,6 +16,11 @@ as a static one, in the median of shapes of 14x14 and more.
   itself a depthwise convolution over the bank, M taps high, with the coefficients as its kernel.
 - Any other kernel made for each image is rearranged at run time, if it is a depthwise one. In a
   trial ONNX Runtime moved only 150 million elements a second: larger kernels would lose by it.
+- Numbers that channels are multiplied by (squeeze-and-excitation) become the kernel of a depthwise
+  convolution: a broadcast product would take the maps out of the layout.
+
+Depthwise convolutions of few or odd numbers of channels are padded (`onnx_padding`), and linear layers read
+pooled maps as they lie (`onnx_votes`).
 
 Such a graph is for ONNX Runtime on processors with the same registers; `onnx_graph.to_onnx` runs anywhere.
 Imports onnx: import this module only where that is installed.
@@ -26,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from onnx import ModelProto, helper, numpy_helper, shape_inference
+from onnx import ModelProto, TensorProto, helper, numpy_helper, shape_inference
 
 from dynnas.runtime.onnx_borders import cut_borders, may_give, put_borders
 from dynnas.runtime.onnx_graft import LAYOUT_DOMAIN, Graft
@@ -41,7 +46,9 @@ from dynnas.runtime.onnx_layout import (
     positions,
 )
 from dynnas.runtime.onnx_mixture import CONVOLUTIONS, DynamicInput, Generated, dynamic_inputs
+from dynnas.runtime.onnx_padding import ALIGNED, pad_depthwise
 from dynnas.runtime.onnx_view import GraphView, attribute, sort_and_prune
+from dynnas.runtime.onnx_votes import read_as_it_lies, split_in_place
 
 
 def pack(model: ModelProto) -> ModelProto:
@@ -51,12 +58,18 @@ def pack(model: ModelProto) -> ModelProto:
         model: a graph without branches, for one image.
 
     Returns:
-        A graph with the same inputs and outputs; `model` itself if nothing in it is dynamic.
+        A graph with the same inputs and outputs; `model` itself, padded, if nothing in it is dynamic.
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
     """
-    return _mixed(model) or model
+    pad_depthwise(model)
+    split_in_place(model)
+    mixed = _mixed(model)
+    if mixed is None:
+        return model
+    read_as_it_lies(mixed)
+    return mixed
 
 
 def pack_between(model: ModelProto, takes: bool, gives: bool | None) -> tuple[ModelProto, bool]:
@@ -77,6 +90,8 @@ def pack_between(model: ModelProto, takes: bool, gives: bool | None) -> tuple[Mo
     wanted = may_give(model) if gives is None else gives
     if not (takes or wanted):
         return pack(model), False
+    pad_depthwise(model)
+    split_in_place(model)
     bordered = ModelProto()
     bordered.CopyFrom(model)
     put_borders(bordered, takes, wanted)
@@ -84,12 +99,14 @@ def pack_between(model: ModelProto, takes: bool, gives: bool | None) -> tuple[Mo
     made_so = cut_borders(packed, takes, wanted)
     if wanted and gives is None and not made_so:
         return pack_between(model, takes, False)
+    read_as_it_lies(packed)
     return packed, wanted
 
 
 def _mixed(model: ModelProto) -> ModelProto | None:
     """`model` optimised with its dynamic kernels; None if there are none, or one got lost."""
     plain = shape_inference.infer_shapes(optimise(model, "ORT_ENABLE_BASIC"), data_prop=True)
+    _scale_by_convolution(plain)
     inputs = [dynamic for dynamic in dynamic_inputs(GraphView(plain.graph)) if _is_worth_packing(dynamic)]
     inputs = inputs[:MOST_NUMBERS]
     if not inputs:
@@ -151,6 +168,28 @@ def _pool_globally(model: ModelProto) -> None:
             rest = helper.make_node("Identity", [pooled.output[0]], [node.output[0]])
         node.CopyFrom(rest)
         model.graph.node.append(pooled)
+    sort_and_prune(model.graph)
+
+
+def _scale_by_convolution(model: ModelProto) -> None:
+    """Products of a map and a number for each of its channels as convolutions, which keep the layout."""
+    view = GraphView(model.graph)
+    for node in list(model.graph.node):
+        if node.op_type != "Mul":
+            continue
+        shapes = [view.shape.get(name, ()) for name in node.input]
+        for maps, numbers in ((0, 1), (1, 0)):
+            channels = shapes[maps][1] if len(shapes[maps]) == 4 else 0
+            if shapes[numbers] != (1, channels, 1, 1) or shapes[maps][2:] == (1, 1) or channels % ALIGNED:
+                continue
+            kernel, shape = f"{node.output[0]}/kernel", f"{node.output[0]}/shape"
+            axes = [channels, 1, 1, 1]
+            model.graph.initializer.append(numpy_helper.from_array(np.array(axes), shape))
+            model.graph.value_info.append(helper.make_tensor_value_info(kernel, TensorProto.FLOAT, axes))
+            model.graph.node.append(helper.make_node("Reshape", [node.input[numbers], shape], [kernel]))
+            inputs = [node.input[maps], kernel]
+            node.CopyFrom(helper.make_node("Conv", inputs, [*node.output], group=channels))
+            break
     sort_and_prune(model.graph)
 
 

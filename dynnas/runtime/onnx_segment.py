@@ -70,13 +70,16 @@ def _chain(graphs: list[ModelProto]) -> ModelProto:
 
 
 def _gate(gated: Deciding, flow: Flow, laid_out: bool, pack: Pack) -> tuple[ModelProto, bool]:
-    from dynnas.runtime.onnx_gates import choose  # imports onnx, which is known to be there by now
+    from dynnas.runtime.onnx_gates import choose  # these import onnx, which is known to be there by now
+    from dynnas.runtime.onnx_votes import subtract_votes
 
     question = _Decide(gated, flow).graph(flow)
+    subtract_votes(question)
     # Those that look at a value beside the map have no input for that.
     looks = any(value.name == "image" for value in question.graph.input)
     decide, _ = pack(question, laid_out and looks, False)
-    *fewer, whole = (_Alternative(gated, flow, index).graph(flow) for index in range(gated.ways()))
+    told = flow.with_values(gated.votes(flow)[1])
+    *fewer, whole = (_Alternative(gated, told, index).graph(told) for index in range(gated.ways()))
     last, gives = pack(whole, laid_out, None)
     return choose(decide, [*(pack(part, laid_out, gives)[0] for part in fewer), last]), gives
 
@@ -84,10 +87,10 @@ def _gate(gated: Deciding, flow: Flow, laid_out: bool, pack: Pack) -> tuple[Mode
 class _Part(nn.Module):
     """A function of the map and of the values beside it that are read, which is what a graph can be of."""
 
-    def __init__(self, modules: Iterable[nn.Module], flow: Flow) -> None:
-        """`flow` is what comes in, for example."""
+    def __init__(self, modules: Iterable[nn.Module], flow: Flow, told: Sequence[Carried] = ()) -> None:
+        """`flow` is what comes in, for example; `told` is read of it, too."""
         super().__init__()
-        carried = dict.fromkeys(value for module in modules for value in carried_by(module))
+        carried = dict.fromkeys([*(value for module in modules for value in carried_by(module)), *told])
         self.takes = [value for value in carried if flow.value(value) is not None]
         self.shared = flow.shared  # constants of the graph
         self.outputs: list[str] = []
@@ -151,7 +154,7 @@ def _of_exit(features: Tensor, output: Tensor, place: Leaving) -> tuple[Tensor, 
 
 
 class _Decide(_Part):
-    """Of a gate that branches the logits, (1,) each; then come the values that deciding hands on."""
+    """Of a gate that branches the logits, (1,) each; then come the values that deciding hands on or tells."""
 
     def __init__(self, gated: Deciding, flow: Flow) -> None:
         super().__init__((gated,), flow)
@@ -171,7 +174,7 @@ class _Alternative(_Part):
     """What an image runs that takes one alternative."""
 
     def __init__(self, gated: Deciding, flow: Flow, alternative: int) -> None:
-        super().__init__((gated,), flow)
+        super().__init__((gated,), flow, gated.told)
         self.gated, self.alternative = gated, alternative
         after = gated.alternative(flow, gated.ways() - 1)
         self.gives = [value for value in gated.carried if _is_new(value, flow, after)]

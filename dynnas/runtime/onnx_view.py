@@ -16,7 +16,7 @@ class GraphView:
 
     Attributes:
         graph: the graph itself.
-        constants: the arrays of its initialisers.
+        constants: the arrays of its initialisers and of its nodes that are constants.
         producer: the node that makes a value.
         shape: of each value that the graph declares.
     """
@@ -25,6 +25,9 @@ class GraphView:
         """Look at `graph`, whose axes are all fixed."""
         self.graph = graph
         self.constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+        for node in graph.node:
+            if node.op_type == "Constant" and (value := attribute(node, "value")) is not None:
+                self.constants[node.output[0]] = numpy_helper.to_array(value)
         self.producer = {name: node for node in graph.node for name in node.output}
         self.shape = {
             value.name: tuple(axis.dim_value for axis in value.type.tensor_type.shape.dim)

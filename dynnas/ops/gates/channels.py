@@ -111,4 +111,4 @@ class ChannelSet(Gated):
     def alone(self, x: Tensor, choice: Tensor, decision: Decision) -> Tensor:
         """A block of the channels kept."""
         channels = choice.nonzero().flatten().to(x.device)
-        return self.block(x, ChosenHidden(channels, self.hidden, decision.weights))
+        return self.block(x, ChosenHidden(channels, self.hidden, decision.weights[:, channels]))

@@ -24,7 +24,9 @@ ENOUGH = 0.01
 SLOPE = 0.25
 """Of the sigmoid at 0."""
 
-LEFT = Carried("halting_left", 2, lasts=False)
+LEFT = Carried("halting_left", 1, lasts=False)
+LOGIT = Carried("halting_logit", 1, lasts=False)
+"""Of the last block: for the gradient, and only where there is one."""
 
 
 def state(config: BlockConfig) -> Carried:
@@ -41,8 +43,9 @@ class Halt(Gated):
     (SACT's residual form: Figurnov et al. 2017, arXiv:1612.02297, section 3.1). Another kind of block, or a
     stage's end, ends the run for all images.
 
-    No block knows which one is last: with R_l = 1 - h_1 - .. - h_l (0 once it is at most 0.01), what it hands
-    on is y_l = y_l-1 + R_l-1 (x_l - x_l-1), the output if the run ended here. Beside it go x_l and R_l.
+    No block knows which one is last: with R_l = 1 - h_1 - .. - h_l, what it hands on is
+    y_l = y_l-1 + R_l-1 (x_l - x_l-1), the output if the run ended here. Beside it go x_l and R_l, and blocks
+    are left out once that is at most 0.01.
 
     The cost of an image is the number N of blocks that it runs. Graves gives it the gradient of N + R_N-1:
     each h before the last lowers it by as much as itself. His cost only ever asks for fewer blocks, and a
@@ -75,24 +78,24 @@ class Halt(Gated):
 
     @classmethod
     def carries(cls, config: BlockConfig) -> tuple[Carried, ...]:
-        """What is left of 1, and the last block's logit if it was run; and what it gave."""
-        return (*super().carries(config), LEFT, state(config))
+        """What is left of 1, and the last block's logit; and what it gave."""
+        return (*super().carries(config), LEFT, LOGIT, state(config))
 
     def choices(self) -> Tensor:
         """The domain is these two."""
         return torch.eye(2, dtype=torch.bool)
 
     def decide(self, seen: Tensor) -> Decision:
-        """From (B, 2): what is left, and the last block's logit."""
-        left, logit = seen.split(1, dim=1)
-        run = (left > 0).to(left.dtype)
+        """What is left (B, 1) and, for gradients, the last block's logit; 0 if it was left out."""
+        run = (seen[:, :1] > ENOUGH).to(seen.dtype)
+        logit = seen[:, 1:].sum(1, keepdim=True)
         usage = run - SLOPE * (logit - logit.detach())  # the bracket is 0, with its gradient
         return Decision(torch.cat([1 - run, run], 1), torch.cat([1 - usage, usage], 1), in_a_run=True)
 
     def votes(self, flow: Flow) -> tuple[Tensor, Beside]:
-        """An image is run of which something is left."""
-        left = _left(flow)[:, :1]
-        return torch.cat([torch.zeros_like(left), left], dim=1), {}
+        """An image is run of which enough is left."""
+        left = _left(flow)
+        return torch.cat([torch.full_like(left, ENOUGH), left], dim=1), {}
 
     def alternative(self, flow: Flow, index: int) -> Flow:
         """Nothing, or the block and its gate."""
@@ -104,10 +107,11 @@ class Halt(Gated):
 
     def decided(self, flow: Flow) -> Flow:
         """All images, those that have had enough as they are; or only the others."""
-        decision = self.decide(_left(flow))
+        logit = flow.value(LOGIT)
+        decision = self.decide(_left(flow) if logit is None else torch.cat([_left(flow), logit], dim=1))
         tell(decision)
         if is_recorded() or self.execution == "masked":
-            return self.go_on(flow)
+            return self.go_on(flow, decision.weights[:, 1:])
         rows = decision.choice[:, 1].nonzero().flatten()
         if len(rows) == len(decision.choice):
             return self.go_on(flow)
@@ -124,34 +128,39 @@ class Halt(Gated):
         """The first block of a run, and nothing of the others."""
         return self.go_on(flow) if flow.value(LEFT) is None else self.alternative(flow, 0)
 
-    def go_on(self, flow: Flow) -> Flow:
-        """The block and its gate, for all images; those that have had enough keep their output."""
+    def go_on(self, flow: Flow, run: Tensor | None = None) -> Flow:
+        """The block and its gate.
+
+        Args:
+            flow: the images.
+            run: (B, 1), 0 for those that have had enough, which keep their output; else 1, as all without it.
+        """
         y, carried = flow.x, state(self.config)
         assert isinstance(y, Tensor)
-        left, before = _left(flow)[:, :1], flow.value(carried)
+        before = flow.value(carried)
         x = self.block(y if before is None else before)
         seen, beside = self.sees(x, flow)
         logit = self.gate(seen)
-        h = torch.sigmoid(logit)
-        if before is None:
-            y = x
-        else:
-            y = y + left[:, :, None, None] * (x - before)
+        left = _left(flow) if run is None else _left(flow) * run
+        y = x if before is None else y + left.reshape(-1, 1, 1, 1) * (x - before)
+        if run is not None:
             # Whoever has had enough has looked no more.
             beside = {
-                name: torch.where(left > 0, value, flow.beside.get(name, torch.zeros_like(value)))
+                name: torch.where(run > 0, value, flow.beside.get(name, torch.zeros_like(value)))
                 for name, value in beside.items()
             }
-        rest = left - h
-        here = torch.cat([rest * (rest > ENOUGH), logit * (left > 0)], dim=1)
-        return flow.hand_on(y, beside, {LEFT.name: here, carried.name: x})
+            logit = logit * run
+        handed = {LEFT.name: left - torch.sigmoid(logit), carried.name: x}
+        if torch.is_grad_enabled():
+            handed[LOGIT.name] = logit
+        return flow.hand_on(y, beside, handed)
 
 
 def _left(flow: Flow) -> Tensor:
-    """(B, 2): of an image that begins, all is left."""
+    """(B, 1): of an image that begins, all is left."""
     left = flow.value(LEFT)
     assert isinstance(flow.x, Tensor)
-    return flow.x.new_tensor([[1.0, 0.0]]).expand(flow.x.shape[0], -1) if left is None else left
+    return flow.x.new_ones((flow.x.shape[0], 1)) if left is None else left
 
 
 def _put(whole: Tensor, rows: Tensor, part: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from dynnas.errors import SpaceError
 from dynnas.ops.choice import is_recorded
 from dynnas.ops.estimators import NormalNoise
-from dynnas.ops.flow import Beside, Flow
+from dynnas.ops.flow import Beside, Carried, Flow
 from dynnas.ops.gate import Decision, Gated, hidden_channels
 from dynnas.ops.gate_features import GateFeatures
 from dynnas.ops.hidden import ChosenHidden, MaskedHidden
@@ -74,6 +74,7 @@ class Experts(Gated):
         super().__init__(config, start=(0.0,) * experts, features=NoisyFeatures)
         self.hidden, self.experts, self.kept = hidden_channels(config), experts, kept
         self.sets = tuple(combinations(range(experts), kept)) if self.leaves_out(config) else ()
+        self.told = (Carried("moe_logits", experts),)
 
     @classmethod
     def leaves_out(cls, config: BlockConfig) -> bool:
@@ -120,7 +121,8 @@ class Experts(Gated):
     def alone(self, x: Tensor, choice: Tensor, decision: Decision) -> Tensor:
         """A block of the chosen experts' channels."""
         channels = self._of_channels(choice[None])[0].nonzero().flatten().to(x.device)
-        return self.block(x, ChosenHidden(channels, self.hidden, self._of_channels(decision.weights)))
+        counted = self._of_channels(decision.weights)[:, channels]
+        return self.block(x, ChosenHidden(channels, self.hidden, counted))
 
     def ways(self) -> int:
         """One for each set of experts."""
@@ -135,17 +137,20 @@ class Experts(Gated):
         assert isinstance(flow.x, Tensor)
         logits = self.gate(flow.x)
         members = [[float(expert in own) for own in self.sets] for expert in range(self.experts)]
-        return logits @ logits.new_tensor(members), {}
+        return logits @ logits.new_tensor(members), {self.told[0].name: logits}
 
     def alternative(self, flow: Flow, index: int) -> Flow:
-        """One set of experts; what each counts is found anew."""
-        x, own = flow.x, self.sets[index]
+        """One set of experts, which count by their logits."""
+        x, own, logits = flow.x, self.sets[index], flow.value(self.told[0])
         assert isinstance(x, Tensor)
-        shares = self.kept * torch.softmax(self.gate(x)[:, own], dim=1).clamp(min=LEAST)
-        places = [channel % self.experts for channel in range(self.hidden)]
-        channels = torch.tensor([channel for channel, expert in enumerate(places) if expert in own])
-        counted = shares[:, [own.index(expert) if expert in own else 0 for expert in places]]
-        return flow.hand_on(self.block(x, ChosenHidden(channels.to(x.device), self.hidden, counted)))
+        assert logits is not None
+        channels = [channel for channel in range(self.hidden) if channel % self.experts in own]
+        counted = None
+        if self.kept > 1:
+            shares = self.kept * torch.softmax(logits[:, own], dim=1)
+            counted = shares[:, [own.index(channel % self.experts) for channel in channels]]
+        chosen = torch.tensor(channels, device=x.device)
+        return flow.hand_on(self.block(x, ChosenHidden(chosen, self.hidden, counted)))
 
     def _of_channels(self, values: Tensor) -> Tensor:
         """(B, experts) as (B, hidden)."""

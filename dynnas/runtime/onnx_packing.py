@@ -39,6 +39,7 @@ from dynnas.runtime.onnx_layout import (
     MOST_ELEMENTS,
     MOST_NUMBERS,
     PACKED_FOR,
+    block_size,
     number_of,
     numbered,
     optimise,
@@ -172,7 +173,9 @@ def _pool_globally(model: ModelProto) -> None:
 
 
 def _scale_by_convolution(model: ModelProto) -> None:
-    """Products of a map and a number for each of its channels as convolutions, which keep the layout."""
+    """Products of a map and a number for each of its channels as convolutions, which keep a layout."""
+    if block_size() == 1:
+        return
     view = GraphView(model.graph)
     for node in list(model.graph.node):
         if node.op_type != "Mul":

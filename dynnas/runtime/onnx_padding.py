@@ -37,6 +37,8 @@ def pad_depthwise(model: ModelProto) -> None:
     Raises:
         MissingExtraError: onnxruntime is not installed.
     """
+    if block_size() == 1:
+        return
     view = GraphView(model.graph)
     padded: set[str] = set()
     for node in model.graph.node:

@@ -135,3 +135,15 @@ def test_channels_are_scaled_without_leaving_the_layout(activation):
     assert len(scaled) == 3, "a block each"
     assert count(to_onnx(network), "Mul") - count(model, "Mul") >= 3
     says_the_same(model, network, images(9))
+
+
+@needs_blocks
+def test_experts_are_asked_for_once():
+    """What is chosen is told how much it counts, and multiplies its channels without leaving the layout."""
+    network = undecided(gated_config(("moe", "moe"), width=2))
+    model = to_packed_onnx(network)
+    for kind in ("GlobalAveragePool", "FusedGemm"):
+        assert count(model, kind) == sum(node.op_type == kind for node in model.graph.node) > 0, kind
+    assert count(model, "Softmax") > 0
+    assert count(model, "ReorderInput") <= 1
+    says_the_same(model, network, images(20))

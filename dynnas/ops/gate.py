@@ -10,7 +10,8 @@ A family of gates is one file in `gates/` with one class, which is a block that 
   whose logits are its alternatives says instead, in `branch(x, alternative)`, what each of these runs.
 
 Graphs for one image have a branch for each alternative where `branches` says so, else what `recorded` runs;
-a family of a few choices that has no logit for each may count them in `ways` (`gates/moe.py`).
+a family of a few choices that has no logit for each may count them in `ways`, and hand what it knows to the
+alternative that is taken by `told` (`gates/moe.py`).
 What a gate looks at is its block's input or, by `gate_reads`, a value beside it (`gate_features`): `decide`
 is given that. A family that reads or hands on values of its own (see `dynnas.ops.flow`) says so in
 `carries(config)` and does it in `decided(flow)`, and in `votes`, `alternative` and `branches_on` for a single

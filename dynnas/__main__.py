@@ -1,5 +1,5 @@
 """`python -m dynnas` is the command `dynnas`."""
 
-from dynnas.cli import main
+from dynnas.cli.app import main
 
 main()

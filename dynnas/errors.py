@@ -5,7 +5,9 @@ The command line prints these as one message and exits with code 2; anything els
 
 from __future__ import annotations
 
+import difflib
 import importlib
+from collections.abc import Iterable
 from types import ModuleType
 
 
@@ -63,3 +65,10 @@ def require(module: str, extra: str) -> ModuleType:
         raise MissingExtraError(
             f"{module} is not installed; it comes with the extra {extra!r}: pip install 'dynnas[{extra}]'"
         ) from error
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """` (did you mean 'width'?)` for a name that is close to a known one, else nothing."""
+    spelled = {candidate.lower(): candidate for candidate in known}
+    matches = difflib.get_close_matches(name.lower(), spelled, n=1)
+    return f" (did you mean {spelled[matches[0]]!r}?)" if matches else ""

@@ -1,6 +1,8 @@
 """Shared by every test."""
 
+import os
 import signal
+from pathlib import Path
 
 import torch
 
@@ -9,3 +11,10 @@ torch.set_num_threads(1)
 
 # A process started in the background may inherit that Ctrl-C is ignored; those that tests interrupt must not.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Programs that tests start find `support` as tests do.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
+
+pytest_plugins = ["support.example_spaces"]

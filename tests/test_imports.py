@@ -1,4 +1,4 @@
-"""Imports run one way between the rooms, and heavy packages are imported only where they belong.
+"""Imports run one way between the packages, and heavy packages are imported only where they belong.
 
 Read from the syntax trees, so that imports inside functions count as well.
 """
@@ -7,6 +7,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -14,62 +15,67 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "dynnas"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-ROOMS = (
+# From the lowest to the highest: a package imports those before it, and itself.
+PACKAGES = (
+    "errors",
+    "progress",
+    "registry",
+    "files",
+    "documents",
+    "settings",
     "space",
-    "ops",
+    "nn",
+    "language",
+    "data",
     "supernet",
+    "testing",
     "training",
-    "runtime",
-    "measure",
-    "passes",
+    "runtimes",
+    "metrics",
+    "latency",
+    "pareto",
+    "samplers",
     "search",
+    "study",
+    "compression",
+    "workflows",
     "export",
     "report",
     "cli",
+    "__main__",
 )
-ALLOWED = {room: {"errors", "progress", "machine", *ROOMS[: i + 1]} for i, room in enumerate(ROOMS)}
-ALLOWED |= {
-    "errors": set(),
-    "progress": set(),
-    "machine": set(),
-    "device": {"errors", "machine", "device"},
-    "space": {"errors", "space"},
-    "data": {"errors", "progress", "machine", "space", "data"},
-    "__main__": {"cli"},
-    "__init__": {"errors", "space", "search"},
-}
-for room in ROOMS[2:]:  # everything from the supernet on may see data
-    ALLOWED[room] |= {"data", "device"}
-
-# A device with torch builds networks, so this one file looks at their rooms, and only when it is called. One
-# with ONNX Runtime alone never calls it: see `test_light_imports_stay_light`.
-ON_DEMAND = {"device/torch_network.py": {"space", "ops", "runtime"}}
+# What the lazy names of the package itself stand for.
+PUBLIC = {"language", "search", "study"}
 
 # A package, and the only places (as prefixes of paths under dynnas/) that may import it.
 CONFINED = {
     "torch": (
-        "ops",
+        "nn",
         "supernet",
         "data",
+        "testing",
         "training",
-        "runtime",
-        "measure",
-        "passes",
+        "runtimes",
+        "metrics",
+        "latency",
         "search",
+        "study",
+        "compression",
+        "workflows",
         "export",
         "cli",
     ),
-    "optuna": ("search",),
+    "optuna": ("samplers", "search", "study", "workflows"),
     "optuna_dashboard": ("cli",),
     "typer": ("cli",),
     "rich": ("cli",),
     "matplotlib": ("report",),
-    "onnx": ("runtime", "export"),
-    "onnxruntime": ("device", "export"),  # in the script that runs without dynnas
-    "openvino": ("device",),
-    "ray": ("search",),
-    "sklearn": ("data", "measure", "search"),
-    "yaml": ("space",),
+    "onnx": ("runtimes", "export"),
+    "onnxruntime": ("runtimes", "export"),  # in the script that runs without dynnas
+    "openvino": ("runtimes",),
+    "ray": ("search", "training"),
+    "sklearn": ("data", "latency", "pareto", "samplers"),
+    "yaml": ("language",),
 }
 
 
@@ -85,23 +91,36 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
-def room_of(path: Path) -> str:
+def package_of(path: Path) -> str:
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def test_rooms_import_one_way(path: Path) -> None:
+def test_packages_import_one_way(path: Path) -> None:
     seen = {name.split(".")[1] for name in imports(path) if name.startswith("dynnas.")}
-    unexpected = {name for name in seen if (PACKAGE / name).exists() or (PACKAGE / f"{name}.py").exists()}
-    on_demand = ON_DEMAND.get(path.relative_to(PACKAGE).as_posix(), set())
-    assert unexpected - ALLOWED[room_of(path)] - on_demand == set()
+    seen = {name for name in seen if (PACKAGE / name).exists() or (PACKAGE / f"{name}.py").exists()}
+    own = package_of(path)
+    allowed = PUBLIC if own == "__init__" else set(PACKAGES[: PACKAGES.index(own) + 1])
+    assert seen - allowed == set()
+
+
+def test_no_module_is_in_an_import_circle() -> None:
+    modules = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in FILES}
+    graph = {
+        module: {
+            name if name in modules else name.rpartition(".")[0]
+            for name in imports(path)
+            if name in modules or name.rpartition(".")[0] in modules
+        }
+        for module, path in modules.items()
+    }
+    assert list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def test_heavy_packages_stay_in_their_rooms(path: Path) -> None:
+def test_heavy_packages_stay_in_their_places(path: Path) -> None:
     heavy = {name.split(".")[0] for name in imports(path)} & set(CONFINED)
-    heavy -= {"torch"} if path.relative_to(PACKAGE).as_posix() in ON_DEMAND else set()
-    assert {name for name in heavy if room_of(path) not in CONFINED[name]} == set()
+    assert {name for name in heavy if package_of(path) not in CONFINED[name]} == set()
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -116,8 +135,14 @@ def loaded_by(statement: str) -> set[str]:
     [
         ("import dynnas", {"torch", "optuna", "matplotlib", "numpy"}),
         ("import dynnas.space", {"torch", "optuna", "numpy", "yaml"}),
-        ("import dynnas.device.serve", {"torch", "onnxruntime", "onnx", "optuna", "yaml", "typer", "rich"}),
-        ("import dynnas.runtime", {"optuna", "yaml", "typer", "sklearn", "onnx", "onnxruntime", "openvino"}),
+        (
+            "import dynnas.latency.remote.serve",
+            {"torch", "onnxruntime", "onnx", "optuna", "yaml", "typer", "rich"},
+        ),
+        (
+            "import dynnas.runtimes.runner",
+            {"optuna", "yaml", "typer", "sklearn", "onnx", "onnxruntime", "openvino"},
+        ),
         ("import dynnas.cli", {"torch", "optuna", "matplotlib", "numpy"}),
     ],
 )

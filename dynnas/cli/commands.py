@@ -67,7 +67,7 @@ def search(
     Trains a supernet, searches it, and measures what it finds; a file with a table needs neither. Killed at
     any moment, the same command continues. Flags override the settings of the space file.
     """
-    from dynnas.space import load_space
+    from dynnas.language.parser import load_space
 
     space = load_space(file)
     flags = {
@@ -92,9 +92,9 @@ def search(
     from dynnas.report.study import comparison_table, study_table, write_growth, write_picture
 
     if space.table:  # without torch
-        from dynnas.search.table_study import run_table_study as run
+        from dynnas.workflows.run_table import run_table_study as run
     else:
-        from dynnas.search.pipeline import run_study as run
+        from dynnas.workflows.run import run_study as run
 
     if fresh:
         confirm_fresh(folder, storage, yes)
@@ -121,8 +121,8 @@ def space(file: SpaceFile) -> None:
     Its layers and choices, the number of architectures, and how large its networks are.
     """
     from dynnas.cli.printing import print_table
+    from dynnas.language.parser import load_space
     from dynnas.report.space import costs_table, genes_table
-    from dynnas.space import load_space
 
     space = load_space(file)
     print_table(genes_table(space))
@@ -137,7 +137,7 @@ def schema(
 
     Editors complete and check space files by it.
     """
-    from dynnas.space import json_schema
+    from dynnas.language.schema import json_schema
 
     text = json.dumps(json_schema(), indent=2) + "\n"
     if out:
@@ -155,7 +155,7 @@ def front(
 
     While the search runs, the front of its trials so far.
     """
-    from dynnas.search import open_study
+    from dynnas.study.study import open_study
 
     opened = open_study(study, studies)
     if as_json:
@@ -194,9 +194,9 @@ def report(
     """
     from dynnas.report.findings import gather
     from dynnas.report.markdown import markdown
-    from dynnas.report.page import html_page
-    from dynnas.search import open_study
-    from dynnas.search.folder import write_whole
+    from dynnas.report.page.page import html_page
+    from dynnas.study.folder import write_whole
+    from dynnas.study.study import open_study
 
     opened = open_study(study, studies)
     if time_images:
@@ -229,12 +229,12 @@ def export(
     It is loaded again and compared with torch on real images before the folder appears.
     """
     from dynnas.cli.printing import print_table
-    from dynnas.export import export_model
+    from dynnas.export.bundle import export_model
     from dynnas.export.card import facts_of, facts_of_cascade
     from dynnas.report.cascades import title_of_cascade
     from dynnas.report.study import artifacts_table
-    from dynnas.search import open_study
-    from dynnas.search.cascades import PICK
+    from dynnas.study.cascades import PICK
+    from dynnas.study.study import open_study
 
     opened = open_study(study, studies)
     if pick.startswith(PICK):
@@ -270,6 +270,6 @@ def dashboard(
     On this machine only, also while the search runs; Ctrl-C ends it.
     """
     from dynnas.cli.dashboard import serve
-    from dynnas.search import open_study
+    from dynnas.study.study import open_study
 
     serve(open_study(study, studies), port)

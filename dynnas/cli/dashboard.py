@@ -8,8 +8,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from dynnas.errors import StudyError, require
 from dynnas.report.illustration import files_of, note_of, objective_labels
-from dynnas.search.illustrated import IllustratedStorage, MadeFiles
-from dynnas.search.study import Study
+from dynnas.study.dashboard import IllustratedStorage, MadeFiles
+from dynnas.study.study import Study
 
 HOST = "127.0.0.1"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from dynnas.errors import StudyError
-from dynnas.search.folder import StudyFolder
+from dynnas.study.folder import StudyFolder
 
 
 def confirm_fresh(folder: Path, storage: str | None, yes: bool) -> None:

@@ -29,10 +29,10 @@ def calibrate(
     """
     from dynnas.cli.printing import print_table
     from dynnas.cli.progress import show_progress
+    from dynnas.language.parser import load_space
     from dynnas.report.prediction import calibration_table, draw_prediction
-    from dynnas.search.calibrating import calibrate_space, calibrate_study
-    from dynnas.search.study import open_study
-    from dynnas.space import load_space
+    from dynnas.study.study import open_study
+    from dynnas.workflows.calibrate import calibrate_space, calibrate_study
 
     is_space = Path(what).suffix in (".yaml", ".yml")
     how = {"samples": samples, "held_out": held_out}
@@ -61,8 +61,8 @@ def measure(
     from dynnas.cli.printing import print_table
     from dynnas.cli.progress import show_progress
     from dynnas.report.study import comparison_table, study_table, write_picture
-    from dynnas.search.remeasuring import measure_all, measure_front
-    from dynnas.search.study import open_study
+    from dynnas.study.study import open_study
+    from dynnas.workflows.remeasure import measure_all, measure_front
 
     opened = open_study(study, studies)
     with show_progress(quiet) as progress:
@@ -93,8 +93,8 @@ def latency(
     """
     from dynnas.cli.printing import print_table
     from dynnas.report.latency import LatencyReport
-    from dynnas.search import open_study
-    from dynnas.search.latency import latency_of
+    from dynnas.study.study import open_study
+    from dynnas.workflows.latency import latency_of
 
     opened = open_study(study, studies)
     key = opened.front.pick(pick).key
@@ -133,10 +133,10 @@ def budget(
     times of the exits once `dynnas latency` has measured them.
     """
     from dynnas.cli.printing import print_table
-    from dynnas.measure.budget import QUOTAS
+    from dynnas.metrics.budgeted import QUOTAS
     from dynnas.report.budget import BudgetReport
-    from dynnas.search import open_study
-    from dynnas.search.budgeting import budget_of
+    from dynnas.study.study import open_study
+    from dynnas.workflows.budget import budget_of
 
     opened = open_study(study, studies)
     key = opened.front.pick(pick).key
@@ -165,7 +165,7 @@ def tune(
     Remembered in a file of the user's cache folder, which training and scoring look at from then on; without
     it they follow a fixed rule. Interrupted, what was measured is kept.
     """
-    from dynnas.space import load_space
+    from dynnas.language.parser import load_space
 
     space = load_space(file) if file else None
     if space and not space.network:
@@ -175,10 +175,10 @@ def tune(
 
     from dynnas.cli.printing import print_table
     from dynnas.cli.progress import show_progress
-    from dynnas.measure.demands import default_problems, problems_of
-    from dynnas.measure.tuning import Tuned
-    from dynnas.measure.tuning import tune as measure
-    from dynnas.ops.tuned import TunedFile
+    from dynnas.latency.tuning.problems import default_problems, problems_of
+    from dynnas.latency.tuning.tuning import Tuned
+    from dynnas.latency.tuning.tuning import tune as measure
+    from dynnas.nn.dynamic_conv.tuned import TunedFile
     from dynnas.report.tuning import tuning_table
 
     threads = threads or torch.get_num_threads()
@@ -208,8 +208,8 @@ def serve(
     """Let other machines time their networks on this one.
 
     They name it as their target: {device: "tcp://host:port"}, and know its token. The same, for a device with
-    only numpy and onnxruntime (or torch) installed: python -m dynnas.device.serve. Ctrl-C ends it.
+    only numpy and onnxruntime (or torch) installed: python -m dynnas.latency.remote.serve. Ctrl-C ends it.
     """
-    from dynnas.device.serve import serve as serve_device
+    from dynnas.latency.remote.serve import serve as serve_device
 
     serve_device(host, port, device, token_file, message_mib)

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dynnas.errors import SpaceError, StudyError
-from dynnas.space.parser import NAME
-from dynnas.space.problems import Mark, nearest
-from dynnas.space.rule import Rule
-from dynnas.space.sections import SECTIONS, setting_form
-from dynnas.space.settings import Settings
+from dynnas.errors import SpaceError, StudyError, nearest
+from dynnas.language.parser import NAME
+from dynnas.language.problems import Mark
+from dynnas.language.settings_reader import SECTIONS, setting_form
+from dynnas.settings.rule import Rule
+from dynnas.settings.settings import Settings
 
 if TYPE_CHECKING:
-    from dynnas.search.study import Study
-from dynnas.space.tree import Scalar
+    from dynnas.study.study import Study
+from dynnas.language.tree import Scalar
 
 # The settings that each flag of `dynnas search` overrides; help and rules are those of the settings.
 FLAGS: Mapping[str, tuple[str, ...]] = {
@@ -151,7 +151,7 @@ def override(settings: Settings, flags: Mapping[str, str | None], limits: Sequen
 
 def command_of(study: Study) -> str:
     """The command that makes `study` again, from the space file that its folder keeps."""
-    from dynnas.space import load_space
+    from dynnas.language.parser import load_space
 
     given, used = load_space(study.folder.space).settings, study.settings
     words = ["dynnas", "search", str(study.folder.space), "--name", study.name]

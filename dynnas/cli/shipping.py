@@ -57,8 +57,8 @@ def train(
     from dynnas.cli.printing import print_table
     from dynnas.cli.progress import show_progress
     from dynnas.report.trained import trained_table
-    from dynnas.search.retraining import recipe_of, train_members
-    from dynnas.search.study import open_study
+    from dynnas.study.study import open_study
+    from dynnas.workflows.train import recipe_of, train_members
 
     opened = open_study(study, studies)
     given = {"epochs": epochs, "seed": seed, "teacher_weight": teacher_weight, "label_smoothing": smoothing}
@@ -94,8 +94,8 @@ def audit(
     from dynnas.cli.printing import print_table
     from dynnas.cli.progress import show_progress
     from dynnas.report.audit import audit_table, draw_audit, neighbours_text
-    from dynnas.search.audit import audit_study
-    from dynnas.search.study import open_study
+    from dynnas.study.study import open_study
+    from dynnas.workflows.audit import audit_study
 
     opened = open_study(study, studies)
     with show_progress(quiet) as progress:
@@ -130,8 +130,8 @@ def cascade(
     from dynnas.cli.progress import show_progress
     from dynnas.report.cascades import cascades_table
     from dynnas.report.study import write_picture
-    from dynnas.search.cascading import cascade_study
-    from dynnas.search.study import open_study
+    from dynnas.study.study import open_study
+    from dynnas.workflows.cascade import cascade_study
 
     opened = open_study(study, studies)
     with show_progress(quiet) as progress:
@@ -181,11 +181,11 @@ def compress(
     """
     from dynnas.cli.printing import print_table
     from dynnas.cli.progress import show_progress
-    from dynnas.passes import PASSES
+    from dynnas.compression import PASSES
     from dynnas.report.trained import compressed_table, compressed_text
-    from dynnas.search.compressing import compress_members
-    from dynnas.search.retraining import recipe_of
-    from dynnas.search.study import open_study
+    from dynnas.study.study import open_study
+    from dynnas.workflows.compress import compress_members
+    from dynnas.workflows.train import recipe_of
 
     opened = open_study(study, studies)
     given = {"amount": amount, "bits": bits, "images": images, "rewind": rewind}

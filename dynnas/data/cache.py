@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dynnas.machine import cache_folder
+from dynnas.files import cache_folder
 
 
 def cached(key: str, make: Callable[[], np.ndarray]) -> np.ndarray:

@@ -11,7 +11,7 @@ from dynnas.data.raw import Labelled
 from dynnas.data.sources import find
 from dynnas.data.split import split
 from dynnas.progress import Progress
-from dynnas.space.settings import DataSettings
+from dynnas.settings.settings import DataSettings
 
 
 def load_data(settings: DataSettings, progress: Progress | None = None) -> Dataset:

@@ -8,7 +8,7 @@ import numpy as np
 
 from dynnas.data.raw import Labelled, RawData
 from dynnas.errors import DataError
-from dynnas.space.settings import DataSettings
+from dynnas.settings.settings import DataSettings
 
 _TEST_SHARE = 0.2
 _SEARCH_SHARE = 0.1

@@ -15,17 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from dynnas import __version__
-from dynnas.data import Dataset
+from dynnas.data.dataset import Dataset
 from dynnas.errors import ExportError
 from dynnas.export.card import LICENCES, card
-from dynnas.export.formats import FORMATS, Artifact, Format
+from dynnas.export.formats import FORMATS
+from dynnas.export.formats.format import Artifact, Format
 from dynnas.export.parity import Answer, answer, compare
 from dynnas.export.timing import time_artifact
-from dynnas.measure import prepare_images
-from dynnas.ops import GATES
-from dynnas.runtime import Cascade, Finished
+from dynnas.nn.gates.gate import GATES
+from dynnas.runtimes.cascade import Cascade, Finished
+from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.space.architecture import Architecture
-from dynnas.space.network import RESOLUTION_SLOT, NetworkConfig
+from dynnas.space.config.network import RESOLUTION_SLOT, NetworkConfig
 
 MANIFEST, SCRIPT, CARD = "manifest.json", "run.py", "README.md"
 VERSION = 1

@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from dynnas.search import Candidate
-from dynnas.search.cascades import Cascaded
-from dynnas.search.compressed import Compressed
-from dynnas.search.study import Study
-from dynnas.search.trained import Trained
+from dynnas.pareto.front import Candidate
+from dynnas.study.cascades import Cascaded
+from dynnas.study.compressed import Compressed
+from dynnas.study.study import Study
+from dynnas.study.trained import Trained
 
 LICENCES: Mapping[str, str] = {
     "digits": "CC BY 4.0 (Alpaydin and Kaynak, UCI, optical recognition of handwritten digits)",

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from dynnas.errors import ExportError
-from dynnas.export.formats import Artifact, Predict
-from dynnas.ops import Network, decisions, leave, sureness
-from dynnas.ops.exits import Leaving
-from dynnas.runtime import Cascade, Finished
+from dynnas.export.formats.format import Artifact, Predict
+from dynnas.nn.exits import Leaving, leave, sureness
+from dynnas.nn.gates.gate import decisions
+from dynnas.nn.networks.network import Network
+from dynnas.runtimes.cascade import Cascade, Finished
 
 TOLERANCE = 1e-3
 """Largest difference of logits, as a part of the largest logit where that is above 1."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dynnas.export.formats import Predict
+from dynnas.export.formats.format import Predict
 
 WARM_UP = 5
 RUNS = 5

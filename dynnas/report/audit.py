@@ -8,7 +8,7 @@ import numpy as np
 
 from dynnas.report.plot import COLOURS
 from dynnas.report.table import Column, Table, count
-from dynnas.search.audited import Audit
+from dynnas.study.audit import Audit
 
 
 def audit_table(audit: Audit, name: str) -> Table:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dynnas.search import METRICS
-from dynnas.search.study import Study
+from dynnas.pareto.metrics import METRICS
+from dynnas.study.study import Study
 
 
 @dataclass(frozen=True)

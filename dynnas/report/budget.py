@@ -6,11 +6,11 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from dynnas.measure.budget import NEVER, BudgetPoint
+from dynnas.metrics.budgeted import NEVER, BudgetPoint
 from dynnas.report.table import Column, Table
-from dynnas.search.budgeting import Budget
-from dynnas.search.folder import write_whole
-from dynnas.search.study import Study
+from dynnas.study.folder import write_whole
+from dynnas.study.study import Study
+from dynnas.workflows.budget import Budget
 
 
 @dataclass(frozen=True)

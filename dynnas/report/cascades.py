@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dynnas.report.table import Column, Table, count
-from dynnas.search.cascades import PICK, Cascaded, Cascades
-from dynnas.search.study import Study
+from dynnas.study.cascades import PICK, Cascaded, Cascades
+from dynnas.study.study import Study
 
 
 def cascades_table(study: Study, cascades: Cascades) -> Table:

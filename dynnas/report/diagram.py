@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 
-from dynnas.space.network import BlockConfig, NetworkConfig
-from dynnas.space.vocabulary import FIXED_OPS
+from dynnas.space.config.network import BlockConfig, NetworkConfig
+from dynnas.space.config.vocabulary import FIXED_OPS
 
 _STATIC, _DYNAMIC, _EXIT = "var(--static, #8a97a8)", "var(--dynamic, #d9480f)", "var(--exit, #0b7285)"
 _TEXT, _FAINT = "var(--text, #1c2733)", "var(--faint, #66717f)"

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dynnas.errors import DynnasError, StudyError
-from dynnas.search import Candidate
-from dynnas.search.compressed import Compressed
-from dynnas.search.importance import LEAST, Importances, importances
-from dynnas.search.study import Study
-from dynnas.search.trained import Trained
-from dynnas.space.network import NetworkConfig
+from dynnas.pareto.front import Candidate
+from dynnas.pareto.importance import LEAST, Importances, importances
+from dynnas.space.config.network import NetworkConfig
+from dynnas.study.compressed import Compressed
+from dynnas.study.study import Study
+from dynnas.study.trained import Trained
 
 if TYPE_CHECKING:
-    from dynnas.search.leaving import Way
+    from dynnas.workflows.exit_images import Way
 
 NETWORKS_WITH_IMAGES = 2
 
@@ -112,7 +112,7 @@ def _leaving(study: Study, configs: Mapping[str, NetworkConfig]) -> dict[str, tu
     if not early:
         return {}
 
-    from dynnas.search.leaving import leaving_images  # brings torch
+    from dynnas.workflows.exit_images import leaving_images
 
     chosen = early if len(early) <= NETWORKS_WITH_IMAGES else [early[0], members[-1]]
     keys = dict.fromkeys(member.key for member in chosen)
@@ -138,7 +138,7 @@ def _environment(study: Study) -> dict[str, str]:
     if target.remote:
         return {"device": target.device, "digest": digest}
 
-    from dynnas.measure.environment import environment_fingerprint
+    from dynnas.latency.fingerprint import environment_fingerprint
 
     here = environment_fingerprint(target)
     return here if here["digest"] == digest else {"digest": f"{digest} (not this machine)"}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from dynnas.pareto.front import Candidate
+from dynnas.pareto.metrics import METRICS
 from dynnas.report.diagram import draw_picture
 from dynnas.report.page.charts import tip_of
-from dynnas.search import METRICS, Candidate
-from dynnas.search.study import Study
-from dynnas.space import Architecture
+from dynnas.space.architecture import Architecture
+from dynnas.study.study import Study
 
 
 def objective_labels(study: Study) -> list[str]:

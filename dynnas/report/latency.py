@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from dynnas.measure.dependent import DependentLatency
-from dynnas.measure.resources import Resources
+from dynnas.latency.dependent import DependentLatency
+from dynnas.latency.resources import Resources
 from dynnas.report.histogram import Histogram, draw_histogram
 from dynnas.report.table import Column, Table, count
-from dynnas.search.folder import write_whole
-from dynnas.search.latency import latency_of
-from dynnas.search.study import Study
+from dynnas.study.folder import write_whole
+from dynnas.study.study import Study
+from dynnas.workflows.latency import latency_of
 
 BINS = 12
 BAR = 40

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dynnas.pareto.importance import Importances
 from dynnas.report.cascades import cascades_table
 from dynnas.report.findings import Findings
 from dynnas.report.prediction import prediction_table
@@ -9,7 +10,6 @@ from dynnas.report.study import comparison_table, study_table, title_of
 from dynnas.report.table import Column, Table
 from dynnas.report.trained import compressed_table, trained_table
 from dynnas.report.verdict import verdict
-from dynnas.search.importance import Importances
 
 _GENES = 8
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from dynnas.measure.predictor import Agreement
+from dynnas.latency.predictor.predictor import Agreement
+from dynnas.pareto.front import Candidate
 from dynnas.report.table import Column, Table
-from dynnas.search import Candidate
-from dynnas.search.calibrating import Calibrated
-from dynnas.search.study import Study
+from dynnas.study.study import Study
+from dynnas.workflows.calibrate import Calibrated
 
 _COLUMNS = (
     Column("compared"),

@@ -6,9 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, pairwise
 from random import Random
 
-from dynnas.measure import Cost, cost
+from dynnas.nn.networks.cost import Cost, cost
 from dynnas.report.table import Column, Table, count
-from dynnas.space import Architecture, Gene, Space, largest, sample, smallest
+from dynnas.space.architecture import Architecture
+from dynnas.space.gene import Gene
+from dynnas.space.moves import largest, sample, smallest
+from dynnas.space.space import Space
 
 # Networks whose middle one (by MACs) stands for the typical one.
 _SAMPLED = 15

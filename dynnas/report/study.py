@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dynnas.pareto.front import Candidate, Front
 from dynnas.report.axes import axes_of
 from dynnas.report.cascades import cost_of_cascade
 from dynnas.report.growth import Growth, draw_growth
 from dynnas.report.plot import Picture, Point, draw
 from dynnas.report.table import Column, Table, front_table, is_dynamic, metrics_table
-from dynnas.search import Candidate, Front
-from dynnas.search.study import Study
+from dynnas.study.study import Study
 
 _CONTROLS = {
     "search": "this search",

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dynnas.search import Candidate
-from dynnas.space import Architecture
-from dynnas.space.template import CHOOSE
-from dynnas.space.vocabulary import FIXED, GLANCE
+from dynnas.pareto.front import Candidate
+from dynnas.space.architecture import Architecture
+from dynnas.space.config.template import CHOOSE
+from dynnas.space.config.vocabulary import FIXED, GLANCE
 
 
 @dataclass(frozen=True)

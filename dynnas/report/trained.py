@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dynnas.report.table import Column, Table
-from dynnas.search.compressed import Compressed
-from dynnas.search.trained import Trained
+from dynnas.study.compressed import Compressed
+from dynnas.study.trained import Trained
 
 
 def trained_table(trained: Sequence[Trained], name: str) -> Table:

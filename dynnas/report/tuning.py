@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from dynnas.measure.tuning import Tuned
+from dynnas.latency.tuning.tuning import Tuned
 from dynnas.report.table import Column, Table
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dynnas.report.cascades import summary
 from dynnas.report.table import is_dynamic
-from dynnas.search.study import Study
+from dynnas.study.study import Study
 
 _ALIKE = 0.01
 """Hypervolumes that differ by less are called alike: another seed differs by more."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from dynnas.errors import StudyError
+from dynnas.pareto.front import Front
+from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
-from dynnas.search.crew.opening import open_cluster, open_crew
-from dynnas.search.driver import Driver
+from dynnas.samplers.make import make_sampler
 from dynnas.search.evaluator import AnyEvaluator, cheap_of, listed_of
-from dynnas.search.front import Front
-from dynnas.search.goal import Goal
-from dynnas.search.samplers import make_sampler
+from dynnas.search.loop import Driver
 from dynnas.search.stopping import Stopping
-from dynnas.search.storage import driving_storage, open_trials
-from dynnas.space import Space
+from dynnas.search.storage.storage import driving_storage, open_trials
+from dynnas.search.workers.opening import open_cluster, open_crew
+from dynnas.space.space import Space
 
 
 def search(
@@ -49,7 +49,7 @@ def search(
             it has `cheap(architecture)` as well, which gives those metrics that are known without evaluating
             (None for an architecture that cannot be), guided and evolution look ahead with it.
         sampler: guided | evolution | autoslim | autoslim-rate | random | nsga2 | nsga3 | tpe | gp, as
-            `dynnas.search.samplers.make_sampler` describes them.
+            `dynnas.samplers.make.make_sampler` describes them.
         trials: candidates in all, counting those of earlier runs on the same storage.
         minutes: end this call after that time.
         target: end when one candidate reaches all these values of metrics.

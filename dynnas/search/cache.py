@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dynnas.errors import StorageError
-from dynnas.search.crew import Hand, Job
 from dynnas.search.evaluator import AnyEvaluator, SharedEvaluator, Steps, cheap_of, next_step, stages_of
-from dynnas.space import Architecture
+from dynnas.search.workers.pool import Hand, Job
+from dynnas.space.architecture import Architecture
 
 
 def provenance_digest(parts: Mapping[str, str]) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from dynnas.errors import StudyError, UnavailableError
-from dynnas.search.crew.crew import Answer, Hand, Job
-from dynnas.search.goal import Goal
-from dynnas.space import Architecture
+from dynnas.pareto.objectives import Goal, Verdict
+from dynnas.samplers.cheap_metrics import Cheap
+from dynnas.search.workers.pool import Answer, Hand, Job
+from dynnas.space.architecture import Architecture
 
 
 class Evaluator(Protocol):
@@ -65,11 +66,6 @@ def done_here(steps: Steps, hand: Hand) -> Iterator[Mapping[str, float]]:
             yield step
 
 
-Cheap = Callable[[Architecture], Mapping[str, float] | None]
-"""Metrics of an architecture that are exact and cost next to nothing (a millisecond, say), by name; None for
-one that cannot be evaluated. Always the same ones, and what an evaluation gives under these names."""
-
-
 @runtime_checkable
 class CheapEvaluator(Protocol):
     """An evaluator that knows some metrics without evaluating, so that a sampler need not learn them."""
@@ -111,8 +107,6 @@ class Assessment:
     rejection: str | None = None
     screened: str | None = None
 
-
-Verdict = Callable[[Mapping[str, float]], str | None]
 
 Assessing = Generator[Job, Answer, Assessment]
 """An assessment in the making: the jobs that it needs, whose answers are sent in."""

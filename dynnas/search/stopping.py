@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dynnas.errors import StudyError
-from dynnas.search.front import Candidate, Front
-from dynnas.search.goal import Goal
-from dynnas.space import SearchSettings
+from dynnas.pareto.front import Candidate, Front
+from dynnas.pareto.objectives import Goal
+from dynnas.settings.settings import SearchSettings
 
 # The reference of the hypervolume by which patience is measured: the worst of so many first candidates.
 _JUDGED_BY = 20

@@ -8,15 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
-from dynnas.errors import SpaceError
+from dynnas.errors import SpaceError, nearest
+from dynnas.settings.settings import Settings
+from dynnas.settings.table import TableSettings
 from dynnas.space.architecture import Architecture, Value
+from dynnas.space.config.network import NetworkConfig, SlotConfig
+from dynnas.space.config.template import NetworkTemplate
 from dynnas.space.counting import count_architectures
 from dynnas.space.gene import Gene, prune
-from dynnas.space.network import NetworkConfig, SlotConfig
-from dynnas.space.problems import nearest
-from dynnas.space.settings import Settings
-from dynnas.space.table_section import TableSettings
-from dynnas.space.template import NetworkTemplate
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,1 @@
-"""The one-shot supernet: shared weights, of which every architecture of a space is a slice."""
-
-from dynnas.supernet.supernet import Supernet
-
-__all__ = ["Supernet"]
+"""The supernet: one set of shared weights of which every architecture of a space is a slice."""

@@ -7,23 +7,18 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from dynnas.data import resize
-from dynnas.ops import (
-    Network,
-    run,
-    set_estimator,
-    set_routing_dropout,
-    slot_module,
-    weights_digest,
-)
-from dynnas.ops.elastic import ElasticSlot
-from dynnas.ops.estimators import Estimator
-from dynnas.ops.glance import look_twice
-from dynnas.ops.network import Call
-from dynnas.ops.resize import Resize
-from dynnas.ops.resolution import mixed
-from dynnas.space import Architecture, NetworkConfig, Space
-from dynnas.space.network import RESOLUTION_SLOT, SlotConfig
+from dynnas.data.dataset import resize
+from dynnas.nn.gates.estimators import Estimator
+from dynnas.nn.layers.digest import weights_digest
+from dynnas.nn.layers.resize import Resize
+from dynnas.nn.networks.glance import look_twice
+from dynnas.nn.networks.modes import set_estimator, set_routing_dropout
+from dynnas.nn.networks.network import Call, Network, run, slot_module
+from dynnas.nn.networks.resolution import mixed
+from dynnas.space.architecture import Architecture
+from dynnas.space.config.network import RESOLUTION_SLOT, NetworkConfig, SlotConfig
+from dynnas.space.space import Space
+from dynnas.supernet.elastic import ElasticSlot
 
 
 class Supernet(nn.Module):

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from dynnas.errors import TrainingError
-from dynnas.space import Space, TrainSettings
-from dynnas.supernet import Supernet
+from dynnas.settings.settings import TrainSettings
+from dynnas.space.space import Space
+from dynnas.supernet.supernet import Supernet
 
 FORMAT = 1
 FILE = "checkpoint.pt"

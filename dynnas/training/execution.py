@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from dynnas.space import Architecture, TrainSettings
+from dynnas.settings.settings import TrainSettings
+from dynnas.space.architecture import Architecture
 from dynnas.training.loss import sandwich
 
 if TYPE_CHECKING:
-    from dynnas.supernet import Supernet
+    from dynnas.supernet.supernet import Supernet
 
 TRIALS = 3
 MARGIN = 0.9

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dynnas.ops import answer, answers
-from dynnas.space import Architecture, Space, largest, sample, smallest
-from dynnas.space.network import ExitPlace
+from dynnas.nn.exits import answer, answers
+from dynnas.space.architecture import Architecture
+from dynnas.space.config.network import ExitPlace
+from dynnas.space.moves import largest, sample, smallest
+from dynnas.space.space import Space
 
 
 def sandwich(space: Space, randoms: int, seed: int, step: int) -> tuple[Architecture, ...]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 
-from dynnas.space import TrainSettings
+from dynnas.settings.settings import TrainSettings
 from dynnas.training.execution import Execution
 
 

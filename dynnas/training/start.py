@@ -8,15 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from dynnas.data import Dataset
+from dynnas.data.dataset import Dataset
 from dynnas.errors import TrainingError
 from dynnas.progress import Progress
-from dynnas.space import TrainSettings
-from dynnas.supernet import Supernet
+from dynnas.settings.settings import TrainSettings
+from dynnas.supernet.supernet import Supernet
 from dynnas.training.checkpoint import FILE, read_checkpoint, save_checkpoint
-from dynnas.training.processes import launch_processes
-from dynnas.training.ranks import Ranks
-from dynnas.training.train import Report, Training, train_rank
+from dynnas.training.distributed.processes import launch_processes
+from dynnas.training.distributed.ranks import Ranks
+from dynnas.training.train_supernet import Report, Training, train_rank
 
 
 class Launch(Protocol):

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dynnas.data import Dataset
-from dynnas.measure import cost
-from dynnas.measure.accuracy import predict
-from dynnas.ops import Network
+from dynnas.data.dataset import Dataset
+from dynnas.metrics.accuracy import predict
+from dynnas.nn.networks.cost import cost
+from dynnas.nn.networks.network import Network
 
 TILES = "positions"
 """The family whose gates decide of every tile whether it is run."""

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any
 
-from dynnas.data import Dataset
-from dynnas.ops import Network, slot_module
-from dynnas.ops.gate import shared_name
-from dynnas.space import NetworkConfig, Space, largest, parse_space
-from dynnas.space.network import FOCUS_SLOT
+from dynnas.data.dataset import Dataset
+from dynnas.language.parser import parse_space
+from dynnas.nn.gates.gate import shared_name
+from dynnas.nn.networks.network import Network, slot_module
+from dynnas.space.config.network import FOCUS_SLOT, NetworkConfig
+from dynnas.space.moves import largest
+from dynnas.space.space import Space
 
 SPACE = """
 input: {{channels: {channels}, classes: {classes}, {input}}}
@@ -34,7 +36,7 @@ class Family:
         blocks: what is said of every block.
         second: what is said of the second stage's instead, if anything.
         more: sections of the space. input: what is said of the images' resolution.
-        held: whether `dynnas.ops.gate_controls` can hold its gates.
+        held: whether `dynnas.nn.gates.controls` can hold its gates.
         training: settings of the training that are not the usual ones.
     """
 

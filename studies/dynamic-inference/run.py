@@ -24,25 +24,27 @@ from networks import ALL, FAMILIES, STATIC, STATICS, Static, config_of, family_c
 from results import Point, compare, draw, tables
 from shared import run_steps, run_study, study_parser
 
-from dynnas.data import Dataset, load_data, resize
-from dynnas.measure import (
-    LatencyMeter,
-    Subject,
-    accuracy,
-    build_anchors,
-    cost,
-    environment_fingerprint,
-    predict_logits,
-    prepare_images,
-)
-from dynnas.measure.budget import budget_curve, judge
-from dynnas.ops import Network, weights_digest
-from dynnas.ops.gate_controls import hold_gates
+from dynnas.data.dataset import Dataset, resize
+from dynnas.data.load import load_data
+from dynnas.latency.anchors import build_anchors
+from dynnas.latency.fingerprint import environment_fingerprint
+from dynnas.latency.meter import LatencyMeter
+from dynnas.latency.rounds import Subject
+from dynnas.latency.runner import build_runner
+from dynnas.metrics.accuracy import accuracy, predict_logits
+from dynnas.metrics.budgeted import budget_curve, judge
+from dynnas.nn.gates.controls import hold_gates
+from dynnas.nn.layers.digest import weights_digest
+from dynnas.nn.networks.cost import cost
+from dynnas.nn.networks.network import Network
 from dynnas.progress import Progress
-from dynnas.runtime import build_runner
-from dynnas.search.folder import write_whole
-from dynnas.space import DataSettings, TargetSettings, TrainSettings
-from dynnas.training import Recipe, calibrate, fresh_network, keep_network, load_network, train_alone
+from dynnas.runtimes.preprocessing import prepare_images
+from dynnas.settings.settings import DataSettings, TargetSettings, TrainSettings
+from dynnas.study.folder import write_whole
+from dynnas.training.batchnorm.calibrate import calibrate
+from dynnas.training.recipe import Recipe
+from dynnas.training.train_network import fresh_network, train_alone
+from dynnas.training.weights_io import keep_network, load_network
 
 HERE = Path(__file__).parent
 RESULT, TIMES, WEIGHTS = "result.json", "times.json", "weights.pt"

@@ -23,24 +23,26 @@ sys.path.append(str(Path(__file__).parents[1]))  # where `shared` lies
 from results import Result, compare, draw, tables
 from shared import run_steps, run_study, study_parser
 
-from dynnas.data import Dataset, load_data
-from dynnas.measure import (
-    LatencyMeter,
-    Subject,
-    accuracy,
-    build_anchors,
-    cost,
-    environment_fingerprint,
-    prepare_images,
-)
-from dynnas.ops import Network
+from dynnas.data.dataset import Dataset
+from dynnas.data.load import load_data
+from dynnas.language.parser import parse_space
+from dynnas.latency.anchors import build_anchors
+from dynnas.latency.fingerprint import environment_fingerprint
+from dynnas.latency.meter import LatencyMeter
+from dynnas.latency.rounds import Subject
+from dynnas.latency.runner import build_runner
+from dynnas.metrics.accuracy import accuracy
+from dynnas.nn.networks.cost import cost
+from dynnas.nn.networks.network import Network
 from dynnas.progress import Progress
-from dynnas.runtime import build_runner
-from dynnas.search.folder import write_whole
-from dynnas.search.supernet_evaluator import calibrated_network
-from dynnas.space import DataSettings, Space, TargetSettings, largest, parse_space
-from dynnas.supernet import Supernet
-from dynnas.training import train_supernet
+from dynnas.runtimes.preprocessing import prepare_images
+from dynnas.search.evaluators.supernet import calibrated_network
+from dynnas.settings.settings import DataSettings, TargetSettings
+from dynnas.space.moves import largest
+from dynnas.space.space import Space
+from dynnas.study.folder import write_whole
+from dynnas.supernet.supernet import Supernet
+from dynnas.training.start import train_supernet
 
 HERE = Path(__file__).parent
 

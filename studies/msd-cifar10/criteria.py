@@ -11,8 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from dynnas.measure.budget import Judged, budget_curve
-from dynnas.ops import sureness
+from dynnas.metrics.budgeted import Judged, budget_curve
+from dynnas.nn.exits import sureness
 
 Said = Mapping[str, Sequence[Tensor]]
 """Of the splits `search` and `test`: logits (N, classes) of every exit, then of the head."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dynnas.measure.budget import BudgetPoint
+from dynnas.metrics.budgeted import BudgetPoint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

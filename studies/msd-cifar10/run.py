@@ -23,15 +23,23 @@ from criteria import Criterion, compare_criteria, criteria_table
 from results import BUDGETS, BUDGETS_MS, Result, draw, tables
 from shared import run_steps, run_study, study_parser
 
-from dynnas.data import Dataset, load_data
-from dynnas.measure import LatencyMeter, build_anchors, cost, environment_fingerprint
-from dynnas.measure.accuracy import predict_logits
-from dynnas.measure.budget import budget_curve, judge
-from dynnas.measure.pieces import Way
+from dynnas.data.dataset import Dataset
+from dynnas.data.load import load_data
+from dynnas.language.parser import parse_space
+from dynnas.latency.anchors import build_anchors
+from dynnas.latency.fingerprint import environment_fingerprint
+from dynnas.latency.meter import LatencyMeter
+from dynnas.latency.predictor.layers import Way
+from dynnas.metrics.accuracy import predict_logits
+from dynnas.metrics.budgeted import budget_curve, judge
+from dynnas.nn.networks.cost import cost
 from dynnas.progress import Progress
-from dynnas.search.folder import write_whole
-from dynnas.space import DataSettings, NetworkConfig, TargetSettings, TrainSettings, largest, parse_space
-from dynnas.training import Recipe, fresh_network, train_alone
+from dynnas.settings.settings import DataSettings, TargetSettings, TrainSettings
+from dynnas.space.config.network import NetworkConfig
+from dynnas.space.moves import largest
+from dynnas.study.folder import write_whole
+from dynnas.training.recipe import Recipe
+from dynnas.training.train_network import fresh_network, train_alone
 
 HERE = Path(__file__).parent
 

@@ -20,11 +20,10 @@ from pathlib import Path
 import numpy as np
 
 from dynnas.cli.progress import show_progress
-from dynnas.search import open_study
-from dynnas.search.cascades import Cascades
-from dynnas.search.cascading import cascade_study
-from dynnas.search.joining import hypervolume, most_useful, reference_of
-from dynnas.search.study import Study
+from dynnas.pareto.contribution import hypervolume, most_useful, reference_of
+from dynnas.study.cascades import Cascades
+from dynnas.study.study import Study, open_study
+from dynnas.workflows.cascade import cascade_study
 
 BEST = 3
 WITHIN = 0.05

@@ -9,14 +9,15 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from dynnas.measure import cost
-from dynnas.measure.accuracy import GateUse
-from dynnas.measure.budget import fit_thresholds
-from dynnas.ops import GATES, Network, decisions, leave, slot_module, sureness
-from dynnas.ops.gate import one_of
-from dynnas.ops.gate_costs import GateCost, total_macs
-from dynnas.ops.gate_features import Features
-from dynnas.space.network import (
+from dynnas.metrics.budgeted import fit_thresholds
+from dynnas.nn.exits import leave, sureness
+from dynnas.nn.gates.costs import GateCost, total_macs
+from dynnas.nn.gates.features import Features
+from dynnas.nn.gates.gate import GATES, decisions, one_of
+from dynnas.nn.networks.cost import cost
+from dynnas.nn.networks.gate_use import GateUse
+from dynnas.nn.networks.network import Network, slot_module
+from dynnas.space.config.network import (
     GLANCE_EXIT,
     RESOLUTION_SLOT,
     BlockConfig,
@@ -30,7 +31,7 @@ from dynnas.space.network import (
     ResolutionConfig,
     StemConfig,
 )
-from dynnas.space.vocabulary import KEEPING_GATES, RECURRENT_UNITS
+from dynnas.space.config.vocabulary import KEEPING_GATES, RECURRENT_UNITS
 
 WHOLE = ("resolution", "glance", "exits")
 """Families that decide of the whole network."""

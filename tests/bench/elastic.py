@@ -15,8 +15,9 @@ from collections.abc import Callable
 
 import torch
 
-from dynnas.space import largest, load_space, sample, smallest
-from dynnas.supernet import Supernet
+from dynnas.language.parser import load_space
+from dynnas.space.moves import largest, sample, smallest
+from dynnas.supernet.supernet import Supernet
 
 
 def main() -> None:

@@ -21,8 +21,8 @@ import onnxruntime
 import torch
 from deciding import FAMILIES, deciding_network, generator, set_saving, undecided
 
-from dynnas.ops import Network
-from dynnas.runtime.onnx_graph import to_packed_onnx
+from dynnas.nn.networks.network import Network
+from dynnas.runtimes.onnx.graph import to_packed_onnx
 
 IMAGES = 64
 KINDS = ("convolutions", "Ifs", "others")

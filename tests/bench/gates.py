@@ -31,9 +31,10 @@ import torch
 from deciding import FAMILIES, deciding_network, generator, set_saving, undecided
 from torch import Tensor
 
-from dynnas.ops import Network
-from dynnas.runtime import build_batch_runner, build_runner
-from dynnas.space.settings import TargetSettings
+from dynnas.latency.runner import build_runner
+from dynnas.nn.networks.network import Network
+from dynnas.runtimes.batches import build_batch_runner
+from dynnas.settings.settings import TargetSettings
 
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 BATCH, IMAGES = 64, 64

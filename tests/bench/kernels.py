@@ -40,8 +40,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dynnas.ops.conv_shape import ConvShape
-from dynnas.ops.mixing import mixed_conv
+from dynnas.nn.dynamic_conv.mixing import mixed_conv
+from dynnas.nn.layers.conv_shape import ConvShape
 
 CHANNELS = (16, 64, 128, 256, 512)
 SIZES = (7, 14, 28, 56)

@@ -38,19 +38,25 @@ import latency_exits
 import numpy as np
 from scipy import stats
 
-from dynnas.data import load_data
-from dynnas.device import Subject
-from dynnas.measure import LatencyMeter, build_anchors, environment_fingerprint, prepare_images
-from dynnas.measure.anchors import anchor_networks
-from dynnas.measure.calibration import calibrate, measure_twice
-from dynnas.measure.predictor import Agreement
-from dynnas.ops import Network
-from dynnas.runtime import build_runner, to_packed_onnx
-from dynnas.search import open_study, run_study
-from dynnas.search.supernet_evaluator import SupernetEvaluator
-from dynnas.space import Space, load_space, sample
-from dynnas.supernet import Supernet
-from dynnas.training import train_supernet
+from dynnas.data.load import load_data
+from dynnas.language.parser import load_space
+from dynnas.latency.anchors import anchor_networks, build_anchors
+from dynnas.latency.fingerprint import environment_fingerprint
+from dynnas.latency.meter import LatencyMeter
+from dynnas.latency.predictor.fitting import calibrate, measure_twice
+from dynnas.latency.predictor.predictor import Agreement
+from dynnas.latency.rounds import Subject
+from dynnas.latency.runner import build_runner
+from dynnas.nn.networks.network import Network
+from dynnas.runtimes.onnx.graph import to_packed_onnx
+from dynnas.runtimes.preprocessing import prepare_images
+from dynnas.search.evaluators.supernet import SupernetEvaluator
+from dynnas.space.moves import sample
+from dynnas.space.space import Space
+from dynnas.study.study import open_study
+from dynnas.supernet.supernet import Supernet
+from dynnas.training.start import train_supernet
+from dynnas.workflows.run import run_study
 
 SPACES = Path(__file__).parents[2] / "spaces"
 METHODS = ("meter", "sequential median", "blocked_autorange")

@@ -27,16 +27,22 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dynnas.data import Dataset, load_data
-from dynnas.measure import LatencyMeter, LocalTimer, Subject, build_anchors, prepare_images
-from dynnas.measure.dependent import way_subjects, ways_of
-from dynnas.ops import Network
-from dynnas.runtime import build_runner
-from dynnas.search import open_study
-from dynnas.search.supernet_evaluator import calibrated_network
-from dynnas.space import Settings, load_space, sample
-from dynnas.supernet import Supernet
-from dynnas.training import train_supernet
+from dynnas.data.dataset import Dataset
+from dynnas.data.load import load_data
+from dynnas.language.parser import load_space
+from dynnas.latency.anchors import build_anchors
+from dynnas.latency.dependent import way_subjects, ways_of
+from dynnas.latency.meter import LatencyMeter, LocalTimer
+from dynnas.latency.rounds import Subject
+from dynnas.latency.runner import build_runner
+from dynnas.nn.networks.network import Network
+from dynnas.runtimes.preprocessing import prepare_images
+from dynnas.search.evaluators.supernet import calibrated_network
+from dynnas.settings.settings import Settings
+from dynnas.space.moves import sample
+from dynnas.study.study import open_study
+from dynnas.supernet.supernet import Supernet
+from dynnas.training.start import train_supernet
 
 SPACE = Path(__file__).parents[2] / "spaces/exits.yaml"
 WITHIN = 0.05

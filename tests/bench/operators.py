@@ -2,7 +2,7 @@
 
     python tests/bench/operators.py [--write] [--clock wall] [--seconds 1] [--threads 1]
 
-Prints the tables in Markdown; `--write` puts them into README.md and dynnas/ops/README.md. Latency is that of
+Prints the tables in Markdown; `--write` puts them into README.md and dynnas/nn/README.md. Latency is that of
 the exported graph in ONNX Runtime at batch 1, by the project's meter with the static version as its anchor:
 the median over rounds, in each of which both run, of one's time over the other's. All other columns are
 counted, and a test holds the files to them.
@@ -32,16 +32,17 @@ ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "tests"))
 
 import published  # noqa: E402
-from published import costs, mobilenet_v2, resnet50, shufflenet_v2  # noqa: E402
+from support.published import costs, mobilenet_v2, resnet50, shufflenet_v2  # noqa: E402
 
-from dynnas.measure import LatencyMeter, Subject  # noqa: E402
-from dynnas.ops import Network  # noqa: E402
-from dynnas.runtime import build_runner  # noqa: E402
-from dynnas.space.network import NetworkConfig  # noqa: E402
-from dynnas.space.settings import TargetSettings  # noqa: E402
+from dynnas.latency.meter import LatencyMeter  # noqa: E402
+from dynnas.latency.rounds import Subject  # noqa: E402
+from dynnas.latency.runner import build_runner  # noqa: E402
+from dynnas.nn.networks.network import Network  # noqa: E402
+from dynnas.settings.settings import TargetSettings  # noqa: E402
+from dynnas.space.config.network import NetworkConfig  # noqa: E402
 
 Build = Callable[[], NetworkConfig]
-FILES = {"README.md": ("kernels",), "dynnas/ops/README.md": ("kernels", "gates", "blocks")}
+FILES = {"README.md": ("kernels",), "dynnas/nn/README.md": ("kernels", "gates", "blocks")}
 CALIBRATION_IMAGES = 2
 # What the column is called, and what tells the time.
 CLOCKS = {"wall": ("time", time.perf_counter), "processor": ("processor time", time.process_time)}

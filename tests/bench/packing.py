@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dynnas.ops import KERNELS
-from dynnas.ops.conv_shape import ConvShape
-from dynnas.runtime.onnx_packing import pack
-from dynnas.runtime.onnx_runtime import OnnxRunner
-from dynnas.runtime.onnx_trace import trace
-from dynnas.space.network import BlockConfig
+from dynnas.nn.kernels.kernel import KERNELS
+from dynnas.nn.layers.conv_shape import ConvShape
+from dynnas.runtimes.onnx.packing.packing import pack
+from dynnas.runtimes.onnx.runtime import OnnxRunner
+from dynnas.runtimes.onnx.trace import trace
+from dynnas.space.config.network import BlockConfig
 
 CHANNELS = (16, 32, 64, 128, 256, 512)
 SIZES = (7, 14, 28, 56)

@@ -32,10 +32,11 @@ from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESample
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from problems import MACRO_FILE, Evaluation, Problem, cells, fractions, macro, networks
+from support.problems import MACRO_FILE, Evaluation, Problem, cells, fractions, macro, networks
 
-from dynnas.search.goal import Goal
-from dynnas.search.samplers import make_sampler, suggest
+from dynnas.pareto.objectives import Goal
+from dynnas.samplers.architecture import suggest
+from dynnas.samplers.make import make_sampler
 
 PROBLEMS: dict[str, Callable[[], Problem]] = {
     "nbmacro": macro,

@@ -22,20 +22,22 @@ from pathlib import Path
 from typing import Any
 
 from dynnas.cli.progress import show_progress
-from dynnas.measure import environment_fingerprint
+from dynnas.latency.fingerprint import environment_fingerprint
+from dynnas.pareto.front import Candidate, Front, worst_point
+from dynnas.pareto.hypervolume import hypervolume_curve
+from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
-from dynnas.search import open_study
+from dynnas.samplers.make import make_sampler
+from dynnas.samplers.slimming import Rule, Slimming
 from dynnas.search.cache import Cache, CachedEvaluator
-from dynnas.search.driver import Driver
 from dynnas.search.evaluator import assess
-from dynnas.search.front import Candidate, Front, worst_point
-from dynnas.search.goal import Goal
-from dynnas.search.hypervolume import hypervolume_curve
-from dynnas.search.samplers import make_sampler
-from dynnas.search.samplers.slimming import Rule, Slimming
-from dynnas.search.storage import open_storage, open_trials
-from dynnas.search.supernet_evaluator import SupernetEvaluator, open_meter
-from dynnas.space import Architecture, Space, largest
+from dynnas.search.evaluators.supernet import SupernetEvaluator, open_meter
+from dynnas.search.loop import Driver
+from dynnas.search.storage.storage import open_storage, open_trials
+from dynnas.space.architecture import Architecture
+from dynnas.space.moves import largest
+from dynnas.space.space import Space
+from dynnas.study.study import open_study
 
 RULES: dict[str, Rule] = {"autoslim": "loss", "autoslim-rate": "rate"}
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)

@@ -23,14 +23,16 @@ import optuna
 import torch
 
 import dynnas
-from dynnas.data import load_data
-from dynnas.measure import cost
+from dynnas.data.load import load_data
+from dynnas.language.parser import load_space
+from dynnas.nn.networks.cost import cost
 from dynnas.progress import Progress, Task
-from dynnas.search.crew import Job
-from dynnas.search.storage import open_storage
-from dynnas.search.supernet_evaluator import SCORE, Scorer
-from dynnas.space import Architecture, Space, load_space
-from dynnas.supernet import Supernet
+from dynnas.search.evaluators.supernet import SCORE, Scorer
+from dynnas.search.storage.storage import open_storage
+from dynnas.search.workers.pool import Job
+from dynnas.space.architecture import Architecture
+from dynnas.space.space import Space
+from dynnas.supernet.supernet import Supernet
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from dynnas.cli import main
+from dynnas.cli.app import main
 
 
 class Ran(NamedTuple):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dynnas.search import open_study
+from dynnas.study.study import open_study
 
 SPACE = """
 name: tiny
@@ -31,7 +31,7 @@ def study(dynnas: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
     opened = open_study(folder / "tiny")
     members = sorted(opened.candidates, key=lambda one: one.metrics["macs"])
     document = json.loads(opened.front.to_json())
-    from dynnas.search.front import candidate_to_json
+    from dynnas.pareto.front import candidate_to_json
 
     document["members"] = [candidate_to_json(member) for member in members]
     opened.folder.front.write_text(json.dumps(document))

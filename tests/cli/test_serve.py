@@ -7,8 +7,8 @@ from contextlib import closing
 
 import pytest
 
-from dynnas.device.client import Device
 from dynnas.errors import TargetError
+from dynnas.latency.remote.client import Device
 
 
 def test_it_makes_a_token_says_it_once_and_serves(tmp_path):

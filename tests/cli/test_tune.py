@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dynnas.measure import tuning
-from dynnas.ops.tuned import TunedFile
+from dynnas.latency.tuning import tuning
+from dynnas.nn.dynamic_conv.tuned import TunedFile
 
 SPACE = """
 name: tiny

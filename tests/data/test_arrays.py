@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dynnas.data import Augmentation, load_data
+from dynnas.data.augment import Augmentation
+from dynnas.data.load import load_data
 from dynnas.data.raw import RawData
 from dynnas.data.sources import find
 from dynnas.errors import DataError
 from dynnas.progress import Progress
-from dynnas.space.settings import DataSettings
+from dynnas.settings.settings import DataSettings
 
 _IMAGES = np.random.default_rng(0).integers(0, 256, (40, 6, 6), dtype=np.uint8)
 _IMAGES[0, 0, :2] = 0, 255

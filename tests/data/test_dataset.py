@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from dynnas.data import Augmentation, Dataset, load_data, resize
-from dynnas.space.settings import DataSettings
+from dynnas.data.augment import Augmentation
+from dynnas.data.dataset import Dataset, resize
+from dynnas.data.load import load_data
+from dynnas.settings.settings import DataSettings
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dynnas.data import load_data
+from dynnas.data.load import load_data
 from dynnas.data.raw import RawData
 from dynnas.data.sources import find
 from dynnas.errors import DataError
 from dynnas.progress import Progress
-from dynnas.space.settings import DataSettings
+from dynnas.settings.settings import DataSettings
 
 
 def _save(path: Path, size: tuple[int, int] = (10, 10), shade: int = 100, mode: str = "L") -> None:

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dynnas.data import Augmentation, load_data
+from dynnas.data.augment import Augmentation
+from dynnas.data.load import load_data
 from dynnas.data.sources import find, idx
 from dynnas.errors import DataError
 from dynnas.progress import Progress
-from dynnas.space.settings import DataSettings
+from dynnas.settings.settings import DataSettings
 
 _INSTALLED = Path("/usr/share/datasets/fashion-mnist")
 _SIZES = {"train": 40, "t10k": 20}

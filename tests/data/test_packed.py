@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dynnas.data import load_data
+from dynnas.data.load import load_data
 from dynnas.data.sources import find
 from dynnas.errors import DataError
 from dynnas.progress import Progress
-from dynnas.space.settings import DataSettings
+from dynnas.settings.settings import DataSettings
 
 _REAL = Path(__file__).parents[2].parent / "shared/data/cifar10_jpeg.npz"
 needs_real = pytest.mark.skipif(not _REAL.is_file(), reason=f"{_REAL} is not here")

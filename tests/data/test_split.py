@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dynnas.data.raw import Labelled, RawData
 from dynnas.data.split import Splits, split, stratified
 from dynnas.errors import DataError
-from dynnas.space.settings import DataSettings
+from dynnas.settings.settings import DataSettings
 
 _LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=200)
 

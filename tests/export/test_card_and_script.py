@@ -11,17 +11,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from networks import config, finished, noise
 from numpy.testing import assert_allclose
 from PIL import Image
 from scipy import stats
+from support.networks import config, finished, noise
 
 from dynnas.data.dataset import resize
 from dynnas.errors import ExportError
-from dynnas.export import export_model, load_checkpoint, load_safetensors, standalone
+from dynnas.export import standalone
+from dynnas.export.bundle import export_model
 from dynnas.export.card import interval
-from dynnas.measure import predict_logits
-from dynnas.ops import select_confident
+from dynnas.export.formats.checkpoint import load_checkpoint
+from dynnas.export.formats.safetensors import load_safetensors
+from dynnas.metrics.accuracy import predict_logits
+from dynnas.nn.exits import select_confident
 
 
 @pytest.fixture(scope="module")
@@ -136,10 +139,9 @@ def test_damaged_weights_are_one_clear_message(format, file, load, network, data
 @pytest.mark.slow
 def test_a_new_environment_needs_little_to_run_the_model(tmp_path: Path):
     """With onnxruntime, numpy and pillow alone, on image files: the study's classes on all search images."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "search"))
-    from small_study import small_space
+    from support.small_study import small_space
 
-    from dynnas.search.pipeline import run_study
+    from dynnas.workflows.run import run_study
 
     space = small_space(tmp_path, search={"trials": 6, "controls": False})
     study = run_study(space, folder=tmp_path / "small")

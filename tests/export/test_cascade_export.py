@@ -8,13 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from networks import config, finished, noise
+from support.networks import config, finished, noise
 
 from dynnas.errors import ExportError
-from dynnas.export import FORMATS, export_model, verify_bundle
-from dynnas.measure import prepare_images
-from dynnas.ops import select_confident
-from dynnas.runtime import chain
+from dynnas.export.bundle import export_model, verify_bundle
+from dynnas.export.formats import FORMATS
+from dynnas.nn.exits import select_confident
+from dynnas.runtimes.cascade import chain
+from dynnas.runtimes.preprocessing import prepare_images
 
 
 @pytest.fixture(scope="module")

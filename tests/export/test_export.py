@@ -7,14 +7,16 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from networks import config, finished, noise
 from numpy.testing import assert_allclose
+from support.networks import config, finished, noise
 from torch.testing import assert_close
 
 from dynnas.errors import ExportError
-from dynnas.export import FORMATS, export_model, load_checkpoint, verify_bundle
 from dynnas.export import bundle as bundle_module
-from dynnas.measure import prepare_images
+from dynnas.export.bundle import export_model, verify_bundle
+from dynnas.export.formats import FORMATS
+from dynnas.export.formats.checkpoint import load_checkpoint
+from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.space.architecture import Architecture
 
 

@@ -8,7 +8,8 @@ from types import ModuleType
 
 import pytest
 
-from dynnas.ops import ACTIVATIONS, ATTENTIONS, BLOCKS, KERNELS
+from dynnas.nn.kernels.kernel import KERNELS
+from dynnas.nn.registry import ACTIVATIONS, ATTENTIONS, BLOCKS
 
 ROOT = Path(__file__).parents[2]
 

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from dynnas.space import parse_space
+from dynnas.language.parser import parse_space
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -170,11 +170,11 @@ def test_the_python_snippet_prints_the_front(tmp_path: Path) -> None:
 
 def test_an_own_op_takes_part_in_the_supernet(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "dynnas", tmp_path / "dynnas")
-    new = "dynnas/ops/kernels/peakconv.py"
+    new = "dynnas/nn/kernels/peakconv.py"
     (tmp_path / new).write_text(BLOCKS[f"file: {new}"], encoding="utf-8")
-    vocabulary = tmp_path / "dynnas/space/vocabulary.py"
+    vocabulary = tmp_path / "dynnas/space/config/vocabulary.py"
     text = vocabulary.read_text(encoding="utf-8")
-    for line in BLOCKS["lines: dynnas/space/vocabulary.py"].splitlines():
+    for line in BLOCKS["lines: dynnas/space/config/vocabulary.py"].splitlines():
         text, found = re.subn(rf"^{line.split(' = ')[0]} = .*$", line, text, flags=re.MULTILINE)
         assert found == 1
     vocabulary.write_text(text, encoding="utf-8")

@@ -1,21 +1,17 @@
 """A finished study of small networks with everything that a report can show, and its page."""
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "search"))
-
-from small_study import small_space
+from support.small_study import small_space
 
 from dynnas.cli.options import command_of
 from dynnas.report.findings import Findings, gather
-from dynnas.report.page import html_page
-from dynnas.search.pipeline import run_study
-from dynnas.search.study import Study
+from dynnas.report.page.page import html_page
+from dynnas.study.study import Study
+from dynnas.workflows.run import run_study
 
 
 @pytest.fixture(scope="session")

@@ -3,15 +3,15 @@
 from dataclasses import replace
 
 import pytest
-from small_study import small_space
+from support.small_study import small_space
 
 from dynnas.export.card import facts_of
-from dynnas.ops import weights_digest
+from dynnas.nn.layers.digest import weights_digest
 from dynnas.report.findings import gather
 from dynnas.report.markdown import markdown
-from dynnas.report.page import html_page
-from dynnas.search.pipeline import run_study
-from dynnas.search.retraining import recipe_of, train_members
+from dynnas.report.page.page import html_page
+from dynnas.workflows.run import run_study
+from dynnas.workflows.train import recipe_of, train_members
 
 
 @pytest.fixture(scope="module")

@@ -5,18 +5,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from chromium import DESKTOP, browser
+from support.chromium import DESKTOP, browser
 
 from dynnas.report.cascades import cascades_table, cost_of_cascade, title_of_cascade
 from dynnas.report.findings import gather
 from dynnas.report.markdown import markdown
-from dynnas.report.page import html_page
 from dynnas.report.page.charts import front_chart
+from dynnas.report.page.page import html_page
 from dynnas.report.plot import Point, draw
 from dynnas.report.study import picture_of
 from dynnas.report.verdict import verdict
-from dynnas.search.cascades import Cascaded, Cascades
-from dynnas.search.study import Study
+from dynnas.study.cascades import Cascaded, Cascades
+from dynnas.study.study import Study
 
 
 @pytest.fixture(scope="module")

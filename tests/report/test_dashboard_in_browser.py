@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chromium import DESKTOP, browser, requested
+from support.chromium import DESKTOP, browser, requested
 
-from dynnas.search.study import Study
+from dynnas.study.study import Study
 
 
 @pytest.fixture(scope="module")

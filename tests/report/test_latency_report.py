@@ -11,14 +11,14 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dynnas.device import Estimate
-from dynnas.measure import Latency, Spread
-from dynnas.measure.dependent import BatchLatency, DependentLatency, WayLatency
-from dynnas.measure.resources import Resources
+from dynnas.latency.dependent import BatchLatency, DependentLatency, WayLatency
+from dynnas.latency.interval import Estimate
+from dynnas.latency.latency import Latency, Spread
+from dynnas.latency.resources import Resources
 from dynnas.report.histogram import Histogram, draw_histogram
 from dynnas.report.latency import LatencyReport, histogram_of
-from dynnas.search import StudyFolder
-from dynnas.space.settings import Settings
+from dynnas.settings.settings import Settings
+from dynnas.study.folder import StudyFolder
 
 LATENCY = Latency(
     mean_ms=0.5,

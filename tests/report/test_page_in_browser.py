@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chromium import DESKTOP, PHONE, browser, overflow, requested
+from support.chromium import DESKTOP, PHONE, browser, overflow, requested
 
-from dynnas.search.study import Study
+from dynnas.study.study import Study
 
 POINT = "#front-chart [data-series=front] .point"
 

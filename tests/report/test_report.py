@@ -13,17 +13,20 @@ import numpy as np
 import pytest
 
 from dynnas.cli.options import command_of
+from dynnas.language.parser import load_space, parse_space
+from dynnas.pareto.front import Candidate
+from dynnas.pareto.importance import importances
 from dynnas.report.findings import Findings, gather
 from dynnas.report.markdown import markdown
-from dynnas.report.page import html_page
 from dynnas.report.page.charts import front_chart, growth_chart
+from dynnas.report.page.page import html_page
 from dynnas.report.verdict import verdict
-from dynnas.search import Candidate, StudyFolder
-from dynnas.search.controls import Controls
-from dynnas.search.importance import importances
-from dynnas.search.study import Study
-from dynnas.search.table_study import run_table_study
-from dynnas.space import Gene, Space, load_space, parse_space
+from dynnas.space.gene import Gene
+from dynnas.space.space import Space
+from dynnas.study.controls import Controls
+from dynnas.study.folder import StudyFolder
+from dynnas.study.study import Study
+from dynnas.workflows.run_table import run_table_study
 
 TABLE = """
 name: cells

@@ -1,9 +1,10 @@
 """The tables of a design space."""
 
-from dynnas.measure import cost
+from dynnas.language.parser import parse_space
+from dynnas.nn.networks.cost import cost
 from dynnas.report.space import costs_table, genes_table, size_text
 from dynnas.report.table import count
-from dynnas.space import largest, parse_space, smallest
+from dynnas.space.moves import largest, smallest
 
 SPACE = parse_space(
     """

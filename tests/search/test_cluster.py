@@ -11,19 +11,22 @@ from pathlib import Path
 
 import optuna
 import pytest
-from tables import grid_space
-from workers import Deadly, Slow
+from support.tables import grid_space
+from support.workers import Deadly, Slow
 
-from dynnas.data import load_data
+from dynnas.data.load import load_data
 from dynnas.errors import MissingExtraError, StudyError, TrainingError
+from dynnas.language.parser import parse_space
+from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
-from dynnas.search.crew import Job
-from dynnas.search.crew.opening import open_cluster, open_crew
-from dynnas.search.goal import Goal
-from dynnas.search.records import KEY
-from dynnas.space import Architecture, DataSettings, TrainSettings, parse_space, sample
-from dynnas.supernet import Supernet
-from dynnas.training import train_supernet
+from dynnas.samplers.trials import KEY
+from dynnas.search.workers.opening import open_cluster, open_crew
+from dynnas.search.workers.pool import Job
+from dynnas.settings.settings import DataSettings, TrainSettings
+from dynnas.space.architecture import Architecture
+from dynnas.space.moves import sample
+from dynnas.supernet.supernet import Supernet
+from dynnas.training.start import train_supernet
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
 pytestmark = pytest.mark.timeout(600)  # processes of Ray take their time to start
@@ -150,10 +153,9 @@ def _processes(name):
 
 DRIVER = """
 import sys
-sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from tables import grid_space
-from workers import Slow
+from support.tables import grid_space
+from support.workers import Slow
 import dynnas
 
 dynnas.search(
@@ -199,7 +201,7 @@ def test_a_killed_driver_goes_on_and_its_actors_end_with_it(tmp_path):
 
 
 def test_a_cluster_that_is_not_there_is_one_message():
-    script = "from dynnas.search.crew.opening import open_cluster\nwith open_cluster('127.0.0.1:9'): pass"
+    script = "from dynnas.search.workers.opening import open_cluster\nwith open_cluster('127.0.0.1:9'): pass"
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert "StudyError: --ray: no cluster at 127.0.0.1:9" in ran.stderr.splitlines()[-1]
 

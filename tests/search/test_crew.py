@@ -18,19 +18,20 @@ import pytest
 import torch
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, TrialState
-from tables import Table, conditional_space, grid_space
-from workers import Deadly, Heavy, Slow
+from support.tables import Table, conditional_space, grid_space
+from support.workers import Deadly, Heavy, Slow
 
 import dynnas
 from dynnas.errors import StudyError
+from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
-from dynnas.search.crew import Job
-from dynnas.search.crew.parcel import Parcel
-from dynnas.search.crew.processes import Processes
-from dynnas.search.goal import Goal
-from dynnas.search.samplers import make_sampler, suggest
-from dynnas.search.storage import open_storage
-from dynnas.space import smallest
+from dynnas.samplers.architecture import suggest
+from dynnas.samplers.make import make_sampler
+from dynnas.search.storage.storage import open_storage
+from dynnas.search.workers.pool import Job
+from dynnas.search.workers.processes import Processes
+from dynnas.search.workers.shared_memory import Parcel
+from dynnas.space.moves import smallest
 
 
 class Heard(Progress):
@@ -200,10 +201,9 @@ def test_tpe_keeps_away_from_running_trials(monkeypatch: pytest.MonkeyPatch) -> 
 KILLED = """
 import sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
 import dynnas
-from tables import grid_space
-from workers import Slow
+from support.tables import grid_space
+from support.workers import Slow
 slow = Slow(Path({notes!r}), 0.1)
 dynnas.search(grid_space(), slow, sampler="random", trials=200, storage={url!r}, workers=2)
 """
@@ -228,7 +228,7 @@ def wait_until(condition: object, seconds: float = 60.0) -> None:
 def test_killed_driver_leaves_nobody_behind_and_is_resumed(tmp_path: Path) -> None:
     url, notes = f"sqlite:///{tmp_path / 'study.db'}", tmp_path / "notes"
     notes.touch()
-    script = KILLED.format(tests=str(Path(__file__).parent), notes=str(notes), url=url)
+    script = KILLED.format(notes=str(notes), url=url)
     with subprocess.Popen([sys.executable, "-c", script]) as process:
         wait_until(lambda: len(notes.read_text().splitlines()) >= 12)
         process.kill()

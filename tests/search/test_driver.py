@@ -6,12 +6,12 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import TrialState
-from tables import Table, conditional_space, grid_space
+from support.tables import Table, conditional_space, grid_space
 
 import dynnas
 from dynnas.errors import StudyError
-from dynnas.search.storage import only_driver, open_storage
-from dynnas.space import Architecture
+from dynnas.search.storage.storage import only_driver, open_storage
+from dynnas.space.architecture import Architecture
 
 
 def load(url: str, name: str) -> optuna.Study:

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tables import Table, grid_space
+from support.tables import Table, grid_space
 
-from dynnas.search import Cache, CachedEvaluator, Goal
-from dynnas.search.cache import provenance_digest
+from dynnas.pareto.objectives import Goal
+from dynnas.search.cache import Cache, CachedEvaluator, provenance_digest
 from dynnas.search.evaluator import assess
-from dynnas.space import smallest
+from dynnas.space.moves import smallest
 
 
 @pytest.fixture

@@ -12,28 +12,27 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import database
 import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
-from tables import Table, grid_space, write_table
-from workers import Slow
+from support import database
+from support.tables import Table, grid_space, write_table
+from support.workers import Slow
 
 import dynnas
 from dynnas.errors import StorageError, StudyError
+from dynnas.language.parser import load_space
 from dynnas.progress import Progress
-from dynnas.search import patience
-from dynnas.search.storage import open_storage
-from dynnas.search.table_study import run_table_study
-from dynnas.space import load_space
+from dynnas.search.storage import patience
+from dynnas.search.storage.storage import open_storage
+from dynnas.workflows.run_table import run_table_study
 
 SEARCH = """
 import sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
 import dynnas
-from tables import grid_space
-from workers import Slow
+from support.tables import grid_space
+from support.workers import Slow
 slow = Slow(Path({notes!r}), 0.05)
 dynnas.search(grid_space(), slow, sampler="random", trials=200, storage={url!r})
 """
@@ -150,7 +149,7 @@ def test_server_that_stays_away_ends_the_search_which_goes_on_later(
 
 def started(url: str, notes: Path) -> subprocess.Popen[bytes]:
     """A search in another process, under way."""
-    script = SEARCH.format(tests=str(Path(__file__).parent), notes=str(notes), url=url)
+    script = SEARCH.format(notes=str(notes), url=url)
     process = subprocess.Popen([sys.executable, "-c", script])
     wait_until(lambda: lines(notes) >= 3)
     return process
@@ -159,12 +158,11 @@ def started(url: str, notes: Path) -> subprocess.Popen[bytes]:
 RACE = """
 import sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
 import dynnas
 import alembic, optuna, psycopg
-from tables import grid_space
-from workers import Slow
-from dynnas.search.storage import driving_storage
+from support.tables import grid_space
+from support.workers import Slow
+from dynnas.search.storage.storage import driving_storage
 from dynnas.errors import StudyError
 print("ready", flush=True)
 sys.stdin.readline()
@@ -182,7 +180,7 @@ def test_two_who_start_at_once_on_an_empty_database(server: database.Server, tmp
     with psycopg.connect(f"host={server.folder} user=dynnas dbname=postgres", autocommit=True) as connection:
         connection.execute("CREATE DATABASE race")
     url = server.url.replace("/postgres?", "/race?")
-    script = RACE.format(tests=str(Path(__file__).parent), url=url, notes=str(tmp_path / "notes"))
+    script = RACE.format(url=url, notes=str(tmp_path / "notes"))
     two = [
         subprocess.Popen(
             [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -4,8 +4,7 @@ import signal
 import threading
 
 import pytest
-
-from dynnas.search.interrupts import let_through, uninterrupted
+from dynnas.search.storage.storage.interrupts import let_through, uninterrupted
 
 
 def press() -> None:

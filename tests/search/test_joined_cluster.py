@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from tables import write_table
+from support.tables import write_table
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
 pytestmark = pytest.mark.timeout(300)  # processes of Ray take their time to start

@@ -6,16 +6,15 @@ from pathlib import Path
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from tables import Table, grid_space
+from support.tables import Table, grid_space
 
 import dynnas
-from dynnas.search.storage import open_storage
+from dynnas.search.storage.storage import open_storage
 
 SLOW_SEARCH = """
 import sys, time
-sys.path.insert(0, {tests!r})
 import dynnas
-from tables import Table, grid_space
+from support.tables import Table, grid_space
 
 class Slow(Table):
     def stages(self, architecture):
@@ -34,7 +33,7 @@ def trials_at(url: str, *states: TrialState) -> list[FrozenTrial]:
 
 def test_killed_search_goes_on_as_it_would_have(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'study.db'}"
-    script = SLOW_SEARCH.format(tests=str(Path(__file__).parent), url=url)
+    script = SLOW_SEARCH.format(url=url)
     for evaluations in (4, 12):
         with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as process:
             assert process.stdout is not None

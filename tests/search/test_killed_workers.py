@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from small_study import small_space
+from support.small_study import small_space
 
 from dynnas.progress import Progress, Task
-from dynnas.search import run_study
+from dynnas.workflows.run import run_study
 
 
 def workers() -> list[int]:

@@ -8,18 +8,18 @@ from pathlib import Path
 import optuna
 import pytest
 import sqlalchemy
+from dynnas.search.storage.storage.ledger import Ledger
+from dynnas.search.storage.storage.patience import Patience
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
-from tables import Table, conditional_space
+from support.tables import Table, conditional_space
 
 import dynnas
 from dynnas.errors import StorageError
 from dynnas.progress import Progress
-from dynnas.search import ledger, patience
-from dynnas.search.ledger import Ledger
-from dynnas.search.patience import Patience
-from dynnas.search.storage import driving_storage, open_storage
+from dynnas.search.storage import ledger, patience
+from dynnas.search.storage.storage import driving_storage, open_storage
 
 
 def ledger_at(url: str, said: str = "sqlite:///here") -> Ledger:

@@ -4,16 +4,17 @@ import itertools
 
 import numpy as np
 import pytest
-from tables import grid_space
+from support.tables import grid_space
 
+from dynnas.pareto.front import Candidate, Front
+from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
-from dynnas.search import Candidate, Front, Goal
-from dynnas.search.driver import Driver
-from dynnas.search.records import SCREENED
-from dynnas.search.samplers import make_sampler
-from dynnas.search.screening import Screen
-from dynnas.search.storage import open_storage, open_trials
-from dynnas.space import enumerate_all
+from dynnas.samplers.make import make_sampler
+from dynnas.samplers.trials import SCREENED
+from dynnas.search.loop import Driver
+from dynnas.search.prefilter import Screen
+from dynnas.search.storage.storage import open_storage, open_trials
+from dynnas.space.moves import enumerate_all
 
 SPACE = grid_space(3, 4)
 ERROR = 0.02

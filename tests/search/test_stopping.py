@@ -6,16 +6,18 @@ from collections.abc import Mapping
 import moocore
 import numpy as np
 import pytest
-from tables import Table, conditional_space, grid_space
+from support.tables import Table, conditional_space, grid_space
 
 import dynnas
 from dynnas.errors import StudyError
+from dynnas.language.parser import parse_space
+from dynnas.pareto.front import Candidate
+from dynnas.pareto.hypervolume import hypervolume_curve
+from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
-from dynnas.search import Candidate
-from dynnas.search.goal import Goal
-from dynnas.search.hypervolume import hypervolume_curve
 from dynnas.search.stopping import Stopping
-from dynnas.space import Architecture, enumerate_all, parse_space
+from dynnas.space.architecture import Architecture
+from dynnas.space.moves import enumerate_all
 
 
 class Counting:

@@ -9,15 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tables import MACRO_FILE
+from support.tables import MACRO_FILE
 
 import dynnas
 from dynnas.errors import MissingExtraError, SpaceError, StudyError, UnavailableError
-from dynnas.search import Candidate, Front
-from dynnas.search.goal import objectives_of
-from dynnas.search.table_evaluator import TableEvaluator
-from dynnas.search.table_file import TableFile
-from dynnas.space import Architecture, Space, parse_space
+from dynnas.language.parser import parse_space
+from dynnas.pareto.front import Candidate, Front
+from dynnas.pareto.objectives import objectives_of
+from dynnas.search.evaluators.table import TableEvaluator
+from dynnas.search.evaluators.table_file import TableFile
+from dynnas.space.architecture import Architecture
+from dynnas.space.space import Space
 
 SPACE = """
 name: cells
@@ -80,7 +82,7 @@ def test_gaps_are_rejected_with_a_reason_and_the_search_goes_on(sampler: str, tm
         front = dynnas.search(
             space, table, sampler=sampler, trials=12, storage=url, objectives=objectives, population=4
         )
-    from dynnas.search.storage import load_trials
+    from dynnas.search.storage.storage import load_trials
 
     study = load_trials(url, "cells")
     assert study is not None

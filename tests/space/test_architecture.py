@@ -5,7 +5,9 @@ import json
 import pytest
 
 from dynnas.errors import SpaceError
-from dynnas.space import Architecture, Gene, Space
+from dynnas.space.architecture import Architecture
+from dynnas.space.gene import Gene
+from dynnas.space.space import Space
 
 
 def test_order_does_not_count() -> None:

@@ -6,9 +6,12 @@ from itertools import product
 
 import pytest
 from hypothesis import given, settings
-from strategies import spaces
+from support.strategies import spaces
 
-from dynnas.space import Gene, Space, enumerate_all, parse_space
+from dynnas.language.parser import parse_space
+from dynnas.space.gene import Gene
+from dynnas.space.moves import enumerate_all
+from dynnas.space.space import Space
 
 
 def by_brute_force(space: Space) -> set[frozenset[tuple[str, object]]]:

@@ -5,19 +5,12 @@ from collections import Counter
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import spaces
+from support.strategies import spaces
 
-from dynnas.space import (
-    Gene,
-    Space,
-    crossover,
-    enumerate_all,
-    largest,
-    mutate,
-    parse_space,
-    sample,
-    smallest,
-)
+from dynnas.language.parser import parse_space
+from dynnas.space.gene import Gene
+from dynnas.space.moves import crossover, enumerate_all, largest, mutate, sample, smallest
+from dynnas.space.space import Space
 
 
 @given(spaces(), st.integers(0, 10**6))

@@ -5,19 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from dynnas.space import (
-    BlockConfig,
-    ExitConfig,
-    HeadConfig,
-    SlotConfig,
-    Space,
-    StemConfig,
-    enumerate_all,
-    largest,
-    parse_space,
-    sample,
-    smallest,
-)
+from dynnas.language.parser import parse_space
+from dynnas.space.config.network import BlockConfig, ExitConfig, HeadConfig, SlotConfig, StemConfig
+from dynnas.space.moves import enumerate_all, largest, sample, smallest
+from dynnas.space.space import Space
 
 
 def test_the_largest_network_written_out() -> None:

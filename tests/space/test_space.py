@@ -6,7 +6,10 @@ import random
 import pytest
 
 from dynnas.errors import SpaceError
-from dynnas.space import Gene, Space, enumerate_all, largest, parse_space, sample
+from dynnas.language.parser import parse_space
+from dynnas.space.gene import Gene
+from dynnas.space.moves import enumerate_all, largest, sample
+from dynnas.space.space import Space
 
 TEXT = """
 input: {resolutions: 8}

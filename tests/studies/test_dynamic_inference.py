@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from dynnas.data import load_data
-from dynnas.measure import accuracy
-from dynnas.ops.gate_controls import hold_gates
-from dynnas.space import DataSettings, TrainSettings
-from dynnas.training import calibrate, fresh_network
+from dynnas.data.load import load_data
+from dynnas.metrics.accuracy import accuracy
+from dynnas.nn.gates.controls import hold_gates
+from dynnas.settings.settings import DataSettings, TrainSettings
+from dynnas.training.batchnorm.calibrate import calibrate
+from dynnas.training.train_network import fresh_network
 
 STUDY = Path(__file__).parents[2] / "studies" / "dynamic-inference"
 GATES = (

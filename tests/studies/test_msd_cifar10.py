@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dynnas.measure.budget import BudgetPoint, Spent
+from dynnas.metrics.budgeted import BudgetPoint, Spent
 
 STUDY = Path(__file__).parents[2] / "studies" / "msd-cifar10"
 SMALLEST = ("--data", "digits", "--epochs", "1", "--seeds", "0", "1", "--train-images", "256")

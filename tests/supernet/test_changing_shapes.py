@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from dynnas.data import resize
-from dynnas.ops import BLOCKS
-from dynnas.space import enumerate_all, parse_space
-from dynnas.supernet import Supernet
+from dynnas.data.dataset import resize
+from dynnas.language.parser import parse_space
+from dynnas.nn.registry import BLOCKS
+from dynnas.space.moves import enumerate_all
+from dynnas.supernet.supernet import Supernet
 
 
 @pytest.mark.parametrize("block", BLOCKS)

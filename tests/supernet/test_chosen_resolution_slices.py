@@ -5,10 +5,11 @@ import random
 import pytest
 import torch
 
-from dynnas.ops import decisions, set_estimator
-from dynnas.ops.gate import cheapest_choices
-from dynnas.space import parse_space, sample
-from dynnas.supernet import Supernet
+from dynnas.language.parser import parse_space
+from dynnas.nn.gates.gate import cheapest_choices, decisions
+from dynnas.nn.networks.modes import set_estimator
+from dynnas.space.moves import sample
+from dynnas.supernet.supernet import Supernet
 
 SPACE = parse_space("""
 input: {channels: 2, classes: 5, resolutions: [6, 8, 12], choose: [fixed, per_image], target: [0.4, 0.7]}

@@ -5,8 +5,9 @@ import random
 import pytest
 import torch
 
-from dynnas.space import parse_space, sample
-from dynnas.supernet import Supernet
+from dynnas.language.parser import parse_space
+from dynnas.space.moves import sample
+from dynnas.supernet.supernet import Supernet
 
 SPACE = parse_space("""
 input: {channels: 2, classes: 5, resolutions: [6, 8, 12], choose: [fixed, glance]}

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dynnas.ops.elastic import Cut, cut
+from dynnas.supernet.elastic import Cut, cut
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ import random
 import pytest
 import torch
 
-from dynnas.space import largest, parse_space, sample, smallest
-from dynnas.supernet import Supernet
+from dynnas.language.parser import parse_space
+from dynnas.space.moves import largest, sample, smallest
+from dynnas.supernet.supernet import Supernet
 
 SPACE = """
 input: {channels: 2, classes: 5, resolutions: [8, 12]}

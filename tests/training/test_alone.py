@@ -10,21 +10,23 @@ from dataclasses import replace
 
 import pytest
 import torch
-from networks import config
+from support.networks import config
 from torch import nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from dynnas.data import load_data
+from dynnas.data.load import load_data
 from dynnas.errors import TrainingError
-from dynnas.ops import weights_digest
+from dynnas.nn.layers.digest import weights_digest
 from dynnas.progress import Progress, Task
-from dynnas.space import DataSettings, TrainSettings
-from dynnas.training import Binary, Recipe, fresh_network, keep_network, load_network, train_alone
+from dynnas.settings.settings import DataSettings, TrainSettings
+from dynnas.training.algorithms.constraint import Binary, binary_kernels
 from dynnas.training.average import Average
 from dynnas.training.checkpoint import read_checkpoint
-from dynnas.training.constraint import binary_kernels
 from dynnas.training.loss import distillation
+from dynnas.training.recipe import Recipe
+from dynnas.training.train_network import fresh_network, train_alone
+from dynnas.training.weights_io import keep_network, load_network
 
 TRAIN = TrainSettings(epochs=3, batch=64, lr=0.1, calibration_images=128, layout="channels_first")
 RECIPE = Recipe(TRAIN, start="scratch", ema=0.9)

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from dynnas.space import parse_space, smallest
-from dynnas.supernet import Supernet
-from dynnas.training import calibrate
+from dynnas.language.parser import parse_space
+from dynnas.space.moves import smallest
+from dynnas.supernet.supernet import Supernet
+from dynnas.training.batchnorm.calibrate import calibrate
 
 SPACE = parse_space("""
 input: {channels: 3, classes: 4, resolutions: 8}

@@ -5,8 +5,9 @@ from itertools import count
 import pytest
 import torch
 
-from dynnas.space import TrainSettings, parse_space
-from dynnas.supernet import Supernet
+from dynnas.language.parser import parse_space
+from dynnas.settings.settings import TrainSettings
+from dynnas.supernet.supernet import Supernet
 from dynnas.training.execution import Execution, _faster, choose_execution
 from dynnas.training.loss import sandwich
 

@@ -3,13 +3,17 @@
 import pytest
 import torch
 
-from dynnas.data import load_data
-from dynnas.measure import accuracy, cost
-from dynnas.ops import decisions, set_execution
-from dynnas.search.supernet_evaluator import calibrated_network
-from dynnas.space import DataSettings, TrainSettings, largest, parse_space
-from dynnas.supernet import Supernet
-from dynnas.training import train_supernet
+from dynnas.data.load import load_data
+from dynnas.language.parser import parse_space
+from dynnas.metrics.accuracy import accuracy
+from dynnas.nn.gates.gate import decisions
+from dynnas.nn.networks.cost import cost
+from dynnas.nn.networks.modes import set_execution
+from dynnas.search.evaluators.supernet import calibrated_network
+from dynnas.settings.settings import DataSettings, TrainSettings
+from dynnas.space.moves import largest
+from dynnas.supernet.supernet import Supernet
+from dynnas.training.start import train_supernet
 
 SPACE = parse_space("""
 input: {channels: 1, classes: 10, resolutions: 8}

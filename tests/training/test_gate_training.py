@@ -6,20 +6,25 @@ import pytest
 import torch
 from torch import nn
 
-from dynnas.data import load_data
-from dynnas.measure import accuracy, cost
-from dynnas.ops import Decision, decisions, set_execution, set_gate_noise
-from dynnas.ops.estimators import Chooser
-from dynnas.ops.gate_costs import GateCost
-from dynnas.search.supernet_evaluator import calibrated_network
-from dynnas.space import DataSettings, TrainSettings, largest, parse_space, sample, smallest
-from dynnas.supernet import Supernet
-from dynnas.training import calibrate, train_supernet
-from dynnas.training import train as train_module
-from dynnas.training.budget import BALANCE, bounds_at, budget_loss, squared_variation
-from dynnas.training.ranks import Batch, Ranks
+from dynnas.data.load import load_data
+from dynnas.language.parser import parse_space
+from dynnas.metrics.accuracy import accuracy
+from dynnas.nn.gates.costs import GateCost
+from dynnas.nn.gates.estimators import Chooser
+from dynnas.nn.gates.gate import Decision, decisions
+from dynnas.nn.networks.cost import cost
+from dynnas.nn.networks.modes import set_execution, set_gate_noise
+from dynnas.search.evaluators.supernet import calibrated_network
+from dynnas.settings.settings import DataSettings, TrainSettings
+from dynnas.space.moves import largest, sample, smallest
+from dynnas.supernet.supernet import Supernet
+from dynnas.training import train_supernet as train_module
+from dynnas.training.algorithms.gate_budget import BALANCE, bounds_at, budget_loss, squared_variation
+from dynnas.training.batchnorm.calibrate import calibrate
+from dynnas.training.distributed.ranks import Batch, Ranks
 from dynnas.training.recipe import Recipe
-from dynnas.training.train import gate_noise
+from dynnas.training.start import train_supernet
+from dynnas.training.train_supernet import gate_noise
 
 SPACE = parse_space("""
 input: {channels: 1, classes: 10, resolutions: 8}

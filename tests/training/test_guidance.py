@@ -1,21 +1,20 @@
 """Gates that are told which images are easy."""
 
-import networks
 import pytest
 import torch
-from gated import gated_config, undecided, with_gate
+from support import networks
+from support.gated import gated_config, undecided, with_gate
 from torch.nn import functional as F
 
-from dynnas.ops import GATES, Decision, decisions
-from dynnas.ops.conformance import lively
-from dynnas.ops.gate import cheapest_choices
-from dynnas.ops.gate_controls import hold_gates
-from dynnas.ops.network import build
-from dynnas.space import TrainSettings
-from dynnas.space.vocabulary import KEEPING_GATES
-from dynnas.training.gate_loss import Heard, Outcome, gate_loss
-from dynnas.training.guidance import easy_images, guidance_loss
-from dynnas.training.ranks import Batch, Ranks
+from dynnas.nn.gates.controls import hold_gates
+from dynnas.nn.gates.gate import GATES, Decision, cheapest_choices, decisions
+from dynnas.nn.networks.network import build
+from dynnas.settings.settings import TrainSettings
+from dynnas.space.config.vocabulary import KEEPING_GATES
+from dynnas.testing.conformance import lively
+from dynnas.training.algorithms.gate_loss import Heard, Outcome, gate_loss
+from dynnas.training.algorithms.guidance import easy_images, guidance_loss
+from dynnas.training.distributed.ranks import Batch, Ranks
 
 
 def test_easy_images_are_to_get_the_cheapest_alternative_and_others_all():

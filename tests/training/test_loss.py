@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from dynnas.space import TrainSettings, largest, parse_space, smallest
+from dynnas.language.parser import parse_space
+from dynnas.settings.settings import TrainSettings
+from dynnas.space.moves import largest, smallest
 from dynnas.training.loss import distillation, sandwich, student_loss, teacher_loss
-from dynnas.training.train import learning_rate, temperature
+from dynnas.training.train_supernet import learning_rate, temperature
 
 SPACE = parse_space("choices: {a: [1, 2, 3, 4], b: [x, y, z], c: [1, 2, 3, 4, 5]}")
 

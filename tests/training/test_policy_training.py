@@ -5,17 +5,20 @@ import random
 import pytest
 import torch
 
-from dynnas.data import load_data
-from dynnas.measure import accuracy, cost
-from dynnas.ops import Decision
-from dynnas.ops.gate_costs import GateCost
-from dynnas.search.supernet_evaluator import calibrated_network
-from dynnas.space import DataSettings, TrainSettings, parse_space, sample, smallest
-from dynnas.supernet import Supernet
-from dynnas.training import train as train_module
-from dynnas.training import train_supernet
-from dynnas.training.budget import budget_loss
-from dynnas.training.ranks import Batch, Ranks
+from dynnas.data.load import load_data
+from dynnas.language.parser import parse_space
+from dynnas.metrics.accuracy import accuracy
+from dynnas.nn.gates.costs import GateCost
+from dynnas.nn.gates.gate import Decision
+from dynnas.nn.networks.cost import cost
+from dynnas.search.evaluators.supernet import calibrated_network
+from dynnas.settings.settings import DataSettings, TrainSettings
+from dynnas.space.moves import sample, smallest
+from dynnas.supernet.supernet import Supernet
+from dynnas.training import train_supernet as train_module
+from dynnas.training.algorithms.gate_budget import budget_loss
+from dynnas.training.distributed.ranks import Batch, Ranks
+from dynnas.training.start import train_supernet
 
 SPACE = parse_space("""
 input: {channels: 1, classes: 10, resolutions: 8}

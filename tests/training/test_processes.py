@@ -12,14 +12,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from dynnas.data import load_data
+from dynnas.data.load import load_data
 from dynnas.errors import TrainingError
+from dynnas.language.parser import parse_space
 from dynnas.progress import Progress, Task
-from dynnas.space import DataSettings, TrainSettings, parse_space
-from dynnas.supernet import Supernet
-from dynnas.training import load_supernet, train_supernet
-from dynnas.training import train as train_module
-from dynnas.training.ranks import Ranks
+from dynnas.settings.settings import DataSettings, TrainSettings
+from dynnas.supernet.supernet import Supernet
+from dynnas.training import train_supernet as train_module
+from dynnas.training.checkpoint import load_supernet
+from dynnas.training.distributed.ranks import Ranks
+from dynnas.training.start import train_supernet
 
 # All that looks at more than one image, or draws, while it trains.
 SPACE = """
@@ -82,7 +84,7 @@ def ranks_of(parent):
             of_parent = f"\nPPid:\t{parent}\n" in (entry / "status").read_text()
         except OSError:  # gone meanwhile
             continue
-        if of_parent and "dynnas.training.rank_process" in words:
+        if of_parent and "dynnas.training.distributed.rank_process" in words:
             found.append(int(entry.name))
     return sorted(found)
 

@@ -3,23 +3,26 @@
 from dataclasses import replace
 from itertools import product
 
-import networks
 import pytest
 import torch
-from gated import gated_config
+from support import networks
+from support.gated import gated_config
 from torch import nn
 
-from dynnas.data import load_data
-from dynnas.ops import decisions, set_estimator, set_gate_noise, weights_digest
-from dynnas.ops.estimators import LEAST_NOISE, Chooser
-from dynnas.ops.gate_costs import gate_costs
-from dynnas.space import DataSettings, TrainSettings
-from dynnas.training import Recipe, fresh_network, train_alone
-from dynnas.training.budget import budget_loss, budget_shares
-from dynnas.training.gate_loss import Heard, Outcome, estimator_at, gate_loss
+from dynnas.data.load import load_data
+from dynnas.nn.gates.costs import gate_costs
+from dynnas.nn.gates.estimators import LEAST_NOISE, Chooser
+from dynnas.nn.gates.gate import decisions
+from dynnas.nn.layers.digest import weights_digest
+from dynnas.nn.networks.modes import set_estimator, set_gate_noise
+from dynnas.settings.settings import DataSettings, TrainSettings
+from dynnas.training.algorithms.gate_budget import budget_loss, budget_shares
+from dynnas.training.algorithms.gate_loss import Heard, Outcome, estimator_at, gate_loss
+from dynnas.training.algorithms.sparsity import easiness, use_of_easy
+from dynnas.training.distributed.ranks import Batch, Ranks
 from dynnas.training.loss import teacher_loss
-from dynnas.training.ranks import Batch, Ranks
-from dynnas.training.sparsity import easiness, use_of_easy
+from dynnas.training.recipe import Recipe
+from dynnas.training.train_network import fresh_network, train_alone
 
 SETTINGS = TrainSettings(gate_estimator="reinforce", gate_weight=3.0, gate_sparsity=2.0)
 LABELS = torch.tensor([0, 3])

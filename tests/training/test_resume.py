@@ -10,13 +10,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dynnas.data import load_data
+from dynnas.data.load import load_data
 from dynnas.errors import TrainingError
+from dynnas.language.parser import parse_space
 from dynnas.progress import Progress, Task
-from dynnas.space import DataSettings, TrainSettings, parse_space
-from dynnas.supernet import Supernet
-from dynnas.training import load_supernet, train_supernet
-from dynnas.training import train as train_module
+from dynnas.settings.settings import DataSettings, TrainSettings
+from dynnas.supernet.supernet import Supernet
+from dynnas.training import train_supernet as train_module
+from dynnas.training.checkpoint import load_supernet
+from dynnas.training.start import train_supernet
 
 SPACE = """
 input: {channels: 1, classes: 10, resolutions: 8}
@@ -88,7 +90,7 @@ import sys, pathlib, torch
 sys.path.insert(0, sys.argv[2])
 torch.set_num_threads(1)
 import test_resume as t
-from dynnas.training import train as train_module
+from dynnas.training import train_supernet as train_module
 train_module.CHECKPOINT_SECONDS = 0.0
 train_module.SECONDS_A_CHECKPOINT_MAY_COST = 1e9
 space = t.parse_space(t.SPACE)

@@ -1,13 +1,13 @@
 """Images that look alike use like channels: against cosines by hand, and in parts of a batch."""
 
-import networks
 import torch
-from gated import gated_config, undecided
+from support import networks
+from support.gated import gated_config, undecided
 from torch.nn import functional as F
 
-from dynnas.ops.gates.channels import kept_channels
-from dynnas.training.ranks import Batch, Ranks
-from dynnas.training.similarity import similarity_loss
+from dynnas.nn.gates.families.channels import kept_channels
+from dynnas.training.algorithms.similarity import similarity_loss
+from dynnas.training.distributed.ranks import Batch, Ranks
 
 
 def test_the_gap_between_cosines_by_hand():

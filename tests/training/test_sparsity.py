@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from dynnas.ops import Decision
-from dynnas.ops.gate_costs import GateCost
-from dynnas.training.ranks import Batch, Ranks
-from dynnas.training.sparsity import easiness, use_of_easy
+from dynnas.nn.gates.costs import GateCost
+from dynnas.nn.gates.gate import Decision
+from dynnas.training.algorithms.sparsity import easiness, use_of_easy
+from dynnas.training.distributed.ranks import Batch, Ranks
 
 
 def test_how_easy_an_image_is_by_hand():

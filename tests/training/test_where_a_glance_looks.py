@@ -3,8 +3,9 @@
 import torch
 from torch.nn import functional as F
 
-from dynnas.ops import Network
-from dynnas.space import largest, parse_space
+from dynnas.language.parser import parse_space
+from dynnas.nn.networks.network import Network
+from dynnas.space.moves import largest
 
 SPACE = parse_space("""
 input: {channels: 1, classes: 3, resolutions: [8, 16], choose: glance, thresholds: 1}

@@ -10,8 +10,8 @@ import torch
 
 from dynnas.errors import require
 from dynnas.export.formats.format import ONE_IMAGE, Artifact, Format, Outputs, Predict
-from dynnas.runtime import Finished
-from dynnas.runtime.torch_export import to_pt2
+from dynnas.runtimes.cascade import Finished
+from dynnas.runtimes.torch.export import to_pt2
 
 
 def _write(network: Finished, folder: Path) -> None:

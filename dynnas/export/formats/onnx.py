@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from dynnas.export.formats.format import ANY_BATCH, ONE_IMAGE, Artifact, Format, Outputs, Predict
-from dynnas.runtime import Finished, to_onnx, to_onnx_batch, to_packed_onnx
-from dynnas.runtime.onnx_runtime import OnnxRunner
-from dynnas.runtime.onnx_trace import OPSET
+from dynnas.runtimes.cascade import Finished
+from dynnas.runtimes.onnx.graph import to_onnx, to_onnx_batch, to_packed_onnx
+from dynnas.runtimes.onnx.runtime import OnnxRunner
+from dynnas.runtimes.onnx.trace import OPSET
 
 _PACKED = (
     f"{ONE_IMAGE}; the form whose latency is measured, only for ONNX Runtime on processors with the vector "

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from dynnas.device.openvino_session import OpenVinoSession, write_ir
 from dynnas.export.formats.format import ANY_BATCH, ONE_IMAGE, Artifact, Format, Outputs, Predict
-from dynnas.runtime import Finished, to_onnx, to_onnx_batch
+from dynnas.runtimes.cascade import Finished
+from dynnas.runtimes.onnx.graph import to_onnx, to_onnx_batch
+from dynnas.runtimes.openvino.session import OpenVinoSession, write_ir
 
 
 def _write(network: Finished, folder: Path) -> None:

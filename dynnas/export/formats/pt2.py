@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from dynnas.export.formats.format import ANY_BATCH, ONE_IMAGE, Artifact, Format, Predict, predict_with
-from dynnas.runtime import Finished
-from dynnas.runtime.torch_export import to_pt2, to_pt2_batch
+from dynnas.runtimes.cascade import Finished
+from dynnas.runtimes.torch.export import to_pt2, to_pt2_batch
 
 
 def _write(network: Finished, folder: Path) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from dynnas.pareto.front import Candidate, Front
+from dynnas.pareto.metrics import METRICS
 from dynnas.report.axes import Axes, axes_of
 from dynnas.report.cascades import cost_of_cascade, tip_of_cascade
 from dynnas.report.findings import Findings
 from dynnas.report.prediction import predicted_and_measured
 from dynnas.report.table import count, dynamic_layers, exits, is_dynamic
-from dynnas.search import METRICS, Candidate, Front
-from dynnas.search.study import Study
+from dynnas.study.study import Study
 
 _LOG_SPAN = 5.0
 _MOST_POINTS = 1500

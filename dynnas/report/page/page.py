@@ -10,7 +10,7 @@ from dynnas.report.findings import Findings
 from dynnas.report.page import sections
 from dynnas.report.page.sections import Section
 from dynnas.report.study import title_of
-from dynnas.search.study import Study
+from dynnas.study.study import Study
 
 
 def html_page(findings: Findings, command: str) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from dynnas.pareto.front import Candidate
+from dynnas.pareto.importance import Importances
 from dynnas.report.cascades import cascades_table
 from dynnas.report.diagram import draw_diagram
 from dynnas.report.findings import Findings
@@ -24,8 +26,6 @@ from dynnas.report.prediction import prediction_table
 from dynnas.report.study import comparison_table, study_table
 from dynnas.report.trained import compressed_table, trained_table
 from dynnas.report.verdict import verdict
-from dynnas.search import Candidate
-from dynnas.search.importance import Importances
 
 _GENES = 12
 _TIMES = (("mean_ms", "mean"), ("median_ms", "median"), ("p95_ms", "p95"), ("worst_ms", "worst"))

@@ -1,0 +1,100 @@
+"""The contract of a pass: what it is given, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from dynnas.data.dataset import Dataset, resize
+from dynnas.nn.networks.network import Network
+from dynnas.progress import Progress
+from dynnas.training.algorithms.constraint import Constraint
+from dynnas.training.recipe import Recipe
+from dynnas.training.train_network import train_alone
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a pass works on.
+
+    Attributes:
+        network: calibrated, in eval mode, on the CPU; a pass changes a copy only.
+        dataset: its training images are all that a pass looks at.
+        recipe: of the tuning.
+        teacher: of the tuning, or None.
+        folder: for checkpoints, and for the files that the pass makes.
+        options: of the pass, as `amount`.
+        progress: told of every training.
+        device: where networks are trained.
+    """
+
+    network: Network
+    dataset: Dataset
+    recipe: Recipe
+    teacher: Network | None
+    folder: Path
+    options: Mapping[str, Any]
+    progress: Progress
+    device: str
+
+    def calibration_images(self) -> Tensor:
+        """Training images (N, channels, R, R), normalised, at the network's resolution."""
+        train = self.recipe.train
+        images = self.dataset.calibration_images(train.calibration_images, train.seed)
+        return resize(images, self.network.config.resolution).cpu()
+
+    def tune(
+        self,
+        network: Network,
+        constraint: Constraint | None = None,
+        name: str = "tuning",
+        recipe: Recipe | None = None,
+        **span: int | None,
+    ) -> Network:
+        """Train `network` in place by `recipe`, the source's if None; the result is on the CPU."""
+        trained = train_alone(
+            network, self.dataset, recipe or self.recipe, self.folder / name, teacher=self.teacher,
+            constraint=constraint, progress=self.progress, name=name, device=self.device,
+            **span,  # type: ignore[arg-type]
+        )  # fmt: skip
+        return trained.cpu()
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """What a pass made.
+
+    Attributes:
+        network: that it ends with, in eval mode; None for a pass that makes a graph.
+        graph: a serialised ONNX graph for one image, of a pass that makes one.
+        file: what ships, whose size counts; None for the ONNX graph of `network` or `graph`.
+        controls: other networks to be judged beside it, by name.
+        details: what the pass has to tell, for JSON.
+    """
+
+    network: Network | None = None
+    graph: bytes | None = None
+    file: Path | None = None
+    controls: Mapping[str, Network] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A way to make a network smaller.
+
+    Attributes:
+        run: does it.
+        options: names and defaults of what may be set.
+        trains: whether it trains, and so reads the recipe.
+        start: of its trainings, as in `dynnas.training.Recipe`.
+    """
+
+    run: Callable[[Source], Shrunk]
+    options: Mapping[str, float | int]
+    trains: bool = True
+    start: str = "inherited"

@@ -1,0 +1,265 @@
+"""Structured magnitude pruning: whole channels go, by the size of their filters, and the rest is tuned.
+
+A pruned network is an ordinary one of a smaller config, so that all that runs, times and exports networks
+takes it as it is. Which axis of which tensor belongs to a channel is not written down anywhere: a slot's
+module is built (without values) with one number of its config changed, and the axes that change by as much
+are those. Axes that follow in another measure, as the hidden units of a squeeze, keep their leading part.
+
+Channels that residual connections tie together are kept or dropped together, with the sum of their sizes.
+
+(torch-pruning 1.6 finds such groups by tracing, but only among torch's own layers: in networks whose kernels
+are modules of their own it finds none.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from dynnas.compression.compress import Pass, Shrunk, Source
+from dynnas.errors import TrainingError
+from dynnas.nn.networks.network import Network, build, slot_module
+from dynnas.space.config.network import BlockConfig, ExitConfig, HeadConfig, NetworkConfig, SlotConfig
+
+HIDDEN = {"mbconv", "fused_mbconv"}
+"""Blocks whose inner channels are their input's times `expand`."""
+
+FREE = {"conv", "dwsep", "lowrank", *HIDDEN}
+"""Blocks in which channels of input and output can be dropped one by one: no groups, no shuffles, no halves,
+and no shortcut that is not an identity."""
+
+MULTIPLE, WIDE = 4, 16
+"""Of `WIDE` channels or more a multiple of `MULTIPLE` is left, for the vector registers."""
+
+_FIELDS = {"in": "in_channels", "out": "out_channels", "width": "width"}
+
+Slot = TypeVar("Slot", bound=SlotConfig)
+
+Kept = Mapping[str, Tensor]
+"""Indices of the channels that stay, by the name of their group."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One place where a group of channels is counted: a number in a slot's config."""
+
+    slot: str
+    part: str
+    """`in`, `out`, `hidden` or `width`."""
+
+
+def _run(source: Source) -> Shrunk:
+    """Drop the share `amount` of each group's channels, then tune what is left."""
+    amount = float(source.options["amount"])
+    groups = channel_groups(source.network.config)
+    kept = choose_channels(source.network, groups, amount)
+    pruned = prune(source.network, groups, kept)
+    if pruned.config == source.network.config:
+        raise TrainingError(f"prune: no channel is dropped at an amount of {amount}; give a larger --amount")
+    network = source.tune(pruned)
+    before = source.network.config
+    channels = {name: [size_of(before, axes[0]), len(kept[name])] for name, axes in groups.items()}
+    return Shrunk(network=network, details={"channels": channels})
+
+
+def channel_groups(config: NetworkConfig) -> dict[str, tuple[Axis, ...]]:
+    """The groups of channels that can be dropped, with all places where each is counted.
+
+    Raises:
+        TrainingError: there is none, or the network has gates or sees several resolutions.
+    """
+    if config.gated:
+        raise TrainingError(
+            f"prune: channels of blocks with gates ({config.gated[0][0]}) cannot be dropped yet; "
+            "take a network without gates, or another pass"
+        )
+    if config.choice or config.glance:
+        raise TrainingError(
+            f"prune: channels of a network that sees images at several resolutions ({config.sizes}) cannot "
+            "be dropped yet; take one of a fixed resolution, or another pass"
+        )
+    groups: dict[str, list[Axis]] = defaultdict(list)
+    fixed: set[str] = set()
+    trunk = "stem"
+    groups[trunk].append(Axis("stem", "out"))
+    after = {place.after: place for place in config.exits}
+    for slot, block in (("stem", config.stem), *config.blocks):
+        if isinstance(block, BlockConfig):
+            groups[trunk].append(Axis(slot, "in"))
+            before, trunk = trunk, trunk if _residual(block) else slot
+            groups[trunk].append(Axis(slot, "out"))
+            if block.block not in FREE:
+                fixed |= {before, trunk}
+            # With `expand` 1 the inner channels are as many as the input's, whatever is dropped.
+            if block.block in HIDDEN and block.expand != 1:
+                groups[f"{slot} hidden"].append(Axis(slot, "hidden"))
+        if slot in after:
+            groups[trunk].append(Axis(after[slot].slot, "in"))
+    groups[trunk].append(Axis("head", "in"))
+    classifiers: dict[str, ExitConfig | HeadConfig] = {place.slot: place.config for place in config.exits}
+    classifiers["head"] = config.head
+    for slot, classifier in classifiers.items():
+        if classifier.width:
+            groups[f"{slot} width"].append(Axis(slot, "width"))
+    found = {name: tuple(axes) for name, axes in groups.items() if name not in fixed}
+    if not found:
+        raise TrainingError("prune: no channels of this network can be dropped one by one; try another pass")
+    return found
+
+
+def _residual(block: BlockConfig) -> bool:
+    return block.block in HIDDEN and block.stride == 1 and block.in_channels == block.out_channels
+
+
+def size_of(config: NetworkConfig, axis: Axis) -> int:
+    """How many channels `axis` counts."""
+    return _number(dict(config.slots())[axis.slot], axis.part)
+
+
+def resized(slot: Slot, sizes: Mapping[str, int]) -> Slot:
+    """`slot` with other numbers of channels, by `Axis.part`; those not named stay."""
+    fields: dict[str, float] = {_FIELDS[part]: size for part, size in sizes.items() if part in _FIELDS}
+    # Where the hidden channels are those of the input, they stay so.
+    if isinstance(slot, BlockConfig) and slot.block in HIDDEN and slot.expand != 1:
+        hidden = sizes.get("hidden", _number(slot, "hidden"))
+        fields["expand"] = hidden / sizes.get("in", slot.in_channels)
+    return replace(slot, **fields)  # type: ignore[arg-type]
+
+
+def choose_channels(network: Network, groups: Mapping[str, tuple[Axis, ...]], amount: float) -> Kept:
+    """The channels of each group with the largest mean magnitude over all tensors that they run through.
+
+    Args:
+        network: with the weights.
+        groups: as `channel_groups`.
+        amount: share to drop of each group, rounded down so that what is left suits `MULTIPLE`.
+    """
+    order, left = {}, {}
+    for name, axes in groups.items():
+        size = size_of(network.config, axes[0])
+        score = torch.zeros(size)
+        for tensor, axis in _tensors(network, axes):
+            others = [other for other in range(tensor.ndim) if other != axis]
+            sizes = tensor.detach().float().abs().mean(others) if others else tensor.detach().float().abs()
+            score += sizes / sizes.mean().clamp(min=1e-12)
+        order[name] = score.argsort(descending=True)
+        left[name] = min(size, _whole(max(1, math.ceil(size * (1 - amount))), size))
+    while accident := _accident(network.config, groups, left):
+        size = len(order[accident])
+        left[accident] = min(size, _whole(left[accident] + 1, size))
+    return {name: order[name][: left[name]].sort().values for name in groups}
+
+
+def _whole(left: int, size: int) -> int:
+    return MULTIPLE * math.ceil(left / MULTIPLE) if size >= WIDE else left
+
+
+def _accident(
+    config: NetworkConfig, groups: Mapping[str, tuple[Axis, ...]], left: Mapping[str, int]
+) -> str | None:
+    """A group of which more must stay: so many left would make a block one of another kind, with a residual
+    as its input and output became alike, or without an expansion.
+    """
+    smaller = _smaller(config, groups, left)
+    for (slot, before), (_, after) in zip(config.blocks, smaller.blocks, strict=True):
+        if _residual(after) and not _residual(before):
+            tied = [name for name, axes in groups.items() if {Axis(slot, "in"), Axis(slot, "out")} & {*axes}]
+            return min(tied, key=lambda name: left[name] / size_of(config, groups[name][0]))
+        if _loses_expansion(before, after):
+            return f"{slot} hidden"
+    return None
+
+
+def _smaller(
+    config: NetworkConfig, groups: Mapping[str, tuple[Axis, ...]], left: Mapping[str, int]
+) -> NetworkConfig:
+    sizes: dict[str, dict[str, int]] = defaultdict(dict)
+    for name, axes in groups.items():
+        for axis in axes:
+            sizes[axis.slot][axis.part] = left[name]
+    return replace(
+        config,
+        stem=resized(config.stem, sizes["stem"]),
+        blocks=tuple((slot, resized(block, sizes[slot])) for slot, block in config.blocks),
+        exits=tuple(
+            replace(place, config=resized(place.config, sizes[place.slot])) for place in config.exits
+        ),
+        head=resized(config.head, sizes["head"]),
+    )
+
+
+def prune(network: Network, groups: Mapping[str, tuple[Axis, ...]], kept: Kept) -> Network:
+    """The network of the channels that are `kept`, with their weights and statistics, in eval mode."""
+    config = _smaller(network.config, groups, {name: len(indices) for name, indices in kept.items()})
+    pruned = Network(config)
+    values = dict(network.state_dict())
+    for name, axes in groups.items():
+        for path, axis in _places(network, axes):
+            values[path] = values[path].index_select(axis, kept[name])
+    wanted = pruned.state_dict()
+    for path, value in values.items():
+        # Axes that follow the channels in another measure.
+        wanted[path].copy_(value[tuple(slice(size) for size in wanted[path].shape)])
+    return pruned.eval()
+
+
+def _tensors(network: Network, axes: tuple[Axis, ...]) -> Iterator[tuple[Tensor, int]]:
+    """The parameters of convolutions and classifiers that `axes` run through, and along which axis."""
+    parameters = dict(network.named_parameters())
+    for path, axis in _places(network, axes):
+        if path in parameters and parameters[path].ndim > 1:
+            yield parameters[path], axis
+
+
+def _places(network: Network, axes: tuple[Axis, ...]) -> Iterator[tuple[str, int]]:
+    """Every tensor (by its path in the network) and axis of it that counts these channels."""
+    slots = dict(network.config.slots())
+    for axis in axes:
+        for name, place in _axes_of(slots[axis.slot], axis.part):
+            yield f"slots.{slot_module(axis.slot)}.{name}", place
+
+
+@cache
+def _axes_of(slot: SlotConfig, part: str) -> tuple[tuple[str, int], ...]:
+    """The tensors of a slot's module, and their axes, that grow by as much as a number of its config."""
+    size, more = _number(slot, part), 8
+    if _loses_expansion(slot, resized(slot, {part: size + more})):
+        more = 24
+    found = []
+    plain, larger = _shapes(slot), _shapes(resized(slot, {part: size + more}))
+    for name, shape in plain.items():
+        found += [
+            (name, axis)
+            for axis, (old, new) in enumerate(zip(shape, larger[name], strict=True))
+            if new - old == more
+        ]
+    return tuple(found)
+
+
+def _loses_expansion(before: SlotConfig, after: SlotConfig) -> bool:
+    """Whether as many hidden channels as inputs make a block one of `expand` 1, which is built otherwise."""
+    blocks = isinstance(before, BlockConfig) and isinstance(after, BlockConfig)
+    return blocks and before.expand != 1 and after.expand == 1  # type: ignore[union-attr]
+
+
+def _number(slot: SlotConfig, part: str) -> int:
+    if part == "hidden":
+        assert isinstance(slot, BlockConfig)
+        return round(slot.in_channels * slot.expand)
+    return int(getattr(slot, _FIELDS[part]))
+
+
+def _shapes(slot: SlotConfig) -> dict[str, tuple[int, ...]]:
+    with torch.device("meta"):
+        module = build(slot)
+    return {name: tuple(value.shape) for name, value in module.state_dict().items()}
+
+
+PRUNE = Pass(_run, {"amount": 0.3})

@@ -1,0 +1,1 @@
+"""Space files: YAML text to a `Space`, or all of its problems at once."""

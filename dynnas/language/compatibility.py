@@ -1,0 +1,119 @@
+"""What does not go together: ops and gates that make no sense in a block, and widths too small for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from dynnas.language.problems import Problems
+from dynnas.language.tree import Listing, Node, Table
+from dynnas.space.architecture import Value
+from dynnas.space.config.vocabulary import (
+    FIXED,
+    GATES,
+    KEEPING_GATES,
+    LEAST_WIDTH,
+    OPS,
+    REFUSED,
+    REFUSED_GATES,
+    Knobs,
+)
+
+Entries = Mapping[str, Node]
+
+
+def check_ops(
+    stage: Entries, own: Mapping[int, Entries], layers: Sequence[Knobs], where: str, problems: Problems
+) -> None:
+    """No layer may be able to draw a refused pair of block and op, wherever its two lists are written.
+
+    `stage` and `own` are what the file says of all layers and of single ones; `layers` are the outcome.
+    """
+    seen = set()
+    for index, layer in enumerate(layers):
+        given = {**stage, **own.get(index, {})}
+        node = given.get("op") or given.get("block")
+        place = f"{where}.{index}" if "op" in own.get(index, {}) else where
+        for block, op in ((str(block), str(op)) for block in layer["block"] for op in layer["op"]):
+            if node is None or (block, op) not in REFUSED or (node.mark, block, op) in seen:
+                continue
+            seen.add((node.mark, block, op))
+            allowed = ", ".join(other for other in OPS if (block, other) not in REFUSED)
+            problems.add(
+                node.mark,
+                f"{place}.op: {op} makes no sense in block {block} ({REFUSED[block, op]}); "
+                f"allowed there: {allowed}",
+            )
+
+
+def check_gates(
+    stage: Entries, own: Mapping[int, Entries], layers: Sequence[Knobs], where: str, problems: Problems
+) -> tuple[Knobs, ...]:
+    """The layers with the gates that they can have; what can never be is a problem.
+
+    A first block may change the shape, and then nothing could stand for its output: where the stage speaks of
+    a gate that needs such (`KEEPING_GATES`) it means the others.
+    """
+    for index, layer in enumerate(layers):
+        given = {**stage, **own.get(index, {})}
+        place = f"{where}.{index}" if "gate" in own.get(index, {}) else where
+        refused = [case for case in REFUSED_GATES if case[1] in layer[case[0]] and case[2] in layer["gate"]]
+        if refused and (node := given.get("gate") or given.get(refused[0][0])):
+            knob, value, gate = refused[0]
+            allowed = ", ".join(other for other in GATES if (knob, value, other) not in REFUSED_GATES)
+            problems.add(
+                node.mark,
+                f"{place}.gate: {gate} makes no sense {'in' if knob == 'block' else 'with'} {knob} {value} "
+                f"({REFUSED_GATES[knob, value, gate]}); allowed there: {allowed}",
+            )
+            break
+    first = own.get(0, {}).get("gate") or (stage.get("gate") if len(layers) == 1 else None)
+    found = [gate for gate in KEEPING_GATES if layers and gate in layers[0]["gate"]]
+    if first is not None and found:
+        problems.add(
+            first.mark,
+            f"{where}.gate: found {found[0]}; a stage's first block is never skipped, as it may change the "
+            f"shape; allowed: {found[0]} where the depth is 2 or more, for the blocks after the first",
+        )
+    kept = [gate for layer in layers[:1] for gate in layer["gate"] if gate not in KEEPING_GATES]
+    return tuple(
+        layer if index else {**layer, "gate": tuple(kept) or ("none",)} for index, layer in enumerate(layers)
+    )
+
+
+def check_choice(sections: Entries, choice: Knobs, problems: Problems) -> None:
+    """What decides beside resolutions of each image is never used where they always differ: surely a slip."""
+    if not choice["choose"] or FIXED in choice["choose"]:
+        return
+    found = [("exits", sections["exits"])] if "exits" in sections else []
+    stages = sections.get("stages")
+    for number, stage in enumerate(stages.items if isinstance(stages, Listing) else (), start=1):
+        found += [(f"stage{number}.gate", node) for node in _gates_in(stage)]
+    for where, node in found:
+        problems.add(
+            node.mark,
+            f"{where}: never used; it applies only where input.choose is {FIXED}: a network that sees "
+            "each image at resolutions of its own decides nothing else",
+        )
+
+
+def _gates_in(node: Node) -> Iterator[Node]:
+    """The gates that a stage or one of its layers speaks of."""
+    for key, value in node.entries if isinstance(node, Table) else ():
+        if key.text == "gate" and str(value) != repr("none"):
+            yield value
+        elif isinstance(value, Table):
+            yield from _gates_in(value)
+
+
+def check_widths(
+    stage: Entries, layers: Sequence[Knobs], widths: Sequence[Value], where: str, problems: Problems
+) -> None:
+    """What enters and leaves a stage must have channels enough for its blocks to cut into parts."""
+    needs = {str(block): LEAST_WIDTH.get(str(block), 1) for layer in layers for block in layer["block"]}
+    found = min((int(width) for width in widths), default=0)
+    for block, least in needs.items():
+        if "width" in stage and 0 < found < least:
+            problems.add(
+                stage["width"].mark,
+                f"{where}.width: {found} channels enter or leave block {block}; allowed: at least {least}",
+            )

@@ -1,0 +1,141 @@
+"""Space files: YAML text to a `Space`, or all of its problems at once."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from dynnas.language.network_section import NETWORK_SECTIONS, REQUIRED_SECTIONS, read_network
+from dynnas.language.problems import Mark, Problems
+from dynnas.language.reading import check_distinct, read_list, read_table
+from dynnas.language.settings_reader import SECTIONS, read_settings
+from dynnas.language.table_section import read_table_section
+from dynnas.language.tree import Listing, Node, Scalar, Table
+from dynnas.language.yaml_events import read_tree
+from dynnas.space.architecture import Value
+from dynnas.space.config.vocabulary import MAX_CHOICES, MAX_VALUES
+from dynnas.space.gene import Gene
+from dynnas.space.space import Space
+
+TOP_KEYS = ("name", *NETWORK_SECTIONS, "choices", "evaluator", *SECTIONS)
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def load_space(path: str | Path) -> Space:
+    """Read a space file; its name is the file's stem unless it gives one.
+
+    Raises:
+        SpaceFileError: the file cannot be read, or something in it must be mended; all problems are reported
+        together.
+    """
+    problems = Problems(str(path))
+    try:
+        data = Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        problems.stop(Mark(), f"the space file cannot be read: {reason}")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode("utf-8-sig", "replace").split("\n")
+        problems.stop(
+            Mark(len(before), len(before[-1]) + 1), "not a text file in UTF-8; save it in that encoding"
+        )
+    stem = re.sub(r"[^A-Za-z0-9._-]", "-", Path(path).stem).lstrip("._-")[:100]
+    return _parse(text, problems, stem or "space", str(path))
+
+
+def parse_space(text: str, source: str = "<text>") -> Space:
+    """Read a space from YAML text; `source` stands for the file in messages.
+
+    Raises:
+        SpaceFileError: something in it must be mended; all problems are reported together.
+    """
+    return _parse(text, Problems(source), "space", None)
+
+
+def _parse(text: str, problems: Problems, name: str, source: str | None) -> Space:
+    root = read_tree(text, problems)
+    is_plain = isinstance(root, Table) and any(key.text == "choices" for key, _ in root.entries)
+    required = () if is_plain else REQUIRED_SECTIONS
+    entries = read_table(root, "space", TOP_KEYS, problems, required)
+    if "name" in entries:
+        name = _read_name(entries["name"], problems)
+    settings = read_settings(entries, problems)
+    if is_plain:
+        genes = _read_choices(entries, problems)
+        table = None
+        if "evaluator" in entries:
+            table = read_table_section(entries["evaluator"], tuple(gene.name for gene in genes), problems)
+            problems.raise_if_any()
+        return Space(name, genes, None, settings, source, table)
+    if "evaluator" in entries:
+        problems.add(
+            entries["evaluator"].mark,
+            "evaluator: a network is evaluated by its supernet; a table goes with a space of `choices`",
+        )
+    blueprint = read_network(entries, problems)
+    return Space(name, blueprint.genes(), blueprint.template(), settings, source)
+
+
+def _read_name(node: Node, problems: Problems) -> str:
+    if isinstance(node, Scalar) and isinstance(node.value, str) and NAME.fullmatch(node.text):
+        return node.text
+    problems.add(
+        node.mark,
+        f"name: found {node}; allowed: up to 100 letters, digits, '.', '_' and '-', a letter or digit first "
+        "(it names the study's folder)",
+    )
+    return ""
+
+
+def _read_choices(entries: Mapping[str, Node], problems: Problems) -> tuple[Gene, ...]:
+    """The genes of a space without a network.
+
+    Raises:
+        SpaceFileError: a problem was found, here or before.
+    """
+    for section in NETWORK_SECTIONS:
+        if section in entries:
+            problems.add(
+                entries[section].mark,
+                f"{section}: a space of `choices` has no network; remove one of the two",
+            )
+    node = entries["choices"]
+    if not isinstance(node, Table) or not node.entries:
+        problems.stop(node.mark, f"choices: found {node}; allowed: a mapping from names to lists of values")
+    if len(node.entries) > MAX_CHOICES:
+        problems.stop(node.mark, f"choices: found {len(node.entries)} names; allowed: at most {MAX_CHOICES}")
+    genes = tuple(_read_choice(key, listing, problems) for key, listing in node.entries)
+    problems.raise_if_any()
+    return genes
+
+
+def _read_choice(key: Scalar, node: Node, problems: Problems) -> Gene:
+    """One gene: numbers ascend, other values keep the order of the file."""
+    where = f"choices.{key.text}"
+    if not key.text.strip() or not key.text.isprintable():
+        problems.add(key.mark, f"choices: found {key} as a name; allowed: visible text")
+    items = read_list(node, where, "values", problems) if isinstance(node, Listing | Table) else (node,)
+    if len(items) > MAX_VALUES:
+        problems.add(node.mark, f"{where}: found {len(items)} values; allowed: at most {MAX_VALUES}")
+    values = [_read_plain_value(item, where, problems) for item in items]
+    check_distinct(items, values, where, problems)
+    known = [value for value in values if value is not None]
+    numbers = [value for value in known if not isinstance(value, str)]
+    ordered = len(numbers) == len(known)
+    return Gene(key.text, tuple(sorted(numbers) if ordered else known), ordered=ordered)
+
+
+def _read_plain_value(node: Node, where: str, problems: Problems) -> Value | None:
+    """A number, or text; `true` and `false` are the texts, so that they cannot be confused with 1 and 0."""
+    if isinstance(node, Scalar) and node.value is not None:
+        value = node.text if isinstance(node.value, bool) else node.value
+        if value != "" and (isinstance(value, str) or math.isfinite(value)):
+            return value
+    problems.add(
+        node.mark, f"{where}: found {node}; allowed: a finite number or text ('null' in quotes is text)"
+    )
+    return None

@@ -1,0 +1,188 @@
+"""JSON Schema of space files, for completion and checks in an editor; made from the parser's own tables.
+
+Weaker than the parser where a schema cannot speak (positions that exist, knobs that never apply, whole
+ranges): every file that the parser takes is valid under the schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, fields
+from typing import Any
+
+from dynnas.language.exit_section import POSITION, POSITIONS
+from dynnas.language.network_section import INPUT, LAYERS, NETWORK_SECTIONS, REQUIRED_SECTIONS
+from dynnas.language.parser import NAME
+from dynnas.language.settings_reader import SECTIONS, setting_form
+from dynnas.language.table_section import DIRECTIONS, KEYS, REQUIRED
+from dynnas.settings.rule import Rule
+from dynnas.space.config.vocabulary import (
+    DENSE,
+    EXIT_COUNT,
+    EXITS,
+    HEAD,
+    LAYER,
+    MAX_CHOICES,
+    MAX_EXITS,
+    MAX_STAGES,
+    MAX_VALUES,
+    POLICY,
+    RESOLUTION_CHOICE,
+    RESOLUTIONS,
+    STAGE,
+    STEM,
+    Knob,
+    required,
+)
+
+Schema = dict[str, Any]
+
+
+def json_schema() -> Schema:
+    """The schema of a space file (Draft 2020-12)."""
+    properties = {
+        "name": {
+            "type": "string",
+            "pattern": f"^{NAME.pattern}$",
+            "description": "names the study's folder; the file's stem if not given",
+        },
+        "input": _input(),
+        "stem": _table("the first convolution", _knobs(STEM), required(STEM)),
+        "policy": _table("the network that gates may read", _knobs(POLICY)),
+        "stages": _list(_stage(), MAX_STAGES, unique=False, description="stages of blocks, in order"),
+        "head": _table("the final classifier", _knobs(HEAD), required(HEAD)),
+        "exits": _exits(),
+        "choices": _choices(),
+        "evaluator": _evaluator(),
+        **{name: _settings(section) for name, section in SECTIONS.items()},
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "dynnas space file",
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+        "if": {"required": ["choices"]},
+        "then": {"properties": dict.fromkeys(NETWORK_SECTIONS, False)},
+        "else": {"required": list(REQUIRED_SECTIONS), "properties": {"evaluator": False}},
+    }
+
+
+def _table(description: str, properties: Mapping[str, Schema], required: Sequence[str] = ()) -> Schema:
+    """A mapping with known keys; it may be left empty where no key is required."""
+    return {
+        "type": "object" if required else ["object", "null"],
+        "description": description,
+        "properties": dict(properties),
+        "required": list(required),
+        "additionalProperties": False,
+    }
+
+
+def _list(items: Schema, most: int, unique: bool = True, **more: Any) -> Schema:
+    return {"type": "array", "items": items, "minItems": 1, "maxItems": most, "uniqueItems": unique, **more}
+
+
+def _knobs(table: Sequence[Knob]) -> dict[str, Schema]:
+    return {knob.name: _knob(knob) for knob in table}
+
+
+def _knob(knob: Knob) -> Schema:
+    """One value, a list, or a range."""
+    value = knob.rule.schema()
+    forms = [value, _list(value, MAX_VALUES)]
+    if knob.ordered:
+        step = Rule(knob.rule.kind, minimum=0).schema()
+        ends = {"from": value, "to": value, "step": step}
+        forms.append(
+            {"type": "object", "properties": ends, "required": list(ends), "additionalProperties": False}
+        )
+    where = f"; where {knob.when}" if knob.when else ""
+    schema: Schema = {"description": f"{knob.help}{where}; {knob.rule}", "anyOf": forms}
+    if knob.default is not None:
+        schema["default"] = knob.default
+    return schema
+
+
+def _input() -> Schema:
+    listed = {knob.name: _knob(knob) for knob in (RESOLUTIONS, *RESOLUTION_CHOICE)}
+    single = {
+        knob.name: {"description": knob.help, **knob.rule.schema()}
+        for knob in INPUT
+        if knob.name not in listed
+    }
+    return _table("the images", {**listed, **single}, (RESOLUTIONS.name,))
+
+
+def _stage() -> Schema:
+    layers = {
+        "type": "object",
+        "description": "knobs of single layers (the first is 0) that differ from the stage's",
+        "patternProperties": {"^[0-9]+$": _table("one layer", _knobs(LAYER))},
+        "additionalProperties": False,
+        "minProperties": 1,
+    }
+    return _table(
+        "one stage", {**_knobs(STAGE), **_knobs(LAYER), **_knobs(DENSE), LAYERS: layers}, required(STAGE)
+    )
+
+
+def _exits() -> Schema:
+    position = {"type": "string", "pattern": f"^{POSITION.pattern}$"}
+    positions = {
+        "description": "after which stages (stage1) or blocks (stage2.0) an exit may stand",
+        "anyOf": [position, _list(position, MAX_EXITS)],
+    }
+    properties = {POSITIONS: positions, EXIT_COUNT.name: _knob(EXIT_COUNT), **_knobs(EXITS)}
+    return _table("early classifiers", properties, (POSITIONS,))
+
+
+def _choices() -> Schema:
+    value = {"type": ["string", "number", "boolean"], "minLength": 1}
+    return {
+        "type": "object",
+        "description": "a plain space without a network: names and the values to choose from",
+        "additionalProperties": {"anyOf": [value, _list(value, MAX_VALUES)]},
+        "minProperties": 1,
+        "maxProperties": MAX_CHOICES,
+        "propertyNames": {"minLength": 1},
+    }
+
+
+def _evaluator() -> Schema:
+    text = Rule(str).schema()
+    texts = {"anyOf": [text, _list(text, MAX_VALUES, unique=False)]}
+
+    def by_name(value: Schema) -> Schema:
+        return {"type": "object", "additionalProperties": value, "minProperties": 1}
+
+    forms: dict[str, Schema] = {
+        "table": text,
+        "genes": {"anyOf": [text, {"type": "object", "additionalProperties": text}]},
+        "metrics": by_name(texts),
+        "objectives": by_name({"enum": list(DIRECTIONS)}),
+        "limits": by_name({"type": "number"}),
+        "cheap": texts,
+        "noisy": {"type": "boolean", "default": False},
+    }
+    properties = {key: {"description": help, **forms[key]} for key, help in KEYS.items()}
+    return _table("a table of measured architectures, to be searched", properties, REQUIRED)
+
+
+def _settings(section: type) -> Schema:
+    properties = {setting.name: _setting(setting, section) for setting in fields(section)}
+    return _table((section.__doc__ or "").partition("`: ")[2].strip("."), properties)
+
+
+def _setting(setting: Field[Any], section: type) -> Schema:
+    shape, rule = setting_form(setting, section)
+    value = rule.schema()
+    schema: Schema = {"description": setting.metadata["help"]}
+    if shape == "list":
+        return schema | {"anyOf": [value, _list(value, len(rule.choices))]}
+    if shape == "table":
+        return schema | _table(
+            setting.metadata["help"],
+            {name: {"description": f"{name}, a number", **value} for name in setting.metadata["choices"]},
+        )
+    return schema | value | {"default": setting.default}

@@ -1,0 +1,75 @@
+"""Reads the optional sections of a study; what is allowed comes from the dataclasses in `settings.py`."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Mapping
+from dataclasses import Field, fields
+from types import NoneType, UnionType
+from typing import Any, Literal, NamedTuple
+
+from dynnas.language.problems import Problems
+from dynnas.language.reading import check_distinct, read_list, read_one, read_table
+from dynnas.language.tree import Listing, Node
+from dynnas.settings.rule import Rule
+from dynnas.settings.settings import DataSettings, SearchSettings, Settings, TargetSettings, TrainSettings
+
+SECTIONS: Mapping[str, type] = {
+    "data": DataSettings,
+    "train": TrainSettings,
+    "search": SearchSettings,
+    "target": TargetSettings,
+}
+
+
+class Form(NamedTuple):
+    """How a setting is written (a table maps its `choices` to numbers), and the rule of each value."""
+
+    shape: Literal["one", "list", "table"]
+    rule: Rule
+
+
+def setting_form(setting: Field[Any], section: type) -> Form:
+    """The form of one field of a section's dataclass."""
+    hint = typing.get_type_hints(section)[setting.name]
+    choices = setting.metadata.get("choices", ())
+    minimum, maximum = setting.metadata.get("minimum"), setting.metadata.get("maximum")
+    origin = typing.get_origin(hint)
+    if origin is tuple:
+        return Form("list", Rule(str, choices=choices))
+    if origin is Mapping:
+        return Form("table", Rule(float, minimum, maximum))
+    optional = origin is UnionType
+    kind = next(kind for kind in typing.get_args(hint) if kind is not NoneType) if optional else hint
+    pattern = setting.metadata.get("pattern")
+    return Form("one", Rule(kind, minimum, maximum, choices=choices, optional=optional, pattern=pattern))
+
+
+def read_settings(entries: Mapping[str, Node], problems: Problems) -> Settings:
+    """The settings of those sections that the file has; the rest keep their defaults."""
+    sections: dict[str, Any] = {}
+    for name, section in SECTIONS.items():
+        if name not in entries:
+            continue
+        known = {setting.name: setting for setting in fields(section)}
+        given = read_table(entries[name], name, tuple(known), problems)
+        sections[name] = section(
+            **{
+                key: _read_setting(node, known[key], section, f"{name}.{key}", problems)
+                for key, node in given.items()
+            }
+        )
+    return Settings(**sections)
+
+
+def _read_setting(node: Node, setting: Field[Any], section: type, where: str, problems: Problems) -> Any:
+    shape, rule = setting_form(setting, section)
+    if shape == "list":
+        items = read_list(node, where, str(rule), problems) if isinstance(node, Listing) else (node,)
+        values = tuple(read_one(item, rule, where, problems) for item in items)
+        check_distinct(items, values, where, problems)
+        return values
+    if shape == "table":
+        entries = read_table(node, where, setting.metadata["choices"], problems)
+        return {key: read_one(value, rule, f"{where}.{key}", problems) for key, value in entries.items()}
+    return read_one(node, rule, where, problems)

@@ -1,0 +1,1 @@
+"""Latency, measured in rounds against fixed anchors; the timing core needs numpy alone."""

@@ -1,0 +1,59 @@
+"""The networks against which all others of a space are timed."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from dynnas.latency.rounds import Subject
+from dynnas.latency.runner import build_runner
+from dynnas.nn.networks.network import Network
+from dynnas.settings.settings import TargetSettings
+from dynnas.space.architecture import Architecture, Value
+from dynnas.space.space import Space
+
+
+def build_anchors(space: Space, target: TargetSettings, channels: int, classes: int) -> tuple[Subject, ...]:
+    """Two networks of the middle of the space, always the same, which have some of every kind of layer.
+
+    How much a busy machine slows a network down depends on what the network does: networks of the same space
+    follow each other two to three times as closely as foreign anchors.
+
+    Args:
+        space: with a network. target: what the anchors are built for. channels, classes: of the data.
+    """
+    return tuple(_subject(network, target) for network in anchor_networks(space, channels, classes))
+
+
+def anchor_networks(space: Space, channels: int, classes: int) -> tuple[Network, ...]:
+    """The anchors, always with the same weights, so that a device elsewhere gets them once."""
+    configs = (space.network_config(_middle(space, turn), channels, classes) for turn in range(2))
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay
+        torch.manual_seed(0)
+        plain = (config.without_gates().without_glance() for config in configs)
+        return tuple(Network(replace(config, exits=())).eval() for config in plain)
+
+
+def _middle(space: Space, turn: int) -> Architecture:
+    """The middle of what is ordered, and of what is not one value after the other."""
+    values: dict[str, Value] = {}
+    turns: dict[str, Iterator[int]] = defaultdict(lambda: itertools.count(turn))
+    for gene in space.genes:
+        count, knob = len(gene.values), gene.name.rpartition(".")[2]
+        values[gene.name] = gene.values[
+            (count - 1 + turn) // 2 if gene.ordered else next(turns[knob]) % count
+        ]
+    return space.architecture(values)
+
+
+def _subject(network: Network, target: TargetSettings) -> Subject:
+    config = network.config
+    shape = (target.batch, config.channels, config.resolution, config.resolution)
+    # No blank image: of one, a device that computes nonsense might make the right answer.
+    image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    return Subject(build_runner(network, target), [image])

@@ -1,0 +1,112 @@
+"""What running networks in a chain costs beside the networks themselves, by the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dynnas.data.dataset import Dataset
+from dynnas.latency.meter import LatencyMeter
+from dynnas.latency.rounds import Subject
+from dynnas.latency.runner import build_runner
+from dynnas.nn.networks.network import Network
+from dynnas.runtimes.cascade import Cascade, Finished, chain
+from dynnas.runtimes.preprocessing import prepare_images
+from dynnas.settings.settings import TargetSettings
+
+ALWAYS, NEVER = 0.0, 2.0
+"""Thresholds at which every image leaves, and none."""
+
+FEW_IMAGES = 16
+AS_LONG = 2
+"""As a trial, for each subject: differences of a few microseconds count."""
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """What a chain costs beside its networks, in the unit of their costs.
+
+    Attributes:
+        leave: of a decision after which the image leaves.
+        later: for each network, of running it after another one: the decision before it, and that runtimes
+            plan the memory of a branch less well, but for one call that is saved.
+        resize: for each network, of making its image where the networks of a chain take different sizes.
+    """
+
+    leave: float
+    later: tuple[float, ...]
+    resize: tuple[float, ...]
+
+    @staticmethod
+    def nothing(networks: int) -> Overhead:
+        """As of multiply-adds, of which decisions have none worth counting."""
+        return Overhead(0.0, (0.0,) * networks, (0.0,) * networks)
+
+
+def measure_overhead(networks: Sequence[Network], dataset: Dataset, meter: LatencyMeter) -> Overhead:
+    """Time every network alone, behind what makes its image, and after another one: all in the same rounds.
+
+    Args:
+        networks: two or more, calibrated, in eval mode, the fastest first.
+        dataset: whose search images are run.
+        meter: of the target.
+
+    Raises:
+        TargetError: the target runs no cascades.
+    """
+    everyone = range(len(networks))
+    leads = [0 if member else 1 for member in everyone]
+    run: dict[tuple[str, int], Finished] = {("leave", 0): _pair(networks[0], networks[1], ALWAYS, dataset)}
+    for member, network in enumerate(networks):
+        run["alone", member] = network
+        run["after", member] = _pair(networks[leads[member]], network, NEVER, dataset)
+        if network.config.resolution != dataset.resolution:
+            run["resized", member] = Cascade([network], (), ("",), dataset.resolution)
+    subjects = [subject_of(one, dataset, range(FEW_IMAGES), meter.target) for one in run.values()]
+    timed = meter.measure_images(subjects, AS_LONG * meter.target.seconds * len(subjects))
+    ms = {name: latency.mean_ms for name, (latency, _) in zip(run, timed, strict=True)}
+    resize = tuple(max(0.0, ms.get(("resized", member), 0.0) - ms["alone", member]) for member in everyone)
+
+    def made(member: int, other: int) -> float:
+        """What making the image of a network takes in a chain with another one."""
+        alike = networks[member].config.resolution == networks[other].config.resolution
+        return 0.0 if alike else resize[member]
+
+    later = tuple(
+        ms["after", member]
+        - (ms["alone", lead] + made(lead, member))
+        - (ms["alone", member] + made(member, lead))
+        for member, lead in enumerate(leads)
+    )
+    return Overhead(max(0.0, ms["leave", 0] - ms["alone", 0] - made(0, 1)), later, resize)
+
+
+def subject_of(network: Finished, dataset: Dataset, images: Sequence[int], target: TargetSettings) -> Subject:
+    """What the meter times: a network, or a chain of them, made ready for `target`, on single search images.
+
+    Args:
+        network: calibrated, in eval mode. images: by number.
+    """
+    prepared = prepare_images(network, dataset, dataset.search.images[list(images)]).cpu().numpy()
+    return Subject(build_runner(network, target), np.split(prepared, len(prepared)))
+
+
+def representative(ways: np.ndarray, count: int) -> list[int]:
+    """At most `count` of some images, by number, of which as large a part takes each way as of all.
+
+    Args:
+        ways: (N,) int, which way each image takes.
+    """
+    names, taken, sizes = np.unique(ways, return_inverse=True, return_counts=True)
+    wanted = sizes * min(1.0, count / len(taken))
+    chosen = np.floor(wanted).astype(int)
+    most_missing = np.argsort(chosen - wanted, kind="stable")
+    chosen[most_missing[: min(count, len(taken)) - chosen.sum()]] += 1
+    rows = [np.flatnonzero(taken == way)[: chosen[way]] for way in range(len(names))]
+    return sorted(np.concatenate(rows).tolist())
+
+
+def _pair(first: Network, second: Network, threshold: float, dataset: Dataset) -> Cascade:
+    return chain((first, second), (threshold,), ("", ""), dataset.resolution)

@@ -1,0 +1,266 @@
+"""Latency where it depends on the image: its distribution, by the way that images take, and in batches.
+
+A *way* is what exits make an image run: it ends at the exit by which the image leaves. What gates leave out
+differs from image to image within a way; its time is the mean over some of its images, and its multiply-adds
+are told image by image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dynnas.latency.latency import Latency
+from dynnas.latency.meter import LatencyMeter
+from dynnas.latency.rounds import Subject
+from dynnas.latency.runner import build_runner
+from dynnas.nn.exits import leave
+from dynnas.nn.gates.gate import decisions
+from dynnas.nn.networks.gate_use import GateUse
+from dynnas.nn.networks.network import Network
+from dynnas.runtimes.batches import Execution, build_batch_runner
+from dynnas.runtimes.runner import resolve_runtime
+from dynnas.runtimes.runtime import Runner
+from dynnas.settings.settings import TargetSettings
+
+IMAGES_OF_A_WAY = 16
+"""On which its time is measured, where there are so many: they run the same work."""
+
+COUNTING_BATCH = 256
+
+TIMES_AS_LONG = 4
+"""For each image, as in a trial: p95 and worst are single images, which a few runs would leave to chance."""
+
+
+@dataclass(frozen=True)
+class Ways:
+    """Which way each of some images takes.
+
+    Attributes:
+        names: of all ways of the network, the shortest first.
+        taken: of every image, the index of its way.
+        image_macs: of every image, its multiply-adds where gates decide on them, else nothing.
+    """
+
+    names: tuple[str, ...]
+    taken: tuple[int, ...]
+    image_macs: tuple[int, ...] = ()
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Of the images, for each way (0..1)."""
+        counts = np.bincount(self.taken, minlength=len(self.names))
+        return tuple((counts / len(self.taken)).tolist())
+
+    def images_of(self, way: int, most: int = IMAGES_OF_A_WAY) -> list[int]:
+        """The first `most` images, by number, that take it."""
+        return np.flatnonzero(np.array(self.taken) == way)[:most].tolist()
+
+
+@torch.inference_mode()
+def ways_of(network: Network, images: Tensor) -> Ways:
+    """The ways of images (N, channels, R, R) through `network`, as `accuracy` counts them: decided in torch.
+
+    Another runtime rounds otherwise, and may decide otherwise on an image whose confidence is a threshold.
+
+    Args:
+        network: calibrated, in eval mode. images: as `prepare_images` makes them.
+    """
+    names = (*(place.name for place in network.config.exits), "head")
+    exits: list[Tensor] = []
+    macs: list[int] = []
+    for part in images.split(COUNTING_BATCH):
+        with decisions() as decided:
+            exits.append(leave(network.logits(part), network.config.exits)[1])
+        if decided:
+            macs += GateUse.of(network.config, exits[-1], decided).image_macs
+    return Ways(names, tuple(torch.cat(exits).tolist()), tuple(macs))
+
+
+@dataclass(frozen=True)
+class WayLatency:
+    """One way: how many images take it, and how long it takes.
+
+    Attributes:
+        share: of the images counted (0..1).
+        mean_ms: at batch 1, measured on some of its images; None if no image takes it.
+        interval_ms: in which `mean_ms` lies, by bootstrap over the rounds.
+    """
+
+    name: str
+    share: float
+    mean_ms: float | None
+    interval_ms: tuple[float, float] | None
+
+    @staticmethod
+    def of(name: str, share: float, latency: Latency | None) -> WayLatency:
+        """From what the meter says; nothing of a way that no image takes."""
+        if latency is None:
+            return WayLatency(name, share, None, None)
+        return WayLatency(name, share, latency.mean_ms, latency.interval_ms)
+
+
+def way_subjects(runner: Runner, images: np.ndarray, ways: Ways) -> dict[int, Subject]:
+    """For each way that is taken, by its index, the network on some of the images that take it.
+
+    Args:
+        images: (N, channels, R, R) float32. ways: of these images.
+    """
+    chosen = {way: ways.images_of(way) for way in sorted(set(ways.taken))}
+    return {way: Subject(runner, [images[[number]] for number in chosen[way]]) for way in chosen}
+
+
+def expected_ms(ways: Sequence[WayLatency]) -> float:
+    """The mean over images, from counts and the time of every way.
+
+    Raises:
+        ValueError: a way that images take was not timed.
+    """
+    untimed = [way.name for way in ways if way.share and way.mean_ms is None]
+    if untimed:
+        raise ValueError(f"no time for the ways {untimed}, which images take")
+    return sum(way.share * way.mean_ms for way in ways if way.mean_ms is not None)
+
+
+@dataclass(frozen=True)
+class BatchLatency:
+    """Batches of one size, executed in one way.
+
+    Attributes:
+        execution: see `dynnas.runtimes.batches.Execution`.
+        batch: images in a batch. batches: how many different ones were timed.
+        batch_ms: mean over the batches. interval_ms: in which it lies, by bootstrap over the rounds.
+        image_ms: `batch_ms` for each image.
+        ratio: of `image_ms` to an image's mean at batch 1.
+    """
+
+    execution: Execution
+    batch: int
+    batches: int
+    batch_ms: float
+    interval_ms: tuple[float, float]
+    image_ms: float
+    ratio: float
+
+
+@dataclass(frozen=True)
+class DependentLatency:
+    """What a network takes on real images.
+
+    Attributes:
+        latency: one image at a time, with real branching; mean, median, p95 and worst are over the images.
+        image_ms: of every image that was timed; a single one where all take the same.
+        image_ways: the index into `ways` of each of them.
+        image_macs: multiply-adds of each of them, where gates decide on them, else nothing.
+        ways: times at batch 1, and shares of all images counted; the shortest first.
+        counted: how many images that were.
+        expected_ms: the mean by `ways`.
+        batches: the same images in batches; none if there were too few.
+    """
+
+    latency: Latency
+    image_ms: tuple[float, ...]
+    image_ways: tuple[int, ...]
+    image_macs: tuple[int, ...]
+    ways: tuple[WayLatency, ...]
+    counted: int
+    expected_ms: float
+    batches: tuple[BatchLatency, ...]
+
+    @property
+    def is_one_value(self) -> bool:
+        """Whether the work is the same for every image."""
+        return len(self.image_ms) == 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """All values under their names, for JSON."""
+        return asdict(self)
+
+
+def measure_dependent(
+    network: Network, images: Tensor, meter: LatencyMeter, target: TargetSettings, timed: int, batch: int
+) -> DependentLatency:
+    """Time a network one by one on real images, by the ways that they take, and in batches.
+
+    Args:
+        network: calibrated, in eval mode.
+        images: (N, channels, R, R), as `prepare_images` makes them; all are counted.
+        meter: of `target`.
+        timed: how many of them to time, the first ones; one if the work does not depend on the image.
+        batch: images in a batch.
+
+    Raises:
+        TargetError, MissingExtraError: as `build_runner`.
+    """
+    ways = ways_of(network, images)
+    pixels = images.cpu().numpy()
+    timed = min(timed, len(pixels)) if network.config.branches else 1
+    runner = build_runner(network, target)
+    every = Subject(runner, [pixels[[number]] for number in range(timed)])
+    # In the same rounds: taken apart, the mean and what it is made of would see the machine at two speeds.
+    subjects = way_subjects(runner, pixels, ways) if len(ways.names) > 1 else {}
+    (latency, image_ms), *measured = meter.measure_images(
+        [every, *subjects.values()], seconds_for(timed, target)
+    )
+    of_ways = {way: one for way, (one, _) in zip(subjects, measured, strict=True)} or {0: latency}
+    by_way = tuple(
+        WayLatency.of(name, share, of_ways.get(way))
+        for way, (name, share) in enumerate(zip(ways.names, ways.shares, strict=True))
+    )
+    return DependentLatency(
+        latency=latency,
+        image_ms=tuple(image_ms.tolist()),
+        image_ways=ways.taken[:timed],
+        image_macs=ways.image_macs[:timed],
+        ways=by_way,
+        counted=len(pixels),
+        expected_ms=expected_ms(by_way),
+        batches=measure_batches(network, pixels[: max(timed, batch)], meter, target, batch, latency.mean_ms),
+    )
+
+
+def seconds_for(images: int, target: TargetSettings) -> float:
+    """How long to time so many images for their distribution."""
+    return TIMES_AS_LONG * target.seconds * max(1.0, images / target.images)
+
+
+def measure_batches(
+    network: Network,
+    images: np.ndarray,
+    meter: LatencyMeter,
+    target: TargetSettings,
+    batch: int,
+    alone_ms: float,
+) -> tuple[BatchLatency, ...]:
+    """Time images (N, channels, R, R) in batches: masked and, with exits, compacted; nothing if N < `batch`.
+
+    Images beyond the last whole batch are left out. `alone_ms` is the mean of an image at batch 1.
+    """
+    batches = [images[at : at + batch] for at in range(0, len(images) - batch + 1, batch)]
+    if not batches:
+        return ()
+    in_torch = not target.remote and resolve_runtime(target) == "torch"
+    by_group = network.config.exits or (network.config.decides and in_torch)
+    executions: tuple[Execution, ...] = ("masked", "compacted") if by_group else ("masked",)
+    measured = []
+    for execution in executions:
+        runner = build_batch_runner(network, target, execution)
+        latency = meter.measure(Subject(runner, batches))
+        image_ms = latency.mean_ms / batch
+        measured.append(
+            BatchLatency(
+                execution,
+                batch,
+                len(batches),
+                latency.mean_ms,
+                latency.interval_ms,
+                image_ms,
+                image_ms / alone_ms,
+            )
+        )
+    return tuple(measured)

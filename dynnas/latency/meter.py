@@ -1,0 +1,143 @@
+"""The latency meter: networks timed in rounds with fixed anchors, so that times taken apart still compare.
+
+The speed of a processor that others also use drifts by tens of percent within seconds. What runs in the
+same round sees the same speed, so a network's time is steady as a multiple of the anchors' time in that
+round, and the median over rounds leaves out those in which either was interrupted. That ratio, times what
+the anchors took when the study started, is the latency. How this compares with other ways to measure:
+`python tests/bench/latency.py repeatability`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from dynnas.latency.fingerprint import environment_fingerprint
+from dynnas.latency.interval import estimate, low_quantile
+from dynnas.latency.latency import AnchorReference, Latency, Spread, count_outliers
+from dynnas.latency.lock import device_lock
+from dynnas.latency.remote.timer import RemoteTimer
+from dynnas.latency.rounds import Clock, Plan, Subject, by_pass, ratios_to, time_rounds
+from dynnas.settings.settings import TargetSettings
+
+REFERENCE_SHARE = 4
+"""The scale is measured this many times as long as a network: all latencies of a study hang on it."""
+
+
+class Timer(Protocol):
+    """What times subjects in rounds: this machine, or another one."""
+
+    def __call__(self, subjects: Sequence[Subject], anchors: Sequence[Subject], plan: Plan) -> np.ndarray:
+        """As `dynnas.latency.rounds.time_rounds`."""
+        ...
+
+
+class LatencyMeter:
+    """Times networks on one device, against anchors.
+
+    Args:
+        target: the device, and how long and how exactly to measure.
+        anchors: networks that never change; see `build_anchors`.
+        reference: the scale; measured now if not given. Save it to continue a study on the same scale.
+        timer: runs the rounds; if not given, this machine's, one meter at a time, or the remote device's.
+
+    Attributes:
+        target: as given.
+
+    Raises:
+        TargetError: the target cannot be used on this machine.
+    """
+
+    def __init__(
+        self,
+        target: TargetSettings,
+        anchors: Sequence[Subject],
+        reference: AnchorReference | None = None,
+        timer: Timer | None = None,
+    ) -> None:
+        self.target = target
+        self._anchors = tuple(anchors)
+        self._timer = timer or (RemoteTimer(target) if target.remote else LocalTimer(target.device))
+        self._environment = environment_fingerprint(target)["digest"]
+        self.reference = reference or self._measure_reference()
+
+    def measure(self, subject: Subject) -> Latency:
+        """Time one network: until the interval is as narrow as the target asks, or for its seconds."""
+        return self.measure_jointly([subject])[0]
+
+    def measure_jointly(self, subjects: Sequence[Subject], seed: int = 0) -> list[Latency]:
+        """Time networks in the same rounds, shuffled anew each round: the most exact way to rank them."""
+        plan = Plan(self.target.seconds * len(subjects), self.target.precision, seed)
+        times = self._timer(subjects, self._anchors, plan)
+        anchors = times[len(subjects) :]
+        return [self._latency(subject, ms, anchors) for subject, ms in zip(subjects, times, strict=False)]
+
+    def time(self, subjects: Sequence[Subject], plan: Plan) -> np.ndarray:
+        """Time many at once: medians (subjects,) over rounds, as multiples of the anchors' time."""
+        times = self._timer(subjects, self._anchors, plan)
+        return np.median(ratios_to(times[len(subjects) :], times[: len(subjects)]), axis=1)
+
+    def measure_images(
+        self, subjects: Sequence[Subject], seconds: float, seed: int = 0
+    ) -> list[tuple[Latency, np.ndarray]]:
+        """Time networks in the same rounds for all of `seconds`: latencies, and the ms of each image."""
+        times = self._timer(subjects, self._anchors, Plan(seconds, seed=seed))
+        anchors = times[len(subjects) :]
+        measured = []
+        for subject, ms in zip(subjects, times, strict=False):
+            image_ms = np.median(self._ratios(subject, ms, anchors), axis=0) * self.reference.anchor_ms
+            measured.append((self._latency(subject, ms, anchors), image_ms))
+        return measured
+
+    def _measure_reference(self) -> AnchorReference:
+        plan = Plan(REFERENCE_SHARE * self.target.seconds)
+        times = self._timer((), self._anchors, plan)
+        low_ms = np.quantile(times, 0.1, axis=1)
+        return AnchorReference(float(np.exp(np.log(low_ms).mean())), self._environment)
+
+    def _latency(self, subject: Subject, ms: np.ndarray, anchors: np.ndarray) -> Latency:
+        images = len(subject.images)
+        ratios = self._ratios(subject, ms, anchors)
+        image_ms = np.median(ratios, 0) * self.reference.anchor_ms
+        ratio = estimate(ratios, np.median)
+        return Latency(
+            mean_ms=float(image_ms.mean()),
+            median_ms=float(np.median(image_ms)),
+            p95_ms=float(np.percentile(image_ms, 95)),
+            worst_ms=float(image_ms.max()),
+            interval_ms=ratio.scaled(self.reference.anchor_ms).interval,
+            ratio=ratio.value,
+            plain_median_ms=estimate(by_pass(ms, images), np.median),
+            plain_low_ms=estimate(by_pass(ms, images), low_quantile),
+            repeats=Spread.of(ms),
+            rounds=len(ms),
+            outliers=count_outliers(ratios),
+            environment=self._environment,
+        )
+
+    @staticmethod
+    def _ratios(subject: Subject, ms: np.ndarray, anchors: np.ndarray) -> np.ndarray:
+        """Multiples of the anchors' time: (passes, images)."""
+        return by_pass(ratios_to(anchors, ms), len(subject.images))
+
+
+class LocalTimer:
+    """Rounds on this machine, while no other meter, in whichever process, uses the device.
+
+    Args:
+        device: as in `TargetSettings.device`.
+        lock_folder: where the device's lock lies, see `device_lock`.
+        clock: seconds, monotonic; the default is `time.perf_counter`.
+    """
+
+    def __init__(self, device: str, lock_folder: Path | None = None, clock: Clock | None = None) -> None:
+        self._device, self._lock_folder = device, lock_folder
+        self._clock = {"clock": clock} if clock else {}
+
+    def __call__(self, subjects: Sequence[Subject], anchors: Sequence[Subject], plan: Plan) -> np.ndarray:
+        """As `Timer` says."""
+        with device_lock(self._device, self._lock_folder):
+            return time_rounds(subjects, anchors, plan, **self._clock)

@@ -1,0 +1,1 @@
+"""A predictor of latency from the layers of a network."""

@@ -1,0 +1,204 @@
+"""Fitting a latency predictor: pieces and networks of a space, timed on the target within minutes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dynnas.errors import TargetError
+from dynnas.latency.meter import LatencyMeter
+from dynnas.latency.predictor.layers import Way, piece_subject
+from dynnas.latency.predictor.predictor import Agreement, LatencyPredictor
+from dynnas.latency.rounds import Plan, Subject
+from dynnas.nn.networks.layer_features import Piece, pieces_of
+from dynnas.progress import Progress
+from dynnas.space.architecture import Architecture
+from dynnas.space.config.network import NetworkConfig
+from dynnas.space.moves import largest, sample, smallest
+from dynnas.space.space import Space
+
+PIECES_FOR_EACH = 8
+"""Pieces timed for each network of the fit, where the space has so many."""
+
+LEAST_SAMPLES = 10
+
+TURNS = 3
+"""Stretches of rounds of which each of two measurements that are compared has so many."""
+
+_DRAWS = 30
+"""Architectures drawn for each that is new, before a space is taken to have no more."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A predictor, and how near it comes to networks that it was not fitted to.
+
+    Attributes:
+        predictor: of multiples of the anchors' time.
+        predicted_ms, measured_ms, again_ms: (networks,) held out: by the predictor, and measured twice.
+        pieces, networks: measured for the fit.
+    """
+
+    predictor: LatencyPredictor
+    predicted_ms: tuple[float, ...]
+    measured_ms: tuple[float, ...]
+    again_ms: tuple[float, ...]
+    pieces: int
+    networks: int
+
+    @property
+    def agreement(self) -> Agreement:
+        """Predictions with the mean of both measurements."""
+        measured = np.sqrt(np.array(self.measured_ms) * np.array(self.again_ms))
+        return Agreement.of(np.array(self.predicted_ms), measured)
+
+    @property
+    def noise(self) -> Agreement:
+        """The second measurement with the first: no predictor can seem better than that."""
+        return Agreement.of(np.array(self.again_ms), np.array(self.measured_ms))
+
+
+def calibrate(
+    space: Space,
+    meter: LatencyMeter,
+    channels: int,
+    classes: int,
+    *,
+    samples: int = 50,
+    held_out: int = 20,
+    seconds: float = 60.0,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Calibration:
+    """Fit a predictor to random networks of `space`, and hold it against others.
+
+    Args:
+        space: with a network.
+        meter: with the anchors of `space`; its target is what the predictor is for.
+        channels, classes: of the data.
+        samples: networks to fit to.
+        held_out: further networks, measured twice as a finished front is; at least 3.
+        seconds: for timing all pieces and networks of the fit, in the same rounds.
+        seed: draws the networks.
+        progress: told of every network.
+
+    Raises:
+        TargetError: too few networks are asked for, or the space has fewer.
+    """
+    if samples < LEAST_SAMPLES or held_out < 3:
+        raise TargetError(
+            f"calibrate: {samples} networks and {held_out} held out; "
+            f"at least {LEAST_SAMPLES} and 3 are needed"
+        )
+    if meter.target.remote and meter.target.runtime.startswith("torch"):
+        raise TargetError(
+            "calibrate: layers alone are sent to a remote device as ONNX graphs, and this target runs torch; "
+            "use a runtime of ONNX, or search without a predictor"
+        )
+    progress = progress or Progress()
+    drawn = _draw(space, samples + held_out, seed)
+    if len(drawn) < samples + held_out:
+        raise TargetError(
+            f"calibrate: {space.name} has hardly more than {len(drawn)} networks, and {samples + held_out} "
+            "are needed; a space as small as that can be measured whole"
+        )
+    rng = random.Random(f"ways {seed}")
+    # By every exit: each is one more time to learn from, for a network that is paid for.
+    ways = [
+        way for each in drawn[:samples] for way in _ways(space.network_config(each, channels, classes), meter)
+    ]
+    others = [
+        rng.choice(_ways(space.network_config(each, channels, classes), meter)) for each in drawn[samples:]
+    ]
+    pieces = _pieces(space, ways, PIECES_FOR_EACH * samples, channels, classes, seed)
+    with progress.task("calibration", total=len(pieces) + len(ways) + held_out + 3) as task:
+        subjects: list[Subject] = []
+        parts: list[Piece | Way] = [*pieces, *ways, *others]
+        for part in parts:
+            subjects.append(
+                part.subject(meter.target) if isinstance(part, Way) else piece_subject(part, meter.target)
+            )
+            task.advance(note="building")
+        task.advance(note=f"timing for {seconds:.0f} s, and those held out")
+        times, first, second = _time_in_turns(
+            meter, subjects[:-held_out], subjects[-held_out:], seconds, seed
+        )
+        predictor = LatencyPredictor.fit(
+            pieces,
+            times[: len(pieces)],
+            ways,
+            times[len(pieces) :],
+            meter.reference.environment,
+        )
+        task.advance(note="done")
+    scale = meter.reference.anchor_ms
+    predicted = [scale * predictor.predict(way.config)[way.exit] for way in others]
+    return Calibration(
+        predictor, tuple(predicted), tuple(first.tolist()), tuple(second.tolist()), len(pieces), samples
+    )
+
+
+def measure_twice(meter: LatencyMeter, subjects: Sequence[Subject]) -> tuple[np.ndarray, np.ndarray]:
+    """Milliseconds (subjects,) of two measurements, all subjects in the same rounds, taken in turns."""
+    _, first, second = _time_in_turns(meter, (), subjects, 0.0, 0)
+    return first, second
+
+
+def _time_in_turns(
+    meter: LatencyMeter, fitted: Sequence[Subject], others: Sequence[Subject], seconds: float, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Those to fit to as multiples of the anchors' time, and twice the milliseconds of the others.
+
+    In turns, for the machine may be in another state a minute later, and its networks do not feel that alike.
+    """
+    ratios: list[np.ndarray] = []
+    first: list[list[float]] = []
+    second: list[list[float]] = []
+    for turn in range(TURNS):
+        if fitted:
+            ratios.append(meter.time(fitted, Plan(seconds / TURNS, seed=seed + turn)))
+        for measured in (first, second):
+            share = meter.target.seconds * len(others) / TURNS
+            found = meter.measure_images(others, share, seed=2 * turn + len(first))
+            measured.append([latency.mean_ms for latency, _ in found])
+    return _mean(ratios), _mean(first), _mean(second)
+
+
+def _mean(turns: Sequence[Sequence[float]] | Sequence[np.ndarray]) -> np.ndarray:
+    """The geometric mean of the turns."""
+    return np.exp(np.log(np.array(turns)).mean(0)) if turns else np.empty(0)
+
+
+def _draw(space: Space, count: int, seed: int) -> list[Architecture]:
+    """Different architectures, the ends of the space first."""
+    rng = random.Random(f"calibration {seed}")
+    drawn = dict.fromkeys((smallest(space), largest(space)))
+    for _ in range(_DRAWS * count):
+        if len(drawn) >= count:
+            break
+        drawn[sample(space, rng)] = None
+    return list(drawn)[:count]
+
+
+def _ways(config: NetworkConfig, meter: LatencyMeter) -> list[Way]:
+    """By every exit and the head; a batch runs through all of a network."""
+    exits = range(len(config.exits) + 1) if meter.target.batch == 1 else [len(config.exits)]
+    return [Way.of(config, exit) for exit in exits]
+
+
+def _pieces(
+    space: Space, ways: Sequence[Way], most: int, channels: int, classes: int, seed: int
+) -> list[Piece]:
+    """The pieces of all `ways`, and of further networks until there are enough or hardly any is new."""
+    found = dict.fromkeys(piece for way in ways for piece in way.pieces)
+    rng = random.Random(f"pieces {seed}")
+    idle = 0
+    while len(found) < most and idle < _DRAWS:
+        before = len(found)
+        config = space.network_config(sample(space, rng), channels, classes)
+        found |= dict.fromkeys(piece for stretch in pieces_of(config) for piece in stretch)
+        idle = idle + 1 if len(found) == before else 0
+    return list(found)

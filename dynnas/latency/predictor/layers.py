@@ -1,0 +1,93 @@
+"""Networks in pieces: every slot with the size of the maps that reach it; nothing else decides its time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dynnas.latency.rounds import Subject
+from dynnas.latency.runner import build_runner
+from dynnas.nn.networks.layer_features import Piece, pieces_of
+from dynnas.nn.networks.network import Body, Network, Segment, build
+from dynnas.settings.settings import TargetSettings
+from dynnas.space.config.network import (
+    ExitPlace,
+    NetworkConfig,
+)
+
+
+def piece_subject(piece: Piece, target: TargetSettings) -> Subject:
+    """The piece alone, ready to be timed, with weights that do not matter."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = build(piece.config).eval()
+    # Runtimes read no more of a network than what this has.
+    runner = build_runner(cast(Network, _Alone(module, piece)), target)
+    shape = (target.batch, piece.channels, piece.resolution, piece.resolution)
+    image = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    return Subject(runner, [image])
+
+
+_ALWAYS, _NEVER = 0.0, 2.0
+"""Thresholds of a confidence that every image reaches, and none."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """What an image runs that leaves by the exit of index `exit`; the number of exits stands for the head."""
+
+    config: NetworkConfig
+    exit: int
+
+    @staticmethod
+    def of(config: NetworkConfig, exit: int) -> Way:
+        """With thresholds that lead every image there."""
+        places = tuple(
+            replace(place, threshold=_ALWAYS if index == exit else _NEVER)
+            for index, place in enumerate(config.exits)
+        )
+        return Way(replace(config, exits=places), exit)
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """All that the image runs through."""
+        return sum(pieces_of(self.config)[: self.exit + 1], ())
+
+    def subject(self, target: TargetSettings) -> Subject:
+        """Ready to be timed, with weights that do not matter."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = Network(self.config).eval()
+        shape = (target.batch, self.config.channels, self.config.resolution, self.config.resolution)
+        image = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+        return Subject(build_runner(network, target), [image])
+
+
+@dataclass(frozen=True)
+class _AloneConfig:
+    channels: int
+    resolution: int
+    exits: tuple[ExitPlace, ...] = ()
+    branches: bool = False
+
+
+class _Alone(nn.Module):
+    """One slot in the place of a network."""
+
+    def __init__(self, module: nn.Module, piece: Piece) -> None:
+        super().__init__()
+        self.config = _AloneConfig(piece.channels, piece.resolution)
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.module(x)
+
+    def logits(self, x: Tensor) -> tuple[Tensor]:
+        return (self.module(x),)
+
+    def segments(self) -> list[Segment]:
+        return [Segment(Body(self.module), nn.Identity(), None)]

@@ -1,0 +1,239 @@
+"""Latency of a network from its pieces, for any network of a space, after some minutes of measuring.
+
+A network takes about what its pieces take, each timed alone. What is not additive is learned from whole
+networks: a piece alone has its weights in the innermost cache and its input in no particular layout, and in
+a network neither holds, to a degree that depends on the kind of its layers and the size of its weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dynnas.errors import TargetError
+from dynnas.files import cache_folder
+from dynnas.latency.predictor.layer_times import PieceTimes
+from dynnas.latency.predictor.layers import Way
+from dynnas.nn.networks.layer_features import Piece, Traits, traits
+from dynnas.space.config.network import NetworkConfig
+from dynnas.space.space import Space
+
+FORMAT = 2
+
+_CACHED_MEBIBYTES = 0.5
+"""Weights beyond about this come from an outer cache."""
+
+_SIZES = 6
+"""How many sizes `_sizes` gives."""
+
+_EXITS = 3
+"""How many numbers `_exits` gives."""
+
+# How far from additive a network may be: standard deviations of the prior of the coefficients, as parts of
+# the mean network's time (or, for the first, of the pieces' own time), and of the rest.
+_KIND, _PIECE, _NETWORK, _SIZE, _EXIT, _NOISE = 0.2, 0.02, 0.05, 0.1, 0.1, 0.02
+# What all blocks have in common is learned sooner than what only one kind of them does.
+_BLOCKS, _BLOCK = 0.2, 0.05
+
+
+@dataclass(frozen=True)
+class LatencyPredictor:
+    """Predicts latencies as multiples of the anchors' time.
+
+    Attributes:
+        pieces: times of pieces alone.
+        kinds: of pieces, see `Traits.kind`.
+        unit: the time of the mean network.
+        coefficients: of what `_terms` lists.
+        error: standard deviation of the relative error, by leaving out one network at a time.
+        environment: digest of the fingerprint of where it holds.
+    """
+
+    pieces: PieceTimes
+    kinds: tuple[str, ...]
+    unit: float
+    coefficients: np.ndarray
+    error: float
+    environment: str
+
+    @staticmethod
+    def fit(
+        pieces: Sequence[Piece],
+        piece_times: np.ndarray,
+        ways: Sequence[Way],
+        way_times: np.ndarray,
+        environment: str,
+    ) -> LatencyPredictor:
+        """Fit to measured pieces (their times alone) and ways through whole networks.
+
+        Args:
+            pieces: with `piece_times` (pieces,).
+            ways: with `way_times` (ways,), in the same unit.
+            environment: digest of the environment in which they were measured.
+        """
+        kinds = tuple(sorted({traits(piece).kind for piece in pieces}))
+        alone = PieceTimes.fit([traits(piece).numbers for piece in pieces], piece_times)
+        unit = float(way_times.mean())
+        count = len(kinds)
+        expected = np.r_[np.ones(count), np.zeros(count + 2 + 1 + _SIZES + _EXITS)]
+        spread = np.r_[
+            np.full(count, _KIND), np.full(count, _PIECE), _BLOCKS, _BLOCK,
+            _NETWORK, np.full(_SIZES, _SIZE), np.full(_EXITS, _EXIT),
+        ]  # fmt: skip
+        draft = LatencyPredictor(alone, kinds, unit, expected, 0.0, environment)
+        # Relative errors count: each row is divided by what it should give.
+        rows = draft._terms(ways) * unit / way_times[:, None]
+        scaled = rows * spread
+        gram = scaled.T @ scaled + _NOISE**2 * np.eye(len(expected))
+        coefficients = expected + spread * np.linalg.solve(gram, scaled.T @ (1 - rows @ expected))
+        leverage = np.einsum("ij,ji->i", scaled, np.linalg.solve(gram, scaled.T))
+        left_out = (1 - rows @ coefficients) / (1 - leverage)
+        error = float(np.sqrt(np.mean(left_out**2)))
+        return LatencyPredictor(alone, kinds, unit, coefficients, error, environment)
+
+    def predict(self, config: NetworkConfig) -> tuple[float, ...]:
+        """Multiples of the anchors' time of an image that leaves at each exit, then at the head."""
+        ways = [Way(config, exit) for exit in range(len(config.exits) + 1)]
+        return tuple((self._terms(ways) @ self.coefficients * self.unit).tolist())
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits that name all of it."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+    def to_json(self) -> str:
+        """A document that `from_json` reads back."""
+        document = {
+            "dynnas_predictor": FORMAT,
+            **self.__dict__,
+            "pieces": self.pieces.to_dict(),
+            "coefficients": self.coefficients.tolist(),
+        }
+        return json.dumps(document) + "\n"
+
+    @staticmethod
+    def from_json(text: str, path: Path) -> LatencyPredictor:
+        """Read what `to_json` wrote.
+
+        Raises:
+            TargetError: `path` holds something else.
+        """
+        try:
+            document = json.loads(text)
+            if document.pop("dynnas_predictor") != FORMAT:
+                raise ValueError(f"this dynnas reads format {FORMAT}")
+            document["pieces"] = PieceTimes.from_dict(document["pieces"])
+            document["kinds"] = tuple(document["kinds"])
+            document["coefficients"] = np.array(document["coefficients"])
+            return LatencyPredictor(**document)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise TargetError(
+                f"{path}: not a latency predictor of this dynnas ({error}); run dynnas calibrate again"
+            ) from error
+
+    def _terms(self, ways: Sequence[Way]) -> np.ndarray:
+        """(ways, terms): times (in `unit`) and numbers of pieces, by kind and of blocks; 1; sizes; exits."""
+        every = list(dict.fromkeys(piece for way in ways for piece in way.pieces))
+        times = self.pieces.predict([traits(piece).numbers for piece in every]) / self.unit
+        known = dict(zip(every, times.tolist(), strict=True))
+        return np.array([self._terms_of(way, known) for way in ways])
+
+    def _terms_of(self, way: Way, times: Mapping[Piece, float]) -> list[float]:
+        found = [(times[piece], traits(piece)) for piece in way.pieces]
+        by_kind = {kind: [0.0, 0.0] for kind in self.kinds}
+        for time, of in found:
+            # A kind that calibration never met is taken for one that adds up.
+            place = by_kind.setdefault(of.kind, [0.0, 0.0])
+            place[0] += time
+            place[1] += 1
+        unknown = sum(time for kind, (time, _) in by_kind.items() if kind not in self.kinds)
+        sums = [by_kind[kind][0] for kind in self.kinds]
+        sums[0] += unknown
+        counts = [by_kind[kind][1] for kind in self.kinds]
+        blocks = [time for piece, (time, _) in zip(way.pieces, found, strict=True) if piece.is_block]
+        of_all = [sum(blocks), float(len(blocks))]
+        return [*sums, *counts, *of_all, 1.0, *_sizes([of for _, of in found]), *_exits(way)]
+
+
+def _sizes(path: Sequence[Traits]) -> tuple[float, ...]:
+    """MiB of weights: all, beyond the inner cache, dynamic; of maps: all, dynamic, and those that go from a
+    static layer to a dynamic one or back, which are laid out differently."""
+    weights = sum(piece.mebibytes for piece in path)
+    maps = [piece.output_mebibytes for piece in path]
+    turned = [size for size, a, b in zip(maps, path, path[1:], strict=False) if a.dynamic != b.dynamic]
+    return (
+        weights,
+        max(weights - _CACHED_MEBIBYTES, 0.0),
+        sum(piece.mebibytes for piece in path if piece.dynamic),
+        sum(maps),
+        sum(size for size, piece in zip(maps, path, strict=True) if piece.dynamic),
+        sum(turned),
+    )
+
+
+def _exits(way: Way) -> tuple[float, ...]:
+    """Whether the network has any, whether the image leaves by one, and how many it passes: each decision
+    ends a graph in which layers could have been prepared together."""
+    exits = len(way.config.exits)
+    return float(exits > 0), float(way.exit < exits), float(way.exit)
+
+
+def predictor_file(space: Space, channels: int, classes: int, environment: str) -> Path:
+    """Where the predictor of a space's networks for such data, in an environment, is kept for all studies."""
+    parts = f"{space.digest} {channels} {classes} {environment}"
+    return cache_folder() / "predictors" / f"{hashlib.sha256(parts.encode()).hexdigest()[:16]}.json"
+
+
+def load_predictor(path: Path, environment: str) -> LatencyPredictor | None:
+    """The predictor in the file `path`; None if there is none, or it was fitted in another environment.
+
+    Raises:
+        TargetError: the file holds something else.
+    """
+    if not path.exists():
+        return None
+    predictor = LatencyPredictor.from_json(path.read_text(), path)
+    return predictor if predictor.environment == environment else None
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How near predictions come to measurements of networks that were not used in fitting.
+
+    Attributes:
+        networks: compared.
+        within_5, within_10: shares within 5% and 10%.
+        median_error: median relative difference.
+    """
+
+    networks: int
+    kendall_tau: float
+    spearman: float
+    within_5: float
+    within_10: float
+    median_error: float
+
+    @staticmethod
+    def of(predicted: np.ndarray, measured: np.ndarray) -> Agreement:
+        """Compare (networks,) with (networks,)."""
+        from scipy import stats
+
+        error = np.abs(predicted / measured - 1)
+        return Agreement(
+            networks=len(measured),
+            kendall_tau=float(stats.kendalltau(predicted, measured).statistic),
+            spearman=float(stats.spearmanr(predicted, measured).statistic),
+            within_5=float((error <= 0.05).mean()),
+            within_10=float((error <= 0.10).mean()),
+            median_error=float(np.median(error)),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)

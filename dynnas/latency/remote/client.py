@@ -1,0 +1,159 @@
+"""A device on another machine, as its clients see it: reconnects, and sends again what the device lacks."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dynnas.errors import TargetError
+from dynnas.latency.remote.channel import (
+    HANDSHAKE_SECONDS,
+    BusyError,
+    Channel,
+    ChannelError,
+    WrongTokenError,
+    join_device,
+)
+from dynnas.latency.remote.document import DocumentError
+from dynnas.latency.remote.server import keep_alive
+
+BACKOFF = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Seconds before each new attempt after a connection was lost."""
+
+REPLY_SECONDS = 60.0
+MOST = 2**30
+"""Bytes that a reply may have."""
+
+OVERHEAD = 1024
+"""Bytes of a message beside what it carries."""
+
+TRIES_TO_SEND = 5
+
+Reply = tuple[dict[str, Any], dict[str, np.ndarray]]
+
+
+class Device:
+    """A device that serves at an address. It is connected to when it is first asked for something.
+
+    Args:
+        address: `tcp://host:port`.
+        token: shared with the device.
+        backoff: seconds before each new attempt.
+        sleep: waits for so many seconds.
+
+    Raises:
+        TargetError: the address is none.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        token: bytes,
+        backoff: Sequence[float] = BACKOFF,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._channel: Channel | None = None
+        host, _, port = address.removeprefix("tcp://").rpartition(":")
+        if not port.isdigit() or not 0 < int(port) < 2**16:
+            raise TargetError(f"target: device {address}: found the port {port!r}; allowed: from 1 to 65535")
+        self.address = address
+        self._place = (host.strip("[]"), int(port))
+        self._token, self._backoff, self._sleep = token, backoff, sleep
+
+    def offers(self) -> tuple[list[str], int]:
+        """The runtimes that are installed there, the best one first, and the largest message in bytes."""
+        header, _ = self.ask({"ask": "offers"})
+        return list(header["runtimes"]), int(header["most"])
+
+    def ask(
+        self,
+        header: Mapping[str, Any],
+        arrays: Mapping[str, np.ndarray] | None = None,
+        seconds: float = REPLY_SECONDS,
+    ) -> Reply:
+        """The device's answer; a lost connection is made anew, and the question asked again.
+
+        Raises:
+            TargetError: the device cannot be reached, has another token, or cannot do what it is asked for.
+        """
+        for delay in (*self._backoff, None):
+            try:
+                reply = self._ask_once(header, arrays, seconds)
+                break
+            except WrongTokenError as error:
+                raise TargetError(
+                    f"target: device {self.address}: {error}; give this machine the one that `dynnas serve` "
+                    "uses there, in $DYNNAS_TOKEN or its token file"
+                ) from error
+            except (ChannelError, DocumentError, OSError) as error:
+                self.close()
+                if delay is None:
+                    raise TargetError(
+                        f"target: device {self.address} cannot be reached ({error}); see that `dynnas serve` "
+                        "runs there, and that host and port are right"
+                    ) from error
+                self._sleep(delay)
+        if "error" in reply[0]:
+            raise TargetError(f"target: device {self.address}: {reply[0]['error']}")
+        return reply
+
+    def ask_with(
+        self, header: Mapping[str, Any], parts: Mapping[str, bytes], seconds: float = REPLY_SECONDS
+    ) -> Reply:
+        """The answer to a question about `parts`, by digest, of which those that it lacks are sent.
+
+        Raises:
+            TargetError: as `ask`, or it keeps too little to answer.
+        """
+        for _ in range(TRIES_TO_SEND):
+            reply = self.ask(header, seconds=seconds)
+            missing = reply[0].get("missing")
+            if not missing:
+                return reply
+            for digest in missing:
+                self._put(parts[digest])
+        raise TargetError(
+            f"target: device {self.address} does not keep the {sum(map(len, parts.values()))} bytes that it "
+            "needs at a time; give `dynnas serve` more room there"
+        )
+
+    def __del__(self) -> None:
+        """Whoever times has no end of its own."""
+        self.close()
+
+    def close(self) -> None:
+        """Hang up; the next question connects again."""
+        if self._channel:
+            self._channel.close()
+            self._channel = None
+
+    def _put(self, data: bytes) -> None:
+        _, most = self.offers()
+        if len(data) + OVERHEAD > most:
+            raise TargetError(
+                f"target: a network of {len(data)} bytes; the device {self.address} takes messages of {most}"
+            )
+        self.ask({"ask": "put"}, {"data": np.frombuffer(data, np.uint8)})
+
+    def _ask_once(
+        self, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None, seconds: float
+    ) -> Reply:
+        if self._channel is None:
+            connection = socket.create_connection(self._place, timeout=HANDSHAKE_SECONDS)
+            try:
+                keep_alive(connection)
+                self._channel = join_device(connection, self._token, MOST)
+            except BaseException:
+                connection.close()
+                raise
+        self._channel.send(header, arrays)
+        while True:
+            reply = self._channel.receive(seconds)
+            if reply[0].get("busy"):
+                raise BusyError("it has as many clients as it takes")
+            if not reply[0].get("waiting"):  # for another client, which is being timed
+                return reply

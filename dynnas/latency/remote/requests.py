@@ -1,0 +1,166 @@
+"""What a client may ask a device for."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dynnas.errors import DynnasError
+from dynnas.latency.energy import measure_energy
+from dynnas.latency.environment import LIBRARIES, Execution, device_environment
+from dynnas.latency.lock import device_lock
+from dynnas.latency.remote.artifact import load_artifact, offered_runtimes
+from dynnas.latency.remote.document import read_document
+from dynnas.latency.remote.memory import peak_memory_mib
+from dynnas.latency.remote.store import Store
+from dynnas.latency.rounds import Plan, Subject, time_rounds
+
+Arrays = Mapping[str, np.ndarray]
+Run = Callable[[np.ndarray], np.ndarray]
+Reply = tuple[dict[str, Any], dict[str, np.ndarray]]
+
+LOADED = 16
+"""Networks that stay ready to run."""
+
+MOST_SECONDS = 3600.0
+MOST_SUBJECTS = 1000
+MOST_THREADS = 1024
+
+
+class RequestError(DynnasError):
+    """A request that makes no sense."""
+
+
+class Requests:
+    """Answers the requests of all clients of a device, timing one at a time.
+
+    Args:
+        device: `cpu` or `cuda`.
+        store: what clients have sent.
+        most: bytes that a message may have.
+        lock_folder: see `device_lock`.
+    """
+
+    def __init__(self, device: str, store: Store, most: int, lock_folder: Path | None = None) -> None:
+        self._device, self._store, self._most, self._lock_folder = device, store, most, lock_folder
+        # Only used by whoever holds the device's lock.
+        self._loaded: OrderedDict[tuple[str, Execution], Run] = OrderedDict()
+
+    def answer(self, header: Mapping[str, Any], arrays: Arrays, waiting: Callable[[], None]) -> Reply:
+        """The answer to a request; `waiting` is called now and then while another client is timed.
+
+        Raises:
+            DynnasError: the request makes no sense, or cannot be met here.
+            Exception: whatever a runtime says of a damaged network.
+        """
+        match header.get("ask"):
+            case "offers":
+                return {"runtimes": offered_runtimes(self._device), "most": self._most}, {}
+            case "environment":
+                return {"environment": self._environment(_execution(header))}, {}
+            case "put":
+                return {"digest": self._store.put(_array(arrays, "data", "uint8").tobytes())}, {}
+            case "time" | "memory" | "energy" as what:
+                return self._measure(what, header, waiting)
+            case other:
+                raise RequestError(f"a device is not asked for {other!r}")
+
+    def _environment(self, execution: Execution) -> dict[str, str]:
+        environment = device_environment(execution, self._device)
+        if self._device == "cuda":
+            from dynnas.latency.remote.torch_network import graphics_card
+
+            environment["processor"] = graphics_card()
+        return environment
+
+    def _measure(self, what: str, header: Mapping[str, Any], waiting: Callable[[], None]) -> Reply:
+        execution = _execution(header)
+        pairs = [_pairs(header, name) for name in ("subjects", "anchors")]
+        found, missing = self._store.get(digest for part in pairs for pair in part for digest in pair)
+        if missing:
+            return {"missing": missing}, {}
+        with device_lock(self._device, self._lock_folder, waiting):
+            if what == "memory":
+                sizes = [
+                    peak_memory_mib(found[artifact], execution, _images(found[images])[0], self._device)
+                    for artifact, images in pairs[0]
+                ]
+                return {"mib": sizes}, {}
+            # Loading too would disturb whoever is being timed.
+            subjects, anchors = (
+                [Subject(self._load(artifact, found, execution), _images(found[i])) for artifact, i in part]
+                for part in pairs
+            )
+            seconds = _number(header, "seconds")
+            if what == "energy":
+                used = [measure_energy(subject, seconds, self._device) for subject in subjects]
+                return {"energies": [asdict(energy) for energy in used]}, {}
+            plan = Plan(seconds, _number(header, "precision"), int(_number(header, "seed", most=2**53)))
+            return {}, _time(subjects, anchors, plan)
+
+    def _load(self, digest: str, found: Mapping[str, bytes], execution: Execution) -> Run:
+        key = digest, execution
+        if key not in self._loaded:
+            self._loaded[key] = load_artifact(found[digest], execution, self._device)
+        self._loaded.move_to_end(key)
+        runner = self._loaded[key]
+        while len(self._loaded) > LOADED:
+            self._loaded.popitem(last=False)
+        return runner
+
+
+def _time(subjects: Sequence[Subject], anchors: Sequence[Subject], plan: Plan) -> dict[str, np.ndarray]:
+    """The rounds, and what each network says of its first image: whoever asked can tell if it is nonsense."""
+    if not subjects and not anchors:
+        raise RequestError("nothing to time")
+    answers = {
+        f"answer.{at}": np.asarray(subject.runner(subject.images[0]))
+        for at, subject in enumerate([*subjects, *anchors])
+    }
+    return {"times": time_rounds(subjects, anchors, plan), **answers}
+
+
+def _execution(header: Mapping[str, Any]) -> Execution:
+    runtime, dtype = header.get("runtime"), header.get("dtype")
+    if runtime not in LIBRARIES or dtype not in ("float32", "bfloat16", "float16"):
+        raise RequestError(f"no runtime {runtime!r} in {dtype!r}; known are {', '.join(LIBRARIES)}")
+    threads, batch = (int(_number(header, name, most=MOST_THREADS)) for name in ("threads", "batch"))
+    return Execution(str(runtime), max(1, threads), str(dtype), max(1, batch))
+
+
+def _pairs(header: Mapping[str, Any], name: str) -> Sequence[tuple[str, str]]:
+    """Digests of artifact and images."""
+    pairs = header.get(name, [])
+    if not isinstance(pairs, list) or len(pairs) > MOST_SUBJECTS:
+        raise RequestError(f"{name} should be a list of at most {MOST_SUBJECTS}")
+    for pair in pairs:
+        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
+            raise RequestError(f"{name} should be pairs of digests")
+    return [(artifact, images) for artifact, images in pairs]
+
+
+def _number(header: Mapping[str, Any], name: str, most: float = MOST_SECONDS) -> float:
+    value = header.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+        raise RequestError(f"{name} is {value!r}; allowed is a number from 0 to {most:g}")
+    return float(value)
+
+
+def _array(arrays: Arrays, name: str, dtype: str) -> np.ndarray:
+    array = arrays.get(name)
+    if array is None or array.dtype != dtype:
+        raise RequestError(f"a {dtype} array called {name} is missing")
+    return array
+
+
+def _images(data: bytes) -> list[np.ndarray]:
+    """The inputs of a network's calls, each (batch, channels, R, R)."""
+    images = _array(read_document(data)[1], "images", "float32")
+    if images.ndim != 5 or not images.size:
+        raise RequestError(f"images of the shape {images.shape}; (calls, batch, channels, R, R) is needed")
+    return list(images)

@@ -1,0 +1,79 @@
+"""`python -m dynnas.latency.remote.serve`: `dynnas serve` for a device with numpy and one runtime alone."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from dynnas.errors import DynnasError, TargetError
+from dynnas.latency.remote.artifact import offered_runtimes
+from dynnas.latency.remote.channel import MEGABYTE
+from dynnas.latency.remote.server import DeviceServer, Limits
+from dynnas.latency.remote.token import VARIABLE, find_token, make_token, token_path
+
+HOST, PORT, MESSAGE_MIB = "127.0.0.1", 7411, 256
+
+
+def serve(
+    host: str = HOST,
+    port: int = PORT,
+    device: str = "cpu",
+    token_file: Path | None = None,
+    message_mib: int = MESSAGE_MIB,
+) -> None:
+    """Serve this machine as a device, until interrupted.
+
+    Args:
+        host, port: where to listen; port 0 for any that is free. device: `cpu` or `cuda`.
+        token_file: holds the secret; made if it is not there. Without one, see `find_token`.
+        message_mib: of the largest network that is taken; four times that is kept.
+
+    Raises:
+        TargetError: no runtime is installed for the device, or the token is no good.
+        OSError: it cannot listen there.
+    """
+    offered = offered_runtimes(device)
+    if not offered:
+        raise TargetError(f"no runtime for {device} is installed here: pip install onnxruntime, or torch")
+    token = find_token(token_file)
+    if token is None:
+        token, path = make_token(token_file)
+        _say(f"new token, kept in {path}: {token.decode()}")
+    message = message_mib * MEGABYTE
+    server = DeviceServer(token, host, port, device, Limits(message, 4 * message), _say)
+    shown = f"[{server.address[0]}]" if ":" in server.address[0] else server.address[0]
+    _say(f"serving {device} with {', '.join(offered)} at tcp://{shown}:{server.address[1]}; Ctrl-C ends it")
+    try:
+        server.serve()
+    finally:
+        server.close()
+
+
+def main() -> None:
+    """Serve as the command line says."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dynnas.latency.remote.serve", description="Serve this machine as a device to dynnas."
+    )
+    parser.add_argument("--host", default=HOST, help="where to listen; only this machine if not given")
+    parser.add_argument("--port", type=int, default=PORT, help="0 for any that is free")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument(
+        "--token-file", type=Path, help=f"the secret; else ${VARIABLE}, else {token_path()}; made if missing"
+    )
+    parser.add_argument("--message-mib", type=int, default=MESSAGE_MIB, help="size of the largest network")
+    given = parser.parse_args()
+    try:
+        serve(given.host, given.port, given.device, given.token_file, given.message_mib)
+    except (DynnasError, OSError, OverflowError) as error:
+        sys.exit(f"dynnas: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

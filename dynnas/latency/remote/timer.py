@@ -1,0 +1,198 @@
+"""Timing on a device elsewhere, where `dynnas serve` runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+import numpy as np
+import torch
+
+from dynnas.errors import TargetError
+from dynnas.latency.energy import Energy
+from dynnas.latency.environment import Execution
+from dynnas.latency.remote.client import Device
+from dynnas.latency.remote.document import write_document
+from dynnas.latency.remote.network import RemoteNetwork
+from dynnas.latency.remote.store import digest_of
+from dynnas.latency.remote.token import VARIABLE, find_token, token_path
+from dynnas.latency.rounds import Plan, Subject
+from dynnas.latency.runner import build_runner
+from dynnas.nn.networks.network import Network
+from dynnas.settings.settings import TargetSettings
+from dynnas.space.config.network import BlockConfig, HeadConfig, NetworkConfig, StemConfig
+
+PATIENCE_SECONDS = 900.0
+"""Beyond those that are planned: a slow device loads, warms up and runs every image, however long it takes.
+
+It is for a server that hangs; the system finds out by itself when a device is gone.
+"""
+
+
+def open_device(target: TargetSettings) -> Device:
+    """The device of a remote target.
+
+    Raises:
+        TargetError: there is no token for it.
+    """
+    token = find_token()
+    if token is None:
+        raise TargetError(
+            f"target: device {target.device}: no token; `dynnas serve` shows one there when it first starts: "
+            f"put it into ${VARIABLE}, or into {token_path()} (chmod 600)"
+        )
+    return Device(target.device, token)
+
+
+def resolve_target(target: TargetSettings) -> TargetSettings:
+    """`target` with the runtime that `auto` means on its device, where that is another machine.
+
+    Packed graphs are for processors like this machine's: a trial tells whether the device's is one.
+
+    Raises:
+        TargetError: the device cannot be reached, or does not offer the runtime.
+    """
+    if not target.remote:
+        return target
+    device = open_device(target)
+    try:
+        offered, _ = device.offers()
+        if target.runtime not in ("auto", *offered):
+            raise TargetError(
+                f"target: device {target.device} has no runtime {target.runtime}; "
+                f"it offers {', '.join(offered)}"
+            )
+        if target.runtime != "auto" or not offered:
+            return target
+        preferred = replace(target, runtime=offered[0])
+        if preferred.runtime == "onnxruntime" and not _understands(device, preferred):
+            return replace(target, runtime="onnxruntime_portable")
+        return preferred
+    finally:
+        device.close()
+
+
+def remote_environment(target: TargetSettings) -> dict[str, str]:
+    """What times on the device of a remote target depend on there.
+
+    Raises:
+        TargetError: the device cannot be reached, or cannot run so.
+    """
+    device = open_device(target)
+    try:
+        header, _ = device.ask({"ask": "environment", **asdict(_execution(target))})
+        return {str(name): str(value) for name, value in header["environment"].items()}
+    finally:
+        device.close()
+
+
+class RemoteTimer:
+    """Rounds on the device of a remote target; the runners of its subjects are `RemoteNetwork`s.
+
+    Raises:
+        TargetError: there is no token for the device.
+    """
+
+    def __init__(self, target: TargetSettings, device: Device | None = None) -> None:
+        self._target, self._device = target, device or open_device(target)
+
+    def __call__(self, subjects: Sequence[Subject], anchors: Sequence[Subject], plan: Plan) -> np.ndarray:
+        """As `Timer` says.
+
+        Raises:
+            TargetError: the device was lost, or what it answers is nonsense.
+        """
+        parts: dict[str, bytes] = {}
+        header = {
+            "ask": "time",
+            **asdict(_execution(self._target)),
+            "subjects": [_described(subject, parts) for subject in subjects],
+            "anchors": [_described(subject, parts) for subject in anchors],
+            **asdict(plan),
+        }
+        _, arrays = self._device.ask_with(header, parts, PATIENCE_SECONDS + 2 * plan.seconds)
+        everyone = [*subjects, *anchors]
+        for at, subject in enumerate(everyone):
+            self._check(subject, arrays.get(f"answer.{at}"))
+        times = arrays.get("times")
+        if times is None or times.ndim != 2 or len(times) != len(everyone) or not (times > 0).all():
+            raise TargetError(f"target: device {self._device.address} gave no times")
+        return times
+
+    def energy(self, subjects: Sequence[Subject], seconds: float) -> list[Energy]:
+        """As `measure_energy`, there."""
+        parts: dict[str, bytes] = {}
+        described = [_described(subject, parts) for subject in subjects]
+        header = {
+            "ask": "energy",
+            **asdict(_execution(self._target)),
+            "subjects": described,
+            "seconds": seconds,
+        }
+        patience = PATIENCE_SECONDS + 2 * seconds * len(subjects)
+        reply, _ = self._device.ask_with(header, parts, patience)
+        return [Energy(**energy) for energy in reply["energies"]]
+
+    def peak_memory_mib(self, subjects: Sequence[Subject]) -> list[float]:
+        """As `dynnas.latency.remote.memory.peak_memory_mib`, there."""
+        parts: dict[str, bytes] = {}
+        described = [_described(subject, parts) for subject in subjects]
+        header = {"ask": "memory", **asdict(_execution(self._target)), "subjects": described}
+        return [float(mib) for mib in self._device.ask_with(header, parts, PATIENCE_SECONDS)[0]["mib"]]
+
+    def close(self) -> None:
+        """Hang up; it connects again when it is used."""
+        self._device.close()
+
+    def _check(self, subject: Subject, answer: np.ndarray | None) -> None:
+        network = _network(subject)
+        if answer is not None and network.recognises(answer, subject.images[0]):
+            return
+        advice = (
+            "its graph is packed for processors like this machine's, and the device has another: "
+            "use runtime: onnxruntime_portable"
+            if self._target.runtime == "onnxruntime"
+            else "use another runtime there"
+        )
+        raise TargetError(
+            f"target: what device {self._device.address} answers is not what the network says; {advice}"
+        )
+
+
+def _understands(device: Device, target: TargetSettings) -> bool:
+    """Whether a packed network gives right answers on the device."""
+    try:
+        RemoteTimer(target, device)((), [_probe(target)], Plan(seconds=0.0))
+    except TargetError:
+        device.offers()  # raises again if it is the device that is gone
+        return False
+    return True
+
+
+def _probe(target: TargetSettings) -> Subject:
+    """A network whose kernels are mixed, and so packed."""
+    block = BlockConfig("conv", 32, 32, 1, 3, 1.0, "condconv", 2, None, "none", "relu")
+    stem, head = StemConfig(3, 32, 3, 1, "relu"), HeadConfig(32, 0, "relu", 0.0, 10)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = Network(NetworkConfig(3, 10, 8, stem, (("stage1.0", block),), (), head)).eval()
+    image = np.random.default_rng(0).normal(size=(target.batch, 3, 8, 8)).astype(np.float32)
+    return Subject(build_runner(network, target), [image])
+
+
+def _execution(target: TargetSettings) -> Execution:
+    return Execution(target.runtime, target.threads, target.dtype, target.batch)
+
+
+def _network(subject: Subject) -> RemoteNetwork:
+    assert isinstance(subject.runner, RemoteNetwork), "subjects for a remote device are built for its target"
+    return subject.runner
+
+
+def _described(subject: Subject, parts: dict[str, bytes]) -> list[str]:
+    """The digests of a subject's artifact and images, which are added to `parts`."""
+    network = _network(subject)
+    images = write_document({}, {"images": np.stack(list(subject.images))})
+    parts[network.digest] = network.artifact
+    parts[digest_of(images)] = images
+    return [network.digest, digest_of(images)]

@@ -1,0 +1,107 @@
+"""What a network uses beside time: energy and memory, here or on a remote device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+
+from dynnas.errors import TargetError
+from dynnas.latency.energy import Energy, measure_energy
+from dynnas.latency.environment import Execution
+from dynnas.latency.lock import device_lock
+from dynnas.latency.remote.memory import peak_memory_mib
+from dynnas.latency.remote.network import RemoteNetwork
+from dynnas.latency.remote.timer import RemoteTimer
+from dynnas.latency.rounds import Subject
+from dynnas.nn.networks.network import Network
+from dynnas.runtimes.runner import resolve_runtime
+from dynnas.settings.settings import TargetSettings
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a call of a network uses beside time; None where the machine does not tell, with the reason.
+
+    Attributes:
+        energy_mj: millijoules of a call, its share of what the whole package used.
+        peak_memory_mib: that loading and running it adds to a process with its runtime.
+    """
+
+    energy_mj: float | None
+    no_energy: str
+    peak_memory_mib: float | None
+    no_memory: str
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Those that are known, by name."""
+        known = {"energy_mj": self.energy_mj, "peak_memory_mib": self.peak_memory_mib}
+        return {name: value for name, value in known.items() if value is not None}
+
+
+def measure_resources(
+    networks: Sequence[Network], subjects: Sequence[Subject], target: TargetSettings
+) -> list[Resources]:
+    """Energy and peak memory of networks, each beside its subject built for `target`.
+
+    Raises:
+        TargetError: a remote device cannot be reached.
+    """
+    energies = call_energies(subjects, target)
+    try:
+        images = [subject.images[0] for subject in subjects]
+        memories: Sequence[float | None] = peak_memories_mib(networks, images, target)
+        reason = ""
+    except TargetError as error:
+        memories, reason = [None] * len(networks), str(error)
+    return [
+        Resources(energy.energy_mj, energy.reason, memory, reason)
+        for energy, memory in zip(energies, memories, strict=True)
+    ]
+
+
+def call_energies(subjects: Sequence[Subject], target: TargetSettings, seconds: float = 2.0) -> list[Energy]:
+    """What a call of each network uses, in the mean over its images run one after the other for `seconds`.
+
+    Without a value, but with the reason, where the device does not tell.
+
+    Args:
+        subjects: built for `target`, as `LatencyMeter.target` names it.
+
+    Raises:
+        TargetError: a remote device cannot be reached.
+    """
+    if target.remote:
+        with closing(RemoteTimer(target)) as timer:
+            return timer.energy(subjects, seconds)
+    with device_lock(target.device):
+        return [measure_energy(subject, seconds, target.device) for subject in subjects]
+
+
+def peak_memories_mib(
+    networks: Sequence[Network], images: Sequence[np.ndarray], target: TargetSettings
+) -> list[float]:
+    """MiB of resident memory that loading and running each network adds to a process with its runtime.
+
+    Args:
+        networks: calibrated. images: a call's for each, (batch, channels, R, R) float32.
+        target: as `LatencyMeter.target` names it.
+
+    Raises:
+        TargetError: a network cannot be run, the system does not tell (only Linux does), or a remote device
+            cannot be reached.
+    """
+    runtime = resolve_runtime(target)
+    shipped = [RemoteNetwork(network, runtime, target) for network in networks]
+    if target.remote:
+        with closing(RemoteTimer(target)) as timer:
+            subjects = [Subject(network, [image]) for network, image in zip(shipped, images, strict=True)]
+            return timer.peak_memory_mib(subjects)
+    execution = Execution(runtime, target.threads, target.dtype, target.batch)
+    return [
+        peak_memory_mib(network.artifact, execution, image, target.device)
+        for network, image in zip(shipped, images, strict=True)
+    ]

@@ -1,0 +1,1 @@
+"""Measuring the fastest implementation of each dynamic convolution."""

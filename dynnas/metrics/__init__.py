@@ -1,0 +1,1 @@
+"""What a network is worth: accuracy, alone and under a budget for a batch."""

@@ -1,0 +1,80 @@
+"""Accuracy of a finished network, each image leaving where it would leave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dynnas.data.dataset import Dataset
+from dynnas.nn.exits import leave
+from dynnas.nn.gates.gate import Decision, decisions
+from dynnas.nn.networks.gate_use import GateUse
+from dynnas.nn.networks.network import Network
+from dynnas.runtimes.preprocessing import prepare_images
+from dynnas.training.batchnorm.calibrate import SCORING_BATCH
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Accuracy, and what images run.
+
+    Attributes:
+        top1: share of images labelled right (0..1).
+        exit_shares: share that leaves at each exit, then at the head.
+        gates: what a gated network's images run; None for one without gates.
+    """
+
+    top1: float
+    exit_shares: tuple[float, ...]
+    gates: GateUse | None = None
+
+
+@torch.inference_mode()
+def predict_logits(
+    network: Network, dataset: Dataset, images: Tensor, batch: int = SCORING_BATCH
+) -> tuple[Tensor, ...]:
+    """What every exit, then the head, says of images uint8 [N, C, H, W]: logits as `Network.logits`.
+
+    The network must be in eval mode, its batch norm calibrated.
+    """
+    return predict(network, dataset, images, batch)[0]
+
+
+@torch.inference_mode()
+def predict(
+    network: Network, dataset: Dataset, images: Tensor, batch: int = SCORING_BATCH
+) -> tuple[tuple[Tensor, ...], tuple[Decision, ...]]:
+    """As `predict_logits`, and what every gate decides on all images, those that have left too."""
+    batches, decided = [], []
+    for part in images.split(batch):
+        x = prepare_images(network, dataset, part)
+        with decisions() as found:
+            # Three times as fast on a CPU.
+            batches.append(network.logits(x.contiguous(memory_format=torch.channels_last)))
+        decided.append(found)
+    return (
+        tuple(torch.cat(logits) for logits in zip(*batches, strict=True)),
+        tuple(Decision.joined(gate) for gate in zip(*decided, strict=True)),
+    )
+
+
+def accuracy(
+    network: Network, dataset: Dataset, split: Literal["train", "search", "test"] = "search"
+) -> Accuracy:
+    """Accuracy in float32 on a split of `dataset`; thresholds of exits are those of the network's config.
+
+    The network must be in eval mode, its batch norm calibrated.
+    """
+    part = getattr(dataset, split)
+    logits, decided = predict(network, dataset, part.images)
+    chosen, exits = leave(logits, network.config.exits)
+    right = chosen.argmax(dim=1) == part.labels.to(chosen.device)
+    counts = torch.bincount(exits, minlength=len(logits))
+    return Accuracy(
+        top1=right.float().mean().item(),
+        exit_shares=tuple((counts / len(exits)).tolist()),
+        gates=GateUse.of(network.config, exits, decided) if decided else None,
+    )

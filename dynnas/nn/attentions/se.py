@@ -1,0 +1,27 @@
+"""Squeeze-and-excitation (Hu et al. 2018, arXiv:1709.01507), with the reduction of MobileNetV3."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dynnas.nn.layers.initial import linear
+from dynnas.nn.registry import register_attention
+
+
+@register_attention("se")
+class SqueezeExcite(nn.Module):
+    """x * sigmoid(FC(ReLU(FC(GAP(x))))), with max(1, C // 4) hidden units."""
+
+    def __init__(self, channels: int) -> None:
+        """For feature maps of `channels`."""
+        super().__init__()
+        hidden = max(1, channels // 4)
+        self.reduce = linear(channels, hidden)
+        self.expand = linear(hidden, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to the same shape."""
+        gate = torch.sigmoid(self.expand(F.relu(self.reduce(x.mean((2, 3))))))
+        return x * gate[:, :, None, None]

@@ -1,0 +1,33 @@
+"""The depthwise separable block (MobileNetV1: Howard et al. 2017, arXiv:1704.04861, figure 3)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from dynnas.nn.layers.conv_shape import depthwise, pointwise
+from dynnas.nn.layers.layers import block_attention, block_conv, block_router
+from dynnas.nn.registry import register_block
+from dynnas.space.config.network import BlockConfig
+
+
+@register_block("dwsep")
+class DepthwiseSeparable(nn.Module):
+    """Depthwise k x k, attention, pointwise, each with batch norm and activation; no residual."""
+
+    def __init__(self, config: BlockConfig) -> None:
+        """Build from its config."""
+        super().__init__()
+        convs = {
+            "depthwise": depthwise(config.in_channels, config.kernel, config.stride),
+            "pointwise": pointwise(config.in_channels, config.out_channels),
+        }
+        self.router = block_router(config, convs)
+        self.depthwise = block_conv(config, convs["depthwise"])
+        self.attention = block_attention(config, config.in_channels)
+        self.pointwise = block_conv(config, convs["pointwise"])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, Ci, H, W) to (B, Co, H / stride, W / stride)."""
+        routes = self.router(x)
+        y = self.attention(self.depthwise(x, routes["depthwise"]))
+        return self.pointwise(y, routes["pointwise"])

@@ -1,0 +1,30 @@
+"""A convolution taken apart: the pixels under each tap of the kernel, and their sum with its weights.
+
+For ops that change what a tap sees (its place, or how much it counts) from pixel to pixel.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from dynnas.nn.layers.conv_shape import ConvShape
+
+
+def taps(x: Tensor, shape: ConvShape) -> Tensor:
+    """What each tap sees at each place: (B, C, H, W) to (B, C, k * k, H' * W'), zero outside of the image."""
+    columns = F.unfold(x, shape.kernel, padding=shape.padding, stride=shape.stride)
+    return columns.unflatten(1, (-1, shape.kernel**2))
+
+
+def size_after(x: Tensor, shape: ConvShape) -> tuple[int, int]:
+    """Height and width of the convolution's output."""
+    height, width = x.shape[2:]
+    return (height - 1) // shape.stride + 1, (width - 1) // shape.stride + 1
+
+
+def weigh_taps(columns: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
+    """The convolution of what the taps see: (B, Ci, k * k, S) and (Co, Ci / groups, k, k) to (B, Co, S)."""
+    seen = columns.unflatten(1, (groups, -1)).flatten(2, 3)
+    y = (weight.unflatten(0, (groups, -1)).flatten(2) @ seen).flatten(1, 2)
+    return y if bias is None else y + bias[:, None]

@@ -1,0 +1,125 @@
+"""Leaving at the first exit that is sure enough: how it is decided for every image of a batch.
+
+What an exit says of an image is a row of logits; an exit that is trained to judge itself (criterion
+`learned`) appends one more column, the logit of being right. How sure it is lies between 0 and 1 by every
+criterion, so that one threshold means as much everywhere: an image leaves where the exit is that sure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dynnas.nn.layers.initial import linear
+
+
+class Leaving(Protocol):
+    """A place where images may leave: an exit, or a network of a cascade."""
+
+    @property
+    def threshold(self) -> float:
+        """How sure it must be, from 0 to 1."""
+        ...
+
+    @property
+    def criterion(self) -> str:
+        """By what it is told how sure it is; see `sureness`."""
+        ...
+
+
+class Gate(nn.Module):
+    """How likely an exit is right, told from its own logits (criterion `learned`).
+
+    A logistic regression on the largest softmax, its distance from the second, and the normalised entropy:
+    a gate that reads what is known of the exit's doubt, as in JEI-DNN (Regol 2024, arXiv:2310.09163); more
+    inputs gained nothing (studies/msd-cifar10). What it sees is detached: it is trained with the exit
+    (`take_gates`) and does not disturb it.
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+        self.weigh = linear(3, 1)
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """(B, classes) to the logit (B, 1) of being right."""
+        logits = logits.detach()
+        first, second = logits.softmax(dim=1).topk(2, dim=1).values.split(1, dim=1)
+        return self.weigh(torch.cat([first, first - second, _evenness(logits, self.classes)], dim=1))
+
+
+def _evenness(logits: Tensor, classes: int) -> Tensor:
+    """Entropy of the softmax over that of a uniform one, (B, classes) to (B, 1)."""
+    entropy = -(logits.softmax(dim=1) * F.log_softmax(logits, dim=1)).sum(dim=1, keepdim=True)
+    return entropy / math.log(classes)
+
+
+def answer(output: Tensor, criterion: str = "confidence") -> Tensor:
+    """The logits (B, classes) in what an exit of this criterion, or the head, says."""
+    return output[:, :-1] if criterion == "learned" else output
+
+
+def sureness(output: Tensor, criterion: str = "confidence") -> Tensor:
+    """How sure (B,) an exit is, from 0 to 1.
+
+    Args:
+        output: of the exit, (B, classes), and one column more for `learned`.
+        criterion: `confidence`, the largest softmax; `entropy`, 1 less the normalised entropy of the softmax
+            (BranchyNet, Teerapittayanon 2016, leaves where the entropy is low enough); or `learned`.
+    """
+    if criterion == "learned":
+        return output[:, -1].sigmoid()
+    if criterion == "entropy":
+        return (1 - _evenness(output, output.shape[1])[:, 0]).clamp(min=0)  # rounding may end a little below
+    return torch.softmax(output, dim=1).amax(dim=1)
+
+
+def is_confident(output: Tensor, threshold: float, criterion: str = "confidence") -> Tensor:
+    """Whether an exit is sure enough of each image: (B,) bool. For `output` see `sureness`."""
+    return sureness(output, criterion) >= threshold
+
+
+def select_confident(
+    outputs: Sequence[Tensor], thresholds: Sequence[float], criteria: Sequence[str] = ()
+) -> tuple[Tensor, Tensor]:
+    """Where each image leaves, when every exit was computed for all of the batch.
+
+    Args:
+        outputs: of every exit in order, then of the head; see `sureness`.
+        thresholds: of every exit.
+        criteria: of every exit; all `confidence` if there is none.
+
+    Returns:
+        The logits (B, classes) that each image leaves with, and the index (B,) int64 of its exit (the
+        number of exits for the head).
+    """
+    chosen = outputs[-1]
+    if not thresholds:
+        return chosen, torch.zeros(len(chosen), dtype=torch.int64, device=chosen.device)
+    criteria = criteria or ("confidence",) * len(thresholds)
+    # One number, which `where` spreads over the batch: the batch's size must not enter an exported graph.
+    exits = torch.tensor(len(thresholds), device=chosen.device)
+    # Backwards, so that the first exit that is sure enough has the last word.
+    for index in reversed(range(len(thresholds))):
+        leaves = is_confident(outputs[index], thresholds[index], criteria[index])
+        chosen = torch.where(leaves[:, None], answer(outputs[index], criteria[index]), chosen)
+        exits = torch.where(leaves, index, exits)
+    return chosen, exits
+
+
+def leave(outputs: Sequence[Tensor], exits: Sequence[Leaving]) -> tuple[Tensor, Tensor]:
+    """`select_confident` by the thresholds and criteria of a network's exits."""
+    return select_confident(
+        outputs, [place.threshold for place in exits], [place.criterion for place in exits]
+    )
+
+
+def answers(outputs: Sequence[Tensor], exits: Sequence[Leaving]) -> list[Tensor]:
+    """The logits (B, classes) of every exit and of the head, in `outputs` of a network with these exits."""
+    early = [answer(output, place.criterion) for output, place in zip(outputs, exits, strict=False)]
+    return [*early, outputs[-1]]

@@ -1,0 +1,113 @@
+"""What the decisions of gates cost: multiply-adds of every alternative, counted on what is really run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from dynnas.nn.gates.gate import Deciding, Decision, Gated
+from dynnas.nn.gates.state import Flow
+from dynnas.nn.layers.macs import count_macs
+from dynnas.nn.layers.maps import Maps
+from dynnas.nn.networks.modes import settle
+from dynnas.nn.networks.network import Network, build
+from dynnas.space.config.network import RESOLUTION_SLOT, BlockConfig, NetworkConfig
+
+
+@dataclass(frozen=True)
+class GateCost:
+    """A gated block, or a network that runs at a chosen resolution.
+
+    Attributes:
+        slot: of the block, or of what chooses. alternatives: their names. target: share of `full` that is
+            asked for.
+        macs: multiply-adds of each alternative for one image, the gate's own included.
+        full: those without the gate.
+    """
+
+    slot: str
+    alternatives: tuple[str, ...]
+    target: float
+    macs: tuple[int, ...]
+    full: int
+
+    def image_macs(self, usage: Tensor) -> Tensor:
+        """Multiply-adds (B,) of images that run the alternatives so often, (B, A); differentiable."""
+        return usage.float() @ torch.tensor(self.macs, dtype=torch.float32, device=usage.device)
+
+
+def gate_costs(config: NetworkConfig) -> tuple[GateCost, ...]:
+    """Of every gated block, in the order of `NetworkConfig.gated`; or of the choice of the resolution."""
+    if config.choice is not None:
+        macs, full = _resolution_macs(config)
+        return (GateCost(RESOLUTION_SLOT, config.choice.alternatives, config.choice.target, macs, full),)
+    found, resolution = [], -(-config.resolution // config.stem.stride)
+    for slot, block in config.blocks:
+        if block.gated:
+            names, macs, full = alternative_macs(block, resolution)
+            assert block.gate_target is not None
+            found.append(GateCost(slot, names, block.gate_target, macs, full))
+        resolution = -(-resolution // block.stride)
+    return tuple(found)
+
+
+@lru_cache(maxsize=10_000)
+def alternative_macs(config: BlockConfig, resolution: int) -> tuple[tuple[str, ...], tuple[int, ...], int]:
+    """The names and multiply-adds of a gated block's alternatives, and those of the block without its gate.
+
+    Args:
+        config: of the block. resolution: of its input.
+    """
+    with torch.device("meta"):
+        gated = build(config).eval()
+        settle(gated)
+        x = torch.zeros(1, config.in_channels, resolution, resolution)
+    assert isinstance(gated, Gated)
+    return gated.alternatives(config), _macs_of_each(gated, x), count_macs(gated.block, x)[1]
+
+
+@lru_cache(maxsize=10_000)
+def _resolution_macs(config: NetworkConfig) -> tuple[tuple[int, ...], int]:
+    """Multiply-adds of a network at each of its resolutions, and at the largest without what chooses."""
+    with torch.device("meta"):
+        chosen = Network(config).eval().chosen
+        x = torch.zeros(1, config.channels, config.resolution, config.resolution)
+    assert chosen is not None
+    settle(chosen)
+    return _macs_of_each(chosen, x), count_macs(chosen.members[-1], x)[1]
+
+
+def _macs_of_each(gated: Deciding, x: Tensor) -> tuple[int, ...]:
+    """Multiply-adds of each alternative for one image, an input on the meta device."""
+    # What can be chosen is read, so it must not be on the meta device.
+    return tuple(
+        count_macs(_Alternative(gated, index, choice), x)[1] for index, choice in enumerate(gated.choices())
+    )
+
+
+class _Alternative(nn.Module):
+    """What images of one choice run."""
+
+    def __init__(self, gated: Deciding, index: int, choice: Tensor) -> None:
+        super().__init__()
+        self.gated, self.index, self.choice = gated, index, choice
+
+    def forward(self, x: Tensor) -> Tensor | Maps:
+        if self.gated.branches:
+            told = Flow(x, self.gated.votes(Flow(x))[1])
+            return self.gated.alternative(told, self.index).x
+        seen, _ = self.gated.sees(x, Flow(x))
+        usage = self.gated.decide(seen).usage
+        weights = self.choice[None].to(x)
+        return self.gated.alone(x, self.choice, Decision(weights, usage))
+
+
+def total_macs(costs: Sequence[GateCost], decisions: Sequence[Decision]) -> Tensor:
+    """Multiply-adds (B,) of each image in all gated blocks; differentiable."""
+    return torch.stack(
+        [cost.image_macs(decision.usage) for cost, decision in zip(costs, decisions, strict=True)]
+    ).sum(0)

@@ -1,0 +1,113 @@
+"""FBS: which hidden channels a block computes, for each image (Gao et al. 2019, arXiv:1810.05331)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dynnas.nn.dynamic_conv.selection import is_recorded
+from dynnas.nn.gates.estimators import top_k
+from dynnas.nn.gates.gate import Decision, Gated, hidden_channels, register_gate
+from dynnas.nn.layers.hidden import ChosenHidden, MaskedHidden
+from dynnas.nn.layers.layers import ConvUnit
+from dynnas.space.config.network import BlockConfig
+
+START = 1.0
+"""Every channel counts alike in a new gate (section 3.2)."""
+
+
+class HeardHidden(MaskedHidden):
+    """Which also says what its channels hold, in the mean over positions: (B, hidden)."""
+
+    held: Tensor | None = None
+
+    def out_of(self, unit: ConvUnit, y: Tensor, route: Any) -> Tensor:
+        self.held = y.mean((2, 3))
+        return super().out_of(unit, y, route)
+
+
+_LISTENER: ContextVar[Callable[[tuple[Tensor, Tensor]], None] | None] = ContextVar("channels", default=None)
+
+
+@contextmanager
+def kept_channels() -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """What channels count and hold in the blocks that this thread masks meanwhile: both (B, hidden)."""
+    found: list[tuple[Tensor, Tensor]] = []
+    token = _LISTENER.set(found.append)
+    try:
+        yield found
+    finally:
+        _LISTENER.reset(token)
+
+
+@register_gate("channels")
+class ChannelSet(Gated):
+    """The hidden channels of most predicted saliency, boosted by it: feature boosting and suppression.
+
+    The target is the share of the hidden channels that are kept, the same number for every image, so that
+    images differ in what they run but not in what it costs. The saliencies are a softplus of the logits (the
+    paper has a ReLU, which may leave fewer channels than were asked for), of mean 1 over all channels.
+
+    Read off the policy network's embedding (`gate_reads`) it is DeepMoE (Wang et al. 2019, arXiv:1806.01531)
+    but for how many channels are kept: there those of positive ReLU(W e), as many as a penalty on their sum
+    leaves; here the best, as many as the budget says.
+
+    On a processor it does not pay (`tests/bench/gates.py`): weights gathered for an image are no constants,
+    which no runtime can lay out beforehand. At 40% fewer multiply-adds, a network that gathers took 1.3 to
+    1.8 times as long as one without gates in torch, and 1.6 to 4.6 times in ONNX Runtime. So graphs compute
+    all channels and mask; torch gathers.
+    """
+
+    name = "channels"
+    shares_norms = True
+    branches = False
+
+    def __init__(self, config: BlockConfig) -> None:
+        """Build from its config.
+
+        Raises:
+            SpaceError: the block has no hidden channels.
+        """
+        hidden = hidden_channels(config)
+        super().__init__(config, start=(START,) * hidden)
+        self.hidden = hidden
+        self.kept = max(1, round((config.gate_target or 1) * hidden))
+
+    @classmethod
+    def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:
+        """Every image keeps as many."""
+        return ("kept", "all")
+
+    def choices(self) -> Tensor:
+        """The first channels stand for any others."""
+        places = torch.arange(self.hidden)
+        return torch.stack([places < self.kept, places < self.hidden])
+
+    def decide(self, seen: Tensor) -> Decision:
+        """From what the gate looks at."""
+        saliency = F.softplus(self.gate(seen))
+        weights = top_k(saliency, self.kept) * (self.hidden / saliency.sum(1, keepdim=True))
+        every = torch.ones_like(weights[:, :1])
+        return Decision(weights, torch.cat([every, 0 * every], dim=1))
+
+    def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
+        """All channels, those that are not kept zero."""
+        # In this order: no program can be made of one that asks for a listener.
+        if is_recorded() or (listener := _LISTENER.get()) is None:
+            return self.block(x, MaskedHidden(decision.weights, counted))
+        hidden = HeardHidden(decision.weights, counted)
+        y = self.block(x, hidden)
+        assert hidden.held is not None
+        listener((decision.weights, hidden.held))
+        return y
+
+    def alone(self, x: Tensor, choice: Tensor, decision: Decision) -> Tensor:
+        """A block of the channels kept."""
+        channels = choice.nonzero().flatten().to(x.device)
+        return self.block(x, ChosenHidden(channels, self.hidden, decision.weights[:, channels]))

@@ -1,0 +1,70 @@
+"""Routes: an image takes one of several branches of a block, each with weights of its own."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dynnas.nn.gates.gate import OPEN_BIAS, Decision, Gated, hidden_channels, register_gate
+from dynnas.nn.layers.channel_groups import ChannelGroups
+from dynnas.space.config.network import BlockConfig
+
+PATTERN = (2, 1, 0, 2, 1, 2, 2)
+"""Which branch each hidden channel belongs to, over and over: they have one, two and four sevenths of them.
+
+Interleaved, so that a narrower block has the same branches made narrower, and in this order, so that a branch
+is no larger than the next one however many channels there are.
+"""
+
+BRANCHES = ("1/7", "2/7", "4/7")
+
+
+@register_gate("routes")
+class Routes(Gated):
+    """One of three branches of different sizes, or all of them together, as the gate says.
+
+    Routing with hard decisions as in dynamic routing networks (Cai et al. 2021, arXiv:1905.04849): there the
+    branches of a cell are blocks of different kinds. Here they are inverted residuals or bottlenecks of
+    different widths, whose sum is the block. Two widths of `width` have the smaller one's channels in common;
+    two branches have none, so that each can become good at the images that take it. Of fewer than three
+    hidden channels some belong to several branches.
+    """
+
+    name = "routes"
+    shares_norms = True
+    branches = True
+
+    def __init__(self, config: BlockConfig) -> None:
+        """Build from its config.
+
+        Raises:
+            SpaceError: the block has no hidden channels.
+        """
+        super().__init__(config, start=(*(0.0 for _ in BRANCHES), OPEN_BIAS))
+        self.groups = ChannelGroups(branches(hidden_channels(config)))
+
+    @classmethod
+    def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:
+        """By their share of the hidden channels."""
+        return (*BRANCHES, "all")
+
+    def choices(self) -> Tensor:
+        """The domain is the branches, and all."""
+        return torch.eye(len(BRANCHES) + 1, dtype=torch.bool)
+
+    def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
+        """All channels, those of other branches zero."""
+        return self.groups.masked(self.block, x, decision.weights, counted)
+
+    def branch(self, x: Tensor, alternative: int) -> Tensor:
+        """A block of one branch's channels."""
+        return self.groups.branch(self.block, x, alternative)
+
+
+def branches(hidden: int) -> tuple[tuple[int, ...], ...]:
+    """The channels of each branch of `hidden`, and all of them; those of the next one where it has none."""
+    found: list[tuple[int, ...]] = [tuple(range(hidden))]
+    for branch in reversed(range(len(BRANCHES))):
+        own = tuple(place for place in range(hidden) if PATTERN[place % len(PATTERN)] == branch)
+        found.append(own or found[-1])
+    return tuple(reversed(found))

@@ -1,0 +1,63 @@
+"""SkipNet: blocks that an image passes by (Wang et al. 2018, arXiv:1711.09485)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dynnas.errors import SpaceError
+from dynnas.nn.gates.gate import OPEN_BIAS, Decision, Gated, register_gate
+from dynnas.nn.layers.shortcut import keeps_shape
+from dynnas.space.config.network import BlockConfig
+
+
+@register_gate("skip")
+class Skip(Gated):
+    """The block, or its input in its place: G(x) F(x) + (1 - G(x)) x (equation 1).
+
+    Gates that all read the policy network (`gate_reads`) decide at once, as in BlockDrop (Wu et al. 2018,
+    arXiv:1711.08393), but learn by Gumbel draws and the budget of all gates, where BlockDrop has rewards.
+    In the paper's networks F has no identity of its own for skipped blocks; here it is any block whole.
+    """
+
+    name = "skip"
+    shares_norms = False
+    branches = True
+
+    def __init__(self, config: BlockConfig) -> None:
+        """Build from its config.
+
+        Raises:
+            SpaceError: the block changes the shape, so that its input cannot stand for its output.
+        """
+        if not keeps_shape(config):
+            raise SpaceError("gate 'skip' needs a block that keeps the shape of its input")
+        super().__init__(config, start=(0.0, OPEN_BIAS))
+
+    @classmethod
+    def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:
+        """Nothing or everything."""
+        return ("skip", "run")
+
+    def choices(self) -> Tensor:
+        """The domain is these two."""
+        return torch.eye(2, dtype=torch.bool)
+
+    def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
+        """Both, each as often as it counts."""
+        passed, run = decision.weights[:, :, None, None, None].unbind(1)
+        return run * self.block(x) + passed * x
+
+    def branch(self, x: Tensor, alternative: int) -> Tensor:
+        """The block, or nothing."""
+        return self.block(x) if alternative else x
+
+    def together(self, x: Tensor, decision: Decision) -> Tensor:
+        """The images that run the block put into those that do not, which are copied once."""
+        rows = decision.choice[:, 1].nonzero().flatten()
+        if len(rows) == len(x):
+            return self.block(x)
+        y = x.clone()
+        if len(rows):
+            y[rows] = self.block(x[rows])
+        return y

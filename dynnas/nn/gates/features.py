@@ -1,0 +1,179 @@
+"""What gates look at, and the logits that they read off it.
+
+A gate's own network is in two parts: `sees(x, flow)` says what is looked at, for a block's input and the
+values beside it, and `forward` makes logits of that. One gate serves networks of several targets, so what it
+says must depend on the target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dynnas.nn.gates.policy import EMBEDDING, embedding
+from dynnas.nn.gates.recurrent import STATE, lstm_step
+from dynnas.nn.gates.state import Beside, Carried, Flow
+from dynnas.nn.kernels.static import Static
+from dynnas.nn.layers.conv_shape import pointwise
+from dynnas.nn.layers.initial import linear
+from dynnas.nn.layers.layers import ConvUnit, flat, of_one_pixel
+from dynnas.space.config.network import BlockConfig
+from dynnas.space.config.vocabulary import RECURRENT_UNITS
+
+START_SPREAD = 0.5
+"""How much the logits of a new gate differ between images, about."""
+
+HIDDEN_SPREAD = 0.15
+"""How much the hidden units of a new LSTM differ between images, about."""
+
+
+def last_layer(inputs: int, start: Sequence[float]) -> nn.Linear:
+    """From `inputs` to the logits `start`, about."""
+    layer = linear(inputs, len(start))
+    with torch.no_grad():
+        layer.weight.normal_(std=START_SPREAD * inputs**-0.5)
+        layer.bias.copy_(torch.tensor(start))
+    return layer
+
+
+class Features(nn.Module):
+    """The part that all of them share: logits (B, L), told the target."""
+
+    def __init__(self, target: float) -> None:
+        """`target` is the share of the block's multiply-adds that is asked for."""
+        super().__init__()
+        self.target = target
+        self.expand: nn.Linear
+        self.logits_by_target: nn.Parameter | None
+
+    def sees(self, x: Tensor, flow: Flow) -> tuple[Tensor, Beside]:
+        """What the gate looks at: the block's input (B, C, H, W); and what it hands on.
+
+        Args:
+            x: the block's input, or of a gate behind its block, its output. flow: what is beside it.
+        """
+        return x, {}
+
+    def logits(self, v: Tensor) -> Tensor:
+        """(B, ..., inputs of the last layer) to (B, ..., L)."""
+        if self.logits_by_target is None:
+            return self.expand(v)
+        return self.expand(v) + (1 - self.target) * self.logits_by_target
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Put what the target says into the biases, for good."""
+        if self.logits_by_target is not None:
+            self.expand.bias.add_((1 - self.target) * self.logits_by_target)
+            self.logits_by_target = None
+
+
+class GateFeatures(Features):
+    """FC(ReLU(norm(FC(GAP(block input))))), both layers also told the target: logits (B, L).
+
+    As squeeze-and-excitation, with max(4, C // 4) hidden units, and a batch norm over the images: pooled
+    features are much alike, and a gate that hardly sees a difference learns to say the same of every image.
+    """
+
+    def __init__(
+        self, in_channels: int, start: Sequence[float], target: float, hidden: int | None = None
+    ) -> None:
+        """For inputs of `in_channels`; `start` are the logits to begin with, about."""
+        super().__init__(target)
+        hidden = hidden or max(4, in_channels // 4)
+        self.reduce: nn.Module = ConvUnit(Static(pointwise(in_channels, hidden)), nn.Identity())
+        self.expand = last_layer(hidden, start)
+        self.hidden_by_target: nn.Parameter | None = nn.Parameter(torch.zeros(hidden))
+        self.logits_by_target = nn.Parameter(torch.zeros(len(start)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, L)."""
+        return self.logits(F.relu(self.pooled(x)))
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to hidden units (B, hidden), before their activation."""
+        # Not as a mean: ONNX Runtime pools in the layout of its convolutions.
+        return self.told(flat(self.reduce(F.adaptive_avg_pool2d(x, 1))))
+
+    def told(self, v: Tensor) -> Tensor:
+        """Hidden units (B, ..., hidden) and what the target adds to them."""
+        return v if self.hidden_by_target is None else v + (1 - self.target) * self.hidden_by_target
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """As above; without its norm, the first layer is linear."""
+        super().settle()
+        if self.hidden_by_target is None:
+            return
+        assert isinstance(self.reduce, ConvUnit)
+        norm, conv = self.reduce.norm, self.reduce.conv
+        bias = norm.bias if isinstance(norm, nn.BatchNorm2d) else conv.bias
+        assert bias is not None
+        bias.add_((1 - self.target) * self.hidden_by_target)
+        self.hidden_by_target = None
+        self.reduce = of_one_pixel(self.reduce)
+
+
+class PolicyFeatures(Features):
+    """W e: read off the embedding of the image that all such gates share (DeepMoE, section 3.2)."""
+
+    def __init__(self, width: int, start: Sequence[float], target: float) -> None:
+        """For embeddings of `width`; `start` are the logits to begin with, about."""
+        super().__init__(target)
+        self.width = width
+        self.expand = last_layer(width, start)
+        self.logits_by_target = nn.Parameter(torch.zeros(len(start)))
+
+    def sees(self, x: Tensor, flow: Flow) -> tuple[Tensor, Beside]:
+        """The embedding (B, width); alone, without a policy network, zeros."""
+        found = flow.beside.get(EMBEDDING)
+        return x.new_zeros((x.shape[0], self.width)) if found is None else found, {}
+
+    def forward(self, embedded: Tensor) -> Tensor:
+        """(B, width) to (B, L)."""
+        return self.logits(embedded)
+
+
+class RecurrentFeatures(GateFeatures):
+    """What an LSTM says of the block's pooled input, after those of the blocks before (SkipNet, section 3.2).
+
+    The LSTM is shared by all such gates. What stands before it, 10 units of the block's own, and the logits
+    that are read off it are each gate's; in the paper the latter are shared too, for all gates are alike.
+    """
+
+    def __init__(self, in_channels: int, start: Sequence[float], target: float) -> None:
+        """For inputs of `in_channels`; `start` are the logits to begin with, about."""
+        super().__init__(in_channels, start, target, hidden=RECURRENT_UNITS)
+        with torch.no_grad():
+            self.expand.weight.div_(HIDDEN_SPREAD)
+
+    def sees(self, x: Tensor, flow: Flow) -> tuple[Tensor, Beside]:
+        """The LSTM's hidden units (B, 10); and its state. Skipped blocks are seen too: the state goes on."""
+        hidden, state = lstm_step(self.pooled(x), flow)
+        return hidden, {STATE.name: state}
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(B, 10) to (B, L)."""
+        return self.logits(hidden)
+
+
+def carried_by_gate(config: BlockConfig) -> tuple[Carried, ...]:
+    """What a gate of this config reads beside its block's input, or hands on."""
+    if config.gate_reads == "policy":
+        return (embedding(config.gate_width or 1),)
+    return (STATE,) if config.gate_reads == "recurrent" else ()
+
+
+def features_of(config: BlockConfig, start: Sequence[float]) -> Features:
+    """What a gate of this config looks at, where that is not its block's input.
+
+    Args:
+        config: with a target. start: the logits to begin with, about.
+    """
+    assert config.gate_target is not None
+    if config.gate_reads == "recurrent":
+        return RecurrentFeatures(config.in_channels, start, config.gate_target)
+    return PolicyFeatures(config.gate_width or 1, start, config.gate_target)

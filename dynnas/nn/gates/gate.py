@@ -1,0 +1,403 @@
+"""The contract of a gate: logits of an image, a decision over a domain, and two ways to run a block by it.
+
+A family of gates is one file in `gates/` with one class, which is a block that is decided on:
+
+- `alternatives(config)` names what images may differ by in their cost, the cheapest first and all of the
+  block last; `choices()` gives a decision that stands for each;
+- `decide(seen)` says what is to be run, as a `Decision`, by what the gate looks at;
+- `masked(x, decision)` computes everything and multiplies by the decision: for any batch, and to learn by;
+- `alone(x, choice, decision)` runs images that share one choice, and nothing that it leaves out; a family
+  whose logits are its alternatives says instead, in `branch(x, alternative)`, what each of these runs.
+
+Graphs for one image have a branch for each alternative where `branches` says so, else what `recorded` runs;
+a family of a few choices that has no logit for each may count them in `ways`, and hand what it knows to the
+alternative that is taken by `told` (`gates/moe.py`).
+What a gate looks at is its block's input or, by `gate_reads`, a value beside it (`gate_features`): `decide`
+is given that. A family that reads or hands on values of its own (see `dynnas.nn.gates.state`) says so in
+`carries(config)` and does it in `decided(flow)`, and in `votes`, `alternative` and `branches_on` for a single
+image, alone or in a graph: as `gates/halt.py` does.
+
+The inherited `forward` does the rest. `masked` and `alone` must give the same in eval mode; whatever of a
+block they run, `Hidden` helps to leave out channels. Decisions are random in training only, by modules that
+`dynnas.training.distributed.sync_layers` knows.
+
+Names decide what the supernet shares: the tensors of `block` are those of the block without a gate
+(`shared_name`), and what a gate has of its own lies in `gate` under the family's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from dynnas.errors import SpaceError
+from dynnas.nn.dynamic_conv.selection import is_recorded
+from dynnas.nn.gates.estimators import Chooser
+from dynnas.nn.gates.features import Features, GateFeatures, carried_by_gate, features_of
+from dynnas.nn.gates.state import Beside, Carried, Flow
+from dynnas.nn.layers.layers import named
+from dynnas.nn.registry import BLOCKS
+from dynnas.registry import Registry
+from dynnas.space.config.network import BlockConfig
+from dynnas.space.config.vocabulary import READING_GATES
+
+Execution = Literal["masked", "real", "counted"]
+"""`masked`: everything is computed. `real`: only what images want, those of a batch that want the same
+together. `counted`: as `real` where images do not share batch norms, else as `masked` with norms that are
+told which images a channel has; for `dynnas.training.batchnorm.calibrate`."""
+
+OPEN_BIAS = 2.0
+"""Of the logit of all of a block, in a new gate: 88% open beside one alternative, so that blocks learn."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a gate says of each image of a batch.
+
+    Attributes:
+        weights: (B, D) over the family's domain: what each member counts, 0 for one that is left out.
+        usage: (B, A), rows that sum to 1: the alternatives that each image runs. Gradients pass.
+        logits: (B, A) of the alternatives, where the family has one for each.
+        likelihood: (B,), the logarithm of the probability of what was drawn, where gates learn by that.
+        loads: (B, L, E), of families that share out work: what each image adds to L kinds of load of each
+            member. Training evens them out.
+        in_a_run: whether an image runs the block only if it runs those before it.
+    """
+
+    weights: Tensor
+    usage: Tensor
+    logits: Tensor | None = None
+    likelihood: Tensor | None = None
+    loads: Tensor | None = None
+    in_a_run: bool = False
+
+    @property
+    def choice(self) -> Tensor:
+        """(B, D) bool: what is there."""
+        return self.weights.detach() > 0
+
+    @staticmethod
+    def joined(parts: Sequence[Decision]) -> Decision:
+        """The decision on the images of all parts, one after the other."""
+        return Decision(
+            torch.cat([part.weights for part in parts]), torch.cat([part.usage for part in parts])
+        )
+
+    def of(self, rows: Tensor) -> Decision:
+        """The decision of some images, by their indices."""
+        return Decision(self.weights[rows], self.usage[rows])
+
+
+def one_of(logits: Tensor, chooser: Chooser) -> Decision:
+    """One of the alternatives for each image, by logits (B, A)."""
+    rows: Tensor = chooser(logits)
+    return Decision(rows, rows, logits, chooser.likelihood(logits, rows))
+
+
+class Deciding(nn.Module):
+    """Something that is run in part, and the gate that says for each image how much of it."""
+
+    shares_norms: ClassVar[bool]
+    """Whether images of different choices pass the same batch norms."""
+
+    branches: ClassVar[bool]
+    """Whether it has a logit for each alternative, and takes the largest: a graph for one image then has a
+    branch for each."""
+
+    carried: tuple[Carried, ...] = ()
+    """What it reads beside its input, or hands on."""
+
+    told: tuple[Carried, ...] = ()
+    """What `votes` hands on to the alternative that is taken, and which is of no use to anybody else."""
+
+    def __init__(self) -> None:
+        """Decided by the gate, and all computed."""
+        super().__init__()
+        self.execution: Execution = "masked"
+        self.open = False
+
+    def whole(self, x: Tensor) -> Tensor:
+        """(B, Co, H', W') for images (B, C, H, W) that all run everything."""
+        raise NotImplementedError
+
+    def sees(self, x: Tensor, flow: Flow) -> tuple[Tensor, Beside]:
+        """What the gate looks at, for the input (B, C, H, W); and what it hands on."""
+        return x, {}
+
+    def logits(self, seen: Tensor) -> Tensor:
+        """(B, L), from which the gate decides, of what it looks at."""
+        raise NotImplementedError
+
+    def choices(self) -> Tensor:
+        """(A, D) bool on the CPU: for each alternative, a choice that costs so much."""
+        raise NotImplementedError
+
+    def decide(self, seen: Tensor) -> Decision:
+        """From what the gate looks at."""
+        raise NotImplementedError
+
+    def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
+        """(B, Co, H', W') for images (B, C, H, W) of any decisions."""
+        raise NotImplementedError
+
+    def alone(self, x: Tensor, choice: Tensor, decision: Decision) -> Tensor:
+        """(B, Co, H', W') for images (B, C, H, W) that share one choice (D,); in eval mode."""
+        return self.branch(x, int(choice.to(torch.uint8).argmax()))
+
+    def branch(self, x: Tensor, alternative: int) -> Tensor:
+        """(B, Co, H', W') for images that take one alternative, by its index: of families with branches."""
+        raise NotImplementedError
+
+    def recorded(self, x: Tensor, decision: Decision) -> Tensor:
+        """What a graph holds without branches: it must be right for any decision.
+
+        A family that can leave work out in a graph for one image (execution `real`) says so here.
+        """
+        return self.masked(x, decision)
+
+    def forward(self, x: Tensor | Flow) -> Any:
+        """(B, C, H, W) to (B, Co, H', W'), or a flow to one; alone it finds no values beside the map."""
+        return self.step(x) if isinstance(x, Flow) else self.step(Flow(x)).x
+
+    def step(self, flow: Flow) -> Flow:
+        """The output, and what is handed on."""
+        x = flow.x
+        assert isinstance(x, Tensor)
+        if self.open:
+            return flow.hand_on(self.whole(x))
+        if self.branches and self.execution == "real" and x.shape[0] == 1 and not _is_overheard():
+            # As below, in a third of the time that small operators take in torch.
+            logits, beside = self.votes(flow)
+            return self.alternative(flow.with_values(beside), int(logits.argmax()))
+        if wants_cheapest():
+            return self.cheapest(flow)
+        return self.decided(flow)
+
+    def votes(self, flow: Flow) -> tuple[Tensor, Beside]:
+        """(1, alternatives) for one image, which takes the largest; and what deciding hands on or tells."""
+        assert isinstance(flow.x, Tensor)
+        seen, beside = self.sees(flow.x, flow)
+        return self.logits(seen), beside
+
+    def alternative(self, flow: Flow, index: int) -> Flow:
+        """What images get that take one alternative: of families with branches."""
+        assert isinstance(flow.x, Tensor)
+        return flow.hand_on(self.branch(flow.x, index))
+
+    def ways(self) -> int:
+        """How many branches a graph has, which `votes` and `alternative` number."""
+        return len(self.choices())
+
+    def branches_on(self, flow: Flow) -> bool:
+        """Whether an image can take either of several branches here."""
+        return self.branches
+
+    def decided(self, flow: Flow) -> Flow:
+        """As `step`, of gates that are not open: decide, tell it to whoever listens, and execute it."""
+        x = flow.x
+        assert isinstance(x, Tensor)
+        seen, beside = self.sees(x, flow)
+        decision = self.decide(seen)
+        tell(decision)
+        return flow.hand_on(self.execute(x, decision), beside)
+
+    def execute(self, x: Tensor, decision: Decision) -> Tensor:
+        """(B, C, H, W) to (B, Co, H', W') in the way that `execution` says."""
+        if is_recorded():
+            return self.recorded(x, decision)
+        if self.execution == "masked":
+            return self.masked(x, decision)
+        if self.execution == "counted" and self.shares_norms:
+            return self.masked(x, decision, counted=True)
+        return self.together(x, decision)
+
+    def cheapest(self, flow: Flow) -> Flow:
+        """The first alternative for every image."""
+        x = flow.x
+        assert isinstance(x, Tensor)
+        _, beside = self.sees(x, flow)
+        weights = self.choices()[0].to(x).expand(len(x), -1)
+        return flow.hand_on(self.masked(x, Decision(weights, weights)), beside)
+
+    def together(self, x: Tensor, decision: Decision) -> Tensor:
+        """As `masked`, but images of one choice together, one choice after the other; in eval mode."""
+        choice = decision.choice
+        if len(x) == 1:
+            return self.alone(x, choice[0], decision)
+        choices, group = torch.unique(choice, dim=0, return_inverse=True)
+        if len(choices) == 1:
+            return self.alone(x, choices[0], decision)
+        y: Tensor | None = None
+        for number, own in enumerate(choices):
+            rows = (group == number).nonzero().flatten()
+            part = self.alone(x[rows], own, decision.of(rows))
+            if y is None:
+                last = part.is_contiguous(memory_format=torch.channels_last)
+                layout = torch.channels_last if last else torch.contiguous_format
+                y = part.new_empty((len(x), *part.shape[1:])).contiguous(memory_format=layout)
+            y[rows] = part
+        assert y is not None
+        return y
+
+
+class Gated(Deciding):
+    """A block, and the gate that says for each image how much of it is run."""
+
+    name: ClassVar[str]
+    """As in space files."""
+
+    def __init__(
+        self,
+        config: BlockConfig,
+        start: Sequence[float],
+        features: Callable[[int, Sequence[float], float], nn.Module] = GateFeatures,
+    ) -> None:
+        """`start` are the logits (L,) that a new gate gives for any image; `features` makes what finds them.
+
+        Raises:
+            SpaceError: the config has no target, or its gate cannot look at what it says.
+        """
+        super().__init__()
+        if config.gate_target is None:
+            raise SpaceError(f"gate {config.gate!r} has a target, and its config has no 'gate_target'")
+        if config.gate_reads != "block" and config.gate not in READING_GATES:
+            raise SpaceError(
+                f"gate {config.gate!r} looks at its block's input, not at {config.gate_reads!r}; "
+                f"allowed there: {', '.join(READING_GATES)}"
+            )
+        self.config = config
+        self.carried = self.carries(config)
+        self.block = BLOCKS[config.block](config.without_gate())
+        if config.gate_reads == "block":
+            self.gate = named(config.gate, features(config.in_channels, start, config.gate_target))
+        else:
+            self.gate = named(f"{config.gate}_{config.gate_reads}", features_of(config, start))
+        self.chooser = Chooser()
+
+    @classmethod
+    def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:
+        """What images may differ by in their cost: names, the cheapest first."""
+        raise NotImplementedError
+
+    @classmethod
+    def leaves_out(cls, config: BlockConfig) -> bool:
+        """Whether a graph for one image leaves out what is not chosen; else it computes everything."""
+        return cls.branches
+
+    @classmethod
+    def carries(cls, config: BlockConfig) -> tuple[Carried, ...]:
+        """What it reads beside the feature map, or hands on."""
+        return carried_by_gate(config)
+
+    def whole(self, x: Tensor) -> Tensor:
+        """The block without its gate."""
+        return self.block(x)
+
+    def sees(self, x: Tensor, flow: Flow) -> tuple[Tensor, Beside]:
+        """What the gate looks at, for the block's input (B, C, H, W); and what it hands on."""
+        features = self.gate[0]
+        return features.sees(x, flow) if isinstance(features, Features) else (x, {})
+
+    def logits(self, seen: Tensor) -> Tensor:
+        """(B, L), of what the gate looks at."""
+        return self.gate(seen)
+
+    def decide(self, seen: Tensor) -> Decision:
+        """From what the gate looks at; here that of families with branches."""
+        return one_of(self.gate(seen), self.chooser)
+
+
+def hidden_channels(config: BlockConfig) -> int:
+    """How many channels the block of `config` has between its convolutions.
+
+    Raises:
+        SpaceError: it has none that a gate could choose from.
+    """
+    count = getattr(BLOCKS[config.block], "hidden_channels", None)
+    if count is None:
+        raise SpaceError(
+            f"gate {config.gate!r}: block {config.block!r} has no hidden channels to choose from"
+        )
+    return int(count(config))
+
+
+def shared_name(name: str) -> str:
+    """The name of a gated block's parameter in the supernet: a gate does not change the block's own."""
+    return name.removeprefix("block.")
+
+
+def is_of_gate(name: str) -> bool:
+    """Whether a tensor of a gated block is the gate's own."""
+    return name.startswith(("gate.", "chooser."))
+
+
+_LISTENER: ContextVar[Callable[[Decision], None] | None] = ContextVar("gates", default=None)
+
+
+@contextmanager
+def decisions() -> Iterator[list[Decision]]:
+    """What the gates that this thread runs meanwhile decide, in the order in which they run.
+
+    That of `NetworkConfig.gated`, for one run of all of a network.
+    """
+    found: list[Decision] = []
+    token = _LISTENER.set(found.append)
+    try:
+        yield found
+    finally:
+        _LISTENER.reset(token)
+
+
+_CHEAPEST: ContextVar[bool] = ContextVar("cheapest", default=False)
+
+
+@contextmanager
+def cheapest_choices() -> Iterator[None]:
+    """Every gate that this thread runs meanwhile gives all images its cheapest alternative, unheard."""
+    token = _CHEAPEST.set(True)
+    try:
+        yield
+    finally:
+        _CHEAPEST.reset(token)
+
+
+def wants_cheapest() -> bool:
+    """Whether gates are to give their cheapest alternative."""
+    return not is_recorded() and _CHEAPEST.get()
+
+
+def _is_overheard() -> bool:
+    return is_recorded() or _LISTENER.get() is not None
+
+
+def tell(decision: Decision) -> None:
+    """Let whoever listens to `decisions` know of one."""
+    if not is_recorded() and (listener := _LISTENER.get()) is not None:
+        listener(decision)
+
+
+class GateFamily(Protocol):
+    """A class of gated blocks: what is asked of it before there is a block."""
+
+    def __call__(self, config: BlockConfig) -> Gated:
+        """A block with its gate."""
+        ...
+
+    def carries(self, config: BlockConfig) -> tuple[Carried, ...]:
+        """See `Gated.carries`."""
+        ...
+
+    def leaves_out(self, config: BlockConfig) -> bool:
+        """See `Gated.leaves_out`."""
+        ...
+
+
+GATES: Registry[GateFamily] = Registry("gate")
+
+register_gate = GATES.register

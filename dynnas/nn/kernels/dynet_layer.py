@@ -1,0 +1,39 @@
+"""DyNet with a router for each layer: every convolution's coefficients are predicted from its own input."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from dynnas.nn.kernels.dynet import ChannelCoefficients
+from dynnas.nn.kernels.kernel import Kernel, register_kernel
+from dynnas.nn.layers.channel_selection import Channels, pick_bias, spread
+from dynnas.nn.layers.conv_shape import ConvShape
+from dynnas.space.config.network import BlockConfig
+
+
+@register_kernel("dynet_layer")
+class DyNetLayer(Kernel):
+    """`dynet` but for its router: one a convolution instead of the paper's one a block (arXiv:2004.10694).
+
+    Predicting once a block saves little arithmetic, but lets all coefficients be known before the first
+    convolution; here the later convolutions can react to what the earlier ones made of the image.
+    """
+
+    bank_field = "group"
+
+    def __init__(self, shape: ConvShape, config: BlockConfig) -> None:
+        """A bank of `config.group` kernels, and the layer's router."""
+        super().__init__(shape, config)
+        self.dynet_layer_router = ChannelCoefficients(
+            shape.in_channels, shape.out_channels, self.bank_size(config)
+        )
+
+    def forward(self, x: Tensor, route: Tensor | None = None) -> Tensor:
+        """Convolve `x` (B, Ci, H, W) with the bank, mixed as the layer's own router says."""
+        return super().forward(x, self.dynet_layer_router(x.mean((2, 3))))
+
+    def part(self, x: Tensor, route: None, inputs: Channels | None, outputs: Channels | None) -> Tensor:
+        """As `Kernel.part`: the router sees zeros for the channels that `x` lacks."""
+        pooled = spread(x.mean((2, 3)), inputs, self.shape.in_channels)
+        own = self.dynet_layer_router(pooled)
+        return self.mixed_part(x, own, inputs, outputs, pick_bias(self.bias, outputs))

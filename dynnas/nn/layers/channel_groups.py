@@ -1,0 +1,39 @@
+"""Sets of hidden channels of which an image runs one, whole: what `routes` and `tree` choose from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from dynnas.nn.layers.hidden import ChosenHidden, MaskedHidden
+
+
+class ChannelGroups:
+    """The sets that a gate has an alternative for, the last of them all channels.
+
+    No module: it holds nothing that is learned, and is the same wherever a network is built.
+    """
+
+    def __init__(self, groups: Sequence[Sequence[int]]) -> None:
+        """`groups` are the channels of each."""
+        self.hidden = len(groups[-1])
+        self.members = [torch.tensor(own, device="cpu") for own in groups]
+        self.table = torch.zeros(len(groups), self.hidden, device="cpu")
+        for row, own in zip(self.table, self.members, strict=True):
+            row[own] = 1
+
+    def masked(self, block: nn.Module, x: Tensor, weights: Tensor, counted: bool) -> Tensor:
+        """All channels of a block for images (B, C, H, W), each as `weights` (B, groups) say of its sets."""
+        # Not as a matrix product, which would count as multiply-adds that no image runs.
+        hidden = MaskedHidden((weights[:, :, None] * self.table.to(weights)).sum(1), counted)
+        found: Tensor = block(x, hidden)
+        return found
+
+    def branch(self, block: nn.Module, x: Tensor, group: int) -> Tensor:
+        """The channels of one set alone, for images (B, C, H, W)."""
+        own = self.members[group]
+        whole = len(own) == self.hidden
+        found: Tensor = block(x) if whole else block(x, ChosenHidden(own.to(x.device), self.hidden))
+        return found

@@ -1,0 +1,154 @@
+"""The parts that blocks and networks are composed of: activations, convolution units, stem and head."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dynnas.nn.exits import Gate
+from dynnas.nn.kernels.kernel import KERNELS, Kernel
+from dynnas.nn.kernels.static import Static
+from dynnas.nn.layers.channel_selection import Channels, pick, spread
+from dynnas.nn.layers.conv_shape import ConvShape, pointwise
+from dynnas.nn.layers.initial import linear
+from dynnas.nn.registry import ACTIVATIONS, ATTENTIONS
+from dynnas.space.config.network import BlockConfig, ExitConfig, HeadConfig, StemConfig
+
+
+def activation(name: str, channels: int) -> nn.Module:
+    """The activation that space files call `name`, for feature maps of `channels`.
+
+    Raises:
+        SpaceError: there is none.
+    """
+    return named(name, ACTIVATIONS[name](channels))
+
+
+class ConvUnit(nn.Module):
+    """A convolution, its batch norm and its activation: what all networks here are made of."""
+
+    def __init__(self, conv: Kernel, act: nn.Module) -> None:
+        """`act` follows the batch norm; `nn.Identity()` for a linear unit."""
+        super().__init__()
+        self.conv = conv
+        self.norm: nn.Module = nn.BatchNorm2d(conv.shape.out_channels)
+        self.act = act
+        self.by_element = is_elementwise(act)
+
+    def forward(self, x: Tensor, route: Tensor | None = None) -> Tensor:
+        """(B, Ci, H, W) to (B, Co, H', W'); `route` is what the block's router says to the convolution."""
+        return self.act(self.norm(self.conv(x, route)))
+
+    def part(self, x: Tensor, route: Any, inputs: Channels | None, outputs: Channels | None) -> Tensor:
+        """As `forward` in eval mode, of some channels: see `Kernel.part`. To the activation others are 0."""
+        y = self.conv.part(x, route, inputs, outputs)
+        norm = self.norm
+        if isinstance(norm, nn.BatchNorm2d):
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            mean, var, weight, bias = (
+                pick(tensor, outputs, 0)
+                for tensor in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+            )
+            y = F.batch_norm(y, mean, var, weight, bias, training=False, eps=norm.eps)
+        if outputs is None or self.by_element:
+            return self.act(y)
+        return pick(self.act(spread(y, outputs, self.conv.shape.out_channels)), outputs)
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Fold the batch norm, with its running statistics, into the convolution; done once, it stays so."""
+        norm = self.norm
+        if not isinstance(norm, nn.BatchNorm2d) or norm.running_mean is None or norm.running_var is None:
+            return
+        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        self.conv.absorb(scale, norm.bias - norm.running_mean * scale)
+        self.norm = nn.Identity()
+
+
+@torch.no_grad()
+def of_one_pixel(unit: ConvUnit) -> nn.Module:
+    """A static 1x1 unit without its norm as a linear layer: of a single pixel (B, C, 1, 1) to (B, Co).
+
+    A convolution takes several times as long. A unit with a norm stays what it is.
+    """
+    if not isinstance(unit.norm, nn.Identity):
+        return unit
+    conv = unit.conv
+    plain = nn.Linear(conv.shape.in_channels, conv.shape.out_channels, device="meta")
+    assert conv.bias is not None
+    plain.weight, plain.bias = nn.Parameter(conv.weight.flatten(1)), nn.Parameter(conv.bias.detach())
+    return nn.Sequential(nn.Flatten(), plain, unit.act)
+
+
+def flat(v: Tensor) -> Tensor:
+    """(B, C) of single pixels (B, C, 1, 1), or of what is flat already: graphs keep flattenings in vain."""
+    return v if v.ndim == 2 else v.flatten(1)
+
+
+def is_elementwise(module: nn.Module) -> bool:
+    """Whether an activation or attention treats every value by itself, and leaves zeros as they are.
+
+    Those with weights look at the whole image.
+    """
+    return next(module.parameters(), None) is None
+
+
+class Stem(ConvUnit):
+    """The first convolution of a network: (B, channels, R, R) to (B, Co, R / stride, R / stride)."""
+
+    def __init__(self, config: StemConfig) -> None:
+        """Build from its config."""
+        shape = ConvShape(config.in_channels, config.out_channels, config.kernel, config.stride)
+        super().__init__(Static(shape), activation(config.activation, config.out_channels))
+
+
+class Head(nn.Module):
+    """A classifier, final or at an exit: a 1x1 unit to `width` (0 for none), pooling, dropout, linear."""
+
+    def __init__(self, config: HeadConfig | ExitConfig) -> None:
+        """Build from its config."""
+        super().__init__()
+        self.widen: nn.Module = nn.Identity()
+        if config.width:
+            conv = Static(pointwise(config.in_channels, config.width))
+            self.widen = ConvUnit(conv, activation(config.activation, config.width))
+        self.dropout = nn.Dropout(config.dropout if isinstance(config, HeadConfig) else 0.0)
+        self.classifier = linear(config.width or config.in_channels, config.classes)
+        learned = isinstance(config, ExitConfig) and config.criterion == "learned"
+        self.gate: nn.Module | None = Gate(config.classes) if learned else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to logits (B, classes); a gate appends its own, (B, classes + 1)."""
+        logits = self.classify(x)
+        return logits if self.gate is None else torch.cat([logits, self.gate(logits)], dim=1)
+
+    def classify(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to logits (B, classes)."""
+        return self.classifier(self.dropout(self.widen(x).mean((2, 3))))
+
+
+def named(name: str, module: nn.Module) -> nn.Sequential:
+    """`module` with `name` in the path of its parameters, so that no op of another name shares them."""
+    return nn.Sequential(OrderedDict({name: module}))
+
+
+def block_router(config: BlockConfig, convs: Mapping[str, ConvShape]) -> nn.Module:
+    """The router of a block with these convolutions: from its input to a route for each of their names."""
+    return named(config.op, KERNELS[config.op].router(config, convs))
+
+
+def block_conv(config: BlockConfig, shape: ConvShape, act: nn.Module | None = None) -> ConvUnit:
+    """A convolution unit of a block, of the block's op, with the block's activation unless `act` is given."""
+    conv = KERNELS[config.op](shape, config)
+    return ConvUnit(conv, act or activation(config.activation, shape.out_channels))
+
+
+def block_attention(config: BlockConfig, channels: int) -> nn.Module:
+    """The block's attention over feature maps of `channels`."""
+    return named(config.attention, ATTENTIONS[config.attention](channels))

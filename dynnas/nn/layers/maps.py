@@ -1,0 +1,22 @@
+"""Feature maps of several scales, and how they are packed into one tensor."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Maps = tuple[Tensor, ...]
+"""Of every scale (B, C * 2^s, H / 2^s, W / 2^s), the finest first."""
+
+
+def pack(maps: Maps) -> Tensor:
+    """All scales as one tensor (B, sum of C_s * 4^(S - 1 - s), H', W') of the coarsest resolution."""
+    return torch.cat([F.pixel_unshuffle(x, 2 ** (len(maps) - 1 - s)) for s, x in enumerate(maps)], dim=1)
+
+
+def unpack(x: Tensor, channels: list[int]) -> Maps:
+    """The scales, of so many `channels`, that `pack` packed."""
+    sides = [2 ** (len(channels) - 1 - scale) for scale in range(len(channels))]
+    parts = x.split([count * side**2 for count, side in zip(channels, sides, strict=True)], dim=1)
+    return tuple(F.pixel_shuffle(part, side) for part, side in zip(parts, sides, strict=True))

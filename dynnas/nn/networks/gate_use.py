@@ -1,0 +1,44 @@
+"""What images run of a gated network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dynnas.nn.gates.gate import Decision
+from dynnas.nn.networks.cost import cost
+from dynnas.space.config.network import NetworkConfig
+
+
+@dataclass(frozen=True)
+class GateUse:
+    """What images run of a gated network.
+
+    Attributes:
+        image_macs: multiply-adds of each image, by the exit that it leaves by and what gates say of it.
+        shares: for each gated block's slot, how often each alternative is run, by its name, among the images
+            that get there (0..1).
+        policies: how many different ways images take: by exit and all decisions before it.
+    """
+
+    image_macs: tuple[int, ...]
+    shares: Mapping[str, Mapping[str, float]]
+    policies: int
+
+    @staticmethod
+    def of(config: NetworkConfig, exits: Tensor, decided: Sequence[Decision]) -> GateUse:
+        """Of images that leave by `exits` (N,), with what each gate decided on all of them."""
+        size = cost(config)
+        shares = {}
+        signs = [exits[:, None]]
+        for gate, stretch, decision in zip(size.gates, size.stretches, decided, strict=True):
+            there = exits >= stretch
+            mean = decision.usage[there].double().mean(0).nan_to_num(0.0)  # no image may get there
+            shares[gate.slot] = dict(zip(gate.alternatives, mean.tolist(), strict=True))
+            signs.append((decision.choice & there[:, None]).to(exits.dtype))
+        macs = size.image_macs(exits, [decision.usage for decision in decided])
+        policies = len(torch.cat(signs, dim=1).unique(dim=0))
+        return GateUse(tuple(macs.round().long().tolist()), shares, policies)

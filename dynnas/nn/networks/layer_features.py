@@ -1,0 +1,130 @@
+"""What the time of a piece hangs on, as numbers: read off its config and counted on its module."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+from dynnas.nn.gates.costs import alternative_macs
+from dynnas.nn.layers.macs import count_macs
+from dynnas.nn.networks.modes import settle
+from dynnas.nn.networks.network import build, stretches
+from dynnas.space.config.network import BlockConfig, FocusConfig, NetworkConfig, SlotConfig, StemConfig
+from dynnas.space.config.vocabulary import FIXED_OPS
+
+_LANES = 16
+"""Channels that are no multiple of it leave a part of a processor's vector registers empty."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A slot and its input (batch, channels, resolution, resolution)."""
+
+    config: SlotConfig
+    resolution: int
+
+    @property
+    def channels(self) -> int:
+        """Of the input."""
+        return self.config.in_channels
+
+    @property
+    def is_block(self) -> bool:
+        """Not the stem, the head or an exit."""
+        return isinstance(self.config, BlockConfig)
+
+
+def pieces_of(config: NetworkConfig) -> tuple[tuple[Piece, ...], ...]:
+    """The pieces of a network, a tuple for each stretch from one exit to the next, and to the head.
+
+    An image that leaves by exit k has run those of the first k + 1 stretches.
+    """
+    found = []
+    resolution = config.resolution
+    # What chooses the resolution looks at the image before all else, and counts as the largest one.
+    pieces = [Piece(first, resolution) for first in (config.choice, config.glance) if first]
+    resolution = config.glance.size if config.glance else resolution
+    for stretch in stretches(config):
+        for _, slot in stretch.body:
+            pieces.append(Piece(slot, resolution))
+            resolution = -(-resolution // _stride(slot))
+            if isinstance(slot, FocusConfig) and config.glance:
+                resolution = config.glance.size
+        pieces.append(Piece(stretch.classifier[1], resolution))
+        found.append(tuple(pieces))
+        pieces = []
+    return tuple(found)
+
+
+def _stride(slot: SlotConfig) -> int:
+    return slot.stride if isinstance(slot, StemConfig | BlockConfig) else 1
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What is known of a piece without running it.
+
+    Attributes:
+        numbers: features by name; choices are 1 where made. A name that is absent is 0.
+        macs, weights: multiply-adds for an image, and numbers to store.
+        kind: pieces of one kind err alike when their times are added up.
+        mebibytes, output_mebibytes: of its weights, and of the maps it makes for an image.
+        dynamic: whether its kernels are made for each image.
+    """
+
+    numbers: Mapping[str, float]
+    macs: int
+    weights: int
+    kind: str
+    mebibytes: float
+    output_mebibytes: float
+    dynamic: bool
+
+
+@lru_cache(maxsize=100_000)
+def traits(piece: Piece) -> Traits:
+    """Sizes are logarithms: layers cost a product of them."""
+    config = piece.config
+    with torch.device("meta"):
+        module = build(config).eval()
+        settle(module)
+        x = torch.zeros(1, piece.channels, piece.resolution, piece.resolution)
+    output, macs = count_macs(module, x)
+    if isinstance(config, BlockConfig) and config.gated:
+        # Of an image that runs all of it: what masking computes beside that is no part of it.
+        macs = max(alternative_macs(config, piece.resolution)[1])
+    weights = sum(parameter.numel() for parameter in module.parameters())
+    numbers = {
+        "resolution": math.log(piece.resolution),
+        "in": math.log(piece.channels),
+        "macs": math.log(max(macs, 1)),
+        "weights": math.log(max(weights, 1)),
+        "out": math.log(output[0].numel()),
+        f"slot={type(config).__name__}": 1.0,
+    }
+    if isinstance(config, StemConfig | BlockConfig):
+        numbers |= {
+            "kernel": math.log(config.kernel),
+            "stride": math.log(config.stride),
+            f"activation={config.activation}": 1.0,
+            "unaligned": float(config.out_channels % _LANES > 0),
+        }
+    kind, dynamic = type(config).__name__, False
+    if isinstance(config, BlockConfig):
+        dynamic = config.op not in FIXED_OPS
+        kind = f"{'dynamic' if dynamic else 'static'} block, {config.attention}"
+        numbers |= {
+            "expand": math.log(config.expand),
+            "experts": math.log(config.experts or 1),
+            "group": math.log((config.group or 1) * (config.splits or 1)),
+            "rank": config.rank or 0.0,
+            f"block={config.block}": 1.0,
+            f"op={config.op}": 1.0,
+            f"attention={config.attention}": 1.0,
+            "unaligned inside": float(round(config.in_channels * config.expand) % _LANES > 0),
+        }
+    return Traits(numbers, macs, weights, kind, 4 * weights / 2**20, 4 * output.numel() / 2**20, dynamic)

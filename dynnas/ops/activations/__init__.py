@@ -1,9 +1,0 @@
-"""Activations, one family per file: a module made from the number of channels.
-
-`dynnas.ops.layers.activation` puts the activation's name into the path of its parameters, so that no other
-activation shares them.
-"""
-
-from dynnas.ops.registry import import_all
-
-import_all(__name__, __path__)

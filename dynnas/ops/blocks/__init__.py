@@ -1,9 +1,0 @@
-"""Blocks, one per file: a module made from a `BlockConfig`, whose convolutions run the config's kernel op.
-
-A block names its convolutions and gives their shapes; `block_router`, `block_conv` and `block_attention` of
-`dynnas.ops.layers` make the rest, so that every kernel op and attention works in every block.
-"""
-
-from dynnas.ops.registry import import_all
-
-import_all(__name__, __path__)

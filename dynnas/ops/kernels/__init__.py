@@ -1,5 +1,0 @@
-"""Kernel ops, one per file; `dynnas.ops.kernel` says what a file holds."""
-
-from dynnas.ops.registry import import_all
-
-import_all(__name__, __path__)

@@ -1,0 +1,1 @@
+"""Objectives, Pareto fronts, hypervolume and the importance of genes."""

@@ -1,0 +1,235 @@
+"""Candidates and the Pareto front among them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import moocore
+import numpy as np
+
+from dynnas.documents import Document
+from dynnas.errors import StudyError
+from dynnas.pareto.metrics import METRICS
+from dynnas.pareto.objectives import Objective, objectives_of
+from dynnas.space.architecture import Architecture
+
+DOCUMENT = Document("dynnas_front", 1, "search again to write it")
+
+LIMIT = re.compile(r"([A-Za-z_.]\w*)\s*(<=|>=)\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)")
+"""A limit by which a member is picked."""
+
+# How `Front.to_json` groups metrics; others of `METRICS` stand by themselves, unknown ones under "metrics".
+_PLACES = {
+    "accuracy": ("accuracy", "search"),
+    "test_accuracy": ("accuracy", "test"),
+    "latency_ms": ("latency_ms", "ranked"),
+    "mean_ms": ("latency_ms", "mean"),
+    "median_ms": ("latency_ms", "median"),
+    "p95_ms": ("latency_ms", "p95"),
+    "worst_ms": ("latency_ms", "worst"),
+    "predicted_ms": ("latency_ms", "predicted"),
+}
+_METRIC_AT = {place: name for name, place in _PLACES.items()}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An evaluated architecture: its metrics by name, and the trial that found it (None for controls)."""
+
+    architecture: Architecture
+    metrics: Mapping[str, float]
+    trial: int | None = None
+
+    @property
+    def key(self) -> str:
+        """The architecture's key."""
+        return self.architecture.key
+
+
+@dataclass(frozen=True)
+class Front(Sequence[Candidate]):
+    """The candidates that no other one beats in every objective, cheapest first.
+
+    Build one with `Front.of`.
+    """
+
+    members: tuple[Candidate, ...]
+    objectives: tuple[Objective, ...]
+
+    @staticmethod
+    def of(candidates: Iterable[Candidate], objectives: tuple[Objective, ...]) -> Front:
+        """The Pareto set of `candidates`; of several with equal objectives the first is kept."""
+        pool = list(candidates)
+        if not pool:
+            return Front((), objectives)
+        losses = _losses(pool, objectives)
+        kept = moocore.is_nondominated(losses)
+        # The last objective is the cost in (accuracy, latency_ms); the others settle ties.
+        order = np.lexsort(losses.T)
+        return Front(tuple(pool[index] for index in order if kept[index]), objectives)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.members[index]
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return iter(self.members)
+
+    def pick(self, which: str) -> Candidate:
+        """One member by name.
+
+        Args:
+            which: `knee` (nearest to the best of all, objectives scaled to the front), `fastest` (best in
+                the first minimised objective), `most-accurate` (best in the first maximised one), a limit
+                (`latency_ms<=5`: the most accurate of those that keep it; `accuracy>=0.9`: the fastest), or a
+                key or the start of one.
+
+        Raises:
+            StudyError: the front is empty, or has no such member.
+        """
+        if not self.members:
+            raise StudyError(
+                "the front is empty: no candidate was feasible; run more trials or loosen the limits"
+            )
+        if which == "knee":
+            losses = _losses(self.members, self.objectives)
+            span = np.ptp(losses, axis=0)
+            scaled = (losses - losses.min(axis=0)) / np.where(span > 0, span, 1.0)
+            return self.members[int(np.argmin(np.linalg.norm(scaled, axis=1)))]
+        if which in ("fastest", "most-accurate"):
+            return self._best("minimize" if which == "fastest" else "maximize", which)
+        if limit := LIMIT.fullmatch(which):
+            return self._within(*limit.groups())
+        found = [member for member in self.members if member.key.startswith(which)]
+        if len(found) != 1:
+            keys = ", ".join(member.key for member in self.members)
+            raise StudyError(
+                f"front: {len(found) or 'no'} members have the key {which!r}; "
+                f"allowed are knee, fastest, most-accurate, a limit as latency_ms<=5, and {keys}"
+            )
+        return found[0]
+
+    def picks(self, names: Sequence[str]) -> tuple[Candidate, ...]:
+        """Several members, each once, by names as `pick` takes them; `front` is all of them.
+
+        Raises:
+            StudyError: as `pick`.
+        """
+        chosen: dict[str, Candidate] = {}
+        for name in names:
+            # An empty front is refused by `pick`.
+            members = self.members if name == "front" and self.members else (self.pick(name),)
+            chosen.update((member.key, member) for member in members)
+        return tuple(chosen.values())
+
+    def _within(self, metric: str, sign: str, limit: str) -> Candidate:
+        kept = [
+            member
+            for member in self.members
+            if metric in member.metrics
+            and (
+                member.metrics[metric] <= float(limit)
+                if sign == "<="
+                else member.metrics[metric] >= float(limit)
+            )
+        ]
+        if not kept:
+            values = sorted(member.metrics[metric] for member in self.members if metric in member.metrics)
+            has = f"theirs are {values[0]:.4g} to {values[-1]:.4g}" if values else "they do not have it"
+            raise StudyError(f"front: no member has {metric}{sign}{limit}; {has}")
+        return Front(tuple(kept), self.objectives).pick("most-accurate" if sign == "<=" else "fastest")
+
+    def _best(self, direction: str, which: str) -> Candidate:
+        for objective in self.objectives:
+            if objective.direction == direction:
+                return min(self.members, key=lambda member: objective.sign * member.metrics[objective.name])
+        names = ", ".join(objective.name for objective in self.objectives)
+        raise StudyError(
+            f"front: no {which} member, for none of its objectives ({names}) is {direction}d; pick knee"
+        )
+
+    def hypervolume(self, reference: Mapping[str, float]) -> float:
+        """The volume between the front and `reference`, in the product of the objectives' units.
+
+        Args:
+            reference: a bad value of every objective, as by `worst_point`; members beyond it count nothing.
+        """
+        if not self.members:
+            return 0.0
+        point = [objective.sign * reference[objective.name] for objective in self.objectives]
+        return float(moocore.hypervolume(_losses(self.members, self.objectives), ref=point))
+
+    def to_json(self) -> str:
+        """A document that `from_json` reads back: of every member key, trial, architecture and metrics."""
+        return DOCUMENT.write(
+            {
+                "objectives": {objective.name: objective.direction for objective in self.objectives},
+                "members": [candidate_to_json(member) for member in self.members],
+            }
+        )
+
+    @staticmethod
+    def from_json(text: str, where: Path | str = "front") -> Front:
+        """Read what `to_json` wrote; `where` is for messages.
+
+        Raises:
+            StudyError: not such a document, or of another format.
+        """
+        return DOCUMENT.read(text, where, _front)
+
+
+def _front(document: Mapping[str, Any]) -> Front:
+    members = tuple(candidate_from_json(member) for member in document["members"])
+    return Front(members, objectives_of(document["objectives"]))
+
+
+def worst_point(candidates: Iterable[Candidate], objectives: tuple[Objective, ...]) -> dict[str, float]:
+    """The worst value of every objective among `candidates`: the reference for comparing their fronts."""
+    pool = list(candidates)
+    worst = _losses(pool, objectives).max(axis=0)
+    return {
+        objective.name: float(objective.sign * loss)
+        for objective, loss in zip(objectives, worst, strict=True)
+    }
+
+
+def _losses(candidates: Sequence[Candidate], objectives: tuple[Objective, ...]) -> np.ndarray:
+    """[candidates, objectives], every one to be minimised."""
+    rows = [
+        [objective.sign * candidate.metrics[objective.name] for objective in objectives]
+        for candidate in candidates
+    ]
+    return np.array(rows, dtype=float)
+
+
+def candidate_to_json(member: Candidate) -> dict[str, Any]:
+    """Key, trial, architecture and metrics of one candidate, the metrics grouped."""
+    document: dict[str, Any] = {
+        "key": member.key,
+        "trial": member.trial,
+        "architecture": json.loads(member.architecture.to_json()),
+    }
+    for name, value in member.metrics.items():
+        if name in METRICS and name not in _PLACES:
+            document[name] = value
+        else:
+            group, entry = _PLACES.get(name, ("metrics", name))
+            document.setdefault(group, {})[entry] = value
+    return document
+
+
+def candidate_from_json(document: Mapping[str, Any]) -> Candidate:
+    """Read what `candidate_to_json` made; an exception of any kind says that it did not."""
+    metrics = {name: float(document[name]) for name in METRICS.keys() - _PLACES.keys() if name in document}
+    for group in {"metrics", *(group for group, _ in _PLACES.values())}:
+        for entry, value in document.get(group, {}).items():
+            metrics[_METRIC_AT.get((group, entry), entry)] = float(value)
+    architecture = Architecture.from_json(json.dumps(document["architecture"]))
+    return Candidate(architecture, metrics, document["trial"])

@@ -1,0 +1,113 @@
+"""What is searched for: objectives, and limits that a candidate must keep."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from dynnas.errors import StudyError
+from dynnas.pareto.metrics import METRICS, Direction
+
+Verdict = Callable[[Mapping[str, float]], str | None]
+"""Says of metrics why their candidate is not worth more work; None if it is."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A metric that is searched for, and which way."""
+
+    name: str
+    direction: Direction
+
+    @property
+    def sign(self) -> float:
+        """The factor that turns the metric into a loss."""
+        return -1.0 if self.direction == "maximize" else 1.0
+
+
+def objectives_of(names: Sequence[str] | Mapping[str, str]) -> tuple[Objective, ...]:
+    """Objectives from names in `METRICS`, or from {"any name": "maximize" | "minimize"}.
+
+    Raises:
+        StudyError: no objective, an unknown name without a direction, or an unknown direction.
+    """
+    if isinstance(names, str) or not names:
+        raise StudyError(f"objectives: found {names!r}; give names, as in ('accuracy', 'latency_ms')")
+    if isinstance(names, Mapping):
+        return tuple(_objective(name, direction) for name, direction in names.items())
+    return tuple(_objective(name, _known_direction(name)) for name in names)
+
+
+def _objective(name: str, direction: str) -> Objective:
+    if direction not in ("maximize", "minimize"):
+        raise StudyError(
+            f"objectives: {name!r} is to be {direction!r}; allowed are 'maximize' and 'minimize'"
+        )
+    return Objective(name, cast(Direction, direction))
+
+
+def _known_direction(name: str) -> Direction:
+    if name not in METRICS:
+        near = difflib.get_close_matches(name, METRICS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise StudyError(
+            f"objectives: {name!r} is not a known metric ({', '.join(METRICS)}); "
+            f"{hint}for a metric of your own write {{{name!r}: 'maximize'}} or 'minimize'"
+        )
+    return METRICS[name].direction
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Objectives, and upper limits (`constraints`) in their metrics' units. Build one with `Goal.of`."""
+
+    objectives: tuple[Objective, ...]
+    constraints: Mapping[str, float]
+
+    @staticmethod
+    def of(
+        objectives: Sequence[str] | Mapping[str, str], constraints: Mapping[str, float] | None = None
+    ) -> Goal:
+        """A goal from plain names and numbers.
+
+        Raises:
+            StudyError: as `objectives_of`; or a limit is no finite number, or for a metric that is maximised.
+        """
+        limits = dict(constraints or {})
+        for name, limit in limits.items():
+            if name in METRICS and METRICS[name].direction == "maximize":
+                raise StudyError(
+                    f"constraints: {name!r} is maximised, but constraints are upper limits; limit a cost"
+                )
+            if isinstance(limit, bool) or not isinstance(limit, int | float) or not math.isfinite(limit):
+                raise StudyError(
+                    f"constraints: the limit of {name!r} is {limit!r}; a finite number is needed"
+                )
+        return Goal(objectives_of(objectives), limits)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that an evaluation must give."""
+        return tuple(dict.fromkeys([*(objective.name for objective in self.objectives), *self.constraints]))
+
+    def violations(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """How far each limited metric that is known lies above its limit; zero or less keeps it.
+
+        Relative to the limit, for samplers add milliseconds and multiply-adds up.
+        """
+        return {
+            name: (metrics[name] - limit) / (abs(limit) or 1.0)
+            for name, limit in self.constraints.items()
+            if name in metrics
+        }
+
+    def rejection(self, metrics: Mapping[str, float]) -> str | None:
+        """Which limits the known `metrics` break, in words; None if none."""
+        broken = [name for name, violation in self.violations(metrics).items() if violation > 0]
+        return (
+            ", ".join(f"{name} {metrics[name]:g} is above {self.constraints[name]:g}" for name in broken)
+            or None
+        )

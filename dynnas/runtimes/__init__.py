@@ -1,0 +1,1 @@
+"""From a network to what runs on a target."""

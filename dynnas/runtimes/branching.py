@@ -1,0 +1,52 @@
+"""Leaving at the first confident exit: a batch computes everything, or shrinks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from dynnas.nn.exits import answer, is_confident, leave
+from dynnas.nn.networks.network import Segment
+from dynnas.runtimes.cascade import Finished
+
+
+def leave_one_after_another(segments: Sequence[Segment], x: Tensor) -> tuple[Tensor, Tensor]:
+    """Run images (B, C, R, R), each no further than its exit: logits (B, classes), indices (B,) of exits."""
+    left: list[tuple[Tensor, Tensor]] = []
+    rows = torch.arange(len(x), device=x.device)
+    for segment in segments:
+        x = segment.body(x)
+        output, place = segment.classifier(x), segment.exit
+        if place is None:
+            left.append((rows, output))
+            break
+        leaves = is_confident(output, place.threshold, place.criterion)
+        left.append((rows[leaves], answer(output, place.criterion)[leaves]))
+        stays = ~leaves
+        rows = rows[stays]
+        if not len(rows):
+            break
+        if len(rows) < len(x):
+            x = x[stays]
+    order = torch.cat([rows for rows, _ in left])
+    exits = torch.cat([torch.full_like(rows, index) for index, (rows, _) in enumerate(left)])
+    back = torch.argsort(order)
+    return torch.cat([logits for _, logits in left])[back], exits[back]
+
+
+class MaskedNetwork(nn.Module):
+    """All of a network on images (B, channels, R, R): what a batch of any size ships as.
+
+    Gives the logits (B, classes) that each image leaves with and, with exits, the index (B,) of its exit.
+    """
+
+    def __init__(self, network: Finished) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        logits = self.network.logits(image)
+        exits = self.network.config.exits
+        return leave(logits, exits) if exits else logits[0]

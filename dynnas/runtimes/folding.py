@@ -1,0 +1,27 @@
+"""Batch norm folded into the convolution before it: in eval mode it only scales and shifts each channel."""
+
+from __future__ import annotations
+
+import copy
+from typing import TypeVar
+
+from torch import nn
+
+from dynnas.nn.layers.layers import ConvUnit
+from dynnas.nn.networks.modes import settle
+
+Folded = TypeVar("Folded", bound=nn.Module)
+
+
+def fold_batchnorm(network: Folded) -> Folded:
+    """A copy of `network` in eval mode without batch norms, equal in its outputs up to rounding.
+
+    A bank of experts [M, Co, Ci/groups, k, k] folds as a single kernel does: any mixture of scaled
+    experts is the scaled mixture, and the shift is added once, to the convolution's output.
+    """
+    folded = copy.deepcopy(network).eval()
+    for module in folded.modules():
+        if isinstance(module, ConvUnit):
+            module.fold()
+    settle(folded)
+    return folded.requires_grad_(False)

@@ -1,0 +1,14 @@
+"""Inputs of a network where only their shape matters."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dynnas.runtimes.cascade import CascadeConfig
+from dynnas.space.config.network import NetworkConfig
+
+
+def blank_images(config: NetworkConfig | CascadeConfig, batch: int = 1) -> Tensor:
+    """Zeros of the shape (batch, channels, resolution, resolution) that the network of `config` takes."""
+    return torch.zeros(batch, config.channels, config.resolution, config.resolution)

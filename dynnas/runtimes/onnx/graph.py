@@ -1,0 +1,119 @@
+"""Networks as ONNX graphs: for one image with real branching at the exits, or for a batch of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from dynnas.errors import require
+from dynnas.nn.networks.modes import set_execution, set_strategy
+from dynnas.nn.networks.network import Network
+from dynnas.runtimes.branching import MaskedNetwork
+from dynnas.runtimes.cascade import Cascade, Finished
+from dynnas.runtimes.folding import fold_batchnorm
+from dynnas.runtimes.images import blank_images
+from dynnas.runtimes.onnx.segment import Pack, as_it_is, segment_graph
+from dynnas.runtimes.onnx.trace import trace
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+
+def to_onnx(network: Finished) -> ModelProto:
+    """The graph for one image: folded, with an `If` wherever something may be left out.
+
+    That is at every exit, at gates that branch, and between the networks of a cascade.
+
+    Input `image` (1, channels, resolution, resolution) float32; outputs `logits` (1, classes) and, for a
+    network with exits, `exit` (1,) int64: the index of the exit taken, the number of exits for the head. For
+    a cascade, `exit` is the index of the network that answers.
+
+    Raises:
+        MissingExtraError: onnx is not installed.
+    """
+    if isinstance(network, Cascade):
+        return join_cascade(network, to_onnx)
+    return join(network, segment_graphs(network))
+
+
+def to_packed_onnx(network: Finished) -> ModelProto:
+    """As `to_onnx`, laid out for ONNX Runtime on processors like this machine's: see `onnx_packing`.
+
+    Raises:
+        MissingExtraError: onnx or onnxruntime is not installed.
+    """
+    model = _packed(network)
+
+    from dynnas.runtimes.onnx.packing.packing import mark_packed
+
+    return mark_packed(model)
+
+
+def _packed(network: Finished) -> ModelProto:
+    if isinstance(network, Cascade):
+        return join_cascade(network, _packed)
+    require("onnx", "onnx")
+    from dynnas.runtimes.onnx.packing.borders import BorderLostError
+    from dynnas.runtimes.onnx.packing.packing import pack, pack_between
+
+    try:
+        return join(network, segment_graphs(network, pack_between))
+    except BorderLostError:
+        return join(network, segment_graphs(network, lambda part, takes, gives: (pack(part), False)))
+
+
+def segment_graphs(network: Network, pack: Pack = as_it_is) -> list[ModelProto]:
+    """A graph for each segment of the folded network: one without exits is a single segment.
+
+    Args:
+        network: calibrated.
+        pack: to be done with every graph that does not branch.
+
+    Raises:
+        MissingExtraError: onnx is not installed.
+    """
+    folded = fold_batchnorm(network).cpu()
+    set_execution(folded, "real")
+    x = blank_images(network.config)
+    if not network.config.branches:
+        return [pack(trace(folded, x, ["image"], ["logits"]), False, False)[0]]
+    parts, laid_out = [], False
+    for segment in folded.segments():
+        part, x, laid_out = segment_graph(segment, x, laid_out, pack)
+        parts.append(part)
+    return parts
+
+
+def join(network: Network, parts: list[ModelProto]) -> ModelProto:
+    """One graph of those of the segments, which are no longer of use by themselves."""
+    if len(parts) == 1:
+        return parts[0]
+
+    from dynnas.runtimes.onnx.branching import join_segments
+
+    return join_segments(parts, [place.threshold for place in network.config.exits])
+
+
+def join_cascade(cascade: Cascade, graph_of: Callable[[Network], ModelProto]) -> ModelProto:
+    """One graph of those of the networks of a cascade."""
+    parts = [graph_of(stage.network) for stage in cascade.members]
+    resizing = [stage.lines for stage in cascade.members]
+
+    from dynnas.runtimes.onnx.branching import join_networks
+
+    return join_networks(parts, cascade.thresholds, resizing, cascade.config.resolution)
+
+
+def to_onnx_batch(network: Finished) -> ModelProto:
+    """The graph for any batch: every exit is computed, and the first confident one chosen for each image.
+
+    Inputs and outputs as `to_onnx`, with the batch's size in place of 1.
+
+    Raises:
+        MissingExtraError: onnx is not installed.
+    """
+    folded = fold_batchnorm(network).cpu()
+    # The other ways to run a mixed kernel need to know the batch's size when they are exported.
+    set_strategy(folded, "conv_first")
+    outputs = ["logits", "exit"] if network.config.exits else ["logits"]
+    return trace(MaskedNetwork(folded), blank_images(network.config, 2), ["image"], outputs, any_batch=True)

@@ -1,0 +1,1 @@
+"""Rewrites of graphs to ONNX Runtime's packed channel layout."""

@@ -1,0 +1,37 @@
+"""A finished network with what makes images ready for it, as one module."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from dynnas.data.dataset import Dataset, resize
+from dynnas.runtimes.cascade import Finished
+
+
+class Prepare(nn.Module):
+    """Images (B, C, H, W), uint8 or float from 0 to 1, to normalised ones of the network's resolution."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, dataset: Dataset, resolution: int) -> None:
+        super().__init__()
+        self.resolution = resolution
+        self.register_buffer("mean", torch.tensor(dataset.mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(dataset.std).view(-1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        pixels = images if images.is_floating_point() else images.float() / 255
+        return resize((pixels - self.mean) / self.std, self.resolution)
+
+
+def ready(network: Finished, dataset: Dataset) -> nn.Sequential:
+    """`network` behind what prepares images of `dataset` for it, on the CPU in evaluation mode."""
+    return nn.Sequential(Prepare(dataset, network.config.resolution), network.cpu()).eval()
+
+
+def prepare_images(network: Finished, dataset: Dataset, images: Tensor) -> Tensor:
+    """Images uint8 [B, C, H, W] as `network` takes them: float32, normalised, resized, on its device."""
+    device = next(network.parameters()).device
+    return resize(dataset.normalise(images.to(device)), network.config.resolution)

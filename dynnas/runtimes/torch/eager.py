@@ -1,0 +1,39 @@
+"""Plain torch: eagerly on a CPU, with CUDA graphs on CUDA."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from dynnas.nn.networks.network import Network
+from dynnas.runtimes.cascade import Cascade, Finished
+from dynnas.runtimes.chain import ChainRunner
+from dynnas.runtimes.runtime import Runner, Runtime
+from dynnas.runtimes.torch.cuda import CudaRunner
+from dynnas.runtimes.torch.parts import folded_as, parts_of, run_parts, torch_threads
+from dynnas.settings.settings import TargetSettings
+
+
+class EagerRunner:
+    """A folded network in channels-last memory, which is the faster layout for convolutions on a CPU."""
+
+    def __init__(self, network: Network, threads: int, dtype: str = "float32", batch: int = 1) -> None:
+        self._parts = parts_of(folded_as(network, "cpu", dtype), batch)
+        self._threads, self._dtype = threads, getattr(torch, dtype)
+
+    @torch.inference_mode()
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        x = torch.from_numpy(image).to(self._dtype, memory_format=torch.channels_last)
+        with torch_threads(self._threads):
+            return run_parts(self._parts, x).float().numpy()
+
+
+def _build(network: Finished, target: TargetSettings) -> Runner:
+    if isinstance(network, Cascade):
+        return ChainRunner(network, lambda member: _build(member, target))
+    if target.device == "cuda":
+        return CudaRunner(network, target.dtype, target.batch)
+    return EagerRunner(network, target.threads, target.dtype, target.batch)
+
+
+TORCH = Runtime("torch", {"cpu": ("float32", "bfloat16"), "cuda": ("float32", "bfloat16", "float16")}, _build)

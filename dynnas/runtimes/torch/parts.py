@@ -1,0 +1,80 @@
+"""What the runtimes of torch share: networks in a type, and their parts that run without a decision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from dynnas.nn.exits import Leaving, answer, is_confident
+from dynnas.nn.networks.modes import set_execution
+from dynnas.nn.networks.network import Network, Segment
+from dynnas.runtimes.branching import MaskedNetwork
+from dynnas.runtimes.folding import fold_batchnorm
+from dynnas.runtimes.layout import to_channels_last
+
+Run = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""From a part's input to what the next part takes, and what its exit or the head says."""
+
+Part = tuple[Run, Leaving | None]
+"""With the exit by which an image may leave after it; None after the last."""
+
+
+def folded_as(network: Network, device: str, dtype: str) -> Network:
+    """A folded copy on `device`, computing in `dtype`; on a CPU channels-last, the faster layout there."""
+    folded = fold_batchnorm(network).to(device, getattr(torch, dtype))
+    if device == "cpu":
+        to_channels_last(folded)
+    return folded
+
+
+def parts_of(network: Network, batch: int) -> list[Part]:
+    """The segments for one image, which is decided on after each; all of it at once for a batch.
+
+    For one image, gates leave out what it does not want; where the parts are compiled, they compute it all.
+    """
+    if batch == 1:
+        set_execution(network, "real")
+        return [(_run_segment(segment), segment.exit) for segment in network.segments()]
+    masked = MaskedNetwork(network)
+
+    def run_all(x: Tensor) -> tuple[Tensor, Tensor]:
+        answer = masked(x)
+        logits = answer[0] if isinstance(answer, tuple) else answer
+        return logits, logits
+
+    return [(run_all, None)]
+
+
+def run_parts(parts: Sequence[Part], x: Tensor) -> Tensor:
+    """The logits with which `x` leaves, no part after that being run."""
+    output = x
+    for run, place in parts:
+        x, output = run(x)
+        if place is not None and is_confident(output, place.threshold, place.criterion).item():
+            return answer(output, place.criterion)
+    return output
+
+
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """With so many threads in torch, which has one number of them for the whole process.
+
+    Others in it may be training with another.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _run_segment(segment: Segment) -> Run:
+    def run(x: Tensor) -> tuple[Tensor, Tensor]:
+        features = segment.body(x)
+        return features, segment.classifier(features)
+
+    return run

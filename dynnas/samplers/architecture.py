@@ -1,0 +1,187 @@
+"""An Optuna sampler that proposes whole architectures of a conditional space, and none of them twice."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from typing import Any, Literal, NamedTuple, Protocol, cast, runtime_checkable
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial
+
+from dynnas.errors import SpaceError, StudyError
+from dynnas.samplers.trials import KEY
+from dynnas.space.architecture import Architecture, Value
+from dynnas.space.gene import Gene
+from dynnas.space.moves import enumerate_all, mutate, sample
+from dynnas.space.space import Space
+
+_MUTATIONS = 50
+
+# A trial's system attribute: how its architecture came about.
+MOVE = "dynnas:move"
+
+
+class Proposal(NamedTuple):
+    """An architecture to evaluate, and how it came about, where that is to be remembered."""
+
+    architecture: Architecture
+    move: str = ""
+
+
+class Proposer(Protocol):
+    """Where proposals come from."""
+
+    def __call__(
+        self, study: optuna.Study, trial: FrozenTrial, rng: np.random.Generator
+    ) -> Iterator[Proposal]:
+        """What to evaluate next, the best first; those that the study has seen are passed over."""
+        ...
+
+
+Stand = Literal["ready", "waiting", "ended"]
+
+
+@runtime_checkable
+class SteppingProposer(Proposer, Protocol):
+    """A proposer whose proposals hang on all results before them, and come to an end."""
+
+    def stand(self, study: optuna.Study) -> Stand:
+        """Whether there is something to propose, or only when what is being evaluated is done, or never."""
+        ...
+
+
+def distribution_of(gene: Gene) -> BaseDistribution:
+    """The Optuna parameter of a gene: its real values, as a range where they are evenly spaced integers."""
+    if gene.ordered and all(isinstance(value, int) for value in gene.values):
+        steps = {int(b) - int(a) for a, b in itertools.pairwise(gene.values)}
+        if len(steps) == 1:
+            return IntDistribution(int(gene.values[0]), int(gene.values[-1]), step=steps.pop())
+    return CategoricalDistribution(gene.values)
+
+
+def suggest(trial: optuna.Trial, space: Space) -> Architecture:
+    """Ask `trial` for the value of every active gene that leaves a choice; Optuna sees no others."""
+
+    def value_of(gene: Gene) -> Value:
+        distribution = distribution_of(gene)
+        if isinstance(distribution, IntDistribution):
+            return trial.suggest_int(gene.name, distribution.low, distribution.high, step=distribution.step)
+        return cast(Value, trial.suggest_categorical(gene.name, gene.values))
+
+    return assemble(space, value_of)
+
+
+class ArchitectureSampler(BaseSampler):
+    """Proposes, for every trial, an architecture that the study has not seen.
+
+    It begins with those of `first`, and goes on with what `proposer` says. With `listed`, what is not among
+    these is passed over. In a study that is not driven by
+    dynnas, ask for the parameters with `suggest`, or by the genes' names and values.
+
+    All randomness follows from the seed and the number of architectures proposed so far. A search that was
+    interrupted therefore goes on exactly as it would have gone.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        proposer: Proposer,
+        seed: int,
+        first: Sequence[Architecture] = (),
+        listed: Sequence[Architecture] | None = None,
+    ) -> None:
+        self._listed = {architecture.key: architecture for architecture in listed} if listed else None
+        self._space = space
+        self._proposer = proposer
+        self._seed = seed
+        self._first = [one for one in first if self._listed is None or one.key in self._listed]
+        self._keys: dict[tuple[int, datetime | None], str | None] = {}
+        self._distributions = {gene.name: distribution_of(gene) for gene in space.choices}
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Every gene with a choice, active or not."""
+        return self._distributions
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Values for all active genes of a new architecture.
+
+        Raises:
+            StudyError: the study has seen every architecture of the space.
+        """
+        taken = self._taken(study)
+        drawn = random.Random(f"{self._seed}/{len(taken)}")
+        first = map(Proposal, self._first[len(taken) :])
+        proposed = self._proposer(study, trial, np.random.default_rng(drawn.getrandbits(64)))
+        proposals = itertools.chain(first, proposed, self._anything(drawn))
+        new = next((proposal for proposal in proposals if self._is_new(proposal, taken)), None)
+        if new is None:
+            size = self._space.size if self._listed is None else len(self._listed)
+            raise StudyError(f"space {self._space.name!r}: all {size} architectures have been proposed")
+        if new.move:
+            study._storage.set_trial_system_attr(trial._trial_id, MOVE, new.move)
+        return {name: new.architecture[name] for name in self._distributions if name in new.architecture}
+
+    def stand(self, study: optuna.Study) -> Stand:
+        """Whether the proposer has something to propose now; most always have."""
+        return self._proposer.stand(study) if isinstance(self._proposer, SteppingProposer) else "ready"
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Never right: `sample_relative` has given every active gene its value."""
+        raise StudyError(f"{param_name!r} is not an active gene of the space {self._space.name!r}")
+
+    def _is_new(self, proposal: Proposal, taken: set[str]) -> bool:
+        key = proposal.architecture.key
+        return key not in taken and (self._listed is None or key in self._listed)
+
+    def _taken(self, study: optuna.Study) -> set[str]:
+        """The keys of all architectures that any trial was about, whatever became of it."""
+        return {key for trial in study.get_trials(deepcopy=False) if (key := self._key(trial))}
+
+    def _key(self, trial: FrozenTrial) -> str | None:
+        """Of the architecture that a trial is about; None while it asks for its parameters."""
+        if known := trial.user_attrs.get(KEY):
+            return str(known)
+        # The time tells apart trials of different storages, whose numbers are the same.
+        name = trial._trial_id, trial.datetime_complete
+        if name not in self._keys:
+            try:
+                key = self._space.architecture(trial.params).key
+            except SpaceError:  # also of one that was interrupted as it asked
+                key = None
+            if not trial.state.is_finished():
+                return key
+            self._keys[name] = key
+        return self._keys[name]
+
+    def _anything(self, rng: random.Random) -> Iterator[Proposal]:
+        """What to propose where the proposer has nothing new."""
+        if self._listed is not None:
+            yield from map(Proposal, rng.sample(tuple(self._listed.values()), len(self._listed)))
+            return
+        architecture = sample(self._space, rng)
+        for _ in range(_MUTATIONS):
+            yield Proposal(architecture)
+            architecture = mutate(self._space, architecture, rng)
+        # Nearly everything is taken: of the first n + 1 architectures one is new, where n are taken.
+        yield from map(Proposal, enumerate_all(self._space))
+
+
+def assemble(space: Space, value_of: Callable[[Gene], Value]) -> Architecture:
+    """The architecture in which every active choice has the value that `value_of` gives."""
+    values: dict[str, Value] = {}
+    for gene in space.genes:
+        if space.is_active(gene, values):
+            values[gene.name] = gene.values[0] if gene.fixed else value_of(gene)
+    return space.architecture(values)

@@ -1,0 +1,93 @@
+"""Metrics that need no evaluation: computed where they decide, guessed closely where there are too many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+
+import numpy as np
+
+from dynnas.pareto.objectives import Goal
+from dynnas.samplers.genome import Genome, Listed, Rows
+from dynnas.samplers.surrogate import Belief, fit_kernel
+from dynnas.space.architecture import Architecture
+
+# Random architectures whose cheap metrics are computed once, and how many of them set the kernel.
+_SURVEYED, _FITTED = 256, 128
+
+
+Cheap = Callable[[Architecture], Mapping[str, float] | None]
+"""Metrics of an architecture that are exact and cost next to nothing (a millisecond, say), by name; None for
+one that cannot be evaluated. Always the same ones, and what an evaluation gives under these names."""
+
+
+class Known:
+    """The cheap metrics that a goal speaks of.
+
+    Args:
+        genome: of the space.
+        goal: its objectives and limits.
+        cheap: gives the metrics of an architecture; None for one that cannot be evaluated.
+        seed: draws the architectures on which the guesses rest.
+        listed: the only rows that can be evaluated, if they are few.
+    """
+
+    def __init__(
+        self, genome: Genome, goal: Goal, cheap: Cheap, seed: int, listed: Listed | None = None
+    ) -> None:
+        self._source = listed or genome
+        self.goal = goal
+        self._genome = genome
+        self._cheap = cheap
+        self._seed = seed
+        self._computed: dict[bytes, Mapping[str, float] | None] = {}
+
+    def exact(self, row: np.ndarray) -> Mapping[str, float] | None:
+        """The cheap metrics of one architecture; None if it cannot be evaluated."""
+        name = row.tobytes()
+        if name not in self._computed:
+            self._computed[name] = self._cheap(self._genome.decode(row))
+        return self._computed[name]
+
+    def worth_trying(self, rows: Rows) -> np.ndarray:
+        """Indices of those that can be evaluated and keep the known limits; all of them if none does."""
+        metrics = [self.exact(row) for row in rows]
+        kept = [
+            at for at, known in enumerate(metrics) if known is not None and not self.goal.rejection(known)
+        ]
+        return np.array(kept or range(len(rows)), dtype=int)
+
+    @cached_property
+    def guesses(self) -> Mapping[str, Guess]:
+        """By name, for every cheap metric that the goal speaks of."""
+        rng = np.random.default_rng(self._seed)
+        drawn = np.unique(self._source.sample(_SURVEYED, rng), axis=0)
+        drawn = drawn[rng.permutation(len(drawn))]
+        found = [(row, known) for row in drawn if (known := self.exact(row)) is not None]
+        if not found:
+            return {}
+        features = self._genome.features(np.array([row for row, _ in found]))
+        names = [name for name in self.goal.metrics if name in found[0][1]]
+        return {
+            name: Guess.of(self._genome, features, np.array([known[name] for _, known in found], dtype=float))
+            for name in names
+        }
+
+
+class Guess:
+    """A cheap metric as a surrogate sees it, in the metric's own unit."""
+
+    def __init__(self, mean: float, deviation: float, belief: Belief) -> None:
+        self._mean, self._deviation, self._belief = mean, deviation, belief
+
+    @staticmethod
+    def of(genome: Genome, features: np.ndarray, values: np.ndarray) -> Guess:
+        """What `values` of architectures with these `features` let one guess."""
+        mean, deviation = float(values.mean()), float(values.std()) or 1.0
+        scaled = (values - mean) / deviation
+        kernel = fit_kernel(features[:_FITTED], genome.feature_genes, scaled[:_FITTED])
+        return Guess(mean, deviation, Belief(kernel, features, scaled))
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """The most likely values."""
+        return self._mean + self._deviation * self._belief.mean(features)

@@ -1,0 +1,38 @@
+"""What our own samplers stand on: a space's genes, what trials say, and what is known without them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dynnas.pareto.objectives import Goal
+from dynnas.samplers.cheap_metrics import Cheap, Known
+from dynnas.samplers.genome import Genome, Listed
+from dynnas.samplers.history import Reader
+from dynnas.space.architecture import Architecture
+from dynnas.space.space import Space
+
+
+class Ground:
+    """Of one search.
+
+    Args:
+        space: of the architectures.
+        goal: objectives and limits; without it, what the trials themselves say.
+        cheap: metrics that need no evaluation; they are used if there is a goal.
+        seed: draws the architectures on which guesses of cheap metrics rest.
+        listed: the only architectures to propose, where these are a small part of the space.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        goal: Goal | None,
+        cheap: Cheap | None,
+        seed: int,
+        listed: Sequence[Architecture] | None,
+    ) -> None:
+        self.genome = Genome(space)
+        self.reader = Reader(self.genome, goal)
+        self.listed = Listed(self.genome, self.genome.encode_all(listed)) if listed else None
+        self.known = Known(self.genome, goal, cheap, seed, self.listed) if goal and cheap else None
+        self.source = self.listed or self.genome

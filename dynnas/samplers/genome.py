@@ -1,0 +1,182 @@
+"""Architectures as rows of whole numbers, so that thousands are varied and compared at once.
+
+A row has one number a gene of the space: the place of its value among the gene's values, or `INACTIVE`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+
+import numpy as np
+
+from dynnas.space.architecture import Architecture
+from dynnas.space.space import Space
+
+INACTIVE = -1
+
+Rows = np.ndarray
+"""[architectures, genes] int16."""
+
+
+class Listed:
+    """A few rows, where only these can be evaluated.
+
+    Args:
+        genome: of the space.
+        rows: all of them, [architectures, genes].
+    """
+
+    # Among so many the nearest one is looked for.
+    _AMONG = 4000
+
+    def __init__(self, genome: Genome, rows: Rows) -> None:
+        self.rows = rows
+        self._genome = genome
+
+    def sample(self, count: int, rng: np.random.Generator) -> Rows:
+        """So many of the rows, or all."""
+        return self.rows[rng.permutation(len(self.rows))[:count]]
+
+    def nearest(self, rows: Rows, rng: np.random.Generator) -> Rows:
+        """For every one of `rows` one of those that are listed, as like it as any of a large sample."""
+        among = self.sample(self._AMONG, rng)
+        features, wanted = self._genome.features(among), self._genome.features(rows)
+        squares = (features**2).sum(axis=1)[None] - 2 * wanted @ features.T
+        return among[squares.argmin(axis=1)]
+
+
+class Genome:
+    """The genes of a space, as columns."""
+
+    def __init__(self, space: Space) -> None:
+        self.space = space
+        self.counts = np.array([len(gene.values) for gene in space.genes])
+        self.choices = np.flatnonzero(self.counts > 1)
+        self._columns = {gene.name: column for column, gene in enumerate(space.genes)}
+        # For each conditional gene: its column, and for each gene it depends on, which values allow it. The
+        # last entry stands for INACTIVE, which as an index is the last.
+        self._conditions = [
+            (column, [self._allowed(name, values) for name, values in gene.condition])
+            for column, gene in enumerate(space.genes)
+            if gene.condition
+        ]
+
+    def _allowed(self, name: str, values: Iterable[object]) -> tuple[int, np.ndarray]:
+        column = self._columns[name]
+        wanted = set(values)
+        own = self.space.genes[column].values
+        return column, np.array([*(value in wanted for value in own), False])
+
+    @cached_property
+    def ordered(self) -> np.ndarray:
+        """[genes] bool: whether neighbouring values are alike."""
+        return np.array([gene.ordered for gene in self.space.genes])
+
+    def encode(self, architecture: Architecture) -> np.ndarray:
+        """The row of an architecture."""
+        return np.array(
+            [
+                gene.values.index(architecture[gene.name]) if gene.name in architecture else INACTIVE
+                for gene in self.space.genes
+            ],
+            dtype=np.int16,
+        )
+
+    def encode_all(self, architectures: Iterable[Architecture]) -> Rows:
+        """The rows of several architectures."""
+        rows = [self.encode(architecture) for architecture in architectures]
+        return np.array(rows, dtype=np.int16).reshape(-1, len(self.counts))
+
+    def decode(self, row: np.ndarray) -> Architecture:
+        """The architecture of a row."""
+        return Architecture(
+            tuple(
+                (gene.name, gene.values[at])
+                for gene, at in zip(self.space.genes, row.tolist(), strict=True)
+                if at != INACTIVE
+            )
+        )
+
+    def canonical(self, rows: Rows, rng: np.random.Generator) -> Rows:
+        """The same rows with inactive genes as such, and genes that have become active drawn uniformly."""
+        return self.completed(rows, self._drawn(len(rows), rng))
+
+    def completed(self, rows: Rows, others: Rows) -> Rows:
+        """The same rows with inactive genes as such, and genes that have become active as in `others`."""
+        rows = np.array(rows, dtype=np.int16)
+        for column, parents in self._conditions:
+            active = np.ones(len(rows), dtype=bool)
+            for parent, allowed in parents:
+                active &= allowed[rows[:, parent]]
+            known = np.where(rows[:, column] == INACTIVE, others[:, column], rows[:, column])
+            rows[:, column] = np.where(active, known, INACTIVE)
+        return rows
+
+    def sample(self, count: int, rng: np.random.Generator) -> Rows:
+        """Rows with every active gene drawn uniformly."""
+        return self.canonical(self._drawn(count, rng), rng)
+
+    def _drawn(self, count: int, rng: np.random.Generator) -> Rows:
+        return (rng.random((count, len(self.counts))) * self.counts).astype(np.int16)
+
+    def mutate(self, rows: Rows, changes: np.ndarray, local: float, rng: np.random.Generator) -> Rows:
+        """Change some active choices of every row.
+
+        Args:
+            rows: what to change.
+            changes: [architectures] how many choices of each change, at least 1.
+            local: how often an ordered gene moves to a neighbouring value; else any other is drawn.
+            rng: draws.
+        """
+        lots = rng.random(rows.shape)
+        lots[:, self.counts < 2] = 2.0
+        lots[rows == INACTIVE] = 2.0
+        order = np.argsort(lots, axis=1)
+        rank = np.empty_like(order)
+        np.put_along_axis(rank, order, np.arange(rows.shape[1])[None], axis=1)
+        changing = (rank < np.asarray(changes)[:, None]) & (lots < 2.0)
+
+        spread = np.maximum(self.counts - 1, 1)
+        other = (rows + 1 + (rng.random(rows.shape) * spread).astype(np.int16)) % self.counts
+        up = rng.random(rows.shape) < 0.5
+        up = np.where(rows <= 0, True, np.where(rows >= self.counts - 1, False, up))
+        near = rows + np.where(up, 1, -1)
+        stepping = self.ordered[None] & (rng.random(rows.shape) < local)
+        changed = np.where(stepping, near, other)
+        return self.canonical(np.where(changing, changed, rows), rng)
+
+    def cross(self, first: Rows, second: Rows, rng: np.random.Generator) -> Rows:
+        """Every gene from either row; what only one of them has follows it."""
+        from_first = rng.random(first.shape) < 0.5
+        crossed = np.where(from_first, first, second)
+        crossed = np.where(crossed == INACTIVE, np.where(from_first, second, first), crossed)
+        return self.canonical(crossed, rng)
+
+    @cached_property
+    def _features(self) -> list[np.ndarray]:
+        """For each choice [values + 1, features], the last row for INACTIVE: its distances are the kernel's.
+
+        A text is one of unit vectors, a number its place on a thermometer, both scaled so that the squared
+        distance is 1 between different texts and between the ends of the numbers; INACTIVE is halfway.
+        """
+        tables = []
+        for column in self.choices:
+            count = int(self.counts[column])
+            if self.ordered[column]:
+                steps = np.tril(np.ones((count, count - 1)), -1) - 0.5
+                table = steps / np.sqrt(count - 1)
+            else:
+                table = np.eye(count) / np.sqrt(2)
+            tables.append(np.vstack([table, np.zeros(table.shape[1])]))
+        return tables
+
+    @cached_property
+    def feature_genes(self) -> np.ndarray:
+        """[features] to which of `choices` each feature belongs."""
+        return np.repeat(np.arange(len(self._features)), [table.shape[1] for table in self._features])
+
+    def features(self, rows: Rows) -> np.ndarray:
+        """[architectures, features] of the choices of `rows`."""
+        tables = zip(self.choices, self._features, strict=True)
+        return np.concatenate([table[rows[:, column]] for column, table in tables], axis=1)

@@ -1,0 +1,119 @@
+"""What a study's trials say, and how a trial is put back into the queue."""
+
+from __future__ import annotations
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from dynnas.pareto.front import Candidate
+from dynnas.pareto.objectives import Goal, Verdict
+from dynnas.space.space import Space
+
+# User attributes of a trial that are no metrics.
+KEY = "key"
+ARCHITECTURE = "architecture"
+REJECTED = "rejected"
+SCREENED = "screened"
+ERROR = "error"
+ATTEMPT = "attempt"
+RESERVED = frozenset({KEY, ARCHITECTURE, REJECTED, SCREENED, ERROR, ATTEMPT})
+
+# The constraint that is broken by what the evaluator could not evaluate.
+AVAILABLE = "available"
+
+_ATTEMPTS = 3
+
+
+def proposed_keys(study: optuna.Study) -> set[str]:
+    """The architectures that any trial was about, whatever became of it."""
+    return {trial.user_attrs[KEY] for trial in study.get_trials(deepcopy=False) if KEY in trial.user_attrs}
+
+
+def finished_keys(study: optuna.Study) -> set[str]:
+    """The architectures that need no more work: evaluated, rejected or failed, and not to be retried."""
+    trials = study.get_trials(deepcopy=False)
+    done = {trial.user_attrs[KEY] for trial in trials if _is_finished(trial)}
+    return done - {trial.user_attrs.get(KEY) for trial in trials if not trial.state.is_finished()}
+
+
+def _is_finished(trial: FrozenTrial) -> bool:
+    # A failed trial without a reason was interrupted: it says nothing about its architecture.
+    return trial.state == TrialState.COMPLETE or (
+        trial.state == TrialState.FAIL and ERROR in trial.user_attrs
+    )
+
+
+def metrics_of(trial: FrozenTrial) -> dict[str, float]:
+    """Every metric that the trial has."""
+    return {name: value for name, value in trial.user_attrs.items() if name not in RESERVED}
+
+
+def candidates_of(study: optuna.Study, space: Space, goal: Goal) -> list[Candidate]:
+    """The evaluated architectures that keep the goal's limits, in the order of their trials."""
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    # The limits of today decide, not the verdict that a trial got under those of its day.
+    return [
+        Candidate(space.architecture(trial.params), metrics, trial.number)
+        for trial in trials
+        if (metrics := metrics_of(trial)).keys() >= set(goal.metrics) and not goal.rejection(metrics)
+    ]
+
+
+def retry_interrupted(study: optuna.Study, killed: bool = True) -> int:
+    """Queue what an interrupted run left unfinished, and return how many trials that were.
+
+    Only for the one driver of a study: to it, every trial that is running is stale.
+
+    Args:
+        study: whose trials.
+        killed: whether they may have ended the whole process, and are to be tried only so often.
+    """
+    stale = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    for trial in stale:
+        study.tell(trial.number, state=TrialState.FAIL)
+        attempt = trial.user_attrs.get(ATTEMPT, 1) - (not killed)
+        # Killed between its proposal and its key, it will be proposed again by the sampler. One that ends the
+        # whole process every time must not stop the study for good.
+        if KEY in trial.user_attrs and attempt < _ATTEMPTS:
+            _requeue(study, trial, attempt + 1)
+    return len(stale)
+
+
+def retry_rejected(study: optuna.Study, goal: Goal, hopeless: Verdict | None = None) -> int:
+    """Queue the candidates that older, tighter limits had rejected, and return how many.
+
+    Those that a prediction had ruled out come again too, if `hopeless` no longer says so.
+    """
+    trials = study.get_trials(deepcopy=False)
+    latest = {trial.user_attrs[KEY]: trial for trial in trials if KEY in trial.user_attrs}
+    again = [
+        trial
+        for trial in latest.values()
+        if trial.state == TrialState.COMPLETE
+        and (REJECTED in trial.user_attrs or SCREENED in trial.user_attrs)
+        and AVAILABLE not in trial.constraints
+        and not goal.rejection(metrics_of(trial))
+        and not (SCREENED in trial.user_attrs and hopeless and hopeless(metrics_of(trial)))
+    ]
+    for trial in again:
+        _requeue(study, trial, attempt=1)
+    return len(again)
+
+
+def _requeue(study: optuna.Study, trial: FrozenTrial, attempt: int) -> None:
+    """Let the study's next trial evaluate the architecture of `trial`."""
+    # NSGA-II's generation comes along, the verdict on the limits does not.
+    kept = {name: value for name, value in trial.system_attrs.items() if not name.startswith("constraints")}
+    study.add_trial(
+        create_trial(
+            state=TrialState.WAITING,
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs={
+                KEY: trial.user_attrs[KEY],
+                ARCHITECTURE: trial.user_attrs[ARCHITECTURE],
+                ATTEMPT: attempt,
+            },
+            system_attrs=kept,
+        )
+    )

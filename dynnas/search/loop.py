@@ -1,0 +1,330 @@
+"""The loop of a search: ask for an architecture, evaluate it, tell the study."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import optuna
+from optuna.trial import Trial, TrialState
+
+from dynnas.errors import StorageError, StudyError
+from dynnas.pareto.front import Candidate, Front
+from dynnas.pareto.objectives import Goal, Verdict
+from dynnas.progress import Progress, Task
+from dynnas.samplers.architecture import ArchitectureSampler, Stand, suggest
+from dynnas.samplers.trials import (
+    ARCHITECTURE,
+    AVAILABLE,
+    ERROR,
+    KEY,
+    REJECTED,
+    RESERVED,
+    SCREENED,
+    candidates_of,
+    finished_keys,
+    proposed_keys,
+    retry_interrupted,
+    retry_rejected,
+)
+from dynnas.search.evaluator import (
+    AnyEvaluator,
+    Assessing,
+    Assessment,
+    SharedEvaluator,
+    Steps,
+    assessing,
+    listed_of,
+    stages_of,
+)
+from dynnas.search.prefilter import Screen
+from dynnas.search.stopping import Stopping, Watch
+from dynnas.search.storage.storage import write_down
+from dynnas.search.workers.pool import Answer, Crew, JobError
+from dynnas.search.workers.unsplit import shared
+from dynnas.space.architecture import Architecture
+from dynnas.space.space import Space
+
+logger = logging.getLogger(__name__)
+
+_FAILURES_AT_START = 5
+_FAILURES_IN_A_ROW = 10
+
+
+@dataclass(frozen=True)
+class Driver:
+    """Runs one study; there must be no other for it. Parts of the evaluations may be left to a crew."""
+
+    study: optuna.Study
+    space: Space
+    evaluator: AnyEvaluator
+    goal: Goal
+    screen: Screen | None = None
+    crew: Crew | None = None
+
+    def candidates(self) -> list[Candidate]:
+        """All that the study has found within the limits."""
+        return candidates_of(self.study, self.space, self.goal)
+
+    def front(self) -> Front:
+        """The front of all that the study has found."""
+        return Front.of(self.candidates(), self.goal.objectives)
+
+    def run(
+        self, trials: int, progress: Progress, name: str = "search", stopping: Stopping | None = None
+    ) -> None:
+        """Go on until `trials` candidates are finished, counting those of earlier runs, or none is left.
+
+        Or until `stopping` says that it is enough.
+
+        Candidates that an earlier run left behind, or rejected by limits that no longer hold, come first.
+        (Samplers judge earlier trials by the limits of their day; fronts go by those of today.)
+
+        Raises:
+            StudyError: evaluations keep failing, or no worker can be had.
+            StorageError: the database cannot be written.
+        """
+        retry_interrupted(self.study)
+        front = self.front()
+        retry_rejected(self.study, self.goal, self._hopeless(lambda: front))
+        done = len(finished_keys(self.study))
+        watch = (stopping or Stopping()).watch(self.goal, self.candidates(), done)
+        with progress.task(name, total=trials, done=min(done, trials)) as task:
+            course = _Course(self, front, watch, lambda text: progress.message(f"{name}: {text}"), task)
+            try:
+                course.go(trials - done)
+            except StorageError:
+                raise
+            except (KeyboardInterrupt, StudyError):
+                retry_interrupted(self.study, killed=False)
+                raise
+
+    def exhausted(self) -> bool:
+        """Whether every architecture that can be tried has had its trial."""
+        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        return not waiting and len(proposed_keys(self.study)) >= self.size
+
+    def stand(self) -> Stand:
+        """Whether the sampler has something to propose, or waits for results, or has come to its end."""
+        sampler = self.study.sampler
+        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        return (
+            sampler.stand(self.study) if isinstance(sampler, ArchitectureSampler) and not waiting else "ready"
+        )
+
+    @cached_property
+    def size(self) -> int:
+        """How many architectures can be tried."""
+        listed = listed_of(self.evaluator)
+        return self.space.size if listed is None else len(listed)
+
+    def begin(self, front: Callable[[], Front]) -> Flight:
+        """Ask for the next architecture and prepare its evaluation.
+
+        Args:
+            front: gives the front of the moment.
+        """
+        trial = self.study.ask()
+        architecture = suggest(trial, self.space)
+        if KEY not in trial.user_attrs:  # one that is tried again has them
+            trial.set_user_attr(ARCHITECTURE, dict(architecture))
+            trial.set_user_attr(KEY, architecture.key)
+        write_down(self.study)
+        if self.crew:
+            steps: Iterator[Mapping[str, float]] | Steps = self._shared.steps(architecture)
+        else:
+            steps = stages_of(self.evaluator, architecture)
+        return Flight(trial, architecture, assessing(steps, self.goal, self._hopeless(front)))
+
+    @cached_property
+    def _shared(self) -> SharedEvaluator:
+        return shared(self.evaluator, self.goal)
+
+    def _hopeless(self, front: Callable[[], Front]) -> Verdict | None:
+        screen = self.screen
+        return (lambda metrics: screen.verdict(metrics, front())) if screen else None
+
+    def failed(self, flight: Flight, reason: str) -> None:
+        """Tell the study why there is no result."""
+        flight.trial.set_user_attr(ERROR, reason)
+        self.study.tell(flight.trial, state=TrialState.FAIL)
+
+    def finish(self, flight: Flight, found: Assessment) -> Candidate | None:
+        """Tell the study what was found: a candidate, or None where it was turned down."""
+        trial = flight.trial
+        for name, value in found.metrics.items():
+            trial.set_user_attr(name, value)
+        told = found.metrics
+        if found.rejection:
+            trial.set_user_attr(REJECTED, found.rejection)
+        if self.screen and found.screened:
+            trial.set_user_attr(SCREENED, found.screened)
+            told = self.screen.stand_in(found.metrics)
+        self._set_constraints(trial, told, found.rejection)
+        self.study.tell(trial, self._values(told))
+        if found.rejection or found.screened:
+            return None
+        return Candidate(flight.architecture, found.metrics, trial.number)
+
+    def _set_constraints(self, trial: Trial, metrics: Mapping[str, float], rejection: str | None) -> None:
+        violations = self.goal.violations(metrics)
+        if rejection and not any(violation > 0 for violation in violations.values()):
+            violations[AVAILABLE] = 1.0  # no limit is broken, but samplers must not take it for feasible
+        for name, violation in violations.items():
+            trial.set_constraint(name, violation)
+        if violations:
+            # The dashboard (0.21) knows only this attribute, which `set_constraint` has replaced.
+            self.study._storage.set_trial_system_attr(
+                trial._trial_id, "constraints", list(violations.values())
+            )
+
+    def _values(self, metrics: Mapping[str, float]) -> list[float]:
+        """The objectives' values; of a rejected candidate, the worst so far for those that were not computed.
+
+        Such a trial is complete and infeasible, so that NSGA-II ranks it by its violation; a pruned one would
+        teach it nothing. No sampler looks at its values, but the dashboard cannot draw what is not a number.
+        """
+        values = []
+        for at, objective in enumerate(self.goal.objectives):
+            if objective.name in metrics:
+                values.append(metrics[objective.name])
+                continue
+            complete = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            told = [trial.values[at] for trial in complete]
+            values.append(max(told, key=lambda value: objective.sign * value, default=0.0))
+        return values
+
+
+@dataclass(frozen=True)
+class Flight:
+    """A trial that is under way."""
+
+    trial: Trial
+    architecture: Architecture
+    evaluation: Assessing
+
+
+class _Course:
+    """One run of a driver: keeps as many trials under way as the crew can use."""
+
+    def __init__(
+        self, driver: Driver, front: Front, watch: Watch, say: Callable[[str], None], task: Task
+    ) -> None:
+        self._driver = driver
+        self._front = front
+        self._watch = watch
+        self._say = say
+        self._task = task
+        self._failures = _Failures()
+        self._flights: dict[int, Flight] = {}
+
+    def go(self, trials: int) -> None:
+        """Run so many trials, or until there is a reason to end; those that are under way are finished."""
+        crew = self._driver.crew
+        # One more than there are workers, so that none waits while the driver asks, tells and times.
+        most = crew.size + 1 if crew else 1
+        reason = None
+        while True:
+            while trials > 0 and reason is None and len(self._flights) < most:
+                stand = self._driver.stand()
+                if stand == "waiting" and self._flights:
+                    break
+                reason = "the sampler has reached its end" if stand == "ended" else self._reason()
+                if reason is None:
+                    trials -= 1
+                    self._go_on(self._driver.begin(lambda: self._front), None)
+            if not self._flights:
+                break
+            assert crew is not None
+            reply = crew.collect()
+            self._go_on(self._flights.pop(reply.ticket), reply)
+        if reason:
+            self._say(reason)
+
+    def _reason(self) -> str | None:
+        if self._driver.exhausted():
+            return f"all {self._driver.size} architectures of the space were tried"
+        return self._watch.reason()
+
+    def _go_on(self, flight: Flight, reply: Answer | None) -> None:
+        """Go on with an evaluation up to its next job, or to its end."""
+        try:
+            job = flight.evaluation.send(reply)  # type: ignore[arg-type]  # None begins it
+        except StopIteration as end:
+            self._land(flight, end.value)
+        except StorageError:
+            raise
+        except Exception as error:  # whatever an evaluator does is the candidate's failure, not the search's
+            self._fail(flight, error)
+        else:
+            assert self._driver.crew is not None
+            self._flights[self._driver.crew.submit(job)] = flight
+
+    def _land(self, flight: Flight, found: Assessment) -> None:
+        try:
+            _check_names(found.metrics)
+        except StudyError as error:
+            self._fail(flight, error)
+            return
+        candidate = self._driver.finish(flight, found)
+        self._failures.reset()
+        self._watch.saw(candidate)
+        if candidate:
+            self._front = Front.of((*self._front, candidate), self._driver.goal.objectives)
+        self._task.advance(1, note=_summary(self._front))
+
+    def _fail(self, flight: Flight, error: Exception) -> None:
+        trial, key = flight.trial.number, flight.architecture.key
+        logger.debug("trial %d (%s) failed", trial, key, exc_info=error)
+        said = str(error) if isinstance(error, JobError) else f"{type(error).__name__}: {error}"
+        reason = said[:1000]
+        self._driver.failed(flight, reason)
+        self._say(f"a candidate failed: {reason}")
+        self._failures.count(reason)
+        self._watch.saw(None)
+        self._task.advance(1, note=_summary(self._front))
+
+
+class _Failures:
+    """Counts candidates that fail one after the other, for at some point it is not the candidates' fault."""
+
+    def __init__(self) -> None:
+        self._in_a_row, self._allowed = 0, _FAILURES_AT_START
+
+    def reset(self) -> None:
+        """A candidate that did not fail."""
+        self._in_a_row, self._allowed = 0, _FAILURES_IN_A_ROW
+
+    def count(self, reason: str) -> None:
+        """One more candidate that failed.
+
+        Raises:
+            StudyError: they are too many now.
+        """
+        self._in_a_row += 1
+        if self._in_a_row >= self._allowed:
+            raise StudyError(
+                f"search: {self._in_a_row} candidates in a row failed, the last with {reason}; "
+                "mend that, then run the same command again to go on"
+            )
+
+
+def _check_names(metrics: Mapping[str, float]) -> None:
+    clash = RESERVED.intersection(metrics)
+    if clash:
+        raise StudyError(
+            f"the evaluator gave a metric called {min(clash)!r}, a name that trials need; rename it"
+        )
+
+
+def _summary(front: Front) -> str:
+    """The best so far, for the progress bar."""
+    if not front:
+        return "none feasible yet"
+    best = []
+    for objective in front.objectives:
+        losses = [objective.sign * member.metrics[objective.name] for member in front]
+        best.append(f"{objective.name} {objective.sign * min(losses):.4g}")
+    return f"front {len(front)}, best {', '.join(best)}"

@@ -1,0 +1,304 @@
+"""A Ray cluster, and crews on it: with `cluster_training` all that knows Ray.
+
+The driver alone asks the sampler, writes to the study's database and holds the device that is timed. Actors
+get the evaluator's hand once, through Ray's object store, whose arrays all actors of a machine share.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import socket
+import sys
+import warnings
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import ray
+from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+from ray.exceptions import RayActorError, RayError, RayTaskError
+
+from dynnas.errors import StudyError
+from dynnas.progress import Progress
+from dynnas.search.workers.pool import ATTEMPTS, Answer, Hand, Job, answer
+from dynnas.search.workers.shared_memory import pickled, reduce_tensor
+
+if TYPE_CHECKING:
+    from dynnas.training.train_supernet import Report, Training
+
+LOCAL = "local"
+
+_AHEAD = 2
+"""Jobs that an actor is given at a time: the next one starts even while the driver times a network."""
+
+_REACH_SECONDS = 10.0
+
+_PATIENCE_SECONDS = 30.0
+"""Without any answer for so long, the user is told what the cluster is at."""
+
+
+@contextmanager
+def open_cluster(address: str, processors: int) -> Iterator[Cluster]:
+    """The Ray cluster at `address`, or one that is started on this machine and ends with the context.
+
+    Args:
+        address: "local" to start one; "auto" for the one that this machine is part of; or host:port.
+        processors: how many are needed at least.
+
+    Raises:
+        StudyError: there is no cluster, or it has too few processors.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or every worker warns of it
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 lets any other program go first
+    mine: dict[str, Any] = {"num_cpus": max(processors, os.cpu_count() or 1), "include_dashboard": False}
+    # What a machine of the cluster says of a process that died goes to the standard output else, unasked.
+    ray._private.worker.print_to_stdstream = lambda *data, **how: None
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    try:
+        if ":" in address and _reach(address):
+            # `ray start` asks for the user's token if there is one; Ray itself shows it to "auto" alone.
+            maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+        ray.init(
+            address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            **(mine if address == LOCAL else {}),
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        raise StudyError(
+            f"--ray: no cluster at {address} ({str(error).splitlines()[0]}); start one with "
+            "`ray start --head`, leave the address out for one on this machine, or if another machine's asks "
+            "for a token, copy its ~/.ray/auth_token and set RAY_AUTH_MODE=token"
+        ) from error
+    try:
+        there = int(ray.cluster_resources().get("CPU", 0))
+        if there < processors:
+            raise StudyError(
+                f"--ray: {processors} processes are wanted, but the cluster has {there} processors"
+            )
+        yield Cluster(there)
+    finally:
+        ray.shutdown()
+
+
+def _reach(address: str) -> bool:
+    """See that somebody listens there: Ray itself would try for minutes.
+
+    Returns:
+        Whether it is this machine, which reaches its own addresses from the same address.
+
+    Raises:
+        OSError: nobody listens.
+    """
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_SECONDS) as there:
+        return bool(there.getpeername()[0] == there.getsockname()[0])
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The cluster that this process is connected to.
+
+    Attributes:
+        processors: of all its machines together.
+    """
+
+    processors: int
+
+    def crew(self, hand: Hand, workers: int, progress: Progress) -> Actors:
+        """A crew of so many actors, one a processor; all processors for 0.
+
+        Raises:
+            StudyError: the hand cannot be pickled, or there are too few processors.
+        """
+        if workers > self.processors:
+            raise StudyError(
+                f"--ray: {workers} actors are wanted, but the cluster has {self.processors} processors"
+            )
+        return Actors(hand, workers or self.processors, progress)
+
+    def train(self, training: Training, folder: Path, report: Report) -> None:
+        """A `Launch`: one actor a rank, with a processor or a GPU each.
+
+        Raises:
+            TrainingError: as `launch_processes`.
+        """
+        from dynnas.training.distributed.cluster import train
+
+        train(training, folder, report)
+
+
+@dataclass
+class _Member:
+    """One actor, as the driver sees it: the calls that it has still to answer, the running one first."""
+
+    actor: Any
+    calls: deque[tuple[Any, int, Job]] = field(default_factory=deque)
+    ready: Any = None
+    id: int = 0
+
+
+class Actors:
+    """Ray actors with one hand each, replaced where they die; they end with the driver however it ends."""
+
+    def __init__(self, hand: Hand, workers: int, progress: Progress) -> None:
+        self._size = workers
+        self._progress = progress
+        self._parcel = _put(hand)
+        self._backlog: deque[tuple[int, Job]] = deque()
+        self._lost: dict[int, int] = {}
+        self._tickets = 0
+        self._stillborn = 0
+        self._members = [self._hire() for _ in range(workers)]
+
+    @property
+    def size(self) -> int:
+        """How many jobs are done at once."""
+        return self._size
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The process ids of the actors that have begun."""
+        return tuple(member.id for member in self._members if member.ready is None)
+
+    def submit(self, job: Job) -> int:
+        """Take a job."""
+        self._tickets += 1
+        self._backlog.append((self._tickets, job))
+        self._hand_out()
+        return self._tickets
+
+    def collect(self) -> Answer:
+        """Wait for the next job that is done.
+
+        Raises:
+            StudyError: actors die before their first job, or cannot unpickle the evaluator.
+        """
+        while True:
+            self._hand_out()
+            waiting = {
+                member.ready or member.calls[0][0]: member
+                for member in self._members
+                if member.ready or member.calls
+            }
+            done, _ = ray.wait(list(waiting), timeout=_PATIENCE_SECONDS)
+            if not done:
+                absent = sum(member.ready is not None for member in self._members)
+                if absent == len(self._members):
+                    self._progress.message(f"ray: waiting for the cluster to start {absent} workers")
+            for reference in done:
+                if found := self._heard(waiting[reference], reference):
+                    return found
+
+    def close(self) -> None:
+        """Send everyone home."""
+        for member in self._members:
+            ray.kill(member.actor)
+        self._members = []
+
+    def _hire(self) -> _Member:
+        actor: Any = ray.remote(num_cpus=1, max_restarts=0)(_Worker).remote(self._parcel, sys.path)
+        return _Member(actor, ready=actor.load.remote())
+
+    def _hand_out(self) -> None:
+        """Give jobs to those who have fewest."""
+        at_work = [member for member in self._members if member.ready is None]
+        while self._backlog and at_work:
+            member = min(at_work, key=lambda member: len(member.calls))
+            if len(member.calls) >= _AHEAD:
+                return
+            ticket, job = self._backlog.popleft()
+            member.calls.append((member.actor.work.remote(ticket, job), ticket, job))
+
+    def _heard(self, member: _Member, reference: Any) -> Answer | None:
+        """What an actor says, if it is an answer; those that died are replaced."""
+        try:
+            said = ray.get(reference)
+        except RayTaskError as error:  # not of the evaluator, whose errors are in its answers
+            if member.ready:
+                raise StudyError(f"ray: a worker cannot load the evaluator ({error.cause})") from error
+            _, ticket, _ = member.calls.popleft()
+            return Answer(ticket, failure=f"{type(error.cause).__name__}: {error.cause}")
+        except RayError as error:
+            return self._died(member, error)
+        if member.ready:
+            member.ready, member.id = None, said
+            self._stillborn = 0
+            return None
+        member.calls.popleft()
+        found: Answer = pickle.loads(said)
+        self._lost.pop(found.ticket, None)
+        return found
+
+    def _died(self, member: _Member, error: RayError) -> Answer | None:
+        """Replace an actor; only the job that it was at has cost it."""
+        gone = isinstance(error, RayActorError)
+        death = "killed, or its machine is gone" if gone else type(error).__name__
+        ray.kill(member.actor)  # where it is only out of reach
+        self._members[self._members.index(member)] = self._hire()
+        if member.ready:
+            self._stillborn += 1
+            if self._stillborn >= ATTEMPTS:
+                raise StudyError(
+                    f"ray: {ATTEMPTS} workers in a row died before their first job, the last: {death}"
+                )
+            return None
+        (_, ticket, job), *others = member.calls
+        self._backlog.extendleft(reversed([(ticket, job) for _, ticket, job in others]))
+        self._lost[ticket] = lost = self._lost.get(ticket, 0) + 1
+        if lost >= ATTEMPTS:
+            return Answer(ticket, failure=f"LostWorker: its worker died {lost} times, the last: {death}")
+        self._progress.message(
+            f"a worker was lost ({death}); {job.architecture.key} is tried again, "
+            f"attempt {lost + 1} of {ATTEMPTS}"
+        )
+        self._backlog.appendleft((ticket, job))
+        return None
+
+
+class _Worker:
+    """The actor: one hand, in a process of its own somewhere."""
+
+    def __init__(self, parcel: tuple[bytes, list[np.ndarray]], path: list[str]) -> None:
+        """`path` is where the driver finds modules; those of its machine are there for others on it."""
+        self._parcel = parcel
+        sys.path.extend(place for place in path if place not in sys.path)
+
+    def load(self) -> int:
+        """Take the hand; returns the process id."""
+        text, arrays = self._parcel
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of memory that cannot be written: nobody writes to weights here
+            self._hand: Hand = pickle.loads(text, buffers=arrays)
+        return os.getpid()
+
+    def work(self, ticket: int, job: Job) -> bytes:
+        """Do a job; the answer is pickled, for arrays that Ray itself sends cannot be written to."""
+        return pickle.dumps(answer(self._hand, ticket, job))
+
+
+class _Pickler(ray.cloudpickle.CloudPickler):
+    """Sends along the classes of a script, which no worker could import."""
+
+    def reducer_override(self, thing: Any) -> Any:
+        reduced = reduce_tensor(thing)
+        return super().reducer_override(thing) if reduced is NotImplemented else reduced
+
+
+def _put(hand: Hand) -> Any:
+    """The hand in Ray's object store, its arrays apart from the pickle: they are mapped, not copied."""
+    try:
+        text, buffers = pickled(hand, _Pickler)
+    except Exception as error:  # pickle raises whatever it likes
+        raise StudyError(
+            f"ray: the evaluator cannot be sent to other processes ({type(error).__name__}: {error}); "
+            "keep open files and locks out of it"
+        ) from error
+    return ray.put((text, [np.frombuffer(buffer.raw(), np.uint8) for buffer in buffers]))

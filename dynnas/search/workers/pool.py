@@ -1,0 +1,117 @@
+"""Who does the parts of evaluations that can be done anywhere: the contract of processes and clusters.
+
+One process, the driver, asks the sampler, tells the study, and holds the device that is timed. What is left
+of an evaluation, such as accuracy, it hands out as jobs. A crew is whoever does them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from dynnas.errors import StudyError, UnavailableError
+from dynnas.space.architecture import Architecture
+
+ATTEMPTS = 3
+"""A job that was lost with its worker is done again elsewhere, until it has cost so many workers."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A part of an evaluation; it may be done anywhere, and more than once.
+
+    Attributes:
+        name: what is to be done, as the evaluator's `Hand` knows it.
+        architecture: with which architecture.
+        arguments: what else it takes; small, for it is sent.
+    """
+
+    name: str
+    architecture: Architecture
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Hand(Protocol):
+    """Does the jobs of one evaluator. It can be pickled, and every worker holds it once."""
+
+    def work(self, job: Job) -> Any:
+        """The result, small and picklable.
+
+        Raises:
+            UnavailableError: the architecture cannot be evaluated, which is no failure.
+            Exception: it has failed.
+        """
+        ...
+
+
+class JobError(StudyError):
+    """A job has failed, or its workers were lost; the text is the reason that its trial is to show."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a job.
+
+    Attributes:
+        ticket: of the job.
+        value: its result.
+        failure: why there is none, as "ValueError: what it said".
+        unavailable: why the architecture cannot be evaluated.
+    """
+
+    ticket: int
+    value: Any = None
+    failure: str | None = None
+    unavailable: str | None = None
+
+    def take(self) -> Any:
+        """The result.
+
+        Raises:
+            UnavailableError: the architecture cannot be evaluated.
+            JobError: the job has failed, or its workers were lost.
+        """
+        if self.unavailable is not None:
+            raise UnavailableError(self.unavailable)
+        if self.failure is not None:
+            raise JobError(self.failure)
+        return self.value
+
+
+def answer(hand: Hand, ticket: int, job: Job) -> Answer:
+    """Let `hand` do `job`; whatever it raises is in the answer, for exceptions do not always travel."""
+    try:
+        return Answer(ticket, hand.work(job))
+    except UnavailableError as error:
+        return Answer(ticket, unavailable=str(error))
+    except Exception as error:  # whatever an evaluator does is the candidate's failure, not the search's
+        return Answer(ticket, failure=f"{type(error).__name__}: {error}")
+
+
+class Crew(Protocol):
+    """Several workers with one hand each. Only one thread calls these."""
+
+    @property
+    def size(self) -> int:
+        """How many jobs are done at once."""
+        ...
+
+    def submit(self, job: Job) -> int:
+        """Take a job, at once, however many wait already; the ticket by which its answer is known."""
+        ...
+
+    def collect(self) -> Answer:
+        """Wait for the next job that is done, in whichever order; only while jobs are out.
+
+        A worker that dies is replaced and its job done by another; after `ATTEMPTS` workers, the answer is
+        that the job has failed.
+
+        Raises:
+            StudyError: no worker can be had.
+        """
+        ...
+
+    def close(self) -> None:
+        """Send everyone home; what they are at is lost."""
+        ...

@@ -1,0 +1,66 @@
+"""Evaluators that know nothing of crews: a worker does the whole of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dynnas.errors import UnavailableError
+from dynnas.pareto.objectives import Goal
+from dynnas.search.evaluator import AnyEvaluator, SharedEvaluator, Steps, stages_of
+from dynnas.search.workers.pool import Hand, Job
+from dynnas.space.architecture import Architecture
+
+
+def shared(evaluator: AnyEvaluator, goal: Goal) -> SharedEvaluator:
+    """The evaluator itself if its work can be shared, else one that leaves all of it to a crew."""
+    return evaluator if isinstance(evaluator, SharedEvaluator) else Whole(evaluator, goal)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Leaves the whole of every evaluation to a crew."""
+
+    evaluator: AnyEvaluator
+    goal: Goal
+
+    def stages(self, architecture: Architecture) -> Iterator[Mapping[str, float]]:
+        """Those of the evaluator."""
+        return stages_of(self.evaluator, architecture)
+
+    def steps(self, architecture: Architecture) -> Steps:
+        """One job, and what it has found."""
+        reply = yield Job("evaluate", architecture)
+        assert reply is not None
+        stages, unavailable = reply.take()
+        yield from stages
+        if unavailable is not None:
+            raise UnavailableError(unavailable)
+
+    @property
+    def hand(self) -> Hand:
+        """The evaluator, wrapped."""
+        return WholeHand(self.evaluator, self.goal)
+
+
+@dataclass(frozen=True)
+class WholeHand:
+    """Evaluates stage by stage up to the first limit that is broken."""
+
+    evaluator: AnyEvaluator
+    goal: Goal
+
+    def work(self, job: Job) -> Any:
+        """The stages, and why the architecture cannot be evaluated further, if it is so."""
+        metrics: dict[str, float] = {}
+        stages: list[Mapping[str, float]] = []
+        try:
+            for stage in stages_of(self.evaluator, job.architecture):
+                stages.append(stage)
+                metrics.update(stage)
+                if self.goal.rejection(metrics):
+                    break
+        except UnavailableError as error:
+            return stages, str(error)
+        return stages, None

@@ -1,0 +1,1 @@
+"""Settings of a study, by the sections of a space file."""

@@ -1,0 +1,154 @@
+"""The genes of a network space, made from the knobs that a space file gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+from dynnas.space.architecture import Value
+from dynnas.space.config.template import (
+    CHOOSE,
+    CHOOSE_TARGET,
+    EXITS_AT,
+    GLANCE_SIZE,
+    GLANCE_THRESHOLD,
+    NO_EXITS,
+    NetworkTemplate,
+    read_exits,
+    spell_exits,
+    spell_glance,
+    spell_sizes,
+)
+from dynnas.space.config.vocabulary import (
+    DENSE,
+    EXITS,
+    FIXED,
+    GLANCE,
+    HEAD,
+    LAYER,
+    PER_IMAGE,
+    POLICY,
+    STAGE,
+    STEM,
+    Knob,
+    Knobs,
+)
+from dynnas.space.gene import Condition, Gene, prune
+
+
+@dataclass(frozen=True)
+class StageKnobs:
+    """A stage's shared knobs, those of multi-scale layers too if it is of such; and each layer's."""
+
+    shared: Knobs
+    layers: tuple[Knobs, ...]
+
+
+@dataclass(frozen=True)
+class ExitKnobs:
+    """Where exits may stand (in the order of depth), how many, and their knobs."""
+
+    positions: tuple[str, ...]
+    counts: tuple[Value, ...]
+    knobs: Knobs
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """A network space as its file describes it, complete and checked."""
+
+    channels: int | None
+    classes: int | None
+    resolutions: tuple[Value, ...]
+    choice: Knobs
+    stem: Knobs
+    stages: tuple[StageKnobs, ...]
+    head: Knobs
+    exits: ExitKnobs | None
+    policy: Knobs | None
+
+    def template(self) -> NetworkTemplate:
+        """What the genes leave open."""
+        positions = self.exits.positions if self.exits else ()
+        return NetworkTemplate(len(self.stages), positions, self.channels, self.classes)
+
+    def genes(self) -> tuple[Gene, ...]:
+        """Every choice with the condition under which it applies, parents before children."""
+        genes = list(_resolution(self.resolutions, self.choice))
+        genes += _section("stem", STEM, self.stem)
+        for number, stage in enumerate(self.stages, start=1):
+            genes += _stage(f"stage{number}", stage)
+        if self.policy:
+            genes += _section("policy", POLICY, self.policy)
+        genes += _section("head", HEAD, self.head)
+        if self.exits:
+            genes += _exits(self.exits)
+        # One decision for the whole network leaves nothing to others: what they save would hang on it.
+        fixed = ((CHOOSE, (FIXED,)),) if genes[0].name == CHOOSE else ()
+        genes = [
+            replace(gene, condition=fixed + gene.condition) if _decides(gene) else gene for gene in genes
+        ]
+        return prune(genes)
+
+
+def _decides(gene: Gene) -> bool:
+    """Whether it is of what images may leave out, in blocks or after exits; other genes follow from it."""
+    return gene.name.endswith(".gate") or gene.name == EXITS_AT
+
+
+def _resolution(resolutions: tuple[Value, ...], choice: Knobs) -> Iterator[Gene]:
+    # Most spaces choose for no image, and their architectures do not speak of it.
+    if choice["choose"] in ((), (FIXED,)):
+        yield Gene("resolution", resolutions, ordered=True)
+        return
+    spelled = {PER_IMAGE: spell_sizes(resolutions), GLANCE: spell_glance(resolutions), FIXED: FIXED}
+    yield Gene(CHOOSE, tuple(spelled[str(knob)] for knob in choice["choose"]))
+    for name, values, knob in (
+        (CHOOSE_TARGET, choice["target"], PER_IMAGE),
+        (GLANCE_SIZE, resolutions[:-1], GLANCE),
+        (GLANCE_THRESHOLD, choice["thresholds"], GLANCE),
+        ("resolution", resolutions, FIXED),
+    ):
+        yield Gene(name, values, ((CHOOSE, (spelled[knob],)),), ordered=True)
+
+
+def _section(prefix: str, table: Iterable[Knob], values: Knobs, condition: Condition = ()) -> Iterator[Gene]:
+    for knob in table:
+        own = condition
+        if knob.when:
+            holding = tuple(value for value in values[knob.when.knob] if knob.when.holds_for(value))
+            own = (*condition, (f"{prefix}.{knob.when.knob}", holding))
+        if values[knob.name]:
+            yield Gene(f"{prefix}.{knob.name}", values[knob.name], own, knob.ordered)
+
+
+def _stage(prefix: str, stage: StageKnobs) -> Iterator[Gene]:
+    yield from _section(prefix, STAGE, stage.shared)
+    if "scales" in stage.shared:
+        yield from _section(prefix, DENSE, stage.shared)
+    for index, layer in enumerate(stage.layers):
+        deep_enough = tuple(depth for depth in stage.shared["depth"] if int(depth) > index)
+        # Most spaces have no gates, and their architectures do not speak of them; nor of what they look at,
+        # which is younger than studies, where it is the block's input.
+        for knob, usual in (("gate", "none"), ("gate_reads", "block")):
+            layer = {**layer, knob: () if layer[knob] == (usual,) else layer[knob]}
+        yield from _section(f"{prefix}.{index}", LAYER, layer, ((f"{prefix}.depth", deep_enough),))
+
+
+def _exits(exits: ExitKnobs) -> Iterator[Gene]:
+    places = [
+        spell_exits(chosen) for count in exits.counts for chosen in combinations(exits.positions, int(count))
+    ]
+    yield Gene(EXITS_AT, tuple(places))
+    for position in exits.positions:
+        using = tuple(place for place in places if position in read_exits(place))
+        yield Gene(
+            f"exits.{position}.threshold", exits.knobs["thresholds"], ((EXITS_AT, using),), ordered=True
+        )
+    some = tuple(place for place in places if place != NO_EXITS)
+    for knob in EXITS:
+        # The criterion is younger than studies: where a file has but the old one, their keys hold.
+        old = knob.name == "criterion" and exits.knobs[knob.name] == (knob.default,)
+        if knob.name != "thresholds" and not old:
+            yield Gene(f"exits.{knob.name}", exits.knobs[knob.name], ((EXITS_AT, some),), knob.ordered)

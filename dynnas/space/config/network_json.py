@@ -1,0 +1,70 @@
+"""A network's config as a document, so that a checkpoint can be built again without its space file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from dynnas.space.config.network import (
+    BlockConfig,
+    ExitConfig,
+    ExitPlace,
+    GlanceConfig,
+    HeadConfig,
+    NetworkConfig,
+    PolicyConfig,
+    RecurrentConfig,
+    ResolutionConfig,
+    StemConfig,
+)
+from dynnas.space.config.scales import Grown, Scales
+
+
+def config_to_dict(config: NetworkConfig) -> dict[str, Any]:
+    """For JSON; `config_from_dict` reads it back."""
+    document = asdict(config)
+    # What is younger than stored networks and trainings is left out where there is none of it.
+    for place in document["exits"]:
+        if place["config"]["criterion"] == "confidence":
+            del place["config"]["criterion"]
+    for _, block in document["blocks"]:
+        if block["scales"] is None:
+            del block["scales"]
+        if block["gate"] == "none":
+            del block["gate"], block["gate_target"]
+        if block["gate_reads"] == "block":
+            del block["gate_reads"], block["gate_width"]
+    for part in ("policy", "recurrent", "choice", "glance"):
+        if document[part] is None:
+            del document[part]
+    return document
+
+
+def config_from_dict(document: Mapping[str, Any]) -> NetworkConfig:
+    """What `config_to_dict` gave, before or after a way through JSON."""
+    choice, glance = document.get("choice"), document.get("glance")
+    return NetworkConfig(
+        channels=document["channels"],
+        classes=document["classes"],
+        resolution=document["resolution"],
+        stem=StemConfig(**document["stem"]),
+        blocks=tuple((slot, _block(block)) for slot, block in document["blocks"]),
+        exits=tuple(
+            ExitPlace(**{**place, "config": ExitConfig(**place["config"])}) for place in document["exits"]
+        ),
+        head=HeadConfig(**document["head"]),
+        policy=PolicyConfig(**policy) if (policy := document.get("policy")) else None,
+        recurrent=RecurrentConfig(**recurrent) if (recurrent := document.get("recurrent")) else None,
+        choice=ResolutionConfig(**{**choice, "sizes": tuple(choice["sizes"])}) if choice else None,
+        glance=GlanceConfig(**glance) if glance else None,
+    )
+
+
+def _block(document: Mapping[str, Any]) -> BlockConfig:
+    scales = document.get("scales")
+    if scales is None:
+        return BlockConfig(**document)
+    grown = tuple(Grown(**stage) for stage in scales["grown"])
+    found = Scales(**{**scales, "base": tuple(scales["base"]), "grown": grown})
+    return BlockConfig(**{**document, "scales": found})

@@ -1,0 +1,369 @@
+"""From gene values to the network that they describe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
+
+from dynnas.space.architecture import Value
+from dynnas.space.config.network import (
+    FOCUS_SLOT,
+    GLANCE_EXIT,
+    RESOLUTION_SLOT,
+    BlockConfig,
+    ExitConfig,
+    ExitPlace,
+    FocusConfig,
+    GlanceConfig,
+    HeadConfig,
+    NetworkConfig,
+    PolicyConfig,
+    RecurrentConfig,
+    ResolutionConfig,
+    SlotConfig,
+    StemConfig,
+)
+from dynnas.space.config.scales import Dense, Scales
+from dynnas.space.config.vocabulary import FIXED, GLANCE, RECURRENT_UNITS, RESHAPING_BLOCKS
+from dynnas.space.gene import Gene
+
+Values = Mapping[str, Value]
+
+EXITS_AT, NO_EXITS = "exits.at", "none"
+CHOOSE, CHOOSE_TARGET = "resolution.choose", "resolution.target"
+GLANCE_SIZE, GLANCE_THRESHOLD = "resolution.glance", "resolution.threshold"
+DEFAULT_CHANNELS, DEFAULT_CLASSES = 3, 10
+
+
+def spell_exits(positions: Sequence[str]) -> str:
+    """The value of the gene `exits.at` for a set of positions in the order of depth."""
+    return "+".join(positions) or NO_EXITS
+
+
+def read_exits(value: Value) -> tuple[str, ...]:
+    """The positions that `spell_exits` spelled."""
+    return () if value == NO_EXITS else tuple(str(value).split("+"))
+
+
+def spell_sizes(resolutions: Sequence[Value]) -> str:
+    """The value of the gene `resolution.choose` where each image has one of these."""
+    return "+".join(map(str, resolutions))
+
+
+def spell_glance(resolutions: Sequence[Value]) -> str:
+    """The value of the gene `resolution.choose` where images of the largest are seen at a glance first."""
+    return f"{GLANCE} of {resolutions[-1]}"
+
+
+def _glance(values: Values, channels: int) -> GlanceConfig | None:
+    """What makes the glance; None for a network that looks once."""
+    chosen = str(values.get(CHOOSE, FIXED))
+    if not chosen.startswith(GLANCE):
+        return None
+    return GlanceConfig(channels, int(chosen.rpartition(" ")[2]), int(values[GLANCE_SIZE]))
+
+
+def _glance_exit(values: Values, blocks: Sequence[tuple[str, BlockConfig]], classes: int) -> ExitPlace:
+    """Behind the last block, as wide as the head."""
+    slot, last = blocks[-1]
+    config = _exit_like_head(values, last.read_channels, classes)
+    return ExitPlace(GLANCE_EXIT, slot, config, float(values[GLANCE_THRESHOLD]))
+
+
+def _exit_like_head(values: Values, in_channels: int, classes: int) -> ExitConfig:
+    activation = str(values.get("head.activation", "relu"))
+    return ExitConfig(in_channels, int(values["head.width"]), activation, classes)
+
+
+def _choice(values: Values, channels: int) -> ResolutionConfig | None:
+    """What chooses the resolution; None where it is fixed."""
+    if values.get(CHOOSE, FIXED) == FIXED or str(values[CHOOSE]).startswith(GLANCE):
+        return None
+    sizes = tuple(map(int, str(values[CHOOSE]).split("+")))
+    return ResolutionConfig(channels, sizes, float(values[CHOOSE_TARGET]))
+
+
+@dataclass(frozen=True)
+class NetworkTemplate:
+    """What the genes leave open of a network: how many stages, and where exits may stand (in the order of
+    depth).
+
+    `channels` and `classes` are those of the space file, or None where the data decides.
+    """
+
+    stages: int
+    exits: tuple[str, ...] = ()
+    channels: int | None = None
+    classes: int | None = None
+
+    def network_config(
+        self, values: Values, channels: int | None = None, classes: int | None = None
+    ) -> NetworkConfig:
+        """The network of an architecture's values."""
+        channels = channels or self.channels or DEFAULT_CHANNELS
+        classes = classes or self.classes or DEFAULT_CLASSES
+        choice, glance = _choice(values, channels), _glance(values, channels)
+        blocks = self._blocks(values)
+        read = {slot: block.read_channels for slot, block in blocks}
+        seen = {block.gate_reads for _, block in blocks}
+        exits = tuple(
+            _exit_place(values, position, classes, read)
+            for position in read_exits(values.get(EXITS_AT, NO_EXITS))
+        )
+        if glance:
+            exits = (_glance_exit(values, blocks, classes),)
+        looks = 2 if glance else 1
+        return NetworkConfig(
+            channels=channels,
+            classes=classes,
+            resolution=_resolution(values, choice, glance),
+            stem=_stem(values, channels),
+            blocks=blocks,
+            exits=exits,
+            head=_head(values, looks * blocks[-1][1].read_channels, classes),
+            policy=_policy(values, channels, classes) if "policy" in seen else None,
+            recurrent=RecurrentConfig(channels, RECURRENT_UNITS) if "recurrent" in seen else None,
+            choice=choice,
+            glance=glance,
+        )
+
+    def _blocks(self, values: Values) -> tuple[tuple[str, BlockConfig], ...]:
+        """Every block with its slot."""
+        blocks: list[tuple[str, BlockConfig]] = []
+        width, before = int(values["stem.width"]), None
+        for stage in range(1, self.stages + 1):
+            for layer in range(int(values[f"stage{stage}.depth"])):
+                block = _block(values, stage, layer, width, before)
+                blocks.append((f"stage{stage}.{layer}", block))
+                width, before = block.out_channels, block.scales
+        return tuple(blocks)
+
+    def covering_configs(
+        self, genes: Sequence[Gene], channels: int, classes: int
+    ) -> dict[str, tuple[SlotConfig, ...]]:
+        """For each slot that any architecture has, the largest configs that it can take (see `Space`)."""
+        largest = {gene.name: gene.values[-1] for gene in genes}
+        covering = {"stem": _cover("stem", genes, largest, partial(_stem, channels=channels))}
+        if "policy.width" in largest and any("policy" in gene.values for gene in genes if _is_reads(gene)):
+            covering["policy"] = (_policy(largest, channels, classes),)
+        if any("recurrent" in gene.values for gene in genes if _is_reads(gene)):
+            covering["recurrent"] = (RecurrentConfig(channels, RECURRENT_UNITS),)
+        width, before = int(largest["stem.width"]), None
+        read = {}
+        for stage in range(1, self.stages + 1):
+            for layer in range(int(largest[f"stage{stage}.depth"])):
+                slot = f"stage{stage}.{layer}"
+                block = partial(_block, stage=stage, layer=layer, in_channels=width, previous=before)
+                covering[slot] = _cover(slot, genes, largest, block)
+                if layer == 0:
+                    covering[slot] += _reshaping(
+                        covering[slot], stage, {gene.name: gene.values for gene in genes}
+                    )
+                first = covering[slot][0]
+                assert isinstance(first, BlockConfig)
+                width, before, read[slot] = first.out_channels, first.scales, first.read_channels
+        for position in self.exits:
+            if f"exits.{position}.threshold" in largest:  # else no architecture has this exit
+                channels_there = read[_slot_before(largest, position)]
+                exit_ = partial(_exit, in_channels=channels_there, classes=classes)
+                covering[f"exits.{position}"] = _cover("exits", genes, largest, exit_)
+        head = partial(_head, in_channels=list(read.values())[-1], classes=classes)
+        covering["head"] = _cover("head", genes, largest, head)
+        if any(gene.name == "head.width" and 0 in gene.values[:-1] for gene in genes):
+            # Without its convolution, the head's classifier reads the last block's channels.
+            covering["head"] += _cover("head", genes, {**largest, "head.width": 0}, head)
+        for chosen in (value for gene in genes if gene.name == CHOOSE for value in gene.values):
+            if choice := _choice({**largest, CHOOSE: chosen}, channels):
+                covering[RESOLUTION_SLOT] = (choice,)
+            if str(chosen).startswith(GLANCE):
+                covering |= _covering_glance(covering, genes, largest, list(read.values())[-1], classes)
+        return covering
+
+
+def _resolution(values: Values, choice: ResolutionConfig | None, glance: GlanceConfig | None) -> int:
+    """Of the images that a network takes."""
+    if choice:
+        return choice.sizes[-1]
+    return glance.given if glance else int(values["resolution"])
+
+
+def _covering_glance(
+    covering: Mapping[str, tuple[SlotConfig, ...]],
+    genes: Sequence[Gene],
+    largest: Values,
+    channels: int,
+    classes: int,
+) -> dict[str, tuple[SlotConfig, ...]]:
+    """Of the slots that only networks with a glance have: `channels` are those that classifiers read."""
+    looking = {
+        f"{FOCUS_SLOT}.{slot}": c for slot, c in covering.items() if slot.startswith(("stem", "stage"))
+    }
+    found: dict[str, tuple[SlotConfig, ...]] = {**looking, FOCUS_SLOT: (FocusConfig(channels),)}
+    exit_ = partial(_exit_like_head, in_channels=channels, classes=classes)
+    head = partial(_head, in_channels=2 * channels, classes=classes)
+    for slot, make in ((f"exits.{GLANCE_EXIT}", exit_), (f"{FOCUS_SLOT}.head", head)):
+        found[slot] = _cover("head", genes, largest, make)
+        if any(gene.name == "head.width" and 0 in gene.values[:-1] for gene in genes):
+            found[slot] += _cover("head", genes, {**largest, "head.width": 0}, make)
+    return found
+
+
+def _cover(
+    section: str, genes: Sequence[Gene], largest: Values, config: Callable[[Values], SlotConfig]
+) -> tuple[SlotConfig, ...]:
+    """A section's distinct configs: every value of the unordered genes, the ordered ones as in `largest`.
+
+    A gate has the same weights whatever kernels and activations it decides on: each is there once a block.
+    """
+    own = [gene for gene in genes if gene.name.startswith(f"{section}.")]
+    gates = [gene for gene in own if gene.name == f"{section}.gate" or _is_reads(gene)]
+    blocks = [gene for gene in own if gene.name == f"{section}.block"]
+    kinds = [gene for gene in own if not gene.ordered and gene.name != EXITS_AT and gene not in gates]
+    configs: dict[SlotConfig, None] = {}  # an ordered set
+    for choice in (*_combinations(kinds), *(_combinations([*blocks, *gates]) if gates else ())):
+        values = {**largest, **choice}
+        for gene in own:
+            if not gene.is_active(values):
+                del values[gene.name]
+        configs[config(values)] = None
+    return tuple(configs)
+
+
+def _combinations(genes: Sequence[Gene]) -> Iterator[Values]:
+    """Every choice of all of these genes."""
+    for values in product(*(gene.values for gene in genes)):
+        yield dict(zip((gene.name for gene in genes), values, strict=True))
+
+
+def _reshaping(
+    largest: Sequence[SlotConfig], stage: int, values: Mapping[str, tuple[Value, ...]]
+) -> tuple[SlotConfig, ...]:
+    """More configs for a stage's first block, if it has other weights where it changes the shape.
+
+    Which weights these are, and how large, depends on how the widths before and after it compare: so beside
+    the largest of both, each is taken with the smallest of the other, and the largest that can be equal.
+    """
+    inputs = [int(width) for width in values[f"stage{stage - 1}.width" if stage > 1 else "stem.width"]]
+    outputs = [int(width) for width in values[f"stage{stage}.width"]]
+    strides = [int(stride) for stride in values[f"stage{stage}.stride"]]
+    shapes = [
+        (inputs[0], outputs[-1], strides[-1]),
+        (inputs[-1], outputs[0], strides[-1]),
+        (inputs[-1], outputs[-1], strides[0]),
+        *((width, width, strides[0]) for width in sorted({*inputs} & {*outputs})[-1:]),
+    ]
+    more = {
+        replace(config, in_channels=before, out_channels=after, stride=stride): None
+        for config in largest
+        if isinstance(config, BlockConfig) and config.block in RESHAPING_BLOCKS
+        for before, after, stride in shapes
+    }
+    return tuple(config for config in more if config not in largest)
+
+
+def _is_reads(gene: Gene) -> bool:
+    return gene.name.endswith(".gate_reads")
+
+
+def _policy(values: Values, channels: int, classes: int) -> PolicyConfig:
+    return PolicyConfig(channels, int(values["policy.width"]), classes)
+
+
+def _stem(values: Values, channels: int) -> StemConfig:
+    return StemConfig(
+        in_channels=channels,
+        out_channels=int(values["stem.width"]),
+        kernel=int(values["stem.kernel"]),
+        stride=int(values["stem.stride"]),
+        activation=str(values["stem.activation"]),
+    )
+
+
+def _block(values: Values, stage: int, layer: int, in_channels: int, previous: Scales | None) -> BlockConfig:
+    """A block after one that passes on `in_channels`, of the scales of `previous` if it has several."""
+    slot = f"stage{stage}.{layer}"
+    experts, group = values.get(f"{slot}.experts"), values.get(f"{slot}.group")
+    rank, splits = values.get(f"{slot}.rank"), values.get(f"{slot}.splits")
+    target = values.get(f"{slot}.gate_target")
+    scales = _scales(values, stage, layer, in_channels, previous)
+    stride = int(values[f"stage{stage}.stride"]) if layer == 0 else 1
+    reads = str(values.get(f"{slot}.gate_reads", "block"))
+    gate_experts, gate_tiles = values.get(f"{slot}.gate_experts"), values.get(f"{slot}.gate_tiles")
+    return BlockConfig(
+        block=str(values[f"{slot}.block"]),
+        in_channels=in_channels,
+        out_channels=scales.out_channels if scales else int(values[f"stage{stage}.width"]),
+        stride=scales.stride if scales else stride,
+        kernel=int(values[f"{slot}.kernel"]),
+        expand=float(values.get(f"{slot}.expand", 1.0)),
+        op=str(values[f"{slot}.op"]),
+        experts=None if experts is None else int(experts),
+        group=None if group is None else int(group),
+        attention=str(values[f"{slot}.attention"]),
+        activation=str(values[f"{slot}.activation"]),
+        rank=None if rank is None else float(rank),
+        splits=None if splits is None else int(splits),
+        gate=str(values.get(f"{slot}.gate", "none")),
+        gate_target=None if target is None else float(target),
+        scales=scales,
+        gate_experts=None if gate_experts is None else int(gate_experts),
+        gate_tiles=None if gate_tiles is None else int(gate_tiles),
+        gate_reads=reads,
+        gate_width=int(values["policy.width"]) if reads == "policy" else None,
+    )
+
+
+def _scales(
+    values: Values, stage: int, layer: int, in_channels: int, previous: Scales | None
+) -> Scales | None:
+    """Those of a multi-scale layer; None for any other block."""
+    if f"stage{stage}.scales" not in values:
+        return None
+    dense = Dense(
+        scales=int(values[f"stage{stage}.scales"]),
+        growth=int(values[f"stage{stage}.width"]),
+        finest=int(values[f"stage{stage}.finest"]),
+        links=str(values[f"stage{stage}.links"]),
+        bottleneck=int(values[f"stage{stage}.bottleneck"]),
+        keep=float(values[f"stage{stage}.keep"]),
+    )
+    return dense.layer(layer, in_channels, previous)
+
+
+def _slot_before(values: Values, position: str) -> str:
+    """The block behind which an exit stands."""
+    stage, _, layer = position.partition(".")
+    return position if layer else f"{stage}.{int(values[f'{stage}.depth']) - 1}"
+
+
+def _exit_place(values: Values, position: str, classes: int, read: Mapping[str, int]) -> ExitPlace:
+    """An exit; `read` says of every block how many channels a classifier behind it reads."""
+    after = _slot_before(values, position)
+    return ExitPlace(
+        name=position,
+        after=after,
+        config=_exit(values, read[after], classes),
+        threshold=float(values[f"exits.{position}.threshold"]),
+    )
+
+
+def _exit(values: Values, in_channels: int, classes: int) -> ExitConfig:
+    return ExitConfig(
+        in_channels=in_channels,
+        width=int(values["exits.width"]),
+        activation=str(values["exits.activation"]),
+        classes=classes,
+        criterion=str(values.get("exits.criterion", "confidence")),
+    )
+
+
+def _head(values: Values, in_channels: int, classes: int) -> HeadConfig:
+    return HeadConfig(
+        in_channels=in_channels,
+        width=int(values["head.width"]),
+        activation=str(values.get("head.activation", "relu")),
+        dropout=float(values["head.dropout"]),
+        classes=classes,
+    )

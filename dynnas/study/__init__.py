@@ -1,0 +1,1 @@
+"""A study on disk: its folder, its front and its results."""

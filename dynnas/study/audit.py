@@ -1,0 +1,160 @@
+"""What an audit found: `audit.json`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dynnas.documents import Document
+from dynnas.errors import StudyError
+
+DOCUMENT = Document("dynnas_audit", 2, "audit again")
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class AuditedNetwork:
+    """One network, and its accuracies on the search split.
+
+    Attributes:
+        on_front: whether it is a member of the study's front.
+        inherited: with the supernet's weights.
+        alone: trained alone, the mean over seeds.
+        by_seed: trained alone, for each seed.
+    """
+
+    key: str
+    genes: dict[str, Any]
+    macs: int
+    on_front: bool
+    inherited: float
+    alone: float
+    by_seed: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """A rank correlation with its 95% interval, by bootstrap over the networks."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """How many of the front's neighbouring ranks mean something.
+
+    Two neighbours of the front, in the order of their accuracy, are inside the noise where their inherited
+    accuracies differ by less than one standard deviation of a difference: sqrt(2) times that of one accuracy.
+    Its variance is that of the search split, p (1 - p) / n, plus, where networks were trained with several
+    seeds, that between the seeds. Both networks see the same images, so the first part errs to the safe side.
+
+    Attributes:
+        pairs, inside: neighbours, and how many of them are inside the noise.
+        split_deviation: of one accuracy by the choice of search images, mean over the front.
+        seed_deviation: of one accuracy between seeds, pooled over the audited networks; None for one seed.
+    """
+
+    pairs: int
+    inside: int
+    split_deviation: float
+    seed_deviation: float | None
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Inherited against stand-alone accuracies of networks spread over a study.
+
+    Attributes:
+        epochs, seeds: of each network alone.
+    """
+
+    networks: tuple[AuditedNetwork, ...]
+    epochs: int
+    seeds: int
+    kendall_tau: Correlation
+    spearman: Correlation
+    neighbours: Neighbours
+
+    def to_json(self) -> str:
+        """A document that `from_json` reads back."""
+        return DOCUMENT.write(asdict(self))
+
+    @staticmethod
+    def from_json(text: str, where: Path) -> Audit:
+        """Read what `to_json` wrote; `where` is for messages.
+
+        Raises:
+            StudyError: not such a document, or of another format.
+        """
+        return DOCUMENT.read(text, where, _audit)
+
+
+def _audit(document: Mapping[str, Any]) -> Audit:
+    networks = (
+        AuditedNetwork(**{**network, "by_seed": tuple(network["by_seed"])})
+        for network in document["networks"]
+    )
+    parts = {
+        "networks": tuple(networks),
+        "kendall_tau": Correlation(**document["kendall_tau"]),
+        "spearman": Correlation(**document["spearman"]),
+        "neighbours": Neighbours(**document["neighbours"]),
+    }
+    return Audit(**{**document, **parts})
+
+
+def correlation(
+    statistic: Callable[..., Any], first: Sequence[float], second: Sequence[float], seed: int
+) -> Correlation:
+    """A rank correlation of paired values, with a percentile bootstrap interval over the pairs.
+
+    Resamples in which either side is constant have no ranks and are drawn again.
+
+    Raises:
+        StudyError: all values of one side are equal.
+    """
+    pairs = np.array([first, second])
+    if any(len(set(row)) < 2 for row in pairs.tolist()):
+        raise StudyError("the audited networks all have the same accuracy: there is nothing to rank")
+    rng = np.random.default_rng(seed)
+    values: list[float] = []
+    while len(values) < RESAMPLES:
+        drawn = pairs[:, rng.integers(pairs.shape[1], size=pairs.shape[1])]
+        if all(len(set(row)) > 1 for row in drawn.tolist()):
+            values.append(float(statistic(*drawn).statistic))
+    low, high = np.quantile(values, [0.025, 0.975])
+    return Correlation(float(statistic(*pairs).statistic), float(low), float(high))
+
+
+def neighbours(front: Sequence[float], search_images: int, by_seed: Sequence[Sequence[float]]) -> Neighbours:
+    """Compare the accuracies of a front with their noise.
+
+    Args:
+        front: inherited accuracies of the members.
+        search_images: on which they were measured.
+        by_seed: of each audited network the accuracies alone, one for each seed.
+    """
+    ranked = sorted(front)
+    variances = [accuracy * (1 - accuracy) / search_images for accuracy in ranked]
+    several = len(by_seed[0]) > 1
+    between_seeds = float(np.mean([np.var(row, ddof=1) for row in by_seed])) if several else 0.0
+    inside = sum(
+        higher - lower < math.sqrt(first + second + 2 * between_seeds)
+        for lower, higher, first, second in zip(ranked, ranked[1:], variances, variances[1:], strict=False)
+    )
+    return Neighbours(
+        pairs=max(0, len(ranked) - 1),
+        inside=inside,
+        split_deviation=math.sqrt(sum(variances) / len(variances)) if variances else 0.0,
+        seed_deviation=math.sqrt(between_seeds) if several else None,
+    )

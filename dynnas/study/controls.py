@@ -1,0 +1,194 @@
+"""What a search has to beat: random networks, the static part of the space, and one width for all layers."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from dynnas.documents import Document
+from dynnas.errors import SpaceError
+from dynnas.pareto.front import Candidate, Front, candidate_from_json, candidate_to_json, worst_point
+from dynnas.pareto.objectives import Goal, Objective
+from dynnas.progress import Progress
+from dynnas.samplers.make import make_sampler
+from dynnas.search.evaluator import AnyEvaluator, assess, cheap_of
+from dynnas.search.loop import Driver
+from dynnas.search.storage.storage import open_storage, open_trials
+from dynnas.search.workers.pool import Crew
+from dynnas.settings.settings import SearchSettings
+from dynnas.space.architecture import Architecture, Value
+from dynnas.space.config.template import CHOOSE, EXITS_AT, NO_EXITS
+from dynnas.space.config.vocabulary import FIXED
+from dynnas.space.gene import Gene
+from dynnas.space.space import Space
+
+DOCUMENT = Document("dynnas_controls", 1, "search again")
+
+# Where the widths, and where all other choices, of uniform-width networks stand among their values.
+_WIDTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+_REST = (0.0, 0.5, 1.0)
+
+# The random control must not begin with the random candidates of the search itself.
+_OTHER_SEED = 1_000_003
+
+
+@dataclass(frozen=True)
+class Controls:
+    """Candidates to hold the search against; a group is empty where it makes no sense for the space.
+
+    Attributes:
+        random: as many random networks as the search had trials.
+        static: what the same sampler finds, in as many trials, among networks with nothing dynamic.
+        uniform: static networks whose widths all stand at the same quantile (as in US-Nets, Yu 2019).
+    """
+
+    random: tuple[Candidate, ...] = ()
+    static: tuple[Candidate, ...] = ()
+    uniform: tuple[Candidate, ...] = ()
+
+    @property
+    def groups(self) -> dict[str, tuple[Candidate, ...]]:
+        """The groups that are not empty, by name."""
+        groups = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: candidates for name, candidates in groups.items() if candidates}
+
+    def to_json(self, comparison: Comparison) -> str:
+        """A document that `from_json` reads back, with the comparison for the reader."""
+        groups = {
+            name: [candidate_to_json(candidate) for candidate in candidates]
+            for name, candidates in self.groups.items()
+        }
+        return DOCUMENT.write({**asdict(comparison), "groups": groups})
+
+    @staticmethod
+    def from_json(text: str, where: Path | str = "controls") -> Controls:
+        """Read what `to_json` wrote; `where` is for messages.
+
+        Raises:
+            StudyError: not such a document, or of another format.
+        """
+        return DOCUMENT.read(text, where, _controls)
+
+
+def _controls(document: Mapping[str, Any]) -> Controls:
+    groups = document["groups"].items()
+    return Controls(**{name: tuple(map(candidate_from_json, group)) for name, group in groups})
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Hypervolumes of the fronts of a search and its controls, by name.
+
+    Attributes:
+        reference: the worst value of each objective among all candidates of all of them.
+        hypervolume: between each front and the reference, in the product of the objectives' units.
+    """
+
+    reference: Mapping[str, float]
+    hypervolume: Mapping[str, float]
+
+    @staticmethod
+    def of(
+        searched: Sequence[Candidate], controls: Controls, objectives: tuple[Objective, ...]
+    ) -> Comparison:
+        """Compare what was searched with its controls."""
+        groups = {"search": tuple(searched), **controls.groups}
+        everyone = [candidate for group in groups.values() for candidate in group]
+        if not everyone:
+            return Comparison({}, {})
+        reference = worst_point(everyone, objectives)
+        volumes = {name: Front.of(group, objectives).hypervolume(reference) for name, group in groups.items()}
+        return Comparison(reference, volumes)
+
+
+def evaluate_controls(
+    space: Space,
+    evaluator: AnyEvaluator,
+    goal: Goal,
+    search: SearchSettings,
+    progress: Progress,
+    crew: Crew | None = None,
+) -> Controls:
+    """Evaluate every control under the limits of the search; what a cache holds costs nothing.
+
+    Raises:
+        StudyError: evaluations keep failing.
+    """
+
+    def found_by(sampler: str, part: Space, seed: int, name: str) -> tuple[Candidate, ...]:
+        chosen = make_sampler(
+            sampler,
+            part,
+            population=search.population,
+            seed=seed,
+            goal=goal,
+            cheap=cheap_of(evaluator),
+            parallel=crew is not None,
+        )
+        study = open_trials(open_storage(None), name, part, goal.objectives, chosen)
+        driver = Driver(study, part, evaluator, goal, crew=crew)
+        driver.run(search.trials, progress, name)
+        return tuple(replace(candidate, trial=None) for candidate in driver.candidates())
+
+    static = static_part(space)
+    return Controls(
+        random=found_by("random", space, search.seed + _OTHER_SEED, "random control"),
+        static=(
+            found_by(search.sampler, static, search.seed, "static-only control")
+            if static and static.digest != space.digest
+            else ()
+        ),
+        uniform=_evaluate_all(uniform_widths(static), evaluator, goal, progress) if static else (),
+    )
+
+
+def static_part(space: Space) -> Space | None:
+    """`space` without dynamic kernels, gates, exits and choice of resolutions, maybe all of it.
+
+    None if it has no such networks.
+    """
+    if space.network is None:
+        return None
+    values: dict[str, Sequence[Value]] = {"op": ("static",)}
+    if any(gene.name.endswith(".gate") for gene in space.genes):
+        values["gate"] = ("none",)
+    names = {gene.name for gene in space.genes}
+    values |= {name: (none,) for name, none in ((EXITS_AT, NO_EXITS), (CHOOSE, FIXED)) if name in names}
+    try:
+        return space.restrict(values)
+    except SpaceError:  # some layer has no static op or always a gate, or some exit is always there
+        return None
+
+
+def uniform_widths(space: Space) -> tuple[Architecture, ...]:
+    """Networks whose widths and expansions all stand at one quantile, all their other choices at another."""
+
+    def value_at(gene: Gene, width: float, rest: float) -> Value:
+        is_width = gene.name.endswith((".width", ".expand"))
+        return gene.values[round((width if is_width else rest) * (len(gene.values) - 1))]
+
+    networks = (
+        space.architecture({gene.name: value_at(gene, width, rest) for gene in space.genes})
+        for width, rest in itertools.product(_WIDTHS, _REST)
+    )
+    return tuple(dict.fromkeys(networks))
+
+
+def _evaluate_all(
+    architectures: Sequence[Architecture], evaluator: AnyEvaluator, goal: Goal, progress: Progress
+) -> tuple[Candidate, ...]:
+    found = []
+    with progress.task("uniform-width control", total=len(architectures)) as task:
+        for architecture in architectures:
+            try:
+                assessment = assess(evaluator, architecture, goal)
+            except Exception as error:  # as in a search, one failure is the candidate's own
+                progress.message(f"uniform-width control: a candidate failed: {error}")
+            else:
+                if not assessment.rejection:
+                    found.append(Candidate(architecture, assessment.metrics))
+            task.advance()
+    return tuple(found)

@@ -1,0 +1,143 @@
+"""The trials of a study as the Optuna dashboard reads them, with units, notes and files that nobody stored.
+
+What is added is made from a trial when the dashboard asks for it: nothing is written, so that a running
+search is not held up and studies of any age have it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import mimetypes
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO
+
+from optuna.artifacts.exceptions import ArtifactNotFound
+from optuna.storages import RDBStorage
+from optuna.study._frozen import FrozenStudy
+from optuna.trial import FrozenTrial
+
+from dynnas.errors import DynnasError
+from dynnas.pareto.front import Candidate
+from dynnas.samplers.trials import KEY, REJECTED, metrics_of
+from dynnas.space.architecture import Architecture
+from dynnas.study.study import Study
+
+METRIC_NAMES = "study:metric_names"
+_FRESH = 2.0
+"""Seconds for which what was read of the trials will do."""
+
+Describe = Callable[[Candidate, str], str]
+"""A note in Markdown on a candidate, and on why it was rejected, if it was."""
+
+Files = Mapping[str, Callable[[Architecture], str]]
+"""Texts of files about an architecture, by the files' names."""
+
+
+class IllustratedStorage(RDBStorage):
+    """A study's storage, with units at its objectives, and a note and files at every trial.
+
+    Where a reader of the dashboard has written a note, it stands in the place of ours.
+    """
+
+    def __init__(self, study: Study, labels: list[str], describe: Describe, files: Files) -> None:
+        """Open the storage of `study`; `labels` are what its objectives are called."""
+        arguments = {"connect_args": {"timeout": 60}} if study.storage.startswith("sqlite:") else {}
+        super().__init__(study.storage, engine_kwargs=arguments)
+        self._study, self._labels, self._describe, self._files = study, labels, describe, files
+        self._id = self.get_study_id_from_name(study.record.name)
+        self._made: dict[int, dict[str, Any]] = {}
+        self._read_at = -_FRESH
+        self._reading = threading.Lock()
+
+    def get_all_studies(self) -> list[FrozenStudy]:
+        """As stored, with what is added to the study."""
+        studies = super().get_all_studies()
+        for study in studies:
+            if study._study_id == self._id:
+                study.system_attrs = self._with_additions(study.system_attrs)
+        return studies
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        """As stored, with what is added to the study."""
+        stored = super().get_study_system_attrs(study_id)
+        return self._with_additions(stored) if study_id == self._id else stored
+
+    def _with_additions(self, stored: dict[str, Any]) -> dict[str, Any]:
+        with self._reading:
+            if time.monotonic() - self._read_at >= _FRESH:
+                for trial in self.get_all_trials(self._id, deepcopy=False):
+                    if trial._trial_id not in self._made and trial.state.is_finished():
+                        self._made[trial._trial_id] = self._of_trial(trial)
+                self._read_at = time.monotonic()
+            made = {name: value for trial in self._made.values() for name, value in trial.items()}
+        return {**made, **stored, METRIC_NAMES: self._labels}
+
+    def _of_trial(self, trial: FrozenTrial) -> dict[str, Any]:
+        number = trial._trial_id
+        candidate = self.candidate(trial)
+        if candidate is None:
+            return {}
+        rejected = str(trial.user_attrs.get(REJECTED, ""))
+        additions: dict[str, Any] = {
+            f"dashboard:{number}:note_ver": 0,
+            f"dashboard:{number}:note_str:0": self._describe(candidate, rejected),
+        }
+        for place, name in enumerate(self._files):
+            identity = f"{number:08x}-{place:x}"
+            additions[f"dashboard:artifacts:{number}:{identity}"] = json.dumps(
+                {
+                    "artifact_id": identity,
+                    "filename": name,
+                    "mimetype": mimetypes.guess_type(name)[0] or "text/plain",
+                    "encoding": None,
+                }
+            )
+        return additions
+
+    def candidate(self, trial: FrozenTrial) -> Candidate | None:
+        """What a trial was about; None for one that never had an architecture."""
+        if KEY not in trial.user_attrs:
+            return None
+        try:
+            architecture = self._study.space.architecture(trial.params)
+        except DynnasError:  # a trial of an older space in the same database
+            return None
+        return Candidate(architecture, metrics_of(trial), trial.number)
+
+    def file(self, identity: str) -> str:
+        """The text of a file by the name under which `get_study_system_attrs` lists it.
+
+        Raises:
+            ArtifactNotFound: there is none.
+        """
+        number, _, place = identity.partition("-")
+        try:
+            candidate = self.candidate(self.get_trial(int(number, 16)))
+            make = list(self._files.values())[int(place, 16)]
+        except (KeyError, ValueError, IndexError) as error:
+            raise ArtifactNotFound(f"there is no file {identity}") from error
+        if candidate is None:
+            raise ArtifactNotFound(f"there is no file {identity}")
+        return make(candidate.architecture)
+
+
+class MadeFiles:
+    """The files of an `IllustratedStorage` as an artifact store, which can only be read."""
+
+    def __init__(self, storage: IllustratedStorage) -> None:
+        self._storage = storage
+
+    def open_reader(self, artifact_id: str) -> BinaryIO:
+        """The file, made now."""
+        return io.BytesIO(self._storage.file(artifact_id).encode())
+
+    def write(self, artifact_id: str, content_body: BinaryIO) -> None:
+        """Refused: there is no place for it."""
+        raise ArtifactNotFound("this dashboard keeps no files; put them beside the study")
+
+    def remove(self, artifact_id: str) -> None:
+        """Refused: there is nothing to remove."""
+        raise ArtifactNotFound("these files are made from the trials, and cannot be removed")

@@ -1,0 +1,300 @@
+"""A study's folder: what lies where, what the study was made with, and whether it may go on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from dynnas.documents import Document
+from dynnas.errors import StudyError
+from dynnas.language.settings_reader import SECTIONS
+from dynnas.search.storage.storage import sqlite_url
+from dynnas.settings.settings import Settings
+
+DOCUMENT = Document("dynnas_study", 1, "start anew with --fresh")
+
+# Settings that say how far and how to search, not what the numbers mean: a study may go on with others.
+_FREE = {
+    f"search.{name}"
+    for name in (
+        "trials",
+        "minutes",
+        "target",
+        "patience",
+        "workers",
+        "ray",
+        "sampler",
+        "seed",
+        "population",
+        "constraints",
+        "controls",
+    )
+} | {"train.processes"}
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """What a study was made with.
+
+    Attributes:
+        name: of the trials in their storage, for the dashboard.
+        storage: URL of a database outside the folder, without password; None for the folder's own.
+        space_name, space: name of the space, and digest of its genes and network.
+        data: digest of the images and how they are split.
+        settings: as of the last run.
+    """
+
+    name: str
+    storage: str | None
+    space_name: str
+    space: str
+    data: str
+    settings: Settings
+
+    def to_json(self) -> str:
+        """A document that `from_json` reads back."""
+        return DOCUMENT.write(asdict(self))
+
+    @staticmethod
+    def from_json(text: str, where: Path) -> StudyRecord:
+        """Read what `to_json` wrote; `where` is for messages.
+
+        Raises:
+            StudyError: not such a document, or of another format.
+        """
+        return DOCUMENT.read(
+            text,
+            where,
+            lambda content: StudyRecord(**{**content, "settings": _settings(content["settings"])}),
+        )
+
+    def check_continues(self, other: StudyRecord, folder: Path) -> None:
+        """See that a study made with `other` can go on with this.
+
+        Raises:
+            StudyError: what was measured so far would not compare; it names all that differs.
+        """
+        here, there = self._what_numbers_depend_on(), other._what_numbers_depend_on()
+        different = [
+            f"{name} is {new}, was {there[name]}" for name, new in here.items() if new != there[name]
+        ]
+        if different:
+            raise StudyError(
+                f"{folder} holds a study made with something else:\n  "
+                + "\n  ".join(different)
+                + "\ngive the new one another --name, or delete what is there with --fresh"
+            )
+
+    def _what_numbers_depend_on(self) -> dict[str, Any]:
+        settings = {
+            f"{section}.{name}": value
+            for section, values in asdict(self.settings).items()
+            for name, value in values.items()
+        }
+        facts = {"storage": self.storage, "space": self.space, "data": self.data}
+        return facts | {name: value for name, value in settings.items() if name not in _FREE}
+
+
+def _settings(document: Mapping[str, Any]) -> Settings:
+    sections = {}
+    for field in fields(Settings):
+        values = document[field.name]
+        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        sections[field.name] = SECTIONS[field.name](**{**values, **lists})
+    return Settings(**sections)
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """The files of one study."""
+
+    path: Path
+
+    @property
+    def space(self) -> Path:
+        """A copy of the space file."""
+        return self.path / "space.yaml"
+
+    @property
+    def record(self) -> Path:
+        """The `StudyRecord`."""
+        return self.path / "settings.json"
+
+    @property
+    def trials(self) -> Path:
+        """The trials, in Optuna's form."""
+        return self.path / "study.db"
+
+    @property
+    def cache(self) -> Path:
+        """Every evaluation, of trials and controls."""
+        return self.path / "cache.db"
+
+    @property
+    def supernet(self) -> Path:
+        """The folder of the training's checkpoint."""
+        return self.path / "supernet"
+
+    @property
+    def anchors(self) -> Path:
+        """The scale of latencies."""
+        return self.path / "anchors.json"
+
+    @property
+    def predictor(self) -> Path:
+        """The predictor of latencies, if there is one."""
+        return self.path / "predictor.json"
+
+    @property
+    def remeasuring(self) -> Path:
+        """What an interrupted measuring of everything goes on with."""
+        return self.path / "remeasuring.json"
+
+    @property
+    def front(self) -> Path:
+        """The finished front."""
+        return self.path / "front.json"
+
+    @property
+    def controls(self) -> Path:
+        """What the front is compared with."""
+        return self.path / "controls.json"
+
+    @property
+    def picture(self) -> Path:
+        """The plot of the front."""
+        return self.path / "front.png"
+
+    @property
+    def growth(self) -> Path:
+        """The plot of the front's hypervolume over the trials."""
+        return self.path / "hypervolume.png"
+
+    @property
+    def report(self) -> Path:
+        """The page that explains the study."""
+        return self.path / "report.html"
+
+    @property
+    def audit(self) -> Path:
+        """The supernet's ranks against those of networks trained alone."""
+        return self.path / "audit.json"
+
+    @property
+    def alone(self) -> Path:
+        """The folder of the networks that an audit trains."""
+        return self.path / "alone"
+
+    @property
+    def audit_picture(self) -> Path:
+        """The plot of the audit."""
+        return self.path / "audit.png"
+
+    @property
+    def trained(self) -> Path:
+        """The networks that were trained after the search; `trained_weights` has their weights."""
+        return self.path / "trained.json"
+
+    @property
+    def trained_weights(self) -> Path:
+        """A folder for each training after the search."""
+        return self.path / "trained"
+
+    @property
+    def compressed(self) -> Path:
+        """What the passes did to networks; `compressed_files` has their files."""
+        return self.path / "compressed.json"
+
+    @property
+    def compressed_files(self) -> Path:
+        """A folder for each run of a pass."""
+        return self.path / "compressed"
+
+    @property
+    def cascades(self) -> Path:
+        """The chains of its networks that join the front."""
+        return self.path / "cascades.json"
+
+    @property
+    def predictions(self) -> Path:
+        """A folder of what networks say of images, by which chains are scored."""
+        return self.path / "predictions"
+
+    @property
+    def latency(self) -> Path:
+        """The folder of the plots of latency over images."""
+        return self.path / "latency"
+
+    @property
+    def budgets(self) -> Path:
+        """The folder of accuracies against expected cost, by network."""
+        return self.path / "budget"
+
+    @property
+    def lock(self) -> Path:
+        """Held by whoever drives the study."""
+        return self.path / "lock"
+
+    def url(self, record: StudyRecord) -> str:
+        """The storage of the trials."""
+        return record.storage or sqlite_url(self.trials)
+
+    def owned(self) -> tuple[Path, ...]:
+        """Those files of the study that exist: what `--fresh` deletes, and nothing else in the folder."""
+        ends = ("", "-wal", "-shm")
+        databases = [Path(f"{path}{end}") for path in (self.trials, self.cache) for end in ends]
+        files = (
+            self.space,
+            self.record,
+            self.anchors,
+            self.predictor,
+            self.remeasuring,
+            self.front,
+            self.controls,
+            self.picture,
+            self.growth,
+            self.report,
+            self.audit,
+            self.audit_picture,
+            self.trained,
+            self.compressed,
+            self.cascades,
+        )
+        folders = (
+            self.supernet,
+            self.alone,
+            self.latency,
+            self.budgets,
+            self.trained_weights,
+            self.compressed_files,
+            self.predictions,
+        )
+        return tuple(path for path in (*files, *databases, *folders) if path.exists())
+
+    def delete(self) -> None:
+        """Delete what `owned` lists."""
+        for path in self.owned():
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+    def read_record(self) -> StudyRecord:
+        """What the study was made with.
+
+        Raises:
+            StudyError: there is no study here, or its record is damaged.
+        """
+        if not self.record.exists():
+            raise StudyError(f"{self.path}: no study; `dynnas search SPACE.yaml` makes one")
+        return StudyRecord.from_json(self.record.read_text(), self.record)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that it is never seen half written."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_text(text)
+    temporary.replace(path)

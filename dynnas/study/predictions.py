@@ -1,0 +1,127 @@
+"""What networks of a study say of its images: computed once, and kept in its folder."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from dynnas.metrics.accuracy import predict
+from dynnas.nn.exits import select_confident
+from dynnas.nn.networks.cost import cost
+from dynnas.nn.networks.network import Network
+from dynnas.progress import Progress
+from dynnas.search.cache import provenance_digest
+from dynnas.study.compressed import Compressed
+from dynnas.study.study import Study
+from dynnas.study.trained import Trained
+
+FORMAT = 1
+
+Split = Literal["search", "test"]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Of one network on one split.
+
+    Attributes:
+        logits: (N, classes) float32, with which each image leaves.
+        exits: (N,) int64, by which exit, the number of exits for the head.
+        macs: (N,) float64, what each image costs: by its exit, and by what gates say of it.
+    """
+
+    logits: np.ndarray
+    exits: np.ndarray
+    macs: np.ndarray
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """(N,) float32: the largest softmax, as networks decide by it."""
+        return torch.softmax(torch.from_numpy(self.logits), dim=1).amax(dim=1).numpy()
+
+    def right(self, labels: np.ndarray) -> np.ndarray:
+        """(N,) bool: whose class is its label."""
+        return self.logits.argmax(axis=1) == labels
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network of a study with the weights that it is to have; None for those of the supernet."""
+
+    study: Study
+    key: str
+    made: Trained | Compressed | None = None
+
+    @property
+    def weights(self) -> str:
+        """Their name, as `Study.weights_of` takes it."""
+        return self.made.name if self.made else "inherited"
+
+    def network(self) -> Network:
+        """The network, calibrated, in eval mode."""
+        return self.study.trained_network(self.made) if self.made else self.study.network(self.key)
+
+    def digest(self, split: Split) -> str:
+        """Of all that its predictions depend on."""
+        study, train = self.study, self.study.settings.train
+        weights = (self.made.weights_digest if self.made else None) or study.supernet.digest()
+        return provenance_digest(
+            {
+                "architecture": self.key,
+                "weights": weights,
+                "calibration": "" if self.made else f"{train.calibration_images} images, seed {train.seed}",
+                "data": study.dataset.digest,
+                "split": split,
+            }
+        )
+
+
+def predictions(source: Source, split: Split, progress: Progress) -> Predictions:
+    """What a network says of a split: from the study's folder, or computed and left there.
+
+    Raises:
+        TrainingError: the supernet is not trained.
+    """
+    digest = source.digest(split)
+    path = source.study.folder.predictions / f"{source.key}-{split}.npz"
+    try:
+        if found := _read(path, digest):
+            return found
+    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        progress.message(f"{path}: damaged ({error!r}), so it is computed again")
+    network = source.network()
+    thresholds = [place.threshold for place in network.config.exits]
+    dataset = source.study.dataset
+    with torch.inference_mode():
+        logits, decided = predict(network, dataset, getattr(dataset, split).images)
+        chosen, exits = select_confident(logits, thresholds)
+        macs = cost(network.config).image_macs(exits, [decision.usage for decision in decided])
+    made = Predictions(chosen.float().cpu().numpy(), exits.cpu().numpy(), macs.cpu().numpy())
+    _write(path, digest, made)
+    return made
+
+
+def _read(path: Path, digest: str) -> Predictions | None:
+    """None where there are none, or those of something else."""
+    if not path.exists():
+        return None
+    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        about = json.loads(str(file["about"]))
+        if about != {"dynnas_predictions": FORMAT, "of": digest}:
+            return None
+        return Predictions(file["logits"], file["exits"], file["macs"])
+
+
+def _write(path: Path, digest: str, made: Predictions) -> None:
+    path.parent.mkdir(exist_ok=True)
+    temporary = path.with_name(f"{path.name}.tmp")
+    about = json.dumps({"dynnas_predictions": FORMAT, "of": digest})
+    with temporary.open("wb") as file:
+        np.savez(file, about=np.array(about), logits=made.logits, exits=made.exits, macs=made.macs)
+    temporary.replace(path)

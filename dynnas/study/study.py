@@ -1,0 +1,336 @@
+"""A study on disk, opened for reading: its front, its candidates, and the networks behind them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dynnas.errors import StudyError, require
+from dynnas.language.parser import load_space
+from dynnas.pareto.front import Candidate, Front
+from dynnas.pareto.hypervolume import HypervolumeCurve, hypervolume_curve
+from dynnas.pareto.objectives import Goal
+from dynnas.samplers.trials import candidates_of
+from dynnas.search.storage.storage import load_trials
+from dynnas.settings.settings import Settings
+from dynnas.space.architecture import Architecture
+from dynnas.space.space import Space
+from dynnas.study.audit import Audit
+from dynnas.study.cascades import PICK, Cascaded, Cascades, read_cascades
+from dynnas.study.compressed import Compressed, read_compressed
+from dynnas.study.controls import Comparison, Controls
+from dynnas.study.folder import StudyFolder, StudyRecord
+from dynnas.study.trained import Trained, read_trained
+
+# What needs torch is imported where it is used: a study of a table has no networks.
+if TYPE_CHECKING:
+    from pandas import DataFrame
+    from torch import nn
+
+    from dynnas.data.dataset import Dataset
+    from dynnas.nn.networks.network import Network
+    from dynnas.runtimes.cascade import Cascade
+    from dynnas.supernet.supernet import Supernet
+
+
+def open_study(name_or_path: str | Path, studies: str | Path = "studies") -> Study:
+    """The study of that name under `studies`, or in the folder of that path; it may still be running.
+
+    Raises:
+        StudyError: there is none.
+
+    Example, after `dynnas search spaces/mobile.yaml`:
+
+        study = dynnas.open_study("mobile")
+        study.frame().sort_values("accuracy").tail(3)
+        network = study.load("most-accurate")
+        network(study.dataset.search.images[:8]).argmax(dim=1)
+    """
+    places = (Path(studies) / name_or_path, Path(name_or_path))
+    folder = next((place for place in places if StudyFolder(place).record.exists()), None)
+    if folder is None:
+        known = sorted(path.parent.name for path in Path(studies).glob(f"*/{StudyFolder(Path()).record}"))
+        listed = f"; {studies} has {', '.join(known)}" if known else f"; {studies} has none"
+        raise StudyError(f"no study {str(name_or_path)!r}{listed}; `dynnas search SPACE.yaml` makes one")
+    return Study(StudyFolder(folder))
+
+
+@dataclass(frozen=True)
+class Study:
+    """What `run_study` has left in a folder. Everything is read when it is first asked for."""
+
+    folder: StudyFolder
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.path.resolve().name
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is a final front."""
+        return self.folder.front.exists()
+
+    @cached_property
+    def record(self) -> StudyRecord:
+        """What the study was made with."""
+        return self.folder.read_record()
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of its last run, flags included."""
+        return self.record.settings
+
+    @property
+    def storage(self) -> str:
+        """The URL of its trials, for Optuna and its dashboard."""
+        return self.folder.url(self.record)
+
+    @cached_property
+    def space(self) -> Space:
+        """The space that was searched, with the settings of the last run."""
+        return replace(load_space(self.folder.space), name=self.record.space_name, settings=self.settings)
+
+    @property
+    def goal(self) -> Goal:
+        """Objectives and limits of the last run."""
+        search, table = self.settings.search, self.space.table
+        if table:
+            return Goal.of(table.objectives, {**table.limits, **search.constraints})
+        return Goal.of(search.objectives, search.constraints)
+
+    @cached_property
+    def front(self) -> Front:
+        """The final front, with test accuracies; as long as there is none, that of the trials so far."""
+        if self.finished:
+            return Front.from_json(self.folder.front.read_text(), self.folder.front)
+        return Front.of(self.candidates, self.goal.objectives)
+
+    @cached_property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """All evaluated candidates within the limits, in the order of their trials."""
+        study = load_trials(self.storage, self.record.name)
+        return tuple(candidates_of(study, self.space, self.goal)) if study else ()
+
+    def frame(self) -> DataFrame:
+        """The candidates as a pandas frame: a row for each, in the order of their trials.
+
+        Columns are `trial`, `key`, `on_front`, every metric by its name (shares from 0 to 1, times in ms) and
+        every gene by its name, empty where it does not apply.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        pandas = require("pandas", "tables")
+        front = {member.key for member in self.front}
+        metrics = dict.fromkeys(name for candidate in self.candidates for name in candidate.metrics)
+        genes = [gene.name for gene in self.space.genes]
+        rows = [
+            [candidate.trial, candidate.key, candidate.key in front]
+            + [candidate.metrics.get(name) for name in metrics]
+            + [candidate.architecture.get(name) for name in genes]
+            for candidate in self.candidates
+        ]
+        return pandas.DataFrame(rows, columns=["trial", "key", "on_front", *metrics, *genes])
+
+    def load(self, pick: str = "knee", weights: str = "best") -> nn.Module:
+        """A network of the front as a torch module, on the CPU in evaluation mode.
+
+        It takes images (B, channels, H, W) of any size, uint8 or float from 0 to 1, and gives the logits
+        (B, classes) with which each image leaves. Its last part is the network itself, which takes images as
+        `dynnas.runtimes.preprocessing.prepare_images` makes them.
+
+        Args:
+            pick: as `Front.pick` takes it: knee, fastest, most-accurate, a limit, or the start of a key; or a
+                cascade, as `cascade:1`.
+            weights: as `weights_of` takes them; those of a cascade are its own.
+
+        Raises:
+            StudyError: the front has no such member, or it no such weights.
+            TrainingError: the supernet is not trained.
+        """
+        from dynnas.runtimes.preprocessing import ready
+
+        if pick.startswith(PICK):
+            return ready(self.cascade_network(self.cascades.pick(pick)), self.dataset)
+        key = self.front.pick(pick).key
+        trained = self.weights_of(key, weights)
+        return ready(self.trained_network(trained) if trained else self.network(key), self.dataset)
+
+    @property
+    def growth(self) -> HypervolumeCurve:
+        """How the front's hypervolume grew over the trials; its reference is the worst of all candidates."""
+        return hypervolume_curve(self.candidates, self.goal.objectives)
+
+    @cached_property
+    def controls(self) -> Controls:
+        """What the front is compared with; empty if it was not asked for or is not there yet."""
+        path = self.folder.controls
+        return Controls.from_json(path.read_text(), path) if path.exists() else Controls()
+
+    @property
+    def comparison(self) -> Comparison:
+        """Hypervolumes of the search and its controls."""
+        return Comparison.of(self.candidates, self.controls, self.goal.objectives)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The images.
+
+        Raises:
+            StudyError: it is a study of a table.
+        """
+        if self.space.table:
+            raise StudyError(f"{self.name}: a study of a table has no images and no networks")
+
+        from dynnas.data.load import load_data
+
+        return load_data(self.settings.data)
+
+    @cached_property
+    def supernet(self) -> Supernet:
+        """The trained supernet.
+
+        Raises:
+            TrainingError: its training has not finished.
+        """
+        dataset = self.dataset
+
+        from dynnas.training.checkpoint import load_supernet
+
+        return load_supernet(
+            self.folder.supernet, self.space, dataset.channels, dataset.classes, self.settings.train
+        )
+
+    @property
+    def trained(self) -> tuple[Trained, ...]:
+        """The networks that were trained after the search, in the order of their trainings."""
+        return read_trained(self.folder.trained)
+
+    @property
+    def compressed(self) -> tuple[Compressed, ...]:
+        """What passes did to networks, in the order in which they were run."""
+        return read_compressed(self.folder.compressed)
+
+    @property
+    def cascades(self) -> Cascades:
+        """The chains of its networks that join the front; empty before `dynnas cascade`."""
+        return read_cascades(self.folder.cascades)
+
+    def cascade_network(self, cascaded: Cascaded) -> Cascade:
+        """A cascade as one module, in evaluation mode, its networks with the weights that it was scored with.
+
+        Raises:
+            StudyError: a network or a training is no longer there.
+        """
+        from dynnas.runtimes.cascade import chain
+
+        made = [
+            self.weights_of(key, name) for key, name in zip(cascaded.networks, cascaded.weights, strict=True)
+        ]
+        networks = [
+            self.trained_network(each) if each else self.network(key)
+            for key, each in zip(cascaded.networks, made, strict=True)
+        ]
+        return chain(networks, cascaded.thresholds, cascaded.networks, self.dataset.resolution)
+
+    @property
+    def latencies(self) -> dict[str, Mapping[str, Any]]:
+        """What `dynnas latency` found for members of the front, by key, on today's scale.
+
+        Raises:
+            StudyError: a file of them is damaged.
+        """
+        if not self.folder.anchors.exists():
+            return {}
+        scale = _document(self.folder.anchors)["environment"]
+        files = {member.key: self.folder.latency / f"{member.key}.json" for member in self.front}
+        found = {key: _document(path) for key, path in files.items() if path.exists()}
+        return {key: one for key, one in found.items() if one["latency"]["environment"] == scale}
+
+    @property
+    def audit(self) -> Audit | None:
+        """How far the supernet's ranks can be trusted; None before `dynnas audit`."""
+        path = self.folder.audit
+        return Audit.from_json(path.read_text(), path) if path.exists() else None
+
+    def weights_of(self, key: str, which: str = "best") -> Trained | Compressed | None:
+        """The training whose weights the network of a key should have; None for the inherited ones.
+
+        Args:
+            key: of a network.
+            which: `best` (by search accuracy, of the trained and the inherited weights), `inherited`, or the
+                name of a training, or of a pass that made a network, or the start of one.
+
+        Raises:
+            StudyError: there is no such training or pass of this network, or several.
+        """
+        trained = [each for each in self.trained if each.key == key]
+        if which == "inherited":
+            return None
+        if which == "best":
+            best = max(trained, key=lambda each: each.accuracy, default=None)
+            return best if best and best.accuracy >= best.inherited_accuracy else None
+        made = [each for each in self.compressed if each.key == key and each.file]
+        known: list[Trained | Compressed] = [*trained, *made]
+        found = [each for each in known if each.name.startswith(which)]
+        if len(found) != 1:
+            names = ", ".join(("best", "inherited", *(each.name for each in known)))
+            raise StudyError(
+                f"{self.name}: {len(found) or 'no'} trainings of {key} have the name {which!r}; "
+                f"allowed are {names}"
+            )
+        return found[0]
+
+    def trained_network(self, trained: Trained | Compressed) -> Network:
+        """The network that a training or a pass ended with, in evaluation mode.
+
+        Raises:
+            StudyError: the pass made a graph.
+            TrainingError: its file is missing or damaged.
+        """
+        if trained.file is None or trained.weights_digest is None:
+            raise StudyError(f"{trained.name}: is no network, but a graph")
+
+        from dynnas.training.weights_io import load_network
+
+        return load_network(self.folder.path / trained.file, trained.weights_digest)
+
+    def architecture(self, key: str) -> Architecture:
+        """The architecture with that key, or the start of one, among front, candidates and controls.
+
+        Raises:
+            StudyError: there is none, or several.
+        """
+        known: Sequence[Candidate] = [
+            *self.front,
+            *self.candidates,
+            *(candidate for group in self.controls.groups.values() for candidate in group),
+        ]
+        found = {member.key: member.architecture for member in known if member.key.startswith(key)}
+        if len(found) != 1:
+            raise StudyError(f"{self.name}: {len(found) or 'no'} architectures have the key {key!r}")
+        return next(iter(found.values()))
+
+    def network(self, key: str) -> Network:
+        """The network of a key: extracted, calibrated on training images, in evaluation mode.
+
+        Raises:
+            StudyError: there is no such key.
+        """
+        supernet, architecture = self.supernet, self.architecture(key)
+
+        from dynnas.search.evaluators.supernet import calibrated_network
+
+        return calibrated_network(supernet, architecture, self.dataset, self.settings.train)
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise StudyError(f"{path}: damaged ({error})") from error

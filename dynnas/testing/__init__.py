@@ -1,0 +1,1 @@
+"""Conformance suites: what every registered op must hold to."""

@@ -1,0 +1,202 @@
+"""The cases of the conformance suite: few, but every two words of the vocabulary meet in one of them.
+
+Blocks, kernel ops, attentions, activations, shapes and gates are not tried in all combinations, which would
+be thousands, but so that any two of them occur together (except what the language refuses).
+Everything comes from the registries and the vocabulary, so a new entry is covered by being there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import combinations, product
+
+from dynnas.language.parser import parse_space
+from dynnas.nn.gates.gate import GATES
+from dynnas.nn.kernels.kernel import KERNELS
+from dynnas.nn.registry import ACTIVATIONS, ATTENTIONS, BLOCKS
+from dynnas.space.architecture import Value
+from dynnas.space.config.network import BlockConfig, ExitConfig, HeadConfig, SlotConfig, StemConfig
+from dynnas.space.config.vocabulary import CRITERIA, KEEPING_GATES, LAYER, REFUSED, REFUSED_GATES, Knob, When
+from dynnas.space.space import Space
+
+# Channels in and out, and the stride: kept; wider; strided; strided and narrower.
+SHAPES = {"8to8": (8, 8, 1), "8to12": (8, 12, 1), "8to8by2": (8, 8, 2), "10to8by2": (10, 8, 2)}
+KEPT = "8to8"
+WIDTHS_IN, WIDTHS_OUT, STRIDES = (
+    sorted({shape[position] for shape in SHAPES.values()}) for position in range(3)
+)
+SLOT = "stage1.0"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A config to check, and the configs of the slot that must have room for it."""
+
+    name: str
+    config: SlotConfig
+    covering: tuple[SlotConfig, ...]
+
+    def __str__(self) -> str:
+        """The name, for test ids."""
+        return self.name
+
+
+def cases() -> list[Case]:
+    """Blocks as above; stem, exit and head with every activation; a stem that is large and strides far."""
+    others = [case for activation in ACTIVATIONS for case in _other_cases(activation)]
+    early = Case("stem-early", StemConfig(3, 6, 5, 4, "relu"), (StemConfig(3, 8, 7, 4, "relu"),))
+    return [*map(_block_case, rows()), *_dense_cases(), *others, early]
+
+
+def _dense_cases() -> Iterator[Case]:
+    """Multi-scale layers: the first one, one that drops a scale, one that reopens it; every word once."""
+    for links, bottleneck, keep in (("down", 1, 1.0), ("both", 2, 0.5), ("down", 0, 1.0)):
+        words = {"links": links, "bottleneck": bottleneck}
+        for attention, activation in zip(
+            ATTENTIONS, list(ACTIVATIONS)[:: 2 if keep < 1 else 1], strict=False
+        ):
+            layer = {"block": "msd", "attention": attention, "activation": activation, "kernel": [3, 5]}
+            stages = [
+                {**layer, **words, "width": [2, 4], "depth": [1, 2], "finest": finest, "keep": keep}
+                for finest in (0, 2, 1)
+            ]
+            file = {"input": {"resolutions": 8}, "stem": {"width": [4, 6]}, "stages": stages}
+            space = parse_space(json.dumps(file))
+            chosen = {gene.name: gene.values[0] for gene in space.genes}
+            # Deep but narrow, so that parts of both axes are taken.
+            chosen |= {"stage1.depth": 2, "stage1.1.kernel": 3}
+            config = space.network_config(space.architecture(chosen))
+            covering = space.covering_configs(3, 5)
+            for slot, block in config.blocks:
+                name = f"msd-{links}-{bottleneck}-{attention}-{activation}-{slot}"
+                yield Case(name, block, covering[slot])
+
+
+def rows() -> Iterator[Mapping[str, str]]:
+    """Choices of block, op, attention, activation, shape and gate: any two that may meet do so in one.
+
+    Greedy: each row starts from a pair that is missing, and takes the values with the most missing pairs.
+    """
+    factors = {
+        "block": tuple(BLOCKS),
+        "op": tuple(KERNELS),
+        "attention": tuple(ATTENTIONS),
+        "activation": tuple(ACTIVATIONS),
+        "shape": tuple(SHAPES),
+        "gate": (*GATES, "none"),
+    }
+    missing: dict[tuple[tuple[str, str], ...], None] = {
+        ((first, one), (second, other)): None
+        for first, second in combinations(factors, 2)
+        for one, other in product(factors[first], factors[second])
+        if not _refused({first: one, second: other})
+    }
+    while missing:
+        row = dict(next(iter(missing)))
+        for factor, values in factors.items():
+            if factor not in row:
+                allowed = [value for value in values if not _refused(row | {factor: value})]
+                gains = {
+                    value: sum(pair in missing for pair in _pairs(row | {factor: value}, factors))
+                    for value in allowed
+                }
+                row[factor] = max(allowed, key=gains.__getitem__)
+        for pair in _pairs(row, factors):
+            missing.pop(pair, None)
+        yield {factor: row[factor] for factor in factors}
+
+
+def _pairs(row: Mapping[str, str], order: Mapping[str, object]) -> Iterator[tuple[tuple[str, str], ...]]:
+    return combinations(((factor, row[factor]) for factor in order if factor in row), 2)
+
+
+def _refused(row: Mapping[str, str]) -> bool:
+    gate = row.get("gate")
+    reshapes = gate in KEEPING_GATES and row.get("shape") not in (None, KEPT)
+    refused = any((knob, value, gate) in REFUSED_GATES for knob, value in row.items())
+    return (row.get("block"), row.get("op")) in REFUSED or refused or reshapes
+
+
+def _block_case(row: Mapping[str, str]) -> Case:
+    """The smallest block of a slot that can also be larger, and of every other op."""
+    space = _space(row["block"], row["attention"], row["activation"])
+    before, after, stride = SHAPES[row["shape"]]
+    chosen: dict[str, Value] = {gene.name: gene.values[0] for gene in space.genes}
+    chosen |= {"stem.width": before, "stage1.width": after, "stage1.stride": stride, f"{SLOT}.op": row["op"]}
+    (_, config), *_ = space.network_config(space.architecture(chosen)).blocks
+    covering = space.covering_configs(3, 5)[SLOT]
+    if row["gate"] != "none":
+        assert isinstance(config, BlockConfig)
+        config = _with_gate(config, row["gate"], target=0.5, step=0)
+        covering += tuple(
+            _gated(other, row["gate"])
+            for other in covering
+            if isinstance(other, BlockConfig) and ("op", other.op, row["gate"]) not in REFUSED_GATES
+        )
+    return Case("-".join(row.values()), config, covering)
+
+
+def _gated(config: SlotConfig, gate: str) -> SlotConfig:
+    """A large config with a gate; of one that can be skipped, the output is as wide as the input."""
+    assert isinstance(config, BlockConfig)
+    if gate in KEEPING_GATES:
+        config = replace(config, in_channels=config.out_channels, stride=1)
+    return _with_gate(config, gate, target=0.75, step=1)
+
+
+def _with_gate(config: BlockConfig, gate: str, target: float, step: int) -> BlockConfig:
+    """With a gate whose own numbers are their defaults, or `step` more."""
+    own = {
+        knob.name: int(knob.default or 0) + step
+        for knob in LAYER
+        if knob.name.startswith("gate_") and knob.when == When("gate", (gate,))
+    }
+    return replace(config, gate=gate, gate_target=target, **own)  # type: ignore[arg-type]
+
+
+@cache
+def _space(block: str, attention: str, activation: str) -> Space:
+    """A stage of one such block in which everything else is open, so that what ops share by name must fit."""
+    words = {"block": block, "attention": attention, "activation": activation, "gate": "none"}
+    ops = [op for op in KERNELS if (block, op) not in REFUSED]
+    knobs = {knob.name: _two(knob) for knob in LAYER if knob.ordered and _applies(knob, words | {"op": ops})}
+    stage = {**words, **knobs, "op": ops, "width": WIDTHS_OUT, "stride": STRIDES}
+    return parse_space(
+        json.dumps({"input": {"resolutions": 8}, "stem": {"width": WIDTHS_IN}, "stages": [stage]})
+    )
+
+
+def _applies(knob: Knob, siblings: Mapping[str, str | list[str]]) -> bool:
+    if knob.when is None:
+        return True
+    found = siblings[knob.when.knob]
+    return any(map(knob.when.holds_for, [found] if isinstance(found, str) else found))
+
+
+def _two(knob: Knob) -> list[Value]:
+    """A number knob's default and the next larger value that is allowed."""
+    assert isinstance(knob.default, int | float)
+    steps = (1, 2) if knob.rule.kind is int else (knob.default / 2,)
+    for step in steps:
+        try:
+            return [knob.default, knob.rule.accept(knob.default + step)]
+        except ValueError:
+            continue
+    return [knob.default]
+
+
+def _other_cases(activation: str) -> Iterator[Case]:
+    small_stem, large_stem = StemConfig(3, 6, 3, 2, activation), StemConfig(3, 8, 7, 2, activation)
+    exits = [
+        (ExitConfig(8, 6, activation, 5, criterion), ExitConfig(10, 9, activation, 5, criterion))
+        for criterion in CRITERIA
+    ]
+    small_head, large_head = HeadConfig(8, 6, activation, 0.1, 5), HeadConfig(10, 9, activation, 0.1, 5)
+    yield Case(f"stem-{activation}", small_stem, (large_stem,))
+    for small_exit, large_exit in exits:
+        others = tuple(large for _, large in exits if large != large_exit)
+        yield Case(f"exit-{activation}-{small_exit.criterion}", small_exit, (large_exit, *others))
+    yield Case(f"head-{activation}", small_head, (large_head,))

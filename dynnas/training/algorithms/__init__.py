@@ -1,0 +1,1 @@
+"""Losses and schedules of gates and constraints."""

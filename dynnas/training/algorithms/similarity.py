@@ -1,0 +1,31 @@
+"""ManiDP: images that look alike use like channels (Tang et al. 2021, arXiv:2103.05861, section 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dynnas.training.distributed.ranks import Batch
+
+
+def similarity_loss(kept: Sequence[tuple[Tensor, Tensor]], batch: Batch) -> Tensor:
+    """The mean squared difference of two similarities over all pairs of images, summed over blocks: ().
+
+    One is the cosine of what their channels count, the other that of what these channels hold, in the mean
+    over positions. In the authors' code channels count before all but some are set to 0.
+
+    Args:
+        kept: of blocks whose gate chooses channels, what each channel counts and holds, both (B, channels).
+        batch: the whole of it.
+    """
+    gaps = [(_cosines(weights, batch) - _cosines(held, batch)).square().mean() for weights, held in kept]
+    return torch.stack(gaps).sum()
+
+
+def _cosines(values: Tensor, batch: Batch) -> Tensor:
+    """Of all pairs of images of the whole batch, (images, images), from this rank's rows (B, C)."""
+    rows = F.normalize(batch.rows(values.float()))
+    return rows @ rows.T

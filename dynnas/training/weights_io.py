@@ -1,0 +1,74 @@
+"""A trained network on disk: its weights, and the config that they belong to."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from pathlib import Path
+
+import torch
+
+from dynnas.errors import TrainingError
+from dynnas.nn.layers.digest import weights_digest
+from dynnas.nn.networks.network import Network
+from dynnas.space.config.network_json import config_from_dict, config_to_dict
+
+FORMAT = 1
+
+_DAMAGED = (RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError)
+WEIGHTS = "weights.pt"
+
+
+def keep_network(network: Network, folder: Path) -> Path:
+    """Write `network` into `folder`; a crash leaves the old file or the new one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / WEIGHTS
+    temporary = folder / f"{WEIGHTS}.{os.getpid()}.tmp"
+    content = {
+        "dynnas_network": FORMAT,
+        "config": json.dumps(config_to_dict(network.config)),
+        "weights": {name: value.cpu() for name, value in network.state_dict().items()},
+    }
+    try:
+        torch.save(content, temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def load_network(path: Path, digest: str) -> Network:
+    """The network that `keep_network` wrote, on the CPU in eval mode; nothing in it is run as code.
+
+    Args:
+        path: the file.
+        digest: of its weights, as `weights_digest` gave it when they were written.
+
+    Raises:
+        TrainingError: it is missing, damaged, or holds other weights.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if content["dynnas_network"] != FORMAT:
+            raise TrainingError(
+                f"{path}: found format {content['dynnas_network']!r}, this dynnas reads {FORMAT}"
+            )
+        network = Network(config_from_dict(json.loads(content["config"])))
+        network.load_state_dict(content["weights"])
+    except (
+        RuntimeError,
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+        pickle.UnpicklingError,
+    ) as error:
+        raise TrainingError(f"{path}: no readable network ({error}); delete it and train again") from error
+    found = weights_digest(network)
+    if found != digest:
+        raise TrainingError(
+            f"{path}: found weights {found}, the study says {digest}; delete it and train again"
+        )
+    return network.eval()

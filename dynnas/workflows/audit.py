@@ -1,0 +1,146 @@
+"""How far a supernet's ranking can be trusted: networks trained alone against inherited weights."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from scipy import stats
+
+from dynnas.errors import StudyError
+from dynnas.metrics.accuracy import accuracy
+from dynnas.nn.networks.cost import cost
+from dynnas.pareto.front import Candidate
+from dynnas.progress import Progress
+from dynnas.search.evaluators.supernet import calibrated_network
+from dynnas.settings.settings import TrainSettings
+from dynnas.space.architecture import Architecture
+from dynnas.space.moves import sample
+from dynnas.space.space import Space
+from dynnas.study.audit import Audit, AuditedNetwork, correlation, neighbours
+from dynnas.study.folder import write_whole
+from dynnas.study.study import Study
+from dynnas.supernet.supernet import Supernet
+from dynnas.training.start import train_supernet
+
+DRAWN_FOR_EACH = 4
+MIN_NETWORKS = 3
+FRONT_SHARE = 0.5
+"""At most this part of the networks are members of the front: ranks are to be known where it lies, but a
+front alone is too narrow to show whether the rest is ranked."""
+
+
+def audit_study(
+    study: Study,
+    *,
+    networks: int = 16,
+    epochs: int | None = None,
+    seeds: int = 1,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Audit:
+    """Train `networks` architectures alone, by the supernet's recipe, and compare the ranks; writes
+    audit.json.
+
+    A network alone is trained as the supernet of a space that holds nothing else, so data, schedule and loss
+    are the supernet's own. Trained networks are kept in the study's folder; interrupted, the same call goes
+    on.
+
+    Args:
+        study: with a trained supernet.
+        networks: how many, see `chosen`.
+        epochs: for each network; the supernet's if None.
+        seeds: trainings of each network; the first has the supernet's seed.
+        seed: draws the architectures and the bootstrap.
+        progress: told of every training.
+
+    Raises:
+        StudyError: too few networks to rank.
+        TrainingError: the supernet is not trained.
+    """
+    if networks < MIN_NETWORKS:
+        raise StudyError(f"an audit ranks networks: found {networks}, at least {MIN_NETWORKS} are needed")
+    supernet, train = study.supernet, study.settings.train
+    # A single network has no op types to share a bank between: the same networks serve for both kinds of
+    # supernet.
+    recipe = replace(train, epochs=epochs or train.epochs, experts="shared", processes=1)
+    members = {member.key for member in study.front}
+    audited = []
+    with (progress or Progress()).task("audit", networks * seeds) as task:
+        for architecture in chosen(study, networks, seed):
+            inherited = _accuracy(study, supernet, architecture)
+            by_seed = []
+            for extra in range(seeds):
+                alone = _trained_alone(study, architecture, replace(recipe, seed=recipe.seed + extra))
+                by_seed.append(_accuracy(study, alone, architecture))
+                task.advance(note=f"inherited {inherited:.4f}, alone {by_seed[-1]:.4f}")
+            network = AuditedNetwork(
+                key=architecture.key,
+                genes=dict(architecture),
+                macs=cost(supernet.config(architecture)).macs,
+                on_front=architecture.key in members,
+                inherited=inherited,
+                alone=float(np.mean(by_seed)),
+                by_seed=tuple(by_seed),
+            )
+            audited.append(network)
+    columns = [network.inherited for network in audited], [network.alone for network in audited]
+    front = [member.metrics["accuracy"] for member in study.front]
+    result = Audit(
+        networks=tuple(audited),
+        epochs=recipe.epochs,
+        seeds=seeds,
+        kendall_tau=correlation(stats.kendalltau, *columns, seed),
+        spearman=correlation(stats.spearmanr, *columns, seed),
+        neighbours=neighbours(front, len(study.dataset.search), [network.by_seed for network in audited]),
+    )
+    write_whole(study.folder.audit, result.to_json())
+    return result
+
+
+def chosen(study: Study, count: int, seed: int) -> tuple[Architecture, ...]:
+    """The networks of an audit: members of the front, other candidates, and random ones where these end.
+
+    Members of the front, at even ranks, are up to `FRONT_SHARE`; the rest are candidates at even quantiles of
+    latency, and where a study has too few, random architectures as by `spread`.
+    """
+    front = _evenly(study.front, min(len(study.front), int(count * FRONT_SHARE)))
+    keys = {member.key for member in study.front}
+    others = {each.key: each for each in study.candidates if each.key not in keys}
+    ranked = sorted(others.values(), key=lambda candidate: candidate.metrics["latency_ms"])
+    rest = _evenly(ranked, min(len(ranked), count - len(front)))
+    found = dict.fromkeys(candidate.architecture for candidate in (*front, *rest))
+    for architecture in spread(study.space, 2 * count, seed):
+        if len(found) < count:
+            found.setdefault(architecture)
+    return tuple(found)
+
+
+def _evenly(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
+    places = np.linspace(0, len(candidates) - 1, count).round().astype(int)
+    return [candidates[place] for place in places]
+
+
+def spread(space: Space, count: int, seed: int) -> tuple[Architecture, ...]:
+    """Up to `count` different architectures, at even quantiles of MACs among random ones."""
+    rng = random.Random(f"audit {seed}")
+    drawn = dict.fromkeys(sample(space, rng) for _ in range(DRAWN_FOR_EACH * count))
+    ranked = sorted(drawn, key=lambda architecture: cost(space.network_config(architecture)).macs)
+    places = np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int)
+    return tuple(ranked[place] for place in places)
+
+
+def _trained_alone(study: Study, architecture: Architecture, recipe: TrainSettings) -> Supernet:
+    space = study.space.restrict({name: (value,) for name, value in architecture.items()})
+    alone = Supernet(space, study.dataset.channels, study.dataset.classes, seed=recipe.seed)
+    again = "" if recipe.seed == study.settings.train.seed else f"-seed{recipe.seed}"
+    folder = study.folder.alone / f"{architecture.key}-{recipe.epochs}{again}"
+    train_supernet(alone, study.dataset, recipe, folder, device=study.settings.target.host_device)
+    return alone
+
+
+def _accuracy(study: Study, supernet: Supernet, architecture: Architecture) -> float:
+    network = calibrated_network(supernet, architecture, study.dataset, study.settings.train)
+    return accuracy(network, study.dataset, "search").top1

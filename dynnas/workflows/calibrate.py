@@ -1,0 +1,116 @@
+"""`dynnas calibrate`: a latency predictor for all studies of a space, or for one study."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dynnas.data.load import load_data
+from dynnas.errors import StudyError
+from dynnas.latency.anchors import build_anchors
+from dynnas.latency.meter import LatencyMeter
+from dynnas.latency.predictor.fitting import Calibration, calibrate
+from dynnas.latency.predictor.predictor import predictor_file
+from dynnas.latency.remote.timer import resolve_target
+from dynnas.progress import Progress
+from dynnas.search.evaluators.supernet import open_meter
+from dynnas.space.config.vocabulary import FIXED
+from dynnas.space.space import Space
+from dynnas.study.folder import write_whole
+from dynnas.study.study import Study
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What was fitted and tried, and the file in which searches find it."""
+
+    calibration: Calibration
+    path: Path
+
+    @property
+    def picture(self) -> Path:
+        """Beside the predictor: predicted against measured."""
+        return self.path.with_suffix(".png")
+
+
+def calibrate_space(
+    space: Space,
+    *,
+    samples: int = 50,
+    held_out: int = 20,
+    seconds: float = 60.0,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Calibrated:
+    """Fit a predictor that any later study of `space` in this environment will use; see `calibrate`.
+
+    Raises:
+        StudyError: a space of plain choices, or one with gates.
+        TargetError: too few networks, or the target cannot be used on this machine.
+        DataError: the file leaves channels or classes to the data, which cannot be read.
+    """
+    if space.network is None:
+        raise StudyError(f"space {space.name!r}: a space of plain choices has no networks to time")
+    _check_gates(space)
+    channels, classes = space.network.channels, space.network.classes
+    if channels is None or classes is None:
+        dataset = load_data(space.settings.data, progress)
+        channels, classes = dataset.channels, dataset.classes
+    target = resolve_target(space.settings.target)
+    meter = LatencyMeter(target, build_anchors(space, target, channels, classes))
+    path = predictor_file(space, channels, classes, meter.reference.environment)
+    found = calibrate(
+        space, meter, channels, classes,
+        samples=samples, held_out=held_out, seconds=seconds, seed=seed, progress=progress,
+    )  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return _kept(found, path)
+
+
+def calibrate_study(
+    study: Study,
+    *,
+    samples: int = 50,
+    held_out: int = 20,
+    seconds: float = 60.0,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Calibrated:
+    """Fit a predictor on the scale of `study`, which its next search uses; see `calibrate`.
+
+    Raises:
+        StudyError: its latencies were measured in another environment, or its space has gates.
+        TargetError: too few networks, or the target cannot be used on this machine.
+    """
+    dataset = study.dataset
+    _check_gates(study.space)
+    meter = open_meter(study.folder.anchors, study.space, dataset)
+    found = calibrate(
+        study.space, meter, dataset.channels, dataset.classes,
+        samples=samples, held_out=held_out, seconds=seconds, seed=seed, progress=progress,
+    )  # fmt: skip
+    return _kept(found, study.folder.predictor)
+
+
+def _kept(found: Calibration, path: Path) -> Calibrated:
+    write_whole(path, found.predictor.to_json())
+    return Calibrated(found, path)
+
+
+def _check_gates(space: Space) -> None:
+    """A predictor adds up pieces that an image runs whole: it knows nothing of what gates leave out.
+
+    Raises:
+        StudyError: the space has gates, or resolutions that are chosen for each image.
+    """
+    ungated = {"gate": ("none",), "choose": (FIXED,)}
+    gated = [
+        gene.name
+        for gene in space.genes
+        if (knob := gene.name.rpartition(".")[2]) in ungated and gene.values != ungated[knob]
+    ]
+    if gated:
+        raise StudyError(
+            f"space {space.name!r}: a latency predictor knows nothing of gates ({gated[0]}); "
+            "search without one, every candidate is timed then"
+        )

@@ -1,0 +1,351 @@
+"""`dynnas cascade`: chains of a study's networks, scored by what each says alone, the best measured."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from torch import Tensor
+
+from dynnas.errors import StudyError
+from dynnas.latency.cascades import Overhead, measure_overhead, representative, subject_of
+from dynnas.latency.dependent import IMAGES_OF_A_WAY, TIMES_AS_LONG
+from dynnas.latency.meter import LatencyMeter
+from dynnas.latency.rounds import Subject
+from dynnas.nn.networks.cost import cost
+from dynnas.nn.networks.network import Network
+from dynnas.pareto.contribution import hypervolume, most_useful, non_dominated, reference_of
+from dynnas.pareto.front import Candidate
+from dynnas.progress import Progress
+from dynnas.runtimes.cascade import chain
+from dynnas.search.cache import provenance_digest
+from dynnas.search.evaluators.supernet import open_meter, spread_over_images
+from dynnas.search.storage.storage import only_driver
+from dynnas.space.config.network import NetworkConfig
+from dynnas.study.cascades import Cascaded, Cascades
+from dynnas.study.folder import write_whole
+from dynnas.study.predictions import Predictions, Source, predictions
+from dynnas.study.study import Study
+from dynnas.workflows.cascade_candidates import Pool, best_chains, score_chain
+
+COSTS = ("latency_ms", "macs")
+
+IMAGES = 256
+"""On which a cascade is timed: single ones are slow or fast by what they pass."""
+
+
+def cascade_study(
+    study: Study,
+    *,
+    size: int = 2,
+    keep: int = 10,
+    by: Literal["latency_ms", "macs"] | None = None,
+    weights: Literal["inherited", "best"] = "inherited",
+    progress: Progress | None = None,
+) -> Cascades:
+    """Chain the networks of a study's front, and keep the chains that make the front better.
+
+    All pairs at every useful threshold, and all triples on a grid of thresholds, are scored on the search
+    split from what each network says of its images; that is computed once. Of those that nothing beats, the
+    `keep` that add most to the hypervolume are tested once and timed. They join the study. Interrupted, the
+    same call goes on.
+
+    Args:
+        study: with a finished front.
+        size: networks in the longest chain: 2 or 3. Triples have more thresholds to fit: look at their test
+            accuracies.
+        keep: at most so many.
+        by: the cost beside accuracy; by what the study was searched for if None.
+        weights: of the networks, as `Study.weights_of` takes them.
+        progress: told of every step.
+
+    Raises:
+        StudyError: there is no finished front of two networks, another process drives the study, or it was
+            measured in another environment.
+        TargetError: the target runs no cascades, or cannot be used on this machine.
+        TrainingError: the supernet is not trained.
+    """
+    if study.space.table:
+        raise StudyError(f"{study.name}: a study of a table has no networks to chain")
+    if not study.finished:
+        raise StudyError(f"{study.name}: there is no finished front yet; let its search come to an end")
+    if len(study.front) < 2:
+        raise StudyError(f"{study.name}: the front has one network, and a cascade needs two; search on")
+    with only_driver(study.folder.lock, f"study {study.folder.path}"):
+        return _Cascading(study, size, keep, by or _cost_of(study), weights, progress or Progress()).run()
+
+
+def _cost_of(study: Study) -> Literal["latency_ms", "macs"]:
+    """The first cost that was searched for; anything that is no number of operations is time."""
+    names = [one.name for one in study.front.objectives if one.direction == "minimize"]
+    return "macs" if names and names[0] in ("macs", "expected_macs") else "latency_ms"
+
+
+@dataclass(frozen=True)
+class _Cascading:
+    study: Study
+    size: int
+    keep: int
+    by: Literal["latency_ms", "macs"]
+    weights: str
+    progress: Progress
+
+    def run(self) -> Cascades:
+        """Score, choose, test, write down; then time, and write down again."""
+        chosen = self.chosen()
+        known = {one.key: one for one in self._before}
+        if known.keys() >= {one.key for one in chosen} and all(one.measured for one in known.values()):
+            timed = [replace(one, metrics={**known[one.key].metrics, **one.metrics}) for one in chosen]
+            return self._written(replace(chosen, members=tuple(timed)))
+        self._written(chosen)
+        return self._written(replace(chosen, members=self.measured(chosen.members)))
+
+    def _written(self, cascades: Cascades) -> Cascades:
+        write_whole(self.study.folder.cascades, cascades.to_json())
+        return cascades
+
+    @cached_property
+    def members(self) -> tuple[Candidate, ...]:
+        """The front's, the fastest first."""
+        return tuple(sorted(self.study.front, key=lambda member: _milliseconds(member)))
+
+    @cached_property
+    def configs(self) -> tuple[NetworkConfig, ...]:
+        """Of the members, as all that follows in their order."""
+        data, space = self.study.dataset, self.study.space
+        return tuple(
+            space.network_config(member.architecture, data.channels, data.classes) for member in self.members
+        )
+
+    @cached_property
+    def ms(self) -> list[np.ndarray]:
+        """Milliseconds of each member to each of its exits and to its head."""
+        known = self.study.latencies
+        return [
+            _by_way(member, config, known.get(member.key))
+            for member, config in zip(self.members, self.configs, strict=True)
+        ]
+
+    @cached_property
+    def sources(self) -> tuple[Source, ...]:
+        """What says what the members say."""
+        study = self.study
+        return tuple(
+            Source(study, member.key, study.weights_of(member.key, self.weights)) for member in self.members
+        )
+
+    @cached_property
+    def networks(self) -> tuple[Network, ...]:
+        """Calibrated, in eval mode."""
+        return tuple(source.network() for source in self.sources)
+
+    @cached_property
+    def meter(self) -> LatencyMeter:
+        """On the study's scale."""
+        return open_meter(self.study.folder.anchors, self.study.space, self.study.dataset)
+
+    @cached_property
+    def on_search(self) -> dict[int, Predictions]:
+        """What every member says of the search split."""
+        return self._said("search", range(len(self.members)))
+
+    def _said(self, split: Literal["search", "test"], rows: Sequence[int]) -> dict[int, Predictions]:
+        found = {}
+        with self.progress.task(f"what networks say of the {split} split", total=len(rows)) as task:
+            for row in rows:
+                found[row] = predictions(self.sources[row], split, self.progress)
+                task.advance(note=self.sources[row].key)
+        return found
+
+    @cached_property
+    def made_of(self) -> str:
+        """All that scores depend on, but for the overhead of chains, which is kept with them."""
+        digests = {source.key: source.digest("search") for source in self.sources}
+        environment = self.meter.reference.environment
+        ms = [each.tolist() for each in self.ms]
+        return provenance_digest({**digests, "ms": str(ms), "environment": environment})
+
+    @cached_property
+    def _before(self) -> Cascades:
+        """What was made of the same networks before; none if it was of others."""
+        before = self.study.cascades
+        return before if before.made_of == self.made_of else Cascades()
+
+    @cached_property
+    def overhead(self) -> Overhead:
+        """What chains take beside their networks: measured once for a front."""
+        if before := self._before.overhead:
+            (leave,), later, resize = (before[name] for name in ("leave", "later", "resize"))
+            return Overhead(leave, tuple(later), tuple(resize))
+        with self.progress.task("timing pairs of networks", total=1) as task:
+            found = measure_overhead(self.networks, self.study.dataset, self.meter)
+            task.advance()
+        return found
+
+    def pool(
+        self,
+        said: Mapping[int, Predictions],
+        labels: Tensor,
+        by: str,
+        ms: Sequence[np.ndarray] | None = None,
+    ) -> Pool:
+        """The members with what they said of some images; those that said nothing are left empty.
+
+        Args:
+            said: by member. labels: of the images. by: a cost. ms: in place of the known ones.
+        """
+        shape = (len(self.members), len(labels))
+        confidence, right, spent = np.zeros(shape, np.float32), np.zeros(shape, bool), np.zeros(shape)
+        for row, one in said.items():
+            confidence[row], right[row] = one.confidence, one.right(labels.cpu().numpy())
+            spent[row] = one.macs if by == "macs" else (ms or self.ms)[row][one.exits]
+        resolution = tuple(config.resolution for config in self.configs)
+        extra = Overhead.nothing(len(self.members)) if by == "macs" else self.overhead
+        return Pool(confidence, right, spent, resolution, extra)
+
+    @cached_property
+    def pools(self) -> dict[str, Pool]:
+        """All members on the search split, for every cost."""
+        labels = self.study.dataset.search.labels
+        return {by: self.pool(self.on_search, labels, by) for by in COSTS}
+
+    def chosen(self) -> Cascades:
+        """The cascades to keep, tested."""
+        pool = self.pools[self.by]
+        known = np.stack([pool.right.mean(axis=1), pool.cost.mean(axis=1)], axis=1)
+        offered = best_chains(pool, self.size)
+        points = np.concatenate([chains.points for chains in offered])
+        chains = [
+            (one.members[row].tolist(), one.thresholds[row].tolist())
+            for one in offered
+            for row in range(len(one))
+        ]
+        best = non_dominated(np.concatenate([known, points]))[len(known) :].nonzero()[0]
+        reference = reference_of(np.concatenate([known, points[best]]))
+        kept = best[most_useful(known, points[best], reference, self.keep)]
+        kept = kept[points[kept, 1].argsort()]
+        return Cascades(
+            members=tuple(self.tested([self._cascaded(*chains[row]) for row in kept])),
+            by=self.by,
+            front=tuple(member.key for member in self.study.front),
+            made_of=self.made_of,
+            overhead={
+                "leave": [self.overhead.leave],
+                "later": list(self.overhead.later),
+                "resize": list(self.overhead.resize),
+            },
+            reference=reference,
+            hypervolumes={
+                "front": hypervolume(known, reference),
+                "with cascades": hypervolume(np.concatenate([known, points[kept]]), reference),
+            },
+        )
+
+    def _cascaded(self, rows: Sequence[int], thresholds: Sequence[float]) -> Cascaded:
+        scores = {by: score_chain(pool, rows, thresholds) for by, pool in self.pools.items()}
+        right, _, stage = scores["latency_ms"]
+        sizes = [cost(self.configs[row]) for row in rows]
+        return Cascaded(
+            networks=tuple(self.members[row].key for row in rows),
+            weights=tuple(self.sources[row].weights for row in rows),
+            thresholds=tuple(thresholds),
+            shares=tuple((np.bincount(stage, minlength=len(rows)) / len(stage)).tolist()),
+            metrics={
+                "accuracy": float(right.mean()),
+                "latency_ms": float(scores["latency_ms"][1].mean()),
+                "expected_macs": float(scores["macs"][1].mean()),
+                "macs": sum(size.macs for size in sizes),
+                "params": sum(size.params for size in sizes),
+            },
+        )
+
+    def _rows(self, cascaded: Cascaded) -> list[int]:
+        keys = [member.key for member in self.members]
+        return [keys.index(key) for key in cascaded.networks]
+
+    def tested(self, cascades: Sequence[Cascaded]) -> list[Cascaded]:
+        """With test accuracies, by thresholds that no test image had a part in."""
+        rows = sorted({row for one in cascades for row in self._rows(one)})
+        labels = self.study.dataset.test.labels
+        pool = self.pool(self._said("test", rows), labels, self.by)
+        return [
+            _with(one, test_accuracy=score_chain(pool, self._rows(one), one.thresholds)[0].mean())
+            for one in cascades
+        ]
+
+    def measured(self, cascades: Sequence[Cascaded]) -> tuple[Cascaded, ...]:
+        """With the times of whole chains over images, and of their networks in the same rounds."""
+        dataset, target = self.study.dataset, self.meter.target
+        runs = []
+        for one in cascades:
+            rows = self._rows(one)
+            built = chain(
+                [self.networks[row] for row in rows], one.thresholds, one.networks, dataset.resolution
+            )
+            images = representative(self._ways(rows, one.thresholds), IMAGES)
+            runs.append(subject_of(built, dataset, images, target))
+        alone = self._alone({row for one in cascades for row in self._rows(one)})
+        subjects = [*runs, *alone.values()]
+        with self.progress.task("timing cascades", total=len(subjects)) as task:
+            seconds = TIMES_AS_LONG * target.seconds * len(subjects)
+            timed = [latency for latency, _ in self.meter.measure_images(subjects, seconds)]
+            task.advance(len(subjects))
+        ms = [values.copy() for values in self.ms]
+        for (row, way), latency in zip(alone, timed[len(runs) :], strict=True):
+            ms[row][way] = latency.mean_ms
+        pool = self.pool(self.on_search, dataset.search.labels, "latency_ms", ms)
+        return tuple(
+            _with(
+                one,
+                **spread_over_images(latency),
+                joint_ms=score_chain(pool, self._rows(one), one.thresholds)[1].mean(),
+            )
+            for one, latency in zip(cascades, timed[: len(runs)], strict=True)
+        )
+
+    def _ways(self, rows: Sequence[int], thresholds: Sequence[float]) -> np.ndarray:
+        """Of every search image, a number for what it passes in a chain: its networks, and their exits."""
+        _, _, stage = score_chain(self.pools[self.by], rows, thresholds)
+        ways = stage.copy()
+        for place, row in enumerate(rows):
+            exits = np.where(stage >= place, self.on_search[row].exits, 0)
+            ways = ways * (1 + exits.max()) + exits
+        return ways
+
+    def _alone(self, rows: Collection[int]) -> dict[tuple[int, int], Subject]:
+        """Members on some of the images that leave by each exit, by member and exit."""
+        return {
+            (row, way): subject_of(
+                self.networks[row],
+                self.study.dataset,
+                # Images that leave by one exit run the same work, but for what gates say of each.
+                np.flatnonzero(self.on_search[row].exits == way)[
+                    : IMAGES if self.configs[row].decides else IMAGES_OF_A_WAY
+                ].tolist(),
+                self.meter.target,
+            )
+            for row in sorted(rows)
+            for way in np.unique(self.on_search[row].exits).tolist()
+        }
+
+
+def _milliseconds(member: Candidate) -> float:
+    """The mean over images, as the finished front has it."""
+    return member.metrics["mean_ms"]
+
+
+def _by_way(member: Candidate, config: NetworkConfig, known: Mapping[str, Any] | None) -> np.ndarray:
+    """Milliseconds by each exit and by the head: of each if `dynnas latency` timed them, else the mean."""
+    mean = _milliseconds(member)
+    ways = len(config.exits) + 1
+    if ways == 1 or known is None or len(known["ways"]) != ways:  # gates make more ways than exits
+        return np.full(ways, mean)
+    return np.array([mean if way["mean_ms"] is None else way["mean_ms"] for way in known["ways"]])
+
+
+def _with(cascaded: Cascaded, **metrics: float) -> Cascaded:
+    new = {name: float(value) for name, value in metrics.items()}
+    return replace(cascaded, metrics={**cascaded.metrics, **new})

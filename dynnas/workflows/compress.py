@@ -1,0 +1,215 @@
+"""`dynnas compress`: a pass over networks of a study, judged beside what it began with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from dynnas.compression import PASSES
+from dynnas.compression.compress import Shrunk, Source
+from dynnas.errors import StudyError, TargetError
+from dynnas.latency.latency import Latency
+from dynnas.latency.meter import LatencyMeter
+from dynnas.latency.rounds import Subject
+from dynnas.metrics.accuracy import accuracy
+from dynnas.nn.layers.digest import weights_digest
+from dynnas.nn.networks.cost import cost
+from dynnas.nn.networks.network import Network
+from dynnas.pareto.front import Candidate
+from dynnas.progress import Progress
+from dynnas.runtimes.onnx.graph import to_onnx
+from dynnas.runtimes.onnx.runtime import OnnxRunner
+from dynnas.runtimes.preprocessing import prepare_images
+from dynnas.search.evaluators.supernet import SupernetEvaluator, open_meter
+from dynnas.search.storage.storage import only_driver
+from dynnas.study.compressed import Compressed, Figures, compressed_to_json
+from dynnas.study.folder import write_whole
+from dynnas.study.study import Study
+from dynnas.training.recipe import Recipe
+from dynnas.training.weights_io import keep_network
+from dynnas.workflows.train import largest_network
+
+BEFORE, AFTER = "before.onnx", "model.onnx"
+
+
+def compress_members(
+    study: Study,
+    members: Sequence[Candidate],
+    method: str,
+    recipe: Recipe,
+    *,
+    weights: str = "best",
+    options: Mapping[str, float] | None = None,
+    progress: Progress | None = None,
+) -> tuple[Compressed, ...]:
+    """Run a pass over `members` of a study, one after the other; what it did joins the study.
+
+    Accuracies are of the form that ships, on the search and the test split; latencies before and after are
+    measured in the same rounds, on the study's scale. What was done before is not done again. Interrupted,
+    the same call goes on.
+
+    Args:
+        study: with a trained supernet.
+        members: of its front, or other candidates.
+        method: a name in `dynnas.compression.PASSES`.
+        recipe: of the tuning.
+        weights: to begin with, as `Study.weights_of` takes them.
+        options: of the pass, in place of its defaults.
+        progress: told of every step.
+
+    Raises:
+        StudyError: there is no such pass, option or training, or another process drives the study.
+        TargetError: the pass cannot be timed on the study's target.
+        TrainingError: as trainings do, or the pass has nothing to do on a network.
+        MissingExtraError: onnx or onnxruntime is not installed.
+    """
+    if method not in PASSES:
+        raise StudyError(f"compress: found pass {method!r}, allowed are {', '.join(PASSES)}")
+    chosen = {**PASSES[method].options, **(options or {})}
+    if unknown := chosen.keys() - PASSES[method].options.keys():
+        raise StudyError(
+            f"compress: pass {method} has no option {', '.join(sorted(unknown))}; "
+            f"it has {', '.join(PASSES[method].options)}"
+        )
+    with only_driver(study.folder.lock, f"study {study.folder.path}"):
+        compressor = _Compressor(study, method, recipe, chosen, progress or Progress())
+        return tuple(compressor.compress(member, weights) for member in members)
+
+
+@dataclass(frozen=True)
+class _Compressor:
+    study: Study
+    method: str
+    recipe: Recipe
+    options: Mapping[str, float]
+    progress: Progress
+
+    @cached_property
+    def meter(self) -> LatencyMeter:
+        meter = open_meter(self.study.folder.anchors, self.study.space, self.study.dataset)
+        target = meter.target
+        if self.method == "int8" and (target.device != "cpu" or target.batch > 1):
+            raise TargetError(
+                f"compress: an int8 graph runs on this machine's CPU, one image a call; the study's target "
+                f"is {target.device} with {target.batch} images a call, so it could not be timed beside float"
+            )
+        return meter
+
+    def compress(self, member: Candidate, weights: str) -> Compressed:
+        study, meter = self.study, self.meter
+        trained = study.weights_of(member.key, weights)
+        source_name = trained.name if trained else "inherited"
+        recipe = self.recipe if PASSES[self.method].trains else None
+        facts = [dict(self.options), asdict(recipe) if recipe else None, source_name]
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
+        name = f"{member.key}-{self.method}-{digest}"
+        done = next((each for each in study.compressed if each.name == name), None)
+        if done and (study.folder.path / done.after.file).exists():
+            self.progress.message(f"{name}: done before")
+            return done
+        folder = study.folder.compressed_files / name
+        folder.mkdir(parents=True, exist_ok=True)
+        network = study.trained_network(trained) if trained else study.network(member.key)
+        self.progress.message(f"{name}: began with weights {source_name}")
+        source = Source(
+            network=network,
+            dataset=study.dataset,
+            recipe=self.recipe,
+            teacher=largest_network(study) if recipe and recipe.teacher == "largest" else None,
+            folder=folder,
+            options=self.options,
+            progress=self.progress,
+            device=study.settings.target.host_device,
+        )
+        shrunk = PASSES[self.method].run(source)
+        before, after = self._figures(network, shrunk, folder)
+        result = Compressed(
+            name=name,
+            key=member.key,
+            method=self.method,
+            source=source_name,
+            options=self.options,
+            settings=asdict(recipe) if recipe else None,
+            before=before,
+            after=after,
+            controls={title: _judged(each, study) for title, each in shrunk.controls.items()},
+            details=shrunk.details,
+            environment=meter.reference.environment,
+            file=self._inside(keep_network(shrunk.network, folder)) if shrunk.network else None,
+            weights_digest=weights_digest(shrunk.network) if shrunk.network else None,
+        )
+        others = [each for each in study.compressed if each.name != name]
+        write_whole(study.folder.compressed, compressed_to_json([*others, result]))
+        return result
+
+    def _figures(self, network: Network, shrunk: Shrunk, folder: Path) -> tuple[Figures, Figures]:
+        """Of what the pass began with, and of what it made."""
+        study = self.study
+        evaluator = SupernetEvaluator(
+            study.supernet, study.dataset, self.meter, study.settings.train, self.meter.target
+        )
+        subject = evaluator.subject(network)
+        if shrunk.graph is not None:
+            graph = shrunk.graph
+            made = Subject(OnnxRunner(graph, self.meter.target.threads), subject.images)
+            scores = _graph_scores(graph, network, study)
+        else:
+            assert shrunk.network is not None
+            graph = to_onnx(shrunk.network).SerializeToString()
+            made, scores = evaluator.subject(shrunk.network), _judged(shrunk.network, study)
+        earlier, now = self.meter.measure_jointly([subject, made])
+        for file, content in ((BEFORE, to_onnx(network).SerializeToString()), (AFTER, graph)):
+            (folder / file).write_bytes(content)
+        ships = shrunk.file or folder / AFTER
+        return (
+            self._figure(_judged(network, study), folder / BEFORE, earlier, network),
+            self._figure(scores, ships, now, shrunk.network),
+        )
+
+    def _figure(
+        self, scores: Mapping[str, float], file: Path, latency: Latency, network: Network | None
+    ) -> Figures:
+        size = cost(network.config) if network else None
+        return Figures(
+            accuracy=scores["accuracy"],
+            test_accuracy=scores["test_accuracy"],
+            bytes=file.stat().st_size,
+            file=self._inside(file),
+            latency_ms=latency.latency_ms,
+            interval_ms=latency.interval_ms,
+            macs=size.macs if size else None,
+            params=size.params if size else None,
+        )
+
+    def _inside(self, path: Path) -> str:
+        return str(path.relative_to(self.study.folder.path))
+
+
+def _judged(network: Network, study: Study) -> dict[str, float]:
+    return {
+        "accuracy": accuracy(network, study.dataset, "search").top1,
+        "test_accuracy": accuracy(network, study.dataset, "test").top1,
+    }
+
+
+def _graph_scores(graph: bytes, network: Network, study: Study) -> dict[str, float]:
+    """Accuracies of a graph for one image; `network` says how images are prepared for it."""
+    runner = OnnxRunner(graph, threads=1)
+
+    def share(split: Literal["search", "test"]) -> float:
+        part = getattr(study.dataset, split)
+        right = 0
+        for images, labels in zip(part.images.split(256), part.labels.split(256), strict=True):
+            prepared = prepare_images(network, study.dataset, images).numpy()
+            said = np.array([int(runner(image[None]).argmax()) for image in prepared])
+            right += int((said == labels.numpy()).sum())
+        return right / len(part)
+
+    return {"accuracy": share("search"), "test_accuracy": share("test")}

@@ -1,0 +1,86 @@
+"""Which search images leave a network early, and which late."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from dynnas.metrics.accuracy import predict_logits
+from dynnas.nn.exits import leave
+from dynnas.study.study import Study
+
+
+@dataclass(frozen=True)
+class LeavingImage:
+    """One search image.
+
+    Attributes:
+        pixels: (R, R) or (R, R, 3) uint8.
+        label, answer: names of its class, and of what the network said.
+        confidence: largest softmax of what it left with.
+    """
+
+    pixels: np.ndarray
+    label: str
+    answer: str
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Way:
+    """The images that leave at one exit, or at the head.
+
+    Attributes:
+        name: of the exit, or `head`.
+        share: of the search images (0..1).
+        accuracy: on those that leave here; None if none does.
+        examples: the most confident ones at an exit, the least confident ones at the head.
+    """
+
+    name: str
+    share: float
+    accuracy: float | None
+    examples: tuple[LeavingImage, ...]
+
+
+def leaving_images(study: Study, key: str, examples: int = 8) -> tuple[Way, ...]:
+    """Where the search images leave the network of `key`, the first exit first, with `examples` of each.
+
+    Raises:
+        StudyError: there is no such key.
+        TrainingError: the supernet is not trained.
+        DataError: the images are not there.
+    """
+    dataset, network = study.dataset, study.network(key)
+    names = (*(place.name for place in network.config.exits), "head")
+    with torch.inference_mode():
+        outputs = predict_logits(network, dataset, dataset.search.images)
+        chosen, exits = leave(outputs, network.config.exits)
+        confidence, answers = chosen.softmax(dim=1).max(dim=1)
+    labels = dataset.search.labels
+    images = dataset.search.images
+    ways = []
+    for index, name in enumerate(names):
+        here = (exits == index).nonzero().flatten()
+        right = (answers[here] == labels[here]).float()
+        sure_first = index < len(network.config.exits)
+        order = here[confidence[here].argsort(descending=sure_first, stable=True)][:examples].tolist()
+        shown = tuple(
+            LeavingImage(
+                pixels=_pixels(images[number].numpy()),
+                label=dataset.class_names[int(labels[number])],
+                answer=dataset.class_names[int(answers[number])],
+                confidence=float(confidence[number]),
+            )
+            for number in order
+        )
+        share = len(here) / len(images)
+        ways.append(Way(name, share, float(right.mean()) if len(here) else None, shown))
+    return tuple(ways)
+
+
+def _pixels(image: np.ndarray) -> np.ndarray:
+    """(C, R, R) as pictures are kept; of other numbers of channels than one or three, the first."""
+    return image.transpose(1, 2, 0) if len(image) == 3 else image[0]

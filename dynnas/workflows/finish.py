@@ -1,0 +1,50 @@
+"""The last step of a search: its front timed together and tested."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from dynnas.latency.resources import measure_resources
+from dynnas.pareto.front import Candidate, Front
+from dynnas.pareto.objectives import Goal
+from dynnas.progress import Progress
+from dynnas.search.cache import Cache, CachedEvaluator
+from dynnas.search.evaluator import assess
+from dynnas.search.evaluators.supernet import HeldOutEvaluator, SupernetEvaluator, spread_over_images
+
+
+@dataclass(frozen=True)
+class Finisher:
+    """Gives the members of a front the metrics that only a finished front has."""
+
+    evaluator: SupernetEvaluator
+    cache: Cache
+    progress: Progress
+
+    def finish(self, front: Front) -> Front:
+        """The same members, timed in the same rounds, tested, and with energy and memory where known."""
+        evaluator = self.evaluator
+        with self.progress.task("finishing the front", total=3 * len(front)) as task:
+            networks = [evaluator.network(member.architecture) for member in front]
+            subjects = [evaluator.subject(network) for network in networks]
+            latencies = evaluator.meter.measure_jointly(subjects) if subjects else []
+            task.advance(len(front), note="timed together")
+            resources = measure_resources(networks, subjects, evaluator.meter.target) if subjects else []
+            task.advance(len(front), note="energy and memory")
+            members = []
+            for member, latency, used in zip(front, latencies, resources, strict=True):
+                timed = {**spread_over_images(latency), **used.metrics}
+                members.append(replace(member, metrics={**member.metrics, **timed, **self._tested(member)}))
+                task.advance(note="tested")
+        for reason in dict.fromkeys(text for used in resources for text in (used.no_energy, used.no_memory)):
+            if reason:
+                self.progress.message(f"not measured: {reason}")
+        return Front(tuple(members), front.objectives)
+
+    def _tested(self, member: Candidate) -> Mapping[str, float]:
+        """The test accuracy, computed once for each network that was ever in a finished front."""
+        tester = CachedEvaluator(
+            HeldOutEvaluator(self.evaluator), self.cache, f"{self.evaluator.provenance} test"
+        )
+        return assess(tester, member.architecture, Goal.of(("test_accuracy",))).metrics

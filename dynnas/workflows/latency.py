@@ -1,0 +1,53 @@
+"""What a network of a study takes on real images, on the study's scale."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dynnas.errors import StudyError
+from dynnas.latency.dependent import DependentLatency, measure_dependent
+from dynnas.latency.resources import Resources, measure_resources
+from dynnas.latency.rounds import Subject
+from dynnas.latency.runner import build_runner
+from dynnas.runtimes.preprocessing import prepare_images
+from dynnas.search.evaluators.supernet import open_meter
+from dynnas.study.study import Study
+
+
+@dataclass(frozen=True)
+class NetworkLatency:
+    """What a network takes on real images, and what it uses beside time."""
+
+    measured: DependentLatency
+    resources: Resources
+
+    def to_dict(self) -> dict[str, Any]:
+        """All values under their names, for JSON."""
+        return {**self.measured.to_dict(), **asdict(self.resources)}
+
+
+def latency_of(study: Study, key: str, *, images: int = 256, batch: int = 32) -> NetworkLatency:
+    """Time the network of a key on search images: one by one, by exit, and in batches; energy and memory.
+
+    Args:
+        study: with a trained supernet.
+        key: of a network of the study.
+        images: how many to time; the exits of all search images are counted.
+        batch: images in a batch.
+
+    Raises:
+        StudyError: there is no such key, a batch is larger than the search split, or the study's latencies
+            were measured in another environment.
+        TargetError: the target cannot be used on this machine.
+    """
+    dataset = study.dataset
+    if batch > len(dataset.search):
+        raise StudyError(f"--batch: found {batch}, but {study.name} has {len(dataset.search)} search images")
+    meter = open_meter(study.folder.anchors, study.space, dataset)
+    network = study.network(key)
+    prepared = prepare_images(network, dataset, dataset.search.images)
+    measured = measure_dependent(network, prepared, meter, meter.target, images, batch)
+    subject = Subject(build_runner(network, meter.target), [prepared[: meter.target.batch].cpu().numpy()])
+    (resources,) = measure_resources([network], [subject], meter.target)
+    return NetworkLatency(measured, resources)

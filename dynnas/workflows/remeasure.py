@@ -1,0 +1,204 @@
+"""`dynnas measure`: the latencies of a study taken anew, of its front or of all that it has measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from dynnas.errors import StudyError
+from dynnas.latency.anchors import build_anchors
+from dynnas.latency.fingerprint import environment_fingerprint
+from dynnas.latency.latency import AnchorReference
+from dynnas.latency.meter import LatencyMeter
+from dynnas.latency.remote.timer import resolve_target
+from dynnas.pareto.front import Candidate, Front
+from dynnas.progress import Progress, Task
+from dynnas.samplers.make import make_sampler
+from dynnas.samplers.trials import RESERVED, candidates_of, metrics_of
+from dynnas.search.cache import Cache, Evaluation
+from dynnas.search.evaluators.supernet import SupernetEvaluator, open_meter
+from dynnas.search.storage.storage import load_trials, only_driver, open_storage, open_trials
+from dynnas.space.architecture import Architecture
+from dynnas.study.controls import Comparison, Controls
+from dynnas.study.folder import write_whole
+from dynnas.study.study import Study
+from dynnas.workflows.finish import Finisher
+
+MEASURED = "latency_ms"
+
+
+def measure_front(study: Study, progress: Progress | None = None) -> Study:
+    """Time the front once more, all members in the same rounds, on the study's scale.
+
+    Raises:
+        StudyError: another process drives the study, or it was measured in another environment.
+    """
+    with (
+        only_driver(study.folder.lock, f"study {study.folder.path}"),
+        closing(Cache(study.folder.cache)) as cache,
+    ):
+        evaluator = _evaluator(study, open_meter(study.folder.anchors, study.space, study.dataset))
+        _finish(study, study.front, evaluator, cache, progress or Progress())
+    return Study(study.folder)
+
+
+def measure_all(study: Study, progress: Progress | None = None) -> Study:
+    """Measure every candidate and control anew, here, on a scale of its own; accuracies are kept.
+
+    The trials go into a study of another name in the same storage, which takes the place of the old one when
+    all is measured. Interrupted, the same call goes on.
+
+    Raises:
+        StudyError: another process drives the study, or it has no trials.
+    """
+    progress = progress or Progress()
+    with (
+        only_driver(study.folder.lock, f"study {study.folder.path}"),
+        closing(Cache(study.folder.cache)) as cache,
+    ):
+        old = load_trials(study.storage, study.record.name)
+        if old is None or not old.trials:
+            raise StudyError(f"{study.name}: there are no trials to measure; search first")
+        draft = _draft(study)
+        again = _Remeasuring(study, _evaluator(study, draft.meter(study)), cache)
+        sampler = make_sampler("random", study.space, population=2, seed=0)
+        new = open_trials(
+            open_storage(study.storage), draft.name, study.space, study.goal.objectives, sampler
+        )
+        controls = study.controls.groups
+        total = len(old.trials) + sum(map(len, controls.values()))
+        with progress.task("measuring", total=total, done=len(new.trials)) as task:
+            for trial in old.trials[len(new.trials) :]:
+                new.add_trial(again.trial(trial))
+                task.advance(note=trial.user_attrs.get("key", ""))
+            groups = {name: again.candidates(group, task) for name, group in controls.items()}
+        candidates = candidates_of(new, study.space, study.goal)
+        if groups:
+            compared = Controls(**groups)
+            text = compared.to_json(Comparison.of(candidates, compared, study.goal.objectives))
+            write_whole(study.folder.controls, text)
+        draft.reference.save(study.folder.anchors)
+        write_whole(study.folder.record, replace(study.record, name=draft.name).to_json())
+        study.folder.remeasuring.unlink()
+        _finish(study, Front.of(candidates, study.goal.objectives), again.evaluator, cache, progress)
+    return Study(study.folder)
+
+
+@contextmanager
+def _held(study: Study) -> Iterator[Cache]:
+    """The study's cache, while no other process drives the study."""
+    with (
+        only_driver(study.folder.lock, f"study {study.folder.path}"),
+        closing(Cache(study.folder.cache)) as cache,
+    ):
+        yield cache
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """What an unfinished measuring of everything goes on with: the name of the new trials, and the scale."""
+
+    name: str
+    reference: AnchorReference
+
+    def meter(self, study: Study) -> LatencyMeter:
+        target, dataset = resolve_target(study.settings.target), study.dataset
+        anchors = build_anchors(study.space, target, dataset.channels, dataset.classes)
+        return LatencyMeter(target, anchors, self.reference)
+
+
+def _draft(study: Study) -> _Draft:
+    """The one in the folder, if it was begun in this environment, or a new one."""
+    path, dataset = study.folder.remeasuring, study.dataset
+    target = resolve_target(study.settings.target)
+    if path.exists():
+        document = json.loads(path.read_text())
+        found = _Draft(document["name"], AnchorReference(**document["reference"]))
+        if found.reference.environment == environment_fingerprint(target)["digest"]:
+            return found
+    base, _, number = study.record.name.rpartition("-measured-")
+    names = {each.study_name for each in optuna.get_all_study_summaries(open_storage(study.storage))}
+    count = int(number) + 1 if base else 2
+    base = base or study.record.name
+    while (name := f"{base}-measured-{count}") in names:
+        count += 1
+    anchors = build_anchors(study.space, target, dataset.channels, dataset.classes)
+    draft = _Draft(name, LatencyMeter(target, anchors).reference)
+    write_whole(path, json.dumps({"name": name, "reference": asdict(draft.reference)}, indent=2) + "\n")
+    return draft
+
+
+@dataclass(frozen=True)
+class _Remeasuring:
+    """Trials and candidates with new latencies in the place of the old ones."""
+
+    study: Study
+    evaluator: SupernetEvaluator
+    cache: Cache
+
+    def trial(self, trial: FrozenTrial) -> FrozenTrial:
+        """A finished copy; one that was not measured, or never finished, stays as it is."""
+        metrics = metrics_of(trial)
+        values = trial.values
+        if trial.state == TrialState.COMPLETE and MEASURED in metrics:
+            architecture = self.study.space.architecture(trial.params)
+            metrics = self._measured(architecture, metrics)
+            objectives = self.study.goal.objectives
+            values = [
+                metrics.get(objective.name, told)
+                for objective, told in zip(objectives, trial.values, strict=True)
+            ]
+        violations = self.study.goal.violations(metrics)
+        told_to_dashboard = {"constraints": list(violations.values())} if violations else {}
+        facts = {name: value for name, value in trial.user_attrs.items() if name in RESERVED}
+        kept = {
+            name: value for name, value in trial.system_attrs.items() if not name.startswith("constraints")
+        }
+        return create_trial(
+            state=trial.state if trial.state.is_finished() else TrialState.FAIL,
+            values=values,
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs={**facts, **metrics},
+            system_attrs={**kept, **told_to_dashboard},
+            constraints=violations,
+        )
+
+    def candidates(self, group: tuple[Candidate, ...], task: Task) -> tuple[Candidate, ...]:
+        """Those of a control."""
+        found = []
+        for candidate in group:
+            found.append(
+                replace(candidate, metrics=self._measured(candidate.architecture, candidate.metrics))
+            )
+            task.advance(note=candidate.key)
+        return tuple(found)
+
+    def _measured(self, architecture: Architecture, metrics: Mapping[str, float]) -> dict[str, float]:
+        """`metrics` with new latencies; from the cache where this was asked before."""
+        provenance = self.evaluator.provenance
+        known = self.cache.read(architecture, provenance)
+        latency = known.stages[0] if known.stages else None
+        if latency is None or MEASURED not in latency:
+            latency = self.evaluator.latency(self.evaluator.network(architecture))
+        told = {name: value for name, value in metrics.items() if name != "predicted_ms"}
+        new = {**told, **latency}
+        self.cache.write(architecture, provenance, Evaluation((new,), complete="accuracy" in new))
+        return new
+
+
+def _evaluator(study: Study, meter: LatencyMeter) -> SupernetEvaluator:
+    settings = study.settings
+    return SupernetEvaluator(study.supernet, study.dataset, meter, settings.train, meter.target)
+
+
+def _finish(
+    study: Study, front: Front, evaluator: SupernetEvaluator, cache: Cache, progress: Progress
+) -> None:
+    finished = Finisher(evaluator, cache, progress).finish(front)
+    write_whole(study.folder.front, finished.to_json())

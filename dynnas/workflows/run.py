@@ -1,0 +1,215 @@
+"""A whole study, from a space file to a finished front; killed anywhere, the same call goes on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from optuna.storages import BaseStorage
+
+from dynnas.data.dataset import Dataset
+from dynnas.data.load import load_data
+from dynnas.data.sources.find import NAMES
+from dynnas.errors import StudyError
+from dynnas.latency.predictor.predictor import LatencyPredictor, load_predictor, predictor_file
+from dynnas.pareto.front import Front
+from dynnas.pareto.objectives import Goal
+from dynnas.progress import Progress
+from dynnas.search.cache import Cache, CachedEvaluator
+from dynnas.search.evaluators.supernet import SupernetEvaluator, open_meter
+from dynnas.search.loop import Driver
+from dynnas.search.prefilter import DEVIATIONS, Screen
+from dynnas.search.stopping import Stopping
+from dynnas.search.storage.storage import driving_storage, only_driver, open_trials
+from dynnas.search.workers.opening import open_cluster, open_crew
+from dynnas.search.workers.pool import Crew
+from dynnas.settings.settings import Settings
+from dynnas.space.space import Space
+from dynnas.study.controls import Comparison, evaluate_controls
+from dynnas.study.folder import StudyFolder, write_whole
+from dynnas.study.study import Study
+from dynnas.supernet.supernet import Supernet
+from dynnas.training.start import Launch, train_supernet
+from dynnas.workflows.finish import Finisher
+from dynnas.workflows.start import begin_study, delete_study, study_sampler
+
+if TYPE_CHECKING:
+    from dynnas.search.workers.cluster import Cluster
+
+
+def run_study(
+    space: Space,
+    *,
+    folder: str | Path,
+    storage: str | None = None,
+    fresh: bool = False,
+    progress: Progress | None = None,
+) -> Study:
+    """Train a supernet over `space`, search it, compare the result with its controls, and finish the front.
+
+    Called again with the same arguments it goes on wherever it was interrupted; with more trials or other
+    limits in `space.settings` it extends the study.
+
+    Args:
+        space: of a file with a network, as `load_space` reads it; `space.settings` say everything else.
+        folder: of the study; is made.
+        storage: SQLAlchemy URL for the trials, if they are not to be kept in the folder.
+        fresh: first delete what `StudyFolder(folder).owned()` lists, and the trials in `storage`.
+        progress: told of everything.
+
+    Returns:
+        The finished study.
+
+    Raises:
+        StudyError: the folder holds a study made with something else, or another process drives it.
+        DataError, TrainingError, TargetError: as the steps say.
+    """
+    if space.network is None or space.source is None:
+        raise StudyError(
+            f"space {space.name!r}: a study needs a space file with a network; "
+            "search any other space with dynnas.search(space, evaluator)"
+        )
+    progress = progress or Progress()
+    place = StudyFolder(Path(folder))
+    place.path.mkdir(parents=True, exist_ok=True)
+    with only_driver(place.lock, f"study {place.path}"):
+        dataset = load_data(space.settings.data, progress).to(space.settings.target.host_device)
+        if fresh:
+            delete_study(place, storage)
+        record = begin_study(space, place, storage, data=dataset.digest, settings=_located(space.settings))
+        url = storage or place.url(record)
+        # Before the training: whoever is second should not find out after it.
+        with (
+            driving_storage(url, record.name, progress, locked=not storage) as trials,
+            closing(Cache(place.cache)) as cache,
+        ):
+            with _cluster(space.settings) as cluster:
+                evaluator = _trained_evaluator(
+                    space, dataset, place, progress, cluster.train if cluster else None
+                )
+                run = _Run(space, place, evaluator, cache, progress)
+                with run.crew(cluster) as crew:
+                    driver = run.search(trials, record.name, crew)
+                    run.compare(driver)
+            run.finish(driver.front())  # when no worker disturbs the clock
+    return Study(place)
+
+
+def _located(settings: Settings) -> Settings:
+    """The same settings wherever they are read: data lie at an absolute path, or have a name."""
+    path = Path(settings.data.source).expanduser()
+    if settings.data.source in NAMES or not path.exists():
+        return settings
+    return replace(settings, data=replace(settings.data, source=str(path.resolve())))
+
+
+def _cluster(settings: Settings) -> AbstractContextManager[Cluster | None]:
+    return open_cluster(settings.search.ray, max(settings.search.workers, settings.train.processes))
+
+
+def _trained_evaluator(
+    space: Space, dataset: Dataset, place: StudyFolder, progress: Progress, launch: Launch | None
+) -> SupernetEvaluator:
+    train, target = space.settings.train, space.settings.target
+    # Before the training: a target that cannot be used should not be found out after it.
+    meter = open_meter(place.anchors, space, dataset)
+    supernet = Supernet(space, dataset.channels, dataset.classes, experts=train.experts, seed=train.seed)
+    train_supernet(
+        supernet,
+        dataset,
+        train,
+        place.supernet,
+        progress=progress,
+        device=target.host_device,
+        launch=launch,
+    )
+    predictor = _predictor(space, dataset, place, meter.reference.environment, progress)
+    return SupernetEvaluator(supernet, dataset, meter, train, meter.target, predictor)
+
+
+def _predictor(
+    space: Space, dataset: Dataset, place: StudyFolder, environment: str, progress: Progress
+) -> LatencyPredictor | None:
+    """The study's own, or that of the space, which becomes the study's; None before `dynnas calibrate`."""
+    if own := load_predictor(place.predictor, environment):
+        return own
+    path = predictor_file(space, dataset.channels, dataset.classes, environment)
+    found = load_predictor(path, environment)
+    if found:
+        write_whole(place.predictor, found.to_json())
+        progress.message(f"latencies are predicted within {found.error:.1%}: the hopeless are not measured")
+    return found
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The steps after the training; each leaves what it found in the folder, and finds it there again."""
+
+    space: Space
+    place: StudyFolder
+    evaluator: SupernetEvaluator
+    cache: Cache
+    progress: Progress
+
+    @cached_property
+    def cached(self) -> CachedEvaluator:
+        """The evaluator of trials and controls."""
+        return CachedEvaluator(self.evaluator, self.cache, self.evaluator.provenance)
+
+    @cached_property
+    def goal(self) -> Goal:
+        """Objectives and limits."""
+        settings = self.space.settings.search
+        return Goal.of(settings.objectives, settings.constraints)
+
+    @contextmanager
+    def crew(self, cluster: Cluster | None) -> Iterator[Crew | None]:
+        """The workers, if there are any."""
+        workers, target = self.space.settings.search.workers, self.space.settings.target
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if not cluster and workers > 1 and target.device == "cpu" and workers + target.threads > cores:
+            self.progress.message(
+                f"{workers} workers and the clock share {cores} cores: its latencies are less exact; "
+                "those of the finished front are timed alone"
+            )
+        with open_crew(
+            self.cached, self.goal, workers=workers, cluster=cluster, progress=self.progress
+        ) as crew:
+            yield crew
+
+    def search(self, trials: BaseStorage, name: str, crew: Crew | None) -> Driver:
+        """The trials."""
+        settings, goal = self.space.settings.search, self.goal
+        study = open_trials(
+            trials, name, self.space, goal.objectives, study_sampler(self.space, self.cached, goal)
+        )
+        predictor = self.evaluator.predictor
+        screen = Screen(goal, DEVIATIONS * predictor.error) if predictor else None
+        driver = Driver(study, self.space, self.cached, goal, screen, crew)
+        driver.run(settings.trials, self.progress, stopping=Stopping.of(settings))
+        return driver
+
+    def compare(self, driver: Driver) -> None:
+        """The controls, if they are asked for."""
+        settings = self.space.settings.search
+        if not settings.controls:
+            return
+        controls = evaluate_controls(
+            self.space, self.cached, driver.goal, settings, self.progress, driver.crew
+        )
+        comparison = Comparison.of(driver.candidates(), controls, driver.goal.objectives)
+        write_whole(self.place.controls, controls.to_json(comparison))
+
+    def finish(self, front: Front) -> None:
+        """Time the members of the front together and test them, unless that was done for just these."""
+        if self.place.front.exists():
+            before = Front.from_json(self.place.front.read_text(), self.place.front)
+            if [member.key for member in before] == [member.key for member in front]:
+                return
+        finished = Finisher(self.evaluator, self.cache, self.progress).finish(front)
+        write_whole(self.place.front, finished.to_json())

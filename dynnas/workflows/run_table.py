@@ -1,0 +1,67 @@
+"""A study of a table: the trials and the front, without data, supernet or torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dynnas.errors import StudyError
+from dynnas.pareto.objectives import Goal
+from dynnas.progress import Progress
+from dynnas.search.evaluators.table import TableEvaluator
+from dynnas.search.loop import Driver
+from dynnas.search.stopping import Stopping
+from dynnas.search.storage.storage import driving_storage, only_driver, open_trials
+from dynnas.search.workers.opening import open_cluster, open_crew
+from dynnas.space.space import Space
+from dynnas.study.folder import StudyFolder, write_whole
+from dynnas.study.study import Study
+from dynnas.workflows.start import begin_study, delete_study, study_sampler
+
+
+def run_table_study(
+    space: Space,
+    *,
+    folder: str | Path,
+    storage: str | None = None,
+    fresh: bool = False,
+    progress: Progress | None = None,
+) -> Study:
+    """Search the table of `space`; called again with the same arguments it goes on, with more trials further.
+
+    Args:
+        space: of a file with `choices` and `evaluator`, as `load_space` reads it.
+        folder: of the study; is made.
+        storage: SQLAlchemy URL for the trials, if they are not to be kept in the folder.
+        fresh: first delete what the folder holds of a study, and its trials in `storage`.
+        progress: told of everything.
+
+    Raises:
+        StudyError: the table cannot be used, the folder holds a study made with something else, or another
+            process drives it.
+    """
+    if space.table is None or space.source is None:
+        raise StudyError(f"space {space.name!r}: the file has no `evaluator` with a table to search")
+    settings = space.settings.search
+    evaluator = TableEvaluator(space, space.table, Path(space.source).resolve().parent, settings.seed)
+    place = StudyFolder(Path(folder))
+    place.path.mkdir(parents=True, exist_ok=True)
+    with only_driver(place.lock, f"study {place.path}"):
+        if fresh:
+            delete_study(place, storage)
+        record = begin_study(space, place, storage, data=evaluator.provenance, settings=space.settings)
+        goal = Goal.of(space.table.objectives, {**space.table.limits, **settings.constraints})
+        url = storage or place.url(record)
+        with driving_storage(url, record.name, progress or Progress(), locked=not storage) as held:
+            study = open_trials(
+                held, record.name, space, goal.objectives, study_sampler(space, evaluator, goal)
+            )
+            with (
+                open_cluster(settings.ray, settings.workers) as cluster,
+                open_crew(
+                    evaluator, goal, workers=settings.workers, cluster=cluster, progress=progress
+                ) as crew,
+            ):
+                driver = Driver(study, space, evaluator, goal, crew=crew)
+                driver.run(settings.trials, progress or Progress(), stopping=Stopping.of(settings))
+        write_whole(place.front, driver.front().to_json())
+    return Study(place)

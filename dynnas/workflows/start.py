@@ -1,0 +1,72 @@
+"""How a study begins, whatever it searches: its record is written, and its sampler made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dynnas.pareto.objectives import Goal
+from dynnas.samplers.architecture import ArchitectureSampler
+from dynnas.samplers.make import make_sampler
+from dynnas.search.evaluator import AnyEvaluator, cheap_of, listed_of
+from dynnas.search.storage.storage import delete_trials, kept_url
+from dynnas.settings.settings import Settings
+from dynnas.space.space import Space
+from dynnas.study.folder import StudyFolder, StudyRecord, write_whole
+
+
+def begin_study(
+    space: Space, place: StudyFolder, storage: str | None, *, data: str, settings: Settings
+) -> StudyRecord:
+    """Write down what the study is made with, after seeing that what is there can go on with it.
+
+    Args:
+        space: of a file.
+        place: the folder, which is there.
+        storage: SQLAlchemy URL for the trials, if they are not to be kept in the folder.
+        data: digest of what is searched.
+        settings: to write down.
+
+    Raises:
+        StudyError: the folder holds a study made with something else.
+    """
+    assert space.source is not None
+    record = StudyRecord(
+        name=_study_name(place),
+        storage=kept_url(storage) if storage else None,
+        space_name=space.name,
+        space=space.digest,
+        data=data,
+        settings=settings,
+    )
+    if place.record.exists():
+        record.check_continues(place.read_record(), place.path)
+    write_whole(place.space, Path(space.source).read_text(encoding="utf-8-sig"))
+    write_whole(place.record, record.to_json())
+    return record
+
+
+def delete_study(place: StudyFolder, storage: str | None = None) -> None:
+    """Delete what `place.owned()` lists, and the study's trials in `storage` if they are kept there."""
+    if storage:
+        delete_trials(storage, _study_name(place))
+    place.delete()
+
+
+def _study_name(place: StudyFolder) -> str:
+    """Of the trials: the folder's name, and the same as before where the folder was renamed."""
+    return place.read_record().name if place.record.exists() else place.path.resolve().name
+
+
+def study_sampler(space: Space, evaluator: AnyEvaluator, goal: Goal) -> ArchitectureSampler:
+    """The sampler that the settings of `space` name, for a study of `evaluator`."""
+    settings = space.settings.search
+    return make_sampler(
+        settings.sampler,
+        space,
+        population=settings.population,
+        seed=settings.seed,
+        goal=goal,
+        cheap=cheap_of(evaluator),
+        listed=listed_of(evaluator),
+        parallel=settings.workers > 1 or settings.ray is not None,
+    )

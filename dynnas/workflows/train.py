@@ -1,0 +1,145 @@
+"""`dynnas train`: networks of a study trained on, or anew, into what ships."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from dynnas.metrics.accuracy import accuracy
+from dynnas.nn.layers.digest import weights_digest
+from dynnas.nn.networks.network import Network
+from dynnas.pareto.front import Candidate
+from dynnas.progress import Progress
+from dynnas.search.evaluators.supernet import calibrated_network
+from dynnas.search.storage.storage import only_driver
+from dynnas.settings.settings import TrainSettings
+from dynnas.space.moves import largest
+from dynnas.study.folder import write_whole
+from dynnas.study.study import Study
+from dynnas.study.trained import Trained, trained_to_json
+from dynnas.training.algorithms.constraint import Binary, Constraint
+from dynnas.training.checkpoint import read_checkpoint
+from dynnas.training.recipe import Recipe
+from dynnas.training.train_network import fresh_network, train_alone
+from dynnas.training.weights_io import keep_network
+
+INHERITED_LR = 0.25
+"""Weights that are good already are trained on at this part of the supernet's learning rate."""
+
+
+def recipe_of(train: TrainSettings, start: str, lr: float | None = None, **changes: object) -> Recipe:
+    """The recipe for networks of a study whose supernet was trained by `train`.
+
+    Args:
+        train: epochs and seed in it are those wanted.
+        start: `inherited` or `scratch`.
+        lr: peak learning rate; the supernet's if None, or `INHERITED_LR` of it for inherited weights.
+        changes: other settings of the recipe.
+    """
+    peak = train.lr * (INHERITED_LR if start == "inherited" else 1.0) if lr is None else lr
+    return replace(Recipe(replace(train, lr=peak), start), **changes)  # type: ignore[arg-type]
+
+
+def largest_network(study: Study) -> Network:
+    """The supernet's largest network, which teaches the others."""
+    return calibrated_network(
+        study.supernet, largest(study.space), study.dataset, study.settings.train, open_gates=True
+    )
+
+
+def train_members(
+    study: Study, members: Sequence[Candidate], recipe: Recipe, progress: Progress | None = None
+) -> tuple[Trained, ...]:
+    """Train `members` of a study by `recipe`, one after the other; they join its trained networks.
+
+    What was trained by the same recipe before is not trained again. Interrupted, the same call goes on from
+    the last whole epoch.
+
+    Args:
+        study: with a trained supernet.
+        members: of its front, or other candidates.
+        recipe: how; its seed also draws fresh weights.
+        progress: told of every training.
+
+    Raises:
+        StudyError: another process drives the study.
+        TrainingError: the supernet is not trained, a checkpoint is damaged, or a loss is not finite.
+    """
+    progress = progress or Progress()
+    with only_driver(study.folder.lock, f"study {study.folder.path}"):
+        trainer = Trainer(study, recipe, progress)
+        found = []
+        for number, member in enumerate(members, 1):
+            found.append(trainer.train(member, f"training {member.key} ({number} of {len(members)})"))
+        return tuple(found)
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains networks of a study by one recipe."""
+
+    study: Study
+    recipe: Recipe
+    progress: Progress
+
+    def train(self, member: Candidate, title: str) -> Trained:
+        """Train one network and write it down, unless that was done."""
+        name = f"{member.key}-{self.recipe.digest}"
+        done = next((each for each in self.study.trained if each.name == name), None)
+        if done and (self.study.folder.path / done.file).exists():
+            self.progress.message(f"{name}: trained before, search accuracy {done.accuracy:.2%}")
+            return done
+        folder = self.study.folder.trained_weights / name
+        inherited = self.inherited(member)
+        before = accuracy(inherited, self.study.dataset, "search").top1
+        network = self.start_of(inherited)
+        constraint = Binary(network) if self.recipe.weights == "binary" else Constraint()
+        device = self.study.settings.target.host_device
+        train_alone(
+            network, self.study.dataset, self.recipe, folder, teacher=self.teacher,
+            constraint=constraint, progress=self.progress, name=title, device=device,
+        )  # fmt: skip
+        trained = self._judged(network, member, name, before, folder)
+        others = [each for each in self.study.trained if each.name != name]
+        write_whole(self.study.folder.trained, trained_to_json([*others, trained]))
+        return trained
+
+    def inherited(self, member: Candidate) -> Network:
+        """The network of `member` as the search saw it."""
+        study = self.study
+        return calibrated_network(study.supernet, member.architecture, study.dataset, study.settings.train)
+
+    def start_of(self, inherited: Network) -> Network:
+        """A network like `inherited` with the weights that the training starts from."""
+        if self.recipe.start == "scratch":
+            return fresh_network(inherited.config, self.recipe.train.seed)
+        return inherited
+
+    @cached_property
+    def teacher(self) -> Network | None:
+        """The supernet's largest network, if the recipe asks for a teacher."""
+        return None if self.recipe.teacher == "none" else largest_network(self.study)
+
+    def _judged(self, network: Network, member: Candidate, name: str, before: float, folder: Path) -> Trained:
+        dataset, recipe = self.study.dataset, self.recipe
+        score = accuracy(network, dataset, "search")
+        checkpoint = read_checkpoint(folder)
+        return Trained(
+            name=name,
+            key=member.key,
+            start=recipe.start,
+            teacher=recipe.teacher,
+            weights=recipe.weights,
+            epochs=recipe.train.epochs,
+            seed=recipe.train.seed,
+            settings=asdict(recipe),
+            inherited_accuracy=before,
+            accuracy=score.top1,
+            test_accuracy=accuracy(network, dataset, "test").top1,
+            exit_shares=score.exit_shares,
+            weights_digest=weights_digest(network),
+            file=str(keep_network(network, folder).relative_to(self.study.folder.path)),
+            losses=tuple(checkpoint.losses) if checkpoint else (),
+        )

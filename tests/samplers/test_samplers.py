@@ -1,0 +1,119 @@
+"""Samplers on conditional spaces: legal, new, reproducible, and better than chance."""
+
+import statistics
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, IntDistribution
+from support.tables import MACRO_FILE, MacroTable, Table, conditional_space, grid_space
+
+import dynnas
+from dynnas.errors import StudyError
+from dynnas.pareto.front import Candidate, Front, worst_point
+from dynnas.pareto.objectives import Goal, objectives_of
+from dynnas.progress import Progress
+from dynnas.samplers.architecture import distribution_of
+from dynnas.samplers.make import SAMPLERS, make_sampler
+from dynnas.search.loop import Driver
+from dynnas.search.storage.storage import open_storage, open_trials
+from dynnas.space.gene import Gene
+from dynnas.space.moves import largest, smallest
+from dynnas.space.space import Space
+
+# Optuna's Gaussian process takes seconds a trial.
+QUICK = tuple(name for name in SAMPLERS if name != "gp")
+ENDLESS = tuple(name for name in QUICK if not name.startswith("autoslim"))  # the others have a path that ends
+
+GOAL = Goal.of(("accuracy", "latency_ms"))
+
+
+def run(space: Space, sampler: str, trials: int, seed: int = 0, url: str | None = None) -> optuna.Study:
+    chosen = make_sampler(sampler, space, population=8, seed=seed)
+    study = open_trials(open_storage(url), "test", space, GOAL.objectives, chosen)
+    Driver(study, space, Table(), GOAL).run(trials, Progress())
+    return study
+
+
+def keys(study: optuna.Study) -> list[str]:
+    return [trial.user_attrs["key"] for trial in study.trials]
+
+
+def test_parameters_have_real_values() -> None:
+    assert distribution_of(Gene("w", (16, 24, 32), ordered=True)) == IntDistribution(16, 32, step=8)
+    assert distribution_of(Gene("w", (16, 24, 48), ordered=True)) == CategoricalDistribution((16, 24, 48))
+    assert distribution_of(Gene("t", (0.7, 0.9), ordered=True)) == CategoricalDistribution((0.7, 0.9))
+    assert distribution_of(Gene("c", (0, 1, 2))) == CategoricalDistribution((0, 1, 2))
+
+
+@pytest.mark.parametrize("sampler", ENDLESS)
+def test_only_active_choices_become_parameters_and_nothing_repeats(sampler: str) -> None:
+    space = conditional_space()
+    study = run(space, sampler, 60)
+    assert len(set(keys(study))) == len(study.trials) == 60
+    choices = {gene.name for gene in space.choices}
+    for trial in study.trials:
+        architecture = space.architecture(trial.params)
+        assert trial.user_attrs["key"] == architecture.key
+        assert trial.user_attrs["architecture"] == dict(architecture)
+        assert set(trial.params) == choices & set(architecture)
+
+
+@pytest.mark.parametrize("sampler", ENDLESS)
+def test_small_space_is_exhausted_without_repeat(sampler: str) -> None:
+    space = grid_space(3, 2)
+    study = run(space, sampler, 50)
+    assert len(set(keys(study))) == len(study.trials) == space.size == 8
+
+
+@pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
+def test_search_begins_with_the_ends_of_the_space(sampler: str) -> None:
+    space = conditional_space()
+    assert keys(run(space, sampler, 5))[:2] == [smallest(space).key, largest(space).key]
+
+
+@pytest.mark.parametrize("sampler", ENDLESS)
+def test_seed_decides(sampler: str) -> None:
+    space = conditional_space()
+    first, again, other = (keys(run(space, sampler, 30, seed)) for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+
+
+@pytest.mark.parametrize("sampler", QUICK)
+def test_extended_search_equals_a_long_one(sampler: str, tmp_path: object) -> None:
+    space = conditional_space()
+    url = f"sqlite:///{tmp_path}/study.db"
+    for trials in (7, 21, 30):
+        resumed = run(space, sampler, trials, url=url)
+    assert keys(resumed) == keys(run(space, sampler, 30))
+
+
+def test_optunas_gaussian_process_proposes_nothing_twice() -> None:
+    space = grid_space(2, 3)
+    assert len(set(keys(run(space, "gp", 9)))) == space.size == 9
+
+
+def test_unknown_sampler() -> None:
+    with pytest.raises(StudyError, match="found 'nsga4'; allowed are guided, evolution, autoslim"):
+        make_sampler("nsga4", grid_space(), population=8, seed=0)
+
+
+@pytest.mark.skipif(not MACRO_FILE.exists(), reason="NAS-Bench-Macro is not there")
+@pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
+def test_beats_random_on_a_benchmark(sampler: str) -> None:
+    table = MacroTable()
+    objectives = objectives_of(("accuracy", "macs"))
+    everything = [Candidate(architecture, metrics) for architecture, metrics in table.all()]
+    reference = worst_point(everything, objectives)
+    whole = Front.of(everything, objectives).hypervolume(reference)
+
+    def shares(name: str) -> list[float]:
+        fronts = [
+            dynnas.search(
+                table.space, table, sampler=name, trials=100, seed=seed, objectives=("accuracy", "macs")
+            )
+            for seed in range(3)
+        ]
+        return [front.hypervolume(reference) / whole for front in fronts]
+
+    assert statistics.mean(shares(sampler)) > statistics.mean(shares("random"))

@@ -1,0 +1,219 @@
+"""A whole study on the digits: what it leaves, and under which changes it goes on."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.small_study import small_space
+
+import dynnas
+from dynnas.errors import StudyError
+from dynnas.metrics.accuracy import accuracy
+from dynnas.nn.networks.cost import cost
+from dynnas.pareto.front import Front
+from dynnas.progress import Progress
+from dynnas.search.evaluators.supernet import SupernetEvaluator
+from dynnas.study.study import Study
+from dynnas.workflows.run import run_study
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    place = tmp_path_factory.mktemp("original")
+    return run_study(small_space(place), folder=place / "studies" / "small")
+
+
+@pytest.fixture
+def folder(original: Study, tmp_path: Path) -> Path:
+    """A copy of the finished study to play with."""
+    return Path(shutil.copytree(original.folder.path, tmp_path / "studies" / "small"))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.json")}
+
+
+def test_front_has_what_the_issue_asks_for(original: Study) -> None:
+    assert len(original.candidates) == 10
+    document = json.loads(original.folder.front.read_text())
+    assert [member["key"] for member in document["members"]] == [member.key for member in original.front]
+    for member in document["members"]:
+        candidate = original.candidates[member["trial"]]
+        assert candidate.key == member["key"]
+        assert set(member["accuracy"]) == {"search", "test"}
+        assert {"ranked", "mean", "median", "p95", "worst"} == set(member["latency_ms"])
+        size = cost(original.space.network_config(candidate.architecture, channels=1, classes=10))
+        assert (member["macs"], member["params"]) == (size.macs, size.params)
+    assert [member.key for member in original.front] == [
+        member.key for member in Front.of(original.candidates, original.goal.objectives)
+    ]
+
+
+def test_test_split_is_for_the_front_only(original: Study) -> None:
+    assert all("test_accuracy" in member.metrics for member in original.front)
+    others = [*original.candidates, *(member for g in original.controls.groups.values() for member in g)]
+    assert not any("test_accuracy" in member.metrics for member in others)
+
+
+def test_network_of_a_key_is_the_one_that_was_scored(original: Study) -> None:
+    member = original.front.pick("most-accurate")
+    network = original.network(member.key)
+    assert not network.training
+    found = accuracy(network, original.dataset, "search")
+    assert found.top1 == pytest.approx(member.metrics["accuracy"])
+    test = accuracy(network, original.dataset, "test")
+    assert test.top1 == pytest.approx(member.metrics["test_accuracy"])
+    with pytest.raises(StudyError, match="no architectures have the key 'zz'"):
+        original.network("zz")
+
+
+def test_exits_have_shares_and_expected_macs(original: Study) -> None:
+    groups = original.controls.groups
+    everyone = [*original.candidates, *groups["random"]]
+    leaving = [member for member in everyone if member.architecture["exits.at"] == "stage1"]
+    assert leaving
+    for member in leaving:
+        shares = [member.metrics["exit_share.stage1"], member.metrics["exit_share.head"]]
+        assert sum(shares) == pytest.approx(1.0)
+        assert member.metrics["expected_macs"] <= member.metrics["macs"]
+    assert not any("expected_macs" in member.metrics for member in everyone if member not in leaving)
+
+
+def test_controls(original: Study) -> None:
+    groups = original.controls.groups
+    assert len(groups["random"]) == 10
+    for member in (*groups["static"], *groups["uniform"]):
+        assert not original.space.network_config(member.architecture).dynamic
+    widths = {tuple(v for k, v in m.architecture.items() if k.endswith("width")) for m in groups["uniform"]}
+    assert widths == {(4, 8, 8, 8), (8, 16, 8, 16)}
+    comparison = original.comparison
+    assert set(comparison.hypervolume) == {"search", "random", "static", "uniform"}
+    stored = json.loads(original.folder.controls.read_text())
+    assert stored["reference"] == comparison.reference
+    assert stored["hypervolume"] == comparison.hypervolume
+
+
+def test_finished_study_is_left_alone(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = contents(folder)
+    monkeypatch.setattr(SupernetEvaluator, "stages", None)  # nothing may be evaluated
+    run_study(small_space(tmp_path), folder=folder)
+    assert contents(folder) == before
+
+
+def test_more_trials_and_other_limits_continue(original: Study, folder: Path, tmp_path: Path) -> None:
+    longer = run_study(small_space(tmp_path, search={"trials": 13, "controls": False}), folder=folder)
+    assert longer.candidates[:10] == original.candidates
+    assert len(longer.candidates) == 13
+    limit = sorted(member.metrics["params"] for member in longer.candidates)[5]
+    limited = {"trials": 13, "controls": False, "constraints": {"params": limit}}
+    tighter = run_study(small_space(tmp_path, search=limited), folder=folder)
+    assert {member.key for member in tighter.candidates} == {
+        member.key for member in longer.candidates if member.metrics["params"] <= limit
+    }
+    assert all(member.metrics["params"] <= limit for member in tighter.front)
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"train": {"epochs": 5}}, "train.epochs is 5, was 4"),
+        ({"data": {"train_images": 500}}, "data.train_images is 500, was 512"),
+        ({"target": {"threads": 2}}, "target.threads is 2, was 1"),
+        ({"search": {"objectives": ("accuracy", "macs")}}, r"search.objectives is \('accuracy', 'macs'\)"),
+    ],
+)
+def test_what_would_not_compare_is_refused(
+    changes: dict[str, Any], difference: str, folder: Path, tmp_path: Path
+) -> None:
+    before = contents(folder)
+    with pytest.raises(StudyError, match=rf"(?s){difference}.*another --name, or .* --fresh"):
+        run_study(small_space(tmp_path, **changes), folder=folder)
+    assert contents(folder) == before
+
+
+def test_another_space_is_refused(folder: Path, tmp_path: Path) -> None:
+    space = small_space(tmp_path).restrict({"stem.width": (4,)})
+    with pytest.raises(StudyError, match=r"space is [0-9a-f]{16}, was [0-9a-f]{16}"):
+        run_study(space, folder=folder)
+
+
+def test_fresh_deletes_the_study_and_nothing_else(original: Study, folder: Path, tmp_path: Path) -> None:
+    (folder / "notes.md").write_text("mine")
+    names = {path.name for path in original.folder.owned()}
+    assert {"space.yaml", "settings.json", "study.db", "cache.db", "supernet", "front.json"} <= names
+    changed = {"train": {"epochs": 1}, "search": {"trials": 3, "controls": False}}
+    study = run_study(small_space(tmp_path, **changed), folder=folder, fresh=True)
+    assert len(study.candidates) == 3
+    assert study.controls.groups == {}
+    assert (folder / "notes.md").read_text() == "mine"
+
+
+def test_open_by_name_or_path(original: Study, tmp_path: Path) -> None:
+    studies = original.folder.path.parent
+    by_name, by_path = dynnas.open_study("small", studies), dynnas.open_study(original.folder.path, tmp_path)
+    assert by_name.front == by_path.front == original.front
+    assert by_name.finished
+    assert by_name.space == original.space
+    assert by_name.space.settings == original.settings
+    with pytest.raises(StudyError, match=r"no study 'smal'; .* has small"):
+        dynnas.open_study("smal", studies)
+
+
+def test_unfinished_study_shows_the_front_so_far(folder: Path) -> None:
+    (folder / "front.json").unlink()
+    study = dynnas.open_study(folder)
+    assert not study.finished
+    assert [m.key for m in study.front] == [m.key for m in Front.of(study.candidates, study.goal.objectives)]
+
+
+def test_plain_space_has_no_study(tmp_path: Path) -> None:
+    path = tmp_path / "plain.yaml"
+    path.write_text("choices: {a: [1, 2]}")
+    with pytest.raises(StudyError, match="'plain': a study needs a space file with a network"):
+        run_study(dynnas.load_space(path), folder=tmp_path / "study")
+
+
+def test_trials_may_lie_elsewhere(folder: Path, tmp_path: Path) -> None:
+    shutil.rmtree(folder)
+    url = f"sqlite:///{tmp_path / 'elsewhere.db'}"
+    space = small_space(tmp_path, search={"trials": 2, "controls": False}, train={"epochs": 1})
+    study = run_study(space, folder=folder, storage=url)
+    assert study.storage == url
+    assert len(study.candidates) == 2
+    assert not (folder / "study.db").exists()
+    with pytest.raises(StudyError, match="storage is None, was sqlite:///"):
+        run_study(space, folder=folder)
+    again = run_study(space, folder=folder, storage=url, fresh=True)
+    assert [member.trial for member in again.candidates] == [0, 1]
+
+
+def test_size_is_known_before_anything_is_timed(original: Study) -> None:
+    settings = original.settings
+    evaluator = SupernetEvaluator(original.supernet, original.dataset, None, settings.train, settings.target)
+    assert set(next(evaluator.stages(original.front[0].architecture))) == {"macs", "params"}
+
+
+class Recorder(Progress):
+    """Keeps the names of all tasks."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def task(self, name: str, total: int, done: int = 0):
+        self.names.append(name)
+        return super().task(name, total, done)
+
+
+def test_progress_names_the_steps(folder: Path, tmp_path: Path) -> None:
+    recorder = Recorder()
+    (folder / "front.json").unlink()
+    run_study(small_space(tmp_path), folder=folder, progress=recorder)
+    assert recorder.names == [
+        "search",
+        "random control",
+        "static-only control",
+        "uniform-width control",
+        "finishing the front",
+    ]

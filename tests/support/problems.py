@@ -1,0 +1,174 @@
+"""Tables to search: one of measured networks, and made-up ones whose whole front is known.
+
+The made-up ones are unlike each other and unlike the measured one on purpose: cells of texts with
+interactions, conditional networks of numbers and texts, whose accuracies have a part that no model can learn.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import moocore
+import numpy as np
+
+from dynnas.space.architecture import Architecture
+from dynnas.space.gene import Gene
+from dynnas.space.moves import enumerate_all
+from dynnas.space.space import Space
+
+MACRO_FILE = Path(__file__).parents[1].parent / "shared/data/nbmacro_cifar10.npz"
+
+_OPS = ("none", "skip", "conv1", "conv3", "pool")
+_EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Every architecture of a space with its accuracy and its costs.
+
+    Attributes:
+        name: for people.
+        space: the architectures.
+        rows: row of every architecture, by its values.
+        accuracy: [rows] in per cent.
+        costs: [rows] by name.
+        noise: deviation of what an evaluation adds to the accuracy.
+    """
+
+    name: str
+    space: Space
+    rows: Mapping[tuple[object, ...], int]
+    accuracy: np.ndarray
+    costs: Mapping[str, np.ndarray]
+    noise: float = 0.0
+
+    def row(self, architecture: Architecture) -> int:
+        """Where the architecture stands."""
+        return self.rows[tuple(architecture.values())]
+
+    def losses(self, cost: str) -> np.ndarray:
+        """[rows, 2]."""
+        return np.column_stack([-self.accuracy, self.costs[cost]])
+
+    def reference(self, cost: str) -> np.ndarray:
+        """Median accuracy, and 1.05 times the cost of the most accurate."""
+        return np.array([-np.median(self.accuracy), 1.05 * self.costs[cost][self.accuracy.argmax()]])
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """An evaluator of one problem with one cost, which it also knows in advance if `knows`."""
+
+    problem: Problem
+    cost: str
+    knows: bool = True
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+
+    def evaluate(self, architecture: Architecture) -> Mapping[str, float]:
+        row = self.problem.row(architecture)
+        noise = self.problem.noise * self.rng.normal() if self.problem.noise else 0.0
+        return {"accuracy": float(self.problem.accuracy[row]) + noise, **self.cheap(architecture)}
+
+    def cheap(self, architecture: Architecture) -> Mapping[str, float]:
+        return {self.cost: float(self.problem.costs[self.cost][self.problem.row(architecture)])}
+
+
+def hypervolume(losses: np.ndarray, reference: np.ndarray) -> float:
+    """Of the points that are better than the reference in everything."""
+    inside = losses[(losses < reference).all(axis=1)]
+    return float(moocore.hypervolume(inside, ref=reference)) if len(inside) else 0.0
+
+
+def fractions(problem: Problem, cost: str, visited: list[int]) -> np.ndarray:
+    """After every evaluation, the hypervolume of its front as a share of that of the whole table."""
+    losses, reference = problem.losses(cost), problem.reference(cost)
+    whole, front, shares = hypervolume(losses, reference), np.zeros((0, 2)), []
+    for point in losses[visited]:
+        if (point < reference).all() and not (front <= point).all(axis=1).any():
+            front = np.vstack([front[~(front >= point).all(axis=1)], point])
+        shares.append(hypervolume(front, reference) / whole)
+    return np.array(shares)
+
+
+def macro() -> Problem:
+    """NAS-Bench-Macro: 8 layers of 3 choices, CIFAR-10, mean of three seeds."""
+    with np.load(MACRO_FILE) as table:
+        choices, accuracy = table["choice"].tolist(), table["test_acc"].mean(axis=1, dtype=float)
+        costs = {name: table[name].astype(float) for name in ("params", "flops")}
+    space = Space("nbmacro", tuple(Gene(f"layer{at}", (0, 1, 2), ordered=True) for at in range(8)))
+    return Problem("nbmacro", space, {tuple(row): at for at, row in enumerate(choices)}, accuracy, costs)
+
+
+def cells(seed: int = 0, unlearnable: float = 0.3, noise: float = 0.0) -> Problem:
+    """Cells of six edges with five ops each: paths, interactions of pairs, cells that are cut in two."""
+    rng = np.random.default_rng(seed)
+    choices = np.array(list(itertools.product(range(5), repeat=6)))
+    quality = np.array([0, 0.25, 0.75, 1.0, 0.15]) + np.array([0, *rng.normal(0, 0.05, 4)])
+    weights = rng.uniform(0.6, 1.4, 6)
+    flow, reached = np.zeros((len(choices), 4)), np.zeros((len(choices), 4), bool)
+    flow[:, 0], reached[:, 0] = 1.0, True
+    for edge, (start, end) in enumerate(_EDGES):
+        ops = choices[:, edge]
+        flow[:, end] += weights[edge] * quality[ops] * flow[:, start]
+        reached[:, end] |= (ops > 0) & reached[:, start]
+    pairs = sum(
+        rng.normal(0, 0.12, (5, 5))[choices[:, a], choices[:, b]]
+        for a, b in itertools.combinations(range(6), 2)
+    )
+    shortcut = 0.8 * ((choices[:, 3] == 1) | (choices[:, 1] == 1))
+    luck = rng.normal(0, unlearnable, len(choices))
+    accuracy = 94.5 - 12 * np.exp(-1.2 * flow[:, 3]) + pairs + shortcut + luck
+    accuracy = np.where(reached[:, 3], accuracy, 10 + rng.random(len(choices)))
+    weight = np.array([0, 0, 1.0, 9.0, 0])[choices].sum(axis=1)
+    slow = np.array([0, 0.05, 0.5, 1.1, 0.7])[choices] * rng.uniform(0.8, 1.2, 6)
+    fused = -0.2 * ((choices[:, 5] == 3) & (choices[:, 4] == 3)) + 0.3 * (
+        (choices[:, 0] == 4) & (choices[:, 2] == 3)
+    )
+    latency = (1 + slow.sum(axis=1) + fused) * (1 + rng.normal(0, 0.01, len(choices)))
+    space = Space(f"cells{seed}", tuple(Gene(f"edge{a}{b}", _OPS) for a, b in _EDGES))
+    rows = {tuple(_OPS[at] for at in row): number for number, row in enumerate(choices)}
+    costs = {"params": 0.07 + 0.03 * weight, "latency": latency}
+    return Problem(space.name, space, rows, accuracy, costs, noise)
+
+
+def networks(seed: int = 0, unlearnable: float = 0.12, noise: float = 0.0) -> Problem:
+    """Three stages of one or two layers, with widths, ops and a resolution: 197,000 conditional networks."""
+    rng = np.random.default_rng(seed)
+    genes = [Gene("resolution", (24, 28, 32), ordered=True)]
+    for stage in range(3):
+        genes += [
+            Gene(f"stage{stage}.depth", (1, 2), ordered=True),
+            Gene(f"stage{stage}.width", (16, 24, 32), ordered=True),
+            Gene(f"stage{stage}.0.op", ("static", "dynamic", "se")),
+            Gene(f"stage{stage}.1.op", ("static", "dynamic", "se"), ((f"stage{stage}.depth", (2,)),)),
+        ]
+    space = Space(f"networks{seed}", tuple(genes))
+    architectures = list(enumerate_all(space))
+    worth = rng.uniform(0.5, 1.5, 6)
+    found = np.array([_network(architecture, worth) for architecture in architectures])
+    accuracy = 92 - 25 * np.exp(-0.45 * found[:, 0]) + rng.normal(0, unlearnable, len(found))
+    latency = found[:, 2] * (1 + rng.normal(0, 0.01, len(found)))
+    rows = {tuple(architecture.values()): at for at, architecture in enumerate(architectures)}
+    return Problem(space.name, space, rows, accuracy, {"macs": found[:, 1], "latency": latency}, noise)
+
+
+def _network(architecture: Architecture, worth: np.ndarray) -> tuple[float, float, float]:
+    """Capacity, multiply-adds and latency."""
+    gain = {"static": 0.0, "dynamic": 0.35, "se": 0.2}
+    resolution = float(architecture["resolution"])
+    capacity, macs, latency, before = 2.4 * np.log(resolution / 24), 0.0, 0.3, 16.0
+    for stage in range(3):
+        width = float(architecture[f"stage{stage}.width"])
+        for layer in range(int(architecture[f"stage{stage}.depth"])):
+            op = str(architecture[f"stage{stage}.{layer}.op"])
+            added = 0.8 * np.log(width / 16) + 0.5 + gain[op] * (1.5 if stage == 2 else 1.0)
+            capacity += worth[2 * stage + layer] * added
+            work = before * width * (resolution / 2**stage) ** 2 / 1e5
+            macs += work * (1.0 if op == "static" else 1.02)
+            latency += 0.5 * work * (1.25 if op == "dynamic" else 1.0)
+            latency += {"static": 0.03, "dynamic": 0.15, "se": 0.08}[op]
+            before = width
+    return capacity, macs, latency

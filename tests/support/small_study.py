@@ -1,0 +1,35 @@
+"""A study that takes seconds: tiny networks on the digits, hardly trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from dynnas.language.parser import load_space
+from dynnas.space.space import Space
+
+SPACE = """
+name: small
+input: {resolutions: 8}
+stem: {width: [4, 8]}
+stages:
+  - {block: mbconv, depth: [1, 2], width: [8, 16], stride: 2, kernel: [3, 5], expand: 2,
+     op: [static, condconv], experts: 2}
+  - {block: conv, depth: 1, width: 8}
+head: {width: [8, 16]}
+exits: {positions: [stage1], count: [0, 1], thresholds: [0.3, 0.6], width: 8}
+data: {source: digits, train_images: 512}
+train: {epochs: 4, batch: 64, lr: 0.4, calibration_images: 128, precision: float32, layout: channels_first}
+search: {trials: 10, population: 4}
+target: {seconds: 0.02, images: 8}
+"""
+
+
+def small_space(folder: Path, **changes: Mapping[str, object]) -> Space:
+    """The space above, read from a file in `folder`, with changed settings, as `search={"trials": 5}`."""
+    path = folder / "small.yaml"
+    path.write_text(SPACE)
+    space = load_space(path)
+    sections = {name: replace(getattr(space.settings, name), **values) for name, values in changes.items()}
+    return replace(space, settings=replace(space.settings, **sections))

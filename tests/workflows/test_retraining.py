@@ -1,0 +1,107 @@
+"""Members of a front trained alone: they join the study, and what is damaged or unknown is one message."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+from support.small_study import small_space
+
+from dynnas.errors import StudyError
+from dynnas.metrics.accuracy import accuracy
+from dynnas.nn.layers.digest import weights_digest
+from dynnas.study.study import Study
+from dynnas.study.trained import read_trained
+from dynnas.workflows.run import run_study
+from dynnas.workflows.train import INHERITED_LR, recipe_of, train_members
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("retrained")
+    space = small_space(folder, train={"epochs": 2}, search={"trials": 4, "controls": False})
+    return run_study(space, folder=folder / "study")
+
+
+@pytest.fixture
+def study(searched, tmp_path):
+    return Study(replace(searched.folder, path=shutil.copytree(searched.folder.path, tmp_path / "study")))
+
+
+def recipe(study, start="inherited", epochs=2, **changes):
+    return recipe_of(replace(study.settings.train, epochs=epochs), start, **changes)
+
+
+def test_a_trained_network_joins_the_study(study):
+    member = study.front.pick("most-accurate")
+    (found,) = train_members(study, [member], recipe(study))
+    assert study.trained == (found,)
+    network = study.trained_network(found)
+    assert weights_digest(network) == found.weights_digest
+    assert network.config == study.network(member.key).config
+    assert accuracy(network, study.dataset, "search").top1 == found.accuracy
+    assert accuracy(network, study.dataset, "test").top1 == found.test_accuracy
+    assert found.inherited_accuracy == member.metrics["accuracy"]
+    assert len(found.losses) == 2
+    assert study.folder.trained in study.folder.owned()
+    assert study.folder.trained_weights in study.folder.owned()
+
+
+def test_inherited_and_fresh_weights_are_different_starts(study):
+    member = study.front.pick("fastest")
+    inherited = train_members(study, [member], recipe(study, epochs=1))
+    fresh = train_members(study, [member], recipe(study, "scratch", epochs=1, teacher="none"))
+    assert [each.start for each in study.trained] == ["inherited", "scratch"]
+    assert inherited[0].losses != fresh[0].losses
+    assert inherited[0].accuracy > fresh[0].accuracy
+    assert recipe(study).train.lr == INHERITED_LR * recipe(study, "scratch").train.lr
+
+
+def test_the_same_recipe_is_not_trained_twice(study):
+    members = study.front.picks(["front"])
+    first = train_members(study, members, recipe(study, epochs=1))
+    assert [each.key for each in first] == [member.key for member in study.front]
+    written = study.folder.trained.read_bytes()
+    assert train_members(study, members, recipe(study, epochs=1)) == first
+    assert study.folder.trained.read_bytes() == written
+
+
+def test_best_weights_are_best_on_search_images(study):
+    member = study.front.pick("knee")
+    assert study.weights_of(member.key) is None
+    (found,) = train_members(study, [member], recipe(study, epochs=1))
+    assert study.weights_of(member.key, "inherited") is None
+    assert study.weights_of(member.key, found.name) == found
+    better = json.loads(study.folder.trained.read_text())
+    for accuracy_now, expected in ((found.inherited_accuracy + 0.01, True), (0.0, False)):
+        better["networks"][0]["accuracy"] = accuracy_now
+        study.folder.trained.write_text(json.dumps(better))
+        assert bool(study.weights_of(member.key)) == expected
+    with pytest.raises(StudyError, match=r"no trainings of .* have the name 'other'; allowed are best"):
+        study.weights_of(member.key, "other")
+
+
+def test_a_damaged_list_is_one_message_and_loses_nothing(study):
+    member = study.front.pick("knee")
+    (found,) = train_members(study, [member], recipe(study, epochs=1))
+    study.folder.trained.write_text('{"dynnas_trained": 1, "networks": [{"name": 1}]}')
+    with pytest.raises(StudyError, match=r"trained\.json: damaged, or not by dynnas"):
+        read_trained(study.folder.trained)
+    study.folder.trained.write_text('{"dynnas_trained": 9}')
+    with pytest.raises(StudyError, match="found format 9"):
+        train_members(study, [member], recipe(study, epochs=1))
+    study.folder.trained.unlink()
+    assert train_members(study, [member], recipe(study, epochs=1)) == (found,)
+
+
+def test_members_are_picked_by_limits(study):
+    front = study.front
+    slowest = max(front, key=lambda member: member.metrics["latency_ms"])
+    limit = slowest.metrics["latency_ms"]
+    assert front.pick(f"latency_ms<={limit}").key == front.pick("most-accurate").key
+    assert front.pick("accuracy>=0.0").key == front.pick("fastest").key
+    assert front.picks(["front", "knee"]) == front.members
+    with pytest.raises(StudyError, match=r"no member has latency_ms<=0\.0000001; theirs are"):
+        front.pick("latency_ms<=0.0000001")
+    with pytest.raises(StudyError, match="no member has speed<=3; they do not have it"):
+        front.pick("speed<=3")

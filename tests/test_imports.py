@@ -21,6 +21,7 @@ PACKAGES = (
     "progress",
     "registry",
     "files",
+    "threads",
     "documents",
     "settings",
     "space",
@@ -50,6 +51,7 @@ PUBLIC = {"language", "search", "study"}
 # A package, and the only places (as prefixes of paths under dynnas/) that may import it.
 CONFINED = {
     "torch": (
+        "threads",
         "nn",
         "supernet",
         "data",

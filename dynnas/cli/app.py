@@ -15,6 +15,7 @@ import typer
 
 from dynnas.cli import commands, measuring, shipping
 from dynnas.errors import DynnasError
+from dynnas.threads import wait_passively
 
 WRONG, INTERRUPTED = 2, 130
 
@@ -57,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit: 0 when done, 2 after one message on standard error, 130 when interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
+    wait_passively()
     words = _with_addresses([word for word in words if word != "--debug"])
     try:
         status = app(words, prog_name="dynnas", standalone_mode=False)

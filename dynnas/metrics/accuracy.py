@@ -14,6 +14,7 @@ from dynnas.nn.gates.gate import Decision, decisions
 from dynnas.nn.networks.gate_use import GateUse
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.preprocessing import prepare_images
+from dynnas.threads import FORWARD_THREADS
 from dynnas.training.batchnorm.calibrate import SCORING_BATCH
 
 
@@ -48,13 +49,17 @@ def predict(
     network: Network, dataset: Dataset, images: Tensor, batch: int = SCORING_BATCH
 ) -> tuple[tuple[Tensor, ...], tuple[Decision, ...]]:
     """As `predict_logits`, and what every gate decides on all images, those that have left too."""
-    batches, decided = [], []
-    for part in images.split(batch):
+
+    def run(part: Tensor) -> list[Tensor]:
         x = prepare_images(network, dataset, part)
-        with decisions() as found:
-            # Three times as fast on a CPU.
-            batches.append(network.logits(x.contiguous(memory_format=torch.channels_last)))
-        decided.append(found)
+        return network.logits(x.contiguous(memory_format=torch.channels_last))  # 3 times as fast on a CPU
+
+    batches, decided = [], []
+    with FORWARD_THREADS.running(lambda: run(images[:batch])):
+        for part in images.split(batch):
+            with decisions() as found:
+                batches.append(run(part))
+            decided.append(found)
     return (
         tuple(torch.cat(logits) for logits in zip(*batches, strict=True)),
         tuple(Decision.joined(gate) for gate in zip(*decided, strict=True)),

@@ -28,7 +28,7 @@ class Checkpoint:
     identity: str
     model: dict[str, Any]
     optimizer: dict[str, Any]
-    execution: dict[str, str]
+    execution: dict[str, Any]
     losses: list[float]
     epoch_loss: float
 

@@ -1,10 +1,10 @@
-"""How the arithmetic of training is done: memory layout and precision, the faster by trial."""
+"""How the arithmetic of training is done: memory layout, precision and threads, the fastest by trial."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dynnas.settings.settings import TrainSettings
 from dynnas.space.architecture import Architecture
+from dynnas.threads import candidate_counts, fastest_count, most_threads, use_threads
 from dynnas.training.loss import sandwich
 
 if TYPE_CHECKING:
@@ -25,10 +26,17 @@ MARGIN = 0.9
 
 @dataclass(frozen=True)
 class Execution:
-    """Memory layout (`channels_first`, `channels_last`) and precision (`float32`, `bfloat16` autocast)."""
+    """How the arithmetic of a training step is done.
+
+    Attributes:
+        layout: memory layout, `channels_first` or `channels_last`.
+        precision: `float32`, or `bfloat16` by autocast.
+        threads: threads of torch on a processor.
+    """
 
     layout: str
     precision: str
+    threads: int = 1
 
     def prepare(self, images: Tensor) -> Tensor:
         """`images` in this layout."""
@@ -45,14 +53,31 @@ class Execution:
 def choose_execution(supernet: Supernet, images: Tensor, settings: TrainSettings) -> Execution:
     """What `settings` ask for; where they say auto, the faster by timing one step's networks on `images`.
 
-    All of them, since what is faster for the largest network may be slower for the small ones.
+    All of them, since what is faster for the largest network may be slower for the small ones. The number of
+    threads is chosen first.
     """
     networks = sandwich(supernet.space, settings.random_networks, settings.seed, step=0)
     layouts = ("channels_first", "channels_last") if settings.layout == "auto" else (settings.layout,)
     precisions = ("float32", "bfloat16") if settings.precision == "auto" else (settings.precision,)
     step = partial(_seconds, supernet, networks, images)
-    layout = _faster(step, [Execution(layout, precisions[0]) for layout in layouts]).layout
-    return _faster(step, [Execution(layout, precision) for precision in precisions])
+    plain = Execution(layouts[0], precisions[0])
+    threads = choose_threads(supernet, images, settings, plain)
+    with use_threads(threads):
+        layout = _faster(step, [replace(plain, layout=layout) for layout in layouts]).layout
+        chosen = _faster(step, [Execution(layout, precision) for precision in precisions])
+    return replace(chosen, threads=threads)
+
+
+def choose_threads(supernet: Supernet, images: Tensor, settings: TrainSettings, execution: Execution) -> int:
+    """The fastest number of threads for one step's networks on `images`.
+
+    A rank of several takes its part of the cores: its time depends on the others.
+    """
+    if images.device.type != "cpu" or settings.processes > 1:
+        return most_threads()
+    networks = sandwich(supernet.space, settings.random_networks, settings.seed, step=0)
+    step = partial(_seconds, supernet, networks, images, execution)
+    return fastest_count(step, candidate_counts(most_threads()))
 
 
 def _faster(step: Callable[[Execution], float], ways: list[Execution]) -> Execution:

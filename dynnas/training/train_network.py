@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict
+from copy import deepcopy
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from dynnas.nn.networks.network import Network
 from dynnas.progress import Progress
 from dynnas.space.config.network import NetworkConfig
 from dynnas.space.config.network_json import config_to_dict
+from dynnas.threads import StepThreads, candidate_counts, fastest_count, most_threads
 from dynnas.training.algorithms.constraint import Constraint
 from dynnas.training.algorithms.gate_budget import bounds_at
 from dynnas.training.algorithms.gate_loss import Outcome, estimator_at, gate_loss, listen
@@ -104,6 +106,7 @@ class _Run:
         self.teacher = teacher.to(self.device).eval() if teacher else None
         self.identity = _identity(network, dataset, recipe, teacher, constraint)
         self.execution = recipe.execution(self.device.type)
+        self.threads: StepThreads | None = None
         self.steps_per_epoch = dataset.steps(recipe.train.batch)
         self.total = recipe.train.epochs * self.steps_per_epoch
         self.step = 0
@@ -127,9 +130,42 @@ class _Run:
         self.average.load(checkpoint.model["average"])
         self.optimizer.load_state_dict(checkpoint.optimizer)
         self.step, self.losses = checkpoint.step, checkpoint.losses
+        self.threads = self._threads(min(checkpoint.execution["threads"], most_threads()))
+
+    def _threads(self, count: int) -> StepThreads:
+        return StepThreads(self._fastest_count, count)
+
+    def _fastest_count(self) -> int:
+        """The fastest number of threads for a batch, by a copy of the network: statistics must not change."""
+        if self.device.type != "cpu":
+            return most_threads()
+        network = deepcopy(self.network).train()
+        images, _ = self.dataset.train_batch(self.recipe.train.seed, 0, 0, self.recipe.train.batch)
+        x = self.execution.prepare(resize(images, network.config.resolution))
+
+        def run() -> None:
+            with self.execution.autocast(self.device):
+                outputs = network.logits(x)
+            torch.stack([logits.float().square().mean() for logits in outputs]).sum().backward()
+
+        with seeded(self.recipe.train.seed, self.step):
+            return fastest_count(run, candidate_counts(most_threads()))
 
     def advance(self) -> float:
         """One step; returns its loss."""
+        if self.threads is None:
+            self.threads = self._threads(self._fastest_count())
+        with self.threads.step():
+            value = self._step()
+        self.step += 1
+        self.epoch_loss += value / self.steps_per_epoch
+        if self.step % self.steps_per_epoch == 0:
+            self.losses.append(self.epoch_loss)
+            self.epoch_loss = 0.0
+            self._save()
+        return value
+
+    def _step(self) -> float:
         train = self.recipe.train
         epoch, index = divmod(self.step, self.steps_per_epoch)
         images, labels = self.dataset.train_batch(train.seed, epoch, index, train.batch)
@@ -159,12 +195,6 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         self.constraint.weights()
         self.average.update(self.step)
-        self.step += 1
-        self.epoch_loss += value / self.steps_per_epoch
-        if self.step % self.steps_per_epoch == 0:
-            self.losses.append(self.epoch_loss)
-            self.epoch_loss = 0.0
-            self._save()
         return value
 
     def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
@@ -193,6 +223,7 @@ class _Run:
         return losses.mean() + exit_gates + gates
 
     def _save(self) -> None:
+        assert self.threads is not None
         model = {"network": dict(self.network.state_dict()), "average": self.average.values}
         checkpoint = Checkpoint(
             step=self.step,
@@ -200,7 +231,7 @@ class _Run:
             identity=self.identity,
             model=model,
             optimizer=self.optimizer.state_dict(),
-            execution=asdict(self.execution),
+            execution=asdict(replace(self.execution, threads=self.threads.count)),
             losses=list(self.losses),
             epoch_loss=self.epoch_loss,
         )

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -19,12 +19,13 @@ from dynnas.nn.networks.modes import set_gate_noise
 from dynnas.settings.settings import TrainSettings
 from dynnas.space.architecture import Architecture
 from dynnas.supernet.supernet import Supernet
+from dynnas.threads import StepThreads, most_threads
 from dynnas.training.algorithms.gate_budget import bounds_at
 from dynnas.training.algorithms.gate_loss import Outcome, estimator_at, gate_loss, listen
 from dynnas.training.checkpoint import Checkpoint
 from dynnas.training.distributed.ranks import Batch, Ranks
 from dynnas.training.distributed.sync_layers import see_whole_batch
-from dynnas.training.execution import Execution, choose_execution
+from dynnas.training.execution import Execution, choose_execution, choose_threads
 from dynnas.training.loss import sandwich, student_loss, take_gates, teacher_loss
 
 CHECKPOINT_SECONDS = 20.0
@@ -89,6 +90,7 @@ class _Run:
         self.losses: list[float] = []
         self.epoch_loss = 0.0
         self.execution: Execution | None = None
+        self.threads: StepThreads | None = None
         self.estimator = ""
         self.supernet.set_routing_dropout(self.settings.routing_dropout)
         see_whole_batch(self.supernet, self.batch)
@@ -117,21 +119,37 @@ class _Run:
         self.supernet.train()
         if self.execution is None:
             self.execution = self.ranks.agree(choose_execution(self.supernet, images, settings))
+        with self._threads(self.execution, images).step():
+            loss = self._step(images, labels, self.execution)
+        self.step += 1
+        self._record(loss)
+        self._save_if_due()
+        return loss
+
+    def _threads(self, execution: Execution, images: Tensor) -> StepThreads:
+        """The threads of this run; a checkpoint keeps their number, for rounding depends on it."""
+        if self.threads is None:
+            self.threads = StepThreads(
+                partial(choose_threads, self.supernet, images, self.settings, execution),
+                min(execution.threads, most_threads()),
+                fixed=self.settings.processes > 1,
+            )
+        return self.threads
+
+    def _step(self, images: Tensor, labels: Tensor, execution: Execution) -> float:
+        settings = self.settings
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(settings, self.step, self.steps_per_epoch)
         self.supernet.set_temperature(temperature(settings, self.step, self.steps_per_epoch))
         self._set_gates()
         with seeded(settings.seed, self.step):
-            loss = self._backward(self.execution.prepare(images), labels, self.execution)
+            loss = self._backward(execution.prepare(images), labels, execution)
         self.ranks.add_gradients(self.supernet.parameters())
         norm = nn.utils.clip_grad_norm_(self.supernet.parameters(), settings.clip_norm or math.inf)
         if not math.isfinite(float(norm)):
             raise TrainingError(f"training: the gradient is not finite at step {self.step}; {self._remedy()}")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.step += 1
-        self._record(loss)
-        self._save_if_due()
         return loss
 
     def _set_gates(self) -> None:
@@ -213,13 +231,14 @@ class _Run:
 
     def _checkpoint(self) -> Checkpoint:
         assert self.execution is not None
+        assert self.threads is not None
         return Checkpoint(
             step=self.step,
             total=self.total,
             identity=self.identity,
             model=dict(self.supernet.state_dict()),
             optimizer=self.optimizer.state_dict(),
-            execution=asdict(self.execution),
+            execution=asdict(replace(self.execution, threads=self.threads.count)),
             losses=list(self.losses),
             epoch_loss=self.epoch_loss,
         )

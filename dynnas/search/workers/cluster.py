@@ -28,6 +28,7 @@ from dynnas.errors import StudyError
 from dynnas.progress import Progress
 from dynnas.search.workers.pool import ATTEMPTS, Answer, Hand, Job, answer
 from dynnas.search.workers.shared_memory import pickled, reduce_tensor
+from dynnas.threads import wait_passively
 
 if TYPE_CHECKING:
     from dynnas.training.train_supernet import Report, Training
@@ -57,6 +58,7 @@ def open_cluster(address: str, processors: int) -> Iterator[Cluster]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or every worker warns of it
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 lets any other program go first
+    wait_passively()  # actors on this machine have this process's environment
     mine: dict[str, Any] = {"num_cpus": max(processors, os.cpu_count() or 1), "include_dashboard": False}
     # What a machine of the cluster says of a process that died goes to the standard output else, unasked.
     ray._private.worker.print_to_stdstream = lambda *data, **how: None

@@ -16,6 +16,7 @@ from dynnas.errors import StudyError
 from dynnas.progress import Progress
 from dynnas.search.workers.pool import ATTEMPTS, Answer, Hand, Job, answer
 from dynnas.search.workers.shared_memory import Parcel
+from dynnas.threads import most_threads, wait_passively
 
 _READY = "ready"
 
@@ -40,6 +41,7 @@ class Processes:
         self._progress = progress
         self._parcel = _packed(hand)
         self._threads = _threads(workers)
+        wait_passively()  # workers have this process's environment
         # A thread for each worker hands it the next job even while the driver is busy with something else.
         self._backlog: SimpleQueue[tuple[int, Job]] = SimpleQueue()
         self._news: SimpleQueue[Answer | str | StudyError] = SimpleQueue()
@@ -244,7 +246,7 @@ def _packed(hand: Hand) -> Parcel:
 def _threads(workers: int) -> int:
     """Threads of torch for each worker: together as many as the driver would take."""
     torch = sys.modules.get("torch")
-    return max(1, torch.get_num_threads() // workers) if torch else 0
+    return max(1, most_threads() // workers) if torch else 0
 
 
 def _serve(parcel: Parcel, connection: Connection, threads: int) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dynnas.nn.networks.modes import set_execution, set_open
 from dynnas.nn.networks.network import Network
+from dynnas.threads import FORWARD_THREADS
 from dynnas.training.batchnorm.masked import Norm, Tally
 
 SCORING_BATCH = 256
@@ -33,6 +34,12 @@ def calibrate(network: Network, images: Tensor, batch: int = SCORING_BATCH) -> N
     """
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     network.eval()
+    with FORWARD_THREADS.running(lambda: _run(network, images[:batch], batch)):
+        _calibrate(network, norms, images, batch)
+    return network.eval()
+
+
+def _calibrate(network: Network, norms: Sequence[Norm], images: Tensor, batch: int) -> None:
     if network.config.gated:
         _calibrate_gated(network, norms, images, batch)
     else:
@@ -44,7 +51,6 @@ def calibrate(network: Network, images: Tensor, batch: int = SCORING_BATCH) -> N
         _run(network, images, batch)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
-    return network.eval()
 
 
 @torch.no_grad()

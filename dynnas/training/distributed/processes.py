@@ -24,6 +24,7 @@ import torch
 from torch import distributed
 
 from dynnas.errors import TrainingError
+from dynnas.threads import most_threads, wait_passively
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +49,7 @@ def launch_processes(training: Training, folder: Path, report: Report) -> None:
         # Ranks map this file into memory, so that they share one copy of the images.
         torch.save(replace(training, dataset=training.dataset.to("cpu")), place / JOB)
         store = distributed.TCPStore(HOST, 0, is_master=True, wait_for_workers=False)
-        threads = max(1, torch.get_num_threads() // count)
+        threads = max(1, most_threads() // count)
         with _started(place, [str(count), str(store.port), str(threads)], count) as ranks:
             _watch(ranks, place, report)
     finally:
@@ -81,6 +82,7 @@ def _started(place: Path, arguments: list[str], count: int) -> Iterator[list[sub
     """Processes of `dynnas.training.distributed.rank_process`; whatever happens, none is left at the end."""
     source = str(Path(__file__).parents[2])  # of this very dynnas
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([source, os.environ.get("PYTHONPATH", "")])}
+    wait_passively(environment)
     ranks: list[subprocess.Popen[bytes]] = []
     try:
         for rank in range(count):

@@ -260,7 +260,7 @@ class ForwardThreads:
 
     @contextmanager
     def running(self, trial: Callable[[], object]) -> Iterator[None]:
-        """Run inside with the fastest number of threads; `trial` runs a batch, where that is to be measured."""
+        """Run inside with the fastest number of threads; `trial` runs a batch, where it is measured."""
         most = self._most()
         if self._clock() >= self._due:
             start = self._clock()

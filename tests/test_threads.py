@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -99,7 +100,8 @@ def _groups(tmp_path: Path, membership: str, files: dict[str, str]) -> dict[str,
         ("0::/\n", {"cpu.max": "20000 100000\n"}, 1),
         ("0::/a/b\n", {"a/cpu.max": "300000 100000\n", "a/b/cpu.max": "max 100000\n"}, 3),
         ("0::/a/b\n", {"a/cpu.max": "300000 100000\n", "a/b/cpu.max": "200000 100000\n"}, 2),
-        ("4:cpu,cpuacct:/a\n", {"cpu,cpuacct/a/cpu.cfs_quota_us": "400000\n", "cpu,cpuacct/a/cpu.cfs_period_us": "200000\n"}, 2),
+        ("4:cpu,cpuacct:/a\n", {"cpu,cpuacct/a/cpu.cfs_quota_us": "400000\n",
+                                 "cpu,cpuacct/a/cpu.cfs_period_us": "200000\n"}, 2),
         ("1:cpu:/gone\n", {"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "10000\n"}, 5),
         ("1:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
         ("3:cpuset:/a\n", {"cpuset/a/cpu.cfs_quota_us": "1\n", "cpuset/a/cpu.cfs_period_us": "1\n"}, 8),
@@ -138,9 +140,13 @@ def test_candidates_double_up_to_the_bound(most, counts):
 
 
 def test_the_number_of_before_is_set_again_after_an_error():
-    with pytest.raises(ValueError, match="inside"), use_threads(2):
-        assert torch.get_num_threads() == 2
-        raise ValueError("inside")
+    def fail():
+        with use_threads(2):
+            assert torch.get_num_threads() == 2
+            raise ValueError("inside")
+
+    with pytest.raises(ValueError, match="inside"):
+        fail()
     assert torch.get_num_threads() == 1
 
 
@@ -235,7 +241,7 @@ def test_measuring_again_takes_a_small_part_of_the_time():
 
     _steps(StepThreads(measure, 1, clock=machine.clock, use=machine.use), machine, 10 * WINDOW)
     assert len(trials) >= 1
-    assert all(later - earlier >= 100 / 0.03 for earlier, later in zip(trials, trials[1:], strict=False))
+    assert all(later - earlier >= 100 / 0.03 for earlier, later in pairwise(trials))
 
 
 def test_a_fixed_number_is_never_measured():

@@ -3,9 +3,9 @@
     python tests/bench/threads.py [--space spaces/mobile.yaml] [--steps 12]
 
 Each line is a situation; each column is a process of its own, and its figure is the mean of its steps in
-seconds, after those that warm up. `plain` is torch as it comes; `passive` is the same with OMP_WAIT_POLICY=PASSIVE;
-`one thread` is OMP_NUM_THREADS=1; `dynnas` is what the `dynnas` command does: passive waiting, and the number of
-threads that is measured, in parentheses. The last column is `plain` as a multiple of `dynnas`.
+seconds, after those that warm up. `plain` is torch as it comes; `passive` is the same with
+OMP_WAIT_POLICY=PASSIVE; `one thread` is OMP_NUM_THREADS=1; `dynnas` is what the command does: passive
+waiting, and the number of threads that is measured. The last column is `plain` as a multiple of `dynnas`.
 
 The quota of one core is one of control groups where this user may make one (as root, where the hierarchy of
 version 1 or 2 is mounted writable); else the affinity of one core stands in for it, and the line says so.
@@ -102,7 +102,7 @@ def busy(processes: int) -> Iterator[None]:
 
 @contextmanager
 def quota_of_one_core() -> Iterator[Path | None]:
-    """The file that takes processes into a control group with a quota of one core; None where none can be made."""
+    """The file that takes processes into a control group of one core; None where none can be made."""
     name = f"dynnas-bench-{os.getpid()}"
     for mount, limits in (
         (Path("/sys/fs/cgroup"), {"cpu.max": "100000 100000"}),

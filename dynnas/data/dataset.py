@@ -67,6 +67,11 @@ class Dataset:
         """Height and width of the images, in pixels."""
         return self.train.images.shape[-1]
 
+    @property
+    def split_sizes(self) -> tuple[int, int, int]:
+        """How many images the train, search and test splits have."""
+        return len(self.train), len(self.search), len(self.test)
+
     @cached_property
     def digest(self) -> str:
         """Names the contents: equal exactly when splits, class names and augmentation are."""

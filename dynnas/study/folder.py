@@ -32,7 +32,10 @@ _FREE = {
         "constraints",
         "controls",
     )
-} | {"train.processes"}
+} | {
+    "train.processes",
+    "data.source",  # the digest of the images says whether they are the same, wherever they lie
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class StudyRecord:
         space_name, space: name of the space, and digest of its genes and network.
         data: digest of the images and how they are split.
         settings: as of the last run.
+        class_names: of the images, in the order of the labels; empty for a table.
+        images: how many the train, search and test splits have; empty for a table.
     """
 
     name: str
@@ -53,6 +58,8 @@ class StudyRecord:
     space: str
     data: str
     settings: Settings
+    class_names: tuple[str, ...] = ()
+    images: tuple[int, ...] = ()
 
     def to_json(self) -> str:
         """A document that `from_json` reads back."""
@@ -68,7 +75,14 @@ class StudyRecord:
         return DOCUMENT.read(
             text,
             where,
-            lambda content: StudyRecord(**{**content, "settings": _settings(content["settings"])}),
+            lambda content: StudyRecord(
+                **{
+                    **content,
+                    "settings": _settings(content["settings"]),
+                    "class_names": tuple(content.get("class_names", ())),
+                    "images": tuple(content.get("images", ())),
+                }
+            ),
         )
 
     def check_continues(self, other: StudyRecord, folder: Path) -> None:
@@ -87,6 +101,39 @@ class StudyRecord:
                 + "\n  ".join(different)
                 + "\ngive the new one another --name, or delete what is there with --fresh"
             )
+
+    def check_data(
+        self, data: str, class_names: tuple[str, ...], images: tuple[int, ...], folder: Path
+    ) -> None:
+        """Check that the images are those that the study was made with.
+
+        Args:
+            data: digest of the images that were read. class_names, images: as the attributes, of these.
+            folder: of the study, for the message.
+
+        Raises:
+            StudyError: they differ: labels or splits would not mean what they meant; it says what differs.
+        """
+        if data == self.data:
+            return
+        added = [name for name in class_names if name not in self.class_names]
+        missing = [name for name in self.class_names if name not in class_names]
+        different = [
+            *([f"classes were removed or renamed: {', '.join(missing)}"] if missing else []),
+            *([f"classes were added or renamed: {', '.join(added)}"] if added else []),
+        ]
+        if not different and class_names != self.class_names:
+            different = ["the classes have another order"]
+        for split, now, before in zip(("train", "search", "test"), images, self.images, strict=False):
+            if now != before:
+                different.append(f"the {split} split has {now} images, had {before}")
+        different = different or ["the pixels, the labels or the split of the images changed"]
+        raise StudyError(
+            f"{folder}: the data at {self.settings.data.source} are no longer those of the study:\n  "
+            + "\n  ".join(different)
+            + "\nrestore the data, or search these under another --name; equal images that moved are "
+            "accepted: run the search again with their new place as data.source"
+        )
 
     def _what_numbers_depend_on(self) -> dict[str, Any]:
         settings = {

@@ -179,17 +179,20 @@ class Study:
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The images.
+        """The images, which are those that the study was made with.
 
         Raises:
-            StudyError: it is a study of a table.
+            StudyError: it is a study of a table, or the data have changed since; it says what differs.
+            DataError: the data cannot be read.
         """
         if self.space.table:
             raise StudyError(f"{self.name}: a study of a table has no images and no networks")
 
         from dynnas.data.load import load_data
 
-        return load_data(self.settings.data)
+        found = load_data(self.settings.data)
+        self.record.check_data(found.digest, found.class_names, found.split_sizes, self.folder.path)
+        return found
 
     @cached_property
     def supernet(self) -> Supernet:

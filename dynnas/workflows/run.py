@@ -81,7 +81,15 @@ def run_study(
         dataset = load_data(space.settings.data, progress).to(space.settings.target.host_device)
         if fresh:
             delete_study(place, storage)
-        record = begin_study(space, place, storage, data=dataset.digest, settings=_located(space.settings))
+        record = begin_study(
+            space,
+            place,
+            storage,
+            data=dataset.digest,
+            settings=_located(space.settings),
+            class_names=dataset.class_names,
+            images=dataset.split_sizes,
+        )
         url = storage or place.url(record)
         # Before the training: whoever is second should not find out after it.
         with (

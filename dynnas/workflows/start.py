@@ -15,7 +15,14 @@ from dynnas.study.folder import StudyFolder, StudyRecord, write_whole
 
 
 def begin_study(
-    space: Space, place: StudyFolder, storage: str | None, *, data: str, settings: Settings
+    space: Space,
+    place: StudyFolder,
+    storage: str | None,
+    *,
+    data: str,
+    settings: Settings,
+    class_names: tuple[str, ...] = (),
+    images: tuple[int, ...] = (),
 ) -> StudyRecord:
     """Write down what the study is made with, after seeing that what is there can go on with it.
 
@@ -25,6 +32,7 @@ def begin_study(
         storage: SQLAlchemy URL for the trials, if they are not to be kept in the folder.
         data: digest of what is searched.
         settings: to write down.
+        class_names, images: names of the classes, and sizes of the train, search and test splits, if any.
 
     Raises:
         StudyError: the folder holds a study made with something else.
@@ -37,6 +45,8 @@ def begin_study(
         space=space.digest,
         data=data,
         settings=settings,
+        class_names=class_names,
+        images=images,
     )
     if place.record.exists():
         record.check_continues(place.read_record(), place.path)

@@ -1,10 +1,16 @@
-"""The machine that this runs on: where its user's files lie, and what its processor is called."""
+"""Files of this machine: where the user's caches and settings lie, atomic writes, and locks."""
 
 from __future__ import annotations
 
 import os
 import platform
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+from filelock import FileLock, Timeout
 
 
 def cache_folder() -> Path:
@@ -17,6 +23,109 @@ def cache_folder() -> Path:
 def config_folder() -> Path:
     """`dynnas` in the folder of the user's settings."""
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "dynnas"
+
+
+@contextmanager
+def replacing(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
+    """Open a new binary file that takes the place of `path` when the context ends without an error.
+
+    A crash at any moment leaves the old file or the new one, never half of one. Missing folders are made.
+
+    Args:
+        path: the file to replace or make.
+        sync: whether to wait until the disk has the content; without it a power cut may lose the file.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_native_id()}.tmp")
+    try:
+        with draft.open("wb") as file:
+            yield file
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def atomic_write(path: Path, content: str | bytes) -> None:
+    """Write `content` to `path`, all or nothing; text is encoded as UTF-8.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    with replacing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def locked(
+    path: Path, *, waiting: Callable[[], None] | None = None, poll_seconds: float = 0.5
+) -> Iterator[None]:
+    """Hold the lock file `path` alone, among all processes and threads; waits while another holds it.
+
+    The system releases the lock when its holder dies, however it dies. The file stays.
+
+    Args:
+        path: the lock file; it is made, writable for every user, and its contents do not matter.
+        waiting: called again and again while another holds the lock; what it raises ends the waiting.
+        poll_seconds: time between two calls of `waiting`.
+    """
+    lock = FileLock(path, mode=0o666)
+    while True:
+        try:
+            lock.acquire(timeout=poll_seconds)
+            break
+        except Timeout:
+            if waiting is not None:
+                waiting()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class HeldError(Exception):
+    """Another process or thread holds a lock.
+
+    Attributes:
+        owner: its process id as text, or "unknown".
+    """
+
+    def __init__(self, path: Path, owner: str) -> None:
+        super().__init__(f"{path} is held by process {owner}")
+        self.owner = owner
+
+
+@contextmanager
+def locked_or_refused(path: Path) -> Iterator[None]:
+    """Hold the lock file `path` alone, or refuse at once; the file holds the owner's process id.
+
+    Raises:
+        HeldError: another process or thread holds it.
+    """
+
+    def sign(descriptor: int) -> None:
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, str(os.getpid()).encode())
+
+    lock = FileLock(path, on_acquired=sign)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        try:
+            owner = path.read_text().strip()
+        except OSError:  # some systems do not let others read a locked file
+            owner = ""
+        raise HeldError(path, owner or "unknown") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def processor() -> str:

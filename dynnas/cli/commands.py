@@ -192,10 +192,10 @@ def report(
     It works offline and while the search runs. Shows the front and its controls, every network drawn, who
     leaves early, latencies, which choices matter, how far to trust it, and how to make it again.
     """
+    from dynnas.files import atomic_write
     from dynnas.report.findings import gather
     from dynnas.report.markdown import markdown
     from dynnas.report.page.page import html_page
-    from dynnas.study.folder import write_whole
     from dynnas.study.study import open_study
 
     opened = open_study(study, studies)
@@ -207,7 +207,7 @@ def report(
     text = html_page(findings, command) if format == "html" else markdown(findings, command)
     if format == "html" or out:
         path = out or opened.folder.report
-        write_whole(path, text)
+        atomic_write(path, text)
         print(f"report: {path}")
     else:
         print(text, end="")

@@ -5,14 +5,12 @@ The files can be deleted at any time.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 
-from dynnas.files import cache_folder
+from dynnas.files import cache_folder, replacing
 
 
 def cached(key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
@@ -25,15 +23,7 @@ def cached(key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         array = make()
-    with suppress(OSError):  # a cache that cannot be written costs time, nothing else
-        _write(path, array)
+    # A cache that cannot be written costs time, nothing else. Not synced: gigabytes that can be made again.
+    with suppress(OSError), replacing(path, sync=False) as file:
+        np.save(file, array)
     return array
-
-
-def _write(path: Path, array: np.ndarray) -> None:
-    """All or nothing: another process never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        partial = Path(folder) / path.name
-        np.save(partial, array)
-        partial.replace(path)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dynnas.errors import StudyError
+from dynnas.files import atomic_write
 from dynnas.latency.fingerprint import environment_fingerprint
 from dynnas.latency.interval import Estimate
 from dynnas.settings.settings import TargetSettings
@@ -90,9 +91,7 @@ class AnchorReference:
 
     def save(self, path: Path) -> None:
         """Write for `load`."""
-        draft = path.with_name(f"{path.name}.new")
-        draft.write_text(json.dumps(asdict(self), indent=2) + "\n")
-        draft.replace(path)  # whole or not at all, whenever the study is killed
+        atomic_write(path, json.dumps(asdict(self), indent=2) + "\n")
 
     @staticmethod
     def load(path: Path, target: TargetSettings) -> AnchorReference:

@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from dynnas.files import atomic_write
 from dynnas.metrics.budgeted import NEVER, BudgetPoint
 from dynnas.report.table import Column, Table
-from dynnas.study.folder import write_whole
 from dynnas.study.study import Study
 from dynnas.workflows.budget import Budget
 
@@ -32,7 +32,7 @@ class BudgetReport:
     def write_document(self) -> Path:
         """Keep all values in the study's folder, and say where."""
         path = self._path("json")
-        write_whole(path, json.dumps(self.budget.to_dict(), indent=2) + "\n")
+        atomic_write(path, json.dumps(self.budget.to_dict(), indent=2) + "\n")
         return path
 
     def write_plot(self) -> Path:

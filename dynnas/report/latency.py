@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from dynnas.files import atomic_write
 from dynnas.latency.dependent import DependentLatency
 from dynnas.latency.resources import Resources
 from dynnas.report.histogram import Histogram, draw_histogram
 from dynnas.report.table import Column, Table, count
-from dynnas.study.folder import write_whole
 from dynnas.study.study import Study
 from dynnas.workflows.latency import latency_of
 
@@ -65,7 +65,7 @@ class LatencyReport:
         folder = self.study.folder.latency
         folder.mkdir(exist_ok=True)
         path = folder / f"{self.key}.json"
-        write_whole(path, json.dumps({**self.measured.to_dict(), **asdict(self.resources)}) + "\n")
+        atomic_write(path, json.dumps({**self.measured.to_dict(), **asdict(self.resources)}) + "\n")
         return path
 
 

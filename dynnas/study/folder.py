@@ -338,10 +338,3 @@ class StudyFolder:
         if not self.record.exists():
             raise StudyError(f"{self.path}: no study; `dynnas search SPACE.yaml` makes one")
         return StudyRecord.from_json(self.record.read_text(), self.record)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is never seen half written."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text)
-    temporary.replace(path)

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from dynnas.files import replacing
 from dynnas.metrics.accuracy import predict
 from dynnas.nn.exits import select_confident
 from dynnas.nn.networks.cost import cost
@@ -119,9 +120,6 @@ def _read(path: Path, digest: str) -> Predictions | None:
 
 
 def _write(path: Path, digest: str, made: Predictions) -> None:
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp")
     about = json.dumps({"dynnas_predictions": FORMAT, "of": digest})
-    with temporary.open("wb") as file:
+    with replacing(path) as file:
         np.savez(file, about=np.array(about), logits=made.logits, exits=made.exits, macs=made.macs)
-    temporary.replace(path)

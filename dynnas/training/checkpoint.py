@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from dynnas.errors import TrainingError
+from dynnas.files import replacing
 from dynnas.settings.settings import TrainSettings
 from dynnas.space.space import Space
 from dynnas.supernet.supernet import Supernet
@@ -39,16 +39,8 @@ class Checkpoint:
 
 def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
     """Replace the checkpoint in `folder`; a crash at any moment leaves the old one or the new one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f"{FILE}.{os.getpid()}.tmp"
-    try:
-        with temporary.open("wb") as file:
-            torch.save({"dynnas_checkpoint": FORMAT, **vars(checkpoint)}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(folder / FILE)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(folder / FILE) as file:
+        torch.save({"dynnas_checkpoint": FORMAT, **vars(checkpoint)}, file)
 
 
 def read_checkpoint(folder: Path) -> Checkpoint | None:

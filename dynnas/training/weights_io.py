@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 from pathlib import Path
 
 import torch
 
 from dynnas.errors import TrainingError
+from dynnas.files import replacing
 from dynnas.nn.layers.digest import weights_digest
 from dynnas.nn.networks.network import Network
 from dynnas.space.config.network_json import config_from_dict, config_to_dict
@@ -22,19 +22,14 @@ WEIGHTS = "weights.pt"
 
 def keep_network(network: Network, folder: Path) -> Path:
     """Write `network` into `folder`; a crash leaves the old file or the new one."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / WEIGHTS
-    temporary = folder / f"{WEIGHTS}.{os.getpid()}.tmp"
     content = {
         "dynnas_network": FORMAT,
         "config": json.dumps(config_to_dict(network.config)),
         "weights": {name: value.cpu() for name, value in network.state_dict().items()},
     }
-    try:
-        torch.save(content, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as file:
+        torch.save(content, file)
     return path
 
 

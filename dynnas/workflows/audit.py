@@ -10,6 +10,7 @@ import numpy as np
 from scipy import stats
 
 from dynnas.errors import StudyError
+from dynnas.files import atomic_write
 from dynnas.metrics.accuracy import accuracy
 from dynnas.nn.networks.cost import cost
 from dynnas.pareto.front import Candidate
@@ -20,7 +21,6 @@ from dynnas.space.architecture import Architecture
 from dynnas.space.moves import sample
 from dynnas.space.space import Space
 from dynnas.study.audit import Audit, AuditedNetwork, correlation, neighbours
-from dynnas.study.folder import write_whole
 from dynnas.study.study import Study
 from dynnas.supernet.supernet import Supernet
 from dynnas.training.start import train_supernet
@@ -96,7 +96,7 @@ def audit_study(
         spearman=correlation(stats.spearmanr, *columns, seed),
         neighbours=neighbours(front, len(study.dataset.search), [network.by_seed for network in audited]),
     )
-    write_whole(study.folder.audit, result.to_json())
+    atomic_write(study.folder.audit, result.to_json())
     return result
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dynnas.data.load import load_data
 from dynnas.errors import StudyError
+from dynnas.files import atomic_write
 from dynnas.latency.anchors import build_anchors
 from dynnas.latency.meter import LatencyMeter
 from dynnas.latency.predictor.fitting import Calibration, calibrate
@@ -16,7 +17,6 @@ from dynnas.progress import Progress
 from dynnas.search.evaluators.supernet import open_meter
 from dynnas.space.config.vocabulary import FIXED
 from dynnas.space.space import Space
-from dynnas.study.folder import write_whole
 from dynnas.study.study import Study
 
 
@@ -93,7 +93,7 @@ def calibrate_study(
 
 
 def _kept(found: Calibration, path: Path) -> Calibrated:
-    write_whole(path, found.predictor.to_json())
+    atomic_write(path, found.predictor.to_json())
     return Calibrated(found, path)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from dynnas.errors import StudyError
+from dynnas.files import atomic_write
 from dynnas.latency.cascades import Overhead, measure_overhead, representative, subject_of
 from dynnas.latency.dependent import IMAGES_OF_A_WAY, TIMES_AS_LONG
 from dynnas.latency.meter import LatencyMeter
@@ -26,7 +27,6 @@ from dynnas.search.evaluators.supernet import open_meter, spread_over_images
 from dynnas.search.storage.storage import only_driver
 from dynnas.space.config.network import NetworkConfig
 from dynnas.study.cascades import Cascaded, Cascades
-from dynnas.study.folder import write_whole
 from dynnas.study.predictions import Predictions, Source, predictions
 from dynnas.study.study import Study
 from dynnas.workflows.cascade_candidates import Pool, best_chains, score_chain
@@ -104,7 +104,7 @@ class _Cascading:
         return self._written(replace(chosen, members=self.measured(chosen.members)))
 
     def _written(self, cascades: Cascades) -> Cascades:
-        write_whole(self.study.folder.cascades, cascades.to_json())
+        atomic_write(self.study.folder.cascades, cascades.to_json())
         return cascades
 
     @cached_property

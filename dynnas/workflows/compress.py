@@ -15,6 +15,7 @@ import numpy as np
 from dynnas.compression import PASSES
 from dynnas.compression.compress import Shrunk, Source
 from dynnas.errors import StudyError, TargetError
+from dynnas.files import atomic_write
 from dynnas.latency.latency import Latency
 from dynnas.latency.meter import LatencyMeter
 from dynnas.latency.rounds import Subject
@@ -30,7 +31,6 @@ from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.search.evaluators.supernet import SupernetEvaluator, open_meter
 from dynnas.search.storage.storage import only_driver
 from dynnas.study.compressed import Compressed, Figures, compressed_to_json
-from dynnas.study.folder import write_whole
 from dynnas.study.study import Study
 from dynnas.training.recipe import Recipe
 from dynnas.training.weights_io import keep_network
@@ -146,7 +146,7 @@ class _Compressor:
             weights_digest=weights_digest(shrunk.network) if shrunk.network else None,
         )
         others = [each for each in study.compressed if each.name != name]
-        write_whole(study.folder.compressed, compressed_to_json([*others, result]))
+        atomic_write(study.folder.compressed, compressed_to_json([*others, result]))
         return result
 
     def _figures(self, network: Network, shrunk: Shrunk, folder: Path) -> tuple[Figures, Figures]:

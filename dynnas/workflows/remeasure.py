@@ -11,6 +11,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from dynnas.errors import StudyError
+from dynnas.files import atomic_write
 from dynnas.latency.anchors import build_anchors
 from dynnas.latency.fingerprint import environment_fingerprint
 from dynnas.latency.latency import AnchorReference
@@ -25,7 +26,6 @@ from dynnas.search.evaluators.supernet import SupernetEvaluator, open_meter
 from dynnas.search.storage.storage import load_trials, only_driver, open_storage, open_trials
 from dynnas.space.architecture import Architecture
 from dynnas.study.controls import Comparison, Controls
-from dynnas.study.folder import write_whole
 from dynnas.study.study import Study
 from dynnas.workflows.finish import Finisher
 
@@ -81,9 +81,9 @@ def measure_all(study: Study, progress: Progress | None = None) -> Study:
         if groups:
             compared = Controls(**groups)
             text = compared.to_json(Comparison.of(candidates, compared, study.goal.objectives))
-            write_whole(study.folder.controls, text)
+            atomic_write(study.folder.controls, text)
         draft.reference.save(study.folder.anchors)
-        write_whole(study.folder.record, replace(study.record, name=draft.name).to_json())
+        atomic_write(study.folder.record, replace(study.record, name=draft.name).to_json())
         study.folder.remeasuring.unlink()
         _finish(study, Front.of(candidates, study.goal.objectives), again.evaluator, cache, progress)
     return Study(study.folder)
@@ -129,7 +129,7 @@ def _draft(study: Study) -> _Draft:
         count += 1
     anchors = build_anchors(study.space, target, dataset.channels, dataset.classes)
     draft = _Draft(name, LatencyMeter(target, anchors).reference)
-    write_whole(path, json.dumps({"name": name, "reference": asdict(draft.reference)}, indent=2) + "\n")
+    atomic_write(path, json.dumps({"name": name, "reference": asdict(draft.reference)}, indent=2) + "\n")
     return draft
 
 
@@ -201,4 +201,4 @@ def _finish(
     study: Study, front: Front, evaluator: SupernetEvaluator, cache: Cache, progress: Progress
 ) -> None:
     finished = Finisher(evaluator, cache, progress).finish(front)
-    write_whole(study.folder.front, finished.to_json())
+    atomic_write(study.folder.front, finished.to_json())

@@ -16,6 +16,7 @@ from dynnas.data.dataset import Dataset
 from dynnas.data.load import load_data
 from dynnas.data.sources.find import NAMES
 from dynnas.errors import StudyError
+from dynnas.files import atomic_write
 from dynnas.latency.predictor.predictor import LatencyPredictor, load_predictor, predictor_file
 from dynnas.pareto.front import Front
 from dynnas.pareto.objectives import Goal
@@ -31,7 +32,7 @@ from dynnas.search.workers.pool import Crew
 from dynnas.settings.settings import Settings
 from dynnas.space.space import Space
 from dynnas.study.controls import Comparison, evaluate_controls
-from dynnas.study.folder import StudyFolder, write_whole
+from dynnas.study.folder import StudyFolder
 from dynnas.study.study import Study
 from dynnas.supernet.supernet import Supernet
 from dynnas.training.start import Launch, train_supernet
@@ -149,7 +150,7 @@ def _predictor(
     path = predictor_file(space, dataset.channels, dataset.classes, environment)
     found = load_predictor(path, environment)
     if found:
-        write_whole(place.predictor, found.to_json())
+        atomic_write(place.predictor, found.to_json())
         progress.message(f"latencies are predicted within {found.error:.1%}: the hopeless are not measured")
     return found
 
@@ -211,7 +212,7 @@ class _Run:
             self.space, self.cached, driver.goal, settings, self.progress, driver.crew
         )
         comparison = Comparison.of(driver.candidates(), controls, driver.goal.objectives)
-        write_whole(self.place.controls, controls.to_json(comparison))
+        atomic_write(self.place.controls, controls.to_json(comparison))
 
     def finish(self, front: Front) -> None:
         """Time the members of the front together and test them, unless that was done for just these."""
@@ -220,4 +221,4 @@ class _Run:
             if [member.key for member in before] == [member.key for member in front]:
                 return
         finished = Finisher(self.evaluator, self.cache, self.progress).finish(front)
-        write_whole(self.place.front, finished.to_json())
+        atomic_write(self.place.front, finished.to_json())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dynnas.errors import StudyError
+from dynnas.files import atomic_write
 from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
 from dynnas.search.evaluators.table import TableEvaluator
@@ -13,7 +14,7 @@ from dynnas.search.stopping import Stopping
 from dynnas.search.storage.storage import driving_storage, only_driver, open_trials
 from dynnas.search.workers.opening import open_cluster, open_crew
 from dynnas.space.space import Space
-from dynnas.study.folder import StudyFolder, write_whole
+from dynnas.study.folder import StudyFolder
 from dynnas.study.study import Study
 from dynnas.workflows.start import begin_study, delete_study, study_sampler
 
@@ -63,5 +64,5 @@ def run_table_study(
             ):
                 driver = Driver(study, space, evaluator, goal, crew=crew)
                 driver.run(settings.trials, progress or Progress(), stopping=Stopping.of(settings))
-        write_whole(place.front, driver.front().to_json())
+        atomic_write(place.front, driver.front().to_json())
     return Study(place)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dynnas.files import atomic_write
 from dynnas.pareto.objectives import Goal
 from dynnas.samplers.architecture import ArchitectureSampler
 from dynnas.samplers.make import make_sampler
@@ -11,7 +12,7 @@ from dynnas.search.evaluator import AnyEvaluator, cheap_of, listed_of
 from dynnas.search.storage.storage import delete_trials, kept_url
 from dynnas.settings.settings import Settings
 from dynnas.space.space import Space
-from dynnas.study.folder import StudyFolder, StudyRecord, write_whole
+from dynnas.study.folder import StudyFolder, StudyRecord
 
 
 def begin_study(
@@ -50,8 +51,8 @@ def begin_study(
     )
     if place.record.exists():
         record.check_continues(place.read_record(), place.path)
-    write_whole(place.space, Path(space.source).read_text(encoding="utf-8-sig"))
-    write_whole(place.record, record.to_json())
+    atomic_write(place.space, Path(space.source).read_text(encoding="utf-8-sig"))
+    atomic_write(place.record, record.to_json())
     return record
 
 

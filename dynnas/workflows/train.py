@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from dynnas.files import atomic_write
 from dynnas.metrics.accuracy import accuracy
 from dynnas.nn.layers.digest import weights_digest
 from dynnas.nn.networks.network import Network
@@ -16,7 +17,6 @@ from dynnas.search.evaluators.supernet import calibrated_network
 from dynnas.search.storage.storage import only_driver
 from dynnas.settings.settings import TrainSettings
 from dynnas.space.moves import largest
-from dynnas.study.folder import write_whole
 from dynnas.study.study import Study
 from dynnas.study.trained import Trained, trained_to_json
 from dynnas.training.algorithms.constraint import Binary, Constraint
@@ -103,7 +103,7 @@ class Trainer:
         )  # fmt: skip
         trained = self._judged(network, member, name, before, folder)
         others = [each for each in self.study.trained if each.name != name]
-        write_whole(self.study.folder.trained, trained_to_json([*others, trained]))
+        atomic_write(self.study.folder.trained, trained_to_json([*others, trained]))
         return trained
 
     def inherited(self, member: Candidate) -> Network:

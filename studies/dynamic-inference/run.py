@@ -26,6 +26,7 @@ from shared import run_steps, run_study, study_parser
 
 from dynnas.data.dataset import Dataset, resize
 from dynnas.data.load import load_data
+from dynnas.files import atomic_write
 from dynnas.latency.anchors import build_anchors
 from dynnas.latency.fingerprint import environment_fingerprint
 from dynnas.latency.meter import LatencyMeter
@@ -40,7 +41,6 @@ from dynnas.nn.networks.network import Network
 from dynnas.progress import Progress
 from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.settings.settings import DataSettings, TargetSettings, TrainSettings
-from dynnas.study.folder import write_whole
 from dynnas.training.batchnorm.calibrate import calibrate
 from dynnas.training.recipe import Recipe
 from dynnas.training.train_network import fresh_network, train_alone
@@ -220,7 +220,7 @@ class Work:
         if not name.endswith(("constant", "random", "tuned")):  # a config cannot say that gates are held
             keep_network(network, folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / RESULT, json.dumps(found, indent=1) + "\n")
+        atomic_write(folder / RESULT, json.dumps(found, indent=1) + "\n")
         self.progress.message(f"{name}, seed {self.seed}: test accuracy {test.top1:.2%} at {macs:,.0f} MACs")
 
 
@@ -264,7 +264,7 @@ def measure(plan: Plan, progress: Progress) -> None:
         for (name, seed), (latency, _) in zip(names, measured, strict=True)
     }
     document = {"environment": environment_fingerprint(target), "times": times}
-    write_whole(plan.local / TIMES, json.dumps(document, indent=1) + "\n")
+    atomic_write(plan.local / TIMES, json.dumps(document, indent=1) + "\n")
 
 
 def point_of(plan: Plan, name: str, times: dict[str, Any], **facts: Any) -> Point:
@@ -318,7 +318,7 @@ def report(plan: Plan) -> None:
             for name, by_cost in comparisons.items()
         },
     }
-    write_whole(plan.out / "results.json", json.dumps(document, indent=1) + "\n")
+    atomic_write(plan.out / "results.json", json.dumps(document, indent=1) + "\n")
     draw(statics, [point for point in learned if point.family in FAMILIES], plan.out / "accuracy.png")
     print(tables(statics, learned, controls, comparisons))
 

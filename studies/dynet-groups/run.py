@@ -25,6 +25,7 @@ from shared import run_steps, run_study, study_parser
 
 from dynnas.data.dataset import Dataset
 from dynnas.data.load import load_data
+from dynnas.files import atomic_write
 from dynnas.language.parser import parse_space
 from dynnas.latency.anchors import build_anchors
 from dynnas.latency.fingerprint import environment_fingerprint
@@ -40,7 +41,6 @@ from dynnas.search.evaluators.supernet import calibrated_network
 from dynnas.settings.settings import DataSettings, TargetSettings
 from dynnas.space.moves import largest
 from dynnas.space.space import Space
-from dynnas.study.folder import write_whole
 from dynnas.supernet.supernet import Supernet
 from dynnas.training.start import train_supernet
 
@@ -130,7 +130,7 @@ def train_one(
     network = calibrated_network(supernet, largest(space), dataset, recipe)
     torch.save(network.state_dict(), folder / WEIGHTS)
     scores = {split: accuracy(network, dataset, split).top1 for split in ("search", "test")}
-    write_whole(folder / RESULT, json.dumps(scores) + "\n")
+    atomic_write(folder / RESULT, json.dumps(scores) + "\n")
     progress.message(f"{variant.name}, seed {seed}: test accuracy {scores['test']:.2%}")
 
 
@@ -153,7 +153,7 @@ def measure(plan: Plan, progress: Progress) -> None:
         for variant, size, latency in zip(plan.variants, sizes, latencies, strict=True)
     }
     document = {"environment": environment_fingerprint(target), "costs": costs}
-    write_whole(plan.local / COSTS_FILE, json.dumps(document, indent=2) + "\n")
+    atomic_write(plan.local / COSTS_FILE, json.dumps(document, indent=2) + "\n")
 
 
 def trained_network(variant: Variant, plan: Plan, dataset: Dataset) -> Network:
@@ -188,7 +188,7 @@ def report(plan: Plan) -> None:
             for name, by_base in comparisons.items()
         },
     }
-    write_whole(plan.out / "results.json", json.dumps(document, indent=2) + "\n")
+    atomic_write(plan.out / "results.json", json.dumps(document, indent=2) + "\n")
     draw(list(by_name.values()), ladder, plan.out / "accuracy.png")
     print(tables(list(by_name.values()), comparisons))
 

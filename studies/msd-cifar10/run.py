@@ -25,6 +25,7 @@ from shared import run_steps, run_study, study_parser
 
 from dynnas.data.dataset import Dataset
 from dynnas.data.load import load_data
+from dynnas.files import atomic_write
 from dynnas.language.parser import parse_space
 from dynnas.latency.anchors import build_anchors
 from dynnas.latency.fingerprint import environment_fingerprint
@@ -37,7 +38,6 @@ from dynnas.progress import Progress
 from dynnas.settings.settings import DataSettings, TargetSettings, TrainSettings
 from dynnas.space.config.network import NetworkConfig
 from dynnas.space.moves import largest
-from dynnas.study.folder import write_whole
 from dynnas.training.recipe import Recipe
 from dynnas.training.train_network import fresh_network, train_alone
 
@@ -146,7 +146,7 @@ def train_one(name: str, seed: int, plan: Plan, dataset: Dataset, progress: Prog
     labels = {split: getattr(dataset, split).labels for split in ("search", "test")}
     torch.save({"logits": logits, "labels": labels}, folder / LOGITS)
     right = [float((found.argmax(1) == labels["test"]).float().mean()) for found in logits["test"]]
-    write_whole(folder / RESULT, json.dumps({"test_accuracy_by_exit": right}) + "\n")
+    atomic_write(folder / RESULT, json.dumps({"test_accuracy_by_exit": right}) + "\n")
     progress.message(f"{name}, seed {seed}: test accuracy {right[-1]:.2%}")
 
 
@@ -164,7 +164,7 @@ def measure(plan: Plan, progress: Progress) -> None:
     for (name, _), latency in zip(ways, latencies, strict=True):
         times[name].append(latency.latency_ms)
     document = {"environment": environment_fingerprint(target), "exit_ms": times}
-    write_whole(plan.local / TIMES, json.dumps(document, indent=2) + "\n")
+    atomic_write(plan.local / TIMES, json.dumps(document, indent=2) + "\n")
 
 
 def report(plan: Plan) -> None:
@@ -196,7 +196,7 @@ def report(plan: Plan) -> None:
         "networks": [asdict(result) for result in results],
         "criteria": [asdict(criterion) for criterion in criteria],
     }
-    write_whole(plan.out / "results.json", json.dumps(document, indent=1) + "\n")
+    atomic_write(plan.out / "results.json", json.dumps(document, indent=1) + "\n")
     draw(results, plan.out / "accuracy.png")
     print(tables(results))
     if criteria:

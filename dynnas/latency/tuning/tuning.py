@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dynnas.files import atomic_write
 from dynnas.latency.lock import device_lock
 from dynnas.nn.dynamic_conv.mixing import run_each, run_way
 from dynnas.nn.dynamic_conv.selection import by_rule
@@ -84,9 +85,7 @@ def remember(ways: dict[str, Measured], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with device_lock("kernels", path.parent):
         known = TunedFile.load(path).ways
-        draft = path.with_name(f"{path.name}.new")
-        draft.write_text(TunedFile({**known, **ways}).to_json(), encoding="utf-8")
-        draft.replace(path)
+        atomic_write(path, TunedFile({**known, **ways}).to_json())
 
 
 def measure_problem(problem: Problem) -> Tuned:

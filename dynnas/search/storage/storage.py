@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,6 +20,7 @@ from sqlalchemy.orm import scoped_session, sessionmaker
 from sqlalchemy.pool import NullPool
 
 from dynnas.errors import StudyError
+from dynnas.files import HeldError, locked_or_refused
 from dynnas.pareto.objectives import Objective
 from dynnas.progress import Progress
 from dynnas.search.storage.ledger import Ledger
@@ -278,18 +277,14 @@ def only_driver(lock: Path, what: str) -> Iterator[None]:
     Raises:
         StudyError: another live process holds it.
     """
-    with lock.open("a+") as file:
+    with ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            owner = file.read().strip() or "unknown"
+            held.enter_context(locked_or_refused(lock))
+        except HeldError as error:
             raise StudyError(
-                f"{what} is being searched by another process (id {owner}); wait for it or use another name"
+                f"{what} is being searched by another process (id {error.owner}); wait for it or use another "
+                "name"
             ) from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
         yield
 
 

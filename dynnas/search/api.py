@@ -57,8 +57,8 @@ def search(
         storage: an SQLAlchemy URL, such as `sqlite:///study.db`, that the Optuna dashboard can open; None for
             memory.
         seed: draws the candidates.
-        objectives: names in `dynnas.search.METRICS`, or {"any name": "maximize" | "minimize"}; those of the
-            space's settings if None.
+        objectives: names in `dynnas.pareto.metrics.METRICS`, or {"any name": "maximize" | "minimize"};
+            those of the space's settings if None.
         constraints: upper limits by metric.
         population: a generation of nsga2 and nsga3; random candidates before tpe and gp begin.
         name: the study's name in the storage; the space's if None.
@@ -78,7 +78,7 @@ def search(
     Example: a table of measurements of your own.
 
         >>> import dynnas
-        >>> from dynnas.space import parse_space
+        >>> from dynnas.language.parser import parse_space
         >>> space = parse_space("choices: {kernel: [3, 5], width: [16, 32, 64], op: [static, condconv]}")
         >>> class Table:
         ...     def evaluate(self, architecture):

@@ -31,7 +31,7 @@ import torch
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "tests"))
 
-import published  # noqa: E402
+from support import published  # noqa: E402
 from support.published import costs, mobilenet_v2, resnet50, shufflenet_v2  # noqa: E402
 
 from dynnas.latency.meter import LatencyMeter  # noqa: E402

@@ -18,7 +18,7 @@ from dynnas.latency.anchors import build_anchors
 from dynnas.latency.meter import LatencyMeter, LocalTimer
 from dynnas.latency.predictor.fitting import calibrate
 from dynnas.latency.predictor.layer_times import PieceTimes
-from dynnas.latency.predictor.layers import Way
+from dynnas.latency.predictor.layers import Way, piece_subject
 from dynnas.latency.predictor.predictor import Agreement, LatencyPredictor, load_predictor
 from dynnas.nn.layers.macs import count_macs
 from dynnas.nn.networks.cost import cost
@@ -55,7 +55,7 @@ def test_pieces_are_what_a_network_runs(name):
 def test_a_piece_alone_answers_as_the_slot_does():
     target = TargetSettings(runtime="torch")
     for piece in pieces_of(drawn(EXITS, 1)[0])[0]:
-        subject = piece.subject(target)
+        subject = piece_subject(piece, target)
         with torch.random.fork_rng():
             torch.manual_seed(0)
             module = build(piece.config).eval()

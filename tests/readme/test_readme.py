@@ -180,8 +180,9 @@ def test_an_own_op_takes_part_in_the_supernet(tmp_path: Path) -> None:
     vocabulary.write_text(text, encoding="utf-8")
     code = """
 import random, torch
-from dynnas.space import parse_space, sample
-from dynnas.supernet import Supernet
+from dynnas.language.parser import parse_space
+from dynnas.space.moves import sample
+from dynnas.supernet.supernet import Supernet
 
 space = parse_space('''
 input: {resolutions: 8}

@@ -6,9 +6,9 @@ import torch
 from numpy.testing import assert_allclose
 from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
 from onnx.numpy_helper import from_array
-from runtime.test_packing import count, needs_blocks, nodes
 from support.gated import gated_config, undecided
 from support.networks import config, finished, images, one_by_one
+from test_packing import count, needs_blocks, nodes
 
 from dynnas.runtimes.onnx.graph import to_onnx, to_packed_onnx
 from dynnas.runtimes.onnx.packing import packing as onnx_packing

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from numpy.testing import assert_allclose
-from runtime.test_graphs import convolutions_run, runner_of
 from support import networks
 from support.networks import images, noise, one_by_one
 from support.sized import SIZES, sized_config, undecided
+from test_graphs import convolutions_run, runner_of
 
 from dynnas.compression.int8 import INT8
 from dynnas.compression.prune import channel_groups

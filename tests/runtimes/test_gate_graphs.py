@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
-from runtime.test_graphs import answer, runner_of
 from support.gated import gated_config, undecided
 from support.networks import images
 from support.profiled import convolutions_run
+from test_graphs import answer, runner_of
 
 from dynnas.nn.gates.gate import decisions
 from dynnas.runtimes.onnx.graph import to_onnx, to_onnx_batch, to_packed_onnx

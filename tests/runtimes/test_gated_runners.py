@@ -2,9 +2,9 @@
 
 import pytest
 from numpy.testing import assert_allclose
-from runtime.test_graphs import answer
 from support.gated import gated_config, undecided
 from support.networks import images, noise, one_by_one
+from test_graphs import answer
 
 from dynnas.export.bundle import export_model
 from dynnas.export.formats import FORMATS

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
-from runtime.test_graphs import answer, convolutions_run, runner_of
 from support import networks
 from support.glancing import glance_config, glancing
 from support.networks import images, noise, one_by_one
+from test_graphs import answer, convolutions_run, runner_of
 
 from dynnas.compression.int8 import INT8
 from dynnas.compression.prune import channel_groups

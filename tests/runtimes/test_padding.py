@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
-from runtime.test_borders import says_the_same
-from runtime.test_packing import count, needs_blocks, nodes
 from support.gated import gated_config, undecided
 from support.networks import images
+from test_borders import says_the_same
+from test_packing import count, needs_blocks, nodes
 from torch import nn
 
 from dynnas.runtimes.onnx.graph import to_onnx, to_packed_onnx

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
-from runtime.test_graphs import answer, convolutions_run, runner_of
 from support.networks import images, one_by_one
 from support.reading import halting, halting_config, of_two_minds, reading_config
+from test_graphs import answer, convolutions_run, runner_of
 
 from dynnas.latency.runner import build_runner
 from dynnas.nn.gates.gate import decisions

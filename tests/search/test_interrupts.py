@@ -4,7 +4,8 @@ import signal
 import threading
 
 import pytest
-from dynnas.search.storage.storage.interrupts import let_through, uninterrupted
+
+from dynnas.search.storage.interrupts import let_through, uninterrupted
 
 
 def press() -> None:

@@ -8,8 +8,6 @@ from pathlib import Path
 import optuna
 import pytest
 import sqlalchemy
-from dynnas.search.storage.storage.ledger import Ledger
-from dynnas.search.storage.storage.patience import Patience
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
@@ -19,6 +17,8 @@ import dynnas
 from dynnas.errors import StorageError
 from dynnas.progress import Progress
 from dynnas.search.storage import ledger, patience
+from dynnas.search.storage.ledger import Ledger
+from dynnas.search.storage.patience import Patience
 from dynnas.search.storage.storage import driving_storage, open_storage
 
 

@@ -13,6 +13,5 @@ def test_documented_example() -> None:
     assert found.failed == 0
 
 
-def test_room_is_the_function_too() -> None:
+def test_package_is_the_function_too() -> None:
     assert dynnas.search.__call__ is api.search
-    assert dynnas.search.METRICS["latency_ms"].direction == "minimize"

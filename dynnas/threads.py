@@ -1,9 +1,9 @@
 """How many threads torch computes with, and how those threads wait.
 
 torch splits an operator between OpenMP threads, which by default spin while they wait for one another. On a
-machine with another busy process a spinning thread keeps the thread it waits for off the processor: a
-training step of `spaces/mobile.yaml` takes 0.065 s with two threads on two idle cores, and 4 s beside one
-busy process. With one thread it takes 0.035 s in either case. So three things are done here:
+machine with another busy process a spinning thread keeps the thread it waits for off the processor: with
+two threads on two cores a training step of `spaces/mobile.yaml` takes several times as long beside one busy
+process as on an idle machine, and with one thread as long in either case. So three things are done here:
 
 * `wait_passively` makes threads sleep while they wait. It must run before torch is loaded.
 * `usable_cores` respects the processor affinity, the quotas of control groups and the user's own bound.
@@ -137,7 +137,10 @@ def candidate_counts(most: int) -> tuple[int, ...]:
 
 @contextmanager
 def use_threads(count: int) -> Iterator[None]:
-    """Let torch compute with `count` threads inside; the number of before is set again at the end."""
+    """Let torch compute with `count` threads inside; the number of before is set again at the end.
+
+    torch has one number for the whole process, and others in it may be training with another.
+    """
     import torch
 
     before = torch.get_num_threads()

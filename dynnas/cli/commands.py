@@ -1,4 +1,4 @@
-"""The commands: each calls one room and prints what it returns; heavy imports wait until it runs."""
+"""The commands: each calls one workflow and prints what it returns; heavy imports wait until it runs."""
 
 from __future__ import annotations
 

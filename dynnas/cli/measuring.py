@@ -1,4 +1,4 @@
-"""The commands around latency: each calls one room and prints what it returns."""
+"""The commands around latency: each calls one workflow and prints what it returns."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from dynnas.export.formats import FORMATS
 from dynnas.export.formats.format import Artifact, Format
 from dynnas.export.parity import Answer, answer, compare
 from dynnas.export.timing import time_artifact
-from dynnas.nn.gates.gate import GATES
+from dynnas.nn.gates.family import GATES
 from dynnas.runtimes.cascade import Cascade, Finished
 from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.space.architecture import Architecture

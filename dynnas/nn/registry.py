@@ -1,6 +1,6 @@
 """The registries of blocks, attentions and activations.
 
-Kernels and gates have theirs beside their base class.
+Kernels have theirs beside their base class, gates in `dynnas.nn.gates.family`.
 
 Importing `dynnas.nn` imports every module of the packages that hold them, and so registers what they define.
 """

@@ -18,6 +18,7 @@ from dynnas.runtimes.layout import to_channels_last
 from dynnas.runtimes.onnx.batches import CompactedOnnxRunner, MaskedOnnxRunner
 from dynnas.runtimes.runner import resolve_runtime
 from dynnas.settings.settings import TargetSettings
+from dynnas.threads import use_threads
 
 Execution = Literal["masked", "compacted"]
 """Masked: every image runs through all of the network, at the dense price. Compacted: images that leave are
@@ -69,13 +70,8 @@ class TorchBatchRunner:
     @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         x = torch.from_numpy(images).to(self._device, memory_format=torch.channels_last)
-        # torch has one number of threads for the whole process; others in it may be training with another.
-        before = torch.get_num_threads()
-        torch.set_num_threads(self._threads)
-        try:
+        with use_threads(self._threads):
             logits, exits = self._run(x)
-        finally:
-            torch.set_num_threads(before)
         return logits.cpu().numpy(), exits.cpu().numpy()
 
     def _run(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -58,8 +58,8 @@ class StudyRecord:
     space: str
     data: str
     settings: Settings
-    class_names: tuple[str, ...] = ()
-    images: tuple[int, ...] = ()
+    class_names: tuple[str, ...]
+    images: tuple[int, ...]
 
     def to_json(self) -> str:
         """A document that `from_json` reads back."""
@@ -79,8 +79,8 @@ class StudyRecord:
                 **{
                     **content,
                     "settings": _settings(content["settings"]),
-                    "class_names": tuple(content.get("class_names", ())),
-                    "images": tuple(content.get("images", ())),
+                    "class_names": tuple(content["class_names"]),
+                    "images": tuple(content["images"]),
                 }
             ),
         )

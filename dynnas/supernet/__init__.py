@@ -1,1 +1,1 @@
-"""The supernet: one set of shared weights of which every architecture of a space is a slice."""
+"""The supernet: one set of shared weights, sliced for every architecture of a space."""

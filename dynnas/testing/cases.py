@@ -14,7 +14,7 @@ from functools import cache
 from itertools import combinations, product
 
 from dynnas.language.parser import parse_space
-from dynnas.nn.gates.gate import GATES
+from dynnas.nn.gates.family import GATES
 from dynnas.nn.kernels.kernel import KERNELS
 from dynnas.nn.registry import ACTIVATIONS, ATTENTIONS, BLOCKS
 from dynnas.space.architecture import Value

@@ -12,8 +12,9 @@ from torch import Tensor
 from dynnas.metrics.budgeted import fit_thresholds
 from dynnas.nn.exits import leave, sureness
 from dynnas.nn.gates.costs import GateCost, total_macs
+from dynnas.nn.gates.family import GATES
 from dynnas.nn.gates.features import Features
-from dynnas.nn.gates.gate import GATES, decisions, one_of
+from dynnas.nn.gates.gate import decisions, one_of
 from dynnas.nn.networks.cost import cost
 from dynnas.nn.networks.gate_use import GateUse
 from dynnas.nn.networks.network import Network, slot_module

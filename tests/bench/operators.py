@@ -28,19 +28,19 @@ from typing import Any
 
 import torch
 
+sys.path.append(str(Path(__file__).parents[1]))
+
+from support import published
+from support.published import costs, mobilenet_v2, resnet50, shufflenet_v2
+
+from dynnas.latency.meter import LatencyMeter
+from dynnas.latency.rounds import Subject
+from dynnas.latency.runner import build_runner
+from dynnas.nn.networks.network import Network
+from dynnas.settings.settings import TargetSettings
+from dynnas.space.config.network import NetworkConfig
+
 ROOT = Path(__file__).parents[2]
-sys.path.append(str(ROOT / "tests"))
-
-from support import published  # noqa: E402
-from support.published import costs, mobilenet_v2, resnet50, shufflenet_v2  # noqa: E402
-
-from dynnas.latency.meter import LatencyMeter  # noqa: E402
-from dynnas.latency.rounds import Subject  # noqa: E402
-from dynnas.latency.runner import build_runner  # noqa: E402
-from dynnas.nn.networks.network import Network  # noqa: E402
-from dynnas.settings.settings import TargetSettings  # noqa: E402
-from dynnas.space.config.network import NetworkConfig  # noqa: E402
-
 Build = Callable[[], NetworkConfig]
 FILES = {"README.md": ("kernels",), "dynnas/nn/README.md": ("kernels", "gates", "blocks")}
 CALIBRATION_IMAGES = 2

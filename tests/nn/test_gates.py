@@ -14,7 +14,8 @@ from support.slot_configs import block
 from dynnas.errors import SpaceError
 from dynnas.nn.gates.controls import hold_gates
 from dynnas.nn.gates.estimators import Chooser, top_k
-from dynnas.nn.gates.gate import GATES, decisions, hidden_channels
+from dynnas.nn.gates.family import GATES
+from dynnas.nn.gates.gate import decisions, hidden_channels
 from dynnas.nn.kernels.kernel import KERNELS
 from dynnas.nn.networks.modes import set_estimator, set_execution, set_open
 from dynnas.nn.networks.network import build

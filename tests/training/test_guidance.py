@@ -7,7 +7,8 @@ from support.gated import gated_config, undecided, with_gate
 from torch.nn import functional as F
 
 from dynnas.nn.gates.controls import hold_gates
-from dynnas.nn.gates.gate import GATES, Decision, cheapest_choices, decisions
+from dynnas.nn.gates.family import GATES
+from dynnas.nn.gates.gate import Decision, cheapest_choices, decisions
 from dynnas.nn.networks.network import build
 from dynnas.settings.settings import TrainSettings
 from dynnas.space.config.vocabulary import KEEPING_GATES

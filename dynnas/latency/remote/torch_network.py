@@ -1,7 +1,6 @@
 """Networks for devices with torch: their config and weights as a document, built there from `dynnas.nn`.
 
-The one place of this room that looks at others, and only when a network is written or loaded: a device with
-ONNX Runtime alone never gets here.
+torch is imported only when a network is written or loaded: a device with ONNX Runtime alone never gets here.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ import math
 import statistics
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from dynnas.nn.dynamic_conv.mixing import run_each, run_way
 from dynnas.nn.dynamic_conv.selection import by_rule
 from dynnas.nn.dynamic_conv.tuned import Measured, Problem, TunedFile, Way
 from dynnas.progress import Progress
+from dynnas.threads import use_threads
 
 ROUNDS = 7
 SECONDS = 0.5
@@ -90,7 +90,7 @@ def remember(ways: dict[str, Measured], path: Path) -> None:
 
 def measure_problem(problem: Problem) -> Tuned:
     """Run all ways in turns on random tensors, and compare the medians."""
-    with _threads(problem.threads), torch.set_grad_enabled(problem.backward):
+    with use_threads(problem.threads), torch.set_grad_enabled(problem.backward):
         tensors = _tensors(problem)
         rule = by_rule(problem.shape, problem.batch, problem.size, problem.experts, problem.device)
         times = {way: [_seconds(problem, way, tensors)] for way in _candidates(problem, rule)}
@@ -170,14 +170,3 @@ def _clock(device: str) -> float:
     if device == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """torch has one number of threads for the whole process."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

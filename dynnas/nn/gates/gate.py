@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +43,6 @@ from dynnas.nn.gates.features import Features, GateFeatures, carried_by_gate, fe
 from dynnas.nn.gates.state import Beside, Carried, Flow
 from dynnas.nn.layers.layers import named
 from dynnas.nn.registry import BLOCKS
-from dynnas.registry import Registry
 from dynnas.space.config.network import BlockConfig
 from dynnas.space.config.vocabulary import READING_GATES
 
@@ -380,24 +379,3 @@ def tell(decision: Decision) -> None:
     """Let whoever listens to `decisions` know of one."""
     if not is_recorded() and (listener := _LISTENER.get()) is not None:
         listener(decision)
-
-
-class GateFamily(Protocol):
-    """A class of gated blocks: what is asked of it before there is a block."""
-
-    def __call__(self, config: BlockConfig) -> Gated:
-        """A block with its gate."""
-        ...
-
-    def carries(self, config: BlockConfig) -> tuple[Carried, ...]:
-        """See `Gated.carries`."""
-        ...
-
-    def leaves_out(self, config: BlockConfig) -> bool:
-        """See `Gated.leaves_out`."""
-        ...
-
-
-GATES: Registry[GateFamily] = Registry("gate")
-
-register_gate = GATES.register

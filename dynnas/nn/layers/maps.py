@@ -16,7 +16,7 @@ def pack(maps: Maps) -> Tensor:
 
 
 def unpack(x: Tensor, channels: list[int]) -> Maps:
-    """The scales, of so many `channels`, that `pack` packed."""
+    """Undo `pack`: the maps of every scale, with these numbers of `channels`."""
     sides = [2 ** (len(channels) - 1 - scale) for scale in range(len(channels))]
     parts = x.split([count * side**2 for count, side in zip(channels, sides, strict=True)], dim=1)
     return tuple(F.pixel_shuffle(part, side) for part, side in zip(parts, sides, strict=True))

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from dynnas.nn.exits import Leaving, leave
-from dynnas.nn.gates.gate import GATES
+from dynnas.nn.gates.family import GATES
 from dynnas.nn.gates.policy import Policy, embedding
 from dynnas.nn.gates.recurrent import STATE, Recurrent
 from dynnas.nn.gates.state import Carried, Flow, Pack, Unpack, alive, carried_by, pass_through

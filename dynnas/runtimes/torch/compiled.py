@@ -15,8 +15,9 @@ from dynnas.runtimes.cascade import Cascade, Finished
 from dynnas.runtimes.chain import ChainRunner
 from dynnas.runtimes.images import blank_images
 from dynnas.runtimes.runtime import Runner, Runtime
-from dynnas.runtimes.torch.parts import Part, Run, folded_as, parts_of, run_parts, torch_threads
+from dynnas.runtimes.torch.parts import Part, Run, folded_as, parts_of, run_parts
 from dynnas.settings.settings import TargetSettings
+from dynnas.threads import use_threads
 
 
 class CompiledRunner:
@@ -40,7 +41,7 @@ class CompiledRunner:
         x = self._on_device(blank_images(network.config, batch))
         self._parts: list[Part] = []
         # The number of threads is part of what is compiled. The compiler warns of its own parts' age.
-        with torch.inference_mode(), torch_threads(threads), warnings.catch_warnings():
+        with torch.inference_mode(), use_threads(threads), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for run, place in parts_of(folded_as(network, device, dtype), batch):
                 compiled = torch.compile(_apart(run), fullgraph=True, dynamic=False, options=options)
@@ -56,7 +57,7 @@ class CompiledRunner:
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        with torch_threads(self._threads):
+        with use_threads(self._threads):
             return run_parts(self._parts, self._on_device(torch.from_numpy(image))).float().cpu().numpy()
 
     def _on_device(self, image: torch.Tensor) -> torch.Tensor:

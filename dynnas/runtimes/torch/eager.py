@@ -10,8 +10,9 @@ from dynnas.runtimes.cascade import Cascade, Finished
 from dynnas.runtimes.chain import ChainRunner
 from dynnas.runtimes.runtime import Runner, Runtime
 from dynnas.runtimes.torch.cuda import CudaRunner
-from dynnas.runtimes.torch.parts import folded_as, parts_of, run_parts, torch_threads
+from dynnas.runtimes.torch.parts import folded_as, parts_of, run_parts
 from dynnas.settings.settings import TargetSettings
+from dynnas.threads import use_threads
 
 
 class EagerRunner:
@@ -24,7 +25,7 @@ class EagerRunner:
     @torch.inference_mode()
     def __call__(self, image: np.ndarray) -> np.ndarray:
         x = torch.from_numpy(image).to(self._dtype, memory_format=torch.channels_last)
-        with torch_threads(self._threads):
+        with use_threads(self._threads):
             return run_parts(self._parts, x).float().numpy()
 
 

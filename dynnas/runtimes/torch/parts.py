@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -56,20 +55,6 @@ def run_parts(parts: Sequence[Part], x: Tensor) -> Tensor:
         if place is not None and is_confident(output, place.threshold, place.criterion).item():
             return answer(output, place.criterion)
     return output
-
-
-@contextmanager
-def torch_threads(threads: int) -> Iterator[None]:
-    """With so many threads in torch, which has one number of them for the whole process.
-
-    Others in it may be training with another.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _run_segment(segment: Segment) -> Run:

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from dynnas.nn.dynamic_conv.selection import is_recorded
 from dynnas.nn.gates.estimators import top_k
-from dynnas.nn.gates.gate import Decision, Gated, hidden_channels, register_gate
+from dynnas.nn.gates.family import register_gate
+from dynnas.nn.gates.gate import Decision, Gated, hidden_channels
 from dynnas.nn.layers.hidden import ChosenHidden, MaskedHidden
 from dynnas.nn.layers.layers import ConvUnit
 from dynnas.space.config.network import BlockConfig

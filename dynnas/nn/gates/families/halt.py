@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from dynnas.errors import SpaceError
 from dynnas.nn.dynamic_conv.selection import is_recorded
+from dynnas.nn.gates.family import register_gate
 from dynnas.nn.gates.features import Features
-from dynnas.nn.gates.gate import Decision, Gated, register_gate, tell
+from dynnas.nn.gates.gate import Decision, Gated, tell
 from dynnas.nn.gates.state import Beside, Carried, Flow
 from dynnas.nn.layers.shortcut import keeps_shape
 from dynnas.space.config.network import BlockConfig

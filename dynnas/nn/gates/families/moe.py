@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from dynnas.errors import SpaceError
 from dynnas.nn.dynamic_conv.selection import is_recorded
 from dynnas.nn.gates.estimators import NormalNoise
+from dynnas.nn.gates.family import register_gate
 from dynnas.nn.gates.features import GateFeatures
-from dynnas.nn.gates.gate import Decision, Gated, hidden_channels, register_gate
+from dynnas.nn.gates.gate import Decision, Gated, hidden_channels
 from dynnas.nn.gates.state import Beside, Carried, Flow
 from dynnas.nn.layers.hidden import ChosenHidden, MaskedHidden
 from dynnas.nn.layers.initial import linear

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dynnas.errors import SpaceError
+from dynnas.nn.gates.family import register_gate
 from dynnas.nn.gates.features import GateFeatures
-from dynnas.nn.gates.gate import OPEN_BIAS, Decision, Gated, register_gate
+from dynnas.nn.gates.gate import OPEN_BIAS, Decision, Gated
 from dynnas.nn.kernels.kernel import Kernel
 from dynnas.nn.kernels.static import Static
 from dynnas.nn.layers.conv_shape import ConvShape

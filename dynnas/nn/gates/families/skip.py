@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from dynnas.errors import SpaceError
-from dynnas.nn.gates.gate import OPEN_BIAS, Decision, Gated, register_gate
+from dynnas.nn.gates.family import register_gate
+from dynnas.nn.gates.gate import OPEN_BIAS, Decision, Gated
 from dynnas.nn.layers.shortcut import keeps_shape
 from dynnas.space.config.network import BlockConfig
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dynnas.nn.gates.gate import OPEN_BIAS, Decision, Gated, hidden_channels, register_gate
+from dynnas.nn.gates.family import register_gate
+from dynnas.nn.gates.gate import OPEN_BIAS, Decision, Gated, hidden_channels
 from dynnas.nn.layers.channel_groups import ChannelGroups
 from dynnas.space.config.network import BlockConfig
 

@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from dynnas.nn.gates.gate import OPEN_BIAS, Decision, Gated, hidden_channels, register_gate
+from dynnas.nn.gates.family import register_gate
+from dynnas.nn.gates.gate import OPEN_BIAS, Decision, Gated, hidden_channels
 from dynnas.nn.layers.hidden import ChosenHidden, MaskedHidden
 from dynnas.space.config.network import BlockConfig
 

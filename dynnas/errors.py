@@ -47,6 +47,10 @@ class ExportError(DynnasError):
     """An exported model could not be written or does not agree with the network."""
 
 
+class PluginError(DynnasError):
+    """An installed plug-in cannot be loaded; the message names its package and entry point."""
+
+
 class MissingExtraError(DynnasError):
     """An optional dependency is not installed."""
 

@@ -1,6 +1,6 @@
 """Operators: plain torch modules for concrete configs, static and dynamic.
 
-Importing this package imports every op, and so registers it.
+What is registered under a name is imported when a registry is first read.
 """
 
 from dynnas.nn import activations, attentions, blocks, kernels

@@ -1,8 +1,7 @@
 """The registries of blocks, attentions and activations.
 
-Kernels have theirs beside their base class, gates in `dynnas.nn.gates.family`.
-
-Importing `dynnas.nn` imports every module of the packages that hold them, and so registers what they define.
+Kernels have theirs beside their base class, gates in `dynnas.nn.gates.family`. Reading one loads what it
+holds: see `dynnas.registry`.
 """
 
 from __future__ import annotations
@@ -13,9 +12,15 @@ from torch import nn
 
 from dynnas.registry import Registry
 
-BLOCKS: Registry[Callable[..., nn.Module]] = Registry("block")
-ATTENTIONS: Registry[Callable[..., nn.Module]] = Registry("attention")
-ACTIVATIONS: Registry[Callable[[int], nn.Module]] = Registry("activation")
+BLOCKS: Registry[Callable[..., nn.Module]] = Registry(
+    "block", group="dynnas.blocks", package="dynnas.nn.blocks"
+)
+ATTENTIONS: Registry[Callable[..., nn.Module]] = Registry(
+    "attention", group="dynnas.attentions", package="dynnas.nn.attentions"
+)
+ACTIVATIONS: Registry[Callable[[int], nn.Module]] = Registry(
+    "activation", group="dynnas.activations", package="dynnas.nn.activations"
+)
 
 register_block = BLOCKS.register
 register_attention = ATTENTIONS.register

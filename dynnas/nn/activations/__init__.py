@@ -3,7 +3,3 @@
 `dynnas.nn.layers.layers.activation` puts the activation's name into the path of its parameters, so
 that no other activation shares them.
 """
-
-from dynnas.registry import import_all
-
-import_all(__name__, __path__)

@@ -3,7 +3,3 @@
 A block names its convolutions and gives their shapes; `block_router`, `block_conv` and `block_attention` of
 `dynnas.nn.layers.layers` make the rest, so that every kernel op and attention works in every block.
 """
-
-from dynnas.registry import import_all
-
-import_all(__name__, __path__)

@@ -26,6 +26,6 @@ class GateFamily(Protocol):
         ...
 
 
-GATES: Registry[GateFamily] = Registry("gate")
+GATES: Registry[GateFamily] = Registry("gate", group="dynnas.gates", package="dynnas.nn.gates.families")
 
 register_gate = GATES.register

@@ -153,6 +153,6 @@ class Kernel(nn.Module):
         return f"{tuple(self.weight.shape)}, stride={self.shape.stride}, groups={self.shape.groups}"
 
 
-KERNELS: Registry[type[Kernel]] = Registry("kernel op")
+KERNELS: Registry[type[Kernel]] = Registry("kernel op", group="dynnas.kernels", package="dynnas.nn.kernels")
 
 register_kernel = KERNELS.register

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -45,3 +46,8 @@ class Document:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StudyError(f"{where}: damaged, or not by dynnas ({error!r}); {self.mend}") from error
         raise StudyError(f"{where}: found format {found!r}, this dynnas reads {self.format}; {self.mend}")
+
+
+def provenance_digest(parts: Mapping[str, str]) -> str:
+    """Sixteen hexadecimal digits for all that a result depends on beside the architecture."""
+    return hashlib.sha256(json.dumps(dict(parts), sort_keys=True).encode()).hexdigest()[:16]

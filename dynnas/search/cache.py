@@ -1,12 +1,11 @@
-"""Every architecture is evaluated once: metrics by architecture and provenance, in a small SQLite file."""
+"""Every architecture is evaluated and calibrated once: what was found is kept in a small SQLite file."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +13,6 @@ from dynnas.errors import StorageError
 from dynnas.search.evaluator import AnyEvaluator, SharedEvaluator, Steps, cheap_of, next_step, stages_of
 from dynnas.search.workers.pool import Hand, Job
 from dynnas.space.architecture import Architecture
-
-
-def provenance_digest(parts: Mapping[str, str]) -> str:
-    """One name for everything that metrics depend on beside the architecture (weights, data, device)."""
-    return hashlib.sha256(json.dumps(dict(parts), sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -30,7 +24,7 @@ class Evaluation:
 
 
 class Cache:
-    """Evaluations by architecture key and provenance.
+    """Evaluations by architecture key and provenance, and batch-norm statistics by those of their network.
 
     A row is written again as each stage ends, so that a killed process loses only the stage it was in.
 
@@ -47,6 +41,10 @@ class Cache:
             self._connection.execute(
                 "CREATE TABLE IF NOT EXISTS evaluations (architecture TEXT, provenance TEXT, stages TEXT, "
                 "complete INTEGER, PRIMARY KEY (architecture, provenance))"
+            )
+            self._connection.execute(
+                "CREATE TABLE IF NOT EXISTS statistics (network TEXT, provenance TEXT, packed BLOB, "
+                "PRIMARY KEY (network, provenance))"
             )
 
     def close(self) -> None:
@@ -71,6 +69,21 @@ class Cache:
                 (architecture.key, provenance, stages, evaluation.complete),
             )
 
+    def read_statistics(self, key: str, provenance: str) -> bytes | None:
+        """The packed batch-norm statistics of the network of that key, or None."""
+        with self._in_words():
+            row = self._connection.execute(
+                "SELECT packed FROM statistics WHERE network = ? AND provenance = ?", (key, provenance)
+            ).fetchone()
+        return row[0] if row else None
+
+    def write_statistics(self, key: str, provenance: str, packed: bytes) -> None:
+        """Keep `packed` in the place of what was there."""
+        with self._in_words():
+            self._connection.execute(
+                "INSERT OR REPLACE INTO statistics VALUES (?, ?, ?)", (key, provenance, packed)
+            )
+
     @contextmanager
     def _in_words(self) -> Iterator[None]:
         try:
@@ -80,6 +93,27 @@ class Cache:
                 f"{self._path}: {error}; nothing that is finished is lost: when that is mended, the same "
                 "command continues"
             ) from error
+
+
+@dataclass(frozen=True)
+class StatisticsFile:
+    """Batch-norm statistics in the cache of a study that another process may be driving.
+
+    The file is open only while something is read or written. A folder that cannot be written keeps nothing.
+    """
+
+    path: Path
+
+    def read_statistics(self, key: str, provenance: str) -> bytes | None:
+        """As `Cache.read_statistics`; None where the file cannot be read."""
+        with suppress(StorageError), closing(Cache(self.path)) as cache:
+            return cache.read_statistics(key, provenance)
+        return None
+
+    def write_statistics(self, key: str, provenance: str, packed: bytes) -> None:
+        """As `Cache.write_statistics`; nothing where the file cannot be written."""
+        with suppress(StorageError), closing(Cache(self.path)) as cache:
+            cache.write_statistics(key, provenance, packed)
 
 
 class CachedEvaluator:

@@ -11,13 +11,13 @@ from typing import Literal
 import numpy as np
 import torch
 
+from dynnas.documents import provenance_digest
 from dynnas.files import replacing
 from dynnas.metrics.accuracy import predict
 from dynnas.nn.exits import select_confident
 from dynnas.nn.networks.cost import cost
 from dynnas.nn.networks.network import Network
 from dynnas.progress import Progress
-from dynnas.search.cache import provenance_digest
 from dynnas.study.compressed import Compressed
 from dynnas.study.study import Study
 from dynnas.study.trained import Trained
@@ -66,7 +66,8 @@ class Source:
 
     def network(self) -> Network:
         """The network, calibrated, in eval mode."""
-        return self.study.trained_network(self.made) if self.made else self.study.network(self.key)
+        study = self.study
+        return study.trained_network(self.made) if self.made else study.candidate(self.key).calibrated
 
     def digest(self, split: Split) -> str:
         """Of all that its predictions depend on."""

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
     from torch import nn
 
+    from dynnas.candidates.candidate import Candidate as NetworkCandidate
+    from dynnas.candidates.candidate import Extractor
     from dynnas.data.dataset import Dataset
     from dynnas.nn.networks.network import Network
     from dynnas.runtimes.cascade import Cascade
@@ -319,17 +321,39 @@ class Study:
             raise StudyError(f"{self.name}: {len(found) or 'no'} architectures have the key {key!r}")
         return next(iter(found.values()))
 
-    def network(self, key: str) -> Network:
-        """The network of a key: extracted, calibrated on training images, in evaluation mode.
+    @cached_property
+    def extractor(self) -> Extractor:
+        """What makes the study's networks, with the batch-norm statistics that its folder keeps.
+
+        Raises:
+            TrainingError: the supernet is not trained.
+        """
+        supernet = self.supernet
+
+        from dynnas.candidates.candidate import Extractor
+        from dynnas.search.cache import StatisticsFile
+
+        settings = self.settings
+        kept = StatisticsFile(self.folder.cache)
+        return Extractor(supernet, self.dataset, settings.train, settings.target, kept)
+
+    def candidate(self, key: str) -> NetworkCandidate:
+        """The candidate of a key, whose parts are made once and shared.
 
         Raises:
             StudyError: there is no such key.
+            TrainingError: the supernet is not trained.
         """
-        supernet, architecture = self.supernet, self.architecture(key)
+        return self.extractor.candidate(self.architecture(key))
 
-        from dynnas.search.evaluators.supernet import calibrated_network
+    def network(self, key: str) -> Network:
+        """A network of a key for the caller alone: extracted, calibrated, in evaluation mode.
 
-        return calibrated_network(supernet, architecture, self.dataset, self.settings.train)
+        Raises:
+            StudyError: there is no such key.
+            TrainingError: the supernet is not trained.
+        """
+        return self.candidate(key).copy()
 
 
 def _document(path: Path) -> dict[str, Any]:

@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 from scipy import stats
 
+from dynnas.candidates.candidate import calibrated_network
 from dynnas.errors import StudyError
 from dynnas.files import atomic_write
 from dynnas.metrics.accuracy import accuracy
 from dynnas.nn.networks.cost import cost
 from dynnas.pareto.front import Candidate
 from dynnas.progress import Progress
-from dynnas.search.evaluators.supernet import calibrated_network
 from dynnas.settings.settings import TrainSettings
 from dynnas.space.architecture import Architecture
 from dynnas.space.moves import sample
@@ -70,13 +70,14 @@ def audit_study(
     audited = []
     with (progress or Progress()).task("audit", networks * seeds) as task:
         for architecture in chosen(study, networks, seed):
-            inherited = _accuracy(study, supernet, architecture)
+            inherited = accuracy(study.extractor.candidate(architecture).calibrated, study.dataset).top1
             by_seed = []
             for extra in range(seeds):
                 alone = _trained_alone(study, architecture, replace(recipe, seed=recipe.seed + extra))
-                by_seed.append(_accuracy(study, alone, architecture))
+                network = calibrated_network(alone, architecture, study.dataset, train)
+                by_seed.append(accuracy(network, study.dataset).top1)
                 task.advance(note=f"inherited {inherited:.4f}, alone {by_seed[-1]:.4f}")
-            network = AuditedNetwork(
+            found = AuditedNetwork(
                 key=architecture.key,
                 genes=dict(architecture),
                 macs=cost(supernet.config(architecture)).macs,
@@ -85,7 +86,7 @@ def audit_study(
                 alone=float(np.mean(by_seed)),
                 by_seed=tuple(by_seed),
             )
-            audited.append(network)
+            audited.append(found)
     columns = [network.inherited for network in audited], [network.alone for network in audited]
     front = [member.metrics["accuracy"] for member in study.front]
     result = Audit(
@@ -139,8 +140,3 @@ def _trained_alone(study: Study, architecture: Architecture, recipe: TrainSettin
     folder = study.folder.alone / f"{architecture.key}-{recipe.epochs}{again}"
     train_supernet(alone, study.dataset, recipe, folder, device=study.settings.target.host_device)
     return alone
-
-
-def _accuracy(study: Study, supernet: Supernet, architecture: Architecture) -> float:
-    network = calibrated_network(supernet, architecture, study.dataset, study.settings.train)
-    return accuracy(network, study.dataset, "search").top1

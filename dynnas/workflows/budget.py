@@ -61,7 +61,7 @@ def budget_of(study: Study, key: str, quotas: Sequence[float] = QUOTAS, weights:
         if not 0 < quota < math.inf:
             raise StudyError(f"--quota: found {quota:g}; allowed: numbers above 0, as 0.5")
     trained = study.weights_of(key, weights)
-    network = study.trained_network(trained) if trained else study.network(key)
+    network = study.trained_network(trained) if trained else study.candidate(key).calibrated
     exits, dataset = network.config.exits, study.dataset
     if not exits:
         raise StudyError(

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
+from dynnas.documents import provenance_digest
 from dynnas.errors import StudyError
 from dynnas.files import atomic_write
 from dynnas.latency.cascades import Overhead, measure_overhead, representative, subject_of
@@ -22,7 +23,6 @@ from dynnas.pareto.contribution import hypervolume, most_useful, non_dominated, 
 from dynnas.pareto.front import Candidate
 from dynnas.progress import Progress
 from dynnas.runtimes.cascade import chain
-from dynnas.search.cache import provenance_digest
 from dynnas.search.evaluators.supernet import open_meter, spread_over_images
 from dynnas.search.storage.storage import only_driver
 from dynnas.space.config.network import NetworkConfig

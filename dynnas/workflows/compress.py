@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from dynnas.candidates.candidate import subject_of
 from dynnas.compression import PASSES
 from dynnas.compression.compress import Shrunk, Source
 from dynnas.errors import StudyError, TargetError
@@ -28,7 +29,7 @@ from dynnas.progress import Progress
 from dynnas.runtimes.onnx.graph import to_onnx
 from dynnas.runtimes.onnx.runtime import OnnxRunner
 from dynnas.runtimes.preprocessing import prepare_images
-from dynnas.search.evaluators.supernet import SupernetEvaluator, open_meter
+from dynnas.search.evaluators.supernet import open_meter
 from dynnas.search.storage.storage import only_driver
 from dynnas.study.compressed import Compressed, Figures, compressed_to_json
 from dynnas.study.study import Study
@@ -152,10 +153,7 @@ class _Compressor:
     def _figures(self, network: Network, shrunk: Shrunk, folder: Path) -> tuple[Figures, Figures]:
         """Of what the pass began with, and of what it made."""
         study = self.study
-        evaluator = SupernetEvaluator(
-            study.supernet, study.dataset, self.meter, study.settings.train, self.meter.target
-        )
-        subject = evaluator.subject(network)
+        subject = subject_of(network, study.dataset, self.meter.target)
         if shrunk.graph is not None:
             graph = shrunk.graph
             made = Subject(OnnxRunner(graph, self.meter.target.threads), subject.images)
@@ -163,7 +161,8 @@ class _Compressor:
         else:
             assert shrunk.network is not None
             graph = to_onnx(shrunk.network).SerializeToString()
-            made, scores = evaluator.subject(shrunk.network), _judged(shrunk.network, study)
+            made = subject_of(shrunk.network, study.dataset, self.meter.target)
+            scores = _judged(shrunk.network, study)
         earlier, now = self.meter.measure_jointly([subject, made])
         for file, content in ((BEFORE, to_onnx(network).SerializeToString()), (AFTER, graph)):
             (folder / file).write_bytes(content)

@@ -53,7 +53,7 @@ def leaving_images(study: Study, key: str, examples: int = 8) -> tuple[Way, ...]
         TrainingError: the supernet is not trained.
         DataError: the images are not there.
     """
-    dataset, network = study.dataset, study.network(key)
+    dataset, network = study.dataset, study.candidate(key).calibrated
     names = (*(place.name for place in network.config.exits), "head")
     with torch.inference_mode():
         outputs = predict_logits(network, dataset, dataset.search.images)

@@ -26,8 +26,9 @@ class Finisher:
         """The same members, timed in the same rounds, tested, and with energy and memory where known."""
         evaluator = self.evaluator
         with self.progress.task("finishing the front", total=3 * len(front)) as task:
-            networks = [evaluator.network(member.architecture) for member in front]
-            subjects = [evaluator.subject(network) for network in networks]
+            candidates = [evaluator.extractor.candidate(member.architecture) for member in front]
+            networks = [candidate.calibrated for candidate in candidates]
+            subjects = [candidate.subject for candidate in candidates]
             latencies = evaluator.meter.measure_jointly(subjects) if subjects else []
             task.advance(len(front), note="timed together")
             resources = measure_resources(networks, subjects, evaluator.meter.target) if subjects else []
@@ -45,6 +46,6 @@ class Finisher:
     def _tested(self, member: Candidate) -> Mapping[str, float]:
         """The test accuracy, computed once for each network that was ever in a finished front."""
         tester = CachedEvaluator(
-            HeldOutEvaluator(self.evaluator), self.cache, f"{self.evaluator.provenance} test"
+            HeldOutEvaluator(self.evaluator.extractor), self.cache, f"{self.evaluator.provenance} test"
         )
         return assess(tester, member.architecture, Goal.of(("test_accuracy",))).metrics

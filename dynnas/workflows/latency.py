@@ -45,7 +45,7 @@ def latency_of(study: Study, key: str, *, images: int = 256, batch: int = 32) ->
     if batch > len(dataset.search):
         raise StudyError(f"--batch: found {batch}, but {study.name} has {len(dataset.search)} search images")
     meter = open_meter(study.folder.anchors, study.space, dataset)
-    network = study.network(key)
+    network = study.candidate(key).calibrated
     prepared = prepare_images(network, dataset, dataset.search.images)
     measured = measure_dependent(network, prepared, meter, meter.target, images, batch)
     subject = Subject(build_runner(network, meter.target), [prepared[: meter.target.batch].cpu().numpy()])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from dynnas.candidates.candidate import Extractor
 from dynnas.errors import StudyError
 from dynnas.files import atomic_write
 from dynnas.latency.anchors import build_anchors
@@ -42,7 +43,8 @@ def measure_front(study: Study, progress: Progress | None = None) -> Study:
         only_driver(study.folder.lock, f"study {study.folder.path}"),
         closing(Cache(study.folder.cache)) as cache,
     ):
-        evaluator = _evaluator(study, open_meter(study.folder.anchors, study.space, study.dataset))
+        meter = open_meter(study.folder.anchors, study.space, study.dataset)
+        evaluator = SupernetEvaluator(_extractor(study, meter, cache), meter)
         _finish(study, study.front, evaluator, cache, progress or Progress())
     return Study(study.folder)
 
@@ -65,7 +67,8 @@ def measure_all(study: Study, progress: Progress | None = None) -> Study:
         if old is None or not old.trials:
             raise StudyError(f"{study.name}: there are no trials to measure; search first")
         draft = _draft(study)
-        again = _Remeasuring(study, _evaluator(study, draft.meter(study)), cache)
+        meter = draft.meter(study)
+        again = _Remeasuring(study, SupernetEvaluator(_extractor(study, meter, cache), meter), cache)
         sampler = make_sampler("random", study.space, population=2, seed=0)
         new = open_trials(
             open_storage(study.storage), draft.name, study.space, study.goal.objectives, sampler
@@ -87,16 +90,6 @@ def measure_all(study: Study, progress: Progress | None = None) -> Study:
         study.folder.remeasuring.unlink()
         _finish(study, Front.of(candidates, study.goal.objectives), again.evaluator, cache, progress)
     return Study(study.folder)
-
-
-@contextmanager
-def _held(study: Study) -> Iterator[Cache]:
-    """The study's cache, while no other process drives the study."""
-    with (
-        only_driver(study.folder.lock, f"study {study.folder.path}"),
-        closing(Cache(study.folder.cache)) as cache,
-    ):
-        yield cache
 
 
 @dataclass(frozen=True)
@@ -185,16 +178,15 @@ class _Remeasuring:
         known = self.cache.read(architecture, provenance)
         latency = known.stages[0] if known.stages else None
         if latency is None or MEASURED not in latency:
-            latency = self.evaluator.latency(self.evaluator.network(architecture))
+            latency = self.evaluator.latency(self.evaluator.extractor.candidate(architecture))
         told = {name: value for name, value in metrics.items() if name != "predicted_ms"}
         new = {**told, **latency}
         self.cache.write(architecture, provenance, Evaluation((new,), complete="accuracy" in new))
         return new
 
 
-def _evaluator(study: Study, meter: LatencyMeter) -> SupernetEvaluator:
-    settings = study.settings
-    return SupernetEvaluator(study.supernet, study.dataset, meter, settings.train, meter.target)
+def _extractor(study: Study, meter: LatencyMeter, cache: Cache) -> Extractor:
+    return Extractor(study.supernet, study.dataset, study.settings.train, meter.target, cache)
 
 
 def _finish(

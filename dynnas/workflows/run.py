@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from optuna.storages import BaseStorage
 
+from dynnas.candidates.candidate import Extractor
 from dynnas.data.dataset import Dataset
 from dynnas.data.load import load_data
 from dynnas.data.sources.find import NAMES
@@ -99,7 +100,7 @@ def run_study(
         ):
             with _cluster(space.settings) as cluster:
                 evaluator = _trained_evaluator(
-                    space, dataset, place, progress, cluster.train if cluster else None
+                    space, dataset, place, cache, progress, cluster.train if cluster else None
                 )
                 run = _Run(space, place, evaluator, cache, progress)
                 with run.crew(cluster) as crew:
@@ -122,7 +123,12 @@ def _cluster(settings: Settings) -> AbstractContextManager[Cluster | None]:
 
 
 def _trained_evaluator(
-    space: Space, dataset: Dataset, place: StudyFolder, progress: Progress, launch: Launch | None
+    space: Space,
+    dataset: Dataset,
+    place: StudyFolder,
+    cache: Cache,
+    progress: Progress,
+    launch: Launch | None,
 ) -> SupernetEvaluator:
     train, target = space.settings.train, space.settings.target
     # Before the training: a target that cannot be used should not be found out after it.
@@ -138,7 +144,8 @@ def _trained_evaluator(
         launch=launch,
     )
     predictor = _predictor(space, dataset, place, meter.reference.environment, progress)
-    return SupernetEvaluator(supernet, dataset, meter, train, meter.target, predictor)
+    extractor = Extractor(supernet, dataset, train, meter.target, cache)
+    return SupernetEvaluator(extractor, meter, predictor)
 
 
 def _predictor(

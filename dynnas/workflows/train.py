@@ -13,7 +13,6 @@ from dynnas.nn.layers.digest import weights_digest
 from dynnas.nn.networks.network import Network
 from dynnas.pareto.front import Candidate
 from dynnas.progress import Progress
-from dynnas.search.evaluators.supernet import calibrated_network
 from dynnas.search.storage.storage import only_driver
 from dynnas.settings.settings import TrainSettings
 from dynnas.space.moves import largest
@@ -44,9 +43,7 @@ def recipe_of(train: TrainSettings, start: str, lr: float | None = None, **chang
 
 def largest_network(study: Study) -> Network:
     """The supernet's largest network, which teaches the others."""
-    return calibrated_network(
-        study.supernet, largest(study.space), study.dataset, study.settings.train, open_gates=True
-    )
+    return study.extractor.candidate(largest(study.space), open_gates=True).copy()
 
 
 def train_members(
@@ -107,9 +104,8 @@ class Trainer:
         return trained
 
     def inherited(self, member: Candidate) -> Network:
-        """The network of `member` as the search saw it."""
-        study = self.study
-        return calibrated_network(study.supernet, member.architecture, study.dataset, study.settings.train)
+        """The network of `member` as the search saw it, to be trained on."""
+        return self.study.extractor.candidate(member.architecture).copy()
 
     def start_of(self, inherited: Network) -> Network:
         """A network like `inherited` with the weights that the training starts from."""

@@ -23,6 +23,7 @@ sys.path.append(str(Path(__file__).parents[1]))  # where `shared` lies
 from results import Result, compare, draw, tables
 from shared import run_steps, run_study, study_parser
 
+from dynnas.candidates.candidate import calibrated_network
 from dynnas.data.dataset import Dataset
 from dynnas.data.load import load_data
 from dynnas.files import atomic_write
@@ -37,7 +38,6 @@ from dynnas.nn.networks.cost import cost
 from dynnas.nn.networks.network import Network
 from dynnas.progress import Progress
 from dynnas.runtimes.preprocessing import prepare_images
-from dynnas.search.evaluators.supernet import calibrated_network
 from dynnas.settings.settings import DataSettings, TargetSettings
 from dynnas.space.moves import largest
 from dynnas.space.space import Space

@@ -38,6 +38,7 @@ import latency_exits
 import numpy as np
 from scipy import stats
 
+from dynnas.candidates.candidate import Extractor
 from dynnas.data.load import load_data
 from dynnas.language.parser import load_space
 from dynnas.latency.anchors import anchor_networks, build_anchors
@@ -230,7 +231,7 @@ def _held_out(space: Space, args: argparse.Namespace) -> tuple[np.ndarray, np.nd
     supernet = Supernet(space, dataset.channels, dataset.classes)
     with tempfile.TemporaryDirectory() as folder:
         train_supernet(supernet, dataset, train, Path(folder))
-    evaluator = SupernetEvaluator(supernet, dataset, meter, train, target, found.predictor)
+    evaluator = SupernetEvaluator(Extractor(supernet, dataset, train, target), meter, found.predictor)
     rng = random.Random("held out")
     predicted, subjects = [], []
     for architecture in dict.fromkeys(sample(space, rng) for _ in range(args.held_out)):
@@ -240,7 +241,9 @@ def _held_out(space: Space, args: argparse.Namespace) -> tuple[np.ndarray, np.nd
             if "predicted_ms" in known:
                 break
         predicted.append(known["predicted_ms"])
-        subjects.append(evaluator.subject(evaluator.network(architecture)))
+        candidate = evaluator.extractor.candidate(architecture)
+        assert candidate.calibrated
+        subjects.append(candidate.subject)
     measured, again = measure_twice(meter, subjects)
     return np.array(predicted), measured, again
 

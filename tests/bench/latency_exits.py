@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from dynnas.candidates.candidate import calibrated_network
 from dynnas.data.dataset import Dataset
 from dynnas.data.load import load_data
 from dynnas.language.parser import load_space
@@ -37,7 +38,6 @@ from dynnas.latency.rounds import Subject
 from dynnas.latency.runner import build_runner
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.preprocessing import prepare_images
-from dynnas.search.evaluators.supernet import calibrated_network
 from dynnas.settings.settings import Settings
 from dynnas.space.moves import sample
 from dynnas.study.study import open_study

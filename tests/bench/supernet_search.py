@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dynnas.candidates.candidate import Extractor
 from dynnas.cli.progress import show_progress
 from dynnas.latency.fingerprint import environment_fingerprint
 from dynnas.pareto.front import Candidate, Front, worst_point
@@ -94,9 +95,10 @@ def main() -> int:
     args = _arguments()
     args.out.mkdir(parents=True, exist_ok=True)
     study = open_study(args.study)
-    dataset, train = study.dataset, study.settings.train
+    dataset = study.dataset
     meter = open_meter(args.out / "anchors.json", study.space, dataset)
-    evaluator = SupernetEvaluator(study.supernet, dataset, meter, train, meter.target)
+    extractor = Extractor(study.supernet, dataset, study.settings.train, meter.target)
+    evaluator = SupernetEvaluator(extractor, meter)
     cached = CachedEvaluator(evaluator, Cache(args.out / "evaluations.db"), evaluator.provenance)
     goal = Goal.of(("accuracy", "latency_ms"), {})
     found: dict[str, dict[int, list[Candidate]]] = {}

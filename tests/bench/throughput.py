@@ -23,6 +23,7 @@ import optuna
 import torch
 
 import dynnas
+from dynnas.candidates.candidate import Extractor
 from dynnas.data.load import load_data
 from dynnas.language.parser import load_space
 from dynnas.nn.networks.cost import cost
@@ -43,7 +44,7 @@ class Scoring:
 
     def evaluate(self, architecture: Architecture) -> Mapping[str, float]:
         scores = self.scorer.work(Job(SCORE, architecture))
-        return {**scores.accuracy, "macs": cost(self.scorer.supernet.config(architecture)).macs}
+        return {**scores.accuracy, "macs": cost(self.scorer.extractor.supernet.config(architecture)).macs}
 
 
 class Timed:
@@ -126,7 +127,7 @@ def main() -> None:
     settings = space.settings
     dataset = load_data(settings.data)
     supernet = Supernet(space, dataset.channels, dataset.classes, experts=settings.train.experts)
-    scoring = Scoring(Scorer(supernet, dataset, settings.train, settings.target))
+    scoring = Scoring(Scorer(Extractor(supernet, dataset, settings.train, settings.target)))
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as warm:
         searched(space, scoring, 2, arguments.sampler, 1, Path(warm))  # imports take a second, once
         run = space, scoring, arguments.candidates, arguments.sampler

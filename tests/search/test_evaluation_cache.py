@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from support.tables import Table, grid_space
 
+from dynnas.documents import provenance_digest
 from dynnas.pareto.objectives import Goal
-from dynnas.search.cache import Cache, CachedEvaluator, provenance_digest
+from dynnas.search.cache import Cache, CachedEvaluator
 from dynnas.search.evaluator import assess
 from dynnas.space.moves import smallest
 

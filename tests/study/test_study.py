@@ -190,8 +190,7 @@ def test_trials_may_lie_elsewhere(folder: Path, tmp_path: Path) -> None:
 
 
 def test_size_is_known_before_anything_is_timed(original: Study) -> None:
-    settings = original.settings
-    evaluator = SupernetEvaluator(original.supernet, original.dataset, None, settings.train, settings.target)
+    evaluator = SupernetEvaluator(original.extractor, None)
     assert set(next(evaluator.stages(original.front[0].architecture))) == {"macs", "params"}
 
 

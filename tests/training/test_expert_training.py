@@ -3,13 +3,13 @@
 import pytest
 import torch
 
+from dynnas.candidates.candidate import calibrated_network
 from dynnas.data.load import load_data
 from dynnas.language.parser import parse_space
 from dynnas.metrics.accuracy import accuracy
 from dynnas.nn.gates.gate import decisions
 from dynnas.nn.networks.cost import cost
 from dynnas.nn.networks.modes import set_execution
-from dynnas.search.evaluators.supernet import calibrated_network
 from dynnas.settings.settings import DataSettings, TrainSettings
 from dynnas.space.moves import largest
 from dynnas.supernet.supernet import Supernet

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from dynnas.candidates.candidate import calibrated_network
 from dynnas.data.load import load_data
 from dynnas.language.parser import parse_space
 from dynnas.metrics.accuracy import accuracy
@@ -14,7 +15,6 @@ from dynnas.nn.gates.estimators import Chooser
 from dynnas.nn.gates.gate import Decision, decisions
 from dynnas.nn.networks.cost import cost
 from dynnas.nn.networks.modes import set_execution, set_gate_noise
-from dynnas.search.evaluators.supernet import calibrated_network
 from dynnas.settings.settings import DataSettings, TrainSettings
 from dynnas.space.moves import largest, sample, smallest
 from dynnas.supernet.supernet import Supernet

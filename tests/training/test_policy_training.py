@@ -5,13 +5,13 @@ import random
 import pytest
 import torch
 
+from dynnas.candidates.candidate import calibrated_network
 from dynnas.data.load import load_data
 from dynnas.language.parser import parse_space
 from dynnas.metrics.accuracy import accuracy
 from dynnas.nn.gates.costs import GateCost
 from dynnas.nn.gates.gate import Decision
 from dynnas.nn.networks.cost import cost
-from dynnas.search.evaluators.supernet import calibrated_network
 from dynnas.settings.settings import DataSettings, TrainSettings
 from dynnas.space.moves import sample, smallest
 from dynnas.supernet.supernet import Supernet

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dynnas.candidates.candidate import calibrated_network
 from dynnas.data.load import load_data
 from dynnas.errors import StudyError
 from dynnas.language.parser import load_space, parse_space
@@ -17,7 +18,6 @@ from dynnas.report.space import costs_table, genes_table
 from dynnas.report.table import dynamic_layers, is_dynamic
 from dynnas.runtimes.folding import fold_batchnorm
 from dynnas.runtimes.preprocessing import prepare_images
-from dynnas.search.evaluators.supernet import calibrated_network
 from dynnas.settings.settings import DataSettings, TrainSettings
 from dynnas.space.moves import largest, smallest
 from dynnas.study.controls import static_part

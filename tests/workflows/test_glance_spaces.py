@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dynnas.candidates.candidate import calibrated_network
 from dynnas.data.load import load_data
 from dynnas.language.parser import load_space, parse_space
 from dynnas.language.problems import SpaceFileError
@@ -12,7 +13,6 @@ from dynnas.latency.anchors import anchor_networks
 from dynnas.metrics.accuracy import accuracy
 from dynnas.report.diagram import layers_of
 from dynnas.report.table import dynamic_layers, is_dynamic
-from dynnas.search.evaluators.supernet import calibrated_network
 from dynnas.settings.settings import DataSettings, TrainSettings
 from dynnas.space.moves import largest, smallest
 from dynnas.study.controls import static_part

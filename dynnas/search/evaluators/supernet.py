@@ -2,60 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from dynnas.data.dataset import Dataset, resize
+from dynnas.candidates.candidate import Candidate, Extractor
+from dynnas.candidates.statistics import Statistics
+from dynnas.data.dataset import Dataset
+from dynnas.documents import provenance_digest
 from dynnas.latency.anchors import build_anchors
 from dynnas.latency.dependent import ways_of
 from dynnas.latency.latency import AnchorReference, Latency
 from dynnas.latency.meter import LatencyMeter
 from dynnas.latency.predictor.predictor import LatencyPredictor
 from dynnas.latency.remote.timer import resolve_target
-from dynnas.latency.rounds import Subject
-from dynnas.latency.runner import build_runner
 from dynnas.metrics.accuracy import accuracy
 from dynnas.nn.networks.cost import Cost, cost
 from dynnas.nn.networks.gate_use import GateUse
-from dynnas.nn.networks.network import Network
 from dynnas.runtimes.preprocessing import prepare_images
-from dynnas.search.cache import provenance_digest
 from dynnas.search.evaluator import Steps, done_here
 from dynnas.search.workers.pool import Answer, Job
-from dynnas.settings.settings import TargetSettings, TrainSettings
 from dynnas.space.architecture import Architecture
 from dynnas.space.config.network import NetworkConfig
 from dynnas.space.space import Space
-from dynnas.supernet.supernet import Supernet
-from dynnas.training.batchnorm.calibrate import calibrate
-
-Statistics = Mapping[str, np.ndarray]
-"""Buffers of batch norms, by name."""
-
-
-def calibrated_network(
-    supernet: Supernet,
-    architecture: Architecture,
-    dataset: Dataset,
-    train: TrainSettings,
-    open_gates: bool = False,
-) -> Network:
-    """The network of `architecture` with its own weights and batch-norm statistics, ready for use.
-
-    With `open_gates` it has none of its gates.
-    """
-    return _calibrate(supernet.extract(architecture, open_gates), dataset, train)
-
-
-def _calibrate(network: Network, dataset: Dataset, train: TrainSettings) -> Network:
-    images = dataset.calibration_images(train.calibration_images, train.seed)
-    return calibrate(network, resize(images, network.config.resolution))
 
 
 def open_meter(reference: Path, space: Space, dataset: Dataset) -> LatencyMeter:
@@ -86,31 +59,29 @@ class SupernetEvaluator:
     known for a prediction, so that a network with exits has its accuracy first.
     """
 
-    supernet: Supernet
-    dataset: Dataset
+    extractor: Extractor
     meter: LatencyMeter
-    train: TrainSettings
-    target: TargetSettings
     predictor: LatencyPredictor | None = None
 
     @cached_property
     def provenance(self) -> str:
         """Everything but the architecture that the metrics depend on."""
+        target = self.extractor.target
         return provenance_digest(
             {
-                "weights": self.supernet.digest(),
-                "data": self.dataset.digest,
+                "weights": self.extractor.weights_digest,
+                "data": self.extractor.dataset.digest,
                 "environment": self.meter.reference.environment,
                 "anchors": f"{self.meter.reference.anchor_ms:.9g} ms",
-                "timing": f"{self.target.images} images, {self.target.seconds} s",
-                "calibration": f"{self.train.calibration_images} images, seed {self.train.seed}",
+                "timing": f"{target.images} images, {target.seconds} s",
+                "calibration": self.extractor.calibration,
             }
             | ({"predictor": self.predictor.digest} if self.predictor else {})
         )
 
     def cheap(self, architecture: Architecture) -> Mapping[str, float]:
         """Size, which needs no network."""
-        size = cost(self.supernet.config(architecture))
+        size = cost(self.extractor.supernet.config(architecture))
         return {"macs": size.macs, "params": size.params}
 
     def stages(self, architecture: Architecture) -> Iterator[Mapping[str, float]]:
@@ -120,22 +91,20 @@ class SupernetEvaluator:
     @cached_property
     def hand(self) -> Scorer:
         """What calibrates and scores networks."""
-        return Scorer(self.supernet, self.dataset, self.train, self.target)
+        return Scorer(self.extractor)
 
     def steps(self, architecture: Architecture) -> Steps:
         """The stages, for which a crew calibrates and scores while the driver has the clock."""
-        config = self.supernet.config(architecture)
+        candidate = self.extractor.candidate(architecture)
+        config = candidate.config
         size = cost(config)
         yield {"macs": size.macs, "params": size.params}
 
         if self.predictor is None:
-            network = self.supernet.extract(architecture)
-            statistics = None
-            if config.branches:
-                statistics = _result((yield Job(CALIBRATE, architecture)))
-                _restore(network, statistics)
-            yield self.latency(network)
-            scores = _result((yield Job(SCORE, architecture, {"statistics": statistics})))
+            if config.branches and candidate.statistics is None:
+                candidate.adopt(_result((yield Job(CALIBRATE, architecture))))
+            yield self.latency(candidate)
+            scores = yield from self._scores(candidate)
             yield {**scores.accuracy, **_exit_metrics(config, scores.shares, size), **scores.gates}
             return
 
@@ -143,44 +112,36 @@ class SupernetEvaluator:
         by_exit = [scale * ratio for ratio in self.predictor.predict(config)]
         if not config.exits:
             yield {"predicted_ms": by_exit[0]}
-        scores = _result((yield Job(SCORE, architecture)))
+        scores = yield from self._scores(candidate)
         found = {**scores.accuracy, **_exit_metrics(config, scores.shares, size)}
         if config.exits:
             found["predicted_ms"] = _expected_ms(scores, by_exit)
         yield found
-        network = self.supernet.extract(architecture)
-        _restore(network, scores.statistics)
-        yield self.latency(network)
+        yield self.latency(candidate)
 
-    def latency(self, network: Network) -> Mapping[str, float]:
-        """The metrics of a network, ready for use, that only the clock can tell."""
-        latency = self.meter.measure(self.subject(network))
+    def _scores(self, candidate: Candidate) -> Generator[Job, Answer | None, Scores]:
+        """Have a candidate scored, and calibrated if that was not done."""
+        job = Job(SCORE, candidate.architecture, {"statistics": candidate.statistics})
+        scores: Scores = _result((yield job))
+        candidate.adopt(scores.statistics)
+        return scores
+
+    def latency(self, candidate: Candidate) -> Mapping[str, float]:
+        """The metrics of a candidate that only the clock can tell."""
+        latency = self.meter.measure(candidate.subject)
         return {"latency_ms": latency.latency_ms, **spread_over_images(latency)}
-
-    def network(self, architecture: Architecture) -> Network:
-        """The network of `architecture`, ready for use."""
-        return calibrated_network(self.supernet, architecture, self.dataset, self.train)
-
-    def subject(self, network: Network) -> Subject:
-        """What the meter times: the compiled network, on many real images if its work depends on them."""
-        # No fewer than fill a call, and the last call is filled with the first images again.
-        batch = self.target.batch
-        calls = -(-(self.target.images if network.config.branches else 1) // batch)
-        chosen = torch.arange(calls * batch) % len(self.dataset.search.images)
-        images = prepare_images(network, self.dataset, self.dataset.search.images[chosen]).cpu().numpy()
-        return Subject(build_runner(network, self.target), np.split(images, calls))
 
 
 @dataclass(frozen=True)
 class HeldOutEvaluator:
     """Scores networks on the test split: for the members of a finished front and for nothing else."""
 
-    networks: SupernetEvaluator
+    extractor: Extractor
 
     def evaluate(self, architecture: Architecture) -> Mapping[str, float]:
         """The accuracy to report."""
-        network = self.networks.network(architecture)
-        return {"test_accuracy": accuracy(network, self.networks.dataset, "test").top1}
+        network = self.extractor.candidate(architecture).calibrated
+        return {"test_accuracy": accuracy(network, self.extractor.dataset, "test").top1}
 
 
 CALIBRATE, SCORE = "calibrate", "score"
@@ -209,30 +170,28 @@ class Scores:
 class Scorer:
     """Calibrates and scores networks of a supernet: needs no clock, and may be anywhere."""
 
-    supernet: Supernet
-    dataset: Dataset
-    train: TrainSettings
-    target: TargetSettings
+    extractor: Extractor
 
     def work(self, job: Job) -> Statistics | Scores:
         """The batch-norm statistics of a network, or its scores."""
-        network = self.supernet.extract(job.architecture)
-        if known := job.arguments.get("statistics"):
-            _restore(network, known)
-        else:
-            _calibrate(network, self.dataset, self.train)
+        candidate = self.extractor.candidate(job.architecture)
+        if (known := job.arguments.get("statistics")) is not None:
+            candidate.adopt(known)
+        network, statistics = candidate.calibrated, candidate.statistics
+        assert statistics is not None
         if job.name == CALIBRATE:
-            return _statistics(network)
-        score = accuracy(network, self.dataset, "search")
+            return statistics
+        dataset, target = candidate.dataset, candidate.target
+        score = accuracy(network, dataset, "search")
         timed: Sequence[float] = ()
-        if network.config.exits and self.target.batch == 1:  # a batch runs through all of the network
-            images = self.dataset.search.images[: self.target.images]
-            timed = ways_of(network, prepare_images(network, self.dataset, images)).shares
+        if network.config.exits and target.batch == 1:  # a batch runs through all of the network
+            images = dataset.search.images[: target.images]
+            timed = ways_of(network, prepare_images(network, dataset, images)).shares
         return Scores(
             {"accuracy": score.top1},
             score.exit_shares,
             timed,
-            _statistics(network),
+            statistics,
             _gate_metrics(score.gates) if score.gates else {},
         )
 
@@ -240,22 +199,6 @@ class Scorer:
 def _result(reply: Answer | None) -> Any:
     assert reply is not None
     return reply.take()
-
-
-def _statistics(network: Network) -> Statistics:
-    return {name: buffer.cpu().numpy() for name, buffer in network.named_buffers() if _is_statistic(name)}
-
-
-def _restore(network: Network, statistics: Statistics) -> None:
-    """Give a network of the same architecture the batch-norm statistics that another one has; for use."""
-    buffers = dict(network.named_buffers())
-    for name, value in statistics.items():
-        buffers[name].copy_(torch.from_numpy(value))
-    network.eval()
-
-
-def _is_statistic(name: str) -> bool:
-    return name.endswith(("running_mean", "running_var", "num_batches_tracked"))
 
 
 def _expected_ms(scores: Scores, by_exit: Sequence[float]) -> float:

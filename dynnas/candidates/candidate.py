@@ -1,0 +1,232 @@
+"""One architecture of a supernet on its way to a number: config, network, statistics and what is timed."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from functools import cached_property
+from typing import Any
+from weakref import WeakValueDictionary
+
+import numpy as np
+import torch
+
+from dynnas.candidates.statistics import (
+    Statistics,
+    StatisticsStore,
+    pack_statistics,
+    restore_statistics,
+    statistics_of,
+    unpack_statistics,
+)
+from dynnas.data.dataset import Dataset, resize
+from dynnas.documents import provenance_digest
+from dynnas.latency.rounds import Subject
+from dynnas.latency.runner import build_runner
+from dynnas.nn.networks.network import Network
+from dynnas.runtimes.preprocessing import prepare_images
+from dynnas.settings.settings import TargetSettings, TrainSettings
+from dynnas.space.architecture import Architecture
+from dynnas.space.config.network import NetworkConfig
+from dynnas.supernet.supernet import Supernet
+from dynnas.training.batchnorm.calibrate import calibrate
+
+KEPT = 32
+"""So many of the latest candidates keep their networks, whether or not anyone else holds them."""
+
+
+class Extractor:
+    """Makes the candidates of one supernet; an architecture is the same candidate for as long as it lives.
+
+    It can be pickled; a copy in another process has candidates of its own, and no `store`.
+
+    Args:
+        supernet: the trained weights.
+        dataset: the data that set batch-norm statistics and that networks are timed on.
+        train: says with how many images, drawn by which seed, networks are calibrated.
+        target: says for what networks are compiled; the defaults if None.
+        store: keeps statistics between runs; None keeps them in memory only.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        dataset: Dataset,
+        train: TrainSettings,
+        target: TargetSettings | None = None,
+        store: StatisticsStore | None = None,
+    ) -> None:
+        self.supernet, self.dataset, self.train = supernet, dataset, train
+        self.target, self.store = target or TargetSettings(), store
+        self._forget()
+
+    def _forget(self) -> None:
+        self._alive: WeakValueDictionary[str, Candidate] = WeakValueDictionary()
+        self._latest: OrderedDict[str, Candidate] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        made = {"_alive", "_latest"}
+        return {name: value for name, value in self.__dict__.items() if name not in made} | {"store": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget()
+
+    def candidate(self, architecture: Architecture, open_gates: bool = False) -> Candidate:
+        """The candidate of `architecture`; with `open_gates` its network has no gates."""
+        key = f"{architecture.key} with open gates" if open_gates else architecture.key
+        found = self._alive.get(key)
+        if found is None:
+            found = self._alive[key] = Candidate(self, architecture, key, open_gates)
+        self._latest[key] = found
+        self._latest.move_to_end(key)
+        for other in self._latest.values():
+            if other is not found:
+                other.release()
+        while len(self._latest) > KEPT:
+            self._latest.popitem(last=False)
+        return found
+
+    @cached_property
+    def weights_digest(self) -> str:
+        """The digest of the supernet's weights, which must not change after this is asked for."""
+        return self.supernet.digest()
+
+    @property
+    def calibration(self) -> str:
+        """How statistics are set, in words."""
+        return f"{self.train.calibration_images} images, seed {self.train.seed}"
+
+    @cached_property
+    def provenance(self) -> str:
+        """The digest of all that the statistics of a candidate depend on beside its architecture."""
+        return provenance_digest(
+            {"weights": self.weights_digest, "data": self.dataset.digest, "calibration": self.calibration}
+        )
+
+
+class Candidate:
+    """An architecture with what it becomes; each part is made when it is first asked for, and kept.
+
+    Candidates come from `Extractor.candidate`. Everybody who asks for a part gets the same object, so nobody
+    may change it: `copy` gives a network to train or to rebuild.
+
+    Attributes:
+        architecture: the values of its genes.
+        key: names the network among those of its supernet.
+    """
+
+    def __init__(self, source: Extractor, architecture: Architecture, key: str, open_gates: bool) -> None:
+        self.architecture, self.key = architecture, key
+        self._source, self._open_gates = source, open_gates
+        self._statistics: Statistics | None = None
+        self._ready = False
+        self._subject: Subject | None = None
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data of the study, in their three splits."""
+        return self._source.dataset
+
+    @property
+    def target(self) -> TargetSettings:
+        """What the network is compiled for."""
+        return self._source.target
+
+    @cached_property
+    def config(self) -> NetworkConfig:
+        """What the network is made of."""
+        config = self._source.supernet.config(self.architecture)
+        return config.without_gates() if self._open_gates else config
+
+    @cached_property
+    def network(self) -> Network:
+        """The extracted network; before `calibrated` is asked for, without batch-norm statistics."""
+        return self._source.supernet.extract(self.architecture, self._open_gates).eval()
+
+    @property
+    def statistics(self) -> Statistics | None:
+        """The batch-norm statistics as far as they are known: here, or in the store."""
+        store = self._source.store
+        if self._statistics is None and store is not None:
+            packed = store.read_statistics(self.key, self._source.provenance)
+            self._statistics = unpack_statistics(packed) if packed else None
+        return self._statistics
+
+    def adopt(self, statistics: Statistics) -> None:
+        """Take the statistics that another process has computed for this candidate."""
+        if self.statistics is None:
+            self._keep(statistics)
+
+    def _keep(self, statistics: Statistics) -> None:
+        self._statistics = statistics
+        if self._source.store is not None:
+            packed = pack_statistics(statistics)
+            self._source.store.write_statistics(self.key, self._source.provenance, packed)
+
+    @property
+    def calibrated(self) -> Network:
+        """The network with its batch-norm statistics, in evaluation mode: the one that ships."""
+        if not self._ready:
+            known = self.statistics
+            if known is None:
+                source, train = self._source, self._source.train
+                images = source.dataset.calibration_images(train.calibration_images, train.seed)
+                calibrate(self.network, resize(images, self.config.resolution))
+                self._keep(statistics_of(self.network))
+            else:
+                restore_statistics(self.network, known)
+                self.network.eval()
+            self._ready, self._subject = True, None
+        return self.network
+
+    def copy(self) -> Network:
+        """A calibrated network that belongs to the caller."""
+        return copy.deepcopy(self.calibrated)
+
+    @property
+    def subject(self) -> Subject:
+        """What is timed: the compiled network, with as many real inputs as its work depends on them.
+
+        A network that runs the same for every input is not calibrated for it: its time does not depend on
+        what is in its statistics.
+
+        Raises:
+            TargetError: the network cannot be compiled for the target.
+        """
+        if self._subject is None:
+            network = self.calibrated if self.config.branches else self.network
+            self._subject = subject_of(network, self.dataset, self.target)
+        return self._subject
+
+    def release(self) -> None:
+        """Let go of the compiled network, which is made again where it is needed again."""
+        self._subject = None
+
+
+def subject_of(network: Network, dataset: Dataset, target: TargetSettings) -> Subject:
+    """Compile `network` for `target`, with search images to run: many if its work depends on them.
+
+    Args:
+        network: in evaluation mode; calibrated if its work depends on its images.
+    """
+    # There are no fewer images than fill a call; the last call is filled with the first images.
+    batch = target.batch
+    calls = -(-(target.images if network.config.branches else 1) // batch)
+    chosen = torch.arange(calls * batch) % len(dataset.search.images)
+    images = prepare_images(network, dataset, dataset.search.images[chosen]).cpu().numpy()
+    return Subject(build_runner(network, target), np.split(images, calls))
+
+
+def calibrated_network(
+    supernet: Supernet,
+    architecture: Architecture,
+    dataset: Dataset,
+    train: TrainSettings,
+    open_gates: bool = False,
+) -> Network:
+    """One network of `supernet`, calibrated as `train` says, where no other part of its candidate is needed.
+
+    With `open_gates` it has none of its gates.
+    """
+    return Extractor(supernet, dataset, train).candidate(architecture, open_gates).calibrated

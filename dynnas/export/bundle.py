@@ -7,12 +7,14 @@ import hashlib
 import json
 import platform
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from dynnas import __version__
 from dynnas.data.dataset import Dataset
@@ -30,6 +32,9 @@ from dynnas.space.config.network import RESOLUTION_SLOT, NetworkConfig
 
 MANIFEST, SCRIPT, CARD = "manifest.json", "run.py", "README.md"
 VERSION = 1
+
+SELF_CHECKS = 4
+"""Test images on which `run.py` compares a graph with the manifest before it is used."""
 
 
 def export_model(
@@ -85,6 +90,8 @@ def export_model(
             script = resources.files("dynnas.export").joinpath("standalone.py")
             (bundle / SCRIPT).write_text(script.read_text(encoding="utf-8"), encoding="utf-8")
         manifest = _manifest(network, dataset, format, checks, bundle)
+        if FORMATS[format].script:
+            manifest["self_check"] = _self_check(network)
         text = card(manifest, facts or {}, FORMATS[format].example)
         (bundle / CARD).write_text(text, encoding="utf-8")
         manifest["files"][CARD] = _file(bundle / CARD)
@@ -97,6 +104,21 @@ def _check(artifact: Artifact, format: Format, bundle: Path, expected: Answer) -
     predict = format.load(bundle / artifact.file)
     parity = compare(artifact, predict, expected)
     return {**asdict(parity), "timing": asdict(time_artifact(predict, expected.images))}
+
+
+def _self_check(network: Finished) -> dict[str, list[float]]:
+    """The logits of test images of the script, by their numbers, but of those that rounding decides."""
+    from dynnas.export.standalone import test_image  # needs onnxruntime, which wrote the bundle
+
+    found: dict[str, list[float]] = {}
+    for number in range(SELF_CHECKS):
+        image = torch.from_numpy(test_image(number, network.config.channels, network.config.resolution))
+        try:
+            expected = answer(network, image, torch.zeros(1, dtype=torch.long))
+        except ExportError:  # an exit or a gate could go either way
+            continue
+        found[str(number)] = [float(f"{logit:.7g}") for logit in expected.logits[0].tolist()]
+    return found
 
 
 def verify_bundle(folder: str | Path) -> dict[str, Any]:
@@ -178,7 +200,10 @@ def _manifest(
             "name": "image",
             "shape": ["batch", config.channels, config.resolution, config.resolution],
             "type": "float32",
-            "prepare": "pixels to 0..1, subtract mean, divide by std, resize (bilinear, antialiased)",
+            "prepare": (
+                f"pixels to 0..1, subtract mean {_numbers(dataset.mean)}, divide by std "
+                f"{_numbers(dataset.std)}, resize (bilinear, antialiased)"
+            ),
             "mean": list(dataset.mean),
             "std": list(dataset.std),
             "data_resolution": dataset.resolution,
@@ -203,6 +228,11 @@ def _manifest(
         "timed_on": f"{platform.machine()}, {platform.system()}",
         "files": {path.name: _file(path) for path in sorted(bundle.iterdir())},
     }
+
+
+def _numbers(values: Sequence[float]) -> str:
+    """`(0.4914, 0.4822, 0.4465)`."""
+    return f"({', '.join(f'{value:.6g}' for value in values)})"
 
 
 def _gates(config: NetworkConfig) -> Iterator[dict[str, Any]]:

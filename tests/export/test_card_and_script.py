@@ -3,6 +3,8 @@
 import hashlib
 import io
 import json
+import re
+import shutil
 import subprocess
 import sys
 from contextlib import redirect_stdout
@@ -14,7 +16,7 @@ import torch
 from numpy.testing import assert_allclose
 from PIL import Image
 from scipy import stats
-from support.networks import config, finished, noise
+from support.networks import CHANNELS, CLASSES, RESOLUTION, config, finished, noise
 
 from dynnas.data.dataset import resize
 from dynnas.errors import ExportError
@@ -25,6 +27,7 @@ from dynnas.export.formats.checkpoint import load_checkpoint
 from dynnas.export.formats.safetensors import load_safetensors
 from dynnas.metrics.accuracy import predict_logits
 from dynnas.nn.exits import select_confident
+from dynnas.runtimes.onnx.graph import to_onnx
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +86,118 @@ def test_the_script_reads_pictures_as_the_data_were_read(bundle, dataset, tmp_pa
     model.channels = 3  # the data of this test have two, which no picture has
     expected = pictures.read(tmp_path / "one.png", dataset.resolution, grey=False)
     assert np.array_equal(model.read(tmp_path / "one.png"), expected)
+
+
+def copied(bundle, folder, change):
+    """A bundle with `change` made to the graphs and the manifest in it, whose digests are right again."""
+    shutil.copytree(bundle, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    change(folder, manifest)
+    for name, file in manifest["files"].items():
+        if (folder / name).exists():
+            file["sha256"] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def test_the_script_runs_the_graph_that_was_measured(bundle, network, dataset):
+    model = standalone.Model(bundle)
+    assert model.file == "model_packed.onnx"
+    classes, exits = answers(network, dataset)
+    for pixels, label, way in zip(dataset.search.images[:20].numpy(), classes, exits, strict=False):
+        assert model(pixels)[::2] == (dataset.class_names[label], model.ways[way])
+
+
+def test_the_self_check_is_what_torch_says(bundle, network):
+    known = json.loads((bundle / "manifest.json").read_text())["self_check"]
+    assert len(known) > 0
+    for number, logits in known.items():
+        image = torch.from_numpy(standalone.test_image(int(number), CHANNELS, RESOLUTION))
+        assert_allclose(logits, network(image)[0].detach().numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_a_graph_for_other_processors_is_not_run(bundle, network, tmp_path):
+    def change(folder, manifest):
+        other = finished(network.config, seed=1)  # stands for a graph that answers nonsense here
+        (folder / "model_packed.onnx").write_bytes(to_onnx(other).SerializeToString())
+
+    assert standalone.Model(copied(bundle, tmp_path / "wrong", change)).file == "model.onnx"
+
+    def damage(folder, manifest):
+        (folder / "model_packed.onnx").write_bytes(b"not a graph")
+
+    assert standalone.Model(copied(bundle, tmp_path / "damaged", damage)).file == "model.onnx"
+    uncheckable = copied(
+        bundle, tmp_path / "uncheckable", lambda folder, manifest: manifest["self_check"].clear()
+    )
+    assert standalone.Model(uncheckable).file == "model.onnx"
+
+
+def test_a_graph_that_answers_wrong_on_any_machine_is_an_error(bundle, tmp_path):
+    def change(folder, manifest):
+        manifest["self_check"] = {number: [0.0] * CLASSES for number in manifest["self_check"]}
+
+    folder = copied(bundle, tmp_path / "wrong", change)
+    with pytest.raises(
+        ValueError, match=r"no model here gives the logits of manifest\.json; export it again"
+    ):
+        standalone.Model(folder)
+
+
+@pytest.mark.parametrize("scale", [255, 1], ids=["from 0 to 255", "from 0 to 1"])
+def test_the_script_takes_floats_as_the_data_may_have_them(scale, bundle, dataset, tmp_path, capsys):
+    images = dataset.search.images[:12].numpy()
+    np.save(tmp_path / "bytes.npy", images)
+    np.save(tmp_path / "floats.npy", images / np.float32(255 / scale))
+    printed = []
+    for name in ("bytes", "floats"):
+        assert standalone.main([str(tmp_path / f"{name}.npy")], bundle) == 0
+        printed.append([line.split("\t")[1:] for line in capsys.readouterr().out.splitlines()])
+    assert len(printed[0]) == 12
+    assert printed[0] == printed[1]
+
+
+def test_one_image_of_floats_is_from_0_to_1(bundle, dataset):
+    model = standalone.Model(bundle)
+    pixels = dataset.search.images[0].numpy()
+    assert model(pixels / 255) == pytest.approx(model(pixels))
+    with pytest.raises(
+        ValueError, match=r"float64 pixels from 0\.0 to 25\d\.0; allowed are 0 to 255 or, as floats"
+    ):
+        model(pixels.astype(float))
+
+
+def test_pictures_of_16_bits_keep_their_brightness(bundle, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "8.png")
+    Image.fromarray(pixels.astype(np.uint16) * 257).save(tmp_path / "16.png")
+    model = standalone.Model(bundle)
+    model.channels = 1
+    assert np.array_equal(model.read(tmp_path / "16.png")[0], pixels)
+    assert np.array_equal(model.read(tmp_path / "16.png"), model.read(tmp_path / "8.png"))
+
+
+def test_bad_files_do_not_stop_the_others(bundle, dataset, tmp_path):
+    (tmp_path / "images").mkdir()
+    np.save(tmp_path / "images.npy", dataset.search.images[:3].numpy())
+    np.save(tmp_path / "deep.npy", dataset.search.images[:3].numpy().astype(np.uint16) * 257)
+    np.save(tmp_path / "flat.npy", np.zeros((16, 16), np.uint8))
+    (tmp_path / "images" / "broken.png").write_bytes(b"\x89PNG nothing")
+    names = ["images", "flat.npy", "absent.npy", "deep.npy", "images.npy"]
+    command = [sys.executable, bundle / "run.py", *(tmp_path / name for name in names)]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert ran.returncode == 2
+    assert len(ran.stdout.splitlines()) == 3
+    said = ran.stderr.splitlines()
+    assert [line.split(":")[0] for line in said] == ["run.py"] * 4
+    assert "broken.png: not a readable image" in said[0]
+    assert "flat.npy: an array of the shape (16, 16); needed is (C, H, W) or (N, C, H, W)" in said[1]
+    assert "No such file" in said[2]
+    assert re.search(r"deep\.npy: uint16 pixels from \d+ to 65535; allowed are 0 to 255", said[3])
+
+
+def test_the_card_gives_the_numbers_of_the_normalisation(bundle):
+    assert "subtract mean (0.4, 0.5), divide by std (0.2, 0.3)" in (bundle / "README.md").read_text()
 
 
 def test_the_script_says_what_it_takes():

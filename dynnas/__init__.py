@@ -9,20 +9,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dynnas import tasks
     from dynnas.language.parser import load_space
     from dynnas.search.api import search
     from dynnas.study.study import open_study
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "load_space", "open_study", "search"]
+__all__ = ["__version__", "load_space", "open_study", "search", "tasks"]
 
 _HOMES = {"load_space": "dynnas.language.parser", "open_study": "dynnas.study.study"}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "search":  # the package itself, which can be called
-        return importlib.import_module("dynnas.search")
+    if name in ("search", "tasks"):  # packages; the former can be called
+        return importlib.import_module(f"dynnas.{name}")
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

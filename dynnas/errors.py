@@ -23,6 +23,10 @@ class DataError(DynnasError):
     """A data set is missing or not in a readable form."""
 
 
+class TaskError(DynnasError):
+    """A task does not fit the data or the network, or cannot do what it is asked for."""
+
+
 class TrainingError(DynnasError):
     """Training cannot go on (a loss that is not finite, a checkpoint of another study)."""
 

@@ -23,8 +23,10 @@ PACKAGES = (
     "files",
     "threads",
     "documents",
+    "metric",
     "settings",
     "space",
+    "tasks",
     "nn",
     "language",
     "data",
@@ -47,12 +49,13 @@ PACKAGES = (
     "__main__",
 )
 # What the lazy names of the package itself stand for.
-PUBLIC = {"language", "search", "study"}
+PUBLIC = {"language", "search", "study", "tasks"}
 
 # A package, and the only places (as prefixes of paths under dynnas/) that may import it.
 CONFINED = {
     "torch": (
         "threads",
+        "tasks",
         "nn",
         "supernet",
         "data",
@@ -138,6 +141,7 @@ def loaded_by(statement: str) -> set[str]:
     ("statement", "absent"),
     [
         ("import dynnas", {"torch", "optuna", "matplotlib", "numpy"}),
+        ("import dynnas; dynnas.tasks", {"torch", "numpy"}),
         ("import dynnas.space", {"torch", "optuna", "numpy", "yaml"}),
         (
             "import dynnas.latency.remote.serve",

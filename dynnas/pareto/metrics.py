@@ -1,23 +1,10 @@
-"""What is known about a metric by its name: its unit and which way is better."""
+"""The metrics that dynnas knows by name."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
 
-Direction = Literal["maximize", "minimize"]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One number that is known of a candidate."""
-
-    name: str
-    unit: str
-    direction: Direction
-    title: str
-
+from dynnas.metric import Metric
 
 METRICS: Mapping[str, Metric] = {
     metric.name: metric

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import cast
 
 from dynnas.errors import StudyError
-from dynnas.pareto.metrics import METRICS, Direction
+from dynnas.metric import Direction
+from dynnas.pareto.metrics import METRICS
 
 Verdict = Callable[[Mapping[str, float]], str | None]
 """Says of metrics why their candidate is not worth more work; None if it is."""

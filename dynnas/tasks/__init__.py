@@ -1,0 +1,32 @@
+"""What the outputs of networks mean: losses, distillation, confidence and scores.
+
+The names below are imported when they are first used, so that `import dynnas.tasks` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dynnas.tasks.builtin.classification import Classification
+    from dynnas.tasks.registry import TASKS
+    from dynnas.tasks.task import Task
+
+__all__ = ["TASKS", "Classification", "Task"]
+
+_HOMES = {
+    "TASKS": "registry",
+    "Task": "task",
+    "Classification": "builtin.classification",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"dynnas.tasks.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,1 @@
+"""The tasks that come with dynnas; a module each, which registers itself."""

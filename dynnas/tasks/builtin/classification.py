@@ -1,0 +1,188 @@
+"""Classification: each image has one of some classes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dynnas.errors import TaskError
+from dynnas.metric import Metric
+from dynnas.tasks.registry import TASKS
+from dynnas.tasks.task import Task
+
+
+@TASKS.register("classification")
+class Classification(Task):
+    """One class for each image: outputs are logits (B, classes), targets int64 (B,).
+
+    Args:
+        classes: their names or number; those of the data if None.
+        label_smoothing: of the cross entropy (Szegedy 2016, arXiv:1512.00567, section 7).
+        class_weights: of each class in the loss, such as the reciprocals of their frequencies; all alike if
+            None.
+
+    Raises:
+        TaskError: an argument is out of range.
+    """
+
+    name = "classification"
+    metrics = (
+        Metric("accuracy", "share", "maximize", "share of the images that are told right"),
+        Metric("balanced_accuracy", "share", "maximize", "mean over classes of the share that is told right"),
+        Metric("top5_accuracy", "share", "maximize", "share whose class is among the five likeliest"),
+        Metric("f1", "share", "maximize", "mean over classes of the F1 score"),
+    )
+    criteria: ClassVar[tuple[str, ...]] = ("confidence", "entropy")
+    doubts: ClassVar[int] = 3
+
+    def __init__(
+        self,
+        classes: int | Sequence[str] | None = None,
+        *,
+        label_smoothing: float = 0.0,
+        class_weights: Sequence[float] | None = None,
+    ) -> None:
+        names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes or ())
+        if classes is not None and len(names) < 2:
+            raise TaskError(f"task classification: at least two classes are needed, not {classes!r}")
+        if not 0 <= label_smoothing < 1:
+            raise TaskError(
+                f"task classification: label_smoothing is {label_smoothing}; it is at least 0 and less than 1"
+            )
+        if class_weights is not None and (names and len(class_weights) != len(names)):
+            raise TaskError(
+                f"task classification: {len(class_weights)} class_weights for {len(names)} classes; "
+                "give one for each"
+            )
+        self.classes, self.label_smoothing = names, float(label_smoothing)
+        self.class_weights = None if class_weights is None else tuple(map(float, class_weights))
+
+    @property
+    def outputs(self) -> int:
+        """The number of classes.
+
+        Raises:
+            TaskError: no data have said it yet.
+        """
+        if not self.classes:
+            raise TaskError(
+                "task classification: the number of classes is not known before the data are read; "
+                "say Classification(classes=...)"
+            )
+        return len(self.classes)
+
+    def of_data(self, targets: Tensor, names: Sequence[str] = ()) -> Self:
+        """See `Task.of_data`: targets are whole numbers from 0; classes without names are called by them."""
+        if targets.ndim != 1 or targets.is_floating_point() or targets.is_complex():
+            raise TaskError(
+                f"task classification: targets are {targets.dtype} of shape {tuple(targets.shape)}; "
+                "needed is the number of a class for each image, from 0"
+            )
+        least, most = (int(targets.min()), int(targets.max())) if len(targets) else (0, 0)
+        given = len(self.classes) or len(names) or most + 1
+        if self.classes and names and len(self.classes) != len(names):
+            raise TaskError(
+                f"task classification: it has {len(self.classes)} classes but the data {len(names)}; "
+                "leave `classes` out, or give data of so many"
+            )
+        if least < 0 or most >= given:
+            raise TaskError(
+                f"task classification: targets reach from {least} to {most} but there are {given} classes; "
+                "number them from 0"
+            )
+        numbered = tuple(map(str, range(given)))
+        known = self.classes if self.classes and self.classes != numbered else tuple(names) or numbered
+        return type(self)(known, label_smoothing=self.label_smoothing, class_weights=self.class_weights)
+
+    def head(self, in_channels: int, *, stride: int = 1, dropout: float = 0.0) -> nn.Module:
+        """The mean over positions, dropout, and a linear classifier: (B, C, H, W) to (B, classes)."""
+        return nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(in_channels, self.outputs)
+        )
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Cross entropy of the logits to the classes, smoothed and weighted as asked: (B,)."""
+        weight = None if self.class_weights is None else output.new_tensor(self.class_weights)
+        return F.cross_entropy(
+            output, target, weight=weight, label_smoothing=self.label_smoothing, reduction="none"
+        )
+
+    def distill(self, output: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+        """T^2 times the cross entropy to the teacher's softmax, both divided by the temperature T: (B,).
+
+        Its gradient is that of T^2 KL(teacher, student) (Hinton 2015, arXiv:1503.02531, section 2): T^2 keeps
+        it as large as the labels' at any temperature.
+        """
+        taught = (teacher / temperature).softmax(1) * (output / temperature).log_softmax(1)
+        return -(temperature**2) * taught.sum(1)
+
+    def confidence(self, output: Tensor, criterion: str = "confidence") -> Tensor:
+        """The largest softmax, or for `entropy` 1 less the normalised entropy of the softmax: (B,).
+
+        BranchyNet (Teerapittayanon 2016, arXiv:1709.01686) leaves where the entropy is low enough.
+        """
+        if criterion == "entropy":
+            return (1 - _evenness(output)[:, 0]).clamp(min=0)  # rounding may end a little below
+        return torch.softmax(output, dim=1).amax(dim=1)
+
+    def doubt(self, output: Tensor) -> Tensor:
+        """The largest softmax, its distance from the second, and the normalised entropy: (B, 3).
+
+        What is known of an exit's doubt, as in JEI-DNN (Regol 2024, arXiv:2310.09163); more inputs gained
+        nothing (studies/msd-cifar10).
+        """
+        first, second = output.softmax(dim=1).topk(2, dim=1).values.split(1, dim=1)
+        return torch.cat([first, first - second, _evenness(output)], dim=1)
+
+    def quality(self, output: Tensor, target: Tensor) -> Tensor:
+        """1 where the likeliest class is the image's, else 0: (B,)."""
+        return (output.argmax(dim=1) == target).to(torch.float32)
+
+    def score(self, outputs: Tensor, targets: Tensor) -> Mapping[str, float]:
+        """Shares from 0 to 1; classes without an image count for none of the means over classes."""
+        answers = outputs.argmax(dim=1)
+        right = answers == targets
+        count = outputs.shape[1]
+        hits = torch.bincount(targets[right], minlength=count).double()
+        there = torch.bincount(targets, minlength=count).double()
+        said = torch.bincount(answers, minlength=count).double()
+        seen = there > 0
+        likeliest = outputs.topk(min(5, count), dim=1).indices
+        return {
+            "accuracy": right.double().mean().item(),
+            "balanced_accuracy": (hits[seen] / there[seen]).mean().item(),
+            "top5_accuracy": (likeliest == targets[:, None]).any(dim=1).double().mean().item(),
+            "f1": (2 * hits[seen] / (there[seen] + said[seen])).mean().item(),
+        }
+
+    def post(self, output: Tensor) -> Tensor:
+        """The probability of each class: (B, classes)."""
+        return output.softmax(dim=1)
+
+    def describe(self, output: Tensor) -> str:
+        """The likeliest class."""
+        return self.classes[int(output.argmax())]
+
+    def describe_target(self, target: Tensor) -> str:
+        """The class."""
+        return self.classes[int(target)]
+
+    def facts(self) -> Mapping[str, Any]:
+        """See `Task.facts`."""
+        return {
+            "task": self.name,
+            "classes": list(self.classes),
+            "label_smoothing": self.label_smoothing,
+            "class_weights": self.class_weights and list(self.class_weights),
+        }
+
+
+def _evenness(output: Tensor) -> Tensor:
+    """Entropy of the softmax over that of a uniform one, (B, classes) to (B, 1)."""
+    entropy = -(output.softmax(dim=1) * F.log_softmax(output, dim=1)).sum(dim=1, keepdim=True)
+    return entropy / math.log(output.shape[1])

@@ -1,0 +1,12 @@
+"""The tasks that have a name."""
+
+from __future__ import annotations
+
+from dynnas.errors import TaskError
+from dynnas.registry import Registry
+from dynnas.tasks.task import Task
+
+TASKS: Registry[type[Task]] = Registry(
+    "task", group="dynnas.tasks", package="dynnas.tasks.builtin", error=TaskError
+)
+"""Task classes by the name that space files and networks have for them."""

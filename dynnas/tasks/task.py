@@ -1,0 +1,138 @@
+"""What a task is: all that is to be known about the outputs of a network and the targets of its inputs.
+
+Outside of `dynnas.tasks` outputs and targets are tensors whose first axis is the batch, and nothing else is
+known about them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+from torch import Tensor, nn
+
+from dynnas.errors import TaskError
+from dynnas.metric import Metric
+
+
+class Task(ABC):
+    """What outputs and targets mean.
+
+    `outputs`, `loss` and `score` are what a task must have. The rest has a default, which is a refusal with a
+    reason where there can be no other: a network with early exits needs `confidence`, a search with
+    in-place distillation `distill`.
+
+    Every method works on a batch: outputs (B, ...) and targets (B, ...), on the device where they are.
+
+    Attributes:
+        name: by which networks and studies name their task.
+        metrics: what `score` gives; the first ranks candidates unless another is asked for.
+        criteria: by what an exit may be told how sure it is, besides `learned`.
+    """
+
+    name: str
+    metrics: tuple[Metric, ...]
+    criteria: ClassVar[tuple[str, ...]] = ("confidence",)
+
+    @property
+    @abstractmethod
+    def outputs(self) -> int:
+        """How many numbers a network says of an image, or of each place of one: what its head is made for."""
+
+    @abstractmethod
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """The loss of each image: (B,)."""
+
+    @abstractmethod
+    def score(self, outputs: Tensor, targets: Tensor) -> Mapping[str, float]:
+        """The value of each of `metrics` over a whole split, outputs (N, ...) and targets (N, ...)."""
+
+    def head(self, in_channels: int, *, stride: int = 1, dropout: float = 0.0) -> nn.Module:
+        """From the last feature maps (B, in_channels, H, W) to an output (B, ...).
+
+        Args:
+            stride: pixels of the input between two values of the feature maps.
+            dropout: probability, before the last layer.
+
+        Raises:
+            TaskError: the task has none; its networks must bring their own.
+        """
+        raise TaskError(
+            f"task {self.name}: it has no head, so only networks of your own can be trained for it "
+            "(Space.of(...)); for others let it define head(in_channels, *, stride, dropout)"
+        )
+
+    def distill(self, output: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+        """The loss of each image whose target is what a `teacher` said: (B,).
+
+        Its gradient is as large as that of `loss` at any temperature. Outputs that have none take no notice.
+
+        Raises:
+            TaskError: the task cannot be taught so.
+        """
+        raise TaskError(
+            f"task {self.name}: outputs cannot be distilled; set train.teacher_weight to 0, or let the task "
+            "define distill(output, teacher, temperature)"
+        )
+
+    def confidence(self, output: Tensor, criterion: str = "confidence") -> Tensor:
+        """How sure each output is, from 0 to 1: (B,).
+
+        Args:
+            criterion: one of `criteria`.
+
+        Raises:
+            TaskError: outputs do not tell.
+        """
+        raise TaskError(
+            f"task {self.name}: its outputs do not tell how sure they are, so no image can leave a network "
+            "early; take a space without exits, or let the task define confidence(output, criterion)"
+        )
+
+    def quality(self, output: Tensor, target: Tensor) -> Tensor:
+        """How good the answer for each image is, from 0 to 1 (right): (B,).
+
+        Their mean is not always one of the scores. Early exits and gates learn by it.
+
+        Raises:
+            TaskError: that cannot be told of a single image.
+        """
+        raise TaskError(
+            f"task {self.name}: how good a single answer is, is not known; let the task define "
+            "quality(output, target), or take a space without exits and train.gate_guidance of 0"
+        )
+
+    def doubt(self, output: Tensor) -> Tensor:
+        """What an exit of the criterion `learned` reads of its own output: (B, `doubts`)."""
+        return self.confidence(output)[:, None]
+
+    doubts: ClassVar[int] = 1
+    """How many numbers `doubt` gives."""
+
+    def post(self, output: Tensor) -> Tensor:
+        """What a shipped model gives for `output`, in operations that can be exported: by default itself."""
+        return output
+
+    def of_data(self, targets: Tensor, names: Sequence[str] = ()) -> Self:
+        """The task with what only data can tell, such as the number of classes, after a check of the targets.
+
+        Args:
+            targets: of the training split, (N, ...). names: of the values that they may have, if known.
+
+        Raises:
+            TaskError: the targets are not of this task, or contradict what it was made with.
+        """
+        return self
+
+    def describe(self, output: Tensor) -> str:
+        """What an output of one image, (...), says, in a word or two."""
+        return "x".join(map(str, output.shape))
+
+    def describe_target(self, target: Tensor) -> str:
+        """What the target of one image, (...), is, in a word or two."""
+        return "x".join(map(str, target.shape))
+
+    def facts(self) -> Mapping[str, Any]:
+        """What names the task and its options, as JSON: equal where training and scores are equal."""
+        return {"task": self.name, "outputs": self.outputs}

@@ -31,9 +31,8 @@ from dynnas.space.config.vocabulary import (
     RESOLUTIONS,
     STAGE,
     STEM,
-    Knob,
-    required,
 )
+from dynnas.space.knob import Knob, required
 
 Schema = dict[str, Any]
 

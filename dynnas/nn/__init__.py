@@ -1,13 +1,9 @@
-"""Layers as plain torch modules, static and dynamic, which serve networks of any kind.
+"""Operators: plain torch modules for concrete configs, static and dynamic.
 
-`Conv2d` is torch's with dynamic kernels to choose from, `EarlyExits` lets images leave early, `attention` and
-`activation` make modules by name. What is registered under a name is imported when a registry is first read.
+What is registered under a name is imported when a registry is first read.
 """
 
-from dynnas.nn.by_name import activation, attention
-from dynnas.nn.conv2d import Conv2d
-from dynnas.nn.early_exits import EarlyExits
-from dynnas.nn.kernels.kernel import KERNELS
-from dynnas.nn.registry import ACTIVATIONS, ATTENTIONS
+from dynnas.nn import activations, attentions, blocks, kernels
+from dynnas.nn.gates import families
 
-__all__ = ["ACTIVATIONS", "ATTENTIONS", "KERNELS", "Conv2d", "EarlyExits", "activation", "attention"]
+__all__ = ["activations", "attentions", "blocks", "families", "kernels"]

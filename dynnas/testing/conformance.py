@@ -107,16 +107,13 @@ def assert_near(found: Tensor, expected: Tensor, part: float) -> None:
 
 
 def one_image_equals_many(case: Case) -> None:
-    """Each image is computed as if alone, at odd sizes and a single pixel, in both memory formats.
-
-    In float64: random weights magnify rounding.
-    """
-    module = lively(build(case.config)).eval().double()
+    """Each image is computed as if alone, at odd sizes and a single pixel, in both memory formats."""
+    module = lively(build(case.config)).eval()
     for size in ((7, 5), (1, 1)):
-        x = images(case, 3, size).double()
+        x = images(case, 3, size)
         alone = torch.cat([module(image[None]) for image in x])
-        assert_near(module(x), alone, 1e-10)
-        assert_near(module(x.to(memory_format=torch.channels_last)), alone, 1e-10)
+        assert_near(module(x), alone, 1e-5)
+        assert_near(module(x.to(memory_format=torch.channels_last)), alone, 1e-5)
 
 
 def strategies_agree(case: Case) -> None:
@@ -246,7 +243,7 @@ def exports_to_onnx(case: Case) -> None:
         for batch in ran:
             x = images(case, batch)
             (y,) = session.run(None, {"x": x.numpy()})
-            assert_near(torch.from_numpy(y), module(x).detach(), 2e-4)  # random weights magnify rounding
+            assert_near(torch.from_numpy(y), module(x).detach(), 1e-4)
 
 
 def _onnx(module: nn.Module, x: Tensor, free_batch: bool) -> bytes:

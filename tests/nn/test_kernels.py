@@ -25,13 +25,13 @@ def test_condconv_coefficients_come_from_the_block_input_for_all_convolutions():
 
 
 def test_dyconv_attention_sums_to_one():
-    conv = lively(KERNELS["dyconv"](ConvShape(8, 8, 3)))
+    conv = lively(KERNELS["dyconv"](ConvShape(8, 8, 3), block("conv", "dyconv")))
     assert_close(conv.dyconv_router(torch.randn(5, 8, 4, 4)).sum(1), torch.ones(5))
 
 
 def test_dyconv_at_high_temperature_is_the_mean_of_its_experts():
     shape = ConvShape(8, 6, 3)
-    conv = lively(KERNELS["dyconv"](shape))
+    conv = lively(KERNELS["dyconv"](shape, block("conv", "dyconv", out_channels=6)))
     x = torch.randn(3, 8, 5, 5)
     mean = F.conv2d(x, conv.weight.mean(0), conv.dyconv_bias.mean(0), padding=1)
     assert (conv(x) - mean).abs().max() > 0.1
@@ -41,7 +41,7 @@ def test_dyconv_at_high_temperature_is_the_mean_of_its_experts():
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_dyconv_mixes_a_bias_that_no_batch_norm_takes_away(batch):
-    conv = lively(KERNELS["dyconv"](ConvShape(8, 6, 3)))
+    conv = lively(KERNELS["dyconv"](ConvShape(8, 6, 3), block("conv", "dyconv", out_channels=6)))
     x = torch.randn(batch, 8, 5, 5)
     coefficients = conv.dyconv_router(x)
     bias = sum(coefficients[:, k, None] * conv.dyconv_bias[k] for k in range(4))
@@ -54,7 +54,7 @@ def test_dyconv_mixes_a_bias_that_no_batch_norm_takes_away(batch):
 
 
 def test_dyconv_folds_a_shift_into_the_bias_of_every_expert():
-    conv = lively(KERNELS["dyconv"](ConvShape(8, 6, 3)))
+    conv = lively(KERNELS["dyconv"](ConvShape(8, 6, 3), block("conv", "dyconv", out_channels=6)))
     x, scale, shift = torch.randn(3, 8, 5, 5), torch.rand(6), torch.randn(6)
     expected = conv(x) * scale[:, None, None] + shift[:, None, None]
     conv.absorb(scale, shift)
@@ -67,7 +67,7 @@ def test_dynet_layer_routes_by_the_input_of_each_convolution():
     assert module.router(torch.randn(1, 8, 3, 3)) == {"depthwise": None, "pointwise": None}
     x = torch.randn(2, 8, 5, 5)
     for unit in (module.depthwise, module.pointwise):
-        layer, plain = unit.conv, KERNELS["dynet"](unit.conv.shape, group=3)
+        layer, plain = unit.conv, KERNELS["dynet"](unit.conv.shape, block("dwsep", "dynet", bank=3))
         with torch.no_grad():
             plain.weight.copy_(layer.weight)
         route = layer.dynet_layer_router(x.mean((2, 3)))
@@ -93,7 +93,7 @@ def test_a_dropout_rate_is_below_one(rate):
 
 
 def test_dyconv_hidden_units_are_a_quarter_and_one():
-    conv = KERNELS["dyconv"](ConvShape(10, 6, 3), experts=5)
+    conv = KERNELS["dyconv"](ConvShape(10, 6, 3), block("conv", "dyconv", bank=5))
     assert conv.dyconv_router.reduce.weight.shape == (3, 10)
     assert conv.dyconv_router.expand.weight.shape == (5, 3)
 
@@ -125,7 +125,7 @@ def test_training_starts_with_balanced_coefficients(op, start):
 
 def test_every_expert_starts_with_a_variance_of_its_own_fan_out():
     torch.manual_seed(0)
-    bank = KERNELS["condconv"](ConvShape(64, 32, 3)).weight
+    bank = KERNELS["condconv"](ConvShape(64, 32, 3), block("conv", "condconv")).weight
     for expert in bank:
         assert expert.std().item() == pytest.approx((2 / (32 * 9)) ** 0.5, rel=0.05)
     depthwise = KERNELS["static"](ConvShape(512, 512, 3, groups=512)).weight
@@ -144,11 +144,11 @@ def test_an_unknown_strategy_is_refused():
 
 
 def test_a_bank_without_a_size_is_refused():
-    with pytest.raises(SpaceError, match=r"op 'condconv' has a knob 'experts', and its config has none"):
+    with pytest.raises(SpaceError, match=r"op 'condconv' mixes a bank of kernels, .* no 'experts'"):
         build(block("conv", "condconv", bank=None))
 
 
 def test_a_router_that_gives_no_route_is_a_bug_that_is_named():
-    conv = KERNELS["condconv"](ConvShape(8, 8))
+    conv = KERNELS["condconv"](ConvShape(8, 8), block("conv", "condconv"))
     with pytest.raises(TypeError, match="CondConv mixes its bank by a route"):
         conv(torch.randn(1, 8, 2, 2), None)

@@ -28,7 +28,8 @@ from dynnas.testing.conformance import lively
 def test_kernels_come_from_a_grouped_linear_layer(shape, splits, strategy):
     """As in the paper: M * Co activations, in G * Co groups, to the Co * Ci / groups * k * k weights."""
     group = 3
-    conv = lively(KERNELS["weightnet"](shape, group, splits))
+    config = block("conv", "weightnet", shape.in_channels, shape.out_channels, bank=group, splits=splits)
+    conv = lively(KERNELS["weightnet"](shape, config))
     set_strategy(conv, strategy)
     x = torch.randn(2, shape.in_channels, 5, 5)
     route = torch.rand(2, shape.out_channels, splits, group)
@@ -62,12 +63,12 @@ def test_with_one_split_it_is_dynet(kind):
 def test_splits_are_as_even_as_can_be_and_at_most_the_input_channels():
     narrow = build(block("conv", "weightnet", 3, 4, splits=8))
     assert len(narrow.router.weightnet.convs["conv"]) == 3
-    conv = KERNELS["weightnet"](ConvShape(5, 4), splits=2)
+    conv = KERNELS["weightnet"](ConvShape(5, 4), block("conv", "weightnet", 5, 4, splits=2))
     assert [part for part, _ in conv._parts()] == [slice(0, 3), slice(3, 5)]
     depthwise = build(block("dwsep", "weightnet", splits=4)).router.weightnet.convs["depthwise"]
     assert len(depthwise) == 1
 
 
 def test_splits_must_be_given():
-    with pytest.raises(SpaceError, match=r"op 'weightnet' has a knob 'splits', and its config has none"):
+    with pytest.raises(SpaceError, match=r"op 'weightnet' splits its kernels, .* no 'splits'"):
         build(block("conv", "weightnet", splits=None))

@@ -78,7 +78,7 @@ def by_rule(shape: ConvShape, batch: int, size: tuple[int, int], experts: int, d
 
 
 def _outputs(shape: ConvShape, size: tuple[int, int]) -> int:
-    return shape.out_channels * math.prod(map(shape.size_after, size))
+    return shape.out_channels * math.prod(-(-length // shape.stride) for length in size)
 
 
 def choose(x: Tensor, bank: Tensor, coefficients: Tensor | None, shape: ConvShape) -> Way:

@@ -41,7 +41,7 @@ from dynnas.nn.dynamic_conv.selection import is_recorded
 from dynnas.nn.gates.estimators import Chooser
 from dynnas.nn.gates.features import Features, GateFeatures, carried_by_gate, features_of
 from dynnas.nn.gates.state import Beside, Carried, Flow
-from dynnas.nn.layers.naming import named
+from dynnas.nn.layers.layers import named
 from dynnas.nn.registry import BLOCKS
 from dynnas.space.config.network import BlockConfig
 from dynnas.space.config.vocabulary import READING_GATES

@@ -15,13 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dynnas.nn.by_name import activation
 from dynnas.nn.dynamic_conv.selection import is_recorded
 from dynnas.nn.gates.state import Carried, Flow
 from dynnas.nn.kernels.static import Static
 from dynnas.nn.layers.conv_shape import ConvShape, pointwise
 from dynnas.nn.layers.initial import linear
-from dynnas.nn.layers.layers import ConvUnit, flat, of_one_pixel
+from dynnas.nn.layers.layers import ConvUnit, activation, flat, of_one_pixel
 from dynnas.space.config.network import PolicyConfig
 
 EMBEDDING = "policy"

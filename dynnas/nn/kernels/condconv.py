@@ -11,7 +11,7 @@ from dynnas.nn.kernels.kernel import Kernel, register_kernel
 from dynnas.nn.layers.channel_selection import Channels, pick_bias
 from dynnas.nn.layers.conv_shape import ConvShape
 from dynnas.nn.layers.initial import linear
-from dynnas.space.knob import Knob, whole
+from dynnas.space.config.network import BlockConfig
 
 
 class RoutingDropout(nn.Dropout):
@@ -40,26 +40,17 @@ class CondConvRouter(nn.Module):
         return dict.fromkeys(self.convs, torch.sigmoid(self.fc(self.dropout(x.mean((2, 3))))))
 
 
-EXPERTS = Knob("experts", whole(1, 64), "kernels that are mixed", default=4)
-
-
 @register_kernel("condconv")
 class CondConv(Kernel):
     """A bank of experts mixed per image by sigmoid coefficients."""
 
-    knobs = (EXPERTS,)
-    capacity = 50
-    paper = "Yang et al. 2019, arXiv:1904.04971"
-
-    def __init__(self, shape: ConvShape, experts: int = 4) -> None:
-        """A bank of `experts` kernels."""
-        super().__init__(shape, experts)
+    bank_field = "experts"
 
     def part(self, x: Tensor, route: Tensor, inputs: Channels | None, outputs: Channels | None) -> Tensor:
         """As `Kernel.part`, with a part of the bank."""
         return self.mixed_part(x, route, inputs, outputs, pick_bias(self.bias, outputs))
 
     @classmethod
-    def router(cls, in_channels: int, convs: Mapping[str, ConvShape], experts: int = 4) -> nn.Module:  # type: ignore[override]
+    def router(cls, config: BlockConfig, convs: Mapping[str, ConvShape]) -> nn.Module:
         """One router for the block."""
-        return CondConvRouter(in_channels, experts, convs)
+        return CondConvRouter(config.in_channels, cls.bank_size(config), convs)

@@ -6,11 +6,11 @@ from torch import Tensor, nn, ones, zeros
 from torch.nn import functional as F
 
 from dynnas.nn.dynamic_conv.mixing import mixed_conv
-from dynnas.nn.kernels.condconv import EXPERTS
 from dynnas.nn.kernels.kernel import Kernel, register_kernel
 from dynnas.nn.layers.channel_selection import Channels, pick, spread
 from dynnas.nn.layers.conv_shape import ConvShape
 from dynnas.nn.layers.initial import linear
+from dynnas.space.config.network import BlockConfig
 
 
 class DyConvRouter(nn.Module):
@@ -43,13 +43,12 @@ class DyConv(Kernel):
     between them. As the coefficients sum to one, a shift folds into every expert's bias.
     """
 
-    knobs = (EXPERTS,)
-    capacity = 60
-    paper = "Chen et al. 2020, arXiv:1912.03458"
+    bank_field = "experts"
 
-    def __init__(self, shape: ConvShape, experts: int = 4) -> None:
-        """A bank of `experts` kernels and biases, and the layer's router."""
-        super().__init__(shape, experts)
+    def __init__(self, shape: ConvShape, config: BlockConfig) -> None:
+        """A bank of `config.experts` kernels and biases, and the layer's router."""
+        super().__init__(shape, config)
+        experts = self.bank_size(config)
         self.dyconv_router = DyConvRouter(shape.in_channels, experts)
         self.dyconv_bias = nn.Parameter(zeros(experts, shape.out_channels))
 
@@ -65,9 +64,6 @@ class DyConv(Kernel):
         coefficients = self.dyconv_router(pooled)
         bias = coefficients @ pick(self.dyconv_bias, outputs)
         return self.mixed_part(x, coefficients, inputs, outputs, bias)
-
-    def add_bias(self) -> None:
-        """Nothing: every expert has a bias."""
 
     def absorb(self, scale: Tensor, shift: Tensor) -> None:
         """Take over a following `y * scale + shift` (Co,)."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from dynnas.nn.kernels.dynet import GROUP, ChannelCoefficients
+from dynnas.nn.kernels.dynet import ChannelCoefficients
 from dynnas.nn.kernels.kernel import Kernel, register_kernel
 from dynnas.nn.layers.channel_selection import Channels, pick_bias, spread
 from dynnas.nn.layers.conv_shape import ConvShape
+from dynnas.space.config.network import BlockConfig
 
 
 @register_kernel("dynet_layer")
@@ -18,14 +19,14 @@ class DyNetLayer(Kernel):
     convolution; here the later convolutions can react to what the earlier ones made of the image.
     """
 
-    knobs = (GROUP,)
-    capacity = 80
-    paper = "Zhang et al. 2020, arXiv:2004.10694"
+    bank_field = "group"
 
-    def __init__(self, shape: ConvShape, group: int = 4) -> None:
-        """A bank of `group` kernels, and the layer's router."""
-        super().__init__(shape, group)
-        self.dynet_layer_router = ChannelCoefficients(shape.in_channels, shape.out_channels, group)
+    def __init__(self, shape: ConvShape, config: BlockConfig) -> None:
+        """A bank of `config.group` kernels, and the layer's router."""
+        super().__init__(shape, config)
+        self.dynet_layer_router = ChannelCoefficients(
+            shape.in_channels, shape.out_channels, self.bank_size(config)
+        )
 
     def forward(self, x: Tensor, route: Tensor | None = None) -> Tensor:
         """Convolve `x` (B, Ci, H, W) with the bank, mixed as the layer's own router says."""

@@ -2,13 +2,11 @@
 
 A kernel op is one file in `kernels/` with one class, which is one convolution of a block:
 
-- its facts: the `knobs` that space files may choose, what it `requires` and `provides`, its `capacity` and
-  `paper` (`dynnas.nn.facts`);
-- `__init__(shape, ...)` makes the bank; its other arguments are the knobs, with the same defaults;
+- `bank_field` names the config's field with the number of kernels; `__init__(shape, config)` makes the bank;
 - `forward(x, route)` convolves; the inherited one mixes the bank with `route` as coefficients;
-- `router(in_channels, convs, ...)` makes what the convolutions of one block share, with the same knobs: a
-  module that looks at the block's input and returns the `route` of each convolution. Ops whose convolutions
-  each look at their own input leave it out, and hold a router themselves;
+- `router(config, convs)` makes what the convolutions of one block share: a module that looks at the block's
+  input and returns the `route` of each convolution. Ops whose convolutions each look at their own input leave
+  it out, and hold a router themselves;
 - `part` convolves some of the channels for some of the others, where a gate wants no more. The inherited one
   does all of it and takes what is asked for, which is right for any op; a bank uses `mixed_part`;
 - an op whose kernel comes from something else has no weight (`new_weight`), and generates it once and for all
@@ -25,18 +23,18 @@ parameter over experts and channels is (Co, M, ...), never (Co * M, ...).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from dynnas.errors import SpaceError
 from dynnas.nn.dynamic_conv.mixing import Strategy, mixed_conv
-from dynnas.nn.facts import KERNEL_OPS, Operator, Requirement, by_capacity
 from dynnas.nn.layers.channel_selection import Channels, pick, spread
 from dynnas.nn.layers.conv_shape import ConvShape
 from dynnas.nn.layers.initial import initialise_kernels
 from dynnas.registry import Registry
+from dynnas.space.config.network import BlockConfig
 
 
 class NoRouter(nn.Module):
@@ -52,39 +50,33 @@ class NoRouter(nn.Module):
         return dict.fromkeys(self.convs)
 
 
-class Kernel(Operator, nn.Module):
+class Kernel(nn.Module):
     """One convolution of a block, with a single kernel or a bank of them."""
 
-    requires: ClassVar[tuple[Requirement, ...]] = (
-        Requirement(("block",), KERNEL_OPS, "its kernels are static"),
-    )
-
-    input_dependent: ClassVar[bool] = True
-    """Whether images differ in what the convolution does."""
+    bank_field: ClassVar[str | None] = None
+    """The field of `BlockConfig` that says how many kernels the bank holds; None for a single kernel."""
 
     weight: Tensor
     bias: Tensor | None
 
-    def __init__(self, shape: ConvShape, bank: int | None = None) -> None:
-        """A bank (M, Co, Ci / groups, k, k) of `bank` kernels, or a single kernel without the M axis.
+    def __init__(self, shape: ConvShape, config: BlockConfig | None = None) -> None:
+        """A bank (M, Co, Ci / groups, k, k), or a single kernel without the M axis.
 
-        There is no bias until `absorb` brings one, as in networks a batch norm follows every convolution.
+        Static convolutions outside of blocks have no config. There is no bias until `absorb` brings one, as a
+        batch norm follows every convolution.
         """
         super().__init__()
         self.shape = shape
         self.strategy: Strategy = "auto"
-        self.register_parameter("weight", self.new_weight(bank))
+        self.register_parameter("weight", self.new_weight(config))
         self.register_parameter("bias", None)
 
-    def new_weight(self, bank: int | None) -> nn.Parameter | None:
+    def new_weight(self, config: BlockConfig | None) -> nn.Parameter | None:
         """The bank or kernel, as initialised; None where an op makes its kernel from something else."""
-        weight = nn.Parameter(torch.empty(*(() if bank is None else (bank,)), *self.shape.weight))
+        leading = () if config is None or self.bank_field is None else (self.bank_size(config),)
+        weight = nn.Parameter(torch.empty(*leading, *self.shape.weight))
         initialise_kernels(weight)
         return weight
-
-    def add_bias(self) -> None:
-        """Give the convolution a bias (Co,) of its own, which starts at 0."""
-        self.bias = nn.Parameter(torch.zeros(self.shape.out_channels))
 
     def forward(self, x: Tensor, route: Tensor | None) -> Tensor:
         """Convolve `x` (B, Ci, H, W) with the bank mixed by `route`, (B, M) or (B, Co, M)."""
@@ -117,7 +109,7 @@ class Kernel(Operator, nn.Module):
         else:
             groups = weight.shape[-4]
         before = weight.shape[-3] * groups
-        return weight, replace(own, in_channels=before, out_channels=weight.shape[-4], groups=groups)
+        return weight, ConvShape(before, weight.shape[-4], own.kernel, own.stride, groups)
 
     def mixed_part(
         self, x: Tensor, route: Tensor, inputs: Channels | None, outputs: Channels | None, bias: Tensor | None
@@ -128,13 +120,22 @@ class Kernel(Operator, nn.Module):
         return mixed_conv(x, weight, mixture, bias, shape, self.strategy)
 
     @classmethod
-    def router(cls, in_channels: int, convs: Mapping[str, ConvShape], **knobs: Any) -> nn.Module:
-        """What the convolutions of a block share: a module from its input to a route for each name.
+    def bank_size(cls, config: BlockConfig) -> int:
+        """How many kernels the bank of each convolution holds.
 
-        Args:
-            in_channels: of the block's input. convs: the block's convolutions by their names.
-            knobs: those of the op.
+        Raises:
+            SpaceError: the config does not say.
         """
+        size = getattr(config, cls.bank_field) if cls.bank_field else None
+        if size is None:
+            raise SpaceError(
+                f"op {config.op!r} mixes a bank of kernels, and its config has no {cls.bank_field!r}"
+            )
+        return size
+
+    @classmethod
+    def router(cls, config: BlockConfig, convs: Mapping[str, ConvShape]) -> nn.Module:
+        """What the convolutions of a block share: a module from its input to a route for each name."""
         return NoRouter(convs)
 
     def settle(self) -> None:
@@ -152,8 +153,6 @@ class Kernel(Operator, nn.Module):
         return f"{tuple(self.weight.shape)}, stride={self.shape.stride}, groups={self.shape.groups}"
 
 
-KERNELS: Registry[type[Kernel]] = Registry(
-    "kernel op", group="dynnas.kernels", package="dynnas.nn.kernels", order=by_capacity
-)
+KERNELS: Registry[type[Kernel]] = Registry("kernel op", group="dynnas.kernels", package="dynnas.nn.kernels")
 
 register_kernel = KERNELS.register

@@ -31,6 +31,7 @@ PACKAGES = (
     "language",
     "data",
     "supernet",
+    "testing",
     "training",
     "runtimes",
     "latency",
@@ -44,7 +45,6 @@ PACKAGES = (
     "workflows",
     "export",
     "report",
-    "testing",
     "cli",
     "__main__",
 )

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from dynnas.errors import ExportError
 from dynnas.export.formats.format import Artifact, Predict
+from dynnas.nn.context import tracing
 from dynnas.nn.exits import Leaving, leave, sureness
-from dynnas.nn.gates.gate import decisions
+from dynnas.nn.gates.gate import Decision
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.cascade import Cascade, Finished
 
@@ -109,9 +110,10 @@ def _decided(outputs: Sequence[Tensor], exits: Sequence[Leaving]) -> Tensor:
 
 def _gates_decided(network: Finished, images: Tensor) -> Tensor:
     """Which images (N,) all gates decide alike with a little more or less light: other runtimes round."""
-    with decisions() as found:
+    with tracing(network, Decision) as trace:
         for change in (1.0, 1 + UNDECIDED, 1 - UNDECIDED):
             network.logits(images * change)
+    found = trace.of(Decision)
     each = len(found) // 3
     alike = torch.ones(len(images), dtype=torch.bool)
     for first, *others in zip(found[:each], found[each : 2 * each], found[2 * each :], strict=True):

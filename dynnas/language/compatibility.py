@@ -15,8 +15,8 @@ from dynnas.space.config.vocabulary import (
     OPS,
     REFUSED,
     REFUSED_GATES,
-    Knobs,
 )
+from dynnas.space.knob import Knobs
 
 Entries = Mapping[str, Node]
 

@@ -20,7 +20,8 @@ from dynnas.language.reading import (
 from dynnas.language.tree import Listing, Node, Scalar
 from dynnas.space.architecture import Value
 from dynnas.space.config.blueprint import ExitKnobs
-from dynnas.space.config.vocabulary import EXIT_COUNT, EXITS, MAX_EXITS, names
+from dynnas.space.config.vocabulary import EXIT_COUNT, EXITS, MAX_EXITS
+from dynnas.space.knob import names
 
 POSITIONS = "positions"
 POSITION = re.compile(r"stage([1-9][0-9]?)(?:\.(0|[1-9][0-9]?))?")

@@ -27,11 +27,8 @@ from dynnas.space.config.vocabulary import (
     RESOLUTIONS,
     STAGE,
     STEM,
-    Knob,
-    Knobs,
-    names,
-    required,
 )
+from dynnas.space.knob import Knob, Knobs, names, required
 
 NETWORK_SECTIONS = ("input", "stem", "policy", "stages", "head", "exits")
 REQUIRED_SECTIONS = ("input", "stem", "stages")

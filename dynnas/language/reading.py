@@ -11,7 +11,8 @@ from dynnas.language.problems import Problems
 from dynnas.language.tree import Listing, Node, Scalar, Table
 from dynnas.settings.rule import Rule
 from dynnas.space.architecture import Value
-from dynnas.space.config.vocabulary import MAX_VALUES, Knob, Knobs
+from dynnas.space.config.vocabulary import MAX_VALUES
+from dynnas.space.knob import Knob, Knobs
 
 
 def read_table(

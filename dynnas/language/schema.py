@@ -16,7 +16,6 @@ from dynnas.language.parser import NAME
 from dynnas.language.settings_reader import SECTIONS, setting_form
 from dynnas.language.table_section import DIRECTIONS, KEYS, REQUIRED
 from dynnas.settings.rule import Rule
-from dynnas.settings.settings import choices_of
 from dynnas.space.config.vocabulary import (
     DENSE,
     EXIT_COUNT,
@@ -32,9 +31,8 @@ from dynnas.space.config.vocabulary import (
     RESOLUTIONS,
     STAGE,
     STEM,
-    Knob,
-    required,
 )
+from dynnas.space.knob import Knob, required
 
 Schema = dict[str, Any]
 
@@ -184,6 +182,6 @@ def _setting(setting: Field[Any], section: type) -> Schema:
     if shape == "table":
         return schema | _table(
             setting.metadata["help"],
-            {name: {"description": f"{name}, a number", **value} for name in choices_of(setting)},
+            {name: {"description": f"{name}, a number", **value} for name in setting.metadata["choices"]},
         )
     return schema | value | {"default": setting.default}

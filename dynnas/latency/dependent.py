@@ -19,8 +19,9 @@ from dynnas.latency.latency import Latency
 from dynnas.latency.meter import LatencyMeter
 from dynnas.latency.rounds import Subject
 from dynnas.latency.runner import build_runner
+from dynnas.nn.context import tracing
 from dynnas.nn.exits import leave
-from dynnas.nn.gates.gate import decisions
+from dynnas.nn.gates.gate import Decision
 from dynnas.nn.networks.gate_use import GateUse
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.batches import Execution, build_batch_runner
@@ -75,9 +76,9 @@ def ways_of(network: Network, images: Tensor) -> Ways:
     exits: list[Tensor] = []
     macs: list[int] = []
     for part in images.split(COUNTING_BATCH):
-        with decisions() as decided:
+        with tracing(network, Decision) as trace:
             exits.append(leave(network.logits(part), network.config.exits)[1])
-        if decided:
+        if decided := trace.of(Decision):
             macs += GateUse.of(network.config, exits[-1], decided).image_macs
     return Ways(names, tuple(torch.cat(exits).tolist()), tuple(macs))
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from dynnas.data.dataset import Dataset
+from dynnas.nn.context import tracing
 from dynnas.nn.exits import leave
-from dynnas.nn.gates.gate import Decision, decisions
+from dynnas.nn.gates.gate import Decision
 from dynnas.nn.networks.gate_use import GateUse
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.preprocessing import prepare_images
@@ -57,9 +58,9 @@ def predict(
     batches, decided = [], []
     with FORWARD_THREADS.running(lambda: run(images[:batch])):
         for part in images.split(batch):
-            with decisions() as found:
+            with tracing(network, Decision) as trace:
                 batches.append(run(part))
-            decided.append(found)
+            decided.append(trace.of(Decision))
     return (
         tuple(torch.cat(logits) for logits in zip(*batches, strict=True)),
         tuple(Decision.joined(gate) for gate in zip(*decided, strict=True)),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from dynnas.errors import StudyError, nearest
-from dynnas.metric import Direction, Metric
-from dynnas.settings.metrics import find_metric, known_metrics
+from dynnas.errors import StudyError
+from dynnas.metric import Direction
+from dynnas.pareto.metrics import METRICS
 
 Verdict = Callable[[Mapping[str, float]], str | None]
 """Says of metrics why their candidate is not worth more work; None if it is."""
@@ -28,13 +29,8 @@ class Objective:
         return -1.0 if self.direction == "maximize" else 1.0
 
 
-def objectives_of(
-    names: Sequence[str] | Mapping[str, str], given: Iterable[Metric] = ()
-) -> tuple[Objective, ...]:
-    """Objectives from names of metrics, or from {"any name": "maximize" | "minimize"}.
-
-    Args:
-        names: of the objectives. given: metrics beside those of registered measurements.
+def objectives_of(names: Sequence[str] | Mapping[str, str]) -> tuple[Objective, ...]:
+    """Objectives from names in `METRICS`, or from {"any name": "maximize" | "minimize"}.
 
     Raises:
         StudyError: no objective, an unknown name without a direction, or an unknown direction.
@@ -43,8 +39,7 @@ def objectives_of(
         raise StudyError(f"objectives: found {names!r}; give names, as in ('accuracy', 'latency_ms')")
     if isinstance(names, Mapping):
         return tuple(_objective(name, direction) for name, direction in names.items())
-    own = {metric.name: metric for metric in given}
-    return tuple(_objective(name, _known_direction(name, own)) for name in names)
+    return tuple(_objective(name, _known_direction(name)) for name in names)
 
 
 def _objective(name: str, direction: str) -> Objective:
@@ -55,15 +50,15 @@ def _objective(name: str, direction: str) -> Objective:
     return Objective(name, cast(Direction, direction))
 
 
-def _known_direction(name: str, own: Mapping[str, Metric]) -> Direction:
-    metric = own.get(name) or find_metric(name)
-    if metric is None:
-        known = known_metrics()
+def _known_direction(name: str) -> Direction:
+    if name not in METRICS:
+        near = difflib.get_close_matches(name, METRICS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
         raise StudyError(
-            f"objectives: {name!r} is not a known metric ({', '.join(known)}){nearest(name, known)}; "
-            f"for a metric of your own write {{{name!r}: 'maximize'}} or 'minimize'"
+            f"objectives: {name!r} is not a known metric ({', '.join(METRICS)}); "
+            f"{hint}for a metric of your own write {{{name!r}: 'maximize'}} or 'minimize'"
         )
-    return metric.direction
+    return METRICS[name].direction
 
 
 @dataclass(frozen=True)
@@ -75,20 +70,16 @@ class Goal:
 
     @staticmethod
     def of(
-        objectives: Sequence[str] | Mapping[str, str],
-        constraints: Mapping[str, float] | None = None,
-        given: Iterable[Metric] = (),
+        objectives: Sequence[str] | Mapping[str, str], constraints: Mapping[str, float] | None = None
     ) -> Goal:
-        """A goal from plain names and numbers; `given` are metrics beside those of registered measurements.
+        """A goal from plain names and numbers.
 
         Raises:
             StudyError: as `objectives_of`; or a limit is no finite number, or for a metric that is maximised.
         """
         limits = dict(constraints or {})
-        own = {metric.name: metric for metric in given}
         for name, limit in limits.items():
-            metric = own.get(name) or find_metric(name)
-            if metric is not None and metric.direction == "maximize":
+            if name in METRICS and METRICS[name].direction == "maximize":
                 raise StudyError(
                     f"constraints: {name!r} is maximised, but constraints are upper limits; limit a cost"
                 )
@@ -96,7 +87,7 @@ class Goal:
                 raise StudyError(
                     f"constraints: the limit of {name!r} is {limit!r}; a finite number is needed"
                 )
-        return Goal(objectives_of(objectives, own.values()), limits)
+        return Goal(objectives_of(objectives), limits)
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from dynnas.errors import TargetError
+from dynnas.nn.context import Context
 from dynnas.nn.exits import leave
-from dynnas.nn.networks.modes import set_execution
+from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.branching import leave_one_after_another
 from dynnas.runtimes.folding import fold_batchnorm
@@ -60,11 +61,11 @@ class TorchBatchRunner:
     """A folded network, channels-last, run eagerly: how many images stay is not known beforehand."""
 
     def __init__(self, network: Network, target: TargetSettings, execution: Execution) -> None:
-        self._network = fold_batchnorm(network).to(target.device)
+        self._compacted = execution == "compacted"
+        context = Context(GateMode("real" if self._compacted else "masked"))
+        self._network = fold_batchnorm(network, context).to(target.device)
         to_channels_last(self._network)
         self._segments = self._network.segments()
-        self._compacted = execution == "compacted"
-        set_execution(self._network, "real" if self._compacted else "masked")
         self._device, self._threads = target.device, target.threads
 
     @torch.inference_mode()

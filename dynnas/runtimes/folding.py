@@ -7,21 +7,26 @@ from typing import TypeVar
 
 from torch import nn
 
+from dynnas.nn.context import Context, with_context
 from dynnas.nn.layers.layers import ConvUnit
 from dynnas.nn.networks.modes import settle
 
 Folded = TypeVar("Folded", bound=nn.Module)
 
 
-def fold_batchnorm(network: Folded) -> Folded:
+def fold_batchnorm(network: Folded, context: Context | None = None) -> Folded:
     """A copy of `network` in eval mode without batch norms, equal in its outputs up to rounding.
 
     A bank of experts [M, Co, Ci/groups, k, k] folds as a single kernel does: any mixture of scaled
     experts is the scaled mixture, and the shift is added once, to the convolution's output.
+
+    Args:
+        context: what the layers of the copy are to use; that of `network` if None.
     """
     folded = copy.deepcopy(network).eval()
     for module in folded.modules():
         if isinstance(module, ConvUnit):
             module.fold()
     settle(folded)
-    return folded.requires_grad_(False)
+    folded.requires_grad_(False)
+    return folded if context is None else with_context(folded, context)

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from dynnas.nn.context import PLAIN, Context, Contextual, layers_of, supplied
 from dynnas.nn.gates.gate import is_of_gate, shared_name
 from dynnas.nn.networks.network import build
 from dynnas.space.config.network import BlockConfig, SlotConfig
@@ -85,6 +86,7 @@ class _Skeleton:
 
     module: nn.Module
     wires: tuple[_Wire, ...]
+    layers: tuple[Contextual, ...]
 
 
 class ElasticSlot(nn.Module):
@@ -100,7 +102,7 @@ class ElasticSlot(nn.Module):
         super().__init__()
         self._separate = experts == "separate"
         self._skeletons: dict[SlotConfig, _Skeleton] = {}
-        self._modes: dict[str, Callable[[nn.Module], None]] = {}
+        self._convert: Callable[[nn.Module], nn.Module] | None = None
         for config in configs:
             # Built with values: the shared tensors start as the author of the op initialises them.
             module = build(config)
@@ -113,10 +115,11 @@ class ElasticSlot(nn.Module):
                 path = self._path(config, name)
                 self.register_buffer(path, _cover(self._buffers.get(path), buffer))
 
-    def forward(self, config: SlotConfig, x: Tensor) -> Tensor:
+    def forward(self, config: SlotConfig, x: Tensor, context: Context = PLAIN) -> Tensor:
         """Run `config` on `x` with slices of the shared tensors; batch norm uses the statistics of the batch.
 
-        Shapes are those of the module that `build(config)` gives. Like `torch.func.functional_call`, with the
+        The module's layers are supplied with `context`. Shapes are those of the module that `build(config)`
+        gives. Like `torch.func.functional_call`, with the
         wiring worked out once a config: the generic call costs as much as the arithmetic of a small block.
         """
         skeleton = self._skeletons.get(config)
@@ -127,20 +130,18 @@ class ElasticSlot(nn.Module):
         try:
             for wire in skeleton.wires:
                 wire.owner[wire.name] = wire.cut.of(self._shared(wire.path))
-            return skeleton.module(x)
+            if context is PLAIN or not skeleton.layers:
+                return skeleton.module(x)
+            with supplied(skeleton.layers, context):
+                return skeleton.module(x)
         finally:
             for wire in skeleton.wires:
                 wire.owner[wire.name] = wire.meta
 
-    def set_mode(self, name: str, mode: Callable[[nn.Module], None]) -> None:
-        """Put the modules of all configs into a mode that is no tensor, in place of the last one of the name.
-
-        For functions such as `set_strategy` or `set_routing_dropout` with their value; what `extract` gives
-        is as it was built.
-        """
-        self._modes[name] = mode
-        for skeleton in self._skeletons.values():
-            mode(skeleton.module)
+    def converted(self, convert: Callable[[nn.Module], nn.Module]) -> None:
+        """Run what `convert` makes of modules from now on; what `extract` gives is as it was built."""
+        self._convert = convert
+        self._skeletons.clear()
 
     def extract(self, config: SlotConfig) -> nn.Module:
         """A plain module with its own copies of the slices; its batch-norm statistics are reset."""
@@ -176,8 +177,7 @@ class ElasticSlot(nn.Module):
     def _skeleton(self, config: SlotConfig) -> _Skeleton:
         with torch.device("meta"):
             module = build(config)
-        for mode in self._modes.values():
-            mode(module)
+        module = self._convert(module) if self._convert else module
         wires = []
         for prefix, part in module.named_modules():
             if isinstance(part, nn.modules.batchnorm._BatchNorm):
@@ -188,7 +188,7 @@ class ElasticSlot(nn.Module):
                         path = self._path(config, f"{prefix}.{name}" if prefix else name)
                         part = cut(self._shared(path).shape, tensor.shape)
                         wires.append(_Wire(owner, name, tensor, path, part))
-        return _Skeleton(module, tuple(wires))
+        return _Skeleton(module, tuple(wires), layers_of(module))
 
 
 def _forget_statistics(norm: nn.modules.batchnorm._BatchNorm) -> None:

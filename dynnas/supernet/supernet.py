@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor, nn
 
 from dynnas.data.dataset import resize
-from dynnas.nn.gates.estimators import Estimator
+from dynnas.nn.context import PLAIN, Context
 from dynnas.nn.layers.digest import weights_digest
 from dynnas.nn.layers.resize import Resize
 from dynnas.nn.networks.glance import look_twice
-from dynnas.nn.networks.modes import set_estimator, set_routing_dropout
 from dynnas.nn.networks.network import Call, Network, run, slot_module
 from dynnas.nn.networks.resolution import mixed
 from dynnas.space.architecture import Architecture
@@ -48,19 +45,22 @@ class Supernet(nn.Module):
         """The concrete network that `architecture` means on this supernet's images and classes."""
         return self.space.network_config(architecture, self.channels, self.classes)
 
-    def forward(self, x: Tensor, architecture: Architecture, open_gates: bool = False) -> tuple[Tensor, ...]:
+    def forward(
+        self, x: Tensor, architecture: Architecture, open_gates: bool = False, context: Context = PLAIN
+    ) -> tuple[Tensor, ...]:
         """Logits of every exit in order, then of the final head, each [B, classes].
 
         Args:
             x: images [B, channels, H, W], resized to the architecture's resolution if they are of another.
             architecture: a member of the space. Batch norm uses the statistics of this batch.
             open_gates: every image runs all of every block, at the largest resolution.
+            context: is supplied to all layers.
         """
         config = self.config(architecture)
         config = config.without_gates() if open_gates else config
 
         def call(slot: str, slot_config: SlotConfig, value: Tensor) -> Tensor:
-            return self.slots[slot_module(slot)](slot_config, value)
+            return self.slots[slot_module(slot)](slot_config, value, context)
 
         x = resize(x, config.resolution)
         if config.choice is not None:
@@ -83,24 +83,6 @@ class Supernet(nn.Module):
             assert isinstance(elastic, ElasticSlot)
             slots[slot] = elastic.extract(slot_config)
         return Network(config, slots).to(next(self.parameters()).device).train(self.training)
-
-    def set_temperature(self, temperature: float) -> None:
-        """Set the softmax temperature of every dyconv router."""
-        for name, buffer in self.named_buffers():
-            if name.rsplit("/", 1)[-1] == "temperature":
-                buffer.fill_(temperature)
-
-    def set_routing_dropout(self, rate: float) -> None:
-        """Set the dropout on what every condconv router sees while training."""
-        for slot in self.slots.values():
-            assert isinstance(slot, ElasticSlot)
-            slot.set_mode("routing_dropout", partial(set_routing_dropout, rate=rate))
-
-    def set_estimator(self, estimator: Estimator, temperature: float) -> None:
-        """Set how every gate learns."""
-        for slot in self.slots.values():
-            assert isinstance(slot, ElasticSlot)
-            slot.set_mode("estimator", partial(set_estimator, estimator=estimator, temperature=temperature))
 
     def digest(self) -> str:
         """Sixteen hexadecimal digits of all weights."""

@@ -19,7 +19,8 @@ from dynnas.nn.kernels.kernel import KERNELS
 from dynnas.nn.registry import ACTIVATIONS, ATTENTIONS, BLOCKS
 from dynnas.space.architecture import Value
 from dynnas.space.config.network import BlockConfig, ExitConfig, HeadConfig, SlotConfig, StemConfig
-from dynnas.space.config.vocabulary import CRITERIA, KEEPING_GATES, LAYER, REFUSED, REFUSED_GATES, Knob, When
+from dynnas.space.config.vocabulary import CRITERIA, KEEPING_GATES, LAYER, REFUSED, REFUSED_GATES
+from dynnas.space.knob import Knob, When
 from dynnas.space.space import Space
 
 # Channels in and out, and the stride: kept; wider; strided; strided and narrower.

@@ -22,12 +22,13 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from dynnas.errors import require
-from dynnas.nn.dynamic_conv.mixing import Strategy
-from dynnas.nn.gates.gate import Gated, decisions, shared_name
+from dynnas.nn.context import Context, supplied, tracing, with_context
+from dynnas.nn.dynamic_conv.mode import ConvMode, Strategy
+from dynnas.nn.gates.gate import Decision, Gated, shared_name
+from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.gates.state import Flow
 from dynnas.nn.layers.layers import ConvUnit
 from dynnas.nn.layers.macs import count_macs
-from dynnas.nn.networks.modes import set_execution, set_open, set_strategy
 from dynnas.nn.networks.network import build
 from dynnas.space.config.network import BlockConfig, SlotConfig
 from dynnas.supernet.elastic import ElasticSlot
@@ -107,13 +108,16 @@ def assert_near(found: Tensor, expected: Tensor, part: float) -> None:
 
 
 def one_image_equals_many(case: Case) -> None:
-    """Each image is computed as if alone, at odd sizes and a single pixel, in both memory formats."""
-    module = lively(build(case.config)).eval()
+    """Each image is computed as if alone, at odd sizes and a single pixel, in both memory formats.
+
+    In float64: random weights magnify rounding.
+    """
+    module = lively(build(case.config)).eval().double()
     for size in ((7, 5), (1, 1)):
-        x = images(case, 3, size)
+        x = images(case, 3, size).double()
         alone = torch.cat([module(image[None]) for image in x])
-        assert_near(module(x), alone, 1e-5)
-        assert_near(module(x.to(memory_format=torch.channels_last)), alone, 1e-5)
+        assert_near(module(x), alone, 1e-10)
+        assert_near(module(x.to(memory_format=torch.channels_last)), alone, 1e-10)
 
 
 def strategies_agree(case: Case) -> None:
@@ -121,8 +125,8 @@ def strategies_agree(case: Case) -> None:
     module = lively(build(case.config)).eval()
     x = images(case, batch=3)
     mixed_first = module(x)
-    set_strategy(module, "conv_first")
-    assert_near(module(x), mixed_first, 1e-5)
+    with supplied(module, Context(ConvMode("conv_first"))):
+        assert_near(module(x), mixed_first, 1e-5)
 
 
 def folding_keeps_outputs(case: Case) -> None:
@@ -165,18 +169,19 @@ def gates_run_what_they_say(case: Case) -> None:
     gated = lively(build(case.config)).eval()
     assert isinstance(gated, Gated)
     x = images(case, batch=6)
-    with decisions() as masked:
+    with tracing(gated, Decision) as trace:
         expected = gated(x)
-    set_execution(gated, "real")
-    for found in (gated(x), torch.cat([gated(image[None]) for image in x])):
+    real = Context(GateMode("real"))
+    each = [gated(image[None], context=real) for image in x]
+    for found in (gated(x, context=real), torch.cat(each)):
         # Sums over other channels round otherwise, which blocks of large values make more of.
         assert_near(found, expected, 5e-5)
-    (decision,) = masked
+    (decision,) = trace.of(Decision)
     assert_close(decision.usage.sum(1), torch.ones(6))
-    set_open(gated, True)
     plain = build(case.config.without_gate()).eval()
     plain.load_state_dict(gated.block.state_dict())
-    assert_close(gated(x), plain(x), rtol=0, atol=0)
+    every = Context(GateMode(choice="all"))
+    assert_close(gated(x, context=every), plain(x), rtol=0, atol=0)
 
 
 def gates_learn(case: Case) -> None:
@@ -185,9 +190,14 @@ def gates_learn(case: Case) -> None:
         return
     gated = build(case.config).train()
     assert isinstance(gated, Gated)
-    with decisions() as found:
+    with tracing(gated, Decision) as trace:
         after = gated(Flow(images(case, batch=6)))
-    values = [after.x.square(), found[0].usage[:, -1], *after.beside.values(), *after.next.values()]
+    values = [
+        after.x.square(),
+        trace.of(Decision)[0].usage[:, -1],
+        *after.beside.values(),
+        *after.next.values(),
+    ]
     torch.stack([value.sum() for value in values]).sum().backward()
     for name, parameter in gated.gate.named_parameters():
         assert float(_gradient(parameter).abs().sum()) > 0, f"no gradient reaches the gate's {name}"
@@ -237,13 +247,13 @@ def exports_to_onnx(case: Case) -> None:
     require("onnx", "onnx")
     plans: tuple[tuple[Strategy, int, tuple[int, ...]], ...] = (("auto", 1, (1,)), ("conv_first", 2, (1, 3)))
     for strategy, exported, ran in plans:
-        set_strategy(module, strategy)
-        graph = _onnx(module, images(case, exported), free_batch=exported > 1)
+        free = with_context(module, Context(ConvMode(strategy)))
+        graph = _onnx(free, images(case, exported), free_batch=exported > 1)
         session = runtime.InferenceSession(graph, providers=["CPUExecutionProvider"])
         for batch in ran:
             x = images(case, batch)
             (y,) = session.run(None, {"x": x.numpy()})
-            assert_near(torch.from_numpy(y), module(x).detach(), 1e-4)
+            assert_near(torch.from_numpy(y), module(x).detach(), 2e-4)  # random weights magnify rounding
 
 
 def _onnx(module: nn.Module, x: Tensor, free_batch: bool) -> bytes:

@@ -7,6 +7,7 @@ import json
 import math
 from copy import deepcopy
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,8 +15,10 @@ from torch import Tensor, nn
 
 from dynnas.data.dataset import Dataset, resize
 from dynnas.errors import TrainingError
+from dynnas.nn.context import PLAIN, Context, Trace, supplied
+from dynnas.nn.dynamic_conv.mode import RouterMode
+from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.layers.digest import weights_digest
-from dynnas.nn.networks.modes import set_estimator, set_gate_noise, set_routing_dropout, set_temperature
 from dynnas.nn.networks.network import Network
 from dynnas.progress import Progress
 from dynnas.space.config.network import NetworkConfig
@@ -23,14 +26,14 @@ from dynnas.space.config.network_json import config_to_dict
 from dynnas.threads import StepThreads, candidate_counts, fastest_count, most_threads
 from dynnas.training.algorithms.constraint import Constraint
 from dynnas.training.algorithms.gate_budget import bounds_at
-from dynnas.training.algorithms.gate_loss import Outcome, estimator_at, gate_loss, listen
+from dynnas.training.algorithms.gate_loss import RECORDS, Outcome, gate_loss
 from dynnas.training.average import Average
 from dynnas.training.batchnorm.calibrate import calibrate
 from dynnas.training.checkpoint import FILE, Checkpoint, read_checkpoint, save_checkpoint
 from dynnas.training.distributed.ranks import Batch, Ranks
 from dynnas.training.loss import student_loss, take_gates, teacher_loss
 from dynnas.training.recipe import Recipe
-from dynnas.training.train_supernet import gate_noise, learning_rate, make_optimizer, seeded, temperature
+from dynnas.training.train_supernet import cheapest, context_at, learning_rate, make_optimizer, seeded
 
 
 def fresh_network(config: NetworkConfig, seed: int) -> Network:
@@ -112,7 +115,6 @@ class _Run:
         self.step = 0
         self.losses: list[float] = []
         self.epoch_loss = 0.0
-        set_routing_dropout(network, recipe.train.routing_dropout)
         self.optimizer = make_optimizer(network, recipe.train)
         self.average = Average(network, recipe.ema)
 
@@ -172,14 +174,6 @@ class _Run:
         self.network.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(train, self.step, self.steps_per_epoch)
-        # Inherited weights have been through the annealing already.
-        annealed = self.recipe.start == "inherited"
-        set_temperature(
-            self.network, 1.0 if annealed else temperature(train, self.step, self.steps_per_epoch)
-        )
-        estimator = estimator_at(train, self.step, self.steps_per_epoch)
-        set_estimator(self.network, estimator, train.gate_temperature)
-        set_gate_noise(self.network, 0.0 if annealed else gate_noise(self.step, self.total))
         with seeded(train.seed, self.step), self.constraint.forward():
             loss = self._loss(images, labels)
             value = float(loss.detach())
@@ -197,29 +191,40 @@ class _Run:
         self.average.update(self.step)
         return value
 
+    def _context(self) -> Context:
+        train = self.recipe.train
+        context = context_at(train, self.step, self.steps_per_epoch, self.total)
+        if self.recipe.start != "inherited":
+            return context
+        # Inherited weights have been through the annealing already.
+        return context.replace(
+            replace(context[GateMode], noise=0.0), replace(context[RouterMode], temperature=1.0)
+        )
+
     def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
         train, config = self.recipe.train, self.network.config
 
-        def run(network: Network = self.network) -> list[Tensor]:
+        def run(context: Context, network: Network = self.network) -> list[Tensor]:
             x = self.execution.prepare(resize(images, network.config.resolution))
-            with self.execution.autocast(self.device):
+            with self.execution.autocast(self.device), supplied(network, context):
                 return [output.float() for output in network.logits(x)]
 
-        with listen() as heard:
-            said = run()
+        context, trace = self._context(), Trace(*RECORDS)
+        said = run(context.traced(trace))
         outputs, exit_gates = take_gates(said, config.exits, labels)
         if self.teacher is None:
             losses = teacher_loss(outputs, labels, train.label_smoothing, train.exit_weight)
         else:
             with torch.no_grad():
-                taught = run(self.teacher)[-1]
+                taught = run(PLAIN, self.teacher)[-1]
             losses = student_loss(
                 outputs, taught, labels, train.label_smoothing, train.teacher_weight, train.exit_weight,
                 self.recipe.teacher_temperature,
             )  # fmt: skip
         bounds, batch = bounds_at(self.step, self.total), Batch(Ranks(), len(labels))
         outcome = Outcome(losses, outputs[-1], labels)
-        gates = gate_loss(config, heard, outcome, run, bounds, train, batch)
+        again = partial(run, cheapest(context))
+        gates = gate_loss(config, trace, outcome, again, bounds, train, batch)
         return losses.mean() + exit_gates + gates
 
     def _save(self) -> None:
@@ -243,7 +248,6 @@ class _Run:
         if self.recipe.ema:
             self.average.apply()
         self.constraint.finish()
-        set_temperature(self.network, 1.0)
         images = self.dataset.calibration_images(train.calibration_images, train.seed)
         return calibrate(self.network, resize(images, self.network.config.resolution))
 

@@ -15,16 +15,19 @@ from torch import Tensor, nn
 
 from dynnas.data.dataset import Dataset
 from dynnas.errors import TrainingError
-from dynnas.nn.networks.modes import set_gate_noise
+from dynnas.nn.context import Context, Trace
+from dynnas.nn.dynamic_conv.mode import RouterMode
+from dynnas.nn.gates.mode import GateMode
 from dynnas.settings.settings import TrainSettings
 from dynnas.space.architecture import Architecture
+from dynnas.supernet.elastic import ElasticSlot
 from dynnas.supernet.supernet import Supernet
 from dynnas.threads import StepThreads, most_threads
 from dynnas.training.algorithms.gate_budget import bounds_at
-from dynnas.training.algorithms.gate_loss import Outcome, estimator_at, gate_loss, listen
+from dynnas.training.algorithms.gate_loss import RECORDS, Outcome, estimator_at, gate_loss
 from dynnas.training.checkpoint import Checkpoint
 from dynnas.training.distributed.ranks import Batch, Ranks
-from dynnas.training.distributed.sync_layers import see_whole_batch
+from dynnas.training.distributed.sync_layers import convert_layers, rows_of
 from dynnas.training.execution import Execution, choose_execution, choose_threads
 from dynnas.training.loss import sandwich, student_loss, take_gates, teacher_loss
 
@@ -91,9 +94,10 @@ class _Run:
         self.epoch_loss = 0.0
         self.execution: Execution | None = None
         self.threads: StepThreads | None = None
-        self.estimator = ""
-        self.supernet.set_routing_dropout(self.settings.routing_dropout)
-        see_whole_batch(self.supernet, self.batch)
+        if ranks.count > 1:
+            for slot in self.supernet.slots.values():
+                assert isinstance(slot, ElasticSlot)
+                slot.converted(partial(convert_layers, batch=self.batch))
         self.optimizer = make_optimizer(self.supernet, self.settings)
         self.saved = training.checkpoint is not None
         self.saved_at = time.monotonic()
@@ -140,8 +144,6 @@ class _Run:
         settings = self.settings
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(settings, self.step, self.steps_per_epoch)
-        self.supernet.set_temperature(temperature(settings, self.step, self.steps_per_epoch))
-        self._set_gates()
         with seeded(settings.seed, self.step):
             loss = self._backward(execution.prepare(images), labels, execution)
         self.ranks.add_gradients(self.supernet.parameters())
@@ -152,12 +154,14 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         return loss
 
-    def _set_gates(self) -> None:
-        set_gate_noise(self.supernet, gate_noise(self.step, self.total))
-        estimator = estimator_at(self.settings, self.step, self.steps_per_epoch)
-        if estimator != self.estimator:  # all networks so far are gone through
-            self.supernet.set_estimator(estimator, self.settings.gate_temperature)
-            self.estimator = estimator
+    def _context(self) -> Context:
+        context = context_at(self.settings, self.step, self.steps_per_epoch, self.total)
+        if self.ranks.count == 1:
+            return context
+        rows = rows_of(self.batch)
+        return context.replace(
+            replace(context[GateMode], sample=rows), replace(context[RouterMode], sample=rows)
+        )
 
     def _backward(self, images: Tensor, labels: Tensor, execution: Execution) -> float:
         settings = self.settings
@@ -167,16 +171,19 @@ class _Run:
         teacher: Tensor | None = None
         total = 0.0
 
-        def run(architecture: Architecture, open_gates: bool = False) -> list[Tensor]:
+        context = self._context()
+
+        def run(architecture: Architecture, context: Context, open_gates: bool = False) -> list[Tensor]:
             with execution.autocast(images.device):
-                return [output.float() for output in self.supernet(images, architecture, open_gates)]
+                outputs = self.supernet(images, architecture, open_gates, context)
+                return [output.float() for output in outputs]
 
         for architecture in networks:
             # Statistics are those of all images of the batch, of those too that leave out a block or some of
             # its channels: what differs from image to image here is what gates try out. `calibrate` counts
             # for each network the images that really pass.
-            with listen() as heard:
-                said = run(architecture, teacher is None)
+            trace = Trace(*RECORDS)
+            said = run(architecture, context.traced(trace), teacher is None)
             config = self.supernet.config(architecture)
             outputs, exit_gates = take_gates(said, config.exits, labels)
             if teacher is None:
@@ -191,9 +198,9 @@ class _Run:
                     settings.teacher_weight,
                     settings.exit_weight,
                 )
-            again = partial(run, architecture)
+            again = partial(run, architecture, cheapest(context))
             outcome = Outcome(losses, outputs[-1], labels)
-            gates = gate_loss(config, heard, outcome, again, bounds, settings, self.batch)
+            gates = gate_loss(config, trace, outcome, again, bounds, settings, self.batch)
             loss = losses.mean() + exit_gates + gates
             loss = share * loss  # a mean over the part: their sum is the mean over the batch
             value = float(self.ranks.add(loss.detach().clone()))
@@ -259,6 +266,20 @@ def temperature(settings: TrainSettings, step: int, steps_per_epoch: int) -> flo
     steps = epochs * steps_per_epoch
     left = max(0.0, 1 - step / steps) if steps else 0.0
     return 1 + (settings.temperature - 1) * left
+
+
+def context_at(settings: TrainSettings, step: int, steps_per_epoch: int, total: int) -> Context:
+    """How layers run at a step of a training that draws its weights."""
+    estimator = estimator_at(settings, step, steps_per_epoch)
+    return Context(
+        GateMode(estimator=estimator, temperature=settings.gate_temperature, noise=gate_noise(step, total)),
+        RouterMode(temperature(settings, step, steps_per_epoch), settings.routing_dropout),
+    )
+
+
+def cheapest(context: Context) -> Context:
+    """The same, without a trace, with every gate at its cheapest alternative."""
+    return context.traced(None).replace(replace(context[GateMode], choice="cheapest"))
 
 
 def gate_noise(step: int, total: int) -> float:

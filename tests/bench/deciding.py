@@ -7,6 +7,7 @@ from dataclasses import replace
 from unittest import mock
 
 import torch
+from support.contexts import decisions
 from torch import Tensor
 
 from dynnas.metrics.budgeted import fit_thresholds
@@ -14,7 +15,7 @@ from dynnas.nn.exits import leave, sureness
 from dynnas.nn.gates.costs import GateCost, total_macs
 from dynnas.nn.gates.family import GATES
 from dynnas.nn.gates.features import Features
-from dynnas.nn.gates.gate import decisions, one_of
+from dynnas.nn.gates.gate import one_of
 from dynnas.nn.networks.cost import cost
 from dynnas.nn.networks.gate_use import GateUse
 from dynnas.nn.networks.network import Network, slot_module
@@ -164,7 +165,7 @@ def _halt(network: Network, images: Tensor, saving: float) -> None:
     def saved(bias: float) -> float:
         for features in every:
             features.expand.bias.fill_(bias)
-        with decisions() as decided:
+        with decisions(network) as decided:
             network.logits(images)
         return 1 - float(total_macs(whole.gates, decided).mean()) / full
 
@@ -224,7 +225,7 @@ def _bisect(saved: Callable[[float], float], wanted: float, low: float, high: fl
 
 def _saved(network: Network, images: Tensor) -> float:
     """Of all multiply-adds of the network in which nothing decides, as a mean over the images."""
-    with decisions() as found:
+    with decisions(network) as found:
         outputs = network.logits(images)
     _, exits = leave(outputs, network.config.exits)
     use = GateUse.of(network.config, exits, found)

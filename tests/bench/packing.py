@@ -23,7 +23,6 @@ from dynnas.nn.layers.conv_shape import ConvShape
 from dynnas.runtimes.onnx.packing.packing import pack
 from dynnas.runtimes.onnx.runtime import OnnxRunner
 from dynnas.runtimes.onnx.trace import trace
-from dynnas.space.config.network import BlockConfig
 
 CHANNELS = (16, 32, 64, 128, 256, 512)
 SIZES = (7, 14, 28, 56)
@@ -36,23 +35,10 @@ class Layer(nn.Module):
 
     def __init__(self, op: str, shape: ConvShape, experts: int) -> None:
         super().__init__()
-        bank = KERNELS[op].bank_field
-        config = BlockConfig(
-            block="conv",
-            in_channels=shape.in_channels,
-            out_channels=shape.out_channels,
-            stride=shape.stride,
-            kernel=shape.kernel,
-            expand=1.0,
-            op=op,
-            experts=experts if bank == "experts" else None,
-            group=experts if bank == "group" else None,
-            attention="none",
-            activation="relu",
-            splits=2 if op == "weightnet" else None,
-        )
-        self.router = KERNELS[op].router(config, {"conv": shape})
-        self.conv = KERNELS[op](shape, config)
+        sizes = {"experts": experts, "group": experts}
+        knobs = {knob.name: sizes.get(knob.name, knob.default) for knob in KERNELS[op].knobs}
+        self.router = KERNELS[op].router(shape.in_channels, {"conv": shape}, **knobs)
+        self.conv = KERNELS[op](shape, **knobs)
         self.conv.absorb(torch.ones(shape.out_channels), torch.zeros(shape.out_channels))
 
     def forward(self, image: Tensor) -> Tensor:

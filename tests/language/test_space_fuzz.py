@@ -13,7 +13,8 @@ from dynnas.language.parser import parse_space
 from dynnas.language.problems import Problems, SpaceFileError
 from dynnas.language.schema import json_schema
 from dynnas.language.yaml_events import read_tree
-from dynnas.space.config.vocabulary import EXITS, HEAD, LAYER, OPS, STAGE, STEM, names
+from dynnas.space.config.vocabulary import EXITS, HEAD, LAYER, OPS, STAGE, STEM
+from dynnas.space.knob import names
 from dynnas.space.moves import largest, smallest
 from dynnas.space.space import Space
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from support.contexts import decisions
 from support.gated import gated_config, undecided
 from support.networks import config, finished, images
 from test_meter import Machine
@@ -23,7 +24,6 @@ from dynnas.latency.meter import LatencyMeter, LocalTimer
 from dynnas.latency.rounds import Subject
 from dynnas.latency.runner import build_runner
 from dynnas.nn.exits import leave, select_confident
-from dynnas.nn.gates.gate import decisions
 from dynnas.nn.networks.gate_use import GateUse
 from dynnas.settings.settings import TargetSettings
 
@@ -61,7 +61,7 @@ def test_a_network_without_exits_has_one_way():
 def test_the_work_of_every_image_that_gates_decide_on():
     network, batch = undecided(gated_config(("skip", "width"), exits=1)), images(300)
     ways = ways_of(network, batch)
-    with decisions() as decided, torch.no_grad():
+    with decisions(network) as decided, torch.no_grad():
         exits = leave(network.logits(batch), network.config.exits)[1]
     assert ways.image_macs == GateUse.of(network.config, exits, decided).image_macs
     assert len(set(ways.image_macs)) > 4

@@ -9,8 +9,9 @@ import torch
 from dynnas.language.parser import parse_space
 from dynnas.latency.tuning.problems import default_problems, problems_of
 from dynnas.latency.tuning.tuning import Tuned, measure_problem, remember, tune
+from dynnas.nn.context import Trace
 from dynnas.nn.dynamic_conv.mixing import mixed_conv
-from dynnas.nn.dynamic_conv.selection import listening, way_for
+from dynnas.nn.dynamic_conv.selection import way_for
 from dynnas.nn.dynamic_conv.tuned import Measured, Problem, TunedFile, tuned_ways
 from dynnas.nn.layers.conv_shape import ConvShape
 from dynnas.progress import Progress
@@ -127,12 +128,13 @@ def test_processes_that_write_at_once_lose_nothing(path):
 
 def test_what_a_convolution_asks_for_is_what_is_measured():
     """The key of a convolution as it runs is that of the problem which the tuner makes of it."""
-    heard = []
+    trace = Trace()
     shape = PROBLEM.shape
     x = torch.randn(3, 4, 5, 5).to(memory_format=torch.channels_last)
-    with listening(heard.append), torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16):
         bank = torch.randn(2, *shape.weight, requires_grad=True)
-        mixed_conv(x, bank, torch.rand(3, 6, 2), None, shape, "auto")
+        mixed_conv(x, bank, torch.rand(3, 6, 2), None, shape, "auto", trace)
+    heard = trace.of(Problem)
     assert heard == [Problem(shape, 3, (5, 5), 2, True, True, False, "bfloat16", "cpu", 1)]
     assert heard[0].key == (
         "cpu 1 threads bfloat16: 4->6 k3 s1 g1 5x5, 3 images, 2 experts, per channel, "

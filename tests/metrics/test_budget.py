@@ -7,12 +7,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.contexts import decisions
 from support.gated import gated_config, undecided
 from support.networks import images
 
 from dynnas.metrics.budgeted import NEVER, Judged, budget_curve, fit_thresholds, judge, quota_shares, spend
 from dynnas.nn.exits import leave
-from dynnas.nn.gates.gate import decisions
 from dynnas.nn.networks.cost import cost
 from dynnas.nn.networks.gate_use import GateUse
 from dynnas.space.config.network import ExitConfig, ExitPlace
@@ -141,7 +141,7 @@ def test_every_exit_is_judged_by_its_own_criterion():
 def test_what_gates_save_counts_up_to_the_exit_that_is_taken():
     network = undecided(gated_config(("skip", "width"), exits=2))
     exits, size = network.config.exits, cost(network.config)
-    with decisions() as decided:
+    with decisions(network) as decided:
         outputs = network.logits(images(200))
     split = replace(
         judge(outputs, exits, torch.zeros(200, dtype=torch.int64)),

@@ -5,7 +5,6 @@ from itertools import product
 
 import pytest
 import torch
-from support.slot_configs import block
 from torch.nn import functional as F
 from torch.testing import assert_close
 
@@ -17,7 +16,7 @@ SHAPES = [ConvShape(4, 6, 3), ConvShape(4, 4, 5, 2, groups=4), ConvShape(4, 6, 3
 
 
 def deformable(shape):
-    return lively(KERNELS["deformable"](shape, block("conv", "deformable")))
+    return lively(KERNELS["deformable"](shape))
 
 
 def sampled(image, y, x):
@@ -72,7 +71,7 @@ def test_against_torchvision(timm, shape):
 
 @pytest.mark.parametrize("shape", SHAPES, ids=["dense", "depthwise", "grouped"])
 def test_untrained_it_is_half_the_ordinary_convolution(shape):
-    conv = KERNELS["deformable"](shape, block("conv", "deformable"))
+    conv = KERNELS["deformable"](shape)
     x = torch.randn(2, 4, 6, 7)
     expected = F.conv2d(x, conv.weight, None, shape.stride, shape.padding, groups=shape.groups)
     assert_close(conv(x), expected / 2, rtol=0, atol=1e-5)
@@ -100,7 +99,7 @@ def test_in_training_what_moves_taps_learns_at_a_tenth_of_the_rate():
 
 
 def test_a_pointwise_convolution_has_nothing_to_deform():
-    conv = KERNELS["deformable"](ConvShape(4, 6), block("conv", "deformable"))
+    conv = KERNELS["deformable"](ConvShape(4, 6))
     assert [name for name, _ in conv.named_parameters()] == ["weight"]
     x = torch.randn(2, 4, 3, 3)
     assert_close(conv(x), F.conv2d(x, conv.weight))

@@ -6,12 +6,12 @@ from itertools import product
 import pytest
 import torch
 from support import networks
+from support.contexts import decisions
 from support.gated import gated_config, macs_of_runs, undecided
 
 from dynnas.metrics.accuracy import accuracy
 from dynnas.nn.exits import select_confident
 from dynnas.nn.gates.costs import alternative_macs
-from dynnas.nn.gates.gate import decisions
 from dynnas.nn.networks.cost import cost
 from dynnas.nn.networks.gate_use import GateUse
 
@@ -25,7 +25,7 @@ CASES = [*product(GATES, ("static", "dyconv", "dynet")), (("positions", "moe"), 
 def test_an_image_costs_what_it_runs(gates, op, exits):
     network = undecided(gated_config(gates, op=op, exits=exits))
     x = networks.images(24)
-    with decisions() as found:
+    with decisions(network) as found:
         logits = network.logits(x)
     thresholds = [place.threshold for place in network.config.exits]
     _, left = select_confident(logits, thresholds)

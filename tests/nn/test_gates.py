@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import networks
+from support.contexts import decisions, executed, running
 from support.gated import gated_config, with_gate
 from support.gated import undecided as undecided_network
 from support.slot_configs import block
@@ -15,9 +16,9 @@ from dynnas.errors import SpaceError
 from dynnas.nn.gates.controls import hold_gates
 from dynnas.nn.gates.estimators import Chooser, top_k
 from dynnas.nn.gates.family import GATES
-from dynnas.nn.gates.gate import decisions, hidden_channels
+from dynnas.nn.gates.gate import hidden_channels
+from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.kernels.kernel import KERNELS
-from dynnas.nn.networks.modes import set_estimator, set_execution, set_open
 from dynnas.nn.networks.network import build
 from dynnas.nn.registry import BLOCKS
 from dynnas.space.config.network import BlockConfig
@@ -92,10 +93,10 @@ def gated_blocks(draw) -> BlockConfig:
 def test_masked_equals_real(config, batch, size):
     module = lively(build(config)).eval()
     x = torch.randn(batch, config.in_channels, *size, generator=torch.Generator().manual_seed(batch))
-    with decisions() as masked:
+    with decisions(module) as masked:
         expected = module(x)
-    set_execution(module, "real")
-    with decisions() as real:
+    module = executed(module, "real")
+    with decisions(module) as real:
         found = module(x)
     alone = torch.cat([module(image[None]) for image in x])
     assert torch.equal(masked[0].choice, real[0].choice)
@@ -110,7 +111,7 @@ def test_each_width_is_a_block_that_is_built_so_narrow(alternative):
     """By hand: a block of fewer hidden channels with the leading weights of the wide one."""
     config = gated("width", expand=3.0)
     module = lively(build(config)).eval()
-    set_execution(module, "real")
+    module = executed(module, "real")
     module.gate[0].expand.weight.zero_()
     module.gate[0].logits_by_target.zero_()
     module.gate[0].expand.bias.copy_(torch.eye(4)[alternative])
@@ -128,8 +129,8 @@ def test_skipping_gives_the_input_and_running_gives_the_block():
     module = undecided(gated("skip", kind="conv"))
     x = pictures(40)
     for execution in ("masked", "real"):
-        set_execution(module, execution)
-        with decisions() as found:
+        module = executed(module, execution)
+        with decisions(module) as found:
             y = module(x)
         runs = found[0].choice[:, 1]
         assert 0 < runs.sum() < 40
@@ -140,11 +141,11 @@ def test_skipping_gives_the_input_and_running_gives_the_block():
 @torch.no_grad()
 def test_a_skipped_block_is_not_run():
     module = undecided(gated("skip"))
-    set_execution(module, "real")
+    module = executed(module, "real")
     seen = []
     module.block.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     x = pictures(40)
-    with decisions() as found:
+    with decisions(module) as found:
         module(x)
     assert seen == [int(found[0].choice[:, 1].sum())]
     seen.clear()
@@ -157,7 +158,7 @@ def test_a_skipped_block_is_not_run():
 def test_the_channels_kept_are_those_of_most_saliency():
     module = lively(build(gated("channels", target=0.3))).eval()
     x = pictures(6)
-    with decisions() as found:
+    with decisions(module) as found:
         module(x)
     logits, weights = module.gate(x), found[0].weights
     assert (weights > 0).sum(1).tolist() == [5] * 6  # 0.3 of 16
@@ -173,9 +174,9 @@ def test_the_channels_kept_are_those_of_most_saliency():
 def test_an_open_gate_is_no_gate(gate):
     module = undecided(gated(gate))
     x = pictures(40)
-    set_open(module, True)
+    module = executed(module, "masked", choice="all")
     assert torch.equal(module(x), module.block(x))
-    set_open(module, False)
+    module = executed(module, "masked")
     assert not torch.allclose(module(x), module.block(x))
 
 
@@ -183,10 +184,10 @@ def test_an_open_gate_is_no_gate(gate):
 @pytest.mark.parametrize("gate", ["skip", "width"])
 def test_estimators_are_hard_where_they_say_so_and_let_gradients_pass(gate, estimator):
     module = build(gated(gate)).train()
-    set_estimator(module, estimator, 1.0)
+    module = running(module, GateMode(estimator=estimator, temperature=1.0))
     x = pictures(30)
     torch.manual_seed(0)
-    with decisions() as found:
+    with decisions(module) as found:
         y = module(x)
     rows = found[0].usage.detach()
     hard = bool(((rows == 0) | (rows == 1)).all())
@@ -216,9 +217,9 @@ def test_top_k_keeps_the_largest():
 def test_only_what_runs_meanwhile_is_heard():
     module = build(gated("skip")).eval()
     x = pictures(2)
-    with decisions() as outer:
+    with decisions(module) as outer:
         module(x)
-        with decisions() as inner:
+        with decisions(module) as inner:
             module(x)
     module(x)
     assert (len(outer), len(inner)) == (1, 1)
@@ -232,11 +233,11 @@ def test_what_makes_no_sense_says_so():
     with pytest.raises(SpaceError, match="no 'gate_target'"):
         build(gated("skip", target=None))
     with pytest.raises(ValueError, match="unknown execution 'fast'"):
-        set_execution(build(gated("skip")), "fast")
+        GateMode("fast")
     with pytest.raises(ValueError, match="unknown estimator 'hard'"):
-        set_estimator(build(gated("skip")), "hard", 1.0)
+        GateMode(estimator="hard")
     with pytest.raises(ValueError, match="positive, not 0"):
-        set_estimator(build(gated("skip")), "gumbel", 0)
+        GateMode(temperature=0)
 
 
 def test_the_language_and_the_registry_name_the_same():
@@ -256,16 +257,16 @@ def test_a_constant_gate_says_the_same_and_a_random_one_draws_by_its_shares():
     network = undecided_network(gated_config(("skip", "width")))
     batch = networks.images(1000)
     hold_gates(network, {"stage1.1": (0.3, 0.7), "stage2.0": (0.1, 0.2, 0.3, 0.4)}, random=False)
-    with decisions() as found:
+    with decisions(network) as found:
         network.logits(batch)
     assert [decision.usage.mean(0).tolist() for decision in found] == [[0, 1], [0, 0, 0, 1]]
     hold_gates(network, {"stage1.1": (0.3, 0.7), "stage2.0": (0.1, 0.2, 0.3, 0.4)}, random=True)
-    with decisions() as found:
+    with decisions(network) as found:
         masked = network.logits(batch)
     skip, width = (decision.usage.mean(0) for decision in found)
     torch.testing.assert_close(skip, torch.tensor([0.3, 0.7]), rtol=0, atol=0.07)
     torch.testing.assert_close(width, torch.tensor([0.1, 0.2, 0.3, 0.4]), rtol=0, atol=0.07)
-    set_execution(network, "real")
+    network = executed(network, "real")
     torch.testing.assert_close(network.logits(batch)[0], masked[0], rtol=1e-4, atol=1e-4)
 
 
@@ -284,13 +285,13 @@ def test_runs_of_blocks_are_held_by_what_is_run_of_each():
     batch = networks.images(1000)
     for random, shares in ((False, (1, 1, 0, 0)), (True, (1, 0.8, 0.5, 0.1))):
         hold_gates(network, {slot: (1 - run, run) for slot, run in zip(slots, shares, strict=True)}, random)
-        with decisions() as found:
+        with decisions(network) as found:
             masked = network.logits(batch)
         run = torch.stack([decision.usage.mean(0)[1] for decision in found])
         torch.testing.assert_close(run, torch.tensor(shares).float(), rtol=0, atol=0.06 if random else 0)
-        set_execution(network, "real")
+        network = executed(network, "real")
         torch.testing.assert_close(network.logits(batch)[0], masked[0], rtol=1e-4, atol=1e-4)
-        set_execution(network, "masked")
+        network = executed(network, "masked")
 
 
 @torch.no_grad()
@@ -306,7 +307,7 @@ def test_another_block_ends_a_run_that_is_held():
     network = networks.finished(config)
     shares = {0: (0, 1), 1: (1, 0), 3: (0, 1), 4: (0, 1)}
     hold_gates(network, {f"stage1.{layer}": share for layer, share in shares.items()}, random=False)
-    with decisions() as found:
+    with decisions(network) as found:
         network.logits(networks.images(20))
     assert [decision.usage.mean(0).tolist() for decision in found] == [
         list(share) for share in shares.values()
@@ -317,7 +318,7 @@ def test_another_block_ends_a_run_that_is_held():
 def test_a_random_set_of_channels_differs_from_image_to_image():
     network = undecided_network(gated_config(("skip", "channels")))
     hold_gates(network, {"stage2.0": [1.0] * 16}, random=True)
-    with decisions() as found:
+    with decisions(network) as found:
         network.logits(networks.images(40))
     kept = found[1].choice
     assert kept.sum(1).tolist() == [8] * 40

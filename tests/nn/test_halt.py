@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import networks
+from support.contexts import decisions, executed
 from support.gated import macs_of_runs
 from support.networks import first_confident
 from support.reading import halting, halting_config
@@ -12,10 +13,8 @@ from support.reading import halting, halting_config
 from dynnas.errors import SpaceError
 from dynnas.nn.exits import leave
 from dynnas.nn.gates.families.halt import ENOUGH
-from dynnas.nn.gates.gate import decisions
 from dynnas.nn.gates.state import Flow
 from dynnas.nn.networks.gate_use import GateUse
-from dynnas.nn.networks.modes import set_execution, set_open
 from dynnas.nn.networks.network import build
 from dynnas.training.batchnorm.calibrate import calibrate
 
@@ -51,9 +50,9 @@ def test_a_run_is_the_papers_loop(execution: str) -> None:
     network = halting(halting_config(["halt"] * 5))
     gated = run_of(network)
     x = before_the_run(network, 60)
-    set_execution(network, execution)
+    network = executed(network, execution)
     flow = Flow(x)
-    with decisions() as found:
+    with decisions(*gated) as found:
         for module in gated:
             flow = module(flow)
     blocks, gates = ([getattr(module, part) for module in gated] for part in ("block", "gate"))
@@ -78,7 +77,7 @@ def test_masked_equals_real(gates, exits, reads, batch) -> None:
     network = halting(halting_config(gates, exits, reads))
     x = networks.images(batch, seed=batch)
     logits, left = leave(network.logits(x), network.config.exits)
-    set_execution(network, "real")
+    network = executed(network, "real")
     together = leave(network.logits(x), network.config.exits)[0]
     alone = [first_confident(network.segments(), image[None]) for image in x]
     torch.testing.assert_close(together, logits, rtol=1e-4, atol=1e-4)
@@ -89,7 +88,7 @@ def test_masked_equals_real(gates, exits, reads, batch) -> None:
 @torch.no_grad()
 def test_a_run_ends_at_another_block() -> None:
     network = halting(halting_config(["halt", "halt", "halt", "none", "halt"]))
-    with decisions() as found:
+    with decisions(network) as found:
         network.logits(networks.images(61, seed=99))
     ran = torch.stack([decision.choice[:, 1] for decision in found])
     assert ran[0].all()
@@ -102,7 +101,7 @@ def test_a_run_ends_at_another_block() -> None:
 def test_what_an_image_does_not_run_costs_nothing(exits) -> None:
     network = halting(halting_config(["halt"] * 4, exits))
     x = networks.images(24)
-    with decisions() as found:
+    with decisions(network) as found:
         logits = network.logits(x)
     _, left = leave(logits, network.config.exits)
     use = GateUse.of(network.config, left, found)
@@ -115,7 +114,7 @@ def test_open_gates_are_none() -> None:
     network = halting(halting_config(["halt"] * 3))
     x = networks.images(5)
     closed = network.logits(x)[0]
-    set_open(network, True)
+    network = executed(network, "masked", choice="all")
     plain = type(network)(network.config.without_gates()).eval()
     values = {name.replace(".block.", "."): value for name, value in network.state_dict().items()}
     plain.load_state_dict({name: values[name] for name in plain.state_dict()})
@@ -132,7 +131,7 @@ def test_usage_falls_with_the_scores_that_count() -> None:
     for module in gated:
         module.gate.register_forward_hook(lambda _, __, logit: scores.append(logit) or logit.retain_grad())
     flow = Flow(x)
-    with decisions() as found:
+    with decisions(*gated) as found:
         for module in gated:
             flow = module(flow)
     used = torch.stack([decision.usage[:, 1] for decision in found])

@@ -2,14 +2,16 @@
 
 import pytest
 import torch
+from support.contexts import running
 from support.slot_configs import block
 from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from dynnas.nn.dynamic_conv.mode import ConvMode
 from dynnas.nn.kernels.kernel import KERNELS
 from dynnas.nn.layers.conv_shape import ConvShape, depthwise
-from dynnas.nn.networks.modes import set_strategy, settle
+from dynnas.nn.networks.modes import settle
 from dynnas.nn.networks.network import build
 from dynnas.testing.conformance import lively
 
@@ -24,7 +26,7 @@ def ordinary(x, weight, shape):
 @pytest.mark.parametrize("shape", SHAPES[:2], ids=IDS[:2])
 @torch.no_grad()
 def test_pac_against_a_loop_over_taps_and_pixels(shape):
-    conv = lively(KERNELS["pac"](shape, block("conv", "pac")))
+    conv = lively(KERNELS["pac"](shape))
     x = torch.randn(2, 4, 5, 4)
     guide = conv.pac_guide(x)
     expected = torch.zeros_like(conv(x))
@@ -45,7 +47,7 @@ def test_pac_against_a_loop_over_taps_and_pixels(shape):
 
 @pytest.mark.parametrize("shape", SHAPES, ids=IDS)
 def test_pac_with_a_constant_guide_is_the_ordinary_convolution(shape):
-    conv = KERNELS["pac"](shape, block("conv", "pac"))
+    conv = KERNELS["pac"](shape)
     if conv.pac_guide is not None:
         nn.init.zeros_(conv.pac_guide.weight)
     x = torch.randn(2, 4, 5, 4)
@@ -56,8 +58,8 @@ def test_pac_with_a_constant_guide_is_the_ordinary_convolution(shape):
 @pytest.mark.parametrize("batch", [1, 3])
 @torch.no_grad()
 def test_dfn_against_a_loop_over_images_and_channels(batch, strategy):
-    conv = lively(KERNELS["dfn"](depthwise(8, 3, 2), block("dwsep", "dfn")))
-    set_strategy(conv, strategy)
+    conv = lively(KERNELS["dfn"](depthwise(8, 3, 2)))
+    conv = running(conv, ConvMode(strategy))
     x = torch.randn(batch, 8, 5, 6)
     generator = conv.dfn_filters
     for image in range(batch):
@@ -72,7 +74,7 @@ def test_dfn_against_a_loop_over_images_and_channels(batch, strategy):
 
 @pytest.mark.parametrize("shape", SHAPES, ids=IDS)
 def test_dfn_without_its_generator_is_the_ordinary_convolution(shape):
-    conv = KERNELS["dfn"](shape, block("dwsep", "dfn"))
+    conv = KERNELS["dfn"](shape)
     assert (conv.dfn_filters is not None) == (shape.groups == 4)
     if conv.dfn_filters is not None:
         nn.init.zeros_(conv.dfn_filters.weight)
@@ -83,7 +85,7 @@ def test_dfn_without_its_generator_is_the_ordinary_convolution(shape):
 @pytest.mark.parametrize("shape", SHAPES, ids=IDS)
 @torch.no_grad()
 def test_hypernet_against_a_loop_over_input_channels(shape):
-    conv = lively(KERNELS["hypernet"](shape, block("conv", "hypernet")))
+    conv = lively(KERNELS["hypernet"](shape))
     generator = conv.hypernet
     kernel = torch.empty(shape.weight)
     for index in range(shape.weight[1]):
@@ -105,5 +107,5 @@ def test_a_settled_hypernet_is_a_static_convolution():
 
 def test_hypernet_kernels_start_as_initialised_ones():
     torch.manual_seed(0)
-    spread = KERNELS["hypernet"](ConvShape(64, 32, 3), block("conv", "hypernet")).hypernet().std().item()
+    spread = KERNELS["hypernet"](ConvShape(64, 32, 3)).hypernet().std().item()
     assert spread == pytest.approx((2 / (32 * 9)) ** 0.5, rel=0.25)

@@ -5,16 +5,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from support.contexts import decisions, executed
 from support.slot_configs import block
 from torch.nn import functional as F
 
 from dynnas.errors import SpaceError
 from dynnas.language.parser import parse_space
 from dynnas.nn.gates.families.moe import best, load
-from dynnas.nn.gates.gate import Decision, decisions
+from dynnas.nn.gates.gate import Decision
 from dynnas.nn.gates.state import Flow
 from dynnas.nn.layers.macs import count_macs
-from dynnas.nn.networks.modes import set_execution
 from dynnas.nn.networks.network import build
 from dynnas.testing.conformance import lively
 from dynnas.training.algorithms.gate_budget import squared_variation
@@ -35,7 +35,7 @@ def test_the_block_is_a_weighted_sum_of_experts_that_are_blocks_of_their_own():
     module = lively(build(mixture())).eval()
     own, x = module.block, pictures(5)
     total = torch.zeros(5, 8, 4, 4)
-    with decisions() as found:
+    with decisions(module) as found:
         y = module(x)
     weights = found[0].weights
     for expert in range(4):
@@ -70,7 +70,7 @@ def test_in_a_graph_a_set_of_experts_is_a_branch(experts, target, hidden):
     taken = set()
     for x in pictures(40).split(1):
         assert module.branches_on(Flow(x))
-        with decisions() as found:
+        with decisions(module) as found:
             y = module(x)
         votes, told = module.votes(Flow(x))
         way = int(votes.argmax())
@@ -139,7 +139,7 @@ def test_noise_and_loads_are_for_training():
     module = lively(build(mixture()))
     x = pictures(20)
     torch.manual_seed(0)
-    with decisions() as found:
+    with decisions(module) as found:
         for training in (True, True, False, False):
             module.train(training)
             module(x)
@@ -154,7 +154,7 @@ def test_noise_and_loads_are_for_training():
 def test_router_and_noise_learn_from_the_task_and_from_the_balance(target):
     module = build(mixture(target=target)).train()
     torch.manual_seed(0)
-    with decisions() as found:
+    with decisions(module) as found:
         y = module(pictures(30))
     uneven = squared_variation(found[0].loads.mean(0)).sum()
     for loss in (y.square().sum(), uneven):
@@ -168,7 +168,7 @@ def test_router_and_noise_learn_from_the_task_and_from_the_balance(target):
 def test_multiply_adds_are_those_of_the_chosen_experts_and_the_router():
     """8 to 8 channels, 16 hidden, 4x4 pixels: an expert has 4 hidden channels."""
     module = build(mixture()).eval()
-    set_execution(module, "real")
+    module = executed(module, "real")
     pixels, expert = 16, 8 * 4 + 4 * 9 + 4 * 8
     router = 8 * 4 + 4 * 4  # 8 inputs, 4 hidden units, 4 logits
     assert count_macs(module, pictures(1))[1] == 2 * expert * pixels + router
@@ -199,7 +199,7 @@ def test_images_say_which_experts_they_run_where_these_differ_in_size():
     assert [int(sizes[choice].sum()) for choice in module.choices()] == [8, 9, 10, 18]
     features = module.gate[0]
     features.expand.bias.sub_(features(pictures(60)).median(0).values)
-    with decisions() as found:
+    with decisions(module) as found:
         module(pictures(60))
     channels = (found[0].choice * sizes).sum(1)
     assert torch.equal(found[0].usage.argmax(1), channels - 8)

@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from support.contexts import running
 from support.slot_configs import network
 from torch.testing import assert_close
 
+from dynnas.nn.context import layers_of
+from dynnas.nn.dynamic_conv.mode import ConvMode
 from dynnas.nn.kernels.kernel import Kernel
-from dynnas.nn.networks.modes import set_strategy
 from dynnas.nn.networks.network import Network, run
 from dynnas.testing.conformance import lively
 
@@ -83,8 +85,12 @@ def test_segments_share_the_modules_of_the_network():
     assert segments[2].classifier is net.slots["head"]
 
 
-def test_strategy_is_set_on_one_module_alone():
-    changed, other = (Network(network(ops=("condconv", "dynet"))) for _ in range(2))
-    set_strategy(changed, "conv_first")
-    assert {kernel.strategy for kernel in changed.modules() if isinstance(kernel, Kernel)} == {"conv_first"}
-    assert {kernel.strategy for kernel in other.modules() if isinstance(kernel, Kernel)} == {"auto"}
+def test_a_copy_in_another_mode_leaves_the_network_as_it_was():
+    own = Network(network(ops=("condconv", "dynet")))
+    changed = running(own, ConvMode("conv_first"))
+    for module, strategy in ((changed, "conv_first"), (own, "auto")):
+        kernels = [kernel for kernel in module.modules() if isinstance(kernel, Kernel)]
+        assert {kernel.context[ConvMode].strategy for kernel in layers_of(module)} == {strategy}
+        assert {kernel.weight.data_ptr() for kernel in kernels} == {
+            kernel.weight.data_ptr() for kernel in own.modules() if isinstance(kernel, Kernel)
+        }

@@ -7,19 +7,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import networks
+from support.contexts import decisions, executed
 from support.gated import macs_of_runs
 from support.networks import first_confident
 from support.reading import WIDTH, of_two_minds, reading_config
 
 from dynnas.errors import SpaceError
 from dynnas.metrics.accuracy import accuracy
+from dynnas.nn.context import tracing
 from dynnas.nn.exits import leave
-from dynnas.nn.gates.gate import decisions
-from dynnas.nn.gates.policy import Policy, guesses
+from dynnas.nn.gates.policy import Policy, PolicyLogits
 from dynnas.nn.gates.state import Carried, Flow, Pack, Unpack, alive
 from dynnas.nn.networks.cost import cost
 from dynnas.nn.networks.gate_use import GateUse
-from dynnas.nn.networks.modes import set_execution, set_open
 from dynnas.nn.networks.network import build
 from dynnas.space.config.network import PolicyConfig
 from dynnas.space.config.network_json import config_from_dict, config_to_dict
@@ -63,10 +63,10 @@ def test_masked_equals_real(gates, reads, exits, batch) -> None:
     network = of_two_minds(reading_config(gates, reads, exits))
     x = networks.images(batch, seed=batch)
     logits, left = leave(network.logits(x), network.config.exits)
-    with decisions() as found:
+    with decisions(network) as found:
         network.logits(x)
     assert len(found) == len(network.config.gated)
-    set_execution(network, "real")
+    network = executed(network, "real")
     together = leave(network.logits(x), network.config.exits)[0]
     alone = [first_confident(network.segments(), image[None]) for image in x]
     torch.testing.assert_close(together, logits, rtol=1e-4, atol=1e-4)
@@ -80,7 +80,7 @@ def test_all_gates_see_the_embedding_and_nothing_else() -> None:
     x = networks.images(9)
     embedded = network.slots["policy"](x)
     assert embedded.shape == (9, WIDTH)
-    with decisions() as found:
+    with decisions(network) as found:
         network.logits(x)
     for slot, decision in zip(("stage1__1", "stage1__2", "stage2__0"), found, strict=True):
         gated = network.slots[slot]
@@ -97,7 +97,7 @@ def test_open_gates_are_none() -> None:
     network = of_two_minds(reading_config(("skip", "width", "channels")))
     x = networks.images(5)
     closed = network.logits(x)[0]
-    set_open(network, True)
+    network = executed(network, "masked", choice="all")
     plain = build_plain(network)
     assert torch.equal(network.logits(x)[0], plain.logits(x)[0])
     assert not torch.allclose(closed, plain.logits(x)[0])
@@ -116,7 +116,7 @@ def test_the_policy_network_is_paid_once_by_every_image(exits: int) -> None:
     config = reading_config(("skip", "width", "channels"), exits=exits)
     network = of_two_minds(config)
     x = networks.images(16)
-    with decisions() as found:
+    with decisions(network) as found:
         logits = network.logits(x)
     _, left = leave(logits, network.config.exits)
     use = GateUse.of(network.config, left, found)
@@ -132,22 +132,22 @@ def test_the_policy_network_is_paid_once_by_every_image(exits: int) -> None:
 def test_the_classifier_of_the_policy_network_teaches_it_and_does_not_ship() -> None:
     policy = Policy(PolicyConfig(2, WIDTH, 5)).train()
     x = networks.images(8)
-    with guesses() as found:
+    with tracing(policy, PolicyLogits) as trace:
         policy(x)
-    (logits,) = found
+    (logits,) = (each.logits for each in trace.of(PolicyLogits))
     assert logits.shape == (8, 5)
     torch.nn.functional.cross_entropy(logits, torch.arange(8) % 5).backward()
     assert all(float(parameter.grad.abs().sum()) > 0 for parameter in policy.parameters())
-    with guesses() as found:
+    with tracing(policy) as trace:
         policy.eval()(x)
-    assert not found
+    assert not trace.of(PolicyLogits)
     policy.settle()
     assert not [name for name, _ in policy.named_parameters() if name.startswith("classifier")]
 
 
 def test_gradients_of_decisions_reach_the_policy_network() -> None:
     network = networks.finished(reading_config(("skip", "width", "channels"))).train()
-    with decisions() as found:
+    with decisions(network) as found:
         (logits,) = network.logits(networks.images(16))
     (found[0].usage[:, -1].sum() + found[1].usage[:, -1].sum()).backward(retain_graph=True)
     for name, parameter in network.slots["policy"].named_parameters():

@@ -6,15 +6,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.contexts import decisions, executed, running
 from support.slot_configs import block
 from torch import nn
 
 from dynnas.errors import SpaceError
 from dynnas.language.parser import parse_space
 from dynnas.nn.gates.families.positions import Axis
-from dynnas.nn.gates.gate import Decision, decisions
+from dynnas.nn.gates.gate import Decision
+from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.layers.macs import count_macs
-from dynnas.nn.networks.modes import set_estimator, set_execution
 from dynnas.nn.networks.network import build
 from dynnas.nn.registry import BLOCKS
 from dynnas.testing.conformance import lively
@@ -121,7 +122,7 @@ class Alone(nn.Module):
 def test_the_gate_counts_its_means_its_convolution_and_its_layers():
     module = build(tiled()).eval()
     module.gate[0].expand.bias.copy_(torch.tensor([1.0, 0.0]))
-    set_execution(module, "real")
+    module = executed(module, "real")
     means = 8 * (2 * 8 * 8 + 2 * 2 * 8)
     logits = 8 * 4 + 4 * (9 * 8 * 4) + 4 * (4 * 2)  # of 4 hidden units, 4 tiles
     assert count_macs(module, pictures(1))[1] == means + logits
@@ -142,9 +143,9 @@ def test_the_gate_looks_at_means_of_tiles():
 @pytest.mark.parametrize("estimator", ["gumbel", "straight", "soft"])
 def test_usage_counts_tiles_and_every_tile_learns(estimator):
     module = build(tiled()).train()
-    set_estimator(module, estimator, 1.0)
+    module = running(module, GateMode(estimator=estimator, temperature=1.0))
     torch.manual_seed(0)
-    with decisions() as found:
+    with decisions(module) as found:
         y = module(pictures(30))
     (only,) = found
     tiles = torch.arange(5.0)

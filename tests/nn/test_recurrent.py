@@ -2,9 +2,9 @@
 
 import torch
 from support import networks
+from support.contexts import decisions
 from support.reading import of_two_minds, reading_config
 
-from dynnas.nn.gates.gate import decisions
 from dynnas.nn.gates.recurrent import BIAS, STATE, WEIGHT, lstm_step
 from dynnas.nn.gates.state import Flow
 from dynnas.nn.networks.cost import cost
@@ -40,7 +40,7 @@ def test_the_state_goes_from_gate_to_gate_also_past_skipped_blocks() -> None:
     network = of_two_minds(reading_config(("skip", "skip", "width"), "recurrent"))
     cell = cell_of(network.slots["recurrent"])
     x = networks.images(20)
-    with decisions() as found:
+    with decisions(network) as found:
         (logits,) = network.logits(x)
     y = network.slots["stage1__0"](network.slots["stem"](x))
     state = (torch.zeros(20, 10), torch.zeros(20, 10))
@@ -56,7 +56,7 @@ def test_the_state_goes_from_gate_to_gate_also_past_skipped_blocks() -> None:
 
 def test_gradients_reach_the_lstm_and_all_that_is_before_it() -> None:
     network = networks.finished(reading_config(("skip", "skip", "width"), "recurrent")).train()
-    with decisions() as found:
+    with decisions(network) as found:
         network.logits(networks.images(16))
     found[2].usage[:, -1].sum().backward()
     learns = [network.slots["recurrent"], *(network.slots[f"stage1__{at}"].gate[0].reduce for at in (1, 2))]

@@ -1,15 +1,18 @@
 """How ops are found and named."""
 
+import inspect
+
 import pytest
 from support.slot_configs import block
 
 from dynnas.errors import SpaceError
+from dynnas.nn.by_name import activation
 from dynnas.nn.kernels.kernel import KERNELS
-from dynnas.nn.layers.layers import activation
 from dynnas.nn.networks.network import build
 from dynnas.nn.registry import ACTIVATIONS, ATTENTIONS, BLOCKS
 from dynnas.registry import Registry
 from dynnas.space.config import vocabulary
+from dynnas.space.knob import names
 
 
 def test_space_files_may_name_what_is_registered():
@@ -20,9 +23,25 @@ def test_space_files_may_name_what_is_registered():
 
 
 def test_space_files_size_the_banks_as_the_ops_do():
-    fields = {name: kernel.bank_field for name, kernel in KERNELS.items()}
-    assert {name for name, field in fields.items() if field == "experts"} == set(vocabulary.EXPERT_OPS)
-    assert {name for name, field in fields.items() if field == "group"} == set(vocabulary.GROUP_OPS)
+    fields = {name: names(kernel.knobs) for name, kernel in KERNELS.items()}
+    assert {name for name, own in fields.items() if "experts" in own} == set(vocabulary.EXPERT_OPS)
+    assert {name for name, own in fields.items() if "group" in own} == set(vocabulary.GROUP_OPS)
+
+
+@pytest.mark.parametrize("op", [op for op, kernel in KERNELS.items() if kernel.knobs])
+def test_knobs_are_the_arguments_of_the_constructor_and_of_the_router(op):
+    kernel = KERNELS[op]
+    knobs = {knob.name: knob.default for knob in kernel.knobs}
+    for function in (kernel.__init__, kernel.router):
+        arguments = list(inspect.signature(function).parameters.values())[2:]
+        assert {each.name: each.default for each in arguments if each.kind is not each.VAR_KEYWORD} in (
+            knobs,
+            {},  # an op whose layers have routers of their own
+        )
+
+
+def test_ops_are_in_the_order_of_capacity():
+    assert tuple(KERNELS) == vocabulary.OPS
 
 
 def test_an_unknown_name_lists_the_known_and_the_nearest():

@@ -6,19 +6,19 @@ import json
 import pytest
 import torch
 from support import networks
+from support.contexts import decisions, executed
 from support.sized import SIZES, hold, sized_config, undecided
 from torch.testing import assert_close
 
 from dynnas.data.dataset import resize
 from dynnas.nn.gates.controls import hold_gates
 from dynnas.nn.gates.costs import gate_costs
-from dynnas.nn.gates.gate import decisions
 from dynnas.nn.layers.digest import weights_digest
 from dynnas.nn.layers.macs import count_macs
 from dynnas.nn.layers.resize import Resize
 from dynnas.nn.networks.cost import cost
 from dynnas.nn.networks.gate_use import GateUse
-from dynnas.nn.networks.modes import set_execution, set_open, settle
+from dynnas.nn.networks.modes import settle
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.folding import fold_batchnorm
 from dynnas.space.config.network_json import config_from_dict, config_to_dict
@@ -34,9 +34,9 @@ def test_a_network_resizes_as_the_data_does():
 @pytest.mark.parametrize("batch", [1, 13])
 def test_masked_equals_real(op, batch):
     network, x = undecided(sized_config(op=op, attention="se")), networks.images(batch, seed=5)
-    with torch.no_grad(), decisions() as found:
+    with torch.no_grad(), decisions(network) as found:
         masked = network(x)
-        set_execution(network, "real")
+        network = executed(network, "real")
         assert_close(network(x), masked, rtol=1e-5, atol=1e-5)
         alone = torch.cat([network(image[None]) for image in x])
     assert_close(alone, masked, rtol=1e-5, atol=1e-5)
@@ -56,7 +56,7 @@ def test_a_network_held_to_one_resolution_is_the_plain_one(size):
     with torch.no_grad():
         assert_close(network(x), plain(resize(x, size)), rtol=1e-5, atol=1e-5)
         if size == SIZES[-1]:
-            set_open(network, True)
+            network = executed(network, "masked", choice="all")
             assert_close(network(x), plain(x), rtol=0, atol=0)
 
 
@@ -125,8 +125,8 @@ def test_an_image_costs_what_it_runs():
     config = sized_config(attention="se")
     network, x = undecided(config), networks.images(40, seed=3)
     folded = fold_batchnorm(network)
-    set_execution(folded, "real")
-    with torch.no_grad(), decisions() as found:
+    folded = executed(folded, "real")
+    with torch.no_grad(), decisions(network) as found:
         network.logits(x)
     size = cost(config)
     expected = [count_macs(folded, image[None])[1] for image in x]
@@ -157,9 +157,9 @@ def test_controls_do_not_look_at_the_image():
     with torch.no_grad():
         assert_close(network(x), plain, rtol=1e-5, atol=1e-5)
     hold_gates(network, {"resolution": (0.2, 0.5, 0.3)}, random=True)
-    with torch.no_grad(), decisions() as found:
+    with torch.no_grad(), decisions(network) as found:
         masked = network(x)
-        set_execution(network, "real")
+        network = executed(network, "real")
         assert_close(network(x), masked, rtol=1e-5, atol=1e-5)
     shares = found[0].usage.mean(0)
     assert_close(shares, torch.tensor([0.2, 0.5, 0.3]), rtol=0, atol=0.08)

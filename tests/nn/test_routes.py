@@ -2,14 +2,13 @@
 
 import pytest
 import torch
+from support.contexts import decisions, executed
 from support.gated import of_channels, with_gate
 from support.slot_configs import block
 
 from dynnas.errors import SpaceError
 from dynnas.nn.gates.costs import alternative_macs
 from dynnas.nn.gates.families.routes import branches
-from dynnas.nn.gates.gate import decisions
-from dynnas.nn.networks.modes import set_execution
 from dynnas.nn.networks.network import build
 from dynnas.testing.conformance import lively
 
@@ -20,7 +19,7 @@ def routed(kind="mbconv", **more):
 
 def always(module, alternative):
     """`module`, executed for real, whose gate says the same of every image."""
-    set_execution(module, "real")
+    module = executed(module, "real")
     with torch.no_grad():
         module.gate[0].expand.weight.zero_()
         module.gate[0].logits_by_target.zero_()
@@ -78,7 +77,7 @@ def test_what_branches_cost_and_that_their_gate_tells_images_apart():
     with torch.no_grad():
         module.gate[0].expand.weight.mul_(9)
         module.gate[0].expand.bias.zero_()
-        with decisions() as found:
+        with decisions(module) as found:
             module(pictures(60))
     assert len(found[0].choice.unique(dim=0)) > 1
 

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
+from support.contexts import executed
 from support.gated import of_channels, with_gate
 from support.slot_configs import block
 
 from dynnas.errors import SpaceError
 from dynnas.nn.gates.costs import alternative_macs
 from dynnas.nn.gates.families.tree import PARENTS, paths
-from dynnas.nn.networks.modes import set_execution
 from dynnas.nn.networks.network import build
 from dynnas.testing.conformance import lively
 
@@ -46,7 +46,7 @@ def test_each_path_is_a_block_of_its_own_channels(node):
     """By hand: a narrower block with the weights of these channels."""
     config = branching()
     module = lively(build(config)).eval()
-    set_execution(module, "real")
+    module = executed(module, "real")
     module.gate[0].expand.weight.zero_()
     module.gate[0].logits_by_target.zero_()
     module.gate[0].expand.bias.copy_(torch.eye(8)[node])

@@ -2,14 +2,15 @@
 
 import pytest
 import torch
+from support.contexts import running
 from support.slot_configs import block
 from torch.nn import functional as F
 from torch.testing import assert_close
 
 from dynnas.errors import SpaceError
+from dynnas.nn.dynamic_conv.mode import ConvMode
 from dynnas.nn.kernels.kernel import KERNELS
 from dynnas.nn.layers.conv_shape import ConvShape
-from dynnas.nn.networks.modes import set_strategy
 from dynnas.nn.networks.network import build
 from dynnas.testing.conformance import lively
 
@@ -28,9 +29,8 @@ from dynnas.testing.conformance import lively
 def test_kernels_come_from_a_grouped_linear_layer(shape, splits, strategy):
     """As in the paper: M * Co activations, in G * Co groups, to the Co * Ci / groups * k * k weights."""
     group = 3
-    config = block("conv", "weightnet", shape.in_channels, shape.out_channels, bank=group, splits=splits)
-    conv = lively(KERNELS["weightnet"](shape, config))
-    set_strategy(conv, strategy)
+    conv = lively(KERNELS["weightnet"](shape, group, splits))
+    conv = running(conv, ConvMode(strategy))
     x = torch.randn(2, shape.in_channels, 5, 5)
     route = torch.rand(2, shape.out_channels, splits, group)
     # A row of the layer for every weight, of M / G columns: the weight's value in each kernel of the bank.
@@ -63,12 +63,12 @@ def test_with_one_split_it_is_dynet(kind):
 def test_splits_are_as_even_as_can_be_and_at_most_the_input_channels():
     narrow = build(block("conv", "weightnet", 3, 4, splits=8))
     assert len(narrow.router.weightnet.convs["conv"]) == 3
-    conv = KERNELS["weightnet"](ConvShape(5, 4), block("conv", "weightnet", 5, 4, splits=2))
+    conv = KERNELS["weightnet"](ConvShape(5, 4), splits=2)
     assert [part for part, _ in conv._parts()] == [slice(0, 3), slice(3, 5)]
     depthwise = build(block("dwsep", "weightnet", splits=4)).router.weightnet.convs["depthwise"]
     assert len(depthwise) == 1
 
 
 def test_splits_must_be_given():
-    with pytest.raises(SpaceError, match=r"op 'weightnet' splits its kernels, .* no 'splits'"):
+    with pytest.raises(SpaceError, match=r"op 'weightnet' has a knob 'splits', and its config has none"):
         build(block("conv", "weightnet", splits=None))

@@ -12,6 +12,7 @@ from support.networks import config, finished, first_confident, images
 
 from dynnas.errors import TargetError
 from dynnas.latency.runner import build_runner
+from dynnas.nn.context import PLAIN, layers_of
 from dynnas.nn.exits import sureness
 from dynnas.nn.kernels.kernel import KERNELS
 from dynnas.runtimes.batches import build_batch_runner
@@ -163,7 +164,7 @@ def test_building_leaves_the_network_as_it_was():
         build_batch_runner(network, target, "compacted")
     assert network.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
-    assert {child.strategy for child in network.modules() if hasattr(child, "strategy")} == {"auto"}
+    assert all(layer.context is PLAIN for layer in layers_of(network))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 from support import networks
+from support.contexts import decisions
 from support.networks import images, noise, one_by_one
 from support.sized import SIZES, sized_config, undecided
 from test_graphs import convolutions_run, runner_of
@@ -21,7 +22,6 @@ from dynnas.latency.anchors import build_anchors
 from dynnas.latency.dependent import measure_dependent
 from dynnas.latency.meter import LatencyMeter
 from dynnas.latency.runner import build_runner
-from dynnas.nn.gates.gate import decisions
 from dynnas.nn.layers.digest import weights_digest
 from dynnas.runtimes.batches import build_batch_runner
 from dynnas.runtimes.cascade import chain
@@ -41,7 +41,7 @@ def network():
 @torch.no_grad()
 def decided(network, x):
     """What the network says, and the index of each image's size."""
-    with decisions() as found:
+    with decisions(network) as found:
         logits = network(x).numpy()
     return logits, found[0].choice.to(torch.uint8).argmax(1)
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from support.contexts import decisions
 from support.gated import gated_config, undecided
 from support.networks import images
 from support.profiled import convolutions_run
 from test_graphs import answer, runner_of
 
-from dynnas.nn.gates.gate import decisions
 from dynnas.runtimes.onnx.graph import to_onnx, to_onnx_batch, to_packed_onnx
 
 GATES = (
@@ -50,7 +50,7 @@ def test_the_graph_for_batches_is_masked(gates):
 
 def test_a_skipped_block_does_not_run(tmp_path):
     network, batch = undecided(gated_config(("skip", "width"))), images(24)
-    with decisions() as found, torch.no_grad():
+    with decisions(network) as found, torch.no_grad():
         network.logits(batch)
     runs = found[0].choice[:, 1]
     model = to_onnx(network)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from support.contexts import decisions
 from support.networks import images, one_by_one
 from support.reading import halting, halting_config, of_two_minds, reading_config
 from test_graphs import answer, convolutions_run, runner_of
 
 from dynnas.latency.runner import build_runner
-from dynnas.nn.gates.gate import decisions
 from dynnas.runtimes.batches import build_batch_runner
 from dynnas.runtimes.onnx.graph import to_onnx, to_onnx_batch, to_packed_onnx
 from dynnas.runtimes.torch.export import to_pt2
@@ -41,7 +41,7 @@ def test_the_graph_for_one_image_answers_as_the_masked_network(reads, export, ga
 
 def test_blocks_that_the_policy_network_skips_do_not_run(tmp_path):
     network, batch = network_of(("skip", "skip", "none"), 0), images(24)
-    with decisions() as found, torch.no_grad():
+    with decisions(network) as found, torch.no_grad():
         network.logits(batch)
     runs = sum(decision.choice[:, 1].long() for decision in found)
     assert len(set(runs.tolist())) > 1
@@ -99,7 +99,7 @@ def test_graphs_of_runs_that_end_early_answer_as_the_masked_network(reads, exits
 
 def test_blocks_behind_the_last_that_counts_do_not_run(tmp_path):
     network, batch = halting(halting_config(["halt"] * 5)), images(61)
-    with decisions() as found, torch.no_grad():
+    with decisions(network) as found, torch.no_grad():
         network.logits(batch)
     runs = sum(decision.choice[:, 1].long() for decision in found)
     assert len(set(runs.tolist())) > 2

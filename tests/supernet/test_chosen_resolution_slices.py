@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from dynnas.language.parser import parse_space
-from dynnas.nn.gates.gate import cheapest_choices, decisions
-from dynnas.nn.networks.modes import set_estimator
+from dynnas.nn.context import PLAIN, Context, Trace, supplied
+from dynnas.nn.gates.gate import Decision
+from dynnas.nn.gates.mode import GateMode
 from dynnas.space.moves import sample
 from dynnas.supernet.supernet import Supernet
 
@@ -32,13 +33,19 @@ def test_extracted_equals_elastic_in_outputs_decisions_and_gradients(architectur
     network = supernet.extract(architecture)
     x = torch.randn(24, 2, 12, 12)
     found = {}
-    for name, module in (
-        ("elastic", lambda: supernet(x, architecture)),
-        ("extracted", lambda: network.logits(x)),
+
+    def extracted(context):
+        with supplied(network, context):
+            return network.logits(x)
+
+    for name, run in (
+        ("elastic", lambda context: supernet(x, architecture, context=context)),
+        ("extracted", extracted),
     ):
         torch.manual_seed(1)
-        with decisions() as decided:
-            (logits,) = module()
+        trace = Trace(Decision)
+        (logits,) = run(PLAIN.traced(trace))
+        decided = trace.of(Decision)
         logits.square().sum().backward()
         found[name] = (logits, decided[0].usage)
         assert len(decided) == 1
@@ -56,21 +63,25 @@ def test_extracted_equals_elastic_in_outputs_decisions_and_gradients(architectur
 @pytest.mark.parametrize("elastic", [True, False], ids=["elastic", "extracted"])
 def test_the_cheapest_is_the_smallest_and_draws_tell_their_likelihood(elastic):
     supernet, (architecture,) = Supernet(SPACE, channels=2, classes=5).train(), chosen(1)
-    supernet.set_estimator("reinforce", 1.0)
     network = supernet.extract(architecture)
-    set_estimator(network, "reinforce", 1.0)
+    trace = Trace(Decision)
+    drawing = Context(GateMode(estimator="reinforce"), trace=trace)
     x = torch.randn(24, 2, 12, 12)
 
-    def run():
-        return supernet(x, architecture)[0] if elastic else network.logits(x)[0]
+    def run(context):
+        if elastic:
+            return supernet(x, architecture, context=context)[0]
+        with supplied(network, context):
+            return network.logits(x)[0]
 
     torch.manual_seed(1)
-    with decisions() as decided, torch.no_grad():
-        run()
-        drawn = run()
-        with cheapest_choices():
-            cheapest = run()
-            assert torch.equal(run(), cheapest)
+    with torch.no_grad():
+        run(drawing)
+        drawn = run(drawing)
+        smallest = drawing.replace(GateMode(choice="cheapest"))
+        cheapest = run(smallest)
+        assert torch.equal(run(smallest), cheapest)
+    decided = trace.of(Decision)
     assert len(decided) == 2
     assert not torch.equal(decided[0].usage, decided[1].usage)
     assert not torch.equal(drawn, cheapest)

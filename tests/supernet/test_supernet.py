@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from dynnas.language.parser import parse_space
+from dynnas.nn.context import Context, supplied
+from dynnas.nn.dynamic_conv.mode import RouterMode
 from dynnas.space.moves import largest, sample, smallest
 from dynnas.supernet.supernet import Supernet
 
@@ -135,14 +137,25 @@ def _bank(network):
     return parameters[name]
 
 
-def test_temperature_reaches_every_dyconv_and_is_extracted(space):
+def test_a_context_reaches_layers_inside_of_blocks(space):
+    """The temperature of a supernet's routers is that of an extracted network's."""
     supernet = Supernet(space, channels=2, classes=5)
-    supernet.set_temperature(11.0)
     values = dict(largest(space)) | {"stage1.0.op": "dyconv", "stage1.0.experts": 4}
-    network = supernet.extract(space.architecture(values))
-    found = [float(buffer) for name, buffer in network.named_buffers() if name.endswith("temperature")]
-    assert found
-    assert set(found) == {11.0}
+    architecture = space.architecture(values)
+    network, x = supernet.extract(architecture).train(), torch.randn(4, 2, 12, 12)
+    context = Context(RouterMode(temperature=1000.0))
+
+    def run(call):
+        torch.manual_seed(0)  # of the head's dropout
+        return call()[-1]
+
+    with torch.no_grad():
+        flat = run(lambda: supernet.train()(x, architecture, context=context))
+        plain = run(lambda: supernet(x, architecture))
+        assert not torch.allclose(flat, plain)
+        with supplied(network, context):
+            assert torch.equal(run(lambda: network.logits(x)), flat)
+        assert torch.equal(run(lambda: network.logits(x)), plain)
 
 
 def test_images_are_resized_to_the_resolution_of_the_architecture(space, supernet):

@@ -5,10 +5,10 @@ from dataclasses import replace
 import torch
 
 from dynnas.nn.layers.macs import count_macs
-from dynnas.nn.networks.modes import set_execution
 from dynnas.nn.networks.network import build, slot_module
 from dynnas.runtimes.folding import fold_batchnorm
 from support import networks
+from support.contexts import executed
 
 
 def gated_config(gates, **kinds):
@@ -56,7 +56,7 @@ def undecided(config, seed=0):
 def macs_of_runs(network, images, exits):
     """What each image costs that leaves by these exits, counted on what it really runs alone."""
     really = fold_batchnorm(network)
-    set_execution(really, "real")
+    really = executed(really, "real")
     found = []
     for image, taken in zip(images, exits, strict=True):
         spent, y = 0, image[None]

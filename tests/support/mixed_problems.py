@@ -19,7 +19,9 @@ def by_definition(x, bank, coefficients, bias, shape):
                 [sum(weights[c, m] * bank[m, c] for m in range(len(bank))) for c in range(shape.out_channels)]
             )
         own = bias[index] if bias is not None and bias.dim() == 2 else bias
-        rows.append(F.conv2d(image[None], kernel, own, shape.stride, shape.padding, groups=shape.groups))
+        rows.append(
+            F.conv2d(image[None], kernel, own, shape.stride, shape.padding, shape.dilation, shape.groups)
+        )
     return torch.cat(rows)
 
 
@@ -33,6 +35,7 @@ def problems(draw):
         kernel=draw(st.sampled_from([1, 3, 5])),
         stride=draw(st.sampled_from([1, 2])),
         groups=groups,
+        **draw(st.sampled_from([{}, {"dilation": 2}, {"padding": 3}, {"padding": 4, "dilation": 2}])),
     )
     batch, experts = draw(st.integers(1, 4)), draw(st.integers(1, 4))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 1000)))

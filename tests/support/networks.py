@@ -18,7 +18,8 @@ from dynnas.space.config.network import (
     NetworkConfig,
     StemConfig,
 )
-from dynnas.space.config.vocabulary import RANKED_BLOCKS, SPLIT_OPS
+from dynnas.space.config.vocabulary import RANKED_BLOCKS
+from dynnas.space.knob import names
 
 CHANNELS, RESOLUTION, CLASSES = 2, 12, 5
 
@@ -36,7 +37,7 @@ def first_confident(segments, x):
 
 
 def block(kind, op, in_channels, out_channels, stride=1, attention="none", activation="relu", kernel=3):
-    bank = KERNELS[op].bank_field
+    knobs = names(KERNELS[op].knobs)
     return BlockConfig(
         block=kind,
         in_channels=in_channels,
@@ -45,12 +46,12 @@ def block(kind, op, in_channels, out_channels, stride=1, attention="none", activ
         kernel=kernel,
         expand=2.0 if kind == "mbconv" else 1.0,
         op=op,
-        experts=3 if bank == "experts" else None,
-        group=2 if bank == "group" else None,
+        experts=3 if "experts" in knobs else None,
+        group=2 if "group" in knobs else None,
         attention=attention,
         activation=activation,
         rank=0.5 if kind in RANKED_BLOCKS else None,
-        splits=2 if op in SPLIT_OPS else None,
+        splits=2 if "splits" in knobs else None,
     )
 
 

@@ -9,7 +9,7 @@ from dynnas.space.config.network import (
     NetworkConfig,
     StemConfig,
 )
-from dynnas.space.config.vocabulary import SPLIT_OPS
+from dynnas.space.knob import names
 
 
 def block(
@@ -26,8 +26,8 @@ def block(
     rank=None,
     splits=2,
 ):
-    field = KERNELS[op].bank_field
-    experts, group = (bank if field == name else None for name in ("experts", "group"))
+    knobs = names(KERNELS[op].knobs)
+    experts, group = (bank if name in knobs else None for name in ("experts", "group"))
     return BlockConfig(
         kind,
         in_channels,
@@ -41,7 +41,7 @@ def block(
         attention,
         activation,
         rank=rank,
-        splits=splits if op in SPLIT_OPS else None,
+        splits=splits if "splits" in knobs else None,
     )
 
 

@@ -2,14 +2,13 @@
 
 import pytest
 import torch
+from support.contexts import decisions, executed
 
 from dynnas.candidates.candidate import calibrated_network
 from dynnas.data.load import load_data
 from dynnas.language.parser import parse_space
 from dynnas.metrics.accuracy import accuracy
-from dynnas.nn.gates.gate import decisions
 from dynnas.nn.networks.cost import cost
-from dynnas.nn.networks.modes import set_execution
 from dynnas.settings.settings import DataSettings, TrainSettings
 from dynnas.space.moves import largest
 from dynnas.supernet.supernet import Supernet
@@ -47,9 +46,9 @@ def test_tiles_reach_their_target_and_every_expert_is_used(dataset, tmp_path):
     assert abs(used - 0.5) < 0.25
 
     x = dataset.normalise(dataset.search.images[:200])
-    with torch.no_grad(), decisions() as found:
+    with torch.no_grad(), decisions(network) as found:
         masked = network.logits(x)
-    set_execution(network, "real")
+    network = executed(network, "real")
     with torch.no_grad():
         real = network.logits(x)
     torch.testing.assert_close(real[0], masked[0], atol=1e-4, rtol=1e-4)

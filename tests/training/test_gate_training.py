@@ -4,17 +4,19 @@ import random
 
 import pytest
 import torch
+from support.contexts import executed
 from torch import nn
 
 from dynnas.candidates.candidate import calibrated_network
 from dynnas.data.load import load_data
 from dynnas.language.parser import parse_space
 from dynnas.metrics.accuracy import accuracy
+from dynnas.nn.context import PLAIN, Context, Trace
 from dynnas.nn.gates.costs import GateCost
 from dynnas.nn.gates.estimators import Chooser
-from dynnas.nn.gates.gate import Decision, decisions
+from dynnas.nn.gates.gate import Decision
+from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.networks.cost import cost
-from dynnas.nn.networks.modes import set_execution, set_gate_noise
 from dynnas.settings.settings import DataSettings, TrainSettings
 from dynnas.space.moves import largest, sample, smallest
 from dynnas.supernet.supernet import Supernet
@@ -92,10 +94,9 @@ def test_squared_variation_by_hand():
 
 def test_noise_falls_to_nothing_before_the_end():
     assert [gate_noise(step, 100) for step in (0, 30, 75, 100)] == pytest.approx([1.0, 0.6, 0.0, 0.0])
-    chooser = Chooser().train()
-    set_gate_noise(chooser, 0.0)
+    chooser, still = Chooser().train(), Context(GateMode(noise=0.0))
     logits = torch.randn(50, 3)
-    assert torch.equal(chooser(logits), chooser.eval()(logits))
+    assert torch.equal(chooser(logits, context=still), chooser.eval()(logits))
 
 
 def test_a_training_keeps_its_name_while_gates_are_as_usual():
@@ -115,9 +116,10 @@ stages:
     supernet = _supernet(space).eval()
     x = torch.randn(64, 1, 8, 8)
     torch.manual_seed(0)  # of the gates' noise
-    with decisions() as found, torch.no_grad():
-        opened = supernet(x, largest(space), open_gates=True)
-    assert not found
+    trace = Trace()
+    with torch.no_grad():
+        opened = supernet(x, largest(space), open_gates=True, context=PLAIN.traced(trace))
+    assert not trace.of(Decision)
     network = supernet.extract(largest(space), open_gates=True).train()
     assert not network.config.gated
     with torch.no_grad():
@@ -308,7 +310,7 @@ def test_calibrated_networks_run_for_real_as_they_were_scored(dataset):
         x = dataset.normalise(dataset.search.images[:16])
         with torch.no_grad():
             masked = network.logits(x)
-            set_execution(network, "real")
+            network = executed(network, "real")
             real = network.logits(x)
         for ours, theirs in zip(masked, real, strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)

@@ -3,17 +3,20 @@
 import pytest
 import torch
 from support import networks
+from support.contexts import decisions, executed
 from support.gated import gated_config, undecided, with_gate
 from torch.nn import functional as F
 
+from dynnas.nn.context import Context, tracing
 from dynnas.nn.gates.controls import hold_gates
 from dynnas.nn.gates.family import GATES
-from dynnas.nn.gates.gate import Decision, cheapest_choices, decisions
+from dynnas.nn.gates.gate import Decision
+from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.networks.network import build
 from dynnas.settings.settings import TrainSettings
 from dynnas.space.config.vocabulary import KEEPING_GATES
 from dynnas.testing.conformance import lively
-from dynnas.training.algorithms.gate_loss import Heard, Outcome, gate_loss
+from dynnas.training.algorithms.gate_loss import RECORDS, Outcome, gate_loss
 from dynnas.training.algorithms.guidance import easy_images, guidance_loss
 from dynnas.training.distributed.ranks import Batch, Ranks
 
@@ -41,8 +44,9 @@ def test_easy_is_what_the_network_of_the_cheapest_gates_is_right_about():
         each.slots["head"].classifier.bias.sub_(means)
     answers = held.logits(images)[-1].argmax(1)
     labels = torch.where(torch.arange(60) % 3 == 0, (answers + 1) % networks.CLASSES, answers)
-    with decisions() as found:
-        easy = easy_images(lambda: network.logits(images)[-1], labels)
+    cheapest = executed(network, "masked", choice="cheapest")
+    with decisions(cheapest) as found:
+        easy = easy_images(lambda: cheapest.logits(images)[-1], labels)
     assert easy.tolist() == [place % 3 != 0 for place in range(60)]
     assert not found
     assert not torch.equal(network.logits(images)[-1].argmax(1), answers)
@@ -54,8 +58,7 @@ def test_every_gate_can_be_at_its_cheapest(gate):
     config = dict(gated_config(("skip", gate)).blocks)["stage1.1" if gate in KEEPING_GATES else "stage2.0"]
     gated = lively(build(with_gate(config, gate))).eval()
     x = torch.randn(5, 8, 4, 4)
-    with cheapest_choices():
-        found = gated(x)
+    found = gated(x, context=Context(GateMode(choice="cheapest")))
     if gate == "halt":  # all images run the first block of a run
         expected = gated.block(x)
     else:
@@ -70,11 +73,12 @@ def test_gates_learn_from_it_with_its_weight():
 
     def loss(weight):
         torch.manual_seed(0)
-        with decisions() as found:
+        with tracing(network, *RECORDS) as trace:
             network.logits(images)
+        cheapest = executed(network, "masked", choice="cheapest")
         return gate_loss(
-            network.config, Heard(found, [], []), Outcome(torch.zeros(20), torch.randn(20, 5), labels),
-            lambda: network.logits(images), 0.5,
+            network.config, trace, Outcome(torch.zeros(20), torch.randn(20, 5), labels),
+            lambda: cheapest.logits(images), 0.5,
             TrainSettings(gate_guidance=weight), Batch(Ranks(), 20),
         )  # fmt: skip
 

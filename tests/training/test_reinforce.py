@@ -6,18 +6,20 @@ from itertools import product
 import pytest
 import torch
 from support import networks
+from support.contexts import running
 from support.gated import gated_config
 from torch import nn
 
 from dynnas.data.load import load_data
+from dynnas.nn.context import Context, tracing
 from dynnas.nn.gates.costs import gate_costs
 from dynnas.nn.gates.estimators import LEAST_NOISE, Chooser
-from dynnas.nn.gates.gate import decisions
+from dynnas.nn.gates.gate import Decision
+from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.layers.digest import weights_digest
-from dynnas.nn.networks.modes import set_estimator, set_gate_noise
 from dynnas.settings.settings import DataSettings, TrainSettings
 from dynnas.training.algorithms.gate_budget import budget_loss, budget_shares
-from dynnas.training.algorithms.gate_loss import Heard, Outcome, estimator_at, gate_loss
+from dynnas.training.algorithms.gate_loss import RECORDS, Outcome, estimator_at, gate_loss
 from dynnas.training.algorithms.sparsity import easiness, use_of_easy
 from dynnas.training.distributed.ranks import Batch, Ranks
 from dynnas.training.loss import teacher_loss
@@ -34,15 +36,17 @@ EASY_AS = torch.tensor([[0.0, 0, 0, 0, 0], [0, 0, 0, 3, 0]])
 ACTIONS = (2, 4)  # of the first gate and of the second
 
 
-class Forced(nn.Module):
-    """In the place of noise: so much for one alternative of each image that it is drawn."""
+class Forced:
+    """In the place of noise: so much for one alternative of each image that it is drawn, gate after gate."""
 
     def __init__(self):
-        super().__init__()
-        self.rows = torch.zeros(0, dtype=torch.int64)
+        self.rows = []
 
-    def forward(self, logits):
-        return 1e9 * nn.functional.one_hot(self.rows, logits.shape[1]).to(logits)
+    def __call__(self, draw, logits):
+        return 1e9 * nn.functional.one_hot(self.rows.pop(0), logits.shape[1]).to(logits)
+
+
+FORCED = Forced()
 
 
 @pytest.fixture(scope="module")
@@ -51,21 +55,17 @@ def network():
     found = networks.finished(gated_config(("skip", "width"), exits=1)).double()
     for part in found.modules():
         part.training = isinstance(part, Chooser)
-    set_estimator(found, "reinforce", 1.3)
-    set_gate_noise(found, 0.8)
-    for gated in (found.slots["stage1__1"], found.slots["stage2__0"]):
-        gated.chooser.noise = Forced()
-    return found
+    return running(found, GateMode(estimator="reinforce", temperature=1.3, noise=0.8, sample=FORCED))
 
 
 def drawn(network, rows):
     """What becomes of the images, and the decisions, if these are drawn: a row of images for each gate."""
-    for slot, own in zip(("stage1__1", "stage2__0"), rows, strict=True):
-        network.slots[slot].chooser.noise.rows = torch.tensor(own)
-    with decisions() as found:
+    FORCED.rows = [torch.tensor(own) for own in rows]
+    with tracing(network, *RECORDS) as trace:
         outputs = network.logits(networks.images(IMAGES, seed=3).double())
-    assert [decision.choice.int().argmax(1).tolist() for decision in found] == [list(own) for own in rows]
-    return Outcome(teacher_loss(list(outputs), LABELS, 0.1, 0.5), EASY_AS, LABELS), found
+    found = [decision.choice.int().argmax(1).tolist() for decision in trace.of(Decision)]
+    assert found == [list(own) for own in rows]
+    return Outcome(teacher_loss(list(outputs), LABELS, 0.1, 0.5), EASY_AS, LABELS), trace
 
 
 def gradient(network, loss):
@@ -80,14 +80,15 @@ def test_the_mean_over_draws_is_the_exact_gradient(network):
     exact = of_draws = of_blocks = torch.zeros(()).double()
     draws, costs = 0, gate_costs(network.config)
     for rows in product(*(product(range(number), repeat=IMAGES) for number in ACTIONS)):
-        outcome, found = drawn(network, rows)
+        outcome, trace = drawn(network, rows)
+        found = trace.of(Decision)
         chance = sum(decision.likelihood for decision in found).sum().exp()
         budget = SETTINGS.gate_weight * budget_loss(costs, found, 0.4, BATCH).double()
         used = use_of_easy(costs, found, easiness(EASY_AS, LABELS, BATCH)).double()
         assert used[1] > used[0] == 0  # the second image is easy
         value = budget + SETTINGS.gate_sparsity * used.mean()
         exact = exact + chance * (outcome.losses.mean() + value)
-        gates = gate_loss(network.config, Heard(found, [], []), outcome, list, 0.4, SETTINGS, BATCH)
+        gates = gate_loss(network.config, trace, outcome, list, 0.4, SETTINGS, BATCH)
         torch.testing.assert_close(gates.detach(), value.detach(), check_dtype=False)
         of_draws = of_draws + chance.detach() * gates
         of_blocks = of_blocks + chance.detach() * outcome.losses.mean()
@@ -100,22 +101,22 @@ def test_the_mean_over_draws_is_the_exact_gradient(network):
 
 def test_draws_follow_the_policy_whose_likelihood_is_told():
     chooser = Chooser().train()
-    set_estimator(chooser, "reinforce", 1.5)
     logits = torch.tensor([[0.0, 1.0, 2.0]]).expand(20_000, 3).requires_grad_()
     for noise, used in ((1.0, 1.0), (0.7, 0.7), (0.0, LEAST_NOISE)):
-        set_gate_noise(chooser, noise)
+        context = Context(GateMode(estimator="reinforce", temperature=1.5, noise=noise))
         torch.manual_seed(0)
-        rows = chooser(logits)
+        rows = chooser(logits, context=context)
         policy = (logits[0].detach() / (1.5 * used)).softmax(0)
         torch.testing.assert_close(rows.mean(0), policy, rtol=0, atol=0.015)
-        torch.testing.assert_close(chooser.likelihood(logits, rows), policy.log()[rows.argmax(1)])
+        torch.testing.assert_close(chooser.likelihood(logits, rows, context), policy.log()[rows.argmax(1)])
         assert not rows.requires_grad
-    assert chooser.eval().likelihood(logits, rows) is None
+    assert chooser.eval().likelihood(logits, rows, context) is None
 
 
 def test_an_image_is_told_what_it_adds_to_the_budget(network):
     """Against the loss of a batch of the other images, taken apart by hand."""
-    _, found = drawn(network, ((0, 1), (3, 1)))
+    _, trace = drawn(network, ((0, 1), (3, 1)))
+    found = trace.of(Decision)
     costs = gate_costs(network.config)
     whole, *others = (
         budget_loss(costs, [decision.of(torch.tensor(rows)) for decision in found], 0.4, Batch(Ranks(), size))

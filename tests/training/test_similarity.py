@@ -5,7 +5,8 @@ from support import networks
 from support.gated import gated_config, undecided
 from torch.nn import functional as F
 
-from dynnas.nn.gates.families.channels import kept_channels
+from dynnas.nn.context import tracing
+from dynnas.nn.gates.families.channels import KeptChannels
 from dynnas.training.algorithms.similarity import similarity_loss
 from dynnas.training.distributed.ranks import Batch, Ranks
 
@@ -27,14 +28,15 @@ def test_it_hears_what_the_last_convolution_reads_and_teaches_gate_and_block():
     network = undecided(gated_config(("skip", "channels"))).train()
     gated, seen = network.slots["stage2__0"], []
     gated.block.project.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    with kept_channels() as kept:
+    with tracing(network, KeptChannels) as trace:
         network.logits(networks.images(20))
+    kept = [(each.weights, each.held) for each in trace.of(KeptChannels)]
     ((weights, held),) = kept
     assert weights.shape == held.shape == (20, 16)
     assert (weights > 0).sum(1).tolist() == [8] * 20
     torch.testing.assert_close(held * weights, seen[0].mean((2, 3)))
     network.logits(networks.images(2))
-    assert len(kept) == 1
+    assert len(trace.of(KeptChannels)) == 1
     similarity_loss(kept, Batch(Ranks(), 20)).backward()
     for parameter in (gated.gate[0].expand.weight, gated.block.depthwise.conv.weight):
         assert float(parameter.grad.abs().sum()) > 0

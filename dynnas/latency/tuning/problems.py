@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import torch
 
-from dynnas.nn.dynamic_conv.selection import listening
+from dynnas.nn.context import tracing
 from dynnas.nn.dynamic_conv.tuned import Problem
 from dynnas.nn.layers.conv_shape import ConvShape, depthwise, pointwise
 from dynnas.nn.networks.network import Network
@@ -62,20 +62,23 @@ def _problems(space: Space, architecture: Architecture, threads: int) -> Iterato
     layouts = ("channels_first", "channels_last") if train.layout == "auto" else (train.layout,)
     precisions = ("float32", "bfloat16") if train.precision == "auto" else (train.precision,)
     for layout in layouts:
-        for problem in _heard(space, architecture, backward=True, channels_last=layout == "channels_last"):
+        for problem in _traced(space, architecture, backward=True, channels_last=layout == "channels_last"):
             for precision in precisions:
                 yield replace(problem, batch=train.batch, dtype=precision, threads=threads)
     # `calibrate` and `predict_logits` run channels-last float32.
-    for problem in _heard(space, architecture, backward=False, channels_last=True):
+    for problem in _traced(space, architecture, backward=False, channels_last=True):
         yield replace(problem, batch=SCORING_BATCH, threads=threads)
 
 
-def _heard(space: Space, architecture: Architecture, *, backward: bool, channels_last: bool) -> list[Problem]:
+def _traced(
+    space: Space, architecture: Architecture, *, backward: bool, channels_last: bool
+) -> list[Problem]:
     """What a network runs, found by running it on two images."""
     config = space.network_config(architecture)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     x = torch.zeros(2, config.channels, config.resolution, config.resolution)
-    heard: list[Problem] = []
-    with torch.random.fork_rng(devices=[]), torch.set_grad_enabled(backward), listening(heard.append):
-        Network(config).train().logits(x.contiguous(memory_format=layout))
-    return heard
+    with torch.random.fork_rng(devices=[]), torch.set_grad_enabled(backward):
+        network = Network(config).train()
+        with tracing(network, Problem) as trace:
+            network.logits(x.contiguous(memory_format=layout))
+    return trace.of(Problem)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from dynnas.nn.by_name import activation
 from dynnas.nn.layers.conv_shape import ConvShape
 from dynnas.nn.layers.hidden import ALL_HIDDEN, Hidden
-from dynnas.nn.layers.layers import activation, block_attention, block_conv, block_router
+from dynnas.nn.layers.layers import block_attention, block_conv, block_router
 from dynnas.nn.layers.shortcut import shortcut
 from dynnas.nn.registry import register_block
 from dynnas.space.config.network import BlockConfig

@@ -5,9 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from dynnas.errors import SpaceError
-from dynnas.nn.kernels.kernel import KERNELS
 from dynnas.nn.layers.conv_shape import ConvShape, pointwise
-from dynnas.nn.layers.layers import block_attention, block_conv, block_router
+from dynnas.nn.layers.layers import block_attention, block_conv, block_kernel, block_router
 from dynnas.nn.registry import register_block
 from dynnas.space.config.network import BlockConfig
 
@@ -35,7 +34,7 @@ class LowRank(nn.Module):
             "restore": pointwise(rank, config.out_channels),
         }
         self.router = block_router(config, convs)
-        self.reduce = KERNELS[config.op](convs["reduce"], config)
+        self.reduce = block_kernel(config, convs["reduce"])
         self.restore = block_conv(config, convs["restore"])
         self.attention = block_attention(config, config.out_channels)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from dynnas.nn.kernels.kernel import KERNELS
+from dynnas.nn.by_name import activation
 from dynnas.nn.layers.conv_shape import depthwise, pointwise
-from dynnas.nn.layers.layers import activation, block_attention, block_conv, block_router
+from dynnas.nn.layers.layers import block_attention, block_conv, block_kernel, block_router
 from dynnas.nn.layers.shortcut import shortcut
 from dynnas.nn.registry import register_block
 from dynnas.space.config.network import BlockConfig
@@ -33,9 +33,9 @@ class SeparableConvs(nn.Module):
         }
         self.router = block_router(config, convs)
         self.act1 = activation(config.activation, config.in_channels)
-        self.depthwise1 = KERNELS[config.op](convs["depthwise1"], config)
+        self.depthwise1 = block_kernel(config, convs["depthwise1"])
         self.pointwise1 = block_conv(config, convs["pointwise1"])
-        self.depthwise2 = KERNELS[config.op](convs["depthwise2"], config)
+        self.depthwise2 = block_kernel(config, convs["depthwise2"])
         self.pointwise2 = block_conv(config, convs["pointwise2"], nn.Identity())
         self.attention = block_attention(config, width)
         self.pool = nn.MaxPool2d(3, config.stride, 1) if config.stride > 1 else nn.Identity()

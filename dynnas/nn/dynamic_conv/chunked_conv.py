@@ -15,9 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
-from dynnas.nn.layers.conv_shape import ConvShape
+from dynnas.nn.layers.conv_shape import ConvShape, convolve
 
 
 def conv_in_pieces(
@@ -51,8 +50,8 @@ def conv_in_pieces(
 
 def _forward(x: Tensor, bank: Tensor, coefficients: Tensor | None, shape: ConvShape, images: int) -> Tensor:
     x = _strided(x, shape)
-    stride = 1 if shape.pointwise else shape.stride
-    size = [(length - 1) // stride + 1 for length in x.shape[2:]]
+    # Of a pointwise convolution, nothing but the pixels that it sees are left.
+    size = [length if shape.pointwise else shape.size_after(length) for length in x.shape[2:]]
     layout = torch.channels_last if _channels_last(x) else torch.contiguous_format
     y = torch.empty(
         (x.shape[0], shape.out_channels, *size), dtype=x.dtype, device=x.device, memory_format=layout
@@ -163,11 +162,11 @@ def _piece_forward(x: Tensor, kernels: Tensor, shape: ConvShape, y: Tensor) -> N
         else:
             torch.bmm(matrices, pixels, out=out)
     elif len(x) == 1:
-        y.copy_(F.conv2d(x, kernels[0], None, shape.stride, shape.padding, groups=shape.groups))
+        y.copy_(convolve(x, kernels[0], None, shape))
     else:
         wide = x.reshape(1, -1, *x.shape[2:])
         groups = len(x) * shape.groups
-        found = F.conv2d(wide, kernels.flatten(0, 1), None, shape.stride, shape.padding, groups=groups)
+        found = convolve(wide, kernels.flatten(0, 1), None, shape, groups)
         y.copy_(found.view(y.shape))
 
 
@@ -191,7 +190,7 @@ def _piece_backward(
         None,
         (shape.stride,) * 2,
         (shape.padding,) * 2,
-        (1, 1),
+        (shape.dilation,) * 2,
         False,
         (0, 0),
         len(x) * shape.groups,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from dynnas.nn.dynamic_conv.mix_kernels import with_bias
-from dynnas.nn.layers.conv_shape import ConvShape
+from dynnas.nn.layers.conv_shape import ConvShape, convolve
 
 
 def conv_first(
@@ -19,7 +18,7 @@ def conv_first(
     if coefficients.dim() == 2:
         coefficients = coefficients.unsqueeze(1)
     maps = [
-        F.conv2d(x, expert, None, shape.stride, shape.padding, groups=shape.groups) * weight[..., None, None]
+        convolve(x, expert, None, shape) * weight[..., None, None]
         for expert, weight in zip(bank.unbind(), coefficients.unbind(-1), strict=True)
     ]
     return with_bias(sum(maps[1:], start=maps[0]), bias)
@@ -33,9 +32,7 @@ def wide_conv(x: Tensor, bank: Tensor, coefficients: Tensor, bias: Tensor | None
     experts = bank.shape[0]
     # A group's filters stay together: (groups, M, Co / groups).
     filters = bank.unflatten(1, (shape.groups, -1)).transpose(0, 1)
-    maps = F.conv2d(
-        x, filters.flatten(0, 2), None, shape.stride, shape.padding, groups=shape.groups
-    ).unflatten(1, (shape.groups, experts, -1))
+    maps = convolve(x, filters.flatten(0, 2), None, shape).unflatten(1, (shape.groups, experts, -1))
     size = maps.shape[4:]
     if coefficients.dim() == 2:
         weights = coefficients[:, None, None]

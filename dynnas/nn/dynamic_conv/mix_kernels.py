@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dynnas.nn.layers.conv_shape import ConvShape
+from dynnas.nn.layers.conv_shape import ConvShape, convolve
 
 
 def mix(bank: Tensor, coefficients: Tensor, shape: ConvShape) -> Tensor:
@@ -24,7 +24,7 @@ def mix(bank: Tensor, coefficients: Tensor, shape: ConvShape) -> Tensor:
 def plain_conv(x: Tensor, kernels: Tensor, bias: Tensor | None, shape: ConvShape) -> Tensor:
     """The ordinary convolution of one image (1, Ci, H, W) with its kernel (1, Co, Ci / groups, k, k)."""
     own_bias = None if bias is None else bias.flatten()
-    return F.conv2d(x, kernels.view(shape.weight), own_bias, shape.stride, shape.padding, groups=shape.groups)
+    return convolve(x, kernels.view(shape.weight), own_bias, shape)
 
 
 def batched_matmul(x: Tensor, kernels: Tensor, bias: Tensor | None, shape: ConvShape) -> Tensor:
@@ -51,7 +51,7 @@ def grouped_conv(x: Tensor, kernels: Tensor, bias: Tensor | None, shape: ConvSha
     batch = x.shape[0]
     wide = x.reshape(1, -1, *x.shape[2:])
     groups = batch * shape.groups
-    y = F.conv2d(wide, kernels.flatten(0, 1), None, shape.stride, shape.padding, groups=groups)
+    y = convolve(wide, kernels.flatten(0, 1), None, shape, groups)
     return with_bias(y.view(batch, shape.out_channels, *y.shape[2:]), bias)
 
 
@@ -60,11 +60,10 @@ def unfolded_matmul(x: Tensor, kernels: Tensor, bias: Tensor | None, shape: Conv
 
     Arguments as `batched_matmul`, of any shape. Takes k * k times the memory of the images.
     """
-    columns = F.unfold(x, shape.kernel, padding=shape.padding, stride=shape.stride)
+    columns = F.unfold(x, shape.kernel, shape.dilation, shape.padding, shape.stride)
     columns = columns.unflatten(1, (shape.groups, -1))
     y = kernels.unflatten(1, (shape.groups, -1)).flatten(3) @ columns
-    height = (x.shape[2] - 1) // shape.stride + 1
-    return with_bias(y.flatten(1, 2).unflatten(2, (height, -1)), bias)
+    return with_bias(y.flatten(1, 2).unflatten(2, (shape.size_after(x.shape[2]), -1)), bias)
 
 
 def with_bias(y: Tensor, bias: Tensor | None) -> Tensor:

@@ -9,11 +9,10 @@ Coefficients are (B, M), one per image and expert, or (B, Co, M), one per image,
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
+from dynnas.nn.context import Trace
 from dynnas.nn.dynamic_conv.chunked_conv import conv_in_pieces
 from dynnas.nn.dynamic_conv.mix_features import conv_first, wide_conv
 from dynnas.nn.dynamic_conv.mix_kernels import (
@@ -24,17 +23,22 @@ from dynnas.nn.dynamic_conv.mix_kernels import (
     unfolded_matmul,
     with_bias,
 )
+from dynnas.nn.dynamic_conv.mode import Strategy
 from dynnas.nn.dynamic_conv.selection import choose, images_at_a_time, is_recorded
 from dynnas.nn.dynamic_conv.tuned import Way
 from dynnas.nn.layers.conv_shape import ConvShape
 
-Strategy = Literal["auto", "conv_first"]
-
-__all__ = ["Strategy", "conv_first", "convolve_each", "mix", "mixed_conv", "run_each", "run_way"]
+__all__ = ["conv_first", "convolve_each", "mix", "mixed_conv", "run_each", "run_way"]
 
 
 def mixed_conv(
-    x: Tensor, bank: Tensor, coefficients: Tensor, bias: Tensor | None, shape: ConvShape, strategy: Strategy
+    x: Tensor,
+    bank: Tensor,
+    coefficients: Tensor,
+    bias: Tensor | None,
+    shape: ConvShape,
+    strategy: Strategy = "auto",
+    trace: Trace | None = None,
 ) -> Tensor:
     """Convolve every image with its own mixture of the bank's experts.
 
@@ -44,7 +48,8 @@ def mixed_conv(
         coefficients: (B, M) or (B, Co, M).
         bias: (Co,), or (B, Co) for one of each image, or None.
         shape: the geometry of the convolution.
-        strategy: "auto" is the fastest for the batch; "conv_first" exports with a free batch axis.
+        strategy: see `Strategy`.
+        trace: is told the `Problem`.
 
     Returns:
         (B, Co, H', W').
@@ -53,14 +58,16 @@ def mixed_conv(
         return conv_first(x, bank, coefficients, bias, shape)
     if is_recorded():
         return _recorded(x, mix(bank, coefficients, shape), bias, shape)
-    return run_way(choose(x, bank, coefficients, shape), x, bank, coefficients, bias, shape)
+    return run_way(choose(x, bank, coefficients, shape, trace), x, bank, coefficients, bias, shape)
 
 
-def convolve_each(x: Tensor, kernels: Tensor, bias: Tensor | None, shape: ConvShape) -> Tensor:
+def convolve_each(
+    x: Tensor, kernels: Tensor, bias: Tensor | None, shape: ConvShape, trace: Trace | None = None
+) -> Tensor:
     """Convolve every image of `x` (B, Ci, H, W) with its own kernel, (B, Co, Ci / groups, k, k)."""
     if is_recorded():
         return _recorded(x, kernels, bias, shape)
-    return run_each(choose(x, kernels, None, shape), x, kernels, bias, shape)
+    return run_each(choose(x, kernels, None, shape, trace), x, kernels, bias, shape)
 
 
 def run_way(

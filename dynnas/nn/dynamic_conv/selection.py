@@ -29,14 +29,12 @@ else is said; processor time, as others used the machine):
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from dynnas.nn.context import Trace
 from dynnas.nn.dynamic_conv.tuned import Problem, Way, tuned_ways
 from dynnas.nn.layers.conv_shape import ConvShape
 
@@ -78,11 +76,16 @@ def by_rule(shape: ConvShape, batch: int, size: tuple[int, int], experts: int, d
 
 
 def _outputs(shape: ConvShape, size: tuple[int, int]) -> int:
-    return shape.out_channels * math.prod(-(-length // shape.stride) for length in size)
+    return shape.out_channels * math.prod(map(shape.size_after, size))
 
 
-def choose(x: Tensor, bank: Tensor, coefficients: Tensor | None, shape: ConvShape) -> Way:
-    """The way for images `x` (B, Ci, H, W); without coefficients, `bank` holds the kernels themselves."""
+def choose(
+    x: Tensor, bank: Tensor, coefficients: Tensor | None, shape: ConvShape, trace: Trace | None = None
+) -> Way:
+    """The way for images `x` (B, Ci, H, W); without coefficients, `bank` holds the kernels themselves.
+
+    Of more than one image, the `Problem` is recorded in the trace.
+    """
     batch, _, height, width = x.shape
     if batch == 1:
         return "plain"
@@ -99,27 +102,13 @@ def choose(x: Tensor, bank: Tensor, coefficients: Tensor | None, shape: ConvShap
         device,
         torch.get_num_threads(),
     )
-    listener = _LISTENER.get()
-    if listener is not None:
-        listener(_problem(asked))
+    if trace is not None and trace.wants(Problem):
+        trace.record(_problem(asked))
     return way_for(asked)
 
 
 _Asked = tuple[ConvShape, int, tuple[int, int], int, bool, bool, bool, torch.dtype, str, int]
 """The fields of a `Problem` in their order, as torch gives them: quicker to look up."""
-
-
-_LISTENER: ContextVar[Callable[[Problem], None] | None] = ContextVar("listener", default=None)
-
-
-@contextmanager
-def listening(listener: Callable[[Problem], None]) -> Iterator[None]:
-    """Tell `listener` of every mixed convolution of more than one image that this thread runs meanwhile."""
-    token = _LISTENER.set(listener)
-    try:
-        yield
-    finally:
-        _LISTENER.reset(token)
 
 
 @lru_cache(maxsize=4096)

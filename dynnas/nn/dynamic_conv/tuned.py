@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -22,7 +22,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from dynnas.files import cache_folder, processor
-from dynnas.nn.layers.conv_shape import ConvShape
+from dynnas.nn.layers.conv_shape import HALF_THE_KERNEL, ConvShape
 
 VERSION = 1
 
@@ -69,10 +69,13 @@ class Problem:
     def key(self) -> str:
         """All of it in one readable line: `cpu 2 threads float32: 64->64 k3 s1 g1 14x14, 16 images, ...`."""
         shape = self.shape
+        geometry = (
+            f"{shape.in_channels}->{shape.out_channels} k{shape.kernel} s{shape.stride} g{shape.groups}"
+        )
+        if shape != replace(shape, dilation=1, padding=HALF_THE_KERNEL):
+            geometry += f" d{shape.dilation} p{shape.padding}"
         parts = (
-            f"{self.device} {self.threads} threads {self.dtype}: "
-            f"{shape.in_channels}->{shape.out_channels} k{shape.kernel} s{shape.stride} g{shape.groups} "
-            f"{self.size[0]}x{self.size[1]}",
+            f"{self.device} {self.threads} threads {self.dtype}: {geometry} {self.size[0]}x{self.size[1]}",
             f"{self.batch} images",
             "no bank" if not self.experts else f"{self.experts} experts",
             *(["per channel"] if self.per_channel else []),

@@ -13,14 +13,14 @@ from dynnas.nn.layers.conv_shape import ConvShape
 
 def taps(x: Tensor, shape: ConvShape) -> Tensor:
     """What each tap sees at each place: (B, C, H, W) to (B, C, k * k, H' * W'), zero outside of the image."""
-    columns = F.unfold(x, shape.kernel, padding=shape.padding, stride=shape.stride)
+    columns = F.unfold(x, shape.kernel, shape.dilation, shape.padding, shape.stride)
     return columns.unflatten(1, (-1, shape.kernel**2))
 
 
 def size_after(x: Tensor, shape: ConvShape) -> tuple[int, int]:
     """Height and width of the convolution's output."""
     height, width = x.shape[2:]
-    return (height - 1) // shape.stride + 1, (width - 1) // shape.stride + 1
+    return shape.size_after(height), shape.size_after(width)
 
 
 def weigh_taps(columns: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dynnas.nn.gates.gate import Gated
-from dynnas.nn.layers.layers import named
+from dynnas.nn.layers.naming import named
 from dynnas.nn.networks.network import Network, slot_module
 from dynnas.nn.networks.resolution import ResolutionGate
 from dynnas.space.config.network import NetworkConfig

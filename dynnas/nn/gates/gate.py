@@ -4,7 +4,7 @@ A family of gates is one file in `gates/` with one class, which is a block that 
 
 - `alternatives(config)` names what images may differ by in their cost, the cheapest first and all of the
   block last; `choices()` gives a decision that stands for each;
-- `decide(seen)` says what is to be run, as a `Decision`, by what the gate looks at;
+- `decide(seen, context)` says what is to be run, as a `Decision`, by what the gate looks at;
 - `masked(x, decision)` computes everything and multiplies by the decision: for any batch, and to learn by;
 - `alone(x, choice, decision)` runs images that share one choice, and nothing that it leaves out; a family
   whose logits are its alternatives says instead, in `branch(x, alternative)`, what each of these runs.
@@ -14,12 +14,13 @@ a family of a few choices that has no logit for each may count them in `ways`, a
 alternative that is taken by `told` (`gates/moe.py`).
 What a gate looks at is its block's input or, by `gate_reads`, a value beside it (`gate_features`): `decide`
 is given that. A family that reads or hands on values of its own (see `dynnas.nn.gates.state`) says so in
-`carries(config)` and does it in `decided(flow)`, and in `votes`, `alternative` and `branches_on` for a single
-image, alone or in a graph: as `gates/halt.py` does.
+`carries(config)` and does it in `decided(flow, context)`, and in `votes`, `alternative` and `branches_on` for
+a single image, alone or in a graph: as `gates/halt.py` does.
 
 The inherited `forward` does the rest. `masked` and `alone` must give the same in eval mode; whatever of a
-block they run, `Hidden` helps to leave out channels. Decisions are random in training only, by modules that
-`dynnas.training.distributed.sync_layers` knows.
+block they run, `Hidden` helps to leave out channels. Decisions are random in training only, by numbers that
+`GateMode.sample` draws. How images are executed and how a gate learns is the call's `GateMode`, and decisions
+are recorded in the call's trace (`dynnas.nn.context`).
 
 Names decide what the supernet shares: the tensors of `block` are those of the block without a gate
 (`shared_name`), and what a gate has of its own lies in `gate` under the family's name.
@@ -27,29 +28,24 @@ Names decide what the supernet shares: the tensors of `block` are those of the b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from dynnas.errors import SpaceError
+from dynnas.nn.context import PLAIN, Context, Contextual
 from dynnas.nn.dynamic_conv.selection import is_recorded
 from dynnas.nn.gates.estimators import Chooser
 from dynnas.nn.gates.features import Features, GateFeatures, carried_by_gate, features_of
+from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.gates.state import Beside, Carried, Flow
-from dynnas.nn.layers.layers import named
+from dynnas.nn.layers.naming import named
 from dynnas.nn.registry import BLOCKS
 from dynnas.space.config.network import BlockConfig
 from dynnas.space.config.vocabulary import READING_GATES
-
-Execution = Literal["masked", "real", "counted"]
-"""`masked`: everything is computed. `real`: only what images want, those of a batch that want the same
-together. `counted`: as `real` where images do not share batch norms, else as `masked` with norms that are
-told which images a channel has; for `dynnas.training.batchnorm.calibrate`."""
 
 OPEN_BIAS = 2.0
 """Of the logit of all of a block, in a new gate: 88% open beside one alternative, so that blocks learn."""
@@ -93,13 +89,13 @@ class Decision:
         return Decision(self.weights[rows], self.usage[rows])
 
 
-def one_of(logits: Tensor, chooser: Chooser) -> Decision:
+def one_of(logits: Tensor, chooser: Chooser, context: Context = PLAIN) -> Decision:
     """One of the alternatives for each image, by logits (B, A)."""
-    rows: Tensor = chooser(logits)
-    return Decision(rows, rows, logits, chooser.likelihood(logits, rows))
+    rows: Tensor = chooser(logits, context=context)
+    return Decision(rows, rows, logits, chooser.likelihood(logits, rows, context))
 
 
-class Deciding(nn.Module):
+class Deciding(Contextual):
     """Something that is run in part, and the gate that says for each image how much of it."""
 
     shares_norms: ClassVar[bool]
@@ -114,12 +110,6 @@ class Deciding(nn.Module):
 
     told: tuple[Carried, ...] = ()
     """What `votes` hands on to the alternative that is taken, and which is of no use to anybody else."""
-
-    def __init__(self) -> None:
-        """Decided by the gate, and all computed."""
-        super().__init__()
-        self.execution: Execution = "masked"
-        self.open = False
 
     def whole(self, x: Tensor) -> Tensor:
         """(B, Co, H', W') for images (B, C, H, W) that all run everything."""
@@ -137,7 +127,7 @@ class Deciding(nn.Module):
         """(A, D) bool on the CPU: for each alternative, a choice that costs so much."""
         raise NotImplementedError
 
-    def decide(self, seen: Tensor) -> Decision:
+    def decide(self, seen: Tensor, context: Context = PLAIN) -> Decision:
         """From what the gate looks at."""
         raise NotImplementedError
 
@@ -160,23 +150,25 @@ class Deciding(nn.Module):
         """
         return self.masked(x, decision)
 
-    def forward(self, x: Tensor | Flow) -> Any:
+    def forward(self, x: Tensor | Flow, *, context: Context | None = None) -> Any:
         """(B, C, H, W) to (B, Co, H', W'), or a flow to one; alone it finds no values beside the map."""
-        return self.step(x) if isinstance(x, Flow) else self.step(Flow(x)).x
+        context = context or self.context
+        return self.step(x, context) if isinstance(x, Flow) else self.step(Flow(x), context).x
 
-    def step(self, flow: Flow) -> Flow:
+    def step(self, flow: Flow, context: Context) -> Flow:
         """The output, and what is handed on."""
-        x = flow.x
+        x, mode = flow.x, context[GateMode]
         assert isinstance(x, Tensor)
-        if self.open:
+        if mode.choice == "all":
             return flow.hand_on(self.whole(x))
-        if self.branches and self.execution == "real" and x.shape[0] == 1 and not _is_overheard():
+        alone = mode.execution == "real" and x.shape[0] == 1 and mode.choice == "gate"
+        if self.branches and alone and context.trace is None and not is_recorded():
             # As below, in a third of the time that small operators take in torch.
             logits, beside = self.votes(flow)
             return self.alternative(flow.with_values(beside), int(logits.argmax()))
-        if wants_cheapest():
+        if mode.choice == "cheapest":
             return self.cheapest(flow)
-        return self.decided(flow)
+        return self.decided(flow, context)
 
     def votes(self, flow: Flow) -> tuple[Tensor, Beside]:
         """(1, alternatives) for one image, which takes the largest; and what deciding hands on or tells."""
@@ -197,24 +189,25 @@ class Deciding(nn.Module):
         """Whether an image can take either of several branches here."""
         return self.branches
 
-    def decided(self, flow: Flow) -> Flow:
-        """As `step`, of gates that are not open: decide, tell it to whoever listens, and execute it."""
+    def decided(self, flow: Flow, context: Context) -> Flow:
+        """As `step`, where the gate chooses: decide, record the decision, and execute it."""
         x = flow.x
         assert isinstance(x, Tensor)
         seen, beside = self.sees(x, flow)
-        decision = self.decide(seen)
-        tell(decision)
-        return flow.hand_on(self.execute(x, decision), beside)
+        decision = self.decide(seen, context)
+        record(decision, context)
+        return flow.hand_on(self.execute(x, decision, context), beside)
 
-    def execute(self, x: Tensor, decision: Decision) -> Tensor:
-        """(B, C, H, W) to (B, Co, H', W') in the way that `execution` says."""
+    def execute(self, x: Tensor, decision: Decision, context: Context) -> Tensor:
+        """(B, C, H, W) to (B, Co, H', W') as the context says."""
+        execution = context[GateMode].execution
         if is_recorded():
             return self.recorded(x, decision)
-        if self.execution == "masked":
+        if execution == "masked":
             return self.masked(x, decision)
-        if self.execution == "counted" and self.shares_norms:
+        if execution == "counted" and self.shares_norms:
             return self.masked(x, decision, counted=True)
-        return self.together(x, decision)
+        return self.together(x, decision, context)
 
     def cheapest(self, flow: Flow) -> Flow:
         """The first alternative for every image."""
@@ -224,7 +217,7 @@ class Deciding(nn.Module):
         weights = self.choices()[0].to(x).expand(len(x), -1)
         return flow.hand_on(self.masked(x, Decision(weights, weights)), beside)
 
-    def together(self, x: Tensor, decision: Decision) -> Tensor:
+    def together(self, x: Tensor, decision: Decision, context: Context = PLAIN) -> Tensor:
         """As `masked`, but images of one choice together, one choice after the other; in eval mode."""
         choice = decision.choice
         if len(x) == 1:
@@ -307,9 +300,9 @@ class Gated(Deciding):
         """(B, L), of what the gate looks at."""
         return self.gate(seen)
 
-    def decide(self, seen: Tensor) -> Decision:
+    def decide(self, seen: Tensor, context: Context = PLAIN) -> Decision:
         """From what the gate looks at; here that of families with branches."""
-        return one_of(self.gate(seen), self.chooser)
+        return one_of(self.gate(seen), self.chooser, context)
 
 
 def hidden_channels(config: BlockConfig) -> int:
@@ -333,49 +326,10 @@ def shared_name(name: str) -> str:
 
 def is_of_gate(name: str) -> bool:
     """Whether a tensor of a gated block is the gate's own."""
-    return name.startswith(("gate.", "chooser."))
+    return name.startswith("gate.")
 
 
-_LISTENER: ContextVar[Callable[[Decision], None] | None] = ContextVar("gates", default=None)
-
-
-@contextmanager
-def decisions() -> Iterator[list[Decision]]:
-    """What the gates that this thread runs meanwhile decide, in the order in which they run.
-
-    That of `NetworkConfig.gated`, for one run of all of a network.
-    """
-    found: list[Decision] = []
-    token = _LISTENER.set(found.append)
-    try:
-        yield found
-    finally:
-        _LISTENER.reset(token)
-
-
-_CHEAPEST: ContextVar[bool] = ContextVar("cheapest", default=False)
-
-
-@contextmanager
-def cheapest_choices() -> Iterator[None]:
-    """Every gate that this thread runs meanwhile gives all images its cheapest alternative, unheard."""
-    token = _CHEAPEST.set(True)
-    try:
-        yield
-    finally:
-        _CHEAPEST.reset(token)
-
-
-def wants_cheapest() -> bool:
-    """Whether gates are to give their cheapest alternative."""
-    return not is_recorded() and _CHEAPEST.get()
-
-
-def _is_overheard() -> bool:
-    return is_recorded() or _LISTENER.get() is not None
-
-
-def tell(decision: Decision) -> None:
-    """Let whoever listens to `decisions` know of one."""
-    if not is_recorded() and (listener := _LISTENER.get()) is not None:
-        listener(decision)
+def record(decision: Decision, context: Context) -> None:
+    """Add a decision to the trace of the call, if it has one."""
+    if context.trace is not None and not is_recorded():
+        context.trace.record(decision)

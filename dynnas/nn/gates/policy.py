@@ -6,21 +6,21 @@ it decides everything at once, as BlockDrop's does (Wu et al. 2018, arXiv:1711.0
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dynnas.nn.by_name import activation
+from dynnas.nn.context import Context, Contextual
 from dynnas.nn.dynamic_conv.selection import is_recorded
 from dynnas.nn.gates.state import Carried, Flow
 from dynnas.nn.kernels.static import Static
 from dynnas.nn.layers.conv_shape import ConvShape, pointwise
 from dynnas.nn.layers.initial import linear
-from dynnas.nn.layers.layers import ConvUnit, activation, flat, of_one_pixel
+from dynnas.nn.layers.layers import ConvUnit, flat, of_one_pixel
 from dynnas.space.config.network import PolicyConfig
 
 EMBEDDING = "policy"
@@ -31,7 +31,14 @@ def embedding(width: int) -> Carried:
     return Carried(EMBEDDING, width)
 
 
-class Policy(nn.Module):
+@dataclass(frozen=True)
+class PolicyLogits:
+    """What the classifier of a policy network says while it trains: logits (B, classes)."""
+
+    logits: Tensor
+
+
+class Policy(Contextual):
     """Four 3x3 convolutions of stride 2 to `width` channels, pooled: an embedding e (B, width) of the image.
 
     What is read off e are the gates' own matrices. A last layer with a batch norm over the images stands
@@ -54,18 +61,20 @@ class Policy(nn.Module):
         self.classifier: nn.Module | None = linear(width, config.classes)
         self.carried = (embedding(width),)
 
-    def forward(self, image: Tensor | Flow) -> Tensor | Flow:
+    def forward(self, image: Tensor | Flow, *, context: Context | None = None) -> Tensor | Flow:
         """Images (B, channels, R, R) to e (B, width), or to themselves with e beside them."""
+        context = context or self.context
         if isinstance(image, Tensor):
-            return self.look(image)
+            return self.look(image, context)
         assert isinstance(image.x, Tensor)
-        return image.hand_on(image.x, {EMBEDDING: self.look(image.x)})
+        return image.hand_on(image.x, {EMBEDDING: self.look(image.x, context)})
 
-    def look(self, image: Tensor) -> Tensor:
-        """Images (B, channels, R, R) to e (B, width)."""
+    def look(self, image: Tensor, context: Context) -> Tensor:
+        """Images (B, channels, R, R) to e (B, width); records `PolicyLogits` while training."""
         found = flat(self.embed(F.adaptive_avg_pool2d(self.units(image), 1)))
-        if self.training and self.classifier is not None:
-            _tell(self.classifier(found))
+        trace = None if is_recorded() else context.trace
+        if self.training and self.classifier is not None and trace is not None and trace.wants(PolicyLogits):
+            trace.record(PolicyLogits(self.classifier(found)))
         return found
 
     @torch.no_grad()
@@ -74,22 +83,3 @@ class Policy(nn.Module):
         self.classifier = None
         if isinstance(self.embed, ConvUnit):
             self.embed = of_one_pixel(self.embed)
-
-
-_LISTENER: ContextVar[Callable[[Tensor], None] | None] = ContextVar("policy", default=None)
-
-
-@contextmanager
-def guesses() -> Iterator[list[Tensor]]:
-    """What the classifiers of policy networks say that this thread trains meanwhile: logits (B, classes)."""
-    found: list[Tensor] = []
-    token = _LISTENER.set(found.append)
-    try:
-        yield found
-    finally:
-        _LISTENER.reset(token)
-
-
-def _tell(logits: Tensor) -> None:
-    if not is_recorded() and (listener := _LISTENER.get()) is not None:
-        listener(logits)

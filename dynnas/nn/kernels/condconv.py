@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from dynnas.nn.context import Context, Contextual
+from dynnas.nn.dynamic_conv.mode import RouterMode
 from dynnas.nn.kernels.kernel import Kernel, register_kernel
 from dynnas.nn.layers.channel_selection import Channels, pick_bias
 from dynnas.nn.layers.conv_shape import ConvShape
 from dynnas.nn.layers.initial import linear
-from dynnas.space.config.network import BlockConfig
+from dynnas.space.knob import Knob, whole
 
 
-class RoutingDropout(nn.Dropout):
-    """Dropout of a router's pooled input while training: none, unless `set_routing_dropout` asks for it."""
+class RoutingDropout(Contextual):
+    """Dropout of a router's pooled input while training, at the rate of the `RouterMode`: 0 by default."""
 
-    def __init__(self) -> None:
-        """Rate 0, which draws no random numbers."""
-        super().__init__(0.0)
+    def forward(self, x: Tensor, *, context: Context | None = None) -> Tensor:
+        """Drop values of (B, C) at random, and scale up the others."""
+        mode = (context or self.context)[RouterMode]
+        if not self.training or mode.dropout == 0:
+            return x
+        if mode.sample is None:
+            return F.dropout(x, mode.dropout)
+        return x * mode.sample(partial(_kept, mode.dropout), x)
+
+
+def _kept(rate: float, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """What dropout multiplies with: 0, or 1 / (1 - rate)."""
+    return F.dropout(like.new_ones(shape), rate)
 
 
 class CondConvRouter(nn.Module):
@@ -40,17 +54,26 @@ class CondConvRouter(nn.Module):
         return dict.fromkeys(self.convs, torch.sigmoid(self.fc(self.dropout(x.mean((2, 3))))))
 
 
+EXPERTS = Knob("experts", whole(1, 64), "kernels that are mixed", default=4)
+
+
 @register_kernel("condconv")
 class CondConv(Kernel):
     """A bank of experts mixed per image by sigmoid coefficients."""
 
-    bank_field = "experts"
+    knobs = (EXPERTS,)
+    capacity = 50
+    paper = "Yang et al. 2019, arXiv:1904.04971"
+
+    def __init__(self, shape: ConvShape, experts: int = 4) -> None:
+        """A bank of `experts` kernels."""
+        super().__init__(shape, experts)
 
     def part(self, x: Tensor, route: Tensor, inputs: Channels | None, outputs: Channels | None) -> Tensor:
         """As `Kernel.part`, with a part of the bank."""
         return self.mixed_part(x, route, inputs, outputs, pick_bias(self.bias, outputs))
 
     @classmethod
-    def router(cls, config: BlockConfig, convs: Mapping[str, ConvShape]) -> nn.Module:
+    def router(cls, in_channels: int, convs: Mapping[str, ConvShape], experts: int = 4) -> nn.Module:  # type: ignore[override]
         """One router for the block."""
-        return CondConvRouter(config.in_channels, cls.bank_size(config), convs)
+        return CondConvRouter(in_channels, experts, convs)

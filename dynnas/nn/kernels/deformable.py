@@ -8,8 +8,7 @@ from torch.nn import functional as F
 
 from dynnas.nn.dynamic_conv.unfold_conv import size_after, weigh_taps
 from dynnas.nn.kernels.kernel import Kernel, register_kernel
-from dynnas.nn.layers.conv_shape import ConvShape
-from dynnas.space.config.network import BlockConfig
+from dynnas.nn.layers.conv_shape import ConvShape, convolve
 
 MACS_A_SAMPLE = 5
 """Four neighbours of a sampled position, and the modulation."""
@@ -40,7 +39,7 @@ class Offsets(nn.Module):
         if self.training and weight.requires_grad:
             for own in (weight, bias):
                 own.register_hook(lambda gradient: SLOWER * gradient)
-        y = F.conv2d(x, weight, bias, self.shape.stride, self.shape.padding)
+        y = convolve(x, weight, bias, self.shape, groups=1)
         return y.unflatten(1, (3, self.shape.kernel, self.shape.kernel))
 
 
@@ -59,8 +58,9 @@ def sample(x: Tensor, down: Tensor, right: Tensor, shape: ConvShape) -> Tensor:
     rows, columns, places_down, places_right = (
         torch.arange(size, dtype=down.dtype, device=down.device) for size in down.shape[1:]
     )
-    y = down + (rows - shape.padding)[:, None, None, None] + (places_down * shape.stride)[:, None]
-    x_position = right + (columns - shape.padding)[:, None, None] + places_right * shape.stride
+    rows, columns = (taps * shape.dilation - shape.padding for taps in (rows, columns))
+    y = down + rows[:, None, None, None] + (places_down * shape.stride)[:, None]
+    x_position = right + columns[:, None, None] + places_right * shape.stride
     # Positions as torch wants them: -1 and 1 are the outer edges of the first and last pixel.
     grid = torch.stack([(2 * x_position + 1) / x.shape[3] - 1, (2 * y + 1) / x.shape[2] - 1], dim=-1)
     found = F.grid_sample(x.to(grid.dtype), grid.flatten(1, 3), align_corners=False)
@@ -76,16 +76,19 @@ class Deformable(Kernel):
     convolutions are ordinary ones, as in the authors' networks.
     """
 
-    def __init__(self, shape: ConvShape, config: BlockConfig) -> None:
+    capacity = 20
+    paper = "Zhu et al. 2019, arXiv:1811.11168"
+
+    def __init__(self, shape: ConvShape) -> None:
         """A kernel, and what moves its taps if it has more than one."""
-        super().__init__(shape, config)
+        super().__init__(shape)
         self.deformable_offsets = Offsets(shape) if shape.kernel > 1 else None
 
     def forward(self, x: Tensor, route: Tensor | None = None) -> Tensor:
         """Convolve `x` (B, Ci, H, W)."""
         shape = self.shape
         if self.deformable_offsets is None:
-            return F.conv2d(x, self.weight, self.bias, shape.stride, shape.padding, groups=shape.groups)
+            return convolve(x, self.weight, self.bias, shape)
         moves = self.deformable_offsets(x)
         # Positions need more digits than bfloat16 has.
         moves = moves.to(torch.promote_types(moves.dtype, torch.float32))

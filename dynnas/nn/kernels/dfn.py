@@ -6,12 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dynnas.nn.context import Context
 from dynnas.nn.dynamic_conv.mixing import convolve_each
+from dynnas.nn.dynamic_conv.mode import ConvMode
 from dynnas.nn.dynamic_conv.unfold_conv import size_after, taps
+from dynnas.nn.facts import DEPTHWISE, Requirement
 from dynnas.nn.kernels.kernel import Kernel, register_kernel
-from dynnas.nn.layers.conv_shape import ConvShape
+from dynnas.nn.layers.conv_shape import ConvShape, convolve
 from dynnas.nn.layers.initial import linear
-from dynnas.space.config.network import BlockConfig
 
 
 class FilterGenerator(nn.Module):
@@ -46,19 +48,31 @@ class DynamicFilter(Kernel):
     refuses blocks that have no depthwise convolution.
     """
 
-    def __init__(self, shape: ConvShape, config: BlockConfig) -> None:
+    capacity = 40
+    paper = "Jia et al. 2016, arXiv:1605.09673"
+    requires = (
+        *Kernel.requires,
+        Requirement(
+            ("block",),
+            DEPTHWISE,
+            "it generates depthwise filters, and the block has no depthwise convolution",
+        ),
+    )
+
+    def __init__(self, shape: ConvShape) -> None:
         """A kernel and, if it is depthwise, the generator of what each image adds to it."""
-        super().__init__(shape, config)
+        super().__init__(shape)
         self.dfn_filters = FilterGenerator(shape.in_channels, shape.kernel) if shape.depthwise else None
 
-    def forward(self, x: Tensor, route: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, route: Tensor | None = None, *, context: Context | None = None) -> Tensor:
         """Convolve `x` (B, C, H, W)."""
+        context = context or self.context
         shape = self.shape
         if self.dfn_filters is None:
-            return F.conv2d(x, self.weight, self.bias, shape.stride, shape.padding, groups=shape.groups)
+            return convolve(x, self.weight, self.bias, shape)
         kernels = self.weight + self.dfn_filters(x)
-        if self.strategy == "auto":
-            return convolve_each(x, kernels, self.bias, shape)
+        if context[ConvMode].strategy == "auto":
+            return convolve_each(x, kernels, self.bias, shape, context.trace)
         # There is no bank to convolve with first; tap by tap, a graph can have a free batch axis.
         y = (kernels.flatten(3) @ taps(x, shape)).flatten(1, 2).unflatten(2, size_after(x, shape))
         return y if self.bias is None else y + self.bias[:, None, None]

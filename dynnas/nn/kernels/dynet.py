@@ -12,7 +12,7 @@ from dynnas.nn.kernels.kernel import Kernel, register_kernel
 from dynnas.nn.layers.channel_selection import Channels, pick_bias
 from dynnas.nn.layers.conv_shape import ConvShape
 from dynnas.nn.layers.initial import initialise_linear
-from dynnas.space.config.network import BlockConfig
+from dynnas.space.knob import Knob, whole
 
 
 class ChannelCoefficients(nn.Module):
@@ -54,17 +54,26 @@ class DyNetRouter(nn.Module):
         return {name: coefficients(pooled) for name, coefficients in self.convs.items()}
 
 
+GROUP = Knob("group", whole(1, 64), "kernels mixed for each output channel", default=4)
+
+
 @register_kernel("dynet")
 class DyNet(Kernel):
     """A bank of `group` kernels per output channel, mixed per image and channel by sigmoid coefficients."""
 
-    bank_field = "group"
+    knobs = (GROUP,)
+    capacity = 70
+    paper = "Zhang et al. 2020, arXiv:2004.10694"
+
+    def __init__(self, shape: ConvShape, group: int = 4) -> None:
+        """A bank of `group` kernels."""
+        super().__init__(shape, group)
 
     def part(self, x: Tensor, route: Tensor, inputs: Channels | None, outputs: Channels | None) -> Tensor:
         """As `Kernel.part`, with a part of the bank."""
         return self.mixed_part(x, route, inputs, outputs, pick_bias(self.bias, outputs))
 
     @classmethod
-    def router(cls, config: BlockConfig, convs: Mapping[str, ConvShape]) -> nn.Module:
+    def router(cls, in_channels: int, convs: Mapping[str, ConvShape], group: int = 4) -> nn.Module:  # type: ignore[override]
         """One router for the block."""
-        return DyNetRouter(config.in_channels, cls.bank_size(config), convs)
+        return DyNetRouter(in_channels, group, convs)

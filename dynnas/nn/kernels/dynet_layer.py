@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from dynnas.nn.kernels.dynet import ChannelCoefficients
+from dynnas.nn.context import Context
+from dynnas.nn.kernels.dynet import GROUP, ChannelCoefficients
 from dynnas.nn.kernels.kernel import Kernel, register_kernel
 from dynnas.nn.layers.channel_selection import Channels, pick_bias, spread
 from dynnas.nn.layers.conv_shape import ConvShape
-from dynnas.space.config.network import BlockConfig
 
 
 @register_kernel("dynet_layer")
@@ -19,18 +19,18 @@ class DyNetLayer(Kernel):
     convolution; here the later convolutions can react to what the earlier ones made of the image.
     """
 
-    bank_field = "group"
+    knobs = (GROUP,)
+    capacity = 80
+    paper = "Zhang et al. 2020, arXiv:2004.10694"
 
-    def __init__(self, shape: ConvShape, config: BlockConfig) -> None:
-        """A bank of `config.group` kernels, and the layer's router."""
-        super().__init__(shape, config)
-        self.dynet_layer_router = ChannelCoefficients(
-            shape.in_channels, shape.out_channels, self.bank_size(config)
-        )
+    def __init__(self, shape: ConvShape, group: int = 4) -> None:
+        """A bank of `group` kernels, and the layer's router."""
+        super().__init__(shape, group)
+        self.dynet_layer_router = ChannelCoefficients(shape.in_channels, shape.out_channels, group)
 
-    def forward(self, x: Tensor, route: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, route: Tensor | None = None, *, context: Context | None = None) -> Tensor:
         """Convolve `x` (B, Ci, H, W) with the bank, mixed as the layer's own router says."""
-        return super().forward(x, self.dynet_layer_router(x.mean((2, 3))))
+        return self.mixed(x, self.dynet_layer_router(x.mean((2, 3))), context=context)
 
     def part(self, x: Tensor, route: None, inputs: Channels | None, outputs: Channels | None) -> Tensor:
         """As `Kernel.part`: the router sees zeros for the channels that `x` lacks."""

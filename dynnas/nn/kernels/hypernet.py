@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from dynnas.nn.facts import LOCAL
 from dynnas.nn.kernels.kernel import Kernel, register_kernel
 from dynnas.nn.layers.channel_selection import Channels, pick_bias
-from dynnas.nn.layers.conv_shape import ConvShape
+from dynnas.nn.layers.conv_shape import ConvShape, convolve
 from dynnas.nn.layers.initial import kernel_spread
-from dynnas.space.config.network import BlockConfig
 
 EMBEDDING = 64
 
@@ -50,28 +49,33 @@ class HyperNet(Kernel):
     here has no use for; and slots of a supernet share nothing.
     """
 
+    capacity = 10
+    paper = "Ha et al. 2016, arXiv:1609.09106"
+    provides = frozenset({LOCAL})
+    input_dependent = False
+
     hypernet: KernelGenerator | None
 
-    def __init__(self, shape: ConvShape, config: BlockConfig) -> None:
+    def __init__(self, shape: ConvShape) -> None:
         """A generator, and no weight of its own."""
-        super().__init__(shape, config)
+        super().__init__(shape)
         self.hypernet = KernelGenerator(shape)
 
-    def new_weight(self, config: BlockConfig | None) -> None:
+    def new_weight(self, bank: int | None) -> None:
         """None: the kernel is generated."""
 
     def forward(self, x: Tensor, route: Tensor | None = None) -> Tensor:
         """Convolve `x` (B, Ci, H, W)."""
         shape = self.shape
         weight = self.weight if self.hypernet is None else self.hypernet()
-        return F.conv2d(x, weight, self.bias, shape.stride, shape.padding, groups=shape.groups)
+        return convolve(x, weight, self.bias, shape)
 
     def part(self, x: Tensor, route: None, inputs: Channels | None, outputs: Channels | None) -> Tensor:
         """As `Kernel.part`, with a part of the kernel."""
         whole = self.weight if self.hypernet is None else self.hypernet()
         weight, shape = self.narrowed(whole, inputs, outputs)
         bias = pick_bias(self.bias, outputs)
-        return F.conv2d(x, weight, bias, shape.stride, shape.padding, groups=shape.groups)
+        return convolve(x, weight, bias, shape)
 
     @torch.no_grad()
     def settle(self) -> None:

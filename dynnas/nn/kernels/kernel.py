@@ -2,11 +2,14 @@
 
 A kernel op is one file in `kernels/` with one class, which is one convolution of a block:
 
-- `bank_field` names the config's field with the number of kernels; `__init__(shape, config)` makes the bank;
-- `forward(x, route)` convolves; the inherited one mixes the bank with `route` as coefficients;
-- `router(config, convs)` makes what the convolutions of one block share: a module that looks at the block's
-  input and returns the `route` of each convolution. Ops whose convolutions each look at their own input leave
-  it out, and hold a router themselves;
+- its facts: the `knobs` that space files may choose, what it `requires` and `provides`, its `capacity` and
+  `paper` (`dynnas.nn.facts`);
+- `__init__(shape, ...)` makes the bank; its other arguments are the knobs, with the same defaults;
+- `forward(x, route)` convolves; the inherited one mixes the bank with `route` as coefficients, in the way
+  that the call's `ConvMode` says (`dynnas.nn.context`);
+- `router(in_channels, convs, ...)` makes what the convolutions of one block share, with the same knobs: a
+  module that looks at the block's input and returns the `route` of each convolution. Ops whose convolutions
+  each look at their own input leave it out, and hold a router themselves;
 - `part` convolves some of the channels for some of the others, where a gate wants no more. The inherited one
   does all of it and takes what is asked for, which is right for any op; a bank uses `mixed_part`;
 - an op whose kernel comes from something else has no weight (`new_weight`), and generates it once and for all
@@ -22,19 +25,21 @@ parameter over experts and channels is (Co, M, ...), never (Co * M, ...).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from dynnas.errors import SpaceError
-from dynnas.nn.dynamic_conv.mixing import Strategy, mixed_conv
+from dynnas.nn.context import Context, Contextual
+from dynnas.nn.dynamic_conv.mixing import mixed_conv
+from dynnas.nn.dynamic_conv.mode import ConvMode
+from dynnas.nn.facts import KERNEL_OPS, Operator, Requirement, by_capacity
 from dynnas.nn.layers.channel_selection import Channels, pick, spread
 from dynnas.nn.layers.conv_shape import ConvShape
 from dynnas.nn.layers.initial import initialise_kernels
 from dynnas.registry import Registry
-from dynnas.space.config.network import BlockConfig
 
 
 class NoRouter(nn.Module):
@@ -50,39 +55,49 @@ class NoRouter(nn.Module):
         return dict.fromkeys(self.convs)
 
 
-class Kernel(nn.Module):
+class Kernel(Operator, Contextual):
     """One convolution of a block, with a single kernel or a bank of them."""
 
-    bank_field: ClassVar[str | None] = None
-    """The field of `BlockConfig` that says how many kernels the bank holds; None for a single kernel."""
+    requires: ClassVar[tuple[Requirement, ...]] = (
+        Requirement(("block",), KERNEL_OPS, "its kernels are static"),
+    )
+
+    input_dependent: ClassVar[bool] = True
+    """Whether images differ in what the convolution does."""
 
     weight: Tensor
     bias: Tensor | None
 
-    def __init__(self, shape: ConvShape, config: BlockConfig | None = None) -> None:
-        """A bank (M, Co, Ci / groups, k, k), or a single kernel without the M axis.
+    def __init__(self, shape: ConvShape, bank: int | None = None) -> None:
+        """A bank (M, Co, Ci / groups, k, k) of `bank` kernels, or a single kernel without the M axis.
 
-        Static convolutions outside of blocks have no config. There is no bias until `absorb` brings one, as a
-        batch norm follows every convolution.
+        There is no bias until `absorb` brings one, as in networks a batch norm follows every convolution.
         """
         super().__init__()
         self.shape = shape
-        self.strategy: Strategy = "auto"
-        self.register_parameter("weight", self.new_weight(config))
+        self.register_parameter("weight", self.new_weight(bank))
         self.register_parameter("bias", None)
 
-    def new_weight(self, config: BlockConfig | None) -> nn.Parameter | None:
+    def new_weight(self, bank: int | None) -> nn.Parameter | None:
         """The bank or kernel, as initialised; None where an op makes its kernel from something else."""
-        leading = () if config is None or self.bank_field is None else (self.bank_size(config),)
-        weight = nn.Parameter(torch.empty(*leading, *self.shape.weight))
+        weight = nn.Parameter(torch.empty(*(() if bank is None else (bank,)), *self.shape.weight))
         initialise_kernels(weight)
         return weight
 
-    def forward(self, x: Tensor, route: Tensor | None) -> Tensor:
+    def add_bias(self) -> None:
+        """Give the convolution a bias (Co,) of its own, which starts at 0."""
+        self.bias = nn.Parameter(torch.zeros(self.shape.out_channels))
+
+    def mixed(self, x: Tensor, route: Tensor | None, *, context: Context | None = None) -> Tensor:
         """Convolve `x` (B, Ci, H, W) with the bank mixed by `route`, (B, M) or (B, Co, M)."""
+        context = context or self.context
         if route is None:
             raise TypeError(f"{type(self).__name__} mixes its bank by a route, and its router gave none")
-        return mixed_conv(x, self.weight, route, self.bias, self.shape, self.strategy)
+        strategy = context[ConvMode].strategy
+        return mixed_conv(x, self.weight, route, self.bias, self.shape, strategy, context.trace)
+
+    forward: Callable[..., Tensor] = mixed
+    """(x, route), and `context` if the op reads it."""
 
     def part(self, x: Tensor, route: Any, inputs: Channels | None, outputs: Channels | None) -> Tensor:
         """As `forward` on `x` with zeros for the channels that it lacks, but of some output channels only.
@@ -109,7 +124,7 @@ class Kernel(nn.Module):
         else:
             groups = weight.shape[-4]
         before = weight.shape[-3] * groups
-        return weight, ConvShape(before, weight.shape[-4], own.kernel, own.stride, groups)
+        return weight, replace(own, in_channels=before, out_channels=weight.shape[-4], groups=groups)
 
     def mixed_part(
         self, x: Tensor, route: Tensor, inputs: Channels | None, outputs: Channels | None, bias: Tensor | None
@@ -117,25 +132,16 @@ class Kernel(nn.Module):
         """`part` of a bank that is mixed by `route`; `bias` is that of the output channels."""
         weight, shape = self.narrowed(self.weight, inputs, outputs)
         mixture = pick(route, outputs) if route.dim() == 3 else route
-        return mixed_conv(x, weight, mixture, bias, shape, self.strategy)
+        return mixed_conv(x, weight, mixture, bias, shape, self.context[ConvMode].strategy)
 
     @classmethod
-    def bank_size(cls, config: BlockConfig) -> int:
-        """How many kernels the bank of each convolution holds.
+    def router(cls, in_channels: int, convs: Mapping[str, ConvShape], **knobs: Any) -> nn.Module:
+        """What the convolutions of a block share: a module from its input to a route for each name.
 
-        Raises:
-            SpaceError: the config does not say.
+        Args:
+            in_channels: of the block's input. convs: the block's convolutions by their names.
+            knobs: those of the op.
         """
-        size = getattr(config, cls.bank_field) if cls.bank_field else None
-        if size is None:
-            raise SpaceError(
-                f"op {config.op!r} mixes a bank of kernels, and its config has no {cls.bank_field!r}"
-            )
-        return size
-
-    @classmethod
-    def router(cls, config: BlockConfig, convs: Mapping[str, ConvShape]) -> nn.Module:
-        """What the convolutions of a block share: a module from its input to a route for each name."""
         return NoRouter(convs)
 
     def settle(self) -> None:
@@ -153,6 +159,8 @@ class Kernel(nn.Module):
         return f"{tuple(self.weight.shape)}, stride={self.shape.stride}, groups={self.shape.groups}"
 
 
-KERNELS: Registry[type[Kernel]] = Registry("kernel op", group="dynnas.kernels", package="dynnas.nn.kernels")
+KERNELS: Registry[type[Kernel]] = Registry(
+    "kernel op", group="dynnas.kernels", package="dynnas.nn.kernels", order=by_capacity
+)
 
 register_kernel = KERNELS.register

@@ -8,8 +8,7 @@ from torch.nn import functional as F
 
 from dynnas.nn.dynamic_conv.unfold_conv import size_after, taps, weigh_taps
 from dynnas.nn.kernels.kernel import Kernel, register_kernel
-from dynnas.nn.layers.conv_shape import ConvShape
-from dynnas.space.config.network import BlockConfig
+from dynnas.nn.layers.conv_shape import ConvShape, convolve
 
 GUIDE_CHANNELS = 8
 
@@ -38,16 +37,19 @@ class PixelAdaptive(Kernel):
     A kernel of one tap sees only its own pixel, which counts 1: pointwise convolutions are ordinary ones.
     """
 
-    def __init__(self, shape: ConvShape, config: BlockConfig) -> None:
+    capacity = 30
+    paper = "Su et al. 2019, arXiv:1904.05373"
+
+    def __init__(self, shape: ConvShape) -> None:
         """A kernel, and a guide if it has more than one tap."""
-        super().__init__(shape, config)
+        super().__init__(shape)
         self.pac_guide = Guide(shape.in_channels) if shape.kernel > 1 else None
 
     def forward(self, x: Tensor, route: Tensor | None = None) -> Tensor:
         """Convolve `x` (B, Ci, H, W)."""
         shape = self.shape
         if self.pac_guide is None:
-            return F.conv2d(x, self.weight, self.bias, shape.stride, shape.padding, groups=shape.groups)
+            return convolve(x, self.weight, self.bias, shape)
         guides = taps(self.pac_guide(x), shape)
         centre = shape.kernel**2 // 2
         distance = (guides - guides[:, :, centre : centre + 1]).square().sum(1, keepdim=True)

@@ -9,15 +9,16 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from dynnas.errors import SpaceError
+from dynnas.nn.context import Context
 from dynnas.nn.dynamic_conv.mix_features import conv_first
 from dynnas.nn.dynamic_conv.mix_kernels import mix
 from dynnas.nn.dynamic_conv.mixing import convolve_each, mixed_conv
-from dynnas.nn.kernels.dynet import ChannelCoefficients
+from dynnas.nn.dynamic_conv.mode import ConvMode
+from dynnas.nn.kernels.dynet import GROUP, ChannelCoefficients
 from dynnas.nn.kernels.kernel import Kernel, register_kernel
 from dynnas.nn.layers.conv_shape import ConvShape
 from dynnas.nn.layers.initial import linear
-from dynnas.space.config.network import BlockConfig
+from dynnas.space.knob import Knob, whole
 
 
 class WeightNetRouter(nn.Module):
@@ -61,19 +62,29 @@ class WeightNet(Kernel):
     input channel, has one part, as in the paper.
     """
 
-    bank_field = "group"
+    knobs = (
+        GROUP,
+        Knob(
+            "splits",
+            whole(1, 64),
+            "parts of a kernel, along its input channels, that are mixed each on its own",
+            default=2,
+        ),
+    )
+    capacity = 90
+    paper = "Ma et al. 2020, arXiv:2007.11823"
 
-    def __init__(self, shape: ConvShape, config: BlockConfig) -> None:
-        """A bank of `config.group` kernels, cut into `config.splits` parts where it has as many channels."""
-        super().__init__(shape, config)
-        self.splits = min(config.splits or 1, shape.weight[1])
+    def __init__(self, shape: ConvShape, group: int = 4, splits: int = 2) -> None:
+        """A bank of `group` kernels, cut into `splits` parts where it has as many channels."""
+        super().__init__(shape, group)
+        self.splits = min(splits, shape.weight[1])
 
-    def forward(self, x: Tensor, route: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, route: Tensor | None, *, context: Context | None = None) -> Tensor:
         """Convolve `x` (B, Ci, H, W) with the bank mixed by `route`, (B, Co, splits, group)."""
         if route is None:
             raise TypeError(f"{type(self).__name__} mixes its bank by a route, and its router gave none")
-        parts = list(self._parts())
-        if self.strategy == "conv_first":
+        context, parts = context or self.context, list(self._parts())
+        if context[ConvMode].strategy == "conv_first":
             return self._conv_first(x, route, parts)
         if torch.jit.is_tracing():
             # A graph is faster with one mixture over zeros outside of the parts than with parts put together.
@@ -81,7 +92,7 @@ class WeightNet(Kernel):
         mixed = [
             mix(self.weight[:, :, own], route[:, :, index], part) for index, (own, part) in enumerate(parts)
         ]
-        return convolve_each(x, torch.cat(mixed, dim=2), self.bias, self.shape)
+        return convolve_each(x, torch.cat(mixed, dim=2), self.bias, self.shape, context.trace)
 
     def _conv_first(self, x: Tensor, route: Tensor, parts: list[tuple[slice, ConvShape]]) -> Tensor:
         """Every part's experts on its own channels; the parts of a kernel add up."""
@@ -114,12 +125,8 @@ class WeightNet(Kernel):
             yield slice(start, stop), part
 
     @classmethod
-    def router(cls, config: BlockConfig, convs: Mapping[str, ConvShape]) -> nn.Module:
-        """One router for the block.
-
-        Raises:
-            SpaceError: the config does not say how many splits there are.
-        """
-        if config.splits is None:
-            raise SpaceError("op 'weightnet' splits its kernels, and its config has no 'splits'")
-        return WeightNetRouter(config.in_channels, cls.bank_size(config), config.splits, convs)
+    def router(  # type: ignore[override]
+        cls, in_channels: int, convs: Mapping[str, ConvShape], group: int = 4, splits: int = 2
+    ) -> nn.Module:
+        """One router for the block."""
+        return WeightNetRouter(in_channels, group, splits, convs)

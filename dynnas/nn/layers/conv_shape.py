@@ -4,21 +4,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import Tensor
+from torch.nn import functional as F
+
+HALF_THE_KERNEL = -1
+"""Padding by half of the kernel: stride 1 then keeps the size of the image, if the kernel is odd."""
+
 
 @dataclass(frozen=True)
 class ConvShape:
-    """A square convolution, padded by half its kernel, so that stride 1 keeps the size of the image."""
+    """A square convolution.
+
+    Attributes:
+        in_channels: Ci. out_channels: Co. kernel: k, pixels along each side. stride: pixels.
+        groups: as in `torch.nn.Conv2d`. dilation: pixels from one tap to the next.
+        padding: pixels of zeros on each side; by default half of the kernel.
+    """
 
     in_channels: int
     out_channels: int
     kernel: int = 1
     stride: int = 1
     groups: int = 1
+    dilation: int = 1
+    padding: int = HALF_THE_KERNEL
 
-    @property
-    def padding(self) -> int:
-        """Pixels of zero padding on each side."""
-        return self.kernel // 2
+    def __post_init__(self) -> None:
+        if self.padding == HALF_THE_KERNEL:
+            object.__setattr__(self, "padding", self.kernel // 2 * self.dilation)
 
     @property
     def weight(self) -> tuple[int, int, int, int]:
@@ -33,7 +46,18 @@ class ConvShape:
     @property
     def pointwise(self) -> bool:
         """Whether this is a plain matrix product over the channels of each pixel."""
-        return self.kernel == 1 and self.groups == 1
+        return self.kernel == 1 and self.groups == 1 and self.padding == 0
+
+    def size_after(self, length: int) -> int:
+        """The height or width of the output, for that of the input."""
+        return (length + (2 * self.padding - self.dilation * (self.kernel - 1) - 1)) // self.stride + 1
+
+
+def convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None, shape: ConvShape, groups: int | None = None
+) -> Tensor:
+    """`torch.nn.functional.conv2d` of this geometry; `groups` if they are not those of the shape."""
+    return F.conv2d(x, weight, bias, shape.stride, shape.padding, shape.dilation, groups or shape.groups)
 
 
 def pointwise(in_channels: int, out_channels: int) -> ConvShape:

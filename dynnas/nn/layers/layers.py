@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,23 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dynnas.errors import SpaceError
+from dynnas.nn.by_name import activation, attention
 from dynnas.nn.exits import Gate
 from dynnas.nn.kernels.kernel import KERNELS, Kernel
 from dynnas.nn.kernels.static import Static
 from dynnas.nn.layers.channel_selection import Channels, pick, spread
 from dynnas.nn.layers.conv_shape import ConvShape, pointwise
 from dynnas.nn.layers.initial import linear
-from dynnas.nn.registry import ACTIVATIONS, ATTENTIONS
+from dynnas.nn.layers.naming import named
 from dynnas.space.config.network import BlockConfig, ExitConfig, HeadConfig, StemConfig
-
-
-def activation(name: str, channels: int) -> nn.Module:
-    """The activation that space files call `name`, for feature maps of `channels`.
-
-    Raises:
-        SpaceError: there is none.
-    """
-    return named(name, ACTIVATIONS[name](channels))
 
 
 class ConvUnit(nn.Module):
@@ -133,22 +125,34 @@ class Head(nn.Module):
         return self.classifier(self.dropout(self.widen(x).mean((2, 3))))
 
 
-def named(name: str, module: nn.Module) -> nn.Sequential:
-    """`module` with `name` in the path of its parameters, so that no op of another name shares them."""
-    return nn.Sequential(OrderedDict({name: module}))
-
-
 def block_router(config: BlockConfig, convs: Mapping[str, ConvShape]) -> nn.Module:
     """The router of a block with these convolutions: from its input to a route for each of their names."""
-    return named(config.op, KERNELS[config.op].router(config, convs))
+    return named(config.op, KERNELS[config.op].router(config.in_channels, convs, **op_knobs(config)))
+
+
+def block_kernel(config: BlockConfig, shape: ConvShape) -> Kernel:
+    """A convolution of the block's op, without a batch norm."""
+    return KERNELS[config.op](shape, **op_knobs(config))
+
+
+def op_knobs(config: BlockConfig) -> dict[str, Any]:
+    """The knobs of a block's kernel op.
+
+    Raises:
+        SpaceError: the config does not give one of them.
+    """
+    knobs = {knob.name: getattr(config, knob.name, None) for knob in KERNELS[config.op].knobs}
+    for name, value in knobs.items():
+        if value is None:
+            raise SpaceError(f"op {config.op!r} has a knob {name!r}, and its config has none")
+    return knobs
 
 
 def block_conv(config: BlockConfig, shape: ConvShape, act: nn.Module | None = None) -> ConvUnit:
     """A convolution unit of a block, of the block's op, with the block's activation unless `act` is given."""
-    conv = KERNELS[config.op](shape, config)
-    return ConvUnit(conv, act or activation(config.activation, shape.out_channels))
+    return ConvUnit(block_kernel(config, shape), act or activation(config.activation, shape.out_channels))
 
 
 def block_attention(config: BlockConfig, channels: int) -> nn.Module:
     """The block's attention over feature maps of `channels`."""
-    return named(config.attention, ATTENTIONS[config.attention](channels))
+    return attention(config.attention, channels)

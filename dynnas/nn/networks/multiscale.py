@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dynnas.nn.by_name import activation
 from dynnas.nn.kernels.static import Static
 from dynnas.nn.layers.conv_shape import ConvShape, pointwise
-from dynnas.nn.layers.layers import ConvUnit, activation, block_attention
+from dynnas.nn.layers.layers import ConvUnit, block_attention
 from dynnas.nn.layers.maps import Maps, pack, unpack
 from dynnas.nn.networks.dense_kernel import DenseKernel
 from dynnas.space.config.network import BlockConfig, SlotConfig

@@ -17,9 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dynnas.nn.context import PLAIN, Context, Contextual
 from dynnas.nn.gates.estimators import Chooser
 from dynnas.nn.gates.features import GateFeatures
-from dynnas.nn.gates.gate import Deciding, Decision, one_of, tell, wants_cheapest
+from dynnas.nn.gates.gate import Deciding, Decision, one_of, record
+from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.kernels.static import Static
 from dynnas.nn.layers.conv_shape import ConvShape
 from dynnas.nn.layers.layers import ConvUnit
@@ -30,7 +32,7 @@ WIDTHS = (8, 16)
 """Channels of the predictor's convolutions: few, as the smallest networks here cost no more than some 1e5."""
 
 
-class ResolutionGate(nn.Module):
+class ResolutionGate(Contextual):
     """Which resolution each image has: two convolutions of stride 2, then what every gate reads."""
 
     def __init__(self, config: ResolutionConfig) -> None:
@@ -45,16 +47,17 @@ class ResolutionGate(nn.Module):
         self.look = nn.Sequential(*layers, GateFeatures(channels, start, config.target))
         self.chooser = Chooser()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, context: Context | None = None) -> Tensor:
         """Images (B, C, R, R) of the largest size to rows (B, sizes), which are 1 where the choice is.
 
-        As part of a supernet, in which it is a slot: what it decides is told to whoever listens.
+        As part of a supernet, in which it is a slot: what it decides is recorded.
         """
+        context = context or self.context
         logits = self.look(x)
-        if wants_cheapest():
+        if context[GateMode].choice == "cheapest":
             return torch.eye(logits.shape[1]).to(x)[:1].expand(len(x), -1)
-        decision = one_of(logits, self.chooser)
-        tell(decision)
+        decision = one_of(logits, self.chooser, context)
+        record(decision, context)
         return decision.weights
 
 
@@ -83,9 +86,9 @@ class ChosenResolution(Deciding):
         """The domain are the sizes."""
         return torch.eye(len(self.members), dtype=torch.bool)
 
-    def decide(self, seen: Tensor) -> Decision:
+    def decide(self, seen: Tensor, context: Context = PLAIN) -> Decision:
         """From images (B, C, R, R)."""
-        return one_of(self.gate.look(seen), self.gate.chooser)
+        return one_of(self.gate.look(seen), self.gate.chooser, context)
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
         """The network at every size."""

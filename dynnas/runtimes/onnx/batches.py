@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dynnas.nn.context import Context
+from dynnas.nn.dynamic_conv.mode import ConvMode
 from dynnas.nn.exits import answer, is_confident
-from dynnas.nn.networks.modes import set_strategy
 from dynnas.nn.networks.network import Network, Segment
 from dynnas.runtimes.folding import fold_batchnorm
 from dynnas.runtimes.images import blank_images
@@ -40,8 +41,7 @@ class CompactedOnnxRunner:
     """
 
     def __init__(self, network: Network, threads: int) -> None:
-        folded = fold_batchnorm(network).cpu()
-        set_strategy(folded, "conv_first")  # as in `to_onnx_batch`
+        folded = fold_batchnorm(network, Context(ConvMode("conv_first"))).cpu()  # as in `to_onnx_batch`
         self._classes = network.config.classes
         self._sessions = []
         x = blank_images(network.config, 2)

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dynnas.errors import require
-from dynnas.nn.networks.modes import set_execution, set_strategy
+from dynnas.nn.context import Context
+from dynnas.nn.dynamic_conv.mode import ConvMode
+from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.branching import MaskedNetwork
 from dynnas.runtimes.cascade import Cascade, Finished
@@ -72,8 +74,7 @@ def segment_graphs(network: Network, pack: Pack = as_it_is) -> list[ModelProto]:
     Raises:
         MissingExtraError: onnx is not installed.
     """
-    folded = fold_batchnorm(network).cpu()
-    set_execution(folded, "real")
+    folded = fold_batchnorm(network, Context(GateMode("real"))).cpu()
     x = blank_images(network.config)
     if not network.config.branches:
         return [pack(trace(folded, x, ["image"], ["logits"]), False, False)[0]]
@@ -112,8 +113,7 @@ def to_onnx_batch(network: Finished) -> ModelProto:
     Raises:
         MissingExtraError: onnx is not installed.
     """
-    folded = fold_batchnorm(network).cpu()
     # The other ways to run a mixed kernel need to know the batch's size when they are exported.
-    set_strategy(folded, "conv_first")
+    folded = fold_batchnorm(network, Context(ConvMode("conv_first"))).cpu()
     outputs = ["logits", "exit"] if network.config.exits else ["logits"]
     return trace(MaskedNetwork(folded), blank_images(network.config, 2), ["image"], outputs, any_batch=True)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, export
 
+from dynnas.nn.context import Context
+from dynnas.nn.dynamic_conv.mode import ConvMode
 from dynnas.nn.exits import Leaving, answer, is_confident
-from dynnas.nn.networks.modes import set_strategy
 from dynnas.nn.networks.network import Segment
 from dynnas.runtimes.branching import MaskedNetwork
 from dynnas.runtimes.cascade import Finished
@@ -34,8 +35,7 @@ def to_pt2_batch(network: Finished) -> ExportedProgram:
 
     As `to_pt2`, with the batch's size in place of 1.
     """
-    folded = fold_batchnorm(network).cpu()
-    set_strategy(folded, "conv_first")
+    folded = fold_batchnorm(network, Context(ConvMode("conv_first"))).cpu()
     shapes = {"image": {0: Dim("batch")}}
     return export(MaskedNetwork(folded), (blank_images(network.config, 2),), dynamic_shapes=shapes)
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from dynnas.nn.context import Context, with_context
 from dynnas.nn.exits import Leaving, answer, is_confident
-from dynnas.nn.networks.modes import set_execution
+from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.networks.network import Network, Segment
 from dynnas.runtimes.branching import MaskedNetwork
 from dynnas.runtimes.folding import fold_batchnorm
@@ -35,8 +36,8 @@ def parts_of(network: Network, batch: int) -> list[Part]:
     For one image, gates leave out what it does not want; where the parts are compiled, they compute it all.
     """
     if batch == 1:
-        set_execution(network, "real")
-        return [(_run_segment(segment), segment.exit) for segment in network.segments()]
+        real = with_context(network, Context(GateMode("real")))
+        return [(_run_segment(segment), segment.exit) for segment in real.segments()]
     masked = MaskedNetwork(network)
 
     def run_all(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -31,10 +31,9 @@ from dynnas.space.config.vocabulary import (
     POLICY,
     STAGE,
     STEM,
-    Knob,
-    Knobs,
 )
 from dynnas.space.gene import Condition, Gene, prune
+from dynnas.space.knob import Knob, Knobs
 
 
 @dataclass(frozen=True)

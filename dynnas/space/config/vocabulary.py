@@ -5,11 +5,10 @@ Parser, genes and JSON Schema are made from these tables; a new knob of a layer 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from dynnas.settings.rule import Rule
-from dynnas.space.architecture import Value
+from dynnas.space.knob import Knob, When, whole
 
 FIXED_OPS = ("static", "hypernet")  # the same for all images
 
@@ -90,64 +89,13 @@ MAX_VALUES = 1000  # of one knob
 MAX_CHOICES = 2000  # knobs of a plain space
 
 
-@dataclass(frozen=True)
-class When:
-    """A knob applies only while its sibling `knob` has one of `values` (or none of them: `excluded`)."""
-
-    knob: str
-    values: tuple[Value, ...]
-    excluded: bool = False
-
-    def holds_for(self, value: Value) -> bool:
-        """Whether the knob applies where the sibling has this value."""
-        return (value in self.values) != self.excluded
-
-    def __str__(self) -> str:
-        listed = " or ".join(map(str, self.values))
-        return f"{self.knob} is {'not ' if self.excluded else ''}{listed}"
-
-
-# What a section says of its knobs: values, smallest first; none for a knob that could not be read.
-Knobs = Mapping[str, tuple[Value, ...]]
-
-
-@dataclass(frozen=True)
-class Knob:
-    """One choice of a section; `default` is None where the file must give it."""
-
-    name: str
-    rule: Rule
-    help: str
-    default: Value | None = None
-    when: When | None = None
-
-    @property
-    def ordered(self) -> bool:
-        """Whether the values are numbers."""
-        return self.rule.kind is not str
-
-
-def names(table: Iterable[Knob]) -> tuple[str, ...]:
-    """The names of a table's knobs."""
-    return tuple(knob.name for knob in table)
-
-
-def required(table: Iterable[Knob]) -> tuple[str, ...]:
-    """The names of the knobs that a file must give."""
-    return tuple(knob.name for knob in table if knob.default is None)
-
-
-def _count(minimum: int, maximum: int) -> Rule:
-    return Rule(int, minimum=minimum, maximum=maximum)
-
-
 _KERNEL = Rule(int, minimum=1, maximum=31, odd=True)
-_WIDTH = _count(1, 8192)
+_WIDTH = whole(1, 8192)
 _ACTIVATION = Rule(str, choices=ACTIVATIONS)
 
-CHANNELS = Knob("channels", _count(1, 4096), "channels of an input image; taken from the data if not given")
-CLASSES = Knob("classes", _count(2, 1_000_000), "classes to tell apart; taken from the data if not given")
-RESOLUTIONS = Knob("resolutions", _count(1, 2048), "side of the square input image, in pixels")
+CHANNELS = Knob("channels", whole(1, 4096), "channels of an input image; taken from the data if not given")
+CLASSES = Knob("classes", whole(2, 1_000_000), "classes to tell apart; taken from the data if not given")
+RESOLUTIONS = Knob("resolutions", whole(1, 2048), "side of the square input image, in pixels")
 
 # In the order of capacity, as gates: an image that is not looked at less closely comes last.
 FIXED, PER_IMAGE, GLANCE = "fixed", "per_image", "glance"
@@ -179,14 +127,14 @@ RESOLUTION_CHOICE = (
 STEM = (
     Knob("width", _WIDTH, "output channels"),
     Knob("kernel", _KERNEL, "kernel size", default=3),
-    Knob("stride", _count(1, 8), "stride", default=1),
+    Knob("stride", whole(1, 8), "stride", default=1),
     Knob("activation", _ACTIVATION, "activation", default="relu"),
 )
 
 STAGE = (
-    Knob("depth", _count(1, MAX_DEPTH), "number of blocks", default=1),
+    Knob("depth", whole(1, MAX_DEPTH), "number of blocks", default=1),
     Knob("width", _WIDTH, "output channels of every block; of msd, channels it adds to the finest scale"),
-    Knob("stride", _count(1, 8), "stride of the first block", default=1),
+    Knob("stride", whole(1, 8), "stride of the first block", default=1),
 )
 
 LAYER = (
@@ -207,13 +155,13 @@ LAYER = (
         when=When("block", RANKED_BLOCKS),
     ),
     Knob("op", Rule(str, choices=OPS), "how the convolutions' weights depend on the image", default="static"),
-    Knob("experts", _count(1, 64), "kernels that are mixed", default=4, when=When("op", EXPERT_OPS)),
+    Knob("experts", whole(1, 64), "kernels that are mixed", default=4, when=When("op", EXPERT_OPS)),
     Knob(
-        "group", _count(1, 64), "kernels mixed for each output channel", default=4, when=When("op", GROUP_OPS)
+        "group", whole(1, 64), "kernels mixed for each output channel", default=4, when=When("op", GROUP_OPS)
     ),
     Knob(
         "splits",
-        _count(1, 64),
+        whole(1, 64),
         "parts of a kernel, along its input channels, that are mixed each on its own",
         default=2,
         when=When("op", SPLIT_OPS),
@@ -243,14 +191,14 @@ LAYER = (
     ),
     Knob(
         "gate_experts",
-        _count(2, 64),
+        whole(2, 64),
         "experts that the block's inner channels are shared out to",
         default=4,
         when=When("gate", ("moe",)),
     ),
     Knob(
         "gate_tiles",
-        _count(2, 8),
+        whole(2, 8),
         "tiles that the image is cut into, along each side",
         default=2,
         when=When("gate", ("positions",)),
@@ -261,7 +209,7 @@ LAYER = (
 POLICY = (
     Knob(
         "width",
-        _count(4, 1024),
+        whole(4, 1024),
         "numbers that it says of an image, and channels of the last two of its four convolutions",
         default=32,
     ),
@@ -270,11 +218,11 @@ POLICY = (
 # Of a stage of `msd`, one value each: what is searched of it is width, depth and kernel.
 DENSE = (
     Knob(
-        "scales", _count(1, 6), "resolutions, each half of the one before, with twice the channels", default=3
+        "scales", whole(1, 6), "resolutions, each half of the one before, with twice the channels", default=3
     ),
     Knob(
         "finest",
-        _count(0, 5),
+        whole(0, 5),
         "finest scale that the stage computes: rising over the stages as in MSDNet, falling as in RANet",
         default=0,
     ),
@@ -286,7 +234,7 @@ DENSE = (
     ),
     Knob(
         "bottleneck",
-        _count(0, 64),
+        whole(0, 64),
         "channels of a 1x1 convolution before each convolution, over those which that makes on the finest "
         "scale, doubled with every further one; 0 for none",
         default=1,
@@ -300,7 +248,7 @@ DENSE = (
 )
 
 HEAD = (
-    Knob("width", _count(0, 8192), "channels of the 1x1 convolution before pooling; 0 for none", default=0),
+    Knob("width", whole(0, 8192), "channels of the 1x1 convolution before pooling; 0 for none", default=0),
     Knob(
         "activation", _ACTIVATION, "its activation", default="relu", when=When("width", (0,), excluded=True)
     ),
@@ -308,7 +256,7 @@ HEAD = (
 )
 
 # `count` chooses how many of the positions have an exit; its default is every number of them.
-EXIT_COUNT = Knob("count", _count(0, MAX_EXITS), "how many exits a network has")
+EXIT_COUNT = Knob("count", whole(0, MAX_EXITS), "how many exits a network has")
 _EXITS_WANTED = When("count", (0,), excluded=True)
 EXITS = (
     Knob(

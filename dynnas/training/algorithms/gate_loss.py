@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 from torch import Tensor
 
+from dynnas.nn.context import Trace
 from dynnas.nn.gates.costs import gate_costs
-from dynnas.nn.gates.estimators import Estimator
-from dynnas.nn.gates.families.channels import kept_channels
-from dynnas.nn.gates.gate import Decision, decisions
-from dynnas.nn.gates.policy import guesses
+from dynnas.nn.gates.families.channels import KeptChannels
+from dynnas.nn.gates.gate import Decision
+from dynnas.nn.gates.mode import Estimator
+from dynnas.nn.gates.policy import PolicyLogits
 from dynnas.settings.settings import TrainSettings
 from dynnas.space.config.network import NetworkConfig
 from dynnas.training.algorithms.gate_budget import budget_loss, budget_shares
@@ -24,27 +24,8 @@ from dynnas.training.algorithms.sparsity import easiness, use_of_easy
 from dynnas.training.distributed.ranks import Batch
 from dynnas.training.loss import guess_loss
 
-
-@dataclass(frozen=True)
-class Heard:
-    """What gates tell of themselves while a network runs.
-
-    Attributes:
-        decided: their decisions, in the order of `NetworkConfig.gated`.
-        guessed: what the classifier of the network that they read says, (B, classes), if there is one.
-        kept: of those that choose channels, what these count and hold, both (B, channels).
-    """
-
-    decided: Sequence[Decision]
-    guessed: Sequence[Tensor]
-    kept: Sequence[tuple[Tensor, Tensor]]
-
-
-@contextmanager
-def listen() -> Iterator[Heard]:
-    """Hear what the gates of a network tell that this thread runs meanwhile."""
-    with decisions() as decided, guesses() as guessed, kept_channels() as kept:
-        yield Heard(decided, guessed, kept)
+RECORDS = (Decision, PolicyLogits, KeptChannels)
+"""What `gate_loss` reads in a trace."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +43,7 @@ class Outcome:
 
 def gate_loss(
     config: NetworkConfig,
-    heard: Heard,
+    trace: Trace,
     outcome: Outcome,
     run: Callable[[], Sequence[Tensor]],
     bounds: float,
@@ -72,13 +53,14 @@ def gate_loss(
     """What is added to the loss of a network for its gates: ().
 
     Args:
-        config: of the network. heard: of its gates, on this rank's part of the batch.
+        config: of the network. trace: of its run on this rank's part of the batch.
         outcome: what became of the images of this part.
-        run: runs the network on the images once more; the last of its outputs is the head's.
+        run: runs the network on the images once more, with the cheapest choices; the last of its outputs is
+            the head's.
         bounds: how tight those of each block are, see `dynnas.training.algorithms.gate_budget.bounds_at`.
         batch: the whole of it.
     """
-    decided, losses, labels = heard.decided, outcome.losses, outcome.labels
+    decided, losses, labels = trace.of(Decision), outcome.losses, outcome.labels
     if not decided:
         return losses.new_zeros(())
     costs = gate_costs(config)
@@ -91,9 +73,10 @@ def gate_loss(
     if settings.gate_guidance:
         right = easy_images(lambda: run()[-1], labels)
         loss = loss + settings.gate_guidance * guidance_loss(decided, right)
-    if settings.gate_similarity and heard.kept:
-        loss = loss + settings.gate_similarity * similarity_loss(heard.kept, batch)
-    return loss + guess_loss(heard.guessed, labels)
+    kept = [(each.weights, each.held) for each in trace.of(KeptChannels)]
+    if settings.gate_similarity and kept:
+        loss = loss + settings.gate_similarity * similarity_loss(kept, batch)
+    return loss + guess_loss([each.logits for each in trace.of(PolicyLogits)], labels)
 
 
 def estimator_at(settings: TrainSettings, step: int, steps_per_epoch: int) -> Estimator:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
-from dynnas.nn.networks.modes import set_execution, set_open
+from dynnas.nn.context import Context, supplied
+from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.networks.network import Network
 from dynnas.threads import FORWARD_THREADS
-from dynnas.training.batchnorm.masked import Norm, Tally
+from dynnas.training.batchnorm.masked import MaskedBatchNorm, Norm
 
 SCORING_BATCH = 256
 """Images at a time, when candidates are calibrated and scored."""
@@ -41,7 +44,7 @@ def calibrate(network: Network, images: Tensor, batch: int = SCORING_BATCH) -> N
 
 def _calibrate(network: Network, norms: Sequence[Norm], images: Tensor, batch: int) -> None:
     if network.config.gated:
-        _calibrate_gated(network, norms, images, batch)
+        _calibrate_gated(network, images, batch)
     else:
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
@@ -61,18 +64,24 @@ def _run(network: Network, images: Tensor, batch: int) -> None:
             network.logits(part.to(device).contiguous(memory_format=torch.channels_last))
 
 
-def _calibrate_gated(network: Network, norms: Sequence[Norm], images: Tensor, batch: int) -> None:
-    tallies = [Tally(norm) for norm in norms]
-    set_execution(network, "counted")
-    for opened in (False, True):
-        set_open(network, opened)
-        for norm, tally in zip(norms, tallies, strict=True):
-            norm.forward = tally.count  # type: ignore[method-assign, assignment]
-        _run(network, images[:batch] if opened else images, batch)
-        for norm, tally in zip(norms, tallies, strict=True):
-            del norm.forward
-            tally.write()
-        if all(tally.complete for tally in tallies):
+def _calibrate_gated(network: Network, images: Tensor, batch: int) -> None:
+    copied, norms = _with_masked_norms(network)
+    for choice in ("gate", "all"):
+        with supplied(copied, Context(GateMode("counted", choice))):
+            _run(copied, images[:batch] if choice == "all" else images, batch)
+        for norm in norms:
+            norm.write()
+        if all(norm.complete for norm in norms):
             break
-    set_open(network, False)
-    set_execution(network, "masked")
+
+
+def _with_masked_norms(network: Network) -> tuple[Network, list[MaskedBatchNorm]]:
+    """A copy with the tensors of `network` and other batch norms, which write into those of `network`."""
+    tensors = chain(network.parameters(), network.buffers())
+    copied = copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
+    masked: dict[nn.Module, MaskedBatchNorm] = {}
+    for parent in list(copied.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, Norm):
+                parent.add_module(name, masked.setdefault(child, MaskedBatchNorm(child)))
+    return copied, list(masked.values())

@@ -8,17 +8,18 @@ from torch import Tensor, nn
 Norm = nn.modules.batchnorm._BatchNorm
 
 
-class Tally:
-    """Counts what passes a batch norm, channel by channel, and normalises it by its own batch meanwhile.
+class MaskedBatchNorm(nn.Module):
+    """A batch norm by the statistics of its batch, which collects those of the images that each channel has.
 
     A channel's statistics are the averages over batches of mean and (unbiased) variance, as of torch's norms
     without momentum, but weighted by how many images of a batch it has.
     """
 
     def __init__(self, norm: Norm) -> None:
-        """Of one norm, nothing seen yet."""
+        """Collect for `norm`, whose weights it uses."""
+        super().__init__()
         self._norm = norm
-        zeros = torch.zeros_like(norm.weight)
+        zeros = torch.zeros_like(norm.weight, requires_grad=False)
         self._images, self._mean, self._var = zeros.clone(), zeros.clone(), zeros.clone()
         self._written = torch.zeros_like(zeros, dtype=torch.bool)
 
@@ -27,7 +28,7 @@ class Tally:
         """Whether every channel has statistics."""
         return bool(self._written.all())
 
-    def count(self, y: Tensor, seen: Tensor | None = None) -> Tensor:
+    def forward(self, y: Tensor, seen: Tensor | None = None) -> Tensor:
         """Normalise (B, C, H, W) by the images that each channel has: `seen` (B, C) bool, or all for None."""
         norm = self._norm
         if seen is None:

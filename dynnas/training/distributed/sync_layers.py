@@ -1,66 +1,77 @@
 """Layers that look at the whole batch, while each rank holds a part of it.
 
-Batch norm, dropout and the noise of gates are the only ones: with statistics of a part, or draws of their
-own, several ranks would train something else than one. Here they give each rank its part of what one process
-would compute, so that the number of processes changes a training by rounding alone.
+Batch norm and dropout are the only ones, beside what gates and routers draw: with statistics of a part, or
+draws of their own, several ranks would train something else than one. Here they give each rank its part of
+what one process would compute, so that the number of processes changes a training by rounding alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dynnas.nn.gates.estimators import GumbelNoise, NormalNoise, draw_gumbel, draw_normal
-from dynnas.supernet.elastic import ElasticSlot
-from dynnas.supernet.supernet import Supernet
 from dynnas.training.distributed.ranks import Batch, Ranks
 
-
-def see_whole_batch(supernet: Supernet, batch: Batch) -> None:
-    """From now on `supernet` trains on this rank's part of such batches."""
-    if batch.ranks.count == 1:
-        return
-    for slot in supernet.slots.values():
-        assert isinstance(slot, ElasticSlot)
-        slot.set_mode("whole_batch", partial(_share_layers, ranks=batch.ranks, whole=batch.images))
+Draw = Callable[[tuple[int, ...], Tensor], Tensor]
 
 
-def _share_layers(module: nn.Module, ranks: Ranks, whole: int) -> None:
-    for layer in module.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.forward = partial(_normalise, layer, ranks)  # type: ignore[method-assign]
-        elif isinstance(layer, nn.Dropout):
-            layer.forward = partial(_drop, layer, ranks, whole)  # type: ignore[method-assign]
-        elif isinstance(layer, GumbelNoise):
-            layer.forward = partial(_noise, draw_gumbel, ranks, whole)  # type: ignore[method-assign]
-        elif isinstance(layer, NormalNoise):
-            layer.forward = partial(_noise, draw_normal, ranks, whole)  # type: ignore[method-assign]
+def convert_layers(module: nn.Module, batch: Batch) -> nn.Module:
+    """Replace the batch norms and dropouts of `module` by those of the whole batch, as `SyncBatchNorm` does.
+
+    Args:
+        module: not in use yet; it is changed in place, and returned.
+        batch: of which this rank has a part.
+    """
+    if isinstance(module, nn.BatchNorm2d):
+        return WholeBatchNorm(module, batch.ranks)
+    if isinstance(module, nn.Dropout):
+        return WholeDropout(module.p, batch)
+    for name, child in module.named_children():
+        module.add_module(name, convert_layers(child, batch))
+    return module
 
 
-def _normalise(norm: nn.BatchNorm2d, ranks: Ranks, x: Tensor) -> Tensor:
-    """Batch norm of (B, C, H, W) with the statistics of all ranks' images."""
-    result: Tensor = _BatchNorm.apply(x, norm.weight, norm.bias, norm.eps, ranks)
-    return result
+def rows_of(batch: Batch) -> Callable[[Draw, Tensor], Tensor]:
+    """What draws numbers for (B, ...): this rank's rows of what all ranks alike draw for the whole batch."""
+
+    def sample(draw: Draw, like: Tensor) -> Tensor:
+        return draw((batch.images, *like.shape[1:]), like)[batch.part]
+
+    return sample
 
 
-def _drop(dropout: nn.Dropout, ranks: Ranks, whole: int, x: Tensor) -> Tensor:
-    """Dropout of (B, ...): this rank's rows of what all ranks alike draw for all `whole` images."""
-    if not dropout.training or dropout.p == 0:
-        return x
-    kept = F.dropout(x.new_ones((whole, *x.shape[1:])), dropout.p)
-    return x * kept[ranks.part(whole)]
+class WholeBatchNorm(nn.BatchNorm2d):
+    """Batch norm of (B, C, H, W) with the statistics of all ranks' images; for training."""
+
+    def __init__(self, norm: nn.BatchNorm2d, ranks: Ranks) -> None:
+        """Take over the weights of `norm`."""
+        super().__init__(norm.num_features, norm.eps, device="meta")
+        self.weight, self.bias = norm.weight, norm.bias
+        self.ranks = ranks
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise."""
+        result: Tensor = _BatchNorm.apply(x, self.weight, self.bias, self.eps, self.ranks)
+        return result
 
 
-def _noise(
-    draw: Callable[[tuple[int, ...], Tensor], Tensor], ranks: Ranks, whole: int, logits: Tensor
-) -> Tensor:
-    """Noise for logits (B, ...): this rank's rows of what all ranks alike draw for all `whole` images."""
-    return draw((whole, *logits.shape[1:]), logits)[ranks.part(whole)]
+class WholeDropout(nn.Module):
+    """Dropout of (B, ...): this rank's rows of what all ranks alike draw for the whole batch."""
+
+    def __init__(self, p: float, batch: Batch) -> None:
+        """Build for a rate `p`."""
+        super().__init__()
+        self.p, self.sample = p, rows_of(batch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop values while training."""
+        if not self.training or self.p == 0:
+            return x
+        return x * self.sample(lambda shape, like: F.dropout(like.new_ones(shape), self.p), x)
 
 
 class _BatchNorm(torch.autograd.Function):

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dynnas.nn.context import PLAIN, Context
 from dynnas.nn.dynamic_conv.selection import is_recorded
 from dynnas.nn.gates.estimators import top_k
 from dynnas.nn.gates.family import register_gate
 from dynnas.nn.gates.gate import Decision, Gated, hidden_channels
+from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.layers.hidden import ChosenHidden, MaskedHidden
 from dynnas.nn.layers.layers import ConvUnit
 from dynnas.space.config.network import BlockConfig
@@ -23,8 +23,8 @@ START = 1.0
 """Every channel counts alike in a new gate (section 3.2)."""
 
 
-class HeardHidden(MaskedHidden):
-    """Which also says what its channels hold, in the mean over positions: (B, hidden)."""
+class AveragedHidden(MaskedHidden):
+    """Hidden channels that also say what they hold, in the mean over positions: (B, hidden)."""
 
     held: Tensor | None = None
 
@@ -33,18 +33,16 @@ class HeardHidden(MaskedHidden):
         return super().out_of(unit, y, route)
 
 
-_LISTENER: ContextVar[Callable[[tuple[Tensor, Tensor]], None] | None] = ContextVar("channels", default=None)
+@dataclass(frozen=True)
+class KeptChannels:
+    """What a block records whose gate chooses hidden channels, where it masks them.
 
+    Attributes:
+        weights: what each channel counts, (B, hidden). held: what it holds, in the mean over positions.
+    """
 
-@contextmanager
-def kept_channels() -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """What channels count and hold in the blocks that this thread masks meanwhile: both (B, hidden)."""
-    found: list[tuple[Tensor, Tensor]] = []
-    token = _LISTENER.set(found.append)
-    try:
-        yield found
-    finally:
-        _LISTENER.reset(token)
+    weights: Tensor
+    held: Tensor
 
 
 @register_gate("channels")
@@ -90,7 +88,7 @@ class ChannelSet(Gated):
         places = torch.arange(self.hidden)
         return torch.stack([places < self.kept, places < self.hidden])
 
-    def decide(self, seen: Tensor) -> Decision:
+    def decide(self, seen: Tensor, context: Context = PLAIN) -> Decision:
         """From what the gate looks at."""
         saliency = F.softplus(self.gate(seen))
         weights = top_k(saliency, self.kept) * (self.hidden / saliency.sum(1, keepdim=True))
@@ -99,13 +97,18 @@ class ChannelSet(Gated):
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
         """All channels, those that are not kept zero."""
-        # In this order: no program can be made of one that asks for a listener.
-        if is_recorded() or (listener := _LISTENER.get()) is None:
-            return self.block(x, MaskedHidden(decision.weights, counted))
-        hidden = HeardHidden(decision.weights, counted)
-        y = self.block(x, hidden)
+        return self.block(x, MaskedHidden(decision.weights, counted))
+
+    def execute(self, x: Tensor, decision: Decision, context: Context) -> Tensor:
+        """As the context says; a trace is also given what the channels hold."""
+        trace = None if is_recorded() else context.trace
+        masked = context[GateMode].execution == "masked"
+        if trace is None or not trace.wants(KeptChannels) or not masked:
+            return super().execute(x, decision, context)
+        hidden = AveragedHidden(decision.weights)
+        y: Tensor = self.block(x, hidden)
         assert hidden.held is not None
-        listener((decision.weights, hidden.held))
+        trace.record(KeptChannels(decision.weights, hidden.held))
         return y
 
     def alone(self, x: Tensor, choice: Tensor, decision: Decision) -> Tensor:

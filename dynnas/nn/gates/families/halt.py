@@ -6,10 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from dynnas.errors import SpaceError
+from dynnas.nn.context import PLAIN, Context
 from dynnas.nn.dynamic_conv.selection import is_recorded
 from dynnas.nn.gates.family import register_gate
 from dynnas.nn.gates.features import Features
-from dynnas.nn.gates.gate import Decision, Gated, tell
+from dynnas.nn.gates.gate import Decision, Gated, record
+from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.gates.state import Beside, Carried, Flow
 from dynnas.nn.layers.shortcut import keeps_shape
 from dynnas.space.config.network import BlockConfig
@@ -85,7 +87,7 @@ class Halt(Gated):
         """The domain is these two."""
         return torch.eye(2, dtype=torch.bool)
 
-    def decide(self, seen: Tensor) -> Decision:
+    def decide(self, seen: Tensor, context: Context = PLAIN) -> Decision:
         """What is left (B, 1) and, for gradients, the last block's logit; 0 if it was left out."""
         run = (seen[:, :1] > ENOUGH).to(seen.dtype)
         logit = seen[:, 1:].sum(1, keepdim=True)
@@ -105,12 +107,12 @@ class Halt(Gated):
         """The first block of a run is run by all images."""
         return flow.value(LEFT) is not None
 
-    def decided(self, flow: Flow) -> Flow:
+    def decided(self, flow: Flow, context: Context) -> Flow:
         """All images, those that have had enough as they are; or only the others."""
         logit = flow.value(LOGIT)
         decision = self.decide(_left(flow) if logit is None else torch.cat([_left(flow), logit], dim=1))
-        tell(decision)
-        if is_recorded() or self.execution == "masked":
+        record(decision, context)
+        if is_recorded() or context[GateMode].execution == "masked":
             return self.go_on(flow, decision.weights[:, 1:])
         rows = decision.choice[:, 1].nonzero().flatten()
         if len(rows) == len(decision.choice):

@@ -11,11 +11,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dynnas.errors import SpaceError
+from dynnas.nn.context import PLAIN, Context
 from dynnas.nn.dynamic_conv.selection import is_recorded
-from dynnas.nn.gates.estimators import NormalNoise
+from dynnas.nn.gates.estimators import draw_normal
 from dynnas.nn.gates.family import register_gate
 from dynnas.nn.gates.features import GateFeatures
 from dynnas.nn.gates.gate import Decision, Gated, hidden_channels
+from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.gates.state import Beside, Carried, Flow
 from dynnas.nn.layers.hidden import ChosenHidden, MaskedHidden
 from dynnas.nn.layers.initial import linear
@@ -38,12 +40,11 @@ class NoisyFeatures(GateFeatures):
         """`start` are the logits to begin with."""
         super().__init__(in_channels, start, target)
         self.spread = linear(in_channels, len(start))
-        self.noise = NormalNoise()
 
-    def noisy(self, x: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+    def noisy(self, x: Tensor, logits: Tensor, mode: GateMode) -> tuple[Tensor, Tensor]:
         """From the block's input and its logits (B, E), these with noise, and its standard deviation."""
         spread = F.softplus(self.spread(x.mean((2, 3)))) + LEAST_SPREAD
-        return logits + self.noise(logits) * spread, spread
+        return logits + mode.sample(draw_normal, logits) * spread, spread
 
 
 @register_gate("moe")
@@ -99,12 +100,12 @@ class Experts(Gated):
         ]
         return torch.stack([*some, torch.ones_like(some[0])])
 
-    def decide(self, seen: Tensor) -> Decision:
+    def decide(self, seen: Tensor, context: Context = PLAIN) -> Decision:
         """From the block's input (B, C, H, W)."""
         logits = self.gate(seen)
         loads = None
         if self.training and isinstance(features := self.gate[0], NoisyFeatures):  # not if it is held
-            noisy, spread = features.noisy(seen, logits)
+            noisy, spread = features.noisy(seen, logits, context[GateMode])
             weights = best(noisy, self.kept)
             loads = torch.stack([weights, load(logits, noisy, spread, self.kept)], dim=1)
         else:

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dynnas.errors import SpaceError
+from dynnas.nn.context import PLAIN, Context
 from dynnas.nn.gates.family import register_gate
 from dynnas.nn.gates.features import GateFeatures
 from dynnas.nn.gates.gate import OPEN_BIAS, Decision, Gated
+from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.kernels.kernel import Kernel
 from dynnas.nn.kernels.static import Static
 from dynnas.nn.layers.conv_shape import ConvShape
@@ -128,12 +130,12 @@ class Positions(Gated):
         tiles = self.side**2
         return torch.arange(tiles) < torch.arange(tiles + 1)[:, None]
 
-    def decide(self, seen: Tensor) -> Decision:
+    def decide(self, seen: Tensor, context: Context = PLAIN) -> Decision:
         """From the block's input (B, C, H, W)."""
         logits = self.gate(_means(seen, self.side))
-        rows = self.chooser(logits)
+        rows = self.chooser(logits, context=context)
         run = rows[:, :, 1]
-        return Decision(run, _usage(run), likelihood=self.chooser.likelihood(logits, rows))
+        return Decision(run, _usage(run), likelihood=self.chooser.likelihood(logits, rows, context))
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
         """All positions, each as often as it counts."""
@@ -146,18 +148,21 @@ class Positions(Gated):
         """The tiles chosen, of all images together."""
         return self.run(x, choice.expand(len(x), -1))
 
-    def together(self, x: Tensor, decision: Decision) -> Tensor:
+    def together(self, x: Tensor, decision: Decision, context: Context = PLAIN) -> Tensor:
         """Images need not choose alike for their tiles to run together."""
-        return self.run(x, decision.choice)
+        return self.run(x, decision.choice, counted=context[GateMode].execution == "counted")
 
-    def run(self, x: Tensor, choice: Tensor) -> Tensor:
-        """The block in the tiles that each image of (B, C, H, W) chose, (B, tiles) bool."""
+    def run(self, x: Tensor, choice: Tensor, counted: bool = False) -> Tensor:
+        """The block in the tiles that each image of (B, C, H, W) chose, (B, tiles) bool.
+
+        Args:
+            counted: norms count what passes them, and are to see the tiles of all images alike.
+        """
         height, width = x.shape[2:]
         down, across = (Axis.cut(pixels, self.side, self.reach) for pixels in (height, width))
         y = x.clone()
         whole = (choice.sum(1) * down.length * across.length >= height * width) & choice.any(1)
-        # Norms that are calibrated are to see the tiles of all images alike.
-        if self.execution != "counted" and bool(whole.any()):
+        if not counted and bool(whole.any()):
             rows, some = whole.nonzero().flatten().to(x.device), choice[whole].to(x)
             y[rows] = self.masked(x[rows], Decision(some, some))
             choice = choice & ~whole[:, None]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from dynnas.errors import SpaceError
+from dynnas.nn.context import PLAIN, Context
 from dynnas.nn.gates.family import register_gate
 from dynnas.nn.gates.gate import OPEN_BIAS, Decision, Gated
 from dynnas.nn.layers.shortcut import keeps_shape
@@ -53,7 +54,7 @@ class Skip(Gated):
         """The block, or nothing."""
         return self.block(x) if alternative else x
 
-    def together(self, x: Tensor, decision: Decision) -> Tensor:
+    def together(self, x: Tensor, decision: Decision, context: Context = PLAIN) -> Tensor:
         """The images that run the block put into those that do not, which are copied once."""
         rows = decision.choice[:, 1].nonzero().flatten()
         if len(rows) == len(x):

@@ -1,0 +1,69 @@
+"""What an operator states of itself; the space language, its refusals, tables and tests are computed from it.
+
+An operator is a registered class: a block, a kernel op, an attention, an activation or a gate. Its facts are
+class attributes, so a new operator is one file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from dynnas.space.knob import Knob
+
+Kind = Literal["block", "op", "attention", "activation", "gate"]
+"""The kinds of operators, by the keys that space files choose them with."""
+
+LOCAL = "local"
+"""A value of the output depends on what lies around its place, not on the whole image."""
+
+DEPTHWISE = "depthwise"
+"""A block has a depthwise convolution."""
+
+HIDDEN_CHANNELS = "hidden channels"
+"""A block has channels between its convolutions, of which an image may use a part (`Hidden`)."""
+
+KERNEL_OPS = "kernel ops"
+"""A block's convolutions may be of any kernel op."""
+
+GATES = "gates"
+"""A block may have a gate."""
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """What an operator asks of those that it meets in a layer.
+
+    Attributes:
+        of: the kinds of operators that it asks it of.
+        fact: what they must provide.
+        reason: why it cannot do without it, for the message that refuses the combination.
+    """
+
+    of: tuple[Kind, ...]
+    fact: str
+    reason: str
+
+
+class Operator:
+    """The facts of an operator, as class attributes."""
+
+    knobs: ClassVar[tuple[Knob, ...]] = ()
+    """Keyword arguments of the constructor that a space file may choose, with their ranges and defaults."""
+
+    requires: ClassVar[tuple[Requirement, ...]] = ()
+    """What it asks of the operators beside it."""
+
+    provides: ClassVar[frozenset[str]] = frozenset()
+    """What others may ask of it."""
+
+    capacity: ClassVar[float] = 50.0
+    """Its place among the operators of its kind, the smallest first: what `smallest` and `largest` take."""
+
+    paper: ClassVar[str] = ""
+    """Where it was published, as in "Yang et al. 2019, arXiv:1904.04971"; empty if nowhere."""
+
+
+def by_capacity(operator: type[Operator]) -> tuple[float, str]:
+    """The order of operators in all lists; it does not depend on what was imported first."""
+    return operator.capacity, operator.__qualname__

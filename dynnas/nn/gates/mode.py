@@ -1,0 +1,71 @@
+"""How gates decide, and how what they decide on is executed: values of a `dynnas.nn.context.Context`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from torch import Tensor
+
+Execution = Literal["masked", "real", "counted"]
+"""`masked`: everything is computed. `real`: only what images want, those of a batch that want the same
+together. `counted`: as `real` where images do not share batch norms, else as `masked` with norms that are
+told which images a channel has; for `dynnas.training.batchnorm.calibrate`."""
+
+Choice = Literal["gate", "all", "cheapest"]
+"""`gate`: what the gate says. `all`: every image runs all of the block, and no gate is asked. `cheapest`:
+every image runs the cheapest alternative; decisions are not recorded."""
+
+Estimator = Literal["gumbel", "straight", "soft", "reinforce"]
+"""`gumbel`: a draw by the logits' softmax (Gumbel straight-through: Jang et al. 2017, arXiv:1611.01144);
+`straight`: the largest logit, with the softmax's gradient (straight-through: Bengio et al. 2013,
+arXiv:1308.3432); `soft`: the softmax itself, while training; `reinforce`: a draw that no gradient passes, to
+learn from what came of it (Williams 1992): see `dynnas.training.algorithms.reinforce`."""
+
+Draw = Callable[[tuple[int, ...], Tensor], Tensor]
+"""Draws random numbers of a shape, on the device of a tensor."""
+
+
+def draw_for_all(draw: Draw, like: Tensor) -> Tensor:
+    """Random numbers of the shape of `like` (B, ...)."""
+    return draw(tuple(like.shape), like)
+
+
+@dataclass(frozen=True)
+class GateMode:
+    """How gates decide and what is run then.
+
+    Attributes:
+        execution: how what a gate decides on is executed.
+        choice: who chooses.
+        estimator: how a gate learns.
+        temperature: of the softmax of gates that learn; above 0.
+        noise: scale of the noise of gates that learn: 1 to draw, 0 for none.
+        sample: draws this call's numbers with a `Draw` for a tensor (B, ...); a rank of several takes its
+            rows of what all of them draw.
+    """
+
+    execution: Execution = "masked"
+    choice: Choice = "gate"
+    estimator: Estimator = "gumbel"
+    temperature: float = 1.0
+    noise: float = 1.0
+    sample: Callable[[Draw, Tensor], Tensor] = draw_for_all
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            ValueError: a name is not known, or the temperature is not positive.
+        """
+        known: tuple[tuple[str, str, Any], ...] = (
+            ("execution", self.execution, Execution),
+            ("choice", self.choice, Choice),
+            ("estimator", self.estimator, Estimator),
+        )
+        for what, name, kind in known:
+            if name not in get_args(kind):
+                raise ValueError(f"unknown {what} {name!r}: known are {', '.join(get_args(kind))}")
+        if not self.temperature > 0:
+            raise ValueError(f"a softmax temperature is positive, not {self.temperature}")

@@ -13,6 +13,7 @@ class Metric:
     """One number that is known of a candidate.
 
     Attributes:
+        name: by which it is an objective or a limit.
         unit: such as "ms" or "share" (0..1).
         direction: the better way.
         title: what it is, in words.

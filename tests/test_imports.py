@@ -31,7 +31,6 @@ PACKAGES = (
     "language",
     "data",
     "supernet",
-    "testing",
     "training",
     "runtimes",
     "latency",
@@ -45,6 +44,7 @@ PACKAGES = (
     "workflows",
     "export",
     "report",
+    "testing",
     "cli",
     "__main__",
 )

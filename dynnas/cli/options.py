@@ -16,7 +16,7 @@ from dynnas.language.parser import NAME
 from dynnas.language.problems import Mark
 from dynnas.language.settings_reader import SECTIONS, setting_form
 from dynnas.settings.rule import Rule
-from dynnas.settings.settings import Settings
+from dynnas.settings.settings import Settings, choices_of
 
 if TYPE_CHECKING:
     from dynnas.study.study import Study
@@ -168,7 +168,7 @@ def command_of(study: Study) -> str:
 
 
 def _read_limits(limits: Sequence[str], problems: list[str]) -> Iterator[tuple[str, float]]:
-    known = _setting("search.constraints")[0].metadata["choices"]
+    known = choices_of(_setting("search.constraints")[0])
     for text in limits:
         metric, _, limit = text.partition("=")
         if metric not in known:

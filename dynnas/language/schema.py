@@ -16,6 +16,7 @@ from dynnas.language.parser import NAME
 from dynnas.language.settings_reader import SECTIONS, setting_form
 from dynnas.language.table_section import DIRECTIONS, KEYS, REQUIRED
 from dynnas.settings.rule import Rule
+from dynnas.settings.settings import choices_of
 from dynnas.space.config.vocabulary import (
     DENSE,
     EXIT_COUNT,
@@ -182,6 +183,6 @@ def _setting(setting: Field[Any], section: type) -> Schema:
     if shape == "table":
         return schema | _table(
             setting.metadata["help"],
-            {name: {"description": f"{name}, a number", **value} for name in setting.metadata["choices"]},
+            {name: {"description": f"{name}, a number", **value} for name in choices_of(setting)},
         )
     return schema | value | {"default": setting.default}

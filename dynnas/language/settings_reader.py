@@ -12,7 +12,14 @@ from dynnas.language.problems import Problems
 from dynnas.language.reading import check_distinct, read_list, read_one, read_table
 from dynnas.language.tree import Listing, Node
 from dynnas.settings.rule import Rule
-from dynnas.settings.settings import DataSettings, SearchSettings, Settings, TargetSettings, TrainSettings
+from dynnas.settings.settings import (
+    DataSettings,
+    SearchSettings,
+    Settings,
+    TargetSettings,
+    TrainSettings,
+    choices_of,
+)
 
 SECTIONS: Mapping[str, type] = {
     "data": DataSettings,
@@ -32,7 +39,7 @@ class Form(NamedTuple):
 def setting_form(setting: Field[Any], section: type) -> Form:
     """The form of one field of a section's dataclass."""
     hint = typing.get_type_hints(section)[setting.name]
-    choices = setting.metadata.get("choices", ())
+    choices = choices_of(setting)
     minimum, maximum = setting.metadata.get("minimum"), setting.metadata.get("maximum")
     origin = typing.get_origin(hint)
     if origin is tuple:
@@ -70,6 +77,6 @@ def _read_setting(node: Node, setting: Field[Any], section: type, where: str, pr
         check_distinct(items, values, where, problems)
         return values
     if shape == "table":
-        entries = read_table(node, where, setting.metadata["choices"], problems)
+        entries = read_table(node, where, choices_of(setting), problems)
         return {key: read_one(value, rule, f"{where}.{key}", problems) for key, value in entries.items()}
     return read_one(node, rule, where, problems)

@@ -14,8 +14,8 @@ import numpy as np
 
 from dynnas.documents import Document
 from dynnas.errors import StudyError
-from dynnas.pareto.metrics import METRICS
 from dynnas.pareto.objectives import Objective, objectives_of
+from dynnas.settings.metrics import METRICS
 from dynnas.space.architecture import Architecture
 
 DOCUMENT = Document("dynnas_front", 1, "search again to write it")

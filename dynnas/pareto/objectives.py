@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from dynnas.errors import StudyError
-from dynnas.metric import Direction
-from dynnas.pareto.metrics import METRICS
+from dynnas.errors import StudyError, nearest
+from dynnas.metric import Direction, Metric
+from dynnas.settings.metrics import find_metric, known_metrics
 
 Verdict = Callable[[Mapping[str, float]], str | None]
 """Says of metrics why their candidate is not worth more work; None if it is."""
@@ -29,8 +28,13 @@ class Objective:
         return -1.0 if self.direction == "maximize" else 1.0
 
 
-def objectives_of(names: Sequence[str] | Mapping[str, str]) -> tuple[Objective, ...]:
-    """Objectives from names in `METRICS`, or from {"any name": "maximize" | "minimize"}.
+def objectives_of(
+    names: Sequence[str] | Mapping[str, str], given: Iterable[Metric] = ()
+) -> tuple[Objective, ...]:
+    """Objectives from names of metrics, or from {"any name": "maximize" | "minimize"}.
+
+    Args:
+        names: of the objectives. given: metrics beside those of registered measurements.
 
     Raises:
         StudyError: no objective, an unknown name without a direction, or an unknown direction.
@@ -39,7 +43,8 @@ def objectives_of(names: Sequence[str] | Mapping[str, str]) -> tuple[Objective, 
         raise StudyError(f"objectives: found {names!r}; give names, as in ('accuracy', 'latency_ms')")
     if isinstance(names, Mapping):
         return tuple(_objective(name, direction) for name, direction in names.items())
-    return tuple(_objective(name, _known_direction(name)) for name in names)
+    own = {metric.name: metric for metric in given}
+    return tuple(_objective(name, _known_direction(name, own)) for name in names)
 
 
 def _objective(name: str, direction: str) -> Objective:
@@ -50,15 +55,15 @@ def _objective(name: str, direction: str) -> Objective:
     return Objective(name, cast(Direction, direction))
 
 
-def _known_direction(name: str) -> Direction:
-    if name not in METRICS:
-        near = difflib.get_close_matches(name, METRICS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+def _known_direction(name: str, own: Mapping[str, Metric]) -> Direction:
+    metric = own.get(name) or find_metric(name)
+    if metric is None:
+        known = known_metrics()
         raise StudyError(
-            f"objectives: {name!r} is not a known metric ({', '.join(METRICS)}); "
-            f"{hint}for a metric of your own write {{{name!r}: 'maximize'}} or 'minimize'"
+            f"objectives: {name!r} is not a known metric ({', '.join(known)}){nearest(name, known)}; "
+            f"for a metric of your own write {{{name!r}: 'maximize'}} or 'minimize'"
         )
-    return METRICS[name].direction
+    return metric.direction
 
 
 @dataclass(frozen=True)
@@ -70,16 +75,20 @@ class Goal:
 
     @staticmethod
     def of(
-        objectives: Sequence[str] | Mapping[str, str], constraints: Mapping[str, float] | None = None
+        objectives: Sequence[str] | Mapping[str, str],
+        constraints: Mapping[str, float] | None = None,
+        given: Iterable[Metric] = (),
     ) -> Goal:
-        """A goal from plain names and numbers.
+        """A goal from plain names and numbers; `given` are metrics beside those of registered measurements.
 
         Raises:
             StudyError: as `objectives_of`; or a limit is no finite number, or for a metric that is maximised.
         """
         limits = dict(constraints or {})
+        own = {metric.name: metric for metric in given}
         for name, limit in limits.items():
-            if name in METRICS and METRICS[name].direction == "maximize":
+            metric = own.get(name) or find_metric(name)
+            if metric is not None and metric.direction == "maximize":
                 raise StudyError(
                     f"constraints: {name!r} is maximised, but constraints are upper limits; limit a cost"
                 )
@@ -87,7 +96,7 @@ class Goal:
                 raise StudyError(
                     f"constraints: the limit of {name!r} is {limit!r}; a finite number is needed"
                 )
-        return Goal(objectives_of(objectives), limits)
+        return Goal(objectives_of(objectives, own.values()), limits)
 
     @property
     def metrics(self) -> tuple[str, ...]:

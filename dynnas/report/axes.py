@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dynnas.pareto.metrics import METRICS
+from dynnas.settings.metrics import find_metric
 from dynnas.study.study import Study
 
 
@@ -21,7 +21,7 @@ class Axes:
 
 
 def axes_of(study: Study) -> Axes:
-    """Accuracy against the first cost that was searched for; against latency if none was.
+    """The first quality that was searched for against the first cost; accuracy and latency if there is none.
 
     Of a table, the first objective that is maximised against the first that is minimised; of objectives
     that are all alike, the first and the last.
@@ -34,10 +34,18 @@ def axes_of(study: Study) -> Axes:
         gain = gains[0] if gains else goal.objectives[0].name
         return Axes(cost, gain, cost, gain, gain_rises=bool(gains))
     cost = costs[0] if costs else "latency_ms"
+    gain = gains[0] if gains else "accuracy"
+    metric = find_metric(gain)
+    share = metric is not None and metric.unit == "share"
     return Axes(
         cost=cost,
-        gain="accuracy",
-        cost_label=f"{METRICS[cost].title} [{METRICS[cost].unit}]",
-        gain_label="accuracy on the search images [%]",
-        unit=100.0,
+        gain=gain,
+        cost_label=_label(cost),
+        gain_label="accuracy on the search images [%]" if gain == "accuracy" else _label(gain, percent=share),
+        unit=100.0 if share else 1.0,
     )
+
+
+def _label(name: str, percent: bool = False) -> str:
+    metric = find_metric(name)
+    return f"{metric.title} [{'%' if percent else metric.unit}]" if metric else name

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from dynnas.pareto.front import Candidate
-from dynnas.pareto.metrics import METRICS
 from dynnas.report.diagram import draw_picture
 from dynnas.report.page.charts import tip_of
+from dynnas.settings.metrics import find_metric
 from dynnas.space.architecture import Architecture
 from dynnas.study.study import Study
 
@@ -15,9 +15,9 @@ from dynnas.study.study import Study
 def objective_labels(study: Study) -> list[str]:
     """The objectives' names with their units, for the axes of charts."""
     names = [objective.name for objective in study.goal.objectives]
+    metrics = [None if study.space.table else find_metric(name) for name in names]
     return [
-        f"{name} [{METRICS[name].unit}]" if name in METRICS and not study.space.table else name
-        for name in names
+        f"{name} [{metric.unit}]" if metric else name for name, metric in zip(names, metrics, strict=True)
     ]
 
 

@@ -11,7 +11,7 @@ from dynnas.report.axes import axes_of
 from dynnas.report.cascades import cost_of_cascade
 from dynnas.report.growth import Growth, draw_growth
 from dynnas.report.plot import Picture, Point, draw
-from dynnas.report.table import Column, Table, front_table, is_dynamic, metrics_table
+from dynnas.report.table import Column, Table, front_table, further_metrics, is_dynamic, metrics_table
 from dynnas.study.study import Study
 
 _CONTROLS = {
@@ -29,9 +29,8 @@ def study_table(study: Study) -> Table:
         return metrics_table(study.front, names, f"{title_of(study)}; members: {len(study.front)}")
     dynamic = sum(is_dynamic(member.architecture) for member in study.front)
     state = "" if study.finished else "not finished, trials so far: "
-    return front_table(
-        study.front, f"{state}{title_of(study)}; members: {len(study.front)}, dynamic: {dynamic}"
-    )
+    title = f"{state}{title_of(study)}; members: {len(study.front)}, dynamic: {dynamic}"
+    return front_table(study.front, title, further_metrics(study))
 
 
 def comparison_table(study: Study) -> Table:

@@ -10,6 +10,7 @@ from dynnas.pareto.front import Candidate
 from dynnas.space.architecture import Architecture
 from dynnas.space.config.template import CHOOSE
 from dynnas.space.config.vocabulary import FIXED, GLANCE
+from dynnas.study.study import Study
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,20 @@ def count(value: float) -> str:
     return f"{value:.0f}"
 
 
-def front_table(front: Sequence[Candidate], title: str) -> Table:
-    """One row for each member: how good, how fast, how big, and what is dynamic in it."""
+_USUAL = {"accuracy", "latency_ms", "mean_ms", "median_ms", "p95_ms", "macs", "params"}
+
+
+def further_metrics(study: Study) -> tuple[str, ...]:
+    """The objectives and limits of a study that its tables do not show anyhow."""
+    return tuple(name for name in study.goal.metrics if name not in _USUAL)
+
+
+def front_table(front: Sequence[Candidate], title: str, further: Sequence[str] = ()) -> Table:
+    """One row for each member: how good, how fast, how big, and what is dynamic in it.
+
+    Args:
+        front: the members. title: of the table. further: names of metrics to show beside the usual ones.
+    """
     columns = (
         Column("key"),
         Column("accuracy %", numeric=True),
@@ -48,11 +61,12 @@ def front_table(front: Sequence[Candidate], title: str) -> Table:
         Column("p95", numeric=True),
         Column("MACs", numeric=True),
         Column("params", numeric=True),
+        *(Column(name, numeric=True) for name in further),
         Column("dynamic layers"),
         Column("exits"),
         Column("trial", numeric=True),
     )
-    return Table(title, columns, tuple(_front_row(member) for member in front))
+    return Table(title, columns, tuple(_front_row(member, further) for member in front))
 
 
 def metrics_table(front: Sequence[Candidate], metrics: Sequence[str], title: str) -> Table:
@@ -72,13 +86,14 @@ def metrics_table(front: Sequence[Candidate], metrics: Sequence[str], title: str
     return Table(title, columns, rows)
 
 
-def _front_row(member: Candidate) -> tuple[str, ...]:
+def _front_row(member: Candidate, further: Sequence[str]) -> tuple[str, ...]:
     return (
         member.key,
         _percent(member.metrics, "accuracy"),
         _percent(member.metrics, "test_accuracy"),
         *(_milliseconds(member.metrics, name) for name in ("mean_ms", "median_ms", "p95_ms")),
         *(count(member.metrics[name]) if name in member.metrics else "" for name in ("macs", "params")),
+        *(f"{member.metrics[name]:.4g}" if name in member.metrics else "" for name in further),
         dynamic_layers(member.architecture),
         exits(member.architecture),
         "" if member.trial is None else str(member.trial),

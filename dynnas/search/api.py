@@ -57,7 +57,7 @@ def search(
         storage: an SQLAlchemy URL, such as `sqlite:///study.db`, that the Optuna dashboard can open; None for
             memory.
         seed: draws the candidates.
-        objectives: names in `dynnas.pareto.metrics.METRICS`, or {"any name": "maximize" | "minimize"};
+        objectives: names in `dynnas.settings.metrics.METRICS`, or {"any name": "maximize" | "minimize"};
             those of the space's settings if None.
         constraints: upper limits by metric.
         population: a generation of nsga2 and nsga3; random candidates before tpe and gp begin.

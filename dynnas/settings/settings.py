@@ -2,15 +2,16 @@
 
 The parser, the JSON Schema and the command line's flags are all made from these definitions: the types say
 what is allowed, `metadata` says the rest ("help", and "choices", "pattern", "minimum" or "maximum" where they
-apply).
+apply). `choices` may be a function that gives them, for those that plug-ins add to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any
 
+from dynnas.settings.metrics import limit_names, objective_names
 from dynnas.settings.rule import Pattern
 
 _HOST_AND_PORT = r"(\[[0-9A-Fa-f:.]+\]|[^\s\[\]:/@]+):[0-9]{1,5}"
@@ -22,6 +23,12 @@ def _setting(default: Any, help: str, **rules: Any) -> Any:
     if isinstance(default, dict | list):
         return field(default_factory=lambda: type(default)(default), metadata={"help": help, **rules})
     return field(default=default, metadata={"help": help, **rules})
+
+
+def choices_of(setting: Field[Any]) -> tuple[str, ...]:
+    """The texts that a setting may be, or the keys of its table; none if it may be any."""
+    choices = setting.metadata.get("choices", ())
+    return tuple(choices()) if callable(choices) else tuple(choices)
 
 
 @dataclass(frozen=True)
@@ -140,7 +147,7 @@ class SearchSettings:
     target: Mapping[str, float] = _setting(
         {},
         "end when a candidate reaches all of these",
-        choices=("accuracy", "latency_ms", "p95_ms", "macs", "params"),
+        choices=objective_names,
         minimum=0.0,
     )
     patience: int | None = _setting(
@@ -154,10 +161,10 @@ class SearchSettings:
     objectives: tuple[str, ...] = _setting(
         ("accuracy", "latency_ms"),
         "what is ranked",
-        choices=("accuracy", "latency_ms", "p95_ms", "macs", "params"),
+        choices=objective_names,
     )
     constraints: Mapping[str, float] = _setting(
-        {}, "upper limits in user units", choices=("latency_ms", "p95_ms", "macs", "params"), minimum=0.0
+        {}, "upper limits in the metrics' units", choices=limit_names, minimum=0.0
     )
     population: int = _setting(10, "population of nsga2 and nsga3, and random start of tpe and gp", minimum=2)
     controls: bool = _setting(

@@ -17,13 +17,14 @@ from dynnas.latency.cascades import Overhead, measure_overhead, representative, 
 from dynnas.latency.dependent import IMAGES_OF_A_WAY, TIMES_AS_LONG
 from dynnas.latency.meter import LatencyMeter
 from dynnas.latency.rounds import Subject
+from dynnas.metrics.latency import spread_over_images
 from dynnas.nn.networks.cost import cost
 from dynnas.nn.networks.network import Network
 from dynnas.pareto.contribution import hypervolume, most_useful, non_dominated, reference_of
 from dynnas.pareto.front import Candidate
 from dynnas.progress import Progress
 from dynnas.runtimes.cascade import chain
-from dynnas.search.evaluators.supernet import open_meter, spread_over_images
+from dynnas.search.evaluators.supernet import open_meter
 from dynnas.search.storage.storage import only_driver
 from dynnas.space.config.network import NetworkConfig
 from dynnas.study.cascades import Cascaded, Cascades

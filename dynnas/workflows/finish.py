@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from dynnas.latency.resources import measure_resources
+from dynnas.metrics.latency import spread_over_images
 from dynnas.pareto.front import Candidate, Front
 from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
 from dynnas.search.cache import Cache, CachedEvaluator
 from dynnas.search.evaluator import assess
-from dynnas.search.evaluators.supernet import HeldOutEvaluator, SupernetEvaluator, spread_over_images
+from dynnas.search.evaluators.supernet import HeldOutEvaluator, SupernetEvaluator
 
 
 @dataclass(frozen=True)

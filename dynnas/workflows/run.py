@@ -23,7 +23,7 @@ from dynnas.pareto.front import Front
 from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
 from dynnas.search.cache import Cache, CachedEvaluator
-from dynnas.search.evaluators.supernet import SupernetEvaluator, open_meter
+from dynnas.search.evaluators.supernet import SupernetEvaluator, extra_measurements, open_meter
 from dynnas.search.loop import Driver
 from dynnas.search.prefilter import DEVIATIONS, Screen
 from dynnas.search.stopping import Stopping
@@ -133,6 +133,10 @@ def _trained_evaluator(
     train, target = space.settings.train, space.settings.target
     # Before the training: a target that cannot be used should not be found out after it.
     meter = open_meter(place.anchors, space, dataset)
+    search = space.settings.search
+    extra = extra_measurements(Goal.of(search.objectives, search.constraints).metrics, meter)
+    for measurement in extra:
+        measurement.check(meter.target)
     supernet = Supernet(space, dataset.channels, dataset.classes, experts=train.experts, seed=train.seed)
     train_supernet(
         supernet,
@@ -145,7 +149,7 @@ def _trained_evaluator(
     )
     predictor = _predictor(space, dataset, place, meter.reference.environment, progress)
     extractor = Extractor(supernet, dataset, train, meter.target, cache)
-    return SupernetEvaluator(extractor, meter, predictor)
+    return SupernetEvaluator(extractor, meter, predictor, extra)
 
 
 def _predictor(

@@ -26,11 +26,10 @@ import dynnas
 from dynnas.candidates.candidate import Extractor
 from dynnas.data.load import load_data
 from dynnas.language.parser import load_space
+from dynnas.metrics.score import Score
 from dynnas.nn.networks.cost import cost
 from dynnas.progress import Progress, Task
-from dynnas.search.evaluators.supernet import SCORE, Scorer
 from dynnas.search.storage.storage import open_storage
-from dynnas.search.workers.pool import Job
 from dynnas.space.architecture import Architecture
 from dynnas.space.space import Space
 from dynnas.supernet.supernet import Supernet
@@ -40,11 +39,11 @@ from dynnas.supernet.supernet import Supernet
 class Scoring:
     """Accuracy and MACs."""
 
-    scorer: Scorer
+    extractor: Extractor
 
     def evaluate(self, architecture: Architecture) -> Mapping[str, float]:
-        scores = self.scorer.work(Job(SCORE, architecture))
-        return {**scores.accuracy, "macs": cost(self.scorer.extractor.supernet.config(architecture)).macs}
+        candidate = self.extractor.candidate(architecture)
+        return {**Score().measure(candidate), "macs": cost(candidate.config).macs}
 
 
 class Timed:
@@ -127,7 +126,7 @@ def main() -> None:
     settings = space.settings
     dataset = load_data(settings.data)
     supernet = Supernet(space, dataset.channels, dataset.classes, experts=settings.train.experts)
-    scoring = Scoring(Scorer(Extractor(supernet, dataset, settings.train, settings.target)))
+    scoring = Scoring(Extractor(supernet, dataset, settings.train, settings.target))
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as warm:
         searched(space, scoring, 2, arguments.sampler, 1, Path(warm))  # imports take a second, once
         run = space, scoring, arguments.candidates, arguments.sampler

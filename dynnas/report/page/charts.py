@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dynnas.pareto.front import Candidate, Front
-from dynnas.pareto.metrics import METRICS
 from dynnas.report.axes import Axes, axes_of
 from dynnas.report.cascades import cost_of_cascade, tip_of_cascade
 from dynnas.report.findings import Findings
 from dynnas.report.prediction import predicted_and_measured
-from dynnas.report.table import count, dynamic_layers, exits, is_dynamic
+from dynnas.report.table import count, dynamic_layers, exits, further_metrics, is_dynamic
+from dynnas.settings.metrics import METRICS, find_metric
 from dynnas.study.study import Study
 
 _LOG_SPAN = 5.0
@@ -129,6 +129,7 @@ def tip_of(member: Candidate, study: Study) -> list[str]:
         lines.append(f"latency {metrics.get('mean_ms', metrics['latency_ms']):.3g} ms{worst}")
     sizes = [f"{count(metrics[name])} {METRICS[name].unit}" for name in ("macs", "params") if name in metrics]
     lines += [", ".join(sizes)] if sizes else []
+    lines += [f"{name} {metrics[name]:.4g}" for name in further_metrics(study) if name in metrics]
     lines.append(dynamic_layers(member.architecture) or "all layers static")
     if leaves := exits(member.architecture):
         lines.append(f"exits: {leaves}")
@@ -171,11 +172,8 @@ def _cascades(study: Study, axes: Axes) -> dict[str, Any]:
 
 
 def _volume_unit(study: Study) -> str:
-    units = [
-        METRICS[objective.name].unit if objective.name in METRICS else objective.name
-        for objective in study.goal.objectives
-    ]
-    return " x ".join(units)
+    names = [objective.name for objective in study.goal.objectives]
+    return " x ".join(metric.unit if (metric := find_metric(name)) else name for name in names)
 
 
 def histogram_html(found: Mapping[str, Any], bins: int = 36) -> str:

@@ -1,0 +1,107 @@
+"""How long a network takes on its target: measured, and predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from dynnas.candidates.candidate import Candidate
+from dynnas.latency.dependent import ways_of
+from dynnas.latency.latency import Latency as MeasuredLatency
+from dynnas.latency.meter import LatencyMeter
+from dynnas.latency.predictor.predictor import LatencyPredictor
+from dynnas.metrics.measurement import Measurement
+from dynnas.runtimes.preprocessing import prepare_images
+from dynnas.settings.metrics import METRICS, register_measurement
+
+
+@register_measurement("latency")
+@dataclass(frozen=True)
+class Latency(Measurement):
+    """The time of a call on the target, over real images if it depends on them.
+
+    Attributes:
+        meter: times networks on the study's scale.
+        predicted: whether a prediction and the score come first, so that what these show to be hopeless is
+            not timed; else it comes before the score, for it takes less time.
+    """
+
+    meter: LatencyMeter
+    predicted: bool = False
+
+    gives = tuple(METRICS[name] for name in ("latency_ms", "mean_ms", "median_ms", "p95_ms", "worst_ms"))
+    needs = "artifact"
+    where = "device"
+
+    @classmethod
+    def create(cls, meter: LatencyMeter) -> Self:
+        """The measurement by `meter`."""
+        return cls(meter)
+
+    @property
+    def order(self) -> float:
+        """After the score if there is a prediction, before it otherwise."""
+        return 4.0 if self.predicted else 2.0
+
+    @property
+    def provenance(self) -> str:
+        """The scale, and how long is measured."""
+        target = self.meter.target
+        return f"{self.meter.reference.anchor_ms:.9g} ms, {target.images} images, {target.seconds} s"
+
+    def needs_statistics(self, candidate: Candidate) -> bool:
+        """Only a network that runs differently for every image is calibrated before."""
+        return candidate.config.branches
+
+    def measure(self, candidate: Candidate) -> Mapping[str, float]:
+        """The latency by which candidates are ranked, and its distribution over images."""
+        latency = self.meter.measure(candidate.subject)
+        return {"latency_ms": latency.latency_ms, **spread_over_images(latency)}
+
+
+@dataclass(frozen=True)
+class Prediction(Measurement):
+    """The latency by a calibrated predictor, in the mean over the images that would be timed.
+
+    Attributes:
+        predictor: of multiples of the anchors' time.
+        anchor_ms: the anchors' time on the study's scale.
+    """
+
+    predictor: LatencyPredictor
+    anchor_ms: float
+
+    gives = (METRICS["predicted_ms"],)
+    needs = "calibrated"
+    cost: ClassVar[float | None] = 2.0
+
+    @property
+    def provenance(self) -> str:
+        """The predictor's digest."""
+        return self.predictor.digest
+
+    def needs_statistics(self, candidate: Candidate) -> bool:
+        """Only exits make the time depend on what the network says of images."""
+        return bool(candidate.config.exits)
+
+    def measure(self, candidate: Candidate) -> Mapping[str, float]:
+        """The predicted time of an image, weighted by the exits that images leave by."""
+        by_exit = [self.anchor_ms * ratio for ratio in self.predictor.predict(candidate.config)]
+        if not candidate.config.exits or candidate.target.batch > 1:  # a batch runs through all of it
+            return {"predicted_ms": by_exit[-1]}
+        dataset = candidate.dataset
+        images = dataset.search.images[: candidate.target.images]
+        network = candidate.calibrated
+        shares = ways_of(network, prepare_images(network, dataset, images)).shares
+        return {"predicted_ms": sum(share * ms for share, ms in zip(shares, by_exit, strict=True))}
+
+
+def spread_over_images(latency: MeasuredLatency) -> dict[str, float]:
+    """The latency's distribution over images, as metrics."""
+    return {
+        "mean_ms": latency.mean_ms,
+        "median_ms": latency.median_ms,
+        "p95_ms": latency.p95_ms,
+        "worst_ms": latency.worst_ms,
+    }

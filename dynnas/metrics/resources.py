@@ -1,0 +1,71 @@
+"""What a network uses beside time: energy and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from dynnas.candidates.candidate import Candidate
+from dynnas.errors import TargetError
+from dynnas.latency.energy import NoEnergyError, energy_counter
+from dynnas.latency.resources import call_energies, peak_memories_mib
+from dynnas.metrics.measurement import Measurement
+from dynnas.settings.metrics import METRICS, register_measurement
+from dynnas.settings.settings import TargetSettings
+
+
+@register_measurement("energy")
+class Energy(Measurement):
+    """Energy of a call by the processor's or graphics card's own counter."""
+
+    gives = (METRICS["energy_mj"],)
+    needs = "artifact"
+    where = "device"
+    cost: ClassVar[float | None] = 5.0
+
+    def check(self, target: TargetSettings) -> None:
+        """Read the counter once; that of a remote device is known when it is first asked.
+
+        Raises:
+            TargetError: this machine does not count energy, or does not let us read it.
+        """
+        if target.remote:
+            return
+        try:
+            energy_counter(target.device)
+        except NoEnergyError as error:
+            raise TargetError(
+                f"energy_mj cannot be measured here: {error}; take it out of the objectives and limits, or "
+                "search on a machine that counts energy"
+            ) from error
+
+    def measure(self, candidate: Candidate) -> Mapping[str, float]:
+        """Millijoules of a call, in the mean over its images.
+
+        Raises:
+            TargetError: the device does not tell.
+        """
+        (energy,) = call_energies([candidate.subject], candidate.target)
+        if energy.energy_mj is None:
+            raise TargetError(f"energy_mj cannot be measured: {energy.reason}")
+        return {"energy_mj": energy.energy_mj}
+
+
+@register_measurement("memory")
+class PeakMemory(Measurement):
+    """Memory that loading and running the compiled network adds to a process with its runtime."""
+
+    gives = (METRICS["peak_memory_mib"],)
+    needs = "artifact"
+    where = "device"
+    cost: ClassVar[float | None] = 4.5
+
+    def measure(self, candidate: Candidate) -> Mapping[str, float]:
+        """MiB of resident memory.
+
+        Raises:
+            TargetError: the network cannot be run, or the system does not tell.
+        """
+        image = candidate.subject.images[0]
+        (mib,) = peak_memories_mib([candidate.calibrated], [image], candidate.target)
+        return {"peak_memory_mib": mib}

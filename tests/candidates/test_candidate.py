@@ -23,8 +23,8 @@ TRAIN = TrainSettings(calibration_images=64)
 
 
 @pytest.fixture(scope="module")
-def dataset() -> Dataset:
-    return load_data(small_space(Path()).settings.data)
+def dataset(supernet: Supernet) -> Dataset:
+    return load_data(supernet.space.settings.data)
 
 
 @pytest.fixture(scope="module")
@@ -128,8 +128,10 @@ def test_only_the_latest_are_kept(supernet: Supernet, dataset: Dataset, counter:
     assert counter.extracted == [architecture.key for architecture in (*drawn, drawn[0])]
 
 
-def test_a_pickled_extractor_has_candidates_of_its_own(supernet: Supernet, dataset: Dataset) -> None:
-    extractor = Extractor(supernet, dataset, TRAIN, store=StatisticsFile(Path("nowhere")))
+def test_a_pickled_extractor_has_candidates_of_its_own(
+    supernet: Supernet, dataset: Dataset, tmp_path: Path
+) -> None:
+    extractor = Extractor(supernet, dataset, TRAIN, store=StatisticsFile(tmp_path / "cache.db"))
     made = extractor.candidate(largest(supernet.space))
     other = pickle.loads(pickle.dumps(extractor))
     assert other.store is None

@@ -2,10 +2,10 @@
 
     python tests/bench/operators.py [--write] [--clock wall] [--seconds 1] [--threads 1]
 
-Prints the tables in Markdown; `--write` puts them into README.md and dynnas/nn/README.md. Latency is that of
-the exported graph in ONNX Runtime at batch 1, by the project's meter with the static version as its anchor:
-the median over rounds, in each of which both run, of one's time over the other's. All other columns are
-counted, and a test holds the files to them.
+Prints the tables in Markdown; `--write` puts them into docs/guide/space-file.md and dynnas/nn/README.md.
+Latency is that of the exported graph in ONNX Runtime at batch 1, by the project's meter with the static
+version as its anchor: the median over rounds, in each of which both run, of one's time over the other's. All
+other columns are counted, and a test holds the files to them.
 
 Where other programs take the processor in turns, a long run is interrupted more often than a short one, and
 no median over rounds mends that: on two cores under a load of five, a block of twice the static one's work
@@ -42,7 +42,7 @@ from dynnas.space.config.network import NetworkConfig
 
 ROOT = Path(__file__).parents[2]
 Build = Callable[[], NetworkConfig]
-FILES = {"README.md": ("kernels",), "dynnas/nn/README.md": ("kernels", "gates", "blocks")}
+FILES = {"docs/guide/space-file.md": ("kernels",), "dynnas/nn/README.md": ("kernels", "gates", "blocks")}
 CALIBRATION_IMAGES = 2
 # What the column is called, and what tells the time.
 CLOCKS = {"wall": ("time", time.perf_counter), "processor": ("processor time", time.process_time)}

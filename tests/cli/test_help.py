@@ -11,37 +11,25 @@ import jsonschema
 import pytest
 import yaml
 
-from dynnas.cli.app import _with_addresses
+from dynnas.cli.app import _with_addresses, app
 
 SPACES = sorted((Path(__file__).parents[2] / "spaces").glob("*.yaml"))
 
 
-def test_help_answers_in_under_half_a_second() -> None:
+def test_help_answers_in_under_three_tenths_of_a_second() -> None:
     def seconds_of_work() -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-m", "dynnas", "--help"], check=True, capture_output=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(seconds_of_work() for _ in range(3)) < 0.5
+    assert min(seconds_of_work() for _ in range(3)) < 0.3
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "search",
-        "space",
-        "schema",
-        "front",
-        "audit",
-        "train",
-        "compress",
-        "cascade",
-        "latency",
-        "export",
-        "dashboard",
-    ],
-)
+COMMANDS = sorted(command.callback.__name__ for command in app.registered_commands if command.callback)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_listed_and_has_help(command: str, dynnas: Callable) -> None:
     assert f"  {command} " in dynnas("--help").out
     assert f"Usage: dynnas {command} " in dynnas(command, "--help").out

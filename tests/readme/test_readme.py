@@ -1,4 +1,4 @@
-"""Everything that the README tells a reader to run, run as it stands there, but on spaces with little to do.
+"""What README and guides tell a reader to run, run as it stands there, on spaces with little to do.
 
 A fenced block under `<!-- kind: name -->` belongs to the test that asks for it.
 """
@@ -16,12 +16,11 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from support.markdown import ROOT, marked_blocks
 
 from dynnas.language.parser import parse_space
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = dict(re.findall(r"<!-- (\w+: .+?) -->\n```\w+\n(.*?)```", README, flags=re.DOTALL))
+BLOCKS = marked_blocks()
 ENV = {**os.environ, "OMP_NUM_THREADS": "1"}
 SHORT = {
     "data": {"source": "digits", "train_images": 128, "search_images": 64},
@@ -144,12 +143,12 @@ def test_a_space_is_calibrated(folder: Path, tmp_path: Path, monkeypatch: pytest
 
 
 def test_the_space_with_gates_is_one() -> None:
-    space = parse_space(BLOCKS["space: gates"], "README.md")
+    space = parse_space(BLOCKS["space: gates"], "exits-and-gates.md")
     assert {"stage1.0.gate", "stage1.1.gate_target"} <= {gene.name for gene in space.genes}
 
 
 def test_the_space_file_is_one() -> None:
-    space = parse_space(BLOCKS["space: example"], "README.md")
+    space = parse_space(BLOCKS["space: example"], "space-file.md")
     assert {"stage1.2.experts", "exits.stage1.threshold"} <= {gene.name for gene in space.genes}
 
 
@@ -202,3 +201,7 @@ def test_ci_runs_the_test_command() -> None:
     installs_and_tests = BLOCKS["run: tests"].strip().split(" && ")
     script = (ROOT / ".ci/run").read_text(encoding="utf-8").replace(" -q", "").splitlines()
     assert [line for line in script if line in installs_and_tests] == installs_and_tests
+
+
+def test_the_readme_is_read_in_five_minutes() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) < 800

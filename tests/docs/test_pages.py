@@ -1,0 +1,114 @@
+"""Links lead somewhere, code blocks run, and generated pages are up to date."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+from support.markdown import PAGES, ROOT, Block, anchors, blocks, links
+
+from dynnas.language.parser import parse_space
+
+GENERATED = ROOT / "docs/reference"
+TESTS_OF_MARKED_BLOCKS = ("tests/readme/test_readme.py",)
+WRITTEN = [page for page in PAGES if GENERATED not in page.parents]
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in links(page):
+        target, _, fragment = link.partition("#")
+        if re.match(r"[a-z]+:", target):
+            continue
+        file = page.parent / target if target else page
+        assert file.exists(), f"{link}: there is no such file"
+        if fragment:
+            assert fragment in anchors(file), f"{link}: there is no such heading"
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    reached: set[Path] = set()
+    pages = [ROOT / "README.md"]
+    while pages:
+        page = pages.pop()
+        reached.add(page)
+        targets = {(page.parent / link.partition("#")[0]).resolve() for link in links(page)}
+        pages += [target for target in targets - reached if target in PAGES]
+    assert {name(page) for page in PAGES} - {name(page) for page in reached} == set()
+
+
+def python(page: Path) -> str:
+    """The Python of a page that has no mark, as one program."""
+    return "\n".join(block.text for block in blocks(page) if block.language == "python" and not block.mark)
+
+
+@pytest.mark.parametrize("page", [page for page in WRITTEN if python(page)], ids=name)
+def test_python_of_a_page_runs(page: Path, tmp_path: Path) -> None:
+    """Blocks without a mark run in order, in one program, beside the spaces of the repository."""
+    (tmp_path / "spaces").symlink_to(ROOT / "spaces")
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    ran = subprocess.run(
+        [sys.executable, "-c", python(page)],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert ran.returncode == 0, ran.stderr
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=name)
+def test_yaml_of_a_page_is_read(page: Path) -> None:
+    """Blocks without a mark are YAML; those marked `space: ...` are spaces."""
+    for block in blocks(page):
+        if block.language == "yaml" and block.mark.startswith("space: "):
+            assert parse_space(block.text, name(page)).genes
+        elif block.language == "yaml" and not block.mark:
+            assert yaml.safe_load(block.text)
+
+
+def test_every_command_and_mark_has_its_test() -> None:
+    """What is not run says so: `<!-- not run: why -->`."""
+    tests = "\n".join((ROOT / test).read_text(encoding="utf-8") for test in TESTS_OF_MARKED_BLOCKS)
+    for page in WRITTEN:
+        for block in blocks(page):
+            assert is_checked(block, tests), f"{name(page)}: no test runs this block: {block}"
+
+
+def is_checked(block: Block, tests: str) -> bool:
+    if not block.mark:
+        return block.language not in {"bash", "sh", "console", ""}
+    if block.mark.startswith("file: "):
+        return block.mark.removeprefix("file: ") in tests
+    return block.mark.startswith(("not run: ", "space: ")) or f'"{block.mark}"' in tests
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    """The script that writes the reference pages."""
+    spec = importlib.util.spec_from_file_location("generate_docs", ROOT / "docs/generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", ["cli.md", "space-file.md", "api.md"])
+def test_generated_pages_are_up_to_date(generate: ModuleType, page: str) -> None:
+    written = (GENERATED / page).read_text(encoding="utf-8")
+    assert written == generate.PAGES[page](), "run `python docs/generate.py` and commit what it writes"
+
+
+def test_all_generated_pages_are_checked(generate: ModuleType) -> None:
+    assert {path.name for path in GENERATED.iterdir()} == set(generate.PAGES)

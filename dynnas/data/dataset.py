@@ -12,24 +12,25 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dynnas.data.augment import Augmentation
+from dynnas.tasks.task import Task
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images uint8 [N, C, R, R] with their labels int64 [N], in random order: any prefix is a fair sample."""
+    """Images uint8 [N, C, R, R] with their targets [N, ...], in random order: any prefix is a fair sample."""
 
     images: Tensor
-    labels: Tensor
+    targets: Tensor
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
 
     def __getitem__(self, part: slice) -> Split:
-        return Split(self.images[part], self.labels[part])
+        return Split(self.images[part], self.targets[part])
 
     def to(self, device: str | torch.device) -> Split:
         """The same split with its tensors on `device`."""
-        return Split(self.images.to(device), self.labels.to(device))
+        return Split(self.images.to(device), self.targets.to(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,7 @@ class Dataset:
     """Images of square `resolution` in three disjoint splits, each with its own use.
 
     Attributes:
-        class_names: one for each label, in the labels' order.
+        task: what the targets mean.
         train: sets weights and batch-norm statistics.
         search: ranks candidates and sets thresholds.
         test: the final report only.
@@ -46,7 +47,7 @@ class Dataset:
     """
 
     name: str
-    class_names: tuple[str, ...]
+    task: Task
     train: Split
     search: Split
     test: Split
@@ -57,10 +58,6 @@ class Dataset:
     @property
     def channels(self) -> int:
         return self.train.images.shape[1]
-
-    @property
-    def classes(self) -> int:
-        return len(self.class_names)
 
     @property
     def resolution(self) -> int:
@@ -74,10 +71,11 @@ class Dataset:
 
     @cached_property
     def digest(self) -> str:
-        """Names the contents: equal exactly when splits, class names and augmentation are."""
-        digest = hashlib.blake2b(repr((self.class_names, self.augmentation)).encode(), digest_size=16)
+        """Names the contents: equal exactly when splits, kind and names of targets, and augmentation are."""
+        facts = (self.task.name, self.task.names, self.augmentation)
+        digest = hashlib.blake2b(repr(facts).encode(), digest_size=16)
         for split in (self.train, self.search, self.test):
-            for tensor in (split.images, split.labels):
+            for tensor in (split.images, split.targets):
                 digest.update(repr(tuple(tensor.shape)).encode())
                 digest.update(tensor.cpu().contiguous().numpy().data)
         return digest.hexdigest()
@@ -98,14 +96,14 @@ class Dataset:
         return max(1, len(self.train) // batch)
 
     def train_batch(self, seed: int, epoch: int, step: int, batch: int) -> tuple[Tensor, Tensor]:
-        """Batch `step` (from 0) of `epoch`: normalised, augmented images [B, C, R, R] and labels [B].
+        """Batch `step` (from 0) of `epoch`: normalised, augmented images [B, C, R, R] and targets [B, ...].
 
         It depends on the arguments alone, so that an interrupted training can go on anywhere, on any device.
         """
         order = torch.randperm(len(self.train), generator=_generator("order", seed, epoch))
-        chosen = order[step * batch : (step + 1) * batch].to(self.train.labels.device)
+        chosen = order[step * batch : (step + 1) * batch].to(self.train.targets.device)
         images = self.augmentation(self.train.images[chosen], _generator("augmentation", seed, epoch, step))
-        return self.normalise(images), self.train.labels[chosen]
+        return self.normalise(images), self.train.targets[chosen]
 
     def training_batches(
         self, seed: int, epoch: int, batch: int, start: int = 0
@@ -114,9 +112,9 @@ class Dataset:
         return (self.train_batch(seed, epoch, step, batch) for step in range(start, self.steps(batch)))
 
     def evaluation_batches(self, split: Split, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every image of `split` in order, normalised and unvaried, with its label."""
+        """Every image of `split` in order, normalised and unvaried, with its target."""
         for part in range(0, len(split), batch):
-            yield self.normalise(split.images[part : part + batch]), split.labels[part : part + batch]
+            yield self.normalise(split.images[part : part + batch]), split.targets[part : part + batch]
 
     def calibration_images(self, count: int, seed: int) -> Tensor:
         """Up to `count` random training images [N, C, R, R], normalised and unvaried."""

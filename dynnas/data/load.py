@@ -12,6 +12,7 @@ from dynnas.data.sources import find
 from dynnas.data.split import split
 from dynnas.progress import Progress
 from dynnas.settings.settings import DataSettings
+from dynnas.tasks.builtin.classification import Classification
 
 
 def load_data(settings: DataSettings, progress: Progress | None = None) -> Dataset:
@@ -29,7 +30,7 @@ def load_data(settings: DataSettings, progress: Progress | None = None) -> Datas
         kind = "shift" if raw.name == "digits" else "flip"
     return Dataset(
         name=raw.name,
-        class_names=raw.class_names,
+        task=Classification().of_data(torch.from_numpy(splits.train.labels), raw.class_names),
         train=_tensors(splits.train),
         search=_tensors(splits.search),
         test=_tensors(splits.test),

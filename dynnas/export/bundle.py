@@ -81,7 +81,7 @@ def export_model(
         if architecture is not None:
             (bundle / "architecture.json").write_text(architecture.to_json() + "\n")
         chosen = dataset.search[:images].to("cpu")
-        expected = answer(network, prepare_images(network, dataset, chosen.images), chosen.labels)
+        expected = answer(network, prepare_images(network, dataset, chosen.images), chosen.targets)
         checks = {
             artifact.file: _check(artifact, FORMATS[format], bundle, expected)
             for artifact in FORMATS[format].artifacts
@@ -215,7 +215,7 @@ def _manifest(
             "licence": LICENCES.get(dataset.name, "not known; it is that of your images"),
         },
         "outputs": outputs,
-        "class_names": list(dataset.class_names),
+        "class_names": list(dataset.task.names),
         "resolution": config.resolution,
         "exits": exits,
         "ways": ways,

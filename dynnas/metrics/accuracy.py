@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,14 +25,19 @@ class Accuracy:
     """Accuracy, and what images run.
 
     Attributes:
-        top1: share of images labelled right (0..1).
+        scores: of the task, by the names of its metrics; the first is the one that ranks candidates.
         exit_shares: share that leaves at each exit, then at the head.
         gates: what a gated network's images run; None for one without gates.
     """
 
-    top1: float
+    scores: Mapping[str, float]
     exit_shares: tuple[float, ...]
     gates: GateUse | None = None
+
+    @property
+    def top1(self) -> float:
+        """The score by which candidates are ranked."""
+        return next(iter(self.scores.values()))
 
 
 @torch.inference_mode()
@@ -77,10 +83,9 @@ def accuracy(
     part = getattr(dataset, split)
     logits, decided = predict(network, dataset, part.images)
     chosen, exits = leave(logits, network.config.exits)
-    right = chosen.argmax(dim=1) == part.labels.to(chosen.device)
     counts = torch.bincount(exits, minlength=len(logits))
     return Accuracy(
-        top1=right.float().mean().item(),
+        scores=dict(dataset.task.score(chosen, part.targets.to(chosen.device))),
         exit_shares=tuple((counts / len(exits)).tolist()),
         gates=GateUse.of(network.config, exits, decided) if decided else None,
     )

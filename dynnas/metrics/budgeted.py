@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dynnas.nn.exits import answers, sureness
 from dynnas.space.config.network import ExitPlace
+from dynnas.tasks.task import Task
 
 NEVER = 2.0
 """A threshold that no sureness reaches."""
@@ -30,7 +31,7 @@ class Judged:
 
     Attributes:
         sure: (exits, N), how sure each exit is of each image, from 0 to 1.
-        right: (exits + 1, N) bool, whether each exit, and at last the head, is right.
+        right: (exits + 1, N), how good the answer of each exit, and at last of the head, is, from 0 to 1.
         saved: (exits + 1, N), the multiply-adds that gates save an image up to each exit; None without gates.
     """
 
@@ -44,11 +45,11 @@ class Judged:
         return tuple(self.right.double().mean(dim=1).tolist())
 
 
-def judge(outputs: Sequence[Tensor], exits: Sequence[ExitPlace], labels: Tensor) -> Judged:
-    """From `outputs` as `Network.logits` gives them, of images with these labels (N,)."""
+def judge(outputs: Sequence[Tensor], exits: Sequence[ExitPlace], targets: Tensor, task: Task) -> Judged:
+    """From `outputs` as `Network.logits` gives them, of images with these targets (N, ...)."""
     sure = [sureness(output, place.criterion) for output, place in zip(outputs, exits, strict=False)]
-    right = [logits.argmax(dim=1) == labels for logits in answers(outputs, exits)]
-    return Judged(torch.stack(sure) if sure else torch.zeros(0, len(labels)), torch.stack(right))
+    right = [task.quality(output, targets) for output in answers(outputs, exits)]
+    return Judged(torch.stack(sure) if sure else torch.zeros(0, len(targets)), torch.stack(right))
 
 
 def quota_shares(quota: float, exits: int) -> tuple[float, ...]:

@@ -98,7 +98,7 @@ def _configs(study: Study) -> dict[str, NetworkConfig]:
     channels = study.space.network.channels if study.space.network else None
     classes = study.space.network.classes if study.space.network else None
     if channels is None or classes is None:
-        channels, classes = study.dataset.channels, study.dataset.classes
+        channels, classes = study.dataset.channels, study.dataset.task.outputs
     return {
         member.key: study.space.network_config(member.architecture, channels, classes)
         for member in study.front

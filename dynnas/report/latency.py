@@ -73,7 +73,7 @@ def time_front(study: Study) -> None:
     """Time every member image by image that has exits or gates, and keep that for the report."""
     data = study.dataset
     for member in study.front:
-        if study.space.network_config(member.architecture, data.channels, data.classes).branches:
+        if study.space.network_config(member.architecture, data.channels, data.task.outputs).branches:
             batch = min(32, len(data.search))
             found = latency_of(study, member.key, batch=batch)
             LatencyReport(study, member.key, found.measured, found.resources).write_document()

@@ -21,8 +21,9 @@ from dynnas.progress import Progress
 from dynnas.study.compressed import Compressed
 from dynnas.study.study import Study
 from dynnas.study.trained import Trained
+from dynnas.tasks.task import Task
 
-FORMAT = 1
+FORMAT = 2
 
 Split = Literal["search", "test"]
 
@@ -32,23 +33,22 @@ class Predictions:
     """Of one network on one split.
 
     Attributes:
-        logits: (N, classes) float32, with which each image leaves.
+        outputs: (N, ...) float32, with which each image leaves.
         exits: (N,) int64, by which exit, the number of exits for the head.
         macs: (N,) float64, what each image costs: by its exit, and by what gates say of it.
     """
 
-    logits: np.ndarray
+    outputs: np.ndarray
     exits: np.ndarray
     macs: np.ndarray
 
-    @property
-    def confidence(self) -> np.ndarray:
-        """(N,) float32: the largest softmax, as networks decide by it."""
-        return torch.softmax(torch.from_numpy(self.logits), dim=1).amax(dim=1).numpy()
+    def confidence(self, task: Task) -> np.ndarray:
+        """How sure the outputs are, as networks decide by it: (N,) float32."""
+        return task.confidence(torch.from_numpy(self.outputs)).numpy()
 
-    def right(self, labels: np.ndarray) -> np.ndarray:
-        """(N,) bool: whose class is its label."""
-        return self.logits.argmax(axis=1) == labels
+    def quality(self, task: Task, targets: torch.Tensor) -> np.ndarray:
+        """How good the answers are, from 0 to 1: (N,) float64."""
+        return task.quality(torch.from_numpy(self.outputs), targets.cpu()).double().numpy()
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ def predictions(source: Source, split: Split, progress: Progress) -> Predictions
     thresholds = [place.threshold for place in network.config.exits]
     dataset = source.study.dataset
     with torch.inference_mode():
-        logits, decided = predict(network, dataset, getattr(dataset, split).images)
-        chosen, exits = select_confident(logits, thresholds)
+        outputs, decided = predict(network, dataset, getattr(dataset, split).images)
+        chosen, exits = select_confident(outputs, thresholds)
         macs = cost(network.config).image_macs(exits, [decision.usage for decision in decided])
     made = Predictions(chosen.float().cpu().numpy(), exits.cpu().numpy(), macs.cpu().numpy())
     _write(path, digest, made)
@@ -117,10 +117,10 @@ def _read(path: Path, digest: str) -> Predictions | None:
         about = json.loads(str(file["about"]))
         if about != {"dynnas_predictions": FORMAT, "of": digest}:
             return None
-        return Predictions(file["logits"], file["exits"], file["macs"])
+        return Predictions(file["outputs"], file["exits"], file["macs"])
 
 
 def _write(path: Path, digest: str, made: Predictions) -> None:
     about = json.dumps({"dynnas_predictions": FORMAT, "of": digest})
     with replacing(path) as file:
-        np.savez(file, about=np.array(about), logits=made.logits, exits=made.exits, macs=made.macs)
+        np.savez(file, about=np.array(about), outputs=made.outputs, exits=made.exits, macs=made.macs)

@@ -193,7 +193,7 @@ class Study:
         from dynnas.data.load import load_data
 
         found = load_data(self.settings.data)
-        self.record.check_data(found.digest, found.class_names, found.split_sizes, self.folder.path)
+        self.record.check_data(found.digest, found.task.names, found.split_sizes, self.folder.path)
         return found
 
     @cached_property
@@ -208,7 +208,7 @@ class Study:
         from dynnas.training.checkpoint import load_supernet
 
         return load_supernet(
-            self.folder.supernet, self.space, dataset.channels, dataset.classes, self.settings.train
+            self.folder.supernet, self.space, dataset.channels, dataset.task.outputs, self.settings.train
         )
 
     @property

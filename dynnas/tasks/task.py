@@ -28,11 +28,13 @@ class Task(ABC):
     Attributes:
         name: by which networks and studies name their task.
         metrics: what `score` gives; the first ranks candidates unless another is asked for.
+        names: of the values that a target may have, such as classes, in their order; empty if it has none.
         criteria: by what an exit may be told how sure it is, besides `learned`.
     """
 
     name: str
     metrics: tuple[Metric, ...]
+    names: tuple[str, ...] = ()
     criteria: ClassVar[tuple[str, ...]] = ("confidence",)
 
     @property
@@ -132,6 +134,13 @@ class Task(ABC):
     def describe_target(self, target: Tensor) -> str:
         """What the target of one image, (...), is, in a word or two."""
         return "x".join(map(str, target.shape))
+
+    def smoothed(self, share: float) -> Self:
+        """The task whose loss takes so much of every target away and spreads it over all that it could be.
+
+        Of a task that says by itself how, or whose targets cannot be spread, it is the task itself.
+        """
+        return self
 
     def facts(self) -> Mapping[str, Any]:
         """What names the task and its options, as JSON: equal where training and scores are equal."""

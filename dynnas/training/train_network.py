@@ -67,7 +67,7 @@ def train_alone(
         network: with the weights to start from.
         recipe: how. Exits are trained with the head, their losses added as in the supernet.
         folder: of the checkpoint.
-        teacher: in eval mode, calibrated; teaches by its head. None for labels alone.
+        teacher: in eval mode, calibrated; teaches by its head. None for targets alone.
         constraint: on the weights of `network`.
         since: the epoch to begin with, as if those before it had been run.
         until: the epoch to stop before, with the weights as they are; None for the end.
@@ -105,6 +105,7 @@ class _Run:
     ) -> None:
         self.network, self.dataset, self.recipe, self.folder = network, dataset, recipe, folder
         self.constraint = constraint
+        self.task = dataset.task.smoothed(recipe.train.label_smoothing)
         self.device = next(network.parameters()).device
         self.teacher = teacher.to(self.device).eval() if teacher else None
         self.identity = _identity(network, dataset, recipe, teacher, constraint)
@@ -170,12 +171,12 @@ class _Run:
     def _step(self) -> float:
         train = self.recipe.train
         epoch, index = divmod(self.step, self.steps_per_epoch)
-        images, labels = self.dataset.train_batch(train.seed, epoch, index, train.batch)
+        images, targets = self.dataset.train_batch(train.seed, epoch, index, train.batch)
         self.network.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(train, self.step, self.steps_per_epoch)
         with seeded(train.seed, self.step), self.constraint.forward():
-            loss = self._loss(images, labels)
+            loss = self._loss(images, targets)
             value = float(loss.detach())
             loss.backward()
         self.constraint.gradients()
@@ -201,7 +202,7 @@ class _Run:
             replace(context[GateMode], noise=0.0), replace(context[RouterMode], temperature=1.0)
         )
 
-    def _loss(self, images: Tensor, labels: Tensor) -> Tensor:
+    def _loss(self, images: Tensor, targets: Tensor) -> Tensor:
         train, config = self.recipe.train, self.network.config
 
         def run(context: Context, network: Network = self.network) -> list[Tensor]:
@@ -211,18 +212,18 @@ class _Run:
 
         context, trace = self._context(), Trace(*RECORDS)
         said = run(context.traced(trace))
-        outputs, exit_gates = take_gates(said, config.exits, labels)
+        outputs, exit_gates = take_gates(said, config.exits, targets, self.task)
         if self.teacher is None:
-            losses = teacher_loss(outputs, labels, train.label_smoothing, train.exit_weight)
+            losses = teacher_loss(outputs, targets, self.task, train.exit_weight)
         else:
             with torch.no_grad():
                 taught = run(PLAIN, self.teacher)[-1]
             losses = student_loss(
-                outputs, taught, labels, train.label_smoothing, train.teacher_weight, train.exit_weight,
+                outputs, taught, targets, self.task, train.teacher_weight, train.exit_weight,
                 self.recipe.teacher_temperature,
             )  # fmt: skip
-        bounds, batch = bounds_at(self.step, self.total), Batch(Ranks(), len(labels))
-        outcome = Outcome(losses, outputs[-1], labels)
+        bounds, batch = bounds_at(self.step, self.total), Batch(Ranks(), len(targets))
+        outcome = Outcome(losses, outputs[-1], targets, self.dataset.task)
         again = partial(run, cheapest(context))
         gates = gate_loss(config, trace, outcome, again, bounds, train, batch)
         return losses.mean() + exit_gates + gates

@@ -85,6 +85,7 @@ class _Run:
         self.settings, self.ranks, self.save_checkpoint = training.settings, ranks, save
         self.supernet = training.supernet.to(training.device)
         self.dataset = training.dataset.to(training.device)
+        self.task = self.dataset.task.smoothed(self.settings.label_smoothing)
         self.identity = training.identity
         self.steps_per_epoch = self.dataset.steps(self.settings.batch)
         self.total = self.settings.epochs * self.steps_per_epoch
@@ -116,7 +117,7 @@ class _Run:
         """One step of the sandwich rule; returns its loss (mean over the step's networks)."""
         epoch, index = divmod(self.step, self.steps_per_epoch)
         settings = self.settings
-        images, labels = (
+        images, targets = (
             tensor[self.batch.part]
             for tensor in self.dataset.train_batch(settings.seed, epoch, index, settings.batch)
         )
@@ -124,7 +125,7 @@ class _Run:
         if self.execution is None:
             self.execution = self.ranks.agree(choose_execution(self.supernet, images, settings))
         with self._threads(self.execution, images).step():
-            loss = self._step(images, labels, self.execution)
+            loss = self._step(images, targets, self.execution)
         self.step += 1
         self._record(loss)
         self._save_if_due()
@@ -140,12 +141,12 @@ class _Run:
             )
         return self.threads
 
-    def _step(self, images: Tensor, labels: Tensor, execution: Execution) -> float:
+    def _step(self, images: Tensor, targets: Tensor, execution: Execution) -> float:
         settings = self.settings
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(settings, self.step, self.steps_per_epoch)
         with seeded(settings.seed, self.step):
-            loss = self._backward(execution.prepare(images), labels, execution)
+            loss = self._backward(execution.prepare(images), targets, execution)
         self.ranks.add_gradients(self.supernet.parameters())
         norm = nn.utils.clip_grad_norm_(self.supernet.parameters(), settings.clip_norm or math.inf)
         if not math.isfinite(float(norm)):
@@ -163,10 +164,10 @@ class _Run:
             replace(context[GateMode], sample=rows), replace(context[RouterMode], sample=rows)
         )
 
-    def _backward(self, images: Tensor, labels: Tensor, execution: Execution) -> float:
+    def _backward(self, images: Tensor, targets: Tensor, execution: Execution) -> float:
         settings = self.settings
         networks = sandwich(self.supernet.space, settings.random_networks, settings.seed, self.step)
-        share = len(labels) / self.batch.images
+        share = len(targets) / self.batch.images
         bounds = bounds_at(self.step, self.total)
         teacher: Tensor | None = None
         total = 0.0
@@ -185,21 +186,21 @@ class _Run:
             trace = Trace(*RECORDS)
             said = run(architecture, context.traced(trace), teacher is None)
             config = self.supernet.config(architecture)
-            outputs, exit_gates = take_gates(said, config.exits, labels)
+            outputs, exit_gates = take_gates(said, config.exits, targets, self.task)
             if teacher is None:
                 teacher = outputs[-1].detach()
-                losses = teacher_loss(outputs, labels, settings.label_smoothing, settings.exit_weight)
+                losses = teacher_loss(outputs, targets, self.task, settings.exit_weight)
             else:
                 losses = student_loss(
                     outputs,
                     teacher,
-                    labels,
-                    settings.label_smoothing,
+                    targets,
+                    self.task,
                     settings.teacher_weight,
                     settings.exit_weight,
                 )
             again = partial(run, architecture, cheapest(context))
-            outcome = Outcome(losses, outputs[-1], labels)
+            outcome = Outcome(losses, outputs[-1], targets, self.dataset.task)
             gates = gate_loss(config, trace, outcome, again, bounds, settings, self.batch)
             loss = losses.mean() + exit_gates + gates
             loss = share * loss  # a mean over the part: their sum is the mean over the batch

@@ -135,7 +135,7 @@ def spread(space: Space, count: int, seed: int) -> tuple[Architecture, ...]:
 
 def _trained_alone(study: Study, architecture: Architecture, recipe: TrainSettings) -> Supernet:
     space = study.space.restrict({name: (value,) for name, value in architecture.items()})
-    alone = Supernet(space, study.dataset.channels, study.dataset.classes, seed=recipe.seed)
+    alone = Supernet(space, study.dataset.channels, study.dataset.task.outputs, seed=recipe.seed)
     again = "" if recipe.seed == study.settings.train.seed else f"-seed{recipe.seed}"
     folder = study.folder.alone / f"{architecture.key}-{recipe.epochs}{again}"
     train_supernet(alone, study.dataset, recipe, folder, device=study.settings.target.host_device)

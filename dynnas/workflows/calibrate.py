@@ -55,7 +55,7 @@ def calibrate_space(
     channels, classes = space.network.channels, space.network.classes
     if channels is None or classes is None:
         dataset = load_data(space.settings.data, progress)
-        channels, classes = dataset.channels, dataset.classes
+        channels, classes = dataset.channels, dataset.task.outputs
     target = resolve_target(space.settings.target)
     meter = LatencyMeter(target, build_anchors(space, target, channels, classes))
     path = predictor_file(space, channels, classes, meter.reference.environment)
@@ -86,7 +86,7 @@ def calibrate_study(
     _check_gates(study.space)
     meter = open_meter(study.folder.anchors, study.space, dataset)
     found = calibrate(
-        study.space, meter, dataset.channels, dataset.classes,
+        study.space, meter, dataset.channels, dataset.task.outputs,
         samples=samples, held_out=held_out, seconds=seconds, seed=seed, progress=progress,
     )  # fmt: skip
     return _kept(found, study.folder.predictor)

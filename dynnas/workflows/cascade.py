@@ -118,7 +118,8 @@ class _Cascading:
         """Of the members, as all that follows in their order."""
         data, space = self.study.dataset, self.study.space
         return tuple(
-            space.network_config(member.architecture, data.channels, data.classes) for member in self.members
+            space.network_config(member.architecture, data.channels, data.task.outputs)
+            for member in self.members
         )
 
     @cached_property
@@ -189,19 +190,20 @@ class _Cascading:
     def pool(
         self,
         said: Mapping[int, Predictions],
-        labels: Tensor,
+        targets: Tensor,
         by: str,
         ms: Sequence[np.ndarray] | None = None,
     ) -> Pool:
         """The members with what they said of some images; those that said nothing are left empty.
 
         Args:
-            said: by member. labels: of the images. by: a cost. ms: in place of the known ones.
+            said: by member. targets: of the images. by: a cost. ms: in place of the known ones.
         """
-        shape = (len(self.members), len(labels))
-        confidence, right, spent = np.zeros(shape, np.float32), np.zeros(shape, bool), np.zeros(shape)
+        shape = (len(self.members), len(targets))
+        confidence, right, spent = np.zeros(shape, np.float32), np.zeros(shape), np.zeros(shape)
+        task = self.study.dataset.task
         for row, one in said.items():
-            confidence[row], right[row] = one.confidence, one.right(labels.cpu().numpy())
+            confidence[row], right[row] = one.confidence(task), one.quality(task, targets)
             spent[row] = one.macs if by == "macs" else (ms or self.ms)[row][one.exits]
         resolution = tuple(config.resolution for config in self.configs)
         extra = Overhead.nothing(len(self.members)) if by == "macs" else self.overhead
@@ -210,8 +212,8 @@ class _Cascading:
     @cached_property
     def pools(self) -> dict[str, Pool]:
         """All members on the search split, for every cost."""
-        labels = self.study.dataset.search.labels
-        return {by: self.pool(self.on_search, labels, by) for by in COSTS}
+        targets = self.study.dataset.search.targets
+        return {by: self.pool(self.on_search, targets, by) for by in COSTS}
 
     def chosen(self) -> Cascades:
         """The cascades to keep, tested."""
@@ -270,8 +272,8 @@ class _Cascading:
     def tested(self, cascades: Sequence[Cascaded]) -> list[Cascaded]:
         """With test accuracies, by thresholds that no test image had a part in."""
         rows = sorted({row for one in cascades for row in self._rows(one)})
-        labels = self.study.dataset.test.labels
-        pool = self.pool(self._said("test", rows), labels, self.by)
+        targets = self.study.dataset.test.targets
+        pool = self.pool(self._said("test", rows), targets, self.by)
         return [
             _with(one, test_accuracy=score_chain(pool, self._rows(one), one.thresholds)[0].mean())
             for one in cascades
@@ -297,7 +299,7 @@ class _Cascading:
         ms = [values.copy() for values in self.ms]
         for (row, way), latency in zip(alone, timed[len(runs) :], strict=True):
             ms[row][way] = latency.mean_ms
-        pool = self.pool(self.on_search, dataset.search.labels, "latency_ms", ms)
+        pool = self.pool(self.on_search, dataset.search.targets, "latency_ms", ms)
         return tuple(
             _with(
                 one,

@@ -25,7 +25,7 @@ class Pool:
 
     Attributes:
         confidence: (networks, images) float32, the largest softmax.
-        right: (networks, images) bool.
+        right: (networks, images) float64, how good an answer is, from 0 to 1 (right).
         cost: (networks, images) float64.
         resolution: (networks,), of the images that they take.
         overhead: of chains.
@@ -102,7 +102,8 @@ def score_chain(pool: Pool, members: Sequence[int], thresholds: Sequence[float])
     """One chain, image by image.
 
     Returns:
-        right: (images,) bool. cost: (images,). stage: (images,) int, which network of the chain answers.
+        right: (images,) float64, from 0 to 1. cost: (images,). stage: (images,) int, which network of the
+            chain answers.
     """
     last = len(members) - 1
     stage = np.full(pool.images, last)
@@ -154,7 +155,7 @@ def triple_chains(pool: Pool, first: int, second: int, grid: int = GRID) -> Chai
         sums[:, filled] = np.add.reduceat(values[:, order], starts, axis=1)
         return sums.reshape(len(values), *shape).cumsum(axis=1).cumsum(axis=2)
 
-    right, cost = staying(pool.right.astype(np.int64)), staying(pool.cost)
+    right, cost = staying(pool.right.astype(np.float64)), staying(pool.cost)
     count = staying(np.ones((1, images), np.int64))[0]
     on, end = slice(None, -1), slice(-1, None)
     # Beyond the first network, and beyond the second.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 
 from dynnas.candidates.candidate import subject_of
 from dynnas.compression import PASSES
@@ -202,13 +203,12 @@ def _graph_scores(graph: bytes, network: Network, study: Study) -> dict[str, flo
     """Accuracies of a graph for one image; `network` says how images are prepared for it."""
     runner = OnnxRunner(graph, threads=1)
 
-    def share(split: Literal["search", "test"]) -> float:
+    def score(split: Literal["search", "test"]) -> float:
         part = getattr(study.dataset, split)
-        right = 0
-        for images, labels in zip(part.images.split(256), part.labels.split(256), strict=True):
+        said = []
+        for images in part.images.split(256):
             prepared = prepare_images(network, study.dataset, images).numpy()
-            said = np.array([int(runner(image[None]).argmax()) for image in prepared])
-            right += int((said == labels.numpy()).sum())
-        return right / len(part)
+            said += [torch.from_numpy(np.array(runner(image[None]))) for image in prepared]
+        return next(iter(study.dataset.task.score(torch.cat(said), part.targets).values()))
 
-    return {"accuracy": share("search"), "test_accuracy": share("test")}
+    return {"accuracy": score("search"), "test_accuracy": score("test")}

@@ -18,8 +18,8 @@ class LeavingImage:
 
     Attributes:
         pixels: (R, R) or (R, R, 3) uint8.
-        label, answer: names of its class, and of what the network said.
-        confidence: largest softmax of what it left with.
+        label, answer: its target, and what the network said, in a word or two.
+        confidence: of what it left with, by the task.
     """
 
     pixels: np.ndarray
@@ -35,7 +35,7 @@ class Way:
     Attributes:
         name: of the exit, or `head`.
         share: of the search images (0..1).
-        accuracy: on those that leave here; None if none does.
+        accuracy: mean quality of the answers for those that leave here; None if none does.
         examples: the most confident ones at an exit, the least confident ones at the head.
     """
 
@@ -54,24 +54,25 @@ def leaving_images(study: Study, key: str, examples: int = 8) -> tuple[Way, ...]
         DataError: the images are not there.
     """
     dataset, network = study.dataset, study.candidate(key).calibrated
+    task, targets = dataset.task, dataset.search.targets
     names = (*(place.name for place in network.config.exits), "head")
     with torch.inference_mode():
         outputs = predict_logits(network, dataset, dataset.search.images)
         chosen, exits = leave(outputs, network.config.exits)
-        confidence, answers = chosen.softmax(dim=1).max(dim=1)
-    labels = dataset.search.labels
+        confidence = task.confidence(chosen)
+        quality = task.quality(chosen, targets)
     images = dataset.search.images
     ways = []
     for index, name in enumerate(names):
         here = (exits == index).nonzero().flatten()
-        right = (answers[here] == labels[here]).float()
+        right = quality[here]
         sure_first = index < len(network.config.exits)
         order = here[confidence[here].argsort(descending=sure_first, stable=True)][:examples].tolist()
         shown = tuple(
             LeavingImage(
                 pixels=_pixels(images[number].numpy()),
-                label=dataset.class_names[int(labels[number])],
-                answer=dataset.class_names[int(answers[number])],
+                label=task.describe_target(targets[number]),
+                answer=task.describe(chosen[number]),
                 confidence=float(confidence[number]),
             )
             for number in order

@@ -101,7 +101,7 @@ class _Draft:
 
     def meter(self, study: Study) -> LatencyMeter:
         target, dataset = resolve_target(study.settings.target), study.dataset
-        anchors = build_anchors(study.space, target, dataset.channels, dataset.classes)
+        anchors = build_anchors(study.space, target, dataset.channels, dataset.task.outputs)
         return LatencyMeter(target, anchors, self.reference)
 
 
@@ -120,7 +120,7 @@ def _draft(study: Study) -> _Draft:
     base = base or study.record.name
     while (name := f"{base}-measured-{count}") in names:
         count += 1
-    anchors = build_anchors(study.space, target, dataset.channels, dataset.classes)
+    anchors = build_anchors(study.space, target, dataset.channels, dataset.task.outputs)
     draft = _Draft(name, LatencyMeter(target, anchors).reference)
     atomic_write(path, json.dumps({"name": name, "reference": asdict(draft.reference)}, indent=2) + "\n")
     return draft

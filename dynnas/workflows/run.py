@@ -89,7 +89,7 @@ def run_study(
             storage,
             data=dataset.digest,
             settings=_located(space.settings),
-            class_names=dataset.class_names,
+            class_names=dataset.task.names,
             images=dataset.split_sizes,
         )
         url = storage or place.url(record)
@@ -137,7 +137,7 @@ def _trained_evaluator(
     extra = extra_measurements(Goal.of(search.objectives, search.constraints).metrics, meter)
     for measurement in extra:
         measurement.check(meter.target)
-    supernet = Supernet(space, dataset.channels, dataset.classes, experts=train.experts, seed=train.seed)
+    supernet = Supernet(space, dataset.channels, dataset.task.outputs, experts=train.experts, seed=train.seed)
     train_supernet(
         supernet,
         dataset,
@@ -158,7 +158,7 @@ def _predictor(
     """The study's own, or that of the space, which becomes the study's; None before `dynnas calibrate`."""
     if own := load_predictor(place.predictor, environment):
         return own
-    path = predictor_file(space, dataset.channels, dataset.classes, environment)
+    path = predictor_file(space, dataset.channels, dataset.task.outputs, environment)
     found = load_predictor(path, environment)
     if found:
         atomic_write(place.predictor, found.to_json())

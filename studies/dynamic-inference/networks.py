@@ -146,12 +146,12 @@ def family_config(name: str, budget: float, dataset: Dataset) -> NetworkConfig:
 
 def config_of(space: Space, dataset: Dataset) -> NetworkConfig:
     """Of the one network of a space."""
-    return space.network_config(largest(space), dataset.channels, dataset.classes)
+    return space.network_config(largest(space), dataset.channels, dataset.task.outputs)
 
 
 def _space(dataset: Dataset, input: str, first: str, second: str, more: str, static: Static) -> Space:
     narrow, wide = (round(static.width * channels) for channels in WIDTHS)
-    images = {"channels": dataset.channels, "classes": dataset.classes, "input": input}
+    images = {"channels": dataset.channels, "classes": dataset.task.outputs, "input": input}
     shape = {"narrow": narrow, "wide": wide, "depth": static.depth}
     return parse_space(SPACE.format(**images, **shape, first=first, second=second, more=more))
 

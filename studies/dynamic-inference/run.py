@@ -179,7 +179,12 @@ class Work:
         recipe = plan.recipe(self.seed, True, **ALL[family].training)
         network = self.train(self.start(family, 1.0), family, recipe)
         search, test = (
-            judge(predict_logits(network, self.dataset, part.images), network.config.exits, part.labels)
+            judge(
+                predict_logits(network, self.dataset, part.images),
+                network.config.exits,
+                part.targets,
+                self.dataset.task,
+            )
             for part in (self.dataset.search, self.dataset.test)
         )
         size = cost(network.config)
@@ -252,7 +257,7 @@ def measure(plan: Plan, progress: Progress) -> None:
     seconds = plan.seconds * len(subjects)
     progress.message(f"timing {len(subjects)} networks together for {seconds:.0f} s")
     space = static_space(STATIC, dataset)
-    meter = LatencyMeter(target, build_anchors(space, target, dataset.channels, dataset.classes))
+    meter = LatencyMeter(target, build_anchors(space, target, dataset.channels, dataset.task.outputs))
     measured = meter.measure_images(subjects, seconds)
     times = {
         f"{name}, seed {seed}": {

@@ -125,7 +125,7 @@ def train_one(
     """Train one network as the supernet of its space; leaves its weights, and last its accuracies."""
     space = variant.space(dataset)
     recipe = replace(space.settings.train, epochs=epochs, seed=seed)
-    supernet = Supernet(space, dataset.channels, dataset.classes, seed=seed)
+    supernet = Supernet(space, dataset.channels, dataset.task.outputs, seed=seed)
     train_supernet(supernet, dataset, recipe, folder, progress=progress)
     network = calibrated_network(supernet, largest(space), dataset, recipe)
     torch.save(network.state_dict(), folder / WEIGHTS)
@@ -142,7 +142,7 @@ def measure(plan: Plan, progress: Progress) -> None:
     subjects = [Subject(build_runner(network, target), [image]) for network in networks]
     progress.message(f"timing {len(subjects)} networks together for {plan.seconds * len(subjects):.0f} s")
     anchors = [
-        build_anchors(variant.space(dataset), target, dataset.channels, dataset.classes)[0]
+        build_anchors(variant.space(dataset), target, dataset.channels, dataset.task.outputs)[0]
         for variant in (STATIC, DYNAMIC[-1])
     ]
     meter = LatencyMeter(target, anchors)
@@ -160,7 +160,7 @@ def trained_network(variant: Variant, plan: Plan, dataset: Dataset) -> Network:
     """The variant's network with the weights of the first seed."""
     space = variant.space(dataset)
     with torch.random.fork_rng(devices=[]):
-        network = Network(space.network_config(largest(space), dataset.channels, dataset.classes))
+        network = Network(space.network_config(largest(space), dataset.channels, dataset.task.outputs))
     network.load_state_dict(torch.load(plan.training(variant, plan.seeds[0]) / WEIGHTS))
     return network.eval()
 

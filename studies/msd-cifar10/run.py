@@ -117,7 +117,7 @@ def read_data(plan: Plan) -> Dataset:
 def config_of(name: str, dataset: Dataset) -> NetworkConfig:
     """The one network of a space, for these images."""
     space = parse_space(IMAGES.format(**facts(dataset)) + NETWORKS[name])
-    return space.network_config(largest(space), dataset.channels, dataset.classes)
+    return space.network_config(largest(space), dataset.channels, dataset.task.outputs)
 
 
 def train(plan: Plan, progress: Progress) -> None:
@@ -143,7 +143,7 @@ def train_one(name: str, seed: int, plan: Plan, dataset: Dataset, progress: Prog
         split: predict_logits(network, dataset, getattr(dataset, split).images)
         for split in ("search", "test")
     }
-    labels = {split: getattr(dataset, split).labels for split in ("search", "test")}
+    labels = {split: getattr(dataset, split).targets for split in ("search", "test")}
     torch.save({"logits": logits, "labels": labels}, folder / LOGITS)
     right = [float((found.argmax(1) == labels["test"]).float().mean()) for found in logits["test"]]
     atomic_write(folder / RESULT, json.dumps({"test_accuracy_by_exit": right}) + "\n")
@@ -158,7 +158,7 @@ def measure(plan: Plan, progress: Progress) -> None:
     progress.message(f"timing {len(ways)} ways together for {plan.seconds * len(ways):.0f} s")
     subjects = [Way.of(configs[name], exit).subject(target) for name, exit in ways]
     space = parse_space(IMAGES.format(**facts(dataset)) + NETWORKS["static"])
-    meter = LatencyMeter(target, build_anchors(space, target, dataset.channels, dataset.classes))
+    meter = LatencyMeter(target, build_anchors(space, target, dataset.channels, dataset.task.outputs))
     latencies = meter.measure_jointly(subjects)
     times: dict[str, list[float]] = {name: [] for name in configs}
     for (name, _), latency in zip(ways, latencies, strict=True):
@@ -211,7 +211,8 @@ def result_of(name: str, plan: Plan, dataset: Dataset, times: Mapping[str, Seque
     for seed in plan.seeds:
         said = torch.load(plan.training(name, seed) / LOGITS)
         search, test = (
-            judge(said["logits"][split], config.exits, said["labels"][split]) for split in ("search", "test")
+            judge(said["logits"][split], config.exits, said["labels"][split], dataset.task)
+            for split in ("search", "test")
         )
         anytime.append(tuple(100 * share for share in test.accuracies))
         ms = times.get(name, ())

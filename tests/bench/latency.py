@@ -228,7 +228,7 @@ def _held_out(space: Space, args: argparse.Namespace) -> tuple[np.ndarray, np.nd
         return np.array(found.predicted_ms), np.array(found.measured_ms), np.array(found.again_ms)
     dataset = load_data(space.settings.data)
     train = replace(space.settings.train, epochs=args.epochs)
-    supernet = Supernet(space, dataset.channels, dataset.classes)
+    supernet = Supernet(space, dataset.channels, dataset.task.outputs)
     with tempfile.TemporaryDirectory() as folder:
         train_supernet(supernet, dataset, train, Path(folder))
     evaluator = SupernetEvaluator(Extractor(supernet, dataset, train, target), meter, found.predictor)
@@ -266,12 +266,12 @@ def ships(args: argparse.Namespace) -> dict[str, Any]:
             model.write_bytes(to_packed_onnx(network).SerializeToString())
             np.save(pixels, images)
             files.append((str(model), str(pixels)))
-        for number, anchor in enumerate(anchor_networks(study.space, dataset.channels, dataset.classes)):
+        for number, anchor in enumerate(anchor_networks(study.space, dataset.channels, dataset.task.outputs)):
             model, pixels = place / f"anchor{number}.onnx", place / f"anchor{number}.npy"
             model.write_bytes(to_packed_onnx(anchor).SerializeToString())
             np.save(
                 pixels,
-                build_anchors(study.space, target, dataset.channels, dataset.classes)[number].images[0],
+                build_anchors(study.space, target, dataset.channels, dataset.task.outputs)[number].images[0],
             )
             files.append((str(model), str(pixels)))
         anchor_ms = json.loads(study.folder.anchors.read_text())["anchor_ms"]

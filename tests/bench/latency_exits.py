@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     supernet, dataset, settings = _of_study(args.study) if args.study else _trained(args)
     target = settings.target
     timer = LocalTimer(target.device, clock=CLOCKS[args.clock])
-    anchors = build_anchors(supernet.space, target, dataset.channels, dataset.classes)
+    anchors = build_anchors(supernet.space, target, dataset.channels, dataset.task.outputs)
     meter = LatencyMeter(replace(target, seconds=args.seconds, precision=0), anchors, timer=timer)
     print(f"environment {meter.reference.environment}, anchors {meter.reference.anchor_ms:.4f} ms")
     rows = []
@@ -146,7 +146,7 @@ def _trained(args: argparse.Namespace) -> tuple[Supernet, Dataset, Settings]:
     )
     space = replace(space, settings=settings)
     dataset = load_data(settings.data)
-    supernet = Supernet(space, dataset.channels, dataset.classes)
+    supernet = Supernet(space, dataset.channels, dataset.task.outputs)
     with tempfile.TemporaryDirectory() as folder:
         train_supernet(supernet, dataset, settings.train, Path(folder))
     return supernet, dataset, settings

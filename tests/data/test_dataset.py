@@ -10,6 +10,7 @@ from dynnas.data.augment import Augmentation
 from dynnas.data.dataset import Dataset, resize
 from dynnas.data.load import load_data
 from dynnas.settings.settings import DataSettings
+from dynnas.tasks import Classification
 
 
 @pytest.fixture(scope="module")
@@ -18,12 +19,12 @@ def digits() -> Dataset:
 
 
 def test_digits(digits: Dataset) -> None:
-    assert (digits.name, digits.channels, digits.classes, digits.resolution) == ("digits", 1, 10, 8)
-    assert digits.class_names == tuple("0123456789")
+    assert (digits.name, digits.channels, digits.task.outputs, digits.resolution) == ("digits", 1, 10, 8)
+    assert digits.task.names == tuple("0123456789")
     assert (len(digits.train), len(digits.search), len(digits.test)) == (1294, 144, 359)
     assert digits.augmentation == Augmentation(shift=1)
     images = digits.train.images
-    assert (images.dtype, digits.train.labels.dtype) == (torch.uint8, torch.int64)
+    assert (images.dtype, digits.train.targets.dtype) == (torch.uint8, torch.int64)
     assert (images.min(), images.max()) == (0, 255)
     assert len(images.unique()) == 17
 
@@ -34,14 +35,14 @@ def test_the_same_settings_give_the_same_data_and_another_seed_another_split(dig
 
 
 def test_the_digest_covers_images_labels_names_and_augmentation(digits: Dataset) -> None:
-    images, labels = digits.train.images.clone(), digits.search.labels.clone()
+    images, labels = digits.train.images.clone(), digits.search.targets.clone()
     images[0, 0, 0, 0] += 1
     labels[0] = (labels[0] + 1) % 10
     others = [
         replace(digits, train=replace(digits.train, images=images)),
-        replace(digits, search=replace(digits.search, labels=labels)),
+        replace(digits, search=replace(digits.search, targets=labels)),
         replace(digits, test=digits.test[:-1]),
-        replace(digits, class_names=tuple("abcdefghij")),
+        replace(digits, task=Classification(tuple("abcdefghij"))),
         replace(digits, augmentation=Augmentation()),
     ]
     assert len({digits.digest, *(other.digest for other in others)}) == 6
@@ -69,7 +70,7 @@ def test_mean_and_std_are_by_channel_and_of_pixels_scaled_to_1(tmp_path) -> None
 
 def test_an_epoch_shows_images_once_and_drops_the_incomplete_batch(digits: Dataset) -> None:
     plain = replace(digits, augmentation=Augmentation())
-    numbered = replace(plain, train=replace(digits.train, labels=torch.arange(len(digits.train))))
+    numbered = replace(plain, train=replace(digits.train, targets=torch.arange(len(digits.train))))
     batches = list(numbered.training_batches(seed=0, epoch=0, batch=100))
     assert len(batches) == numbered.steps(100) == 12
     shown = torch.cat([labels for _, labels in batches])
@@ -110,7 +111,7 @@ def test_evaluation_sees_every_image_in_order(digits: Dataset) -> None:
     batches = list(digits.evaluation_batches(digits.search, 100))
     assert [len(labels) for _, labels in batches] == [100, 44]
     assert torch.cat([images for images, _ in batches]).equal(digits.normalise(digits.search.images))
-    assert torch.cat([labels for _, labels in batches]).equal(digits.search.labels)
+    assert torch.cat([labels for _, labels in batches]).equal(digits.search.targets)
 
 
 def test_calibration_images_are_unvaried_training_images(digits: Dataset) -> None:
@@ -126,7 +127,7 @@ def test_calibration_images_are_unvaried_training_images(digits: Dataset) -> Non
 def test_on_another_device_all_splits_move(digits: Dataset) -> None:
     moved = digits.to("meta")
     for split in (moved.train, moved.search, moved.test):
-        assert (split.images.device.type, split.labels.device.type) == ("meta", "meta")
+        assert (split.images.device.type, split.targets.device.type) == ("meta", "meta")
     assert moved.train_batch(0, 0, 0, 32)[0].shape == (32, 1, 8, 8)
 
 

@@ -98,10 +98,10 @@ def test_fewer_labels_than_images(tmp_path: Path) -> None:
 @pytest.mark.skipif(not _INSTALLED.is_dir(), reason="Debian's dataset-fashion-mnist is missing")
 def test_fashion_mnist() -> None:
     data = load_data(DataSettings(source="fashion-mnist"))
-    assert (data.name, data.channels, data.classes, data.resolution) == ("fashion-mnist", 1, 10, 28)
-    assert data.class_names[:2] == ("T-shirt/top", "Trouser")
+    assert (data.name, data.channels, data.task.outputs, data.resolution) == ("fashion-mnist", 1, 10, 28)
+    assert data.task.names[:2] == ("T-shirt/top", "Trouser")
     for split, each in ((data.train, 5500), (data.search, 500), (data.test, 1000)):
-        assert split.labels.bincount().tolist() == [each] * 10
+        assert split.targets.bincount().tolist() == [each] * 10
     assert data.mean == pytest.approx((0.2860,), abs=5e-4)  # as published for the training images
     assert data.std == pytest.approx((0.3530,), abs=5e-4)
     assert data.augmentation == Augmentation(shift=3, flip=True)

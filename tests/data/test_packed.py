@@ -116,8 +116,8 @@ def test_the_first_images_of_real_cifar10(tmp_path: Path) -> None:
             arrays[f"{part}_jpeg"] = archive[f"{part}_jpeg"][: offsets[-1]]
             arrays[f"{part}_labels"] = archive[f"{part}_labels"][:count]
     data = load_data(DataSettings(source=_save(tmp_path / "cifar10_jpeg.npz", arrays)))
-    assert (data.name, data.channels, data.classes, data.resolution) == ("cifar10", 3, 10, 32)
-    assert data.class_names[-1] == "truck"
+    assert (data.name, data.channels, data.task.outputs, data.resolution) == ("cifar10", 3, 10, 32)
+    assert data.task.names[-1] == "truck"
     assert (len(data.train), len(data.search), len(data.test)) == (270, 30, 60)
     assert data.mean == pytest.approx((0.49, 0.48, 0.45), abs=0.03)
     assert data.train_batch(0, 0, 0, 64)[0].shape == (64, 3, 32, 32)
@@ -129,4 +129,4 @@ def test_real_cifar10(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DYNNAS_DATA", str(_REAL.parent))
     data = load_data(DataSettings(source="cifar10"))
     for split, each in ((data.train, 4500), (data.search, 500), (data.test, 1000)):
-        assert split.labels.bincount().tolist() == [each] * 10
+        assert split.targets.bincount().tolist() == [each] * 10

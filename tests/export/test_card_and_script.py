@@ -73,7 +73,7 @@ def test_the_script_answers_as_the_network_does(bundle, network, dataset, tmp_pa
     rows = [line.split("\t") for line in ran.stdout.splitlines()]
     classes, exits = answers(network, dataset)
     ways = [*(place.name for place in network.config.exits), "head"]
-    assert [row[1] for row in rows] == [dataset.class_names[label] for label in classes]
+    assert [row[1] for row in rows] == [dataset.task.names[label] for label in classes]
     assert [row[3] for row in rows] == [ways[way] for way in exits]
 
 
@@ -105,7 +105,7 @@ def test_the_script_runs_the_graph_that_was_measured(bundle, network, dataset):
     assert model.file == "model_packed.onnx"
     classes, exits = answers(network, dataset)
     for pixels, label, way in zip(dataset.search.images[:20].numpy(), classes, exits, strict=False):
-        assert model(pixels)[::2] == (dataset.class_names[label], model.ways[way])
+        assert model(pixels)[::2] == (dataset.task.names[label], model.ways[way])
 
 
 def test_the_self_check_is_what_torch_says(bundle, network):
@@ -281,4 +281,4 @@ def test_a_new_environment_needs_little_to_run_the_model(tmp_path: Path):
     assert ran.returncode == 0, ran.stderr
     classes, _ = answers(network, study.dataset)
     told = [line.split("\t")[1] for line in ran.stdout.splitlines()]
-    assert told == [study.dataset.class_names[label] for label in classes]
+    assert told == [study.dataset.task.names[label] for label in classes]

@@ -25,7 +25,7 @@ def test_accuracy_is_that_of_images_leaving_one_by_one(dataset, exits, split):
     x = prepare_images(network, dataset, part.images)
     left = [first_confident(network.segments(), image[None]) for image in x]
     right = [
-        logits.argmax().item() == label.item() for (logits, _), label in zip(left, part.labels, strict=True)
+        logits.argmax().item() == label.item() for (logits, _), label in zip(left, part.targets, strict=True)
     ]
     taken = [exit for _, exit in left]
     measured = accuracy(network, dataset, split)

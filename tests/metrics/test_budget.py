@@ -16,6 +16,7 @@ from dynnas.nn.exits import leave
 from dynnas.nn.networks.cost import cost
 from dynnas.nn.networks.gate_use import GateUse
 from dynnas.space.config.network import ExitConfig, ExitPlace
+from dynnas.tasks import Classification
 
 
 def judged(exits, images, seed, levels=0):
@@ -131,7 +132,9 @@ def test_every_exit_is_judged_by_its_own_criterion():
         for name, criterion in (("a", "entropy"), ("b", "learned"))
     ]
     even, sure = torch.zeros(2, 2), torch.tensor([[9.0, 0.0, 0.0], [0.0, 9.0, 0.0]])
-    found = judge((even, sure, torch.tensor([[0.0, 1.0], [0.0, 1.0]])), places, torch.tensor([0, 1]))
+    found = judge(
+        (even, sure, torch.tensor([[0.0, 1.0], [0.0, 1.0]])), places, torch.tensor([0, 1]), Classification()
+    )
     assert found.sure.tolist() == [[0.0, 0.0], [0.5, 0.5]]
     assert found.right.tolist() == [[True, False], [True, True], [False, True]]
     assert found.accuracies == (0.5, 1.0, 0.5)
@@ -144,7 +147,7 @@ def test_what_gates_save_counts_up_to_the_exit_that_is_taken():
     with decisions(network) as decided:
         outputs = network.logits(images(200))
     split = replace(
-        judge(outputs, exits, torch.zeros(200, dtype=torch.int64)),
+        judge(outputs, exits, torch.zeros(200, dtype=torch.int64), Classification()),
         saved=size.saved_macs([decision.usage for decision in decided]),
     )
     _, taken = leave(outputs, exits)

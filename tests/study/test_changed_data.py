@@ -39,7 +39,7 @@ def begin(place: Path, space: Space, images: Path) -> Study:
         None,
         data=dataset.digest,
         settings=settings,
-        class_names=dataset.class_names,
+        class_names=dataset.task.names,
         images=dataset.split_sizes,
     )
     return Study(StudyFolder(place))
@@ -60,7 +60,7 @@ def study(tmp_path: Path, images: Path) -> Study:
 
 
 def test_the_same_images_are_accepted(study: Study) -> None:
-    assert study.dataset.class_names == ("blue", "green", "red")
+    assert study.dataset.task.names == ("blue", "green", "red")
 
 
 @pytest.mark.parametrize(

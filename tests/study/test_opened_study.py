@@ -61,7 +61,7 @@ def test_a_loaded_network_takes_images_as_they_are(study: Study) -> None:
     with torch.no_grad():
         answers = network(split.images).argmax(dim=1)
         again = network(split.images.float() / 255).argmax(dim=1)
-    right = (answers == split.labels).float().mean().item()
+    right = (answers == split.targets).float().mean().item()
     assert right == pytest.approx(member.metrics["accuracy"], abs=1e-6)
     assert right == pytest.approx(accuracy(study.network(member.key), study.dataset).top1, abs=1e-6)
     assert torch.equal(again, answers)

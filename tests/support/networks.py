@@ -20,6 +20,7 @@ from dynnas.space.config.network import (
 )
 from dynnas.space.config.vocabulary import RANKED_BLOCKS
 from dynnas.space.knob import names
+from dynnas.tasks import Classification
 
 CHANNELS, RESOLUTION, CLASSES = 2, 12, 5
 
@@ -112,7 +113,7 @@ def noise():
 
     return Dataset(
         name="noise",
-        class_names=tuple("abcde"),
+        task=Classification(tuple("abcde")),
         train=split(8),
         search=split(70),
         test=split(30),

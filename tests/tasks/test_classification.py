@@ -57,11 +57,13 @@ def test_confidence_is_that_of_the_softmax_or_of_its_entropy() -> None:
 
 def test_data_say_how_many_classes_there_are_and_what_they_are_called() -> None:
     task = Classification(label_smoothing=0.2).of_data(torch.tensor([0, 2, 1]), ["cat", "dog", "eel"])
-    assert (task.outputs, task.classes, task.label_smoothing) == (3, ("cat", "dog", "eel"), 0.2)
+    assert (task.outputs, task.names, task.label_smoothing) == (3, ("cat", "dog", "eel"), 0.2)
+    assert task.smoothed(0.5) is task
+    assert Classification(3).smoothed(0.5).label_smoothing == 0.5
     assert task.describe(torch.tensor([0.0, 2.0, 1.0])) == "dog"
     assert task.describe_target(torch.tensor(2)) == "eel"
-    assert Classification().of_data(torch.tensor([0, 3])).classes == ("0", "1", "2", "3")
-    assert Classification(3).of_data(torch.tensor([0, 2]), "abc").classes == ("a", "b", "c")
+    assert Classification().of_data(torch.tensor([0, 3])).names == ("0", "1", "2", "3")
+    assert Classification(3).of_data(torch.tensor([0, 2]), "abc").names == ("a", "b", "c")
 
 
 def test_targets_that_contradict_the_task_are_refused() -> None:

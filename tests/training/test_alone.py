@@ -20,10 +20,10 @@ from dynnas.errors import TrainingError
 from dynnas.nn.layers.digest import weights_digest
 from dynnas.progress import Progress, Task
 from dynnas.settings.settings import DataSettings, TrainSettings
+from dynnas.tasks import Classification
 from dynnas.training.algorithms.constraint import Binary, binary_kernels
 from dynnas.training.average import Average
 from dynnas.training.checkpoint import read_checkpoint
-from dynnas.training.loss import distillation
 from dynnas.training.recipe import Recipe
 from dynnas.training.train_network import fresh_network, train_alone
 from dynnas.training.weights_io import keep_network, load_network
@@ -70,7 +70,7 @@ class _Interrupt(Progress, Task):
 def test_distillation_pulls_as_torchs_divergence_does(temperature):
     logits, taught = torch.randn(2, 6, 10, dtype=torch.float64)
     ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
-    distillation(ours, taught, temperature).mean().backward()
+    Classification().distill(ours, taught, temperature).mean().backward()
     divergence = nn.KLDivLoss(reduction="batchmean", log_target=True)
     loss = temperature**2 * divergence(
         F.log_softmax(theirs / temperature, 1), F.log_softmax(taught / temperature, 1)
@@ -79,7 +79,7 @@ def test_distillation_pulls_as_torchs_divergence_does(temperature):
     torch.testing.assert_close(ours.grad, theirs.grad)
     entropy = torch.distributions.Categorical(logits=taught / temperature).entropy().mean()
     torch.testing.assert_close(
-        distillation(logits, taught, temperature).mean(), loss.detach() + temperature**2 * entropy
+        Classification().distill(logits, taught, temperature).mean(), loss.detach() + temperature**2 * entropy
     )
 
 

@@ -15,10 +15,13 @@ from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.networks.network import build
 from dynnas.settings.settings import TrainSettings
 from dynnas.space.config.vocabulary import KEEPING_GATES
+from dynnas.tasks import Classification
 from dynnas.testing.conformance import lively
 from dynnas.training.algorithms.gate_loss import RECORDS, Outcome, gate_loss
 from dynnas.training.algorithms.guidance import easy_images, guidance_loss
 from dynnas.training.distributed.ranks import Batch, Ranks
+
+TASK = Classification()
 
 
 def test_easy_images_are_to_get_the_cheapest_alternative_and_others_all():
@@ -46,7 +49,7 @@ def test_easy_is_what_the_network_of_the_cheapest_gates_is_right_about():
     labels = torch.where(torch.arange(60) % 3 == 0, (answers + 1) % networks.CLASSES, answers)
     cheapest = executed(network, "masked", choice="cheapest")
     with decisions(cheapest) as found:
-        easy = easy_images(lambda: cheapest.logits(images)[-1], labels)
+        easy = easy_images(lambda: TASK.quality(cheapest.logits(images)[-1], labels))
     assert easy.tolist() == [place % 3 != 0 for place in range(60)]
     assert not found
     assert not torch.equal(network.logits(images)[-1].argmax(1), answers)
@@ -77,7 +80,7 @@ def test_gates_learn_from_it_with_its_weight():
             network.logits(images)
         cheapest = executed(network, "masked", choice="cheapest")
         return gate_loss(
-            network.config, trace, Outcome(torch.zeros(20), torch.randn(20, 5), labels),
+            network.config, trace, Outcome(torch.zeros(20), torch.randn(20, 5), labels, TASK),
             lambda: cheapest.logits(images), 0.5,
             TrainSettings(gate_guidance=weight), Batch(Ranks(), 20),
         )  # fmt: skip

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from dynnas.language.parser import parse_space
 from dynnas.settings.settings import TrainSettings
 from dynnas.space.moves import largest, smallest
-from dynnas.training.loss import distillation, sandwich, student_loss, teacher_loss
+from dynnas.tasks import Classification
+from dynnas.training.loss import sandwich, student_loss, teacher_loss
 from dynnas.training.train_supernet import learning_rate, temperature
 
 SPACE = parse_space("choices: {a: [1, 2, 3, 4], b: [x, y, z], c: [1, 2, 3, 4, 5]}")
@@ -36,19 +37,13 @@ def test_a_space_of_one_network_trains_that_network_once():
     assert len(sandwich(parse_space("choices: {a: [1]}"), 2, seed=0, step=0)) == 1
 
 
-def test_distillation_is_cross_entropy_to_the_teachers_probabilities():
-    logits, teacher = torch.randn(6, 10), torch.randn(6, 10)
-    found = distillation(logits, teacher)
-    torch.testing.assert_close(found.mean(), F.cross_entropy(logits, teacher.softmax(1)))
-
-
 def test_labels_teach_the_final_head_which_teaches_the_exits():
     exits, final = (
         [torch.randn(4, 3, requires_grad=True) for _ in range(2)],
         torch.randn(4, 3, requires_grad=True),
     )
     labels = torch.tensor([0, 2, 1, 1])
-    loss = teacher_loss([*exits, final], labels, smoothing=0.1, exit_weight=0.5).mean()
+    loss = teacher_loss([*exits, final], labels, Classification(label_smoothing=0.1), exit_weight=0.5).mean()
     taught = [F.cross_entropy(logits, final.detach().softmax(1)) for logits in exits]
     expected = F.cross_entropy(final, labels, label_smoothing=0.1) + 0.5 * (taught[0] + taught[1]) / 2
     torch.testing.assert_close(loss, expected)
@@ -67,7 +62,8 @@ def test_teacher_and_labels_share_in_teaching_students_and_their_exits(weight: f
     by_labels = 0.9 * F.one_hot(labels, 3) + 0.1 / 3
     target = weight * teacher.softmax(1) + (1 - weight) * by_labels
     expected = F.cross_entropy(final, target) + 0.25 * F.cross_entropy(exit_logits, target)
-    loss = student_loss([exit_logits, final], teacher, labels, 0.1, weight, 0.25).mean()
+    task = Classification(label_smoothing=0.1)
+    loss = student_loss([exit_logits, final], teacher, labels, task, weight, 0.25).mean()
     torch.testing.assert_close(loss, expected)
 
 

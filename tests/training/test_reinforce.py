@@ -18,6 +18,7 @@ from dynnas.nn.gates.gate import Decision
 from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.layers.digest import weights_digest
 from dynnas.settings.settings import DataSettings, TrainSettings
+from dynnas.tasks import Classification
 from dynnas.training.algorithms.gate_budget import budget_loss, budget_shares
 from dynnas.training.algorithms.gate_loss import RECORDS, Outcome, estimator_at, gate_loss
 from dynnas.training.algorithms.sparsity import easiness, use_of_easy
@@ -27,6 +28,7 @@ from dynnas.training.recipe import Recipe
 from dynnas.training.train_network import fresh_network, train_alone
 
 SETTINGS = TrainSettings(gate_estimator="reinforce", gate_weight=3.0, gate_sparsity=2.0)
+TASK = Classification()
 LABELS = torch.tensor([0, 3])
 IMAGES = 2
 BATCH = Batch(Ranks(), IMAGES)
@@ -65,7 +67,7 @@ def drawn(network, rows):
         outputs = network.logits(networks.images(IMAGES, seed=3).double())
     found = [decision.choice.int().argmax(1).tolist() for decision in trace.of(Decision)]
     assert found == [list(own) for own in rows]
-    return Outcome(teacher_loss(list(outputs), LABELS, 0.1, 0.5), EASY_AS, LABELS), trace
+    return Outcome(teacher_loss(list(outputs), LABELS, TASK.smoothed(0.1), 0.5), EASY_AS, LABELS, TASK), trace
 
 
 def gradient(network, loss):
@@ -84,7 +86,7 @@ def test_the_mean_over_draws_is_the_exact_gradient(network):
         found = trace.of(Decision)
         chance = sum(decision.likelihood for decision in found).sum().exp()
         budget = SETTINGS.gate_weight * budget_loss(costs, found, 0.4, BATCH).double()
-        used = use_of_easy(costs, found, easiness(EASY_AS, LABELS, BATCH)).double()
+        used = use_of_easy(costs, found, easiness(TASK.loss(EASY_AS, LABELS), BATCH)).double()
         assert used[1] > used[0] == 0  # the second image is easy
         value = budget + SETTINGS.gate_sparsity * used.mean()
         exact = exact + chance * (outcome.losses.mean() + value)

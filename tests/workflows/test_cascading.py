@@ -66,7 +66,7 @@ def walked(study, cascade, split):
     module = study.cascade_network(cascade)
     images = study.dataset.normalise(split.images)
     right, stages, macs = [], [], []
-    for image, label in zip(images, split.labels, strict=True):
+    for image, label in zip(images, split.targets, strict=True):
         spent = 0
         for place, stage in enumerate(module.members):
             thresholds = [exit.threshold for exit in stage.network.config.exits]
@@ -121,7 +121,7 @@ def test_a_picked_cascade_takes_images_as_they_are(cascaded):
     network = study.load(f"cascade:{len(found)}")
     split = study.dataset.search
     with torch.no_grad():
-        right = (network(split.images).argmax(1) == split.labels).float().mean().item()
+        right = (network(split.images).argmax(1) == split.targets).float().mean().item()
     assert right == pytest.approx(cascade.metrics["accuracy"], abs=1e-6)
     assert found.pick(f"cascade:{cascade.key[:8]}") is cascade
     with pytest.raises(StudyError, match=rf"cascade:99: no cascades .* cascade:1 to cascade:{len(found)}"):
@@ -130,7 +130,7 @@ def test_a_picked_cascade_takes_images_as_they_are(cascaded):
 
 def test_thresholds_know_nothing_of_test_images(study, cascaded):
     other = study.dataset
-    turned = Split(255 - other.test.images, other.test.labels.flip(0))
+    turned = Split(255 - other.test.images, other.test.targets.flip(0))
     changed = Study(study.folder)
     changed.__dict__["dataset"] = replace(other, test=turned)
     # What they were timed with, as both are to be computed from the same.

@@ -85,7 +85,7 @@ def test_predictors_learn_to_keep_to_their_targets(tmp_path: Path) -> None:
         assert network.chosen is not None
         with torch.no_grad():
             for size in range(3):
-                right = network.chosen.branch(x, size).argmax(1) == dataset.search.labels
+                right = network.chosen.branch(x, size).argmax(1) == dataset.search.targets
                 assert right.float().mean() > 0.5
             # As it is scored, it runs.
             folded = fold_batchnorm(network)

@@ -69,7 +69,7 @@ def test_an_int8_graph_is_judged_as_it_ships(study):
     network, search = study.network(found.key), study.dataset.search
     prepared = prepare_images(network, study.dataset, search.images).numpy()
     said = np.array([int(session.run(["logits"], {"image": image[None]})[0].argmax()) for image in prepared])
-    assert found.after.accuracy == (said == search.labels.numpy()).mean()
+    assert found.after.accuracy == (said == search.targets.numpy()).mean()
     assert found.before.accuracy == accuracy(network, study.dataset, "search").top1
     with pytest.raises(StudyError, match="have the name"):
         study.weights_of(found.key, found.name)

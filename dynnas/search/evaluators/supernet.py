@@ -40,7 +40,7 @@ def open_meter(reference: Path, space: Space, dataset: Dataset) -> LatencyMeter:
     """
     target = resolve_target(space.settings.target)
     known = AnchorReference.load(reference, target) if reference.exists() else None
-    anchors = build_anchors(space, target, dataset.channels, dataset.classes)
+    anchors = build_anchors(space, target, dataset.channels, dataset.task.outputs)
     meter = LatencyMeter(target, anchors, known)
     if known is None:
         meter.reference.save(reference)

@@ -22,7 +22,8 @@ class Classification(Task):
 
     Args:
         classes: their names or number; those of the data if None.
-        label_smoothing: of the cross entropy (Szegedy 2016, arXiv:1512.00567, section 7).
+        label_smoothing: of the cross entropy (Szegedy 2016, arXiv:1512.00567, section 7); that of the
+            training (`train.label_smoothing`) if None, and 0 outside of one.
         class_weights: of each class in the loss, such as the reciprocals of their frequencies; all alike if
             None.
 
@@ -44,13 +45,13 @@ class Classification(Task):
         self,
         classes: int | Sequence[str] | None = None,
         *,
-        label_smoothing: float = 0.0,
+        label_smoothing: float | None = None,
         class_weights: Sequence[float] | None = None,
     ) -> None:
         names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes or ())
         if classes is not None and len(names) < 2:
             raise TaskError(f"task classification: at least two classes are needed, not {classes!r}")
-        if not 0 <= label_smoothing < 1:
+        if label_smoothing is not None and not 0 <= label_smoothing < 1:
             raise TaskError(
                 f"task classification: label_smoothing is {label_smoothing}; it is at least 0 and less than 1"
             )
@@ -59,7 +60,7 @@ class Classification(Task):
                 f"task classification: {len(class_weights)} class_weights for {len(names)} classes; "
                 "give one for each"
             )
-        self.classes, self.label_smoothing = names, float(label_smoothing)
+        self.names, self.label_smoothing = names, label_smoothing
         self.class_weights = None if class_weights is None else tuple(map(float, class_weights))
 
     @property
@@ -69,12 +70,12 @@ class Classification(Task):
         Raises:
             TaskError: no data have said it yet.
         """
-        if not self.classes:
+        if not self.names:
             raise TaskError(
                 "task classification: the number of classes is not known before the data are read; "
                 "say Classification(classes=...)"
             )
-        return len(self.classes)
+        return len(self.names)
 
     def of_data(self, targets: Tensor, names: Sequence[str] = ()) -> Self:
         """See `Task.of_data`: targets are whole numbers from 0; classes without names are called by them."""
@@ -84,10 +85,10 @@ class Classification(Task):
                 "needed is the number of a class for each image, from 0"
             )
         least, most = (int(targets.min()), int(targets.max())) if len(targets) else (0, 0)
-        given = len(self.classes) or len(names) or most + 1
-        if self.classes and names and len(self.classes) != len(names):
+        given = len(self.names) or len(names) or most + 1
+        if self.names and names and len(self.names) != len(names):
             raise TaskError(
-                f"task classification: it has {len(self.classes)} classes but the data {len(names)}; "
+                f"task classification: it has {len(self.names)} classes but the data {len(names)}; "
                 "leave `classes` out, or give data of so many"
             )
         if least < 0 or most >= given:
@@ -96,7 +97,7 @@ class Classification(Task):
                 "number them from 0"
             )
         numbered = tuple(map(str, range(given)))
-        known = self.classes if self.classes and self.classes != numbered else tuple(names) or numbered
+        known = self.names if self.names and self.names != numbered else tuple(names) or numbered
         return type(self)(known, label_smoothing=self.label_smoothing, class_weights=self.class_weights)
 
     def head(self, in_channels: int, *, stride: int = 1, dropout: float = 0.0) -> nn.Module:
@@ -109,7 +110,7 @@ class Classification(Task):
         """Cross entropy of the logits to the classes, smoothed and weighted as asked: (B,)."""
         weight = None if self.class_weights is None else output.new_tensor(self.class_weights)
         return F.cross_entropy(
-            output, target, weight=weight, label_smoothing=self.label_smoothing, reduction="none"
+            output, target, weight=weight, label_smoothing=self.label_smoothing or 0.0, reduction="none"
         )
 
     def distill(self, output: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
@@ -166,17 +167,23 @@ class Classification(Task):
 
     def describe(self, output: Tensor) -> str:
         """The likeliest class."""
-        return self.classes[int(output.argmax())]
+        return self.names[int(output.argmax())]
 
     def describe_target(self, target: Tensor) -> str:
         """The class."""
-        return self.classes[int(target)]
+        return self.names[int(target)]
+
+    def smoothed(self, share: float) -> Self:
+        """With this label smoothing, if it was made without one."""
+        if self.label_smoothing is not None:
+            return self
+        return type(self)(self.names or None, label_smoothing=share, class_weights=self.class_weights)
 
     def facts(self) -> Mapping[str, Any]:
         """See `Task.facts`."""
         return {
             "task": self.name,
-            "classes": list(self.classes),
+            "names": list(self.names),
             "label_smoothing": self.label_smoothing,
             "class_weights": self.class_weights and list(self.class_weights),
         }

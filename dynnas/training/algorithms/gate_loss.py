@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+import torch
 from torch import Tensor
 
 from dynnas.nn.context import Trace
@@ -16,6 +17,7 @@ from dynnas.nn.gates.mode import Estimator
 from dynnas.nn.gates.policy import PolicyLogits
 from dynnas.settings.settings import TrainSettings
 from dynnas.space.config.network import NetworkConfig
+from dynnas.tasks.task import Task
 from dynnas.training.algorithms.gate_budget import budget_loss, budget_shares
 from dynnas.training.algorithms.guidance import easy_images, guidance_loss
 from dynnas.training.algorithms.reinforce import reinforce
@@ -33,12 +35,14 @@ class Outcome:
     """What became of images.
 
     Attributes:
-        losses: of the task, (B,). logits: what the head said, (B, classes). labels: the truth, (B,).
+        losses: by which they are trained, (B,). output: of the head, (B, ...). targets: (B, ...).
+        task: what output and targets mean.
     """
 
     losses: Tensor
-    logits: Tensor
-    labels: Tensor
+    output: Tensor
+    targets: Tensor
+    task: Task
 
 
 def gate_loss(
@@ -60,23 +64,25 @@ def gate_loss(
         bounds: how tight those of each block are, see `dynnas.training.algorithms.gate_budget.bounds_at`.
         batch: the whole of it.
     """
-    decided, losses, labels = trace.of(Decision), outcome.losses, outcome.labels
+    task, targets = outcome.task, outcome.targets
+    decided, losses = trace.of(Decision), outcome.losses
     if not decided:
         return losses.new_zeros(())
     costs = gate_costs(config)
-    easy = easiness(outcome.logits, labels, batch)
+    with torch.no_grad():
+        easy = easiness(task.loss(outcome.output, targets), batch)
     own = settings.gate_sparsity * use_of_easy(costs, decided, easy)
     loss = settings.gate_weight * budget_loss(costs, decided, bounds, batch) + own.mean()
     if any(decision.likelihood is not None for decision in decided):
         shares = settings.gate_weight * budget_shares(costs, decided, bounds, batch) + own
         loss = loss + reinforce(decided, losses, shares, batch)
     if settings.gate_guidance:
-        right = easy_images(lambda: run()[-1], labels)
+        right = easy_images(lambda: task.quality(run()[-1], targets))
         loss = loss + settings.gate_guidance * guidance_loss(decided, right)
     kept = [(each.weights, each.held) for each in trace.of(KeptChannels)]
     if settings.gate_similarity and kept:
         loss = loss + settings.gate_similarity * similarity_loss(kept, batch)
-    return loss + guess_loss([each.logits for each in trace.of(PolicyLogits)], labels)
+    return loss + guess_loss([each.logits for each in trace.of(PolicyLogits)], targets, task)
 
 
 def estimator_at(settings: TrainSettings, step: int, steps_per_epoch: int) -> Estimator:

@@ -1,6 +1,6 @@
 """ManiDP: the easier an image is, the less it is to use (Tang et al. 2021, arXiv:2103.05861, section 3.2).
 
-An image whose cross entropy L is below a threshold C, half of the mean one, pays (C - L) / C for what it
+An image whose loss L is below a threshold C, half of the mean one, pays (C - L) / C for what it
 uses; a harder one pays nothing. In the paper it pays for the sum of its channels' saliencies, which decides
 how many it keeps; here for its share of multiply-adds, so that gates of all kinds learn it by which images
 differ in what they use. The mean is that of the batch; in the authors' code, of the epoch before.
@@ -12,24 +12,22 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from dynnas.nn.gates.costs import GateCost, total_macs
 from dynnas.nn.gates.gate import Decision
 from dynnas.training.distributed.ranks import Batch
 
 EASY = 0.5
-"""Of the mean cross entropy: what is below is easy, as in the authors' code."""
+"""Of the mean loss: what is below is easy, as in the authors' code."""
 
 
 @torch.no_grad()
-def easiness(logits: Tensor, labels: Tensor, batch: Batch) -> Tensor:
+def easiness(losses: Tensor, batch: Batch) -> Tensor:
     """max(0, (C - L) / C), from 0 for hard images to 1: (B,).
 
     Args:
-        logits: of the network's head, (B, classes). labels: (B,). batch: the whole of it.
+        losses: of the network's head, without any smoothing, (B,). batch: the whole of it.
     """
-    losses = F.cross_entropy(logits, labels, reduction="none")
     return torch.relu(1 - losses / (EASY * batch.mean(losses)).clamp(min=1e-9))
 
 

@@ -10,12 +10,12 @@ from dynnas.nn.context import PLAIN, Context
 from dynnas.nn.layers.digest import weights_digest
 from dynnas.nn.layers.resize import Resize
 from dynnas.nn.networks.glance import look_twice
-from dynnas.nn.networks.network import Call, Network, run, slot_module
+from dynnas.nn.networks.network import Call, Network, build, run, shared_names, slot_module
 from dynnas.nn.networks.resolution import mixed
 from dynnas.space.architecture import Architecture
 from dynnas.space.config.network import RESOLUTION_SLOT, NetworkConfig, SlotConfig
 from dynnas.space.space import Space
-from dynnas.supernet.elastic import ElasticSlot
+from dynnas.supernet.elastic import Elastic
 
 
 class Supernet(nn.Module):
@@ -25,7 +25,7 @@ class Supernet(nn.Module):
         space: a space with a network (not a plain `choices` space).
         channels: channels of the images.
         classes: number of classes.
-        experts: "shared" or "separate" expert banks of the op types, see `ElasticSlot`.
+        experts: "shared" or "separate" expert banks of the op types, see `shared_names`.
         seed: draws the initial weights.
     """
 
@@ -38,7 +38,10 @@ class Supernet(nn.Module):
             torch.manual_seed(seed)
             configs = space.covering_configs(channels, classes)
             self.slots = nn.ModuleDict(
-                {slot_module(slot): ElasticSlot(configs[slot], experts) for slot in configs}
+                {
+                    slot_module(slot): Elastic(build, configs[slot], shared_name=shared_names(experts))
+                    for slot in configs
+                }
             )
 
     def config(self, architecture: Architecture) -> NetworkConfig:
@@ -60,7 +63,7 @@ class Supernet(nn.Module):
         config = config.without_gates() if open_gates else config
 
         def call(slot: str, slot_config: SlotConfig, value: Tensor) -> Tensor:
-            return self.slots[slot_module(slot)](slot_config, value, context)
+            return self.slots[slot_module(slot)](slot_config, value, context=context)
 
         x = resize(x, config.resolution)
         if config.choice is not None:
@@ -80,7 +83,7 @@ class Supernet(nn.Module):
         slots = {}
         for slot, slot_config in config.slots():
             elastic = self.slots[slot_module(slot)]
-            assert isinstance(elastic, ElasticSlot)
+            assert isinstance(elastic, Elastic)
             slots[slot] = elastic.extract(slot_config)
         return Network(config, slots).to(next(self.parameters()).device).train(self.training)
 

@@ -29,9 +29,9 @@ from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.gates.state import Flow
 from dynnas.nn.layers.layers import ConvUnit
 from dynnas.nn.layers.macs import count_macs
-from dynnas.nn.networks.network import build
+from dynnas.nn.networks.network import build, shared_names
 from dynnas.space.config.network import BlockConfig, SlotConfig
-from dynnas.supernet.elastic import ElasticSlot
+from dynnas.supernet.elastic import Elastic
 from dynnas.testing.cases import Case, cases
 
 
@@ -59,7 +59,7 @@ def lively(module: nn.Module) -> nn.Module:
 
 def elastic_equals_extracted(case: Case) -> None:
     """Slices of the shared tensors compute and learn what an extracted copy does, and nothing else learns."""
-    slot = ElasticSlot(case.covering)
+    slot = Elastic(build, case.covering, shared_name=shared_names("shared"))
     lively(slot)
     extracted = slot.extract(case.config).train()
     x = images(case, batch=3)
@@ -77,7 +77,7 @@ def elastic_equals_extracted(case: Case) -> None:
     _assert_adjoint(slot, extracted, case.config)
 
 
-def _assert_adjoint(slot: ElasticSlot, extracted: nn.Module, config: SlotConfig) -> None:
+def _assert_adjoint(slot: Elastic[SlotConfig], extracted: nn.Module, config: SlotConfig) -> None:
     """The gradient of the shared tensors is that of the extracted ones, sent back through the extraction.
 
     Extraction is linear: for any values v of the shared tensors, <shared gradient, v> must equal

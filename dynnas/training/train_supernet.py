@@ -20,7 +20,7 @@ from dynnas.nn.dynamic_conv.mode import RouterMode
 from dynnas.nn.gates.mode import GateMode
 from dynnas.settings.settings import TrainSettings
 from dynnas.space.architecture import Architecture
-from dynnas.supernet.elastic import ElasticSlot
+from dynnas.supernet.elastic import Elastic
 from dynnas.supernet.supernet import Supernet
 from dynnas.threads import StepThreads, most_threads
 from dynnas.training.algorithms.gate_budget import bounds_at
@@ -97,7 +97,7 @@ class _Run:
         self.threads: StepThreads | None = None
         if ranks.count > 1:
             for slot in self.supernet.slots.values():
-                assert isinstance(slot, ElasticSlot)
+                assert isinstance(slot, Elastic)
                 slot.converted(partial(convert_layers, batch=self.batch))
         self.optimizer = make_optimizer(self.supernet, self.settings)
         self.saved = training.checkpoint is not None

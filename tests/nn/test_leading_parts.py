@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from dynnas.nn.networks.network import build
 from dynnas.nn.registry import BLOCKS
-from dynnas.supernet.elastic import cut
+from dynnas.nn.slicing import joined_room, layouts, slice_of
 from dynnas.testing.conformance import lively
 
 
@@ -23,8 +23,12 @@ def widened(narrow, config):
     with torch.no_grad():
         for name, tensor in tensors.items():
             tensor.fill_(1 if name.endswith("running_var") else 0)
-        for name, tensor in (*narrow.named_parameters(), *narrow.named_buffers()):
-            cut(tensors[name].shape, tensor.shape).of(tensors[name]).copy_(tensor)
+        rooms = layouts(wide)
+        for name, layout in layouts(narrow).items():
+            part = slice_of(joined_room(None, rooms[name]), layout)
+            part.of(tensors[name]).copy_(narrow.get_parameter(name))
+        for name, buffer in narrow.named_buffers():
+            tensors[name][tuple(map(slice, buffer.shape))] = buffer
     return wide
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dynnas.nn.registry import register_attention
+from dynnas.nn.slicing import Rule, centre
 
 
 def eca_kernel(channels: int) -> int:
@@ -26,6 +29,8 @@ class EfficientChannelAttention(nn.Module):
 
     The weight is (1, 1, 1, k), a kernel one pixel high: a narrower layer, of a smaller k, takes its centre.
     """
+
+    elastic: ClassVar[Mapping[str, Rule]] = {"weight": centre(-1)}
 
     def __init__(self, channels: int) -> None:
         """For feature maps of `channels`."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,6 +12,7 @@ from torch.nn import functional as F
 from dynnas.nn.dynamic_conv.unfold_conv import size_after, weigh_taps
 from dynnas.nn.kernels.kernel import Kernel, register_kernel
 from dynnas.nn.layers.conv_shape import ConvShape, convolve
+from dynnas.nn.slicing import Rule, centre
 
 MACS_A_SAMPLE = 5
 """Four neighbours of a sampled position, and the modulation."""
@@ -24,6 +28,8 @@ class Offsets(nn.Module):
     The weight is (3, Ci, k, k, k, k): vertical and horizontal offset and the logit of the modulation; the
     input's channels; the tap; the window. All four kernel axes are elastic by their centre.
     """
+
+    elastic: ClassVar[Mapping[str, Rule]] = {"weight": centre(-4, -3, -2, -1), "bias": centre(-2, -1)}
 
     def __init__(self, shape: ConvShape) -> None:
         """For the taps of a convolution."""

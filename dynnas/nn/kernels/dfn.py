@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,6 +17,7 @@ from dynnas.nn.facts import DEPTHWISE, Requirement
 from dynnas.nn.kernels.kernel import Kernel, register_kernel
 from dynnas.nn.layers.conv_shape import ConvShape, convolve
 from dynnas.nn.layers.initial import linear
+from dynnas.nn.slicing import Rule, centre
 
 
 class FilterGenerator(nn.Module):
@@ -22,6 +26,8 @@ class FilterGenerator(nn.Module):
     The last weight is (C, hidden, k, k), so that a smaller kernel is its centre. It has no bias: that is the
     convolution's own kernel.
     """
+
+    elastic: ClassVar[Mapping[str, Rule]] = {"weight": centre(-2, -1)}
 
     def __init__(self, channels: int, kernel: int) -> None:
         """For feature maps of `channels`."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +13,7 @@ from dynnas.nn.kernels.kernel import Kernel, register_kernel
 from dynnas.nn.layers.channel_selection import Channels, pick_bias
 from dynnas.nn.layers.conv_shape import ConvShape, convolve
 from dynnas.nn.layers.initial import kernel_spread
+from dynnas.nn.slicing import Rule, centre
 
 EMBEDDING = 64
 
@@ -20,6 +24,8 @@ class KernelGenerator(nn.Module):
     z is the layer's embedding of 64, and so is a_i. W_i are (Ci / groups, 64, 64), W_out is (Co, 64, k, k):
     fewer channels are a leading part, a smaller kernel is the centre. Kernels start as initialised ones do.
     """
+
+    elastic: ClassVar[Mapping[str, Rule]] = {"outer_*": centre(-2, -1)}
 
     def __init__(self, shape: ConvShape) -> None:
         """For the kernel of one convolution."""

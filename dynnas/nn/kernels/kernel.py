@@ -39,6 +39,7 @@ from dynnas.nn.facts import KERNEL_OPS, Operator, Requirement, by_capacity
 from dynnas.nn.layers.channel_selection import Channels, pick, spread
 from dynnas.nn.layers.conv_shape import ConvShape
 from dynnas.nn.layers.initial import initialise_kernels
+from dynnas.nn.slicing import Rule, centre, mean
 from dynnas.registry import Registry
 
 
@@ -64,6 +65,9 @@ class Kernel(Operator, Contextual):
 
     input_dependent: ClassVar[bool] = True
     """Whether images differ in what the convolution does."""
+
+    elastic: ClassVar[Mapping[str, Rule]] = {"weight": mean() & centre(-2, -1)}
+    """How a supernet slices its tensors: a single kernel is the mean of a bank."""
 
     weight: Tensor
     bias: Tensor | None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,6 +12,7 @@ from torch.nn import functional as F
 from dynnas.nn.kernels.static import Static
 from dynnas.nn.layers.conv_shape import ConvShape
 from dynnas.nn.layers.initial import kernel_spread
+from dynnas.nn.slicing import Rule, centre
 from dynnas.space.config.scales import Grown
 
 
@@ -19,6 +23,8 @@ class DenseKernel(Static):
     k, k). Layers and channels are axes of their own, so that a supernet's leading part of both means the same
     features in every architecture. `settle` joins them into one kernel.
     """
+
+    elastic: ClassVar[Mapping[str, Rule]] = {**Static.elastic, "stage*": centre(-2, -1)}
 
     def __init__(self, shape: ConvShape, base: int, grown: tuple[Grown, ...], scale: int) -> None:
         """`shape` is that of the whole; `grown` is what stages added to the scale `scale` that it reads."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dynnas.nn.exits import Leaving, leave
 from dynnas.nn.gates.family import GATES
+from dynnas.nn.gates.gate import is_of_gate, shared_name
 from dynnas.nn.gates.policy import Policy, embedding
 from dynnas.nn.gates.recurrent import STATE, Recurrent
 from dynnas.nn.gates.state import Carried, Flow, Pack, Unpack, alive, carried_by, pass_through
@@ -70,6 +71,25 @@ def build(config: SlotConfig) -> nn.Module:
     if isinstance(config, FocusConfig):
         return Focus(config)
     return Head(config)
+
+
+def shared_names(experts: str) -> Callable[[SlotConfig, str], str]:
+    """Return how a supernet names the tensors of slots.
+
+    With `experts` "shared" the op types of a block use the same bank; with "separate" each has its own.
+    """
+    return partial(_shared_name, experts == "separate")
+
+
+def _shared_name(separate: bool, config: SlotConfig, name: str) -> str:
+    if not isinstance(config, BlockConfig):
+        return name
+    name = shared_name(name) if config.gated else name
+    return (
+        f"{config.block}.{config.op}.{name}"
+        if separate and not is_of_gate(name)
+        else f"{config.block}.{name}"
+    )
 
 
 def carries(config: SlotConfig) -> tuple[Carried, ...]:

@@ -20,6 +20,12 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dynnas"
 
 
+def data_folders() -> list[Path]:
+    """The folder that $DYNNAS_DATA names, if it does: where data lie that are asked for by their names."""
+    folder = os.environ.get("DYNNAS_DATA")
+    return [Path(folder).expanduser()] if folder else []
+
+
 def config_folder() -> Path:
     """`dynnas` in the folder of the user's settings."""
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "dynnas"

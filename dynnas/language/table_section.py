@@ -11,7 +11,7 @@ from dynnas.settings.rule import Rule
 from dynnas.settings.table import TableSettings
 
 KEYS: Mapping[str, str] = {
-    "table": "a .npz, .csv or .parquet file, from the folder of the space file",
+    "table": "a .npz, .csv or .parquet file, from the folder of the space file, or else in $DYNNAS_DATA",
     "genes": "an array of the .npz with a row for each architecture: for each choice, in order, the place of "
     "its value, from 0; or for single choices the columns that hold their values, where these have "
     "other names",

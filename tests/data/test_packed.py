@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.real_data import CIFAR10_FILE
 
 from dynnas.data.load import load_data
 from dynnas.data.sources import find
@@ -13,8 +14,7 @@ from dynnas.errors import DataError
 from dynnas.progress import Progress
 from dynnas.settings.settings import DataSettings
 
-_REAL = Path(__file__).parents[2].parent / "shared/data/cifar10_jpeg.npz"
-needs_real = pytest.mark.skipif(not _REAL.is_file(), reason=f"{_REAL} is not here")
+needs_real = pytest.mark.skipif(not CIFAR10_FILE.is_file(), reason=f"{CIFAR10_FILE} is not here")
 
 
 def _jpeg(shade: int, size: tuple[int, int] = (8, 8)) -> bytes:
@@ -108,7 +108,7 @@ def test_damaged(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) ->
 
 @needs_real
 def test_the_first_images_of_real_cifar10(tmp_path: Path) -> None:
-    with np.load(_REAL) as archive:
+    with np.load(CIFAR10_FILE) as archive:
         arrays = {}
         for part, count in (("train", 300), ("test", 60)):
             offsets = archive[f"{part}_offsets"][: count + 1]
@@ -126,7 +126,7 @@ def test_the_first_images_of_real_cifar10(tmp_path: Path) -> None:
 @pytest.mark.slow
 @needs_real
 def test_real_cifar10(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DYNNAS_DATA", str(_REAL.parent))
+    monkeypatch.setenv("DYNNAS_DATA", str(CIFAR10_FILE.parent))
     data = load_data(DataSettings(source="cifar10"))
     for split, each in ((data.train, 4500), (data.search, 500), (data.test, 1000)):
         assert split.targets.bincount().tolist() == [each] * 10

@@ -292,7 +292,8 @@ def test_a_table_is_searched_from_the_command_line_without_torch(tmp_path: Path)
 
 
 @pytest.mark.skipif(not MACRO_FILE.exists(), reason="NAS-Bench-Macro is not there")
-def test_the_published_table_is_searched_as_its_space_file_says() -> None:
+def test_the_published_table_is_searched_as_its_space_file_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DYNNAS_DATA", str(MACRO_FILE.parent))
     file = Path(__file__).parents[2] / "spaces/nbmacro.yaml"
     space = dynnas.load_space(file)
     assert space.table is not None

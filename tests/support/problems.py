@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import moocore
 import numpy as np
@@ -18,8 +17,7 @@ from dynnas.space.architecture import Architecture
 from dynnas.space.gene import Gene
 from dynnas.space.moves import enumerate_all
 from dynnas.space.space import Space
-
-MACRO_FILE = Path(__file__).parents[1].parent / "shared/data/nbmacro_cifar10.npz"
+from support.real_data import MACRO_FILE
 
 _OPS = ("none", "skip", "conv1", "conv3", "pool")
 _EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))

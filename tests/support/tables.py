@@ -11,8 +11,7 @@ from dynnas.language.parser import parse_space
 from dynnas.space.architecture import Architecture
 from dynnas.space.gene import Gene
 from dynnas.space.space import Space
-
-MACRO_FILE = Path(__file__).parents[2].parent / "shared/data/nbmacro_cifar10.npz"
+from support.real_data import MACRO_FILE
 
 # Conditional: whether layers, experts, groups and thresholds are there depends on other choices.
 CONDITIONAL = """

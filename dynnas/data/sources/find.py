@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import os
 from pathlib import Path
 
 from dynnas.data.raw import RawData
 from dynnas.data.sources import arrays, cifar, digits, folder, idx, packed
 from dynnas.errors import DataError
+from dynnas.files import data_folders
 from dynnas.progress import Progress
 
 NAMES = ("digits", "fashion-mnist", "cifar10")
@@ -78,13 +78,11 @@ def _cifar10(progress: Progress) -> RawData:
             return _read_path(place / _PACKED_CIFAR, progress)
     raise DataError(
         "data.source: CIFAR-10 is not on this machine. Fetch https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
-        f" and put it, unpacked or not, or {_PACKED_CIFAR}, into one of: {', '.join(map(str, places))}"
+        f" and put it, unpacked or not, or {_PACKED_CIFAR}, into one of: {', '.join(map(str, places))};"
+        " $DYNNAS_DATA may name another folder"
     )
 
 
 def _roots() -> list[Path]:
     """Folders in which data sets may lie."""
-    roots = [Path("data"), Path("../shared/data")]
-    if root := os.environ.get("DYNNAS_DATA"):
-        roots.insert(0, Path(root).expanduser())
-    return roots
+    return [*data_folders(), Path("data")]

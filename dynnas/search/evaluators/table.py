@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from dynnas.errors import StudyError, UnavailableError
+from dynnas.files import data_folders
 from dynnas.pareto.objectives import Goal
 from dynnas.samplers.genome import INACTIVE, Genome
 from dynnas.search.evaluators.table_file import TableFile
@@ -44,7 +45,7 @@ class TableEvaluator:
         self._settings = settings
         self._seed = seed
         path = Path(settings.table).expanduser()
-        self._file = TableFile.read(path if path.is_absolute() else folder / path)
+        self._file = TableFile.read(_found(path, folder))
         self.goal = Goal.of(settings.objectives, settings.limits)
         names = dict.fromkeys([*self.goal.metrics, *settings.metrics, *settings.cheap])
         self._metrics = {name: self._measurements(name) for name in names}
@@ -165,6 +166,11 @@ class TableEvaluator:
         value = self._file.column(self._settings.genes.get(name, name), "a choice")[row]
         values = [str(value) for value in self._genome.space.genes[gene].values]
         return f"row {row} has {str(value)!r} for {name!r}, which may be {', '.join(values)}"
+
+
+def _found(path: Path, folder: Path) -> Path:
+    places = [path] if path.is_absolute() else [place / path for place in (folder, *data_folders())]
+    return next((place for place in places if place.exists()), places[0])
 
 
 def _place(value: object, known: Mapping[object, int]) -> int:

@@ -130,7 +130,7 @@ def _entry(module: str, name: str, value: Any) -> Iterator[str]:
     yield f"### `{module}.{name}`"
     yield ""
     if inspect.ismodule(value):
-        value = getattr(value, name)  # `dynnas.search`, the package that can be called
+        value = importlib.import_module(module).public(name)  # `dynnas.search`, which can be called
     if inspect.isclass(value) or inspect.isfunction(value):
         yield f"```python\n{name}{_signature(value)}\n```"
         yield ""

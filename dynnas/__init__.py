@@ -11,21 +11,33 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dynnas import tasks
     from dynnas.language.parser import load_space
-    from dynnas.search.api import search
+    from dynnas.settings.settings import TargetSettings as Target
     from dynnas.study.study import open_study
+    from dynnas.workflows.search import search
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "load_space", "open_study", "search", "tasks"]
+__all__ = ["Target", "__version__", "load_space", "open_study", "search", "tasks"]
 
-_HOMES = {"load_space": "dynnas.language.parser", "open_study": "dynnas.study.study"}
+_HOMES = {
+    "Target": ("dynnas.settings.settings", "TargetSettings"),
+    "load_space": ("dynnas.language.parser", "load_space"),
+    "open_study": ("dynnas.study.study", "open_study"),
+    "search": ("dynnas.workflows.search", "search"),
+}
+
+
+def public(name: str) -> Any:
+    """The public class or function of that name, from the module that defines it."""
+    module, attribute = _HOMES[name]
+    return getattr(importlib.import_module(module), attribute)
 
 
 def __getattr__(name: str) -> Any:
     if name in ("search", "tasks"):  # packages; the former can be called
         return importlib.import_module(f"dynnas.{name}")
     if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        return public(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -153,6 +153,8 @@ def command_of(study: Study) -> str:
     """The command that makes `study` again, from the space file that its folder keeps."""
     from dynnas.language.parser import load_space
 
+    if not study.folder.space.exists():
+        return "dynnas.search(space, ...) in Python, for its space was no file but an object"
     given, used = load_space(study.folder.space).settings, study.settings
     words = ["dynnas", "search", str(study.folder.space), "--name", study.name]
     if study.folder.path.parent != STUDIES:

@@ -12,7 +12,7 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from dynnas.errors import SpaceError, StudyError
 from dynnas.samplers.trials import KEY
@@ -84,6 +84,7 @@ class ArchitectureSampler(BaseSampler):
     these is passed over. In a study that is not driven by
     dynnas, ask for the parameters with `suggest`, or by the genes' names and values.
 
+    Hooks of a trial are handed on to `inner`, the sampler object that the proposer draws from, if any.
     All randomness follows from the seed and the number of architectures proposed so far. A search that was
     interrupted therefore goes on exactly as it would have gone.
     """
@@ -95,7 +96,9 @@ class ArchitectureSampler(BaseSampler):
         seed: int,
         first: Sequence[Architecture] = (),
         listed: Sequence[Architecture] | None = None,
+        inner: BaseSampler | None = None,
     ) -> None:
+        self._inner = inner
         self._listed = {architecture.key: architecture for architecture in listed} if listed else None
         self._space = space
         self._proposer = proposer
@@ -130,6 +133,18 @@ class ArchitectureSampler(BaseSampler):
         if new.move:
             study._storage.set_trial_system_attr(trial._trial_id, MOVE, new.move)
         return {name: new.architecture[name] for name in self._distributions if name in new.architecture}
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Tell the sampler that the proposer draws from, if it was given, that a trial begins."""
+        if self._inner is not None:
+            self._inner.before_trial(study, trial)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        """Tell the sampler that the proposer draws from, if it was given, that a trial has ended."""
+        if self._inner is not None:
+            self._inner.after_trial(study, trial, state, values)
 
     def stand(self, study: optuna.Study) -> Stand:
         """Whether the proposer has something to propose now; most always have."""

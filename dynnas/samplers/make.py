@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from optuna.samplers import GPSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
 
 from dynnas.errors import StudyError
 from dynnas.pareto.objectives import Goal
@@ -25,7 +25,7 @@ SAMPLERS = ("guided", "evolution", "autoslim", "autoslim-rate", "random", "nsga2
 
 
 def make_sampler(
-    name: str,
+    sampler: str | BaseSampler,
     space: Space,
     *,
     population: int,
@@ -35,13 +35,14 @@ def make_sampler(
     listed: Sequence[Architecture] | None = None,
     parallel: bool = False,
 ) -> ArchitectureSampler:
-    """The sampler of that name for `space`; it serves in any Optuna study whose objectives are the goal's.
+    """The sampler for `space`; it serves in any Optuna study whose objectives are the goal's.
 
     Args:
-        name: guided (evolution screened by a surrogate) | evolution (of the front) | autoslim (greedy
-            slimming) | autoslim-rate (by error per saving, the second objective) | random | nsga2 (Deb 2002,
-            crossing and mutating genes) | nsga3 (Deb 2014, likewise) | tpe (multivariate, by groups of genes
-            that are active together) | gp (Optuna's Gaussian process; seconds a trial).
+        sampler: any Optuna sampler, whose proposals are made whole and none of them twice; or a name: guided
+            (evolution screened by a surrogate) | evolution (of the front) | autoslim (greedy slimming) |
+            autoslim-rate (by error per saving, the second objective) | random | nsga2 (Deb 2002, crossing and
+            mutating genes) | nsga3 (Deb 2014, likewise) | tpe (multivariate, by groups of genes that are
+            active together) | gp (Optuna's Gaussian process; seconds a trial).
         space: of the architectures.
         population: size of a generation of nsga2 and nsga3, and number of random candidates before tpe and gp
             begin.
@@ -54,6 +55,11 @@ def make_sampler(
     Raises:
         StudyError: no sampler has this name.
     """
+    if isinstance(sampler, ArchitectureSampler):
+        return sampler
+    if isinstance(sampler, BaseSampler):
+        return ArchitectureSampler(space, Drawn(space, lambda seed: sampler), seed, (), listed, sampler)
+    name = sampler
 
     def offspring(seed: int) -> Offspring:
         # Optuna's own crossover works on the genes that all trials share, and so leaves out conditional ones.

@@ -46,6 +46,8 @@ class Drawn:
             # `group` of TPE, strategies of NSGA-II and GPSampler are called experimental; optuna is pinned.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             sampler = self._inner(int(rng.integers(2**32)))
+        # As it is after `before_trial`, where GridSampler writes down what it has chosen.
+        trial = study.get_trials(deepcopy=False)[trial.number]
         for _ in range(_DRAWS):
             architecture = self._draw(sampler, study, trial)
             yield Proposal(architecture)

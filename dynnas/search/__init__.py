@@ -1,18 +1,20 @@
 """The search: evaluators, the loop and its storage.
 
-This package can be called: `dynnas.search(space, evaluator)` is `dynnas.search.api.search`.
+This package can be called: `dynnas.search(space, ...)` is `dynnas.workflows.search.search`.
 """
 
 import sys
 from types import ModuleType
-
-from dynnas.search.api import search
+from typing import Any
 
 
 class _CallablePackage(ModuleType):
     """Importing this package puts it at `dynnas.search`, where the function is looked for too."""
 
-    __call__ = staticmethod(search)
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        import dynnas
+
+        return dynnas.public("search")(*arguments, **named)
 
 
 sys.modules[__name__].__class__ = _CallablePackage

@@ -1,8 +1,12 @@
-"""`dynnas.search`: search a space with any evaluator."""
+"""A search with any evaluator, whose trials an Optuna storage keeps."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage
 
 from dynnas.errors import StudyError
 from dynnas.pareto.front import Front
@@ -14,107 +18,77 @@ from dynnas.search.loop import Driver
 from dynnas.search.stopping import Stopping
 from dynnas.search.storage.storage import driving_storage, open_trials
 from dynnas.search.workers.opening import open_cluster, open_crew
+from dynnas.settings.settings import SearchSettings
 from dynnas.space.space import Space
 
 
-def search(
+def search_with(
     space: Space,
     evaluator: AnyEvaluator,
+    goal: Goal,
+    settings: SearchSettings,
     *,
-    sampler: str = "guided",
-    trials: int = 100,
-    minutes: float | None = None,
-    target: Mapping[str, float] | None = None,
-    patience: int | None = None,
-    storage: str | None = None,
-    seed: int = 0,
-    objectives: Sequence[str] | Mapping[str, str] | None = None,
-    constraints: Mapping[str, float] | None = None,
-    population: int = 10,
+    sampler: BaseSampler | None = None,
+    storage: str | BaseStorage | None = None,
     name: str | None = None,
-    workers: int = 1,
-    ray: str | None = None,
     progress: Progress | None = None,
 ) -> Front:
-    """Search `space` for the architectures that trade the objectives off best.
-
-    No architecture is evaluated twice. A candidate whose evaluation fails is recorded with the reason and the
-    search goes on. With a `storage`, a search that was interrupted, even killed, continues when called again
-    with the same arguments, and proposes what it would have proposed anyhow; more `trials` extend it.
+    """Search `space` with `evaluator`; all else is as `dynnas.workflows.search.search` says.
 
     Args:
-        space: what `dynnas.load_space` returns; a space of plain `choices` needs no network.
-        evaluator: anything with `evaluate(architecture) -> {"metric": number}`, or `stages(architecture)`,
-            a generator of such parts, cheapest first: those after a broken constraint are never computed. If
-            it has `cheap(architecture)` as well, which gives those metrics that are known without evaluating
-            (None for an architecture that cannot be), guided and evolution look ahead with it.
-        sampler: guided | evolution | autoslim | autoslim-rate | random | nsga2 | nsga3 | tpe | gp, as
-            `dynnas.samplers.make.make_sampler` describes them.
-        trials: candidates in all, counting those of earlier runs on the same storage.
-        minutes: end this call after that time.
-        target: end when one candidate reaches all these values of metrics.
-        patience: end after so many trials in which the front's hypervolume did not grow.
-        storage: an SQLAlchemy URL, such as `sqlite:///study.db`, that the Optuna dashboard can open; None for
-            memory.
-        seed: draws the candidates.
-        objectives: names in `dynnas.settings.metrics.METRICS`, or {"any name": "maximize" | "minimize"};
-            those of the space's settings if None.
-        constraints: upper limits by metric.
-        population: a generation of nsga2 and nsga3; random candidates before tpe and gp begin.
-        name: the study's name in the storage; the space's if None.
-        workers: with more than 1, so many processes evaluate. Each gets a copy of `evaluator` by pickle:
-            its class must be one that can be imported, and a script needs `if __name__ == "__main__":`.
-        ray: the Ray cluster whose actors are the workers, one a processor if `workers` is 1: "local" starts
-            one on this machine, "auto" is the one that it is part of; or host:port.
+        space: of the architectures.
+        evaluator: scores them.
+        goal: objectives and limits.
+        settings: how long, with which workers, and by which sampler unless one is given.
+        sampler: proposes architectures.
+        storage: URL or storage of the trials; None for memory.
+        name: of the study in the storage; the space's if None.
         progress: told of every trial.
 
-    Returns:
-        The Pareto front of all feasible candidates, cheapest first; empty if there are none.
-
     Raises:
-        StudyError: an argument is not allowed, the storage holds another study of this name, another process
+        StudyError: a setting is not allowed, the storage holds another study of this name, another process
             searches it, or evaluations keep failing.
-
-    Example: a table of measurements of your own.
-
-        >>> import dynnas
-        >>> from dynnas.language.parser import parse_space
-        >>> space = parse_space("choices: {kernel: [3, 5], width: [16, 32, 64], op: [static, condconv]}")
-        >>> class Table:
-        ...     def evaluate(self, architecture):
-        ...         gain = 1.1 if architecture["op"] == "condconv" else 1.0
-        ...         cost = architecture["width"] * architecture["kernel"] ** 2
-        ...         return {"accuracy": 1 - 1 / (gain * cost), "latency_ms": cost / 100 * gain}
-        >>> front = dynnas.search(space, Table(), trials=12, seed=1, objectives=("accuracy", "latency_ms"))
-        >>> dict(front.pick("fastest").architecture)
-        {'kernel': 3, 'width': 16, 'op': 'static'}
-        >>> front.pick("most-accurate").metrics["latency_ms"]
-        17.6
     """
-    goal = Goal.of(objectives or space.settings.search.objectives, constraints)
-    if trials < 1 or population < 2:
+    if settings.trials < 1 or settings.population < 2:
         raise StudyError(
-            f"search: trials is {trials} and population {population}; at least 1 and 2 are needed"
+            f"search: trials is {settings.trials} and population {settings.population}; "
+            "at least 1 and 2 are needed"
         )
     chosen = make_sampler(
-        sampler,
+        sampler or settings.sampler,
         space,
-        population=population,
-        seed=seed,
+        population=settings.population,
+        seed=settings.seed,
         goal=goal,
         cheap=cheap_of(evaluator),
         listed=listed_of(evaluator),
-        parallel=workers > 1 or ray is not None,
+        parallel=settings.workers > 1 or settings.ray is not None,
     )
-    name = name or space.name
-    stopping = Stopping(minutes, target or {}, patience)
+    name, progress = name or space.name, progress or Progress()
+    stopping = Stopping.of(settings)
     stopping.check(goal)
-    with driving_storage(storage, name, progress or Progress()) as held:
+    with held_storage(storage, name, progress) as held:
         study = open_trials(held, name, space, goal.objectives, chosen)
         with (
-            open_cluster(ray, workers) as cluster,
-            open_crew(evaluator, goal, workers=workers, cluster=cluster, progress=progress) as crew,
+            open_cluster(settings.ray, settings.workers) as cluster,
+            open_crew(evaluator, goal, workers=settings.workers, cluster=cluster, progress=progress) as crew,
         ):
             driver = Driver(study, space, evaluator, goal, crew=crew)
-            driver.run(trials, progress or Progress(), stopping=stopping)
+            driver.run(settings.trials, progress, stopping=stopping)
         return driver.front()
+
+
+@contextmanager
+def held_storage(
+    storage: str | BaseStorage | None, name: str, progress: Progress, *, locked: bool = False
+) -> Iterator[BaseStorage]:
+    """The storage for the process that searches the study `name`; an object that is given is used as it is.
+
+    Raises:
+        StudyError: as `driving_storage`.
+    """
+    if isinstance(storage, BaseStorage):
+        yield storage
+        return
+    with driving_storage(storage, name, progress, locked=locked) as held:
+        yield held

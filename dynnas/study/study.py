@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,19 +28,55 @@ from dynnas.study.trained import Trained, read_trained
 
 # What needs torch is imported where it is used: a study of a table has no networks.
 if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
     from pandas import DataFrame
     from torch import nn
 
     from dynnas.candidates.candidate import Candidate as NetworkCandidate
     from dynnas.candidates.candidate import Extractor
     from dynnas.data.dataset import Dataset
+    from dynnas.metrics.measurement import Measurement
     from dynnas.nn.networks.network import Network
     from dynnas.runtimes.cascade import Cascade
     from dynnas.supernet.supernet import Supernet
 
 
-def open_study(name_or_path: str | Path, studies: str | Path = "studies") -> Study:
+OBJECTS = "<objects>"
+"""The `data.source` of a study whose data were given as objects."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """Objects that a study was made with and that its folder cannot keep.
+
+    Attributes:
+        space: if it is not that of a file.
+        dataset: if the settings do not name it.
+        storage: of the trials, if they lie at no URL.
+        measurements: that are not registered, for the directions of their metrics.
+    """
+
+    space: Space | None = None
+    dataset: Dataset | None = None
+    storage: BaseStorage | None = None
+    measurements: tuple[Measurement, ...] = ()
+
+
+def open_study(
+    name_or_path: str | Path,
+    studies: str | Path = "studies",
+    *,
+    space: Space | None = None,
+    data: Dataset | None = None,
+    storage: BaseStorage | None = None,
+    measurements: Sequence[Measurement] = (),
+) -> Study:
     """The study of that name under `studies`, or in the folder of that path; it may still be running.
+
+    Args:
+        name_or_path: of the study. studies: the folder that holds studies.
+        space, data, storage, measurements: the objects that `dynnas.search` was given, where it was: its
+            folder cannot keep them.
 
     Raises:
         StudyError: there is none.
@@ -58,7 +94,7 @@ def open_study(name_or_path: str | Path, studies: str | Path = "studies") -> Stu
         known = sorted(path.parent.name for path in Path(studies).glob(f"*/{StudyFolder(Path()).record}"))
         listed = f"; {studies} has {', '.join(known)}" if known else f"; {studies} has none"
         raise StudyError(f"no study {str(name_or_path)!r}{listed}; `dynnas search SPACE.yaml` makes one")
-    return Study(StudyFolder(folder))
+    return Study(StudyFolder(folder), Given(space, data, storage, tuple(measurements)))
 
 
 @dataclass(frozen=True)
@@ -66,6 +102,7 @@ class Study:
     """What `run_study` has left in a folder. Everything is read when it is first asked for."""
 
     folder: StudyFolder
+    given: Given = field(default_factory=Given, compare=False)
 
     @property
     def name(self) -> str:
@@ -94,8 +131,20 @@ class Study:
 
     @cached_property
     def space(self) -> Space:
-        """The space that was searched, with the settings of the last run."""
-        return replace(load_space(self.folder.space), name=self.record.space_name, settings=self.settings)
+        """The space that was searched, with the settings of the last run.
+
+        Raises:
+            StudyError: it is not that of a file, and was not given.
+        """
+        space = self.given.space
+        if space is None and not self.folder.space.exists():
+            raise StudyError(
+                f"{self.name}: its space was no file but an object; open it by open_study(..., space=space)"
+            )
+        if space is not None and space.digest != self.record.space:
+            raise StudyError(f"{self.name}: the space is another one than the study was made with")
+        space = space or load_space(self.folder.space)
+        return replace(space, name=self.record.space_name, settings=self.settings)
 
     @property
     def goal(self) -> Goal:
@@ -103,7 +152,8 @@ class Study:
         search, table = self.settings.search, self.space.table
         if table:
             return Goal.of(table.objectives, {**table.limits, **search.constraints})
-        return Goal.of(search.objectives, search.constraints)
+        given = [metric for measurement in self.given.measurements for metric in measurement.gives]
+        return Goal.of(search.objectives, search.constraints, given)
 
     @cached_property
     def front(self) -> Front:
@@ -115,7 +165,7 @@ class Study:
     @cached_property
     def candidates(self) -> tuple[Candidate, ...]:
         """All evaluated candidates within the limits, in the order of their trials."""
-        study = load_trials(self.storage, self.record.name)
+        study = load_trials(self.given.storage or self.storage, self.record.name)
         return tuple(candidates_of(study, self.space, self.goal)) if study else ()
 
     def frame(self) -> DataFrame:
@@ -192,7 +242,12 @@ class Study:
 
         from dynnas.data.load import load_data
 
-        found = load_data(self.settings.data)
+        found = self.given.dataset
+        if found is None and self.settings.data.source == OBJECTS:
+            raise StudyError(
+                f"{self.name}: its data were no files but objects; open it by open_study(..., data=data)"
+            )
+        found = found or load_data(self.settings.data)
         self.record.check_data(found.digest, found.task.names, found.split_sizes, self.folder.path)
         return found
 

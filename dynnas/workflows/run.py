@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 
 from dynnas.candidates.candidate import Extractor
@@ -19,22 +20,24 @@ from dynnas.data.sources.find import NAMES
 from dynnas.errors import StudyError
 from dynnas.files import atomic_write
 from dynnas.latency.predictor.predictor import LatencyPredictor, load_predictor, predictor_file
+from dynnas.metrics.measurement import Measurement
 from dynnas.pareto.front import Front
 from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
+from dynnas.search.api import held_storage
 from dynnas.search.cache import Cache, CachedEvaluator
 from dynnas.search.evaluators.supernet import SupernetEvaluator, extra_measurements, open_meter
 from dynnas.search.loop import Driver
 from dynnas.search.prefilter import DEVIATIONS, Screen
 from dynnas.search.stopping import Stopping
-from dynnas.search.storage.storage import driving_storage, only_driver, open_trials
+from dynnas.search.storage.storage import only_driver, open_trials
 from dynnas.search.workers.opening import open_cluster, open_crew
 from dynnas.search.workers.pool import Crew
 from dynnas.settings.settings import Settings
 from dynnas.space.space import Space
 from dynnas.study.controls import Comparison, evaluate_controls
 from dynnas.study.folder import StudyFolder
-from dynnas.study.study import Study
+from dynnas.study.study import OBJECTS, Given, Study
 from dynnas.supernet.supernet import Supernet
 from dynnas.training.start import Launch, train_supernet
 from dynnas.workflows.finish import Finisher
@@ -48,9 +51,12 @@ def run_study(
     space: Space,
     *,
     folder: str | Path,
-    storage: str | None = None,
+    storage: str | BaseStorage | None = None,
     fresh: bool = False,
     progress: Progress | None = None,
+    dataset: Dataset | None = None,
+    sampler: BaseSampler | None = None,
+    measurements: tuple[Measurement, ...] = (),
 ) -> Study:
     """Train a supernet over `space`, search it, compare the result with its controls, and finish the front.
 
@@ -63,6 +69,9 @@ def run_study(
         storage: SQLAlchemy URL for the trials, if they are not to be kept in the folder.
         fresh: first delete what `StudyFolder(folder).owned()` lists, and the trials in `storage`.
         progress: told of everything.
+        dataset: the data, if not those that the settings name.
+        sampler: proposes candidates, if not that of the settings.
+        measurements: further ones to take of every candidate.
 
     Returns:
         The finished study.
@@ -71,16 +80,22 @@ def run_study(
         StudyError: the folder holds a study made with something else, or another process drives it.
         DataError, TrainingError, TargetError: as the steps say.
     """
-    if space.network is None or space.source is None:
+    if space.network is None:
         raise StudyError(
             f"space {space.name!r}: a study needs a space file with a network; "
             "search any other space with dynnas.search(space, evaluator)"
         )
+    given = Given(
+        space=space if space.source is None else None,
+        dataset=dataset,
+        storage=storage if isinstance(storage, BaseStorage) else None,
+        measurements=measurements,
+    )
     progress = progress or Progress()
     place = StudyFolder(Path(folder))
     place.path.mkdir(parents=True, exist_ok=True)
     with only_driver(place.lock, f"study {place.path}"):
-        dataset = load_data(space.settings.data, progress).to(space.settings.target.host_device)
+        dataset = (dataset or load_data(space.settings.data, progress)).to(space.settings.target.host_device)
         if fresh:
             delete_study(place, storage)
         record = begin_study(
@@ -88,30 +103,31 @@ def run_study(
             place,
             storage,
             data=dataset.digest,
-            settings=_located(space.settings),
+            settings=_located(space.settings, given),
             class_names=dataset.task.names,
             images=dataset.split_sizes,
         )
         url = storage or place.url(record)
         # Before the training: whoever is second should not find out after it.
         with (
-            driving_storage(url, record.name, progress, locked=not storage) as trials,
+            held_storage(url, record.name, progress, locked=not storage) as trials,
             closing(Cache(place.cache)) as cache,
         ):
             with _cluster(space.settings) as cluster:
-                evaluator = _trained_evaluator(
-                    space, dataset, place, cache, progress, cluster.train if cluster else None
-                )
-                run = _Run(space, place, evaluator, cache, progress)
+                launch = cluster.train if cluster else None
+                evaluator = _trained_evaluator(space, dataset, place, cache, progress, launch, measurements)
+                run = _Run(space, place, evaluator, cache, progress, sampler)
                 with run.crew(cluster) as crew:
                     driver = run.search(trials, record.name, crew)
                     run.compare(driver)
             run.finish(driver.front())  # when no worker disturbs the clock
-    return Study(place)
+    return Study(place, given)
 
 
-def _located(settings: Settings) -> Settings:
-    """The same settings wherever they are read: data lie at an absolute path, or have a name."""
+def _located(settings: Settings, given: Given) -> Settings:
+    """The same settings wherever they are read: data lie at an absolute path, have a name, or are objects."""
+    if given.dataset is not None:
+        return replace(settings, data=replace(settings.data, source=OBJECTS))
     path = Path(settings.data.source).expanduser()
     if settings.data.source in NAMES or not path.exists():
         return settings
@@ -129,12 +145,15 @@ def _trained_evaluator(
     cache: Cache,
     progress: Progress,
     launch: Launch | None,
+    measurements: tuple[Measurement, ...],
 ) -> SupernetEvaluator:
     train, target = space.settings.train, space.settings.target
     # Before the training: a target that cannot be used should not be found out after it.
     meter = open_meter(place.anchors, space, dataset)
     search = space.settings.search
-    extra = extra_measurements(Goal.of(search.objectives, search.constraints).metrics, meter)
+    given = [metric for measurement in measurements for metric in measurement.gives]
+    wanted = Goal.of(search.objectives, search.constraints, given).metrics
+    extra = (*measurements, *extra_measurements(wanted, measurements, meter))
     for measurement in extra:
         measurement.check(meter.target)
     supernet = Supernet(space, dataset.channels, dataset.task.outputs, experts=train.experts, seed=train.seed)
@@ -175,6 +194,7 @@ class _Run:
     evaluator: SupernetEvaluator
     cache: Cache
     progress: Progress
+    sampler: BaseSampler | None = None
 
     @cached_property
     def cached(self) -> CachedEvaluator:
@@ -185,7 +205,8 @@ class _Run:
     def goal(self) -> Goal:
         """Objectives and limits."""
         settings = self.space.settings.search
-        return Goal.of(settings.objectives, settings.constraints)
+        given = [metric for measurement in self.evaluator.extra for metric in measurement.gives]
+        return Goal.of(settings.objectives, settings.constraints, given)
 
     @contextmanager
     def crew(self, cluster: Cluster | None) -> Iterator[Crew | None]:
@@ -206,7 +227,11 @@ class _Run:
         """The trials."""
         settings, goal = self.space.settings.search, self.goal
         study = open_trials(
-            trials, name, self.space, goal.objectives, study_sampler(self.space, self.cached, goal)
+            trials,
+            name,
+            self.space,
+            goal.objectives,
+            study_sampler(self.space, self.cached, goal, self.sampler),
         )
         predictor = self.evaluator.predictor
         screen = Screen(goal, DEVIATIONS * predictor.error) if predictor else None

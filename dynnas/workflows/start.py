@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage
+
 from dynnas.files import atomic_write
 from dynnas.pareto.objectives import Goal
 from dynnas.samplers.architecture import ArchitectureSampler
@@ -18,7 +21,7 @@ from dynnas.study.folder import StudyFolder, StudyRecord
 def begin_study(
     space: Space,
     place: StudyFolder,
-    storage: str | None,
+    storage: str | BaseStorage | None,
     *,
     data: str,
     settings: Settings,
@@ -28,9 +31,9 @@ def begin_study(
     """Write down what the study is made with, after seeing that what is there can go on with it.
 
     Args:
-        space: of a file.
+        space: of a file, or an object, of which nothing is written down but its digest.
         place: the folder, which is there.
-        storage: SQLAlchemy URL for the trials, if they are not to be kept in the folder.
+        storage: SQLAlchemy URL or Optuna storage of the trials, if they are not to be kept in the folder.
         data: digest of what is searched.
         settings: to write down.
         class_names, images: names of the classes, and sizes of the train, search and test splits, if any.
@@ -38,10 +41,9 @@ def begin_study(
     Raises:
         StudyError: the folder holds a study made with something else.
     """
-    assert space.source is not None
     record = StudyRecord(
         name=_study_name(place),
-        storage=kept_url(storage) if storage else None,
+        storage=kept_url(storage) if isinstance(storage, str) else None,
         space_name=space.name,
         space=space.digest,
         data=data,
@@ -51,14 +53,15 @@ def begin_study(
     )
     if place.record.exists():
         record.check_continues(place.read_record(), place.path)
-    atomic_write(place.space, Path(space.source).read_text(encoding="utf-8-sig"))
+    if space.source is not None:
+        atomic_write(place.space, Path(space.source).read_text(encoding="utf-8-sig"))
     atomic_write(place.record, record.to_json())
     return record
 
 
-def delete_study(place: StudyFolder, storage: str | None = None) -> None:
-    """Delete what `place.owned()` lists, and the study's trials in `storage` if they are kept there."""
-    if storage:
+def delete_study(place: StudyFolder, storage: str | BaseStorage | None = None) -> None:
+    """Delete what `place.owned()` lists, and the study's trials at the URL `storage` if they lie there."""
+    if isinstance(storage, str):
         delete_trials(storage, _study_name(place))
     place.delete()
 
@@ -68,11 +71,13 @@ def _study_name(place: StudyFolder) -> str:
     return place.read_record().name if place.record.exists() else place.path.resolve().name
 
 
-def study_sampler(space: Space, evaluator: AnyEvaluator, goal: Goal) -> ArchitectureSampler:
-    """The sampler that the settings of `space` name, for a study of `evaluator`."""
+def study_sampler(
+    space: Space, evaluator: AnyEvaluator, goal: Goal, sampler: BaseSampler | None = None
+) -> ArchitectureSampler:
+    """The `sampler`, or that which the settings of `space` name, for a study of `evaluator`."""
     settings = space.settings.search
     return make_sampler(
-        settings.sampler,
+        sampler or settings.sampler,
         space,
         population=settings.population,
         seed=settings.seed,

@@ -129,7 +129,7 @@ def test_a_tight_limit_that_is_only_measured_is_found() -> None:
             yield {"latency_ms": 1 + values.sum()}
             yield {"accuracy": float(values @ [3, 1, 2, 5, 1, 1])}
 
-    front = dynnas.search(space, Narrow(), trials=80, constraints={"latency_ms": 4.0})
+    front = dynnas.search(space, Narrow(), trials=80, limits={"latency_ms": 4.0})
     assert front.pick("most-accurate").metrics == {"latency_ms": 4.0, "accuracy": 15.0}
 
 
@@ -338,7 +338,7 @@ def test_slimming_uses_every_number_where_there_are_no_widths() -> None:
 def test_slimming_walks_down_to_a_limit() -> None:
     """Networks above a limit are not evaluated: those nearest to it lead on."""
     front = dynnas.search(
-        grid_space(3, 4), Table(), sampler="autoslim", trials=20, constraints={"latency_ms": 5.0}
+        grid_space(3, 4), Table(), sampler="autoslim", trials=20, limits={"latency_ms": 5.0}
     )
     assert front.pick("most-accurate").metrics["latency_ms"] == 5.0
 

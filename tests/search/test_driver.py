@@ -33,7 +33,7 @@ def test_limits_spare_the_costly_part_and_show_in_the_dashboard(sampler: str, ur
         trials=60,
         storage=url,
         population=8,
-        constraints={"latency_ms": 7.0},
+        limits={"latency_ms": 7.0},
     )
     study = load(url, "grid")
     assert study.metric_names == ["accuracy", "latency_ms"]
@@ -54,7 +54,7 @@ def test_limits_spare_the_costly_part_and_show_in_the_dashboard(sampler: str, ur
 
 def test_dashboard_marks_the_infeasible(url: str) -> None:
     serializer = pytest.importorskip("optuna_dashboard._serializer")
-    dynnas.search(grid_space(), Table(), trials=20, storage=url, constraints={"latency_ms": 7.0})
+    dynnas.search(grid_space(), Table(), trials=20, storage=url, limits={"latency_ms": 7.0})
     study = load(url, "grid")
     for trial in study.trials:
         shown = serializer.serialize_frozen_trial(study._study_id, trial, {})
@@ -64,8 +64,8 @@ def test_dashboard_marks_the_infeasible(url: str) -> None:
 
 def test_looser_limits_complete_what_was_rejected(url: str) -> None:
     table = Table()
-    tight = dynnas.search(grid_space(), table, trials=40, storage=url, constraints={"latency_ms": 6.0})
-    loose = dynnas.search(grid_space(), table, trials=40, storage=url, constraints={"latency_ms": 9.0})
+    tight = dynnas.search(grid_space(), table, trials=40, storage=url, limits={"latency_ms": 6.0})
+    loose = dynnas.search(grid_space(), table, trials=40, storage=url, limits={"latency_ms": 9.0})
     study = load(url, "grid")
     assert len({trial.user_attrs["key"] for trial in study.trials}) == 40
     assert (
@@ -74,7 +74,7 @@ def test_looser_limits_complete_what_was_rejected(url: str) -> None:
         < max(m.metrics["latency_ms"] for m in loose)
         <= 9.0
     )
-    tight_again = dynnas.search(grid_space(), table, trials=40, storage=url, constraints={"latency_ms": 6.0})
+    tight_again = dynnas.search(grid_space(), table, trials=40, storage=url, limits={"latency_ms": 6.0})
     assert tight_again == tight
 
 

@@ -58,7 +58,7 @@ def test_target_of_one_candidate(
     table = Counting([(0.5, 1.0), (0.7, 4.0), (0.8, 5.0), (0.7, 3.0), (0.9, 4.0), (0.1, 9.0)])
     messages = Messages()
     dynnas.search(
-        grid_space(), table, sampler="random", trials=30, target=target, constraints=limits, progress=messages
+        grid_space(), table, sampler="random", trials=30, until=target, limits=limits, progress=messages
     )
     assert table.count == trials
     assert (messages.told == []) == (trials == 30)
@@ -97,7 +97,7 @@ def test_target_must_be_searched_for() -> None:
     with pytest.raises(
         StudyError, match="target: 'macs' is not searched for; allowed are accuracy, latency_ms"
     ):
-        dynnas.search(grid_space(), Table(), target={"macs": 1.0})
+        dynnas.search(grid_space(), Table(), until={"macs": 1.0})
 
 
 def test_settings_of_a_file() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -47,13 +47,15 @@ def open_meter(reference: Path, space: Space, dataset: Dataset) -> LatencyMeter:
     return meter
 
 
-def extra_measurements(metrics: Iterable[str], meter: LatencyMeter) -> tuple[Measurement, ...]:
-    """The measurements that give those `metrics` that are not always measured.
+def extra_measurements(
+    metrics: Iterable[str], given: Sequence[Measurement], meter: LatencyMeter
+) -> tuple[Measurement, ...]:
+    """The measurements that give those `metrics` that are not always measured, nor by those `given`.
 
     Raises:
         StudyError: no measurement gives one of them.
     """
-    return measurements_for(metrics, (Size(), Score(), Latency(meter)), meter)
+    return measurements_for(metrics, (Size(), Score(), Latency(meter), *given), meter)
 
 
 @dataclass(frozen=True)

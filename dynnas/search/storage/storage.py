@@ -208,12 +208,13 @@ def write_down(study: optuna.Study) -> None:
         study._storage.write_down()
 
 
-def load_trials(url: str, name: str) -> optuna.Study | None:
-    """The Optuna study of that name for reading; None if there is none."""
-    if url.startswith(_SQLITE) and not Path(url.removeprefix(_SQLITE)).exists():
+def load_trials(url: str | BaseStorage, name: str) -> optuna.Study | None:
+    """The Optuna study of that name for reading, at a URL or in a storage; None if there is none."""
+    if isinstance(url, str) and url.startswith(_SQLITE) and not Path(url.removeprefix(_SQLITE)).exists():
         return None  # opening it would make the file
     try:
-        return optuna.load_study(study_name=name, storage=open_storage(url))
+        storage = open_storage(url) if isinstance(url, str) else url
+        return optuna.load_study(study_name=name, storage=storage)
     except KeyError:
         return None
 

@@ -148,7 +148,7 @@ def loaded_by(statement: str) -> set[str]:
             {"torch", "onnxruntime", "onnx", "optuna", "yaml", "typer", "rich"},
         ),
         (
-            "import dynnas.runtimes.runner",
+            "import dynnas.runtimes.compile",
             {"optuna", "yaml", "typer", "sklearn", "onnx", "onnxruntime", "openvino"},
         ),
         ("import dynnas.cli", {"torch", "optuna", "matplotlib", "numpy"}),

@@ -24,9 +24,9 @@ from dynnas.nn.exits import leave
 from dynnas.nn.gates.gate import Decision
 from dynnas.nn.networks.gate_use import GateUse
 from dynnas.nn.networks.network import Network
-from dynnas.runtimes.batches import Execution, build_batch_runner
-from dynnas.runtimes.runner import resolve_runtime
-from dynnas.runtimes.runtime import Runner
+from dynnas.runtimes.batches import build_batch_runner
+from dynnas.runtimes.compile import resolve_runtime
+from dynnas.runtimes.runtime import BatchExecution, Runner, get_runtime
 from dynnas.settings.settings import TargetSettings
 
 IMAGES_OF_A_WAY = 16
@@ -133,14 +133,14 @@ class BatchLatency:
     """Batches of one size, executed in one way.
 
     Attributes:
-        execution: see `dynnas.runtimes.batches.Execution`.
+        execution: see `dynnas.runtimes.runtime.BatchExecution`.
         batch: images in a batch. batches: how many different ones were timed.
         batch_ms: mean over the batches. interval_ms: in which it lies, by bootstrap over the rounds.
         image_ms: `batch_ms` for each image.
         ratio: of `image_ms` to an image's mean at batch 1.
     """
 
-    execution: Execution
+    execution: BatchExecution
     batch: int
     batches: int
     batch_ms: float
@@ -245,9 +245,9 @@ def measure_batches(
     batches = [images[at : at + batch] for at in range(0, len(images) - batch + 1, batch)]
     if not batches:
         return ()
-    in_torch = not target.remote and resolve_runtime(target) == "torch"
-    by_group = network.config.exits or (network.config.decides and in_torch)
-    executions: tuple[Execution, ...] = ("masked", "compacted") if by_group else ("masked",)
+    regroups = not target.remote and get_runtime(resolve_runtime(target)).regroups_gates
+    by_group = network.config.exits or (network.config.decides and regroups)
+    executions: tuple[BatchExecution, ...] = ("masked", "compacted") if by_group else ("masked",)
     measured = []
     for execution in executions:
         runner = build_batch_runner(network, target, execution)

@@ -7,14 +7,14 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from dynnas.errors import require
 from dynnas.files import processor
+from dynnas.runtimes.runtime import get_runtime
 
 CPU_FOLDER = Path("/sys/devices/system/cpu")
 
 
 @dataclass(frozen=True)
-class Execution:
+class RunConfig:
     """How networks run on a device; the fields are those of `TargetSettings`."""
 
     runtime: str
@@ -23,45 +23,21 @@ class Execution:
     batch: int = 1
 
 
-@dataclass(frozen=True)
-class Library:
-    """The package that a runtime runs in, and the extra of dynnas that brings it.
-
-    Attributes:
-        note: says which graphs it is given, with a number to be raised when they become faster or slower.
-    """
-
-    package: str
-    extra: str
-    note: str = ""
-
-
-LIBRARIES = {
-    "onnxruntime": Library("onnxruntime", "onnx", ", packed graphs 2"),
-    "onnxruntime_portable": Library("onnxruntime", "onnx"),
-    "openvino": Library("openvino", "openvino"),
-    "torch": Library("torch", "torch"),
-    "torch_compile": Library("torch", "torch"),
-}
-
-
-def device_environment(execution: Execution, device: str = "cpu") -> dict[str, str]:
+def device_environment(config: RunConfig, device: str = "cpu") -> dict[str, str]:
     """What times on `device` depend on here, without what only torch knows of a graphics card.
 
     Raises:
         MissingExtraError: the runtime is not installed.
     """
-    library = LIBRARIES[execution.runtime]
-    version = require(library.package, library.extra).__version__
     return {
         "device": device,
         "processor": processor(),
         "cores": str(os.cpu_count()),
         "clock": clock_policy(),
-        "threads": str(execution.threads),
-        "dtype": execution.dtype,
-        "batch": str(execution.batch),
-        "runtime": f"{execution.runtime} {version}{library.note}",
+        "threads": str(config.threads),
+        "dtype": config.dtype,
+        "batch": str(config.batch),
+        "runtime": get_runtime(config.runtime).version(),
         "python": ".".join(platform.python_version_tuple()[:2]),
         "system": f"{platform.system()} {platform.machine()}",
     }

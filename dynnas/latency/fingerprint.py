@@ -7,9 +7,9 @@ import json
 
 import torch
 
-from dynnas.latency.environment import Execution, device_environment
+from dynnas.latency.environment import RunConfig, device_environment
 from dynnas.latency.remote.timer import remote_environment, resolve_target
-from dynnas.runtimes.runner import resolve_runtime
+from dynnas.runtimes.compile import resolve_runtime
 from dynnas.runtimes.torch.cuda import gpu_name
 from dynnas.settings.settings import TargetSettings
 
@@ -31,6 +31,6 @@ def environment_fingerprint(target: TargetSettings) -> dict[str, str]:
 
 
 def _here(target: TargetSettings) -> dict[str, str]:
-    execution = Execution(resolve_runtime(target), target.threads, target.dtype, target.batch)
-    environment = device_environment(execution, target.device)
+    config = RunConfig(resolve_runtime(target), target.threads, target.dtype, target.batch)
+    environment = device_environment(config, target.device)
     return environment | ({"processor": gpu_name()} if target.device == "cuda" else {})

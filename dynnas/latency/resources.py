@@ -10,14 +10,13 @@ import numpy as np
 
 from dynnas.errors import TargetError
 from dynnas.latency.energy import Energy, measure_energy
-from dynnas.latency.environment import Execution
 from dynnas.latency.lock import device_lock
 from dynnas.latency.remote.memory import peak_memory_mib
 from dynnas.latency.remote.network import RemoteNetwork
 from dynnas.latency.remote.timer import RemoteTimer
 from dynnas.latency.rounds import Subject
 from dynnas.nn.networks.network import Network
-from dynnas.runtimes.runner import resolve_runtime
+from dynnas.runtimes.compile import compile_network
 from dynnas.settings.settings import TargetSettings
 
 
@@ -94,14 +93,13 @@ def peak_memories_mib(
         TargetError: a network cannot be run, the system does not tell (only Linux does), or a remote device
             cannot be reached.
     """
-    runtime = resolve_runtime(target)
-    shipped = [RemoteNetwork(network, runtime, target) for network in networks]
+    artifacts = [compile_network(network, target) for network in networks]
     if target.remote:
         with closing(RemoteTimer(target)) as timer:
-            subjects = [Subject(network, [image]) for network, image in zip(shipped, images, strict=True)]
+            runners = map(RemoteNetwork, networks, artifacts)
+            subjects = [Subject(runner, [image]) for runner, image in zip(runners, images, strict=True)]
             return timer.peak_memory_mib(subjects)
-    execution = Execution(runtime, target.threads, target.dtype, target.batch)
     return [
-        peak_memory_mib(network.artifact, execution, image, target.device)
-        for network, image in zip(shipped, images, strict=True)
+        peak_memory_mib(artifact, image, target.threads)
+        for artifact, image in zip(artifacts, images, strict=True)
     ]

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from torch import nn
+
 from dynnas.latency.remote.network import RemoteNetwork
-from dynnas.runtimes.cascade import Finished
-from dynnas.runtimes.runner import build_local_runner, check_cascade, resolve_runtime
+from dynnas.runtimes.compile import compile_network, load_artifact
 from dynnas.runtimes.runtime import Runner
 from dynnas.settings.settings import TargetSettings
 
 
-def build_runner(network: Finished, target: TargetSettings) -> Runner:
-    """Fold and compile a copy of `network` for `target`; batch norm must be calibrated.
+def build_runner(network: nn.Module, target: TargetSettings, shape: Sequence[int] | None = None) -> Runner:
+    """Compile a copy of `network` for `target` and load it; batch norm must be calibrated.
 
-    For a remote device it is a `RemoteNetwork`, which runs there when it is timed; else it is as
-    `dynnas.runtimes.runner.build_local_runner` makes it.
+    For a remote device it is a `RemoteNetwork`, whose artifact runs there when it is timed.
+
+    Args:
+        network: a staged network, a cascade, or any other module.
+        target: where it will run.
+        shape: (channels, height, width) of an image; a staged network and a cascade say it themselves.
 
     Raises:
         TargetError: the device is missing, the runtime does not serve it in this type, or a cascade cannot be
             run so.
         MissingExtraError: the runtime is not installed.
     """
-    if not target.remote:
-        return build_local_runner(network, target)
-    check_cascade(network, target)
-    return RemoteNetwork(network, resolve_runtime(target), target)
+    artifact = compile_network(network, target, shape)
+    if target.remote:
+        return RemoteNetwork(network, artifact)
+    return load_artifact(artifact, target.threads)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dynnas.nn.exits import answer, is_confident, leave
 from dynnas.nn.networks.network import Segment
-from dynnas.runtimes.cascade import Finished
+from dynnas.runtimes.plain import Compilable
 
 
 def leave_one_after_another(segments: Sequence[Segment], x: Tensor) -> tuple[Tensor, Tensor]:
@@ -42,7 +42,7 @@ class MaskedNetwork(nn.Module):
     Gives the logits (B, classes) that each image leaves with and, with exits, the index (B,) of its exit.
     """
 
-    def __init__(self, network: Finished) -> None:
+    def __init__(self, network: Compilable) -> None:
         super().__init__()
         self.network = network
 

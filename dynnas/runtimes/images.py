@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from dynnas.runtimes.cascade import CascadeConfig
+from dynnas.runtimes.plain import PlainConfig
 from dynnas.space.config.network import NetworkConfig
 
 
-def blank_images(config: NetworkConfig | CascadeConfig, batch: int = 1) -> Tensor:
+def blank_images(config: NetworkConfig | CascadeConfig | PlainConfig, batch: int = 1) -> Tensor:
     """Zeros of the shape (batch, channels, resolution, resolution) that the network of `config` takes."""
     return torch.zeros(batch, config.channels, config.resolution, config.resolution)

@@ -1,43 +1,133 @@
-"""What a runtime is: how a network is made ready in it, and for which devices and arithmetic."""
+"""The contract of a runtime: `compile(network, target) -> Artifact` and `load(artifact) -> Runner`.
+
+A runtime is one class in one file, registered by `register_runtime`, inside this package or outside it (entry
+point `dynnas.runtimes`). Its facts are class attributes, and the module is imported wherever runtimes are
+listed, also on devices that have little more than numpy: import the library itself, torch and all that needs
+them inside the methods.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeVar
 
-import numpy as np
+from dynnas.errors import TargetError, require
+from dynnas.settings.registries import RUNTIMES
 
-from dynnas.errors import TargetError
-from dynnas.runtimes.cascade import Finished
-from dynnas.settings.settings import TargetSettings
+if TYPE_CHECKING:
+    import numpy as np
+
+    from dynnas.nn.networks.network import Network
+    from dynnas.runtimes.artifact import Artifact
+    from dynnas.runtimes.plain import Compilable
+    from dynnas.settings.settings import TargetSettings
+
+BatchExecution = Literal["masked", "compacted"]
+"""How batches of any size are run. Masked: every image runs through all of the network, at the dense price.
+Compacted: images that leave are taken out of the batch, and the rest goes on as a smaller one; regrouping is
+part of the price."""
 
 
 class Runner(Protocol):
     """A network made ready on its target: the thing that ships, called as it will be called."""
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """A call's images (batch, channels, R, R) float32 in host memory to logits (batch, classes) float32.
+        """A call's images (batch, channels, H, W) float32 in host memory to logits (batch, classes) float32.
 
         Work is finished when it returns. At batch 1 a network with exits stops at the first confident one; a
-        larger batch computes every exit, and hands out for each image what the first confident one says.
+        larger batch computes every exit, and gives for each image the output of its first confident one.
         """
         ...
 
 
-@dataclass(frozen=True)
-class Runtime:
-    """A way to run networks.
+class BatchRunner(Protocol):
+    """A network made ready on its target for batches of any size."""
+
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Images (B, channels, H, W) float32 in host memory to logits (B, classes) and exits (B,) int64.
+
+        The exit of an image is its index, the number of exits for the head. Work is finished when it returns.
+        """
+        ...
+
+
+class Runtime(ABC):
+    """A way to run networks; its attributes are its facts.
 
     Attributes:
         name: as in `TargetSettings.runtime`.
-        dtypes: what it computes in, for every device that it serves.
-        build: folds and compiles a copy of a network, or of all networks of a cascade.
+        dtypes: numeric types by device (`cpu`, `cuda`) that it computes in.
+        package: the Python package that must be installed to run artifacts.
+        extra: the extra of dynnas that brings it.
+        note: names the form of its artifacts in fingerprints of the environment; a number in it is raised
+            when they become faster or slower.
+        branches: whether one artifact skips what exits and gates leave out; else Python decides between its
+            parts, or everything is computed and masked.
+        regroups_gates: whether batches of any size are regrouped by what gates decide.
+        portable: name of the runtime whose artifacts run on any processor, where this one's are right only on
+            those like the one that compiled them.
     """
 
-    name: str
-    dtypes: Mapping[str, tuple[str, ...]]
-    build: Callable[[Finished, TargetSettings], Runner]
+    name: ClassVar[str]
+    dtypes: ClassVar[Mapping[str, tuple[str, ...]]]
+    package: ClassVar[str]
+    extra: ClassVar[str]
+    note: ClassVar[str] = ""
+    branches: ClassVar[bool] = False
+    regroups_gates: ClassVar[bool] = False
+    portable: ClassVar[str | None] = None
+
+    @abstractmethod
+    def compile(self, network: Compilable, target: TargetSettings) -> Artifact:
+        """Fold and compile a copy of `network`.
+
+        Args:
+            network: calibrated; its `config` says what it takes (see `dynnas.runtimes.plain.as_compilable`).
+                A cascade comes with a batch of 1.
+            target: its device is `cpu` or `cuda` or a remote one, its dtype and batch those of the artifact.
+
+        Raises:
+            MissingExtraError: a package is not installed.
+            TargetError: the network cannot be compiled so.
+        """
+
+    @abstractmethod
+    def load(self, artifact: Artifact, threads: int = 1) -> Runner:
+        """Make an artifact ready to run.
+
+        Args:
+            artifact: from `compile`, in this process or elsewhere.
+            threads: CPU threads of each operator.
+
+        Raises:
+            MissingExtraError: the runtime is not installed.
+            TargetError: it cannot be run here.
+            Exception: the artifact is damaged; the runtime's own error.
+        """
+
+    def run_batches(self, network: Network, target: TargetSettings, execution: BatchExecution) -> BatchRunner:
+        """Fold and compile a copy of `network` for batches of any size.
+
+        Raises:
+            TargetError: this runtime does not run them.
+        """
+        raise TargetError(
+            f"target: runtime {self.name} runs no batches of any size; use runtime onnxruntime or torch"
+        )
+
+    def can_run(self, device: str) -> bool:
+        """Whether it is installed here and serves `device`."""
+        return device in self.dtypes and importlib.util.find_spec(self.package) is not None
+
+    def version(self) -> str:
+        """Name, version and note, for fingerprints of the environment.
+
+        Raises:
+            MissingExtraError: it is not installed.
+        """
+        return f"{self.name} {require(self.package, self.extra).__version__}{self.note}"
 
     def check(self, device: str, dtype: str) -> None:
         """See that it serves a device in a type.
@@ -55,3 +145,30 @@ class Runtime:
                 f"target: runtime {self.name} on {device} computes in {' or '.join(self.dtypes[device])}, "
                 f"not in {dtype}; change dtype or runtime"
             )
+
+
+RuntimeClass = TypeVar("RuntimeClass", bound=type[Runtime])
+
+
+def register_runtime(runtime: RuntimeClass) -> RuntimeClass:
+    """Enter a class of `Runtime` under its name: a decorator.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    return RUNTIMES.register(runtime.name)(runtime)
+
+
+def get_runtime(name: str) -> Runtime:
+    """The runtime of that name.
+
+    Raises:
+        TargetError: there is none; says which there are.
+    """
+    make: Callable[[], Runtime] = RUNTIMES[name]
+    return make()
+
+
+def offered_runtimes(device: str) -> list[str]:
+    """The runtimes that are installed here for `device`, the one to prefer first."""
+    return [name for name in RUNTIMES if get_runtime(name).can_run(device)]

@@ -12,6 +12,7 @@ from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any
 
 from dynnas.settings.metrics import limit_names, objective_names
+from dynnas.settings.registries import RUNTIMES
 from dynnas.settings.rule import Pattern
 
 _HOST_AND_PORT = r"(\[[0-9A-Fa-f:.]+\]|[^\s\[\]:/@]+):[0-9]{1,5}"
@@ -194,12 +195,12 @@ class TargetSettings:
         "auto",
         "auto is onnxruntime on a CPU, torch on CUDA, and what a remote device offers; onnxruntime_portable "
         "runs a graph that is not laid out for one kind of processor",
-        choices=("auto", "onnxruntime", "onnxruntime_portable", "openvino", "torch", "torch_compile"),
+        choices=lambda: ("auto", *RUNTIMES),
     )
     threads: int = _setting(1, "CPU threads of the runtime", minimum=1)
     dtype: str = _setting(
         "float32",
-        "arithmetic of the runtime; which it can do hangs on runtime and device",
+        "arithmetic of the runtime; supported types depend on runtime and device",
         choices=("float32", "bfloat16", "float16"),
     )
     batch: int = _setting(1, "images in a call; latencies are those of a call", minimum=1)

@@ -28,7 +28,7 @@ from dynnas.nn.networks.network import Network
 from dynnas.pareto.front import Candidate
 from dynnas.progress import Progress
 from dynnas.runtimes.onnx.graph import to_onnx
-from dynnas.runtimes.onnx.runtime import OnnxRunner
+from dynnas.runtimes.onnx.session import OnnxRunner
 from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.search.evaluators.supernet import open_meter
 from dynnas.search.storage.storage import only_driver

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from dynnas.nn.kernels.kernel import KERNELS
 from dynnas.nn.layers.conv_shape import ConvShape
 from dynnas.runtimes.onnx.packing.packing import pack
-from dynnas.runtimes.onnx.runtime import OnnxRunner
+from dynnas.runtimes.onnx.session import OnnxRunner
 from dynnas.runtimes.onnx.trace import trace
 
 CHANNELS = (16, 32, 64, 128, 256, 512)

@@ -126,8 +126,8 @@ def test_nonsense_of_another_processor_is_found_out(target, monkeypatch):
 
 def test_a_damaged_network_is_a_clear_error(target):
     timed = subject(target)
-    timed.runner.artifact, timed.runner.digest = b"no graph", "0" * 64
-    with pytest.raises(TargetError, match="does not keep"):
+    timed.runner.artifact = replace(timed.runner.artifact, files={"model.onnx": b"no graph"})
+    with pytest.raises(TargetError, match="protobuf parsing failed"):
         RemoteTimer(target)([timed], (), PLAN)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.served import TOKEN, listening
 
 from dynnas.errors import TargetError
-from dynnas.latency.environment import Execution
+from dynnas.latency.environment import RunConfig
 from dynnas.latency.lock import device_lock
 from dynnas.latency.remote import channel
 from dynnas.latency.remote.channel import GREETING, Channel, join_device
@@ -20,7 +20,7 @@ from dynnas.latency.remote.client import Device
 from dynnas.latency.remote.server import Limits
 from dynnas.latency.remote.store import Store, digest_of
 
-EXECUTION = asdict(Execution("onnxruntime_portable", 1))
+EXECUTION = asdict(RunConfig("onnxruntime_portable", 1))
 
 
 def address_of(server):

@@ -15,7 +15,7 @@ from dynnas.runtimes.onnx.packing import packing as onnx_packing
 from dynnas.runtimes.onnx.packing.borders import BorderLostError, cut_borders, put_borders
 from dynnas.runtimes.onnx.packing.layout import block_size, optimise
 from dynnas.runtimes.onnx.packing.packing import pack_between
-from dynnas.runtimes.onnx.runtime import OnnxRunner
+from dynnas.runtimes.onnx.session import OnnxRunner
 
 # Three blocks of 16, 16 and 24 channels.
 WIDTH = 2

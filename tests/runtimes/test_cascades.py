@@ -18,10 +18,10 @@ from dynnas.latency.runner import build_runner
 from dynnas.runtimes.branching import leave_one_after_another
 from dynnas.runtimes.cascade import Cascade, chain
 from dynnas.runtimes.onnx.graph import to_onnx, to_onnx_batch, to_packed_onnx
-from dynnas.runtimes.onnx.runtime import OnnxRunner
+from dynnas.runtimes.onnx.session import OnnxRunner
 from dynnas.runtimes.preprocessing import prepare_images
-from dynnas.runtimes.runner import RUNTIMES
 from dynnas.runtimes.torch.export import to_pt2
+from dynnas.settings.registries import RUNTIMES
 from dynnas.settings.settings import TargetSettings
 
 DATA = noise()
@@ -155,7 +155,7 @@ def test_in_torch_networks_that_are_not_asked_do_not_run():
     calls = []
 
     def build(network, target):
-        made = RUNTIMES["torch"].build(network, target)
+        made = build_runner(network, target)
         return lambda image: calls.append(network) or made(image)
 
     from dynnas.runtimes.chain import ChainRunner
@@ -185,7 +185,7 @@ def test_it_travels_to_a_device_as_one_graph():
     remote = build_runner(cascade, target)
     assert isinstance(remote, RemoteNetwork)
     image = prepare_images(cascade, DATA, DATA.search.images[:1]).numpy()
-    answer = OnnxRunner(remote.artifact, threads=1)(image)
+    answer = OnnxRunner(remote.artifact.data, threads=1)(image)
     assert_allclose(answer, remote(image), rtol=1e-4, atol=1e-4)
     assert remote.recognises(answer, image)
     assert not remote.recognises(answer + 1, image)
@@ -195,8 +195,6 @@ def test_what_cannot_run_it_says_so():
     cascade = cascade_of(networks((12, 12), (0, 0)))
     with pytest.raises(TargetError, match="cascades decide image by image, and this target has 4 images"):
         build_runner(cascade, TargetSettings(batch=4))
-    with pytest.raises(TargetError, match="a cascade is run elsewhere as one graph, and torch takes none"):
-        build_runner(cascade, TargetSettings(device="tcp://somewhere:1", runtime="torch"))
 
 
 def test_a_chain_of_one_is_the_network_behind_what_makes_its_images():

@@ -14,14 +14,13 @@ from dynnas.nn.registry import ACTIVATIONS
 from dynnas.runtimes.onnx.graph import to_onnx, to_packed_onnx
 from dynnas.runtimes.onnx.packing.layout import (
     MOST_NUMBERS,
-    PACKED_FOR,
     block_size,
     number_of,
     numbered,
     packing_of_this_machine,
     positions,
 )
-from dynnas.runtimes.onnx.runtime import OnnxRunner
+from dynnas.runtimes.onnx.session import PACKED_FOR, OnnxRunner
 
 MIXING = ("condconv", "dyconv", "dynet", "dynet_layer", "weightnet")
 WIDE = {"width": 3}  # 18, 24 and 36 channels: blocks of 8 or 16 are filled up

@@ -17,8 +17,9 @@ from torch import nn
 
 from dynnas.errors import TargetError
 from dynnas.latency.runner import build_runner
-from dynnas.runtimes.runner import RUNTIMES, resolve_runtime
+from dynnas.runtimes.compile import resolve_runtime
 from dynnas.runtimes.torch.compiled import _apart
+from dynnas.settings.registries import RUNTIMES
 from dynnas.settings.settings import TargetSettings
 
 TESTS = Path(__file__).parents[1]

@@ -9,7 +9,7 @@ import numpy as np
 from dynnas.export.formats.format import ANY_BATCH, ONE_IMAGE, Artifact, Format, Outputs, Predict
 from dynnas.runtimes.cascade import Finished
 from dynnas.runtimes.onnx.graph import to_onnx, to_onnx_batch, to_packed_onnx
-from dynnas.runtimes.onnx.runtime import OnnxRunner
+from dynnas.runtimes.onnx.session import OnnxRunner
 from dynnas.runtimes.onnx.trace import OPSET
 
 _PACKED = (

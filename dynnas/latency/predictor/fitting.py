@@ -93,11 +93,6 @@ def calibrate(
             f"calibrate: {samples} networks and {held_out} held out; "
             f"at least {LEAST_SAMPLES} and 3 are needed"
         )
-    if meter.target.remote and meter.target.runtime.startswith("torch"):
-        raise TargetError(
-            "calibrate: layers alone are sent to a remote device as ONNX graphs, and this target runs torch; "
-            "use a runtime of ONNX, or search without a predictor"
-        )
     progress = progress or Progress()
     drawn = _draw(space, samples + held_out, seed)
     if len(drawn) < samples + held_out:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from dynnas.latency.rounds import Subject
 from dynnas.latency.runner import build_runner
 from dynnas.nn.networks.layer_features import Piece, pieces_of
-from dynnas.nn.networks.network import Body, Network, Segment, build
+from dynnas.nn.networks.network import Network, build
 from dynnas.settings.settings import TargetSettings
-from dynnas.space.config.network import (
-    ExitPlace,
-    NetworkConfig,
-)
+from dynnas.space.config.network import NetworkConfig
 
 
 def piece_subject(piece: Piece, target: TargetSettings) -> Subject:
@@ -25,8 +20,7 @@ def piece_subject(piece: Piece, target: TargetSettings) -> Subject:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = build(piece.config).eval()
-    # Runtimes read no more of a network than what this has.
-    runner = build_runner(cast(Network, _Alone(module, piece)), target)
+    runner = build_runner(module, target, (piece.channels, piece.resolution, piece.resolution))
     shape = (target.batch, piece.channels, piece.resolution, piece.resolution)
     image = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     return Subject(runner, [image])
@@ -65,29 +59,3 @@ class Way:
         shape = (target.batch, self.config.channels, self.config.resolution, self.config.resolution)
         image = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
         return Subject(build_runner(network, target), [image])
-
-
-@dataclass(frozen=True)
-class _AloneConfig:
-    channels: int
-    resolution: int
-    exits: tuple[ExitPlace, ...] = ()
-    branches: bool = False
-
-
-class _Alone(nn.Module):
-    """One slot in the place of a network."""
-
-    def __init__(self, module: nn.Module, piece: Piece) -> None:
-        super().__init__()
-        self.config = _AloneConfig(piece.channels, piece.resolution)
-        self.module = module
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.module(x)
-
-    def logits(self, x: Tensor) -> tuple[Tensor]:
-        return (self.module(x),)
-
-    def segments(self) -> list[Segment]:
-        return [Segment(Body(self.module), nn.Identity(), None)]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from dynnas.errors import DynnasError
-from dynnas.latency.remote.document import read_document, write_document
+from dynnas.runtimes.document import read_document, write_document
 
 GREETING = b"dynnas-device 1\n"
 ACCEPTED, DENIED, BUSY = b"+", b"-", b"~"

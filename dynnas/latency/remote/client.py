@@ -18,8 +18,8 @@ from dynnas.latency.remote.channel import (
     WrongTokenError,
     join_device,
 )
-from dynnas.latency.remote.document import DocumentError
 from dynnas.latency.remote.server import keep_alive
+from dynnas.runtimes.document import DocumentError
 
 BACKOFF = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds before each new attempt after a connection was lost."""

@@ -10,33 +10,33 @@ import contextlib
 import json
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from dynnas.errors import DynnasError, TargetError, require
-from dynnas.latency.environment import LIBRARIES, Execution
-from dynnas.latency.remote.artifact import load_artifact
-from dynnas.latency.remote.document import read_document, write_document
+from dynnas.errors import DynnasError, TargetError
+from dynnas.runtimes.artifact import Artifact
+from dynnas.runtimes.compile import load_artifact
+from dynnas.runtimes.document import read_document, write_document
+from dynnas.runtimes.runtime import get_runtime
 
 RUNS = 3
 SECONDS = 600.0
 
 
-def peak_memory_mib(artifact: bytes, execution: Execution, image: np.ndarray, device: str = "cpu") -> float:
+def peak_memory_mib(artifact: Artifact, image: np.ndarray, threads: int = 1) -> float:
     """MiB of resident memory that loading `artifact` and running it on `image` adds at most.
 
     On a graphics card it is still the host's memory.
 
     Args:
-        artifact: as for `load_artifact`. image: (batch, channels, R, R) float32.
+        artifact: of a network. image: (batch, channels, H, W) float32. threads: CPU threads of the runtime.
 
     Raises:
         TargetError: it cannot be run, or the system does not tell (only Linux does).
     """
-    header = {**asdict(execution), "device": device}
-    data = write_document(header, {"artifact": np.frombuffer(artifact, np.uint8), "image": image})
+    sent = np.frombuffer(artifact.to_bytes(), np.uint8)
+    data = write_document({"threads": threads}, {"artifact": sent, "image": image})
     ran = subprocess.run(
         [sys.executable, "-m", "dynnas.latency.remote.memory"],
         input=data,
@@ -63,15 +63,13 @@ def main() -> None:
 
 def _measured(data: bytes) -> float:
     header, arrays = read_document(data)
-    device = header.pop("device")
-    execution = Execution(**header)
-    artifact, image = arrays["artifact"].tobytes(), arrays["image"]
-    require(LIBRARIES[execution.runtime].package, LIBRARIES[execution.runtime].extra)
+    artifact, image = Artifact.from_bytes(arrays["artifact"].tobytes()), arrays["image"]
+    get_runtime(artifact.runtime).version()  # imports its package, whose own memory is not the network's
     # From here on the peak is counted anew, where the system lets us.
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     before = _status("VmRSS")
-    runner = load_artifact(artifact, execution, device)
+    runner = load_artifact(artifact, int(header["threads"]))
     for _ in range(RUNS):
         runner(image)
     return max(0.0, _status("VmHWM") - before)

@@ -2,53 +2,34 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import torch
+from torch import nn
 
-from dynnas.errors import TargetError
-from dynnas.latency.remote.artifact import TORCH_RUNTIMES
-from dynnas.latency.remote.store import digest_of
-from dynnas.latency.remote.torch_network import write_network
 from dynnas.nn.exits import answers
-from dynnas.runtimes.cascade import Cascade, Finished
+from dynnas.runtimes.artifact import Artifact
 from dynnas.runtimes.folding import fold_batchnorm
-from dynnas.runtimes.onnx.runtime import onnx_model
-from dynnas.settings.settings import TargetSettings
+from dynnas.runtimes.plain import as_compilable
 
 TOLERANCES = {"float32": 0.01, "float16": 0.05, "bfloat16": 0.2}
-"""As parts of the largest logit (if above 1): nonsense is far beyond."""
+"""Allowed deviation by dtype, relative to max(1, largest |logit|)."""
 
 
 class RemoteNetwork:
-    """What stands for a runner where the device is another machine. Called here, it is torch that answers.
+    """The runner of a network whose device is another machine. Called here, it is torch that answers.
 
     Args:
-        network: calibrated, on a CPU or not; a cascade travels as one graph.
-        runtime: of the device, not `auto`.
-        target: its type and batch decide on the graph.
+        network: calibrated, on a CPU or not. artifact: of it, for the device.
 
     Attributes:
-        artifact: what the device gets. digest: its name there.
-
-    Raises:
-        TargetError: the runtime takes no cascades.
+        artifact: what the device gets.
     """
 
-    def __init__(self, network: Finished, runtime: str, target: TargetSettings) -> None:
-        self._network = fold_batchnorm(network).cpu()
-        self._tolerance = TOLERANCES[target.dtype]
-        if runtime in TORCH_RUNTIMES:
-            if isinstance(network, Cascade):
-                raise TargetError(
-                    f"target: a cascade is run elsewhere as one graph, and {runtime} takes none; "
-                    "use runtime onnxruntime, onnxruntime_portable or openvino there"
-                )
-            self.artifact = write_network(copy.deepcopy(network).cpu())
-        else:
-            self.artifact = onnx_model(network, runtime, target.batch)
-        self.digest = digest_of(self.artifact)
+    def __init__(self, network: nn.Module, artifact: Artifact) -> None:
+        shape = [int(side) for side in artifact.metadata["shape"].split()]
+        self._network = fold_batchnorm(as_compilable(network, shape)).cpu()
+        self._tolerance = TOLERANCES[artifact.dtype]
+        self.artifact = artifact
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray) -> np.ndarray:

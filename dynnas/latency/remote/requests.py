@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dynnas.errors import DynnasError
+from dynnas.errors import DynnasError, TargetError
 from dynnas.latency.energy import measure_energy
-from dynnas.latency.environment import LIBRARIES, Execution, device_environment
+from dynnas.latency.environment import RunConfig, device_environment
 from dynnas.latency.lock import device_lock
-from dynnas.latency.remote.artifact import load_artifact, offered_runtimes
-from dynnas.latency.remote.document import read_document
 from dynnas.latency.remote.memory import peak_memory_mib
 from dynnas.latency.remote.store import Store
 from dynnas.latency.rounds import Plan, Subject, time_rounds
+from dynnas.runtimes.artifact import Artifact
+from dynnas.runtimes.compile import load_artifact
+from dynnas.runtimes.document import read_document
+from dynnas.runtimes.runtime import get_runtime, offered_runtimes
+from dynnas.settings.registries import RUNTIMES
 
 Arrays = Mapping[str, np.ndarray]
 Run = Callable[[np.ndarray], np.ndarray]
@@ -49,7 +52,7 @@ class Requests:
     def __init__(self, device: str, store: Store, most: int, lock_folder: Path | None = None) -> None:
         self._device, self._store, self._most, self._lock_folder = device, store, most, lock_folder
         # Only used by whoever holds the device's lock.
-        self._loaded: OrderedDict[tuple[str, Execution], Run] = OrderedDict()
+        self._loaded: OrderedDict[tuple[str, RunConfig], Run] = OrderedDict()
 
     def answer(self, header: Mapping[str, Any], arrays: Arrays, waiting: Callable[[], None]) -> Reply:
         """The answer to a request; `waiting` is called now and then while another client is timed.
@@ -62,7 +65,7 @@ class Requests:
             case "offers":
                 return {"runtimes": offered_runtimes(self._device), "most": self._most}, {}
             case "environment":
-                return {"environment": self._environment(_execution(header))}, {}
+                return {"environment": self._environment(_run_config(header))}, {}
             case "put":
                 return {"digest": self._store.put(_array(arrays, "data", "uint8").tobytes())}, {}
             case "time" | "memory" | "energy" as what:
@@ -70,16 +73,16 @@ class Requests:
             case other:
                 raise RequestError(f"a device is not asked for {other!r}")
 
-    def _environment(self, execution: Execution) -> dict[str, str]:
-        environment = device_environment(execution, self._device)
+    def _environment(self, config: RunConfig) -> dict[str, str]:
+        environment = device_environment(config, self._device)
         if self._device == "cuda":
-            from dynnas.latency.remote.torch_network import graphics_card
+            from dynnas.runtimes.torch.cuda import gpu_name
 
-            environment["processor"] = graphics_card()
+            environment["processor"] = gpu_name()
         return environment
 
     def _measure(self, what: str, header: Mapping[str, Any], waiting: Callable[[], None]) -> Reply:
-        execution = _execution(header)
+        config = _run_config(header)
         pairs = [_pairs(header, name) for name in ("subjects", "anchors")]
         found, missing = self._store.get(digest for part in pairs for pair in part for digest in pair)
         if missing:
@@ -87,13 +90,15 @@ class Requests:
         with device_lock(self._device, self._lock_folder, waiting):
             if what == "memory":
                 sizes = [
-                    peak_memory_mib(found[artifact], execution, _images(found[images])[0], self._device)
+                    peak_memory_mib(
+                        self._artifact(found[artifact], config), _images(found[images])[0], config.threads
+                    )
                     for artifact, images in pairs[0]
                 ]
                 return {"mib": sizes}, {}
             # Loading too would disturb whoever is being timed.
             subjects, anchors = (
-                [Subject(self._load(artifact, found, execution), _images(found[i])) for artifact, i in part]
+                [Subject(self._load(artifact, found, config), _images(found[i])) for artifact, i in part]
                 for part in pairs
             )
             seconds = _number(header, "seconds")
@@ -103,10 +108,30 @@ class Requests:
             plan = Plan(seconds, _number(header, "precision"), int(_number(header, "seed", most=2**53)))
             return {}, _time(subjects, anchors, plan)
 
-    def _load(self, digest: str, found: Mapping[str, bytes], execution: Execution) -> Run:
-        key = digest, execution
+    def _artifact(self, data: bytes, config: RunConfig) -> Artifact:
+        """What a client has sent, if this device runs such artifacts.
+
+        Raises:
+            DocumentError: it is damaged.
+            TargetError: its runtime is not offered here, or does not compute so.
+            RequestError: it was compiled for something else than what is asked for.
+        """
+        artifact = Artifact.from_bytes(data)
+        offered = offered_runtimes(self._device)
+        if artifact.runtime not in offered:
+            raise TargetError(
+                f"this device has no runtime {artifact.runtime}; it offers {', '.join(offered) or 'none'}"
+            )
+        compiled = artifact.runtime, artifact.dtype, artifact.batch
+        if compiled != (config.runtime, config.dtype, config.batch):
+            raise RequestError(f"an artifact for {compiled}, and asked for is {config}")
+        get_runtime(artifact.runtime).check(self._device, artifact.dtype)
+        return replace(artifact, metadata={**artifact.metadata, "device": self._device})
+
+    def _load(self, digest: str, found: Mapping[str, bytes], config: RunConfig) -> Run:
+        key = digest, config
         if key not in self._loaded:
-            self._loaded[key] = load_artifact(found[digest], execution, self._device)
+            self._loaded[key] = load_artifact(self._artifact(found[digest], config), config.threads)
         self._loaded.move_to_end(key)
         runner = self._loaded[key]
         while len(self._loaded) > LOADED:
@@ -125,12 +150,12 @@ def _time(subjects: Sequence[Subject], anchors: Sequence[Subject], plan: Plan) -
     return {"times": time_rounds(subjects, anchors, plan), **answers}
 
 
-def _execution(header: Mapping[str, Any]) -> Execution:
+def _run_config(header: Mapping[str, Any]) -> RunConfig:
     runtime, dtype = header.get("runtime"), header.get("dtype")
-    if runtime not in LIBRARIES or dtype not in ("float32", "bfloat16", "float16"):
-        raise RequestError(f"no runtime {runtime!r} in {dtype!r}; known are {', '.join(LIBRARIES)}")
+    if runtime not in RUNTIMES or dtype not in ("float32", "bfloat16", "float16"):
+        raise RequestError(f"no runtime {runtime!r} in {dtype!r}; known are {', '.join(RUNTIMES)}")
     threads, batch = (int(_number(header, name, most=MOST_THREADS)) for name in ("threads", "batch"))
-    return Execution(str(runtime), max(1, threads), str(dtype), max(1, batch))
+    return RunConfig(str(runtime), max(1, threads), str(dtype), max(1, batch))
 
 
 def _pairs(header: Mapping[str, Any], name: str) -> Sequence[tuple[str, str]]:

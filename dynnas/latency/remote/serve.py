@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 from dynnas.errors import DynnasError, TargetError
-from dynnas.latency.remote.artifact import offered_runtimes
 from dynnas.latency.remote.channel import MEGABYTE
 from dynnas.latency.remote.server import DeviceServer, Limits
 from dynnas.latency.remote.token import VARIABLE, find_token, make_token, token_path
+from dynnas.runtimes.runtime import offered_runtimes
 
 HOST, PORT, MESSAGE_MIB = "127.0.0.1", 7411, 256
 

@@ -19,9 +19,9 @@ from dynnas.latency.remote.channel import (
     WrongTokenError,
     accept_client,
 )
-from dynnas.latency.remote.document import DocumentError
 from dynnas.latency.remote.requests import Requests
 from dynnas.latency.remote.store import Store
+from dynnas.runtimes.document import DocumentError
 
 STRANGERS = 64
 """Connections that may be in their handshake at a time: those who never finish it take no client's place."""

@@ -10,15 +10,16 @@ import torch
 
 from dynnas.errors import TargetError
 from dynnas.latency.energy import Energy
-from dynnas.latency.environment import Execution
+from dynnas.latency.environment import RunConfig
 from dynnas.latency.remote.client import Device
-from dynnas.latency.remote.document import write_document
 from dynnas.latency.remote.network import RemoteNetwork
 from dynnas.latency.remote.store import digest_of
 from dynnas.latency.remote.token import VARIABLE, find_token, token_path
 from dynnas.latency.rounds import Plan, Subject
 from dynnas.latency.runner import build_runner
 from dynnas.nn.networks.network import Network
+from dynnas.runtimes.document import write_document
+from dynnas.runtimes.runtime import get_runtime
 from dynnas.settings.settings import TargetSettings
 from dynnas.space.config.network import BlockConfig, HeadConfig, NetworkConfig, StemConfig
 
@@ -65,8 +66,9 @@ def resolve_target(target: TargetSettings) -> TargetSettings:
         if target.runtime != "auto" or not offered:
             return target
         preferred = replace(target, runtime=offered[0])
-        if preferred.runtime == "onnxruntime" and not _understands(device, preferred):
-            return replace(target, runtime="onnxruntime_portable")
+        portable = get_runtime(preferred.runtime).portable
+        if portable and not _understands(device, preferred):
+            return replace(target, runtime=portable)
         return preferred
     finally:
         device.close()
@@ -80,7 +82,7 @@ def remote_environment(target: TargetSettings) -> dict[str, str]:
     """
     device = open_device(target)
     try:
-        header, _ = device.ask({"ask": "environment", **asdict(_execution(target))})
+        header, _ = device.ask({"ask": "environment", **asdict(_run_config(target))})
         return {str(name): str(value) for name, value in header["environment"].items()}
     finally:
         device.close()
@@ -105,7 +107,7 @@ class RemoteTimer:
         parts: dict[str, bytes] = {}
         header = {
             "ask": "time",
-            **asdict(_execution(self._target)),
+            **asdict(_run_config(self._target)),
             "subjects": [_described(subject, parts) for subject in subjects],
             "anchors": [_described(subject, parts) for subject in anchors],
             **asdict(plan),
@@ -125,7 +127,7 @@ class RemoteTimer:
         described = [_described(subject, parts) for subject in subjects]
         header = {
             "ask": "energy",
-            **asdict(_execution(self._target)),
+            **asdict(_run_config(self._target)),
             "subjects": described,
             "seconds": seconds,
         }
@@ -137,7 +139,7 @@ class RemoteTimer:
         """As `dynnas.latency.remote.memory.peak_memory_mib`, there."""
         parts: dict[str, bytes] = {}
         described = [_described(subject, parts) for subject in subjects]
-        header = {"ask": "memory", **asdict(_execution(self._target)), "subjects": described}
+        header = {"ask": "memory", **asdict(_run_config(self._target)), "subjects": described}
         return [float(mib) for mib in self._device.ask_with(header, parts, PATIENCE_SECONDS)[0]["mib"]]
 
     def close(self) -> None:
@@ -148,10 +150,11 @@ class RemoteTimer:
         network = _network(subject)
         if answer is not None and network.recognises(answer, subject.images[0]):
             return
+        portable = get_runtime(self._target.runtime).portable
         advice = (
             "its graph is packed for processors like this machine's, and the device has another: "
-            "use runtime: onnxruntime_portable"
-            if self._target.runtime == "onnxruntime"
+            f"use runtime: {portable}"
+            if portable
             else "use another runtime there"
         )
         raise TargetError(
@@ -180,8 +183,8 @@ def _probe(target: TargetSettings) -> Subject:
     return Subject(build_runner(network, target), [image])
 
 
-def _execution(target: TargetSettings) -> Execution:
-    return Execution(target.runtime, target.threads, target.dtype, target.batch)
+def _run_config(target: TargetSettings) -> RunConfig:
+    return RunConfig(target.runtime, target.threads, target.dtype, target.batch)
 
 
 def _network(subject: Subject) -> RemoteNetwork:
@@ -193,6 +196,6 @@ def _described(subject: Subject, parts: dict[str, bytes]) -> list[str]:
     """The digests of a subject's artifact and images, which are added to `parts`."""
     network = _network(subject)
     images = write_document({}, {"images": np.stack(list(subject.images))})
-    parts[network.digest] = network.artifact
+    parts[network.artifact.digest] = network.artifact.to_bytes()
     parts[digest_of(images)] = images
-    return [network.digest, digest_of(images)]
+    return [network.artifact.digest, digest_of(images)]

@@ -13,7 +13,7 @@ from dynnas.nn.networks.network import Network, Segment
 from dynnas.runtimes.folding import fold_batchnorm
 from dynnas.runtimes.images import blank_images
 from dynnas.runtimes.onnx.graph import to_onnx_batch
-from dynnas.runtimes.onnx.runtime import OnnxRunner
+from dynnas.runtimes.onnx.session import OnnxRunner
 from dynnas.runtimes.onnx.trace import trace
 
 

@@ -11,17 +11,18 @@ from dynnas.nn.dynamic_conv.mode import ConvMode
 from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.branching import MaskedNetwork
-from dynnas.runtimes.cascade import Cascade, Finished
+from dynnas.runtimes.cascade import Cascade
 from dynnas.runtimes.folding import fold_batchnorm
 from dynnas.runtimes.images import blank_images
 from dynnas.runtimes.onnx.segment import Pack, as_it_is, segment_graph
 from dynnas.runtimes.onnx.trace import trace
+from dynnas.runtimes.plain import Compilable, PlainNetwork
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 
-def to_onnx(network: Finished) -> ModelProto:
+def to_onnx(network: Compilable) -> ModelProto:
     """The graph for one image: folded, with an `If` wherever something may be left out.
 
     That is at every exit, at gates that branch, and between the networks of a cascade.
@@ -38,7 +39,7 @@ def to_onnx(network: Finished) -> ModelProto:
     return join(network, segment_graphs(network))
 
 
-def to_packed_onnx(network: Finished) -> ModelProto:
+def to_packed_onnx(network: Compilable) -> ModelProto:
     """As `to_onnx`, laid out for ONNX Runtime on processors like this machine's: see `onnx_packing`.
 
     Raises:
@@ -51,7 +52,7 @@ def to_packed_onnx(network: Finished) -> ModelProto:
     return mark_packed(model)
 
 
-def _packed(network: Finished) -> ModelProto:
+def _packed(network: Compilable) -> ModelProto:
     if isinstance(network, Cascade):
         return join_cascade(network, _packed)
     require("onnx", "onnx")
@@ -64,7 +65,7 @@ def _packed(network: Finished) -> ModelProto:
         return join(network, segment_graphs(network, lambda part, takes, gives: (pack(part), False)))
 
 
-def segment_graphs(network: Network, pack: Pack = as_it_is) -> list[ModelProto]:
+def segment_graphs(network: Network | PlainNetwork, pack: Pack = as_it_is) -> list[ModelProto]:
     """A graph for each segment of the folded network: one without exits is a single segment.
 
     Args:
@@ -85,7 +86,7 @@ def segment_graphs(network: Network, pack: Pack = as_it_is) -> list[ModelProto]:
     return parts
 
 
-def join(network: Network, parts: list[ModelProto]) -> ModelProto:
+def join(network: Network | PlainNetwork, parts: list[ModelProto]) -> ModelProto:
     """One graph of those of the segments, which are no longer of use by themselves."""
     if len(parts) == 1:
         return parts[0]
@@ -105,7 +106,7 @@ def join_cascade(cascade: Cascade, graph_of: Callable[[Network], ModelProto]) ->
     return join_networks(parts, cascade.thresholds, resizing, cascade.config.resolution)
 
 
-def to_onnx_batch(network: Finished) -> ModelProto:
+def to_onnx_batch(network: Compilable) -> ModelProto:
     """The graph for any batch: every exit is computed, and the first confident one chosen for each image.
 
     Inputs and outputs as `to_onnx`, with the batch's size in place of 1.

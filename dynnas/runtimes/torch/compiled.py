@@ -11,12 +11,12 @@ import torch
 
 from dynnas.errors import TargetError
 from dynnas.nn.networks.network import Network
-from dynnas.runtimes.cascade import Cascade, Finished
+from dynnas.runtimes.cascade import Cascade
 from dynnas.runtimes.chain import ChainRunner
 from dynnas.runtimes.images import blank_images
-from dynnas.runtimes.runtime import Runner, Runtime
+from dynnas.runtimes.plain import Compilable, PlainNetwork
+from dynnas.runtimes.runtime import Runner
 from dynnas.runtimes.torch.parts import Part, Run, folded_as, parts_of, run_parts
-from dynnas.settings.settings import TargetSettings
 from dynnas.threads import use_threads
 
 
@@ -28,7 +28,12 @@ class CompiledRunner:
     """
 
     def __init__(
-        self, network: Network, device: str, threads: int, dtype: str = "float32", batch: int = 1
+        self,
+        network: Network | PlainNetwork,
+        device: str,
+        threads: int,
+        dtype: str = "float32",
+        batch: int = 1,
     ) -> None:
         self._device, self._threads, self._dtype = device, threads, getattr(torch, dtype)
         self._layout = torch.channels_last if device == "cpu" else torch.contiguous_format
@@ -74,12 +79,8 @@ def _apart(run: Run) -> Run:
     return run
 
 
-def _build(network: Finished, target: TargetSettings) -> Runner:
+def compiled_runner(network: Compilable, device: str, threads: int, dtype: str, batch: int) -> Runner:
+    """The runner of `network` by torch.compile; the networks of a cascade are run one after the other."""
     if isinstance(network, Cascade):
-        return ChainRunner(network, lambda member: _build(member, target))
-    return CompiledRunner(network, target.device, target.threads, target.dtype, target.batch)
-
-
-TORCH_COMPILE = Runtime(
-    "torch_compile", {"cpu": ("float32", "bfloat16"), "cuda": ("float32", "bfloat16", "float16")}, _build
-)
+        return ChainRunner(network, lambda member: compiled_runner(member, device, threads, dtype, batch))
+    return CompiledRunner(network, device, threads, dtype, batch)

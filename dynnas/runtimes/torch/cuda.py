@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.images import blank_images
+from dynnas.runtimes.plain import PlainNetwork
 from dynnas.runtimes.torch.parts import Part, Run, folded_as, parts_of, run_parts
 
 WARM_UP_RUNS = 3
@@ -26,7 +27,7 @@ class CudaRunner:
     reading them waits for the device.
     """
 
-    def __init__(self, network: Network, dtype: str = "float32", batch: int = 1) -> None:
+    def __init__(self, network: Network | PlainNetwork, dtype: str = "float32", batch: int = 1) -> None:
         x = blank_images(network.config, batch).to("cuda", getattr(torch, dtype))
         self._image = x
         self._parts: list[Part] = []

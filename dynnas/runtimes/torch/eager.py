@@ -6,19 +6,21 @@ import numpy as np
 import torch
 
 from dynnas.nn.networks.network import Network
-from dynnas.runtimes.cascade import Cascade, Finished
+from dynnas.runtimes.cascade import Cascade
 from dynnas.runtimes.chain import ChainRunner
-from dynnas.runtimes.runtime import Runner, Runtime
+from dynnas.runtimes.plain import Compilable, PlainNetwork
+from dynnas.runtimes.runtime import Runner
 from dynnas.runtimes.torch.cuda import CudaRunner
 from dynnas.runtimes.torch.parts import folded_as, parts_of, run_parts
-from dynnas.settings.settings import TargetSettings
 from dynnas.threads import use_threads
 
 
 class EagerRunner:
     """A folded network in channels-last memory, which is the faster layout for convolutions on a CPU."""
 
-    def __init__(self, network: Network, threads: int, dtype: str = "float32", batch: int = 1) -> None:
+    def __init__(
+        self, network: Network | PlainNetwork, threads: int, dtype: str = "float32", batch: int = 1
+    ) -> None:
         self._parts = parts_of(folded_as(network, "cpu", dtype), batch)
         self._threads, self._dtype = threads, getattr(torch, dtype)
 
@@ -29,12 +31,10 @@ class EagerRunner:
             return run_parts(self._parts, x).float().numpy()
 
 
-def _build(network: Finished, target: TargetSettings) -> Runner:
+def eager_runner(network: Compilable, device: str, threads: int, dtype: str, batch: int) -> Runner:
+    """The runner of `network` in plain torch; the networks of a cascade are run one after the other."""
     if isinstance(network, Cascade):
-        return ChainRunner(network, lambda member: _build(member, target))
-    if target.device == "cuda":
-        return CudaRunner(network, target.dtype, target.batch)
-    return EagerRunner(network, target.threads, target.dtype, target.batch)
-
-
-TORCH = Runtime("torch", {"cpu": ("float32", "bfloat16"), "cuda": ("float32", "bfloat16", "float16")}, _build)
+        return ChainRunner(network, lambda member: eager_runner(member, device, threads, dtype, batch))
+    if device == "cuda":
+        return CudaRunner(network, dtype, batch)
+    return EagerRunner(network, threads, dtype, batch)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dynnas.nn.context import Context, with_context
 from dynnas.nn.exits import Leaving, answer, is_confident
@@ -14,6 +15,9 @@ from dynnas.nn.networks.network import Network, Segment
 from dynnas.runtimes.branching import MaskedNetwork
 from dynnas.runtimes.folding import fold_batchnorm
 from dynnas.runtimes.layout import to_channels_last
+from dynnas.runtimes.plain import PlainNetwork
+
+Unfolded = TypeVar("Unfolded", bound=nn.Module)
 
 Run = Callable[[Tensor], tuple[Tensor, Tensor]]
 """From a part's input to what the next part takes, and what its exit or the head says."""
@@ -22,7 +26,7 @@ Part = tuple[Run, Leaving | None]
 """With the exit by which an image may leave after it; None after the last."""
 
 
-def folded_as(network: Network, device: str, dtype: str) -> Network:
+def folded_as(network: Unfolded, device: str, dtype: str) -> Unfolded:
     """A folded copy on `device`, computing in `dtype`; on a CPU channels-last, the faster layout there."""
     folded = fold_batchnorm(network).to(device, getattr(torch, dtype))
     if device == "cpu":
@@ -30,7 +34,7 @@ def folded_as(network: Network, device: str, dtype: str) -> Network:
     return folded
 
 
-def parts_of(network: Network, batch: int) -> list[Part]:
+def parts_of(network: Network | PlainNetwork, batch: int) -> list[Part]:
     """The segments for one image, which is decided on after each; all of it at once for a batch.
 
     For one image, gates leave out what it does not want; where the parts are compiled, they compute it all.

@@ -19,9 +19,6 @@ MOST_NUMBERS = 200
 MOST_ELEMENTS = 2**24
 """Above that float32 cannot number the elements of a kernel."""
 
-PACKED_FOR = "dynnas.packed_for"
-"""Key in a packed model's metadata: what `packing_of_this_machine` was where it was packed."""
-
 _LEAST_EXPONENT = -100
 
 

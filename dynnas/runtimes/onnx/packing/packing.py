@@ -38,7 +38,6 @@ from dynnas.runtimes.onnx.packing.graft import LAYOUT_DOMAIN, Graft
 from dynnas.runtimes.onnx.packing.layout import (
     MOST_ELEMENTS,
     MOST_NUMBERS,
-    PACKED_FOR,
     block_size,
     number_of,
     numbered,
@@ -48,6 +47,7 @@ from dynnas.runtimes.onnx.packing.layout import (
 )
 from dynnas.runtimes.onnx.packing.mixture import CONVOLUTIONS, DynamicInput, Generated, dynamic_inputs
 from dynnas.runtimes.onnx.packing.padding import ALIGNED, pad_depthwise
+from dynnas.runtimes.onnx.session import PACKED_FOR
 from dynnas.runtimes.onnx.view import GraphView, attribute, sort_and_prune
 from dynnas.runtimes.onnx.votes import read_as_it_lies, split_in_place
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from dynnas.latency.remote.document import DTYPES, DocumentError, read_document, write_document
+from dynnas.runtimes.document import DTYPES, DocumentError, read_document, write_document
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=5),

@@ -1,0 +1,1 @@
+"""The built-in runtimes. Each file is imported wherever runtimes are listed, so it imports little itself."""

@@ -1,0 +1,58 @@
+"""ONNX Runtime on a CPU, from a graph packed for this processor or from the portable one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from dynnas.runtimes.artifact import ONNX_MODEL, Artifact
+from dynnas.runtimes.runtime import BatchExecution, BatchRunner, Runner, Runtime, register_runtime
+
+if TYPE_CHECKING:
+    from dynnas.nn.networks.network import Network
+    from dynnas.runtimes.plain import Compilable
+    from dynnas.settings.settings import TargetSettings
+
+
+@register_runtime
+class PackedOnnxRuntime(Runtime):
+    """ONNX Runtime, with graphs that are laid out for processors like the one that compiled them."""
+
+    name = "onnxruntime"
+    dtypes: ClassVar = {"cpu": ("float32",)}
+    package = "onnxruntime"
+    extra = "onnx"
+    note = ", packed graphs 2"
+    branches = True
+    portable: ClassVar[str | None] = "onnxruntime_portable"
+
+    def compile(self, network: Compilable, target: TargetSettings) -> Artifact:
+        """An ONNX graph: for batches there is one, whatever the processor."""
+        from dynnas.runtimes.metadata import describe
+        from dynnas.runtimes.onnx.graph import to_onnx, to_onnx_batch, to_packed_onnx
+
+        for_one = to_packed_onnx if self.portable else to_onnx
+        model = to_onnx_batch(network) if target.batch > 1 else for_one(network)
+        files = {"model.onnx": model.SerializeToString()}
+        return Artifact(files, "model.onnx", ONNX_MODEL, self.name, describe(network, target))
+
+    def load(self, artifact: Artifact, threads: int = 1) -> Runner:
+        """A session on a CPU."""
+        from dynnas.runtimes.onnx.session import OnnxRunner
+
+        return OnnxRunner(artifact.data, threads)
+
+    def run_batches(self, network: Network, target: TargetSettings, execution: BatchExecution) -> BatchRunner:
+        """One graph that computes everything, or a session for every segment."""
+        from dynnas.runtimes.onnx.batches import CompactedOnnxRunner, MaskedOnnxRunner
+
+        runner = CompactedOnnxRunner if execution == "compacted" else MaskedOnnxRunner
+        return runner(network, target.threads)
+
+
+@register_runtime
+class PortableOnnxRuntime(PackedOnnxRuntime):
+    """ONNX Runtime, with graphs that run on any processor."""
+
+    name = "onnxruntime_portable"
+    note = ""
+    portable = None

@@ -1,0 +1,75 @@
+"""Torch: eagerly on a CPU and with CUDA graphs on CUDA, or compiled by inductor."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING, ClassVar
+
+from dynnas.runtimes.artifact import Artifact
+from dynnas.runtimes.runtime import BatchExecution, BatchRunner, Runner, Runtime, register_runtime
+
+if TYPE_CHECKING:
+    from dynnas.nn.networks.network import Network
+    from dynnas.runtimes.plain import Compilable
+    from dynnas.settings.settings import TargetSettings
+
+
+@register_runtime
+class Torch(Runtime):
+    """Plain torch: eagerly on a CPU, with CUDA graphs on CUDA; Python decides at exits and gates."""
+
+    name = "torch"
+    dtypes: ClassVar = {"cpu": ("float32", "bfloat16"), "cuda": ("float32", "bfloat16", "float16")}
+    package = "torch"
+    extra = "torch"
+    regroups_gates = True
+
+    def compile(self, network: Compilable, target: TargetSettings) -> Artifact:
+        """The network itself, its config and weights as files; an own module as torch's exported program."""
+        from dynnas.runtimes.torch.artifact import torch_artifact
+
+        return torch_artifact(network, target, self.name)
+
+    def load(self, artifact: Artifact, threads: int = 1) -> Runner:
+        """The network folded, channels-last on a CPU and captured on CUDA."""
+        from dynnas.runtimes.torch.artifact import read_torch_artifact
+        from dynnas.runtimes.torch.eager import eager_runner
+
+        network = read_torch_artifact(artifact)
+        return eager_runner(network, artifact.device, threads, artifact.dtype, artifact.batch)
+
+    def run_batches(self, network: Network, target: TargetSettings, execution: BatchExecution) -> BatchRunner:
+        """The folded network, run eagerly."""
+        from dynnas.runtimes.torch.batches import TorchBatchRunner
+
+        return TorchBatchRunner(network, target, execution)
+
+
+@register_runtime
+class TorchCompile(Runtime):
+    """torch.compile: the parts of a network through inductor; Python decides between them."""
+
+    name = "torch_compile"
+    dtypes: ClassVar = Torch.dtypes
+    package = "torch"
+    extra = "torch"
+
+    def can_run(self, device: str) -> bool:
+        """Whether torch is installed and, for a CPU, a C++ compiler."""
+        compilers = (os.environ.get("CXX", "c++"), "g++", "clang++")
+        return super().can_run(device) and (device == "cuda" or any(map(shutil.which, compilers)))
+
+    def compile(self, network: Compilable, target: TargetSettings) -> Artifact:
+        """As for `torch`: the compiler's own output depends on the machine, so it compiles where it loads."""
+        from dynnas.runtimes.torch.artifact import torch_artifact
+
+        return torch_artifact(network, target, self.name)
+
+    def load(self, artifact: Artifact, threads: int = 1) -> Runner:
+        """The network folded and compiled, which takes seconds to minutes."""
+        from dynnas.runtimes.torch.artifact import read_torch_artifact
+        from dynnas.runtimes.torch.compiled import compiled_runner
+
+        network = read_torch_artifact(artifact)
+        return compiled_runner(network, artifact.device, threads, artifact.dtype, artifact.batch)

@@ -1,0 +1,17 @@
+"""What every artifact says of itself, whatever its runtime."""
+
+from __future__ import annotations
+
+from dynnas.runtimes.plain import Compilable
+from dynnas.settings.settings import TargetSettings
+
+
+def describe(network: Compilable, target: TargetSettings) -> dict[str, str]:
+    """The metadata of an artifact of `network` for `target`: see `Artifact.metadata`."""
+    config = network.config
+    return {
+        "device": "cpu" if target.remote else target.device,
+        "dtype": target.dtype,
+        "batch": str(target.batch),
+        "shape": f"{config.channels} {config.resolution} {config.resolution}",
+    }

@@ -1,0 +1,80 @@
+"""Modules that are no staged networks, as runtimes read networks: one part, no exits, nothing left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from dynnas.errors import TargetError
+from dynnas.nn.networks.network import Body, Network, Segment
+from dynnas.runtimes.cascade import Cascade, Finished
+
+if TYPE_CHECKING:
+    from dynnas.nn.exits import Leaving
+
+
+@dataclass(frozen=True)
+class PlainConfig:
+    """What a plain network takes: images (channels, resolution, resolution)."""
+
+    channels: int
+    resolution: int
+    exits: tuple[Leaving, ...] = ()
+    branches: bool = False
+    decides: bool = False
+
+
+class PlainNetwork(nn.Module):
+    """Any module from images (B, C, R, R) to outputs (B, ...) in the place of a staged network.
+
+    Args:
+        module: in eval mode.
+        shape: (C, R, R) of an image.
+    """
+
+    def __init__(self, module: nn.Module, shape: Sequence[int]) -> None:
+        super().__init__()
+        channels, height, _ = shape
+        self.config = PlainConfig(channels, height)
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (B, C, R, R) to outputs (B, ...)."""
+        return self.module(x)
+
+    def logits(self, x: Tensor) -> tuple[Tensor]:
+        """The outputs of the only exit."""
+        return (self.module(x),)
+
+    def segments(self) -> list[Segment]:
+        """All of it."""
+        return [Segment(Body(self.module), nn.Identity(), None)]
+
+
+Compilable = Finished | PlainNetwork
+"""What runtimes compile."""
+
+
+def as_compilable(network: nn.Module, shape: Sequence[int] | None = None) -> Compilable:
+    """`network` as runtimes read it: itself if it is a staged network or a cascade, else a plain one.
+
+    Args:
+        network: any module in eval mode.
+        shape: (channels, height, width) of an image; a staged network says it itself.
+
+    Raises:
+        TargetError: the shape is not known, or its images are not square.
+    """
+    if isinstance(network, Network | Cascade | PlainNetwork):
+        return network
+    if shape is None:
+        raise TargetError(
+            f"target: what images a {type(network).__name__} takes is not known; give its shape, such as "
+            "shape=(3, 32, 32)"
+        )
+    if len(shape) != 3 or shape[1] != shape[2]:
+        raise TargetError(f"target: images of the shape {tuple(shape)}; allowed is (channels, side, side)")
+    return PlainNetwork(network, shape)

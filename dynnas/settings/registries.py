@@ -1,0 +1,13 @@
+"""Registries whose names settings may have; what they hold lies in the packages that they name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dynnas.errors import TargetError
+from dynnas.registry import Registry
+
+RUNTIMES: Registry[Any] = Registry(
+    "runtime", group="dynnas.runtimes", package="dynnas.runtimes.backends", error=TargetError
+)
+"""Subclasses of `dynnas.runtimes.runtime.Runtime` by their names."""

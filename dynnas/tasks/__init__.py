@@ -10,15 +10,31 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dynnas.tasks.builtin.classification import Classification
+    from dynnas.tasks.builtin.multi_label import MultiLabel
+    from dynnas.tasks.builtin.regression import Regression
+    from dynnas.tasks.builtin.segmentation import Segmentation
+    from dynnas.tasks.functions import from_functions
     from dynnas.tasks.registry import TASKS
     from dynnas.tasks.task import Task
 
-__all__ = ["TASKS", "Classification", "Task"]
+__all__ = [
+    "TASKS",
+    "Classification",
+    "MultiLabel",
+    "Regression",
+    "Segmentation",
+    "Task",
+    "from_functions",
+]
 
 _HOMES = {
     "TASKS": "registry",
     "Task": "task",
     "Classification": "builtin.classification",
+    "MultiLabel": "builtin.multi_label",
+    "Regression": "builtin.regression",
+    "Segmentation": "builtin.segmentation",
+    "from_functions": "functions",
 }
 
 

@@ -1,0 +1,166 @@
+"""Semantic segmentation: each pixel has one of some classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dynnas.errors import TaskError
+from dynnas.metric import Metric
+from dynnas.tasks.registry import TASKS
+from dynnas.tasks.task import Task
+
+IGNORED = 255
+"""The target of pixels that count for nothing, as in Pascal VOC and Cityscapes."""
+
+
+@TASKS.register("segmentation")
+class Segmentation(Task):
+    """One class for each pixel: outputs are logits (B, classes, h, w), targets whole numbers (B, H, W).
+
+    Outputs may be coarser than targets: they are enlarged (bilinear) for losses and scores.
+
+    Args:
+        classes: their names or number; those of the data if None.
+        class_weights: of each class in the loss; all alike if None.
+        ignored: the target of pixels that count for nothing.
+
+    Raises:
+        TaskError: an argument is out of range.
+    """
+
+    name = "segmentation"
+    metrics = (
+        Metric("mean_iou", "share", "maximize", "intersection over union, the mean over classes"),
+        Metric("pixel_accuracy", "share", "maximize", "share of the pixels that are told right"),
+    )
+
+    def __init__(
+        self,
+        classes: int | Sequence[str] | None = None,
+        *,
+        class_weights: Sequence[float] | None = None,
+        ignored: int = IGNORED,
+    ) -> None:
+        names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes or ())
+        if classes is not None and len(names) < 2:
+            raise TaskError(f"task segmentation: at least two classes are needed, not {classes!r}")
+        if class_weights is not None and names and len(class_weights) != len(names):
+            raise TaskError(
+                f"task segmentation: {len(class_weights)} class_weights for {len(names)} classes; "
+                "give one for each"
+            )
+        self.names, self.ignored = names, ignored
+        self.class_weights = None if class_weights is None else tuple(map(float, class_weights))
+
+    @property
+    def outputs(self) -> int:
+        """The number of classes.
+
+        Raises:
+            TaskError: no data have said it yet.
+        """
+        if not self.names:
+            raise TaskError(
+                "task segmentation: the number of classes is not known before the data are read; "
+                "say Segmentation(classes=...)"
+            )
+        return len(self.names)
+
+    def of_data(self, targets: Tensor, names: Sequence[str] = ()) -> Self:
+        """See `Task.of_data`: targets are (N, H, W), the number of a class or `ignored` for each pixel."""
+        if targets.ndim != 3 or targets.is_floating_point() or targets.is_complex():
+            raise TaskError(
+                f"task segmentation: targets are {targets.dtype} of shape {tuple(targets.shape)}; needed is "
+                "the number of a class for each pixel, (N, H, W)"
+            )
+        values = torch.unique(targets)
+        values = values[values != self.ignored]
+        least, most = (int(values.min()), int(values.max())) if len(values) else (0, 0)
+        given = len(self.names) or len(names) or most + 1
+        if least < 0 or most >= given:
+            raise TaskError(
+                f"task segmentation: targets reach from {least} to {most} but there are {given} classes; "
+                f"number them from 0, and pixels that are not to count {self.ignored}"
+            )
+        known = self.names or tuple(names) or tuple(map(str, range(given)))
+        return type(self)(known, class_weights=self.class_weights, ignored=self.ignored)
+
+    def head(self, in_channels: int, *, stride: int = 1, dropout: float = 0.0) -> nn.Module:
+        """Dropout of channels and a 1x1 convolution: (B, C, H, W) to (B, classes, H, W)."""
+        return nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(in_channels, self.outputs, 1))
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Cross entropy, the mean over the pixels that count: (B,)."""
+        weight = None if self.class_weights is None else output.new_tensor(self.class_weights)
+        target = target.long()
+        losses = F.cross_entropy(
+            self._enlarged(output, target), target, weight, ignore_index=self.ignored, reduction="none"
+        )
+        counted = (target != self.ignored).flatten(1).sum(1)
+        return losses.flatten(1).sum(1) / counted.clamp(min=1)
+
+    def distill(self, output: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
+        """T^2 times the cross entropy to the teacher's softmax, the mean over places of the output: (B,)."""
+        taught = (teacher / temperature).softmax(1) * (output / temperature).log_softmax(1)
+        return -(temperature**2) * taught.sum(1).flatten(1).mean(1)
+
+    def confidence(self, output: Tensor, criterion: str = "confidence") -> Tensor:
+        """The largest softmax, the mean over places of the output: (B,)."""
+        return output.softmax(1).amax(1).flatten(1).mean(1)
+
+    def quality(self, output: Tensor, target: Tensor) -> Tensor:
+        """The share of pixels that are right, of those that count: (B,)."""
+        counted = target != self.ignored
+        right = (self._enlarged(output, target).argmax(1) == target) & counted
+        return right.flatten(1).sum(1) / counted.flatten(1).sum(1).clamp(min=1)
+
+    def score(self, outputs: Tensor, targets: Tensor) -> Mapping[str, float]:
+        """Shares from 0 to 1, over all pixels of the split; classes that are nowhere count for no mean."""
+        count = outputs.shape[1]
+        confusion = torch.zeros(count, count, dtype=torch.int64, device=outputs.device)
+        for output, target in zip(outputs.split(16), targets.split(16), strict=True):
+            counted = target != self.ignored
+            said = self._enlarged(output, target).argmax(1)[counted]
+            pairs = target[counted].long() * count + said
+            confusion += torch.bincount(pairs, minlength=count**2).view(count, count)
+        hits = confusion.diagonal().double()
+        union = confusion.sum(0) + confusion.sum(1) - confusion.diagonal()
+        there = union > 0
+        return {
+            "mean_iou": (hits[there] / union[there]).mean().item(),
+            "pixel_accuracy": (hits.sum() / confusion.sum().clamp(min=1)).item(),
+        }
+
+    def post(self, output: Tensor) -> Tensor:
+        """The likeliest class of each place: (B, h, w)."""
+        return output.argmax(1)
+
+    def describe(self, output: Tensor) -> str:
+        """The class that most places have."""
+        return self.describe_target(output.argmax(0))
+
+    def describe_target(self, target: Tensor) -> str:
+        """The class that most pixels have."""
+        counted = target[target != self.ignored]
+        return self.names[int(counted.mode().values)] if counted.numel() else "none"
+
+    def facts(self) -> Mapping[str, Any]:
+        """See `Task.facts`."""
+        weights = self.class_weights and list(self.class_weights)
+        return {
+            "task": self.name,
+            "names": list(self.names),
+            "class_weights": weights,
+            "ignored": self.ignored,
+        }
+
+    @staticmethod
+    def _enlarged(output: Tensor, target: Tensor) -> Tensor:
+        if output.shape[-2:] == target.shape[-2:]:
+            return output
+        return F.interpolate(output, target.shape[-2:], mode="bilinear", align_corners=False)

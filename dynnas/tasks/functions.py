@@ -1,0 +1,110 @@
+"""A task of two functions, for what has no name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+from dynnas.errors import TaskError
+from dynnas.metric import Direction, Metric
+from dynnas.tasks.task import Task
+
+
+class FunctionTask(Task):
+    """See `from_functions`."""
+
+    def __init__(
+        self,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        score: Callable[[Tensor, Tensor], Mapping[str, float]],
+        metrics: Mapping[str, Direction],
+        name: str,
+        outputs: int | None,
+    ) -> None:
+        if not metrics:
+            raise TaskError(f"task {name}: it needs at least one metric, such as {{'psnr': 'maximize'}}")
+        for metric, direction in metrics.items():
+            if direction not in ("maximize", "minimize"):
+                raise TaskError(
+                    f"task {name}: metric {metric!r} is to be {direction!r}; say maximize or minimize"
+                )
+        self.name, self._outputs = name, outputs
+        self.metrics = tuple(Metric(each, "", direction, each) for each, direction in metrics.items())
+        self._loss, self._score = loss, score
+
+    @property
+    def outputs(self) -> int:
+        """As told.
+
+        Raises:
+            TaskError: it was not told.
+        """
+        if self._outputs is None:
+            raise TaskError(
+                f"task {self.name}: how many numbers a network says is not known; give outputs=..., or "
+                "search networks of your own"
+            )
+        return self._outputs
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """That of the function.
+
+        Raises:
+            TaskError: it is not one number for each image.
+        """
+        losses = self._loss(output, target)
+        if losses.shape != (len(target),):
+            raise TaskError(
+                f"task {self.name}: its loss has the shape {tuple(losses.shape)} for {len(target)} images; "
+                "it must be one number for each: leave out the last mean (reduction='none')"
+            )
+        return losses
+
+    def score(self, outputs: Tensor, targets: Tensor) -> Mapping[str, float]:
+        """Those of the function, in the order of `metrics`.
+
+        Raises:
+            TaskError: one is missing.
+        """
+        found = self._score(outputs, targets)
+        if missing := [metric.name for metric in self.metrics if metric.name not in found]:
+            raise TaskError(
+                f"task {self.name}: its score function gives {', '.join(found)} but not {', '.join(missing)}"
+            )
+        return {metric.name: float(found[metric.name]) for metric in self.metrics}
+
+
+def from_functions(
+    loss: Callable[[Tensor, Tensor], Tensor],
+    score: Callable[[Tensor, Tensor], Mapping[str, float]],
+    metrics: Mapping[str, Direction],
+    *,
+    name: str = "own",
+    outputs: int | None = None,
+) -> Task:
+    """A task of a loss and a score, for networks that bring their own head.
+
+    Args:
+        loss: of outputs (B, ...) and targets (B, ...), one number for each image: (B,).
+        score: of all outputs (N, ...) and targets (N, ...) of a split, numbers by the names of `metrics`.
+        metrics: "maximize" or "minimize" by name; the first ranks candidates.
+        name: of the task in studies.
+        outputs: how many numbers a network says, where its class asks.
+
+    Raises:
+        TaskError: a metric has no direction, or there is none.
+
+    Example: restoring images, judged by the peak signal-to-noise ratio in decibels.
+
+        >>> import torch
+        >>> import dynnas
+        >>> def loss(output, target):
+        ...     return (output - target).abs().flatten(1).mean(1)
+        >>> def score(outputs, targets):
+        ...     return {"psnr": float(-10 * (outputs - targets).square().mean().log10())}
+        >>> task = dynnas.tasks.from_functions(loss, score, {"psnr": "maximize"})
+        >>> round(task.score(torch.full((4, 1, 8, 8), 0.1), torch.zeros(4, 1, 8, 8))["psnr"], 3)
+        20.0
+    """
+    return FunctionTask(loss, score, metrics, name, outputs)

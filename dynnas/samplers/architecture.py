@@ -15,16 +15,13 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from dynnas.errors import SpaceError, StudyError
-from dynnas.samplers.trials import KEY
+from dynnas.samplers.trials import KEY, MOVE
 from dynnas.space.architecture import Architecture, Value
 from dynnas.space.gene import Gene
 from dynnas.space.moves import enumerate_all, mutate, sample
 from dynnas.space.space import Space
 
 _MUTATIONS = 50
-
-# A trial's system attribute: how its architecture came about.
-MOVE = "dynnas:move"
 
 
 class Proposal(NamedTuple):
@@ -66,7 +63,15 @@ def distribution_of(gene: Gene) -> BaseDistribution:
 
 
 def suggest(trial: optuna.Trial, space: Space) -> Architecture:
-    """Ask `trial` for the value of every active gene that leaves a choice; Optuna sees no others."""
+    """Ask `trial` for the value of every active gene that leaves a choice; Optuna sees no others.
+
+    How the architecture was made is written before its first value, so that no crash loses it.
+    """
+    sampler = trial.study.sampler
+    if isinstance(sampler, ArchitectureSampler) and space.choices and not trial.params:
+        move = trial.relative_params and sampler.move(trial.number)
+        if move:
+            trial.set_user_attr(MOVE, move)
 
     def value_of(gene: Gene) -> Value:
         distribution = distribution_of(gene)
@@ -105,6 +110,7 @@ class ArchitectureSampler(BaseSampler):
         self._seed = seed
         self._first = [one for one in first if self._listed is None or one.key in self._listed]
         self._keys: dict[tuple[int, datetime | None], str | None] = {}
+        self._moves: dict[int, str] = {}
         self._distributions = {gene.name: distribution_of(gene) for gene in space.choices}
 
     def infer_relative_search_space(
@@ -131,7 +137,7 @@ class ArchitectureSampler(BaseSampler):
             size = self._space.size if self._listed is None else len(self._listed)
             raise StudyError(f"space {self._space.name!r}: all {size} architectures have been proposed")
         if new.move:
-            study._storage.set_trial_system_attr(trial._trial_id, MOVE, new.move)
+            self._moves[trial.number] = new.move
         return {name: new.architecture[name] for name in self._distributions if name in new.architecture}
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
@@ -139,12 +145,17 @@ class ArchitectureSampler(BaseSampler):
         if self._inner is not None:
             self._inner.before_trial(study, trial)
 
+    def move(self, number: int) -> str:
+        """How the architecture of an unfinished trial was made; empty where the proposer does not say."""
+        return self._moves.get(number, "")
+
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
-        """Tell the sampler that the proposer draws from, if it was given, that a trial has ended."""
+        """Forget the trial, and tell the sampler that the proposer draws from, if it was given."""
         if self._inner is not None:
             self._inner.after_trial(study, trial, state, values)
+        self._moves.pop(trial.number, None)
 
     def stand(self, study: optuna.Study) -> Stand:
         """Whether the proposer has something to propose now; most always have."""
@@ -168,8 +179,8 @@ class ArchitectureSampler(BaseSampler):
         """Of the architecture that a trial is about; None while it asks for its parameters."""
         if known := trial.user_attrs.get(KEY):
             return str(known)
-        # The time tells apart trials of different storages, whose numbers are the same.
-        name = trial._trial_id, trial.datetime_complete
+        # The time tells apart trials of different studies, whose numbers are the same.
+        name = trial.number, trial.datetime_complete
         if name not in self._keys:
             try:
                 key = self._space.architecture(trial.params).key

@@ -14,9 +14,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dynnas.errors import SpaceError
 from dynnas.pareto.objectives import Goal
-from dynnas.samplers.architecture import MOVE
 from dynnas.samplers.genome import Genome
-from dynnas.samplers.trials import ERROR, REJECTED, SCREENED, metrics_of
+from dynnas.samplers.trials import ERROR, MOVE, REJECTED, SCREENED, metrics_of
 
 
 @dataclass(frozen=True)
@@ -127,8 +126,8 @@ class Reader:
         )
 
     def _result(self, trial: FrozenTrial, signs: np.ndarray) -> _Result | None:
-        known = self._results.get(trial._trial_id)
-        # The time tells apart trials of different storages, whose numbers are the same.
+        known = self._results.get(trial.number)
+        # The time tells apart trials of different studies, whose numbers are the same.
         if known is not None and known.ended == trial.datetime_complete:
             return known
         row = self._row(trial)
@@ -137,9 +136,9 @@ class Reader:
         spared = not trial.user_attrs.keys().isdisjoint((REJECTED, SCREENED, ERROR))
         losses = np.full(len(signs), np.nan) if spared else signs * np.clip(trial.values, -1e300, 1e300)
         violations = self._goal.violations(metrics_of(trial)) if self._goal else trial.constraints
-        move = trial.system_attrs.get(MOVE)
+        move = trial.user_attrs.get(MOVE)
         result = _Result(row, row.tobytes(), losses, violations, move, trial.datetime_complete)
-        self._results[trial._trial_id] = result
+        self._results[trial.number] = result
         return result
 
     def _row(self, trial: FrozenTrial) -> np.ndarray | None:

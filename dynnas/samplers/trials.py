@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from dynnas.errors import SpaceError
 from dynnas.pareto.front import Candidate
 from dynnas.pareto.objectives import Goal, Verdict
+from dynnas.space.architecture import Architecture
 from dynnas.space.space import Space
 
 # User attributes of a trial that are no metrics.
@@ -16,7 +20,8 @@ REJECTED = "rejected"
 SCREENED = "screened"
 ERROR = "error"
 ATTEMPT = "attempt"
-RESERVED = frozenset({KEY, ARCHITECTURE, REJECTED, SCREENED, ERROR, ATTEMPT})
+MOVE = "move"  # how the sampler made the architecture
+RESERVED = frozenset({KEY, ARCHITECTURE, REJECTED, SCREENED, ERROR, ATTEMPT, MOVE})
 
 # The constraint that is broken by what the evaluator could not evaluate.
 AVAILABLE = "available"
@@ -59,27 +64,43 @@ def candidates_of(study: optuna.Study, space: Space, goal: Goal) -> list[Candida
     ]
 
 
-def retry_interrupted(study: optuna.Study, killed: bool = True) -> int:
+def retry_interrupted(
+    study: optuna.Study, space: Space, *, killed: bool = True, running: Container[int] = ()
+) -> int:
     """Queue what an interrupted run left unfinished, and return how many trials that were.
 
-    Only for the one driver of a study: to it, every trial that is running is stale.
+    Only for the one driver of a study: to it, every other trial that is running is stale. The copy is queued
+    before the trial fails, so that a crash in between loses nothing.
 
     Args:
         study: whose trials.
+        space: of the architectures.
         killed: whether they may have ended the whole process, and are to be tried only so often.
+        running: numbers of the trials that this process is evaluating.
     """
-    stale = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    trials = study.get_trials(deepcopy=False)
+    queued = {trial.user_attrs.get(KEY) for trial in trials if trial.state == TrialState.WAITING}
+    stale = [trial for trial in trials if trial.state == TrialState.RUNNING and trial.number not in running]
     for trial in stale:
-        study.tell(trial.number, state=TrialState.FAIL)
         attempt = trial.user_attrs.get(ATTEMPT, 1) - (not killed)
-        # Killed between its proposal and its key, it will be proposed again by the sampler. One that ends the
-        # whole process every time must not stop the study for good.
-        if KEY in trial.user_attrs and attempt < _ATTEMPTS:
-            _requeue(study, trial, attempt + 1)
+        architecture = _architecture(trial, space)
+        # Without all of its values it is proposed again by the sampler. One that ends the whole process every
+        # time must not stop the study for good.
+        if architecture and attempt < _ATTEMPTS and architecture.key not in queued:
+            _requeue(study, trial, architecture, attempt + 1)
+        study.tell(trial.number, state=TrialState.FAIL)
     return len(stale)
 
 
-def retry_rejected(study: optuna.Study, goal: Goal, hopeless: Verdict | None = None) -> int:
+def _architecture(trial: FrozenTrial, space: Space) -> Architecture | None:
+    """The architecture of a trial, if it has got all values."""
+    try:
+        return space.architecture(trial.params)
+    except SpaceError:
+        return None
+
+
+def retry_rejected(study: optuna.Study, space: Space, goal: Goal, hopeless: Verdict | None = None) -> int:
     """Queue the candidates that older, tighter limits had rejected, and return how many.
 
     Those that a prediction had ruled out come again too, if `hopeless` no longer says so.
@@ -96,23 +117,25 @@ def retry_rejected(study: optuna.Study, goal: Goal, hopeless: Verdict | None = N
         and not (SCREENED in trial.user_attrs and hopeless and hopeless(metrics_of(trial)))
     ]
     for trial in again:
-        _requeue(study, trial, attempt=1)
+        _requeue(study, trial, space.architecture(trial.params), attempt=1)
     return len(again)
 
 
-def _requeue(study: optuna.Study, trial: FrozenTrial, attempt: int) -> None:
+def _requeue(study: optuna.Study, trial: FrozenTrial, architecture: Architecture, attempt: int) -> None:
     """Let the study's next trial evaluate the architecture of `trial`."""
     # NSGA-II's generation comes along, the verdict on the limits does not.
     kept = {name: value for name, value in trial.system_attrs.items() if not name.startswith("constraints")}
+    move = {MOVE: trial.user_attrs[MOVE]} if MOVE in trial.user_attrs else {}
     study.add_trial(
         create_trial(
             state=TrialState.WAITING,
             params=trial.params,
             distributions=trial.distributions,
             user_attrs={
-                KEY: trial.user_attrs[KEY],
-                ARCHITECTURE: trial.user_attrs[ARCHITECTURE],
+                KEY: architecture.key,
+                ARCHITECTURE: dict(architecture),
                 ATTEMPT: attempt,
+                **move,
             },
             system_attrs=kept,
         )

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 
@@ -16,7 +13,8 @@ from dynnas.samplers.make import make_sampler
 from dynnas.search.evaluator import AnyEvaluator, cheap_of, listed_of
 from dynnas.search.loop import Driver
 from dynnas.search.stopping import Stopping
-from dynnas.search.storage.storage import driving_storage, open_trials
+from dynnas.search.storage.storage import search_storage
+from dynnas.search.storage.studies import open_trials
 from dynnas.search.workers.opening import open_cluster, open_crew
 from dynnas.settings.settings import SearchSettings
 from dynnas.space.space import Space
@@ -67,28 +65,12 @@ def search_with(
     name, progress = name or space.name, progress or Progress()
     stopping = Stopping.of(settings)
     stopping.check(goal)
-    with held_storage(storage, name, progress) as held:
-        study = open_trials(held, name, space, goal.objectives, chosen)
+    with search_storage(storage, name, progress) as held:
+        study = open_trials(held.storage, name, space, goal.objectives, chosen)
         with (
             open_cluster(settings.ray, settings.workers) as cluster,
             open_crew(evaluator, goal, workers=settings.workers, cluster=cluster, progress=progress) as crew,
         ):
-            driver = Driver(study, space, evaluator, goal, crew=crew)
+            driver = Driver(study, space, evaluator, goal, crew=crew, retry=held.retry)
             driver.run(settings.trials, progress, stopping=stopping)
         return driver.front()
-
-
-@contextmanager
-def held_storage(
-    storage: str | BaseStorage | None, name: str, progress: Progress, *, locked: bool = False
-) -> Iterator[BaseStorage]:
-    """The storage for the process that searches the study `name`; an object that is given is used as it is.
-
-    Raises:
-        StudyError: as `driving_storage`.
-    """
-    if isinstance(storage, BaseStorage):
-        yield storage
-        return
-    with driving_storage(storage, name, progress, locked=locked) as held:
-        yield held

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import optuna
@@ -41,7 +41,7 @@ from dynnas.search.evaluator import (
 )
 from dynnas.search.prefilter import Screen
 from dynnas.search.stopping import Stopping, Watch
-from dynnas.search.storage.storage import write_down
+from dynnas.search.storage.retry import Retry
 from dynnas.search.workers.pool import Answer, Crew, JobError
 from dynnas.search.workers.unsplit import shared
 from dynnas.space.architecture import Architecture
@@ -63,6 +63,7 @@ class Driver:
     goal: Goal
     screen: Screen | None = None
     crew: Crew | None = None
+    retry: Retry = field(default_factory=Retry)
 
     def candidates(self) -> list[Candidate]:
         """All that the study has found within the limits."""
@@ -86,10 +87,11 @@ class Driver:
             StudyError: evaluations keep failing, or no worker can be had.
             StorageError: the database cannot be written.
         """
-        retry_interrupted(self.study)
-        front = self.front()
-        retry_rejected(self.study, self.goal, self._hopeless(lambda: front))
-        done = len(finished_keys(self.study))
+        self.retry(lambda again: retry_interrupted(self.study, self.space))
+        front = self.retry(lambda again: self.front())
+        hopeless = self._hopeless(lambda: front)
+        self.retry(lambda again: retry_rejected(self.study, self.space, self.goal, hopeless))
+        done = self.retry(lambda again: len(finished_keys(self.study)))
         watch = (stopping or Stopping()).watch(self.goal, self.candidates(), done)
         with progress.task(name, total=trials, done=min(done, trials)) as task:
             course = _Course(self, front, watch, lambda text: progress.message(f"{name}: {text}"), task)
@@ -98,16 +100,22 @@ class Driver:
             except StorageError:
                 raise
             except (KeyboardInterrupt, StudyError):
-                retry_interrupted(self.study, killed=False)
+                self.retry(lambda again: retry_interrupted(self.study, self.space, killed=False))
                 raise
 
     def exhausted(self) -> bool:
         """Whether every architecture that can be tried has had its trial."""
+        return self.retry(lambda again: self._exhausted())
+
+    def _exhausted(self) -> bool:
         waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         return not waiting and len(proposed_keys(self.study)) >= self.size
 
     def stand(self) -> Stand:
         """Whether the sampler has something to propose, or waits for results, or has come to its end."""
+        return self.retry(lambda again: self._stand())
+
+    def _stand(self) -> Stand:
         sampler = self.study.sampler
         waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         return (
@@ -120,18 +128,25 @@ class Driver:
         listed = listed_of(self.evaluator)
         return self.space.size if listed is None else len(listed)
 
-    def begin(self, front: Callable[[], Front]) -> Flight:
+    def begin(self, front: Callable[[], Front], running: Container[int] = ()) -> Flight:
         """Ask for the next architecture and prepare its evaluation.
 
         Args:
             front: gives the front of the moment.
+            running: numbers of the trials that are being evaluated.
         """
-        trial = self.study.ask()
-        architecture = suggest(trial, self.space)
-        if KEY not in trial.user_attrs:  # one that is tried again has them
-            trial.set_user_attr(ARCHITECTURE, dict(architecture))
-            trial.set_user_attr(KEY, architecture.key)
-        write_down(self.study)
+
+        def ask(again: bool) -> tuple[Trial, Architecture]:
+            if again:  # the server may have gone away in the middle of it
+                retry_interrupted(self.study, self.space, killed=False, running=running)
+            trial = self.study.ask()
+            architecture = suggest(trial, self.space)
+            if KEY not in trial.user_attrs:  # one that is tried again has them
+                trial.set_user_attr(ARCHITECTURE, dict(architecture))
+                trial.set_user_attr(KEY, architecture.key)
+            return trial, architecture
+
+        trial, architecture = self.retry(ask)
         if self.crew:
             steps: Iterator[Mapping[str, float]] | Steps = self._shared.steps(architecture)
         else:
@@ -148,12 +163,42 @@ class Driver:
 
     def failed(self, flight: Flight, reason: str) -> None:
         """Tell the study why there is no result."""
-        flight.trial.set_user_attr(ERROR, reason)
-        self.study.tell(flight.trial, state=TrialState.FAIL)
+
+        def tell() -> None:
+            flight.trial.set_user_attr(ERROR, reason)
+            self.study.tell(flight.trial, state=TrialState.FAIL)
+
+        self._finish(flight, TrialState.FAIL, tell)
 
     def finish(self, flight: Flight, found: Assessment) -> Candidate | None:
         """Tell the study what was found: a candidate, or None where it was turned down."""
-        trial = flight.trial
+        self._finish(flight, TrialState.COMPLETE, lambda: self._tell(flight.trial, found))
+        if found.rejection or found.screened:
+            return None
+        return Candidate(flight.architecture, found.metrics, flight.trial.number)
+
+    def _finish(self, flight: Flight, state: TrialState, tell: Callable[[], None]) -> None:
+        """Call `tell`, which ends a trial in `state`; again, if the server went away before it was done.
+
+        Raises:
+            StorageError: another process has ended the trial while the server was away.
+        """
+
+        def step(again: bool) -> None:
+            if again:
+                trial = self.study.get_trials(deepcopy=False)[flight.trial.number]
+                if trial.state == state:
+                    return
+                if trial.state != TrialState.RUNNING:
+                    raise StorageError(
+                        "storage: while the database was away, another process has searched this study; the "
+                        "same command continues when that has ended"
+                    )
+            tell()
+
+        self.retry(step)
+
+    def _tell(self, trial: Trial, found: Assessment) -> None:
         for name, value in found.metrics.items():
             trial.set_user_attr(name, value)
         told = found.metrics
@@ -164,21 +209,21 @@ class Driver:
             told = self.screen.stand_in(found.metrics)
         self._set_constraints(trial, told, found.rejection)
         self.study.tell(trial, self._values(told))
-        if found.rejection or found.screened:
-            return None
-        return Candidate(flight.architecture, found.metrics, trial.number)
 
     def _set_constraints(self, trial: Trial, metrics: Mapping[str, float], rejection: str | None) -> None:
         violations = self.goal.violations(metrics)
         if rejection and not any(violation > 0 for violation in violations.values()):
             violations[AVAILABLE] = 1.0  # no limit is broken, but samplers must not take it for feasible
+        if not violations:
+            return
+        known = trial.constraints  # some, where the server went away in the middle
         for name, violation in violations.items():
-            trial.set_constraint(name, violation)
-        if violations:
-            # The dashboard (0.21) knows only this attribute, which `set_constraint` has replaced.
-            self.study._storage.set_trial_system_attr(
-                trial._trial_id, "constraints", list(violations.values())
-            )
+            if name not in known:
+                trial.set_constraint(name, violation)
+        # The dashboard (0.21) knows only this attribute, which `set_constraint` has replaced.
+        study_id = trial.storage.get_study_id_from_name(self.study.study_name)
+        trial_id = trial.storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
+        trial.storage.set_trial_system_attr(trial_id, "constraints", list(violations.values()))
 
     def _values(self, metrics: Mapping[str, float]) -> list[float]:
         """The objectives' values; of a rejected candidate, the worst so far for those that were not computed.
@@ -234,7 +279,7 @@ class _Course:
                 reason = "the sampler has reached its end" if stand == "ended" else self._reason()
                 if reason is None:
                     trials -= 1
-                    self._go_on(self._driver.begin(lambda: self._front), None)
+                    self._go_on(self._begin(), None)
             if not self._flights:
                 break
             assert crew is not None
@@ -242,6 +287,10 @@ class _Course:
             self._go_on(self._flights.pop(reply.ticket), reply)
         if reason:
             self._say(reason)
+
+    def _begin(self) -> Flight:
+        running = {flight.trial.number for flight in self._flights.values()}
+        return self._driver.begin(lambda: self._front, running)
 
     def _reason(self) -> str | None:
         if self._driver.exhausted():

@@ -16,7 +16,8 @@ from dynnas.progress import Progress
 from dynnas.samplers.make import make_sampler
 from dynnas.search.evaluator import AnyEvaluator, assess, cheap_of
 from dynnas.search.loop import Driver
-from dynnas.search.storage.storage import open_storage, open_trials
+from dynnas.search.storage.storage import open_storage
+from dynnas.search.storage.studies import open_trials
 from dynnas.search.workers.pool import Crew
 from dynnas.settings.settings import SearchSettings
 from dynnas.space.architecture import Architecture, Value

@@ -11,7 +11,7 @@ from typing import Any
 from dynnas.documents import Document
 from dynnas.errors import StudyError
 from dynnas.language.settings_reader import SECTIONS
-from dynnas.search.storage.storage import sqlite_url
+from dynnas.search.storage.urls import sqlite_url
 from dynnas.settings.settings import Settings
 
 DOCUMENT = Document("dynnas_study", 1, "start anew with --fresh")

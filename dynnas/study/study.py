@@ -15,7 +15,7 @@ from dynnas.pareto.front import Candidate, Front
 from dynnas.pareto.hypervolume import HypervolumeCurve, hypervolume_curve
 from dynnas.pareto.objectives import Goal
 from dynnas.samplers.trials import candidates_of
-from dynnas.search.storage.storage import load_trials
+from dynnas.search.storage.studies import load_trials
 from dynnas.settings.settings import Settings
 from dynnas.space.architecture import Architecture
 from dynnas.space.space import Space

@@ -25,7 +25,7 @@ from dynnas.pareto.front import Candidate
 from dynnas.progress import Progress
 from dynnas.runtimes.cascade import chain
 from dynnas.search.evaluators.supernet import open_meter
-from dynnas.search.storage.storage import only_driver
+from dynnas.search.storage.locks import study_lock
 from dynnas.space.config.network import NetworkConfig
 from dynnas.study.cascades import Cascaded, Cascades
 from dynnas.study.predictions import Predictions, Source, predictions
@@ -75,7 +75,7 @@ def cascade_study(
         raise StudyError(f"{study.name}: there is no finished front yet; let its search come to an end")
     if len(study.front) < 2:
         raise StudyError(f"{study.name}: the front has one network, and a cascade needs two; search on")
-    with only_driver(study.folder.lock, f"study {study.folder.path}"):
+    with study_lock(study.folder.lock, f"study {study.folder.path}"):
         return _Cascading(study, size, keep, by or _cost_of(study), weights, progress or Progress()).run()
 
 

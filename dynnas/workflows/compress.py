@@ -31,7 +31,7 @@ from dynnas.runtimes.onnx.graph import to_onnx
 from dynnas.runtimes.onnx.session import OnnxRunner
 from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.search.evaluators.supernet import open_meter
-from dynnas.search.storage.storage import only_driver
+from dynnas.search.storage.locks import study_lock
 from dynnas.study.compressed import Compressed, Figures, compressed_to_json
 from dynnas.study.study import Study
 from dynnas.training.recipe import Recipe
@@ -80,7 +80,7 @@ def compress_members(
             f"compress: pass {method} has no option {', '.join(sorted(unknown))}; "
             f"it has {', '.join(PASSES[method].options)}"
         )
-    with only_driver(study.folder.lock, f"study {study.folder.path}"):
+    with study_lock(study.folder.lock, f"study {study.folder.path}"):
         compressor = _Compressor(study, method, recipe, chosen, progress or Progress())
         return tuple(compressor.compress(member, weights) for member in members)
 

@@ -24,7 +24,9 @@ from dynnas.samplers.make import make_sampler
 from dynnas.samplers.trials import RESERVED, candidates_of, metrics_of
 from dynnas.search.cache import Cache, Evaluation
 from dynnas.search.evaluators.supernet import SupernetEvaluator, open_meter
-from dynnas.search.storage.storage import load_trials, only_driver, open_storage, open_trials
+from dynnas.search.storage.locks import study_lock
+from dynnas.search.storage.storage import open_storage
+from dynnas.search.storage.studies import load_trials, open_trials
 from dynnas.space.architecture import Architecture
 from dynnas.study.controls import Comparison, Controls
 from dynnas.study.study import Study
@@ -40,7 +42,7 @@ def measure_front(study: Study, progress: Progress | None = None) -> Study:
         StudyError: another process drives the study, or it was measured in another environment.
     """
     with (
-        only_driver(study.folder.lock, f"study {study.folder.path}"),
+        study_lock(study.folder.lock, f"study {study.folder.path}"),
         closing(Cache(study.folder.cache)) as cache,
     ):
         meter = open_meter(study.folder.anchors, study.space, study.dataset)
@@ -60,7 +62,7 @@ def measure_all(study: Study, progress: Progress | None = None) -> Study:
     """
     progress = progress or Progress()
     with (
-        only_driver(study.folder.lock, f"study {study.folder.path}"),
+        study_lock(study.folder.lock, f"study {study.folder.path}"),
         closing(Cache(study.folder.cache)) as cache,
     ):
         old = load_trials(study.storage, study.record.name)

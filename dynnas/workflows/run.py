@@ -24,13 +24,14 @@ from dynnas.metrics.measurement import Measurement
 from dynnas.pareto.front import Front
 from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
-from dynnas.search.api import held_storage
 from dynnas.search.cache import Cache, CachedEvaluator
 from dynnas.search.evaluators.supernet import SupernetEvaluator, extra_measurements, open_meter
 from dynnas.search.loop import Driver
 from dynnas.search.prefilter import DEVIATIONS, Screen
 from dynnas.search.stopping import Stopping
-from dynnas.search.storage.storage import only_driver, open_trials
+from dynnas.search.storage.locks import study_lock
+from dynnas.search.storage.storage import SearchStorage, search_storage
+from dynnas.search.storage.studies import open_trials
 from dynnas.search.workers.opening import open_cluster, open_crew
 from dynnas.search.workers.pool import Crew
 from dynnas.settings.settings import Settings
@@ -94,7 +95,7 @@ def run_study(
     progress = progress or Progress()
     place = StudyFolder(Path(folder))
     place.path.mkdir(parents=True, exist_ok=True)
-    with only_driver(place.lock, f"study {place.path}"):
+    with study_lock(place.lock, f"study {place.path}"):
         dataset = (dataset or load_data(space.settings.data, progress)).to(space.settings.target.host_device)
         if fresh:
             delete_study(place, storage)
@@ -110,7 +111,7 @@ def run_study(
         url = storage or place.url(record)
         # Before the training: whoever is second should not find out after it.
         with (
-            held_storage(url, record.name, progress, locked=not storage) as trials,
+            search_storage(url, record.name, progress, locked=not storage) as trials,
             closing(Cache(place.cache)) as cache,
         ):
             with _cluster(space.settings) as cluster:
@@ -223,11 +224,11 @@ class _Run:
         ) as crew:
             yield crew
 
-    def search(self, trials: BaseStorage, name: str, crew: Crew | None) -> Driver:
+    def search(self, trials: SearchStorage, name: str, crew: Crew | None) -> Driver:
         """The trials."""
         settings, goal = self.space.settings.search, self.goal
         study = open_trials(
-            trials,
+            trials.storage,
             name,
             self.space,
             goal.objectives,
@@ -235,7 +236,7 @@ class _Run:
         )
         predictor = self.evaluator.predictor
         screen = Screen(goal, DEVIATIONS * predictor.error) if predictor else None
-        driver = Driver(study, self.space, self.cached, goal, screen, crew)
+        driver = Driver(study, self.space, self.cached, goal, screen, crew, trials.retry)
         driver.run(settings.trials, self.progress, stopping=Stopping.of(settings))
         return driver
 

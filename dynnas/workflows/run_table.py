@@ -11,7 +11,9 @@ from dynnas.progress import Progress
 from dynnas.search.evaluators.table import TableEvaluator
 from dynnas.search.loop import Driver
 from dynnas.search.stopping import Stopping
-from dynnas.search.storage.storage import driving_storage, only_driver, open_trials
+from dynnas.search.storage.locks import study_lock
+from dynnas.search.storage.storage import search_storage
+from dynnas.search.storage.studies import open_trials
 from dynnas.search.workers.opening import open_cluster, open_crew
 from dynnas.space.space import Space
 from dynnas.study.folder import StudyFolder
@@ -46,15 +48,15 @@ def run_table_study(
     evaluator = TableEvaluator(space, space.table, Path(space.source).resolve().parent, settings.seed)
     place = StudyFolder(Path(folder))
     place.path.mkdir(parents=True, exist_ok=True)
-    with only_driver(place.lock, f"study {place.path}"):
+    with study_lock(place.lock, f"study {place.path}"):
         if fresh:
             delete_study(place, storage)
         record = begin_study(space, place, storage, data=evaluator.provenance, settings=space.settings)
         goal = Goal.of(space.table.objectives, {**space.table.limits, **settings.constraints})
         url = storage or place.url(record)
-        with driving_storage(url, record.name, progress or Progress(), locked=not storage) as held:
+        with search_storage(url, record.name, progress or Progress(), locked=not storage) as held:
             study = open_trials(
-                held, record.name, space, goal.objectives, study_sampler(space, evaluator, goal)
+                held.storage, record.name, space, goal.objectives, study_sampler(space, evaluator, goal)
             )
             with (
                 open_cluster(settings.ray, settings.workers) as cluster,
@@ -62,7 +64,7 @@ def run_table_study(
                     evaluator, goal, workers=settings.workers, cluster=cluster, progress=progress
                 ) as crew,
             ):
-                driver = Driver(study, space, evaluator, goal, crew=crew)
+                driver = Driver(study, space, evaluator, goal, crew=crew, retry=held.retry)
                 driver.run(settings.trials, progress or Progress(), stopping=Stopping.of(settings))
         atomic_write(place.front, driver.front().to_json())
     return Study(place)

@@ -12,7 +12,8 @@ from dynnas.pareto.objectives import Goal
 from dynnas.samplers.architecture import ArchitectureSampler
 from dynnas.samplers.make import make_sampler
 from dynnas.search.evaluator import AnyEvaluator, cheap_of, listed_of
-from dynnas.search.storage.storage import delete_trials, kept_url
+from dynnas.search.storage.studies import delete_trials
+from dynnas.search.storage.urls import kept_url
 from dynnas.settings.settings import Settings
 from dynnas.space.space import Space
 from dynnas.study.folder import StudyFolder, StudyRecord

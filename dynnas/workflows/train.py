@@ -13,7 +13,7 @@ from dynnas.nn.layers.digest import weights_digest
 from dynnas.nn.networks.network import Network
 from dynnas.pareto.front import Candidate
 from dynnas.progress import Progress
-from dynnas.search.storage.storage import only_driver
+from dynnas.search.storage.locks import study_lock
 from dynnas.settings.settings import TrainSettings
 from dynnas.space.moves import largest
 from dynnas.study.study import Study
@@ -65,7 +65,7 @@ def train_members(
         TrainingError: the supernet is not trained, a checkpoint is damaged, or a loss is not finite.
     """
     progress = progress or Progress()
-    with only_driver(study.folder.lock, f"study {study.folder.path}"):
+    with study_lock(study.folder.lock, f"study {study.folder.path}"):
         trainer = Trainer(study, recipe, progress)
         found = []
         for number, member in enumerate(members, 1):

@@ -34,7 +34,8 @@ from dynnas.search.cache import Cache, CachedEvaluator
 from dynnas.search.evaluator import assess
 from dynnas.search.evaluators.supernet import SupernetEvaluator, open_meter
 from dynnas.search.loop import Driver
-from dynnas.search.storage.storage import open_storage, open_trials
+from dynnas.search.storage.storage import open_storage
+from dynnas.search.storage.studies import open_trials
 from dynnas.space.architecture import Architecture
 from dynnas.space.moves import largest
 from dynnas.space.space import Space

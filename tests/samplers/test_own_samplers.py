@@ -26,8 +26,10 @@ from dynnas.samplers.genome import Genome
 from dynnas.samplers.history import Reader
 from dynnas.samplers.make import make_sampler
 from dynnas.samplers.slimming import Slimming
+from dynnas.samplers.trials import MOVE
 from dynnas.search.loop import Driver
-from dynnas.search.storage.storage import open_storage, open_trials
+from dynnas.search.storage.storage import open_storage
+from dynnas.search.storage.studies import open_trials
 from dynnas.space.architecture import Architecture
 from dynnas.space.gene import Gene
 from dynnas.space.moves import largest
@@ -211,7 +213,7 @@ def test_moves_that_pay_are_made_more_often() -> None:
                     params={"x0": number // 4, "x1": number % 4},
                     distributions={name: optuna.distributions.IntDistribution(0, 3) for name in ("x0", "x1")},
                     values=[value, value],
-                    system_attrs={"dynnas:move": MOVES[0] if pays else MOVES[1]},
+                    user_attrs={MOVE: MOVES[0] if pays else MOVES[1]},
                 )
             )
     rates = move_rates(Reader(genes, None).read(study))

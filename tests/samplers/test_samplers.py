@@ -15,7 +15,8 @@ from dynnas.progress import Progress
 from dynnas.samplers.architecture import distribution_of
 from dynnas.samplers.make import SAMPLERS, make_sampler
 from dynnas.search.loop import Driver
-from dynnas.search.storage.storage import open_storage, open_trials
+from dynnas.search.storage.storage import open_storage
+from dynnas.search.storage.studies import open_trials
 from dynnas.space.gene import Gene
 from dynnas.space.moves import largest, smallest
 from dynnas.space.space import Space

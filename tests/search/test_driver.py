@@ -10,7 +10,8 @@ from support.tables import Table, conditional_space, grid_space
 
 import dynnas
 from dynnas.errors import StudyError
-from dynnas.search.storage.storage import only_driver, open_storage
+from dynnas.search.storage.locks import study_lock
+from dynnas.search.storage.storage import open_storage
 from dynnas.space.architecture import Architecture
 
 
@@ -170,16 +171,9 @@ def test_another_space_or_objective_is_refused(url: str) -> None:
 
 def test_second_driver_is_refused(url: str, tmp_path: Path) -> None:
     refused = pytest.raises(StudyError, match=r"study 'grid' is being searched by another process \(id \d+\)")
-    with only_driver(tmp_path / "study.db.lock", "study 'grid'"), refused:
+    with study_lock(tmp_path / "study.db.lock", "study 'grid'"), refused:
         dynnas.search(grid_space(), Table(), trials=3, storage=url)
     assert len(dynnas.search(grid_space(), Table(), trials=3, storage=url)) > 0
-
-
-def test_sqlite_is_in_wal_mode(url: str) -> None:
-    storage = open_storage(url)
-    with storage.engine.connect() as connection:
-        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
-        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 1
 
 
 def test_unknown_database() -> None:

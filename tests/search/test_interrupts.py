@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from dynnas.search.storage.interrupts import let_through, uninterrupted
+from dynnas.search.storage.interrupts import check_sigint, defer_sigint
 
 
 def press() -> None:
@@ -16,8 +16,8 @@ def test_a_block_is_done_before_it_interrupts() -> None:
     done = []
 
     def work() -> None:
-        with uninterrupted():
-            with uninterrupted():
+        with defer_sigint():
+            with defer_sigint():
                 press()
                 done.append("inner")
             done.append("outer")
@@ -33,7 +33,7 @@ def test_a_block_is_done_before_it_interrupts() -> None:
 def test_pressed_twice_it_interrupts_at_once() -> None:
     done = []
 
-    @uninterrupted()
+    @defer_sigint()
     def work() -> None:
         press()
         done.append("once")
@@ -46,7 +46,7 @@ def test_pressed_twice_it_interrupts_at_once() -> None:
 
 
 def test_it_interrupts_where_the_block_fails_too() -> None:
-    @uninterrupted()
+    @defer_sigint()
     def work() -> None:
         press()
         raise ValueError("no such table")
@@ -60,15 +60,15 @@ def test_it_interrupts_where_the_block_fails_too() -> None:
 def test_where_nothing_is_half_done_it_is_let_through() -> None:
     done = []
 
-    @uninterrupted()
+    @defer_sigint()
     def work() -> None:
-        let_through()
+        check_sigint()
         press()
         done.append("pressed")
-        let_through()
+        check_sigint()
         done.append("after")
 
-    let_through()
+    check_sigint()
     with pytest.raises(KeyboardInterrupt):
         work()
     assert done == ["pressed"]
@@ -78,7 +78,7 @@ def test_other_threads_and_who_ignores_it_are_left_alone() -> None:
     found = []
 
     def see() -> None:
-        with uninterrupted():
+        with defer_sigint():
             found.append(signal.getsignal(signal.SIGINT))
 
     other = threading.Thread(target=see)

@@ -13,7 +13,8 @@ from dynnas.samplers.make import make_sampler
 from dynnas.samplers.trials import SCREENED
 from dynnas.search.loop import Driver
 from dynnas.search.prefilter import Screen
-from dynnas.search.storage.storage import open_storage, open_trials
+from dynnas.search.storage.storage import open_storage
+from dynnas.search.storage.studies import open_trials
 from dynnas.space.moves import enumerate_all
 
 SPACE = grid_space(3, 4)

@@ -4,14 +4,15 @@ import doctest
 
 import dynnas
 import dynnas.search
-from dynnas.search import api
+from dynnas.workflows import search as workflow
 
 
 def test_documented_example() -> None:
-    found = doctest.testmod(api)
+    found = doctest.testmod(workflow)
     assert found.attempted > 5
     assert found.failed == 0
 
 
 def test_package_is_the_function_too() -> None:
-    assert dynnas.search.__call__ is api.search
+    assert callable(dynnas.search)
+    assert dynnas.public("search") is workflow.search

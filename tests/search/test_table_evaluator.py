@@ -82,7 +82,7 @@ def test_gaps_are_rejected_with_a_reason_and_the_search_goes_on(sampler: str, tm
         front = dynnas.search(
             space, table, sampler=sampler, trials=12, storage=url, objectives=objectives, population=4
         )
-    from dynnas.search.storage.storage import load_trials
+    from dynnas.search.storage.studies import load_trials
 
     study = load_trials(url, "cells")
     assert study is not None

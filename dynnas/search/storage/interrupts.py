@@ -1,4 +1,4 @@
-"""Ctrl-C waits for the database: a connection that it cuts through stays locked, a result is half told."""
+"""Ctrl-C waits until a step of the database is done: a connection that is cut in a statement stays locked."""
 
 from __future__ import annotations
 
@@ -9,45 +9,45 @@ from contextlib import contextmanager
 from types import FrameType
 
 
-class _Held:
-    """A handler of SIGINT that remembers it; told twice, it interrupts at once."""
+class _Deferred:
+    """A handler that remembers SIGINT; a second one interrupts at once."""
 
     def __init__(self) -> None:
-        self.came = False
+        self.pressed = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self.came:
+        if self.pressed:
             raise KeyboardInterrupt
-        self.came = True
+        self.pressed = True
 
 
 @contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Do all of a block before Ctrl-C interrupts, unless it is pressed twice; blocks may lie in each other.
+def defer_sigint() -> Iterator[None]:
+    """Finish a block before Ctrl-C interrupts, unless it is pressed twice; blocks can be nested.
 
     Where Ctrl-C does not interrupt anyway (on other threads, or where it is ignored), nothing changes.
     """
     before = signal.getsignal(signal.SIGINT)
     main = threading.current_thread() is threading.main_thread()
-    if not main or isinstance(before, _Held) or not callable(before):
+    if not main or isinstance(before, _Deferred) or not callable(before):
         yield
         return
-    held = _Held()
+    held = _Deferred()
     signal.signal(signal.SIGINT, held)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-        if held.came:
+        if held.pressed:
             raise KeyboardInterrupt
 
 
-def let_through() -> None:
-    """Interrupt now, within `uninterrupted`, if Ctrl-C was pressed: here nothing is half done.
+def check_sigint() -> None:
+    """Interrupt now, inside `defer_sigint`, if Ctrl-C was pressed: here nothing is half done.
 
     Raises:
-        KeyboardInterrupt: it was.
+        KeyboardInterrupt: it was pressed.
     """
     handler = signal.getsignal(signal.SIGINT)
-    if isinstance(handler, _Held) and handler.came:
+    if isinstance(handler, _Deferred) and handler.pressed:
         raise KeyboardInterrupt

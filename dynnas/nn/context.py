@@ -17,7 +17,7 @@ import copy
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import partial
 from itertools import chain
 from typing import Any, ClassVar, TypeVar
 
@@ -65,7 +65,7 @@ class Context:
     def __getitem__(self, kind: type[M]) -> M:
         """Return the mode of a class."""
         mode: M | None = self._modes.get(kind)
-        return _default(kind) if mode is None else mode  # type: ignore[arg-type]
+        return kind() if mode is None else mode
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Context:
         """Return the same context: it is a value."""
@@ -83,11 +83,6 @@ class Context:
     def traced(self, trace: Trace | None) -> Context:
         """Return a context with the same modes and another trace."""
         return Context(*self._modes.values(), trace=trace)
-
-
-@lru_cache(maxsize=256)
-def _default(kind: type[M]) -> M:
-    return kind()
 
 
 PLAIN = Context()

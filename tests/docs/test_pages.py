@@ -1,5 +1,6 @@
 """Links lead somewhere, code blocks run, and generated pages are up to date."""
 
+import importlib
 import importlib.util
 import os
 import re
@@ -10,7 +11,7 @@ from types import ModuleType
 
 import pytest
 import yaml
-from support.markdown import PAGES, ROOT, Block, anchors, blocks, links
+from support.markdown import PAGES, ROOT, Block, anchors, blocks, links, prose
 
 from dynnas.language.parser import parse_space
 
@@ -49,6 +50,34 @@ def test_every_page_is_reached_from_the_readme() -> None:
 def python(page: Path) -> str:
     """The Python of a page that has no mark, as one program."""
     return "\n".join(block.text for block in blocks(page) if block.language == "python" and not block.mark)
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=name)
+def test_dotted_names_of_a_page_exist(page: Path) -> None:
+    """`dynnas.package.module.Class.method` in the text of a page."""
+    for dotted in re.findall(r"`(dynnas(?:\.\w+)+)`", prose(page)):
+        assert exists(dotted), f"{name(page)}: there is no {dotted}"
+
+
+def exists(dotted: str) -> bool:
+    parts = dotted.split(".")
+    for end in range(len(parts), 0, -1):
+        try:
+            value: object = importlib.import_module(".".join(parts[:end]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[end:]:
+            if not hasattr(value, part):
+                return False
+            value = getattr(value, part)
+        return True
+    return False
+
+
+def test_the_architecture_page_has_every_package() -> None:
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    packages = {f"dynnas.{path.parent.name}" for path in (ROOT / "dynnas").glob("*/__init__.py")}
+    assert packages - set(re.findall(r"^\| `(dynnas\.\w+)` \|", page, flags=re.MULTILINE)) == set()
 
 
 @pytest.mark.parametrize("page", [page for page in WRITTEN if python(page)], ids=name)

@@ -28,10 +28,10 @@ def _write(network: Finished, folder: Path) -> None:
 def _load(path: Path) -> Predict:
     runtime = require("executorch.runtime", "executorch").Runtime.get()
     program = runtime.load_program(path.read_bytes())
-    method = program.load_method("forward")
 
     def predict(images: np.ndarray) -> Outputs:
-        logits, *exits = method.execute([torch.from_numpy(images)])
+        # The program owns the memory that its method reads, so it is the program that is kept.
+        logits, *exits = program.load_method("forward").execute([torch.from_numpy(images)])
         return logits.numpy().copy(), exits[0].numpy().copy() if exits else None
 
     return predict
@@ -45,12 +45,13 @@ EXECUTORCH = Format(
             "model.pte",
             1,
             ONE_IMAGE,
-            'executorch.runtime.Runtime.get().load_program("model.pte").load_method("forward").execute([image])',
+            'program = executorch.runtime.Runtime.get().load_program("model.pte"); '
+            'program.load_method("forward").execute([image])',
         ),
     ),
     example=(
         "from executorch.runtime import Runtime",
-        'method = Runtime.get().load_program("model.pte").load_method("forward")',
-        "outputs = method.execute([image])",
+        'program = Runtime.get().load_program("model.pte")  # keep it: it owns the memory of its methods',
+        'outputs = program.load_method("forward").execute([image])',
     ),
 )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dynnas.compression.coded_file import read_coded, write_coded
 from dynnas.compression.compress import Pass, Shrunk, Source
 from dynnas.nn.networks.network import Network
-from dynnas.training.algorithms.constraint import Constraint
+from dynnas.training.algorithm import Algorithm, Run
 
 MOST_ROUNDS = 300
 LR_SHARE = 0.1
@@ -70,7 +70,7 @@ def _nearest(values: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     return np.searchsorted((centroids[1:] + centroids[:-1]) / 2, values)
 
 
-class Clusters(Constraint):
+class Clusters(Algorithm):
     """Weights of a cluster have one value, and move by the sum of their gradients (section 3.3).
 
     Made, it puts the clusters' values into `network`.
@@ -92,19 +92,22 @@ class Clusters(Constraint):
         return {name: index.cpu().numpy() for name, _, index in self._shared}
 
     @torch.no_grad()
-    def gradients(self) -> None:
+    def on_gradients(self, run: Run) -> None:
         for _, parameter, index in self._shared:
             if parameter.grad is not None:
                 parameter.grad.copy_(_by_cluster(parameter.grad, index, mean=False))
 
+    def on_step(self, run: Run) -> None:
+        self._join()
+
+    def on_finish(self, run: Run) -> None:
+        self._join()
+
     @torch.no_grad()
-    def weights(self) -> None:
+    def _join(self) -> None:
         # Equal steps may round differently at different places of a tensor.
         for _, parameter, index in self._shared:
             parameter.copy_(_by_cluster(parameter, index, mean=True))
-
-    def finish(self) -> None:
-        self.weights()
 
 
 def _by_cluster(values: Tensor, index: Tensor, mean: bool) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from dynnas.data.dataset import Dataset, resize
 from dynnas.nn.networks.network import Network
 from dynnas.progress import Progress
-from dynnas.training.algorithms.constraint import Constraint
+from dynnas.training.algorithm import Algorithm
 from dynnas.training.recipe import Recipe
 from dynnas.training.train_network import train_alone
 
@@ -50,7 +50,7 @@ class Source:
     def tune(
         self,
         network: Network,
-        constraint: Constraint | None = None,
+        constraint: Algorithm | None = None,
         name: str = "tuning",
         recipe: Recipe | None = None,
         **span: int | None,
@@ -58,8 +58,8 @@ class Source:
         """Train `network` in place by `recipe`, the source's if None; the result is on the CPU."""
         trained = train_alone(
             network, self.dataset, recipe or self.recipe, self.folder / name, teacher=self.teacher,
-            constraint=constraint, progress=self.progress, name=name, device=self.device,
-            **span,  # type: ignore[arg-type]
+            algorithms=[constraint] if constraint else [], progress=self.progress, name=name,
+            device=self.device, **span,  # type: ignore[arg-type]
         )  # fmt: skip
         return trained.cpu()
 

@@ -18,14 +18,14 @@ from dynnas.compression.compress import Pass, Shrunk, Source
 from dynnas.errors import TrainingError
 from dynnas.nn.layers.digest import weights_digest
 from dynnas.nn.networks.network import Network
-from dynnas.training.algorithms.constraint import Constraint
+from dynnas.training.algorithm import Algorithm, Run
 from dynnas.training.train_network import fresh_network
 from dynnas.training.weights_io import keep_network, load_network
 
 FILE = "weights.sparse"
 
 
-class Mask(Constraint):
+class Mask(Algorithm):
     """Weights outside of the mask are zero, and stay so. Made, it puts the zeros into `network`."""
 
     name = "masked"
@@ -34,16 +34,19 @@ class Mask(Constraint):
         self._masked: list[tuple[nn.Parameter, Tensor]] = [
             (value, masks[name]) for name, value in shared_parameters(network)
         ]
-        self.weights()
+        self._apply()
 
     @torch.no_grad()
-    def gradients(self) -> None:
+    def on_gradients(self, run: Run) -> None:
         for parameter, mask in self._masked:
             if parameter.grad is not None:
                 parameter.grad.mul_(mask.to(parameter.device))
 
+    def on_step(self, run: Run) -> None:
+        self._apply()
+
     @torch.no_grad()
-    def weights(self) -> None:
+    def _apply(self) -> None:
         for parameter, mask in self._masked:
             parameter.mul_(mask.to(parameter.device))
 

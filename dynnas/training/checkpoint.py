@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,21 @@ from dynnas.settings.settings import TrainSettings
 from dynnas.space.space import Space
 from dynnas.supernet.supernet import Supernet
 
-FORMAT = 1
+FORMAT = 2
 FILE = "checkpoint.pt"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that a training needs to go on to the same result: its draws follow from (seed, step)."""
+    """All that a training needs to go on to the same result: its draws follow from (seed, step).
+
+    Attributes:
+        step: steps done. total: of all.
+        identity: what must be equal for it to be continued.
+        model, optimizer: their states. algorithms: theirs, by name.
+        execution: how the arithmetic is done.
+        losses: mean loss of each whole epoch. epoch_loss: of the current one so far, over its steps.
+    """
 
     step: int
     total: int
@@ -31,10 +41,57 @@ class Checkpoint:
     execution: dict[str, Any]
     losses: list[float]
     epoch_loss: float
+    algorithms: dict[str, Any] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
         return self.step >= self.total
+
+
+Save = Callable[[Checkpoint], None]
+"""Keeps a checkpoint in the place of the one before."""
+
+
+@dataclass
+class CheckpointTimer:
+    """Says when a checkpoint is due: soon after the start, then less often, and never for long.
+
+    A training that is killed every few seconds gets on; one that is not spends little time on checkpoints.
+
+    Attributes:
+        first: seconds until the first one. Intervals then grow with the time that has passed.
+        interval: most seconds between two.
+        share: of the time that checkpoints may take; it prolongs the interval where they are slow.
+        clock: gives seconds.
+    """
+
+    first: float = 3.0
+    interval: float = 20.0
+    share: float = 0.02
+    clock: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        """Start the time."""
+        self._start = self._saved_at = self.clock()
+        self._cost = 0.0
+
+    def due(self) -> bool:
+        """Whether it is time."""
+        now = self.clock()
+        pause = min(self.interval, max(self.first, self._saved_at - self._start))
+        return now - self._saved_at >= max(pause, self._cost / self.share if self._cost else 0.0)
+
+    def save(self, keep: Callable[[], None]) -> None:
+        """Save by calling `keep`, and see how long that takes."""
+        start = self.clock()
+        keep()
+        self._saved_at = self.clock()
+        self._cost = self._saved_at - start
+
+
+def every_step() -> CheckpointTimer:
+    """A timer by which a checkpoint is due after each step."""
+    return CheckpointTimer(first=0.0, interval=0.0, share=float("inf"))
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:

@@ -5,19 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from dynnas.settings.settings import TrainSettings
-from dynnas.space.architecture import Architecture
+from dynnas.nn.context import PLAIN
 from dynnas.threads import candidate_counts, fastest_count, most_threads, use_threads
-from dynnas.training.loss import sandwich
-
-if TYPE_CHECKING:
-    from dynnas.supernet.supernet import Supernet
+from dynnas.training.algorithm import Pass
+from dynnas.training.models import Model
 
 TRIALS = 3
 MARGIN = 0.9
@@ -38,8 +34,10 @@ class Execution:
     precision: str
     threads: int = 1
 
-    def prepare(self, images: Tensor) -> Tensor:
-        """`images` in this layout."""
+    def prepare(self, images: Any) -> Any:
+        """Images (B, C, H, W) in this layout; other inputs as they are."""
+        if not isinstance(images, Tensor) or images.ndim != 4:
+            return images
         channels_last = self.layout == "channels_last"
         return images.contiguous(
             memory_format=torch.channels_last if channels_last else torch.contiguous_format
@@ -50,59 +48,70 @@ class Execution:
         return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
 
-def choose_execution(supernet: Supernet, images: Tensor, settings: TrainSettings) -> Execution:
-    """What `settings` ask for; where they say auto, the faster by timing one step's networks on `images`.
+Trial = Callable[[Execution], None]
+"""Does the arithmetic of a step, and changes nothing."""
 
-    All of them, since what is faster for the largest network may be slower for the small ones. The number of
-    threads is chosen first.
+
+def choose_execution(
+    trial: Trial, layouts: Sequence[str], precisions: Sequence[str], device: torch.device, measure: bool
+) -> Execution:
+    """Choose among layouts and precisions, the plain ones first, the faster by timing a step.
+
+    With all of its networks, since what is faster for the largest network may be slower for the small ones.
+    The number of threads is chosen first.
+
+    Args:
+        device: where the step runs.
+        measure: whether to measure the number of threads: a rank of several takes its part of the cores, as
+            its time depends on the others.
     """
-    networks = sandwich(supernet.space, settings.random_networks, settings.seed, step=0)
-    layouts = ("channels_first", "channels_last") if settings.layout == "auto" else (settings.layout,)
-    precisions = ("float32", "bfloat16") if settings.precision == "auto" else (settings.precision,)
-    step = partial(_seconds, supernet, networks, images)
     plain = Execution(layouts[0], precisions[0])
-    threads = choose_threads(supernet, images, settings, plain)
+    threads = choose_threads(trial, plain, device, measure)
+
+    def seconds(execution: Execution) -> float:
+        start = _clock(device)
+        trial(execution)
+        return _clock(device) - start
+
     with use_threads(threads):
-        layout = _faster(step, [replace(plain, layout=layout) for layout in layouts]).layout
-        chosen = _faster(step, [Execution(layout, precision) for precision in precisions])
+        layout = _faster(seconds, [replace(plain, layout=layout) for layout in layouts]).layout
+        chosen = _faster(seconds, [Execution(layout, precision) for precision in precisions])
     return replace(chosen, threads=threads)
 
 
-def choose_threads(supernet: Supernet, images: Tensor, settings: TrainSettings, execution: Execution) -> int:
-    """The fastest number of threads for one step's networks on `images`.
-
-    A rank of several takes its part of the cores: its time depends on the others.
-    """
-    if images.device.type != "cpu" or settings.processes > 1:
+def choose_threads(trial: Trial, execution: Execution, device: torch.device, measure: bool) -> int:
+    """Choose the fastest number of threads for a step, on a processor, where `measure` asks for it."""
+    if device.type != "cpu" or not measure:
         return most_threads()
-    networks = sandwich(supernet.space, settings.random_networks, settings.seed, step=0)
-    step = partial(_seconds, supernet, networks, images, execution)
-    return fastest_count(step, candidate_counts(most_threads()))
+    return fastest_count(lambda: trial(execution), candidate_counts(most_threads()))
 
 
-def _faster(step: Callable[[Execution], float], ways: list[Execution]) -> Execution:
-    if len(ways) == 1:
-        return ways[0]
-    times = {way: float("inf") for way in ways}
+def run_trial(
+    model: Model, networks: Sequence[Pass], inputs: Any, device: torch.device, execution: Execution
+) -> None:
+    """Run a step's networks forward and backward; gradients are gone afterwards."""
+    model.module.train()
+    for network in networks:
+        with execution.autocast(device):
+            outputs = model.forward(
+                execution.prepare(inputs), network.architecture, PLAIN, network.open_gates
+            )
+        torch.stack([output.float().square().mean() for output in outputs]).sum().backward()
+    model.module.zero_grad(set_to_none=True)
+
+
+def _faster(step: Callable[[Execution], float], executions: list[Execution]) -> Execution:
+    if len(executions) == 1:
+        return executions[0]
+    times = dict.fromkeys(executions, float("inf"))
     for trial in range(1 + TRIALS):
-        for way in ways:
-            seconds = step(way)
+        for execution in executions:
+            seconds = step(execution)
             if trial > 0:  # the first round warms up
-                times[way] = min(times[way], seconds)
-    plain = ways[0]
-    best = min(ways, key=times.__getitem__)
+                times[execution] = min(times[execution], seconds)
+    plain = executions[0]
+    best = min(executions, key=times.__getitem__)
     return best if times[best] < MARGIN * times[plain] else plain
-
-
-def _seconds(supernet: Supernet, networks: Sequence[Architecture], images: Tensor, way: Execution) -> float:
-    start = _clock(images.device)
-    for architecture in networks:
-        with way.autocast(images.device):
-            outputs = supernet(way.prepare(images), architecture)
-        torch.stack([logits.float().square().mean() for logits in outputs]).sum().backward()
-    seconds = _clock(images.device) - start
-    supernet.zero_grad(set_to_none=True)
-    return seconds
 
 
 def _clock(device: torch.device) -> float:

@@ -13,7 +13,8 @@ from dynnas.errors import TrainingError
 from dynnas.progress import Progress
 from dynnas.settings.settings import TrainSettings
 from dynnas.supernet.supernet import Supernet
-from dynnas.training.checkpoint import FILE, read_checkpoint, save_checkpoint
+from dynnas.tasks.task import Task
+from dynnas.training.checkpoint import FILE, CheckpointTimer, read_checkpoint, save_checkpoint
 from dynnas.training.distributed.processes import launch_processes
 from dynnas.training.distributed.ranks import Ranks
 from dynnas.training.train_supernet import Report, Training, train_rank
@@ -40,6 +41,8 @@ def train_supernet(
     progress: Progress | None = None,
     device: str = "cpu",
     launch: Launch | None = None,
+    task: Task | None = None,
+    timer: CheckpointTimer | None = None,
 ) -> None:
     """Train `supernet` in place on the training split; the state lives in `folder`/checkpoint.pt.
 
@@ -49,6 +52,8 @@ def train_supernet(
 
     Args:
         launch: how to run `settings.processes` if they are several: on this machine if None.
+        task: what outputs and labels mean; the data's task if None.
+        timer: says when checkpoints are due.
 
     Raises:
         TrainingError: the checkpoint belongs to another space, data set or settings, or a loss is not finite
@@ -61,15 +66,15 @@ def train_supernet(
             f"{folder / FILE}: a training of another space, data set or settings; "
             "give this one another --name, or start anew with --fresh"
         )
-    training = Training(supernet, dataset, settings, identity, checkpoint, device)
+    training = Training(supernet, dataset, settings, identity, checkpoint, device, task, timer)
     if checkpoint is None or not checkpoint.finished:
         total = settings.epochs * dataset.steps(settings.batch)
         with (progress or Progress()).task(
             "training", total, done=checkpoint.step if checkpoint else 0
-        ) as task:
+        ) as bar:
 
             def report(loss: float) -> None:
-                task.advance(note=f"loss {loss:.3f}")
+                bar.advance(note=f"loss {loss:.3f}")
 
             if settings.processes == 1:
                 train_rank(training, Ranks(), report, partial(save_checkpoint, folder=folder))

@@ -18,7 +18,7 @@ from dynnas.settings.settings import TrainSettings
 from dynnas.space.moves import largest
 from dynnas.study.study import Study
 from dynnas.study.trained import Trained, trained_to_json
-from dynnas.training.algorithms.constraint import Binary, Constraint
+from dynnas.training.algorithms.binary_weights import BinaryWeights
 from dynnas.training.checkpoint import read_checkpoint
 from dynnas.training.recipe import Recipe
 from dynnas.training.train_network import fresh_network, train_alone
@@ -92,11 +92,11 @@ class Trainer:
         inherited = self.inherited(member)
         before = accuracy(inherited, self.study.dataset, "search").top1
         network = self.start_of(inherited)
-        constraint = Binary(network) if self.recipe.weights == "binary" else Constraint()
+        algorithms = [BinaryWeights()] if self.recipe.weights == "binary" else []
         device = self.study.settings.target.host_device
         train_alone(
             network, self.study.dataset, self.recipe, folder, teacher=self.teacher,
-            constraint=constraint, progress=self.progress, name=title, device=device,
+            algorithms=algorithms, progress=self.progress, name=title, device=device,
         )  # fmt: skip
         trained = self._judged(network, member, name, before, folder)
         others = [each for each in self.study.trained if each.name != name]

@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -40,8 +41,10 @@ def step_seconds(space: str, steps: int, way: str) -> dict[str, float]:
     from dynnas.settings.settings import TrainSettings
     from dynnas.supernet.supernet import Supernet
     from dynnas.threads import StepThreads
-    from dynnas.training.execution import Execution, choose_threads
-    from dynnas.training.loss import sandwich
+    from dynnas.training.algorithm import Pass
+    from dynnas.training.algorithms.sandwich import sandwich
+    from dynnas.training.execution import Execution, choose_threads, run_trial
+    from dynnas.training.models import model_of
 
     settings = TrainSettings(batch=64)
     loaded = load_space(ROOT / space)
@@ -51,13 +54,17 @@ def step_seconds(space: str, steps: int, way: str) -> dict[str, float]:
     execution = Execution("channels_last", "float32")
 
     def step(number: int) -> None:
-        for architecture in sandwich(loaded, settings.random_networks, 0, number):
+        for architecture in sandwich(loaded, 2, 0, number):
             outputs = supernet(execution.prepare(images), architecture)
             torch.stack([logits.square().mean() for logits in outputs]).sum().backward()
         supernet.zero_grad(set_to_none=True)
 
+    device = torch.device("cpu")
+
     def measure() -> int:
-        return choose_threads(supernet, images, settings, execution)
+        networks = [Pass(architecture) for architecture in sandwich(loaded, 2, 0, 0)]
+        trial = partial(run_trial, model_of(supernet), networks, images, device)
+        return choose_threads(trial, execution, device, True)
 
     count = measure() if way == "dynnas" else torch.get_num_threads()
     threads = StepThreads(measure, count, fixed=way != "dynnas")

@@ -50,7 +50,7 @@ def test_a_centroid_moves_by_the_sum_of_its_weights_gradients():
     x, labels = images(8), torch.arange(8) % 5
     torch.manual_seed(0)  # of the head's dropout
     F.cross_entropy(network(x), labels).backward()
-    clusters.gradients()
+    clusters.on_gradients(None)
     state = {
         name: centroids[name][index[name]].view_as(value)
         for name, value in other.named_parameters()
@@ -60,7 +60,7 @@ def test_a_centroid_moves_by_the_sum_of_its_weights_gradients():
     F.cross_entropy(torch.func.functional_call(other, state, (x,)), labels).backward()
     before = {name: value.detach().clone() for name, value in shared_parameters(network)}
     torch.optim.SGD(network.parameters(), lr=0.1).step()
-    clusters.weights()
+    clusters.on_step(None)
     for name, value in shared_parameters(network):
         moved = centroids[name].detach() - 0.1 * centroids[name].grad
         torch.testing.assert_close(value.flatten(), moved[index[name]], rtol=1e-4, atol=1e-6)

@@ -16,8 +16,8 @@ from dynnas.space.config.network_json import config_from_dict, config_to_dict
 from dynnas.space.config.vocabulary import CRITERIA
 from dynnas.space.moves import largest
 from dynnas.supernet.supernet import Supernet
-from dynnas.tasks import Classification
-from dynnas.training.loss import take_gates
+from dynnas.tasks.builtin.classification import Classification
+from dynnas.training.algorithms.early_exits import criterion_loss
 
 SPACE = """
 input: {channels: 2, classes: 4, resolutions: 8}
@@ -90,7 +90,8 @@ def test_a_gate_learns_whether_its_exit_is_right_and_teaches_nothing_else():
     outputs = supernet(torch.randn(16, 2, 8, 8), architecture)
     assert [output.shape for output in outputs] == [(16, 5), (16, 4)]
     labels = torch.arange(16) % 4
-    logits, loss = take_gates(outputs, supernet.config(architecture).exits, labels, Classification())
+    exits = supernet.config(architecture).exits
+    logits, loss = answers(outputs, exits), criterion_loss(Classification(), outputs, exits, labels)
     right = (logits[0].argmax(1) == labels).float()
     odds = outputs[0][:, -1].sigmoid()
     assert_close(loss, -(right * odds.log() + (1 - right) * (1 - odds).log()).mean())
@@ -111,9 +112,8 @@ def test_an_extracted_gate_says_what_the_supernets_does():
 def test_without_gates_nothing_is_lost():
     outputs = (torch.randn(3, 5, requires_grad=True), torch.randn(3, 5))
     exits = config(exits=1, criterion="entropy").exits
-    logits, loss = take_gates(outputs, exits, torch.zeros(3, dtype=torch.int64), Classification())
-    assert float(loss) == 0
-    assert all(ours is theirs for ours, theirs in zip(logits, outputs, strict=True))
+    assert criterion_loss(Classification(), outputs, exits, torch.zeros(3, dtype=torch.int64)) is None
+    assert all(ours is theirs for ours, theirs in zip(answers(outputs, exits), outputs, strict=True))
     assert answers(outputs, ()) == [outputs[-1]]
 
 

@@ -10,19 +10,19 @@ from dataclasses import replace
 
 import pytest
 import torch
+from support.interrupts import Interrupt
 from support.networks import config
+from support.runs import run_of
 from torch import nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dynnas.data.load import load_data
 from dynnas.errors import TrainingError
 from dynnas.nn.layers.digest import weights_digest
-from dynnas.progress import Progress, Task
 from dynnas.settings.settings import DataSettings, TrainSettings
-from dynnas.tasks import Classification
-from dynnas.training.algorithms.constraint import Binary, binary_kernels
-from dynnas.training.average import Average
+from dynnas.tasks.builtin.classification import Classification
+from dynnas.training.algorithms.binary_weights import BinaryWeights, binary_kernels
+from dynnas.training.algorithms.ema import Ema
 from dynnas.training.checkpoint import read_checkpoint
 from dynnas.training.recipe import Recipe
 from dynnas.training.train_network import fresh_network, train_alone
@@ -49,28 +49,12 @@ def teacher():
     return small(exits=0, op="static", seed=5).eval()
 
 
-class _Interrupt(Progress, Task):
-    """Raises Ctrl-C after some steps."""
-
-    def __init__(self, steps):
-        self.left = steps
-
-    def task(self, name, total, done=0):
-        from contextlib import nullcontext
-
-        return nullcontext(self)
-
-    def advance(self, steps=1, note=""):
-        self.left -= steps
-        if self.left == 0:
-            raise KeyboardInterrupt
-
-
 @pytest.mark.parametrize("temperature", [1.0, 2.0, 4.0])
 def test_distillation_pulls_as_torchs_divergence_does(temperature):
     logits, taught = torch.randn(2, 6, 10, dtype=torch.float64)
     ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
-    Classification().distill(ours, taught, temperature).mean().backward()
+    distillation = Classification().distill
+    distillation(ours, taught, temperature).mean().backward()
     divergence = nn.KLDivLoss(reduction="batchmean", log_target=True)
     loss = temperature**2 * divergence(
         F.log_softmax(theirs / temperature, 1), F.log_softmax(taught / temperature, 1)
@@ -79,43 +63,54 @@ def test_distillation_pulls_as_torchs_divergence_does(temperature):
     torch.testing.assert_close(ours.grad, theirs.grad)
     entropy = torch.distributions.Categorical(logits=taught / temperature).entropy().mean()
     torch.testing.assert_close(
-        Classification().distill(logits, taught, temperature).mean(), loss.detach() + temperature**2 * entropy
+        distillation(logits, taught, temperature).mean(), loss.detach() + temperature**2 * entropy
     )
 
 
-def test_the_average_is_torchs():
-    """Once the warm-up of the decay is over; before it, the decay is (1 + t) / (10 + t)."""
+def test_the_decay_of_the_average_is_warmed_up():
+    """By hand: (1 + t) / (10 + t) until that reaches the decay."""
     model = nn.Linear(4, 3)
-    average = Average(model, decay=0.5)
-    theirs = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.5))
-    theirs.update_parameters(model)  # its first update is a copy
-    for step in range(8, 30):  # (1 + 8) / (10 + 8) is 0.5
+    ema = Ema(decay=0.5)
+    run = run_of([ema], model=model)
+    expected = model.weight.detach().clone()
+    for step in range(30):
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(torch.randn_like(parameter))
-        average.update(step)
-        theirs.update_parameters(model)
-    average.apply()
-    torch.testing.assert_close(model.weight, theirs.module.weight)
-    torch.testing.assert_close(model.bias, theirs.module.bias)
+        run.step = step
+        ema.on_step(run)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * model.weight.detach()
+    ema.on_finish(run)
+    torch.testing.assert_close(model.weight, expected)
 
 
 def test_the_first_weights_are_soon_forgotten():
     model = nn.Linear(1, 1, bias=False)
+    ema = Ema(decay=0.999)
     with torch.no_grad():
         model.weight.fill_(100.0)
-        average = Average(model, decay=0.999)
+    run = run_of([ema], model=model)
+    with torch.no_grad():
         model.weight.fill_(1.0)
     for step in range(100):
-        average.update(step)
-    assert abs(average.values["weight"].item() - 1) < 1e-3
+        run.step = step
+        ema.on_step(run)
+    assert abs(ema.state_dict()["weight"].item() - 1) < 1e-3
 
 
-def trained(folder, dataset, recipe=RECIPE, progress=None, network=None):
+def trained(folder, dataset, recipe=RECIPE, progress=None, network=None, timer=None):
     network = network or small()
-    constraint = Binary(network) if recipe.weights == "binary" else None
+    algorithms = [BinaryWeights()] if recipe.weights == "binary" else []
     return train_alone(
-        network, dataset, recipe, folder, teacher=teacher(), constraint=constraint, progress=progress
+        network,
+        dataset,
+        recipe,
+        folder,
+        teacher=teacher(),
+        algorithms=algorithms,
+        progress=progress,
+        timer=timer,
     )
 
 
@@ -127,7 +122,7 @@ def uninterrupted(dataset, tmp_path_factory):
 @pytest.mark.parametrize("stop", [3, 8, 13])
 def test_resumed_training_ends_with_the_same_weights(dataset, tmp_path, uninterrupted, stop):
     with pytest.raises(KeyboardInterrupt):
-        trained(tmp_path, dataset, progress=_Interrupt(stop))
+        trained(tmp_path, dataset, progress=Interrupt(stop))
     assert weights_digest(trained(tmp_path, dataset)) == uninterrupted
 
 
@@ -136,7 +131,9 @@ import sys, pathlib, torch
 sys.path[:0] = sys.argv[2].split(":")
 torch.set_num_threads(1)
 import test_alone as t
-t.trained(pathlib.Path(sys.argv[1]), t.load_data(t.DataSettings(train_images=512)), t.RECIPE)
+from dynnas.training.checkpoint import every_step
+data = t.load_data(t.DataSettings(train_images=512))
+t.trained(pathlib.Path(sys.argv[1]), data, t.RECIPE, timer=every_step())
 """
 
 
@@ -162,7 +159,7 @@ def test_training_learns_and_a_second_call_only_loads(dataset, tmp_path):
     losses = read_checkpoint(tmp_path).losses
     assert losses[-1] < losses[0] - 0.4
     assert not network.training
-    again = train_alone(small(), dataset, recipe, tmp_path, progress=_Interrupt(1))
+    again = train_alone(small(), dataset, recipe, tmp_path, progress=Interrupt(1))
     assert weights_digest(again) == weights_digest(network)
 
 
@@ -174,7 +171,7 @@ def test_training_of_another_network_is_refused(dataset, tmp_path):
 
 def test_without_an_average_the_last_weights_ship(dataset, tmp_path):
     network = trained(tmp_path, dataset, replace(RECIPE, ema=0.0))
-    last = read_checkpoint(tmp_path).model["network"]
+    last = read_checkpoint(tmp_path).model
     for name, value in network.named_parameters():
         torch.testing.assert_close(value, last[name], rtol=0, atol=0)
 
@@ -185,7 +182,7 @@ def test_binary_weights_are_signs_and_the_real_ones_move_on(dataset, tmp_path):
     assert len(kernels) > 5
     assert all(set(kernel.detach().unique().tolist()) == {-1.0, 1.0} for kernel in kernels)
     assert network.slots["stem"].conv.weight.unique().numel() > 2
-    real = read_checkpoint(tmp_path).model["network"]["slots.stage1__0.expand.conv.weight"]
+    real = read_checkpoint(tmp_path).model["slots.stage1__0.expand.conv.weight"]
     assert real.unique().numel() > 2
     assert real.abs().max() <= 1
 
@@ -203,12 +200,13 @@ def test_a_binary_step_is_that_of_the_paper(dataset):
     F.cross_entropy(signed.train()(images), labels).backward()
     gradient = signed.slots["stage1__0"].expand.conv.weight.grad
     expected = (kernel - 10 * gradient).clamp(-1, 1)
-    binary = Binary(network)
+    binary = BinaryWeights()
+    run = run_of([binary], model=network)
     torch.manual_seed(0)
-    with binary.forward():
+    with binary.weights(run):
         F.cross_entropy(network.train()(images), labels).backward()
     torch.optim.SGD(network.parameters(), lr=10).step()
-    binary.weights()
+    binary.on_step(run)
     torch.testing.assert_close(kernel, expected)
     assert (expected.abs() == 1).any()
 

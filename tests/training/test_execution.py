@@ -1,16 +1,16 @@
 """Layout and precision by trial: asked for, they are taken; else the clearly faster one."""
 
-from itertools import count
-
 import pytest
 import torch
 
 from dynnas.language.parser import parse_space
-from dynnas.settings.settings import TrainSettings
 from dynnas.supernet.supernet import Supernet
-from dynnas.training.execution import Execution, _faster, choose_execution
-from dynnas.training.loss import sandwich
+from dynnas.training.algorithm import Pass
+from dynnas.training.algorithms.sandwich import sandwich
+from dynnas.training.execution import Execution, _faster, choose_execution, run_trial
+from dynnas.training.models import model_of
 
+CPU = torch.device("cpu")
 FLOAT32, BFLOAT16 = (Execution("channels_first", precision) for precision in ("float32", "bfloat16"))
 SPACE = """
 input: {channels: 1, classes: 3, resolutions: 8}
@@ -41,21 +41,15 @@ def test_a_single_way_is_not_timed():
 @pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_what_is_asked_for_is_taken(layout, precision):
-    settings = TrainSettings(layout=layout, precision=precision)
-    supernet = Supernet(parse_space(SPACE), channels=1, classes=3)
-    chosen = choose_execution(supernet, torch.zeros(2, 1, 8, 8), settings)
+    chosen = choose_execution(lambda execution: None, [layout], [precision], CPU, measure=True)
     assert chosen == Execution(layout, precision)
 
 
-def test_the_trial_runs_every_network_of_a_step_and_leaves_no_gradient(monkeypatch):
+def test_the_trial_runs_every_network_of_a_step_and_leaves_no_gradient():
     supernet = Supernet(parse_space(SPACE), channels=1, classes=3)
-    run = []
-    forward = supernet.forward
-    monkeypatch.setattr(
-        supernet, "forward", lambda x, network: run.append(network.key) or forward(x, network)
-    )
-    monkeypatch.setattr("time.perf_counter", count().__next__)  # every way takes as long
-    chosen = choose_execution(supernet, torch.randn(4, 1, 8, 8), TrainSettings(random_networks=2))
-    assert chosen == FLOAT32
-    assert set(run) == {network.key for network in sandwich(supernet.space, 2, seed=0, step=0)}
+    networks = [Pass(each) for each in sandwich(supernet.space, 2, seed=0, step=0)]
+    ran = []
+    supernet.register_forward_hook(lambda _, inputs, outputs: ran.append(inputs[1]))
+    run_trial(model_of(supernet), networks, torch.randn(4, 1, 8, 8), CPU, FLOAT32)
+    assert ran == [network.architecture for network in networks]
     assert all(parameter.grad is None for parameter in supernet.parameters())

@@ -5,6 +5,8 @@ import random
 import pytest
 import torch
 from support.contexts import executed
+from support.interrupts import Interrupt
+from support.runs import run_of
 from torch import nn
 
 from dynnas.candidates.candidate import calibrated_network
@@ -20,13 +22,12 @@ from dynnas.nn.networks.cost import cost
 from dynnas.settings.settings import DataSettings, TrainSettings
 from dynnas.space.moves import largest, sample, smallest
 from dynnas.supernet.supernet import Supernet
-from dynnas.training import train_supernet as train_module
 from dynnas.training.algorithms.gate_budget import BALANCE, bounds_at, budget_loss, squared_variation
+from dynnas.training.algorithms.gate_learning import GateLearning
 from dynnas.training.batchnorm.calibrate import calibrate
 from dynnas.training.distributed.ranks import Batch, Ranks
 from dynnas.training.recipe import Recipe
 from dynnas.training.start import train_supernet
-from dynnas.training.train_supernet import gate_noise
 
 SPACE = parse_space("""
 input: {channels: 1, classes: 10, resolutions: 8}
@@ -93,7 +94,9 @@ def test_squared_variation_by_hand():
 
 
 def test_noise_falls_to_nothing_before_the_end():
-    assert [gate_noise(step, 100) for step in (0, 30, 75, 100)] == pytest.approx([1.0, 0.6, 0.0, 0.0])
+    runs = [run_of(total=100, step=step) for step in (0, 30, 75, 100)]
+    noise = [GateLearning().context(run, PLAIN)[GateMode].noise for run in runs]
+    assert noise == pytest.approx([1.0, 0.6, 0.0, 0.0])
     chooser, still = Chooser().train(), Context(GateMode(noise=0.0))
     logits = torch.randn(50, 3)
     assert torch.equal(chooser(logits, context=still), chooser.eval()(logits))
@@ -176,22 +179,11 @@ def _gated_share(network, score):
     return (sum(score.gates.image_macs) / len(score.gates.image_macs) - rest) / full
 
 
-def test_a_resumed_training_ends_with_the_same_weights(dataset, tmp_path, monkeypatch):
+def test_a_resumed_training_ends_with_the_same_weights(dataset, tmp_path):
     whole = _supernet()
     train_supernet(whole, dataset, SETTINGS, tmp_path / "whole")
-    monkeypatch.setattr(train_module, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(train_module, "SECONDS_A_CHECKPOINT_MAY_COST", 1e9)
-    advance, steps = train_module._Run.advance, []
-
-    def interrupted(run):
-        steps.append(0)
-        if len(steps) == 3:
-            raise KeyboardInterrupt
-        return advance(run)
-
-    monkeypatch.setattr(train_module._Run, "advance", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        train_supernet(_supernet(), dataset, SETTINGS, tmp_path / "parts")
+        train_supernet(_supernet(), dataset, SETTINGS, tmp_path / "parts", progress=Interrupt(2))
     resumed = _supernet()
     train_supernet(resumed, dataset, SETTINGS, tmp_path / "parts")
     assert resumed.digest() == whole.digest()

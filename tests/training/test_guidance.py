@@ -3,25 +3,21 @@
 import pytest
 import torch
 from support import networks
-from support.contexts import decisions, executed
 from support.gated import gated_config, undecided, with_gate
+from support.runs import forward_of, penalty_of, run_of
 from torch.nn import functional as F
 
-from dynnas.nn.context import Context, tracing
+from dynnas.nn.context import Context, Trace, supplied, tracing
 from dynnas.nn.gates.controls import hold_gates
+from dynnas.nn.gates.costs import gate_costs
 from dynnas.nn.gates.family import GATES
 from dynnas.nn.gates.gate import Decision
 from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.networks.network import build
-from dynnas.settings.settings import TrainSettings
 from dynnas.space.config.vocabulary import KEEPING_GATES
-from dynnas.tasks import Classification
 from dynnas.testing.conformance import lively
-from dynnas.training.algorithms.gate_loss import RECORDS, Outcome, gate_loss
-from dynnas.training.algorithms.guidance import easy_images, guidance_loss
-from dynnas.training.distributed.ranks import Batch, Ranks
-
-TASK = Classification()
+from dynnas.training.algorithms.gate_budget import GateBudget
+from dynnas.training.algorithms.guidance import GateGuidance, easy_images, guidance_loss
 
 
 def test_easy_images_are_to_get_the_cheapest_alternative_and_others_all():
@@ -47,9 +43,14 @@ def test_easy_is_what_the_network_of_the_cheapest_gates_is_right_about():
         each.slots["head"].classifier.bias.sub_(means)
     answers = held.logits(images)[-1].argmax(1)
     labels = torch.where(torch.arange(60) % 3 == 0, (answers + 1) % networks.CLASSES, answers)
-    cheapest = executed(network, "masked", choice="cheapest")
-    with decisions(cheapest) as found:
-        easy = easy_images(lambda: TASK.quality(cheapest.logits(images)[-1], labels))
+
+    def again(context):
+        with supplied(network, context.traced(trace)):
+            return network.logits(images)
+
+    trace = Trace()
+    easy = easy_images(run_of(targets=labels), forward_of([], again=again))
+    found = trace.of(Decision)
     assert easy.tolist() == [place % 3 != 0 for place in range(60)]
     assert not found
     assert not torch.equal(network.logits(images)[-1].argmax(1), answers)
@@ -76,14 +77,15 @@ def test_gates_learn_from_it_with_its_weight():
 
     def loss(weight):
         torch.manual_seed(0)
-        with tracing(network, *RECORDS) as trace:
+        with tracing(network, Decision) as trace:
             network.logits(images)
-        cheapest = executed(network, "masked", choice="cheapest")
-        return gate_loss(
-            network.config, trace, Outcome(torch.zeros(20), torch.randn(20, 5), labels, TASK),
-            lambda: cheapest.logits(images), 0.5,
-            TrainSettings(gate_guidance=weight), Batch(Ranks(), 20),
-        )  # fmt: skip
+
+        def again(context):
+            with supplied(network, context):
+                return network.logits(images)
+
+        run = run_of([GateBudget(), GateGuidance(weight)], labels)
+        return penalty_of(run, forward_of([], trace, gate_costs(network.config), again=again))
 
     without, once, twice = (loss(weight) for weight in (0.0, 1.0, 2.0))
     assert float((once - without).detach()) > 0.1

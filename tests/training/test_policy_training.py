@@ -4,6 +4,7 @@ import random
 
 import pytest
 import torch
+from support.interrupts import Interrupt
 
 from dynnas.candidates.candidate import calibrated_network
 from dynnas.data.load import load_data
@@ -15,7 +16,6 @@ from dynnas.nn.networks.cost import cost
 from dynnas.settings.settings import DataSettings, TrainSettings
 from dynnas.space.moves import sample, smallest
 from dynnas.supernet.supernet import Supernet
-from dynnas.training import train_supernet as train_module
 from dynnas.training.algorithms.gate_budget import budget_loss
 from dynnas.training.distributed.ranks import Batch, Ranks
 from dynnas.training.start import train_supernet
@@ -84,26 +84,15 @@ stages:
         assert score.top1 > 0.5
 
 
-def test_a_resumed_training_ends_with_the_same_weights(dataset, tmp_path, monkeypatch):
+def test_a_resumed_training_ends_with_the_same_weights(dataset, tmp_path):
     whole = Supernet(SPACE, 1, 10)
     before = {name: value.clone() for name, value in whole.slots["policy"].named_parameters()}
     train_supernet(whole, dataset, SETTINGS, tmp_path / "whole")
     assert not any(
         torch.equal(before[name], value) for name, value in whole.slots["policy"].named_parameters()
     )
-    monkeypatch.setattr(train_module, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(train_module, "SECONDS_A_CHECKPOINT_MAY_COST", 1e9)
-    advance, steps = train_module._Run.advance, []
-
-    def interrupted(run):
-        steps.append(0)
-        if len(steps) == 3:
-            raise KeyboardInterrupt
-        return advance(run)
-
-    monkeypatch.setattr(train_module._Run, "advance", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        train_supernet(Supernet(SPACE, 1, 10), dataset, SETTINGS, tmp_path / "parts")
+        train_supernet(Supernet(SPACE, 1, 10), dataset, SETTINGS, tmp_path / "parts", progress=Interrupt(2))
     resumed = Supernet(SPACE, 1, 10)
     train_supernet(resumed, dataset, SETTINGS, tmp_path / "parts")
     assert resumed.digest() == whole.digest()

@@ -1,5 +1,6 @@
 """REINFORCE against the exact gradient, by running every decision that a batch can take."""
 
+import math
 from dataclasses import replace
 from itertools import product
 
@@ -8,27 +9,30 @@ import torch
 from support import networks
 from support.contexts import running
 from support.gated import gated_config
+from support.runs import forward_of, loss_of, penalty_of, run_of
 from torch import nn
 
 from dynnas.data.load import load_data
-from dynnas.nn.context import Context, tracing
+from dynnas.nn.context import PLAIN, Context, tracing
 from dynnas.nn.gates.costs import gate_costs
 from dynnas.nn.gates.estimators import LEAST_NOISE, Chooser
 from dynnas.nn.gates.gate import Decision
 from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.layers.digest import weights_digest
 from dynnas.settings.settings import DataSettings, TrainSettings
-from dynnas.tasks import Classification
-from dynnas.training.algorithms.gate_budget import budget_loss, budget_shares
-from dynnas.training.algorithms.gate_loss import RECORDS, Outcome, estimator_at, gate_loss
-from dynnas.training.algorithms.sparsity import easiness, use_of_easy
+from dynnas.training.algorithms.early_exits import EarlyExits
+from dynnas.training.algorithms.gate_budget import GateBudget, budget_loss, budget_shares
+from dynnas.training.algorithms.gate_learning import GateLearning
+from dynnas.training.algorithms.label_smoothing import LabelSmoothing
+from dynnas.training.algorithms.reinforce import Reinforce
+from dynnas.training.algorithms.sparsity import GateSparsity, easiness, use_of_easy
 from dynnas.training.distributed.ranks import Batch, Ranks
-from dynnas.training.loss import teacher_loss
 from dynnas.training.recipe import Recipe
 from dynnas.training.train_network import fresh_network, train_alone
 
-SETTINGS = TrainSettings(gate_estimator="reinforce", gate_weight=3.0, gate_sparsity=2.0)
-TASK = Classification()
+WEIGHT, SPARSITY = 3.0, 2.0
+BOUNDS, PLACE = 0.4, 2 / math.pi * math.acos(0.4**0.5)
+"""Of the budget, at this part of the training."""
 LABELS = torch.tensor([0, 3])
 IMAGES = 2
 BATCH = Batch(Ranks(), IMAGES)
@@ -63,11 +67,14 @@ def network():
 def drawn(network, rows):
     """What becomes of the images, and the decisions, if these are drawn: a row of images for each gate."""
     FORCED.rows = [torch.tensor(own) for own in rows]
-    with tracing(network, *RECORDS) as trace:
+    with tracing(network, Decision) as trace:
         outputs = network.logits(networks.images(IMAGES, seed=3).double())
     found = [decision.choice.int().argmax(1).tolist() for decision in trace.of(Decision)]
     assert found == [list(own) for own in rows]
-    return Outcome(teacher_loss(list(outputs), LABELS, TASK.smoothed(0.1), 0.5), EASY_AS, LABELS, TASK), trace
+    run = run_of([LabelSmoothing(0.1), EarlyExits(0.5)], LABELS)
+    forward = forward_of(list(outputs), trace, gate_costs(network.config))
+    loss_of(run, forward)
+    return forward
 
 
 def gradient(network, loss):
@@ -81,19 +88,23 @@ def test_the_mean_over_draws_is_the_exact_gradient(network):
     """Of the loss and of the budget, which is not linear: for all parameters, of gates and blocks."""
     exact = of_draws = of_blocks = torch.zeros(()).double()
     draws, costs = 0, gate_costs(network.config)
+    run = run_of([GateBudget(WEIGHT), GateSparsity(SPARSITY), Reinforce()], LABELS, total=1, step=PLACE)
     for rows in product(*(product(range(number), repeat=IMAGES) for number in ACTIONS)):
-        outcome, trace = drawn(network, rows)
-        found = trace.of(Decision)
+        forward = drawn(network, rows)
+        found = forward.trace.of(Decision)
         chance = sum(decision.likelihood for decision in found).sum().exp()
-        budget = SETTINGS.gate_weight * budget_loss(costs, found, 0.4, BATCH).double()
-        used = use_of_easy(costs, found, easiness(TASK.loss(EASY_AS, LABELS), BATCH)).double()
+        budget = WEIGHT * budget_loss(costs, found, BOUNDS, BATCH).double()
+        easy = easiness(nn.functional.cross_entropy(EASY_AS, LABELS, reduction="none"), BATCH)
+        used = use_of_easy(costs, found, easy).double()
         assert used[1] > used[0] == 0  # the second image is easy
-        value = budget + SETTINGS.gate_sparsity * used.mean()
-        exact = exact + chance * (outcome.losses.mean() + value)
-        gates = gate_loss(network.config, trace, outcome, list, 0.4, SETTINGS, BATCH)
+        value = budget + SPARSITY * used.mean()
+        exact = exact + chance * (forward.losses.mean() + value)
+        told = forward_of([EASY_AS], forward.trace, costs)
+        told.losses = forward.losses
+        gates = penalty_of(run, told)
         torch.testing.assert_close(gates.detach(), value.detach(), check_dtype=False)
         of_draws = of_draws + chance.detach() * gates
-        of_blocks = of_blocks + chance.detach() * outcome.losses.mean()
+        of_blocks = of_blocks + chance.detach() * forward.losses.mean()
         draws += 1
     assert draws == 2**2 * 4**2
     expected, own = gradient(network, exact), gradient(network, of_draws)
@@ -117,8 +128,7 @@ def test_draws_follow_the_policy_whose_likelihood_is_told():
 
 def test_an_image_is_told_what_it_adds_to_the_budget(network):
     """Against the loss of a batch of the other images, taken apart by hand."""
-    _, trace = drawn(network, ((0, 1), (3, 1)))
-    found = trace.of(Decision)
+    found = drawn(network, ((0, 1), (3, 1))).trace.of(Decision)
     costs = gate_costs(network.config)
     whole, *others = (
         budget_loss(costs, [decision.of(torch.tensor(rows)) for decision in found], 0.4, Batch(Ranks(), size))
@@ -129,11 +139,13 @@ def test_an_image_is_told_what_it_adds_to_the_budget(network):
 
 
 def test_the_last_epochs_learn_so():
-    settings = TrainSettings(epochs=5, gate_estimator="straight", gate_reinforce_epochs=1.5)
-    found = [estimator_at(settings, step, 10) for step in range(50)]
-    assert found == ["straight"] * 35 + ["reinforce"] * 15
-    assert estimator_at(TrainSettings(epochs=5), 49, 10) == "gumbel"
-    assert estimator_at(SETTINGS, 0, 10) == "reinforce"
+    def estimators(**settings):
+        runs = [run_of(total=50, steps_per_epoch=10, step=step) for step in range(50)]
+        return [GateLearning(**settings).context(run, PLAIN)[GateMode].estimator for run in runs]
+
+    assert estimators(estimator="straight", reinforce_epochs=1.5) == ["straight"] * 35 + ["reinforce"] * 15
+    assert set(estimators()) == {"gumbel"}
+    assert set(estimators(estimator="reinforce")) == {"reinforce"}
 
 
 def test_a_resumed_training_goes_on_by_reinforce_to_the_same_weights(tmp_path):

@@ -9,15 +9,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from support.interrupts import Interrupt
 
 from dynnas.data.load import load_data
 from dynnas.errors import TrainingError
 from dynnas.language.parser import parse_space
-from dynnas.progress import Progress, Task
 from dynnas.settings.settings import DataSettings, TrainSettings
 from dynnas.supernet.supernet import Supernet
-from dynnas.training import train_supernet as train_module
-from dynnas.training.checkpoint import load_supernet
+from dynnas.training.checkpoint import every_step, load_supernet
 from dynnas.training.start import train_supernet
 
 SPACE = """
@@ -47,23 +46,6 @@ def _supernet(space, settings=SETTINGS):
     return Supernet(space, channels=1, classes=10, experts=settings.experts, seed=settings.seed)
 
 
-class _Interrupt(Progress, Task):
-    """Raises Ctrl-C after some steps."""
-
-    def __init__(self, steps):
-        self.left = steps
-
-    def task(self, name, total, done=0):
-        from contextlib import nullcontext
-
-        return nullcontext(self)
-
-    def advance(self, steps=1, note=""):
-        self.left -= steps
-        if self.left == 0:
-            raise KeyboardInterrupt
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(space, dataset, tmp_path_factory):
     supernet = _supernet(space)
@@ -72,13 +54,9 @@ def uninterrupted(space, dataset, tmp_path_factory):
 
 
 @pytest.mark.parametrize("stop", [1, 10, 13])
-def test_resumed_training_ends_with_the_same_weights(
-    space, dataset, tmp_path, monkeypatch, uninterrupted, stop
-):
-    monkeypatch.setattr(train_module, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(train_module, "SECONDS_A_CHECKPOINT_MAY_COST", 1e9)
+def test_resumed_training_ends_with_the_same_weights(space, dataset, tmp_path, uninterrupted, stop):
     with pytest.raises(KeyboardInterrupt):
-        train_supernet(_supernet(space), dataset, SETTINGS, tmp_path, progress=_Interrupt(stop))
+        train_supernet(_supernet(space), dataset, SETTINGS, tmp_path, progress=Interrupt(stop))
     supernet = _supernet(space)
     train_supernet(supernet, dataset, SETTINGS, tmp_path)
     assert supernet.digest() == uninterrupted
@@ -87,21 +65,20 @@ def test_resumed_training_ends_with_the_same_weights(
 
 SCRIPT = """
 import sys, pathlib, torch
-sys.path.insert(0, sys.argv[2])
+sys.path[:0] = sys.argv[2].split(':')
 torch.set_num_threads(1)
 import test_resume as t
-from dynnas.training import train_supernet as train_module
-train_module.CHECKPOINT_SECONDS = 0.0
-train_module.SECONDS_A_CHECKPOINT_MAY_COST = 1e9
+from dynnas.training.checkpoint import every_step
 space = t.parse_space(t.SPACE)
 data = t.load_data(t.DataSettings(train_images=640))
-t.train_supernet(t._supernet(space), data, t.SETTINGS, pathlib.Path(sys.argv[1]))
+t.train_supernet(t._supernet(space), data, t.SETTINGS, pathlib.Path(sys.argv[1]), timer=every_step())
 """
 
 
 def test_killed_training_ends_with_the_same_weights(space, dataset, tmp_path, uninterrupted):
     """kill -9 of a real process, after its first checkpoint."""
-    command = [sys.executable, "-c", SCRIPT, str(tmp_path), os.path.dirname(__file__)]
+    here = os.path.dirname(__file__)
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path), f"{here}:{os.path.dirname(here)}"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 60
     while (
@@ -121,7 +98,7 @@ def test_a_finished_training_is_not_repeated(space, dataset, tmp_path, uninterru
     train_supernet(_supernet(space), dataset, SETTINGS, tmp_path)
     written = (tmp_path / "checkpoint.pt").stat().st_mtime_ns
     supernet = _supernet(space)
-    train_supernet(supernet, dataset, SETTINGS, tmp_path, progress=_Interrupt(1))
+    train_supernet(supernet, dataset, SETTINGS, tmp_path, progress=Interrupt(1))
     assert supernet.digest() == uninterrupted
     assert (tmp_path / "checkpoint.pt").stat().st_mtime_ns == written
 
@@ -151,18 +128,16 @@ def test_a_checkpoint_with_code_in_it_is_not_run(space, tmp_path):
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "ran"),)
 
-    torch.save({"dynnas_checkpoint": 1, "model": Trap()}, tmp_path / "checkpoint.pt")
+    torch.save({"dynnas_checkpoint": 2, "model": Trap()}, tmp_path / "checkpoint.pt")
     with pytest.raises(TrainingError, match="not a readable checkpoint"):
         load_supernet(tmp_path, space, 1, 10, SETTINGS)
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_loss_that_is_not_finite_names_architecture_and_step(space, dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(train_module, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(train_module, "SECONDS_A_CHECKPOINT_MAY_COST", 1e9)
+def test_a_loss_that_is_not_finite_names_architecture_and_step(space, dataset, tmp_path):
     supernet = _supernet(space)
 
-    class Poison(_Interrupt):
+    class Poison(Interrupt):
         def advance(self, steps=1, note=""):
             self.left -= steps
             if self.left == 0:
@@ -173,7 +148,7 @@ def test_a_loss_that_is_not_finite_names_architecture_and_step(space, dataset, t
     with pytest.raises(
         TrainingError, match=r"architecture [0-9a-f]{12} is nan at step 3 .*last good checkpoint is kept"
     ):
-        train_supernet(supernet, dataset, SETTINGS, tmp_path, progress=Poison(3))
+        train_supernet(supernet, dataset, SETTINGS, tmp_path, progress=Poison(3), timer=every_step())
     kept = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert kept["step"] == 3
     assert all(torch.isfinite(tensor).all() for tensor in kept["model"].values())

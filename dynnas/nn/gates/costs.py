@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -52,6 +52,32 @@ def gate_costs(config: NetworkConfig) -> tuple[GateCost, ...]:
             assert block.gate_target is not None
             found.append(GateCost(slot, names, block.gate_target, macs, full))
         resolution = -(-resolution // block.stride)
+    return tuple(found)
+
+
+def gate_costs_of(module: nn.Module, call: Callable[[], object]) -> tuple[GateCost, ...]:
+    """Of every gated block inside any `module`, in the order in which `call` runs them.
+
+    Args:
+        call: runs the module on some input.
+    """
+    found: list[GateCost] = []
+    names = {part: name for name, part in module.named_modules() if isinstance(part, Gated)}
+
+    def note(gated: nn.Module, inputs: tuple[Tensor | Flow, ...]) -> None:
+        assert isinstance(gated, Gated)
+        x = inputs[0].x if isinstance(inputs[0], Flow) else inputs[0]
+        assert isinstance(x, Tensor)
+        alternatives, macs, full = alternative_macs(gated.config, x.shape[-1])
+        assert gated.config.gate_target is not None
+        found.append(GateCost(names[gated], alternatives, gated.config.gate_target, macs, full))
+
+    handles = [gated.register_forward_pre_hook(note) for gated in names]
+    try:
+        call()
+    finally:
+        for handle in handles:
+            handle.remove()
     return tuple(found)
 
 

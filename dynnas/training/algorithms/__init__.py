@@ -1,1 +1,1 @@
-"""Losses and schedules of gates and constraints."""
+"""Algorithms of trainings, one a file: see `dynnas.training.algorithm`."""

@@ -4,16 +4,45 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from dynnas.nn.gates.costs import GateCost
 from dynnas.nn.gates.gate import Decision
+from dynnas.training.algorithm import Algorithm, Forward, Run, register_algorithm, setting
 from dynnas.training.distributed.ranks import Batch
 
 BALANCE = 0.01
 """Of the squared variation of loads, as in the code of Shazeer et al. (2017, arXiv:1701.06538)."""
+
+
+@register_algorithm("gate_budget")
+@dataclass(eq=False)
+class GateBudget(Algorithm):
+    """The loss that keeps all gates of a network to their targets together: see `budget_loss`."""
+
+    name = "gate_budget"
+    records = (Decision,)
+
+    weight: float = setting(10.0, "weight of the loss that keeps gates to their targets", minimum=0.0)
+
+    def penalty(self, run: Run, forward: Forward) -> Tensor | None:
+        """The loss, where there are gates."""
+        decided = forward.trace.of(Decision)
+        if not decided:
+            return None
+        bounds = bounds_at(run.step, run.total)
+        return self.weight * budget_loss(forward.costs(), decided, bounds, run.batch)
+
+    def image_penalty(self, run: Run, forward: Forward) -> Tensor | None:
+        """What each image adds to it."""
+        decided = forward.trace.of(Decision)
+        if not decided:
+            return None
+        bounds = bounds_at(run.step, run.total)
+        return self.weight * budget_shares(forward.costs(), decided, bounds, run.batch)
 
 
 def budget_loss(

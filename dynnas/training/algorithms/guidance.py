@@ -7,27 +7,49 @@ of every block.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from dynnas.nn.gates.gate import Decision
+from dynnas.nn.gates.mode import GateMode
+from dynnas.training.algorithm import Algorithm, Forward, Run, register_algorithm, setting
 
 RIGHT = 0.5
-"""The quality from which on an answer counts as right."""
+"""From this quality on an answer counts as right."""
+
+
+@register_algorithm("gate_guidance")
+@dataclass(eq=False)
+class GateGuidance(Algorithm):
+    """Gates are taught which images are easy."""
+
+    name = "gate_guidance"
+    records = (Decision,)
+
+    weight: float = setting(
+        1.0,
+        "weight of the loss that teaches gates which images are easy: those that the network is right about "
+        "with every gate at its cheapest",
+        minimum=0.0,
+    )
+
+    def penalty(self, run: Run, forward: Forward) -> Tensor | None:
+        """The loss, where there are gates."""
+        decided = forward.trace.of(Decision)
+        if not decided or not self.weight:
+            return None
+        return self.weight * guidance_loss(decided, easy_images(run, forward))
 
 
 @torch.no_grad()
-def easy_images(run: Callable[[], Tensor]) -> Tensor:
-    """Which images the network is right about with its gates at their cheapest: (B,) bool.
-
-    Args:
-        run: runs the network on the images with the cheapest choices, and gives how good its answers are,
-            from 0 to 1 (right): (B,).
-    """
-    return run() >= RIGHT
+def easy_images(run: Run, forward: Forward) -> Tensor:
+    """Which images the network is right about with its gates at their cheapest: (B,) bool."""
+    cheapest = run.context.replace(replace(run.context[GateMode], choice="cheapest"))
+    return run.task.quality(forward.again(cheapest)[-1], run.targets) >= RIGHT
 
 
 def guidance_loss(decisions: Sequence[Decision], easy: Tensor) -> Tensor:

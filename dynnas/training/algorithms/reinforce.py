@@ -16,12 +16,32 @@ Images count as apart, though in training they meet in batch norms.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from dynnas.nn.gates.gate import Decision
+from dynnas.training.algorithm import Algorithm, Forward, Run, register_algorithm
 from dynnas.training.distributed.ranks import Batch
+
+
+@register_algorithm("reinforce")
+@dataclass(eq=False)
+class Reinforce(Algorithm):
+    """Gates whose estimator is `reinforce` learn from their images' losses and penalties."""
+
+    name = "reinforce"
+    records = (Decision,)
+
+    def penalty(self, run: Run, forward: Forward) -> Tensor | None:
+        """A loss of value 0 with their gradient; None where no gate draws."""
+        decided = forward.trace.of(Decision)
+        if all(decision.likelihood is None for decision in decided):
+            return None
+        found = (algorithm.image_penalty(run, forward) for algorithm in run.algorithms)
+        shares = sum((each for each in found if each is not None), forward.losses.new_zeros(()))
+        return reinforce(decided, forward.losses, shares, run.batch)
 
 
 def reinforce(decisions: Sequence[Decision], losses: Tensor, shares: Tensor, batch: Batch) -> Tensor:

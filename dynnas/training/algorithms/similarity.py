@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dynnas.nn.gates.families.channels import KeptChannels
+from dynnas.training.algorithm import Algorithm, Forward, Run, register_algorithm, setting
 from dynnas.training.distributed.ranks import Batch
+
+
+@register_algorithm("gate_similarity")
+@dataclass(eq=False)
+class GateSimilarity(Algorithm):
+    """Images that look alike are to use like channels."""
+
+    name = "gate_similarity"
+    records = (KeptChannels,)
+
+    weight: float = setting(
+        1.0, "weight of the loss by which images that look alike are to use like channels", minimum=0.0
+    )
+
+    def penalty(self, run: Run, forward: Forward) -> Tensor | None:
+        """The loss, where gates choose channels."""
+        kept = [(each.weights, each.held) for each in forward.trace.of(KeptChannels)]
+        return self.weight * similarity_loss(kept, run.batch) if kept and self.weight else None
 
 
 def similarity_loss(kept: Sequence[tuple[Tensor, Tensor]], batch: Batch) -> Tensor:

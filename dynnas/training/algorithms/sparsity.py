@@ -9,16 +9,51 @@ differ in what they use. The mean is that of the batch; in the authors' code, of
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from dynnas.nn.gates.costs import GateCost, total_macs
 from dynnas.nn.gates.gate import Decision
+from dynnas.training.algorithm import Algorithm, Forward, Run, register_algorithm, setting
 from dynnas.training.distributed.ranks import Batch
 
 EASY = 0.5
 """Of the mean loss: what is below is easy, as in the authors' code."""
+
+
+@register_algorithm("gate_sparsity")
+@dataclass(eq=False)
+class GateSparsity(Algorithm):
+    """Easy images pay for what they use of gated blocks."""
+
+    name = "gate_sparsity"
+    records = (Decision,)
+
+    weight: float = setting(
+        1.0,
+        "what an image pays for all of the gated blocks if it is as easy as can be; hard ones pay nothing",
+        minimum=0.0,
+    )
+
+    def penalty(self, run: Run, forward: Forward) -> Tensor | None:
+        """What the images pay, in the mean."""
+        paid = self._paid(run, forward)
+        return None if paid is None else paid.mean()
+
+    def image_penalty(self, run: Run, forward: Forward) -> Tensor | None:
+        """What each image pays."""
+        paid = self._paid(run, forward)
+        return None if paid is None else paid.detach()
+
+    def _paid(self, run: Run, forward: Forward) -> Tensor | None:
+        decided = forward.trace.of(Decision)
+        if not decided or not self.weight:
+            return None
+        with torch.no_grad():
+            losses = run.task.loss(forward.output, run.targets)
+        return self.weight * use_of_easy(forward.costs(), decided, easiness(losses, run.batch))
 
 
 @torch.no_grad()
@@ -26,7 +61,7 @@ def easiness(losses: Tensor, batch: Batch) -> Tensor:
     """max(0, (C - L) / C), from 0 for hard images to 1: (B,).
 
     Args:
-        losses: of the network's head, without any smoothing, (B,). batch: the whole of it.
+        losses: of the task for each image of this rank's part, (B,). batch: the whole of it.
     """
     return torch.relu(1 - losses / (EASY * batch.mean(losses)).clamp(min=1e-9))
 

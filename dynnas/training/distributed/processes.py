@@ -13,10 +13,10 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from queue import Queue
+from queue import Empty, Queue
 from threading import Thread
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -25,6 +25,7 @@ from torch import distributed
 
 from dynnas.errors import TrainingError
 from dynnas.threads import most_threads, wait_passively
+from dynnas.training.interruption import Stop, stop_on_signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +34,12 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 JOB = "training.pt"
+
+STOP = b"s"
+"""Asks a rank, on its standard input, to save and to stop after its step."""
+
+_POLL_SECONDS = 0.2
+"""How long a wish to stop may wait for a moment without news."""
 
 _GRACE_SECONDS = 2.0
 """After a rank lost the others: how long to look for one that was killed, which is then the reason."""
@@ -50,8 +57,14 @@ def launch_processes(training: Training, folder: Path, report: Report) -> None:
         torch.save(replace(training, dataset=training.dataset.to("cpu")), place / JOB)
         store = distributed.TCPStore(HOST, 0, is_master=True, wait_for_workers=False)
         threads = max(1, most_threads() // count)
-        with _started(place, [str(count), str(store.port), str(threads)], count) as ranks:
-            _watch(ranks, place, report)
+        stop = Stop()
+        with (
+            stop_on_signals(stop),
+            _started(place, [str(count), str(store.port), str(threads)], count) as ranks,
+        ):
+            _watch(ranks, place, report, stop)
+        if stop:
+            stop.obey()
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
@@ -115,8 +128,8 @@ def _started(place: Path, arguments: list[str], count: int) -> Iterator[list[sub
             process.stdin.close()
 
 
-def _watch(ranks: list[subprocess.Popen[bytes]], place: Path, report: Report) -> None:
-    """Pass on what rank 0 reports, until all ranks have finished.
+def _watch(ranks: list[subprocess.Popen[bytes]], place: Path, report: Report, stop: Stop) -> None:
+    """Pass on what rank 0 reports, until all ranks have finished, or rank 0 has saved because of `stop`.
 
     Raises:
         TrainingError: a rank said why it cannot go on, or ended without a word.
@@ -124,13 +137,25 @@ def _watch(ranks: list[subprocess.Popen[bytes]], place: Path, report: Report) ->
     heard: Queue[tuple[int, dict[str, Any] | None]] = Queue()
     for rank, process in enumerate(ranks):
         Thread(target=_listen, args=(rank, process, heard), daemon=True).start()
-    running = set(range(len(ranks)))
+    running, told = set(range(len(ranks))), False
     while running:
-        rank, message = heard.get()
+        if stop and not told:
+            told = True
+            first = ranks[0].stdin
+            assert first is not None
+            with suppress(BrokenPipeError):
+                first.write(STOP)
+                first.flush()
+        try:
+            rank, message = heard.get(timeout=_POLL_SECONDS)
+        except Empty:
+            continue
         if message is None:
             if ranks[rank].wait() != 0:
                 _fail(rank, ranks, place)
             running.remove(rank)
+        elif "stopped" in message:
+            return
         elif "loss" in message:
             report(message["loss"])
         elif "error" in message:

@@ -21,17 +21,22 @@ from dynnas.errors import DynnasError
 from dynnas.training.checkpoint import save_checkpoint
 from dynnas.training.distributed.processes import HOST, JOB
 from dynnas.training.distributed.ranks import Ranks, backend
+from dynnas.training.interruption import Stop
 from dynnas.training.train_supernet import Training, train_rank
 
 
 def main(place: Path, rank: int, count: int, port: int, threads: int) -> None:
     """Train as rank `rank` of `count`; messages are lines of JSON on what was the standard output."""
-    Thread(target=_end_with_parent, daemon=True).start()
+    stop = Stop()
+    Thread(target=_end_with_parent, args=(stop,), daemon=True).start()
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is for the log
     torch.set_num_threads(threads)
     try:
-        _train(place, Ranks(rank, count), port, channel)
+        _train(place, Ranks(rank, count), port, channel, stop)
+    except KeyboardInterrupt:
+        _say(channel, {"stopped": True})
+        os._exit(0)  # the others may be at a step, for which they need this one
     except DynnasError as error:
         _say(channel, {"error": str(error)})
         sys.exit(1)
@@ -40,7 +45,7 @@ def main(place: Path, rank: int, count: int, port: int, threads: int) -> None:
         sys.exit(1)
 
 
-def _train(place: Path, ranks: Ranks, port: int, channel: TextIO) -> None:
+def _train(place: Path, ranks: Ranks, port: int, channel: TextIO, stop: Stop) -> None:
     # Written by the process that started this one. Mapped copy-on-write: what is not written to is shared.
     training: Training = torch.load(place / JOB, mmap=True, weights_only=False)
     if training.device.startswith("cuda"):
@@ -55,6 +60,7 @@ def _train(place: Path, ranks: Ranks, port: int, channel: TextIO) -> None:
         ranks,
         report=lambda loss: _say(channel, {"loss": loss}),
         save=partial(save_checkpoint, folder=place.parent),
+        stop=stop,
     )
     distributed.destroy_process_group()
 
@@ -63,9 +69,9 @@ def _say(channel: TextIO, message: dict[str, object]) -> None:
     print(json.dumps(message), file=channel, flush=True)
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(stop: Stop) -> None:
     while os.read(0, 1):
-        pass
+        stop.wish()
     os._exit(1)
 
 

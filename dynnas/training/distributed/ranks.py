@@ -75,6 +75,11 @@ class Batch:
     ranks: Ranks
     images: int
 
+    @classmethod
+    def whole(cls, images: int) -> Batch:
+        """A batch that one process has to itself."""
+        return cls(Ranks(), images)
+
     @property
     def part(self) -> slice:
         """The rows that are this rank's."""

@@ -1,0 +1,252 @@
+"""The contract of an algorithm: a part of a training recipe, which the trainer calls by hooks.
+
+An algorithm is one file in `algorithms/` with one class, registered under its name:
+
+- its settings are the fields of the class, which is a dataclass; space files set them by
+  `train: {algorithms: {name: {field: value}}}`;
+- it overrides the hooks that it needs. The trainer calls the hooks of all its algorithms in their order, and
+  knows none of them by name;
+- what it must remember over steps it gives in `state_dict`, which lies in the checkpoint. What follows from
+  the step alone is no state.
+
+Random numbers come from torch's generator, which the trainer seeds by (seed, step) before each step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import zip_longest
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from dynnas.errors import TrainingError
+from dynnas.nn.context import PLAIN, Context, Trace
+from dynnas.nn.exits import Leaving, answer
+from dynnas.nn.gates.costs import GateCost
+from dynnas.registry import Registry
+from dynnas.space.architecture import Architecture
+from dynnas.tasks.task import Task
+from dynnas.training.distributed.ranks import Batch
+from dynnas.training.models import Model
+
+
+class Algorithm:
+    """A part of a recipe; this base class does nothing.
+
+    Attributes:
+        name: under which it is registered, and under which its state lies in checkpoints.
+        records: classes of what it reads in traces: layers record nothing else.
+    """
+
+    name: ClassVar[str] = ""
+    records: ClassVar[tuple[type, ...]] = ()
+
+    def on_start(self, run: Run) -> None:
+        """Get ready; the model has its initial weights, also where the training is continued."""
+
+    def on_batch(self, run: Run, inputs: Any, targets: Any) -> tuple[Any, Any]:
+        """Return the inputs and targets of a step, perhaps changed."""
+        return inputs, targets
+
+    def networks(self, run: Run) -> Sequence[Pass] | None:
+        """Return the networks of a supernet that this step trains, in order; None leaves it to others."""
+        return None
+
+    def context(self, run: Run, context: Context) -> Context:
+        """Return the context of this step's layers."""
+        return context
+
+    @contextmanager
+    def weights(self, run: Run) -> Iterator[None]:
+        """Run the forward and backward passes of a step inside; afterwards the trained weights are back."""
+        yield
+
+    def before_loss(self, run: Run, forward: Forward) -> None:
+        """Look at a network's run, of which no loss is known yet."""
+
+    def after_loss(self, run: Run, forward: Forward) -> None:
+        """Look at a network's run whose loss is known, before that of the next network."""
+
+    def output_loss(self, run: Run, forward: Forward, output: Tensor, loss: Tensor) -> Tensor:
+        """Return the loss of each image (B,) for one output of a network, a final one or that of an exit.
+
+        Args:
+            forward: the network's run. output: one of `forward.outputs`.
+            loss: (B,), what targets and the algorithms before this one say.
+        """
+        return loss
+
+    def loss(self, run: Run, forward: Forward, loss: Tensor) -> Tensor:
+        """Return the loss of each image (B,) for all of a network; at first it is that of its last output."""
+        return loss
+
+    def penalty(self, run: Run, forward: Forward) -> Tensor | None:
+        """Return what is added to the mean loss of a network, (); None for nothing."""
+        return None
+
+    def image_penalty(self, run: Run, forward: Forward) -> Tensor | None:
+        """Return each image's part (B,) in `penalty`, without gradient, for gates that learn by its sum."""
+        return None
+
+    def on_gradients(self, run: Run) -> None:
+        """Change the gradients, which are complete, before they are clipped."""
+
+    def on_step(self, run: Run) -> None:
+        """Follow up on a step of the optimizer; `run.step` is still its number."""
+
+    def on_finish(self, run: Run) -> None:
+        """Turn the trained weights into those that ship; not called where a training stops before its end."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint is to keep: tensors, numbers, text, and lists and dicts of these."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave; called after `on_start`."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One network of a step.
+
+    Attributes:
+        architecture: a member of the supernet's space; None for the model itself.
+        open_gates: whether it is run without its gates.
+    """
+
+    architecture: Architecture | None = None
+    open_gates: bool = False
+
+
+@dataclass
+class Run:
+    """A training as its algorithms see it.
+
+    Attributes:
+        model: what is trained; `module` has its weights.
+        task: what outputs and targets mean.
+        target_loss: from an output and the targets to the loss of each image (B,); `task.loss` at first.
+        algorithms: all of them.
+        seed: draws everything, together with the step.
+        step: number of the current step, from 0. total: of steps. steps_per_epoch: of them in an epoch.
+        inputs, targets: of this rank's part of the current batch.
+        batch: the whole of it.
+        context: of the current step's layers, without a trace.
+        teacher: the output (B, ...) that this step's networks learn from, if there is one.
+        outputs: runs a model on the current inputs as the step does: (model, architecture, context).
+    """
+
+    model: Model
+    task: Task
+    target_loss: Callable[[Tensor, Any], Tensor]
+    algorithms: Sequence[Algorithm]
+    seed: int
+    total: int
+    steps_per_epoch: int
+    outputs: Callable[[Model, Architecture | None, Context], list[Tensor]]
+    step: int = 0
+    inputs: Any = None
+    targets: Any = None
+    batch: Batch = field(default_factory=lambda: Batch.whole(0))
+    context: Context = PLAIN
+    teacher: Tensor | None = None
+
+    @property
+    def module(self) -> nn.Module:
+        """The module that is trained."""
+        return self.model.module
+
+    @property
+    def epochs(self) -> float:
+        """How many epochs are done."""
+        return self.step / self.steps_per_epoch
+
+    @property
+    def total_epochs(self) -> float:
+        """How many epochs there are."""
+        return self.total / self.steps_per_epoch
+
+    @property
+    def fraction(self) -> float:
+        """How much of the training is done, from 0 to 1."""
+        return self.step / self.total
+
+    def output_loss(self, forward: Forward, output: Tensor) -> Tensor:
+        """The loss of each image (B,) for one output, by the targets and all algorithms."""
+        loss = self.target_loss(output, self.targets)
+        for algorithm in self.algorithms:
+            loss = algorithm.output_loss(self, forward, output, loss)
+        return loss
+
+
+@dataclass(eq=False)
+class Forward:
+    """One network's run on this rank's part of a batch.
+
+    Attributes:
+        network: which one it was.
+        raw: its outputs: of every exit in order, then the last. What an exit of the criterion `learned` says
+            has one column more.
+        exits: the places where images may leave.
+        trace: what its layers recorded.
+        costs: gives what its gates decide on, in the order of their decisions.
+        again: runs it on the same images once more, with its gates, in another context.
+        losses: of each image (B,), once they are known.
+    """
+
+    network: Pass
+    raw: Sequence[Tensor]
+    exits: Sequence[Leaving]
+    trace: Trace
+    costs: Callable[[], Sequence[GateCost]]
+    again: Callable[[Context], Sequence[Tensor]]
+    losses: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    @cached_property
+    def outputs(self) -> list[Tensor]:
+        """The outputs (B, ...) of every exit in order, then the last."""
+        criteria = (place.criterion for place in self.exits)
+        pairs = zip_longest(self.raw, criteria, fillvalue="confidence")
+        return [answer(output, criterion) for output, criterion in pairs]  # type: ignore[arg-type]
+
+    @property
+    def output(self) -> Tensor:
+        """The last output (B, ...)."""
+        return self.outputs[-1]
+
+
+ALGORITHMS: Registry[type[Algorithm]] = Registry(
+    "algorithm", group="dynnas.algorithms", package="dynnas.training.algorithms", error=TrainingError
+)
+"""Classes of algorithms by their names."""
+
+register_algorithm = ALGORITHMS.register
+
+
+def setting(default: Any, help: str, **rules: Any) -> Any:
+    """A field of an algorithm that space files can set, with the rules of `dynnas.settings.settings`."""
+    return field(default=default, metadata={"help": help, **rules})
+
+
+def make_algorithms(given: Sequence[Algorithm | str]) -> list[Algorithm]:
+    """Make algorithms of names, with their default settings; objects stay as they are.
+
+    Raises:
+        TrainingError: a name is not registered, or two have the same one, so that their states would mix.
+    """
+    found = [ALGORITHMS[each]() if isinstance(each, str) else each for each in given]
+    names = [each.name or type(each).__name__ for each in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise TrainingError(f"algorithms: two are called {name!r}; give each class a `name` of its own")
+    return found
+
+
+def state_name(algorithm: Algorithm) -> str:
+    """The name of an algorithm's state in checkpoints."""
+    return algorithm.name or type(algorithm).__name__

@@ -1,0 +1,42 @@
+"""The sandwich rule: every step trains the largest, the smallest and some random networks."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dynnas.space.architecture import Architecture
+from dynnas.space.moves import largest, sample, smallest
+from dynnas.space.space import Space
+from dynnas.training.algorithm import Algorithm, Pass, Run, register_algorithm, setting
+
+
+@register_algorithm("sandwich")
+@dataclass(eq=False)
+class Sandwich(Algorithm):
+    """Largest, smallest and random networks of a supernet (US-Nets: Yu and Huang 2019, arXiv:1903.05134).
+
+    Their gradients add up. The largest is run without its gates, which would hold back what it teaches.
+    """
+
+    name = "sandwich"
+
+    random: int = setting(2, "random networks beside the largest and the smallest", minimum=0)
+
+    def networks(self, run: Run) -> Sequence[Pass] | None:
+        """The networks of a step, largest first; None for a single network."""
+        if run.model.space is None:
+            return None
+        found = sandwich(run.model.space, self.random, run.seed, run.step)
+        return [Pass(each, open_gates=place == 0) for place, each in enumerate(found)]
+
+
+def sandwich(space: Space, randoms: int, seed: int, step: int) -> tuple[Architecture, ...]:
+    """Largest, smallest and `randoms` random architectures, without repeats; largest first.
+
+    Derived from (seed, step) alone, so that an interrupted training, or another rank, draws the same.
+    """
+    rng = random.Random(f"sandwich {seed} {step}")
+    drawn = (sample(space, rng) for _ in range(randoms))
+    return tuple(dict.fromkeys((largest(space), smallest(space), *drawn)))

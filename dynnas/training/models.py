@@ -1,0 +1,160 @@
+"""What the trainer trains, seen alike: a supernet, a network of dynnas, or any module."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from dynnas.data.dataset import resize
+from dynnas.nn.context import Context, supplied
+from dynnas.nn.exits import Leaving
+from dynnas.nn.gates.costs import GateCost, gate_costs, gate_costs_of
+from dynnas.nn.networks.network import Network
+from dynnas.space.architecture import Architecture
+from dynnas.space.space import Space
+from dynnas.supernet.elastic import Elastic
+from dynnas.supernet.supernet import Supernet
+
+
+class Model(Protocol):
+    """Something that can be trained."""
+
+    @property
+    def module(self) -> nn.Module:
+        """Has all weights."""
+        ...
+
+    @property
+    def space(self) -> Space | None:
+        """Of a supernet; None for a single network."""
+        ...
+
+    def forward(
+        self, inputs: Any, architecture: Architecture | None, context: Context, open_gates: bool
+    ) -> tuple[Tensor, ...]:
+        """The outputs (B, ...) of every exit in order, then the last."""
+        ...
+
+    def exits(self, architecture: Architecture | None) -> Sequence[Leaving]:
+        """The places where images may leave the network."""
+        ...
+
+    def costs(self, architecture: Architecture | None, inputs: Any) -> Sequence[GateCost]:
+        """What the network's gates decide on, in the order in which they run."""
+        ...
+
+    def trial(self) -> Model:
+        """A model to time steps with, whose steps change nothing in this one but gradients."""
+        ...
+
+    def convert(self, convert: Callable[[nn.Module], nn.Module]) -> None:
+        """Run what `convert` makes of modules from now on."""
+        ...
+
+
+def model_of(module: nn.Module | Model) -> Model:
+    """The model of a module; what is one already stays as it is."""
+    if isinstance(module, Supernet):
+        return SupernetModel(module)
+    if isinstance(module, Network):
+        return NetworkModel(module)
+    return ModuleModel(module) if isinstance(module, nn.Module) else module
+
+
+class SupernetModel:
+    """A supernet, whose networks are run by their architectures."""
+
+    def __init__(self, supernet: Supernet) -> None:
+        self.module = supernet
+        self.space: Space | None = supernet.space
+
+    def forward(
+        self, inputs: Any, architecture: Architecture | None, context: Context, open_gates: bool
+    ) -> tuple[Tensor, ...]:
+        """See `Model.forward`."""
+        assert architecture is not None
+        return self.module(inputs, architecture, open_gates, context)
+
+    def exits(self, architecture: Architecture | None) -> Sequence[Leaving]:
+        """See `Model.exits`."""
+        assert architecture is not None
+        return self.module.config(architecture).exits
+
+    def costs(self, architecture: Architecture | None, inputs: Any) -> Sequence[GateCost]:
+        """See `Model.costs`."""
+        assert architecture is not None
+        return gate_costs(self.module.config(architecture))
+
+    def trial(self) -> Model:
+        """Itself: shared weights have no statistics."""
+        return self
+
+    def convert(self, convert: Callable[[nn.Module], nn.Module]) -> None:
+        """See `Model.convert`."""
+        for slot in self.module.slots.values():
+            assert isinstance(slot, Elastic)
+            slot.converted(convert)
+
+
+class ModuleModel:
+    """Any module, called with the inputs alone; its output is a tensor, or several ending in the last."""
+
+    space: Space | None = None
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self._costs: Sequence[GateCost] | None = None
+
+    def forward(
+        self, inputs: Any, architecture: Architecture | None, context: Context, open_gates: bool
+    ) -> tuple[Tensor, ...]:
+        """See `Model.forward`."""
+        with supplied(self.module, context):
+            outputs = self.call(inputs)
+        return tuple(outputs) if isinstance(outputs, tuple | list) else (outputs,)
+
+    def call(self, inputs: Any) -> Any:
+        """Call the module."""
+        return self.module(inputs)
+
+    def exits(self, architecture: Architecture | None) -> Sequence[Leaving]:
+        """None that learn to judge themselves: earlier outputs are as the last."""
+        return ()
+
+    def costs(self, architecture: Architecture | None, inputs: Any) -> Sequence[GateCost]:
+        """See `Model.costs`; found by one run on these inputs."""
+        if self._costs is None:
+            still = type(self)(copy.deepcopy(self.module).eval())
+            with torch.no_grad():
+                self._costs = gate_costs_of(still.module, lambda: still.call(inputs))
+        return self._costs
+
+    def trial(self) -> Model:
+        """A copy: statistics of batch norms must not change."""
+        return type(self)(copy.deepcopy(self.module))
+
+    def convert(self, convert: Callable[[nn.Module], nn.Module]) -> None:
+        """See `Model.convert`."""
+        self.module = convert(self.module)
+
+
+class NetworkModel(ModuleModel):
+    """A network of dynnas: its images are resized to its resolution, and its exits are known."""
+
+    module: Network
+
+    def call(self, inputs: Any) -> Any:
+        """Run it on images (B, C, H, W) of any resolution."""
+        return self.module.logits(resize(inputs, self.module.config.resolution))
+
+    def exits(self, architecture: Architecture | None) -> Sequence[Leaving]:
+        """See `Model.exits`."""
+        return self.module.config.exits
+
+    def costs(self, architecture: Architecture | None, inputs: Any) -> Sequence[GateCost]:
+        """See `Model.costs`."""
+        return gate_costs(self.module.config)

@@ -1,0 +1,59 @@
+"""Optimizers and learning rates."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+
+class Schedule(Protocol):
+    """The learning rate over a training."""
+
+    def __call__(self, peak: float, step: int, total: int, steps_per_epoch: int) -> float:
+        """The learning rate of a step, of a parameter group that was given `peak`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Linear warm-up, then half a cosine to 0 at the end of the training.
+
+    Attributes:
+        warmup_epochs: of the warm-up; at most half of the training.
+    """
+
+    warmup_epochs: float = 0.0
+
+    def __call__(self, peak: float, step: int, total: int, steps_per_epoch: int) -> float:
+        """See `Schedule`."""
+        warmup = min(self.warmup_epochs * steps_per_epoch, total / 2)
+        if step < warmup:
+            return peak * (step + 1) / (warmup + 1)
+        return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+
+
+def constant(peak: float, step: int, total: int, steps_per_epoch: int) -> float:
+    """A `Schedule` that leaves the learning rate as it was given."""
+    return peak
+
+
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Two groups for an optimizer: with weight decay, and without for tensors of one axis and biases."""
+    groups: list[dict[str, Any]] = [
+        {"params": [], "weight_decay": weight_decay},
+        {"params": [], "weight_decay": 0.0},
+    ]
+    for name, parameter in module.named_parameters():
+        spared = parameter.ndim <= 1 or name.endswith("bias")
+        groups[spared]["params"].append(parameter)
+    return groups
+
+
+def sgd(module: nn.Module, lr: float, momentum: float, weight_decay: float) -> torch.optim.SGD:
+    """SGD with Nesterov momentum and the groups of `parameter_groups`."""
+    groups = parameter_groups(module, weight_decay)
+    return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)

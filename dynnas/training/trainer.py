@@ -1,0 +1,395 @@
+"""The training loop, of a supernet and of a single network alike: interruptible, resumed to equal weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dynnas.errors import TrainingError
+from dynnas.nn.context import PLAIN, Context, Trace
+from dynnas.nn.dynamic_conv.mode import RouterMode
+from dynnas.nn.gates.mode import GateMode
+from dynnas.progress import Progress
+from dynnas.space.architecture import Architecture
+from dynnas.tasks.task import Task
+from dynnas.threads import StepThreads, most_threads
+from dynnas.training.algorithm import Algorithm, Forward, Pass, Run, make_algorithms, state_name
+from dynnas.training.batches import Batches, LoaderBatches, part_of, rows
+from dynnas.training.checkpoint import (
+    FILE,
+    Checkpoint,
+    CheckpointTimer,
+    Save,
+    read_checkpoint,
+    save_checkpoint,
+)
+from dynnas.training.distributed.ranks import Batch, Ranks
+from dynnas.training.distributed.sync_layers import convert_layers, rows_of
+from dynnas.training.execution import Execution, Trial, choose_execution, choose_threads, run_trial
+from dynnas.training.interruption import Stop, stop_on_signals
+from dynnas.training.models import Model, model_of
+from dynnas.training.schedule import Schedule, constant
+
+Optimizer = torch.optim.Optimizer | Callable[[nn.Module], torch.optim.Optimizer]
+"""An optimizer, or a function that makes one for a module."""
+
+
+class Trainer:
+    """Trains a supernet, a network of dynnas or any module by algorithms.
+
+    Interrupted, a trainer that is made again in the same way with the same folder goes on from the last
+    checkpoint, and ends with the same weights as one that was never interrupted.
+
+    Args:
+        model: a `Supernet`, a `Network`, or any module that takes the inputs and gives an output (B, ...), or
+            a tuple of several of which the last counts. It is trained in place.
+        task: what outputs and targets mean.
+        data: batches, or an iterable of pairs (inputs, targets) such as a `torch.utils.data.DataLoader`.
+        algorithms: objects, or names of `ALGORITHMS`; their hooks are called in this order.
+        optimizer: of the model's parameters, or a function of the module that makes it.
+        schedule: of the learning rate; None leaves it as the optimizer has it.
+        epochs: passes over the data.
+        seed: draws what modules and algorithms draw.
+        clip_norm: largest norm of the gradient; 0 for no clipping.
+        folder: of the checkpoint; None keeps none.
+        identity: what must be equal for a checkpoint to be continued, in any words; by default the shapes of
+            the weights, the task, the seed, the number of steps and the names of the algorithms.
+        device: "cpu", "cuda", or one of several GPUs such as "cuda:1".
+        layouts, precisions: ways of the arithmetic to choose from by a short trial, the plain one first.
+        execution: how the arithmetic is done, without a trial.
+        ranks: the processes that train together.
+        save: keeps a checkpoint; by default in `folder`.
+        timer: says when a checkpoint is due.
+
+    Raises:
+        TrainingError: an algorithm's name is not known.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | Model,
+        task: Task,
+        data: Batches | Iterable[tuple[Any, Any]],
+        *,
+        algorithms: Sequence[Algorithm | str] = (),
+        optimizer: Optimizer,
+        schedule: Schedule | None = None,
+        epochs: int = 1,
+        seed: int = 0,
+        clip_norm: float = 0.0,
+        folder: Path | None = None,
+        identity: str = "",
+        device: str = "cpu",
+        layouts: Sequence[str] = ("channels_first",),
+        precisions: Sequence[str] = ("float32",),
+        execution: Execution | None = None,
+        ranks: Ranks | None = None,
+        save: Save | None = None,
+        timer: CheckpointTimer | None = None,
+    ) -> None:
+        self.model = model_of(model)
+        self.model.module.to(device)
+        self._batches = data if isinstance(data, Batches) else LoaderBatches(data, seed, device)
+        self.algorithms = make_algorithms(algorithms)
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            optimizer = optimizer(self.model.module)
+        self.optimizer = optimizer
+        self._schedule = schedule or constant
+        self._clip_norm, self._folder = clip_norm, folder
+        self._device = torch.device(device)
+        self._layouts, self._precisions = layouts, precisions
+        self.ranks = ranks or Ranks()
+        self._save = save or (partial(save_checkpoint, folder=folder) if folder else None)
+        self._timer = timer or CheckpointTimer()
+        self._execution = execution
+        self._threads: StepThreads | None = None
+        steps = self._batches.steps_per_epoch
+        self.run = Run(
+            self.model, task, task.loss, self.algorithms, seed, epochs * steps, steps, self._run_model
+        )
+        self.losses: list[float] = []
+        self._epoch_loss = 0.0
+        self._saved, self._plain = False, PLAIN
+        self._identity = identity or self._default_identity()
+        self._peaks = [group["lr"] for group in self.optimizer.param_groups]
+        self._records = tuple({kind for each in self.algorithms for kind in each.records})
+        for algorithm in self.algorithms:
+            algorithm.on_start(self.run)
+        if folder is not None:
+            checkpoint = read_checkpoint(folder)
+            if checkpoint is not None:
+                self.restore(checkpoint)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            TrainingError: it is of another training, or of other algorithms.
+        """
+        if checkpoint.identity != self._identity:
+            where = self._folder / FILE if self._folder else "checkpoint"
+            raise TrainingError(
+                f"{where}: a training of another network, data set or settings; delete its folder to start "
+                "again"
+            )
+        self.model.module.load_state_dict(checkpoint.model)
+        self.optimizer.load_state_dict(checkpoint.optimizer)
+        for algorithm in self.algorithms:
+            algorithm.load_state_dict(checkpoint.algorithms.get(state_name(algorithm), {}))
+        self.run.step = checkpoint.step
+        self.losses, self._epoch_loss = checkpoint.losses, checkpoint.epoch_loss
+        self._execution = Execution(**checkpoint.execution)
+        self._threads = self._step_threads(self._execution)
+        self._saved = True
+
+    def fit(
+        self,
+        *,
+        until: int | None = None,
+        progress: Progress | None = None,
+        name: str = "training",
+        report: Callable[[float], None] | None = None,
+        stop: Stop | None = None,
+    ) -> nn.Module:
+        """Train to the end, and finish; returns the module that was given, in evaluation mode.
+
+        Ctrl-C and SIGTERM save a checkpoint first.
+
+        Args:
+            until: the step to stop before, without finishing; None for the end.
+            progress: is told of every step. report: is told the loss of every step.
+            stop: may be asked from elsewhere to stop after the current step; a checkpoint is saved then.
+
+        Raises:
+            TrainingError: a loss or the gradient is not finite; on all ranks alike.
+        """
+        run, stop = self.run, stop or Stop()
+        last = run.total if until is None else min(until, run.total)
+        begun = run.step < last
+        if begun:
+            with (progress or Progress()).task(name, run.total, done=run.step) as task, stop_on_signals(stop):
+                while run.step < last and not stop:
+                    loss = self.advance()
+                    if run.step < last and self._timer.due():
+                        self._keep()
+                    with self._saving_if_interrupted():
+                        if report:
+                            report(loss)
+                        task.advance(note=f"loss {loss:.3f}")
+                self._keep()
+        if stop:
+            stop.obey()
+        if until is None:
+            for algorithm in self.algorithms:
+                algorithm.on_finish(run)
+        return self.model.module.eval()
+
+    def advance(self) -> float:
+        """Take one step, and return its loss: the mean over images and over the step's networks."""
+        run = self.run
+        epoch, index = divmod(run.step, run.steps_per_epoch)
+        inputs, targets = self._batches.batch(epoch, index)
+        for algorithm in self.algorithms:
+            inputs, targets = algorithm.on_batch(run, inputs, targets)
+        run.batch = Batch(self.ranks, rows(inputs))
+        part = run.batch.part
+        whole = self.ranks.count == 1
+        run.inputs, run.targets = (
+            (inputs, targets) if whole else (part_of(inputs, part), part_of(targets, part))
+        )
+        self._see_whole_batch(run.batch)
+        self.model.module.train()
+        if self._execution is None:
+            self._execution = self.ranks.agree(self._chosen_execution())
+        if self._threads is None:
+            self._threads = self._step_threads(self._execution)
+        with self._threads.step():
+            loss = self._step(self._execution)
+        run.step += 1
+        self._epoch_loss += loss / run.steps_per_epoch
+        if run.step % run.steps_per_epoch == 0:
+            self.losses.append(self._epoch_loss)
+            self._epoch_loss = 0.0
+        return loss
+
+    def _step(self, execution: Execution) -> float:
+        run = self.run
+        for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
+            group["lr"] = self._schedule(peak, run.step, run.total, run.steps_per_epoch)
+        run.context, run.teacher = self._plain, None
+        for algorithm in self.algorithms:
+            run.context = algorithm.context(run, run.context)
+        run.inputs = execution.prepare(run.inputs)
+        with seeded(run.seed, run.step), ExitStack() as stack:
+            for algorithm in self.algorithms:
+                stack.enter_context(algorithm.weights(run))
+            networks = self._networks()
+            loss = sum(self._backward(network) / len(networks) for network in networks)
+        parameters = list(self.model.module.parameters())
+        self.ranks.add_gradients(parameters)
+        for algorithm in self.algorithms:
+            algorithm.on_gradients(run)
+        norm = float(nn.utils.clip_grad_norm_(parameters, self._clip_norm or math.inf))
+        if not math.isfinite(norm):
+            raise TrainingError(f"training: the gradient is not finite at step {run.step}; {self._remedy()}")
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        for algorithm in self.algorithms:
+            algorithm.on_step(run)
+        return float(loss)
+
+    def _see_whole_batch(self, batch: Batch) -> None:
+        """Let layers that look at the whole batch see more than this rank's part of it."""
+        if batch.ranks.count > 1 and self._plain is PLAIN:
+            rows = rows_of(batch)
+            self._plain = Context(GateMode(sample=rows), RouterMode(sample=rows))
+            self.model.convert(partial(convert_layers, batch=batch))
+
+    def _networks(self) -> Sequence[Pass]:
+        for algorithm in self.algorithms:
+            found = algorithm.networks(self.run)
+            if found is not None:
+                return found
+        if self.model.space is None:
+            return (Pass(),)
+        raise TrainingError(
+            "training: no algorithm says which networks of the supernet a step trains; add one, such as "
+            "'sandwich'"
+        )
+
+    def _backward(self, network: Pass) -> float:
+        """One network's run and its gradient, which is added to those of the others; returns its loss."""
+        run = self.run
+        trace = Trace(*self._records) if self._records else None
+        forward = Forward(
+            network,
+            self._run_model(self.model, network.architecture, run.context.traced(trace), network.open_gates),
+            self.model.exits(network.architecture),
+            trace or Trace(),
+            partial(self.model.costs, network.architecture, run.inputs),
+            partial(self._run_model, self.model, network.architecture),
+        )
+        for algorithm in self.algorithms:
+            algorithm.before_loss(run, forward)
+        losses = run.output_loss(forward, forward.output)
+        for algorithm in self.algorithms:
+            losses = algorithm.loss(run, forward, losses)
+        forward.losses = losses
+        loss = losses.mean()
+        for algorithm in self.algorithms:
+            penalty = algorithm.penalty(run, forward)
+            loss = loss if penalty is None else loss + penalty
+        # A mean over this rank's part: their sum over ranks is the mean over the batch.
+        loss = (len(losses) / run.batch.images) * loss
+        value = float(self.ranks.add(loss.detach().clone()))
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"training: the loss{_words(network)} is {value} at step {run.step}"
+                f"{_spelled(network)}; {self._remedy()}"
+            )
+        for algorithm in self.algorithms:
+            algorithm.after_loss(run, forward)
+        loss.backward()
+        return value
+
+    def _run_model(
+        self, model: Model, architecture: Architecture | None, context: Context, open_gates: bool = False
+    ) -> list[Tensor]:
+        assert self._execution is not None
+        with self._execution.autocast(self._device):
+            found = model.forward(self.run.inputs, architecture, context, open_gates)
+        return [output.float() if output.is_floating_point() else output for output in found]
+
+    def _chosen_execution(self) -> Execution:
+        alone = self.ranks.count == 1
+        return choose_execution(self._trial(), self._layouts, self._precisions, self._device, alone)
+
+    def _trial(self) -> Trial:
+        """The arithmetic of the current step."""
+        model = self.model.trial()
+
+        def trial(execution: Execution) -> None:
+            with seeded(self.run.seed, self.run.step):
+                run_trial(model, self._networks(), self.run.inputs, self._device, execution)
+
+        return trial
+
+    def _step_threads(self, execution: Execution) -> StepThreads:
+        """The threads of this run; a checkpoint keeps their number, for rounding depends on it."""
+        alone = self.ranks.count == 1
+        return StepThreads(
+            lambda: choose_threads(self._trial(), execution, self._device, alone),
+            min(execution.threads, most_threads()),
+            fixed=not alone,
+        )
+
+    def _default_identity(self) -> str:
+        facts = {
+            "weights": {name: list(each.shape) for name, each in self.model.module.named_parameters()},
+            "task": dict(self.run.task.facts()),
+            "seed": self.run.seed,
+            "steps": [self.run.total, self.run.steps_per_epoch],
+            "algorithms": [state_name(each) for each in self.algorithms],
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+    def _remedy(self) -> str:
+        kept = "the last good checkpoint is kept" if self._saved else "nothing was saved yet"
+        return f"lower the learning rate (train.lr, now {self._peaks[0]:g}) or set train.clip_norm; {kept}"
+
+    @contextmanager
+    def _saving_if_interrupted(self) -> Iterator[None]:
+        try:
+            yield
+        except KeyboardInterrupt:
+            self._keep()
+            raise
+
+    def _keep(self) -> None:
+        if self._save is not None and self.ranks.leads:
+            self._timer.save(partial(self._save, self.checkpoint()))
+            self._saved = True
+
+    def checkpoint(self) -> Checkpoint:
+        """The state after the last step."""
+        assert self._execution is not None
+        assert self._threads is not None
+        return Checkpoint(
+            step=self.run.step,
+            total=self.run.total,
+            identity=self._identity,
+            model=dict(self.model.module.state_dict()),
+            optimizer=self.optimizer.state_dict(),
+            execution=asdict(replace(self._execution, threads=self._threads.count)),
+            losses=list(self.losses),
+            epoch_loss=self._epoch_loss,
+            algorithms={state_name(each): each.state_dict() for each in self.algorithms},
+        )
+
+
+@contextmanager
+def seeded(seed: int, step: int) -> Iterator[None]:
+    """Draw what modules draw (dropout) from (seed, step), and leave the caller's generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed * 1_000_003 + step)
+        yield
+
+
+def _words(network: Pass) -> str:
+    return f" of architecture {network.architecture.key}" if network.architecture is not None else ""
+
+
+def _spelled(network: Pass) -> str:
+    if network.architecture is None:
+        return ""
+    return f" ({', '.join(f'{name}={value}' for name, value in network.architecture.items())})"

@@ -34,6 +34,7 @@ class Registry(Mapping[str, T]):
         package: dotted name of the package whose modules register the built-in entries; None for none.
         order: sorts the entries; without it they keep the order of registration, which for built-in entries
             is that of their modules' names unless one imports another.
+        base: every entry must be a subclass of it; None for any entry.
         error: raised for a name that is not registered.
     """
 
@@ -44,10 +45,11 @@ class Registry(Mapping[str, T]):
         group: str | None = None,
         package: str | None = None,
         order: Callable[[T], Any] | None = None,
+        base: type | None = None,
         error: type[DynnasError] = SpaceError,
     ) -> None:
         self._kind, self._group, self._package = kind, group, package
-        self._order, self._error = order, error
+        self._order, self._base, self._error = order, base, error
         self._entries: dict[str, T] = {}
         self._origins: dict[str, str] = {}
         self._lock = threading.RLock()
@@ -63,6 +65,7 @@ class Registry(Mapping[str, T]):
 
         Raises:
             ValueError: another entry has the name; the message names both.
+            TypeError: the entry is no subclass of the registry's base.
         """
 
         def enter(entry: T) -> T:
@@ -132,6 +135,9 @@ class Registry(Mapping[str, T]):
         return len(self._entries)
 
     def _enter(self, name: str, entry: T) -> None:
+        base = self._base
+        if base is not None and not (isinstance(entry, type) and issubclass(entry, base)):
+            raise TypeError(f"{self._kind} {name!r}: {_path(entry)} must be a subclass of {_path(base)}")
         held = self._entries.get(name)
         if held is not None and not _is_defined_again(held, entry):
             raise ValueError(

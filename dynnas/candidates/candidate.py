@@ -23,11 +23,11 @@ from dynnas.data.dataset import Dataset, resize
 from dynnas.documents import provenance_digest
 from dynnas.latency.rounds import Subject
 from dynnas.latency.runner import build_runner
+from dynnas.nn.config.network import NetworkConfig
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.settings.settings import TargetSettings, TrainSettings
 from dynnas.space.architecture import Architecture
-from dynnas.space.config.network import NetworkConfig
 from dynnas.supernet.supernet import Supernet
 from dynnas.training.batchnorm.calibrate import calibrate
 

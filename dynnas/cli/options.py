@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from dynnas.errors import SpaceError, StudyError, nearest
-from dynnas.language.parser import NAME
+from dynnas.language.names import NAME
 from dynnas.language.problems import Mark
 from dynnas.language.settings_reader import SECTIONS, setting_form
 from dynnas.settings.rule import Rule

@@ -19,8 +19,8 @@ import torch
 
 from dynnas.compression.huffman import code_lengths, decode, encode
 from dynnas.errors import TrainingError
+from dynnas.nn.config.network_json import config_from_dict, config_to_dict
 from dynnas.nn.networks.network import Network
-from dynnas.space.config.network_json import config_from_dict, config_to_dict
 
 MARK = b"dynnas coded 1\n"
 

@@ -25,8 +25,8 @@ from torch import Tensor
 
 from dynnas.compression.compress import Pass, Shrunk, Source
 from dynnas.errors import TrainingError
+from dynnas.nn.config.network import BlockConfig, ExitConfig, HeadConfig, NetworkConfig, SlotConfig
 from dynnas.nn.networks.network import Network, build, slot_module
-from dynnas.space.config.network import BlockConfig, ExitConfig, HeadConfig, NetworkConfig, SlotConfig
 
 HIDDEN = {"mbconv", "fused_mbconv"}
 """Blocks whose inner channels are their input's times `expand`."""
@@ -95,10 +95,10 @@ def channel_groups(config: NetworkConfig) -> dict[str, tuple[Axis, ...]]:
             groups[trunk].append(Axis(slot, "in"))
             before, trunk = trunk, trunk if _residual(block) else slot
             groups[trunk].append(Axis(slot, "out"))
-            if block.block not in FREE:
+            if block.block.name not in FREE:
                 fixed |= {before, trunk}
             # With `expand` 1 the inner channels are as many as the input's, whatever is dropped.
-            if block.block in HIDDEN and block.expand != 1:
+            if block.block.name in HIDDEN and _expand(block) != 1:
                 groups[f"{slot} hidden"].append(Axis(slot, "hidden"))
         if slot in after:
             groups[trunk].append(Axis(after[slot].slot, "in"))
@@ -115,7 +115,7 @@ def channel_groups(config: NetworkConfig) -> dict[str, tuple[Axis, ...]]:
 
 
 def _residual(block: BlockConfig) -> bool:
-    return block.block in HIDDEN and block.stride == 1 and block.in_channels == block.out_channels
+    return block.block.name in HIDDEN and block.stride == 1 and block.in_channels == block.out_channels
 
 
 def size_of(config: NetworkConfig, axis: Axis) -> int:
@@ -127,9 +127,10 @@ def resized(slot: Slot, sizes: Mapping[str, int]) -> Slot:
     """`slot` with other numbers of channels, by `Axis.part`; those not named stay."""
     fields: dict[str, float] = {_FIELDS[part]: size for part, size in sizes.items() if part in _FIELDS}
     # Where the hidden channels are those of the input, they stay so.
-    if isinstance(slot, BlockConfig) and slot.block in HIDDEN and slot.expand != 1:
+    if isinstance(slot, BlockConfig) and slot.block.name in HIDDEN and _expand(slot) != 1:
         hidden = sizes.get("hidden", _number(slot, "hidden"))
-        fields["expand"] = hidden / sizes.get("in", slot.in_channels)
+        expand = hidden / sizes.get("in", slot.in_channels)
+        slot = replace(slot, block=slot.block.replaced(expand=expand))
     return replace(slot, **fields)  # type: ignore[arg-type]
 
 
@@ -245,14 +246,18 @@ def _axes_of(slot: SlotConfig, part: str) -> tuple[tuple[str, int], ...]:
 
 def _loses_expansion(before: SlotConfig, after: SlotConfig) -> bool:
     """Whether as many hidden channels as inputs make a block one of `expand` 1, which is built otherwise."""
-    blocks = isinstance(before, BlockConfig) and isinstance(after, BlockConfig)
-    return blocks and before.expand != 1 and after.expand == 1  # type: ignore[union-attr]
+    return (
+        isinstance(before, BlockConfig)
+        and isinstance(after, BlockConfig)
+        and _expand(before) != 1
+        and _expand(after) == 1
+    )
 
 
 def _number(slot: SlotConfig, part: str) -> int:
     if part == "hidden":
         assert isinstance(slot, BlockConfig)
-        return round(slot.in_channels * slot.expand)
+        return round(slot.in_channels * _expand(slot))
     return int(getattr(slot, _FIELDS[part]))
 
 
@@ -263,3 +268,7 @@ def _shapes(slot: SlotConfig) -> dict[str, tuple[int, ...]]:
 
 
 PRUNE = Pass(_run, {"amount": 0.3})
+
+
+def _expand(block: BlockConfig) -> float:
+    return float(block.block.get("expand", 1.0))

@@ -24,11 +24,11 @@ from dynnas.export.formats import FORMATS
 from dynnas.export.formats.format import Artifact, Format
 from dynnas.export.parity import Answer, answer, compare
 from dynnas.export.timing import time_artifact
+from dynnas.nn.config.network import RESOLUTION_SLOT, NetworkConfig
 from dynnas.nn.gates.family import GATES
 from dynnas.runtimes.cascade import Cascade, Finished
 from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.space.architecture import Architecture
-from dynnas.space.config.network import RESOLUTION_SLOT, NetworkConfig
 
 MANIFEST, SCRIPT, CARD = "manifest.json", "run.py", "README.md"
 VERSION = 1
@@ -240,8 +240,8 @@ def _gates(config: NetworkConfig) -> Iterator[dict[str, Any]]:
     if choice := config.choice:
         yield {"block": RESOLUTION_SLOT, "gate": choice.words, "target": choice.target, "branches": True}
     for slot, block in config.gated:
-        branches = GATES[block.gate].leaves_out(block)
-        yield {"block": slot, "gate": block.gate, "target": block.gate_target, "branches": branches}
+        branches = GATES[block.gate.name].leaves_out(block)
+        yield {"block": slot, "gate": block.gate.name, "target": block.gate["target"], "branches": branches}
 
 
 def _file(path: Path) -> dict[str, Any]:

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 
 from dynnas.language.problems import Problems
 from dynnas.language.tree import Listing, Node, Table
+from dynnas.nn.config.vocabulary import FIXED, KINDS, NO_GATE, block_facts, operators, refused
+from dynnas.nn.facts import Kind
+from dynnas.nn.gates.family import GATES
 from dynnas.space.architecture import Value
-from dynnas.space.config.vocabulary import (
-    FIXED,
-    GATES,
-    KEEPING_GATES,
-    LEAST_WIDTH,
-    OPS,
-    REFUSED,
-    REFUSED_GATES,
-)
 from dynnas.space.knob import Knobs
 
 Entries = Mapping[str, Node]
@@ -34,14 +29,15 @@ def check_ops(
         node = given.get("op") or given.get("block")
         place = f"{where}.{index}" if "op" in own.get(index, {}) else where
         for block, op in ((str(block), str(op)) for block in layer["block"] for op in layer["op"]):
-            if node is None or (block, op) not in REFUSED or (node.mark, block, op) in seen:
+            reason = refused("block", block, "op", op)
+            if node is None or reason is None or (node.mark, block, op) in seen:
                 continue
             seen.add((node.mark, block, op))
-            allowed = ", ".join(other for other in OPS if (block, other) not in REFUSED)
+            allowed = [other for other in operators("op") if not refused("block", block, "op", other)]
             problems.add(
                 node.mark,
-                f"{place}.op: {op} makes no sense in block {block} ({REFUSED[block, op]}); "
-                f"allowed there: {allowed}",
+                f"{place}.op: {op} makes no sense in block {block} ({reason}); "
+                f"allowed there: {', '.join(allowed)}",
             )
 
 
@@ -51,33 +47,42 @@ def check_gates(
     """The layers with the gates that they can have; what can never be is a problem.
 
     A first block may change the shape, and then nothing could stand for its output: where the stage speaks of
-    a gate that needs such (`KEEPING_GATES`) it means the others.
+    a gate that needs such (`Gated.keeps_shape`) it means the others.
     """
     for index, layer in enumerate(layers):
         given = {**stage, **own.get(index, {})}
         place = f"{where}.{index}" if "gate" in own.get(index, {}) else where
-        refused = [case for case in REFUSED_GATES if case[1] in layer[case[0]] and case[2] in layer["gate"]]
-        if refused and (node := given.get("gate") or given.get(refused[0][0])):
-            knob, value, gate = refused[0]
-            allowed = ", ".join(other for other in GATES if (knob, value, other) not in REFUSED_GATES)
+        found = next(_refused_gates(layer), None)
+        if found and (node := given.get("gate") or given.get(found[0])):
+            kind, value, gate, reason = found
+            allowed = [other for other in operators("gate") if not refused(kind, value, "gate", other)]
             problems.add(
                 node.mark,
-                f"{place}.gate: {gate} makes no sense {'in' if knob == 'block' else 'with'} {knob} {value} "
-                f"({REFUSED_GATES[knob, value, gate]}); allowed there: {allowed}",
+                f"{place}.gate: {gate} makes no sense {'in' if kind == 'block' else 'with'} {kind} {value} "
+                f"({reason}); allowed there: {', '.join(allowed)}",
             )
             break
     first = own.get(0, {}).get("gate") or (stage.get("gate") if len(layers) == 1 else None)
-    found = [gate for gate in KEEPING_GATES if layers and gate in layers[0]["gate"]]
-    if first is not None and found:
+    gates = [str(gate) for gate in layers[0]["gate"]] if layers else []
+    skipping = [gate for gate in gates if gate != NO_GATE and GATES[gate].keeps_shape]
+    if first is not None and skipping:
         problems.add(
             first.mark,
-            f"{where}.gate: found {found[0]}; a stage's first block is never skipped, as it may change the "
-            f"shape; allowed: {found[0]} where the depth is 2 or more, for the blocks after the first",
+            f"{where}.gate: found {skipping[0]}; a stage's first block is never skipped, as it may change "
+            f"the shape; allowed: {skipping[0]} where the depth is 2 or more, for the blocks after the first",
         )
-    kept = [gate for layer in layers[:1] for gate in layer["gate"] if gate not in KEEPING_GATES]
+    kept = [gate for gate in gates if gate not in skipping]
     return tuple(
-        layer if index else {**layer, "gate": tuple(kept) or ("none",)} for index, layer in enumerate(layers)
+        layer if index else {**layer, "gate": tuple(kept) or (NO_GATE,)} for index, layer in enumerate(layers)
     )
+
+
+def _refused_gates(layer: Knobs) -> Iterator[tuple[Kind, str, str, str]]:
+    """Kind and name of an operator, a gate that cannot be with it, and why."""
+    for kind in KINDS[:-1]:
+        for value, gate in product(map(str, layer[kind]), map(str, layer["gate"])):
+            if reason := refused(kind, value, "gate", gate):
+                yield kind, value, gate, reason
 
 
 def check_choice(sections: Entries, choice: Knobs, problems: Problems) -> None:
@@ -99,7 +104,7 @@ def check_choice(sections: Entries, choice: Knobs, problems: Problems) -> None:
 def _gates_in(node: Node) -> Iterator[Node]:
     """The gates that a stage or one of its layers speaks of."""
     for key, value in node.entries if isinstance(node, Table) else ():
-        if key.text == "gate" and str(value) != repr("none"):
+        if key.text == "gate" and str(value) != repr(NO_GATE):
             yield value
         elif isinstance(value, Table):
             yield from _gates_in(value)
@@ -109,7 +114,9 @@ def check_widths(
     stage: Entries, layers: Sequence[Knobs], widths: Sequence[Value], where: str, problems: Problems
 ) -> None:
     """What enters and leaves a stage must have channels enough for its blocks to cut into parts."""
-    needs = {str(block): LEAST_WIDTH.get(str(block), 1) for layer in layers for block in layer["block"]}
+    needs = {
+        str(block): block_facts(str(block)).least_channels for layer in layers for block in layer["block"]
+    }
     found = min((int(width) for width in widths), default=0)
     for block, least in needs.items():
         if "width" in stage and 0 < found < least:

@@ -8,8 +8,8 @@ from itertools import product
 from dynnas.language.problems import Problems
 from dynnas.language.reading import read_knobs, with_defaults
 from dynnas.language.tree import Node
+from dynnas.nn.config.vocabulary import DENSE, DENSE_BLOCK
 from dynnas.space.architecture import Value
-from dynnas.space.config.vocabulary import DENSE, DENSE_BLOCK
 from dynnas.space.knob import Knobs
 
 Entries = Mapping[str, Node]

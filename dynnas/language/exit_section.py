@@ -18,9 +18,9 @@ from dynnas.language.reading import (
     with_defaults,
 )
 from dynnas.language.tree import Listing, Node, Scalar
+from dynnas.nn.config.blueprint import ExitKnobs
+from dynnas.nn.config.vocabulary import EXIT_COUNT, MAX_EXITS, exit_knobs
 from dynnas.space.architecture import Value
-from dynnas.space.config.blueprint import ExitKnobs
-from dynnas.space.config.vocabulary import EXIT_COUNT, EXITS, MAX_EXITS
 from dynnas.space.knob import names
 
 POSITIONS = "positions"
@@ -33,7 +33,7 @@ Depths = Sequence[tuple[Value, ...]]
 
 def read_exit_section(node: Node, depths: Depths, problems: Problems) -> ExitKnobs:
     """The exits of a network whose stages have these depths (none for a depth that could not be read)."""
-    allowed = (POSITIONS, EXIT_COUNT.name, *names(EXITS))
+    allowed = (POSITIONS, EXIT_COUNT.name, *names(exit_knobs()))
     entries = read_table(node, "exits", allowed, problems, required=(POSITIONS,))
     positions = _read_positions(entries[POSITIONS], depths, problems) if POSITIONS in entries else ()
     counts: tuple[Value, ...] = tuple(range(len(positions) + 1)) if positions else ()
@@ -45,8 +45,8 @@ def read_exit_section(node: Node, depths: Depths, problems: Problems) -> ExitKno
                 count.mark,
                 f"exits.count: found {counts[-1]}; allowed: up to {len(positions)}, one a position",
             )
-    knobs = with_defaults(read_knobs(entries, EXITS, "exits", problems), EXITS)
-    check_used(entries, EXITS, [{**knobs, EXIT_COUNT.name: counts}], "exits", problems)
+    knobs = with_defaults(read_knobs(entries, exit_knobs(), "exits", problems), exit_knobs())
+    check_used(entries, exit_knobs(), [{**knobs, EXIT_COUNT.name: counts}], "exits", problems)
     return ExitKnobs(positions, counts, knobs)
 
 

@@ -10,15 +10,12 @@ from dynnas.language.exit_section import read_exit_section
 from dynnas.language.problems import Problems
 from dynnas.language.reading import check_used, read_knobs, read_list, read_one, read_table, with_defaults
 from dynnas.language.tree import Node, Table
-from dynnas.space.architecture import Value
-from dynnas.space.config.blueprint import Blueprint, ExitKnobs, StageKnobs
-from dynnas.space.config.vocabulary import (
+from dynnas.nn.config.blueprint import Blueprint, ExitKnobs, StageKnobs
+from dynnas.nn.config.vocabulary import (
     CHANNELS,
     CLASSES,
     DENSE,
     FIXED,
-    HEAD,
-    LAYER,
     MAX_DEPTH,
     MAX_SIZES,
     MAX_STAGES,
@@ -26,8 +23,11 @@ from dynnas.space.config.vocabulary import (
     RESOLUTION_CHOICE,
     RESOLUTIONS,
     STAGE,
-    STEM,
+    head_knobs,
+    layer_knobs,
+    stem_knobs,
 )
+from dynnas.space.architecture import Value
 from dynnas.space.knob import Knob, Knobs, names, required
 
 NETWORK_SECTIONS = ("input", "stem", "policy", "stages", "head", "exits")
@@ -43,7 +43,7 @@ def read_network(entries: Mapping[str, Node], problems: Problems) -> Blueprint:
         SpaceFileError: a problem was found, here or before.
     """
     channels, classes, resolutions, choice = _read_input(entries.get("input"), problems)
-    stem = _read_section(entries.get("stem"), "stem", STEM, problems)
+    stem = _read_section(entries.get("stem"), "stem", stem_knobs(), problems)
     sides = [-(-int(side) // int(stride)) for side in resolutions for stride in stem["stride"]]
     stages = _read_stages(entries.get("stages"), stem["width"], sides, problems)
     check_choice(entries, choice, problems)
@@ -54,7 +54,7 @@ def read_network(entries: Mapping[str, Node], problems: Problems) -> Blueprint:
         choice=choice,
         stem=stem,
         stages=stages,
-        head=_read_section(entries.get("head"), "head", HEAD, problems),
+        head=_read_section(entries.get("head"), "head", head_knobs(), problems),
         exits=_read_exits(entries.get("exits"), stages, problems),
         policy=_read_policy(entries.get("policy"), stages, problems),
     )
@@ -132,19 +132,20 @@ def _read_stages(
 def _read_stage(
     node: Node, before: tuple[Value, ...], dense: DenseStages, where: str, problems: Problems
 ) -> StageKnobs:
-    allowed = (*names(STAGE), *names(LAYER), *names(DENSE), LAYERS)
+    allowed = (*names(STAGE), *names(layer_knobs()), *names(DENSE), LAYERS)
     entries = read_table(node, where, allowed, problems, required(STAGE))
     shared = with_defaults(read_knobs(entries, STAGE, where, problems), STAGE)
-    every = read_knobs(entries, LAYER, where, problems)
+    knobs = layer_knobs()
+    every = read_knobs(entries, knobs, where, problems)
     depths = [int(depth) for depth in shared["depth"]]
     own = _read_overrides(entries[LAYERS], f"{where}.{LAYERS}", depths, problems) if LAYERS in entries else {}
-    single = {index: read_knobs(given, LAYER, f"{where}.{index}", problems) for index, given in own.items()}
+    single = {index: read_knobs(given, knobs, f"{where}.{index}", problems) for index, given in own.items()}
     layers = tuple(
-        with_defaults({**every, **single.get(index, {})}, LAYER) for index in range(max(depths, default=0))
+        with_defaults({**every, **single.get(index, {})}, knobs) for index in range(max(depths, default=0))
     )
-    check_used(entries, LAYER, layers, where, problems)
+    check_used(entries, knobs, layers, where, problems)
     for index, given in own.items():
-        check_used(given, LAYER, layers[index : index + 1], f"{where}.{index}", problems)
+        check_used(given, knobs, layers[index : index + 1], f"{where}.{index}", problems)
     check_ops(entries, own, layers, where, problems)
     layers = check_gates(entries, own, layers, where, problems)
     check_widths(entries, layers, (*before, *shared["width"]), where, problems)
@@ -170,7 +171,7 @@ def _read_overrides(
     indices = {str(index): index for index in range(max(depths, default=MAX_DEPTH))}
     overrides: dict[int, Mapping[str, Node]] = {}
     for key, value in node.entries:
-        given = read_table(value, f"{where}.{key.text}", names(LAYER), problems)
+        given = read_table(value, f"{where}.{key.text}", names(layer_knobs()), problems)
         if key.text in indices:
             overrides[indices[key.text]] = given
         else:

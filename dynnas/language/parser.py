@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from dynnas.language.names import NAME
 from dynnas.language.network_section import NETWORK_SECTIONS, REQUIRED_SECTIONS, read_network
 from dynnas.language.problems import Mark, Problems
 from dynnas.language.reading import check_distinct, read_list, read_table
@@ -15,12 +16,13 @@ from dynnas.language.table_section import read_table_section
 from dynnas.language.tree import Listing, Node, Scalar, Table
 from dynnas.language.yaml_events import read_tree
 from dynnas.space.architecture import Value
-from dynnas.space.config.vocabulary import MAX_CHOICES, MAX_VALUES
 from dynnas.space.gene import Gene
+from dynnas.space.knob import MAX_VALUES
 from dynnas.space.space import Space
 
 TOP_KEYS = ("name", *NETWORK_SECTIONS, "choices", "evaluator", *SECTIONS)
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+MAX_CHOICES = 2000
+"""Knobs of a plain space."""
 
 
 def load_space(path: str | Path) -> Space:

@@ -11,8 +11,7 @@ from dynnas.language.problems import Problems
 from dynnas.language.tree import Listing, Node, Scalar, Table
 from dynnas.settings.rule import Rule
 from dynnas.space.architecture import Value
-from dynnas.space.config.vocabulary import MAX_VALUES
-from dynnas.space.knob import Knob, Knobs
+from dynnas.space.knob import MAX_VALUES, Knob, Knobs
 
 
 def read_table(

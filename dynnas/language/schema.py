@@ -11,29 +11,28 @@ from dataclasses import Field, fields
 from typing import Any
 
 from dynnas.language.exit_section import POSITION, POSITIONS
+from dynnas.language.names import NAME
 from dynnas.language.network_section import INPUT, LAYERS, NETWORK_SECTIONS, REQUIRED_SECTIONS
-from dynnas.language.parser import NAME
+from dynnas.language.parser import MAX_CHOICES
 from dynnas.language.settings_reader import SECTIONS, setting_form
 from dynnas.language.table_section import DIRECTIONS, KEYS, REQUIRED
-from dynnas.settings.rule import Rule
-from dynnas.settings.settings import choices_of
-from dynnas.space.config.vocabulary import (
+from dynnas.nn.config.vocabulary import (
     DENSE,
     EXIT_COUNT,
-    EXITS,
-    HEAD,
-    LAYER,
-    MAX_CHOICES,
     MAX_EXITS,
     MAX_STAGES,
-    MAX_VALUES,
     POLICY,
     RESOLUTION_CHOICE,
     RESOLUTIONS,
     STAGE,
-    STEM,
+    exit_knobs,
+    head_knobs,
+    layer_knobs,
+    stem_knobs,
 )
-from dynnas.space.knob import Knob, required
+from dynnas.settings.rule import Rule
+from dynnas.settings.settings import choices_of
+from dynnas.space.knob import MAX_VALUES, Knob, required
 
 Schema = dict[str, Any]
 
@@ -47,10 +46,10 @@ def json_schema() -> Schema:
             "description": "names the study's folder; the file's stem if not given",
         },
         "input": _input(),
-        "stem": _table("the first convolution", _knobs(STEM), required(STEM)),
+        "stem": _table("the first convolution", _knobs(stem_knobs()), required(stem_knobs())),
         "policy": _table("the network that gates may read", _knobs(POLICY)),
         "stages": _list(_stage(), MAX_STAGES, unique=False, description="stages of blocks, in order"),
-        "head": _table("the final classifier", _knobs(HEAD), required(HEAD)),
+        "head": _table("the final classifier", _knobs(head_knobs()), required(head_knobs())),
         "exits": _exits(),
         "choices": _choices(),
         "evaluator": _evaluator(),
@@ -118,12 +117,14 @@ def _stage() -> Schema:
     layers = {
         "type": "object",
         "description": "knobs of single layers (the first is 0) that differ from the stage's",
-        "patternProperties": {"^[0-9]+$": _table("one layer", _knobs(LAYER))},
+        "patternProperties": {"^[0-9]+$": _table("one layer", _knobs(layer_knobs()))},
         "additionalProperties": False,
         "minProperties": 1,
     }
     return _table(
-        "one stage", {**_knobs(STAGE), **_knobs(LAYER), **_knobs(DENSE), LAYERS: layers}, required(STAGE)
+        "one stage",
+        {**_knobs(STAGE), **_knobs(layer_knobs()), **_knobs(DENSE), LAYERS: layers},
+        required(STAGE),
     )
 
 
@@ -133,7 +134,7 @@ def _exits() -> Schema:
         "description": "after which stages (stage1) or blocks (stage2.0) an exit may stand",
         "anyOf": [position, _list(position, MAX_EXITS)],
     }
-    properties = {POSITIONS: positions, EXIT_COUNT.name: _knob(EXIT_COUNT), **_knobs(EXITS)}
+    properties = {POSITIONS: positions, EXIT_COUNT.name: _knob(EXIT_COUNT), **_knobs(exit_knobs())}
     return _table("early classifiers", properties, (POSITIONS,))
 
 

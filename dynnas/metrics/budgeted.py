@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dynnas.nn.config.network import ExitPlace
 from dynnas.nn.exits import answers, sureness
-from dynnas.space.config.network import ExitPlace
 from dynnas.tasks.task import Task
 
 NEVER = 2.0

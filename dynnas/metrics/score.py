@@ -9,10 +9,10 @@ import numpy as np
 from dynnas.candidates.candidate import Candidate
 from dynnas.metrics.accuracy import accuracy
 from dynnas.metrics.measurement import Measurement
+from dynnas.nn.config.network import NetworkConfig
 from dynnas.nn.networks.cost import cost
 from dynnas.nn.networks.gate_use import GateUse
 from dynnas.settings.metrics import METRICS, register_measurement
-from dynnas.space.config.network import NetworkConfig
 
 
 @register_measurement("score")

@@ -60,8 +60,22 @@ class Operator:
     capacity: ClassVar[float] = 50.0
     """Its place among the operators of its kind, the smallest first: what `smallest` and `largest` take."""
 
+    input_dependent: ClassVar[bool] = False
+    """Whether what it computes with depends on the image."""
+
     paper: ClassVar[str] = ""
     """Where it was published, as in "Yang et al. 2019, arXiv:1904.04971"; empty if nowhere."""
+
+
+def refusal(kind: Kind, one: type[Operator], other_kind: Kind, other: type[Operator]) -> str | None:
+    """Why two operators cannot be in one layer: a requirement that is not met; None if they can."""
+    for requirement in one.requires:
+        if other_kind in requirement.of and requirement.fact not in other.provides:
+            return requirement.reason
+    for requirement in other.requires:
+        if kind in requirement.of and requirement.fact not in one.provides:
+            return requirement.reason
+    return None
 
 
 def by_capacity(operator: type[Operator]) -> tuple[float, str]:

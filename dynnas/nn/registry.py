@@ -1,4 +1,4 @@
-"""The registries of blocks, attentions and activations.
+"""The registries of blocks, attentions and activations, and the classes that their entries are made of.
 
 Kernels have theirs beside their base class, gates in `dynnas.nn.gates.family`. Reading one loads what it
 holds: see `dynnas.registry`.
@@ -6,20 +6,53 @@ holds: see `dynnas.registry`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any, ClassVar
 
 from torch import nn
 
+from dynnas.nn.facts import GATES, KERNEL_OPS, Operator, by_capacity
 from dynnas.registry import Registry
 
-BLOCKS: Registry[Callable[..., nn.Module]] = Registry(
-    "block", group="dynnas.blocks", package="dynnas.nn.blocks"
+
+class Block(Operator, nn.Module):
+    """A block of a stage: a module from (B, Ci, H, W) to (B, Co, H / stride, W / stride).
+
+    Its constructor takes a `dynnas.nn.config.network.BlockConfig`, whose `block` holds the values of its
+    knobs. One with channels between its convolutions, of which an image may use a part, says so in
+    `provides`, has a static method `hidden_channels(config)`, and takes a `Hidden` in `forward`.
+    """
+
+    provides = frozenset({KERNEL_OPS, GATES})
+
+    least_channels: ClassVar[int] = 1
+    """Channels that it needs at least, in and out, because it cuts them into parts."""
+
+    reshapes: ClassVar[bool] = True
+    """Whether it has other weights where its output is of another shape than its input."""
+
+
+class Attention(Operator, nn.Module):
+    """A module from (B, C, H, W) to the same shape, made from the number of channels and its knobs."""
+
+    input_dependent = True
+
+
+class Activation(Operator, nn.Module):
+    """A module from (B, C, H, W) to the same shape, made from the number of channels and its knobs."""
+
+
+BLOCKS: Registry[type[Any]] = Registry(
+    "block", group="dynnas.blocks", package="dynnas.nn.blocks", order=by_capacity, base=Block
 )
-ATTENTIONS: Registry[Callable[..., nn.Module]] = Registry(
-    "attention", group="dynnas.attentions", package="dynnas.nn.attentions"
+ATTENTIONS: Registry[type[Any]] = Registry(
+    "attention", group="dynnas.attentions", package="dynnas.nn.attentions", order=by_capacity, base=Attention
 )
-ACTIVATIONS: Registry[Callable[[int], nn.Module]] = Registry(
-    "activation", group="dynnas.activations", package="dynnas.nn.activations"
+ACTIVATIONS: Registry[type[Any]] = Registry(
+    "activation",
+    group="dynnas.activations",
+    package="dynnas.nn.activations",
+    order=by_capacity,
+    base=Activation,
 )
 
 register_block = BLOCKS.register

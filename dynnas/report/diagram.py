@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 
-from dynnas.space.config.network import BlockConfig, NetworkConfig
-from dynnas.space.config.vocabulary import FIXED_OPS
+from dynnas.nn.config.network import BlockConfig, NetworkConfig
+from dynnas.nn.kernels.kernel import KERNELS
+from dynnas.nn.registry import ACTIVATIONS
 
 _STATIC, _DYNAMIC, _EXIT = "var(--static, #8a97a8)", "var(--dynamic, #d9480f)", "var(--exit, #0b7285)"
 _TEXT, _FAINT = "var(--text, #1c2733)", "var(--faint, #66717f)"
@@ -87,22 +88,26 @@ def _layers(config: NetworkConfig, shares: Mapping[str, float]) -> Iterator[Laye
 
 def is_static(block: BlockConfig) -> bool:
     """Whether nothing of a block depends on the image but by its attention."""
-    return block.op in FIXED_OPS and not block.activation.startswith("dyrelu") and not block.gated
+    return not block.gated and not KERNELS[block.op.name].input_dependent and not _bends(block)
+
+
+def _bends(block: BlockConfig) -> bool:
+    """Whether the block's activation depends on the image."""
+    return ACTIVATIONS[block.activation.name].input_dependent
 
 
 def _block_text(block: BlockConfig) -> str:
     parts = [f"{block.block} {block.kernel}×{block.kernel}"]
-    if block.expand != 1.0:
-        parts.append(f"×{block.expand:g}")
-    if block.op != "static":
-        size = block.experts or block.group
-        parts.append(block.op + (f" {size}" if size else ""))
-    if block.attention != "none":
-        parts.append(block.attention)
-    if block.activation.startswith("dyrelu"):
-        parts.append(block.activation)
+    if (expand := float(block.block.get("expand", 1.0))) != 1.0:
+        parts.append(f"×{expand:g}")
+    if block.op.name != "static":
+        parts.append(" ".join([block.op.name, *(f"{size}" for _, size in block.op.params[:1])]))
+    if block.attention.name != "none":
+        parts.append(block.attention.name)
+    if _bends(block):
+        parts.append(block.activation.name)
     if block.gated:
-        parts.append(f"{block.gate} to {block.gate_target:g}")
+        parts.append(f"{block.gate} to {block.gate['target']:g}")
         if block.gate_reads != "block":
             parts.append(f"by {block.gate_reads}")
     return " ".join(parts)

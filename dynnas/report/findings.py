@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dynnas.errors import DynnasError, StudyError
+from dynnas.nn.config.network import NetworkConfig
 from dynnas.pareto.front import Candidate
 from dynnas.pareto.importance import LEAST, Importances, importances
-from dynnas.space.config.network import NetworkConfig
 from dynnas.study.compressed import Compressed
 from dynnas.study.study import Study
 from dynnas.study.trained import Trained

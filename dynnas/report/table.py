@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from dynnas.nn.config.template import CHOOSE
+from dynnas.nn.config.vocabulary import FIXED, GLANCE
 from dynnas.pareto.front import Candidate
 from dynnas.space.architecture import Architecture
-from dynnas.space.config.template import CHOOSE
-from dynnas.space.config.vocabulary import FIXED, GLANCE
 from dynnas.study.study import Study
 
 

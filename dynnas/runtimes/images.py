@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dynnas.nn.config.network import NetworkConfig
 from dynnas.runtimes.cascade import CascadeConfig
 from dynnas.runtimes.plain import PlainConfig
-from dynnas.space.config.network import NetworkConfig
 
 
 def blank_images(config: NetworkConfig | CascadeConfig | PlainConfig, batch: int = 1) -> Tensor:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from dynnas.settings.rule import Rule
 from dynnas.space.architecture import Value
 
+MAX_VALUES = 1000
+"""Of one knob."""
+
 # What a section says of its knobs: values, smallest first; none for a knob that could not be read.
 Knobs = Mapping[str, tuple[Value, ...]]
 

@@ -7,15 +7,40 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from typing import Any, Protocol
 
 from dynnas.errors import SpaceError, nearest
 from dynnas.settings.settings import Settings
 from dynnas.settings.table import TableSettings
 from dynnas.space.architecture import Architecture, Value
-from dynnas.space.config.network import NetworkConfig, SlotConfig
-from dynnas.space.config.template import NetworkTemplate
 from dynnas.space.counting import count_architectures
 from dynnas.space.gene import Gene, prune
+
+
+class NetworkRule(Protocol):
+    """What makes networks of architectures: a frozen dataclass, whose fields name it."""
+
+    @property
+    def channels(self) -> int | None:
+        """Of the images; None where the data decides."""
+        ...
+
+    @property
+    def classes(self) -> int | None:
+        """To be told apart; None where the data decides."""
+        ...
+
+    def network_config(
+        self, values: Mapping[str, Value], channels: int | None = None, classes: int | None = None
+    ) -> Any:
+        """The config of an architecture's network."""
+        ...
+
+    def covering_configs(
+        self, genes: Sequence[Gene], channels: int, classes: int
+    ) -> dict[str, tuple[Any, ...]]:
+        """See `Space.covering_configs`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -32,7 +57,7 @@ class Space:
 
     name: str
     genes: tuple[Gene, ...]
-    network: NetworkTemplate | None = None
+    network: NetworkRule | None = None
     settings: Settings = field(default_factory=Settings, hash=False)
     source: str | None = field(default=None, compare=False)
     table: TableSettings | None = field(default=None, hash=False)
@@ -66,7 +91,7 @@ class Space:
     @cached_property
     def digest(self) -> str:
         """Sixteen hexadecimal digits that name genes and network, but not the settings of a study."""
-        template = asdict(self.network) if self.network else None
+        template = asdict(self.network) if self.network else None  # type: ignore[call-overload]
         text = json.dumps([[asdict(gene) for gene in self.genes], template], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -113,7 +138,7 @@ class Space:
 
     def network_config(
         self, architecture: Architecture, channels: int | None = None, classes: int | None = None
-    ) -> NetworkConfig:
+    ) -> Any:
         """The network of an architecture; input channels and classes default to the file's, then to 3 and 10.
 
         Raises:
@@ -121,7 +146,7 @@ class Space:
         """
         return self._template().network_config(architecture, channels, classes)
 
-    def covering_configs(self, channels: int, classes: int) -> dict[str, tuple[SlotConfig, ...]]:
+    def covering_configs(self, channels: int, classes: int) -> dict[str, tuple[Any, ...]]:
         """For each slot that any architecture has, configs that together cover the weights it can need.
 
         Every number (width, kernel, expand, experts, ...) is the largest that the slot can have; there is
@@ -134,7 +159,7 @@ class Space:
         """
         return self._template().covering_configs(self.genes, channels, classes)
 
-    def _template(self) -> NetworkTemplate:
+    def _template(self) -> NetworkRule:
         if self.network is None:
             raise SpaceError(f"{self.name}: a space of plain `choices` describes no network")
         return self.network

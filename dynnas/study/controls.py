@@ -10,6 +10,8 @@ from typing import Any
 
 from dynnas.documents import Document
 from dynnas.errors import SpaceError
+from dynnas.nn.config.template import CHOOSE, EXITS_AT, NO_EXITS
+from dynnas.nn.config.vocabulary import FIXED
 from dynnas.pareto.front import Candidate, Front, candidate_from_json, candidate_to_json, worst_point
 from dynnas.pareto.objectives import Goal, Objective
 from dynnas.progress import Progress
@@ -21,8 +23,6 @@ from dynnas.search.storage.studies import open_trials
 from dynnas.search.workers.pool import Crew
 from dynnas.settings.settings import SearchSettings
 from dynnas.space.architecture import Architecture, Value
-from dynnas.space.config.template import CHOOSE, EXITS_AT, NO_EXITS
-from dynnas.space.config.vocabulary import FIXED
 from dynnas.space.gene import Gene
 from dynnas.space.space import Space
 

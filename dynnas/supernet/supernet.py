@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dynnas.data.dataset import resize
+from dynnas.nn.config.network import RESOLUTION_SLOT, NetworkConfig, SlotConfig
 from dynnas.nn.context import PLAIN, Context
 from dynnas.nn.layers.digest import weights_digest
 from dynnas.nn.layers.resize import Resize
@@ -13,7 +14,6 @@ from dynnas.nn.networks.glance import look_twice
 from dynnas.nn.networks.network import Call, Network, build, run, shared_names, slot_module
 from dynnas.nn.networks.resolution import mixed
 from dynnas.space.architecture import Architecture
-from dynnas.space.config.network import RESOLUTION_SLOT, NetworkConfig, SlotConfig
 from dynnas.space.space import Space
 from dynnas.supernet.elastic import Elastic
 

@@ -14,13 +14,14 @@ from functools import cache
 from itertools import combinations, product
 
 from dynnas.language.parser import parse_space
+from dynnas.nn.config.choice import Choice
+from dynnas.nn.config.network import BlockConfig, ExitConfig, HeadConfig, SlotConfig, StemConfig
+from dynnas.nn.config.vocabulary import CRITERIA, KINDS, NO_GATE, layer_knobs, operators, refused
 from dynnas.nn.gates.family import GATES
 from dynnas.nn.kernels.kernel import KERNELS
 from dynnas.nn.registry import ACTIVATIONS, ATTENTIONS, BLOCKS
 from dynnas.space.architecture import Value
-from dynnas.space.config.network import BlockConfig, ExitConfig, HeadConfig, SlotConfig, StemConfig
-from dynnas.space.config.vocabulary import CRITERIA, KEEPING_GATES, LAYER, REFUSED, REFUSED_GATES
-from dynnas.space.knob import Knob, When
+from dynnas.space.knob import Knob
 from dynnas.space.space import Space
 
 # Channels in and out, and the stride: kept; wider; strided; strided and narrower.
@@ -83,11 +84,11 @@ def rows() -> Iterator[Mapping[str, str]]:
     """
     factors = {
         "block": tuple(BLOCKS),
-        "op": tuple(KERNELS),
-        "attention": tuple(ATTENTIONS),
-        "activation": tuple(ACTIVATIONS),
+        "op": operators("op"),
+        "attention": operators("attention"),
+        "activation": operators("activation"),
         "shape": tuple(SHAPES),
-        "gate": (*GATES, "none"),
+        "gate": operators("gate"),
     }
     missing: dict[tuple[tuple[str, str], ...], None] = {
         ((first, one), (second, other)): None
@@ -115,10 +116,11 @@ def _pairs(row: Mapping[str, str], order: Mapping[str, object]) -> Iterator[tupl
 
 
 def _refused(row: Mapping[str, str]) -> bool:
-    gate = row.get("gate")
-    reshapes = gate in KEEPING_GATES and row.get("shape") not in (None, KEPT)
-    refused = any((knob, value, gate) in REFUSED_GATES for knob, value in row.items())
-    return (row.get("block"), row.get("op")) in REFUSED or refused or reshapes
+    gate = row.get("gate", NO_GATE)
+    if gate != NO_GATE and GATES[gate].keeps_shape and row.get("shape") not in (None, KEPT):
+        return True
+    kinds = [kind for kind in KINDS if kind in row]
+    return any(refused(one, row[one], other, row[other]) for one, other in combinations(kinds, 2))
 
 
 def _block_case(row: Mapping[str, str]) -> Case:
@@ -129,13 +131,13 @@ def _block_case(row: Mapping[str, str]) -> Case:
     chosen |= {"stem.width": before, "stage1.width": after, "stage1.stride": stride, f"{SLOT}.op": row["op"]}
     (_, config), *_ = space.network_config(space.architecture(chosen)).blocks
     covering = space.covering_configs(3, 5)[SLOT]
-    if row["gate"] != "none":
+    if row["gate"] != NO_GATE:
         assert isinstance(config, BlockConfig)
         config = _with_gate(config, row["gate"], target=0.5, step=0)
         covering += tuple(
             _gated(other, row["gate"])
             for other in covering
-            if isinstance(other, BlockConfig) and ("op", other.op, row["gate"]) not in REFUSED_GATES
+            if isinstance(other, BlockConfig) and not refused("op", other.op.name, "gate", row["gate"])
         )
     return Case("-".join(row.values()), config, covering)
 
@@ -143,27 +145,27 @@ def _block_case(row: Mapping[str, str]) -> Case:
 def _gated(config: SlotConfig, gate: str) -> SlotConfig:
     """A large config with a gate; of one that can be skipped, the output is as wide as the input."""
     assert isinstance(config, BlockConfig)
-    if gate in KEEPING_GATES:
+    if GATES[gate].keeps_shape:
         config = replace(config, in_channels=config.out_channels, stride=1)
     return _with_gate(config, gate, target=0.75, step=1)
 
 
 def _with_gate(config: BlockConfig, gate: str, target: float, step: int) -> BlockConfig:
     """With a gate whose own numbers are their defaults, or `step` more."""
-    own = {
-        knob.name: int(knob.default or 0) + step
-        for knob in LAYER
-        if knob.name.startswith("gate_") and knob.when == When("gate", (gate,))
-    }
-    return replace(config, gate=gate, gate_target=target, **own)  # type: ignore[arg-type]
+    own = {knob.name: int(knob.default or 0) + step for knob in GATES[gate].knobs}
+    return replace(config, gate=Choice.of(gate, target=target, **own))
 
 
 @cache
 def _space(block: str, attention: str, activation: str) -> Space:
     """A stage of one such block in which everything else is open, so that what ops share by name must fit."""
     words = {"block": block, "attention": attention, "activation": activation, "gate": "none"}
-    ops = [op for op in KERNELS if (block, op) not in REFUSED]
-    knobs = {knob.name: _two(knob) for knob in LAYER if knob.ordered and _applies(knob, words | {"op": ops})}
+    ops = [op for op in KERNELS if not refused("block", block, "op", op)]
+    knobs = {
+        knob.name: _two(knob)
+        for knob in layer_knobs()
+        if knob.ordered and _applies(knob, words | {"op": ops})
+    }
     stage = {**words, **knobs, "op": ops, "width": WIDTHS_OUT, "stride": STRIDES}
     return parse_space(
         json.dumps({"input": {"resolutions": 8}, "stem": {"width": WIDTHS_IN}, "stages": [stage]})

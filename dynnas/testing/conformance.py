@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from dynnas.errors import require
+from dynnas.nn.config.network import STATIC, BlockConfig, SlotConfig
 from dynnas.nn.context import Context, supplied, tracing, with_context
 from dynnas.nn.dynamic_conv.mode import ConvMode, Strategy
 from dynnas.nn.gates.gate import Decision, Gated, shared_name
@@ -30,7 +31,6 @@ from dynnas.nn.gates.state import Flow
 from dynnas.nn.layers.layers import ConvUnit
 from dynnas.nn.layers.macs import count_macs
 from dynnas.nn.networks.network import build, shared_names
-from dynnas.space.config.network import BlockConfig, SlotConfig
 from dynnas.supernet.elastic import Elastic
 from dynnas.testing.cases import Case, cases
 
@@ -210,8 +210,8 @@ def gates_keep_apart(case: Case) -> None:
     plain = {name for name, _ in build(case.config.without_gate()).named_parameters()}
     names = {shared_name(name) for name, _ in build(case.config).named_parameters()}
     assert plain <= names
-    unnamed = sorted(name for name in names - plain if case.config.gate not in name)
-    assert not unnamed, f"parameters without the gate's name {case.config.gate!r}: {unnamed}"
+    unnamed = sorted(name for name in names - plain if case.config.gate.name not in name)
+    assert not unnamed, f"parameters without the gate's name {case.config.gate.name!r}: {unnamed}"
 
 
 def macs(module: nn.Module, x: Tensor) -> int:
@@ -229,11 +229,11 @@ def names_keep_ops_apart(case: Case) -> None:
     config = case.config
     if not isinstance(config, BlockConfig):
         return
-    plain = replace(config, op="static", experts=None, group=None)
+    plain = replace(config, op=STATIC)
     shared = {name for name, _ in build(plain).named_parameters()}
     own = {name for name, _ in build(config).named_parameters()} - shared
-    unnamed = sorted(name for name in own if config.op not in name)
-    assert not unnamed, f"parameters without the op's name {config.op!r}: {unnamed}"
+    unnamed = sorted(name for name in own if config.op.name not in name)
+    assert not unnamed, f"parameters without the op's name {config.op.name!r}: {unnamed}"
 
 
 def exports_to_onnx(case: Case) -> None:

@@ -10,9 +10,9 @@ import torch
 
 from dynnas.errors import TrainingError
 from dynnas.files import replacing
+from dynnas.nn.config.network_json import config_from_dict, config_to_dict
 from dynnas.nn.layers.digest import weights_digest
 from dynnas.nn.networks.network import Network
-from dynnas.space.config.network_json import config_from_dict, config_to_dict
 
 FORMAT = 1
 

@@ -13,9 +13,9 @@ from dynnas.latency.meter import LatencyMeter
 from dynnas.latency.predictor.fitting import Calibration, calibrate
 from dynnas.latency.predictor.predictor import predictor_file
 from dynnas.latency.remote.timer import resolve_target
+from dynnas.nn.config.vocabulary import FIXED
 from dynnas.progress import Progress
 from dynnas.search.evaluators.supernet import open_meter
-from dynnas.space.config.vocabulary import FIXED
 from dynnas.space.space import Space
 from dynnas.study.study import Study
 

@@ -18,6 +18,7 @@ from dynnas.latency.dependent import IMAGES_OF_A_WAY, TIMES_AS_LONG
 from dynnas.latency.meter import LatencyMeter
 from dynnas.latency.rounds import Subject
 from dynnas.metrics.latency import spread_over_images
+from dynnas.nn.config.network import NetworkConfig
 from dynnas.nn.networks.cost import cost
 from dynnas.nn.networks.network import Network
 from dynnas.pareto.contribution import hypervolume, most_useful, non_dominated, reference_of
@@ -26,7 +27,6 @@ from dynnas.progress import Progress
 from dynnas.runtimes.cascade import chain
 from dynnas.search.evaluators.supernet import open_meter
 from dynnas.search.storage.locks import study_lock
-from dynnas.space.config.network import NetworkConfig
 from dynnas.study.cascades import Cascaded, Cascades
 from dynnas.study.predictions import Predictions, Source, predictions
 from dynnas.study.study import Study

@@ -9,9 +9,9 @@ from typing import Any
 
 from dynnas.data.dataset import Dataset
 from dynnas.language.parser import parse_space
+from dynnas.nn.config.network import FOCUS_SLOT, NetworkConfig
 from dynnas.nn.gates.gate import shared_name
 from dynnas.nn.networks.network import Network, slot_module
-from dynnas.space.config.network import FOCUS_SLOT, NetworkConfig
 from dynnas.space.moves import largest
 from dynnas.space.space import Space
 

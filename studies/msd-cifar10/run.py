@@ -33,10 +33,10 @@ from dynnas.latency.meter import LatencyMeter
 from dynnas.latency.predictor.layers import Way
 from dynnas.metrics.accuracy import predict_logits
 from dynnas.metrics.budgeted import budget_curve, judge
+from dynnas.nn.config.network import NetworkConfig
 from dynnas.nn.networks.cost import cost
 from dynnas.progress import Progress
 from dynnas.settings.settings import DataSettings, TargetSettings, TrainSettings
-from dynnas.space.config.network import NetworkConfig
 from dynnas.space.moves import largest
 from dynnas.training.recipe import Recipe
 from dynnas.training.train_network import fresh_network, train_alone

@@ -11,16 +11,10 @@ from support.contexts import decisions
 from torch import Tensor
 
 from dynnas.metrics.budgeted import fit_thresholds
-from dynnas.nn.exits import leave, sureness
-from dynnas.nn.gates.costs import GateCost, total_macs
-from dynnas.nn.gates.family import GATES
-from dynnas.nn.gates.features import Features
-from dynnas.nn.gates.gate import one_of
-from dynnas.nn.networks.cost import cost
-from dynnas.nn.networks.gate_use import GateUse
-from dynnas.nn.networks.network import Network, slot_module
-from dynnas.space.config.network import (
+from dynnas.nn.config.choice import Choice
+from dynnas.nn.config.network import (
     GLANCE_EXIT,
+    RECURRENT_UNITS,
     RESOLUTION_SLOT,
     BlockConfig,
     ExitConfig,
@@ -33,7 +27,14 @@ from dynnas.space.config.network import (
     ResolutionConfig,
     StemConfig,
 )
-from dynnas.space.config.vocabulary import KEEPING_GATES, RECURRENT_UNITS
+from dynnas.nn.exits import leave, sureness
+from dynnas.nn.gates.costs import GateCost, total_macs
+from dynnas.nn.gates.family import GATES
+from dynnas.nn.gates.features import Features
+from dynnas.nn.gates.gate import one_of
+from dynnas.nn.networks.cost import cost
+from dynnas.nn.networks.gate_use import GateUse
+from dynnas.nn.networks.network import Network, slot_module
 
 WHOLE = ("resolution", "glance", "exits")
 """Families that decide of the whole network."""
@@ -55,17 +56,20 @@ def deciding_network(kind: str, family: str, resolution: int, times: int) -> Net
     blocks, before = [], 16 * times
     for stage, (width, stride) in enumerate(STAGES, start=1):
         for layer in range(DEPTH):
-            wanted = gate if layer or gate not in KEEPING_GATES else "none"
+            wanted = gate if layer or gate == "none" or not GATES[gate].keeps_shape else "none"
             reads = READING.get(family, "block") if wanted != "none" else "block"
             block = BlockConfig(
-                block=kind, in_channels=before, out_channels=times * width, kernel=3,
-                stride=1 if layer else stride, expand=4.0 if kind == "mbconv" else 1.0,
-                op="static", experts=None, group=None, attention="none", activation="relu",
-                gate=wanted, gate_target=None if wanted == "none" else 0.5,
-                gate_experts=4 if wanted == "moe" else None,
-                gate_tiles=2 if wanted == "positions" else None,
-                gate_reads=reads, gate_width=POLICY_WIDTH if reads == "policy" else None,
-            )  # fmt: skip
+                Choice.of(kind, **({"expand": 4.0} if kind == "mbconv" else {})),
+                in_channels=before,
+                out_channels=times * width,
+                stride=1 if layer else stride,
+                kernel=3,
+            )
+            if wanted != "none":
+                looks = {} if reads == "block" else {"reads": reads}
+                looks |= {"policy_width": POLICY_WIDTH} if reads == "policy" else {}
+                own = {knob.name: knob.default for knob in GATES[wanted].knobs}
+                block = replace(block, gate=Choice.of(wanted, target=0.5, **looks, **own))
             blocks.append((f"stage{stage}.{layer}", block))
             before = times * width
     stem = StemConfig(3, 16 * times, 3, 1, "relu")
@@ -110,7 +114,7 @@ def set_saving(network: Network, images: Tensor, saving: float) -> float:
 
     Of gates that are the multiply-adds of their blocks, otherwise those of the network.
     """
-    gates = {block.gate for _, block in network.config.gated}
+    gates = {block.gate.name for _, block in network.config.gated}
     if network.config.exits:
         _set_thresholds(network, images, saving)
     elif gates & {"channels", "moe"}:
@@ -145,7 +149,7 @@ def _set_thresholds(network: Network, images: Tensor, saving: float) -> None:
 def _keep(network: Network, share: float) -> None:
     """`channels` and `moe` keep a share by their config."""
     blocks = tuple(
-        (slot, replace(block, gate_target=share) if block.gated else block)
+        (slot, replace(block, gate=block.gate.replaced(target=share)) if block.gated else block)
         for slot, block in network.config.blocks
     )
     network.config = replace(network.config, blocks=blocks)

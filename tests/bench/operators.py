@@ -36,9 +36,9 @@ from support.published import costs, mobilenet_v2, resnet50, shufflenet_v2
 from dynnas.latency.meter import LatencyMeter
 from dynnas.latency.rounds import Subject
 from dynnas.latency.runner import build_runner
+from dynnas.nn.config.network import NetworkConfig
 from dynnas.nn.networks.network import Network
 from dynnas.settings.settings import TargetSettings
-from dynnas.space.config.network import NetworkConfig
 
 ROOT = Path(__file__).parents[2]
 Build = Callable[[], NetworkConfig]

@@ -4,11 +4,13 @@ import random
 
 import pytest
 
-from dynnas.language import compatibility as combinations
 from dynnas.language.parser import parse_space
 from dynnas.language.problems import SpaceFileError
-from dynnas.space.config.network import BlockConfig
-from dynnas.space.config.vocabulary import BLOCKS, LEAST_WIDTH, OPS, RESHAPING_BLOCKS
+from dynnas.nn.config.choice import Choice
+from dynnas.nn.config.network import BlockConfig
+from dynnas.nn.facts import Requirement
+from dynnas.nn.kernels.kernel import KERNELS
+from dynnas.nn.registry import BLOCKS
 from dynnas.space.moves import enumerate_all, sample
 from dynnas.space.space import Space
 
@@ -31,13 +33,11 @@ def test_the_rank_is_a_choice_of_lowrank_blocks_alone() -> None:
     space = parse_space(network("- {width: 16, block: [conv, lowrank], rank: [0.5, 0.25]}"))
     assert space.gene("stage1.0.rank").condition == (("stage1.0.block", ("lowrank",)),)
     assert space.size == 3
-    found = [(block.block, block.rank) for block in first_blocks(space)]
+    found = [(block.block.name, block.block.get("rank")) for block in first_blocks(space)]
     assert found == [("lowrank", 0.25), ("lowrank", 0.5), ("conv", None)]
     covering = space.covering_configs(1, 10)["stage1.0"]
-    assert [(block.block, block.rank) for block in covering if isinstance(block, BlockConfig)] == [
-        ("lowrank", 0.5),
-        ("conv", None),
-    ]
+    kinds = [block.block for block in covering if isinstance(block, BlockConfig)]
+    assert kinds == [Choice.of("lowrank", rank=0.5), Choice("conv")]
 
 
 def test_a_rank_that_is_never_used_is_a_slip() -> None:
@@ -63,19 +63,20 @@ def test_covering_configs_meet_every_way_to_change_the_shape(block: str) -> None
             {(b.stride == 1 and b.in_channels == b.out_channels) for b in blocks}
             for blocks in (first_blocks(space), covering)
         )
-        if block in RESHAPING_BLOCKS:
+        if BLOCKS[block].reshapes:
             assert found == covered, (stem, width, stride)
         else:
             assert len(covering) == 1
 
 
 def test_an_op_that_makes_no_sense_in_a_block_is_located(monkeypatch: pytest.MonkeyPatch) -> None:
-    refused = {("fire", "dynet"): "for a test", ("conv", "dyconv"): "for another"}
-    monkeypatch.setattr(combinations, "REFUSED", refused)
+    needs = (*KERNELS["dynet"].requires, Requirement(("block",), "a hearth", "for a test"))
+    monkeypatch.setattr(KERNELS["dynet"], "requires", needs)
+    monkeypatch.setattr(BLOCKS["conv"], "provides", BLOCKS["conv"].provides | {"a hearth"})
     (found,) = problems(network("- {width: 16, block: [conv, fire], op: [static, dynet]}"))
     message, _, allowed = found.partition("; allowed there: ")
     assert message == "f:4:40: stage1.op: dynet makes no sense in block fire (for a test)"
-    assert set(allowed.split(", ")) == {*OPS} - {"dynet"}
+    assert set(allowed.split(", ")) == {*KERNELS} - {"dynet", "dfn"}
     # Each where it is written: the op of the stage, and the block of a layer that has it from there.
     found = problems(network("- {width: 16, depth: 2, block: conv, op: dynet, layers: {1: {block: fire}}}"))
     assert [text.partition(" makes")[0] for text in found] == ["f:4:42: stage1.op: dynet"]
@@ -96,7 +97,8 @@ def test_widths_too_small_to_cut_are_located() -> None:
     assert problems(network("- {width: 16, block: ghost}", "width: 1")) == [
         "f:4:11: stage1.width: 1 channels enter or leave block ghost; allowed: at least 2"
     ]
-    for block, least in LEAST_WIDTH.items():
+    for block in BLOCKS:
+        least = BLOCKS[block].least_channels
         parse_space(network(f"- {{width: {least}, block: {block}}}", f"width: {least}"))
 
 
@@ -105,4 +107,4 @@ def test_samples_of_a_space_of_all_blocks_have_a_rank_where_they_need_one() -> N
     rng = random.Random(0)
     for _ in range(50):
         for _, block in space.network_config(sample(space, rng)).blocks:
-            assert (block.rank is None) == (block.block != "lowrank")
+            assert (block.block.get("rank") is None) == (block.block.name != "lowrank")

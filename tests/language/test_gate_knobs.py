@@ -42,7 +42,7 @@ def test_the_largest_network_has_no_gates_and_the_smallest_all() -> None:
     found = space("depth: 2, gate: [none, skip, width]")
     blocks = [found.network_config(pick(found)).gated for pick in (largest, smallest)]
     assert not blocks[0]
-    assert [(slot, block.gate, block.gate_target) for slot, block in blocks[1]] == [
+    assert [(slot, block.gate.name, block.gate.get("target")) for slot, block in blocks[1]] == [
         ("stage1.0", "width", 0.5),
         ("stage1.1", "skip", 0.5),
     ]
@@ -55,7 +55,9 @@ def test_a_stage_may_say_skip_once_for_all_of_its_blocks() -> None:
     rng = random.Random(0)
     for _ in range(20):
         config = found.network_config(sample(found, rng))
-        assert [block.gate for _, block in config.blocks] == ["none", "skip", "skip"][: len(config.blocks)]
+        assert [block.gate.name for _, block in config.blocks] == ["none", "skip", "skip"][
+            : len(config.blocks)
+        ]
         assert config.branches == (len(config.blocks) > 1)
         assert not config.without_gates().gated
 
@@ -94,9 +96,9 @@ def test_covering_configs_have_every_gate_once_a_block() -> None:
         "depth: 2, block: [mbconv, basic], op: [static, dynet], gate: [none, skip, channels], "
         "gate_target: [0.5, 0.9]"
     ).covering_configs(1, 10)
-    gates = [(block.block, block.gate) for block in found["stage1.1"] if block.gated]
+    gates = [(block.block.name, block.gate.name) for block in found["stage1.1"] if block.gated]
     assert sorted(gates) == [(kind, gate) for kind in ("basic", "mbconv") for gate in ("channels", "skip")]
-    assert {block.gate_target for block in found["stage1.1"] if block.gated} == {0.9}
-    plain = [(block.block, block.op) for block in found["stage1.1"] if not block.gated]
+    assert {block.gate.get("target") for block in found["stage1.1"] if block.gated} == {0.9}
+    plain = [(block.block.name, block.op.name) for block in found["stage1.1"] if not block.gated]
     assert sorted(set(plain)) == [(kind, op) for kind in ("basic", "mbconv") for op in ("dynet", "static")]
-    assert "skip" not in [block.gate for block in found["stage1.0"]]
+    assert "skip" not in [block.gate.name for block in found["stage1.0"]]

@@ -6,7 +6,7 @@ import pytest
 
 from dynnas.language.parser import parse_space
 from dynnas.language.problems import SpaceFileError
-from dynnas.space.config.network import PolicyConfig, RecurrentConfig
+from dynnas.nn.config.network import PolicyConfig, RecurrentConfig
 from dynnas.space.moves import largest, sample, smallest
 
 
@@ -41,7 +41,7 @@ def test_there_is_a_policy_network_where_a_gate_reads_it() -> None:
     for _ in range(40):
         config = found.network_config(sample(found, rng), classes=7)
         reading = [block for _, block in config.gated if block.gate_reads == "policy"]
-        assert [block.gate_width for block in reading] == [16] * len(reading)
+        assert [block.gate["policy_width"] for block in reading] == [16] * len(reading)
         assert config.policy == (PolicyConfig(1, 16, 7) if reading else None)
         assert [slot for slot, _ in config.slots()][:2] == (
             ["policy", "stem"] if reading else ["stem", "stage1.0"]
@@ -68,7 +68,7 @@ def test_there_is_an_lstm_where_a_gate_reads_it() -> None:
 def test_covering_configs_have_every_way_to_look_once_a_gate() -> None:
     found = space("depth: 2, gate: [none, skip, positions, width], gate_reads: [policy, block]")
     covering = found.covering_configs(1, 10)
-    gates = [(block.gate, block.gate_reads) for block in covering["stage1.1"] if block.gated]
+    gates = [(block.gate.name, block.gate_reads) for block in covering["stage1.1"] if block.gated]
     assert sorted(gates) == [
         ("positions", "block"),
         *((gate, reads) for gate in ("skip", "width") for reads in ("block", "policy")),

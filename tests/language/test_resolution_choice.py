@@ -6,7 +6,7 @@ import pytest
 
 from dynnas.language.parser import parse_space
 from dynnas.language.problems import SpaceFileError
-from dynnas.space.config.network import RESOLUTION_SLOT, ResolutionConfig
+from dynnas.nn.config.network import RESOLUTION_SLOT, ResolutionConfig
 from dynnas.space.moves import enumerate_all, largest, sample, smallest
 
 REST = """

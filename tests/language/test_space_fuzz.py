@@ -13,7 +13,8 @@ from dynnas.language.parser import parse_space
 from dynnas.language.problems import Problems, SpaceFileError
 from dynnas.language.schema import json_schema
 from dynnas.language.yaml_events import read_tree
-from dynnas.space.config.vocabulary import EXITS, HEAD, LAYER, OPS, STAGE, STEM
+from dynnas.nn.config.vocabulary import STAGE, exit_knobs, head_knobs, layer_knobs, stem_knobs
+from dynnas.nn.kernels.kernel import KERNELS
 from dynnas.space.knob import names
 from dynnas.space.moves import largest, smallest
 from dynnas.space.space import Space
@@ -36,7 +37,14 @@ WORDS = [
         "positions",
     ),
     *("from", "to", "step", "resolutions", "count", "stage1", "stage2.0", "constraints", "<<"),
-    *(*names(STEM), *names(STAGE), *names(LAYER), *names(HEAD), *names(EXITS), *OPS),
+    *(
+        *names(stem_knobs()),
+        *names(STAGE),
+        *names(layer_knobs()),
+        *names(head_knobs()),
+        *names(exit_knobs()),
+        *KERNELS,
+    ),
 ]
 VALIDATOR = Draft202012Validator(json_schema())
 

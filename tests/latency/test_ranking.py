@@ -11,9 +11,9 @@ from dynnas.latency.anchors import _middle, build_anchors
 from dynnas.latency.meter import LatencyMeter, LocalTimer
 from dynnas.latency.rounds import Subject
 from dynnas.latency.runner import build_runner
+from dynnas.nn.config.network import HeadConfig, NetworkConfig, StemConfig
 from dynnas.nn.networks.network import Network
 from dynnas.settings.settings import TargetSettings
-from dynnas.space.config.network import HeadConfig, NetworkConfig, StemConfig
 
 TARGET = TargetSettings()
 SPACE = parse_space("""
@@ -48,7 +48,7 @@ def test_anchors_are_always_the_same_and_draw_no_random_numbers():
 
 def test_anchors_have_static_and_dynamic_layers_of_middle_size_and_no_exits():
     first, second = (SPACE.network_config(_middle(SPACE, turn)) for turn in range(2))
-    assert {config.op for _, config in first.blocks} == {"static", "condconv"}
+    assert {config.op.name for _, config in first.blocks} == {"static", "condconv"}
     assert [config.out_channels for _, config in (first.blocks[0], second.blocks[0])] == [8, 16]
 
 

@@ -12,10 +12,10 @@ from support.gated import gated_config, undecided
 from support.networks import images
 
 from dynnas.metrics.budgeted import NEVER, Judged, budget_curve, fit_thresholds, judge, quota_shares, spend
+from dynnas.nn.config.network import ExitConfig, ExitPlace
 from dynnas.nn.exits import leave
 from dynnas.nn.networks.cost import cost
 from dynnas.nn.networks.gate_use import GateUse
-from dynnas.space.config.network import ExitConfig, ExitPlace
 from dynnas.tasks import Classification
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from support.slot_configs import block
 
+from dynnas.nn.config.network import StemConfig
 from dynnas.nn.networks.network import build
-from dynnas.space.config.network import StemConfig
 from dynnas.testing.conformance import macs, parameters
 
 # (weights, pixels) of every convolution, and the channels of the batch norms.

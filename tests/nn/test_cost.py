@@ -6,12 +6,12 @@ import pytest
 import torch
 from support.networks import CLASSES, block, config, finished, images
 
+from dynnas.nn.config.network import ExitConfig, ExitPlace, HeadConfig, NetworkConfig, StemConfig
 from dynnas.nn.kernels.kernel import KERNELS
 from dynnas.nn.layers.macs import count_macs
 from dynnas.nn.networks.cost import Cost, cost
 from dynnas.nn.networks.modes import settle
 from dynnas.nn.registry import BLOCKS
-from dynnas.space.config.network import ExitConfig, ExitPlace, HeadConfig, NetworkConfig, StemConfig
 
 # 8x8 grey images; the stem makes 4x4 of 4 channels, the first block keeps that, the second makes 2x2 of 6.
 STEM = 4 * 9

@@ -8,9 +8,9 @@ import pytest
 import torch
 from support.slot_configs import block
 
+from dynnas.nn.config.network import ExitConfig, HeadConfig, StemConfig
 from dynnas.nn.networks.modes import settle
 from dynnas.nn.networks.network import build
-from dynnas.space.config.network import ExitConfig, HeadConfig, StemConfig
 from dynnas.testing.conformance import macs, parameters
 
 # conv: one kernel of 12*8*9 = 864 weights, at 12 pixels.

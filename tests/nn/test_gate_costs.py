@@ -8,6 +8,7 @@ import torch
 from support import networks
 from support.contexts import decisions
 from support.gated import gated_config, macs_of_runs, undecided
+from support.slot_configs import gated
 
 from dynnas.metrics.accuracy import accuracy
 from dynnas.nn.exits import select_confident
@@ -38,8 +39,7 @@ def test_an_image_costs_what_it_runs(gates, op, exits):
 
 def test_a_width_costs_what_a_block_of_that_width_does_and_the_gate():
     config = networks.block("mbconv", "static", 8, 8)
-    gated = replace(config, gate="width", gate_target=0.5)
-    names, macs, full = alternative_macs(gated, 12)
+    names, macs, full = alternative_macs(gated(config, "width"), 12)
     assert names == ("0.25", "0.5", "0.75", "1")
     pixels = 12 * 12
     gate = 8 * 4 + 4 * 4
@@ -49,14 +49,14 @@ def test_a_width_costs_what_a_block_of_that_width_does_and_the_gate():
 
 
 def test_a_skipped_block_costs_its_gate():
-    config = replace(networks.block("conv", "static", 8, 8), gate="skip", gate_target=0.5)
+    config = gated(networks.block("conv", "static", 8, 8), "skip")
     _, macs, full = alternative_macs(config, 12)
     assert macs == (8 * 4 + 4 * 2, 8 * 4 + 4 * 2 + 8 * 8 * 9 * 144)
     assert full == 8 * 8 * 9 * 144
 
 
 def test_channels_cost_the_same_for_every_image():
-    config = replace(networks.block("basic", "static", 8, 8), gate="channels", gate_target=0.4)
+    config = gated(networks.block("basic", "static", 8, 8), "channels", 0.4)
     _, macs, _ = alternative_macs(config, 12)
     gate = 8 * 4 + 4 * 8
     assert macs == (144 * 9 * 2 * 8 * 3 + gate, 144 * 9 * 2 * 8 * 8 + gate)

@@ -13,6 +13,9 @@ from support.gated import undecided as undecided_network
 from support.slot_configs import block
 
 from dynnas.errors import SpaceError
+from dynnas.nn.config.choice import Choice
+from dynnas.nn.config.network import BlockConfig
+from dynnas.nn.config.vocabulary import refused
 from dynnas.nn.gates.controls import hold_gates
 from dynnas.nn.gates.estimators import Chooser, top_k
 from dynnas.nn.gates.family import GATES
@@ -20,18 +23,7 @@ from dynnas.nn.gates.gate import hidden_channels
 from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.kernels.kernel import KERNELS
 from dynnas.nn.networks.network import build
-from dynnas.nn.registry import BLOCKS
-from dynnas.space.config.network import BlockConfig
-from dynnas.space.config.vocabulary import (
-    ACTIVATIONS,
-    ATTENTIONS,
-    HIDDEN_BLOCKS,
-    HIDDEN_GATES,
-    KEEPING_GATES,
-    REFUSED,
-    REFUSED_GATES,
-)
-from dynnas.space.config.vocabulary import GATES as WORDS
+from dynnas.nn.registry import ACTIVATIONS, ATTENTIONS, BLOCKS
 from dynnas.testing.conformance import lively
 
 
@@ -55,17 +47,17 @@ def pictures(count):
 
 
 def fit(words, knob, gate):
-    return [word for word in words if (knob, word, gate) not in REFUSED_GATES]
+    return [word for word in words if not refused(knob, word, "gate", gate)]
 
 
 @st.composite
 def gated_blocks(draw) -> BlockConfig:
     gate = draw(st.sampled_from(list(GATES)))
-    kind = draw(st.sampled_from(HIDDEN_BLOCKS if gate in HIDDEN_GATES else tuple(BLOCKS)))
-    allowed = [op for op in fit(KERNELS, "op", gate) if (kind, op) not in REFUSED]
+    kind = draw(st.sampled_from(fit(BLOCKS, "block", gate)))
+    allowed = [op for op in fit(KERNELS, "op", gate) if not refused("block", kind, "op", op)]
     op = draw(st.sampled_from(allowed))
     width = draw(st.integers(4, 11))
-    keeps = gate in KEEPING_GATES
+    keeps = GATES[gate].keeps_shape
     return with_gate(
         block(
             kind,
@@ -116,7 +108,7 @@ def test_each_width_is_a_block_that_is_built_so_narrow(alternative):
     module.gate[0].logits_by_target.zero_()
     module.gate[0].expand.bias.copy_(torch.eye(4)[alternative])
     hidden = (6, 12, 18, 24)[alternative]
-    narrow = build(replace(config.without_gate(), expand=hidden / 8)).eval()
+    narrow = build(replace(config.without_gate(), block=Choice.of("mbconv", expand=hidden / 8))).eval()
     wide = module.block.state_dict()
     for name, tensor in narrow.state_dict().items():
         tensor.copy_(wide[name][tuple(slice(size) for size in tensor.shape)])
@@ -230,7 +222,7 @@ def test_what_makes_no_sense_says_so():
         build(gated("width", kind="dwsep"))
     with pytest.raises(SpaceError, match="keeps the shape of its input"):
         build(gated("skip", out_channels=9))
-    with pytest.raises(SpaceError, match="no 'gate_target'"):
+    with pytest.raises(SpaceError, match="'skip' has a knob 'target', and its config has none"):
         build(gated("skip", target=None))
     with pytest.raises(ValueError, match="unknown execution 'fast'"):
         GateMode("fast")
@@ -240,8 +232,7 @@ def test_what_makes_no_sense_says_so():
         GateMode(temperature=0)
 
 
-def test_the_language_and_the_registry_name_the_same():
-    assert set(WORDS) == {*GATES, "none"}
+def test_only_blocks_with_hidden_channels_count_them():
     have = set()
     for kind in BLOCKS:
         try:
@@ -249,7 +240,7 @@ def test_the_language_and_the_registry_name_the_same():
         except SpaceError:
             continue
         have.add(kind)
-    assert have == set(HIDDEN_BLOCKS)
+    assert have == {"bottleneck", "mbconv", "basic", "fused_mbconv"}
 
 
 @torch.no_grad()

@@ -10,6 +10,8 @@ from support.networks import CHANNELS, CLASSES, first_confident, images
 from torch.testing import assert_close
 
 from dynnas.data.dataset import resize
+from dynnas.nn.config.network import FocusConfig
+from dynnas.nn.config.network_json import config_from_dict, config_to_dict
 from dynnas.nn.exits import leave
 from dynnas.nn.layers.macs import count_macs
 from dynnas.nn.networks.cost import cost
@@ -17,8 +19,6 @@ from dynnas.nn.networks.glance import Focus, corner, cut_out
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.branching import leave_one_after_another
 from dynnas.runtimes.folding import fold_batchnorm
-from dynnas.space.config.network import FocusConfig
-from dynnas.space.config.network_json import config_from_dict, config_to_dict
 
 
 def test_a_part_is_a_slice_of_the_image():

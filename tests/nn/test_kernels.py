@@ -7,7 +7,6 @@ from support.slot_configs import block
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from dynnas.errors import SpaceError
 from dynnas.nn.dynamic_conv.mode import ConvMode, RouterMode
 from dynnas.nn.kernels.kernel import KERNELS
 from dynnas.nn.layers.conv_shape import ConvShape
@@ -142,11 +141,6 @@ def test_temperature_is_positive(temperature):
 def test_an_unknown_strategy_is_refused():
     with pytest.raises(ValueError, match="unknown strategy 'fastest': known are auto, conv_first"):
         ConvMode("fastest")
-
-
-def test_a_bank_without_a_size_is_refused():
-    with pytest.raises(SpaceError, match=r"op 'condconv' has a knob 'experts', and its config has none"):
-        build(block("conv", "condconv", bank=None))
 
 
 def test_a_router_that_gives_no_route_is_a_bug_that_is_named():

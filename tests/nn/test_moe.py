@@ -1,12 +1,11 @@
 """Mixtures of experts: what is chosen, what it costs, and the losses that keep experts busy."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 from support.contexts import decisions, executed
-from support.slot_configs import block
+from support.slot_configs import block, gated
 from torch.nn import functional as F
 
 from dynnas.errors import SpaceError
@@ -22,7 +21,7 @@ from dynnas.training.algorithms.gate_budget import squared_variation
 
 def mixture(experts=4, target=0.5, kind="mbconv", **more):
     config = block(kind, **{"expand": 2.0, **more})
-    return replace(config, gate="moe", gate_target=target, gate_experts=experts)
+    return gated(config, "moe", target, experts=experts)
 
 
 def pictures(count, size=4):
@@ -218,12 +217,12 @@ def test_experts_are_words_of_the_language():
     )
     assert space.gene("stage1.0.gate_experts").condition == (("stage1.0.gate", ("moe",)),)
     largest = space.covering_configs(1, 10)["stage1.0"]
-    assert {(found.gate, found.gate_experts) for found in largest} == {("moe", 8), ("none", None)}
-    assert all(found.without_gate().gate_experts is None for found in largest)
+    assert {(found.gate.name, found.gate.get("experts")) for found in largest} == {("moe", 8), ("none", None)}
+    assert all(found.without_gate().gate.params == () for found in largest)
 
 
 def test_what_makes_no_sense_says_so():
-    with pytest.raises(SpaceError, match="no 'gate_experts'"):
+    with pytest.raises(SpaceError, match="'moe' has a knob 'experts', and its config has none"):
         build(mixture(experts=None))
     with pytest.raises(SpaceError, match="block 'conv' has no hidden channels"):
         build(mixture(kind="conv"))

@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from dynnas.language.parser import parse_space
 from dynnas.latency.runner import build_runner
+from dynnas.nn.config.network_json import config_from_dict, config_to_dict
 from dynnas.nn.exits import leave
 from dynnas.nn.layers.maps import pack, unpack
 from dynnas.nn.networks.cost import cost
@@ -19,7 +20,6 @@ from dynnas.nn.networks.network import Network, build
 from dynnas.runtimes.batches import build_batch_runner
 from dynnas.runtimes.torch.export import to_pt2
 from dynnas.settings.settings import TargetSettings
-from dynnas.space.config.network_json import config_from_dict, config_to_dict
 from dynnas.space.moves import largest, smallest
 from dynnas.supernet.supernet import Supernet
 from dynnas.testing.conformance import lively

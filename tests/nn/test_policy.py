@@ -14,6 +14,9 @@ from support.reading import WIDTH, of_two_minds, reading_config
 
 from dynnas.errors import SpaceError
 from dynnas.metrics.accuracy import accuracy
+from dynnas.nn.config.choice import Choice
+from dynnas.nn.config.network import PolicyConfig
+from dynnas.nn.config.network_json import config_from_dict, config_to_dict
 from dynnas.nn.context import tracing
 from dynnas.nn.exits import leave
 from dynnas.nn.gates.policy import Policy, PolicyLogits
@@ -21,8 +24,6 @@ from dynnas.nn.gates.state import Carried, Flow, Pack, Unpack, alive
 from dynnas.nn.networks.cost import cost
 from dynnas.nn.networks.gate_use import GateUse
 from dynnas.nn.networks.network import build
-from dynnas.space.config.network import PolicyConfig
-from dynnas.space.config.network_json import config_from_dict, config_to_dict
 
 FAMILIES = ("none", "skip", "width", "channels")
 
@@ -172,10 +173,12 @@ def test_configs_survive_json_and_older_ones_are_as_they_were() -> None:
     assert config_from_dict(config_to_dict(config)) == config
     stored = config_to_dict(networks.config())
     assert "policy" not in stored
-    assert not [name for name in stored["blocks"][0][1] if name in ("gate_reads", "gate_width")]
+    assert stored["blocks"][0][1]["gate"] == {"name": "none"}
 
 
 def test_what_makes_no_sense_says_so() -> None:
     block = reading_config(("skip", "none", "none")).blocks[1][1]
     with pytest.raises(SpaceError, match="gate 'positions' looks at its block's input, not at 'policy'"):
-        build(replace(block, gate="positions", gate_tiles=2))
+        build(
+            replace(block, gate=Choice.of("positions", target=0.5, tiles=2, reads="policy", policy_width=6))
+        )

@@ -1,13 +1,11 @@
 """Positions: tiles of an image, computed with what lies around them, are those of the whole image."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.contexts import decisions, executed, running
-from support.slot_configs import block
+from support.slot_configs import block, gated
 from torch import nn
 
 from dynnas.errors import SpaceError
@@ -23,7 +21,7 @@ from dynnas.testing.conformance import lively
 
 def tiled(kind="mbconv", tiles=2, target=0.5, **more):
     config = block(kind, **{"expand": 2.0, "rank": 0.5 if kind == "lowrank" else None, **more})
-    return replace(config, gate="positions", gate_target=target, gate_tiles=tiles)
+    return gated(config, "positions", target, tiles=tiles)
 
 
 def pictures(count, *size):
@@ -167,7 +165,10 @@ def test_tiles_are_words_of_the_language():
     assert space.gene("stage1.1.gate_tiles").condition == (("stage1.1.gate", ("positions",)),)
     assert not [gene.name for gene in space.genes if gene.name.startswith("stage1.0.gate")]
     largest = space.covering_configs(1, 10)["stage1.1"]
-    assert {(found.gate, found.gate_tiles) for found in largest} == {("positions", 4), ("none", None)}
+    assert {(found.gate.name, found.gate.get("tiles")) for found in largest} == {
+        ("positions", 4),
+        ("none", None),
+    }
 
 
 def test_what_makes_no_sense_says_so():
@@ -179,5 +180,5 @@ def test_what_makes_no_sense_says_so():
         build(tiled(attention="se"))
     with pytest.raises(SpaceError, match="no sense with activation 'dyrelu_b'"):
         build(tiled(activation="dyrelu_b"))
-    with pytest.raises(SpaceError, match="no 'gate_tiles'"):
+    with pytest.raises(SpaceError, match="'positions' has a knob 'tiles', and its config has none"):
         build(tiled(tiles=None))

@@ -29,7 +29,7 @@ from support.published import (
 )
 from torch import nn
 
-from dynnas.space.config.network import NetworkConfig
+from dynnas.nn.config.network import NetworkConfig
 from dynnas.testing.conformance import macs, parameters
 
 

@@ -5,10 +5,10 @@ from support import networks
 from support.contexts import decisions
 from support.reading import of_two_minds, reading_config
 
+from dynnas.nn.config.network_json import config_from_dict, config_to_dict
 from dynnas.nn.gates.recurrent import BIAS, STATE, WEIGHT, lstm_step
 from dynnas.nn.gates.state import Flow
 from dynnas.nn.networks.cost import cost
-from dynnas.space.config.network_json import config_from_dict, config_to_dict
 
 
 def cell_of(recurrent) -> torch.nn.LSTMCell:

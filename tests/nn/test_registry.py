@@ -7,25 +7,75 @@ from support.slot_configs import block
 
 from dynnas.errors import SpaceError
 from dynnas.nn.by_name import activation
+from dynnas.nn.config.vocabulary import DENSE_BLOCK, layer_knobs, operators, refused
+from dynnas.nn.facts import HIDDEN_CHANNELS
+from dynnas.nn.gates.family import GATES
 from dynnas.nn.kernels.kernel import KERNELS
 from dynnas.nn.networks.network import build
+from dynnas.nn.operators import OPERATORS
 from dynnas.nn.registry import ACTIVATIONS, ATTENTIONS, BLOCKS
 from dynnas.registry import Registry
-from dynnas.space.config import vocabulary
-from dynnas.space.knob import names
+
+ORDER = {
+    "block": "shuffle_v1 shuffle_v2 fire lowrank conv dwsep sepconv bottleneck ghost mbconv basic "
+    "fused_mbconv",
+    "op": "static hypernet deformable pac dfn condconv dyconv dynet dynet_layer weightnet",
+    "attention": "none eca se cbam",
+    "activation": "relu relu6 hswish silu dyrelu_a dyrelu_b",
+    "gate": "skip halt positions tree routes width channels moe none",
+}
 
 
-def test_space_files_may_name_what_is_registered():
-    assert set(vocabulary.BLOCKS) == set(BLOCKS)
-    assert set(vocabulary.OPS) == set(KERNELS)
-    assert set(vocabulary.ATTENTIONS) == set(ATTENTIONS)
-    assert set(vocabulary.ACTIVATIONS) == set(ACTIVATIONS)
+@pytest.mark.parametrize("kind", ORDER)
+def test_operators_are_in_the_order_of_capacity(kind):
+    """`smallest` takes the first of what a space allows, and `largest` the last."""
+    known = [name for name in operators(kind) if name != DENSE_BLOCK]
+    assert known == ORDER[kind].split()
+    (knob,) = (knob for knob in layer_knobs() if knob.name == kind)
+    assert [name for name in knob.rule.choices if name != DENSE_BLOCK] == known
 
 
-def test_space_files_size_the_banks_as_the_ops_do():
-    fields = {name: names(kernel.knobs) for name, kernel in KERNELS.items()}
-    assert {name for name, own in fields.items() if "experts" in own} == set(vocabulary.EXPERT_OPS)
-    assert {name for name, own in fields.items() if "group" in own} == set(vocabulary.GROUP_OPS)
+def test_the_knobs_of_a_layer_are_those_of_its_operators():
+    found = {knob.name: knob.when.values for knob in layer_knobs() if knob.when and not knob.when.excluded}
+    assert found == {
+        "expand": ("ghost", "mbconv", "fused_mbconv"),
+        "rank": ("lowrank",),
+        "experts": ("condconv", "dyconv"),
+        "group": ("dynet", "dynet_layer", "weightnet"),
+        "splits": ("weightnet",),
+        "gate_reads": ("skip", "halt", "tree", "routes", "width", "channels"),
+        "gate_experts": ("moe",),
+        "gate_tiles": ("positions",),
+    }
+
+
+def test_what_makes_no_sense_follows_from_what_operators_require():
+    dynamic = set(operators("op")) - {"static"}
+    assert {op for op in operators("op") if refused("block", DENSE_BLOCK, "op", op)} == dynamic
+    undepthwise = {"fire", "lowrank", "conv", "bottleneck", "basic", "fused_mbconv", DENSE_BLOCK}
+    assert {block for block in operators("block") if refused("block", block, "op", "dfn")} == undepthwise
+    hidden = {"bottleneck", "mbconv", "basic", "fused_mbconv"}
+    for gate in ("tree", "routes", "width", "channels", "moe"):
+        allowed = {block for block in operators("block") if not refused("block", block, "gate", gate)}
+        assert allowed == hidden
+    assert {op for op in KERNELS if not refused("op", op, "gate", "positions")} == {"static", "hypernet"}
+    assert {name for name in ACTIVATIONS if refused("activation", name, "gate", "positions")} == {
+        "dyrelu_a",
+        "dyrelu_b",
+    }
+    assert {name for name in ATTENTIONS if refused("attention", name, "gate", "positions")} == {
+        "eca",
+        "se",
+        "cbam",
+    }
+
+
+def test_facts_agree_with_what_the_classes_have():
+    for name, kind in BLOCKS.items():
+        assert (HIDDEN_CHANNELS in kind.provides) == hasattr(kind, "hidden_channels"), name
+    papers = {name for kind in OPERATORS for name, each in OPERATORS[kind].items() if not each.paper}
+    assert papers == {"conv", "static", "none", "relu", "relu6", "silu"}
+    assert all(gate.paper for gate in GATES.values())
 
 
 @pytest.mark.parametrize("op", [op for op, kernel in KERNELS.items() if kernel.knobs])
@@ -38,10 +88,6 @@ def test_knobs_are_the_arguments_of_the_constructor_and_of_the_router(op):
             knobs,
             {},  # an op whose layers have routers of their own
         )
-
-
-def test_ops_are_in_the_order_of_capacity():
-    assert tuple(KERNELS) == vocabulary.OPS
 
 
 def test_an_unknown_name_lists_the_known_and_the_nearest():

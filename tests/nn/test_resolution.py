@@ -11,6 +11,7 @@ from support.sized import SIZES, hold, sized_config, undecided
 from torch.testing import assert_close
 
 from dynnas.data.dataset import resize
+from dynnas.nn.config.network_json import config_from_dict, config_to_dict
 from dynnas.nn.gates.controls import hold_gates
 from dynnas.nn.gates.costs import gate_costs
 from dynnas.nn.layers.digest import weights_digest
@@ -21,7 +22,6 @@ from dynnas.nn.networks.gate_use import GateUse
 from dynnas.nn.networks.modes import settle
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.folding import fold_batchnorm
-from dynnas.space.config.network_json import config_from_dict, config_to_dict
 
 
 def test_a_network_resizes_as_the_data_does():

@@ -7,7 +7,6 @@ from support.slot_configs import block
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from dynnas.errors import SpaceError
 from dynnas.nn.dynamic_conv.mode import ConvMode
 from dynnas.nn.kernels.kernel import KERNELS
 from dynnas.nn.layers.conv_shape import ConvShape
@@ -67,8 +66,3 @@ def test_splits_are_as_even_as_can_be_and_at_most_the_input_channels():
     assert [part for part, _ in conv._parts()] == [slice(0, 3), slice(3, 5)]
     depthwise = build(block("dwsep", "weightnet", splits=4)).router.weightnet.convs["depthwise"]
     assert len(depthwise) == 1
-
-
-def test_splits_must_be_given():
-    with pytest.raises(SpaceError, match=r"op 'weightnet' has a knob 'splits', and its config has none"):
-        build(block("conv", "weightnet", splits=None))

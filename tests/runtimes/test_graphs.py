@@ -10,13 +10,13 @@ from numpy.testing import assert_allclose
 from support.networks import config, finished, images
 from support.profiled import convolutions_run
 
+from dynnas.nn.config.vocabulary import CRITERIA
 from dynnas.nn.exits import leave, select_confident
 from dynnas.nn.kernels.kernel import KERNELS
 from dynnas.nn.registry import BLOCKS
 from dynnas.runtimes.onnx.graph import to_onnx, to_onnx_batch
 from dynnas.runtimes.onnx.session import OnnxRunner
 from dynnas.runtimes.torch.export import to_pt2, to_pt2_batch
-from dynnas.space.config.vocabulary import CRITERIA
 
 
 @torch.no_grad()

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from dynnas.language.parser import parse_space
-from dynnas.space.config.network import BlockConfig, ExitConfig, HeadConfig, SlotConfig, StemConfig
+from dynnas.nn.config.choice import Choice
+from dynnas.nn.config.network import BlockConfig, ExitConfig, HeadConfig, SlotConfig, StemConfig
 from dynnas.space.moves import enumerate_all, largest, sample, smallest
 from dynnas.space.space import Space
 
@@ -24,13 +25,22 @@ def test_the_largest_network_written_out() -> None:
         """
     )
     network = space.network_config(largest(space))
-    first = BlockConfig("dwsep", 8, 16, 2, 5, 1.0, "condconv", 3, None, "none", "relu")
+    first = BlockConfig(Choice("dwsep"), 8, 16, 2, 5, Choice.of("condconv", experts=3))
     assert (network.channels, network.classes, network.resolution) == (1, 4, 16)
     assert network.stem == StemConfig(1, 8, 3, 2, "silu")
     assert network.blocks == (
         ("stage1.0", first),
         ("stage1.1", replace(first, in_channels=16, stride=1)),
-        ("stage2.0", BlockConfig("mbconv", 16, 32, 1, 3, 2.0, "dynet", None, 2, "se", "hswish")),
+        (
+            "stage2.0",
+            BlockConfig(
+                Choice.of("mbconv", expand=2.0),
+                *(16, 32, 1, 3),
+                Choice.of("dynet", group=2),
+                Choice("se"),
+                Choice("hswish"),
+            ),
+        ),
     )
     assert [(place.slot, place.after, place.threshold) for place in network.exits] == [
         ("exits.stage1", "stage1.1", 0.7)
@@ -59,7 +69,7 @@ def test_channels_and_classes_come_from_the_caller_then_the_file_then_the_defaul
     assert (network.channels, network.classes) == (3, 10)
 
 
-NUMBERS = ("in_channels", "out_channels", "width", "kernel", "expand", "experts", "group", "rank", "splits")
+NUMBERS = ("in_channels", "out_channels", "width", "kernel")
 
 
 def covers(large: SlotConfig, small: SlotConfig) -> bool:
@@ -76,6 +86,9 @@ def covers(large: SlotConfig, small: SlotConfig) -> bool:
         other = getattr(large, name)
         if name in NUMBERS and value is not None:
             if other is None or other < value:
+                return False
+        elif isinstance(value, Choice):
+            if other.name != value.name or any(other[knob] < number for knob, number in value.params):
                 return False
         elif name not in ("stride", "dropout") and other != value:
             return False
@@ -95,12 +108,11 @@ def test_covering_configs_cover_every_network(everything: Space) -> None:
 
 def test_covering_configs_hold_only_what_can_occur(everything: Space) -> None:
     covering = everything.covering_configs(1, 10)
-    kinds = {(config.block, config.op) for config in covering["stage1.0"]}
+    kinds = {(config.block.name, config.op.name) for config in covering["stage1.0"]}
     assert kinds == {("conv", "static")}  # by the override of the layer
-    assert {(config.expand, config.experts, config.group) for config in covering["stage1.2"]} == {
-        (expand, experts, group)
-        for expand in (1.0, 2.0)
-        for experts, group in ((None, None), (8, None), (None, 3))
+    knobs = {(config.block.get("expand"), *config.op.params) for config in covering["stage1.2"]}
+    assert knobs == {
+        (expand, *own) for expand in (None, 2.0) for own in ((), (("experts", 8),), (("group", 3),))
     }
     assert len(covering["stage1.2"]) == 3 * 4 * 2
     assert [config.width for config in covering["head"]] == [64, 64, 0]
@@ -109,7 +121,7 @@ def test_covering_configs_hold_only_what_can_occur(everything: Space) -> None:
 def test_a_restricted_space_covers_less(everything: Space) -> None:
     static = everything.restrict({"op": ["static"], "exits.at": ["none", "stage1"]})
     covering = static.covering_configs(1, 10)
-    assert {config.op for config in covering["stage2.1"]} == {"static"}
+    assert {config.op.name for config in covering["stage2.1"]} == {"static"}
     assert [slot for slot in covering if slot.startswith("exits")] == ["exits.stage1"]
 
 

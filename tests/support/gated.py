@@ -4,11 +4,14 @@ from dataclasses import replace
 
 import torch
 
+from dynnas.nn.config.choice import Choice
+from dynnas.nn.gates.family import GATES
 from dynnas.nn.layers.macs import count_macs
 from dynnas.nn.networks.network import build, slot_module
 from dynnas.runtimes.folding import fold_batchnorm
 from support import networks
 from support.contexts import executed
+from support.slot_configs import gated
 
 
 def gated_config(gates, **kinds):
@@ -27,13 +30,8 @@ def gated_config(gates, **kinds):
 
 
 def with_gate(block, gate, target=0.5, experts=4, tiles=2):
-    return replace(
-        block,
-        gate=gate,
-        gate_target=target,
-        gate_experts=experts if gate == "moe" else None,
-        gate_tiles=tiles if gate == "positions" else None,
-    )
+    sizes = {"experts": experts, "tiles": tiles}
+    return gated(block, gate, target, **{knob.name: sizes[knob.name] for knob in GATES[gate].knobs})
 
 
 @torch.no_grad()
@@ -70,7 +68,9 @@ def macs_of_runs(network, images, exits):
 @torch.no_grad()
 def of_channels(gated, own):
     """A block of its own with the weights of some hidden channels of a gated mbconv of 8 channels."""
-    narrow = build(replace(gated.config.without_gate(), expand=len(own) / 8)).eval()
+    narrow = build(
+        replace(gated.config.without_gate(), block=Choice.of("mbconv", expand=len(own) / 8))
+    ).eval()
     for (name, tensor), wide in zip(
         narrow.state_dict().items(), gated.block.state_dict().values(), strict=True
     ):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from dynnas.space.config.network import ExitConfig, ExitPlace, GlanceConfig
+from dynnas.nn.config.network import ExitConfig, ExitPlace, GlanceConfig
 from support import networks
 
 SIZE = 6

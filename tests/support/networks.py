@@ -7,10 +7,8 @@ import torch
 
 from dynnas.data.augment import Augmentation
 from dynnas.data.dataset import Dataset, Split
-from dynnas.nn.exits import answer, is_confident, sureness
-from dynnas.nn.kernels.kernel import KERNELS
-from dynnas.nn.networks.network import Network
-from dynnas.space.config.network import (
+from dynnas.nn.config.choice import Choice
+from dynnas.nn.config.network import (
     BlockConfig,
     ExitConfig,
     ExitPlace,
@@ -18,9 +16,10 @@ from dynnas.space.config.network import (
     NetworkConfig,
     StemConfig,
 )
-from dynnas.space.config.vocabulary import RANKED_BLOCKS
-from dynnas.space.knob import names
+from dynnas.nn.exits import answer, is_confident, sureness
+from dynnas.nn.networks.network import Network
 from dynnas.tasks import Classification
+from support.slot_configs import choice
 
 CHANNELS, RESOLUTION, CLASSES = 2, 12, 5
 
@@ -38,21 +37,16 @@ def first_confident(segments, x):
 
 
 def block(kind, op, in_channels, out_channels, stride=1, attention="none", activation="relu", kernel=3):
-    knobs = names(KERNELS[op].knobs)
+    sizes = {"experts": 3, "group": 2, "splits": 2, "rank": 0.5, "expand": 2.0 if kind == "mbconv" else 1.0}
     return BlockConfig(
-        block=kind,
-        in_channels=in_channels,
-        out_channels=out_channels,
-        stride=stride,
-        kernel=kernel,
-        expand=2.0 if kind == "mbconv" else 1.0,
-        op=op,
-        experts=3 if "experts" in knobs else None,
-        group=2 if "group" in knobs else None,
-        attention=attention,
-        activation=activation,
-        rank=0.5 if kind in RANKED_BLOCKS else None,
-        splits=2 if "splits" in knobs else None,
+        choice("block", kind, sizes),
+        in_channels,
+        out_channels,
+        stride,
+        kernel,
+        choice("op", op, sizes),
+        Choice(attention),
+        Choice(activation),
     )
 
 

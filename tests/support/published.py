@@ -12,8 +12,8 @@ from functools import cache
 from typing import Any
 
 from dynnas.language.parser import parse_space
+from dynnas.nn.config.network import NetworkConfig
 from dynnas.nn.networks.cost import cost
-from dynnas.space.config.network import NetworkConfig
 from dynnas.space.moves import largest
 
 Knobs = Mapping[str, Any]

@@ -4,10 +4,9 @@ from dataclasses import replace
 
 import torch
 
+from dynnas.nn.config.network import RECURRENT_UNITS, PolicyConfig, RecurrentConfig
 from dynnas.nn.gates.features import Features
 from dynnas.nn.networks.network import slot_module
-from dynnas.space.config.network import PolicyConfig, RecurrentConfig
-from dynnas.space.config.vocabulary import RECURRENT_UNITS
 from support import networks
 from support.gated import with_gate
 
@@ -23,9 +22,16 @@ def reading_config(gates, reads="policy", exits=0, **kinds):
         if gate != "none":
             slot, block = blocks[index]
             looks = reads if isinstance(reads, str) else reads[index - 1]
-            width = WIDTH if looks == "policy" else None
-            blocks[index] = (slot, replace(with_gate(block, gate), gate_reads=looks, gate_width=width))
+            blocks[index] = (slot, looking_at(with_gate(block, gate), looks))
     return with_what_is_read(replace(config, blocks=tuple(blocks)))
+
+
+def looking_at(block, reads):
+    """The gated block, whose gate looks at what the policy network, the LSTM or the block's input says."""
+    if reads == "block":
+        return block
+    width = {"policy_width": WIDTH} if reads == "policy" else {}
+    return replace(block, gate=block.gate.replaced(reads=reads, **width))
 
 
 def with_what_is_read(config):
@@ -43,12 +49,9 @@ def halting_config(halts, exits=(), reads="block", **kinds):
     """
     config = networks.config(exits=1, **kinds)
     (first, last), middle = (config.blocks[0], config.blocks[-1]), config.blocks[1][1]
-    width = WIDTH if reads == "policy" else None
     blocks = [first]
     for index, gate in enumerate(halts, start=1):
-        block = (
-            middle if gate == "none" else replace(with_gate(middle, gate), gate_reads=reads, gate_width=width)
-        )
+        block = middle if gate == "none" else looking_at(with_gate(middle, gate), reads)
         blocks.append((f"stage1.{index}", block))
     place = config.exits[0]
     places = tuple(replace(place, name=f"stage1.{at}", after=f"stage1.{at}") for at in exits)
@@ -60,7 +63,7 @@ def halting(config, seed=0):
     """A finished network in which images halt at different blocks."""
     network = networks.finished(config, seed)
     for slot, block in config.gated:
-        if block.gate == "halt":
+        if block.gate.name == "halt":
             features = network.slots[slot_module(slot)].gate[0]
             logits = said(network, features)
             features.expand.weight.mul_(4 / logits.std(0))
@@ -73,7 +76,7 @@ def of_two_minds(config, seed=0):
     """A finished network in which images differ in what they run."""
     network = networks.finished(config, seed)
     for slot, block in config.gated:
-        if block.gate == "channels":  # takes the best of many, which must not be alike
+        if block.gate.name == "channels":  # takes the best of many, which must not be alike
             continue
         features = network.slots[slot_module(slot)].gate[0]
         assert isinstance(features, Features)

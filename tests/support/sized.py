@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from dynnas.space.config.network import ResolutionConfig
+from dynnas.nn.config.network import ResolutionConfig
 from support import networks
 
 SIZES = (6, 8, 12)

@@ -1,7 +1,9 @@
 """Short ways to write the configs that these tests need."""
 
-from dynnas.nn.kernels.kernel import KERNELS
-from dynnas.space.config.network import (
+from dataclasses import replace
+
+from dynnas.nn.config.choice import Choice
+from dynnas.nn.config.network import (
     BlockConfig,
     ExitConfig,
     ExitPlace,
@@ -9,6 +11,7 @@ from dynnas.space.config.network import (
     NetworkConfig,
     StemConfig,
 )
+from dynnas.nn.operators import OPERATORS
 from dynnas.space.knob import names
 
 
@@ -26,23 +29,31 @@ def block(
     rank=None,
     splits=2,
 ):
-    knobs = names(KERNELS[op].knobs)
-    experts, group = (bank if name in knobs else None for name in ("experts", "group"))
+    sizes = {"experts": bank, "group": bank, "splits": splits, "expand": expand, "rank": rank}
     return BlockConfig(
-        kind,
+        choice("block", kind, sizes),
         in_channels,
         out_channels,
         stride,
         kernel,
-        expand,
-        op,
-        experts,
-        group,
-        attention,
-        activation,
-        rank=rank,
-        splits=splits if "splits" in knobs else None,
+        choice("op", op, sizes),
+        Choice(attention),
+        Choice(activation),
     )
+
+
+def choice(kind, name, sizes):
+    """With those knobs of an operator whose size is not None; of a block that is unknown, with none."""
+    if name not in OPERATORS[kind]:
+        return Choice(name)
+    known = names(OPERATORS[kind][name].knobs)
+    return Choice.of(name, **{knob: sizes[knob] for knob in known if sizes[knob] is not None})
+
+
+def gated(config, gate, target=0.5, **knobs):
+    """The block with a gate, with those knobs that are not None."""
+    given = {name: value for name, value in {"target": target, **knobs}.items() if value is not None}
+    return replace(config, gate=Choice.of(gate, **given))
 
 
 def network(exits=(), ops=("static", "static")):

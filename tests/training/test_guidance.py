@@ -14,7 +14,6 @@ from dynnas.nn.gates.family import GATES
 from dynnas.nn.gates.gate import Decision
 from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.networks.network import build
-from dynnas.space.config.vocabulary import KEEPING_GATES
 from dynnas.testing.conformance import lively
 from dynnas.training.algorithms.gate_budget import GateBudget
 from dynnas.training.algorithms.guidance import GateGuidance, easy_images, guidance_loss
@@ -59,7 +58,7 @@ def test_easy_is_what_the_network_of_the_cheapest_gates_is_right_about():
 @pytest.mark.parametrize("gate", GATES)
 @torch.no_grad()
 def test_every_gate_can_be_at_its_cheapest(gate):
-    config = dict(gated_config(("skip", gate)).blocks)["stage1.1" if gate in KEEPING_GATES else "stage2.0"]
+    config = dict(gated_config(("skip", gate)).blocks)["stage1.1" if GATES[gate].keeps_shape else "stage2.0"]
     gated = lively(build(with_gate(config, gate))).eval()
     x = torch.randn(5, 8, 4, 4)
     found = gated(x, context=Context(GateMode(choice="cheapest")))

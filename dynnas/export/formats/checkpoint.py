@@ -11,9 +11,9 @@ from torch import Tensor
 
 from dynnas.errors import ExportError
 from dynnas.export.formats.format import ANY_BATCH, Artifact, Format, Predict, predict_with
+from dynnas.nn.config.network_json import config_from_dict, config_to_dict
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.branching import MaskedNetwork
-from dynnas.space.config.network_json import config_from_dict, config_to_dict
 
 
 def load_checkpoint(folder: Path) -> Network:

@@ -8,9 +8,9 @@ from pathlib import Path
 from dynnas.errors import require
 from dynnas.export.formats.checkpoint import build_network
 from dynnas.export.formats.format import ANY_BATCH, Artifact, Format, Predict, predict_with
+from dynnas.nn.config.network_json import config_to_dict
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.branching import MaskedNetwork
-from dynnas.space.config.network_json import config_to_dict
 
 WEIGHTS, NETWORK = "model.safetensors", "arch.json"
 

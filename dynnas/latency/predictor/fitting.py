@@ -13,10 +13,10 @@ from dynnas.latency.meter import LatencyMeter
 from dynnas.latency.predictor.layers import Way, piece_subject
 from dynnas.latency.predictor.predictor import Agreement, LatencyPredictor
 from dynnas.latency.rounds import Plan, Subject
+from dynnas.nn.config.network import NetworkConfig
 from dynnas.nn.networks.layer_features import Piece, pieces_of
 from dynnas.progress import Progress
 from dynnas.space.architecture import Architecture
-from dynnas.space.config.network import NetworkConfig
 from dynnas.space.moves import largest, sample, smallest
 from dynnas.space.space import Space
 

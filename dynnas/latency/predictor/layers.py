@@ -9,10 +9,10 @@ import torch
 
 from dynnas.latency.rounds import Subject
 from dynnas.latency.runner import build_runner
+from dynnas.nn.config.network import NetworkConfig
 from dynnas.nn.networks.layer_features import Piece, pieces_of
 from dynnas.nn.networks.network import Network, build
 from dynnas.settings.settings import TargetSettings
-from dynnas.space.config.network import NetworkConfig
 
 
 def piece_subject(piece: Piece, target: TargetSettings) -> Subject:

@@ -20,8 +20,8 @@ from dynnas.errors import TargetError
 from dynnas.files import cache_folder
 from dynnas.latency.predictor.layer_times import PieceTimes
 from dynnas.latency.predictor.layers import Way
+from dynnas.nn.config.network import NetworkConfig
 from dynnas.nn.networks.layer_features import Piece, Traits, traits
-from dynnas.space.config.network import NetworkConfig
 from dynnas.space.space import Space
 
 FORMAT = 2

@@ -17,11 +17,12 @@ from dynnas.latency.remote.store import digest_of
 from dynnas.latency.remote.token import VARIABLE, find_token, token_path
 from dynnas.latency.rounds import Plan, Subject
 from dynnas.latency.runner import build_runner
+from dynnas.nn.config.choice import Choice
+from dynnas.nn.config.network import BlockConfig, HeadConfig, NetworkConfig, StemConfig
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.document import write_document
 from dynnas.runtimes.runtime import get_runtime
 from dynnas.settings.settings import TargetSettings
-from dynnas.space.config.network import BlockConfig, HeadConfig, NetworkConfig, StemConfig
 
 PATIENCE_SECONDS = 900.0
 """Beyond those that are planned: a slow device loads, warms up and runs every image, however long it takes.
@@ -174,7 +175,7 @@ def _understands(device: Device, target: TargetSettings) -> bool:
 
 def _probe(target: TargetSettings) -> Subject:
     """A network whose kernels are mixed, and so packed."""
-    block = BlockConfig("conv", 32, 32, 1, 3, 1.0, "condconv", 2, None, "none", "relu")
+    block = BlockConfig(Choice("conv"), 32, 32, 1, 3, Choice.of("condconv", experts=2))
     stem, head = StemConfig(3, 32, 3, 1, "relu"), HeadConfig(32, 0, "relu", 0.0, 10)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

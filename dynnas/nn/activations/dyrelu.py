@@ -12,14 +12,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dynnas.nn.layers.initial import initialise_linear, linear
-from dynnas.nn.registry import register_activation
+from dynnas.nn.registry import Activation, register_activation
 
 PIECES = 2
 INTERCEPT_RANGE = 0.5
 
 
-class _DynamicReLU(nn.Module):
+class _DynamicReLU(Activation):
     """Applies the lines that a variant's `expand` says."""
+
+    input_dependent = True
+    paper = "Chen et al. 2020, arXiv:2003.10027"
 
     def __init__(self, channels: int, expand: nn.Module, hidden: int) -> None:
         """`expand` maps (B, hidden) to logits (B, 4, 1 or C) of a1, a2, b1 and b2."""
@@ -68,6 +71,8 @@ class _OfEachChannel(nn.Module):
 class DyReLUA(_DynamicReLU):
     """Variant A: all channels share their lines."""
 
+    capacity = 50
+
     def __init__(self, channels: int) -> None:
         """For feature maps of `channels`."""
         hidden = max(1, channels // 4)
@@ -77,6 +82,8 @@ class DyReLUA(_DynamicReLU):
 @register_activation("dyrelu_b")
 class DyReLUB(_DynamicReLU):
     """Variant B: every channel has lines of its own."""
+
+    capacity = 60
 
     def __init__(self, channels: int) -> None:
         """For feature maps of `channels`."""

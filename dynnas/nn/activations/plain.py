@@ -4,28 +4,44 @@ from __future__ import annotations
 
 from torch import nn
 
-from dynnas.nn.registry import register_activation
+from dynnas.nn.facts import LOCAL
+from dynnas.nn.registry import Activation, register_activation
+
+
+class _Plain(Activation):
+    """An activation that needs to know nothing of the feature maps."""
+
+    provides = frozenset({LOCAL})
+
+    def __init__(self, channels: int) -> None:
+        """For feature maps of any number of channels."""
+        super().__init__()
 
 
 @register_activation("relu")
-def relu(channels: int) -> nn.Module:
+class ReLU(_Plain, nn.ReLU):
     """max(0, x)."""
-    return nn.ReLU()
+
+    capacity = 10
 
 
 @register_activation("relu6")
-def relu6(channels: int) -> nn.Module:
+class ReLU6(_Plain, nn.ReLU6):
     """min(max(0, x), 6)."""
-    return nn.ReLU6()
+
+    capacity = 20
 
 
 @register_activation("hswish")
-def hswish(channels: int) -> nn.Module:
-    """x * relu6(x + 3) / 6 (Howard et al. 2019, arXiv:1905.02244, section 5.2)."""
-    return nn.Hardswish()
+class Hardswish(_Plain, nn.Hardswish):
+    """x * relu6(x + 3) / 6 (section 5.2)."""
+
+    capacity = 30
+    paper = "Howard et al. 2019, arXiv:1905.02244"
 
 
 @register_activation("silu")
-def silu(channels: int) -> nn.Module:
+class SiLU(_Plain, nn.SiLU):
     """x * sigmoid(x)."""
-    return nn.SiLU()
+
+    capacity = 40

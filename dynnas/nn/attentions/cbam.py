@@ -9,19 +9,22 @@ from torch.nn import functional as F
 from dynnas.nn.kernels.static import Static
 from dynnas.nn.layers.conv_shape import ConvShape
 from dynnas.nn.layers.layers import ConvUnit
-from dynnas.nn.registry import register_attention
+from dynnas.nn.registry import Attention, register_attention
 
 SPATIAL_KERNEL = 7
 
 
 @register_attention("cbam")
-class BlockAttention(nn.Module):
+class BlockAttention(Attention):
     """A gate for every channel, then one for every pixel (sections 3.1 and 3.2).
 
     The channels' is sigmoid(MLP(average pool) + MLP(max pool)) with one MLP of max(1, C // 16) hidden units
     and no biases; the pixels' is sigmoid(7x7 convolution of the mean and the maximum over channels), with a
     batch norm, as in the authors' code.
     """
+
+    capacity = 30
+    paper = "Woo et al. 2018, arXiv:1807.06521"
 
     def __init__(self, channels: int) -> None:
         """For feature maps of `channels`."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dynnas.nn.registry import register_attention
+from dynnas.nn.registry import Attention, register_attention
 from dynnas.nn.slicing import Rule, centre
 
 
@@ -24,13 +24,15 @@ def eca_kernel(channels: int) -> int:
 
 
 @register_attention("eca")
-class EfficientChannelAttention(nn.Module):
+class EfficientChannelAttention(Attention):
     """x * sigmoid(a convolution over the channels of GAP(x)).
 
     The weight is (1, 1, 1, k), a kernel one pixel high: a narrower layer, of a smaller k, takes its centre.
     """
 
     elastic: ClassVar[Mapping[str, Rule]] = {"weight": centre(-1)}
+    capacity = 10
+    paper = "Wang et al. 2020, arXiv:1910.03151"
 
     def __init__(self, channels: int) -> None:
         """For feature maps of `channels`."""

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from torch import nn
 
-from dynnas.nn.registry import register_attention
+from dynnas.nn.facts import LOCAL
+from dynnas.nn.registry import Attention, register_attention
 
 
 @register_attention("none")
-class NoAttention(nn.Identity):
+class NoAttention(Attention, nn.Identity):
     """Leaves the feature maps as they are."""
+
+    capacity = 0
+    provides = frozenset({LOCAL})
+    input_dependent = False

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from dynnas.nn.layers.initial import linear
-from dynnas.nn.registry import register_attention
+from dynnas.nn.registry import Attention, register_attention
 
 
 @register_attention("se")
-class SqueezeExcite(nn.Module):
+class SqueezeExcite(Attention):
     """x * sigmoid(FC(ReLU(FC(GAP(x))))), with max(1, C // 4) hidden units."""
+
+    capacity = 20
+    paper = "Hu et al. 2018, arXiv:1709.01507"
 
     def __init__(self, channels: int) -> None:
         """For feature maps of `channels`."""

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from dynnas.nn.by_name import activation
+from dynnas.nn.config.network import BlockConfig
+from dynnas.nn.facts import HIDDEN_CHANNELS
 from dynnas.nn.layers.conv_shape import ConvShape
 from dynnas.nn.layers.hidden import ALL_HIDDEN, Hidden
-from dynnas.nn.layers.layers import block_attention, block_conv, block_router
+from dynnas.nn.layers.layers import block_activation, block_attention, block_conv, block_router
 from dynnas.nn.layers.shortcut import shortcut
-from dynnas.nn.registry import register_block
-from dynnas.space.config.network import BlockConfig
+from dynnas.nn.registry import Block, register_block
 
 
 @register_block("basic")
-class Basic(nn.Module):
+class Basic(Block):
     """k x k, k x k, attention, plus the shortcut (1x1 where the shape changes), and then the activation."""
+
+    capacity = 110
+    paper = "He et al. 2015, arXiv:1512.03385"
+    provides = Block.provides | {HIDDEN_CHANNELS}
 
     def __init__(self, config: BlockConfig) -> None:
         """Build from its config."""
@@ -30,7 +34,7 @@ class Basic(nn.Module):
         self.second = block_conv(config, convs["second"], nn.Identity())
         self.attention = block_attention(config, width)
         self.shortcut = shortcut(config)
-        self.act = activation(config.activation, width)
+        self.act = block_activation(config, width)
 
     @staticmethod
     def hidden_channels(config: BlockConfig) -> int:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from dynnas.nn.by_name import activation
+from dynnas.nn.config.network import BlockConfig
+from dynnas.nn.facts import HIDDEN_CHANNELS
 from dynnas.nn.layers.conv_shape import ConvShape, pointwise
 from dynnas.nn.layers.hidden import ALL_HIDDEN, Hidden
-from dynnas.nn.layers.layers import block_attention, block_conv, block_router
+from dynnas.nn.layers.layers import block_activation, block_attention, block_conv, block_router
 from dynnas.nn.layers.shortcut import shortcut
-from dynnas.nn.registry import register_block
-from dynnas.space.config.network import BlockConfig
+from dynnas.nn.registry import Block, register_block
 
 
 @register_block("bottleneck")
-class Bottleneck(nn.Module):
+class Bottleneck(Block):
     """1x1 to a quarter of the output channels, k x k, 1x1, attention, plus the shortcut; then the activation.
 
     The stride is that of the k x k convolution, as everywhere today; the paper has it in the first 1x1.
     """
+
+    capacity = 80
+    paper = "He et al. 2015, arXiv:1512.03385"
+    provides = Block.provides | {HIDDEN_CHANNELS}
 
     def __init__(self, config: BlockConfig) -> None:
         """Build from its config."""
@@ -36,7 +40,7 @@ class Bottleneck(nn.Module):
         self.restore = block_conv(config, convs["restore"], nn.Identity())
         self.attention = block_attention(config, width)
         self.shortcut = shortcut(config)
-        self.act = activation(config.activation, width)
+        self.act = block_activation(config, width)
 
     @staticmethod
     def hidden_channels(config: BlockConfig) -> int:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from dynnas.nn.config.network import BlockConfig
 from dynnas.nn.layers.conv_shape import ConvShape
 from dynnas.nn.layers.layers import block_attention, block_conv, block_router
-from dynnas.nn.registry import register_block
-from dynnas.space.config.network import BlockConfig
+from dynnas.nn.registry import Block, register_block
 
 
 @register_block("conv")
-class Conv(nn.Module):
+class Conv(Block):
     """k x k convolution, batch norm, activation, attention; no residual."""
+
+    capacity = 50
+    reshapes = False
 
     def __init__(self, config: BlockConfig) -> None:
         """Build from its config."""

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from dynnas.nn.config.network import BlockConfig
+from dynnas.nn.facts import DEPTHWISE
 from dynnas.nn.layers.conv_shape import depthwise, pointwise
 from dynnas.nn.layers.layers import block_attention, block_conv, block_router
-from dynnas.nn.registry import register_block
-from dynnas.space.config.network import BlockConfig
+from dynnas.nn.registry import Block, register_block
 
 
 @register_block("dwsep")
-class DepthwiseSeparable(nn.Module):
+class DepthwiseSeparable(Block):
     """Depthwise k x k, attention, pointwise, each with batch norm and activation; no residual."""
+
+    capacity = 60
+    paper = "Howard et al. 2017, arXiv:1704.04861"
+    provides = Block.provides | {DEPTHWISE}
+    reshapes = False
 
     def __init__(self, config: BlockConfig) -> None:
         """Build from its config."""

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from dynnas.nn.config.network import BlockConfig
 from dynnas.nn.layers.conv_shape import ConvShape, pointwise
 from dynnas.nn.layers.interleave import Interleave
 from dynnas.nn.layers.layers import block_attention, block_conv, block_router
-from dynnas.nn.registry import register_block
-from dynnas.space.config.network import BlockConfig
+from dynnas.nn.registry import Block, register_block
 
 
 @register_block("fire")
-class Fire(nn.Module):
+class Fire(Block):
     """1x1 squeeze to an eighth of the output channels, then 1x1 and k x k in parallel, half of them each.
 
     The channels of the two come in turn rather than one part after the other (see `Interleave`). The stride,
     which SqueezeNet leaves to pooling between its modules, is that of the parallel convolutions.
     """
+
+    capacity = 30
+    paper = "Iandola et al. 2016, arXiv:1602.07360"
+    reshapes = False
+    least_channels = 2
 
     def __init__(self, config: BlockConfig) -> None:
         """Build from its config."""

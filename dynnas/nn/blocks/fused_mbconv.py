@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from dynnas.nn.blocks.expansion import EXPAND
+from dynnas.nn.config.network import BlockConfig
+from dynnas.nn.facts import HIDDEN_CHANNELS
 from dynnas.nn.layers.conv_shape import ConvShape, pointwise
 from dynnas.nn.layers.hidden import ALL_HIDDEN, Hidden
 from dynnas.nn.layers.layers import block_attention, block_conv, block_router
 from dynnas.nn.layers.shortcut import keeps_shape
-from dynnas.nn.registry import register_block
-from dynnas.space.config.network import BlockConfig
+from dynnas.nn.registry import Block, register_block
 
 
 @register_block("fused_mbconv")
-class FusedMBConv(nn.Module):
+class FusedMBConv(Block):
     """Expand k x k, attention, project 1x1 without activation; residual where shapes agree.
 
     With `expand` 1 both convolutions stay (the authors' code then leaves out the 1x1).
     """
+
+    knobs = (EXPAND,)
+    capacity = 120
+    paper = "Tan and Le 2021, arXiv:2104.00298"
+    provides = Block.provides | {HIDDEN_CHANNELS}
+    reshapes = False
 
     def __init__(self, config: BlockConfig) -> None:
         """Build from its config."""
@@ -36,7 +44,7 @@ class FusedMBConv(nn.Module):
     @staticmethod
     def hidden_channels(config: BlockConfig) -> int:
         """How many channels lie between the convolutions."""
-        return round(config.in_channels * config.expand)
+        return round(config.in_channels * config.block["expand"])
 
     def forward(self, x: Tensor, hidden: Hidden = ALL_HIDDEN) -> Tensor:
         """(B, Ci, H, W) to (B, Co, H / stride, W / stride), with all or some of the hidden channels."""

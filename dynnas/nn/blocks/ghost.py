@@ -7,13 +7,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from dynnas.nn.blocks.expansion import EXPAND
+from dynnas.nn.config.network import BlockConfig
+from dynnas.nn.facts import DEPTHWISE
 from dynnas.nn.kernels.static import Static
 from dynnas.nn.layers.conv_shape import ConvShape, depthwise, pointwise
 from dynnas.nn.layers.interleave import Interleave
 from dynnas.nn.layers.layers import ConvUnit, block_attention, block_conv, block_router
 from dynnas.nn.layers.shortcut import keeps_shape
-from dynnas.nn.registry import register_block
-from dynnas.space.config.network import BlockConfig
+from dynnas.nn.registry import Block, register_block
 
 
 class GhostUnit(nn.Module):
@@ -48,17 +50,23 @@ class GhostUnit(nn.Module):
 
 
 @register_block("ghost")
-class Ghost(nn.Module):
+class Ghost(Block):
     """Ghost unit that expands, depthwise k x k if strided, attention, linear ghost unit; plus the shortcut.
 
     Where the shape changes the shortcut is depthwise k x k and 1x1, static whatever the block's op. The
     kernel size is that of every depthwise convolution, the cheap ones too (3 in GhostNet).
     """
 
+    knobs = (EXPAND,)
+    capacity = 90
+    paper = "Han et al. 2020, arXiv:1911.11907"
+    provides = Block.provides | {DEPTHWISE}
+    least_channels = 2
+
     def __init__(self, config: BlockConfig) -> None:
         """Build from its config."""
         super().__init__()
-        hidden = round(config.in_channels * config.expand)
+        hidden = round(config.in_channels * config.block["expand"])
         convs = {
             **GhostUnit.shapes("expand", config.in_channels, hidden, config.kernel),
             "depthwise": depthwise(hidden, config.kernel, config.stride),

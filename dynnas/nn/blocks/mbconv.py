@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from dynnas.nn.blocks.expansion import EXPAND
+from dynnas.nn.config.network import BlockConfig
+from dynnas.nn.facts import DEPTHWISE, HIDDEN_CHANNELS
 from dynnas.nn.layers.conv_shape import depthwise, pointwise
 from dynnas.nn.layers.hidden import ALL_HIDDEN, Hidden
 from dynnas.nn.layers.layers import ConvUnit, block_attention, block_conv, block_router
-from dynnas.nn.registry import register_block
-from dynnas.space.config.network import BlockConfig
+from dynnas.nn.registry import Block, register_block
 
 
 @register_block("mbconv")
-class MBConv(nn.Module):
+class MBConv(Block):
     """Expand 1x1, depthwise k x k, attention, project 1x1 without activation; residual where shapes agree.
 
     With `expand` 1 there is no first convolution.
     """
+
+    knobs = (EXPAND,)
+    capacity = 100
+    paper = "Sandler et al. 2018, arXiv:1801.04381"
+    provides = Block.provides | {DEPTHWISE, HIDDEN_CHANNELS}
+    reshapes = False
 
     def __init__(self, config: BlockConfig) -> None:
         """Build from its config."""
@@ -27,7 +35,7 @@ class MBConv(nn.Module):
             "depthwise": depthwise(hidden, config.kernel, config.stride),
             "project": pointwise(hidden, config.out_channels),
         }
-        if config.expand == 1:
+        if config.block["expand"] == 1:
             del convs["expand"]
         self.router = block_router(config, convs)
         self.expand: ConvUnit | None = block_conv(config, convs["expand"]) if "expand" in convs else None
@@ -39,7 +47,7 @@ class MBConv(nn.Module):
     @staticmethod
     def hidden_channels(config: BlockConfig) -> int:
         """How many channels lie between the convolutions."""
-        return round(config.in_channels * config.expand)
+        return round(config.in_channels * config.block["expand"])
 
     def forward(self, x: Tensor, hidden: Hidden = ALL_HIDDEN) -> Tensor:
         """(B, Ci, H, W) to (B, Co, H / stride, W / stride), with all or some of the hidden channels."""

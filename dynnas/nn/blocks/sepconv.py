@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from dynnas.nn.by_name import activation
+from dynnas.nn.config.network import BlockConfig
+from dynnas.nn.facts import DEPTHWISE
 from dynnas.nn.layers.conv_shape import depthwise, pointwise
-from dynnas.nn.layers.layers import block_attention, block_conv, block_kernel, block_router
+from dynnas.nn.layers.layers import block_activation, block_attention, block_conv, block_kernel, block_router
 from dynnas.nn.layers.shortcut import shortcut
-from dynnas.nn.registry import register_block
-from dynnas.space.config.network import BlockConfig
+from dynnas.nn.registry import Block, register_block
 
 
 @register_block("sepconv")
-class SeparableConvs(nn.Module):
+class SeparableConvs(Block):
     """Twice: activation, depthwise k x k, pointwise, batch norm; then attention, and the shortcut is added.
 
     Nothing stands between depthwise and pointwise (section 4.7). The stride is that of a 3x3 max pooling
     after the convolutions, as in the paper's entry flow; without one this is a module of the middle flow,
     with two convolutions rather than three.
     """
+
+    capacity = 70
+    paper = "Chollet 2017, arXiv:1610.02357"
+    provides = Block.provides | {DEPTHWISE}
 
     def __init__(self, config: BlockConfig) -> None:
         """Build from its config."""
@@ -32,7 +36,7 @@ class SeparableConvs(nn.Module):
             "pointwise2": pointwise(width, width),
         }
         self.router = block_router(config, convs)
-        self.act1 = activation(config.activation, config.in_channels)
+        self.act1 = block_activation(config, config.in_channels)
         self.depthwise1 = block_kernel(config, convs["depthwise1"])
         self.pointwise1 = block_conv(config, convs["pointwise1"])
         self.depthwise2 = block_kernel(config, convs["depthwise2"])

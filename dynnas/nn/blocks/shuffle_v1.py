@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from dynnas.nn.by_name import activation
+from dynnas.nn.config.network import BlockConfig
+from dynnas.nn.facts import DEPTHWISE
 from dynnas.nn.layers.conv_shape import depthwise, pointwise
 from dynnas.nn.layers.interleave import Interleave
-from dynnas.nn.layers.layers import block_attention, block_conv, block_router
+from dynnas.nn.layers.layers import block_activation, block_attention, block_conv, block_router
 from dynnas.nn.layers.shortcut import keeps_shape
-from dynnas.nn.registry import register_block
-from dynnas.space.config.network import BlockConfig
+from dynnas.nn.registry import Block, register_block
 
 
 @register_block("shuffle_v1")
-class ShuffleV1(nn.Module):
+class ShuffleV1(Block):
     """Grouped 1x1, channel shuffle, depthwise k x k, grouped 1x1 without activation, attention; the input.
 
     The input is added, or where the shape changes pooled (3x3, average) and joined by what the unit makes.
@@ -27,6 +27,11 @@ class ShuffleV1(nn.Module):
     up to the order of channels; but its first unit, whose first convolution has no groups, is like the rest
     here. A pooled input of more than half of the output's channels gives only its leading ones.
     """
+
+    capacity = 10
+    paper = "Zhang et al. 2017, arXiv:1707.01083"
+    provides = Block.provides | {DEPTHWISE}
+    least_channels = 4
 
     def __init__(self, config: BlockConfig) -> None:
         """Build from its config."""
@@ -53,7 +58,7 @@ class ShuffleV1(nn.Module):
         self.attention = block_attention(config, made)
         self.pool = nn.AvgPool2d(3, config.stride, 1)
         self.join_kept = Interleave(kept, made)
-        self.act = activation(config.activation, width)
+        self.act = block_activation(config, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, Ci, H, W) to (B, Co, H / stride, W / stride)."""

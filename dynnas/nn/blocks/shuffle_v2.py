@@ -5,16 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dynnas.nn.config.network import BlockConfig
+from dynnas.nn.facts import DEPTHWISE
 from dynnas.nn.layers.conv_shape import depthwise, pointwise
 from dynnas.nn.layers.interleave import Interleave
 from dynnas.nn.layers.layers import block_attention, block_conv, block_router
 from dynnas.nn.layers.shortcut import keeps_shape
-from dynnas.nn.registry import register_block
-from dynnas.space.config.network import BlockConfig
+from dynnas.nn.registry import Block, register_block
 
 
 @register_block("shuffle_v2")
-class ShuffleV2(nn.Module):
+class ShuffleV2(Block):
     """Half of the channels pass, the others go through 1x1, depthwise k x k, 1x1, attention; the shuffle.
 
     Where the shape changes, all channels go two ways: that one, and depthwise k x k, 1x1.
@@ -25,6 +26,11 @@ class ShuffleV2(nn.Module):
     in the next unit one new and one old channel pass, and no channel passes more than twice in a row. It is
     the paper's unit up to the order of channels. One to three channels beyond a multiple of four only pass.
     """
+
+    capacity = 20
+    paper = "Ma et al. 2018, arXiv:1807.11164"
+    provides = Block.provides | {DEPTHWISE}
+    least_channels = 4
 
     def __init__(self, config: BlockConfig) -> None:
         """Build from its config."""

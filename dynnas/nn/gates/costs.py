@@ -9,13 +9,13 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
+from dynnas.nn.config.network import RESOLUTION_SLOT, BlockConfig, NetworkConfig
 from dynnas.nn.gates.gate import Deciding, Decision, Gated
 from dynnas.nn.gates.state import Flow
 from dynnas.nn.layers.macs import count_macs
 from dynnas.nn.layers.maps import Maps
 from dynnas.nn.networks.modes import settle
 from dynnas.nn.networks.network import Network, build
-from dynnas.space.config.network import RESOLUTION_SLOT, BlockConfig, NetworkConfig
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,7 @@ def gate_costs(config: NetworkConfig) -> tuple[GateCost, ...]:
     for slot, block in config.blocks:
         if block.gated:
             names, macs, full = alternative_macs(block, resolution)
-            assert block.gate_target is not None
-            found.append(GateCost(slot, names, block.gate_target, macs, full))
+            found.append(GateCost(slot, names, float(block.gate["target"]), macs, full))
         resolution = -(-resolution // block.stride)
     return tuple(found)
 
@@ -69,8 +68,7 @@ def gate_costs_of(module: nn.Module, call: Callable[[], object]) -> tuple[GateCo
         x = inputs[0].x if isinstance(inputs[0], Flow) else inputs[0]
         assert isinstance(x, Tensor)
         alternatives, macs, full = alternative_macs(gated.config, x.shape[-1])
-        assert gated.config.gate_target is not None
-        found.append(GateCost(names[gated], alternatives, gated.config.gate_target, macs, full))
+        found.append(GateCost(names[gated], alternatives, float(gated.config.gate["target"]), macs, full))
 
     handles = [gated.register_forward_pre_hook(note) for gated in names]
     try:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dynnas.nn.config.network import RECURRENT_UNITS, BlockConfig
 from dynnas.nn.gates.policy import EMBEDDING, embedding
 from dynnas.nn.gates.recurrent import STATE, lstm_step
 from dynnas.nn.gates.state import Beside, Carried, Flow
@@ -20,8 +21,6 @@ from dynnas.nn.kernels.static import Static
 from dynnas.nn.layers.conv_shape import pointwise
 from dynnas.nn.layers.initial import linear
 from dynnas.nn.layers.layers import ConvUnit, flat, of_one_pixel
-from dynnas.space.config.network import BlockConfig
-from dynnas.space.config.vocabulary import RECURRENT_UNITS
 
 START_SPREAD = 0.5
 """How much the logits of a new gate differ between images, about."""
@@ -163,7 +162,7 @@ class RecurrentFeatures(GateFeatures):
 def carried_by_gate(config: BlockConfig) -> tuple[Carried, ...]:
     """What a gate of this config reads beside its block's input, or hands on."""
     if config.gate_reads == "policy":
-        return (embedding(config.gate_width or 1),)
+        return (embedding(int(config.gate["policy_width"])),)
     return (STATE,) if config.gate_reads == "recurrent" else ()
 
 
@@ -173,7 +172,7 @@ def features_of(config: BlockConfig, start: Sequence[float]) -> Features:
     Args:
         config: with a target. start: the logits to begin with, about.
     """
-    assert config.gate_target is not None
+    target = float(config.gate["target"])
     if config.gate_reads == "recurrent":
-        return RecurrentFeatures(config.in_channels, start, config.gate_target)
-    return PolicyFeatures(config.gate_width or 1, start, config.gate_target)
+        return RecurrentFeatures(config.in_channels, start, target)
+    return PolicyFeatures(int(config.gate["policy_width"]), start, target)

@@ -36,16 +36,24 @@ import torch
 from torch import Tensor, nn
 
 from dynnas.errors import SpaceError
+from dynnas.nn.config.choice import Choice
+from dynnas.nn.config.network import BlockConfig
 from dynnas.nn.context import PLAIN, Context, Contextual
 from dynnas.nn.dynamic_conv.selection import is_recorded
+from dynnas.nn.facts import GATES, HIDDEN_CHANNELS, Kind, Operator, Requirement, refusal
 from dynnas.nn.gates.estimators import Chooser
 from dynnas.nn.gates.features import Features, GateFeatures, carried_by_gate, features_of
 from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.gates.state import Beside, Carried, Flow
 from dynnas.nn.layers.naming import named
+from dynnas.nn.layers.shortcut import keeps_shape
+from dynnas.nn.operators import OPERATORS
 from dynnas.nn.registry import BLOCKS
-from dynnas.space.config.network import BlockConfig
-from dynnas.space.config.vocabulary import READING_GATES
+
+HIDDEN = Requirement(
+    ("block",), HIDDEN_CHANNELS, "the block has no channels of its own between its convolutions"
+)
+"""Of gates that choose from a block's hidden channels."""
 
 OPEN_BIAS = 2.0
 """Of the logit of all of a block, in a new gate: 88% open beside one alternative, so that blocks learn."""
@@ -238,8 +246,20 @@ class Deciding(Contextual):
         return y
 
 
-class Gated(Deciding):
+class Gated(Operator, Deciding):
     """A block, and the gate that says for each image how much of it is run."""
+
+    requires: ClassVar[tuple[Requirement, ...]] = (
+        Requirement(("block",), GATES, "its layers are read by all later ones"),
+    )
+
+    input_dependent = True
+
+    keeps_shape: ClassVar[bool] = False
+    """Whether it puts the block's input in the place of its output, or averages them: both must be alike."""
+
+    reads_others: ClassVar[bool] = True
+    """Whether it can look at a value beside the map in the place of its block's input (`gate_reads`)."""
 
     name: ClassVar[str]
     """As in space files."""
@@ -256,20 +276,22 @@ class Gated(Deciding):
             SpaceError: the config has no target, or its gate cannot look at what it says.
         """
         super().__init__()
-        if config.gate_target is None:
-            raise SpaceError(f"gate {config.gate!r} has a target, and its config has no 'gate_target'")
-        if config.gate_reads != "block" and config.gate not in READING_GATES:
-            raise SpaceError(
-                f"gate {config.gate!r} looks at its block's input, not at {config.gate_reads!r}; "
-                f"allowed there: {', '.join(READING_GATES)}"
-            )
+        name, target = config.gate.name, float(config.gate["target"])
+        if config.gate_reads != "block" and not self.reads_others:
+            raise SpaceError(f"gate {name!r} looks at its block's input, not at {config.gate_reads!r}")
+        if self.keeps_shape and not keeps_shape(config):
+            raise SpaceError(f"gate {name!r} needs a block that keeps the shape of its input")
+        others: dict[Kind, Choice] = {"op": config.op, "attention": config.attention}
+        for kind, other in {**others, "activation": config.activation}.items():
+            if reason := refusal("gate", type(self), kind, OPERATORS[kind][other.name]):
+                raise SpaceError(f"gate {name!r} makes no sense with {kind} {other.name!r}: {reason}")
         self.config = config
         self.carried = self.carries(config)
-        self.block = BLOCKS[config.block](config.without_gate())
+        self.block = BLOCKS[config.block.name](config.without_gate())
         if config.gate_reads == "block":
-            self.gate = named(config.gate, features(config.in_channels, start, config.gate_target))
+            self.gate = named(name, features(config.in_channels, start, target))
         else:
-            self.gate = named(f"{config.gate}_{config.gate_reads}", features_of(config, start))
+            self.gate = named(f"{name}_{config.gate_reads}", features_of(config, start))
         self.chooser = Chooser()
 
     @classmethod
@@ -311,12 +333,12 @@ def hidden_channels(config: BlockConfig) -> int:
     Raises:
         SpaceError: it has none that a gate could choose from.
     """
-    count = getattr(BLOCKS[config.block], "hidden_channels", None)
-    if count is None:
+    block = BLOCKS[config.block.name]
+    if HIDDEN_CHANNELS not in block.provides:
         raise SpaceError(
-            f"gate {config.gate!r}: block {config.block!r} has no hidden channels to choose from"
+            f"gate {config.gate.name!r}: block {config.block.name!r} has no hidden channels to choose from"
         )
-    return int(count(config))
+    return int(block.hidden_channels(config))
 
 
 def shared_name(name: str) -> str:

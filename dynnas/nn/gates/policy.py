@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dynnas.nn.by_name import activation
+from dynnas.nn.config.network import PolicyConfig
 from dynnas.nn.context import Context, Contextual
 from dynnas.nn.dynamic_conv.selection import is_recorded
 from dynnas.nn.gates.state import Carried, Flow
@@ -21,7 +22,6 @@ from dynnas.nn.kernels.static import Static
 from dynnas.nn.layers.conv_shape import ConvShape, pointwise
 from dynnas.nn.layers.initial import linear
 from dynnas.nn.layers.layers import ConvUnit, flat, of_one_pixel
-from dynnas.space.config.network import PolicyConfig
 
 EMBEDDING = "policy"
 

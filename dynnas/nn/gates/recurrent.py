@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dynnas.nn.config.network import RECURRENT_UNITS, RecurrentConfig
 from dynnas.nn.gates.state import Carried, Flow
-from dynnas.space.config.network import RecurrentConfig
-from dynnas.space.config.vocabulary import RECURRENT_UNITS
 
 STATE = Carried("recurrent", 2 * RECURRENT_UNITS)
 WEIGHT, BIAS = "recurrent/weight", "recurrent/bias"

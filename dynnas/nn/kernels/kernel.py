@@ -164,7 +164,7 @@ class Kernel(Operator, Contextual):
 
 
 KERNELS: Registry[type[Kernel]] = Registry(
-    "kernel op", group="dynnas.kernels", package="dynnas.nn.kernels", order=by_capacity
+    "kernel op", group="dynnas.kernels", package="dynnas.nn.kernels", order=by_capacity, base=Kernel
 )
 
 register_kernel = KERNELS.register

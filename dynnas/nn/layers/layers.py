@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dynnas.errors import SpaceError
 from dynnas.nn.by_name import activation, attention
+from dynnas.nn.config.network import BlockConfig, ExitConfig, HeadConfig, StemConfig
 from dynnas.nn.exits import Gate
 from dynnas.nn.kernels.kernel import KERNELS, Kernel
 from dynnas.nn.kernels.static import Static
@@ -18,7 +18,6 @@ from dynnas.nn.layers.channel_selection import Channels, pick, spread
 from dynnas.nn.layers.conv_shape import ConvShape, pointwise
 from dynnas.nn.layers.initial import linear
 from dynnas.nn.layers.naming import named
-from dynnas.space.config.network import BlockConfig, ExitConfig, HeadConfig, StemConfig
 
 
 class ConvUnit(nn.Module):
@@ -127,32 +126,25 @@ class Head(nn.Module):
 
 def block_router(config: BlockConfig, convs: Mapping[str, ConvShape]) -> nn.Module:
     """The router of a block with these convolutions: from its input to a route for each of their names."""
-    return named(config.op, KERNELS[config.op].router(config.in_channels, convs, **op_knobs(config)))
+    op = config.op
+    return named(op.name, KERNELS[op.name].router(config.in_channels, convs, **op.keywords()))
 
 
 def block_kernel(config: BlockConfig, shape: ConvShape) -> Kernel:
     """A convolution of the block's op, without a batch norm."""
-    return KERNELS[config.op](shape, **op_knobs(config))
-
-
-def op_knobs(config: BlockConfig) -> dict[str, Any]:
-    """The knobs of a block's kernel op.
-
-    Raises:
-        SpaceError: the config does not give one of them.
-    """
-    knobs = {knob.name: getattr(config, knob.name, None) for knob in KERNELS[config.op].knobs}
-    for name, value in knobs.items():
-        if value is None:
-            raise SpaceError(f"op {config.op!r} has a knob {name!r}, and its config has none")
-    return knobs
+    return KERNELS[config.op.name](shape, **config.op.keywords())
 
 
 def block_conv(config: BlockConfig, shape: ConvShape, act: nn.Module | None = None) -> ConvUnit:
     """A convolution unit of a block, of the block's op, with the block's activation unless `act` is given."""
-    return ConvUnit(block_kernel(config, shape), act or activation(config.activation, shape.out_channels))
+    return ConvUnit(block_kernel(config, shape), act or block_activation(config, shape.out_channels))
 
 
 def block_attention(config: BlockConfig, channels: int) -> nn.Module:
     """The block's attention over feature maps of `channels`."""
-    return attention(config.attention, channels)
+    return attention(config.attention.name, channels, **config.attention.keywords())
+
+
+def block_activation(config: BlockConfig, channels: int) -> nn.Module:
+    """The block's activation of feature maps of `channels`."""
+    return activation(config.activation.name, channels, **config.activation.keywords())

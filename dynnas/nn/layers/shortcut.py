@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import nn
 
+from dynnas.nn.config.network import BlockConfig
 from dynnas.nn.kernels.static import Static
 from dynnas.nn.layers.conv_shape import ConvShape
 from dynnas.nn.layers.layers import ConvUnit
-from dynnas.space.config.network import BlockConfig
 
 
 def keeps_shape(config: BlockConfig) -> bool:

@@ -9,9 +9,9 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from dynnas.nn.config.network import BlockConfig, NetworkConfig, ResolutionConfig
 from dynnas.nn.gates.costs import GateCost, gate_costs
 from dynnas.nn.networks.layer_features import Piece, pieces_of, traits
-from dynnas.space.config.network import BlockConfig, NetworkConfig, ResolutionConfig
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dynnas.nn.config.scales import Grown
 from dynnas.nn.kernels.static import Static
 from dynnas.nn.layers.conv_shape import ConvShape
 from dynnas.nn.layers.initial import kernel_spread
 from dynnas.nn.slicing import Rule, centre
-from dynnas.space.config.scales import Grown
 
 
 class DenseKernel(Static):

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dynnas.nn.config.network import NetworkConfig
 from dynnas.nn.gates.gate import Decision
 from dynnas.nn.networks.cost import cost
-from dynnas.space.config.network import NetworkConfig
 
 
 @dataclass(frozen=True)

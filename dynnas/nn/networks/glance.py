@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dynnas.nn.config.network import FocusConfig, NetworkConfig, SlotConfig
 from dynnas.nn.layers.initial import linear
 from dynnas.nn.networks.multiscale import through
-from dynnas.space.config.network import FocusConfig, NetworkConfig, SlotConfig
 
 Call = Callable[[str, SlotConfig, Any], Any]
 

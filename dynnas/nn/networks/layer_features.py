@@ -9,12 +9,12 @@ from functools import lru_cache
 
 import torch
 
+from dynnas.nn.config.network import BlockConfig, FocusConfig, NetworkConfig, SlotConfig, StemConfig
 from dynnas.nn.gates.costs import alternative_macs
+from dynnas.nn.kernels.kernel import KERNELS
 from dynnas.nn.layers.macs import count_macs
 from dynnas.nn.networks.modes import settle
 from dynnas.nn.networks.network import build, stretches
-from dynnas.space.config.network import BlockConfig, FocusConfig, NetworkConfig, SlotConfig, StemConfig
-from dynnas.space.config.vocabulary import FIXED_OPS
 
 _LANES = 16
 """Channels that are no multiple of it leave a part of a processor's vector registers empty."""
@@ -115,16 +115,17 @@ def traits(piece: Piece) -> Traits:
         }
     kind, dynamic = type(config).__name__, False
     if isinstance(config, BlockConfig):
-        dynamic = config.op not in FIXED_OPS
+        dynamic = KERNELS[config.op.name].input_dependent
+        expand = float(config.block.get("expand", 1.0))
         kind = f"{'dynamic' if dynamic else 'static'} block, {config.attention}"
         numbers |= {
-            "expand": math.log(config.expand),
-            "experts": math.log(config.experts or 1),
-            "group": math.log((config.group or 1) * (config.splits or 1)),
-            "rank": config.rank or 0.0,
+            "expand": math.log(expand),
+            "experts": math.log(config.op.get("experts", 1)),
+            "group": math.log(config.op.get("group", 1) * config.op.get("splits", 1)),
+            "rank": float(config.block.get("rank", 0.0)),
             f"block={config.block}": 1.0,
             f"op={config.op}": 1.0,
             f"attention={config.attention}": 1.0,
-            "unaligned inside": float(round(config.in_channels * config.expand) % _LANES > 0),
+            "unaligned inside": float(round(config.in_channels * expand) % _LANES > 0),
         }
     return Traits(numbers, macs, weights, kind, 4 * weights / 2**20, 4 * output.numel() / 2**20, dynamic)

@@ -15,14 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dynnas.nn.by_name import activation
+from dynnas.nn.config.network import BlockConfig, SlotConfig
+from dynnas.nn.config.scales import Scales
 from dynnas.nn.kernels.static import Static
 from dynnas.nn.layers.conv_shape import ConvShape, pointwise
-from dynnas.nn.layers.layers import ConvUnit, block_attention
+from dynnas.nn.layers.layers import ConvUnit, block_activation, block_attention
 from dynnas.nn.layers.maps import Maps, pack, unpack
 from dynnas.nn.networks.dense_kernel import DenseKernel
-from dynnas.space.config.network import BlockConfig, SlotConfig
-from dynnas.space.config.scales import Scales
 
 
 class Link(nn.Module):
@@ -39,11 +38,11 @@ class Link(nn.Module):
         if scales.bottleneck:
             inner = min(channels, scales.bottleneck * 2**source * out_channels)
             whole = DenseKernel(pointwise(channels, inner), scales.base[source], scales.grown, source)
-            self.reduce = ConvUnit(whole, activation(config.activation, inner))
+            self.reduce = ConvUnit(whole, block_activation(config, inner))
             conv = Static(ConvShape(inner, out_channels, config.kernel, stride))
         else:
             conv = DenseKernel(shape, scales.base[source], scales.grown, source)
-        self.conv = ConvUnit(conv, activation(config.activation, out_channels))
+        self.conv = ConvUnit(conv, block_activation(config, out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels of the source, H, W) to (B, Co, H / stride, W / stride)."""
@@ -89,7 +88,10 @@ class Growth(nn.Module):
 
 
 class MultiScale(nn.Module):
-    """One layer: every scale from `finest` on gets new channels, and keeps what it has."""
+    """One layer: every scale from `finest` on gets new channels, and keeps what it has.
+
+    It is no registered block: such layers fill a stage, for what they pass on is of several scales.
+    """
 
     def __init__(self, config: BlockConfig) -> None:
         """Build from a config with `scales`."""
@@ -101,7 +103,7 @@ class MultiScale(nn.Module):
         if scales.makes:
             for before, after in zip(scales.base, scales.base[1:], strict=False):
                 conv = Static(ConvShape(before, after, config.kernel, 2))
-                self.make.append(ConvUnit(conv, activation(config.activation, after)))
+                self.make.append(ConvUnit(conv, block_activation(config, after)))
         computed = range(scales.finest, scales.number)
         self.grow = nn.ModuleDict({str(scale): Growth(config, scale) for scale in computed})
         self.squeeze = nn.ModuleDict()
@@ -109,7 +111,7 @@ class MultiScale(nn.Module):
             for scale in computed:
                 shape = pointwise(scales.before(scale) + scales.added(scale), scales.after(scale))
                 conv = DenseKernel(shape, scales.base[scale], scales.with_own(), scale)
-                self.squeeze[str(scale)] = ConvUnit(conv, activation(config.activation, shape.out_channels))
+                self.squeeze[str(scale)] = ConvUnit(conv, block_activation(config, shape.out_channels))
 
     def spread(self, x: Tensor) -> Maps:
         """The scales in what comes in as one tensor."""

@@ -9,6 +9,18 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from dynnas.nn.config.network import (
+    RESOLUTION_SLOT,
+    BlockConfig,
+    FocusConfig,
+    GlanceConfig,
+    NetworkConfig,
+    PolicyConfig,
+    RecurrentConfig,
+    ResolutionConfig,
+    SlotConfig,
+    StemConfig,
+)
 from dynnas.nn.exits import Leaving, leave
 from dynnas.nn.gates.family import GATES
 from dynnas.nn.gates.gate import is_of_gate, shared_name
@@ -30,18 +42,6 @@ from dynnas.nn.networks.glance import (
 from dynnas.nn.networks.multiscale import MultiScale
 from dynnas.nn.networks.resolution import ChosenResolution, ResolutionGate, sharing, store_once
 from dynnas.nn.registry import BLOCKS
-from dynnas.space.config.network import (
-    RESOLUTION_SLOT,
-    BlockConfig,
-    FocusConfig,
-    GlanceConfig,
-    NetworkConfig,
-    PolicyConfig,
-    RecurrentConfig,
-    ResolutionConfig,
-    SlotConfig,
-    StemConfig,
-)
 
 Call = Callable[[str, SlotConfig, Any], Any]
 """Runs a slot: on a tensor, on the tuple of maps that multi-scale layers pass on, or on a `Flow`."""
@@ -63,7 +63,7 @@ def build(config: SlotConfig) -> nn.Module:
     if isinstance(config, BlockConfig):
         if config.scales:
             return MultiScale(config)
-        return GATES[config.gate](config) if config.gated else BLOCKS[config.block](config)
+        return GATES[config.gate.name](config) if config.gated else BLOCKS[config.block.name](config)
     if isinstance(config, ResolutionConfig):
         return ResolutionGate(config)
     if isinstance(config, GlanceConfig):
@@ -97,7 +97,7 @@ def carries(config: SlotConfig) -> tuple[Carried, ...]:
     if isinstance(config, PolicyConfig):
         return (embedding(config.width),)
     if isinstance(config, BlockConfig) and config.gated:
-        return GATES[config.gate].carries(config)
+        return GATES[config.gate.name].carries(config)
     return (STATE,) if isinstance(config, RecurrentConfig) else ()
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dynnas.nn.config.network import ResolutionConfig
 from dynnas.nn.context import PLAIN, Context, Contextual
 from dynnas.nn.gates.estimators import Chooser
 from dynnas.nn.gates.features import GateFeatures
@@ -26,7 +27,6 @@ from dynnas.nn.kernels.static import Static
 from dynnas.nn.layers.conv_shape import ConvShape
 from dynnas.nn.layers.layers import ConvUnit
 from dynnas.nn.layers.resize import Resize
-from dynnas.space.config.network import ResolutionConfig
 
 WIDTHS = (8, 16)
 """Channels of the predictor's convolutions: few, as the smallest networks here cost no more than some 1e5."""

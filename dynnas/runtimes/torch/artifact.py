@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from dynnas.errors import TargetError
+from dynnas.nn.config.network_json import config_from_dict, config_to_dict
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.artifact import TORCH_NETWORK, TORCH_PROGRAM, Artifact, LazyFiles
 from dynnas.runtimes.cascade import Cascade, Finished
@@ -24,7 +25,6 @@ from dynnas.runtimes.images import blank_images
 from dynnas.runtimes.metadata import describe
 from dynnas.runtimes.plain import Compilable, PlainNetwork
 from dynnas.settings.settings import TargetSettings
-from dynnas.space.config.network_json import config_from_dict, config_to_dict
 
 NETWORK, PROGRAM = "network.dynnas", "model.pt2"
 

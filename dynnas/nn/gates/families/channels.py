@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dynnas.nn.config.network import BlockConfig
 from dynnas.nn.context import PLAIN, Context
 from dynnas.nn.dynamic_conv.selection import is_recorded
 from dynnas.nn.gates.estimators import top_k
 from dynnas.nn.gates.family import register_gate
-from dynnas.nn.gates.gate import Decision, Gated, hidden_channels
+from dynnas.nn.gates.gate import HIDDEN, Decision, Gated, hidden_channels
 from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.layers.hidden import ChosenHidden, MaskedHidden
 from dynnas.nn.layers.layers import ConvUnit
-from dynnas.space.config.network import BlockConfig
 
 START = 1.0
 """Every channel counts alike in a new gate (section 3.2)."""
@@ -64,6 +64,9 @@ class ChannelSet(Gated):
     """
 
     name = "channels"
+    capacity = 70
+    paper = "Gao et al. 2019, arXiv:1810.05331"
+    requires = (*Gated.requires, HIDDEN)
     shares_norms = True
     branches = False
 
@@ -76,7 +79,7 @@ class ChannelSet(Gated):
         hidden = hidden_channels(config)
         super().__init__(config, start=(START,) * hidden)
         self.hidden = hidden
-        self.kept = max(1, round((config.gate_target or 1) * hidden))
+        self.kept = max(1, round(float(config.gate["target"]) * hidden))
 
     @classmethod
     def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:

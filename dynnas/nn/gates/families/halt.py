@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dynnas.errors import SpaceError
+from dynnas.nn.config.network import BlockConfig
 from dynnas.nn.context import PLAIN, Context
 from dynnas.nn.dynamic_conv.selection import is_recorded
 from dynnas.nn.gates.family import register_gate
@@ -13,8 +13,6 @@ from dynnas.nn.gates.features import Features
 from dynnas.nn.gates.gate import Decision, Gated, record
 from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.gates.state import Beside, Carried, Flow
-from dynnas.nn.layers.shortcut import keeps_shape
-from dynnas.space.config.network import BlockConfig
 
 START, LESS = -3.0, 3.0
 """Logits of a new gate, and what is added where nothing is asked for: h is 0.05 for a target of 1, so that
@@ -56,6 +54,9 @@ class Halt(Gated):
     """
 
     name = "halt"
+    capacity = 20
+    paper = "Graves 2016, arXiv:1603.08983"
+    keeps_shape = True
     shares_norms = False
     branches = True
 
@@ -65,8 +66,6 @@ class Halt(Gated):
         Raises:
             SpaceError: the block changes the shape, so that there is no mean of its input and output.
         """
-        if not keeps_shape(config):
-            raise SpaceError("gate 'halt' needs a block that keeps the shape of its input")
         super().__init__(config, start=(START,))
         features = self.gate[0]
         assert isinstance(features, Features)

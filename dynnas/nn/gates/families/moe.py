@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dynnas.errors import SpaceError
+from dynnas.nn.config.network import BlockConfig
 from dynnas.nn.context import PLAIN, Context
 from dynnas.nn.dynamic_conv.selection import is_recorded
 from dynnas.nn.gates.estimators import draw_normal
 from dynnas.nn.gates.family import register_gate
 from dynnas.nn.gates.features import GateFeatures
-from dynnas.nn.gates.gate import Decision, Gated, hidden_channels
+from dynnas.nn.gates.gate import HIDDEN, Decision, Gated, hidden_channels
 from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.gates.state import Beside, Carried, Flow
 from dynnas.nn.layers.hidden import ChosenHidden, MaskedHidden
 from dynnas.nn.layers.initial import linear
-from dynnas.space.config.network import BlockConfig
+from dynnas.space.knob import Knob, whole
 
 LEAST_SPREAD = 0.01
 """Of the noise, as in the authors' code: the load divides by it."""
@@ -62,6 +62,13 @@ class Experts(Gated):
     """
 
     name = "moe"
+    capacity = 80
+    paper = "Shazeer et al. 2017, arXiv:1701.06538"
+    requires = (*Gated.requires, HIDDEN)
+    reads_others = False
+    knobs = (
+        Knob("experts", whole(2, 64), "experts that the block's inner channels are shared out to", default=4),
+    )
     shares_norms = True
     branches = False
 
@@ -165,10 +172,8 @@ def numbers(config: BlockConfig) -> tuple[int, int]:
         SpaceError: the block has no hidden channels, or the config does not say how many experts.
     """
     hidden = hidden_channels(config)
-    if config.gate_experts is None:
-        raise SpaceError("gate 'moe' chooses from experts, and its config has no 'gate_experts'")
-    experts = min(config.gate_experts, hidden)
-    return experts, max(1, round((config.gate_target or 1) * experts))
+    experts = min(int(config.gate["experts"]), hidden)
+    return experts, max(1, round(float(config.gate["target"]) * experts))
 
 
 def _larger(hidden: int, experts: int, kept: int) -> tuple[int, int]:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dynnas.errors import SpaceError
+from dynnas.nn.config.network import BlockConfig
 from dynnas.nn.context import PLAIN, Context
+from dynnas.nn.facts import LOCAL, Requirement
 from dynnas.nn.gates.family import register_gate
 from dynnas.nn.gates.features import GateFeatures
 from dynnas.nn.gates.gate import OPEN_BIAS, Decision, Gated
@@ -20,9 +21,7 @@ from dynnas.nn.kernels.kernel import Kernel
 from dynnas.nn.kernels.static import Static
 from dynnas.nn.layers.conv_shape import ConvShape
 from dynnas.nn.layers.layers import ConvUnit
-from dynnas.nn.layers.shortcut import keeps_shape
-from dynnas.space.config.network import BlockConfig
-from dynnas.space.config.vocabulary import REFUSED_GATES
+from dynnas.space.knob import Knob, whole
 
 
 class TileFeatures(GateFeatures):
@@ -97,6 +96,19 @@ class Positions(Gated):
     """
 
     name = "positions"
+    capacity = 30
+    paper = "Verelst and Tuytelaars 2020, arXiv:1912.03203"
+    keeps_shape = True
+    reads_others = False
+    knobs = (Knob("tiles", whole(2, 8), "tiles that the image is cut into, along each side", default=2),)
+    requires = (
+        *Gated.requires,
+        Requirement(
+            ("op", "attention", "activation"),
+            LOCAL,
+            "it looks at the whole image, and a tile is to be computed from what lies around it",
+        ),
+    )
     shares_norms = False
     branches = False
 
@@ -107,23 +119,15 @@ class Positions(Gated):
             SpaceError: the block changes the shape, or looks at the whole image, or the config does not say
                 how many tiles there are.
         """
-        if not keeps_shape(config):
-            raise SpaceError("gate 'positions' needs a block that keeps the shape of its input")
-        for knob in ("op", "attention", "activation"):
-            value = getattr(config, knob)
-            if why := REFUSED_GATES.get((knob, value, self.name)):
-                raise SpaceError(f"gate 'positions' makes no sense with {knob} {value!r}: {why}")
-        if config.gate_tiles is None:
-            raise SpaceError("gate 'positions' decides on tiles, and its config has no 'gate_tiles'")
         super().__init__(config, start=(0.0, OPEN_BIAS), features=TileFeatures)
-        self.side = config.gate_tiles
+        self.side = int(config.gate["tiles"])
         # Convolutions one after the other: side by side, all but one of them are 1x1.
         self.reach = sum(part.shape.kernel // 2 for part in self.block.modules() if isinstance(part, Kernel))
 
     @classmethod
     def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:
         """By the number of tiles; as many as there are may be more than one, for the same cost."""
-        return tuple(f"{tiles} tiles" for tiles in range((config.gate_tiles or 1) ** 2 + 1))
+        return tuple(f"{tiles} tiles" for tiles in range(int(config.gate["tiles"]) ** 2 + 1))
 
     def choices(self) -> Tensor:
         """The first tiles stand for any others."""

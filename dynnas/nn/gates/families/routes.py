@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dynnas.nn.config.network import BlockConfig
 from dynnas.nn.gates.family import register_gate
-from dynnas.nn.gates.gate import OPEN_BIAS, Decision, Gated, hidden_channels
+from dynnas.nn.gates.gate import HIDDEN, OPEN_BIAS, Decision, Gated, hidden_channels
 from dynnas.nn.layers.channel_groups import ChannelGroups
-from dynnas.space.config.network import BlockConfig
 
 PATTERN = (2, 1, 0, 2, 1, 2, 2)
 """Which branch each hidden channel belongs to, over and over: they have one, two and four sevenths of them.
@@ -32,6 +32,9 @@ class Routes(Gated):
     """
 
     name = "routes"
+    capacity = 50
+    paper = "Cai et al. 2021, arXiv:1905.04849"
+    requires = (*Gated.requires, HIDDEN)
     shares_norms = True
     branches = True
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dynnas.errors import SpaceError
+from dynnas.nn.config.network import BlockConfig
 from dynnas.nn.context import PLAIN, Context
 from dynnas.nn.gates.family import register_gate
 from dynnas.nn.gates.gate import OPEN_BIAS, Decision, Gated
-from dynnas.nn.layers.shortcut import keeps_shape
-from dynnas.space.config.network import BlockConfig
 
 
 @register_gate("skip")
@@ -23,6 +21,9 @@ class Skip(Gated):
     """
 
     name = "skip"
+    capacity = 10
+    paper = "Wang et al. 2018, arXiv:1711.09485"
+    keeps_shape = True
     shares_norms = False
     branches = True
 
@@ -32,8 +33,6 @@ class Skip(Gated):
         Raises:
             SpaceError: the block changes the shape, so that its input cannot stand for its output.
         """
-        if not keeps_shape(config):
-            raise SpaceError("gate 'skip' needs a block that keeps the shape of its input")
         super().__init__(config, start=(0.0, OPEN_BIAS))
 
     @classmethod

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dynnas.nn.config.network import BlockConfig
 from dynnas.nn.gates.family import register_gate
-from dynnas.nn.gates.gate import OPEN_BIAS, Decision, Gated, hidden_channels
+from dynnas.nn.gates.gate import HIDDEN, OPEN_BIAS, Decision, Gated, hidden_channels
 from dynnas.nn.layers.channel_groups import ChannelGroups
-from dynnas.space.config.network import BlockConfig
 
 PARENTS = {"root": "", "a": "root", "b": "root", "aa": "a", "ab": "a", "ba": "b", "bb": "b"}
 """The nodes of the tree, and the node above each."""
@@ -32,6 +32,9 @@ class Tree(Gated):
     """
 
     name = "tree"
+    capacity = 40
+    paper = "Mullapudi et al. 2018; Tanno et al. 2019, arXiv:1807.06699"
+    requires = (*Gated.requires, HIDDEN)
     shares_norms = True
     branches = True
 

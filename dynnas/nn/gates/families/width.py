@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor
 
+from dynnas.nn.config.network import BlockConfig
 from dynnas.nn.gates.family import register_gate
-from dynnas.nn.gates.gate import OPEN_BIAS, Decision, Gated, hidden_channels
+from dynnas.nn.gates.gate import HIDDEN, OPEN_BIAS, Decision, Gated, hidden_channels
 from dynnas.nn.layers.hidden import ChosenHidden, MaskedHidden
-from dynnas.space.config.network import BlockConfig
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 """Of the hidden channels; the paper's gate has four widths too."""
@@ -29,6 +29,9 @@ class Width(Gated):
     """
 
     name = "width"
+    capacity = 60
+    paper = "Li et al. 2021, arXiv:2103.13258"
+    requires = (*Gated.requires, HIDDEN)
     shares_norms = True
     branches = True
 

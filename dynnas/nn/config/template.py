@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 
-from dynnas.space.architecture import Value
-from dynnas.space.config.network import (
+from dynnas.nn.config.network import (
     FOCUS_SLOT,
     GLANCE_EXIT,
+    RECURRENT_UNITS,
     RESOLUTION_SLOT,
     BlockConfig,
     ExitConfig,
@@ -25,8 +25,14 @@ from dynnas.space.config.network import (
     SlotConfig,
     StemConfig,
 )
-from dynnas.space.config.scales import Dense, Scales
-from dynnas.space.config.vocabulary import FIXED, GLANCE, RECURRENT_UNITS, RESHAPING_BLOCKS
+from dynnas.nn.config.scales import Dense, Scales
+from dynnas.nn.config.vocabulary import (
+    FIXED,
+    GLANCE,
+    block_facts,
+    layer_choices,
+)
+from dynnas.space.architecture import Value
 from dynnas.space.gene import Gene
 
 Values = Mapping[str, Value]
@@ -257,7 +263,7 @@ def _reshaping(
     more = {
         replace(config, in_channels=before, out_channels=after, stride=stride): None
         for config in largest
-        if isinstance(config, BlockConfig) and config.block in RESHAPING_BLOCKS
+        if isinstance(config, BlockConfig) and block_facts(config.block.name).reshapes
         for before, after, stride in shapes
     }
     return tuple(config for config in more if config not in largest)
@@ -284,34 +290,18 @@ def _stem(values: Values, channels: int) -> StemConfig:
 def _block(values: Values, stage: int, layer: int, in_channels: int, previous: Scales | None) -> BlockConfig:
     """A block after one that passes on `in_channels`, of the scales of `previous` if it has several."""
     slot = f"stage{stage}.{layer}"
-    experts, group = values.get(f"{slot}.experts"), values.get(f"{slot}.group")
-    rank, splits = values.get(f"{slot}.rank"), values.get(f"{slot}.splits")
-    target = values.get(f"{slot}.gate_target")
     scales = _scales(values, stage, layer, in_channels, previous)
     stride = int(values[f"stage{stage}.stride"]) if layer == 0 else 1
-    reads = str(values.get(f"{slot}.gate_reads", "block"))
-    gate_experts, gate_tiles = values.get(f"{slot}.gate_experts"), values.get(f"{slot}.gate_tiles")
+    choices = layer_choices(lambda name: values.get(f"{slot}.{name}"))
+    if choices["gate"].get("reads") == "policy":
+        choices["gate"] = choices["gate"].replaced(policy_width=int(values["policy.width"]))
     return BlockConfig(
-        block=str(values[f"{slot}.block"]),
         in_channels=in_channels,
         out_channels=scales.out_channels if scales else int(values[f"stage{stage}.width"]),
         stride=scales.stride if scales else stride,
         kernel=int(values[f"{slot}.kernel"]),
-        expand=float(values.get(f"{slot}.expand", 1.0)),
-        op=str(values[f"{slot}.op"]),
-        experts=None if experts is None else int(experts),
-        group=None if group is None else int(group),
-        attention=str(values[f"{slot}.attention"]),
-        activation=str(values[f"{slot}.activation"]),
-        rank=None if rank is None else float(rank),
-        splits=None if splits is None else int(splits),
-        gate=str(values.get(f"{slot}.gate", "none")),
-        gate_target=None if target is None else float(target),
         scales=scales,
-        gate_experts=None if gate_experts is None else int(gate_experts),
-        gate_tiles=None if gate_tiles is None else int(gate_tiles),
-        gate_reads=reads,
-        gate_width=int(values["policy.width"]) if reads == "policy" else None,
+        **choices,
     )
 
 

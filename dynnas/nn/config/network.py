@@ -1,6 +1,6 @@
-"""What one concrete network looks like: frozen values, no torch.
+"""What one concrete network looks like, as frozen values.
 
-A `Space` turns an `Architecture` into a `NetworkConfig`; `dynnas.nn` builds a torch module from it. Every
+A space of a file turns an `Architecture` into a `NetworkConfig`, from which a torch module is built. Every
 part of a network that owns weights is a *slot* with a stable name (`stem`, `stage2.0`, `exits.stage1`,
 `head`), by which the supernet shares its weights.
 """
@@ -9,8 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from dynnas.space.config.scales import Scales
-from dynnas.space.config.vocabulary import FIXED_OPS
+from dynnas.nn.config.choice import Choice
+from dynnas.nn.config.scales import Scales
+from dynnas.nn.kernels.kernel import KERNELS
+
+RECURRENT_UNITS = 10
+"""Of the LSTM, in and out (SkipNet, section 3.2)."""
+
+STATIC, NONE, RELU = Choice("static"), Choice("none"), Choice("relu")
 
 RESOLUTION_SLOT = "resolution"
 """Of what chooses it for each image."""
@@ -56,43 +62,42 @@ class RecurrentConfig:
 class BlockConfig:
     """One block of a stage.
 
-    `expand` is 1.0 for blocks without an expansion; `experts`, `group` and `splits` are None where the op
-    has none, `rank` where the block has none, `gate_target` where there is no gate, and `gate_experts` and
-    `gate_tiles` where the gate has none. A gate looks at what `gate_reads` says: if it is the embedding of
-    the policy network, at `gate_width` numbers. `scales` is for multi-scale layers alone (block `msd`), whose
-    channels are those of all scales packed into one tensor.
+    Attributes:
+        block: its kind, with the knobs of that kind.
+        in_channels: channels of its input. out_channels: of its output. stride: pixels. kernel: pixels along
+            each side of its spatial convolutions.
+        op: how the convolutions' kernels depend on the image. attention, activation: as in space files.
+        gate: what decides for each image how much of the block is run. Its knobs are `target`, the share of
+            the block's multiply-adds to be used, `reads`, what it looks at, and where that is the embedding
+            of the policy network, `policy_width`, the length of that; and the gate's own.
+        scales: for multi-scale layers alone (block `msd`), whose channels are those of all scales packed
+            into one tensor.
     """
 
-    block: str
+    block: Choice
     in_channels: int
     out_channels: int
     stride: int
     kernel: int
-    expand: float
-    op: str
-    experts: int | None
-    group: int | None
-    attention: str
-    activation: str
-    rank: float | None = None
-    splits: int | None = None
-    gate: str = "none"
-    gate_target: float | None = None
-    gate_experts: int | None = None
-    gate_tiles: int | None = None
-    gate_reads: str = "block"
-    gate_width: int | None = None
+    op: Choice = STATIC
+    attention: Choice = NONE
+    activation: Choice = RELU
+    gate: Choice = NONE
     scales: Scales | None = None
 
     @property
     def gated(self) -> bool:
         """Whether an image decides how much of the block it runs."""
-        return self.gate != "none"
+        return self.gate != NONE
+
+    @property
+    def gate_reads(self) -> str:
+        """What the gate looks at: the block's own input where nothing else is said."""
+        return str(self.gate.get("reads", "block"))
 
     def without_gate(self) -> BlockConfig:
         """The same block, all of it run by every image."""
-        nothing = {"gate_target": None, "gate_experts": None, "gate_tiles": None, "gate_width": None}
-        return replace(self, gate="none", gate_reads="block", **nothing)  # type: ignore[arg-type]
+        return replace(self, gate=NONE)
 
     @property
     def read_channels(self) -> int:
@@ -220,7 +225,7 @@ class NetworkConfig:
     @property
     def dynamic(self) -> bool:
         """Whether any weight, or what is run, depends on the input image."""
-        return self.branches or any(block.op not in FIXED_OPS for _, block in self.blocks)
+        return self.branches or any(KERNELS[block.op.name].input_dependent for _, block in self.blocks)
 
     @property
     def branches(self) -> bool:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from dynnas.space.config.network import (
+from dynnas.nn.config.choice import Choice
+from dynnas.nn.config.network import (
     BlockConfig,
     ExitConfig,
     ExitPlace,
@@ -18,23 +19,19 @@ from dynnas.space.config.network import (
     ResolutionConfig,
     StemConfig,
 )
-from dynnas.space.config.scales import Grown, Scales
+from dynnas.nn.config.scales import Grown, Scales
+
+KINDS = ("block", "op", "attention", "activation", "gate")
 
 
 def config_to_dict(config: NetworkConfig) -> dict[str, Any]:
     """For JSON; `config_from_dict` reads it back."""
     document = asdict(config)
-    # What is younger than stored networks and trainings is left out where there is none of it.
-    for place in document["exits"]:
-        if place["config"]["criterion"] == "confidence":
-            del place["config"]["criterion"]
-    for _, block in document["blocks"]:
-        if block["scales"] is None:
+    # What few networks have is left out where there is none of it.
+    for (_, block), (_, own) in zip(document["blocks"], config.blocks, strict=True):
+        block |= {kind: getattr(own, kind).to_json() for kind in KINDS}
+        if own.scales is None:
             del block["scales"]
-        if block["gate"] == "none":
-            del block["gate"], block["gate_target"]
-        if block["gate_reads"] == "block":
-            del block["gate_reads"], block["gate_width"]
     for part in ("policy", "recurrent", "choice", "glance"):
         if document[part] is None:
             del document[part]
@@ -62,9 +59,10 @@ def config_from_dict(document: Mapping[str, Any]) -> NetworkConfig:
 
 
 def _block(document: Mapping[str, Any]) -> BlockConfig:
+    choices = {kind: Choice.from_json(document[kind]) for kind in KINDS}
     scales = document.get("scales")
     if scales is None:
-        return BlockConfig(**document)
+        return BlockConfig(**{**document, **choices})
     grown = tuple(Grown(**stage) for stage in scales["grown"])
     found = Scales(**{**scales, "base": tuple(scales["base"]), "grown": grown})
-    return BlockConfig(**{**document, "scales": found})
+    return BlockConfig(**{**document, **choices, "scales": found})

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from dynnas.space.architecture import Value
-from dynnas.space.config.template import (
+from dynnas.nn.config.template import (
     CHOOSE,
     CHOOSE_TARGET,
     EXITS_AT,
@@ -20,18 +19,19 @@ from dynnas.space.config.template import (
     spell_glance,
     spell_sizes,
 )
-from dynnas.space.config.vocabulary import (
+from dynnas.nn.config.vocabulary import (
     DENSE,
-    EXITS,
     FIXED,
     GLANCE,
-    HEAD,
-    LAYER,
     PER_IMAGE,
     POLICY,
     STAGE,
-    STEM,
+    exit_knobs,
+    head_knobs,
+    layer_knobs,
+    stem_knobs,
 )
+from dynnas.space.architecture import Value
 from dynnas.space.gene import Condition, Gene, prune
 from dynnas.space.knob import Knob, Knobs
 
@@ -75,12 +75,12 @@ class Blueprint:
     def genes(self) -> tuple[Gene, ...]:
         """Every choice with the condition under which it applies, parents before children."""
         genes = list(_resolution(self.resolutions, self.choice))
-        genes += _section("stem", STEM, self.stem)
+        genes += _section("stem", stem_knobs(), self.stem)
         for number, stage in enumerate(self.stages, start=1):
             genes += _stage(f"stage{number}", stage)
         if self.policy:
             genes += _section("policy", POLICY, self.policy)
-        genes += _section("head", HEAD, self.head)
+        genes += _section("head", head_knobs(), self.head)
         if self.exits:
             genes += _exits(self.exits)
         # One decision for the whole network leaves nothing to others: what they save would hang on it.
@@ -132,7 +132,7 @@ def _stage(prefix: str, stage: StageKnobs) -> Iterator[Gene]:
         # which is younger than studies, where it is the block's input.
         for knob, usual in (("gate", "none"), ("gate_reads", "block")):
             layer = {**layer, knob: () if layer[knob] == (usual,) else layer[knob]}
-        yield from _section(f"{prefix}.{index}", LAYER, layer, ((f"{prefix}.depth", deep_enough),))
+        yield from _section(f"{prefix}.{index}", layer_knobs(), layer, ((f"{prefix}.depth", deep_enough),))
 
 
 def _exits(exits: ExitKnobs) -> Iterator[Gene]:
@@ -146,7 +146,7 @@ def _exits(exits: ExitKnobs) -> Iterator[Gene]:
             f"exits.{position}.threshold", exits.knobs["thresholds"], ((EXITS_AT, using),), ordered=True
         )
     some = tuple(place for place in places if place != NO_EXITS)
-    for knob in EXITS:
+    for knob in exit_knobs():
         # The criterion is younger than studies: where a file has but the old one, their keys hold.
         old = knob.name == "criterion" and exits.knobs[knob.name] == (knob.default,)
         if knob.name != "thresholds" and not old:

@@ -1,0 +1,59 @@
+"""One choice of a layer: the name of an operator and the values of its knobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dynnas.errors import SpaceError
+from dynnas.space.architecture import Value
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An operator by its name, and the values of its knobs in the order in which they are given."""
+
+    name: str
+    params: tuple[tuple[str, Value], ...] = ()
+
+    @staticmethod
+    def of(name: str, **params: Value) -> Choice:
+        """`Choice.of("condconv", experts=4)`."""
+        return Choice(name, tuple(params.items()))
+
+    def __getitem__(self, knob: str) -> Any:
+        """The value of a knob.
+
+        Raises:
+            SpaceError: it is not given.
+        """
+        for name, value in self.params:
+            if name == knob:
+                return value
+        raise SpaceError(f"{self.name!r} has a knob {knob!r}, and its config has none")
+
+    def get(self, knob: str, default: Any = None) -> Any:
+        """The value of a knob, or `default` where it is not given."""
+        return dict(self.params).get(knob, default)
+
+    def replaced(self, **params: Value) -> Choice:
+        """The same operator with other values of these knobs."""
+        return Choice(self.name, tuple({**dict(self.params), **params}.items()))
+
+    def keywords(self) -> dict[str, Any]:
+        """The knobs as keyword arguments."""
+        return dict(self.params)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def to_json(self) -> dict[str, Any]:
+        """For `from_json`."""
+        return {"name": self.name, **dict(self.params)}
+
+    @staticmethod
+    def from_json(document: Mapping[str, Any]) -> Choice:
+        """What `to_json` gave."""
+        params = dict(document)
+        return Choice(params.pop("name"), tuple(params.items()))

@@ -12,12 +12,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dynnas.data.augment import Augmentation
+from dynnas.errors import DataError
 from dynnas.tasks.task import Task
+
+_PARTS = ("train", "search", "test")
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images uint8 [N, C, R, R] with their targets [N, ...], in random order: any prefix is a fair sample."""
+    """Images [N, C, H, W] with their targets [N, ...], in random order: any prefix is a fair sample.
+
+    Pixels are bytes, 16 bits (held as int32) or floats.
+    """
 
     images: Tensor
     targets: Tensor
@@ -35,15 +41,16 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images of square `resolution` in three disjoint splits, each with its own use.
+    """Images of one size in three disjoint splits, each with its own use.
 
     Attributes:
         task: what the targets mean.
         train: sets weights and batch-norm statistics.
         search: ranks candidates and sets thresholds.
         test: the final report only.
-        mean, std: of each channel over the training split, for pixels scaled to 0..1.
+        mean, std: of each channel over the training split, for pixels divided by `scale`.
         augmentation: how training images are varied.
+        scale: what stands for white: 255 for bytes, 65535 for 16 bits, 1 for floats.
     """
 
     name: str
@@ -54,15 +61,44 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     augmentation: Augmentation
+    scale: float = 255.0
 
     @property
     def channels(self) -> int:
         return self.train.images.shape[1]
 
     @property
-    def resolution(self) -> int:
+    def size(self) -> tuple[int, int]:
         """Height and width of the images, in pixels."""
-        return self.train.images.shape[-1]
+        height, width = self.train.images.shape[-2:]
+        return height, width
+
+    @property
+    def resolution(self) -> int:
+        """The side of square images, in pixels.
+
+        Raises:
+            DataError: they are not square.
+        """
+        height, width = self.size
+        if height != width:
+            raise DataError(
+                f"data {self.name}: images are {height} x {width} pixels (height x width), and networks of "
+                "space files take squares; crop or pad them, or search networks of your own"
+            )
+        return height
+
+    @property
+    def summary(self) -> str:
+        """What was read, in one line: images by split, size, targets and augmentation."""
+        sizes = ", ".join(f"{size:,} {part}" for part, size in zip(_PARTS, self.split_sizes, strict=True))
+        height, width = self.size
+        kinds = {1: "grey", 3: "RGB"}
+        colour = kinds.get(self.channels, f"{self.channels} channels")
+        return (
+            f"{self.name}: {sizes} images of {height} x {width} pixels, {colour}; "
+            f"{self.task.summary(self.train.targets)}; {self.augmentation}"
+        )
 
     @property
     def split_sizes(self) -> tuple[int, int, int]:
@@ -72,7 +108,7 @@ class Dataset:
     @cached_property
     def digest(self) -> str:
         """Names the contents: equal exactly when splits, kind and names of targets, and augmentation are."""
-        facts = (self.task.name, self.task.names, self.augmentation)
+        facts = (self.task.name, self.task.names, repr(self.augmentation), self.scale)
         digest = hashlib.blake2b(repr(facts).encode(), digest_size=16)
         for split in (self.train, self.search, self.test):
             for tensor in (split.images, split.targets):
@@ -87,16 +123,16 @@ class Dataset:
         )
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Float images, zero mean and unit variance by channel, from uint8 `images` [..., C, H, W]."""
+        """Float images, zero mean and unit variance by channel, from `images` [..., C, H, W] of a split."""
         mean, std = (torch.tensor(v, device=images.device).view(-1, 1, 1) for v in (self.mean, self.std))
-        return images.float().div_(255).sub_(mean).div_(std)
+        return torch.div(images, self.scale).sub_(mean).div_(std)
 
     def steps(self, batch: int) -> int:
         """Training steps in an epoch: the last, incomplete batch is dropped unless it is the only one."""
         return max(1, len(self.train) // batch)
 
     def train_batch(self, seed: int, epoch: int, step: int, batch: int) -> tuple[Tensor, Tensor]:
-        """Batch `step` (from 0) of `epoch`: normalised, augmented images [B, C, R, R] and targets [B, ...].
+        """Batch `step` (from 0) of `epoch`: normalised, augmented images [B, C, H, W] and targets [B, ...].
 
         It depends on the arguments alone, so that an interrupted training can go on anywhere, on any device.
         """
@@ -117,7 +153,7 @@ class Dataset:
             yield self.normalise(split.images[part : part + batch]), split.targets[part : part + batch]
 
     def calibration_images(self, count: int, seed: int) -> Tensor:
-        """Up to `count` random training images [N, C, R, R], normalised and unvaried."""
+        """Up to `count` random training images [N, C, H, W], normalised and unvaried."""
         order = torch.randperm(len(self.train), generator=_generator("calibration", seed))
         return self.normalise(self.train.images[order[:count].to(self.train.images.device)])
 

@@ -7,12 +7,16 @@ import torch
 
 from dynnas.data.augment import augmentation
 from dynnas.data.dataset import Dataset, Split
+from dynnas.data.given import dataset_of
+from dynnas.data.importing import called, imported, is_reference
 from dynnas.data.raw import Labelled
 from dynnas.data.sources import find
 from dynnas.data.split import split
+from dynnas.errors import DataError
 from dynnas.progress import Progress
 from dynnas.settings.settings import DataSettings
-from dynnas.tasks.builtin.classification import Classification
+from dynnas.tasks.registry import TASKS
+from dynnas.tasks.task import Task
 
 
 def load_data(settings: DataSettings, progress: Progress | None = None) -> Dataset:
@@ -21,16 +25,20 @@ def load_data(settings: DataSettings, progress: Progress | None = None) -> Datas
     Raises:
         DataError: the data are missing or unusable; the message says how to get or mend them.
     """
-    raw = find.read(settings.source, progress or Progress())
+    progress = progress or Progress()
+    if is_reference(settings.source):
+        return _given(settings, progress)
+    raw = find.read(settings.source, progress)
+    task = task_named(settings.task or "classification")
     splits = split(raw, settings)
     mean, std = _channel_statistics(splits.train.images)
     kind = settings.augment
     if kind == "auto":
         # A mirrored digit is another sign, or none.
         kind = "shift" if raw.name == "digits" else "flip"
-    return Dataset(
+    dataset = Dataset(
         name=raw.name,
-        task=Classification().of_data(torch.from_numpy(splits.train.labels), raw.class_names),
+        task=task.of_data(torch.from_numpy(splits.train.labels), raw.class_names),
         train=_tensors(splits.train),
         search=_tensors(splits.search),
         test=_tensors(splits.test),
@@ -38,6 +46,41 @@ def load_data(settings: DataSettings, progress: Progress | None = None) -> Datas
         std=std,
         augmentation=augmentation(kind, splits.train.images.shape[-1]),
     )
+    progress.message(f"data: {dataset.summary}")
+    return dataset
+
+
+def _given(settings: DataSettings, progress: Progress) -> Dataset:
+    """What the function `package.module:name` gives: a data set, or splits of one."""
+    found = called(imported(settings.source, "data.source"), f"data.source: {settings.source}")
+    if isinstance(found, Dataset):
+        progress.message(f"data: {found.summary}")
+        return found
+    return dataset_of(
+        found,
+        task_named(settings.task) if settings.task else None,
+        name=settings.source,
+        augment="none" if settings.augment == "auto" else settings.augment,
+        search_images=settings.search_images,
+        seed=settings.seed,
+        progress=progress,
+    )
+
+
+def task_named(name: str) -> Task:
+    """The task of a registered name, or the object (or what makes one) at package.module:name.
+
+    Raises:
+        TaskError: there is no task of that name.
+        DataError: it cannot be imported, or is no task.
+    """
+    if not is_reference(name):
+        return TASKS[name]()
+    found = imported(name, "data.task")
+    found = found if isinstance(found, Task) else called(found, f"data.task: {name}")
+    if not isinstance(found, Task):
+        raise DataError(f"data.task: {name} is a {type(found).__name__}; needed is a dynnas.tasks.Task")
+    return found
 
 
 def _channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

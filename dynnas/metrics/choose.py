@@ -18,7 +18,7 @@ def measurements_for(
     Raises:
         StudyError: no measurement gives one of them.
     """
-    known = {metric.name for measurement in taken for metric in measurement.gives}
+    known = {metric.name for measurement in taken for metric in (*measurement.gives, *measurement.may_give)}
     added: dict[str, Measurement] = {}
     for name in metrics:
         if name in known:

@@ -30,11 +30,13 @@ class Measurement:
 
     Attributes:
         gives: the metrics that every candidate gets.
+        may_give: further metrics, that candidates of some data get.
         needs: the costliest part of a candidate that it looks at.
         where: the process that it must run in.
     """
 
     gives: tuple[Metric, ...] = ()
+    may_give: tuple[Metric, ...] = ()
     needs: Need = "network"
     where: Where = "worker"
     cost: ClassVar[float | None] = None

@@ -2,34 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from dynnas.candidates.candidate import Candidate
+from dynnas.errors import StudyError, nearest
 from dynnas.metrics.accuracy import accuracy
 from dynnas.metrics.measurement import Measurement
 from dynnas.nn.config.network import NetworkConfig
 from dynnas.nn.networks.cost import cost
 from dynnas.nn.networks.gate_use import GateUse
 from dynnas.settings.metrics import METRICS, register_measurement
+from dynnas.tasks.registry import TASKS
+from dynnas.tasks.task import Task
 
 
 @register_measurement("score")
 class Score(Measurement):
-    """The accuracy on the search split; with exits or gates also what images run and cost."""
+    """The scores of the task on the search split; with exits or gates also what images run and cost.
+
+    `gives` is that of classification, `may_give` are those of all registered tasks: `check_objectives` tells
+    whether the task of the data has them.
+    """
 
     gives = (METRICS["accuracy"],)
+    may_give = tuple(
+        {
+            metric.name: metric
+            for task in TASKS.values()
+            for metric in task.metrics
+            if metric.name not in METRICS
+        }.values()
+    )
     needs = "calibrated"
 
     def measure(self, candidate: Candidate) -> Mapping[str, float]:
         """The scores of the candidate's network with its own batch-norm statistics."""
         score = accuracy(candidate.calibrated, candidate.dataset, "search")
         return {
-            "accuracy": score.top1,
+            **score.scores,
             **_exit_metrics(candidate.config, score.exit_shares),
             **(_gate_metrics(score.gates) if score.gates else {}),
         }
+
+
+def check_objectives(names: Iterable[str], task: Task) -> None:
+    """Check that the scores which are objectives or limits are those of the data's task.
+
+    Raises:
+        StudyError: one is of another task; the message names what this one gives.
+    """
+    own = [metric.name for metric in task.metrics]
+    others = {metric.name for metric in (*Score.gives, *Score.may_give)} - set(own)
+    for name in names:
+        if name in others:
+            raise StudyError(
+                f"search: the task of the data is {task.name}, which does not give {name!r}"
+                f"{nearest(name, own)}; it gives {', '.join(own)}: say search: "
+                f"{{objectives: [{own[0]}, latency_ms]}}"
+            )
 
 
 def _exit_metrics(config: NetworkConfig, shares: Sequence[float]) -> dict[str, float]:

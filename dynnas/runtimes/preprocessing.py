@@ -10,19 +10,19 @@ from dynnas.runtimes.cascade import Finished
 
 
 class Prepare(nn.Module):
-    """Images (B, C, H, W), uint8 or float from 0 to 1, to normalised ones of the network's resolution."""
+    """Images (B, C, H, W), as in the data set or floats from 0 to 1, to what the network takes."""
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, dataset: Dataset, resolution: int) -> None:
         super().__init__()
-        self.resolution = resolution
+        self.resolution, self.scale = resolution, dataset.scale
         self.register_buffer("mean", torch.tensor(dataset.mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(dataset.std).view(-1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        pixels = images if images.is_floating_point() else images.float() / 255
+        pixels = images if images.is_floating_point() else images.float() / self.scale
         return resize((pixels - self.mean) / self.std, self.resolution)
 
 
@@ -32,6 +32,6 @@ def ready(network: Finished, dataset: Dataset) -> nn.Sequential:
 
 
 def prepare_images(network: Finished, dataset: Dataset, images: Tensor) -> Tensor:
-    """Images uint8 [B, C, H, W] as `network` takes them: float32, normalised, resized, on its device."""
+    """Images [B, C, H, W] of a split as `network` takes them: float32, normalised, resized, on its device."""
     device = next(network.parameters()).device
     return resize(dataset.normalise(images.to(device)), network.config.resolution)

@@ -63,5 +63,9 @@ def limit_names() -> tuple[str, ...]:
 
 
 def _given() -> Mapping[str, Metric]:
-    given = {metric.name: metric for measurement in MEASUREMENTS.values() for metric in measurement.gives}
+    given = {
+        metric.name: metric
+        for measurement in MEASUREMENTS.values()
+        for metric in (*measurement.gives, *measurement.may_give)
+    }
     return {name: metric for name, metric in METRICS.items() if name in given} | given

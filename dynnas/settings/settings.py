@@ -36,7 +36,15 @@ def choices_of(setting: Field[Any]) -> tuple[str, ...]:
 class DataSettings:
     """`data`: the images and how they are split."""
 
-    source: str = _setting("digits", "digits, fashion-mnist, cifar10, or the path of a folder or .npz file")
+    source: str = _setting(
+        "digits",
+        "digits, fashion-mnist, cifar10, the path of a folder or .npz file, or package.module:function",
+    )
+    task: str | None = _setting(
+        None,
+        "what targets mean: classification, multi_label, regression, segmentation, or package.module:object; "
+        "told by the targets if not given",
+    )
     search_images: int | None = _setting(
         None,
         "images taken from the training set to rank candidates; a tenth of it (at most 5000) if not given",

@@ -152,7 +152,8 @@ class Study:
         search, table = self.settings.search, self.space.table
         if table:
             return Goal.of(table.objectives, {**table.limits, **search.constraints})
-        given = [metric for measurement in self.given.measurements for metric in measurement.gives]
+        own = self.given.dataset.task.metrics if self.given.dataset else ()
+        given = [*own, *(metric for measurement in self.given.measurements for metric in measurement.gives)]
         return Goal.of(search.objectives, search.constraints, given)
 
     @cached_property

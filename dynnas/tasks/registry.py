@@ -7,6 +7,10 @@ from dynnas.registry import Registry
 from dynnas.tasks.task import Task
 
 TASKS: Registry[type[Task]] = Registry(
-    "task", group="dynnas.tasks", package="dynnas.tasks.builtin", error=TaskError
+    "task",
+    group="dynnas.tasks",
+    package="dynnas.tasks.builtin",
+    order=lambda task: task.name,
+    error=TaskError,
 )
 """Task classes by the name that space files and networks have for them."""

@@ -127,6 +127,11 @@ class Task(ABC):
         """
         return self
 
+    def summary(self, targets: Tensor) -> str:
+        """What the targets of a split are, in a few words: (N, ...)."""
+        shape = "x".join(map(str, targets.shape[1:]))
+        return f"{self.name} of {f'{shape} numbers' if shape else 'one number'}"
+
     def describe(self, output: Tensor) -> str:
         """What an output of one image, (...), says, in a word or two."""
         return "x".join(map(str, output.shape))

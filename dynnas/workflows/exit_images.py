@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dynnas.metrics.accuracy import predict_logits
 from dynnas.nn.exits import leave
@@ -70,7 +71,7 @@ def leaving_images(study: Study, key: str, examples: int = 8) -> tuple[Way, ...]
         order = here[confidence[here].argsort(descending=sure_first, stable=True)][:examples].tolist()
         shown = tuple(
             LeavingImage(
-                pixels=_pixels(images[number].numpy()),
+                pixels=_pixels(images[number], dataset.scale),
                 label=task.describe_target(targets[number]),
                 answer=task.describe(chosen[number]),
                 confidence=float(confidence[number]),
@@ -82,6 +83,7 @@ def leaving_images(study: Study, key: str, examples: int = 8) -> tuple[Way, ...]
     return tuple(ways)
 
 
-def _pixels(image: np.ndarray) -> np.ndarray:
-    """(C, R, R) as pictures are kept; of other numbers of channels than one or three, the first."""
+def _pixels(pixels: Tensor, white: float) -> np.ndarray:
+    """(C, H, W) as pictures are kept; of other numbers of channels than one or three, the first."""
+    image = (pixels.double() * (255 / white)).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
     return image.transpose(1, 2, 0) if len(image) == 3 else image[0]

@@ -45,8 +45,9 @@ class Finisher:
         return Front(tuple(members), front.objectives)
 
     def _tested(self, member: Candidate) -> Mapping[str, float]:
-        """The test accuracy, computed once for each network that was ever in a finished front."""
+        """The scores on the test split, computed once for each network that was ever in a finished front."""
         tester = CachedEvaluator(
             HeldOutEvaluator(self.evaluator.extractor), self.cache, f"{self.evaluator.provenance} test"
         )
-        return assess(tester, member.architecture, Goal.of(("test_accuracy",))).metrics
+        metric = self.evaluator.extractor.dataset.task.metrics[0]
+        return assess(tester, member.architecture, Goal.of({f"test_{metric.name}": metric.direction})).metrics

@@ -21,6 +21,7 @@ from dynnas.errors import StudyError
 from dynnas.files import atomic_write
 from dynnas.latency.predictor.predictor import LatencyPredictor, load_predictor, predictor_file
 from dynnas.metrics.measurement import Measurement
+from dynnas.metrics.score import check_objectives
 from dynnas.pareto.front import Front
 from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
@@ -97,6 +98,8 @@ def run_study(
     place.path.mkdir(parents=True, exist_ok=True)
     with study_lock(place.lock, f"study {place.path}"):
         dataset = (dataset or load_data(space.settings.data, progress)).to(space.settings.target.host_device)
+        search = space.settings.search
+        check_objectives((*search.objectives, *search.constraints), dataset.task)
         if fresh:
             delete_study(place, storage)
         record = begin_study(
@@ -152,8 +155,9 @@ def _trained_evaluator(
     # Before the training: a target that cannot be used should not be found out after it.
     meter = open_meter(place.anchors, space, dataset)
     search = space.settings.search
-    given = [metric for measurement in measurements for metric in measurement.gives]
+    given = [*dataset.task.metrics, *(metric for measurement in measurements for metric in measurement.gives)]
     wanted = Goal.of(search.objectives, search.constraints, given).metrics
+    wanted = tuple(name for name in wanted if all(name != metric.name for metric in dataset.task.metrics))
     extra = (*measurements, *extra_measurements(wanted, measurements, meter))
     for measurement in extra:
         measurement.check(meter.target)
@@ -206,7 +210,8 @@ class _Run:
     def goal(self) -> Goal:
         """Objectives and limits."""
         settings = self.space.settings.search
-        given = [metric for measurement in self.evaluator.extra for metric in measurement.gives]
+        extra = [metric for measurement in self.evaluator.extra for metric in measurement.gives]
+        given = [*self.evaluator.extractor.dataset.task.metrics, *extra]
         return Goal.of(settings.objectives, settings.constraints, given)
 
     @contextmanager

@@ -23,13 +23,15 @@ if TYPE_CHECKING:
 
     from dynnas.data.dataset import Dataset
     from dynnas.metrics.measurement import Measurement
+    from dynnas.tasks.task import Task
 
 
 def search(
     space: Space,
     evaluator: AnyEvaluator | None = None,
     *,
-    data: Dataset | str | Path | None = None,
+    data: Dataset | str | Path | Sequence[Any] | Mapping[str, Any] | None = None,
+    task: Task | None = None,
     target: TargetSettings | None = None,
     train: TrainSettings | None = None,
     measurements: Sequence[Measurement] = (),
@@ -67,7 +69,10 @@ def search(
             a generator of such parts, cheapest first: those after a broken limit are never computed. If
             it has `cheap(architecture)` as well, which gives those metrics that are known without evaluating
             (None for an architecture that cannot be), guided and evolution look ahead with it.
-        data: a data set, or what `data.source` of a space file may be.
+        data: what `data.source` of a space file may be; or (train, search, test) or (train, test), each a
+            torch data set, a pair of arrays (images, targets) or an iterable of batches, as
+            `dynnas.data.given.dataset_of` takes them; or a data set that it made.
+        task: what the targets of such splits mean; classification if they are whole numbers.
         target: where latency is measured.
         train: how the supernet is trained.
         measurements: further ones to take of every candidate; their metrics may be objectives and limits.
@@ -133,7 +138,13 @@ def search(
     )
     chosen = None if isinstance(sampler, str) else sampler
     if evaluator is not None:
-        needless = {"data": data, "target": target, "train": train, "measurements": measurements or None}
+        needless = {
+            "data": data,
+            "task": task,
+            "target": target,
+            "train": train,
+            "measurements": measurements or None,
+        }
         if given := [argument for argument, value in needless.items() if value is not None]:
             raise StudyError(
                 f"search: {', '.join(given)} belong to a search with a supernet; leave them out, or the "
@@ -143,6 +154,7 @@ def search(
         return search_with(
             space, evaluator, goal, settings, sampler=chosen, storage=storage, name=name, progress=progress
         )
+    data = _data_of(data, task, space, progress)
     return _search_supernet(
         _with_settings(space, settings, data, target, train, seed, objectives, measurements),
         folder=Path("studies", name or space.name) if folder is None else Path(folder),
@@ -154,6 +166,30 @@ def search(
     )
 
 
+def _data_of(data: Any, task: Task | None, space: Space, progress: Progress | None) -> Any:
+    """A source as it is, and splits of a program as a data set."""
+    from dynnas.data.dataset import Dataset
+    from dynnas.data.given import dataset_of
+
+    if data is None or isinstance(data, str | Path | Dataset):
+        if task is not None:
+            raise StudyError(
+                "search: a task belongs to splits given from Python; a data set has its own, and a space "
+                "file names it by data.task"
+            )
+        return data
+    settings = space.settings.data
+    augment = "none" if settings.augment == "auto" else settings.augment
+    return dataset_of(
+        data,
+        task,
+        augment=augment,
+        search_images=settings.search_images,
+        seed=settings.seed,
+        progress=progress,
+    )
+
+
 def _search_settings(settings: SearchSettings, **given: Any) -> SearchSettings:
     return replace(settings, **{name: value for name, value in given.items() if value is not None})
 
@@ -161,7 +197,7 @@ def _search_settings(settings: SearchSettings, **given: Any) -> SearchSettings:
 def _with_settings(
     space: Space,
     search: SearchSettings,
-    data: Dataset | str | Path | None,
+    data: Any,
     target: TargetSettings | None,
     train: TrainSettings | None,
     seed: int | None,

@@ -156,9 +156,10 @@ class HeldOutEvaluator:
     extractor: Extractor
 
     def evaluate(self, architecture: Architecture) -> Mapping[str, float]:
-        """The accuracy to report."""
+        """The scores of the task to report, each with `test_` before its name."""
         network = self.extractor.candidate(architecture).calibrated
-        return {"test_accuracy": accuracy(network, self.extractor.dataset, "test").top1}
+        scores = accuracy(network, self.extractor.dataset, "test").scores
+        return {f"test_{name}": value for name, value in scores.items()}
 
 
 CALIBRATE = "calibrate"

@@ -165,6 +165,10 @@ class Classification(Task):
         """The probability of each class: (B, classes)."""
         return output.softmax(dim=1)
 
+    def summary(self, targets: Tensor) -> str:
+        """The classes, with the number of images of each, the fewest first where there are many."""
+        return classes_in_words(self.names, torch.bincount(targets, minlength=len(self.names)).tolist())
+
     def describe(self, output: Tensor) -> str:
         """The likeliest class."""
         return self.names[int(output.argmax())]
@@ -187,6 +191,18 @@ class Classification(Task):
             "label_smoothing": self.label_smoothing,
             "class_weights": self.class_weights and list(self.class_weights),
         }
+
+
+def classes_in_words(names: Sequence[str], counts: Sequence[int]) -> str:
+    """How many images there are of each class; of more than six classes only of the rarest and commonest."""
+    pairs = sorted(zip(counts, names, strict=True), key=lambda pair: pair[0])
+    if len(pairs) <= 6:
+        told = ", ".join(f"{name} {count:,}" for name, count in zip(names, counts, strict=True))
+        return f"{len(pairs)} classes in training ({told})"
+    (least, rarest), (most, commonest) = pairs[0], pairs[-1]
+    if least == most:
+        return f"{len(pairs)} classes of {least:,} training images each"
+    return f"{len(pairs)} classes in training, from {least:,} ({rarest}) to {most:,} ({commonest})"
 
 
 def _evenness(output: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ class Distillation(Algorithm):
 
     def output_loss(self, run: Run, forward: Forward, output: Tensor, loss: Tensor) -> Tensor:
         """Mix what the teacher says with the loss (B,) so far."""
-        if run.teacher is None:
+        if run.teacher is None or not self.weight:
             return loss
         return (
             self.weight * run.task.distill(output, run.teacher, self.temperature) + (1 - self.weight) * loss

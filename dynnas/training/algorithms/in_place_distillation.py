@@ -26,7 +26,7 @@ class InPlaceDistillation(Algorithm):
 
     def output_loss(self, run: Run, forward: Forward, output: Tensor, loss: Tensor) -> Tensor:
         """Mix what the teacher says with the loss (B,) so far, once there is a teacher."""
-        if run.teacher is None:
+        if run.teacher is None or not self.weight:
             return loss
         return (
             self.weight * run.task.distill(output, run.teacher, self.temperature) + (1 - self.weight) * loss

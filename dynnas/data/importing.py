@@ -1,0 +1,66 @@
+"""Objects that a space file names: package.module:name."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from dynnas.errors import DataError
+
+_REFERENCE = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*(\.\w+)*")
+
+
+def is_reference(text: str) -> bool:
+    """Whether `text` has the form package.module:name."""
+    return _REFERENCE.fullmatch(text) is not None
+
+
+def imported(reference: str, what: str) -> Any:
+    """The object `package.module:name`; modules are also looked for in the working folder.
+
+    Args:
+        what: the setting that names it, for the message.
+
+    Raises:
+        DataError: there is none.
+    """
+    module, _, attribute = reference.partition(":")
+    with _working_folder():
+        try:
+            found: Any = importlib.import_module(module)
+            for part in attribute.split("."):
+                found = getattr(found, part)
+        except (ImportError, AttributeError) as error:
+            raise DataError(
+                f"{what}: {reference!r} cannot be imported ({error}); needed is package.module:name, "
+                "installed or in the working folder"
+            ) from error
+    return found
+
+
+def called(function: Callable[[], Any] | Any, what: str) -> Any:
+    """What `function` returns; what cannot be called is given back.
+
+    Raises:
+        DataError: it raises an error.
+    """
+    if not callable(function):
+        return function
+    try:
+        return function()
+    except Exception as error:  # whatever a stranger's function may raise
+        raise DataError(f"{what}: {function!r} raised {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _working_folder() -> Iterator[None]:
+    """The working folder at the end of where modules are looked for."""
+    sys.path.append("")
+    try:
+        yield
+    finally:
+        sys.path.remove("")

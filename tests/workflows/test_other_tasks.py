@@ -1,0 +1,74 @@
+"""Studies of tasks other than classification, from data that a program has."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+import dynnas
+from dynnas.data.given import dataset_of
+from dynnas.errors import StudyError
+from dynnas.language.parser import parse_space
+from dynnas.settings.settings import TargetSettings, TrainSettings
+
+SPACE = """
+name: bright
+input: {channels: 1, resolutions: [8]}
+stem: {width: [4]}
+stages:
+  - {block: conv, depth: [1], width: [4, 8], op: [static, condconv], experts: [2]}
+head: {width: [8]}
+"""
+TRAIN = TrainSettings(epochs=10, batch=32, lr=0.05, calibration_images=64, teacher_weight=0.5)
+TARGET = TargetSettings(seconds=0.02, runtime="torch")
+
+
+def split(count: int, seed: int) -> TensorDataset:
+    """Images of noise whose number is how bright they are."""
+    rng = np.random.default_rng(seed)
+    brightness = rng.uniform(20, 220, count)
+    images = (brightness[:, None, None, None] + rng.normal(0, 10, (count, 1, 8, 8))).clip(0, 255)
+    return TensorDataset(torch.from_numpy(images.astype(np.uint8)), torch.from_numpy(brightness))
+
+
+def test_a_number_is_told_of_images_and_the_error_is_an_objective(tmp_path: Path) -> None:
+    splits, task = (split(160, 0), split(60, 1), split(60, 2)), dynnas.tasks.Regression(["brightness"])
+    front = dynnas.search(
+        parse_space(SPACE), data=splits, task=task, train=TRAIN, target=TARGET, objectives=("rmse", "params"),
+        trials=3, controls=False, folder=tmp_path / "study",
+    )  # fmt: skip
+    data = dataset_of(splits, task)
+    best = min(front, key=lambda member: member.metrics["rmse"])
+    assert best.metrics["rmse"] < 30  # always telling the mean is 58
+    assert {"mae", "r2", "test_rmse"} <= set(best.metrics)
+    network = front.study.candidate(best.key).calibrated
+    with torch.inference_mode():
+        said = data.task.post(network(data.normalise(data.test.images)))[:, 0]
+    error = (said - data.test.targets).square().mean().sqrt().item()
+    assert error == pytest.approx(best.metrics["test_rmse"], rel=1e-3)
+
+
+def test_a_task_of_two_functions_is_searched_by_its_own_metric(tmp_path: Path) -> None:
+    def loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return (output[:, 0] - target / 100).abs()
+
+    def score(outputs: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
+        return {"near": float(((outputs[:, 0] - targets / 100).abs() < 0.3).float().mean())}
+
+    task = dynnas.tasks.from_functions(loss, score, {"near": "maximize"}, outputs=1)
+    front = dynnas.search(
+        parse_space(SPACE), data=(split(160, 0), split(60, 1), split(60, 2)), task=task,
+        train=replace(TRAIN, teacher_weight=0.0), target=TARGET, objectives=("near", "params"), trials=2,
+        controls=False, folder=tmp_path / "study",
+    )  # fmt: skip
+    assert max(member.metrics["near"] for member in front) > 0.5
+    assert all("test_near" in member.metrics for member in front)
+
+
+def test_scores_of_another_task_are_refused_before_the_training(tmp_path: Path) -> None:
+    data = dataset_of((split(40, 0), split(20, 1), split(20, 2)), dynnas.tasks.Regression())
+    with pytest.raises(StudyError, match=r"the data is regression, which does not give .accuracy.*rmse"):
+        dynnas.search(parse_space(SPACE), data=data, train=TRAIN, target=TARGET, folder=tmp_path / "study")

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler
 
-from dynnas.errors import StudyError
 from dynnas.pareto.objectives import Goal
-from dynnas.samplers.architecture import ArchitectureSampler, Proposer
+from dynnas.samplers.architecture import ArchitectureSampler
 from dynnas.samplers.cheap_metrics import Cheap
-from dynnas.samplers.context import Ground
-from dynnas.samplers.evolution import Evolution
-from dynnas.samplers.genetic import Offspring
-from dynnas.samplers.guided import Guided
-from dynnas.samplers.optuna_proposer import Drawn, InnerSampler
-from dynnas.samplers.slimming import Slimming
+from dynnas.samplers.optuna_proposer import Drawn
+from dynnas.samplers.request import SamplerRequest
+from dynnas.settings.registries import SAMPLERS
 from dynnas.space.architecture import Architecture
 from dynnas.space.moves import largest, smallest
 from dynnas.space.space import Space
-
-SAMPLERS = ("guided", "evolution", "autoslim", "autoslim-rate", "random", "nsga2", "nsga3", "tpe", "gp")
 
 
 def make_sampler(
@@ -59,39 +52,12 @@ def make_sampler(
         return sampler
     if isinstance(sampler, BaseSampler):
         return ArchitectureSampler(space, Drawn(space, lambda seed: sampler), seed, (), listed, sampler)
-    name = sampler
-
-    def offspring(seed: int) -> Offspring:
-        # Optuna's own crossover works on the genes that all trials share, and so leaves out conditional ones.
-        return Offspring(space, random.Random(seed))
-
-    def ground() -> Ground:
-        return Ground(space, goal, cheap, seed, listed)
-
-    inner: dict[str, InnerSampler] = {
-        "random": lambda seed: RandomSampler(seed=seed),
-        "nsga2": lambda seed: NSGAIISampler(
-            population_size=population, seed=seed, child_generation_strategy=offspring(seed)
-        ),
-        "nsga3": lambda seed: NSGAIIISampler(
-            population_size=population, seed=seed, child_generation_strategy=offspring(seed)
-        ),
-        "tpe": lambda seed: TPESampler(
-            n_startup_trials=population, seed=seed, multivariate=True, group=True, constant_liar=parallel
-        ),
-        "gp": lambda seed: GPSampler(n_startup_trials=population, seed=seed),
-    }
-    own: dict[str, Callable[[], Proposer]] = {
-        "guided": lambda: Guided(ground()),
-        "evolution": lambda: Evolution(ground()),
-        "autoslim": lambda: Slimming(space, goal, "loss"),
-        "autoslim-rate": lambda: Slimming(space, goal, "rate"),
-    }
     if goal and cheap and not (cheap(smallest(space)) or {}).keys() & set(goal.metrics):
         cheap = None  # it tells nothing of what is asked for
-    if name not in SAMPLERS:
-        raise StudyError(f"sampler: found {name!r}; allowed are {', '.join(SAMPLERS)}")
-    proposer = own[name]() if name in own else Drawn(space, inner[name])
-    # The ends of the front, which chance alone hardly ever draws; `random` stays a fair control.
-    first = () if name == "random" or name.startswith("autoslim") else (smallest(space), largest(space))
-    return ArchitectureSampler(space, proposer, seed, first, listed)
+    family = SAMPLERS[sampler]
+    request = SamplerRequest(space, population, seed, goal, cheap, listed, parallel)
+    made = family.make(request) if hasattr(family, "make") else family(seed=seed)
+    first = (smallest(space), largest(space)) if getattr(family, "ends_first", False) else ()
+    if isinstance(made, BaseSampler):
+        return ArchitectureSampler(space, Drawn(space, lambda seed: made), seed, first, listed, made)
+    return ArchitectureSampler(space, made, seed, first, listed)

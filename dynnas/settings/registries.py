@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from dynnas.errors import TargetError
+from dynnas.errors import StudyError, TargetError
 from dynnas.registry import Registry
 
 RUNTIMES: Registry[Any] = Registry(
     "runtime", group="dynnas.runtimes", package="dynnas.runtimes.backends", error=TargetError
 )
 """Subclasses of `dynnas.runtimes.runtime.Runtime` by their names."""
+
+SAMPLERS: Registry[Any] = Registry(
+    "sampler", group="dynnas.samplers", package="dynnas.samplers.builtin", error=StudyError
+)
+"""Classes of samplers by their names; see `dynnas.samplers.builtin.families`."""

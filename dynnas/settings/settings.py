@@ -12,7 +12,7 @@ from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any
 
 from dynnas.settings.metrics import limit_names, objective_names
-from dynnas.settings.registries import RUNTIMES
+from dynnas.settings.registries import RUNTIMES, SAMPLERS
 from dynnas.settings.rule import Pattern
 
 _HOST_AND_PORT = r"(\[[0-9A-Fa-f:.]+\]|[^\s\[\]:/@]+):[0-9]{1,5}"
@@ -165,7 +165,7 @@ class SearchSettings:
     sampler: str = _setting(
         "guided",
         "who proposes candidates",
-        choices=("guided", "evolution", "autoslim", "autoslim-rate", "random", "nsga2", "nsga3", "tpe", "gp"),
+        choices=lambda: tuple(SAMPLERS),
     )
     objectives: tuple[str, ...] = _setting(
         ("accuracy", "latency_ms"),

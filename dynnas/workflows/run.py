@@ -16,7 +16,7 @@ from optuna.storages import BaseStorage
 from dynnas.candidates.candidate import Extractor
 from dynnas.data.dataset import Dataset
 from dynnas.data.load import load_data
-from dynnas.data.sources.find import NAMES
+from dynnas.data.sources.find import SOURCES
 from dynnas.errors import StudyError
 from dynnas.files import atomic_write
 from dynnas.latency.predictor.predictor import LatencyPredictor, load_predictor, predictor_file
@@ -133,7 +133,7 @@ def _located(settings: Settings, given: Given) -> Settings:
     if given.dataset is not None:
         return replace(settings, data=replace(settings.data, source=OBJECTS))
     path = Path(settings.data.source).expanduser()
-    if settings.data.source in NAMES or not path.exists():
+    if settings.data.source in SOURCES or not path.exists():
         return settings
     return replace(settings, data=replace(settings.data, source=str(path.resolve())))
 

@@ -36,7 +36,7 @@ def _put_cifar10(folder: Path) -> None:
 def test_the_names(empty_machine: Path) -> None:
     _put_fashion_mnist(empty_machine / "data/fashion-mnist")
     _put_cifar10(empty_machine / "data/cifar10")
-    for name in find.NAMES:
+    for name in find.SOURCES:
         assert find.read(name, Progress()).name == name
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from pathlib import Path
 
 from dynnas.data.raw import RawData
@@ -10,8 +11,11 @@ from dynnas.data.sources import arrays, cifar, digits, folder, idx, packed
 from dynnas.errors import DataError
 from dynnas.files import data_folders
 from dynnas.progress import Progress
+from dynnas.registry import Registry
 
-NAMES = ("digits", "fashion-mnist", "cifar10")
+SOURCES: Registry[Callable[[Progress], RawData]] = Registry("data set", group="dynnas.data", error=DataError)
+"""What reads the data sets that have a name, those of plug-ins (entry points `dynnas.data`) among them."""
+
 _INSTALLED_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # by Debian's package
 _PACKED_CIFAR = "cifar10_jpeg.npz"
 
@@ -22,19 +26,15 @@ def read(source: str, progress: Progress) -> RawData:
     Raises:
         DataError: there is none, or it cannot be read; the message says how to get or mend it.
     """
-    if source == "digits":
-        return digits.read()
-    if source == "fashion-mnist":
-        return _fashion_mnist()
-    if source == "cifar10":
-        return _cifar10(progress)
+    if source in SOURCES:
+        return SOURCES[source](progress)
     path = Path(source).expanduser()
     if not path.exists():
-        near = difflib.get_close_matches(source, NAMES, n=1)
+        near = difflib.get_close_matches(source, list(SOURCES), n=1)
         raise DataError(
             f"data.source: no data set and no path is called {source!r}"
             + (f"; did you mean {near[0]}?" if near else ".")
-            + f" Known are {', '.join(NAMES)}, and the paths of folders and files"
+            + f" Known are {', '.join(SOURCES)}, and the paths of folders and files"
         )
     return _read_path(path, progress)
 
@@ -57,7 +57,13 @@ def _read_path(path: Path, progress: Progress) -> RawData:
     )
 
 
-def _fashion_mnist() -> RawData:
+@SOURCES.register("digits")
+def _digits(progress: Progress) -> RawData:
+    return digits.read()
+
+
+@SOURCES.register("fashion-mnist")
+def _fashion_mnist(progress: Progress) -> RawData:
     places = [_INSTALLED_FASHION_MNIST, *(root / "fashion-mnist" for root in _roots())]
     for place in places:
         if idx.recognises(place):
@@ -69,6 +75,7 @@ def _fashion_mnist() -> RawData:
     )
 
 
+@SOURCES.register("cifar10")
 def _cifar10(progress: Progress) -> RawData:
     places = [place for root in _roots() for place in (root / "cifar10", root)]
     for place in places:

@@ -1,0 +1,43 @@
+"""What a study asks of a sampler that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dynnas.pareto.objectives import Goal
+    from dynnas.samplers.cheap_metrics import Cheap
+    from dynnas.samplers.context import Ground
+    from dynnas.space.architecture import Architecture
+    from dynnas.space.space import Space
+
+
+@dataclass(frozen=True)
+class SamplerRequest:
+    """What a sampler is made for.
+
+    Attributes:
+        space: of the architectures.
+        population: size of a generation, and number of random candidates before a model begins.
+        seed: draws.
+        goal: objectives, in the order of the study, and limits; None for what the trials themselves say.
+        cheap: metrics that need no evaluation; None where there are none.
+        listed: the only architectures to propose, where these are a small part of the space.
+        parallel: whether several trials run at once.
+    """
+
+    space: Space
+    population: int
+    seed: int
+    goal: Goal | None = None
+    cheap: Cheap | None = None
+    listed: Sequence[Architecture] | None = None
+    parallel: bool = False
+
+    def ground(self) -> Ground:
+        """What the built-in samplers work with."""
+        from dynnas.samplers.context import Ground
+
+        return Ground(self.space, self.goal, self.cheap, self.seed, self.listed)

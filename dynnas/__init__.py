@@ -12,18 +12,34 @@ if TYPE_CHECKING:
     from dynnas import tasks
     from dynnas.language.parser import load_space
     from dynnas.settings.settings import TargetSettings as Target
+    from dynnas.space.choices import when
+    from dynnas.space.space import Space
     from dynnas.study.study import open_study
+    from dynnas.supernet.supernet import Supernet
     from dynnas.workflows.search import search
 
 __version__ = "0.1.0"
 
-__all__ = ["Target", "__version__", "load_space", "open_study", "search", "tasks"]
+__all__ = [
+    "Space",
+    "Supernet",
+    "Target",
+    "__version__",
+    "load_space",
+    "open_study",
+    "search",
+    "tasks",
+    "when",
+]
 
 _HOMES = {
+    "Space": ("dynnas.space.space", "Space"),
+    "Supernet": ("dynnas.supernet.supernet", "Supernet"),
     "Target": ("dynnas.settings.settings", "TargetSettings"),
     "load_space": ("dynnas.language.parser", "load_space"),
     "open_study": ("dynnas.study.study", "open_study"),
     "search": ("dynnas.workflows.search", "search"),
+    "when": ("dynnas.space.choices", "when"),
 }
 
 

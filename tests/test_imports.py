@@ -49,7 +49,7 @@ PACKAGES = (
     "__main__",
 )
 # What the lazy names of the package itself stand for.
-PUBLIC = {"language", "settings", "study", "tasks", "workflows"}
+PUBLIC = {"language", "settings", "study", "tasks", "workflows", "space", "supernet"}
 
 # A package, and the only places (as prefixes of paths under dynnas/) that may import it.
 CONFINED = {

@@ -136,13 +136,13 @@ class Candidate:
     @cached_property
     def config(self) -> NetworkConfig:
         """What the network is made of."""
-        config = self._source.supernet.config(self.architecture)
+        config = self._source.supernet.build.config(self.architecture)
         return config.without_gates() if self._open_gates else config
 
     @cached_property
     def network(self) -> Network:
         """The extracted network; before `calibrated` is asked for, without batch-norm statistics."""
-        return self._source.supernet.extract(self.architecture, self._open_gates).eval()
+        return self._source.supernet.extract(self.architecture, open_gates=self._open_gates).eval()
 
     @property
     def statistics(self) -> Statistics | None:

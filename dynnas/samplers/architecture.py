@@ -6,7 +6,7 @@ import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from typing import Any, Literal, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import optuna
@@ -55,11 +55,12 @@ class SteppingProposer(Proposer, Protocol):
 
 def distribution_of(gene: Gene) -> BaseDistribution:
     """The Optuna parameter of a gene: its real values, as a range where they are evenly spaced integers."""
-    if gene.ordered and all(isinstance(value, int) for value in gene.values):
-        steps = {int(b) - int(a) for a, b in itertools.pairwise(gene.values)}
+    numbers = [value for value in gene.values if isinstance(value, int)]
+    if gene.ordered and len(numbers) == len(gene.values):
+        steps = {b - a for a, b in itertools.pairwise(numbers)}
         if len(steps) == 1:
-            return IntDistribution(int(gene.values[0]), int(gene.values[-1]), step=steps.pop())
-    return CategoricalDistribution(gene.values)
+            return IntDistribution(numbers[0], numbers[-1], step=steps.pop())
+    return CategoricalDistribution(gene.labels)
 
 
 def suggest(trial: optuna.Trial, space: Space) -> Architecture:
@@ -77,7 +78,7 @@ def suggest(trial: optuna.Trial, space: Space) -> Architecture:
         distribution = distribution_of(gene)
         if isinstance(distribution, IntDistribution):
             return trial.suggest_int(gene.name, distribution.low, distribution.high, step=distribution.step)
-        return cast(Value, trial.suggest_categorical(gene.name, gene.values))
+        return trial.suggest_categorical(gene.name, gene.labels)
 
     return assemble(space, value_of)
 
@@ -138,7 +139,11 @@ class ArchitectureSampler(BaseSampler):
             raise StudyError(f"space {self._space.name!r}: all {size} architectures have been proposed")
         if new.move:
             self._moves[trial.number] = new.move
-        return {name: new.architecture[name] for name in self._distributions if name in new.architecture}
+        return {
+            gene.name: gene.labels[gene.values.index(new.architecture[gene.name])]
+            for gene in self._space.choices
+            if gene.name in new.architecture
+        }
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Tell the sampler that the proposer draws from, if it was given, that a trial begins."""
@@ -209,5 +214,7 @@ def assemble(space: Space, value_of: Callable[[Gene], Value]) -> Architecture:
     values: dict[str, Value] = {}
     for gene in space.genes:
         if space.is_active(gene, values):
-            values[gene.name] = gene.values[0] if gene.fixed else value_of(gene)
+            value = gene.values[0] if gene.fixed else value_of(gene)
+            at = gene.find(value)
+            values[gene.name] = value if at is None else gene.values[at]
     return space.architecture(values)

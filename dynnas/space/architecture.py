@@ -8,10 +8,12 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, TypeAlias
 
 from dynnas.errors import SpaceError
 
-Value = int | float | str
+Value: TypeAlias = Any
+"""An int, float, str, bool, None, or a tuple of these; code that reads a gene knows which."""
 
 FORMAT = 1
 
@@ -77,12 +79,24 @@ class Architecture(Mapping[str, Value]):
                 "write the file again with the dynnas that reads it"
             )
         genes = document.get("genes")
-        if not isinstance(genes, dict) or not all(map(_is_value, genes.values())):
-            raise SpaceError("architecture: 'genes' must map gene names to finite numbers or texts")
-        return Architecture(tuple(genes.items()))
+        if not isinstance(genes, dict):
+            raise SpaceError("architecture: 'genes' must map gene names to values")
+        try:
+            return Architecture(tuple((name, as_value(value)) for name, value in genes.items()))
+        except SpaceError as error:
+            raise SpaceError(f"architecture: 'genes' must map gene names to values; {error}") from error
 
 
-def _is_value(value: object) -> bool:
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return isinstance(value, int | str) and not isinstance(value, bool)
+def as_value(value: object) -> Value:
+    """Return `value` as a gene may have it: lists as tuples, and numbers of other libraries as Python's own.
+
+    Raises:
+        SpaceError: it is no finite number, text, truth value, None, or sequence of these.
+    """
+    if isinstance(value, list | tuple):
+        return tuple(as_value(each) for each in value)
+    if not isinstance(value, int | float | str) and value is not None and hasattr(value, "item"):
+        value = value.item()
+    if value is None or isinstance(value, int | str) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    raise SpaceError(f"{value!r} is no finite number, text, True, False, None, or sequence of these")

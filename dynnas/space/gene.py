@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from dynnas.space.architecture import Value
+
+Label = int | float | str | bool | None
 
 Condition = tuple[tuple[str, tuple[Value, ...]], ...]
 
@@ -32,11 +35,18 @@ class Gene:
         """Whether the gene applies, given the values of the *active* genes before it."""
         return all(name in values and values[name] in allowed for name, allowed in self.condition)
 
-    def spelling(self, value: object) -> Value | None:
-        """The gene's own spelling of `value` (8 for 8.0), or None where it is not one of its values."""
-        if isinstance(value, bool):  # True == 1, but is never meant as a number
-            return None
-        return next((own for own in self.values if own == value), None)
+    def find(self, value: object) -> int | None:
+        """The place of `value` among the gene's values, or None where it is not one of them.
+
+        8.0 is found as 8, a list as the tuple, and a tuple by its label; True is not 1.
+        """
+        places = enumerate(zip(self.values, self.labels, strict=True))
+        return next((at for at, (own, label) in places if _alike(own, value) or _alike(label, value)), None)
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """Return its values as other libraries can store them: tuples are spelled as JSON."""
+        return tuple(json.dumps(value) if isinstance(value, tuple) else value for value in self.values)
 
 
 def prune(genes: Iterable[Gene]) -> tuple[Gene, ...]:
@@ -54,3 +64,9 @@ def prune(genes: Iterable[Gene]) -> tuple[Gene, ...]:
         else:
             kept[gene.name] = replace(gene, condition=tuple(condition))
     return tuple(kept.values())
+
+
+def _alike(own: object, value: object) -> bool:
+    if isinstance(own, tuple):
+        return isinstance(value, list | tuple) and len(own) == len(value) and all(map(_alike, own, value))
+    return own == value and isinstance(own, bool) == isinstance(value, bool)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ from dynnas.errors import SpaceError, nearest
 from dynnas.settings.settings import Settings
 from dynnas.settings.table import TableSettings
 from dynnas.space.architecture import Architecture, Value
+from dynnas.space.choices import genes_of, identity_of, name_of
 from dynnas.space.counting import count_architectures
 from dynnas.space.gene import Gene, prune
 
@@ -47,7 +48,8 @@ class NetworkRule(Protocol):
 class Space:
     """Everything that can be searched: parents stand before children, and single-valued knobs are genes too.
 
-    `network` is None for a plain space of `choices`. `source` is the file it came from, `table`
+    `network` is what a space file says of its networks, `model` the class or function of `Space.of`; both are
+    None for a plain space of `choices`. `source` is the file it came from, `table`
     says how its `choices` are looked up in a table.
 
     Raises:
@@ -61,6 +63,7 @@ class Space:
     settings: Settings = field(default_factory=Settings, hash=False)
     source: str | None = field(default=None, compare=False)
     table: TableSettings | None = field(default=None, hash=False)
+    model: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
         known: set[str] = set()
@@ -91,9 +94,51 @@ class Space:
     @cached_property
     def digest(self) -> str:
         """Sixteen hexadecimal digits that name genes and network, but not the settings of a study."""
-        template = asdict(self.network) if self.network else None  # type: ignore[call-overload]
+        template: object = asdict(self.network) if self.network else None  # type: ignore[call-overload]
+        template = identity_of(self.model) if self.model else template
         text = json.dumps([[asdict(gene) for gene in self.genes], template], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @staticmethod
+    def of(model: Callable[..., Any], choices: Mapping[str, Any] | None = None, /, **more: Any) -> Space:
+        """The space of a class or function whose arguments are chosen.
+
+        `Space.of(MyNet, depth=[2, 3], op=["static", "dyconv"], experts=when(op="dyconv", choose=[2, 4]))`.
+        A list (or a range) is a choice, any other value is given to every network. Numbers are sorted; other
+        values stand in the order of the list, that of the least capacity first. What is not named keeps its
+        default, and so does an argument whose condition does not hold.
+
+        Args:
+            model: returns a network. It is called with the values by name, often, and must give
+                the same network for the same values.
+            choices: values by argument, for arguments whose names are taken here.
+            more: values by argument: int, float, str, bool, None, or tuples of these.
+
+        Raises:
+            SpaceError: an argument that `model` does not have or misses, or a value that cannot be chosen.
+        """
+        return Space(name_of(model), genes_of(model, {**(choices or {}), **more}), model=model)
+
+    def build(self, architecture: Mapping[str, Value]) -> Any:
+        """Build the network of an architecture, for a space that `Space.of` made.
+
+        Raises:
+            SpaceError: the space has no function that makes a network, or one that failed; the message names
+            the values.
+        """
+        if self.model is None:
+            raise SpaceError(
+                f"{self.name}: the space has no function that makes a network; "
+                "make it with Space.of(MyNet, ...)"
+            )
+        try:
+            return self.model(**architecture)
+        except Exception as error:
+            values = ", ".join(f"{name}={value!r}" for name, value in architecture.items())
+            raise SpaceError(
+                f"{self.name}({values}) failed: {type(error).__name__}: {error}; "
+                "correct it or leave out these values"
+            ) from error
 
     def gene(self, name: str) -> Gene:
         """The gene of that name.
@@ -128,12 +173,12 @@ class Space:
                     )
                 active[gene.name] = gene.values[0]
                 continue
-            value = gene.spelling(values[gene.name])
-            if value is None:
+            at = gene.find(values[gene.name])
+            if at is None:
                 raise SpaceError(
                     f"{self.name}: {gene.name} is {values[gene.name]!r}; allowed: {_listed(gene.values)}"
                 )
-            active[gene.name] = value
+            active[gene.name] = gene.values[at]
         return Architecture(tuple(active.items()))
 
     def network_config(

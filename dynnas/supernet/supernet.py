@@ -2,102 +2,109 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from dynnas.data.dataset import resize
-from dynnas.nn.config.network import RESOLUTION_SLOT, NetworkConfig, SlotConfig
+import torch
+from torch import nn
+
+from dynnas.errors import SpaceError
 from dynnas.nn.context import PLAIN, Context
 from dynnas.nn.layers.digest import weights_digest
-from dynnas.nn.layers.resize import Resize
-from dynnas.nn.networks.glance import look_twice
-from dynnas.nn.networks.network import Call, Network, build, run, shared_names, slot_module
-from dynnas.nn.networks.resolution import mixed
-from dynnas.space.architecture import Architecture
+from dynnas.space.architecture import Architecture, Value
 from dynnas.space.space import Space
+from dynnas.supernet.build import Build, BuildsParts, OnePart
+from dynnas.supernet.covering import covering as find_covering
 from dynnas.supernet.elastic import Elastic
 
 
 class Supernet(nn.Module):
-    """One set of weights for every architecture of `space`.
+    """One set of weights for every network of a space.
+
+    Each named tensor is shared: a network takes the part of it that its own shape asks for, by the rules of
+    `dynnas.nn.slicing`.
 
     Args:
-        space: a space with a network (not a plain `choices` space).
-        channels: channels of the images.
-        classes: number of classes.
-        experts: "shared" or "separate" expert banks of the op types, see `shared_names`.
+        space: what may be chosen.
+        build: makes the network of an architecture; by default that of the space (`Space.of`).
+        covering: more architectures to make room for, where those that are found do not suffice.
         seed: draws the initial weights.
+
+    Raises:
+        SpaceError: the space has no function that makes a network and none is given, or no rule says how a
+        tensor of several shapes is shared. The message names the tensor.
     """
 
     def __init__(
-        self, space: Space, channels: int, classes: int, *, experts: str = "shared", seed: int = 0
+        self,
+        space: Space,
+        build: Build | None = None,
+        *,
+        covering: Sequence[Mapping[str, Value]] = (),
+        seed: int = 0,
     ) -> None:
         super().__init__()
-        self.space, self.channels, self.classes = space, channels, classes
+        self.space = space
+        made: Build = build or space.build
+        if isinstance(made, BuildsParts):
+            self.build: Any = made
+        else:
+            more = [space.architecture(values) for values in covering]
+            self.build = OnePart(made, find_covering(space, made, more))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            configs = space.covering_configs(channels, classes)
             self.slots = nn.ModuleDict(
                 {
-                    slot_module(slot): Elastic(build, configs[slot], shared_name=shared_names(experts))
-                    for slot in configs
+                    _key(part): Elastic[Any](self.build.part, configs, shared_name=self.build.shared_name)
+                    for part, configs in self.build.covering().items()
                 }
             )
 
-    def config(self, architecture: Architecture) -> NetworkConfig:
-        """The concrete network that `architecture` means on this supernet's images and classes."""
-        return self.space.network_config(architecture, self.channels, self.classes)
-
     def forward(
-        self, x: Tensor, architecture: Architecture, open_gates: bool = False, context: Context = PLAIN
-    ) -> tuple[Tensor, ...]:
-        """Logits of every exit in order, then of the final head, each [B, classes].
+        self, architecture: Mapping[str, Value], *inputs: Any, context: Context = PLAIN, **options: Any
+    ) -> Any:
+        """Run a network with its part of the shared weights; batch norms use the statistics of the batch.
 
         Args:
-            x: images [B, channels, H, W], resized to the architecture's resolution if they are of another.
-            architecture: a member of the space. Batch norm uses the statistics of this batch.
-            open_gates: every image runs all of every block, at the largest resolution.
-            context: is supplied to all layers.
+            architecture: a member of the space, or its values.
+            inputs: those of the network, and so are the outputs.
+            context: is supplied to all layers of dynnas.
+            options: further arguments of the network.
         """
-        config = self.config(architecture)
-        config = config.without_gates() if open_gates else config
 
-        def call(slot: str, slot_config: SlotConfig, value: Tensor) -> Tensor:
-            return self.slots[slot_module(slot)](slot_config, value, context=context)
+        def call(part: str, config: Any, *values: Any, **more: Any) -> Any:
+            return self.slots[_key(part)](config, *values, context=context, **more)
 
-        x = resize(x, config.resolution)
-        if config.choice is not None:
-            return (_run_chosen(config, call, x),)
-        if config.glance is not None:
-            small = Resize(config.resolution, config.glance.size).to(x.device)(x)
-            return look_twice(config, call, x, small, exact=not self.training)
-        return run(config, call, x)
+        return self.build.run(call, self._member(architecture), *inputs, training=self.training, **options)
 
-    def extract(self, architecture: Architecture, open_gates: bool = False) -> Network:
-        """A plain network with its own copies of the weights; calibrate its batch norms before using it.
+    def extract(self, architecture: Mapping[str, Value], **options: Any) -> Any:
+        """Return a plain network with its own copies of the weights, in the mode and place of the supernet.
 
-        With `open_gates` it has no gates.
+        Calibrate its batch norms before using it. It computes exactly what the supernet computes.
         """
-        config = self.config(architecture)
-        config = config.without_gates() if open_gates else config
-        slots = {}
-        for slot, slot_config in config.slots():
-            elastic = self.slots[slot_module(slot)]
+
+        def extracted(part: str, config: Any) -> nn.Module:
+            elastic = self.slots[_key(part)]
             assert isinstance(elastic, Elastic)
-            slots[slot] = elastic.extract(slot_config)
-        return Network(config, slots).to(next(self.parameters()).device).train(self.training)
+            return elastic.extract(config)
+
+        network = self.build.extract(extracted, self._member(architecture), **options)
+        return network.to(next(self.parameters()).device).train(self.training)
 
     def digest(self) -> str:
-        """Sixteen hexadecimal digits of all weights."""
+        """Return sixteen hexadecimal digits of all weights."""
         return weights_digest(self)
 
+    def _member(self, values: Mapping[str, Value]) -> Architecture:
+        if isinstance(values, Architecture):
+            return values
+        if not isinstance(values, Mapping):
+            raise SpaceError(
+                f"a supernet takes an architecture first, then the inputs; found {type(values).__name__}"
+            )
+        return self.space.architecture(values)
 
-def _run_chosen(config: NetworkConfig, call: Call, x: Tensor) -> Tensor:
-    """Logits (B, classes) of images (B, C, R, R) at the resolutions that are chosen: it runs at each."""
-    assert config.choice is not None
-    rows = call(RESOLUTION_SLOT, config.choice, x)
-    images = (Resize(config.resolution, size).to(x.device)(x) for size in config.choice.sizes)
-    outputs = [
-        run(config.at(size), call, image)[0] for size, image in zip(config.choice.sizes, images, strict=True)
-    ]
-    return mixed(outputs, rows)
+
+def _key(part: str) -> str:
+    """The key of a part in a `ModuleDict`, whose keys may hold no dots."""
+    return part.replace(".", "__")

@@ -17,6 +17,7 @@ from dynnas.nn.networks.network import Network
 from dynnas.space.architecture import Architecture
 from dynnas.space.space import Space
 from dynnas.supernet.elastic import Elastic
+from dynnas.supernet.staged import StagedBuild
 from dynnas.supernet.supernet import Supernet
 
 
@@ -77,17 +78,28 @@ class SupernetModel:
     ) -> tuple[Tensor, ...]:
         """See `Model.forward`."""
         assert architecture is not None
-        return self.module(inputs, architecture, open_gates, context)
+        if isinstance(self.module.build, StagedBuild):
+            staged: tuple[Tensor, ...] = self.module(
+                architecture, inputs, open_gates=open_gates, context=context
+            )
+            return staged
+        return _several(self.module(architecture, inputs, context=context))
 
     def exits(self, architecture: Architecture | None) -> Sequence[Leaving]:
         """See `Model.exits`."""
         assert architecture is not None
-        return self.module.config(architecture).exits
+        build = self.module.build
+        return build.config(architecture).exits if isinstance(build, StagedBuild) else ()
 
     def costs(self, architecture: Architecture | None, inputs: Any) -> Sequence[GateCost]:
         """See `Model.costs`."""
         assert architecture is not None
-        return gate_costs(self.module.config(architecture))
+        build = self.module.build
+        if isinstance(build, StagedBuild):
+            return gate_costs(build.config(architecture))
+        network = self.module.extract(architecture).eval()
+        with torch.no_grad():
+            return gate_costs_of(network, lambda: network(inputs))
 
     def trial(self) -> Model:
         """Itself: shared weights have no statistics."""
@@ -114,8 +126,7 @@ class ModuleModel:
     ) -> tuple[Tensor, ...]:
         """See `Model.forward`."""
         with supplied(self.module, context):
-            outputs = self.call(inputs)
-        return tuple(outputs) if isinstance(outputs, tuple | list) else (outputs,)
+            return _several(self.call(inputs))
 
     def call(self, inputs: Any) -> Any:
         """Call the module."""
@@ -158,3 +169,8 @@ class NetworkModel(ModuleModel):
     def costs(self, architecture: Architecture | None, inputs: Any) -> Sequence[GateCost]:
         """See `Model.costs`."""
         return gate_costs(self.module.config)
+
+
+def _several(outputs: Any) -> tuple[Tensor, ...]:
+    """The outputs of a module that returns a tensor, or several ending in the last."""
+    return tuple(outputs) if isinstance(outputs, tuple | list) else (outputs,)

@@ -22,6 +22,7 @@ from dynnas.space.moves import sample
 from dynnas.space.space import Space
 from dynnas.study.audit import Audit, AuditedNetwork, correlation, neighbours
 from dynnas.study.study import Study
+from dynnas.supernet.staged import staged_supernet
 from dynnas.supernet.supernet import Supernet
 from dynnas.training.start import train_supernet
 
@@ -80,7 +81,7 @@ def audit_study(
             found = AuditedNetwork(
                 key=architecture.key,
                 genes=dict(architecture),
-                macs=cost(supernet.config(architecture)).macs,
+                macs=cost(supernet.build.config(architecture)).macs,
                 on_front=architecture.key in members,
                 inherited=inherited,
                 alone=float(np.mean(by_seed)),
@@ -135,7 +136,7 @@ def spread(space: Space, count: int, seed: int) -> tuple[Architecture, ...]:
 
 def _trained_alone(study: Study, architecture: Architecture, recipe: TrainSettings) -> Supernet:
     space = study.space.restrict({name: (value,) for name, value in architecture.items()})
-    alone = Supernet(space, study.dataset.channels, study.dataset.task.outputs, seed=recipe.seed)
+    alone = staged_supernet(space, study.dataset.channels, study.dataset.task.outputs, seed=recipe.seed)
     again = "" if recipe.seed == study.settings.train.seed else f"-seed{recipe.seed}"
     folder = study.folder.alone / f"{architecture.key}-{recipe.epochs}{again}"
     train_supernet(alone, study.dataset, recipe, folder, device=study.settings.target.host_device)

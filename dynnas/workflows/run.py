@@ -40,7 +40,7 @@ from dynnas.space.space import Space
 from dynnas.study.controls import Comparison, evaluate_controls
 from dynnas.study.folder import StudyFolder
 from dynnas.study.study import OBJECTS, Given, Study
-from dynnas.supernet.supernet import Supernet
+from dynnas.supernet.staged import staged_supernet
 from dynnas.training.start import Launch, train_supernet
 from dynnas.workflows.finish import Finisher
 from dynnas.workflows.start import begin_study, delete_study, study_sampler
@@ -161,7 +161,9 @@ def _trained_evaluator(
     extra = (*measurements, *extra_measurements(wanted, measurements, meter))
     for measurement in extra:
         measurement.check(meter.target)
-    supernet = Supernet(space, dataset.channels, dataset.task.outputs, experts=train.experts, seed=train.seed)
+    supernet = staged_supernet(
+        space, dataset.channels, dataset.task.outputs, experts=train.experts, seed=train.seed
+    )
     train_supernet(
         supernet,
         dataset,

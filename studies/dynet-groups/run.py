@@ -41,7 +41,7 @@ from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.settings.settings import DataSettings, TargetSettings
 from dynnas.space.moves import largest
 from dynnas.space.space import Space
-from dynnas.supernet.supernet import Supernet
+from dynnas.supernet.staged import staged_supernet
 from dynnas.training.start import train_supernet
 
 HERE = Path(__file__).parent
@@ -125,7 +125,7 @@ def train_one(
     """Train one network as the supernet of its space; leaves its weights, and last its accuracies."""
     space = variant.space(dataset)
     recipe = replace(space.settings.train, epochs=epochs, seed=seed)
-    supernet = Supernet(space, dataset.channels, dataset.task.outputs, seed=seed)
+    supernet = staged_supernet(space, dataset.channels, dataset.task.outputs, seed=seed)
     train_supernet(supernet, dataset, recipe, folder, progress=progress)
     network = calibrated_network(supernet, largest(space), dataset, recipe)
     torch.save(network.state_dict(), folder / WEIGHTS)

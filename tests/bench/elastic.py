@@ -17,7 +17,7 @@ import torch
 
 from dynnas.language.parser import load_space
 from dynnas.space.moves import largest, sample, smallest
-from dynnas.supernet.supernet import Supernet
+from dynnas.supernet.staged import staged_supernet
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     space = load_space(args.space)
     config = space.network_config(largest(space))
-    supernet = Supernet(space, config.channels, config.classes).train()
+    supernet = staged_supernet(space, config.channels, config.classes).train()
     rng = random.Random(0)
     architectures = [smallest(space), largest(space), *(sample(space, rng) for _ in range(args.networks - 2))]
     ratios = []
@@ -43,7 +43,7 @@ def main() -> None:
         x = torch.randn(shape).contiguous(memory_format=torch.channels_last)
 
         def elastic(x: torch.Tensor = x, architecture: object = architecture) -> None:
-            step(lambda: supernet(x, architecture), supernet)
+            step(lambda: supernet(architecture, x), supernet)
 
         def alone(x: torch.Tensor = x, network: torch.nn.Module = network) -> None:
             step(lambda: network.logits(x), network)

@@ -55,7 +55,7 @@ from dynnas.search.evaluators.supernet import SupernetEvaluator
 from dynnas.space.moves import sample
 from dynnas.space.space import Space
 from dynnas.study.study import open_study
-from dynnas.supernet.supernet import Supernet
+from dynnas.supernet.staged import staged_supernet
 from dynnas.training.start import train_supernet
 from dynnas.workflows.run import run_study
 
@@ -228,7 +228,7 @@ def _held_out(space: Space, args: argparse.Namespace) -> tuple[np.ndarray, np.nd
         return np.array(found.predicted_ms), np.array(found.measured_ms), np.array(found.again_ms)
     dataset = load_data(space.settings.data)
     train = replace(space.settings.train, epochs=args.epochs)
-    supernet = Supernet(space, dataset.channels, dataset.task.outputs)
+    supernet = staged_supernet(space, dataset.channels, dataset.task.outputs)
     with tempfile.TemporaryDirectory() as folder:
         train_supernet(supernet, dataset, train, Path(folder))
     evaluator = SupernetEvaluator(Extractor(supernet, dataset, train, target), meter, found.predictor)

@@ -41,6 +41,7 @@ from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.settings.settings import Settings
 from dynnas.space.moves import sample
 from dynnas.study.study import open_study
+from dynnas.supernet.staged import staged_supernet
 from dynnas.supernet.supernet import Supernet
 from dynnas.training.start import train_supernet
 
@@ -116,7 +117,7 @@ def networks_with_exits(
     rng = random.Random(seed)
     while True:
         architecture = sample(supernet.space, rng)
-        if supernet.config(architecture).exits:
+        if supernet.build.config(architecture).exits:
             yield calibrated_network(supernet, architecture, dataset, settings.train)
 
 
@@ -146,7 +147,7 @@ def _trained(args: argparse.Namespace) -> tuple[Supernet, Dataset, Settings]:
     )
     space = replace(space, settings=settings)
     dataset = load_data(settings.data)
-    supernet = Supernet(space, dataset.channels, dataset.task.outputs)
+    supernet = staged_supernet(space, dataset.channels, dataset.task.outputs)
     with tempfile.TemporaryDirectory() as folder:
         train_supernet(supernet, dataset, settings.train, Path(folder))
     return supernet, dataset, settings

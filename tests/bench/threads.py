@@ -39,7 +39,7 @@ def step_seconds(space: str, steps: int, way: str) -> dict[str, float]:
 
     from dynnas.language.parser import load_space
     from dynnas.settings.settings import TrainSettings
-    from dynnas.supernet.supernet import Supernet
+    from dynnas.supernet.staged import staged_supernet
     from dynnas.threads import StepThreads
     from dynnas.training.algorithm import Pass
     from dynnas.training.algorithms.sandwich import sandwich
@@ -49,7 +49,7 @@ def step_seconds(space: str, steps: int, way: str) -> dict[str, float]:
     settings = TrainSettings(batch=64)
     loaded = load_space(ROOT / space)
     resolution = max(loaded.network.resolutions) if hasattr(loaded.network, "resolutions") else 28
-    supernet = Supernet(loaded, channels=1, classes=10).train()
+    supernet = staged_supernet(loaded, channels=1, classes=10).train()
     images = torch.randn(settings.batch, 1, resolution, resolution)
     execution = Execution("channels_last", "float32")
 

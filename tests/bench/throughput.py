@@ -32,7 +32,7 @@ from dynnas.progress import Progress, Task
 from dynnas.search.storage.storage import open_storage
 from dynnas.space.architecture import Architecture
 from dynnas.space.space import Space
-from dynnas.supernet.supernet import Supernet
+from dynnas.supernet.staged import staged_supernet
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def main() -> None:
     space = load_space(arguments.space)
     settings = space.settings
     dataset = load_data(settings.data)
-    supernet = Supernet(space, dataset.channels, dataset.task.outputs, experts=settings.train.experts)
+    supernet = staged_supernet(space, dataset.channels, dataset.task.outputs, experts=settings.train.experts)
     scoring = Scoring(Extractor(supernet, dataset, settings.train, settings.target))
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as warm:
         searched(space, scoring, 2, arguments.sampler, 1, Path(warm))  # imports take a second, once

@@ -16,6 +16,7 @@ from dynnas.data.load import load_data
 from dynnas.search.cache import Cache, StatisticsFile
 from dynnas.settings.settings import TrainSettings
 from dynnas.space.moves import largest, sample
+from dynnas.supernet.staged import staged_supernet
 from dynnas.supernet.supernet import Supernet
 from dynnas.workflows.run import run_study
 
@@ -29,7 +30,7 @@ def dataset(supernet: Supernet) -> Dataset:
 
 @pytest.fixture(scope="module")
 def supernet(tmp_path_factory: pytest.TempPathFactory) -> Supernet:
-    return Supernet(small_space(tmp_path_factory.mktemp("space")), channels=1, classes=10).eval()
+    return staged_supernet(small_space(tmp_path_factory.mktemp("space")), channels=1, classes=10).eval()
 
 
 class Counter:
@@ -42,7 +43,7 @@ class Counter:
 
         def counted_extract(supernet, architecture, open_gates=False):
             self.extracted.append(architecture.key)
-            return extract(supernet, architecture, open_gates)
+            return extract(supernet, architecture, open_gates=open_gates)
 
         def counted_calibrate(network, images):
             self.calibrated += 1

@@ -25,7 +25,7 @@ from dynnas.runtimes.onnx.graph import to_onnx
 from dynnas.settings.metrics import MEASUREMENTS, METRICS, find_metric, objective_names
 from dynnas.settings.settings import TargetSettings, TrainSettings
 from dynnas.space.moves import largest
-from dynnas.supernet.supernet import Supernet
+from dynnas.supernet.staged import staged_supernet
 from dynnas.testing.measurements import check_measurement
 from dynnas.workflows.run import run_study
 
@@ -33,7 +33,7 @@ from dynnas.workflows.run import run_study
 @pytest.fixture(scope="module")
 def candidate(tmp_path_factory: pytest.TempPathFactory) -> Candidate:
     space = small_space(tmp_path_factory.mktemp("space"))
-    supernet = Supernet(space, channels=1, classes=10).eval()
+    supernet = staged_supernet(space, channels=1, classes=10).eval()
     target = TargetSettings(seconds=0.02, images=8)
     extractor = Extractor(
         supernet, load_data(space.settings.data), TrainSettings(calibration_images=64), target

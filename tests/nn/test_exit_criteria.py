@@ -15,7 +15,7 @@ from dynnas.nn.exits import Gate, answers, leave, select_confident, sureness
 from dynnas.nn.layers.macs import count_macs
 from dynnas.nn.networks.network import Network
 from dynnas.space.moves import largest
-from dynnas.supernet.supernet import Supernet
+from dynnas.supernet.staged import staged_supernet
 from dynnas.tasks.builtin.classification import Classification
 from dynnas.training.algorithms.early_exits import criterion_loss
 
@@ -84,13 +84,13 @@ def test_a_gate_costs_a_weighted_sum_of_three_numbers():
 
 def test_a_gate_learns_whether_its_exit_is_right_and_teaches_nothing_else():
     space = parse_space(SPACE)
-    supernet = Supernet(space, 2, 4).train()
+    supernet = staged_supernet(space, 2, 4).train()
     architecture = largest(space)
     assert architecture["exits.criterion"] == "learned"
-    outputs = supernet(torch.randn(16, 2, 8, 8), architecture)
+    outputs = supernet(architecture, torch.randn(16, 2, 8, 8))
     assert [output.shape for output in outputs] == [(16, 5), (16, 4)]
     labels = torch.arange(16) % 4
-    exits = supernet.config(architecture).exits
+    exits = supernet.build.config(architecture).exits
     logits, loss = answers(outputs, exits), criterion_loss(Classification(), outputs, exits, labels)
     right = (logits[0].argmax(1) == labels).float()
     odds = outputs[0][:, -1].sigmoid()
@@ -103,9 +103,9 @@ def test_a_gate_learns_whether_its_exit_is_right_and_teaches_nothing_else():
 
 def test_an_extracted_gate_says_what_the_supernets_does():
     space = parse_space(SPACE)
-    supernet, x = Supernet(space, 2, 4).train(), torch.randn(8, 2, 8, 8)
+    supernet, x = staged_supernet(space, 2, 4).train(), torch.randn(8, 2, 8, 8)
     extracted = supernet.extract(largest(space)).train()
-    for ours, theirs in zip(supernet(x, largest(space)), extracted.logits(resize(x, 8)), strict=True):
+    for ours, theirs in zip(supernet(largest(space), x), extracted.logits(resize(x, 8)), strict=True):
         assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 

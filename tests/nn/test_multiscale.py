@@ -21,7 +21,7 @@ from dynnas.runtimes.batches import build_batch_runner
 from dynnas.runtimes.torch.export import to_pt2
 from dynnas.settings.settings import TargetSettings
 from dynnas.space.moves import largest, smallest
-from dynnas.supernet.supernet import Supernet
+from dynnas.supernet.staged import staged_supernet
 from dynnas.testing.conformance import lively
 
 # MSDNet for CIFAR-10 as released (anytime: 24 layers, 3 scales, growth 6, 1-2-4, 10 exits).
@@ -147,7 +147,7 @@ def test_a_dropped_scale_is_read_once_more_and_then_forgotten():
 def test_weights_belong_to_the_same_features_in_every_width_and_depth():
     stages = "{block: msd, depth: [1, 3], width: [2, 6], bottleneck: 0}, {block: msd, width: [2, 4]}"
     net = space(stages)
-    supernet = Supernet(net, 2, 4)
+    supernet = staged_supernet(net, 2, 4)
     shared = dict(supernet.slots["stage2__0"].named_parameters())["msd/grow/0/own/reduce/conv/stage0"]
     assert shared.shape[1:3] == (3, 6)  # layers of stage 1, and channels of each
     values = dict(smallest(net).items())

@@ -175,7 +175,7 @@ def test_an_own_op_takes_part_in_the_supernet(tmp_path: Path) -> None:
 import random, torch
 from dynnas.language.parser import parse_space
 from dynnas.space.moves import sample
-from dynnas.supernet.supernet import Supernet
+from dynnas.supernet.staged import staged_supernet
 
 space = parse_space('''
 input: {resolutions: 8}
@@ -184,9 +184,9 @@ stages: [{block: mbconv, depth: 2, width: 16, op: peakconv, experts: [2, 3]}]
 head: {}
 ''')
 network = sample(space, random.Random(0))
-supernet = Supernet(space, channels=1, classes=3).train()
+supernet = staged_supernet(space, channels=1, classes=3).train()
 images = torch.randn(4, 1, 8, 8)
-assert torch.equal(supernet(images, network)[-1], supernet.extract(network)(images))
+assert torch.equal(supernet(network, images)[-1], supernet.extract(network)(images))
 """
     python(tmp_path, "-c", code)
 

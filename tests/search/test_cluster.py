@@ -25,7 +25,7 @@ from dynnas.search.workers.pool import Job
 from dynnas.settings.settings import DataSettings, TrainSettings
 from dynnas.space.architecture import Architecture
 from dynnas.space.moves import sample
-from dynnas.supernet.supernet import Supernet
+from dynnas.supernet.staged import staged_supernet
 from dynnas.training.start import train_supernet
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
@@ -125,7 +125,7 @@ def test_training_on_the_cluster(cluster, tmp_path):
     space, dataset = parse_space(TRAINED), load_data(DataSettings(train_images=320))
 
     def trained(folder, settings, **how):
-        supernet = Supernet(space, channels=1, classes=10)
+        supernet = staged_supernet(space, channels=1, classes=10)
         train_supernet(supernet, dataset, settings, tmp_path / folder, **how)
         return supernet.state_dict()
 

@@ -7,7 +7,7 @@ from dynnas.data.dataset import resize
 from dynnas.language.parser import parse_space
 from dynnas.nn.registry import BLOCKS
 from dynnas.space.moves import enumerate_all
-from dynnas.supernet.supernet import Supernet
+from dynnas.supernet.staged import staged_supernet
 
 
 @pytest.mark.parametrize("block", BLOCKS)
@@ -19,10 +19,10 @@ def test_every_width_and_stride_of_a_block_runs(block: str) -> None:
         stages: [{{block: {block}, depth: 2, width: [4, 12], stride: [1, 2]}}]
         """
     )
-    supernet = Supernet(space, channels=1, classes=3).train()
+    supernet = staged_supernet(space, channels=1, classes=3).train()
     images = torch.randn(2, 1, 12, 12)
     for architecture in enumerate_all(space):
-        (logits,) = supernet(images, architecture)
+        (logits,) = supernet(architecture, images)
         assert torch.equal(logits, supernet.extract(architecture)(images)), dict(architecture)
 
 
@@ -34,9 +34,9 @@ def test_stems_of_every_kernel_and_stride_run() -> None:
         stages: [{block: conv, width: 4, stride: 2}]
         """
     )
-    supernet = Supernet(space, channels=3, classes=3).train()
+    supernet = staged_supernet(space, channels=3, classes=3).train()
     images = torch.randn(2, 3, 16, 16)
     for architecture in enumerate_all(space):
-        (logits,) = supernet(images, architecture)
+        (logits,) = supernet(architecture, images)
         resized = resize(images, int(architecture["resolution"]))
         assert torch.equal(logits, supernet.extract(architecture)(resized)), dict(architecture)

@@ -10,7 +10,7 @@ from dynnas.nn.context import PLAIN, Context, Trace, supplied
 from dynnas.nn.gates.gate import Decision
 from dynnas.nn.gates.mode import GateMode
 from dynnas.space.moves import sample
-from dynnas.supernet.supernet import Supernet
+from dynnas.supernet.staged import staged_supernet
 
 SPACE = parse_space("""
 input: {channels: 2, classes: 5, resolutions: [6, 8, 12], choose: [fixed, per_image], target: [0.4, 0.7]}
@@ -29,7 +29,7 @@ def chosen(count):
 
 @pytest.mark.parametrize("architecture", chosen(4))
 def test_extracted_equals_elastic_in_outputs_decisions_and_gradients(architecture):
-    supernet = Supernet(SPACE, channels=2, classes=5).train()
+    supernet = staged_supernet(SPACE, channels=2, classes=5).train()
     network = supernet.extract(architecture)
     x = torch.randn(24, 2, 12, 12)
     found = {}
@@ -39,7 +39,7 @@ def test_extracted_equals_elastic_in_outputs_decisions_and_gradients(architectur
             return network.logits(x)
 
     for name, run in (
-        ("elastic", lambda context: supernet(x, architecture, context=context)),
+        ("elastic", lambda context: supernet(architecture, x, context=context)),
         ("extracted", extracted),
     ):
         torch.manual_seed(1)
@@ -62,7 +62,7 @@ def test_extracted_equals_elastic_in_outputs_decisions_and_gradients(architectur
 
 @pytest.mark.parametrize("elastic", [True, False], ids=["elastic", "extracted"])
 def test_the_cheapest_is_the_smallest_and_draws_tell_their_likelihood(elastic):
-    supernet, (architecture,) = Supernet(SPACE, channels=2, classes=5).train(), chosen(1)
+    supernet, (architecture,) = staged_supernet(SPACE, channels=2, classes=5).train(), chosen(1)
     network = supernet.extract(architecture)
     trace = Trace(Decision)
     drawing = Context(GateMode(estimator="reinforce"), trace=trace)
@@ -70,7 +70,7 @@ def test_the_cheapest_is_the_smallest_and_draws_tell_their_likelihood(elastic):
 
     def run(context):
         if elastic:
-            return supernet(x, architecture, context=context)[0]
+            return supernet(architecture, x, context=context)[0]
         with supplied(network, context):
             return network.logits(x)[0]
 

@@ -7,7 +7,7 @@ import torch
 
 from dynnas.language.parser import parse_space
 from dynnas.space.moves import sample
-from dynnas.supernet.supernet import Supernet
+from dynnas.supernet.staged import staged_supernet
 
 SPACE = parse_space("""
 input: {channels: 2, classes: 5, resolutions: [6, 8, 12], choose: [fixed, glance]}
@@ -28,7 +28,7 @@ def drawn(count):
 @pytest.mark.parametrize("architecture", drawn(5))
 @pytest.mark.parametrize("training", [True, False])
 def test_extracted_equals_elastic(architecture, training):
-    supernet = Supernet(SPACE, channels=2, classes=5)
+    supernet = staged_supernet(SPACE, channels=2, classes=5)
     with torch.no_grad():
         supernet.slots["focus"].get_parameter("score/weight").normal_(std=3.0)
     network = supernet.extract(architecture).train()
@@ -38,7 +38,7 @@ def test_extracted_equals_elastic(architecture, training):
         slot.training = True
     x = torch.randn(12, 2, 12, 12)
     torch.manual_seed(1)
-    elastic = supernet(x, architecture)
+    elastic = supernet(architecture, x)
     torch.manual_seed(1)
     extracted = network.logits(x)
     for one, other in zip(elastic, extracted, strict=True):
@@ -53,6 +53,6 @@ def test_extracted_equals_elastic(architecture, training):
 
 
 def test_the_second_look_has_weights_of_its_own():
-    supernet = Supernet(SPACE, channels=2, classes=5)
+    supernet = staged_supernet(SPACE, channels=2, classes=5)
     network = supernet.extract(drawn(1)[0])
     assert not torch.equal(network.slots["stem"].conv.weight, network.slots["focus__stem"].conv.weight)

@@ -9,7 +9,7 @@ from dynnas.language.parser import parse_space
 from dynnas.nn.context import Context, supplied
 from dynnas.nn.dynamic_conv.mode import RouterMode
 from dynnas.space.moves import largest, sample, smallest
-from dynnas.supernet.supernet import Supernet
+from dynnas.supernet.staged import staged_supernet
 
 SPACE = """
 input: {channels: 2, classes: 5, resolutions: [8, 12]}
@@ -40,7 +40,7 @@ def space():
 
 @pytest.fixture(scope="module", params=["shared", "separate"])
 def supernet(space, request):
-    return Supernet(space, channels=2, classes=5, experts=request.param, seed=1)
+    return staged_supernet(space, channels=2, classes=5, experts=request.param, seed=1)
 
 
 def _architectures(space, count):
@@ -52,10 +52,10 @@ def test_extracted_network_gives_equal_outputs_and_gradients(space, supernet):
     """In training mode both use the statistics of the batch; the difference is 0, not small."""
     supernet.train()
     for number, architecture in enumerate(_architectures(space, 12)):
-        resolution = supernet.config(architecture).resolution
+        resolution = supernet.build.config(architecture).resolution
         x = torch.randn(4, 2, resolution, resolution, generator=torch.Generator().manual_seed(number))
         torch.manual_seed(number)  # dropout
-        elastic = supernet(x, architecture)
+        elastic = supernet(architecture, x)
         supernet.zero_grad(set_to_none=True)
         torch.stack([logits.square().sum() for logits in elastic]).sum().backward()
         network = supernet.extract(architecture)
@@ -93,24 +93,24 @@ def test_running_one_architecture_leaves_no_trace(space, supernet):
     first, *others = _architectures(space, 6)
     x = torch.randn(3, 2, 12, 12)
     with torch.no_grad():
-        before = supernet(x, first)
+        before = supernet(first, x)
         for architecture in others:
-            supernet(x, architecture)
-        after = supernet(x, first)
+            supernet(architecture, x)
+        after = supernet(first, x)
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 def test_weights_depend_on_the_seed_alone(space):
     torch.manual_seed(3)
-    first = Supernet(space, channels=2, classes=5, seed=1).digest()
+    first = staged_supernet(space, channels=2, classes=5, seed=1).digest()
     torch.manual_seed(4)
-    assert Supernet(space, channels=2, classes=5, seed=1).digest() == first
-    assert Supernet(space, channels=2, classes=5, seed=2).digest() != first
+    assert staged_supernet(space, channels=2, classes=5, seed=1).digest() == first
+    assert staged_supernet(space, channels=2, classes=5, seed=2).digest() != first
 
 
 def test_separate_experts_share_nothing_between_op_types(space):
     def weights(experts):
-        net = Supernet(space, channels=2, classes=5, experts=experts)
+        net = staged_supernet(space, channels=2, classes=5, experts=experts)
         return {name for name, _ in net.named_parameters() if name.startswith("slots.stage1__0.")}
 
     assert not any("static" in name for name in weights("shared"))
@@ -121,7 +121,7 @@ def test_separate_experts_share_nothing_between_op_types(space):
 
 def test_static_is_the_mean_of_the_bank(space):
     """The static weights of a layer are the experts' mean, for the widths and kernels that both have."""
-    supernet = Supernet(space, channels=2, classes=5, seed=1)
+    supernet = staged_supernet(space, channels=2, classes=5, seed=1)
     values = {name: value for name, value in largest(space).items() if name != "stage1.0.group"}
     values |= {"stage1.0.block": "conv", "stage1.0.op": "static"}
     static = supernet.extract(space.architecture(values))
@@ -139,7 +139,7 @@ def _bank(network):
 
 def test_a_context_reaches_layers_inside_of_blocks(space):
     """The temperature of a supernet's routers is that of an extracted network's."""
-    supernet = Supernet(space, channels=2, classes=5)
+    supernet = staged_supernet(space, channels=2, classes=5)
     values = dict(largest(space)) | {"stage1.0.op": "dyconv", "stage1.0.experts": 4}
     architecture = space.architecture(values)
     network, x = supernet.extract(architecture).train(), torch.randn(4, 2, 12, 12)
@@ -150,8 +150,8 @@ def test_a_context_reaches_layers_inside_of_blocks(space):
         return call()[-1]
 
     with torch.no_grad():
-        flat = run(lambda: supernet.train()(x, architecture, context=context))
-        plain = run(lambda: supernet(x, architecture))
+        flat = run(lambda: supernet.train()(architecture, x, context=context))
+        plain = run(lambda: supernet(architecture, x))
         assert not torch.allclose(flat, plain)
         with supplied(network, context):
             assert torch.equal(run(lambda: network.logits(x)), flat)
@@ -163,4 +163,4 @@ def test_images_are_resized_to_the_resolution_of_the_architecture(space, superne
     small, large = (space.architecture(values | {"resolution": r}) for r in (8, 12))
     x = torch.randn(2, 2, 12, 12)
     with torch.no_grad():
-        assert not torch.allclose(supernet(x, small)[-1], supernet(x, large)[-1])
+        assert not torch.allclose(supernet(small, x)[-1], supernet(large, x)[-1])

@@ -6,7 +6,7 @@ from torch import nn
 
 from dynnas.language.parser import parse_space
 from dynnas.space.moves import smallest
-from dynnas.supernet.supernet import Supernet
+from dynnas.supernet.staged import staged_supernet
 from dynnas.training.batchnorm.calibrate import calibrate
 
 SPACE = parse_space("""
@@ -21,7 +21,7 @@ head: {width: 8, activation: relu, dropout: 0.5}
 
 @pytest.fixture
 def network():
-    return Supernet(SPACE, channels=3, classes=4).extract(smallest(SPACE))
+    return staged_supernet(SPACE, channels=3, classes=4).extract(smallest(SPACE))
 
 
 def test_statistics_are_the_average_over_batches(network):
@@ -41,7 +41,7 @@ def test_calibration_starts_over_and_restores_the_modules(network):
     first, second = torch.randn(64, 3, 8, 8), torch.randn(64, 3, 8, 8) + 3
     calibrate(network, first)
     calibrate(network, second)
-    fresh = Supernet(SPACE, channels=3, classes=4).extract(smallest(SPACE))
+    fresh = staged_supernet(SPACE, channels=3, classes=4).extract(smallest(SPACE))
     calibrate(fresh, second)
     for ours, theirs in zip(network.buffers(), fresh.buffers(), strict=True):
         assert torch.equal(ours, theirs)

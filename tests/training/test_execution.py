@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dynnas.language.parser import parse_space
-from dynnas.supernet.supernet import Supernet
+from dynnas.supernet.staged import staged_supernet
 from dynnas.training.algorithm import Pass
 from dynnas.training.algorithms.sandwich import sandwich
 from dynnas.training.execution import Execution, _faster, choose_execution, run_trial
@@ -46,10 +46,10 @@ def test_what_is_asked_for_is_taken(layout, precision):
 
 
 def test_the_trial_runs_every_network_of_a_step_and_leaves_no_gradient():
-    supernet = Supernet(parse_space(SPACE), channels=1, classes=3)
+    supernet = staged_supernet(parse_space(SPACE), channels=1, classes=3)
     networks = [Pass(each) for each in sandwich(supernet.space, 2, seed=0, step=0)]
     ran = []
-    supernet.register_forward_hook(lambda _, inputs, outputs: ran.append(inputs[1]))
+    supernet.register_forward_hook(lambda _, inputs, outputs: ran.append(inputs[0]))
     run_trial(model_of(supernet), networks, torch.randn(4, 1, 8, 8), CPU, FLOAT32)
     assert ran == [network.architecture for network in networks]
     assert all(parameter.grad is None for parameter in supernet.parameters())

@@ -11,7 +11,7 @@ from dynnas.metrics.accuracy import accuracy
 from dynnas.nn.networks.cost import cost
 from dynnas.settings.settings import DataSettings, TrainSettings
 from dynnas.space.moves import largest
-from dynnas.supernet.supernet import Supernet
+from dynnas.supernet.staged import staged_supernet
 from dynnas.training.start import train_supernet
 
 SPACE = parse_space("""
@@ -33,7 +33,7 @@ def dataset():
 
 
 def test_tiles_reach_their_target_and_every_expert_is_used(dataset, tmp_path):
-    supernet = Supernet(SPACE, channels=1, classes=10)
+    supernet = staged_supernet(SPACE, channels=1, classes=10)
     train_supernet(supernet, dataset, SETTINGS, tmp_path)
     network = calibrated_network(supernet, largest(SPACE), dataset, SETTINGS)
     score = accuracy(network, dataset, "search")

@@ -21,7 +21,7 @@ from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.networks.cost import cost
 from dynnas.settings.settings import DataSettings, TrainSettings
 from dynnas.space.moves import largest, sample, smallest
-from dynnas.supernet.supernet import Supernet
+from dynnas.supernet.staged import staged_supernet
 from dynnas.training.algorithms.gate_budget import BALANCE, bounds_at, budget_loss, squared_variation
 from dynnas.training.algorithms.gate_learning import GateLearning
 from dynnas.training.batchnorm.calibrate import calibrate
@@ -49,7 +49,7 @@ def dataset():
 
 
 def _supernet(space=SPACE):
-    return Supernet(space, channels=1, classes=10)
+    return staged_supernet(space, channels=1, classes=10)
 
 
 def _cost(macs, full, target):
@@ -121,13 +121,13 @@ stages:
     torch.manual_seed(0)  # of the gates' noise
     trace = Trace()
     with torch.no_grad():
-        opened = supernet(x, largest(space), open_gates=True, context=PLAIN.traced(trace))
+        opened = supernet(largest(space), x, open_gates=True, context=PLAIN.traced(trace))
     assert not trace.of(Decision)
     network = supernet.extract(largest(space), open_gates=True).train()
     assert not network.config.gated
     with torch.no_grad():
         assert torch.equal(opened[0], network.logits(x)[0])
-        assert not torch.equal(opened[0], supernet.train()(x, smallest(space))[0])
+        assert not torch.equal(opened[0], supernet.train()(smallest(space), x)[0])
 
 
 WAYS = {
@@ -196,7 +196,7 @@ input: {channels: 3, classes: 4, resolutions: 8}
 stem: {width: 6}
 stages: [{block: conv, depth: 2, width: 6, gate: skip}]
 """)
-    network = Supernet(space, channels=3, classes=4).extract(smallest(space))
+    network = staged_supernet(space, channels=3, classes=4).extract(smallest(space))
     gated = network.slots["stage1__1"]
     with torch.no_grad():
         gated.gate[0].expand.weight.normal_(generator=torch.Generator().manual_seed(0)).mul_(3)
@@ -237,7 +237,7 @@ def test_a_block_that_no_image_runs_has_the_statistics_of_all():
     images = torch.randn(64, 3, 8, 8)
     calibrate(network, images)
     found = gated.block.conv.norm.running_var.clone()
-    ungated = Supernet(
+    ungated = staged_supernet(
         parse_space("""
 input: {channels: 3, classes: 4, resolutions: 8}
 stem: {width: 6}
@@ -259,7 +259,7 @@ input: {channels: 3, classes: 4, resolutions: 8}
 stem: {width: 6}
 stages: [{block: fused_mbconv, depth: 1, width: 6, expand: 2, gate: width}]
 """)
-    network = Supernet(space, channels=3, classes=4).extract(smallest(space))
+    network = staged_supernet(space, channels=3, classes=4).extract(smallest(space))
     gated = network.slots["stage1__0"]
     with torch.no_grad():
         gated.gate[0].expand.weight.normal_(generator=torch.Generator().manual_seed(0)).mul_(3)
@@ -285,7 +285,7 @@ stages: [{block: fused_mbconv, depth: 1, width: 6, expand: 2, gate: width}]
 
 
 def test_gates_are_shared_by_the_ops_of_a_block_that_share_nothing_else():
-    supernet = Supernet(SPACE, channels=1, classes=10, experts="separate")
+    supernet = staged_supernet(SPACE, channels=1, classes=10, experts="separate")
     rng = random.Random(3)
     for _ in range(6):
         assert supernet.extract(sample(SPACE, rng)).config

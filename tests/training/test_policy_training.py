@@ -15,7 +15,7 @@ from dynnas.nn.gates.gate import Decision
 from dynnas.nn.networks.cost import cost
 from dynnas.settings.settings import DataSettings, TrainSettings
 from dynnas.space.moves import sample, smallest
-from dynnas.supernet.supernet import Supernet
+from dynnas.supernet.staged import staged_supernet
 from dynnas.training.algorithms.gate_budget import budget_loss
 from dynnas.training.distributed.ranks import Batch, Ranks
 from dynnas.training.start import train_supernet
@@ -39,13 +39,13 @@ def dataset():
 
 
 def test_elastic_networks_are_what_is_extracted():
-    supernet = Supernet(SPACE, channels=1, classes=10).train()
+    supernet = staged_supernet(SPACE, channels=1, classes=10).train()
     rng = random.Random(0)
     x = torch.randn(6, 1, 8, 8)
     for number in range(15):
         architecture = sample(SPACE, rng)
         torch.manual_seed(number)  # of the gates' noise
-        elastic = supernet(x, architecture)
+        elastic = supernet(architecture, x)
         torch.manual_seed(number)
         plain = supernet.extract(architecture).logits(x)
         assert all(torch.equal(one, two) for one, two in zip(elastic, plain, strict=True))
@@ -66,7 +66,7 @@ stem: {{width: 8}}
 stages:
   - {{block: mbconv, depth: 5, width: 16, stride: 2, expand: 2, {gate}, gate_target: [0.4, 0.7]}}
 """)
-    supernet = Supernet(space, channels=1, classes=10)
+    supernet = staged_supernet(space, channels=1, classes=10)
     settings = TrainSettings(
         epochs=12, batch=32, lr=0.1, precision="float32", layout="channels_last", random_networks=1
     )
@@ -85,15 +85,17 @@ stages:
 
 
 def test_a_resumed_training_ends_with_the_same_weights(dataset, tmp_path):
-    whole = Supernet(SPACE, 1, 10)
+    whole = staged_supernet(SPACE, 1, 10)
     before = {name: value.clone() for name, value in whole.slots["policy"].named_parameters()}
     train_supernet(whole, dataset, SETTINGS, tmp_path / "whole")
     assert not any(
         torch.equal(before[name], value) for name, value in whole.slots["policy"].named_parameters()
     )
     with pytest.raises(KeyboardInterrupt):
-        train_supernet(Supernet(SPACE, 1, 10), dataset, SETTINGS, tmp_path / "parts", progress=Interrupt(2))
-    resumed = Supernet(SPACE, 1, 10)
+        train_supernet(
+            staged_supernet(SPACE, 1, 10), dataset, SETTINGS, tmp_path / "parts", progress=Interrupt(2)
+        )
+    resumed = staged_supernet(SPACE, 1, 10)
     train_supernet(resumed, dataset, SETTINGS, tmp_path / "parts")
     assert resumed.digest() == whole.digest()
 

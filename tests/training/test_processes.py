@@ -17,7 +17,7 @@ from dynnas.errors import TrainingError
 from dynnas.language.parser import parse_space
 from dynnas.progress import Progress, Task
 from dynnas.settings.settings import DataSettings, TrainSettings
-from dynnas.supernet.supernet import Supernet
+from dynnas.supernet.staged import staged_supernet
 from dynnas.training.checkpoint import every_step, load_supernet
 from dynnas.training.distributed.ranks import Ranks
 from dynnas.training.start import train_supernet
@@ -50,7 +50,7 @@ def dataset():
 
 
 def _supernet(space):
-    return Supernet(space, channels=1, classes=10, seed=0)
+    return staged_supernet(space, channels=1, classes=10, seed=0)
 
 
 class Watch(Progress, Task):

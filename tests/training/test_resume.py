@@ -15,7 +15,7 @@ from dynnas.data.load import load_data
 from dynnas.errors import TrainingError
 from dynnas.language.parser import parse_space
 from dynnas.settings.settings import DataSettings, TrainSettings
-from dynnas.supernet.supernet import Supernet
+from dynnas.supernet.staged import staged_supernet
 from dynnas.training.checkpoint import every_step, load_supernet
 from dynnas.training.start import train_supernet
 
@@ -43,7 +43,7 @@ def dataset():
 
 
 def _supernet(space, settings=SETTINGS):
-    return Supernet(space, channels=1, classes=10, experts=settings.experts, seed=settings.seed)
+    return staged_supernet(space, channels=1, classes=10, experts=settings.experts, seed=settings.seed)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.settings.settings import DataSettings, TrainSettings
 from dynnas.space.moves import largest, smallest
 from dynnas.study.controls import static_part
-from dynnas.supernet.supernet import Supernet
+from dynnas.supernet.staged import staged_supernet
 from dynnas.training.start import train_supernet
 from dynnas.workflows.calibrate import calibrate_space
 from dynnas.workflows.run import run_study
@@ -67,7 +67,7 @@ def test_tables_and_pictures_name_the_choice() -> None:
 
 def test_predictors_learn_to_keep_to_their_targets(tmp_path: Path) -> None:
     dataset = load_data(DataSettings(train_images=640, augment="none"))
-    supernet = Supernet(SPACE, channels=1, classes=10)
+    supernet = staged_supernet(SPACE, channels=1, classes=10)
     settings = TrainSettings(
         epochs=8, batch=32, lr=0.1, precision="float32", layout="channels_last", random_networks=1
     )

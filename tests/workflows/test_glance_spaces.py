@@ -17,7 +17,7 @@ from dynnas.report.table import dynamic_layers, is_dynamic
 from dynnas.settings.settings import DataSettings, TrainSettings
 from dynnas.space.moves import largest, smallest
 from dynnas.study.controls import static_part
-from dynnas.supernet.supernet import Supernet
+from dynnas.supernet.staged import staged_supernet
 from dynnas.training.start import train_supernet
 from dynnas.workflows.run import run_study
 
@@ -87,7 +87,7 @@ def test_tables_and_pictures_name_the_glance() -> None:
 
 def test_looks_are_learned(tmp_path: Path) -> None:
     dataset = load_data(DataSettings(train_images=640, augment="none"))
-    supernet = Supernet(SPACE, channels=1, classes=10)
+    supernet = staged_supernet(SPACE, channels=1, classes=10)
     before = supernet.slots["focus"].get_parameter("score/weight").detach().clone()
     train_supernet(supernet, dataset, SETTINGS, tmp_path)
     assert not torch.equal(supernet.slots["focus"].get_parameter("score/weight"), before)
@@ -105,7 +105,7 @@ def test_a_resumed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
     dataset = load_data(DataSettings(train_images=128, augment="none"))
     settings = TrainSettings(epochs=1, batch=32, lr=0.1, precision="float32", layout="channels_last")
     space = parse_space(FILE.replace("[fixed, glance]", "[fixed, per_image, glance]"))
-    whole, parts, resumed = (Supernet(space, channels=1, classes=10) for _ in range(3))
+    whole, parts, resumed = (staged_supernet(space, channels=1, classes=10) for _ in range(3))
     train_supernet(whole, dataset, settings, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         train_supernet(parts, dataset, settings, tmp_path / "parts", progress=Interrupt(2))

@@ -1,0 +1,156 @@
+"""The genes of a function's arguments: how `Space.of` reads what may be chosen for each."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from dynnas.errors import SpaceError, nearest
+from dynnas.space.architecture import Value, as_value
+from dynnas.space.gene import Condition, Gene
+
+
+@dataclass(frozen=True)
+class When:
+    """What may be chosen for an argument while others have certain values."""
+
+    conditions: Mapping[str, Any]
+    choose: Any
+
+
+def when(conditions: Mapping[str, Any] | None = None, /, *, choose: Any, **others: Any) -> When:
+    """What may be chosen for an argument while other arguments have certain values.
+
+    `when(op="condconv", choose=[2, 4])`; a list allows several values: `when(op=["condconv", "dyconv"],
+    choose=4)`. Where it does not hold, the argument is not given, so its default applies.
+
+    Args:
+        conditions: values by argument, for arguments that are called `choose`.
+        choose: a list of values, or one.
+        others: values by argument.
+
+    Raises:
+        SpaceError: there is no condition.
+    """
+    together = {**(conditions or {}), **others}
+    if not together:
+        raise SpaceError('when: there is no condition; write for example when(op="condconv", choose=[2, 4])')
+    return When(together, choose)
+
+
+def genes_of(build: Callable[..., Any], choices: Mapping[str, Any]) -> tuple[Gene, ...]:
+    """The genes of `choices`, parents before children.
+
+    Raises:
+        SpaceError: a choice that is no argument of `build`, an argument without default that has no choice, a
+        value that cannot be chosen, or a condition on what is not chosen.
+    """
+    name = name_of(build)
+    _check_arguments(name, build, choices)
+    genes: dict[str, Gene] = {}
+    conditions: dict[str, Mapping[str, Any]] = {}
+    for argument, choice in choices.items():
+        choose = choice.choose if isinstance(choice, When) else choice
+        conditions[argument] = choice.conditions if isinstance(choice, When) else {}
+        genes[argument] = _gene(f"{name}: {argument}", argument, choose)
+    ordered: dict[str, Gene] = {}
+    for argument in genes:
+        _place(name, argument, genes, conditions, ordered, ())
+    return tuple(ordered.values())
+
+
+def name_of(build: Callable[..., Any]) -> str:
+    """What a class or function is called."""
+    if isinstance(build, partial):
+        return name_of(build.func)
+    return str(getattr(build, "__name__", type(build).__name__))
+
+
+def identity_of(build: Callable[..., Any]) -> str:
+    """What tells functions apart: module, name, and the arguments that are fixed."""
+    if isinstance(build, partial):
+        return f"{identity_of(build.func)}{build.args}{sorted(build.keywords.items())}"
+    own = build if hasattr(build, "__qualname__") else type(build)
+    return f"{own.__module__}:{own.__qualname__}"
+
+
+def _check_arguments(name: str, build: Callable[..., Any], choices: Mapping[str, Any]) -> None:
+    try:
+        parameters = inspect.signature(build).parameters.values()
+    except (TypeError, ValueError):  # some callables do not tell
+        return
+    named = {
+        each.name: each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
+    }
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters)
+    for argument in choices:
+        if argument not in named and not takes_any:
+            raise SpaceError(
+                f"{name} has no argument {argument!r}{nearest(argument, named)}; "
+                f"it has {', '.join(named) or 'none'}"
+            )
+    for argument, parameter in named.items():
+        needed = parameter.default is parameter.empty
+        if needed and (argument not in choices or isinstance(choices[argument], When)):
+            raise SpaceError(
+                f"{name}: {argument!r} has no default, so each network needs a value: give a list to choose "
+                f"from ({argument}=[...]) or one value ({argument}=...)"
+            )
+
+
+def _gene(where: str, argument: str, choose: Any) -> Gene:
+    listed = list(choose) if isinstance(choose, list | range) else [choose]
+    if not listed:
+        raise SpaceError(f"{where}: the list of choices is empty; give at least one value")
+    values: list[Value] = []
+    for value in listed:
+        try:
+            values.append(as_value(value))
+        except SpaceError as error:
+            raise SpaceError(f"{where}: {error}") from error
+    if len(set(values)) < len(values):
+        raise SpaceError(
+            f"{where}: {', '.join(map(repr, values))} are not all different (1 and True are equal)"
+        )
+    ordered = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    if ordered:
+        values.sort()
+    return Gene(argument, tuple(values), ordered=ordered and len(values) > 1)
+
+
+def _place(
+    name: str,
+    argument: str,
+    genes: Mapping[str, Gene],
+    conditions: Mapping[str, Mapping[str, Any]],
+    ordered: dict[str, Gene],
+    waiting: tuple[str, ...],
+) -> None:
+    """Put a gene behind those that its condition reads."""
+    if argument in ordered:
+        return
+    if argument in waiting:
+        raise SpaceError(f"{name}: the conditions of {' and '.join(waiting)} depend on each other; drop one")
+    condition: Condition = ()
+    for parent, allowed in conditions[argument].items():
+        if parent not in genes:
+            raise SpaceError(
+                f"{name}: {argument} depends on {parent!r}, which is not chosen{nearest(parent, genes)}; "
+                f"chosen are {', '.join(genes)}"
+            )
+        _place(name, parent, genes, conditions, ordered, (*waiting, argument))
+        found = []
+        for value in allowed if isinstance(allowed, list | range) else [allowed]:
+            own = genes[parent].find(value)
+            if own is None:
+                raise SpaceError(
+                    f"{name}: {argument} depends on {parent}={value!r}, which is no choice of it; "
+                    f"allowed: {', '.join(map(repr, genes[parent].values))}"
+                )
+            found.append(genes[parent].values[own])
+        condition = (*condition, (parent, tuple(found)))
+    own_gene = genes[argument]
+    ordered[argument] = Gene(argument, own_gene.values, condition, own_gene.ordered)

@@ -231,11 +231,13 @@ def export(
     from dynnas.cli.printing import print_table
     from dynnas.export.bundle import export_model
     from dynnas.export.card import facts_of, facts_of_cascade
+    from dynnas.export.formats.format import get_format
     from dynnas.report.cascades import title_of_cascade
     from dynnas.report.study import artifacts_table
     from dynnas.study.cascades import PICK
     from dynnas.study.study import open_study
 
+    get_format(format)  # an unknown one is refused before anything is computed
     opened = open_study(study, studies)
     if pick.startswith(PICK):
         cascade = opened.cascades.pick(pick)

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import Field, fields, replace
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dynnas.errors import SpaceError, StudyError, nearest
+from dynnas.export.formats import FORMATS
 from dynnas.language.names import NAME
 from dynnas.language.problems import Mark
 from dynnas.language.settings_reader import SECTIONS, setting_form
@@ -98,8 +99,7 @@ Weights = Annotated[
     ),
 ]
 ExportFormat = Annotated[
-    Literal["onnx", "pt2", "openvino", "executorch", "safetensors", "checkpoint"],
-    typer.Option("--format", help="what to write"),
+    str, typer.Option("--format", metavar="FORMAT", help=f"what to write: {', '.join(FORMATS)}")
 ]
 Storage = Annotated[
     str | None, typer.Option("--storage", metavar="URL", help="SQLAlchemy URL of a database for the study")

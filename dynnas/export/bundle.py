@@ -21,7 +21,7 @@ from dynnas.data.dataset import Dataset
 from dynnas.errors import ExportError
 from dynnas.export.card import LICENCES, card
 from dynnas.export.formats import FORMATS
-from dynnas.export.formats.format import Artifact, Format
+from dynnas.export.formats.format import Format, ModelFile, get_format
 from dynnas.export.parity import Answer, answer, compare
 from dynnas.export.timing import time_artifact
 from dynnas.nn.config.network import RESOLUTION_SLOT, NetworkConfig
@@ -54,7 +54,7 @@ def export_model(
         network: calibrated, in eval mode; or a cascade of such networks.
         dataset: its search images are compared; its normalisation and class names go into the manifest.
         folder: is made; an empty one is taken.
-        format: `onnx`, `pt2` (torch's exported program) or `checkpoint` (weights to train on from).
+        format: a name in `dynnas.export.FORMATS`, such as `onnx` or `checkpoint`.
         architecture: written beside the artifacts if given.
         images: how many to compare.
         overwrite: replace an earlier bundle in `folder`.
@@ -68,41 +68,68 @@ def export_model(
             with the network.
         MissingExtraError: a package that the format needs is not installed.
     """
-    if format not in FORMATS:
-        raise ExportError(f"export: found format {format!r}, allowed are {', '.join(FORMATS)}")
-    if isinstance(network, Cascade) and not FORMATS[format].cascades:
+    chosen_format = get_format(format)
+    if isinstance(network, Cascade) and not chosen_format.cascades:
         takes = ", ".join(name for name, each in FORMATS.items() if each.cascades)
         raise ExportError(f"export: the format {format} holds one network; a cascade ships as {takes}")
     folder = Path(folder).resolve()
     _check_free(folder, overwrite)
     network = copy.deepcopy(network).cpu().eval()
     with _appearing(folder) as bundle:
-        FORMATS[format].write(network, bundle)
+        chosen_format.write(network, bundle, _metadata(network, dataset, architecture, facts or {}))
         if architecture is not None:
             (bundle / "architecture.json").write_text(architecture.to_json() + "\n")
         chosen = dataset.search[:images].to("cpu")
         expected = answer(network, prepare_images(network, dataset, chosen.images), chosen.targets)
         checks = {
-            artifact.file: _check(artifact, FORMATS[format], bundle, expected)
-            for artifact in FORMATS[format].artifacts
+            model.file: _check(model, chosen_format, bundle, expected) for model in chosen_format.models
         }
-        if FORMATS[format].script:
+        if chosen_format.script:
             script = resources.files("dynnas.export").joinpath("standalone.py")
             (bundle / SCRIPT).write_text(script.read_text(encoding="utf-8"), encoding="utf-8")
-        manifest = _manifest(network, dataset, format, checks, bundle)
-        if FORMATS[format].script:
+        manifest = _manifest(network, dataset, chosen_format, checks, bundle)
+        if chosen_format.script:
             manifest["self_check"] = _self_check(network)
-        text = card(manifest, facts or {}, FORMATS[format].example)
+        text = card(manifest, facts or {}, chosen_format.example)
         (bundle / CARD).write_text(text, encoding="utf-8")
         manifest["files"][CARD] = _file(bundle / CARD)
         (bundle / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     return manifest
 
 
-def _check(artifact: Artifact, format: Format, bundle: Path, expected: Answer) -> dict[str, Any]:
-    """Load an artifact again, compare it and time it."""
-    predict = format.load(bundle / artifact.file)
-    parity = compare(artifact, predict, expected)
+def _metadata(
+    network: Finished, dataset: Dataset, architecture: Architecture | None, facts: Mapping[str, str]
+) -> dict[str, str]:
+    """What a model's file says of itself, as far as its format can hold it; lists are JSON."""
+    side, channels = network.config.resolution, network.config.channels
+    said = {
+        "made_by": f"dynnas {__version__}",
+        "task": dataset.task.name,
+        "class_names": json.dumps(list(dataset.task.names)),
+        "input_shape": json.dumps([channels, side, side]),
+        "mean": json.dumps(list(dataset.mean)),
+        "std": json.dumps(list(dataset.std)),
+        "prepare": _prepare(dataset),
+        "data": f"{dataset.name} {dataset.digest}",
+        "data_resolution": str(dataset.resolution),
+        "exits": json.dumps([place.name for place in network.config.exits]),
+        **({"architecture": architecture.to_json()} if architecture is not None else {}),
+        **({"facts": json.dumps(dict(facts))} if facts else {}),
+    }
+    return {f"dynnas.{name}": value for name, value in said.items()}
+
+
+def _prepare(dataset: Dataset) -> str:
+    return (
+        f"pixels to 0..1, subtract mean {_numbers(dataset.mean)}, divide by std {_numbers(dataset.std)}, "
+        "resize (bilinear, antialiased)"
+    )
+
+
+def _check(model: ModelFile, format: Format, bundle: Path, expected: Answer) -> dict[str, Any]:
+    """Load a file again, compare it and time it."""
+    predict = format.load(bundle / model.file)
+    parity = compare(model, predict, expected)
     return {**asdict(parity), "timing": asdict(time_artifact(predict, expected.images))}
 
 
@@ -169,10 +196,9 @@ def _appearing(folder: Path) -> Iterator[Path]:
 
 
 def _manifest(
-    network: Finished, dataset: Dataset, format: str, checks: Mapping[str, dict[str, Any]], bundle: Path
+    network: Finished, dataset: Dataset, chosen: Format, checks: Mapping[str, dict[str, Any]], bundle: Path
 ) -> dict[str, Any]:
     config = network.config
-    chosen: Format = FORMATS[format]
     exits = [
         {
             "name": place.name,
@@ -193,17 +219,14 @@ def _manifest(
         outputs["exit"] = "index into ways, by which the image left"
     return {
         "dynnas_export": VERSION,
-        "format": format,
+        "format": chosen.name,
         **chosen.details,
         "versions": {"dynnas": __version__, "torch": metadata.version("torch")},
         "input": {
             "name": "image",
             "shape": ["batch", config.channels, config.resolution, config.resolution],
             "type": "float32",
-            "prepare": (
-                f"pixels to 0..1, subtract mean {_numbers(dataset.mean)}, divide by std "
-                f"{_numbers(dataset.std)}, resize (bilinear, antialiased)"
-            ),
+            "prepare": _prepare(dataset),
             "mean": list(dataset.mean),
             "std": list(dataset.std),
             "data_resolution": dataset.resolution,
@@ -224,7 +247,7 @@ def _manifest(
             {"size": look.size, "of": look.given} for member in members if (look := member.config.glance)
         ],
         "left_out_by_gates": chosen.branches_at_gates,
-        "artifacts": [asdict(artifact) | checks[artifact.file] for artifact in chosen.artifacts],
+        "artifacts": [asdict(model) | checks[model.file] for model in chosen.models],
         "timed_on": f"{platform.machine()}, {platform.system()}",
         "files": {path.name: _file(path) for path in sorted(bundle.iterdir())},
     }

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dynnas.errors import ExportError
-from dynnas.export.formats.format import Artifact, Predict
+from dynnas.export.formats.format import ModelFile
 from dynnas.nn.context import tracing
 from dynnas.nn.exits import Leaving, leave, sureness
 from dynnas.nn.gates.gate import Decision
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.cascade import Cascade, Finished
+
+if TYPE_CHECKING:
+    from dynnas.export.formats.format import Predict
 
 TOLERANCE = 1e-3
 """Largest difference of logits, as a part of the largest logit where that is above 1."""
@@ -131,13 +135,13 @@ def _looks_decided(network: Network, images: Tensor) -> Tensor:
     return torch.stack([(other == places).all(dim=1) for other in near]).all(dim=0)
 
 
-def compare(artifact: Artifact, predict: Predict, expected: Answer) -> Parity:
+def compare(model: ModelFile, predict: Predict, expected: Answer) -> Parity:
     """Run an artifact on the images of `expected`.
 
     Raises:
         ExportError: it disagrees.
     """
-    batch = artifact.batch or len(expected.images)
+    batch = model.batch or len(expected.images)
     parts = [predict(expected.images[at : at + batch]) for at in range(0, len(expected.images), batch)]
     logits = np.concatenate([part[0] for part in parts])
     exit_agreement = 1.0
@@ -156,7 +160,7 @@ def compare(artifact: Artifact, predict: Predict, expected: Answer) -> Parity:
     agrees = parity.largest_difference <= allowed and parity.class_agreement >= LEAST_AGREEMENT
     if not agrees or parity.exit_agreement < 1:
         raise ExportError(
-            f"{artifact.file} does not agree with the network on {parity.images} images: "
+            f"{model.file} does not agree with the network on {parity.images} images: "
             f"largest difference of logits {parity.largest_difference:.2g} (allowed {allowed:.2g}), "
             f"same class on {parity.class_agreement:.1%}, same exit on {parity.exit_agreement:.1%}; "
             "nothing was kept, try another format"

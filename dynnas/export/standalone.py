@@ -20,8 +20,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnxruntime
 
-MODELS = ("model_packed.onnx", "model.onnx")
+MODELS = ("model.packed", "model.onnx")
 """The graphs for one image, the fastest first: it is right only on processors like the one it was made on."""
+
+SEAL = b"dynnas packed ONNX: open it with run.py\n"
+"""What a packed graph begins with, so that no other program takes it for one that is right everywhere."""
 
 TOLERANCE = 1e-3
 """Largest difference of logits from the manifest's, as a part of the largest logit where that is above 1."""
@@ -40,7 +43,7 @@ class Answer(NamedTuple):
 class Model:
     """The network, one image at a time.
 
-    It runs the graph whose latency was measured, `model_packed.onnx`, if that gives the logits of the
+    It runs the graph whose latency was measured, `model.packed`, if that gives the logits of the
     manifest on this processor, and `model.onnx` otherwise.
 
     Attributes:
@@ -74,7 +77,9 @@ class Model:
             if hashlib.sha256(content).hexdigest() != manifest["files"][file]["sha256"]:
                 raise ValueError(f"{folder / file}: not the file that was exported; export it again")
             try:
-                session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+                session = onnxruntime.InferenceSession(
+                    content.removeprefix(SEAL), options, providers=["CPUExecutionProvider"]
+                )
                 if all(self._gives(session, number, logits) for number, logits in known.items()):
                     return file, session
             except Exception:  # the runtime's own errors; a packed graph may not even load elsewhere

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dynnas.export.formats.format import Predict
+if TYPE_CHECKING:
+    from dynnas.export.formats.format import Predict
 
 WARM_UP = 5
 RUNS = 5

@@ -4,18 +4,23 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
+from google.protobuf.message import DecodeError
 from numpy.testing import assert_allclose
+from safetensors import safe_open
 from support.networks import config, finished, noise
 from torch.testing import assert_close
 
 from dynnas.errors import ExportError
-from dynnas.export import bundle as bundle_module
+from dynnas.export import standalone
 from dynnas.export.bundle import export_model, verify_bundle
 from dynnas.export.formats import FORMATS
 from dynnas.export.formats.checkpoint import load_checkpoint
+from dynnas.export.formats.format import get_format
+from dynnas.runtimes.backends.onnxruntime import PackedOnnxRuntime
 from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.space.architecture import Architecture
 
@@ -32,7 +37,7 @@ def network():
 
 def spoiled(format, monkeypatch, write):
     """`format` with something else in place of what writes it."""
-    monkeypatch.setattr(bundle_module, "FORMATS", {**FORMATS, format: replace(FORMATS[format], write=write)})
+    monkeypatch.setattr(FORMATS[format], "write", lambda _, network, folder, metadata: write(network, folder))
 
 
 @pytest.mark.parametrize("format", [format for format in FORMATS if format != "executorch"])
@@ -112,7 +117,8 @@ def test_exporting_leaves_the_network_as_it_was(dataset, tmp_path):
 
 def test_a_bundle_that_disagrees_is_not_kept(network, dataset, tmp_path, monkeypatch):
     other = finished(config("mbconv", "condconv", exits=1, attention="se"), seed=1)
-    spoiled("onnx", monkeypatch, lambda network, folder: FORMATS["onnx"].write(other, folder))
+    write = get_format("onnx").write
+    spoiled("onnx", monkeypatch, lambda network, folder: write(other, folder, {}))
     with pytest.raises(ExportError, match=r"model\.onnx does not agree with the network on \d+ images"):
         export_model(network, dataset, tmp_path / "model", "onnx")
     assert list(tmp_path.iterdir()) == []
@@ -144,7 +150,8 @@ def test_a_failed_replacement_keeps_the_earlier_bundle(network, dataset, tmp_pat
     folder = tmp_path / "model"
     export_model(network, dataset, folder, "checkpoint")
     other = finished(config(), seed=1)
-    spoiled("checkpoint", monkeypatch, lambda network, place: FORMATS["checkpoint"].write(other, place))
+    write = get_format("checkpoint").write
+    spoiled("checkpoint", monkeypatch, lambda network, place: write(other, place, {}))
     with pytest.raises(ExportError, match=r"weights\.pt does not agree"):
         export_model(finished(config(), seed=2), dataset, folder, "checkpoint", overwrite=True)
     assert load_checkpoint(folder).config == network.config
@@ -166,9 +173,78 @@ def test_an_empty_folder_is_taken(dataset, tmp_path):
 def test_an_unknown_format_is_refused(network, dataset, tmp_path):
     with pytest.raises(
         ExportError,
-        match="found format 'onx', allowed are onnx, pt2, openvino, executorch, safetensors, checkpoint",
+        match=r"unknown format 'onx' \(did you mean 'onnx'\?\); known: checkpoint, executorch, onnx,",
     ):
         export_model(network, dataset, tmp_path / "model", "onx")
+
+
+@pytest.mark.parametrize("format", ["onnx", "pt2", "safetensors", "openvino"])
+def test_a_file_says_what_it_takes_and_answers(format, dataset, tmp_path):
+    if format == "openvino":
+        pytest.importorskip("openvino", reason="openvino is not installed")
+    architecture = Architecture((("stage1.depth", 2),))
+    facts = {"network": "abc of the study small"}
+    folder = tmp_path / "model"
+    export_model(
+        finished(config()), dataset, folder, format, architecture=architecture, facts=facts, images=10
+    )
+    for said in stated(format, folder):
+        assert json.loads(said["dynnas.class_names"]) == list("abcde")
+        assert json.loads(said["dynnas.mean"]) == [0.4, 0.5]
+        assert json.loads(said["dynnas.std"]) == [0.2, 0.3]
+        assert json.loads(said["dynnas.input_shape"]) == [2, 12, 12]
+        assert said["dynnas.data_resolution"] == "16"
+        assert said["dynnas.data"] == f"noise {dataset.digest}"
+        assert Architecture.from_json(said["dynnas.architecture"]) == architecture
+        assert json.loads(said["dynnas.facts"]) == facts
+
+
+def stated(format, folder):
+    """The metadata of every model file, by the library that reads it."""
+    if format == "onnx":
+        seal = len(standalone.SEAL)
+        for file, skipped in (("model.onnx", 0), ("model.packed", seal), ("model_batch.onnx", 0)):
+            session = onnxruntime.InferenceSession((folder / file).read_bytes()[skipped:])
+            yield session.get_modelmeta().custom_metadata_map
+    elif format == "pt2":
+        names = ("class_names", "mean", "std", "input_shape", "data_resolution", "data")
+        for file in ("model.pt2", "model_batch.pt2"):
+            found = {f"dynnas.{name}": "" for name in (*names, "architecture", "facts")}
+            torch.export.load(folder / file, extra_files=found)
+            yield found
+    elif format == "safetensors":
+        with safe_open(folder / "model.safetensors", "pt") as opened:
+            yield opened.metadata()
+    else:
+        for file in ("model.xml", "model_batch.xml"):
+            model = openvino_core().read_model(folder / file)
+            yield model.get_rt_info(["model_info"]).value
+
+
+def openvino_core():
+    import openvino
+
+    return openvino.Core()
+
+
+def test_no_other_program_takes_a_packed_graph_for_one_that_is_right_everywhere(network, dataset, tmp_path):
+    export_model(network, dataset, tmp_path / "model", images=10)
+    packed = tmp_path / "model" / "model.packed"
+    with pytest.raises(Exception, match="INVALID_PROTOBUF"):
+        onnxruntime.InferenceSession(str(packed))
+    with pytest.raises(DecodeError):
+        onnx.load(packed)
+
+
+def test_what_ships_is_what_the_runtimes_compile(network, dataset, tmp_path, monkeypatch):
+    made, compile = [], PackedOnnxRuntime.compile
+    monkeypatch.setattr(PackedOnnxRuntime, "compile", lambda *given: made.append(compile(*given)) or made[-1])
+    export_model(network, dataset, tmp_path / "model", images=10)
+    shipped = {file: (tmp_path / "model" / file).read_bytes() for file in ("model.packed", "model.onnx")}
+    portable, packed, _ = made
+    assert (portable.runtime, packed.runtime) == ("onnxruntime_portable", "onnxruntime")
+    assert shipped["model.packed"].startswith(standalone.SEAL + packed.data)
+    assert shipped["model.onnx"].startswith(portable.data)
 
 
 def test_a_changed_file_is_found(dataset, tmp_path):

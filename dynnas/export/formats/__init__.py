@@ -1,22 +1,16 @@
-"""The formats in which a network ships, one per file."""
+"""The formats in which a network ships, one a file; plug-ins add theirs by entry points `dynnas.formats`."""
 
-from collections.abc import Mapping
+from __future__ import annotations
 
-from dynnas.export.formats.checkpoint import CHECKPOINT
-from dynnas.export.formats.executorch import EXECUTORCH
-from dynnas.export.formats.format import Artifact, Format, Outputs, Predict
-from dynnas.export.formats.onnx import ONNX
-from dynnas.export.formats.openvino import OPENVINO
-from dynnas.export.formats.pt2 import PT2
-from dynnas.export.formats.safetensors import SAFETENSORS
+from typing import TYPE_CHECKING
 
-FORMATS: Mapping[str, Format] = {
-    "onnx": ONNX,
-    "pt2": PT2,
-    "openvino": OPENVINO,
-    "executorch": EXECUTORCH,
-    "safetensors": SAFETENSORS,
-    "checkpoint": CHECKPOINT,
-}
+from dynnas.errors import ExportError
+from dynnas.registry import Registry
 
-__all__ = ["FORMATS", "Artifact", "Format", "Outputs", "Predict"]
+if TYPE_CHECKING:
+    from dynnas.export.formats.format import Format
+
+FORMATS: Registry[type[Format]] = Registry(
+    "format", group="dynnas.formats", package="dynnas.export.formats", error=ExportError
+)
+"""Classes of `dynnas.export.formats.format.Format` by their names."""

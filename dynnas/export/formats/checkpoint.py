@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar
 
 from dynnas.errors import ExportError
-from dynnas.export.formats.format import ANY_BATCH, Artifact, Format, Predict, predict_with
-from dynnas.nn.config.network_json import config_from_dict, config_to_dict
-from dynnas.nn.networks.network import Network
-from dynnas.runtimes.branching import MaskedNetwork
+from dynnas.export.formats.format import ANY_BATCH, Format, ModelFile, predict_with, register_format
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dynnas.export.formats.format import Predict
+    from dynnas.nn.networks.network import Network
 
 
 def load_checkpoint(folder: Path) -> Network:
@@ -22,6 +23,7 @@ def load_checkpoint(folder: Path) -> Network:
     Raises:
         ExportError: a file is missing or damaged.
     """
+    import torch
 
     def read(path: Path) -> dict[str, Tensor]:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -35,6 +37,9 @@ def build_network(description: Path, weights: Path, read: Callable[[Path], Mappi
     Raises:
         ExportError: a file is missing or damaged.
     """
+    from dynnas.nn.config.network_json import config_from_dict
+    from dynnas.nn.networks.network import Network
+
     try:
         network = Network(config_from_dict(json.loads(description.read_text())))
         network.load_state_dict(read(weights))
@@ -46,23 +51,42 @@ def build_network(description: Path, weights: Path, read: Callable[[Path], Mappi
     return network.eval()
 
 
-def _write(network: Network, folder: Path) -> None:
-    (folder / "network.json").write_text(json.dumps(config_to_dict(network.config), indent=2) + "\n")
-    torch.save(network.state_dict(), folder / "weights.pt")
+def write_description(network: Network, file: Path) -> None:
+    """The config of a network, as `build_network` reads it."""
+    from dynnas.nn.config.network_json import config_to_dict
+
+    file.write_text(json.dumps(config_to_dict(network.config), indent=2) + "\n")
 
 
-def _load(path: Path) -> Predict:
-    return predict_with(MaskedNetwork(load_checkpoint(path.parent)))
+def predict_masked(network: Network) -> Predict:
+    """Run a network on batches, with every exit computed."""
+    from dynnas.runtimes.branching import MaskedNetwork
+
+    return predict_with(MaskedNetwork(network))
 
 
-CHECKPOINT = Format(
-    write=_write,
-    load=_load,
-    cascades=False,
-    artifacts=(Artifact("weights.pt", None, ANY_BATCH, 'dynnas.export.load_checkpoint(Path("."))(image)'),),
-    example=(
+@register_format
+class Checkpoint(Format):
+    """`weights.pt` for `torch.load(weights_only=True)`, and `network.json`."""
+
+    name = "checkpoint"
+    cascades = False
+    models: ClassVar = (
+        ModelFile("weights.pt", None, ANY_BATCH, 'dynnas.export.load_checkpoint(Path("."))(image)'),
+    )
+    example: ClassVar = (
         "from pathlib import Path",
         "from dynnas.export import load_checkpoint",
         'logits = load_checkpoint(Path("."))(image)',
-    ),
-)
+    )
+
+    def write(self, network: Network, folder: Path, metadata: Mapping[str, str]) -> None:
+        """The two files."""
+        import torch
+
+        write_description(network, folder / "network.json")
+        torch.save(network.state_dict(), folder / "weights.pt")
+
+    def load(self, path: Path) -> Predict:
+        """As `load_checkpoint`."""
+        return predict_masked(load_checkpoint(path.parent))

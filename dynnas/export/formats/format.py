@@ -1,27 +1,35 @@
-"""What a format is: how to write a network, and how to run what was written."""
+"""The contract of a format: `write` a network's files, and `load` one of them again.
+
+A format is one class in one file, decorated by `register_format`, inside this package or outside it. Its
+facts are class attributes. The command line lists formats, so a module imports torch and libraries inside
+methods.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-import numpy as np
-import torch
+from dynnas.export.formats import FORMATS
 
-Outputs = tuple[np.ndarray, np.ndarray | None]
-"""Logits (B, classes) and, for a network with exits, the index (B,) of the exit that each image took."""
+if TYPE_CHECKING:
+    import numpy as np
 
-Predict = Callable[[np.ndarray], Outputs]
-"""From images (B, channels, R, R) float32."""
+    Outputs = tuple[np.ndarray, np.ndarray | None]
+    """Logits (B, classes) and, for a network with exits, the index (B,) of the exit that each image took."""
+
+    Predict = Callable[[np.ndarray], Outputs]
+    """From images (B, channels, R, R) float32."""
 
 ONE_IMAGE = "one image at a time, which leaves at the first confident exit"
 ANY_BATCH = "any number of images at a time, with every exit computed"
 
 
 @dataclass(frozen=True)
-class Artifact:
+class ModelFile:
     """A file that can be run.
 
     Attributes:
@@ -37,37 +45,74 @@ class Artifact:
     python: str
 
 
-@dataclass(frozen=True)
-class Format:
-    """A way to ship a network.
+class Format(ABC):
+    """A way to ship a network; its attributes are its facts.
 
     Attributes:
-        write: puts the bundle's files for a network, or for a cascade, into a folder.
-        load: makes an artifact ready to run.
-        artifacts: what of the files can be run.
+        name: as in `export_model(format=...)`.
+        models: the files that can be run, in the order in which they are compared with the network.
         example: lines of Python that load it from the bundle's folder and run it on `image`.
         cascades: whether it takes cascades of networks as well.
-        branches_at_gates: whether its file for one image leaves out what gates say; else all is computed.
+        branches_at_gates: whether its file for one image skips what gates leave out; else all is computed.
         script: whether a script that needs little to be installed is written beside it.
         details: what else the manifest says.
     """
 
-    write: Callable[[Any, Path], None]
-    load: Callable[[Path], Predict]
-    artifacts: tuple[Artifact, ...]
-    example: tuple[str, ...]
-    cascades: bool = True
-    branches_at_gates: bool = False
-    script: bool = False
-    details: Mapping[str, int] = field(default_factory=dict)
+    name: ClassVar[str]
+    models: ClassVar[tuple[ModelFile, ...]]
+    example: ClassVar[tuple[str, ...]]
+    cascades: ClassVar[bool] = True
+    branches_at_gates: ClassVar[bool] = False
+    script: ClassVar[bool] = False
+    details: ClassVar[Mapping[str, int]] = {}
+
+    @abstractmethod
+    def write(self, network: Any, folder: Path, metadata: Mapping[str, str]) -> None:
+        """Put the files into a folder.
+
+        Args:
+            network: on a CPU in eval mode; a cascade if the format takes them.
+            folder: exists and is empty.
+            metadata: what the files should say of themselves, as far as they can: class names, normalisation.
+
+        Raises:
+            MissingExtraError: a package is not installed.
+        """
+
+    @abstractmethod
+    def load(self, path: Path) -> Predict:
+        """Make one of `models` ready to run."""
 
 
-def predict_with(module: Callable[[torch.Tensor], object]) -> Predict:
+FormatClass = TypeVar("FormatClass", bound=type[Format])
+
+
+def register_format(format: FormatClass) -> FormatClass:
+    """Enter a class of `Format` under its name: a decorator.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    FORMATS.register(format.name)(format)
+    return format
+
+
+def get_format(name: str) -> Format:
+    """The format of that name.
+
+    Raises:
+        ExportError: there is none; says which there are.
+    """
+    return FORMATS[name]()
+
+
+def predict_with(module: Callable[[Any], object]) -> Predict:
     """Run a torch module that gives logits or (logits, exit)."""
+    import torch
 
     @torch.no_grad()
     def predict(images: np.ndarray) -> Outputs:
-        outputs = module(torch.from_numpy(images))
+        outputs: Any = module(torch.from_numpy(images))
         logits, exits = outputs if isinstance(outputs, tuple) else (outputs, None)
         return logits.numpy(), None if exits is None else exits.numpy()
 

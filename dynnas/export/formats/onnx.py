@@ -2,56 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
+from dynnas.export.formats.format import ANY_BATCH, ONE_IMAGE, Format, ModelFile, register_format
 
-from dynnas.export.formats.format import ANY_BATCH, ONE_IMAGE, Artifact, Format, Outputs, Predict
-from dynnas.runtimes.cascade import Finished
-from dynnas.runtimes.onnx.graph import to_onnx, to_onnx_batch, to_packed_onnx
-from dynnas.runtimes.onnx.session import OnnxRunner
-from dynnas.runtimes.onnx.trace import OPSET
+if TYPE_CHECKING:
+    import numpy as np
 
-_PACKED = (
-    f"{ONE_IMAGE}; the form whose latency is measured, only for ONNX Runtime on processors with the vector "
-    "registers of the one that exported it (on others its answers are wrong)"
-)
+    from dynnas.export.formats.format import Outputs, Predict
+    from dynnas.runtimes.cascade import Finished
 
-
-def _write(network: Finished, folder: Path) -> None:
-    (folder / "model.onnx").write_bytes(to_onnx(network).SerializeToString())
-    (folder / "model_packed.onnx").write_bytes(to_packed_onnx(network).SerializeToString())
-    (folder / "model_batch.onnx").write_bytes(to_onnx_batch(network).SerializeToString())
-
-
-def _load(path: Path) -> Predict:
-    runner = OnnxRunner(path.read_bytes(), threads=1)
-
-    def predict(images: np.ndarray) -> Outputs:
-        outputs = runner.outputs(images)
-        return outputs["logits"], outputs.get("exit")
-
-    return predict
+OPSET = 18
 
 
 def _python(file: str) -> str:
     return f'onnxruntime.InferenceSession("{file}").run(None, {{"image": image}})'
 
 
-ONNX = Format(
-    write=_write,
-    load=_load,
-    artifacts=(
-        Artifact("model.onnx", 1, f"{ONE_IMAGE}; on any machine", _python("model.onnx")),
-        Artifact("model_packed.onnx", 1, _PACKED, _python("model_packed.onnx")),
-        Artifact("model_batch.onnx", None, ANY_BATCH, _python("model_batch.onnx")),
-    ),
-    branches_at_gates=True,
-    example=(
+@register_format
+class Onnx(Format):
+    """The artifacts of ONNX Runtime, with what they say of themselves added at the end."""
+
+    name = "onnx"
+    models: ClassVar = (
+        ModelFile("model.onnx", 1, f"{ONE_IMAGE}; on any machine", _python("model.onnx")),
+        ModelFile(
+            "model.packed",
+            1,
+            f"{ONE_IMAGE}; the form whose latency is measured, for processors with the vector registers of "
+            "the one that exported it: run.py opens it where its answers are right, other programs cannot",
+            "run.Model()(image)",
+        ),
+        ModelFile("model_batch.onnx", None, ANY_BATCH, _python("model_batch.onnx")),
+    )
+    example: ClassVar = (
         "from run import Model",
         "model = Model()",
         'print(model(model.read("picture.png")))  # class, confidence, exit',
-    ),
-    script=True,
-    details={"opset": OPSET},
-)
+    )
+    branches_at_gates = True
+    script = True
+    details: ClassVar = {"opset": OPSET}
+
+    def write(self, network: Finished, folder: Path, metadata: Mapping[str, str]) -> None:
+        """The artifacts of the runtimes, as they are timed."""
+        from dynnas.export.standalone import SEAL
+        from dynnas.runtimes.onnx.metadata import metadata_bytes
+        from dynnas.runtimes.runtime import get_runtime
+        from dynnas.settings.settings import TargetSettings
+
+        one, many = TargetSettings(), TargetSettings(batch=2)  # for batches there is one graph for all sizes
+        said = metadata_bytes(metadata)
+        packed, portable = get_runtime("onnxruntime"), get_runtime("onnxruntime_portable")
+        (folder / "model.onnx").write_bytes(portable.compile(network, one).data + said)
+        (folder / "model.packed").write_bytes(SEAL + packed.compile(network, one).data + said)
+        (folder / "model_batch.onnx").write_bytes(portable.compile(network, many).data + said)
+
+    def load(self, path: Path) -> Predict:
+        """A session of one thread."""
+        from dynnas.export.standalone import SEAL
+        from dynnas.runtimes.onnx.session import OnnxRunner
+
+        runner = OnnxRunner(path.read_bytes().removeprefix(SEAL), threads=1)
+
+        def predict(images: np.ndarray) -> Outputs:
+            outputs = runner.outputs(images)
+            return outputs["logits"], outputs.get("exit")
+
+        return predict

@@ -2,46 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
+from dynnas.export.formats.format import ANY_BATCH, ONE_IMAGE, Format, ModelFile, register_format
 
-from dynnas.export.formats.format import ANY_BATCH, ONE_IMAGE, Artifact, Format, Outputs, Predict
-from dynnas.runtimes.cascade import Finished
-from dynnas.runtimes.onnx.graph import to_onnx, to_onnx_batch
-from dynnas.runtimes.openvino.session import OpenVinoSession, write_ir
+if TYPE_CHECKING:
+    import numpy as np
 
-
-def _write(network: Finished, folder: Path) -> None:
-    write_ir(to_onnx(network).SerializeToString(), folder / "model.xml")
-    write_ir(to_onnx_batch(network).SerializeToString(), folder / "model_batch.xml")
-
-
-def _load(path: Path) -> Predict:
-    session = OpenVinoSession(path, threads=1)
-
-    def predict(images: np.ndarray) -> Outputs:
-        outputs = session.outputs(images)
-        return outputs["logits"], outputs.get("exit")
-
-    return predict
+    from dynnas.export.formats.format import Outputs, Predict
+    from dynnas.runtimes.cascade import Finished
 
 
 def _python(file: str) -> str:
     return f'openvino.compile_model("{file}", "CPU")({{"image": image}})'
 
 
-OPENVINO = Format(
-    write=_write,
-    load=_load,
-    artifacts=(
-        Artifact("model.xml", 1, ONE_IMAGE, _python("model.xml")),
-        Artifact("model_batch.xml", None, ANY_BATCH, _python("model_batch.xml")),
-    ),
-    branches_at_gates=True,
-    example=(
+@register_format
+class OpenVinoModel(Format):
+    """The portable ONNX graphs, converted."""
+
+    name = "openvino"
+    models: ClassVar = (
+        ModelFile("model.xml", 1, ONE_IMAGE, _python("model.xml")),
+        ModelFile("model_batch.xml", None, ANY_BATCH, _python("model_batch.xml")),
+    )
+    example: ClassVar = (
         "import openvino",
         'model = openvino.compile_model("model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})',
         'logits = model({"image": image})["logits"]',
-    ),
-)
+    )
+    branches_at_gates = True
+
+    def write(self, network: Finished, folder: Path, metadata: Mapping[str, str]) -> None:
+        """The files, with `metadata` as the runtime information `model_info`."""
+        from dynnas.runtimes.openvino.session import write_ir
+        from dynnas.runtimes.runtime import get_runtime
+        from dynnas.settings.settings import TargetSettings
+
+        runtime = get_runtime("openvino")
+        for file, batch in (("model.xml", 1), ("model_batch.xml", 2)):
+            write_ir(runtime.compile(network, TargetSettings(batch=batch)).data, folder / file, metadata)
+
+    def load(self, path: Path) -> Predict:
+        """A compiled model of one thread."""
+        from dynnas.runtimes.openvino.session import OpenVinoSession
+
+        session = OpenVinoSession(path, threads=1)
+
+        def predict(images: np.ndarray) -> Outputs:
+            outputs = session.outputs(images)
+            return outputs["logits"], outputs.get("exit")
+
+        return predict

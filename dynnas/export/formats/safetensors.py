@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 from dynnas.errors import require
-from dynnas.export.formats.checkpoint import build_network
-from dynnas.export.formats.format import ANY_BATCH, Artifact, Format, Predict, predict_with
-from dynnas.nn.config.network_json import config_to_dict
-from dynnas.nn.networks.network import Network
-from dynnas.runtimes.branching import MaskedNetwork
+from dynnas.export.formats.checkpoint import build_network, predict_masked, write_description
+from dynnas.export.formats.format import ANY_BATCH, Format, ModelFile, register_format
+
+if TYPE_CHECKING:
+    from dynnas.export.formats.format import Predict
+    from dynnas.nn.networks.network import Network
 
 WEIGHTS, NETWORK = "model.safetensors", "arch.json"
 
@@ -26,25 +28,28 @@ def load_safetensors(folder: Path) -> Network:
     return build_network(folder / NETWORK, folder / WEIGHTS, lambda path: library.load_file(path))
 
 
-def _write(network: Network, folder: Path) -> None:
-    library = require("safetensors.torch", "safetensors")
-    (folder / NETWORK).write_text(json.dumps(config_to_dict(network.config), indent=2) + "\n")
-    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    library.save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+@register_format
+class Safetensors(Format):
+    """The tensors, with `metadata` in their header, and the config as JSON."""
 
-
-def _load(path: Path) -> Predict:
-    return predict_with(MaskedNetwork(load_safetensors(path.parent)))
-
-
-SAFETENSORS = Format(
-    write=_write,
-    load=_load,
-    cascades=False,
-    artifacts=(Artifact(WEIGHTS, None, ANY_BATCH, 'dynnas.export.load_safetensors(Path("."))(image)'),),
-    example=(
+    name = "safetensors"
+    cascades = False
+    models: ClassVar = (
+        ModelFile(WEIGHTS, None, ANY_BATCH, 'dynnas.export.load_safetensors(Path("."))(image)'),
+    )
+    example: ClassVar = (
         "from pathlib import Path",
         "from dynnas.export import load_safetensors",
         'logits = load_safetensors(Path("."))(image)',
-    ),
-)
+    )
+
+    def write(self, network: Network, folder: Path, metadata: Mapping[str, str]) -> None:
+        """The two files."""
+        library = require("safetensors.torch", "safetensors")
+        write_description(network, folder / NETWORK)
+        tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+        library.save_file(tensors, folder / WEIGHTS, metadata={"format": "pt", **metadata})
+
+    def load(self, path: Path) -> Predict:
+        """As `load_safetensors`."""
+        return predict_masked(load_safetensors(path.parent))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -54,11 +55,16 @@ class OpenVinoSession:
         return {name: results[name].copy() for name in self._names}
 
 
-def write_ir(model: bytes, path: Path) -> None:
+def write_ir(model: bytes, path: Path, metadata: Mapping[str, str]) -> None:
     """Write a serialised ONNX model in OpenVINO's own form, in float32: `path` (.xml) and a .bin beside it.
+
+    `metadata` becomes its runtime information `model_info`.
 
     Raises:
         MissingExtraError: openvino is not installed.
     """
     openvino = require("openvino", "openvino")
-    openvino.save_model(openvino.Core().read_model(model, b""), path, compress_to_fp16=False)
+    converted = openvino.Core().read_model(model, b"")
+    for name, value in metadata.items():
+        converted.set_rt_info(value, ["model_info", name])
+    openvino.save_model(converted, path, compress_to_fp16=False)

@@ -1,0 +1,18 @@
+"""What an ONNX file says of itself beside its graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dynnas.errors import require
+
+
+def metadata_bytes(metadata: Mapping[str, str]) -> bytes:
+    """Bytes that add `metadata` to a serialised model when they are put behind it; the graph stays as it is.
+
+    Raises:
+        MissingExtraError: onnx is not installed.
+    """
+    onnx = require("onnx", "onnx")
+    entries = [onnx.StringStringEntryProto(key=key, value=value) for key, value in metadata.items()]
+    return onnx.ModelProto(metadata_props=entries).SerializeToString()

@@ -135,7 +135,7 @@ class Reader:
             return None
         spared = not trial.user_attrs.keys().isdisjoint((REJECTED, SCREENED, ERROR))
         losses = np.full(len(signs), np.nan) if spared else signs * np.clip(trial.values, -1e300, 1e300)
-        violations = self._goal.violations(metrics_of(trial)) if self._goal else trial.constraints
+        violations = self._goal.violations(metrics_of(trial, self._goal)) if self._goal else trial.constraints
         move = trial.user_attrs.get(MOVE)
         result = _Result(row, row.tobytes(), losses, violations, move, trial.datetime_complete)
         self._results[trial.number] = result

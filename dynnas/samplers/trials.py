@@ -29,15 +29,31 @@ AVAILABLE = "available"
 _ATTEMPTS = 3
 
 
-def proposed_keys(study: optuna.Study) -> set[str]:
+def architecture_of(trial: FrozenTrial, space: Space) -> Architecture | None:
+    """The architecture that a trial is about; None if it lacks values, or is not about one of `space`."""
+    try:
+        return space.architecture(trial.params)
+    except SpaceError:
+        return None
+
+
+def key_of(trial: FrozenTrial, space: Space) -> str | None:
+    """The key of the architecture that a trial is about, whoever made the trial."""
+    if known := trial.user_attrs.get(KEY):
+        return str(known)
+    architecture = architecture_of(trial, space)
+    return architecture.key if architecture else None
+
+
+def proposed_keys(study: optuna.Study, space: Space) -> set[str]:
     """The architectures that any trial was about, whatever became of it."""
-    return {trial.user_attrs[KEY] for trial in study.get_trials(deepcopy=False) if KEY in trial.user_attrs}
+    return {key for trial in study.get_trials(deepcopy=False) if (key := key_of(trial, space))}
 
 
-def finished_keys(study: optuna.Study) -> set[str]:
+def finished_keys(study: optuna.Study, space: Space) -> set[str]:
     """The architectures that need no more work: evaluated, rejected or failed, and not to be retried."""
     trials = study.get_trials(deepcopy=False)
-    done = {trial.user_attrs[KEY] for trial in trials if _is_finished(trial)}
+    done = {key for trial in trials if _is_finished(trial) and (key := key_of(trial, space))}
     return done - {trial.user_attrs.get(KEY) for trial in trials if not trial.state.is_finished()}
 
 
@@ -48,9 +64,18 @@ def _is_finished(trial: FrozenTrial) -> bool:
     )
 
 
-def metrics_of(trial: FrozenTrial) -> dict[str, float]:
-    """Every metric that the trial has."""
-    return {name: value for name, value in trial.user_attrs.items() if name not in RESERVED}
+def metrics_of(trial: FrozenTrial, goal: Goal | None = None) -> dict[str, float]:
+    """Every metric that the trial has; its values, if it was told by someone who knows no metrics.
+
+    Args:
+        trial: of a study.
+        goal: whose objectives the values are.
+    """
+    metrics = {name: value for name, value in trial.user_attrs.items() if name not in RESERVED}
+    if not metrics and goal and trial.values and KEY not in trial.user_attrs:
+        names = [objective.name for objective in goal.objectives]
+        return dict(zip(names, trial.values, strict=True))
+    return metrics
 
 
 def candidates_of(study: optuna.Study, space: Space, goal: Goal) -> list[Candidate]:
@@ -58,9 +83,11 @@ def candidates_of(study: optuna.Study, space: Space, goal: Goal) -> list[Candida
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     # The limits of today decide, not the verdict that a trial got under those of its day.
     return [
-        Candidate(space.architecture(trial.params), metrics, trial.number)
+        Candidate(architecture, metrics, trial.number)
         for trial in trials
-        if (metrics := metrics_of(trial)).keys() >= set(goal.metrics) and not goal.rejection(metrics)
+        if (metrics := metrics_of(trial, goal)).keys() >= set(goal.metrics)
+        and not goal.rejection(metrics)
+        and (architecture := architecture_of(trial, space))
     ]
 
 
@@ -83,21 +110,13 @@ def retry_interrupted(
     stale = [trial for trial in trials if trial.state == TrialState.RUNNING and trial.number not in running]
     for trial in stale:
         attempt = trial.user_attrs.get(ATTEMPT, 1) - (not killed)
-        architecture = _architecture(trial, space)
+        architecture = architecture_of(trial, space)
         # Without all of its values it is proposed again by the sampler. One that ends the whole process every
         # time must not stop the study for good.
         if architecture and attempt < _ATTEMPTS and architecture.key not in queued:
             _requeue(study, trial, architecture, attempt + 1)
         study.tell(trial.number, state=TrialState.FAIL)
     return len(stale)
-
-
-def _architecture(trial: FrozenTrial, space: Space) -> Architecture | None:
-    """The architecture of a trial, if it has got all values."""
-    try:
-        return space.architecture(trial.params)
-    except SpaceError:
-        return None
 
 
 def retry_rejected(study: optuna.Study, space: Space, goal: Goal, hopeless: Verdict | None = None) -> int:

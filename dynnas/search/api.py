@@ -66,7 +66,7 @@ def search_with(
     stopping = Stopping.of(settings)
     stopping.check(goal)
     with search_storage(storage, name, progress) as held:
-        study = open_trials(held.storage, name, space, goal.objectives, chosen)
+        study = open_trials(held.storage, name, space, goal.objectives, chosen, _facts(evaluator))
         with (
             open_cluster(settings.ray, settings.workers) as cluster,
             open_crew(evaluator, goal, workers=settings.workers, cluster=cluster, progress=progress) as crew,
@@ -74,3 +74,9 @@ def search_with(
             driver = Driver(study, space, evaluator, goal, crew=crew, retry=held.retry)
             driver.run(settings.trials, progress, stopping=stopping)
         return driver.front()
+
+
+def _facts(evaluator: AnyEvaluator) -> dict[str, str]:
+    """What an evaluator says of all that its numbers depend on, if it says so."""
+    provenance = getattr(evaluator, "provenance", None)
+    return {"evaluator": provenance} if isinstance(provenance, str) else {}

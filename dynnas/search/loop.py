@@ -25,6 +25,7 @@ from dynnas.samplers.trials import (
     SCREENED,
     candidates_of,
     finished_keys,
+    key_of,
     proposed_keys,
     retry_interrupted,
     retry_rejected,
@@ -91,7 +92,11 @@ class Driver:
         front = self.retry(lambda again: self.front())
         hopeless = self._hopeless(lambda: front)
         self.retry(lambda again: retry_rejected(self.study, self.space, self.goal, hopeless))
-        done = self.retry(lambda again: len(finished_keys(self.study)))
+        done = self.retry(lambda again: len(finished_keys(self.study, self.space)))
+        if foreign := self.retry(lambda again: self._trials_without_architecture()):
+            are = "trial of the storage is" if foreign == 1 else "trials of the storage are"
+            left = "it is" if foreign == 1 else "they are"
+            progress.message(f"{name}: {foreign} {are} about no architecture of the space; {left} left out")
         watch = (stopping or Stopping()).watch(self.goal, self.candidates(), done)
         with progress.task(name, total=trials, done=min(done, trials)) as task:
             course = _Course(self, front, watch, lambda text: progress.message(f"{name}: {text}"), task)
@@ -103,13 +108,18 @@ class Driver:
                 self.retry(lambda again: retry_interrupted(self.study, self.space, killed=False))
                 raise
 
+    def _trials_without_architecture(self) -> int:
+        """How many finished trials others have made for something else."""
+        trials = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return sum(key_of(trial, self.space) is None for trial in trials)
+
     def exhausted(self) -> bool:
         """Whether every architecture that can be tried has had its trial."""
         return self.retry(lambda again: self._exhausted())
 
     def _exhausted(self) -> bool:
         waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        return not waiting and len(proposed_keys(self.study)) >= self.size
+        return not waiting and len(proposed_keys(self.study, self.space)) >= self.size
 
     def stand(self) -> Stand:
         """Whether the sampler has something to propose, or waits for results, or has come to its end."""

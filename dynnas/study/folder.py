@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from dynnas.documents import Document
 from dynnas.errors import StudyError
 from dynnas.language.settings_reader import SECTIONS
+from dynnas.search.storage.studies import differences, gene_differences
 from dynnas.search.storage.urls import sqlite_url
 from dynnas.settings.settings import Settings
 
@@ -31,6 +32,7 @@ _FREE = {
         "population",
         "constraints",
         "controls",
+        "objectives",  # compared by themselves
     )
 } | {
     "train.processes",
@@ -85,16 +87,30 @@ class StudyRecord:
             ),
         )
 
-    def check_continues(self, other: StudyRecord, folder: Path) -> None:
+    def check_continues(
+        self, other: StudyRecord, folder: Path, genes: Sequence[Mapping[str, Any]] = ({}, {})
+    ) -> None:
         """See that a study made with `other` can go on with this.
+
+        Args:
+            other: of the study that is there.
+            folder: where it is, for the message.
+            genes: values by gene, of this space and of that of `other`.
 
         Raises:
             StudyError: what was measured so far would not compare; it names all that differs.
         """
-        here, there = self._what_numbers_depend_on(), other._what_numbers_depend_on()
-        different = [
-            f"{name} is {new}, was {there[name]}" for name, new in here.items() if new != there[name]
+        kept = [
+            {
+                "storage": record.storage,
+                "search.objectives": record.settings.search.objectives,
+                **record.facts,
+            }
+            for record in (self, other)
         ]
+        different = differences(*kept)
+        if self.space != other.space:
+            different += gene_differences(*genes)
         if different:
             raise StudyError(
                 f"{folder} holds a study made with something else:\n  "
@@ -135,13 +151,15 @@ class StudyRecord:
             "accepted: run the search again with their new place as data.source"
         )
 
-    def _what_numbers_depend_on(self) -> dict[str, Any]:
+    @property
+    def facts(self) -> dict[str, Any]:
+        """All that the numbers of the study depend on, by name, beside its objectives."""
         settings = {
             f"{section}.{name}": value
             for section, values in asdict(self.settings).items()
             for name, value in values.items()
         }
-        facts = {"storage": self.storage, "space": self.space, "data": self.data}
+        facts = {"space": self.space, "data": self.data}
         return facts | {name: value for name, value in settings.items() if name not in _FREE}
 
 

@@ -15,6 +15,7 @@ from dynnas.settings.settings import TrainSettings
 from dynnas.supernet.supernet import Supernet
 from dynnas.tasks.task import Task
 from dynnas.training.checkpoint import FILE, CheckpointTimer, read_checkpoint, save_checkpoint
+from dynnas.training.device import usable_device
 from dynnas.training.distributed.processes import launch_processes
 from dynnas.training.distributed.ranks import Ranks
 from dynnas.training.train_supernet import Report, Training, train_rank
@@ -58,7 +59,9 @@ def train_supernet(
     Raises:
         TrainingError: the checkpoint belongs to another space, data set or settings, or a loss is not finite
             (the last checkpoint, with finite weights, is kept), or a process of several has ended.
+        TargetError: torch does not see the device.
     """
+    device = usable_device(device)
     identity = training_identity(supernet, dataset, settings)
     checkpoint = read_checkpoint(folder)
     if checkpoint and checkpoint.identity != identity:

@@ -22,6 +22,7 @@ from dynnas.training.algorithms.ema import Ema
 from dynnas.training.batches import DatasetBatches
 from dynnas.training.batchnorm.calibrate import calibrate
 from dynnas.training.checkpoint import CheckpointTimer
+from dynnas.training.device import usable_device
 from dynnas.training.recipe import Recipe, common_algorithms
 from dynnas.training.schedule import Cosine, sgd
 from dynnas.training.trainer import Trainer
@@ -73,7 +74,9 @@ def train_alone(
 
     Raises:
         TrainingError: the checkpoint is damaged or of another training, or a loss is not finite.
+        TargetError: torch does not see the device.
     """
+    device = usable_device(device)
     train = recipe.train
     data = dataset.to(device)
     trainer = Trainer(

@@ -73,7 +73,12 @@ def measure_all(study: Study, progress: Progress | None = None) -> Study:
         again = _Remeasuring(study, SupernetEvaluator(_extractor(study, meter, cache), meter), cache)
         sampler = make_sampler("random", study.space, population=2, seed=0)
         new = open_trials(
-            open_storage(study.storage), draft.name, study.space, study.goal.objectives, sampler
+            open_storage(study.storage),
+            draft.name,
+            study.space,
+            study.goal.objectives,
+            sampler,
+            {**study.record.facts, "environment": draft.reference.environment},
         )
         controls = study.controls.groups
         total = len(old.trials) + sum(map(len, controls.values()))

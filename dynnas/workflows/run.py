@@ -41,6 +41,7 @@ from dynnas.study.controls import Comparison, evaluate_controls
 from dynnas.study.folder import StudyFolder
 from dynnas.study.study import OBJECTS, Given, Study
 from dynnas.supernet.staged import staged_supernet
+from dynnas.training.device import usable_device
 from dynnas.training.start import Launch, train_supernet
 from dynnas.workflows.finish import Finisher
 from dynnas.workflows.start import begin_study, delete_study, study_sampler
@@ -97,7 +98,8 @@ def run_study(
     place = StudyFolder(Path(folder))
     place.path.mkdir(parents=True, exist_ok=True)
     with study_lock(place.lock, f"study {place.path}"):
-        dataset = (dataset or load_data(space.settings.data, progress)).to(space.settings.target.host_device)
+        device = usable_device(space.settings.target.host_device)
+        dataset = (dataset or load_data(space.settings.data, progress)).to(device)
         search = space.settings.search
         check_objectives((*search.objectives, *search.constraints), dataset.task)
         if fresh:
@@ -240,6 +242,10 @@ class _Run:
             self.space,
             goal.objectives,
             study_sampler(self.space, self.cached, goal, self.sampler),
+            {
+                **self.place.read_record().facts,
+                "environment": self.evaluator.meter.reference.environment,
+            },
         )
         predictor = self.evaluator.predictor
         screen = Screen(goal, DEVIATIONS * predictor.error) if predictor else None

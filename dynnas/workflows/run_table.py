@@ -56,7 +56,12 @@ def run_table_study(
         url = storage or place.url(record)
         with search_storage(url, record.name, progress or Progress(), locked=not storage) as held:
             study = open_trials(
-                held.storage, record.name, space, goal.objectives, study_sampler(space, evaluator, goal)
+                held.storage,
+                record.name,
+                space,
+                goal.objectives,
+                study_sampler(space, evaluator, goal),
+                record.facts,
             )
             with (
                 open_cluster(settings.ray, settings.workers) as cluster,

@@ -7,7 +7,9 @@ from pathlib import Path
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 
+from dynnas.errors import SpaceError
 from dynnas.files import atomic_write
+from dynnas.language.parser import load_space
 from dynnas.pareto.objectives import Goal
 from dynnas.samplers.architecture import ArchitectureSampler
 from dynnas.samplers.make import make_sampler
@@ -15,6 +17,7 @@ from dynnas.search.evaluator import AnyEvaluator, cheap_of, listed_of
 from dynnas.search.storage.studies import delete_trials
 from dynnas.search.storage.urls import kept_url
 from dynnas.settings.settings import Settings
+from dynnas.space.architecture import Value
 from dynnas.space.space import Space
 from dynnas.study.folder import StudyFolder, StudyRecord
 
@@ -53,11 +56,23 @@ def begin_study(
         images=images,
     )
     if place.record.exists():
-        record.check_continues(place.read_record(), place.path)
+        record.check_continues(place.read_record(), place.path, (_genes(space), _genes(_space_of(place))))
     if space.source is not None:
         atomic_write(place.space, Path(space.source).read_text(encoding="utf-8-sig"))
     atomic_write(place.record, record.to_json())
     return record
+
+
+def _space_of(place: StudyFolder) -> Space | None:
+    """The space of the study that is there, if it is kept and can still be read."""
+    try:
+        return load_space(place.space) if place.space.exists() else None
+    except SpaceError:
+        return None
+
+
+def _genes(space: Space | None) -> dict[str, list[Value]]:
+    return {gene.name: list(gene.values) for gene in space.genes} if space else {}
 
 
 def delete_study(place: StudyFolder, storage: str | BaseStorage | None = None) -> None:

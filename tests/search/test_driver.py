@@ -163,9 +163,9 @@ def test_finished_study_does_nothing_more(url: str) -> None:
 
 def test_another_space_or_objective_is_refused(url: str) -> None:
     dynnas.search(grid_space(), Table(), trials=3, storage=url)
-    with pytest.raises(StudyError, match="study 'grid': the storage holds one with another space"):
+    with pytest.raises(StudyError, match=r"space is \w+, was \w+\n  gene x4 is \[.*\], was not given"):
         dynnas.search(grid_space(5), Table(), trials=3, storage=url)
-    with pytest.raises(StudyError, match="another objectives"):
+    with pytest.raises(StudyError, match=r"objectives is \{'accuracy': 'maximize'\}, was \{'accuracy': "):
         dynnas.search(grid_space(), Table(), trials=3, storage=url, objectives=("accuracy",))
 
 

@@ -217,6 +217,8 @@ def test_what_does_not_fit_is_named(extra: str, message: str, tmp_path: Path) ->
         ("none.csv", None, r"none\.csv cannot be read: No such file or directory"),
         ("t.csv", b"a,b\n1\n", "line 2 has 1 fields, the first 2"),
         ("t.npz", b"nothing", r"t\.npz cannot be read"),
+        ("t.csv", b"a,b\n", r"t\.csv has column names, but no rows"),
+        ("t.csv", b"", r"t\.csv has no columns of one length"),
     ],
 )
 def test_unreadable_tables(name: str, content: bytes | None, message: str, tmp_path: Path) -> None:

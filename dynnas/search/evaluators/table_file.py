@@ -50,6 +50,8 @@ class TableFile:
             raise StudyError(f"table: {path} cannot be read: {reason}") from error
         if not columns:
             raise StudyError(f"table: {path} has no columns of one length; every row is an architecture")
+        if not len(next(iter(columns.values()))):
+            raise StudyError(f"table: {path} has column names, but no rows; every row is an architecture")
         return TableFile(path, columns, hashlib.sha256(data).hexdigest()[:16])
 
     @property
@@ -90,7 +92,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 
 def _read_csv(path: Path) -> dict[str, np.ndarray]:
     with path.open(newline="", encoding="utf-8-sig") as file:
-        header, *rows = csv.reader(file)
+        header, *rows = list(csv.reader(file)) or [[]]
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header):
             raise ValueError(f"line {number} has {len(row)} fields, the first {len(header)}")

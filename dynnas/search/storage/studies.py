@@ -2,34 +2,65 @@
 
 from __future__ import annotations
 
+import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import optuna
+from optuna.distributions import check_distribution_compatibility
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 
 from dynnas.errors import StudyError
 from dynnas.pareto.objectives import Objective
 from dynnas.progress import Progress
+from dynnas.samplers.architecture import distribution_of
+from dynnas.samplers.trials import KEY
 from dynnas.search.storage.storage import open_storage, search_storage
 from dynnas.search.storage.urls import parse_url, sqlite_file
 from dynnas.space.space import Space
 
+# User attributes of a study.
+MADE_WITH = "made_with"
+GENES = "genes"
+
+MOST_GENES = 5
+_NOTHING = object()
+
 
 def open_trials(
-    storage: BaseStorage, name: str, space: Space, objectives: tuple[Objective, ...], sampler: BaseSampler
+    storage: BaseStorage,
+    name: str,
+    space: Space,
+    objectives: tuple[Objective, ...],
+    sampler: BaseSampler,
+    facts: Mapping[str, Any] | None = None,
 ) -> optuna.Study:
     """The Optuna study of that name, made if it is not there.
 
+    A study is recognised by all that its numbers depend on. One that others have made, such as Ray Tune, says
+    nothing of that, and is taken over.
+
+    Args:
+        storage: of the study.
+        name: of the study.
+        space: what is searched.
+        objectives: of the trials' values, in this order.
+        sampler: proposes architectures.
+        facts: what else the numbers depend on, by name, as JSON knows it; what evaluates, data, settings.
+
     Raises:
-        StudyError: there is one for another space or other objectives.
+        StudyError: there is one for something else, and it says what differs; or one of its trials, made by
+            others, has other values for a gene.
     """
-    wanted = {
+    here = {
         "space": space.digest,
         "objectives": {objective.name: objective.direction for objective in objectives},
+        **json.loads(json.dumps(facts or {})),
     }
+    genes = {gene.name: list(gene.values) for gene in space.genes}
     with _quiet_optuna():
         study = optuna.create_study(
             storage=storage,
@@ -38,17 +69,72 @@ def open_trials(
             sampler=sampler,
             load_if_exists=True,
         )
-        held = {what: study.user_attrs[what] for what in wanted if what in study.user_attrs}
-        if held and held != wanted:
-            different = " and ".join(what for what in wanted if held.get(what) != wanted[what])
+        there = study.user_attrs.get(MADE_WITH)
+        different = differences(here, there) if there else []
+        if there and here["space"] != there["space"]:
+            different += gene_differences(genes, study.user_attrs[GENES])
+        if different:
             raise StudyError(
-                f"study {name!r}: the storage holds one with another {different}; "
-                "use another name or another storage"
+                f"study {name!r}: the storage holds one that was made with something else:\n  "
+                + "\n  ".join(different)
+                + "\nuse another name or another storage"
             )
+        if not there:
+            _check_study_of_others(study, objectives)
+        _check_trials_of_others(study, space)
         study.set_metric_names([objective.name for objective in objectives])
-        for what, value in wanted.items():
-            study.set_user_attr(what, value)
+        if not there:
+            study.set_user_attr(GENES, genes)
+            study.set_user_attr(MADE_WITH, here)
     return study
+
+
+def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
+    """A line for every fact that differs between a study and the one that was made before."""
+
+    def text(facts: Mapping[str, Any], name: str) -> str:
+        return str(facts[name]) if name in facts else "not given"
+
+    return [
+        f"{name} is {text(here, name)}, was {text(there, name)}"
+        for name in {**here, **there}
+        if here.get(name, _NOTHING) != there.get(name, _NOTHING)
+    ]
+
+
+def gene_differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
+    """Lines for the first genes in which two spaces differ; none where only the blocks differ."""
+    lines = differences(here, there)
+    more = [f"and {len(lines) - MOST_GENES} more genes"] if len(lines) > MOST_GENES else []
+    return [f"gene {line}" for line in lines[:MOST_GENES]] + more
+
+
+def _check_study_of_others(study: optuna.Study, objectives: tuple[Objective, ...]) -> None:
+    """See that a study which dynnas has not made has as many objectives, in the same directions."""
+    here = [objective.direction for objective in objectives]
+    there = [direction.name.lower() for direction in study.directions]
+    if here != there:
+        raise StudyError(
+            f"study {study.study_name!r}: was not made by dynnas, and has the directions {', '.join(there)}; "
+            f"here they are {', '.join(here)}; use another name or another storage"
+        )
+
+
+def _check_trials_of_others(study: optuna.Study, space: Space) -> None:
+    """See that trials which dynnas has not made have the genes' values: Optuna refuses others later."""
+    distributions = {gene.name: distribution_of(gene) for gene in space.choices}
+    for trial in study.get_trials(deepcopy=False):
+        if KEY in trial.user_attrs:
+            continue
+        for name in trial.distributions.keys() & distributions.keys():
+            try:
+                check_distribution_compatibility(trial.distributions[name], distributions[name])
+            except ValueError as error:
+                raise StudyError(
+                    f"study {study.study_name!r}: trial {trial.number} was not made by dynnas, and its "
+                    f"parameter {name!r} has the distribution {trial.distributions[name]}; the space's is "
+                    f"{distributions[name]}; use another name or another storage"
+                ) from error
 
 
 def load_trials(storage: str | BaseStorage, name: str) -> optuna.Study | None:

@@ -122,7 +122,7 @@ def space(file: SpaceFile) -> None:
     """
     from dynnas.cli.printing import print_table
     from dynnas.language.parser import load_space
-    from dynnas.report.space import costs_table, genes_table
+    from dynnas.report.tables.space import costs_table, genes_table
 
     space = load_space(file)
     print_table(genes_table(space))
@@ -163,8 +163,8 @@ def front(
         return
 
     from dynnas.cli.printing import print_table
-    from dynnas.report.cascades import cascades_table
     from dynnas.report.study import study_table
+    from dynnas.report.tables.cascades import cascades_table
 
     print_table(study_table(opened))
     if cascades := opened.cascades:
@@ -193,9 +193,9 @@ def report(
     leaves early, latencies, which choices matter, how far to trust it, and how to make it again.
     """
     from dynnas.files import atomic_write
-    from dynnas.report.findings import gather
     from dynnas.report.markdown import markdown
     from dynnas.report.page.page import html_page
+    from dynnas.report.summary import summarize
     from dynnas.study.study import open_study
 
     opened = open_study(study, studies)
@@ -203,8 +203,8 @@ def report(
         from dynnas.report.latency import time_front
 
         time_front(opened)
-    findings, command = gather(opened), command_of(opened)
-    text = html_page(findings, command) if format == "html" else markdown(findings, command)
+    summary, command = summarize(opened), command_of(opened)
+    text = html_page(summary, command) if format == "html" else markdown(summary, command)
     if format == "html" or out:
         path = out or opened.folder.report
         atomic_write(path, text)
@@ -232,8 +232,8 @@ def export(
     from dynnas.export.bundle import export_model
     from dynnas.export.card import facts_of, facts_of_cascade
     from dynnas.export.formats.format import get_format
-    from dynnas.report.cascades import title_of_cascade
     from dynnas.report.study import artifacts_table
+    from dynnas.report.tables.cascades import title_of_cascade
     from dynnas.study.cascades import PICK
     from dynnas.study.study import open_study
 

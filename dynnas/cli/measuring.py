@@ -179,7 +179,7 @@ def tune(
     from dynnas.latency.tuning.tuning import Tuned
     from dynnas.latency.tuning.tuning import tune as measure
     from dynnas.nn.dynamic_conv.tuned import TunedFile
-    from dynnas.report.tuning import tuning_table
+    from dynnas.report.tables.tuning import tuning_table
 
     threads = threads or torch.get_num_threads()
     problems = problems_of(space, threads) if space else default_problems(threads)

@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from dynnas.report.table import Table
+from dynnas.report.tables.table import Table
 
 # Piped tables are never wrapped: whatever reads them wants one line a row.
 _PIPED_WIDTH = 1000

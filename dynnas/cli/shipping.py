@@ -56,7 +56,7 @@ def train(
     """
     from dynnas.cli.printing import print_table
     from dynnas.cli.progress import show_progress
-    from dynnas.report.trained import trained_table
+    from dynnas.report.tables.trained import trained_table
     from dynnas.study.study import open_study
     from dynnas.workflows.train import recipe_of, train_members
 
@@ -128,8 +128,8 @@ def cascade(
     """
     from dynnas.cli.printing import print_table
     from dynnas.cli.progress import show_progress
-    from dynnas.report.cascades import cascades_table
     from dynnas.report.study import write_picture
+    from dynnas.report.tables.cascades import cascades_table
     from dynnas.study.study import open_study
     from dynnas.workflows.cascade import cascade_study
 
@@ -182,7 +182,7 @@ def compress(
     from dynnas.cli.printing import print_table
     from dynnas.cli.progress import show_progress
     from dynnas.compression import PASSES
-    from dynnas.report.trained import compressed_table, compressed_text
+    from dynnas.report.tables.trained import compressed_table, compressed_text
     from dynnas.study.study import open_study
     from dynnas.workflows.compress import compress_members
     from dynnas.workflows.train import recipe_of

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dynnas.report.plot import COLOURS
-from dynnas.report.table import Column, Table, count
+from dynnas.report.plots.front import COLOURS
+from dynnas.report.tables.table import Column, Table, count
 from dynnas.study.audit import Audit
 
 

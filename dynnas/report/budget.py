@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dynnas.files import atomic_write
 from dynnas.metrics.budgeted import NEVER, BudgetPoint
-from dynnas.report.table import Column, Table
+from dynnas.report.tables.table import Column, Table
 from dynnas.study.study import Study
 from dynnas.workflows.budget import Budget
 

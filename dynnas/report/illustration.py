@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from dynnas.pareto.front import Candidate
-from dynnas.report.diagram import draw_picture
 from dynnas.report.page.charts import tip_of
+from dynnas.report.plots.diagram import draw_picture
 from dynnas.settings.metrics import find_metric
 from dynnas.space.architecture import Architecture
 from dynnas.study.study import Study

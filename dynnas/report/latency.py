@@ -11,8 +11,8 @@ import numpy as np
 from dynnas.files import atomic_write
 from dynnas.latency.dependent import DependentLatency
 from dynnas.latency.resources import Resources
-from dynnas.report.histogram import Histogram, draw_histogram
-from dynnas.report.table import Column, Table, count
+from dynnas.report.plots.histogram import Histogram, draw_histogram
+from dynnas.report.tables.table import Column, Table, count
 from dynnas.study.study import Study
 from dynnas.workflows.latency import latency_of
 

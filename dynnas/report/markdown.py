@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 from dynnas.pareto.importance import Importances
-from dynnas.report.cascades import cascades_table
-from dynnas.report.findings import Findings
+from dynnas.report.conclusions import conclusions
 from dynnas.report.prediction import prediction_table
 from dynnas.report.study import comparison_table, study_table, title_of
-from dynnas.report.table import Column, Table
-from dynnas.report.trained import compressed_table, trained_table
-from dynnas.report.verdict import verdict
+from dynnas.report.summary import StudySummary
+from dynnas.report.tables.cascades import cascades_table
+from dynnas.report.tables.table import Column, Table
+from dynnas.report.tables.trained import compressed_table, trained_table
 
 _GENES = 8
 
 
-def markdown(findings: Findings, command: str) -> str:
+def markdown(summary: StudySummary, command: str) -> str:
     """Sentences and tables; pictures are left to the page.
 
     Args:
-        findings: of a study.
+        summary: of a study.
         command: that makes the study again.
     """
-    study = findings.study
-    parts = [f"# {title_of(study)}", " ".join(verdict(study))]
+    study = summary.study
+    parts = [f"# {title_of(study)}", " ".join(conclusions(study))]
     if study.front:
         parts += ["## Front", _table(study_table(study))]
     if cascades := study.cascades:
         parts += ["## Cascades", _table(cascades_table(study, cascades))]
     if study.controls.groups:
         parts += ["## Compared with", _table(comparison_table(study))]
-    for key, ways in findings.leaving.items():
-        shares = ", ".join(f"{100 * way.share:.1f}% at {way.name}" for way in ways)
+    for key, exits in summary.exit_images.items():
+        shares = ", ".join(f"{100 * exit.share:.1f}% at {exit.name}" for exit in exits)
         parts.append(f"Images leave `{key}`: {shares}.")
     if curve := study.growth.trials:
         reference = ", ".join(f"{name} {value:.4g}" for name, value in study.growth.reference.items())
@@ -38,24 +38,24 @@ def markdown(findings: Findings, command: str) -> str:
             f"Hypervolume of the front: {study.growth.volumes[-1]:.5g}, last grown by trial {curve[-1]} "
             f"(reference: {reference})."
         )
-    if findings.importances:
-        parts += ["## Which choices matter", *(_table(_importance(found)) for found in findings.importances)]
+    if summary.importances:
+        parts += ["## Which choices matter", *(_table(_importance(found)) for found in summary.importances)]
     if predictions := None if study.space.table else prediction_table(study):
         parts += ["## Predicted and measured latencies", _table(predictions)]
-    if audit := findings.audit:
+    if audit := summary.audit:
         tau = audit["kendall_tau"]
         parts += [
             "## Supernet against stand-alone",
             f"{len(audit['networks'])} networks trained alone for {audit['epochs']} epochs: Kendall's tau "
             f"{tau['value']:.2f} (95%: {tau['low']:.2f} to {tau['high']:.2f}).",
         ]
-    if findings.trained:
-        parts += ["## Trained after the search", _table(trained_table(findings.trained, study.name))]
-    if findings.compressed:
-        parts += ["## Compressed", _table(compressed_table(findings.compressed, study.name))]
+    if summary.trained:
+        parts += ["## Trained after the search", _table(trained_table(summary.trained, study.name))]
+    if summary.compressed:
+        parts += ["## Compressed", _table(compressed_table(summary.compressed, study.name))]
     parts += ["## Again", f"```bash\n{command}\n```"]
-    if findings.environment:
-        parts.append("; ".join(f"{name}: {value}" for name, value in findings.environment.items()))
+    if summary.environment:
+        parts.append("; ".join(f"{name}: {value}" for name, value in summary.environment.items()))
     return "\n\n".join(parts) + "\n"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from dynnas.latency.predictor.predictor import Agreement
 from dynnas.pareto.front import Candidate
-from dynnas.report.table import Column, Table
+from dynnas.report.tables.table import Column, Table
 from dynnas.study.study import Study
 from dynnas.workflows.calibrate import Calibrated
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from dynnas.pareto.front import Candidate, Front
-from dynnas.report.axes import axes_of
-from dynnas.report.cascades import cost_of_cascade
-from dynnas.report.growth import Growth, draw_growth
-from dynnas.report.plot import Picture, Point, draw
-from dynnas.report.table import Column, Table, front_table, further_metrics, is_dynamic, metrics_table
+from dynnas.report.plots.axes import axes_of
+from dynnas.report.plots.front import Picture, Point, draw
+from dynnas.report.plots.growth import Growth, draw_growth
+from dynnas.report.tables.cascades import cost_of_cascade
+from dynnas.report.tables.table import Column, Table, front_table, further_metrics, is_dynamic, metrics_table
 from dynnas.study.study import Study
 
 _CONTROLS = {

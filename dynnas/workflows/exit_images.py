@@ -14,7 +14,7 @@ from dynnas.study.study import Study
 
 
 @dataclass(frozen=True)
-class LeavingImage:
+class ExitedImage:
     """One search image.
 
     Attributes:
@@ -30,7 +30,7 @@ class LeavingImage:
 
 
 @dataclass(frozen=True)
-class Way:
+class ExitImages:
     """The images that leave at one exit, or at the head.
 
     Attributes:
@@ -43,10 +43,10 @@ class Way:
     name: str
     share: float
     accuracy: float | None
-    examples: tuple[LeavingImage, ...]
+    examples: tuple[ExitedImage, ...]
 
 
-def leaving_images(study: Study, key: str, examples: int = 8) -> tuple[Way, ...]:
+def exit_images(study: Study, key: str, examples: int = 8) -> tuple[ExitImages, ...]:
     """Where the search images leave the network of `key`, the first exit first, with `examples` of each.
 
     Raises:
@@ -70,7 +70,7 @@ def leaving_images(study: Study, key: str, examples: int = 8) -> tuple[Way, ...]
         sure_first = index < len(network.config.exits)
         order = here[confidence[here].argsort(descending=sure_first, stable=True)][:examples].tolist()
         shown = tuple(
-            LeavingImage(
+            ExitedImage(
                 pixels=_pixels(images[number], dataset.scale),
                 label=task.describe_target(targets[number]),
                 answer=task.describe(chosen[number]),
@@ -79,7 +79,7 @@ def leaving_images(study: Study, key: str, examples: int = 8) -> tuple[Way, ...]
             for number in order
         )
         share = len(here) / len(images)
-        ways.append(Way(name, share, float(right.mean()) if len(here) else None, shown))
+        ways.append(ExitImages(name, share, float(right.mean()) if len(here) else None, shown))
     return tuple(ways)
 
 

@@ -8,8 +8,8 @@ import pytest
 from support.small_study import small_space
 
 from dynnas.cli.options import command_of
-from dynnas.report.findings import Findings, gather
 from dynnas.report.page.page import html_page
+from dynnas.report.summary import StudySummary, summarize
 from dynnas.study.study import Study
 from dynnas.workflows.run import run_study
 
@@ -36,8 +36,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 @pytest.fixture(scope="session")
-def findings(study: Study) -> Findings:
-    return gather(study)
+def summary(study: Study) -> StudySummary:
+    return summarize(study)
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +46,6 @@ def command(study: Study) -> str:
 
 
 @pytest.fixture(scope="session")
-def report(study: Study, findings: Findings, command: str) -> Path:
-    study.folder.report.write_text(html_page(findings, command), encoding="utf-8")
+def report(study: Study, summary: StudySummary, command: str) -> Path:
+    study.folder.report.write_text(html_page(summary, command), encoding="utf-8")
     return study.folder.report

@@ -7,9 +7,9 @@ from support.small_study import small_space
 
 from dynnas.export.card import facts_of
 from dynnas.nn.layers.digest import weights_digest
-from dynnas.report.findings import gather
 from dynnas.report.markdown import markdown
 from dynnas.report.page.page import html_page
+from dynnas.report.summary import summarize
 from dynnas.workflows.run import run_study
 from dynnas.workflows.train import recipe_of, train_members
 
@@ -37,8 +37,8 @@ def test_a_training_is_loaded_told_and_reported(study):
     assert facts[test].startswith(f"{100 * found.test_accuracy:.2f}%")
     assert facts["multiply-adds"] == before["multiply-adds"]
 
-    findings = gather(study)
-    assert findings.trained == (found,)
-    for text in (markdown(findings, "command"), html_page(findings, "command")):
+    summary = summarize(study)
+    assert summary.trained == (found,)
+    for text in (markdown(summary, "command"), html_page(summary, "command")):
         assert found.name in text
         assert f"{100 * found.test_accuracy:.2f}" in text

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from support.chromium import DESKTOP, browser
 
-from dynnas.report.cascades import cascades_table, cost_of_cascade, title_of_cascade
-from dynnas.report.findings import gather
+from dynnas.report.conclusions import conclusions
 from dynnas.report.markdown import markdown
 from dynnas.report.page.charts import front_chart
 from dynnas.report.page.page import html_page
-from dynnas.report.plot import Point, draw
+from dynnas.report.plots.front import Point, draw
 from dynnas.report.study import picture_of
-from dynnas.report.verdict import verdict
+from dynnas.report.summary import summarize
+from dynnas.report.tables.cascades import cascades_table, cost_of_cascade, title_of_cascade
 from dynnas.study.cascades import Cascaded, Cascades
 from dynnas.study.study import Study
 
@@ -91,18 +91,18 @@ def test_pictures_have_them_where_they_are(cascaded: Study, tmp_path: Path) -> N
 
 
 def test_reports_tell_of_them(cascaded: Study, study: Study) -> None:
-    findings = gather(cascaded)
+    summary = summarize(cascaded)
     told = "Cascades of the front: 2; with them its hypervolume in accuracy and latency grows by 12.5%."
-    assert told in verdict(cascaded)
-    for text in (markdown(findings, "command"), html_page(findings, "command")):
+    assert told in conclusions(cascaded)
+    for text in (markdown(summary, "command"), html_page(summary, "command")):
         assert told in text
         assert "cascade:2" in text
-    assert not any("ascade" in sentence for sentence in verdict(study))
+    assert not any("ascade" in sentence for sentence in conclusions(study))
 
 
 def test_the_browser_draws_diamonds(cascaded: Study, tmp_path_factory: pytest.TempPathFactory) -> None:
     page = tmp_path_factory.mktemp("page") / "report.html"
-    page.write_text(html_page(gather(cascaded), "command"), encoding="utf-8")
+    page.write_text(html_page(summarize(cascaded), "command"), encoding="utf-8")
     with browser(tmp_path_factory.mktemp("chromium"), DESKTOP) as driver:
         driver.get(page.as_uri())
         assert driver.get_log("browser") == []

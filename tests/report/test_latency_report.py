@@ -15,8 +15,8 @@ from dynnas.latency.dependent import BatchLatency, DependentLatency, WayLatency
 from dynnas.latency.interval import Estimate
 from dynnas.latency.latency import Latency, Spread
 from dynnas.latency.resources import Resources
-from dynnas.report.histogram import Histogram, draw_histogram
 from dynnas.report.latency import LatencyReport, histogram_of
+from dynnas.report.plots.histogram import Histogram, draw_histogram
 from dynnas.settings.settings import Settings
 from dynnas.study.folder import StudyFolder
 

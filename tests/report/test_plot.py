@@ -9,8 +9,8 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dynnas.report.growth import Growth, draw_growth
-from dynnas.report.plot import Picture, Point, draw
+from dynnas.report.plots.front import Picture, Point, draw
+from dynnas.report.plots.growth import Growth, draw_growth
 
 FRONT = (Point(0.2, 95.0, dynamic=True), Point(0.1, 90.0))
 

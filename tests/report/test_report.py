@@ -16,11 +16,11 @@ from dynnas.cli.options import command_of
 from dynnas.language.parser import load_space, parse_space
 from dynnas.pareto.front import Candidate
 from dynnas.pareto.importance import importances
-from dynnas.report.findings import Findings, gather
+from dynnas.report.conclusions import conclusions
 from dynnas.report.markdown import markdown
 from dynnas.report.page.charts import front_chart, growth_chart
 from dynnas.report.page.page import html_page
-from dynnas.report.verdict import verdict
+from dynnas.report.summary import StudySummary, summarize
 from dynnas.space.gene import Gene
 from dynnas.space.space import Space
 from dynnas.study.controls import Controls
@@ -86,10 +86,10 @@ def test_growth_ends_at_the_fronts_hypervolume(study: Study) -> None:
     assert volumes[-1] == pytest.approx(study.growth.volumes[-1])
 
 
-def test_shares_of_images_add_up_and_are_those_of_the_trial(study: Study, findings: Findings) -> None:
-    assert findings.leaving
+def test_shares_of_images_add_up_and_are_those_of_the_trial(study: Study, summary: StudySummary) -> None:
+    assert summary.exit_images
     metrics = {member.key: member.metrics for member in study.front}
-    for key, ways in findings.leaving.items():
+    for key, ways in summary.exit_images.items():
         assert sum(way.share for way in ways) == pytest.approx(1)
         for way in ways:
             assert way.share == pytest.approx(metrics[key][f"exit_share.{way.name}"], abs=1e-6)
@@ -107,8 +107,8 @@ def test_the_command_is_the_one_that_made_it(study: Study) -> None:
     assert "--epochs" not in words
 
 
-def test_markdown_has_the_numbers(study: Study, findings: Findings, command: str) -> None:
-    text = markdown(findings, command)
+def test_markdown_has_the_numbers(study: Study, summary: StudySummary, command: str) -> None:
+    text = markdown(summary, command)
     for member in study.front:
         assert re.search(rf"\| {member.key} +\| +{100 * member.metrics['accuracy']:.2f} ", text)
     assert f"```bash\n{command}\n```" in text
@@ -122,7 +122,7 @@ def test_what_is_missing_is_named_with_the_reason(study: Study, tmp_path: Path) 
     shutil.copytree(study.folder.path, folder.path)
     shutil.rmtree(folder.supernet)
     folder.audit.write_text("{")
-    found = gather(Study(folder))
+    found = summarize(Study(folder))
     missing = dict(found.missing)
     assert "the supernet is not trained (no checkpoint)" in missing["images that leave early and late"]
     assert "audit.json: damaged" in missing["supernet against stand-alone"]
@@ -135,7 +135,7 @@ def test_a_running_study_is_reported_as_such(study: Study, tmp_path: Path) -> No
     shutil.copytree(study.folder.path, folder.path)
     folder.front.unlink()
     folder.controls.unlink()
-    found = gather(Study(folder))
+    found = summarize(Study(folder))
     page = html_page(found, "dynnas search x")
     assert "dynnas study, still running" in page
     assert "The search has not finished" in page
@@ -152,7 +152,7 @@ def test_a_study_of_a_table_leaves_networks_out(tmp_path: Path) -> None:
     ]
     (tmp_path / "cells.csv").write_text("width,op,kernel,quality,cost\n" + "\n".join(rows))
     study = run_table_study(load_space(tmp_path / "cells.yaml"), folder=tmp_path / "cells")
-    found = gather(study)
+    found = summarize(study)
     page = html_page(found, command_of(study))
     assert re.findall("<h2>(.*?)</h2>", page) == ["The front", "How the search went", "How it was made"]
     assert "| width |" in markdown(found, command_of(study))
@@ -199,17 +199,17 @@ def test_a_conditional_gene_is_shuffled_where_it_is_active() -> None:
 
 
 def test_the_verdict_does_not_hide_that_static_networks_won(study: Study) -> None:
-    assert any("hypervolume" in sentence for sentence in verdict(study))
+    assert any("hypervolume" in sentence for sentence in conclusions(study))
     losing = Study(study.folder)
     better = replace(
         study.front[-1], metrics={**study.front[-1].metrics, "accuracy": 1.0, "latency_ms": 1e-6}
     )
     losing.__dict__["controls"] = Controls(static=(better,))
-    assert any("here dynamic layers did not pay" in sentence for sentence in verdict(losing))
+    assert any("here dynamic layers did not pay" in sentence for sentence in conclusions(losing))
 
 
-def test_texts_from_outside_cannot_become_markup(findings: Findings) -> None:
-    page = html_page(findings, "dynnas search '<script>alert(1)</script>'")
+def test_texts_from_outside_cannot_become_markup(summary: StudySummary) -> None:
+    page = html_page(summary, "dynnas search '<script>alert(1)</script>'")
     assert "<script>alert(1)" not in page
     documents = re.findall(r'<script type="application/json">(.*?)</script>', page, flags=re.DOTALL)
     assert all(json.loads(document)["series"] for document in documents)

@@ -2,8 +2,8 @@
 
 from dynnas.language.parser import parse_space
 from dynnas.nn.networks.cost import cost
-from dynnas.report.space import costs_table, genes_table, size_text
-from dynnas.report.table import count
+from dynnas.report.tables.space import costs_table, genes_table, size_text
+from dynnas.report.tables.table import count
 from dynnas.space.moves import largest, smallest
 
 SPACE = parse_space(

@@ -3,7 +3,7 @@
 import pytest
 
 from dynnas.pareto.front import Candidate
-from dynnas.report.table import count, dynamic_layers, exits, front_table, is_dynamic
+from dynnas.report.tables.table import count, dynamic_layers, exits, front_table, is_dynamic
 from dynnas.space.architecture import Architecture
 
 STATIC = Architecture((("stage1.depth", 1), ("stage1.0.op", "static")))

@@ -13,9 +13,9 @@ from dynnas.errors import StudyError
 from dynnas.language.parser import load_space, parse_space
 from dynnas.metrics.accuracy import accuracy
 from dynnas.nn.networks.cost import cost
-from dynnas.report.diagram import layers_of
-from dynnas.report.space import costs_table, genes_table
-from dynnas.report.table import dynamic_layers, is_dynamic
+from dynnas.report.plots.diagram import layers_of
+from dynnas.report.tables.space import costs_table, genes_table
+from dynnas.report.tables.table import dynamic_layers, is_dynamic
 from dynnas.runtimes.folding import fold_batchnorm
 from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.settings.settings import DataSettings, TrainSettings

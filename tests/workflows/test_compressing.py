@@ -14,7 +14,7 @@ from dynnas.errors import StudyError, TargetError, TrainingError
 from dynnas.metrics.accuracy import accuracy
 from dynnas.nn.networks.cost import cost
 from dynnas.progress import Progress
-from dynnas.report.trained import compressed_table, compressed_text
+from dynnas.report.tables.trained import compressed_table, compressed_text
 from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.study.compressed import read_compressed
 from dynnas.study.study import Study

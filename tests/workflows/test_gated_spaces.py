@@ -6,7 +6,7 @@ import pytest
 
 from dynnas.errors import StudyError
 from dynnas.language.parser import load_space, parse_space
-from dynnas.report.table import dynamic_layers, is_dynamic
+from dynnas.report.tables.table import dynamic_layers, is_dynamic
 from dynnas.space.moves import smallest
 from dynnas.study.controls import static_part
 from dynnas.workflows.calibrate import calibrate_space

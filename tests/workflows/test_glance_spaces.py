@@ -12,8 +12,8 @@ from dynnas.language.parser import load_space, parse_space
 from dynnas.language.problems import SpaceFileError
 from dynnas.latency.anchors import anchor_networks
 from dynnas.metrics.accuracy import accuracy
-from dynnas.report.diagram import layers_of
-from dynnas.report.table import dynamic_layers, is_dynamic
+from dynnas.report.plots.diagram import layers_of
+from dynnas.report.tables.table import dynamic_layers, is_dynamic
 from dynnas.settings.settings import DataSettings, TrainSettings
 from dynnas.space.moves import largest, smallest
 from dynnas.study.controls import static_part

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dynnas.pareto.front import Candidate, Front
-from dynnas.report.axes import Axes, axes_of
-from dynnas.report.cascades import cost_of_cascade, tip_of_cascade
-from dynnas.report.findings import Findings
+from dynnas.report.plots.axes import Axes, axes_of
 from dynnas.report.prediction import predicted_and_measured
-from dynnas.report.table import count, dynamic_layers, exits, further_metrics, is_dynamic
+from dynnas.report.summary import StudySummary
+from dynnas.report.tables.cascades import cost_of_cascade, tip_of_cascade
+from dynnas.report.tables.table import count, dynamic_layers, exits, further_metrics, is_dynamic
 from dynnas.settings.metrics import METRICS, find_metric
 from dynnas.study.study import Study
 
@@ -204,6 +204,6 @@ def _column(counts: Sequence[int], names: Sequence[str], tallest: int, start: fl
     return f"<span>{parts}</span>"
 
 
-def has_distribution(findings: Findings, member: Candidate) -> bool:
+def has_distribution(summary: StudySummary, member: Candidate) -> bool:
     """Whether the times of many images are known."""
-    return len(findings.latencies.get(member.key, {}).get("image_ms", ())) > 1
+    return len(summary.latencies.get(member.key, {}).get("image_ms", ())) > 1

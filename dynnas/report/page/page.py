@@ -5,32 +5,32 @@ from __future__ import annotations
 from html import escape
 from importlib import resources
 
-from dynnas.report.axes import axes_of
-from dynnas.report.findings import Findings
 from dynnas.report.page import sections
 from dynnas.report.page.sections import Section
+from dynnas.report.plots.axes import axes_of
 from dynnas.report.study import title_of
+from dynnas.report.summary import StudySummary
 from dynnas.study.study import Study
 
 
-def html_page(findings: Findings, command: str) -> str:
+def html_page(summary: StudySummary, command: str) -> str:
     """A page that a browser shows without asking any network for anything.
 
     Args:
-        findings: of a study.
+        summary: of a study.
         command: that makes the study again.
     """
-    study = findings.study
+    study = summary.study
     parts = [
-        sections.front_section(findings),
-        sections.networks_section(findings),
-        sections.leaving_section(findings),
-        sections.latency_section(findings),
-        sections.growth_section(findings),
-        sections.importance_section(findings),
-        sections.trust_section(findings),
-        sections.after_section(findings),
-        sections.how_section(findings, command),
+        sections.front_section(summary),
+        sections.networks_section(summary),
+        sections.exit_images_section(summary),
+        sections.latency_section(summary),
+        sections.growth_section(summary),
+        sections.importance_section(summary),
+        sections.trust_section(summary),
+        sections.after_section(summary),
+        sections.how_section(summary, command),
     ]
     there = [part for part in parts if part]
     links = "".join(f'<a href="#{part.name}">{escape(part.title)}</a>' for part in there)

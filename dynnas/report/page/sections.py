@@ -9,9 +9,7 @@ from typing import Any
 
 from dynnas.pareto.front import Candidate
 from dynnas.pareto.importance import Importances
-from dynnas.report.cascades import cascades_table
-from dynnas.report.diagram import draw_diagram
-from dynnas.report.findings import Findings
+from dynnas.report.conclusions import conclusions
 from dynnas.report.page.charts import (
     audit_chart,
     front_chart,
@@ -21,11 +19,13 @@ from dynnas.report.page.charts import (
     prediction_chart,
     tip_of,
 )
-from dynnas.report.page.markup import bars_html, chart_html, pairs_html, picture_uri, table_html
+from dynnas.report.page.html import bars_html, chart_html, pairs_html, picture_uri, table_html
+from dynnas.report.plots.diagram import draw_diagram
 from dynnas.report.prediction import prediction_table
 from dynnas.report.study import comparison_table, study_table
-from dynnas.report.trained import compressed_table, trained_table
-from dynnas.report.verdict import verdict
+from dynnas.report.summary import StudySummary
+from dynnas.report.tables.cascades import cascades_table
+from dynnas.report.tables.trained import compressed_table, trained_table
 
 _GENES = 12
 _TIMES = (("mean_ms", "mean"), ("median_ms", "median"), ("p95_ms", "p95"), ("worst_ms", "worst"))
@@ -47,10 +47,10 @@ class Section:
     body: str
 
 
-def front_section(findings: Findings) -> Section:
+def front_section(summary: StudySummary) -> Section:
     """The front beside everything else that was evaluated, and as a table."""
-    study = findings.study
-    sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in verdict(study))
+    study = summary.study
+    sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in conclusions(study))
     caption = "Each point is a network; touch one for what it is. Stars have something dynamic in them."
     if study.cascades:
         caption += " Diamonds are cascades of networks of the front."
@@ -72,18 +72,18 @@ def front_section(findings: Findings) -> Section:
     return Section("front", "The front", f"{sentences}{chart}{table}{compared}")
 
 
-def networks_section(findings: Findings) -> Section | None:
+def networks_section(summary: StudySummary) -> Section | None:
     """Every member of the front, drawn."""
-    study, configs = findings.study, findings.configs
+    study, configs = summary.study, summary.configs
     drawn = [member for member in study.front if member.key in configs]
     if not drawn:
         return None
-    picks = _picks(findings)
+    picks = _picks(summary)
     cards = "".join(
         f'<article class="card" id="net-{member.key}"><h3><code>{member.key}</code>'
         + "".join(f' <span class="badge">{pick}</span>' for pick in picks.get(member.key, ()))
         + f'</h3><p class="facts">{"<br>".join(map(escape, tip_of(member, study)[1:4]))}</p>'
-        + draw_diagram(configs[member.key], findings.shares(member))
+        + draw_diagram(configs[member.key], summary.shares(member))
         + "</article>"
         for member in drawn
     )
@@ -95,25 +95,25 @@ def networks_section(findings: Findings) -> Section | None:
     return Section("networks", "The networks", f'{keys}<div class="cards">{cards}</div>')
 
 
-def leaving_section(findings: Findings) -> Section | None:
+def exit_images_section(summary: StudySummary) -> Section | None:
     """Images that leave early and late."""
-    if not findings.leaving:
+    if not summary.exit_images:
         return None
     blocks = []
-    for key, ways in findings.leaving.items():
+    for key, exits in summary.exit_images.items():
         rows = []
-        for way in ways:
-            right = "" if way.accuracy is None else f", {100 * way.accuracy:.1f}% of them right"
-            where = "reach the head" if way.name == "head" else f"leave after {escape(way.name)}"
+        for exit in exits:
+            right = "" if exit.accuracy is None else f", {100 * exit.accuracy:.1f}% of them right"
+            where = "reach the head" if exit.name == "head" else f"leave after {escape(exit.name)}"
             images = "".join(
                 f'<figure class="{"right" if image.label == image.answer else "wrong"}">'
                 f'<img src="{picture_uri(image.pixels)}" alt="{escape(image.label)}">'
                 f"<figcaption>{escape(_said(image.label, image.answer))}<br>{image.confidence:.2f}"
                 "</figcaption></figure>"
-                for image in way.examples
+                for image in exit.examples
             )
             rows.append(
-                f"<h4>{100 * way.share:.1f}% {where}{right}</h4>"
+                f"<h4>{100 * exit.share:.1f}% {where}{right}</h4>"
                 + (f'<div class="strip" tabindex="0">{images}</div>' if images else "")
             )
         blocks.append(f"<h3><code>{key}</code></h3>{''.join(rows)}")
@@ -124,9 +124,9 @@ def leaving_section(findings: Findings) -> Section | None:
     return Section("leaving", "Who leaves early, who late", note + "".join(blocks))
 
 
-def latency_section(findings: Findings) -> Section | None:
+def latency_section(summary: StudySummary) -> Section | None:
     """How the times of images are spread, for every member; image by image where that was timed."""
-    study = findings.study
+    study = summary.study
     timed = [member for member in study.front if {name for name, _ in _TIMES} <= member.metrics.keys()]
     if not timed:
         return None
@@ -138,45 +138,45 @@ def latency_section(findings: Findings) -> Section | None:
         "every image: one value.</p>"
     )
     histograms = "".join(
-        f"<h3><code>{member.key}</code>, image by image</h3>" + histogram_html(findings.latencies[member.key])
+        f"<h3><code>{member.key}</code>, image by image</h3>" + histogram_html(summary.latencies[member.key])
         for member in study.front
-        if has_distribution(findings, member)
+        if has_distribution(summary, member)
     )
     body = f'{note}<p class="legend">{keys}</p><ul class="ranges">{rows}</ul>{histograms}'
     return Section("latency", "Latency", body)
 
 
-def growth_section(findings: Findings) -> Section | None:
+def growth_section(summary: StudySummary) -> Section | None:
     """The hypervolume over the trials."""
-    chart = growth_chart(findings.study)
+    chart = growth_chart(summary.study)
     if chart is None:
         return None
-    reference = findings.study.growth.reference
+    reference = summary.study.growth.reference
     point = ", ".join(f"{name} {value:.4g}" for name, value in reference.items())
     caption = f"Volume between the front and the worst of all candidates: {escape(point)}."
     return Section("growth", "How the search went", chart_html("growth-chart", chart, caption))
 
 
-def importance_section(findings: Findings) -> Section | None:
+def importance_section(summary: StudySummary) -> Section | None:
     """Which choices matter."""
-    if not findings.importances:
+    if not summary.importances:
         return None
     note = (
         '<p class="note">How much worse each metric is foretold on held-out candidates when one choice is '
         "shuffled (a random forest; percent of the metric's variance). A choice that only some networks have "
         "is shuffled among these; their share stands beside it.</p>"
     )
-    body = "".join(_importance(found) for found in findings.importances)
+    body = "".join(_importance(found) for found in summary.importances)
     return Section("importance", "Which choices matter", f'{note}<div class="two">{body}</div>')
 
 
-def trust_section(findings: Findings) -> Section | None:
+def trust_section(summary: StudySummary) -> Section | None:
     """Predictions and the supernet against what was measured and trained."""
     blocks = []
-    if (chart := prediction_chart(findings.study)) and (table := prediction_table(findings.study)):
+    if (chart := prediction_chart(summary.study)) and (table := prediction_table(summary.study)):
         caption = "Latency by the predictor against measured latency; on the line they agree."
         blocks.append(chart_html("prediction-chart", chart, caption) + table_html(table))
-    if audit := findings.audit:
+    if audit := summary.audit:
         caption = (
             f"{len(audit['networks'])} networks, trained alone for {audit['epochs']} epochs. {_taus(audit)}"
         )
@@ -187,26 +187,26 @@ def trust_section(findings: Findings) -> Section | None:
     return Section("trust", "How far to trust it", body)
 
 
-def after_section(findings: Findings) -> Section | None:
+def after_section(summary: StudySummary) -> Section | None:
     """What was done to networks after the search."""
-    study = findings.study
+    study = summary.study
     tables = []
-    if findings.trained:
-        tables.append(trained_table(findings.trained, study.name))
-    if findings.compressed:
-        tables.append(compressed_table(findings.compressed, study.name))
+    if summary.trained:
+        tables.append(trained_table(summary.trained, study.name))
+    if summary.compressed:
+        tables.append(compressed_table(summary.compressed, study.name))
     if not tables:
         return None
     body = "".join(f"<p>{escape(table.title)}</p>{table_html(table)}" for table in tables)
     return Section("after", "After the search", body)
 
 
-def how_section(findings: Findings, command: str) -> Section:
+def how_section(summary: StudySummary, command: str) -> Section:
     """Environment, settings, the command, and what is not shown."""
-    study = findings.study
+    study = summary.study
     blocks = [f"<h3>Again</h3><pre tabindex='0'><code>{escape(command)}</code></pre>"]
-    if findings.environment:
-        blocks.append(f"<h3>Where latencies were measured</h3>{pairs_html(findings.environment)}")
+    if summary.environment:
+        blocks.append(f"<h3>Where latencies were measured</h3>{pairs_html(summary.environment)}")
     facts = {
         "space": f"{study.space.name}, architectures: {study.space.size:,}",
         "sampler": study.settings.search.sampler,
@@ -215,14 +215,14 @@ def how_section(findings: Findings, command: str) -> Section:
         "digest of the data": study.record.data,
     }
     blocks.append(f"<h3>Study</h3>{pairs_html(facts)}")
-    if findings.missing:
-        blocks.append(f"<h3>Not shown</h3>{pairs_html(dict(findings.missing))}")
+    if summary.missing:
+        blocks.append(f"<h3>Not shown</h3>{pairs_html(dict(summary.missing))}")
     return Section("how", "How it was made", "".join(blocks))
 
 
-def _picks(findings: Findings) -> dict[str, list[str]]:
+def _picks(summary: StudySummary) -> dict[str, list[str]]:
     """The names by which members can be picked, by key."""
-    front = findings.study.front
+    front = summary.study.front
     named: dict[str, list[str]] = {}
     directions = {objective.direction for objective in front.objectives}
     names = ["knee"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dynnas.report.table import Column, Table
+from dynnas.report.tables.table import Column, Table
 from dynnas.study.compressed import Compressed
 from dynnas.study.trained import Trained
 

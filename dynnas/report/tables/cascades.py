@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dynnas.report.table import Column, Table, count
+from dynnas.report.tables.table import Column, Table, count
 from dynnas.study.cascades import PICK, Cascaded, Cascades
 from dynnas.study.study import Study
 
@@ -26,10 +26,10 @@ def cascades_table(study: Study, cascades: Cascades) -> Table:
         Column("params", numeric=True),
     )
     rows = tuple(_row(number, cascade) for number, cascade in enumerate(cascades, start=1))
-    return Table(f"{study.name}: {summary(study, cascades)}", columns, rows)
+    return Table(f"{study.name}: {cascades_text(study, cascades)}", columns, rows)
 
 
-def summary(study: Study, cascades: Cascades) -> str:
+def cascades_text(study: Study, cascades: Cascades) -> str:
     """How many cascades there are, what they bring, and whether they are of today's front."""
     cost = "latency" if cascades.by == "latency_ms" else "multiply-adds"
     if not cascades:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dynnas.report.cascades import summary
-from dynnas.report.table import is_dynamic
+from dynnas.report.tables.cascades import cascades_text
+from dynnas.report.tables.table import is_dynamic
 from dynnas.study.study import Study
 
 _ALIKE = 0.01
 """Hypervolumes that differ by less are called alike: another seed differs by more."""
 
 
-def verdict(study: Study) -> tuple[str, ...]:
+def conclusions(study: Study) -> tuple[str, ...]:
     """Sentences on the front, and on whether the search and its dynamic layers were worth it."""
     front = study.front
     if not front:
@@ -23,7 +23,7 @@ def verdict(study: Study) -> tuple[str, ...]:
     if not study.finished:
         sentences.append("The search has not finished: accuracies and latencies are those of the trials.")
     if cascades := study.cascades:
-        text = summary(study, cascades)
+        text = cascades_text(study, cascades)
         sentences.append(f"{text[0].upper()}{text[1:]}.")
     volumes = study.comparison.hypervolume
     own = volumes.get("search", 0.0)

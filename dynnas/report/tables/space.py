@@ -7,7 +7,7 @@ from itertools import groupby, pairwise
 from random import Random
 
 from dynnas.nn.networks.cost import Cost, cost
-from dynnas.report.table import Column, Table, count
+from dynnas.report.tables.table import Column, Table, count
 from dynnas.space.architecture import Architecture
 from dynnas.space.gene import Gene
 from dynnas.space.moves import largest, sample, smallest

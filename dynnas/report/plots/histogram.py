@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dynnas.report.plot import COLOURS
+from dynnas.report.plots.front import COLOURS
 
 BINS = 60
 

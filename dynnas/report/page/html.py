@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dynnas.report.table import Table
+from dynnas.report.tables.table import Table
 
 _LEAST_PIXELS = 56
 

@@ -17,7 +17,7 @@ from dynnas.study.study import Study
 from dynnas.study.trained import Trained
 
 if TYPE_CHECKING:
-    from dynnas.workflows.exit_images import Way
+    from dynnas.workflows.exit_images import ExitImages
 
 NETWORKS_WITH_IMAGES = 2
 
@@ -25,12 +25,12 @@ _Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
-class Findings:
+class StudySummary:
     """What is known of a study.
 
     Attributes:
         configs: the network of every member of the front, by key; empty for a study of a table.
-        leaving: where search images leave, for some members with exits, by key.
+        exit_images: where search images leave, for some members with exits, by key.
         latencies: what `dynnas latency` wrote on the study's scale, by key.
         importances: for every objective that allows it.
         audit: what `dynnas audit` wrote, None where nobody asked.
@@ -41,7 +41,7 @@ class Findings:
 
     study: Study
     configs: Mapping[str, NetworkConfig] = field(default_factory=dict)
-    leaving: Mapping[str, tuple[Way, ...]] = field(default_factory=dict)
+    exit_images: Mapping[str, tuple[ExitImages, ...]] = field(default_factory=dict)
     latencies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     importances: tuple[Importances, ...] = ()
     audit: Mapping[str, Any] | None = None
@@ -60,7 +60,7 @@ class Findings:
         }
 
 
-def gather(study: Study) -> Findings:
+def summarize(study: Study) -> StudySummary:
     """Read and compute what can be had: nothing is trained or timed for it."""
     missing: list[tuple[str, str]] = []
 
@@ -78,12 +78,12 @@ def gather(study: Study) -> Findings:
     ranked = [importances(study.space, study.candidates, name) for name in every]
     known = tuple(found for found in ranked if found)
     if study.space.table:
-        return Findings(study, importances=known, missing=tuple(missing))
+        return StudySummary(study, importances=known, missing=tuple(missing))
     configs = attempt("drawings of the networks", lambda: _configs(study)) or {}
-    return Findings(
+    return StudySummary(
         study=study,
         configs=configs,
-        leaving=attempt("images that leave early and late", lambda: _leaving(study, configs)) or {},
+        exit_images=attempt("images that leave early and late", lambda: _exit_images(study, configs)) or {},
         latencies=attempt("latency by image", lambda: study.latencies) or {},
         importances=known,
         audit=attempt("supernet against stand-alone", lambda: _audit(study)),
@@ -105,18 +105,18 @@ def _configs(study: Study) -> dict[str, NetworkConfig]:
     }
 
 
-def _leaving(study: Study, configs: Mapping[str, NetworkConfig]) -> dict[str, tuple[Way, ...]]:
+def _exit_images(study: Study, configs: Mapping[str, NetworkConfig]) -> dict[str, tuple[ExitImages, ...]]:
     """Of the member that most images leave early, and of the costliest one with exits."""
     members = [member for member in study.front if member.key in configs and configs[member.key].exits]
     early = sorted(members, key=lambda member: member.metrics.get("exit_share.head", 1.0))
     if not early:
         return {}
 
-    from dynnas.workflows.exit_images import leaving_images
+    from dynnas.workflows.exit_images import exit_images
 
     chosen = early if len(early) <= NETWORKS_WITH_IMAGES else [early[0], members[-1]]
     keys = dict.fromkeys(member.key for member in chosen)
-    return {key: leaving_images(study, key) for key in keys}
+    return {key: exit_images(study, key) for key in keys}
 
 
 def _audit(study: Study) -> Mapping[str, Any]:

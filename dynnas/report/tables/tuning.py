@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dynnas.latency.tuning.tuning import Tuned
-from dynnas.report.table import Column, Table
+from dynnas.report.tables.table import Column, Table
 
 
 def tuning_table(found: Sequence[Tuned], path: Path) -> Table:

@@ -1,0 +1,1 @@
+"""Pictures: fronts, progress, distributions, and networks layer by layer."""

@@ -61,6 +61,7 @@ class Runtime(ABC):
         dtypes: numeric types by device (`cpu`, `cuda`) that it computes in.
         package: the Python package that must be installed to run artifacts.
         extra: the extra of dynnas that brings it.
+        rank: place in the order in which a device's runtimes are preferred, the lowest first.
         note: names the form of its artifacts in fingerprints of the environment; a number in it is raised
             when they become faster or slower.
         branches: whether one artifact skips what exits and gates leave out; else Python decides between its
@@ -74,6 +75,7 @@ class Runtime(ABC):
     dtypes: ClassVar[Mapping[str, tuple[str, ...]]]
     package: ClassVar[str]
     extra: ClassVar[str]
+    rank: ClassVar[int] = 100
     note: ClassVar[str] = ""
     branches: ClassVar[bool] = False
     regroups_gates: ClassVar[bool] = False

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 from dynnas.errors import StudyError, TargetError
 from dynnas.registry import Registry
 
 RUNTIMES: Registry[Any] = Registry(
-    "runtime", group="dynnas.runtimes", package="dynnas.runtimes.backends", error=TargetError
+    "runtime",
+    group="dynnas.runtimes",
+    package="dynnas.runtimes.backends",
+    order=attrgetter("rank"),
+    error=TargetError,
 )
-"""Subclasses of `dynnas.runtimes.runtime.Runtime` by their names."""
+"""Subclasses of `dynnas.runtimes.runtime.Runtime` by their names, the one to prefer first."""
 
 SAMPLERS: Registry[Any] = Registry(
     "sampler", group="dynnas.samplers", package="dynnas.samplers.builtin", error=StudyError

@@ -21,6 +21,7 @@ class PackedOnnxRuntime(Runtime):
     dtypes: ClassVar = {"cpu": ("float32",)}
     package = "onnxruntime"
     extra = "onnx"
+    rank = 0
     note = ", packed graphs 2"
     branches = True
     portable: ClassVar[str | None] = "onnxruntime_portable"
@@ -54,5 +55,6 @@ class PortableOnnxRuntime(PackedOnnxRuntime):
     """ONNX Runtime, with graphs that run on any processor."""
 
     name = "onnxruntime_portable"
+    rank = 1
     note = ""
     portable = None

@@ -20,6 +20,7 @@ class OpenVino(Runtime):
     dtypes: ClassVar = {"cpu": ("float32", "bfloat16", "float16")}
     package = "openvino"
     extra = "openvino"
+    rank = 2
     branches = True
 
     def compile(self, network: Compilable, target: TargetSettings) -> Artifact:

@@ -23,6 +23,7 @@ class Torch(Runtime):
     dtypes: ClassVar = {"cpu": ("float32", "bfloat16"), "cuda": ("float32", "bfloat16", "float16")}
     package = "torch"
     extra = "torch"
+    rank = 3
     regroups_gates = True
 
     def compile(self, network: Compilable, target: TargetSettings) -> Artifact:
@@ -54,6 +55,7 @@ class TorchCompile(Runtime):
     dtypes: ClassVar = Torch.dtypes
     package = "torch"
     extra = "torch"
+    rank = 4
 
     def can_run(self, device: str) -> bool:
         """Whether torch is installed and, for a CPU, a C++ compiler."""

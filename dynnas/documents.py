@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dynnas.errors import StudyError
+from dynnas.errors import DynnasError, StudyError
 
 Content = TypeVar("Content")
 
@@ -22,21 +22,35 @@ class Document:
         kind: the key under which a file says its format.
         format: the number that this dynnas writes, and the only one that it reads.
         mend: what to do about a file that cannot be read.
+        error: is raised for such a file.
     """
 
     kind: str
     format: int
     mend: str
+    error: type[DynnasError] = StudyError
 
     def write(self, content: Mapping[str, Any]) -> str:
         """The text of a file."""
         return json.dumps({self.kind: self.format, **content}, indent=2) + "\n"
 
+    def load(self, path: Path, make: Callable[[dict[str, Any]], Content]) -> Content:
+        """What `make` makes of the content of the file `path`.
+
+        Raises:
+            DynnasError: of the class `error`: it cannot be read, is not such a file, or of another format.
+        """
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise self.error(f"{path}: cannot be read ({error}); {self.mend}") from error
+        return self.read(text, path, make)
+
     def read(self, text: str, where: Path | str, make: Callable[[dict[str, Any]], Content]) -> Content:
         """What `make` makes of the content of a file; `where` is for messages.
 
         Raises:
-            StudyError: not such a file, or of another format.
+            DynnasError: of the class `error`: not such a file, or of another format.
         """
         try:
             content = json.loads(text)
@@ -44,8 +58,8 @@ class Document:
             if found == self.format:
                 return make(content)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StudyError(f"{where}: damaged, or not by dynnas ({error!r}); {self.mend}") from error
-        raise StudyError(f"{where}: found format {found!r}, this dynnas reads {self.format}; {self.mend}")
+            raise self.error(f"{where}: damaged, or not by dynnas ({error!r}); {self.mend}") from error
+        raise self.error(f"{where}: found format {found!r}, this dynnas reads {self.format}; {self.mend}")
 
 
 def provenance_digest(parts: Mapping[str, str]) -> str:

@@ -159,6 +159,8 @@ def command_of(study: Study) -> str:
     words = ["dynnas", "search", str(study.folder.space), "--name", study.name]
     if study.folder.path.parent != STUDIES:
         words += ["--studies", str(study.folder.path.parent)]
+    if study.record.storage:
+        words += ["--storage", study.record.storage]
     for flag, paths in FLAGS.items():
         values = attrgetter(*paths)
         if values(used) != values(given):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dynnas.documents import Document
 from dynnas.errors import StudyError
 from dynnas.files import atomic_write
 from dynnas.latency.fingerprint import environment_fingerprint
 from dynnas.latency.interval import Estimate
 from dynnas.settings.settings import TargetSettings
+
+DOCUMENT = Document("dynnas_anchors", 1, "measure all anew, on a new scale: dynnas measure STUDY --all")
 
 
 @dataclass(frozen=True)
@@ -91,16 +93,26 @@ class AnchorReference:
 
     def save(self, path: Path) -> None:
         """Write for `load`."""
-        atomic_write(path, json.dumps(asdict(self), indent=2) + "\n")
+        atomic_write(path, DOCUMENT.write(asdict(self)))
 
     @staticmethod
-    def load(path: Path, target: TargetSettings) -> AnchorReference:
+    def read(path: Path) -> AnchorReference:
         """Read what `save` wrote.
 
         Raises:
-            StudyError: it was measured in another environment than this machine's for `target`.
+            StudyError: the file is damaged.
         """
-        reference = AnchorReference(**json.loads(path.read_text()))
+        return DOCUMENT.load(path, lambda content: AnchorReference(**content))
+
+    @staticmethod
+    def load(path: Path, target: TargetSettings) -> AnchorReference:
+        """Read what `save` wrote, to go on with it.
+
+        Raises:
+            StudyError: the file is damaged, or was measured in another environment than this machine's for
+                `target`.
+        """
+        reference = AnchorReference.read(path)
         here = environment_fingerprint(target)["digest"]
         if reference.environment != here:
             raise StudyError(

@@ -176,6 +176,15 @@ class Front(Sequence[Candidate]):
         )
 
     @staticmethod
+    def load(path: Path) -> Front:
+        """Read a file with what `to_json` wrote.
+
+        Raises:
+            StudyError: not such a document, or of another format.
+        """
+        return DOCUMENT.load(path, _front)
+
+    @staticmethod
     def from_json(text: str, where: Path | str = "front") -> Front:
         """Read what `to_json` wrote; `where` is for messages.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from dynnas.latency.dependent import DependentLatency
 from dynnas.latency.resources import Resources
 from dynnas.report.plots.histogram import Histogram, draw_histogram
 from dynnas.report.tables.table import Column, Table, count
+from dynnas.study.folder import IMAGE_LATENCY
 from dynnas.study.study import Study
 from dynnas.workflows.latency import latency_of
 
@@ -65,7 +65,7 @@ class LatencyReport:
         folder = self.study.folder.latency
         folder.mkdir(exist_ok=True)
         path = folder / f"{self.key}.json"
-        atomic_write(path, json.dumps({**self.measured.to_dict(), **asdict(self.resources)}) + "\n")
+        atomic_write(path, IMAGE_LATENCY.write({**self.measured.to_dict(), **asdict(self.resources)}))
         return path
 
 

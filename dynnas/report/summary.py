@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dynnas.errors import DynnasError, StudyError
@@ -120,10 +118,10 @@ def _exit_images(study: Study, configs: Mapping[str, NetworkConfig]) -> dict[str
 
 
 def _audit(study: Study) -> Mapping[str, Any]:
-    path = study.folder.audit
-    if not path.exists():
+    audit = study.audit
+    if audit is None:
         raise StudyError(f"not asked for; `dynnas audit {study.name}` trains networks alone")
-    document = _read(path)
+    document = asdict(audit)
     shown = ("key", "inherited", "alone")
     networks = [{name: network[name] for name in shown} for network in document["networks"]]
     return {**document, "networks": networks}
@@ -133,19 +131,14 @@ def _environment(study: Study) -> dict[str, str]:
     """All of it where latencies were measured here, else only the digest that names it."""
     if not study.folder.anchors.exists():
         return {}
-    digest = _read(study.folder.anchors)["environment"]
+
+    from dynnas.latency.fingerprint import environment_fingerprint
+    from dynnas.latency.latency import AnchorReference
+
+    digest = AnchorReference.read(study.folder.anchors).environment
     target = study.settings.target
     if target.remote:
         return {"device": target.device, "digest": digest}
 
-    from dynnas.latency.fingerprint import environment_fingerprint
-
     here = environment_fingerprint(target)
     return here if here["digest"] == digest else {"digest": f"{digest} (not this machine)"}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path}: damaged ({error})") from error

@@ -86,17 +86,17 @@ class Audit:
     neighbours: Neighbours
 
     def to_json(self) -> str:
-        """A document that `from_json` reads back."""
+        """A document that `load` reads back."""
         return DOCUMENT.write(asdict(self))
 
     @staticmethod
-    def from_json(text: str, where: Path) -> Audit:
-        """Read what `to_json` wrote; `where` is for messages.
+    def load(path: Path) -> Audit:
+        """Read what `to_json` wrote.
 
         Raises:
             StudyError: not such a document, or of another format.
         """
-        return DOCUMENT.read(text, where, _audit)
+        return DOCUMENT.load(path, _audit)
 
 
 def _audit(document: Mapping[str, Any]) -> Audit:

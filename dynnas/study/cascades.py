@@ -123,7 +123,7 @@ def read_cascades(path: Path) -> Cascades:
     """
     if not path.exists():
         return Cascades()
-    return DOCUMENT.read(path.read_text(), path, _cascades)
+    return DOCUMENT.load(path, _cascades)
 
 
 def _cascades(document: Mapping[str, Any]) -> Cascades:

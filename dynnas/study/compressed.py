@@ -82,9 +82,7 @@ def read_compressed(path: Path) -> tuple[Compressed, ...]:
     """
     if not path.exists():
         return ()
-    return DOCUMENT.read(
-        path.read_text(), path, lambda content: tuple(_compressed(each) for each in content["networks"])
-    )
+    return DOCUMENT.load(path, lambda content: tuple(_compressed(each) for each in content["networks"]))
 
 
 def _compressed(document: Mapping[str, Any]) -> Compressed:

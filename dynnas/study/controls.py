@@ -57,7 +57,7 @@ class Controls:
         return {name: candidates for name, candidates in groups.items() if candidates}
 
     def to_json(self, comparison: Comparison) -> str:
-        """A document that `from_json` reads back, with the comparison for the reader."""
+        """A document that `load` reads back, with the comparison for the reader."""
         groups = {
             name: [candidate_to_json(candidate) for candidate in candidates]
             for name, candidates in self.groups.items()
@@ -65,13 +65,13 @@ class Controls:
         return DOCUMENT.write({**asdict(comparison), "groups": groups})
 
     @staticmethod
-    def from_json(text: str, where: Path | str = "controls") -> Controls:
-        """Read what `to_json` wrote; `where` is for messages.
+    def load(path: Path) -> Controls:
+        """Read what `to_json` wrote.
 
         Raises:
             StudyError: not such a document, or of another format.
         """
-        return DOCUMENT.read(text, where, _controls)
+        return DOCUMENT.load(path, _controls)
 
 
 def _controls(document: Mapping[str, Any]) -> Controls:

@@ -15,6 +15,7 @@ from dynnas.search.storage.studies import differences, gene_differences
 from dynnas.search.storage.urls import sqlite_url
 from dynnas.settings.settings import Settings
 
+IMAGE_LATENCY = Document("dynnas_image_latency", 1, "delete it, or write it anew with `dynnas latency`")
 DOCUMENT = Document("dynnas_study", 1, "start anew with --fresh")
 
 # Settings that say how far and how to search, not what the numbers mean: a study may go on with others.
@@ -64,19 +65,18 @@ class StudyRecord:
     images: tuple[int, ...]
 
     def to_json(self) -> str:
-        """A document that `from_json` reads back."""
+        """A document that `load` reads back."""
         return DOCUMENT.write(asdict(self))
 
     @staticmethod
-    def from_json(text: str, where: Path) -> StudyRecord:
-        """Read what `to_json` wrote; `where` is for messages.
+    def load(path: Path) -> StudyRecord:
+        """Read what `to_json` wrote.
 
         Raises:
             StudyError: not such a document, or of another format.
         """
-        return DOCUMENT.read(
-            text,
-            where,
+        return DOCUMENT.load(
+            path,
             lambda content: StudyRecord(
                 **{
                     **content,
@@ -355,4 +355,4 @@ class StudyFolder:
         """
         if not self.record.exists():
             raise StudyError(f"{self.path}: no study; `dynnas search SPACE.yaml` makes one")
-        return StudyRecord.from_json(self.record.read_text(), self.record)
+        return StudyRecord.load(self.record)

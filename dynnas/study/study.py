@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -23,7 +22,7 @@ from dynnas.study.audit import Audit
 from dynnas.study.cascades import PICK, Cascaded, Cascades, read_cascades
 from dynnas.study.compressed import Compressed, read_compressed
 from dynnas.study.controls import Comparison, Controls
-from dynnas.study.folder import StudyFolder, StudyRecord
+from dynnas.study.folder import IMAGE_LATENCY, StudyFolder, StudyRecord
 from dynnas.study.trained import Trained, read_trained
 
 # What needs torch is imported where it is used: a study of a table has no networks.
@@ -160,7 +159,7 @@ class Study:
     def front(self) -> Front:
         """The final front, with test accuracies; as long as there is none, that of the trials so far."""
         if self.finished:
-            return Front.from_json(self.folder.front.read_text(), self.folder.front)
+            return Front.load(self.folder.front)
         return Front.of(self.candidates, self.goal.objectives)
 
     @cached_property
@@ -223,7 +222,7 @@ class Study:
     def controls(self) -> Controls:
         """What the front is compared with; empty if it was not asked for or is not there yet."""
         path = self.folder.controls
-        return Controls.from_json(path.read_text(), path) if path.exists() else Controls()
+        return Controls.load(path) if path.exists() else Controls()
 
     @property
     def comparison(self) -> Comparison:
@@ -308,16 +307,19 @@ class Study:
         """
         if not self.folder.anchors.exists():
             return {}
-        scale = _document(self.folder.anchors)["environment"]
+
+        from dynnas.latency.latency import AnchorReference
+
+        scale = AnchorReference.read(self.folder.anchors).environment
         files = {member.key: self.folder.latency / f"{member.key}.json" for member in self.front}
-        found = {key: _document(path) for key, path in files.items() if path.exists()}
+        found = {key: IMAGE_LATENCY.load(path, dict) for key, path in files.items() if path.exists()}
         return {key: one for key, one in found.items() if one["latency"]["environment"] == scale}
 
     @property
     def audit(self) -> Audit | None:
         """How far the supernet's ranks can be trusted; None before `dynnas audit`."""
         path = self.folder.audit
-        return Audit.from_json(path.read_text(), path) if path.exists() else None
+        return Audit.load(path) if path.exists() else None
 
     def weights_of(self, key: str, which: str = "best") -> Trained | Compressed | None:
         """The training whose weights the network of a key should have; None for the inherited ones.
@@ -410,10 +412,3 @@ class Study:
             TrainingError: the supernet is not trained.
         """
         return self.candidate(key).copy()
-
-
-def _document(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise StudyError(f"{path}: damaged ({error})") from error

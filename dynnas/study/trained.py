@@ -62,9 +62,7 @@ def read_trained(path: Path) -> tuple[Trained, ...]:
     """
     if not path.exists():
         return ()
-    return DOCUMENT.read(
-        path.read_text(), path, lambda content: tuple(_trained(each) for each in content["networks"])
-    )
+    return DOCUMENT.load(path, lambda content: tuple(_trained(each) for each in content["networks"]))
 
 
 def _trained(document: Mapping[str, Any]) -> Trained:

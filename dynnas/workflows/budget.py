@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +13,7 @@ from dynnas.errors import StudyError
 from dynnas.metrics.accuracy import predict
 from dynnas.metrics.budgeted import QUOTAS, BudgetPoint, budget_curve, judge
 from dynnas.nn.networks.cost import cost
+from dynnas.study.folder import IMAGE_LATENCY
 from dynnas.study.study import Study
 
 
@@ -94,9 +94,4 @@ def _times(study: Study, key: str) -> tuple[float | None, ...]:
     path = study.folder.latency / f"{key}.json"
     if not path.exists():
         return ()
-    try:
-        return tuple(way["mean_ms"] for way in json.loads(path.read_text())["ways"])
-    except (ValueError, KeyError, TypeError):
-        raise StudyError(
-            f"{path}: damaged; delete it, or write it anew by `dynnas latency {study.name} --pick {key}`"
-        ) from None
+    return IMAGE_LATENCY.load(path, lambda content: tuple(way["mean_ms"] for way in content["ways"]))

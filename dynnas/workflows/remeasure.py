@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from dynnas.candidates.candidate import Extractor
+from dynnas.documents import Document
 from dynnas.errors import StudyError
 from dynnas.files import atomic_write
 from dynnas.latency.anchors import build_anchors
@@ -33,6 +34,7 @@ from dynnas.study.study import Study
 from dynnas.workflows.finish import Finisher
 
 MEASURED = "latency_ms"
+DOCUMENT = Document("dynnas_remeasuring", 1, "delete it, and the measuring begins again")
 
 
 def measure_front(study: Study, progress: Progress | None = None) -> Study:
@@ -106,6 +108,11 @@ class _Draft:
     name: str
     reference: AnchorReference
 
+    @staticmethod
+    def of(document: Mapping[str, Any]) -> _Draft:
+        """Read what `asdict` made."""
+        return _Draft(document["name"], AnchorReference(**document["reference"]))
+
     def meter(self, study: Study) -> LatencyMeter:
         target, dataset = resolve_target(study.settings.target), study.dataset
         anchors = build_anchors(study.space, target, dataset.channels, dataset.task.outputs)
@@ -117,8 +124,7 @@ def _draft(study: Study) -> _Draft:
     path, dataset = study.folder.remeasuring, study.dataset
     target = resolve_target(study.settings.target)
     if path.exists():
-        document = json.loads(path.read_text())
-        found = _Draft(document["name"], AnchorReference(**document["reference"]))
+        found = DOCUMENT.load(path, _Draft.of)
         if found.reference.environment == environment_fingerprint(target)["digest"]:
             return found
     base, _, number = study.record.name.rpartition("-measured-")
@@ -129,7 +135,7 @@ def _draft(study: Study) -> _Draft:
         count += 1
     anchors = build_anchors(study.space, target, dataset.channels, dataset.task.outputs)
     draft = _Draft(name, LatencyMeter(target, anchors).reference)
-    atomic_write(path, json.dumps({"name": name, "reference": asdict(draft.reference)}, indent=2) + "\n")
+    atomic_write(path, DOCUMENT.write(asdict(draft)))
     return draft
 
 

@@ -264,11 +264,20 @@ class _Run:
         comparison = Comparison.of(driver.candidates(), controls, driver.goal.objectives)
         atomic_write(self.place.controls, controls.to_json(comparison))
 
+    def _front_before(self) -> Front | None:
+        """The finished front of an earlier run; a damaged one is made again from the trials."""
+        if not self.place.front.exists():
+            return None
+        try:
+            return Front.load(self.place.front)
+        except StudyError as error:
+            self.progress.message(f"{error}; it is written again")
+            return None
+
     def finish(self, front: Front) -> None:
         """Time the members of the front together and test them, unless that was done for just these."""
-        if self.place.front.exists():
-            before = Front.from_json(self.place.front.read_text(), self.place.front)
-            if [member.key for member in before] == [member.key for member in front]:
-                return
+        before = self._front_before()
+        if before is not None and [member.key for member in before] == [member.key for member in front]:
+            return
         finished = Finisher(self.evaluator, self.cache, self.progress).finish(front)
         atomic_write(self.place.front, finished.to_json())

@@ -169,7 +169,7 @@ def test_a_predictor_is_kept_and_read_again(fitted, tmp_path):
     assert load_predictor(path, "elsewhere") is None
     assert load_predictor(tmp_path / "none.json", "here") is None
     path.write_text('{"dynnas_predictor": 0}')
-    with pytest.raises(TargetError, match=r"predictor.json: not a latency predictor.*dynnas calibrate"):
+    with pytest.raises(TargetError, match=r"predictor.json: found format 0, .*; run dynnas calibrate"):
         load_predictor(path, "here")
 
 

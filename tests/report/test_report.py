@@ -213,3 +213,12 @@ def test_texts_from_outside_cannot_become_markup(summary: StudySummary) -> None:
     assert "<script>alert(1)" not in page
     documents = re.findall(r'<script type="application/json">(.*?)</script>', page, flags=re.DOTALL)
     assert all(json.loads(document)["series"] for document in documents)
+
+
+def test_the_command_names_a_database_outside_the_folder(study: Study, tmp_path: Path) -> None:
+    folder = shutil.copytree(study.folder.path, tmp_path / "small")
+    record = StudyFolder(folder).read_record()
+    url = f"sqlite:///{tmp_path}/trials.db?timeout=30"
+    StudyFolder(folder).record.write_text(replace(record, storage=url).to_json())
+    words = shlex.split(command_of(Study(StudyFolder(folder))))
+    assert words[words.index("--storage") + 1] == url

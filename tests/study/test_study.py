@@ -216,3 +216,21 @@ def test_progress_names_the_steps(folder: Path, tmp_path: Path) -> None:
         "uniform-width control",
         "finishing the front",
     ]
+
+
+def test_a_damaged_front_is_written_again_by_a_search(folder: Path) -> None:
+    before = Front.load(folder / "front.json")
+    (folder / "front.json").write_text((folder / "front.json").read_text()[:100])
+    with pytest.raises(StudyError, match=r"front\.json: damaged, or not by dynnas .*search again"):
+        Front.load(folder / "front.json")
+    study = run_study(small_space(folder.parent), folder=folder)
+    assert [member.key for member in study.front] == [member.key for member in before]
+
+
+def test_a_damaged_scale_is_one_message_with_its_mend(folder: Path) -> None:
+    (folder / "anchors.json").write_text('{"anchor_ms": ')
+    message = r"anchors\.json: damaged, or not by dynnas .*: dynnas measure STUDY --all"
+    with pytest.raises(StudyError, match=message):
+        run_study(small_space(folder.parent), folder=folder)
+    with pytest.raises(StudyError, match=message):
+        _ = dynnas.open_study(folder).latencies

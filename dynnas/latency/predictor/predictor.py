@@ -8,7 +8,6 @@ a network neither holds, to a degree that depends on the kind of its layers and 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from dynnas.documents import Document
 from dynnas.errors import TargetError
 from dynnas.files import cache_folder
 from dynnas.latency.predictor.layer_times import PieceTimes
@@ -24,7 +24,7 @@ from dynnas.nn.config.network import NetworkConfig
 from dynnas.nn.networks.layer_features import Piece, Traits, traits
 from dynnas.space.space import Space
 
-FORMAT = 2
+DOCUMENT = Document("dynnas_predictor", 2, "run dynnas calibrate again", TargetError)
 
 _CACHED_MEBIBYTES = 0.5
 """Weights beyond about this come from an outer cache."""
@@ -108,34 +108,10 @@ class LatencyPredictor:
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
-        """A document that `from_json` reads back."""
-        document = {
-            "dynnas_predictor": FORMAT,
-            **self.__dict__,
-            "pieces": self.pieces.to_dict(),
-            "coefficients": self.coefficients.tolist(),
-        }
-        return json.dumps(document) + "\n"
-
-    @staticmethod
-    def from_json(text: str, path: Path) -> LatencyPredictor:
-        """Read what `to_json` wrote.
-
-        Raises:
-            TargetError: `path` holds something else.
-        """
-        try:
-            document = json.loads(text)
-            if document.pop("dynnas_predictor") != FORMAT:
-                raise ValueError(f"this dynnas reads format {FORMAT}")
-            document["pieces"] = PieceTimes.from_dict(document["pieces"])
-            document["kinds"] = tuple(document["kinds"])
-            document["coefficients"] = np.array(document["coefficients"])
-            return LatencyPredictor(**document)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise TargetError(
-                f"{path}: not a latency predictor of this dynnas ({error}); run dynnas calibrate again"
-            ) from error
+        """A document that `load_predictor` reads back."""
+        return DOCUMENT.write(
+            {**self.__dict__, "pieces": self.pieces.to_dict(), "coefficients": self.coefficients.tolist()}
+        )
 
     def _terms(self, ways: Sequence[Way]) -> np.ndarray:
         """(ways, terms): times (in `unit`) and numbers of pieces, by kind and of blocks; 1; sizes; exits."""
@@ -190,6 +166,15 @@ def predictor_file(space: Space, channels: int, classes: int, environment: str) 
     return cache_folder() / "predictors" / f"{hashlib.sha256(parts.encode()).hexdigest()[:16]}.json"
 
 
+def _predictor(document: dict[str, Any]) -> LatencyPredictor:
+    read = {
+        "pieces": PieceTimes.from_dict(document["pieces"]),
+        "kinds": tuple(document["kinds"]),
+        "coefficients": np.array(document["coefficients"]),
+    }
+    return LatencyPredictor(**{**document, **read})
+
+
 def load_predictor(path: Path, environment: str) -> LatencyPredictor | None:
     """The predictor in the file `path`; None if there is none, or it was fitted in another environment.
 
@@ -198,7 +183,7 @@ def load_predictor(path: Path, environment: str) -> LatencyPredictor | None:
     """
     if not path.exists():
         return None
-    predictor = LatencyPredictor.from_json(path.read_text(), path)
+    predictor = DOCUMENT.load(path, _predictor)
     return predictor if predictor.environment == environment else None
 
 

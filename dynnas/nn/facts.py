@@ -49,7 +49,10 @@ class Operator:
     """The facts of an operator, as class attributes."""
 
     knobs: ClassVar[tuple[Knob, ...]] = ()
-    """Keyword arguments of the constructor that a space file may choose, with their ranges and defaults."""
+    """Keyword arguments of the constructor that a space file may choose, with their ranges and defaults.
+
+    A larger number must not make a weight smaller: a supernet makes room for the largest.
+    """
 
     requires: ClassVar[tuple[Requirement, ...]] = ()
     """What it asks of the operators beside it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -25,6 +25,7 @@ from dynnas.latency.rounds import Subject
 from dynnas.latency.runner import build_runner
 from dynnas.nn.config.network import NetworkConfig
 from dynnas.nn.networks.network import Network
+from dynnas.runtimes.plain import PlainConfig, PlainNetwork
 from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.settings.settings import TargetSettings, TrainSettings
 from dynnas.space.architecture import Architecture
@@ -133,16 +134,33 @@ class Candidate:
         """What the network is compiled for."""
         return self._source.target
 
+    @property
+    def own_class(self) -> bool:
+        """Whether the network is of a class of the user's own, not a staged network of a space file."""
+        return self._source.supernet.space.model is not None
+
     @cached_property
     def config(self) -> NetworkConfig:
-        """What the network is made of."""
-        config = self._source.supernet.build.config(self.architecture)
-        return config.without_gates() if self._open_gates else config
+        """What the network is made of; of one's own class, only what images it takes."""
+        if self.own_class:
+            data = self.dataset
+            return cast(NetworkConfig, PlainConfig(data.channels, data.resolution, data.task.outputs))
+        config: NetworkConfig = self._source.supernet.build.config(self.architecture, self._open_gates)
+        return config
 
     @cached_property
     def network(self) -> Network:
-        """The extracted network; before `calibrated` is asked for, without batch-norm statistics."""
-        return self._source.supernet.extract(self.architecture, open_gates=self._open_gates).eval()
+        """The extracted network; before `calibrated` is asked for, without batch-norm statistics.
+
+        One of the user's own class stands in a `PlainNetwork`, which is used like a staged one.
+        """
+        supernet = self._source.supernet
+        if self.own_class:
+            shape = (self.dataset.channels, self.dataset.resolution, self.dataset.resolution)
+            module = supernet.extract(self.architecture).eval()
+            return cast(Network, PlainNetwork(module, shape, self.dataset.task.outputs).eval())
+        network: Network = supernet.extract(self.architecture, open_gates=self._open_gates).eval()
+        return network
 
     @property
     def statistics(self) -> Statistics | None:

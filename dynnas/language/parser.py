@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from dynnas.language.model_section import read_model
 from dynnas.language.names import NAME
 from dynnas.language.network_section import NETWORK_SECTIONS, REQUIRED_SECTIONS, read_network
 from dynnas.language.problems import Mark, Problems
@@ -15,12 +17,13 @@ from dynnas.language.settings_reader import SECTIONS, read_settings
 from dynnas.language.table_section import read_table_section
 from dynnas.language.tree import Listing, Node, Scalar, Table
 from dynnas.language.yaml_events import read_tree
+from dynnas.settings.settings import Settings
 from dynnas.space.architecture import Value
 from dynnas.space.gene import Gene
 from dynnas.space.knob import MAX_VALUES
 from dynnas.space.space import Space
 
-TOP_KEYS = ("name", *NETWORK_SECTIONS, "choices", "evaluator", *SECTIONS)
+TOP_KEYS = ("name", "model", *NETWORK_SECTIONS, "choices", "evaluator", *SECTIONS)
 MAX_CHOICES = 2000
 """Knobs of a plain space."""
 
@@ -60,12 +63,15 @@ def parse_space(text: str, source: str = "<text>") -> Space:
 
 def _parse(text: str, problems: Problems, name: str, source: str | None) -> Space:
     root = read_tree(text, problems)
-    is_plain = isinstance(root, Table) and any(key.text == "choices" for key, _ in root.entries)
+    given = {key.text for key, _ in root.entries} if isinstance(root, Table) else set()
+    is_plain = not given.isdisjoint(("choices", "model"))
     required = () if is_plain else REQUIRED_SECTIONS
     entries = read_table(root, "space", TOP_KEYS, problems, required)
     if "name" in entries:
         name = _read_name(entries["name"], problems)
     settings = read_settings(entries, problems)
+    if "model" in given:
+        return _model_space(entries, problems, name, settings, source)
     if is_plain:
         genes = _read_choices(entries, problems)
         table = None
@@ -80,6 +86,28 @@ def _parse(text: str, problems: Problems, name: str, source: str | None) -> Spac
         )
     blueprint = read_network(entries, problems)
     return Space(name, blueprint.genes(), blueprint.template(), settings, source)
+
+
+def _model_space(
+    entries: Mapping[str, Node],
+    problems: Problems,
+    name: str,
+    settings: Settings,
+    source: str | None,
+) -> Space:
+    """The space of a class or function.
+
+    Raises:
+        SpaceFileError: a problem was found, here or before.
+    """
+    for section in (*NETWORK_SECTIONS, "evaluator"):
+        if section in entries:
+            problems.add(
+                entries[section].mark,
+                f"{section}: a space of `model` has its own network; remove one of the two",
+            )
+    space = read_model(entries, Path(source).resolve().parent if source else None, problems)
+    return replace(space, name=name, settings=settings, source=source)
 
 
 def _read_name(node: Node, problems: Problems) -> str:

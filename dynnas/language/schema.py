@@ -45,6 +45,11 @@ def json_schema() -> Schema:
             "pattern": f"^{NAME.pattern}$",
             "description": "names the study's folder; the file's stem if not given",
         },
+        "model": {
+            "type": "string",
+            "pattern": "^[^:]+:[^:]+$",
+            "description": "a class or function of your own whose arguments are chosen, package.module:Class",
+        },
         "input": _input(),
         "stem": _table("the first convolution", _knobs(stem_knobs()), required(stem_knobs())),
         "policy": _table("the network that gates may read", _knobs(POLICY)),
@@ -61,8 +66,13 @@ def json_schema() -> Schema:
         "type": "object",
         "properties": properties,
         "additionalProperties": False,
-        "if": {"required": ["choices"]},
-        "then": {"properties": dict.fromkeys(NETWORK_SECTIONS, False)},
+        "if": {"anyOf": [{"required": ["choices"]}, {"required": ["model"]}]},
+        "then": {
+            "properties": dict.fromkeys(NETWORK_SECTIONS, False),
+            "if": {"required": ["model"]},
+            "then": {"required": ["choices"], "properties": {"evaluator": False}},
+            "else": {"properties": {"choices": {"additionalProperties": _plain_choice()}}},
+        },
         "else": {"required": list(REQUIRED_SECTIONS), "properties": {"evaluator": False}},
     }
 
@@ -139,15 +149,27 @@ def _exits() -> Schema:
 
 
 def _choices() -> Schema:
-    value = {"type": ["string", "number", "boolean"], "minLength": 1}
+    value = {"type": ["string", "number", "boolean", "null"]}
+    values = {"anyOf": [value, _list(value, MAX_VALUES)]}
+    under = {
+        "type": "object",
+        "properties": {"when": {"type": "object", "additionalProperties": values}, "choose": values},
+        "required": ["when", "choose"],
+        "additionalProperties": False,
+    }
     return {
         "type": "object",
-        "description": "a plain space without a network: names and the values to choose from",
-        "additionalProperties": {"anyOf": [value, _list(value, MAX_VALUES)]},
+        "description": "names and the values to choose from, for arguments of `model` or a plain space",
+        "additionalProperties": {"anyOf": [value, _list(value, MAX_VALUES), under]},
         "minProperties": 1,
         "maxProperties": MAX_CHOICES,
         "propertyNames": {"minLength": 1},
     }
+
+
+def _plain_choice() -> Schema:
+    value = {"type": ["string", "number", "boolean"], "minLength": 1}
+    return {"anyOf": [value, _list(value, MAX_VALUES)]}
 
 
 def _evaluator() -> Schema:

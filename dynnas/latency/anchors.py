@@ -6,6 +6,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -13,30 +14,48 @@ import torch
 from dynnas.latency.rounds import Subject
 from dynnas.latency.runner import build_runner
 from dynnas.nn.networks.network import Network
+from dynnas.runtimes.plain import PlainNetwork
 from dynnas.settings.settings import TargetSettings
 from dynnas.space.architecture import Architecture, Value
 from dynnas.space.space import Space
 
 
-def build_anchors(space: Space, target: TargetSettings, channels: int, classes: int) -> tuple[Subject, ...]:
+def build_anchors(
+    space: Space, target: TargetSettings, channels: int, classes: int, resolution: int | None = None
+) -> tuple[Subject, ...]:
     """Two networks of the middle of the space, always the same, which have some of every kind of layer.
 
     How much a busy machine slows a network down depends on what the network does: networks of the same space
     follow each other two to three times as closely as foreign anchors.
 
     Args:
-        space: with a network. target: what the anchors are built for. channels, classes: of the data.
+        space: with networks. target: what the anchors are built for. channels, classes: of the data.
+        resolution: of the data, for networks of one's own class.
     """
-    return tuple(_subject(network, target) for network in anchor_networks(space, channels, classes))
+    networks = anchor_networks(space, channels, classes, resolution)
+    return tuple(_subject(network, target) for network in networks)
 
 
-def anchor_networks(space: Space, channels: int, classes: int) -> tuple[Network, ...]:
+def anchor_networks(
+    space: Space, channels: int, classes: int, resolution: int | None = None
+) -> tuple[Network, ...]:
     """The anchors, always with the same weights, so that a device elsewhere gets them once."""
+    if space.model is not None:
+        return tuple(_own_network(space, turn, channels, resolution) for turn in range(2))
     configs = (space.network_config(_middle(space, turn), channels, classes) for turn in range(2))
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay
         torch.manual_seed(0)
         plain = (config.without_gates().without_glance() for config in configs)
         return tuple(Network(replace(config, exits=())).eval() for config in plain)
+
+
+def _own_network(space: Space, turn: int, channels: int, resolution: int | None) -> Network:
+    if resolution is None:
+        raise ValueError("networks of one's own class do not tell the resolution of their images")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(turn)
+        module = space.build(_middle(space, turn)).eval()
+    return cast(Network, PlainNetwork(module, (channels, resolution, resolution)).eval())
 
 
 def _middle(space: Space, turn: int) -> Architecture:

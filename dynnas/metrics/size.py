@@ -6,13 +6,29 @@ from collections.abc import Mapping
 
 from dynnas.candidates.candidate import Candidate
 from dynnas.metrics.measurement import Measurement
-from dynnas.nn.networks.cost import cost
+from dynnas.nn.layers.macs import count_macs
+from dynnas.nn.networks.cost import Cost, cost
+from dynnas.nn.networks.network import Network
+from dynnas.runtimes.images import blank_images
+from dynnas.runtimes.plain import PlainNetwork
 from dynnas.settings.metrics import METRICS, register_measurement
+
+
+def cost_of(network: Network | PlainNetwork) -> Cost:
+    """The cost of a finished network, staged or of any class; that of a class is counted in one run.
+
+    Weights that modules share count once.
+    """
+    if not isinstance(network, PlainNetwork):
+        return cost(network.config)
+    like = next(network.parameters())
+    _, macs = count_macs(network.eval(), blank_images(network.config).to(like.device, like.dtype))
+    return Cost(macs, sum(parameter.numel() for parameter in network.parameters()), (macs,))
 
 
 @register_measurement("size")
 class Size(Measurement):
-    """Multiply-adds and weights, counted without making a network."""
+    """Multiply-adds and weights; of a space file's networks counted without making them."""
 
     gives = (METRICS["macs"], METRICS["params"])
     needs = "config"
@@ -20,7 +36,7 @@ class Size(Measurement):
 
     def measure(self, candidate: Candidate) -> Mapping[str, float]:
         """The count of the candidate's config."""
-        size = cost(candidate.config)
+        size = cost_of(candidate.network) if candidate.own_class else cost(candidate.config)
         return {"macs": size.macs, "params": size.params}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from dynnas.pareto.front import Candidate
 from dynnas.report.page.charts import tip_of
-from dynnas.report.plots.diagram import draw_picture
+from dynnas.report.plots.diagram import draw_diagram, draw_parts, draw_picture
 from dynnas.settings.metrics import find_metric
 from dynnas.space.architecture import Architecture
 from dynnas.study.study import Study
@@ -35,7 +35,18 @@ def note_of(study: Study) -> Callable[[Candidate, str], str]:
 def files_of(study: Study) -> Mapping[str, Callable[[Architecture], str]]:
     """Files about an architecture of `study`; a space of plain choices has no drawing."""
     files = {"architecture.json": lambda architecture: architecture.to_json() + "\n"}
-    if study.space.network is None:
-        return files
     space = study.space
-    return {"network.svg": lambda architecture: draw_picture(space.network_config(architecture)), **files}
+    if space.model is not None:
+        return {"network.svg": lambda architecture: draw_picture(_drawn_parts(study, architecture)), **files}
+    if space.network is None:
+        return files
+    return {
+        "network.svg": lambda architecture: draw_picture(draw_diagram(space.network_config(architecture))),
+        **files,
+    }
+
+
+def _drawn_parts(study: Study, architecture: Architecture) -> str:
+    from dynnas.metrics.parts import parts_of
+
+    return draw_parts(parts_of(study.extractor.candidate(architecture).network))

@@ -29,8 +29,11 @@ def study_table(study: Study) -> Table:
         return metrics_table(study.front, names, f"{title_of(study)}; members: {len(study.front)}")
     dynamic = sum(is_dynamic(member.architecture) for member in study.front)
     state = "" if study.finished else "not finished, trials so far: "
-    title = f"{state}{title_of(study)}; members: {len(study.front)}, dynamic: {dynamic}"
-    return front_table(study.front, title, further_metrics(study))
+    title = f"{state}{title_of(study)}; members: {len(study.front)}"
+    if study.space.model is not None:
+        genes = [gene.name for gene in study.space.choices]
+        return front_table(study.front, title, further_metrics(study), genes)
+    return front_table(study.front, f"{title}, dynamic: {dynamic}", further_metrics(study))
 
 
 def comparison_table(study: Study) -> Table:

@@ -15,6 +15,7 @@ from dynnas.study.study import Study
 from dynnas.study.trained import Trained
 
 if TYPE_CHECKING:
+    from dynnas.metrics.parts import Part
     from dynnas.workflows.exit_images import ExitImages
 
 NETWORKS_WITH_IMAGES = 2
@@ -27,7 +28,8 @@ class StudySummary:
     """What is known of a study.
 
     Attributes:
-        configs: the network of every member of the front, by key; empty for a study of a table.
+        configs: the network of every member of the front, by key; empty for a study of a table or a class.
+        parts: of the same networks, where they are of a class of one's own.
         exit_images: where search images leave, for some members with exits, by key.
         latencies: what `dynnas latency` wrote on the study's scale, by key.
         importances: for every objective that allows it.
@@ -39,6 +41,7 @@ class StudySummary:
 
     study: Study
     configs: Mapping[str, NetworkConfig] = field(default_factory=dict)
+    parts: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
     exit_images: Mapping[str, tuple[ExitImages, ...]] = field(default_factory=dict)
     latencies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     importances: tuple[Importances, ...] = ()
@@ -77,10 +80,13 @@ def summarize(study: Study) -> StudySummary:
     known = tuple(found for found in ranked if found)
     if study.space.table:
         return StudySummary(study, importances=known, missing=tuple(missing))
-    configs = attempt("drawings of the networks", lambda: _configs(study)) or {}
+    own = study.space.model is not None
+    configs = {} if own else attempt("drawings of the networks", lambda: _configs(study)) or {}
+    parts = attempt("drawings of the networks", lambda: _parts(study)) if own else None
     return StudySummary(
         study=study,
         configs=configs,
+        parts=parts or {},
         exit_images=attempt("images that leave early and late", lambda: _exit_images(study, configs)) or {},
         latencies=attempt("latency by image", lambda: study.latencies) or {},
         importances=known,
@@ -101,6 +107,12 @@ def _configs(study: Study) -> dict[str, NetworkConfig]:
         member.key: study.space.network_config(member.architecture, channels, classes)
         for member in study.front
     }
+
+
+def _parts(study: Study) -> dict[str, tuple[Part, ...]]:
+    from dynnas.metrics.parts import parts_of
+
+    return {member.key: parts_of(study.candidate(member.key).calibrated) for member in study.front}
 
 
 def _exit_images(study: Study, configs: Mapping[str, NetworkConfig]) -> dict[str, tuple[ExitImages, ...]]:

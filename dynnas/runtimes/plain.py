@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -18,13 +18,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PlainConfig:
-    """What a plain network takes: images (channels, resolution, resolution)."""
+    """What a plain network takes: images (channels, resolution, resolution).
+
+    The rest is what is known of staged networks: here there are no exits, gates or choices of a resolution.
+    """
 
     channels: int
     resolution: int
+    classes: int = 0
     exits: tuple[Leaving, ...] = ()
     branches: bool = False
     decides: bool = False
+    gated: tuple[Any, ...] = ()
+    choice: None = None
+    glance: None = None
+    dynamic: bool = False
+
+    @property
+    def sizes(self) -> str:
+        """The resolution, in words."""
+        return str(self.resolution)
 
 
 class PlainNetwork(nn.Module):
@@ -33,21 +46,23 @@ class PlainNetwork(nn.Module):
     Args:
         module: in eval mode.
         shape: (C, R, R) of an image.
+        outputs: numbers that it gives for an image, such as its classes; 0 where that is not known.
     """
 
-    def __init__(self, module: nn.Module, shape: Sequence[int]) -> None:
+    def __init__(self, module: nn.Module, shape: Sequence[int], outputs: int = 0) -> None:
         super().__init__()
         channels, height, _ = shape
-        self.config = PlainConfig(channels, height)
+        self.config = PlainConfig(channels, height, outputs)
         self.module = module
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, R, R) to outputs (B, ...)."""
-        return self.module(x)
+        output = self.module(x)
+        return output[-1] if isinstance(output, tuple | list) else output
 
     def logits(self, x: Tensor) -> tuple[Tensor]:
-        """The outputs of the only exit."""
-        return (self.module(x),)
+        """The outputs of the only exit; of several that the module gives, the last."""
+        return (self(x),)
 
     def segments(self) -> list[Segment]:
         """All of it."""

@@ -14,8 +14,8 @@ import torch
 from dynnas.documents import provenance_digest
 from dynnas.files import replacing
 from dynnas.metrics.accuracy import predict
+from dynnas.metrics.size import cost_of
 from dynnas.nn.exits import select_confident
-from dynnas.nn.networks.cost import cost
 from dynnas.nn.networks.network import Network
 from dynnas.progress import Progress
 from dynnas.study.compressed import Compressed
@@ -103,7 +103,7 @@ def predictions(source: Source, split: Split, progress: Progress) -> Predictions
     with torch.inference_mode():
         outputs, decided = predict(network, dataset, getattr(dataset, split).images)
         chosen, exits = select_confident(outputs, thresholds)
-        macs = cost(network.config).image_macs(exits, [decision.usage for decision in decided])
+        macs = cost_of(network).image_macs(exits, [decision.usage for decision in decided])
     made = Predictions(chosen.float().cpu().numpy(), exits.cpu().numpy(), macs.cpu().numpy())
     _write(path, digest, made)
     return made

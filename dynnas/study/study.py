@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dynnas.errors import StudyError, require
 from dynnas.language.parser import load_space
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from dynnas.metrics.measurement import Measurement
     from dynnas.nn.networks.network import Network
     from dynnas.runtimes.cascade import Cascade
+    from dynnas.runtimes.plain import PlainNetwork
     from dynnas.supernet.supernet import Supernet
 
 
@@ -192,9 +193,13 @@ class Study:
     def load(self, pick: str = "knee", weights: str = "best") -> nn.Module:
         """A network of the front as a torch module, on the CPU in evaluation mode.
 
-        It takes images (B, channels, H, W) of any size, uint8 or float from 0 to 1, and gives the logits
-        (B, classes) with which each image leaves. Its last part is the network itself, which takes images as
-        `dynnas.runtimes.preprocessing.prepare_images` makes them.
+        Of a space file's networks: it takes images (B, channels, H, W) of any size, uint8 or float from 0 to
+        1, and gives the logits (B, classes) with which each image leaves. Its last part is the network
+        itself, which takes images as `dynnas.runtimes.preprocessing.prepare_images` makes them.
+
+        Of a class of one's own: it is an object of that class, whose `state_dict` loads into
+        `MyNet(**front.pick(pick).architecture)` where dynnas is not installed. It takes images as
+        `study.dataset.normalise` makes them.
 
         Args:
             pick: as `Front.pick` takes it: knee, fastest, most-accurate, a limit, or the start of a key; or a
@@ -211,7 +216,10 @@ class Study:
             return ready(self.cascade_network(self.cascades.pick(pick)), self.dataset)
         key = self.front.pick(pick).key
         trained = self.weights_of(key, weights)
-        return ready(self.trained_network(trained) if trained else self.network(key), self.dataset)
+        network = self.trained_network(trained) if trained else self.network(key)
+        if self.space.model is not None:
+            return cast("PlainNetwork", network).module.cpu()
+        return ready(network, self.dataset)
 
     @property
     def growth(self) -> HypervolumeCurve:
@@ -361,7 +369,17 @@ class Study:
 
         from dynnas.training.weights_io import load_network
 
-        return load_network(self.folder.path / trained.file, trained.weights_digest)
+        build = partial(self.fresh_network, trained.key) if self.space.model is not None else None
+        return load_network(self.folder.path / trained.file, trained.weights_digest, build)
+
+    def fresh_network(self, key: str) -> Network:
+        """A network of one's own class with weights as the class draws them."""
+        from dynnas.runtimes.plain import PlainNetwork
+
+        data = self.dataset
+        module = self.space.build(self.architecture(key))
+        shape = (data.channels, data.resolution, data.resolution)
+        return cast("Network", PlainNetwork(module, shape, data.task.outputs))
 
     def architecture(self, key: str) -> Architecture:
         """The architecture with that key, or the start of one, among front, candidates and controls.

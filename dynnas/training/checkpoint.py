@@ -15,7 +15,7 @@ from dynnas.errors import TrainingError
 from dynnas.files import replacing
 from dynnas.settings.settings import TrainSettings
 from dynnas.space.space import Space
-from dynnas.supernet.staged import staged_supernet
+from dynnas.supernet.make import make_supernet
 from dynnas.supernet.supernet import Supernet
 
 FORMAT = 2
@@ -136,6 +136,6 @@ def load_supernet(
     if checkpoint is None or not checkpoint.finished:
         state = "no checkpoint" if checkpoint is None else f"step {checkpoint.step} of {checkpoint.total}"
         raise TrainingError(f"{folder}: the supernet is not trained ({state}); run the search again to go on")
-    supernet = staged_supernet(space, channels, classes, experts=settings.experts, seed=settings.seed)
+    supernet = make_supernet(space, channels, classes, experts=settings.experts, seed=settings.seed)
     supernet.load_state_dict(checkpoint.model)
     return supernet.eval()

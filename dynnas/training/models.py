@@ -72,6 +72,7 @@ class SupernetModel:
     def __init__(self, supernet: Supernet) -> None:
         self.module = supernet
         self.space: Space | None = supernet.space
+        self._costs: dict[Architecture, Sequence[GateCost]] = {}
 
     def forward(
         self, inputs: Any, architecture: Architecture | None, context: Context, open_gates: bool
@@ -97,9 +98,11 @@ class SupernetModel:
         build = self.module.build
         if isinstance(build, StagedBuild):
             return gate_costs(build.config(architecture))
-        network = self.module.extract(architecture).eval()
-        with torch.no_grad():
-            return gate_costs_of(network, lambda: network(inputs))
+        if architecture not in self._costs:
+            network = self.module.extract(architecture).eval()
+            with torch.no_grad():
+                self._costs[architecture] = gate_costs_of(network, lambda: network(inputs))
+        return self._costs[architecture]
 
     def trial(self) -> Model:
         """Itself: shared weights have no statistics."""

@@ -122,8 +122,11 @@ def _identity(
     algorithms: Sequence[Algorithm],
 ) -> str:
     """What must be equal for a checkpoint to be continued."""
+    made_of: object = network.config
+    if isinstance(network, Network):
+        made_of = config_to_dict(network.config)
     facts = [
-        config_to_dict(network.config),
+        repr(made_of) if not isinstance(made_of, dict) else made_of,
         weights_digest(network),
         dataset.digest,
         recipe.digest,

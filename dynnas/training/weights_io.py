@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -21,11 +22,15 @@ WEIGHTS = "weights.pt"
 
 
 def keep_network(network: Network, folder: Path) -> Path:
-    """Write `network` into `folder`; a crash leaves the old file or the new one."""
+    """Write `network` into `folder`; a crash leaves the old file or the new one.
+
+    Of a network of one's own class only the weights are written: its values are those of its architecture.
+    """
     path = folder / WEIGHTS
+    staged = isinstance(network, Network)
     content = {
         "dynnas_network": FORMAT,
-        "config": json.dumps(config_to_dict(network.config)),
+        "config": json.dumps(config_to_dict(network.config) if staged else None),
         "weights": {name: value.cpu() for name, value in network.state_dict().items()},
     }
     with replacing(path) as file:
@@ -33,12 +38,13 @@ def keep_network(network: Network, folder: Path) -> Path:
     return path
 
 
-def load_network(path: Path, digest: str) -> Network:
+def load_network(path: Path, digest: str, build: Callable[[], Network] | None = None) -> Network:
     """The network that `keep_network` wrote, on the CPU in eval mode; nothing in it is run as code.
 
     Args:
         path: the file.
         digest: of its weights, as `weights_digest` gave it when they were written.
+        build: makes a network of one's own class for the weights.
 
     Raises:
         TrainingError: it is missing, damaged, or holds other weights.
@@ -49,7 +55,7 @@ def load_network(path: Path, digest: str) -> Network:
             raise TrainingError(
                 f"{path}: found format {content['dynnas_network']!r}, this dynnas reads {FORMAT}"
             )
-        network = Network(config_from_dict(json.loads(content["config"])))
+        network = build() if build else Network(config_from_dict(json.loads(content["config"])))
         network.load_state_dict(content["weights"])
     except (
         RuntimeError,

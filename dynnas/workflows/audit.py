@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from scipy import stats
@@ -13,6 +14,7 @@ from dynnas.candidates.candidate import calibrated_network
 from dynnas.errors import StudyError
 from dynnas.files import atomic_write
 from dynnas.metrics.accuracy import accuracy
+from dynnas.metrics.size import Size
 from dynnas.nn.networks.cost import cost
 from dynnas.pareto.front import Candidate
 from dynnas.progress import Progress
@@ -22,7 +24,7 @@ from dynnas.space.moves import sample
 from dynnas.space.space import Space
 from dynnas.study.audit import Audit, AuditedNetwork, correlation, neighbours
 from dynnas.study.study import Study
-from dynnas.supernet.staged import staged_supernet
+from dynnas.supernet.make import make_supernet
 from dynnas.supernet.supernet import Supernet
 from dynnas.training.start import train_supernet
 
@@ -63,7 +65,7 @@ def audit_study(
     """
     if networks < MIN_NETWORKS:
         raise StudyError(f"an audit ranks networks: found {networks}, at least {MIN_NETWORKS} are needed")
-    supernet, train = study.supernet, study.settings.train
+    train = study.settings.train
     # A single network has no op types to share a bank between: the same networks serve for both kinds of
     # supernet.
     recipe = replace(train, epochs=epochs or train.epochs, experts="shared", processes=1)
@@ -81,7 +83,7 @@ def audit_study(
             found = AuditedNetwork(
                 key=architecture.key,
                 genes=dict(architecture),
-                macs=cost(supernet.build.config(architecture)).macs,
+                macs=int(_macs(study, architecture)),
                 on_front=architecture.key in members,
                 inherited=inherited,
                 alone=float(np.mean(by_seed)),
@@ -114,7 +116,8 @@ def chosen(study: Study, count: int, seed: int) -> tuple[Architecture, ...]:
     ranked = sorted(others.values(), key=lambda candidate: candidate.metrics["latency_ms"])
     rest = _evenly(ranked, min(len(ranked), count - len(front)))
     found = dict.fromkeys(candidate.architecture for candidate in (*front, *rest))
-    for architecture in spread(study.space, 2 * count, seed):
+    counted = partial(_macs, study) if study.space.model is not None else None
+    for architecture in spread(study.space, 2 * count, seed, counted):
         if len(found) < count:
             found.setdefault(architecture)
     return tuple(found)
@@ -125,18 +128,25 @@ def _evenly(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
     return [candidates[place] for place in places]
 
 
-def spread(space: Space, count: int, seed: int) -> tuple[Architecture, ...]:
+def spread(
+    space: Space, count: int, seed: int, macs: Callable[[Architecture], float] | None = None
+) -> tuple[Architecture, ...]:
     """Up to `count` different architectures, at even quantiles of MACs among random ones."""
+    macs = macs or (lambda architecture: cost(space.network_config(architecture)).macs)
     rng = random.Random(f"audit {seed}")
     drawn = dict.fromkeys(sample(space, rng) for _ in range(DRAWN_FOR_EACH * count))
-    ranked = sorted(drawn, key=lambda architecture: cost(space.network_config(architecture)).macs)
+    ranked = sorted(drawn, key=macs)
     places = np.linspace(0, len(ranked) - 1, min(count, len(ranked))).round().astype(int)
     return tuple(ranked[place] for place in places)
 
 
+def _macs(study: Study, architecture: Architecture) -> float:
+    return Size().measure(study.extractor.candidate(architecture))["macs"]
+
+
 def _trained_alone(study: Study, architecture: Architecture, recipe: TrainSettings) -> Supernet:
     space = study.space.restrict({name: (value,) for name, value in architecture.items()})
-    alone = staged_supernet(space, study.dataset.channels, study.dataset.task.outputs, seed=recipe.seed)
+    alone = make_supernet(space, study.dataset.channels, study.dataset.task.outputs, seed=recipe.seed)
     again = "" if recipe.seed == study.settings.train.seed else f"-seed{recipe.seed}"
     folder = study.folder.alone / f"{architecture.key}-{recipe.epochs}{again}"
     train_supernet(alone, study.dataset, recipe, folder, device=study.settings.target.host_device)

@@ -19,7 +19,6 @@ from dynnas.latency.meter import LatencyMeter
 from dynnas.latency.rounds import Subject
 from dynnas.metrics.latency import spread_over_images
 from dynnas.nn.config.network import NetworkConfig
-from dynnas.nn.networks.cost import cost
 from dynnas.nn.networks.network import Network
 from dynnas.pareto.contribution import hypervolume, most_useful, non_dominated, reference_of
 from dynnas.pareto.front import Candidate
@@ -116,11 +115,8 @@ class _Cascading:
     @cached_property
     def configs(self) -> tuple[NetworkConfig, ...]:
         """Of the members, as all that follows in their order."""
-        data, space = self.study.dataset, self.study.space
-        return tuple(
-            space.network_config(member.architecture, data.channels, data.task.outputs)
-            for member in self.members
-        )
+        extractor = self.study.extractor
+        return tuple(extractor.candidate(member.architecture).config for member in self.members)
 
     @cached_property
     def ms(self) -> list[np.ndarray]:
@@ -250,7 +246,7 @@ class _Cascading:
     def _cascaded(self, rows: Sequence[int], thresholds: Sequence[float]) -> Cascaded:
         scores = {by: score_chain(pool, rows, thresholds) for by, pool in self.pools.items()}
         right, _, stage = scores["latency_ms"]
-        sizes = [cost(self.configs[row]) for row in rows]
+        sizes = [self.members[row].metrics for row in rows]
         return Cascaded(
             networks=tuple(self.members[row].key for row in rows),
             weights=tuple(self.sources[row].weights for row in rows),
@@ -260,8 +256,8 @@ class _Cascading:
                 "accuracy": float(right.mean()),
                 "latency_ms": float(scores["latency_ms"][1].mean()),
                 "expected_macs": float(scores["macs"][1].mean()),
-                "macs": sum(size.macs for size in sizes),
-                "params": sum(size.params for size in sizes),
+                "macs": sum(size["macs"] for size in sizes),
+                "params": sum(size["params"] for size in sizes),
             },
         )
 

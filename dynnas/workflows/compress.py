@@ -22,8 +22,8 @@ from dynnas.latency.latency import Latency
 from dynnas.latency.meter import LatencyMeter
 from dynnas.latency.rounds import Subject
 from dynnas.metrics.accuracy import accuracy
+from dynnas.metrics.size import cost_of
 from dynnas.nn.layers.digest import weights_digest
-from dynnas.nn.networks.cost import cost
 from dynnas.nn.networks.network import Network
 from dynnas.pareto.front import Candidate
 from dynnas.progress import Progress
@@ -37,6 +37,9 @@ from dynnas.study.study import Study
 from dynnas.training.recipe import Recipe
 from dynnas.training.weights_io import keep_network
 from dynnas.workflows.train import largest_network
+
+ANY_CLASS = ("int8",)
+"""The passes that work on networks of one's own class."""
 
 BEFORE, AFTER = "before.onnx", "model.onnx"
 
@@ -79,6 +82,11 @@ def compress_members(
         raise StudyError(
             f"compress: pass {method} has no option {', '.join(sorted(unknown))}; "
             f"it has {', '.join(PASSES[method].options)}"
+        )
+    if study.space.model is not None and method not in ANY_CLASS:
+        raise StudyError(
+            f"compress: pass {method} changes the layers of space files' networks, and this study's are of a "
+            f"class of your own; on these works {', '.join(ANY_CLASS)}"
         )
     with study_lock(study.folder.lock, f"study {study.folder.path}"):
         compressor = _Compressor(study, method, recipe, chosen, progress or Progress())
@@ -176,7 +184,7 @@ class _Compressor:
     def _figure(
         self, scores: Mapping[str, float], file: Path, latency: Latency, network: Network | None
     ) -> Figures:
-        size = cost(network.config) if network else None
+        size = cost_of(network) if network else None
         return Figures(
             accuracy=scores["accuracy"],
             test_accuracy=scores["test_accuracy"],

@@ -115,7 +115,9 @@ class _Draft:
 
     def meter(self, study: Study) -> LatencyMeter:
         target, dataset = resolve_target(study.settings.target), study.dataset
-        anchors = build_anchors(study.space, target, dataset.channels, dataset.task.outputs)
+        anchors = build_anchors(
+            study.space, target, dataset.channels, dataset.task.outputs, dataset.resolution
+        )
         return LatencyMeter(target, anchors, self.reference)
 
 
@@ -133,7 +135,7 @@ def _draft(study: Study) -> _Draft:
     base = base or study.record.name
     while (name := f"{base}-measured-{count}") in names:
         count += 1
-    anchors = build_anchors(study.space, target, dataset.channels, dataset.task.outputs)
+    anchors = build_anchors(study.space, target, dataset.channels, dataset.task.outputs, dataset.resolution)
     draft = _Draft(name, LatencyMeter(target, anchors).reference)
     atomic_write(path, DOCUMENT.write(asdict(draft)))
     return draft

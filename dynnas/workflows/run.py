@@ -40,7 +40,7 @@ from dynnas.space.space import Space
 from dynnas.study.controls import Comparison, evaluate_controls
 from dynnas.study.folder import StudyFolder
 from dynnas.study.study import OBJECTS, Given, Study
-from dynnas.supernet.staged import staged_supernet
+from dynnas.supernet.make import make_supernet
 from dynnas.training.device import usable_device
 from dynnas.training.start import Launch, train_supernet
 from dynnas.workflows.finish import Finisher
@@ -83,9 +83,9 @@ def run_study(
         StudyError: the folder holds a study made with something else, or another process drives it.
         DataError, TrainingError, TargetError: as the steps say.
     """
-    if space.network is None:
+    if space.network is None and space.model is None:
         raise StudyError(
-            f"space {space.name!r}: a study needs a space file with a network; "
+            f"space {space.name!r}: a study needs a space file with a network, or Space.of a class; "
             "search any other space with dynnas.search(space, evaluator)"
         )
     given = Given(
@@ -163,7 +163,7 @@ def _trained_evaluator(
     extra = (*measurements, *extra_measurements(wanted, measurements, meter))
     for measurement in extra:
         measurement.check(meter.target)
-    supernet = staged_supernet(
+    supernet = make_supernet(
         space, dataset.channels, dataset.task.outputs, experts=train.experts, seed=train.seed
     )
     train_supernet(
@@ -186,6 +186,8 @@ def _predictor(
     """The study's own, or that of the space, which becomes the study's; None before `dynnas calibrate`."""
     if own := load_predictor(place.predictor, environment):
         return own
+    if space.network is None:
+        return None
     path = predictor_file(space, dataset.channels, dataset.task.outputs, environment)
     found = load_predictor(path, environment)
     if found:

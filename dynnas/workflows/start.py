@@ -9,6 +9,7 @@ from optuna.storages import BaseStorage
 
 from dynnas.errors import SpaceError
 from dynnas.files import atomic_write
+from dynnas.language.model_section import model_text
 from dynnas.language.parser import load_space
 from dynnas.pareto.objectives import Goal
 from dynnas.samplers.architecture import ArchitectureSampler
@@ -59,6 +60,8 @@ def begin_study(
         record.check_continues(place.read_record(), place.path, (_genes(space), _genes(_space_of(place))))
     if space.source is not None:
         atomic_write(place.space, Path(space.source).read_text(encoding="utf-8-sig"))
+    elif text := model_text(space):
+        atomic_write(place.space, text)
     atomic_write(place.record, record.to_json())
     return record
 

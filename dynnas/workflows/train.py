@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import torch
+
 from dynnas.files import atomic_write
 from dynnas.metrics.accuracy import accuracy
 from dynnas.nn.layers.digest import weights_digest
@@ -91,7 +93,7 @@ class Trainer:
         folder = self.study.folder.trained_weights / name
         inherited = self.inherited(member)
         before = accuracy(inherited, self.study.dataset, "search").top1
-        network = self.start_of(inherited)
+        network = self.start_of(member, inherited)
         algorithms = [BinaryWeights()] if self.recipe.weights == "binary" else []
         device = self.study.settings.target.host_device
         train_alone(
@@ -107,11 +109,15 @@ class Trainer:
         """The network of `member` as the search saw it, to be trained on."""
         return self.study.extractor.candidate(member.architecture).copy()
 
-    def start_of(self, inherited: Network) -> Network:
+    def start_of(self, member: Candidate, inherited: Network) -> Network:
         """A network like `inherited` with the weights that the training starts from."""
-        if self.recipe.start == "scratch":
+        if self.recipe.start != "scratch":
+            return inherited
+        if isinstance(inherited, Network):
             return fresh_network(inherited.config, self.recipe.train.seed)
-        return inherited
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.recipe.train.seed)
+            return self.study.fresh_network(member.key)
 
     @cached_property
     def teacher(self) -> Network | None:

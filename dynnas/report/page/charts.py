@@ -130,6 +130,9 @@ def tip_of(member: Candidate, study: Study) -> list[str]:
     sizes = [f"{count(metrics[name])} {METRICS[name].unit}" for name in ("macs", "params") if name in metrics]
     lines += [", ".join(sizes)] if sizes else []
     lines += [f"{name} {metrics[name]:.4g}" for name in further_metrics(study) if name in metrics]
+    if study.space.model is not None:
+        genes = [gene.name for gene in study.space.choices if gene.name in member.architecture]
+        return [*lines, *(f"{name}: {member.architecture[name]}" for name in genes)]
     lines.append(dynamic_layers(member.architecture) or "all layers static")
     if leaves := exits(member.architecture):
         lines.append(f"exits: {leaves}")

@@ -20,7 +20,7 @@ from dynnas.report.page.charts import (
     tip_of,
 )
 from dynnas.report.page.html import bars_html, chart_html, pairs_html, picture_uri, table_html
-from dynnas.report.plots.diagram import draw_diagram
+from dynnas.report.plots.diagram import draw_diagram, draw_parts
 from dynnas.report.prediction import prediction_table
 from dynnas.report.study import comparison_table, study_table
 from dynnas.report.summary import StudySummary
@@ -75,7 +75,13 @@ def front_section(summary: StudySummary) -> Section:
 def networks_section(summary: StudySummary) -> Section | None:
     """Every member of the front, drawn."""
     study, configs = summary.study, summary.configs
-    drawn = [member for member in study.front if member.key in configs]
+    drawings = {
+        member.key: draw_diagram(configs[member.key], summary.shares(member))
+        for member in study.front
+        if member.key in configs
+    }
+    drawings |= {key: draw_parts(parts) for key, parts in summary.parts.items()}
+    drawn = [member for member in study.front if member.key in drawings]
     if not drawn:
         return None
     picks = _picks(summary)
@@ -83,14 +89,15 @@ def networks_section(summary: StudySummary) -> Section | None:
         f'<article class="card" id="net-{member.key}"><h3><code>{member.key}</code>'
         + "".join(f' <span class="badge">{pick}</span>' for pick in picks.get(member.key, ()))
         + f'</h3><p class="facts">{"<br>".join(map(escape, tip_of(member, study)[1:4]))}</p>'
-        + draw_diagram(configs[member.key], summary.shares(member))
+        + drawings[member.key]
         + "</article>"
         for member in drawn
     )
+    beside = "its multiply-adds and weights" if summary.parts else "channels and pixels of what it hands on"
     keys = (
         '<p class="legend"><span class="key static">static layer</span><span class="key dynamic">dynamic '
         'layer</span><span class="key exit">exit</span></p><p class="note">A bar grows with the root of the '
-        "layer's channels; beside it are channels and pixels of what it hands on.</p>"
+        f"layer's channels; beside it are {beside}.</p>"
     )
     return Section("networks", "The networks", f'{keys}<div class="cards">{cards}</div>')
 

@@ -6,19 +6,27 @@ They are SVG texts with colours of their own, which a page may override by the v
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import TYPE_CHECKING
 
 from dynnas.nn.config.network import BlockConfig, NetworkConfig
 from dynnas.nn.kernels.kernel import KERNELS
 from dynnas.nn.registry import ACTIVATIONS
+from dynnas.report.tables.table import count
+
+if TYPE_CHECKING:
+    from dynnas.metrics.parts import Part
 
 _STATIC, _DYNAMIC, _EXIT = "var(--static, #8a97a8)", "var(--dynamic, #d9480f)", "var(--exit, #0b7285)"
 _TEXT, _FAINT = "var(--text, #1c2733)", "var(--faint, #66717f)"
 _FONT = 'font-family="system-ui, sans-serif"'
 
 _WIDTH, _LINE, _LEFT, _BAR = 320, 26, 58, 150
+_NAME = 9
+"""Letters of the name of a part."""
+
 _ROOM = 195
 """For the text of a layer, whose letters are about half as wide as high."""
 
@@ -116,10 +124,29 @@ def _block_text(block: BlockConfig) -> str:
 def draw_diagram(config: NetworkConfig, shares: Mapping[str, float] | None = None) -> str:
     """A network as SVG, a line for every layer: the bar's length goes with the root of its channels."""
     layers = layers_of(config, shares)
-    widest = max(layer.channels for layer in layers)
+    return _draw(layers, f"Network at {config.resolution}×{config.resolution} pixels, layers: {len(layers)}")
+
+
+def draw_parts(parts: Sequence[Part]) -> str:
+    """A network of any class as SVG, a line for each of its named parts, with its costs."""
+    layers = [
+        Layer(
+            name=part.name if len(part.name) <= _NAME else f"{part.name[: _NAME - 1]}…",
+            text=part.kind,
+            channels=part.channels,
+            resolution=part.resolution,
+            kind="dynamic" if part.dynamic else "static",
+            note=f"{count(part.macs)} MACs, {count(part.params)}",
+        )
+        for part in parts
+    ]
+    return _draw(layers, f"Network, parts: {len(layers)}; multiply-adds and weights of each")
+
+
+def _draw(layers: Sequence[Layer], title: str) -> str:
+    widest = max((layer.channels for layer in layers), default=0) or 1
     height = _LINE * len(layers) + 8
     body = "".join(_line(layer, 4 + _LINE * row, widest) for row, layer in enumerate(layers))
-    title = f"Network at {config.resolution}×{config.resolution} pixels, layers: {len(layers)}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" '
         f'height="{height}" role="img" aria-label="{title}" {_FONT}>{body}</svg>'
@@ -156,9 +183,8 @@ def _text(x: float, middle: float, text: str, colour: str) -> str:
     return f'<text x="{x}" y="{middle + 4:.4g}" font-size="{size:.4g}" fill="{colour}">{escape(text)}</text>'
 
 
-def draw_picture(config: NetworkConfig) -> str:
-    """`draw_diagram` on a ground of its own, as a file to look at by itself."""
-    drawing = draw_diagram(config)
+def draw_picture(drawing: str) -> str:
+    """A drawing on a ground of its own, as a file to look at by itself."""
     start = drawing.index(">") + 1
     ground = f'<rect x="-12" y="-12" width="{_WIDTH + 24}" height="4000" fill="#ffffff"/>'
     return drawing[:start] + ground + drawing[start:]

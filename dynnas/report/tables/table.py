@@ -46,11 +46,14 @@ def further_metrics(study: Study) -> tuple[str, ...]:
     return tuple(name for name in study.goal.metrics if name not in _USUAL)
 
 
-def front_table(front: Sequence[Candidate], title: str, further: Sequence[str] = ()) -> Table:
+def front_table(
+    front: Sequence[Candidate], title: str, further: Sequence[str] = (), genes: Sequence[str] = ()
+) -> Table:
     """One row for each member: how good, how fast, how big, and what is dynamic in it.
 
     Args:
         front: the members. title: of the table. further: names of metrics to show beside the usual ones.
+        genes: names of choices to show in the place of dynamic layers and exits, of networks of a class.
     """
     columns = (
         Column("key"),
@@ -62,11 +65,10 @@ def front_table(front: Sequence[Candidate], title: str, further: Sequence[str] =
         Column("MACs", numeric=True),
         Column("params", numeric=True),
         *(Column(name, numeric=True) for name in further),
-        Column("dynamic layers"),
-        Column("exits"),
+        *(map(Column, genes) if genes else (Column("dynamic layers"), Column("exits"))),
         Column("trial", numeric=True),
     )
-    return Table(title, columns, tuple(_front_row(member, further) for member in front))
+    return Table(title, columns, tuple(_front_row(member, further, genes) for member in front))
 
 
 def metrics_table(front: Sequence[Candidate], metrics: Sequence[str], title: str) -> Table:
@@ -86,7 +88,9 @@ def metrics_table(front: Sequence[Candidate], metrics: Sequence[str], title: str
     return Table(title, columns, rows)
 
 
-def _front_row(member: Candidate, further: Sequence[str]) -> tuple[str, ...]:
+def _front_row(member: Candidate, further: Sequence[str], genes: Sequence[str]) -> tuple[str, ...]:
+    architecture = member.architecture
+    values = [str(architecture.get(name, "")) for name in genes]
     return (
         member.key,
         _percent(member.metrics, "accuracy"),
@@ -94,8 +98,7 @@ def _front_row(member: Candidate, further: Sequence[str]) -> tuple[str, ...]:
         *(_milliseconds(member.metrics, name) for name in ("mean_ms", "median_ms", "p95_ms")),
         *(count(member.metrics[name]) if name in member.metrics else "" for name in ("macs", "params")),
         *(f"{member.metrics[name]:.4g}" if name in member.metrics else "" for name in further),
-        dynamic_layers(member.architecture),
-        exits(member.architecture),
+        *(values or (dynamic_layers(architecture), exits(architecture))),
         "" if member.trial is None else str(member.trial),
     )
 

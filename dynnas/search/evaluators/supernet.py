@@ -23,6 +23,7 @@ from dynnas.metrics.latency import Latency, Prediction
 from dynnas.metrics.measurement import Measurement
 from dynnas.metrics.score import Score
 from dynnas.metrics.size import Size
+from dynnas.samplers.cheap_metrics import Cheap
 from dynnas.search.evaluator import Steps, done_here
 from dynnas.search.workers.pool import Answer, Job
 from dynnas.space.architecture import Architecture
@@ -40,7 +41,7 @@ def open_meter(reference: Path, space: Space, dataset: Dataset) -> LatencyMeter:
     """
     target = resolve_target(space.settings.target)
     known = AnchorReference.load(reference, target) if reference.exists() else None
-    anchors = build_anchors(space, target, dataset.channels, dataset.task.outputs)
+    anchors = build_anchors(space, target, dataset.channels, dataset.task.outputs, dataset.resolution)
     meter = LatencyMeter(target, anchors, known)
     if known is None:
         meter.reference.save(reference)
@@ -106,8 +107,12 @@ class SupernetEvaluator:
             | {type(each).__qualname__: each.provenance for each in self.extra}
         )
 
-    def cheap(self, architecture: Architecture) -> Mapping[str, float]:
-        """The metrics that need no network."""
+    @property
+    def cheap(self) -> Cheap | None:
+        """How to find the metrics that need no network; None where networks are of one's own class."""
+        return None if self.extractor.supernet.space.model is not None else self._cheap
+
+    def _cheap(self, architecture: Architecture) -> Mapping[str, float]:
         candidate = self.extractor.candidate(architecture)
         found: dict[str, float] = {}
         for measurement in self.measurements:

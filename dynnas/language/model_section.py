@@ -1,0 +1,144 @@
+"""The sections `model` and `choices` of a space file: a class or function, and what its arguments may be."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dynnas.errors import SpaceError, nearest
+from dynnas.language.problems import Problems
+from dynnas.language.tree import Listing, Node, Scalar, Table
+from dynnas.space.choices import when
+from dynnas.space.space import Space
+
+FORM = "package.module:Class"
+WHEN, CHOOSE = "when", "choose"
+
+
+def read_model(entries: Mapping[str, Node], folder: Path | None, problems: Problems) -> Space:
+    """The space of `model` and `choices`, as `Space.of` makes it.
+
+    Args:
+        entries: of the file.
+        folder: of the file, in which modules are found as well as in the working folder; None for text.
+
+    Raises:
+        SpaceFileError: a problem was found, here or before.
+    """
+    model = _import(entries["model"], folder, problems)
+    if "choices" not in entries:
+        problems.stop(entries["model"].mark, "model: 'choices' is missing: arguments and their values")
+    node = entries["choices"]
+    if not isinstance(node, Table) or not node.entries:
+        problems.stop(
+            node.mark, f"choices: found {node}; allowed: a mapping from arguments to lists of values"
+        )
+    choices = {key.text: _choice(value, f"choices.{key.text}", problems) for key, value in node.entries}
+    problems.raise_if_any()
+    assert model is not None
+    try:
+        return Space.of(model, choices)
+    except SpaceError as error:
+        problems.stop(node.mark, f"choices: {error}")
+
+
+def _import(node: Node, folder: Path | None, problems: Problems) -> Callable[..., Any] | None:
+    text = node.text if isinstance(node, Scalar) else ""
+    module, _, name = text.partition(":")
+    if not module or not name:
+        problems.add(node.mark, f"model: found {node}; allowed: {FORM}")
+        return None
+    # For good: worker processes find modules where this one does.
+    for place in (Path.cwd(), folder):
+        if place is not None and str(place) not in sys.path:
+            sys.path.append(str(place))
+    try:
+        found: Any = importlib.import_module(module)
+    except Exception as error:  # whatever somebody's module may raise
+        problems.add(
+            node.mark,
+            f"model: {module} cannot be imported ({type(error).__name__}: {error}); allowed: {FORM}, with a "
+            "module that is installed, or lies in the working folder or beside the space file",
+        )
+        return None
+    for part in name.split("."):
+        if not hasattr(found, part):
+            problems.add(
+                node.mark, f"model: {module} has no {name}{nearest(part, vars(found))}; allowed: {FORM}"
+            )
+            return None
+        found = getattr(found, part)
+    if not callable(found):
+        problems.add(node.mark, f"model: {text} is no class or function; allowed: {FORM}")
+        return None
+    return found
+
+
+def _choice(node: Node, where: str, problems: Problems) -> Any:
+    """What `Space.of` takes for one argument: a list, a value, or either under a condition."""
+    if not isinstance(node, Table):
+        return _values(node, where, problems)
+    entries = {key.text: value for key, value in node.entries}
+    under = entries.get(WHEN)
+    if entries.keys() != {WHEN, CHOOSE} or not isinstance(under, Table):
+        problems.add(
+            node.mark,
+            f"{where}: found {node}; allowed: a list of values, or "
+            "{when: {argument: value}, choose: [values]}",
+        )
+        return None
+    conditions = {
+        key.text: _values(value, f"{where}.when.{key.text}", problems) for key, value in under.entries
+    }
+    return when(conditions, choose=_values(entries[CHOOSE], f"{where}.choose", problems))
+
+
+def _values(node: Node, where: str, problems: Problems) -> Any:
+    if isinstance(node, Listing):
+        return [_value(item, where, problems) for item in node.items]
+    return _value(node, where, problems)
+
+
+def _value(node: Node, where: str, problems: Problems) -> Any:
+    if isinstance(node, Scalar):
+        value = node.value
+        if not isinstance(value, float) or math.isfinite(value):
+            return value
+    problems.add(node.mark, f"{where}: found {node}; allowed: a finite number, text, true, false or null")
+    return None
+
+
+def model_text(space: Space) -> str | None:
+    """A space file that says what `space` says, so that another process can read it.
+
+    None where its class or function cannot be imported by name, or a value cannot be written.
+    """
+    path = _path(space.model)
+    if path is None:
+        return None
+    values = [value for gene in space.genes for value in gene.values]
+    if not all(value is None or isinstance(value, bool | int | float | str) for value in values):
+        return None
+    choices: dict[str, Any] = {}
+    for gene in space.genes:
+        listed = list(gene.values)
+        condition = {name: list(allowed) for name, allowed in gene.condition}
+        choices[gene.name] = {WHEN: condition, CHOOSE: listed} if condition else listed
+    document = {"name": space.name, "model": path, "choices": choices}
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+
+
+def _path(model: Any) -> str | None:
+    module, name = getattr(model, "__module__", None), getattr(model, "__qualname__", "<")
+    if module in (None, "__main__") or "<" in name:
+        return None
+    found = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return f"{module}:{name}" if found is model else None

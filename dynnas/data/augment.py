@@ -20,7 +20,7 @@ class Augmentation:
 
     def __str__(self) -> str:
         """In words."""
-        shifts = f"shifts of up to {self.shift} pixels" if self.shift else ""
+        shifts = f"shifts of up to {self.shift} px" if self.shift else ""
         return " and ".join(filter(None, [shifts, "mirrors" if self.flip else ""])) or "no augmentation"
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:

@@ -20,6 +20,7 @@ from dynnas.tasks.task import Task
 SPLITS = ("train", "search", "test")
 _MOST_CHANNELS = 4
 _SEARCH_SHARE = 0.1
+_FEW_IMAGES = 50
 _MOST_SEARCH_IMAGES = 5000
 _SCALES = {torch.uint8: 255.0, torch.int32: 65535.0, torch.float32: 1.0}
 
@@ -82,9 +83,23 @@ def dataset_of(
         name=name, task=meant, train=train, search=shuffled["search"], test=shuffled["test"], mean=mean,
         std=std, augmentation=augmentation(augment, min(train.images.shape[-2:])), scale=scale,
     )  # fmt: skip
-    note = "; the search split is taken out of the training images" if taken_out else ""
-    progress.message(f"data: {dataset.summary}{note}")
+    tell(dataset, progress, "the search split is taken out of the training images" if taken_out else "")
     return dataset
+
+
+def tell(dataset: Dataset, progress: Progress, note: str = "", left_out: str = "") -> None:
+    """Say in one line what was read, and in one each what is too small or too one-sided to be judged by."""
+    told = [f"data: {dataset.summary}", note, f"left out: {left_out}" if left_out else ""]
+    progress.message("; ".join(filter(None, told)))
+    for part in ("search", "test"):
+        split = getattr(dataset, part)
+        if missing := dataset.task.missing(split.targets):
+            progress.message(f"warning: the {part} split has no image of {', '.join(missing)}")
+        if len(split) < _FEW_IMAGES:
+            progress.message(
+                f"warning: the {part} split has only {len(split)} images, so that one of them is "
+                f"{1 / len(split):.0%} of its score"
+            )
 
 
 def channel_statistics(images: Tensor, scale: float) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -7,7 +7,7 @@ import torch
 
 from dynnas.data.augment import augmentation
 from dynnas.data.dataset import Dataset, Split
-from dynnas.data.given import dataset_of
+from dynnas.data.given import dataset_of, tell
 from dynnas.data.importing import called, imported, is_reference
 from dynnas.data.raw import Labelled
 from dynnas.data.sources import find
@@ -34,8 +34,7 @@ def load_data(settings: DataSettings, progress: Progress | None = None) -> Datas
     mean, std = _channel_statistics(splits.train.images)
     kind = settings.augment
     if kind == "auto":
-        # A mirrored digit is another sign, or none.
-        kind = "shift" if raw.name == "digits" else "flip"
+        kind = "flip" if raw.mirrors else "shift"
     dataset = Dataset(
         name=raw.name,
         task=task.of_data(torch.from_numpy(splits.train.labels), raw.class_names),
@@ -46,7 +45,7 @@ def load_data(settings: DataSettings, progress: Progress | None = None) -> Datas
         std=std,
         augmentation=augmentation(kind, splits.train.images.shape[-1]),
     )
-    progress.message(f"data: {dataset.summary}")
+    tell(dataset, progress, left_out=raw.left_out)
     return dataset
 
 
@@ -54,7 +53,7 @@ def _given(settings: DataSettings, progress: Progress) -> Dataset:
     """What the function `package.module:name` gives: a data set, or splits of one."""
     found = called(imported(settings.source, "data.source"), f"data.source: {settings.source}")
     if isinstance(found, Dataset):
-        progress.message(f"data: {found.summary}")
+        tell(found, progress)
         return found
     return dataset_of(
         found,

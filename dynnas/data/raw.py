@@ -8,14 +8,6 @@ import numpy as np
 
 from dynnas.errors import DataError
 
-_KNOWN_CLASSES = {
-    "fashion-mnist": (
-        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
-        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
-    ),
-    "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-}
-
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
@@ -33,10 +25,12 @@ class Labelled:
 
 @dataclass(frozen=True, eq=False)
 class RawData:
-    """A data set as it was found: training images, and test images where it has them.
+    """A data set as it was found: training images, and search and test images where it has them.
 
     Attributes:
         where: the file or folder it was read from, for messages.
+        mirrors: whether an image means the same from left to right; not so for signs.
+        left_out: what lies there and was not read, in words.
 
     Raises:
         DataError: no images, not one label for each, labels out of range, images not square or not alike.
@@ -47,16 +41,21 @@ class RawData:
     class_names: tuple[str, ...]
     train: Labelled
     test: Labelled | None = None
+    search: Labelled | None = None
+    mirrors: bool = True
+    left_out: str = ""
 
     def __post_init__(self) -> None:
-        for part, labelled in (("training", self.train), ("test", self.test)):
+        for part, labelled in (("training", self.train), ("test", self.test), ("search", self.search)):
             if labelled is not None:
                 self._check(part, labelled)
-        if self.test and self.test.images.shape[1:] != self.train.images.shape[1:]:
-            train, test = (_shape(part.images) for part in (self.train, self.test))
-            raise DataError(
-                f"{self.where}: training images are {train} but test images {test}; make them alike"
-            )
+        for part, other in (("test", self.test), ("search", self.search)):
+            if other and other.images.shape[1:] != self.train.images.shape[1:]:
+                train, differing = _shape(self.train.images), _shape(other.images)
+                raise DataError(
+                    f"{self.where}: training images are {train} but {part} images {differing};"
+                    " make them alike"
+                )
         if len(self.class_names) < 2:
             raise DataError(f"{self.where}: only one class, {self.class_names[0]!r}; at least two are needed")
 
@@ -80,10 +79,12 @@ class RawData:
             )
 
 
-def class_names(name: str, classes: int) -> tuple[str, ...]:
-    """The names of a well-known data set's classes, or their numbers."""
-    known = _KNOWN_CLASSES.get(name, ())
-    return known if len(known) == classes else tuple(map(str, range(classes)))
+def numbered(labels: np.ndarray, *others: np.ndarray) -> tuple[tuple[str, ...], list[np.ndarray]]:
+    """Classes named for the numbers that occur, and all labels counted from 0 in their order, as int64."""
+    values = np.unique(np.concatenate([labels, *others]))
+    return tuple(map(str, values.tolist())), [
+        np.searchsorted(values, each).astype(np.int64) for each in (labels, *others)
+    ]
 
 
 def _shape(images: np.ndarray) -> str:

@@ -41,6 +41,8 @@ def split(raw: RawData, settings: DataSettings) -> Splits:
         size = max(1, round(_TEST_SHARE * len(raw.train)))
         chosen, rest = stratified(raw.train.labels, size, np.random.default_rng(0))
         test, images = raw.train[chosen], raw.train[rest]
+    if raw.search:
+        return _given_search(raw, test, raw.search, settings, rng)
     size = settings.search_images or min(_MOST_SEARCH_IMAGES, max(1, round(_SEARCH_SHARE * len(images))))
     if size >= len(images):
         raise DataError(
@@ -54,6 +56,26 @@ def split(raw: RawData, settings: DataSettings) -> Splits:
     if limit is not None and limit < len(train):
         chosen, _ = stratified(train.labels, limit, rng)
         train = train[chosen]
+        _check_trainable(train, raw, f"data.train_images: {limit} is too few")
+    return Splits(train, search, test)
+
+
+def _given_search(
+    raw: RawData, test: Labelled, own: Labelled, settings: DataSettings, rng: np.random.Generator
+) -> Splits:
+    """With the search split that the data set has; fewer of its images if that is asked for."""
+    search = own[rng.permutation(len(own))]
+    if settings.search_images is not None:
+        if settings.search_images > len(search):
+            raise DataError(
+                f"data.search_images: {settings.search_images} is more than the {len(search)} images of the "
+                f"validation split of {raw.where}; give at most so many"
+            )
+        search = search[stratified(search.labels, settings.search_images, rng)[0]]
+    train = raw.train[rng.permutation(len(raw.train))]
+    limit = settings.train_images
+    if limit is not None and limit < len(train):
+        train = train[stratified(train.labels, limit, rng)[0]]
         _check_trainable(train, raw, f"data.train_images: {limit} is too few")
     return Splits(train, search, test)
 

@@ -126,7 +126,11 @@ class Model:
                 raise ValueError(f"{path}: an image of floats; save it with 8 or 16 bits a channel")
             if picture.mode.startswith("I"):
                 picture = eight_bits(picture, path)
-            upright = ImageOps.exif_transpose(picture).convert("L" if self.channels == 1 else "RGB")
+            upright = ImageOps.exif_transpose(picture)
+            if upright.has_transparency_data:  # before white, as in training
+                layered = upright.convert("RGBA")
+                upright = Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered)
+            upright = upright.convert("L" if self.channels == 1 else "RGB")
             pixels = np.asarray(ImageOps.fit(upright, (self.data_resolution,) * 2))
         return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from dynnas.errors import StudyError
 from dynnas.pareto.front import Candidate, Front
 from dynnas.pareto.objectives import Goal
+from dynnas.settings.metrics import find_metric
 from dynnas.settings.settings import SearchSettings
 
 # The reference of the hypervolume by which patience is measured: the worst of so many first candidates.
@@ -43,10 +44,16 @@ class Stopping:
         Raises:
             StudyError: one is neither an objective nor a limit of `goal`.
         """
-        for name in self.target:
+        for name, value in self.target.items():
             if name not in goal.metrics:
                 raise StudyError(
                     f"target: {name!r} is not searched for; allowed are {', '.join(goal.metrics)}"
+                )
+            metric = find_metric(name)
+            if metric is not None and metric.unit == "share" and value > 1:
+                raise StudyError(
+                    f"target: {name} is {value:g}, but it is a share from 0 to 1, so no candidate reaches "
+                    f"it; for {value:g}% say {value / 100:g}"
                 )
 
     def watch(self, goal: Goal, candidates: Sequence[Candidate], done: int) -> Watch:

@@ -132,6 +132,10 @@ class Task(ABC):
         shape = "x".join(map(str, targets.shape[1:]))
         return f"{self.name} of {f'{shape} numbers' if shape else 'one number'}"
 
+    def missing(self, targets: Tensor) -> tuple[str, ...]:
+        """The `names` that no target of a split (N, ...) has, of which its score tells nothing."""
+        return ()
+
     def describe(self, output: Tensor) -> str:
         """What an output of one image, (...), says, in a word or two."""
         return "x".join(map(str, output.shape))

@@ -44,7 +44,7 @@ from dynnas.supernet.make import make_supernet
 from dynnas.training.device import usable_device
 from dynnas.training.start import Launch, train_supernet
 from dynnas.workflows.finish import Finisher
-from dynnas.workflows.start import begin_study, delete_study, study_sampler
+from dynnas.workflows.start import begin_study, delete_study, study_sampler, tell_contradictions
 
 if TYPE_CHECKING:
     from dynnas.search.workers.cluster import Cluster
@@ -101,7 +101,11 @@ def run_study(
         device = usable_device(space.settings.target.host_device)
         dataset = (dataset or load_data(space.settings.data, progress)).to(device)
         search = space.settings.search
+        tell_contradictions(space, dataset, progress)
         check_objectives((*search.objectives, *search.constraints), dataset.task)
+        metrics = [metric for measurement in measurements for metric in measurement.gives]
+        goal = Goal.of(search.objectives, search.constraints, (*dataset.task.metrics, *metrics))
+        Stopping.of(search).check(goal)
         if fresh:
             delete_study(place, storage)
         record = begin_study(

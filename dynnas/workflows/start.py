@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
@@ -12,6 +13,7 @@ from dynnas.files import atomic_write
 from dynnas.language.model_section import model_text
 from dynnas.language.parser import load_space
 from dynnas.pareto.objectives import Goal
+from dynnas.progress import Progress
 from dynnas.samplers.architecture import ArchitectureSampler
 from dynnas.samplers.make import make_sampler
 from dynnas.search.evaluator import AnyEvaluator, cheap_of, listed_of
@@ -21,6 +23,9 @@ from dynnas.settings.settings import Settings
 from dynnas.space.architecture import Value
 from dynnas.space.space import Space
 from dynnas.study.folder import StudyFolder, StudyRecord
+
+if TYPE_CHECKING:  # it needs torch, which a search of a table does not
+    from dynnas.data.dataset import Dataset
 
 
 def begin_study(
@@ -76,6 +81,18 @@ def _space_of(place: StudyFolder) -> Space | None:
 
 def _genes(space: Space | None) -> dict[str, list[Value]]:
     return {gene.name: list(gene.values) for gene in space.genes} if space else {}
+
+
+def tell_contradictions(space: Space, dataset: Dataset, progress: Progress) -> None:
+    """Say where channels or classes that a space file states are not those of the data, which are taken."""
+    stated = (space.network.channels, space.network.classes) if space.network else (None, None)
+    found = {"channels": dataset.channels, "classes": dataset.task.outputs}
+    for (name, count), said in zip(found.items(), stated, strict=True):
+        if said is not None and said != count:
+            progress.message(
+                f"warning: input.{name} of the space {space.name} is {said}, but the data {dataset.name} "
+                f"have {count}, which is taken; leave it out of the file to let the data say"
+            )
 
 
 def delete_study(place: StudyFolder, storage: str | BaseStorage | None = None) -> None:

@@ -107,7 +107,7 @@ def test_damaged(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) ->
 
 
 @needs_real
-def test_the_first_images_of_real_cifar10(tmp_path: Path) -> None:
+def test_the_first_images_of_real_cifar10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with np.load(CIFAR10_FILE) as archive:
         arrays = {}
         for part, count in (("train", 300), ("test", 60)):
@@ -115,7 +115,9 @@ def test_the_first_images_of_real_cifar10(tmp_path: Path) -> None:
             arrays[f"{part}_offsets"] = offsets
             arrays[f"{part}_jpeg"] = archive[f"{part}_jpeg"][: offsets[-1]]
             arrays[f"{part}_labels"] = archive[f"{part}_labels"][:count]
-    data = load_data(DataSettings(source=_save(tmp_path / "cifar10_jpeg.npz", arrays)))
+    monkeypatch.setenv("DYNNAS_DATA", str(tmp_path))
+    _save(tmp_path / "cifar10_jpeg.npz", arrays)
+    data = load_data(DataSettings(source="cifar10"))
     assert (data.name, data.channels, data.task.outputs, data.resolution) == ("cifar10", 3, 10, 32)
     assert data.task.names[-1] == "truck"
     assert (len(data.train), len(data.search), len(data.test)) == (270, 30, 60)

@@ -49,7 +49,7 @@ class Messages(Progress):
         ({"accuracy": 0.8}, 3, None),
         ({"accuracy": 0.8, "latency_ms": 4.0}, 5, None),
         ({"accuracy": 0.8}, 5, {"latency_ms": 4.5}),
-        ({"accuracy": 2.0}, 30, None),
+        ({"accuracy": 1.0}, 30, None),
     ],
 )
 def test_target_of_one_candidate(

@@ -17,6 +17,8 @@ from dynnas.data.raw import Labelled, RawData
 from dynnas.errors import DataError
 
 _MOST_CHANNELS = 4
+_IMAGE_KEYS = ("x_{}", "{}_x", "{}_images", "images_{}", "{}_data")
+_LABEL_KEYS = ("y_{}", "{}_y", "{}_labels", "labels_{}", "{}_targets")
 _WHOLE_IMAGES = ("images", "x", "data")
 _WHOLE_LABELS = ("labels", "y", "targets", "target")
 
@@ -45,30 +47,36 @@ def read(path: Path, arrays: Mapping[str, np.ndarray]) -> RawData:
     arrays = {key.lower(): array for key, array in arrays.items()}
     images, values = _part(path, arrays, "train") or _whole(path, arrays)
     names, labels = np.unique(values, return_inverse=True)
-    unit = images.dtype.kind in "bf" and images.max(initial=0) <= 1
-    test = None
-    if part := _part(path, arrays, "test"):
-        test_images, test_values = part
-        if unknown := sorted(set(test_values.tolist()) - set(names.tolist())):
+    others = {part: found for part in ("search", "test") if (found := _part(path, arrays, part))}
+    floats = [
+        array for array in (images, *(found[0] for found in others.values())) if array.dtype.kind in "bf"
+    ]
+    # One scale for all arrays of floats: a part that happens to be dark means the same as the others.
+    unit = bool(floats) and max(array.max(initial=0) for array in floats) <= 1
+    labelled = {}
+    for part, (part_images, part_values) in others.items():
+        if unknown := sorted(set(part_values.tolist()) - set(names.tolist())):
             raise DataError(
-                f"{path}: test labels {unknown} do not occur among the training labels {names.tolist()};"
+                f"{path}: {part} labels {unknown} do not occur among the training labels {names.tolist()};"
                 " remove those images or add some to train on"
             )
-        test_labels = np.searchsorted(names, test_values)
-        test = Labelled(_bytes(path, test_images, unit), test_labels.astype(np.int64))
+        part_labels = np.searchsorted(names, part_values)
+        labelled[part] = Labelled(_bytes(path, part_images, unit), part_labels.astype(np.int64))
     return RawData(
         name=path.stem,
         where=str(path),
         class_names=tuple(map(str, names)),
         train=Labelled(_bytes(path, images, unit), labels.astype(np.int64)),
-        test=test,
+        test=labelled.get("test"),
+        search=labelled.get("search"),
     )
 
 
 def _part(path: Path, arrays: Mapping[str, np.ndarray], part: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Images [N, C, H, W] and labels [N] of `part` (train or test), or None if it has none."""
-    image_keys = (f"x_{part}", f"{part}_x", f"{part}_images", f"images_{part}", f"{part}_data")
-    label_keys = (f"y_{part}", f"{part}_y", f"{part}_labels", f"labels_{part}", f"{part}_targets")
+    """Images [N, C, H, W] and labels [N] of `part` (train, search or test), or None if it has none."""
+    called = ("val", "valid", "validation") if part == "search" else (part,)
+    image_keys = [key.format(name) for name in called for key in _IMAGE_KEYS]
+    label_keys = [key.format(name) for name in called for key in _LABEL_KEYS]
     images = next((key for key in image_keys if key in arrays), None)
     labels = next((key for key in label_keys if key in arrays), None)
     if images is None and labels is None:

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from dynnas.data.raw import Labelled, RawData, class_names
+from dynnas.data.raw import Labelled, RawData
 from dynnas.errors import DataError
 
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 ARCHIVES = ("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz")
 _FOLDERS = ("cifar-10-batches-py", "cifar-10-batches-bin")
 _PYTHON = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
@@ -26,11 +27,22 @@ _PIXELS = 3 * 32 * 32
 def release(path: Path) -> Path | None:
     """The release's folder or archive: `path` itself, or one of the usual names in the folder `path`."""
     if path.is_file():
-        return path if path.name.endswith((".tar.gz", ".tgz", ".tar")) else None
+        return path if _is_archive(path) else None
     for folder in (path, *(path / name for name in _FOLDERS)):
         if any((folder / file).is_file() for file in (*_PYTHON, *_BINARY)):
             return folder
     return next((path / name for name in ARCHIVES if (path / name).is_file()), None)
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether `path` is a tar archive with a file of the release, or a damaged one of its name."""
+    if not path.name.endswith((".tar.gz", ".tgz", ".tar")):
+        return False
+    try:
+        with tarfile.open(path) as archive:
+            return any(Path(member.name).name in (*_PYTHON, *_BINARY) for member in archive)
+    except (OSError, EOFError, zlib.error, tarfile.TarError):
+        return path.name in ARCHIVES
 
 
 def read(path: Path) -> RawData:
@@ -50,7 +62,7 @@ def read(path: Path) -> RawData:
     return RawData(
         name="cifar10",
         where=str(path),
-        class_names=class_names("cifar10", 10),
+        class_names=CLASSES,
         train=Labelled(images, labels),
         test=Labelled(*batches[-1]),
     )

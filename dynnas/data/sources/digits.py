@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dynnas.data.raw import Labelled, RawData, class_names
+from dynnas.data.raw import Labelled, RawData
 
 
 def read() -> RawData:
@@ -16,6 +16,7 @@ def read() -> RawData:
     return RawData(
         name="digits",
         where="scikit-learn's digits",
-        class_names=class_names("digits", 10),
+        class_names=tuple("0123456789"),
         train=Labelled(images, bunch.target.astype(np.int64)),
+        mirrors=False,
     )

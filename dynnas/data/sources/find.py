@@ -18,6 +18,10 @@ SOURCES: Registry[Callable[[Progress], RawData]] = Registry("data set", group="d
 
 _INSTALLED_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # by Debian's package
 _PACKED_CIFAR = "cifar10_jpeg.npz"
+_FASHION_CLASSES = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
 
 
 def read(source: str, progress: Progress) -> RawData:
@@ -51,9 +55,12 @@ def _read_path(path: Path, progress: Progress) -> RawData:
         return idx.read(path, path.resolve().name)
     if folder.recognises(path):
         return folder.read(path, progress)
+    if path.name.endswith((".zip", ".tar", ".tar.gz", ".tgz")):
+        raise DataError(f"{path}: an archive, and not CIFAR-10's; unpack it and give the folder")
     raise DataError(
         f"{path}: not a form of data that is known. A folder may hold the IDX files of MNIST, the CIFAR-10"
-        " release, or one folder of pictures for each class; a file may be an .npz or CIFAR-10's .tar.gz"
+        " release, or one folder of pictures for each class, known by their endings; a file may be an .npz"
+        " or CIFAR-10's .tar.gz"
     )
 
 
@@ -67,7 +74,7 @@ def _fashion_mnist(progress: Progress) -> RawData:
     places = [_INSTALLED_FASHION_MNIST, *(root / "fashion-mnist" for root in _roots())]
     for place in places:
         if idx.recognises(place):
-            return idx.read(place, "fashion-mnist")
+            return idx.read(place, "fashion-mnist", _FASHION_CLASSES, mirrors=True)
     raise DataError(
         "data.source: Fashion-MNIST is not on this machine. On Debian and Ubuntu:"
         " apt-get install dataset-fashion-mnist. Elsewhere put"
@@ -82,7 +89,8 @@ def _cifar10(progress: Progress) -> RawData:
         if release := cifar.release(place):
             return cifar.read(release)
         if (place / _PACKED_CIFAR).is_file():
-            return _read_path(place / _PACKED_CIFAR, progress)
+            path = place / _PACKED_CIFAR
+            return packed.read(path, arrays.load(path), progress, cifar.CLASSES)
     raise DataError(
         "data.source: CIFAR-10 is not on this machine. Fetch https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
         f" and put it, unpacked or not, or {_PACKED_CIFAR}, into one of: {', '.join(map(str, places))};"

@@ -1,13 +1,18 @@
-"""A folder with one folder of pictures for each class, or with such folders under train/ and test/ (or val/).
+"""A folder with one folder of pictures for each class, or with such folders under those of its splits.
 
-Where both test/ and val/ exist, test/ is the test set and val/ is not used. Pictures are turned upright, cut
-to their central square and resized to one resolution: the median of their shorter sides, at most 224. They
-are read as grey where all of them are, else as RGB.
+Splits are recognised by their names in any spelling: train or training, val, valid, validation or dev, and
+test or testing. The validation split ranks candidates; without a test split it is the test split. Pictures
+are turned upright, what is transparent in them becomes white, and they are cut to their central square and
+resized to one resolution: the median of their shorter sides, at most 224. They are read as grey where all of
+them are, else as RGB.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,64 +23,190 @@ from dynnas.data.sources import pictures
 from dynnas.errors import DataError
 from dynnas.progress import Progress
 
-_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_SUFFIXES = (
+    *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm"),
+    *(".tif", ".tiff", ".webp"),
+)
 _HIGHEST_RESOLUTION = 224
+_SPLITS: Mapping[str, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "search": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+_NOT_DATA = ("@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found")
+"""Folders that systems leave behind, in lower case; and any whose name begins with a dot."""
+_NOT_PICTURES = ("thumbs.db", "desktop.ini", "readme.md", "readme.txt")
+_TABLES = (".csv", ".tsv", ".json")
+_CACHE_FORM = "folder-2"
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A folder with folders of classes, as it was walked through once."""
+
+    root: Path
+    classes: Mapping[str, tuple[Path, ...]]
+    left_out: tuple[Path, ...]
 
 
 def recognises(folder: Path) -> bool:
     """Whether there is a picture in a folder below `folder`."""
-    return any(_pictures(part) for part in _folders(folder))
+    return any(map(_has_pictures, _folders(folder)))
 
 
 def read(folder: Path, progress: Progress) -> RawData:
     """The data set in `folder`; decoded once, then kept in the cache until a file changes.
 
     Raises:
-        DataError: a picture is damaged, or the test pictures are of other classes.
+        DataError: a picture is damaged or a link leads nowhere, the test pictures are of other classes, or
+            what looks like splits has no folders of classes.
     """
-    train_root, test_root = _roots(folder)
-    names = tuple(part.name for part in _folders(train_root))
-    train = _labelled_files(train_root, names)
-    test = _labelled_files(test_root, names) if test_root else []
-    files = [path for path, _ in train + test]
-    images = cached(f"folder-{_digest(files)}", lambda: _decode(files, progress))
-    labels = np.array([label for _, label in train + test], np.int64)
-    count = len(train)
+    roots = _split_roots(folder)
+    places = {part: _place(root) for part, root in roots.items()}
+    names = tuple(places["train"].classes)
+    _check_layout(folder, places["train"])
+    files: list[Path] = []
+    labels: list[int] = []
+    spans: dict[str, slice] = {}
+    for part, place in places.items():
+        start = len(files)
+        for label, name in enumerate(_known(place, names)):
+            found = place.classes.get(name, ())
+            files += found
+            labels += [label] * len(found)
+        spans[part] = slice(start, len(files))
+    images = cached(f"{_CACHE_FORM}-{_digest(files)}", lambda: _decode(files, progress))
+    numbers = np.array(labels, np.int64)
+    parts = {part: Labelled(images[span], numbers[span]) for part, span in spans.items()}
     return RawData(
         name=folder.resolve().name,
         where=str(folder),
         class_names=names,
-        train=Labelled(images[:count], labels[:count]),
-        test=Labelled(images[count:], labels[count:]) if test_root else None,
+        train=parts["train"],
+        test=parts.get("test"),
+        search=parts.get("search"),
+        left_out=_told(folder, roots, places.values()),
     )
 
 
-def _roots(folder: Path) -> tuple[Path, Path | None]:
-    # A `train` without folders of its own is a class: of vehicles, say.
-    if not _folders(folder / "train"):
-        return folder, None
-    return folder / "train", next((p for p in (folder / "test", folder / "val") if _folders(p)), None)
-
-
-def _labelled_files(root: Path, names: tuple[str, ...]) -> list[tuple[Path, int]]:
-    if unknown := [part.name for part in _folders(root) if part.name not in names]:
+def _split_roots(folder: Path) -> dict[str, Path]:
+    """The folder of each split; the whole folder is `train` if it is not split."""
+    named = {path: _split_of(path.name) for path in _folders(folder)}
+    found: dict[str, Path] = {}
+    for path, part in named.items():
+        if part and _folders(path):  # a `train` without folders of its own is a class: of vehicles, say
+            if part in found:
+                raise DataError(
+                    f"{folder}: {found[part].name} and {path.name} are both the {part} split; keep one"
+                )
+            found[part] = path
+    if "train" in found:
+        if "search" in found and "test" not in found:
+            found["test"] = found.pop("search")
+        return {part: found[part] for part in ("train", "search", "test") if part in found}
+    if len(named) > 1 and all(_split_of(path.name.rstrip("0123456789")) for path in named):
         raise DataError(
-            f"{root}: no training images for {', '.join(map(repr, unknown))}; the classes are"
+            f"{folder}: {', '.join(path.name for path in named)} are splits, but none for training has "
+            "folders of classes; make one folder of pictures for each class in train/"
+        )
+    return {"train": folder}
+
+
+def _split_of(name: str) -> str | None:
+    return next((part for part, names in _SPLITS.items() if name.lower() in names), None)
+
+
+def _place(root: Path) -> _Place:
+    classes, left_out = {}, []
+    for folder in _folders(root):
+        found = []
+        for path in _walk(folder):
+            if path.suffix.lower() not in _SUFFIXES:
+                left_out.append(path)
+            elif not path.exists():
+                raise DataError(f"{path}: a link to a file that is not there; mend or remove it")
+            else:
+                found.append(path)
+        classes[folder.name] = tuple(found)
+    return _Place(root, classes, tuple(left_out))
+
+
+def _check_layout(folder: Path, train: _Place) -> None:
+    """Name the cause where there is only one folder, which is not a class.
+
+    Raises:
+        DataError: it holds folders of classes itself, or all pictures beside a table of labels.
+    """
+    if len(train.classes) != 1:
+        return
+    (only,) = train.classes
+    inside = _folders(train.root / only)
+    if sum(map(_has_pictures, inside)) > 1:
+        raise DataError(
+            f"{train.root}: there is only one folder, {only!r}, and the folders of classes lie in it; "
+            f"give {train.root / only}"
+        )
+    tables = sorted(
+        path.name for path in folder.iterdir() if path.suffix.lower() in (".csv", ".tsv", ".json")
+    )
+    if tables:
+        raise DataError(
+            f"{folder}: all pictures lie in one folder, {only!r}, and labels in {', '.join(tables)} are not "
+            "read; make one folder of pictures for each class"
+        )
+
+
+def _known(place: _Place, names: tuple[str, ...]) -> tuple[str, ...]:
+    if unknown := [name for name, found in place.classes.items() if name not in names and found]:
+        raise DataError(
+            f"{place.root}: no training images for {', '.join(map(repr, unknown))}; the classes are"
             f" {', '.join(names)}. Rename or remove the folder"
         )
-    return [(path, label) for label, name in enumerate(names) for path in _pictures(root / name)]
+    return names
+
+
+def _told(folder: Path, roots: Mapping[str, Path], places: Iterable[_Place]) -> str:
+    """What lies there and was not read, in words; empty if it was nothing."""
+    ends = Counter(path.suffix.lower() or "no ending" for place in places for path in place.left_out)
+    told = [f"{number} {'file' if number == 1 else 'files'} ({end})" for end, number in ends.most_common()]
+    if "train" in roots and roots["train"] != folder:
+        used = {root.name for root in roots.values()}
+        told += [f"the folder {path.name}" for path in _folders(folder) if path.name not in used]
+    return ", ".join(told)
+
+
+def _has_pictures(folder: Path) -> bool:
+    return any(path.suffix.lower() in _SUFFIXES for path in _walk(folder))
 
 
 def _folders(root: Path) -> list[Path]:
     if not root.is_dir():
         return []
-    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path for path in root.iterdir() if path.is_dir() and _is_data(path.name))
 
 
-def _pictures(root: Path) -> list[Path]:
-    return sorted(
-        path for path in root.rglob("*") if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
-    )
+def _walk(root: Path) -> Iterator[Path]:
+    """Every file below `root` that is no system's own, in the order of names; folders that link back once."""
+    seen: set[Path] = set()
+
+    def inside(folder: Path) -> Iterator[Path]:
+        real = folder.resolve()
+        if real in seen:
+            return
+        seen.add(real)
+        for path in sorted(folder.iterdir()):
+            if not _is_data(path.name):
+                continue
+            if path.is_dir():
+                yield from inside(path)
+            elif path.name.lower() not in _NOT_PICTURES:
+                yield path
+
+    yield from inside(root)
+
+
+def _is_data(name: str) -> bool:
+    return not name.startswith(".") and name.lower() not in _NOT_DATA
 
 
 def _digest(files: list[Path]) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gzip
 import math
+import re
 import zlib
 from pathlib import Path
 
 import numpy as np
 
-from dynnas.data.raw import Labelled, RawData, class_names
+from dynnas.data.raw import Labelled, RawData, numbered
 from dynnas.errors import DataError
 
 FILES = tuple(
@@ -19,12 +20,16 @@ _UNSIGNED_BYTES = 8  # the type code in the third byte of an IDX file
 
 
 def recognises(folder: Path) -> bool:
-    """Whether any of the four files is in `folder`."""
+    """Whether any of the four files is in `folder`, in any of their usual spellings."""
     return any(_present(folder, file) for file in FILES)
 
 
-def read(folder: Path, name: str) -> RawData:
-    """The data set of the four IDX files in `folder`.
+def read(folder: Path, name: str, class_names: tuple[str, ...] = (), mirrors: bool = False) -> RawData:
+    """The data set of the four IDX files in `folder`; classes are called by the labels that occur.
+
+    Args:
+        class_names: other names of the classes from 0 on.
+        mirrors: as of `RawData`; digits and letters, the usual contents, are signs.
 
     Raises:
         DataError: a file is missing or damaged.
@@ -33,18 +38,29 @@ def read(folder: Path, name: str) -> RawData:
     if missing := [file for file, path in zip(FILES, paths, strict=True) if path is None]:
         raise DataError(f"{folder}: {', '.join(missing)} (or with .gz) missing; put all four files there")
     train_images, train_labels, test_images, test_labels = (_read_array(path) for path in paths if path)
-    classes = 1 + int(max(train_labels.max(initial=0), test_labels.max(initial=0)))
+    names, (train_numbers, test_numbers) = numbered(train_labels, test_labels)
     return RawData(
         name=name,
         where=str(folder),
-        class_names=class_names(name, classes),
-        train=Labelled(train_images[:, None], train_labels.astype(np.int64)),
-        test=Labelled(test_images[:, None], test_labels.astype(np.int64)),
+        class_names=class_names or names,
+        train=Labelled(train_images[:, None], train_numbers),
+        test=Labelled(test_images[:, None], test_numbers),
+        mirrors=mirrors,
     )
 
 
 def _present(folder: Path, file: str) -> Path | None:
-    return next((path for path in (folder / file, folder / f"{file}.gz") if path.is_file()), None)
+    """The file of that name, or as others have it: train-images.idx3-ubyte, emnist-letters-test-images-..."""
+    part, content, form, ending = file.split("-")
+    part = "(t10k|test)" if part == "t10k" else part
+    spelling = re.compile(rf"(\w+-)*{part}-{content}[-.]{form}-{ending}(\.gz)?")
+    if not folder.is_dir():
+        return None
+    found = [path for path in sorted(folder.iterdir()) if spelling.fullmatch(path.name) and path.is_file()]
+    if len({path.name.removesuffix(".gz") for path in found}) > 1:
+        names = ", ".join(path.name for path in found)
+        raise DataError(f"{folder}: {names} are files of several data sets; give each its own folder")
+    return next(iter(found), None)
 
 
 def _read_array(path: Path) -> np.ndarray:

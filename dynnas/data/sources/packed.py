@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from dynnas.data.cache import cached
-from dynnas.data.raw import Labelled, RawData, class_names
+from dynnas.data.raw import Labelled, RawData
 from dynnas.data.sources import pictures
 from dynnas.errors import DataError
 from dynnas.progress import Progress
@@ -25,8 +25,12 @@ def recognises(arrays: Mapping[str, np.ndarray]) -> bool:
     return "train_jpeg" in arrays
 
 
-def read(path: Path, arrays: Mapping[str, np.ndarray], progress: Progress) -> RawData:
+def read(
+    path: Path, arrays: Mapping[str, np.ndarray], progress: Progress, class_names: tuple[str, ...] = ()
+) -> RawData:
     """The data set of the packed file at `path`, which holds `arrays`; decoded once, then kept in the cache.
+
+    Classes without names in the file are called `class_names`, or by their numbers.
 
     Raises:
         DataError: an array is missing or does not fit the others, or an image is damaged.
@@ -35,7 +39,8 @@ def read(path: Path, arrays: Mapping[str, np.ndarray], progress: Progress) -> Ra
     train = _read_part(path, arrays, "train", progress)
     test = _read_part(path, arrays, "test", progress) if "test_jpeg" in arrays else None
     classes = 1 + max(int(part.labels.max(initial=0)) for part in (train, test) if part)
-    names = tuple(map(str, arrays["classes"])) if "classes" in arrays else class_names(name, classes)
+    names = tuple(map(str, arrays["classes"])) if "classes" in arrays else class_names
+    names = names or tuple(map(str, range(classes)))
     return RawData(name=name, where=str(path), class_names=names, train=train, test=test)
 
 

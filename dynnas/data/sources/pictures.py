@@ -42,7 +42,7 @@ def read(path: Path, resolution: int, grey: bool) -> np.ndarray:
     """
     try:
         with Image.open(path) as picture:
-            upright = ImageOps.exif_transpose(picture).convert("L" if grey else "RGB")
+            upright = _opaque(ImageOps.exif_transpose(picture)).convert("L" if grey else "RGB")
             return _channels_first(ImageOps.fit(upright, (resolution, resolution)))
     except _DAMAGED as error:
         raise _unreadable(str(path), error) from error
@@ -56,9 +56,17 @@ def decode(content: bytes, where: str) -> np.ndarray:
     """
     try:
         with Image.open(io.BytesIO(content)) as picture:
-            return _channels_first(picture.convert("RGB"))
+            return _channels_first(_opaque(picture).convert("RGB"))
     except _DAMAGED as error:
         raise _unreadable(where, error) from error
+
+
+def _opaque(picture: Image.Image) -> Image.Image:
+    """The picture before white, if parts of it are transparent: colours behind those are not to be seen."""
+    if not picture.has_transparency_data:
+        return picture
+    layered = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered)
 
 
 def _channels_first(picture: Image.Image) -> np.ndarray:

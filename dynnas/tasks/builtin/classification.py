@@ -169,6 +169,11 @@ class Classification(Task):
         """The classes, with the number of images of each, the fewest first where there are many."""
         return classes_in_words(self.names, torch.bincount(targets, minlength=len(self.names)).tolist())
 
+    def missing(self, targets: Tensor) -> tuple[str, ...]:
+        """The classes without an image."""
+        counts = torch.bincount(targets, minlength=len(self.names)).tolist()
+        return tuple(name for name, count in zip(self.names, counts, strict=True) if not count)
+
     def describe(self, output: Tensor) -> str:
         """The likeliest class."""
         return self.names[int(output.argmax())]

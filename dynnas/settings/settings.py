@@ -16,7 +16,8 @@ from dynnas.settings.registries import RUNTIMES, SAMPLERS
 from dynnas.settings.rule import Pattern
 
 _HOST_AND_PORT = r"(\[[0-9A-Fa-f:.]+\]|[^\s\[\]:/@]+):[0-9]{1,5}"
-ADDRESS = Pattern("tcp://host:port", f"tcp://{_HOST_AND_PORT}")
+_ACCOUNT = r"([\w.-]+@)?([\w.][\w.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[\w./+-]*)?"
+ADDRESS = Pattern("tcp://host:port, ssh://user@host", f"(tcp://{_HOST_AND_PORT}|ssh://{_ACCOUNT})")
 CLUSTER = Pattern("host:port", _HOST_AND_PORT)
 
 
@@ -195,7 +196,8 @@ class TargetSettings:
 
     device: str = _setting(
         "cpu",
-        "the device that will run the model; a tcp address is one where `dynnas serve` runs",
+        "the device that will run the model; an ssh address is an account on any machine with dynnas, a "
+        "tcp address one where `dynnas serve` runs",
         choices=("cpu", "cuda"),
         pattern=ADDRESS,
     )

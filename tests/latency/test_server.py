@@ -15,10 +15,10 @@ from dynnas.errors import TargetError
 from dynnas.latency.environment import RunConfig
 from dynnas.latency.lock import device_lock
 from dynnas.latency.remote import channel
+from dynnas.latency.remote.blob_cache import BlobCache, digest_of
 from dynnas.latency.remote.channel import GREETING, Channel, join_device
 from dynnas.latency.remote.client import Device
 from dynnas.latency.remote.server import Limits
-from dynnas.latency.remote.store import Store, digest_of
 
 EXECUTION = asdict(RunConfig("onnxruntime_portable", 1))
 
@@ -190,7 +190,7 @@ def test_a_port_that_none_has_is_refused(port):
 
 
 def test_a_store_forgets_what_was_not_used_for_longest():
-    store = Store(10)
+    store = BlobCache(10)
     a, b = store.put(b"aaaa"), store.put(b"bbbb")
     assert store.get([a]) == ({a: b"aaaa"}, [])
     c = store.put(b"cccc")

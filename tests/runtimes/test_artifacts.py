@@ -89,8 +89,8 @@ def test_an_own_class_is_compiled_sent_and_recognised(runtime, batch, own):
     assert_allclose(build_runner(own, target, SHAPE)(x.numpy()), expected, rtol=1e-4, atol=1e-4)
     remote = build_runner(own, replace(target, device="tcp://somewhere:1"), SHAPE)
     assert isinstance(remote, RemoteNetwork)
-    assert remote.recognises(expected, x.numpy())
-    assert not remote.recognises(expected + 1, x.numpy())
+    assert remote.matches(expected, x.numpy())
+    assert not remote.matches(expected + 1, x.numpy())
 
 
 def test_an_own_class_in_bfloat16(own):

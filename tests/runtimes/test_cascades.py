@@ -187,8 +187,8 @@ def test_it_travels_to_a_device_as_one_graph():
     image = prepare_images(cascade, DATA, DATA.search.images[:1]).numpy()
     answer = OnnxRunner(remote.artifact.data, threads=1)(image)
     assert_allclose(answer, remote(image), rtol=1e-4, atol=1e-4)
-    assert remote.recognises(answer, image)
-    assert not remote.recognises(answer + 1, image)
+    assert remote.matches(answer, image)
+    assert not remote.matches(answer + 1, image)
 
 
 def test_what_cannot_run_it_says_so():

@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from support.gated import gated_config, undecided
 from support.networks import images
-from test_borders import says_the_same
+from test_layout_boundaries import says_the_same
 from test_packing import count, needs_blocks, nodes
 from torch import nn
 
 from dynnas.runtimes.onnx.graph import to_onnx, to_packed_onnx
+from dynnas.runtimes.onnx.graph_index import attribute
 from dynnas.runtimes.onnx.packing.layout import block_size, optimise
 from dynnas.runtimes.onnx.packing.padding import ALIGNED, pad_depthwise
 from dynnas.runtimes.onnx.trace import trace
-from dynnas.runtimes.onnx.view import attribute
 
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.Hardswish, nn.SiLU, nn.Sigmoid, nn.Identity)
 

@@ -88,18 +88,8 @@ def calibrate(
     Raises:
         TargetError: too few networks are asked for, or the space has fewer.
     """
-    if samples < LEAST_SAMPLES or held_out < 3:
-        raise TargetError(
-            f"calibrate: {samples} networks and {held_out} held out; "
-            f"at least {LEAST_SAMPLES} and 3 are needed"
-        )
     progress = progress or Progress()
-    drawn = _draw(space, samples + held_out, seed)
-    if len(drawn) < samples + held_out:
-        raise TargetError(
-            f"calibrate: {space.name} has hardly more than {len(drawn)} networks, and {samples + held_out} "
-            "are needed; a space as small as that can be measured whole"
-        )
+    drawn = _draw_enough(space, samples, held_out, seed)
     rng = random.Random(f"ways {seed}")
     # By every exit: each is one more time to learn from, for a network that is paid for.
     ways = [
@@ -113,9 +103,7 @@ def calibrate(
         subjects: list[Subject] = []
         parts: list[Piece | Way] = [*pieces, *ways, *others]
         for part in parts:
-            subjects.append(
-                part.subject(meter.target) if isinstance(part, Way) else piece_subject(part, meter.target)
-            )
+            subjects.append(_subject(part, meter))
             task.advance(note="building")
         task.advance(note=f"timing for {seconds:.0f} s, and those held out")
         times, first, second = _time_in_turns(
@@ -134,6 +122,30 @@ def calibrate(
     return Calibration(
         predictor, tuple(predicted), tuple(first.tolist()), tuple(second.tolist()), len(pieces), samples
     )
+
+
+def _draw_enough(space: Space, samples: int, held_out: int, seed: int) -> list[Architecture]:
+    """The architectures to fit to and those held out.
+
+    Raises:
+        TargetError: too few are asked for, or the space has fewer.
+    """
+    if samples < LEAST_SAMPLES or held_out < 3:
+        raise TargetError(
+            f"calibrate: {samples} networks and {held_out} held out; "
+            f"at least {LEAST_SAMPLES} and 3 are needed"
+        )
+    drawn = _draw(space, samples + held_out, seed)
+    if len(drawn) < samples + held_out:
+        raise TargetError(
+            f"calibrate: {space.name} has hardly more than {len(drawn)} networks, and {samples + held_out} "
+            "are needed; a space as small as that can be measured whole"
+        )
+    return drawn
+
+
+def _subject(part: Piece | Way, meter: LatencyMeter) -> Subject:
+    return part.subject(meter.target) if isinstance(part, Way) else piece_subject(part, meter.target)
 
 
 def measure_twice(meter: LatencyMeter, subjects: Sequence[Subject]) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ import hmac
 import secrets
 import socket
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -39,6 +39,23 @@ class BusyError(ChannelError):
     """The device has as many clients as it takes."""
 
 
+class Connection(Protocol):
+    """What a channel needs of a socket."""
+
+    def settimeout(self, seconds: float | None, /) -> None:
+        """How long `recv` waits."""
+
+    def recv(self, count: int, /) -> bytes:
+        """Up to so many bytes; none when the other end has hung up."""
+        ...
+
+    def sendall(self, data: bytes, /) -> None:
+        """Send all of it."""
+
+    def close(self) -> None:
+        """Hang up."""
+
+
 class Channel:
     """One end of an authenticated connection.
 
@@ -50,7 +67,7 @@ class Channel:
     """
 
     def __init__(
-        self, connection: socket.socket, key: bytes, outgoing: bytes, incoming: bytes, most: int
+        self, connection: Connection, key: bytes, outgoing: bytes, incoming: bytes, most: int
     ) -> None:
         self._connection, self._key, self._most = connection, key, most
         self._outgoing, self._incoming = outgoing, incoming
@@ -141,7 +158,7 @@ def join_device(connection: socket.socket, token: bytes, most: int) -> Channel:
     return Channel(connection, _proof(token, b"key", theirs, ours), b"client", b"device", most)
 
 
-def receive_exactly(connection: socket.socket, count: int) -> bytes:
+def receive_exactly(connection: Connection, count: int) -> bytes:
     """So many bytes; memory grows with what comes, not with what was announced.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from dynnas.latency.remote.channel import (
     join_device,
 )
 from dynnas.latency.remote.server import keep_alive
+from dynnas.latency.remote.ssh import SshChannel, ssh_command
 from dynnas.runtimes.document import DocumentError
 
 BACKOFF = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -40,8 +42,8 @@ class Device:
     """A device that serves at an address. It is connected to when it is first asked for something.
 
     Args:
-        address: `tcp://host:port`.
-        token: shared with the device.
+        address: `tcp://host:port`, or `ssh://` as `SshChannel` takes it.
+        token: shared with a device that serves at a port.
         backoff: seconds before each new attempt.
         sleep: waits for so many seconds.
 
@@ -57,12 +59,15 @@ class Device:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._channel: Channel | None = None
+        self.address = address
+        self._token, self._backoff, self._sleep = token, backoff, sleep
+        if address.startswith("ssh://"):
+            ssh_command(address)
+            return
         host, _, port = address.removeprefix("tcp://").rpartition(":")
         if not port.isdigit() or not 0 < int(port) < 2**16:
             raise TargetError(f"target: device {address}: found the port {port!r}; allowed: from 1 to 65535")
-        self.address = address
         self._place = (host.strip("[]"), int(port))
-        self._token, self._backoff, self._sleep = token, backoff, sleep
 
     def offers(self) -> tuple[list[str], int]:
         """The runtimes that are installed there, the best one first, and the largest message in bytes."""
@@ -92,9 +97,11 @@ class Device:
             except (ChannelError, DocumentError, OSError) as error:
                 self.close()
                 if delay is None:
+                    advice = "see that `dynnas serve` runs there, and that host and port are right"
+                    if self.address.startswith("ssh://"):
+                        advice = f"see that this runs: {shlex.join(ssh_command(self.address))}"
                     raise TargetError(
-                        f"target: device {self.address} cannot be reached ({error}); see that `dynnas serve` "
-                        "runs there, and that host and port are right"
+                        f"target: device {self.address} cannot be reached ({error}); {advice}"
                     ) from error
                 self._sleep(delay)
         if "error" in reply[0]:
@@ -122,7 +129,7 @@ class Device:
         )
 
     def __del__(self) -> None:
-        """Whoever times has no end of its own."""
+        """Close the connection when garbage-collected; LatencyMeter has no close()."""
         self.close()
 
     def close(self) -> None:
@@ -139,17 +146,22 @@ class Device:
             )
         self.ask({"ask": "put"}, {"data": np.frombuffer(data, np.uint8)})
 
+    def _connect(self) -> Channel:
+        if self.address.startswith("ssh://"):
+            return SshChannel(self.address, MOST)
+        connection = socket.create_connection(self._place, timeout=HANDSHAKE_SECONDS)
+        try:
+            keep_alive(connection)
+            return join_device(connection, self._token, MOST)
+        except BaseException:
+            connection.close()
+            raise
+
     def _ask_once(
         self, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None, seconds: float
     ) -> Reply:
         if self._channel is None:
-            connection = socket.create_connection(self._place, timeout=HANDSHAKE_SECONDS)
-            try:
-                keep_alive(connection)
-                self._channel = join_device(connection, self._token, MOST)
-            except BaseException:
-                connection.close()
-                raise
+            self._channel = self._connect()
         self._channel.send(header, arrays)
         while True:
             reply = self._channel.receive(seconds)

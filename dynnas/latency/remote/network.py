@@ -36,7 +36,7 @@ class RemoteNetwork:
         return self._network(torch.from_numpy(image)).numpy()
 
     @torch.inference_mode()
-    def recognises(self, answer: np.ndarray, image: np.ndarray) -> bool:
+    def matches(self, answer: np.ndarray, image: np.ndarray) -> bool:
         """Whether a device's `answer` to `image` is about what torch says.
 
         By whichever exit: one whose confidence lies on its threshold may go either way.

@@ -14,8 +14,8 @@ from dynnas.errors import DynnasError, TargetError
 from dynnas.latency.energy import measure_energy
 from dynnas.latency.environment import RunConfig, device_environment
 from dynnas.latency.lock import device_lock
+from dynnas.latency.remote.blob_cache import BlobCache
 from dynnas.latency.remote.memory import peak_memory_mib
-from dynnas.latency.remote.store import Store
 from dynnas.latency.rounds import Plan, Subject, time_rounds
 from dynnas.runtimes.artifact import Artifact
 from dynnas.runtimes.compile import load_artifact
@@ -39,7 +39,7 @@ class RequestError(DynnasError):
     """A request that makes no sense."""
 
 
-class Requests:
+class RequestHandler:
     """Answers the requests of all clients of a device, timing one at a time.
 
     Args:
@@ -49,7 +49,7 @@ class Requests:
         lock_folder: see `device_lock`.
     """
 
-    def __init__(self, device: str, store: Store, most: int, lock_folder: Path | None = None) -> None:
+    def __init__(self, device: str, store: BlobCache, most: int, lock_folder: Path | None = None) -> None:
         self._device, self._store, self._most, self._lock_folder = device, store, most, lock_folder
         # Only used by whoever holds the device's lock.
         self._loaded: OrderedDict[tuple[str, RunConfig], Run] = OrderedDict()

@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 
 from dynnas.errors import DynnasError, TargetError
-from dynnas.latency.remote.channel import MEGABYTE
-from dynnas.latency.remote.server import DeviceServer, Limits
+from dynnas.latency.remote.blob_cache import BlobCache
+from dynnas.latency.remote.channel import MEGABYTE, ChannelError
+from dynnas.latency.remote.requests import RequestHandler
+from dynnas.latency.remote.server import DeviceServer, Limits, answer_requests
+from dynnas.latency.remote.ssh import accept_pipes
 from dynnas.latency.remote.token import VARIABLE, find_token, make_token, token_path
 from dynnas.runtimes.runtime import offered_runtimes
 
@@ -50,6 +53,27 @@ def serve(
         server.close()
 
 
+def serve_pipes(device: str = "cpu", message_mib: int = MESSAGE_MIB) -> None:
+    """Serve one client over standard input and output, until it hangs up; for `ssh://` targets.
+
+    Args:
+        device: `cpu` or `cuda`. message_mib: of the largest network that is taken; four times that is kept.
+
+    Raises:
+        TargetError: no runtime is installed for the device.
+    """
+    if not offered_runtimes(device):
+        raise TargetError(f"no runtime for {device} is installed here: pip install onnxruntime, or torch")
+    limits = Limits(message_mib * MEGABYTE, 4 * message_mib * MEGABYTE)
+    channel = accept_pipes(limits.message)
+    try:
+        answer_requests(
+            channel, RequestHandler(device, BlobCache(limits.store), limits.message), limits.idle_seconds
+        )
+    except ChannelError:  # the client has hung up
+        channel.close()
+
+
 def main() -> None:
     """Serve as the command line says."""
     parser = argparse.ArgumentParser(
@@ -61,9 +85,15 @@ def main() -> None:
     parser.add_argument(
         "--token-file", type=Path, help=f"the secret; else ${VARIABLE}, else {token_path()}; made if missing"
     )
+    parser.add_argument(
+        "--stdio", action="store_true", help="serve one client over standard input and output, as by ssh"
+    )
     parser.add_argument("--message-mib", type=int, default=MESSAGE_MIB, help="size of the largest network")
     given = parser.parse_args()
     try:
+        if given.stdio:
+            serve_pipes(given.device, given.message_mib)
+            return
         serve(given.host, given.port, given.device, given.token_file, given.message_mib)
     except (DynnasError, OSError, OverflowError) as error:
         sys.exit(f"dynnas: {error}")

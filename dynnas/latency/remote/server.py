@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from dynnas.latency.remote.blob_cache import BlobCache
 from dynnas.latency.remote.channel import (
     BUSY,
     GREETING,
@@ -19,8 +20,7 @@ from dynnas.latency.remote.channel import (
     WrongTokenError,
     accept_client,
 )
-from dynnas.latency.remote.requests import Requests
-from dynnas.latency.remote.store import Store
+from dynnas.latency.remote.requests import RequestHandler
 from dynnas.runtimes.document import DocumentError
 
 STRANGERS = 64
@@ -68,7 +68,9 @@ class DeviceServer:
         lock_folder: Path | None = None,
     ) -> None:
         self._token, self._limits, self._report = token, limits or Limits(), report
-        self._requests = Requests(device, Store(self._limits.store), self._limits.message, lock_folder)
+        self._requests = RequestHandler(
+            device, BlobCache(self._limits.store), self._limits.message, lock_folder
+        )
         self._doors = threading.BoundedSemaphore(STRANGERS)
         self._seats = threading.BoundedSemaphore(self._limits.clients)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -120,22 +122,28 @@ class DeviceServer:
             channel.send({"busy": True})
             return
         try:
-            self._answer(channel)
+            answer_requests(channel, self._requests, self._limits.idle_seconds)
         finally:
             self._seats.release()
 
-    def _answer(self, channel: Channel) -> None:
-        while True:
-            try:
-                header, arrays = channel.receive(self._limits.idle_seconds)
-                reply = self._requests.answer(header, arrays, lambda: channel.send({"waiting": True}))
-            except ChannelError:
-                raise
-            except DocumentError as error:
-                reply = {"error": str(error)}, {}
-            except Exception as error:  # whatever a request does is that client's failure
-                reply = {"error": f"{type(error).__name__}: {error}"[:2000]}, {}
-            channel.send(*reply)
+
+def answer_requests(channel: Channel, requests: RequestHandler, idle_seconds: float) -> None:
+    """Answer one client.
+
+    Raises:
+        ChannelError: it has hung up, has been silent for `idle_seconds`, or broke the rules.
+    """
+    while True:
+        try:
+            header, arrays = channel.receive(idle_seconds)
+            reply = requests.answer(header, arrays, lambda: channel.send({"waiting": True}))
+        except ChannelError:
+            raise
+        except DocumentError as error:
+            reply = {"error": str(error)}, {}
+        except Exception as error:  # whatever a request does is that client's failure
+            reply = {"error": f"{type(error).__name__}: {error}"[:2000]}, {}
+        channel.send(*reply)
 
 
 def keep_alive(connection: socket.socket) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from onnx import GraphProto, ModelProto, ValueInfoProto, checker, compose
 from onnx.helper import make_graph, make_model, make_node, make_tensor_value_info
 
-from dynnas.runtimes.onnx.trace import GIVEN
+from dynnas.runtimes.onnx.trace import SIDE_OUTPUT_PREFIX
 
 
 def chain(parts: Sequence[ModelProto]) -> ModelProto:
@@ -40,7 +40,7 @@ def chain(parts: Sequence[ModelProto]) -> ModelProto:
 
 
 def _taken_as(name: str) -> str:
-    return "image" if name == "features" else name.removeprefix(GIVEN)
+    return "image" if name == "features" else name.removeprefix(SIDE_OUTPUT_PREFIX)
 
 
 def choose(decide: ModelProto, alternatives: Sequence[ModelProto]) -> ModelProto:
@@ -55,7 +55,11 @@ def choose(decide: ModelProto, alternatives: Sequence[ModelProto]) -> ModelProto
         alternatives: each from `image`, values beside it and what `decide` hands on to `features`, and values
             that it hands on itself: all of them to the same.
     """
-    handed = [_renamed(value, value.name) for value in decide.graph.output if value.name.startswith(GIVEN)]
+    handed = [
+        _renamed(value, value.name)
+        for value in decide.graph.output
+        if value.name.startswith(SIDE_OUTPUT_PREFIX)
+    ]
     logits = [f"decide/{value.name}" for value in decide.graph.output[: -len(handed) or None]]
     results = [_renamed(value, value.name) for value in alternatives[-1].graph.output]
     told = {_taken_as(value.name): f"decide/{value.name}" for value in handed}

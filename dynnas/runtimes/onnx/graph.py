@@ -14,7 +14,7 @@ from dynnas.runtimes.branching import MaskedNetwork
 from dynnas.runtimes.cascade import Cascade
 from dynnas.runtimes.folding import fold_batchnorm
 from dynnas.runtimes.images import blank_images
-from dynnas.runtimes.onnx.segment import Pack, as_it_is, segment_graph
+from dynnas.runtimes.onnx.segment import Pack, no_packing, segment_graph
 from dynnas.runtimes.onnx.trace import trace
 from dynnas.runtimes.plain import Compilable, PlainNetwork
 
@@ -40,7 +40,7 @@ def to_onnx(network: Compilable) -> ModelProto:
 
 
 def to_packed_onnx(network: Compilable) -> ModelProto:
-    """As `to_onnx`, laid out for ONNX Runtime on processors like this machine's: see `onnx_packing`.
+    """As `to_onnx`, laid out for ONNX Runtime on processors like this machine's: see `packing.packing`.
 
     Raises:
         MissingExtraError: onnx or onnxruntime is not installed.
@@ -56,16 +56,16 @@ def _packed(network: Compilable) -> ModelProto:
     if isinstance(network, Cascade):
         return join_cascade(network, _packed)
     require("onnx", "onnx")
-    from dynnas.runtimes.onnx.packing.borders import BorderLostError
+    from dynnas.runtimes.onnx.packing.layout_boundaries import BoundaryLostError
     from dynnas.runtimes.onnx.packing.packing import pack, pack_between
 
     try:
         return join(network, segment_graphs(network, pack_between))
-    except BorderLostError:
+    except BoundaryLostError:
         return join(network, segment_graphs(network, lambda part, takes, gives: (pack(part), False)))
 
 
-def segment_graphs(network: Network | PlainNetwork, pack: Pack = as_it_is) -> list[ModelProto]:
+def segment_graphs(network: Network | PlainNetwork, pack: Pack = no_packing) -> list[ModelProto]:
     """A graph for each segment of the folded network: one without exits is a single segment.
 
     Args:

@@ -10,7 +10,7 @@ Small networks get slower by it: turning numbers to int8 and back costs more tha
 takes microseconds. In a trial on a processor with VNNI, one thread, residual blocks of 24 to 48 channels took
 half of their time in float32, mobile ones of 48 to 192 channels 0.4; but networks of `spaces/fashion.yaml`,
 of 8 to 48 channels with dynamic layers, 1.1 to 1.3 times theirs, and 2.2 to 3.5 times what they take packed
-(`onnx_packing`), which an int8 graph is not.
+(`dynnas.runtimes.onnx.packing`), which an int8 graph is not.
 
 Imports onnx: import this module only where that is installed.
 """

@@ -12,17 +12,17 @@ from dynnas.nn.exits import Leaving, answer, sureness
 from dynnas.nn.gates.gate import Deciding
 from dynnas.nn.gates.state import Carried, Flow, carried_by
 from dynnas.nn.networks.network import Body, Segment
-from dynnas.runtimes.onnx.trace import GIVEN, trace
+from dynnas.runtimes.onnx.trace import SIDE_OUTPUT_PREFIX, trace
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 Pack = Callable[["ModelProto", bool, "bool | None"], "tuple[ModelProto, bool]"]
-"""Makes a graph without branches ready for a runtime: as `onnx_packing.pack_between`."""
+"""Makes a graph without branches ready for a runtime: as `packing.packing.pack_between`."""
 
 
-def as_it_is(part: ModelProto, takes: bool, gives: bool | None) -> tuple[ModelProto, bool]:
-    """A graph that is not packed."""
+def no_packing(part: ModelProto, takes: bool, gives: bool | None) -> tuple[ModelProto, bool]:
+    """Leave the graph as it is."""
     return part, False
 
 
@@ -69,8 +69,8 @@ def _chain(graphs: list[ModelProto]) -> ModelProto:
 
 
 def _gate(gated: Deciding, flow: Flow, laid_out: bool, pack: Pack) -> tuple[ModelProto, bool]:
+    from dynnas.runtimes.onnx.gate_logits import subtract_votes
     from dynnas.runtimes.onnx.gates import choose
-    from dynnas.runtimes.onnx.votes import subtract_votes
 
     question = _Decide(gated, flow).graph(flow)
     subtract_votes(question)
@@ -120,7 +120,7 @@ class _Slots(_Part):
         wanted = {value for module in later for value in carried_by(module)}
         carried = dict.fromkeys(value for module in modules for value in carried_by(module))
         self.gives = [value for value in carried if value in wanted and _is_new(value, start, end)]
-        self.outputs = ["features", *(GIVEN + value.name for value in self.gives)]
+        self.outputs = ["features", *(SIDE_OUTPUT_PREFIX + value.name for value in self.gives)]
 
     def forward(self, x: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
         return _told(self.body.flow(self.flow(x, values)), self.gives)
@@ -161,7 +161,7 @@ class _Decide(_Part):
         self.handed = list(gated.votes(flow)[1])
         self.outputs = [
             *(f"logit{index}" for index in range(gated.ways())),
-            *(GIVEN + name for name in self.handed),
+            *(SIDE_OUTPUT_PREFIX + name for name in self.handed),
         ]
 
     def forward(self, x: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
@@ -177,7 +177,7 @@ class _Alternative(_Part):
         self.gated, self.alternative = gated, alternative
         after = gated.alternative(flow, gated.ways() - 1)
         self.gives = [value for value in gated.carried if _is_new(value, flow, after)]
-        self.outputs = ["features", *(GIVEN + value.name for value in self.gives)]
+        self.outputs = ["features", *(SIDE_OUTPUT_PREFIX + value.name for value in self.gives)]
 
     def forward(self, x: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
         return _told(self.gated.alternative(self.flow(x, values), self.alternative), self.gives)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 OPSET = 18
 
-GIVEN = "given/"
-"""What a part gives beside its features is called so, and then by name: it may take what it changes."""
+SIDE_OUTPUT_PREFIX = "given/"
+"""Prefix of side outputs, so that a graph's output never has the name of the input that it changes."""
 
 
 def trace(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import NodeProto
 
-from dynnas.runtimes.onnx.view import GraphView
+from dynnas.runtimes.onnx.graph_index import GraphIndex
 
 CONVOLUTIONS = ("Conv", "FusedConv")
 
@@ -59,7 +59,7 @@ class DynamicInput:
     source: Source
 
 
-def dynamic_inputs(view: GraphView) -> Iterator[DynamicInput]:
+def dynamic_inputs(view: GraphIndex) -> Iterator[DynamicInput]:
     """Every kernel and bias of a convolution that depends on the image, in the order of the graph.
 
     Those whose shapes the graph does not tell are left out.
@@ -76,7 +76,7 @@ def dynamic_inputs(view: GraphView) -> Iterator[DynamicInput]:
                 yield DynamicInput(node, index, view.shape[name], source)
 
 
-def _source(view: GraphView, name: str) -> Source:
+def _source(view: GraphIndex, name: str) -> Source:
     origin = view.origin(name)
     node = view.producer.get(origin)
     if node is None or node.op_type != "MatMul" or node.input[1] not in view.constants:

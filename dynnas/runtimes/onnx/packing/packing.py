@@ -19,10 +19,10 @@ as a static one, in the median of shapes of 14x14 and more.
 - Numbers that channels are multiplied by (squeeze-and-excitation) become the kernel of a depthwise
   convolution: a broadcast product would take the maps out of the layout.
 
-Depthwise convolutions of few or odd numbers of channels are padded (`onnx_padding`), and linear layers read
-pooled maps as they lie (`onnx_votes`).
+Depthwise convolutions of few or odd numbers of channels are padded (`padding`), and linear layers read
+pooled maps as they lie (`gate_logits`).
 
-Such a graph is for ONNX Runtime on processors with the same registers; `onnx_graph.to_onnx` runs anywhere.
+Such a graph is for ONNX Runtime on processors with the same registers; `to_onnx` runs anywhere.
 Imports onnx: import this module only where that is installed.
 """
 
@@ -33,8 +33,8 @@ from collections.abc import Sequence
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper, shape_inference
 
-from dynnas.runtimes.onnx.packing.borders import cut_borders, may_give, put_borders
-from dynnas.runtimes.onnx.packing.graft import LAYOUT_DOMAIN, Graft
+from dynnas.runtimes.onnx.gate_logits import read_as_it_lies, split_in_place
+from dynnas.runtimes.onnx.graph_index import GraphIndex, attribute, sort_and_prune
 from dynnas.runtimes.onnx.packing.layout import (
     MOST_ELEMENTS,
     MOST_NUMBERS,
@@ -45,11 +45,11 @@ from dynnas.runtimes.onnx.packing.layout import (
     packing_of_this_machine,
     positions,
 )
+from dynnas.runtimes.onnx.packing.layout_boundaries import cut_boundaries, may_give, put_boundaries
 from dynnas.runtimes.onnx.packing.mixture import CONVOLUTIONS, DynamicInput, Generated, dynamic_inputs
 from dynnas.runtimes.onnx.packing.padding import ALIGNED, pad_depthwise
+from dynnas.runtimes.onnx.packing.rewrite_mixing import LAYOUT_DOMAIN, MixingRewrite
 from dynnas.runtimes.onnx.session import PACKED_FOR
-from dynnas.runtimes.onnx.view import GraphView, attribute, sort_and_prune
-from dynnas.runtimes.onnx.votes import read_as_it_lies, split_in_place
 
 
 def pack(model: ModelProto) -> ModelProto:
@@ -74,7 +74,7 @@ def pack(model: ModelProto) -> ModelProto:
 
 
 def pack_between(model: ModelProto, takes: bool, gives: bool | None) -> tuple[ModelProto, bool]:
-    """As `pack`, for a part of a network that hands its maps to another: see `onnx_borders`.
+    """As `pack`, for a part of a network that hands its maps to another: see `layout_boundaries`.
 
     Args:
         model: from `image` to its outputs.
@@ -85,7 +85,7 @@ def pack_between(model: ModelProto, takes: bool, gives: bool | None) -> tuple[Mo
         The graph, and whether its `features` are laid out.
 
     Raises:
-        BorderLostError: the optimiser has changed what stands at a border.
+        BoundaryLostError: the optimiser has changed what stands at a border.
         MissingExtraError: onnxruntime is not installed.
     """
     wanted = may_give(model) if gives is None else gives
@@ -95,9 +95,9 @@ def pack_between(model: ModelProto, takes: bool, gives: bool | None) -> tuple[Mo
     split_in_place(model)
     bordered = ModelProto()
     bordered.CopyFrom(model)
-    put_borders(bordered, takes, wanted)
+    put_boundaries(bordered, takes, wanted)
     packed = _mixed(bordered) or optimise(bordered, "ORT_ENABLE_ALL")
-    made_so = cut_borders(packed, takes, wanted)
+    made_so = cut_boundaries(packed, takes, wanted)
     if wanted and gives is None and not made_so:
         return pack_between(model, takes, False)
     read_as_it_lies(packed)
@@ -108,7 +108,7 @@ def _mixed(model: ModelProto) -> ModelProto | None:
     """`model` optimised with its dynamic kernels; None if there are none, or one got lost."""
     plain = shape_inference.infer_shapes(optimise(model, "ORT_ENABLE_BASIC"), data_prop=True)
     _scale_by_convolution(plain)
-    inputs = [dynamic for dynamic in dynamic_inputs(GraphView(plain.graph)) if _is_worth_packing(dynamic)]
+    inputs = [dynamic for dynamic in dynamic_inputs(GraphIndex(plain.graph)) if _is_worth_packing(dynamic)]
     inputs = inputs[:MOST_NUMBERS]
     if not inputs:
         return None
@@ -154,7 +154,7 @@ def _keep_alive(model: ModelProto, inputs: Sequence[DynamicInput]) -> None:
 
 def _pool_globally(model: ModelProto) -> None:
     """Means over height and width as global pooling, which has a kernel for the packed layout."""
-    view = GraphView(model.graph)
+    view = GraphIndex(model.graph)
     for node in model.graph.node:
         if node.op_type != "ReduceMean" or len(node.input) < 2:
             continue
@@ -176,7 +176,7 @@ def _scale_by_convolution(model: ModelProto) -> None:
     """Products of a map and a number for each of its channels as convolutions, which keep a layout."""
     if block_size() == 1:
         return
-    view = GraphView(model.graph)
+    view = GraphIndex(model.graph)
     for node in list(model.graph.node):
         if node.op_type != "Mul":
             continue
@@ -198,7 +198,7 @@ def _scale_by_convolution(model: ModelProto) -> None:
 
 def _put_mixing_back(packed: ModelProto, inputs: Sequence[DynamicInput]) -> bool:
     """Replace every stand-in by what it stands for; False, and nothing of use, if one cannot be found."""
-    view = GraphView(packed.graph)
+    view = GraphIndex(packed.graph)
     left = dict(enumerate(inputs))
     for node in list(packed.graph.node):
         if node.op_type not in CONVOLUTIONS:
@@ -209,7 +209,7 @@ def _put_mixing_back(packed: ModelProto, inputs: Sequence[DynamicInput]) -> bool
             if layout is None or number not in left:
                 continue
             node.input[index] = f"dynamic_{number}"
-            graft = Graft(node.input[index], view, layout.shape, positions(layout, number))
+            graft = MixingRewrite(node.input[index], view, layout.shape, positions(layout, number))
             graft.make(left.pop(number))
             packed.graph.node.extend(graft.nodes)
             packed.graph.initializer.extend(

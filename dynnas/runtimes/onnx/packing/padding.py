@@ -16,8 +16,8 @@ from collections.abc import Iterable
 import numpy as np
 from onnx import ModelProto, NodeProto, numpy_helper
 
+from dynnas.runtimes.onnx.graph_index import GraphIndex, attribute, sort_and_prune
 from dynnas.runtimes.onnx.packing.layout import block_size
-from dynnas.runtimes.onnx.view import GraphView, attribute, sort_and_prune
 
 ALIGNED = 4
 """Channels of a depthwise convolution come in multiples of so many, or it is not laid out."""
@@ -39,7 +39,7 @@ def pad_depthwise(model: ModelProto) -> None:
     """
     if block_size() == 1:
         return
-    view = GraphView(model.graph)
+    view = GraphIndex(model.graph)
     padded: set[str] = set()
     for node in model.graph.node:
         if _is_conv(view, node) and attribute(node, "group") in (None, 1):
@@ -51,7 +51,7 @@ def pad_depthwise(model: ModelProto) -> None:
         sort_and_prune(model.graph)
 
 
-def _pad_after(view: GraphView, first: NodeProto) -> set[str]:
+def _pad_after(view: GraphIndex, first: NodeProto) -> set[str]:
     """Pad what lies between `first` and the dense convolutions that read it; the values that have grown."""
     channels = len(view.constants[first.input[1]])
     if channels % ALIGNED == 0 and channels >= block_size():
@@ -84,7 +84,7 @@ def _pad_after(view: GraphView, first: NodeProto) -> set[str]:
     return between
 
 
-def _pad(view: GraphView, node: NodeProto, index: int, axis: int) -> None:
+def _pad(view: GraphIndex, node: NodeProto, index: int, axis: int) -> None:
     """Let a kernel or bias end with zeros on this axis."""
     tensor, name = view.constants[node.input[index]], f"{node.input[index]}/padded{axis}"
     ends = [(0, -size % block_size() if at == axis else 0) for at, size in enumerate(tensor.shape)]
@@ -94,12 +94,12 @@ def _pad(view: GraphView, node: NodeProto, index: int, axis: int) -> None:
     node.input[index] = name
 
 
-def _is_conv(view: GraphView, node: NodeProto) -> bool:
+def _is_conv(view: GraphIndex, node: NodeProto) -> bool:
     """Whether it is a convolution with constants."""
     return node.op_type == "Conv" and all(name in view.constants for name in node.input[1:])
 
 
-def _is_elementwise(view: GraphView, node: NodeProto, between: Iterable[str]) -> bool:
+def _is_elementwise(view: GraphIndex, node: NodeProto, between: Iterable[str]) -> bool:
     """Whether it makes each element of one in its place, and of single numbers."""
     if node.op_type not in ELEMENTWISE:
         return False

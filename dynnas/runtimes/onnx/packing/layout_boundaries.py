@@ -1,6 +1,6 @@
 """Feature maps that stay laid out for the processor where one graph hands them to another.
 
-ONNX Runtime lays maps out for its fast convolutions (see `onnx_packing`) within one graph. A network that
+ONNX Runtime lays maps out for its fast convolutions (see `packing`) within one graph. A network that
 branches is made of many: at every `If` its maps would be laid back, handed over, and laid out anew, and a
 shortcut's sum that begins at the border could not be made by the convolution that ends it. So each graph is
 optimised between two convolutions that change nothing, which the optimiser lays out as any other; cut off
@@ -16,13 +16,13 @@ from collections.abc import Iterable
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorShapeProto, ValueInfoProto, helper, numpy_helper
 
-from dynnas.runtimes.onnx.packing.graft import LAYOUT_DOMAIN
+from dynnas.runtimes.onnx.graph_index import GraphIndex, attribute, sort_and_prune
 from dynnas.runtimes.onnx.packing.layout import block_size
 from dynnas.runtimes.onnx.packing.padding import ALIGNED
-from dynnas.runtimes.onnx.view import GraphView, attribute, sort_and_prune
+from dynnas.runtimes.onnx.packing.rewrite_mixing import LAYOUT_DOMAIN
 
 
-class BorderLostError(Exception):
+class BoundaryLostError(Exception):
     """The optimiser has changed what stands at a border."""
 
 
@@ -35,7 +35,7 @@ def may_give(model: ModelProto) -> bool:
     return False
 
 
-def put_borders(model: ModelProto, takes: bool, gives: bool) -> None:
+def put_boundaries(model: ModelProto, takes: bool, gives: bool) -> None:
     """Put a convolution that changes nothing behind `image`, before `features`, or both."""
     graph = model.graph
     for wanted, name, values in ((takes, "image", graph.input), (gives, "features", graph.output)):
@@ -52,16 +52,16 @@ def put_borders(model: ModelProto, takes: bool, gives: bool) -> None:
     sort_and_prune(graph)
 
 
-def cut_borders(model: ModelProto, takes: bool, gives: bool) -> bool:
-    """Take off what `put_borders` put into a graph that was optimised since: now it takes and gives laid out.
+def cut_boundaries(model: ModelProto, takes: bool, gives: bool) -> bool:
+    """Take off what `put_boundaries` put into a graph since optimised: now it takes and gives laid-out maps.
 
     Returns:
         Whether what it gives is made so, and not rearranged for the sake of the border.
 
     Raises:
-        BorderLostError: what was put there cannot be found any more.
+        BoundaryLostError: what was put there cannot be found any more.
     """
-    graph, view = model.graph, GraphView(model.graph)
+    graph, view = model.graph, GraphIndex(model.graph)
     made_so = True
     if gives:
         channels = _channels(graph.output, "features")
@@ -84,17 +84,17 @@ def cut_borders(model: ModelProto, takes: bool, gives: bool) -> bool:
 def _expected(node: NodeProto | None, kind: str) -> NodeProto:
     if node is None or node.domain != LAYOUT_DOMAIN or node.op_type != kind:
         found = node.op_type if node else "nothing"
-        raise BorderLostError(f"a {kind} is expected at the border, not {found}")
+        raise BoundaryLostError(f"a {kind} is expected at the border, not {found}")
     return node
 
 
-def _unchanging(view: GraphView, node: NodeProto | None, channels: int) -> NodeProto:
+def _unchanging(view: GraphIndex, node: NodeProto | None, channels: int) -> NodeProto:
     """The convolution at a border, if it still changes nothing and adds nothing."""
     node = _expected(node, "Conv")
     kernel = view.constants.get(node.input[1])
     ones = kernel is not None and np.isin(kernel, (0, 1)).all() and kernel.sum() == channels  # padded with 0
     if not ones or len(node.input) > 2 or attribute(node, "activation"):
-        raise BorderLostError("the optimiser has joined something to the convolution at the border")
+        raise BoundaryLostError("the optimiser has joined something to the convolution at the border")
     return node
 
 

@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from support.gated import gated_config, undecided
 from support.networks import config, finished, images
-from test_borders import says_the_same
+from test_layout_boundaries import says_the_same
 from test_packing import count, needs_blocks, nodes
 from torch import nn
 
+from dynnas.runtimes.onnx.gate_logits import split_in_place, subtract_votes
 from dynnas.runtimes.onnx.graph import to_onnx, to_packed_onnx
 from dynnas.runtimes.onnx.packing.layout import block_size, optimise
 from dynnas.runtimes.onnx.packing.packing import pack_between
 from dynnas.runtimes.onnx.trace import trace
-from dynnas.runtimes.onnx.votes import split_in_place, subtract_votes
 
 
 class Layer(nn.Module):

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto, helper
 
+from dynnas.runtimes.onnx.graph_index import GraphIndex, attribute
 from dynnas.runtimes.onnx.packing.layout import block_size
 from dynnas.runtimes.onnx.packing.mixture import DynamicInput, Mixed, MixedByChannel
-from dynnas.runtimes.onnx.view import GraphView, attribute
 
 LAYOUT_DOMAIN = "com.microsoft.nchwc"
 """Of ONNX Runtime's operators on packed tensors."""
@@ -21,7 +21,7 @@ LAYOUT_DOMAIN = "com.microsoft.nchwc"
 ELEMENTWISE = ("Sigmoid", "Tanh", "Relu", "HardSigmoid")
 
 
-class Graft:
+class MixingRewrite:
     """The nodes and constants that make one input of a convolution.
 
     Args:
@@ -35,7 +35,7 @@ class Graft:
         constants: arrays by their names.
     """
 
-    def __init__(self, name: str, view: GraphView, layout: Sequence[int], positions: np.ndarray) -> None:
+    def __init__(self, name: str, view: GraphIndex, layout: Sequence[int], positions: np.ndarray) -> None:
         self.nodes: list[NodeProto] = []
         self.constants: dict[str, np.ndarray] = {}
         self._name, self._view = name, view

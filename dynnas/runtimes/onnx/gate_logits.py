@@ -1,4 +1,4 @@
-"""What a gate asks, with as few operators as will do: starting one takes as long as what it computes.
+"""Graph rewrites that reduce the number of operators of a gate: starting one takes as long as its work.
 
 Imports onnx: import this module only where that is installed.
 """
@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-from dynnas.runtimes.onnx.packing.graft import LAYOUT_DOMAIN
+from dynnas.runtimes.onnx.graph_index import GraphIndex, attribute, sort_and_prune
 from dynnas.runtimes.onnx.packing.layout import block_size
-from dynnas.runtimes.onnx.trace import GIVEN
-from dynnas.runtimes.onnx.view import GraphView, attribute, sort_and_prune
+from dynnas.runtimes.onnx.packing.rewrite_mixing import LAYOUT_DOMAIN
+from dynnas.runtimes.onnx.trace import SIDE_OUTPUT_PREFIX
 
 
 def subtract_votes(decide: ModelProto) -> None:
@@ -23,8 +23,8 @@ def subtract_votes(decide: ModelProto) -> None:
     Args:
         decide: to `logit0` and `logit1`, (1,) each, and other values; not packed.
     """
-    graph, view = decide.graph, GraphView(decide.graph)
-    votes = [value.name for value in graph.output if not value.name.startswith(GIVEN)]
+    graph, view = decide.graph, GraphIndex(decide.graph)
+    votes = [value.name for value in graph.output if not value.name.startswith(SIDE_OUTPUT_PREFIX)]
     split = view.producer.get(votes[0])
     if split is None or split.op_type != "Split" or [*split.output] != votes or len(votes) != 2:
         return
@@ -52,7 +52,7 @@ def split_in_place(decide: ModelProto) -> None:
 
     ONNX Runtime asks an `If` of any single number, OpenVINO of vectors alone.
     """
-    view = GraphView(decide.graph)
+    view = GraphIndex(decide.graph)
     votes = {value.name: value for value in decide.graph.output}
     for split in decide.graph.node:
         row = view.origin(split.input[0]) if split.op_type == "Split" else ""
@@ -72,7 +72,7 @@ def read_as_it_lies(packed: ModelProto) -> None:
     The optimiser takes the padding off before them, and with broken blocks of channels before the pooling
     already. It is zeros, and kernels that have zeros there leave it out for nothing.
     """
-    graph, view = packed.graph, GraphView(packed.graph)
+    graph, view = packed.graph, GraphIndex(packed.graph)
     for layer in list(graph.node):
         laid_out = _laid_out(view, layer)
         if laid_out is None:
@@ -87,7 +87,7 @@ def read_as_it_lies(packed: ModelProto) -> None:
     sort_and_prune(graph)
 
 
-def _is_linear(view: GraphView, node: NodeProto | None) -> bool:
+def _is_linear(view: GraphIndex, node: NodeProto | None) -> bool:
     """Whether it is a linear layer of torch: all but its input constant, a row for each output."""
     if node is None or node.op_type not in ("Gemm", "FusedGemm") or len(node.input) != 3:
         return False
@@ -95,7 +95,7 @@ def _is_linear(view: GraphView, node: NodeProto | None) -> bool:
     return bool(rows) and all(name in view.constants for name in node.input[1:])
 
 
-def _laid_out(view: GraphView, layer: NodeProto) -> str | None:
+def _laid_out(view: GraphIndex, layer: NodeProto) -> str | None:
     """The laid-out map that a linear layer reads, pooled, if it reads one."""
     if not _is_linear(view, layer):
         return None

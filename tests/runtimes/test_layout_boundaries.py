@@ -12,8 +12,8 @@ from test_packing import count, needs_blocks, nodes
 
 from dynnas.runtimes.onnx.graph import to_onnx, to_packed_onnx
 from dynnas.runtimes.onnx.packing import packing as onnx_packing
-from dynnas.runtimes.onnx.packing.borders import BorderLostError, cut_borders, put_borders
 from dynnas.runtimes.onnx.packing.layout import block_size, optimise
+from dynnas.runtimes.onnx.packing.layout_boundaries import BoundaryLostError, cut_boundaries, put_boundaries
 from dynnas.runtimes.onnx.packing.packing import pack_between
 from dynnas.runtimes.onnx.session import OnnxRunner
 
@@ -74,10 +74,10 @@ def test_what_is_not_made_laid_out_is_not_rearranged_for_its_border():
 @needs_blocks
 def test_a_lost_border_leaves_the_maps_as_they_are(monkeypatch):
     def lost(model, takes, gives):
-        raise BorderLostError("not here")
+        raise BoundaryLostError("not here")
 
     network = undecided(gated_config(("skip", "width"), width=WIDTH))
-    monkeypatch.setattr(onnx_packing, "cut_borders", lost)
+    monkeypatch.setattr(onnx_packing, "cut_boundaries", lost)
     model = to_packed_onnx(network)
     assert all(node.domain == "" for node in nodes(model.graph))
     says_the_same(model, network, images(9))
@@ -86,9 +86,9 @@ def test_a_lost_border_leaves_the_maps_as_they_are(monkeypatch):
 @needs_blocks
 def test_a_border_that_took_something_in_is_lost():
     part = graph_of("Relu", 8)  # which the optimiser makes part of the convolution before it
-    put_borders(part, takes=True, gives=False)
-    with pytest.raises(BorderLostError, match="joined something to the convolution"):
-        cut_borders(optimise(part, "ORT_ENABLE_ALL"), takes=True, gives=False)
+    put_boundaries(part, takes=True, gives=False)
+    with pytest.raises(BoundaryLostError, match="joined something to the convolution"):
+        cut_boundaries(optimise(part, "ORT_ENABLE_ALL"), takes=True, gives=False)
 
 
 def graph_of(kind, channels):

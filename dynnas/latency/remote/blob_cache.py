@@ -1,4 +1,4 @@
-"""What clients have sent, by its digest, as long as there is room."""
+"""A cache of what clients have sent, by its digest."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Iterable
 
 
 def digest_of(data: bytes) -> str:
-    """The name of `data` in a store: its SHA-256."""
+    """The name of `data` in a cache: its SHA-256."""
     return hashlib.sha256(data).hexdigest()
 
 
-class Store:
-    """Bytes by their digest; what was not used for longest goes first. For several threads.
+class BlobCache:
+    """Bytes by their digest; the least recently used go first. For several threads.
 
     Args:
         most: bytes in all.

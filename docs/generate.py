@@ -53,7 +53,20 @@ def space_file_page() -> str:
         needed = "; required for a network" if name in schema["else"]["required"] else ""
         lines += ["", f"## `{name}`", "", f"{_sentence(section.get('description', ''))}{needed}", ""]
         lines += _keys(section.get("items", section))
+        if name == "train":
+            lines += _algorithms(section["properties"]["algorithms"])
     return NOTE + "\n".join(lines) + "\n"
+
+
+def _algorithms(schema: Mapping[str, Any]) -> list[str]:
+    """The settings of every training algorithm."""
+    lines = ["", "### `train.algorithms`", "", "Each is `false`, to leave it out, or a mapping.", ""]
+    found: dict[str, Any] = {}
+    for name, part in schema["properties"].items():
+        lines.append(f"- `{name}`: {_sentence(part['description'])}")
+        table = part["anyOf"][1]["properties"]
+        found |= {f"{name}.{key}": each for key, each in table.items()}
+    return [*lines, "", *_keys({"properties": found})]
 
 
 BOUNDS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}

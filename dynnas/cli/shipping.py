@@ -34,8 +34,8 @@ def train(
     ] = "real",
     temperature: Annotated[float, typer.Option("--temperature", min=0.1, help="of the distillation")] = 2.0,
     teacher_weight: Annotated[
-        float | None, typer.Option("--teacher-weight", min=0, max=1, help="the teacher's share in the loss")
-    ] = None,
+        float, typer.Option("--teacher-weight", min=0, max=1, help="the teacher's share in the loss")
+    ] = 0.5,
     smoothing: Annotated[
         float | None, typer.Option("--label-smoothing", min=0, max=0.99, help="the supernet's if not given")
     ] = None,
@@ -61,14 +61,23 @@ def train(
     from dynnas.workflows.train import recipe_of, train_members
 
     opened = open_study(study, studies)
-    given = {"epochs": epochs, "seed": seed, "teacher_weight": teacher_weight, "label_smoothing": smoothing}
+    given = {"epochs": epochs, "seed": seed}
     settings = replace(
         opened.settings.train,
         precision=precision,
         **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
     )
+    if smoothing is not None:
+        settings = settings.with_algorithms(label_smoothing={"share": smoothing})
     recipe = recipe_of(
-        settings, start, lr, teacher=teacher, teacher_temperature=temperature, ema=ema, weights=weights
+        settings,
+        start,
+        lr,
+        teacher=teacher,
+        teacher_weight=teacher_weight,
+        teacher_temperature=temperature,
+        ema=ema,
+        weights=weights,
     )
     with show_progress(quiet) as progress:
         found = train_members(opened, opened.front.picks(pick or ["knee"]), recipe, progress)

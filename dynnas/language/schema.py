@@ -14,7 +14,7 @@ from dynnas.language.exit_section import POSITION, POSITIONS
 from dynnas.language.names import NAME
 from dynnas.language.network_section import INPUT, LAYERS, NETWORK_SECTIONS, REQUIRED_SECTIONS
 from dynnas.language.parser import MAX_CHOICES
-from dynnas.language.settings_reader import SECTIONS, setting_form
+from dynnas.language.settings_reader import SECTIONS, setting_form, settings_of
 from dynnas.language.table_section import DIRECTIONS, KEYS, REQUIRED
 from dynnas.nn.config.vocabulary import (
     DENSE,
@@ -208,4 +208,14 @@ def _setting(setting: Field[Any], section: type) -> Schema:
             setting.metadata["help"],
             {name: {"description": f"{name}, a number", **value} for name in choices_of(setting)},
         )
+    if shape == "tables":
+        parts = setting.metadata["registry"]()
+        return schema | _table(setting.metadata["help"], {name: _part(parts[name]) for name in sorted(parts)})
     return schema | value | {"default": setting.default}
+
+
+def _part(part: type) -> Schema:
+    """The settings of a registered class, or false."""
+    help = (part.__doc__ or "").partition("\n")[0].strip(".")
+    known = {name: _setting(each, part) for name, each in settings_of(part).items()}
+    return {"description": help, "anyOf": [{"const": False}, _table(help, known)]}

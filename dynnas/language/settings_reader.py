@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from dynnas.language.problems import Problems
 from dynnas.language.reading import check_distinct, read_list, read_one, read_table
-from dynnas.language.tree import Listing, Node
+from dynnas.language.tree import Listing, Node, Scalar
 from dynnas.settings.rule import Rule
 from dynnas.settings.settings import (
     DataSettings,
@@ -30,9 +30,12 @@ SECTIONS: Mapping[str, type] = {
 
 
 class Form(NamedTuple):
-    """How a setting is written (a table maps its `choices` to numbers), and the rule of each value."""
+    """How a setting is written, and the rule of each value.
 
-    shape: Literal["one", "list", "table"]
+    A `table` maps its `choices` to numbers, and `tables` map names of a registry to settings of its classes.
+    """
+
+    shape: Literal["one", "list", "table", "tables"]
     rule: Rule
 
 
@@ -44,6 +47,8 @@ def setting_form(setting: Field[Any], section: type) -> Form:
     origin = typing.get_origin(hint)
     if origin is tuple:
         return Form("list", Rule(str, choices=choices))
+    if "registry" in setting.metadata:
+        return Form("tables", Rule(bool))
     if origin is Mapping:
         return Form("table", Rule(float, minimum, maximum))
     optional = origin is UnionType
@@ -79,4 +84,26 @@ def _read_setting(node: Node, setting: Field[Any], section: type, where: str, pr
     if shape == "table":
         entries = read_table(node, where, choices_of(setting), problems)
         return {key: read_one(value, rule, f"{where}.{key}", problems) for key, value in entries.items()}
+    if shape == "tables":
+        registry = setting.metadata["registry"]()
+        tables = read_table(node, where, tuple(registry), problems)
+        return {
+            key: _read_part(value, registry[key], f"{where}.{key}", problems) for key, value in tables.items()
+        }
     return read_one(node, rule, where, problems)
+
+
+def settings_of(part: type) -> dict[str, Field[Any]]:
+    """The fields of a registered class that space files can set: those with a help text."""
+    return {each.name: each for each in fields(part) if "help" in each.metadata}
+
+
+def _read_part(node: Node, part: type, where: str, problems: Problems) -> Any:
+    """The settings of a registered class, or False where it is to be left out."""
+    if isinstance(node, Scalar) and node.value is False:
+        return False
+    known = settings_of(part)
+    given = read_table(node, where, tuple(known), problems)
+    return {
+        key: _read_setting(each, known[key], part, f"{where}.{key}", problems) for key, each in given.items()
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import Any
 
-from dynnas.errors import StudyError, TargetError
+from dynnas.errors import StudyError, TargetError, TrainingError
 from dynnas.registry import Registry
 
 RUNTIMES: Registry[Any] = Registry(
@@ -21,3 +21,8 @@ SAMPLERS: Registry[Any] = Registry(
     "sampler", group="dynnas.samplers", package="dynnas.samplers.builtin", error=StudyError
 )
 """Classes of samplers by their names; see `dynnas.samplers.builtin.families`."""
+
+ALGORITHMS: Registry[Any] = Registry(
+    "algorithm", group="dynnas.algorithms", package="dynnas.training.algorithms", error=TrainingError
+)
+"""Classes of training algorithms by their names: see `dynnas.training.algorithm`."""

@@ -8,11 +8,11 @@ apply). `choices` may be a function that gives them, for those that plug-ins add
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import Field, asdict, dataclass, field, fields
+from dataclasses import Field, asdict, dataclass, field, replace
 from typing import Any
 
 from dynnas.settings.metrics import limit_names, objective_names
-from dynnas.settings.registries import RUNTIMES, SAMPLERS
+from dynnas.settings.registries import ALGORITHMS, RUNTIMES, SAMPLERS
 from dynnas.settings.rule import Pattern
 
 _HOST_AND_PORT = r"(\[[0-9A-Fa-f:.]+\]|[^\s\[\]:/@]+):[0-9]{1,5}"
@@ -66,53 +66,19 @@ class TrainSettings:
 
     epochs: int = _setting(12, "passes over the training images", minimum=1)
     batch: int = _setting(128, "images a step", minimum=2)
-    lr: float = _setting(0.2, "peak learning rate of SGD with Nesterov momentum", minimum=0.0)
-    momentum: float = _setting(0.9, "momentum of SGD", minimum=0.0, maximum=0.999)
+    optimizer: str = _setting(
+        "sgd", "what follows the gradient; sgd has Nesterov momentum", choices=("sgd", "adamw", "rmsprop")
+    )
+    lr: float = _setting(0.2, "peak learning rate", minimum=0.0)
+    momentum: float = _setting(0.9, "of sgd and rmsprop; the first beta of adamw", minimum=0.0, maximum=0.999)
     weight_decay: float = _setting(1e-4, "for weights; batch norm and biases have none", minimum=0.0)
     warmup_epochs: float = _setting(1.0, "linear warm-up before the cosine schedule", minimum=0.0)
-    label_smoothing: float = _setting(0.1, "of the labels' cross entropy", minimum=0.0, maximum=0.99)
-    teacher_weight: float = _setting(
-        0.5,
-        "how much the largest network teaches the others; labels do the rest",
-        minimum=0.0,
-        maximum=1.0,
-    )
     clip_norm: float = _setting(5.0, "largest gradient norm; 0 for no clipping", minimum=0.0)
-    random_networks: int = _setting(
-        2, "random networks of the sandwich rule, beside largest and smallest", minimum=0
-    )
-    exit_weight: float = _setting(0.5, "weight of an early exit's loss beside the final head's", minimum=0.0)
-    temperature: float = _setting(30.0, "dyconv's softmax temperature at the start", minimum=1.0)
-    temperature_epochs: float | None = _setting(
-        None, "epochs over which the temperature falls to 1; half of the training if not given", minimum=0.0
-    )
-    routing_dropout: float = _setting(
-        0.0, "dropout of what condconv's routers see", minimum=0.0, maximum=0.95
-    )
-    gate_weight: float = _setting(10.0, "weight of the loss that keeps gates to their targets", minimum=0.0)
-    gate_estimator: str = _setting(
-        "gumbel",
-        "how gates learn: by draws, by their largest logit, by shares of everything that are not drawn, or "
-        "by what becomes of an image after a draw (reinforce)",
-        choices=("gumbel", "straight", "soft", "reinforce"),
-    )
-    gate_reinforce_epochs: float = _setting(
-        0.0, "so many epochs at the end in which gates learn by reinforce, after the other way", minimum=0.0
-    )
-    gate_temperature: float = _setting(1.0, "softmax temperature of gates that learn", minimum=0.01)
-    gate_guidance: float = _setting(
-        0.0,
-        "weight of the loss that teaches gates which images are easy: those that the network is right about "
-        "with every gate at its cheapest; 0 for none",
-        minimum=0.0,
-    )
-    gate_similarity: float = _setting(
-        0.0, "weight of the loss by which images that look alike are to use like channels", minimum=0.0
-    )
-    gate_sparsity: float = _setting(
-        0.0,
-        "what an image pays for all of the gated blocks if it is as easy as can be; hard ones pay nothing",
-        minimum=0.0,
+    algorithms: Mapping[str, Mapping[str, Any] | bool] = _setting(
+        {},
+        "settings of the recipe's algorithms by their names, more algorithms, and `false` for one that is to "
+        "be left out",
+        registry=lambda: ALGORITHMS,
     )
     experts: str = _setting(
         "shared", "whether the op types of a layer share one bank of experts", choices=("shared", "separate")
@@ -138,14 +104,17 @@ class TrainSettings:
     seed: int = _setting(0, "draws weights, batches and sampled networks", minimum=0)
 
     def facts(self) -> dict[str, Any]:
-        """What names a training: all settings, but those of gates only where they are not the usual ones.
+        """What names a training: all settings."""
+        return asdict(self)
 
-        Trainings from before there were gates keep their names, and so can be continued.
-        """
-        usual = {each.name: each.default for each in fields(self) if each.name.startswith("gate_")}
-        return {
-            name: value for name, value in asdict(self).items() if name not in usual or value != usual[name]
-        }
+    def with_algorithms(self, **settings: Mapping[str, Any] | bool) -> TrainSettings:
+        """The same with these settings of algorithms beside those that they have; False leaves one out."""
+        merged: dict[str, Mapping[str, Any] | bool] = dict(self.algorithms)
+        for name, given in settings.items():
+            held = merged.get(name)
+            both = isinstance(given, Mapping) and isinstance(held, Mapping)
+            merged[name] = {**held, **given} if both else given  # type: ignore[dict-item]
+        return replace(self, algorithms=merged)
 
 
 @dataclass(frozen=True)

@@ -74,8 +74,9 @@ class Task(ABC):
             TaskError: the task cannot be taught so.
         """
         raise TaskError(
-            f"task {self.name}: outputs cannot be distilled; set train.teacher_weight to 0, or let the task "
-            "define distill(output, teacher, temperature)"
+            f"task {self.name}: outputs cannot be distilled; leave out "
+            "train.algorithms.in_place_distillation, or let the task define "
+            "distill(output, teacher, temperature)"
         )
 
     def confidence(self, output: Tensor, criterion: str = "confidence") -> Tensor:
@@ -102,7 +103,8 @@ class Task(ABC):
         """
         raise TaskError(
             f"task {self.name}: how good a single answer is, is not known; let the task define "
-            "quality(output, target), or take a space without exits and train.gate_guidance of 0"
+            "quality(output, target), or take a space without exits and leave out "
+            "train.algorithms.gate_guidance"
         )
 
     def doubt(self, output: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from dynnas.errors import TrainingError
 from dynnas.nn.context import PLAIN, Context, Trace
 from dynnas.nn.exits import Leaving, answer
 from dynnas.nn.gates.costs import GateCost
-from dynnas.registry import Registry
+from dynnas.settings.registries import ALGORITHMS
 from dynnas.space.architecture import Architecture
 from dynnas.tasks.task import Task
 from dynnas.training.distributed.ranks import Batch
@@ -54,7 +54,10 @@ class Algorithm:
         return inputs, targets
 
     def networks(self, run: Run) -> Sequence[Pass] | None:
-        """Return the networks of a supernet that this step trains, in order; None leaves it to others."""
+        """Return the networks of a supernet that this step trains, in order; None leaves it to others.
+
+        Of several algorithms that say so the last counts.
+        """
         return None
 
     def context(self, run: Run, context: Context) -> Context:
@@ -219,11 +222,6 @@ class Forward:
         """The last output (B, ...)."""
         return self.outputs[-1]
 
-
-ALGORITHMS: Registry[type[Algorithm]] = Registry(
-    "algorithm", group="dynnas.algorithms", package="dynnas.training.algorithms", error=TrainingError
-)
-"""Classes of algorithms by their names."""
 
 register_algorithm = ALGORITHMS.register
 

@@ -4,23 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from dynnas.settings.settings import TrainSettings
-from dynnas.training.algorithm import Algorithm
-from dynnas.training.algorithms.early_exits import EarlyExits
-from dynnas.training.algorithms.gate_budget import GateBudget
-from dynnas.training.algorithms.gate_learning import GateLearning
-from dynnas.training.algorithms.guidance import GateGuidance
-from dynnas.training.algorithms.in_place_distillation import InPlaceDistillation
-from dynnas.training.algorithms.label_smoothing import LabelSmoothing
-from dynnas.training.algorithms.policy_loss import PolicyLoss
-from dynnas.training.algorithms.reinforce import Reinforce
-from dynnas.training.algorithms.router_temperature import RouterTemperature
-from dynnas.training.algorithms.routing_dropout import RoutingDropout
-from dynnas.training.algorithms.sandwich import Sandwich
-from dynnas.training.algorithms.similarity import GateSimilarity
-from dynnas.training.algorithms.sparsity import GateSparsity
+from dynnas.training.algorithm import ALGORITHMS, Algorithm
 
 
 @dataclass(frozen=True)
@@ -28,11 +17,11 @@ class Recipe:
     """Settings of a training of one network.
 
     Attributes:
-        train: schedule, optimizer, loss weights and seed, as of a supernet. `teacher_weight` is the teacher's
-            share in the loss, where there is one; precision `auto` is bfloat16 on CUDA and float32 elsewhere.
+        train: schedule, optimizer, algorithms and seed, as of a supernet; precision `auto` is bfloat16 on
+            CUDA and float32 elsewhere.
         start: whether the weights that the training starts from are `inherited` or drawn anew, `scratch`.
         teacher: `largest`, the supernet's largest network, or `none`.
-        teacher_temperature: of the distillation.
+        teacher_weight: the teacher's share in the loss. teacher_temperature: of the distillation.
         ema: largest decay of the average of the weights, which is what ships; 0 for the last weights.
         weights: `real`, or `binary` kernels (BinaryConnect).
     """
@@ -40,6 +29,7 @@ class Recipe:
     train: TrainSettings
     start: str = "inherited"
     teacher: str = "largest"
+    teacher_weight: float = 0.5
     teacher_temperature: float = 2.0
     ema: float = 0.999
     weights: str = "real"
@@ -62,39 +52,66 @@ class Recipe:
         return "bfloat16" if device.startswith("cuda") else "float32"
 
 
+SUPERNET = ("sandwich", "in_place_distillation")
+"""What only supernets are trained by."""
+
+COMMON = (
+    "label_smoothing",
+    "early_exits",
+    "router_temperature",
+    "gate_learning",
+    "gate_budget",
+    "reinforce",
+    "policy_loss",
+)
+"""What supernets and single networks are trained by, unless settings leave it out."""
+
+ORDER = (
+    *SUPERNET,
+    "label_smoothing",
+    "early_exits",
+    "router_temperature",
+    "routing_dropout",
+    "gate_learning",
+    "gate_budget",
+    "gate_sparsity",
+    "reinforce",
+    "gate_guidance",
+    "gate_similarity",
+    "policy_loss",
+)
+"""Algorithms whose order is fixed; all others come behind them, in that of the settings."""
+
+
 def supernet_algorithms(settings: TrainSettings) -> list[Algorithm]:
     """The algorithms by which a supernet is trained."""
-    return [
-        Sandwich(settings.random_networks),
-        InPlaceDistillation(settings.teacher_weight),
-        *common_algorithms(settings),
-    ]
+    return _made(settings, (*SUPERNET, *COMMON), {})
 
 
 def common_algorithms(settings: TrainSettings, annealed: bool = False) -> list[Algorithm]:
-    """The algorithms by which supernets and single networks are trained alike.
+    """The algorithms by which a single network is trained.
 
     Args:
         annealed: whether the weights have been through the annealing of temperatures and noise already.
     """
-    return [
-        LabelSmoothing(settings.label_smoothing),
-        EarlyExits(settings.exit_weight),
-        RouterTemperature(1.0 if annealed else settings.temperature, settings.temperature_epochs),
-        RoutingDropout(settings.routing_dropout),
-        GateLearning(
-            settings.gate_estimator,
-            settings.gate_reinforce_epochs,
-            settings.gate_temperature,
-            0.0 if annealed else 1.0,
-        ),
-        GateBudget(settings.gate_weight),
-        GateSparsity(settings.gate_sparsity),
-        Reinforce(),
-        GateGuidance(settings.gate_guidance),
-        GateSimilarity(settings.gate_similarity),
-        PolicyLoss(),
-    ]
+    single = {name: given for name, given in settings.algorithms.items() if name not in SUPERNET}
+    held = {"router_temperature": {"start": 1.0}, "gate_learning": {"noise": 0.0}} if annealed else {}
+    return _made(replace(settings, algorithms=single), COMMON, held)
+
+
+def _made(
+    settings: TrainSettings, usual: Sequence[str], held: Mapping[str, Mapping[str, Any]]
+) -> list[Algorithm]:
+    """Usual algorithms and those of the settings, in their order; `held` has settings that come first."""
+    given = settings.algorithms
+    names = [name for name in dict.fromkeys((*usual, *given)) if given.get(name) is not False]
+    ranks = {name: place for place, name in enumerate(ORDER)}
+    names.sort(key=lambda name: ranks.get(name, len(ranks)))
+    found = []
+    for name in names:
+        own = given.get(name, {})
+        found.append(ALGORITHMS[name](**{**(own if isinstance(own, Mapping) else {}), **held.get(name, {})}))
+    return found
 
 
 def layouts_of(settings: TrainSettings) -> tuple[str, ...]:

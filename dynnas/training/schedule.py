@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from dynnas.settings.settings import TrainSettings
+
 
 class Schedule(Protocol):
     """The learning rate over a training."""
@@ -53,7 +55,11 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
     return groups
 
 
-def sgd(module: nn.Module, lr: float, momentum: float, weight_decay: float) -> torch.optim.SGD:
-    """SGD with Nesterov momentum and the groups of `parameter_groups`."""
-    groups = parameter_groups(module, weight_decay)
+def make_optimizer(module: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
+    """The optimizer that settings name, with the groups of `parameter_groups`."""
+    groups, lr, momentum = parameter_groups(module, settings.weight_decay), settings.lr, settings.momentum
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999))
+    if settings.optimizer == "rmsprop":
+        return torch.optim.RMSprop(groups, lr=lr, momentum=momentum)
     return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)

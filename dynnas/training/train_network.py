@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ from dynnas.training.batchnorm.calibrate import calibrate
 from dynnas.training.checkpoint import CheckpointTimer
 from dynnas.training.device import usable_device
 from dynnas.training.recipe import Recipe, common_algorithms
-from dynnas.training.schedule import Cosine, sgd
+from dynnas.training.schedule import Cosine, make_optimizer
 from dynnas.training.trainer import Trainer
 
 
@@ -84,7 +85,7 @@ def train_alone(
         task or dataset.task,
         DatasetBatches(data, train.batch, train.seed),
         algorithms=_algorithms(recipe, teacher, algorithms),
-        optimizer=lambda module: sgd(module, train.lr, train.momentum, train.weight_decay),
+        optimizer=partial(make_optimizer, settings=train),
         schedule=Cosine(train.warmup_epochs),
         epochs=train.epochs,
         seed=train.seed,
@@ -108,7 +109,7 @@ def train_alone(
 def _algorithms(recipe: Recipe, teacher: Network | None, extra: Sequence[Algorithm]) -> list[Algorithm]:
     """Averages first, so that what else turns weights into those that ship turns the average."""
     train = recipe.train
-    taught = [Distillation(train.teacher_weight, recipe.teacher_temperature, teacher)] if teacher else []
+    taught = [Distillation(recipe.teacher_weight, recipe.teacher_temperature, teacher)] if teacher else []
     common = common_algorithms(train, annealed=recipe.start == "inherited")
     averaged = [Ema(recipe.ema)] if recipe.ema else []
     return [*taught, *common, *averaged, *extra]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from dynnas.data.dataset import Dataset
 from dynnas.settings.settings import TrainSettings
@@ -14,7 +15,7 @@ from dynnas.training.checkpoint import Checkpoint, CheckpointTimer, Save
 from dynnas.training.distributed.ranks import Ranks
 from dynnas.training.interruption import Stop
 from dynnas.training.recipe import layouts_of, precisions_of, supernet_algorithms
-from dynnas.training.schedule import Cosine, sgd
+from dynnas.training.schedule import Cosine, make_optimizer
 from dynnas.training.trainer import Trainer
 
 Report = Callable[[float], None]
@@ -64,7 +65,7 @@ def train_rank(
         training.task or training.dataset.task,
         DatasetBatches(training.dataset.to(training.device), settings.batch, settings.seed),
         algorithms=supernet_algorithms(settings),
-        optimizer=lambda module: sgd(module, settings.lr, settings.momentum, settings.weight_decay),
+        optimizer=partial(make_optimizer, settings=settings),
         schedule=Cosine(settings.warmup_epochs),
         epochs=settings.epochs,
         seed=settings.seed,

@@ -256,7 +256,7 @@ class Trainer:
             self.model.convert(partial(convert_layers, batch=batch))
 
     def _networks(self) -> Sequence[Pass]:
-        for algorithm in self.algorithms:
+        for algorithm in reversed(self.algorithms):
             found = algorithm.networks(self.run)
             if found is not None:
                 return found

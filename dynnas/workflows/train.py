@@ -68,15 +68,15 @@ def train_members(
     """
     progress = progress or Progress()
     with study_lock(study.folder.lock, f"study {study.folder.path}"):
-        trainer = Trainer(study, recipe, progress)
+        training = MemberTraining(study, recipe, progress)
         found = []
         for number, member in enumerate(members, 1):
-            found.append(trainer.train(member, f"training {member.key} ({number} of {len(members)})"))
+            found.append(training.train(member, f"training {member.key} ({number} of {len(members)})"))
         return tuple(found)
 
 
 @dataclass(frozen=True)
-class Trainer:
+class MemberTraining:
     """Trains networks of a study by one recipe."""
 
     study: Study

@@ -37,7 +37,7 @@ class Family:
         second: what is said of the second stage's instead, if anything.
         more: sections of the space. input: what is said of the images' resolution.
         held: whether `dynnas.nn.gates.controls` can hold its gates.
-        training: settings of the training that are not the usual ones.
+        training: settings of the training's algorithms that are not the usual ones.
     """
 
     blocks: str = "gate: none"
@@ -73,22 +73,27 @@ FAMILIES: Mapping[str, Family] = {
     "halt": Family("gate: halt, gate_target: {budget}"),
     "resolution": Family(input="resolutions: {sizes}, choose: per_image, target: {budget}"),
     "glance": Family(
-        input="resolutions: [{glance}, {whole}], choose: glance", held=False, training={"exit_weight": 1.0}
+        input="resolutions: [{glance}, {whole}], choose: glance",
+        held=False,
+        training={"early_exits": {"weight": 1.0}},
     ),
     # At the usual weight of 0.5 the first exits have not learned much when this short training ends.
     "exits": Family(
         more="exits: {positions: [stage1.0, stage1, stage2.0, stage2.1], count: 4, width: 64}",
         held=False,
-        training={"exit_weight": 2.0},
+        training={"early_exits": {"weight": 2.0}},
     ),
 }
 
+STRAIGHT = {"gate_learning": {"estimator": "straight"}}
+REINFORCE_LAST = {"gate_learning": {"reinforce_epochs": 0.5}}
+
 REMEDIES: Mapping[str, Family] = {
-    "skip-straight": replace(FAMILIES["skip"], held=False, training={"gate_estimator": "straight"}),
-    "skip-reinforce": replace(FAMILIES["skip"], held=False, training={"gate_reinforce_epochs": 0.5}),
-    "width-straight": replace(FAMILIES["width"], held=False, training={"gate_estimator": "straight"}),
-    "width-guided": replace(FAMILIES["width"], held=False, training={"gate_guidance": 1.0}),
-    "channels-similar": replace(FAMILIES["channels"], held=False, training={"gate_similarity": 1.0}),
+    "skip-straight": replace(FAMILIES["skip"], held=False, training=STRAIGHT),
+    "skip-reinforce": replace(FAMILIES["skip"], held=False, training=REINFORCE_LAST),
+    "width-straight": replace(FAMILIES["width"], held=False, training=STRAIGHT),
+    "width-guided": replace(FAMILIES["width"], held=False, training={"gate_guidance": {}}),
+    "channels-similar": replace(FAMILIES["channels"], held=False, training={"gate_similarity": {}}),
     "moe-of-4": replace(
         FAMILIES["moe"], blocks="gate: moe, gate_experts: 4, gate_target: {budget}", held=False
     ),

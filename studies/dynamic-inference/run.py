@@ -84,8 +84,8 @@ class Plan:
         """Of the first training, or of what follows; the noise of new gates is to fall in it."""
         settings = TrainSettings(
             epochs=self.tuning_epochs if tuning else self.epochs, lr=TUNING_LR if tuning else LR,
-            warmup_epochs=0.25, gate_weight=self.gate_weight, seed=seed, precision="float32",
-            layout="channels_last", **more,
+            warmup_epochs=0.25, seed=seed, precision="float32", layout="channels_last",
+            algorithms={"gate_budget": {"weight": self.gate_weight}, **more},
         )  # fmt: skip
         start = "inherited" if tuning and not new_gates else "scratch"
         return Recipe(settings, start, teacher="none", ema=0.99)

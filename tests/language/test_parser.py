@@ -48,9 +48,17 @@ def test_exits_choose_among_their_places_fewest_first(everything: Space) -> None
     assert values(everything, "exits.stage1.threshold") == (0.7, 0.9)
 
 
+ALGORITHMS = {
+    "router_temperature": {"epochs": 2.0},
+    "sandwich": {"random": 3},
+    "policy_loss": False,
+    "ema": {},
+}
+
+
 def test_sections_of_a_study_become_settings(everything: Space) -> None:
     assert everything.settings.train == TrainSettings(
-        epochs=3, lr=0.1, temperature_epochs=2.0, experts="separate"
+        epochs=3, lr=0.1, experts="separate", algorithms=ALGORITHMS
     )
     assert everything.settings.search == SearchSettings(
         trials=5,

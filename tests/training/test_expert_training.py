@@ -23,7 +23,12 @@ stages:
 head: {width: 32}
 """)
 SETTINGS = TrainSettings(
-    epochs=12, batch=32, lr=0.1, precision="float32", layout="channels_last", random_networks=1
+    epochs=12,
+    batch=32,
+    lr=0.1,
+    precision="float32",
+    layout="channels_last",
+    algorithms={"sandwich": {"random": 1}},
 )
 
 

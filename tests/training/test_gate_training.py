@@ -26,7 +26,6 @@ from dynnas.training.algorithms.gate_budget import BALANCE, bounds_at, budget_lo
 from dynnas.training.algorithms.gate_learning import GateLearning
 from dynnas.training.batchnorm.calibrate import calibrate
 from dynnas.training.distributed.ranks import Batch, Ranks
-from dynnas.training.recipe import Recipe
 from dynnas.training.start import train_supernet
 
 SPACE = parse_space("""
@@ -102,13 +101,6 @@ def test_noise_falls_to_nothing_before_the_end():
     assert torch.equal(chooser(logits, context=still), chooser.eval()(logits))
 
 
-def test_a_training_keeps_its_name_while_gates_are_as_usual():
-    """The digest of a recipe names files of finished trainings."""
-    assert "gate_weight" not in SETTINGS.facts()
-    assert Recipe(TrainSettings()).digest == "4e089305"
-    assert Recipe(TrainSettings(gate_weight=3.0)).digest != Recipe(TrainSettings()).digest
-
-
 def test_the_teacher_has_no_gates():
     space = parse_space("""
 input: {channels: 1, classes: 10, resolutions: 8}
@@ -132,9 +124,9 @@ stages:
 
 WAYS = {
     "gumbel": {},
-    "reinforce": {"gate_estimator": "reinforce"},
-    "straight, then reinforce": {"gate_estimator": "straight", "gate_reinforce_epochs": 4.0},
-    "guided": {"gate_guidance": 0.1},
+    "reinforce": {"gate_learning": {"estimator": "reinforce"}},
+    "straight, then reinforce": {"gate_learning": {"estimator": "straight", "reinforce_epochs": 4.0}},
+    "guided": {"gate_guidance": {"weight": 0.1}},
 }
 
 
@@ -155,8 +147,7 @@ stages:
         lr=0.1,
         precision="float32",
         layout="channels_last",
-        random_networks=1,
-        **WAYS[way],
+        algorithms={"sandwich": {"random": 1}, **WAYS[way]},
     )
     train_supernet(supernet, dataset, settings, tmp_path)
     for target in (0.4, 0.7):

@@ -68,7 +68,12 @@ stages:
 """)
     supernet = staged_supernet(space, channels=1, classes=10)
     settings = TrainSettings(
-        epochs=12, batch=32, lr=0.1, precision="float32", layout="channels_last", random_networks=1
+        epochs=12,
+        batch=32,
+        lr=0.1,
+        precision="float32",
+        layout="channels_last",
+        algorithms={"sandwich": {"random": 1}},
     )
     train_supernet(supernet, dataset, settings, tmp_path)
     for target in (0.4, 0.7):

@@ -34,7 +34,12 @@ head: {width: [16, 32], dropout: 0.2}
 exits: {positions: [stage1], count: [0, 1], width: 8}
 """
 SETTINGS = TrainSettings(
-    epochs=2, batch=63, lr=0.1, routing_dropout=0.2, precision="float32", layout="channels_last"
+    epochs=2,
+    batch=63,
+    lr=0.1,
+    algorithms={"routing_dropout": {}},
+    precision="float32",
+    layout="channels_last",
 )
 STEPS = 10
 
@@ -100,7 +105,14 @@ def assert_equal_up_to_rounding(ours, theirs):
 WAYS = {
     "gumbel": SETTINGS,
     "reinforce, guided": replace(
-        SETTINGS, gate_estimator="reinforce", gate_guidance=0.5, gate_sparsity=1.0, gate_similarity=1.0
+        SETTINGS,
+        algorithms={
+            "routing_dropout": {"rate": 0.2},
+            "gate_learning": {"estimator": "reinforce"},
+            "gate_guidance": {"weight": 0.5},
+            "gate_sparsity": {},
+            "gate_similarity": {},
+        },
     ),
 }
 

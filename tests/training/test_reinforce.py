@@ -155,7 +155,12 @@ def test_a_resumed_training_goes_on_by_reinforce_to_the_same_weights(tmp_path):
     )
     dataset = load_data(DataSettings(train_images=256))
     train = TrainSettings(
-        epochs=3, batch=64, lr=0.1, calibration_images=128, layout="channels_first", gate_reinforce_epochs=2
+        epochs=3,
+        batch=64,
+        lr=0.1,
+        calibration_images=128,
+        layout="channels_first",
+        algorithms={"gate_learning": {"reinforce_epochs": 2}},
     )
     recipe = Recipe(train, start="scratch", ema=0.9)
     digests = []
@@ -165,6 +170,6 @@ def test_a_resumed_training_goes_on_by_reinforce_to_the_same_weights(tmp_path):
         found = train_alone(fresh_network(config, 0), dataset, recipe, tmp_path / name)
         digests.append(weights_digest(found))
     assert digests[0] == digests[1]
-    never = replace(recipe, train=replace(train, gate_reinforce_epochs=0.0))
+    never = replace(recipe, train=replace(train, algorithms={}))
     other = train_alone(fresh_network(config, 0), dataset, never, tmp_path / "never")
     assert weights_digest(other) != digests[0]

@@ -69,7 +69,12 @@ def test_predictors_learn_to_keep_to_their_targets(tmp_path: Path) -> None:
     dataset = load_data(DataSettings(train_images=640, augment="none"))
     supernet = staged_supernet(SPACE, channels=1, classes=10)
     settings = TrainSettings(
-        epochs=8, batch=32, lr=0.1, precision="float32", layout="channels_last", random_networks=1
+        epochs=8,
+        batch=32,
+        lr=0.1,
+        precision="float32",
+        layout="channels_last",
+        algorithms={"sandwich": {"random": 1}},
     )
     train_supernet(supernet, dataset, settings, tmp_path)
     for target in (0.4, 0.8):

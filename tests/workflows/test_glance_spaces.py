@@ -33,7 +33,12 @@ target: {seconds: 0.02, images: 8}
 """
 SPACE = parse_space(FILE)
 SETTINGS = TrainSettings(
-    epochs=10, batch=32, lr=0.1, precision="float32", layout="channels_last", random_networks=1
+    epochs=10,
+    batch=32,
+    lr=0.1,
+    precision="float32",
+    layout="channels_last",
+    algorithms={"sandwich": {"random": 1}},
 )
 
 

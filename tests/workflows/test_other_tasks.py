@@ -1,6 +1,5 @@
 """Studies of tasks other than classification, from data that a program has."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ stages:
   - {block: conv, depth: [1], width: [4, 8], op: [static, condconv], experts: [2]}
 head: {width: [8]}
 """
-TRAIN = TrainSettings(epochs=10, batch=32, lr=0.05, calibration_images=64, teacher_weight=0.5)
+TRAIN = TrainSettings(epochs=10, batch=32, lr=0.05, calibration_images=64)
 TARGET = TargetSettings(seconds=0.02, runtime="torch")
 
 
@@ -61,7 +60,8 @@ def test_a_task_of_two_functions_is_searched_by_its_own_metric(tmp_path: Path) -
     task = dynnas.tasks.from_functions(loss, score, {"near": "maximize"}, outputs=1)
     front = dynnas.search(
         parse_space(SPACE), data=(split(160, 0), split(60, 1), split(60, 2)), task=task,
-        train=replace(TRAIN, teacher_weight=0.0), target=TARGET, objectives=("near", "params"), trials=2,
+        train=TRAIN.with_algorithms(in_place_distillation=False), target=TARGET,
+        objectives=("near", "params"), trials=2,
         controls=False, folder=tmp_path / "study",
     )  # fmt: skip
     assert max(member.metrics["near"] for member in front) > 0.5

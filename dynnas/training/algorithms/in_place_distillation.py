@@ -34,5 +34,5 @@ class InPlaceDistillation(Algorithm):
 
     def after_loss(self, run: Run, forward: Forward) -> None:
         """Let the first network of a step teach."""
-        if run.teacher is None:
+        if run.teacher is None or not self.weight:
             run.teacher = forward.output.detach()

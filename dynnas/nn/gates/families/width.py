@@ -25,7 +25,8 @@ class Width(Gated):
 
     Runtime neural pruning chooses from the same four cumulative groups of channels, by a recurrent network
     that learns their values (Lin et al. 2017, Runtime Neural Pruning, section 3.2: Q-learning). Its idea, to
-    learn from what the choice led to, is `train.gate_estimator: reinforce` here: by policy gradient.
+    learn from what the choice led to, is the estimator `reinforce` of `gate_learning` here: by policy
+    gradient.
     """
 
     name = "width"

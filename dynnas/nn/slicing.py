@@ -341,12 +341,32 @@ class Slice:
 
     def of(self, shared: Tensor) -> Tensor:
         """The part of `shared`: a view, unless parts are joined or a mean is taken."""
-        part = shared if self.index is None else shared[self.index]
+        part = shared
+        if self.index is not None:
+            several = sum(each != slice(None) for each in self.index) > 1
+            learns = several and torch.is_grad_enabled()
+            part = _Take.apply(shared, self.index) if learns else shared[self.index]
         for axis, picked in self.picks:
             part = part.index_select(axis, torch.tensor(picked, device=part.device))
         if self.averaged:
             part = part.mean(tuple(range(self.averaged)))
         return part if self.shape is None else part.reshape(self.shape)
+
+
+class _Take(torch.autograd.Function):
+    """A tensor's part by slices, whose gradient is made in one piece: torch's own makes one for each axis."""
+
+    @staticmethod
+    def forward(ctx: Any, shared: Tensor, index: tuple[slice, ...]) -> Tensor:
+        ctx.shape, ctx.index = shared.shape, index
+        return shared[index]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = gradients
+        whole = gradient.new_zeros(ctx.shape)
+        whole[ctx.index] = gradient
+        return whole, None
 
 
 def slice_of(room: Sequence[Axis], layout: Layout) -> Slice:

@@ -12,7 +12,7 @@ from dynnas.study.folder import StudyFolder
 
 
 def confirm_fresh(folder: Path, storage: str | None, yes: bool) -> None:
-    """Say what starting anew deletes, and ask unless `yes`.
+    """Say what `--fresh` deletes, and ask unless `yes`.
 
     Args:
         folder: of the study.

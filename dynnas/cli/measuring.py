@@ -25,7 +25,7 @@ def calibrate(
     """Fit a latency predictor to a space, on this device.
 
     Times layers alone and some whole networks, and tries it on networks it has not seen. A search that finds
-    one does not measure what it shows to be hopeless.
+    one does not measure candidates that it shows to be clearly dominated.
     """
     from dynnas.cli.printing import print_table
     from dynnas.cli.progress import show_progress
@@ -118,19 +118,19 @@ def budget(
         typer.Option(
             "--quota",
             metavar="Q",
-            help="ratio of the images that leave at an exit to those at the one before; repeatable; 0.05 to "
-            "2 if not given",
+            help="MSDNet's quota q: the share of images at exit k is proportional to q^k; repeatable; "
+            "0.05 to 2 if not given",
         ),
     ] = None,
     weights: Weights = "best",
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of tables")] = False,
     studies: Studies = STUDIES,
 ) -> None:
-    """Accuracy of a network with exits for budgets of computation.
+    """Report the accuracy of a network with exits for budgets of computation.
 
     MSDNet's protocol: for each quota, thresholds are fitted on the search split and applied to the test
-    split. Beside it the accuracy of each exit alone. Also written and drawn into the study's folder; with the
-    times of the exits once `dynnas latency` has measured them.
+    split. A second table has the accuracy of each exit alone. Both are written and drawn into the study's
+    folder, with the times of the exits once `dynnas latency` has measured them.
     """
     from dynnas.cli.printing import print_table
     from dynnas.metrics.budgeted import QUOTAS

@@ -104,7 +104,7 @@ ExportFormat = Annotated[
 Storage = Annotated[
     str | None, typer.Option("--storage", metavar="URL", help="SQLAlchemy URL of a database for the study")
 ]
-Fresh = Annotated[bool, typer.Option("--fresh", help="delete the study and start anew; asks before it does")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="delete the study first; asks before it does")]
 Yes = Annotated[bool, typer.Option("--yes", help="do not ask")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="show no progress")]
 

@@ -117,7 +117,12 @@ def audit(
 def cascade(
     study: StudyName,
     size: Annotated[Literal["2", "3"], typer.Option("--size", help="networks in the longest chain")] = "2",
-    keep: Annotated[int, typer.Option("--keep", min=1, metavar="N", help="the N that bring most")] = 10,
+    keep: Annotated[
+        int,
+        typer.Option(
+            "--keep", min=1, metavar="N", help="keep the N cascades with the largest hypervolume gain"
+        ),
+    ] = 10,
     objective: Annotated[
         Literal["latency_ms", "macs"] | None,
         typer.Option("--objective", help="cost beside accuracy; the search's if not given"),

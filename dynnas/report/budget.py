@@ -15,14 +15,14 @@ from dynnas.workflows.budget import Budget
 
 @dataclass(frozen=True)
 class BudgetReport:
-    """What was found of a network of a study."""
+    """A network's accuracy at every budget, with the study that it belongs to."""
 
     study: Study
     budget: Budget
 
     @property
     def title(self) -> str:
-        """Which network."""
+        """The network and its study, in words."""
         return f"{self.budget.key} of {self.study.name}"
 
     def tables(self) -> tuple[Table, Table]:

@@ -1,4 +1,4 @@
-"""What a study says in plain words, also where that is not what one hoped for."""
+"""The conclusions of a study in plain words, also where they are not what one hoped for."""
 
 from __future__ import annotations
 

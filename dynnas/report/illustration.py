@@ -1,4 +1,4 @@
-"""What the dashboard shows of each trial: a note, a drawing and the architecture's file."""
+"""Notes, drawings and architecture files, which the dashboard shows for each trial."""
 
 from __future__ import annotations
 

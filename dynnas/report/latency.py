@@ -1,4 +1,4 @@
-"""What a network takes on real images: as tables, with a histogram of text, and as a plot."""
+"""A network's latency on real images, as tables, as a histogram of text, and as a plot."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ QUARTERS = 4
 
 @dataclass(frozen=True)
 class LatencyReport:
-    """What was measured on the network `key` of a study."""
+    """The measurements of the network `key` of a study."""
 
     study: Study
     key: str
@@ -34,7 +34,7 @@ class LatencyReport:
 
     @property
     def title(self) -> str:
-        """Which network, and where it was timed."""
+        """The network, and where it was timed."""
         target = self.study.settings.target
         return f"{self.key} of {self.study.name} on {target.device}, threads: {target.threads}"
 
@@ -135,7 +135,7 @@ def _ways_table(measured: DependentLatency) -> Table:
 
 
 def _work_table(measured: DependentLatency) -> Table:
-    """Whether images with less to compute take less time: by quarters, those with the least first."""
+    """Compare the time of images with their multiply-adds, in quarters, those with the fewest first."""
     macs, times = np.array(measured.image_macs), np.array(measured.image_ms)
     quarters = [part for part in np.array_split(np.argsort(macs, kind="stable"), QUARTERS) if len(part)]
     work, took = ([values[part].mean() for part in quarters] for values in (macs, times))

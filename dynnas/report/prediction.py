@@ -40,7 +40,7 @@ def calibration_table(calibrated: Calibrated) -> Table:
 
 
 def prediction_table(study: Study) -> Table | None:
-    """What a study's predictor said of the candidates that were then measured; None without one."""
+    """Compare predicted with measured latencies of a study; None if it has no predictor."""
     known = predicted_and_measured((*study.candidates, *study.controls.static))
     if len(known) < _LEAST:
         return None
@@ -53,7 +53,7 @@ def prediction_table(study: Study) -> Table | None:
 
 
 def predicted_and_measured(candidates: Sequence[Candidate]) -> list[tuple[float, float]]:
-    """In milliseconds, of those candidates that have both."""
+    """Return predicted and measured latencies [ms] of the candidates that have both."""
     return [
         (candidate.metrics["predicted_ms"], candidate.metrics["latency_ms"])
         for candidate in candidates

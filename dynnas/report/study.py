@@ -1,4 +1,4 @@
-"""What a study has to show: its front as a table, how it compares with its controls, and its picture."""
+"""A study's front as a table, its comparison with the controls, and its picture."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def comparison_table(study: Study) -> Table:
 
 
 def artifacts_table(manifest: Mapping[str, Any], title: str) -> Table:
-    """What `dynnas.export.export_model` wrote, and how near each file comes to torch on search images."""
+    """List what `export_model` wrote, and how near each file comes to torch on search images."""
     columns = (
         Column("file"),
         Column("for"),

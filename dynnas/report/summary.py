@@ -1,4 +1,4 @@
-"""All that a report shows of a study, gathered once; what is not there is named with the reason."""
+"""All that a report shows of a study, collected once, with the reason for what is missing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _Found = TypeVar("_Found")
 
 @dataclass(frozen=True)
 class StudySummary:
-    """What is known of a study.
+    """All that a report shows of a study.
 
     Attributes:
         configs: the network of every member of the front, by key; empty for a study of a table or a class.
@@ -52,7 +52,7 @@ class StudySummary:
     missing: tuple[tuple[str, str], ...] = ()
 
     def shares(self, member: Candidate) -> dict[str, float]:
-        """Of the search images (0..1), those that leave `member` at each exit, and at `head`."""
+        """Return the share of the search images (0..1) that leave `member` at each exit, and at `head`."""
         start = "exit_share."
         return {
             name.removeprefix(start): share
@@ -116,7 +116,7 @@ def _parts(study: Study) -> dict[str, tuple[Part, ...]]:
 
 
 def _exit_images(study: Study, configs: Mapping[str, NetworkConfig]) -> dict[str, tuple[ExitImages, ...]]:
-    """Of the member that most images leave early, and of the costliest one with exits."""
+    """Return the images of the member that most images leave early, and of the costliest one with exits."""
     members = [member for member in study.front if member.key in configs and configs[member.key].exits]
     early = sorted(members, key=lambda member: member.metrics.get("exit_share.head", 1.0))
     if not early:

@@ -1,4 +1,4 @@
-"""What an audit found: `audit.json`."""
+"""The results of an audit: `audit.json`."""
 
 from __future__ import annotations
 

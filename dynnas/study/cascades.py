@@ -41,13 +41,13 @@ class Cascaded:
 
     @property
     def key(self) -> str:
-        """Of networks, weights and thresholds: equal exactly when these are."""
+        """A key that is equal exactly when networks, weights and thresholds are."""
         named = json.dumps([self.networks, self.weights, self.thresholds])
         return hashlib.sha256(named.encode()).hexdigest()[:12]
 
     @property
     def measured(self) -> bool:
-        """Whether it was timed."""
+        """Tell whether the cascade was timed."""
         return "mean_ms" in self.metrics
 
 

@@ -1,4 +1,4 @@
-"""What passes did to networks of a study: `compressed.json`."""
+"""The results of compressing networks of a study: `compressed.json`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DOCUMENT = Document("dynnas_compressed", 1, "delete it, and compress again")
 
 @dataclass(frozen=True)
 class Figures:
-    """What a network is worth, and what it takes.
+    """The scores and costs of a network.
 
     Attributes:
         accuracy, test_accuracy: shares, of the form that ships.

@@ -1,4 +1,4 @@
-"""What a search has to beat: random networks, the static part of the space, and one width for all layers."""
+"""The controls of a search: random networks, the static part of the space, one width for all layers."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class IllustratedStorage(RDBStorage):
         self._reading = threading.Lock()
 
     def get_all_studies(self) -> list[FrozenStudy]:
-        """As stored, with what is added to the study."""
+        """Return what is stored, with what is added for the dashboard."""
         studies = super().get_all_studies()
         for study in studies:
             if study._study_id == self._id:
@@ -61,7 +61,7 @@ class IllustratedStorage(RDBStorage):
         return studies
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        """As stored, with what is added to the study."""
+        """Return what is stored, with what is added for the dashboard."""
         stored = super().get_study_system_attrs(study_id)
         return self._with_additions(stored) if study_id == self._id else stored
 
@@ -98,7 +98,7 @@ class IllustratedStorage(RDBStorage):
         return additions
 
     def candidate(self, trial: FrozenTrial) -> Candidate | None:
-        """What a trial was about; None for one that never had an architecture."""
+        """Return the candidate of a trial; None for a trial that never had an architecture."""
         if KEY not in trial.user_attrs:
             return None
         try:

@@ -16,7 +16,7 @@ from dynnas.search.storage.urls import sqlite_url
 from dynnas.settings.settings import Settings
 
 IMAGE_LATENCY = Document("dynnas_image_latency", 1, "delete it, or write it anew with `dynnas latency`")
-DOCUMENT = Document("dynnas_study", 1, "start anew with --fresh")
+DOCUMENT = Document("dynnas_study", 1, "delete the study with --fresh")
 
 # Settings that say how far and how to search, not what the numbers mean: a study may go on with others.
 _FREE = {
@@ -43,7 +43,7 @@ _FREE = {
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """What a study was made with.
+    """The record of what a study was made with.
 
     Attributes:
         name: of the trials in their storage, for the dashboard.
@@ -215,7 +215,7 @@ class StudyFolder:
 
     @property
     def remeasuring(self) -> Path:
-        """What an interrupted measuring of everything goes on with."""
+        """The state from which an interrupted `dynnas measure --all` continues."""
         return self.path / "remeasuring.json"
 
     @property
@@ -225,7 +225,7 @@ class StudyFolder:
 
     @property
     def controls(self) -> Path:
-        """What the front is compared with."""
+        """The controls, with which the front is compared."""
         return self.path / "controls.json"
 
     @property
@@ -270,7 +270,7 @@ class StudyFolder:
 
     @property
     def compressed(self) -> Path:
-        """What the passes did to networks; `compressed_files` has their files."""
+        """The results of compression; `compressed_files` holds the files."""
         return self.path / "compressed.json"
 
     @property
@@ -300,7 +300,7 @@ class StudyFolder:
 
     @property
     def lock(self) -> Path:
-        """Held by whoever drives the study."""
+        """The lock that is held by the process that drives the study."""
         return self.path / "lock"
 
     def url(self, record: StudyRecord) -> str:
@@ -348,7 +348,7 @@ class StudyFolder:
                 path.unlink()
 
     def read_record(self) -> StudyRecord:
-        """What the study was made with.
+        """The record of what the study was made with.
 
         Raises:
             StudyError: there is no study here, or its record is damaged.

@@ -1,4 +1,4 @@
-"""What networks of a study say of its images: computed once, and kept in its folder."""
+"""Predictions of networks for the images of a study, computed once and kept in its folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Split = Literal["search", "test"]
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of one network on one split.
+    """The predictions of one network on one split.
 
     Attributes:
         outputs: (N, ...) float32, with which each image leaves.
@@ -70,7 +70,7 @@ class Source:
         return study.trained_network(self.made) if self.made else study.candidate(self.key).calibrated
 
     def digest(self, split: Split) -> str:
-        """Of all that its predictions depend on."""
+        """Return the digest of all that the predictions depend on."""
         study, train = self.study, self.study.settings.train
         weights = (self.made.weights_digest if self.made else None) or study.supernet.digest()
         return provenance_digest(
@@ -85,7 +85,7 @@ class Source:
 
 
 def predictions(source: Source, split: Split, progress: Progress) -> Predictions:
-    """What a network says of a split: from the study's folder, or computed and left there.
+    """Return a network's predictions on a split, from the study's folder, or computed and left there.
 
     Raises:
         TrainingError: the supernet is not trained.

@@ -99,7 +99,7 @@ def open_study(
 
 @dataclass(frozen=True)
 class Study:
-    """What `run_study` has left in a folder. Everything is read when it is first asked for."""
+    """A study as `run_study` left it in a folder. Everything is read when it is first asked for."""
 
     folder: StudyFolder
     given: Given = field(default_factory=Given, compare=False)
@@ -111,12 +111,12 @@ class Study:
 
     @property
     def finished(self) -> bool:
-        """Whether there is a final front."""
+        """Tell whether there is a final front."""
         return self.folder.front.exists()
 
     @cached_property
     def record(self) -> StudyRecord:
-        """What the study was made with."""
+        """The record of what the study was made with."""
         return self.folder.read_record()
 
     @property
@@ -228,7 +228,7 @@ class Study:
 
     @cached_property
     def controls(self) -> Controls:
-        """What the front is compared with; empty if it was not asked for or is not there yet."""
+        """The controls; empty if they were not asked for or are not there yet."""
         path = self.folder.controls
         return Controls.load(path) if path.exists() else Controls()
 
@@ -281,7 +281,7 @@ class Study:
 
     @property
     def compressed(self) -> tuple[Compressed, ...]:
-        """What passes did to networks, in the order in which they were run."""
+        """The results of compression, in the order in which the passes were run."""
         return read_compressed(self.folder.compressed)
 
     @property
@@ -308,7 +308,7 @@ class Study:
 
     @property
     def latencies(self) -> dict[str, Mapping[str, Any]]:
-        """What `dynnas latency` found for members of the front, by key, on today's scale.
+        """The results of `dynnas latency` for members of the front, by key, on today's scale.
 
         Raises:
             StudyError: a file of them is damaged.
@@ -399,7 +399,7 @@ class Study:
 
     @cached_property
     def extractor(self) -> Extractor:
-        """What makes the study's networks, with the batch-norm statistics that its folder keeps.
+        """The extractor of the study's networks, with the batch-norm statistics that its folder keeps.
 
         Raises:
             TrainingError: the supernet is not trained.

@@ -1,4 +1,4 @@
-"""What became of networks that were trained after the search: `trained.json`."""
+"""The results of training networks after the search: `trained.json`."""
 
 from __future__ import annotations
 

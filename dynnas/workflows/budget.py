@@ -90,7 +90,7 @@ def budget_of(study: Study, key: str, quotas: Sequence[float] = QUOTAS, weights:
 
 
 def _times(study: Study, key: str) -> tuple[float | None, ...]:
-    """What each way of a network takes [ms], as `dynnas latency` has measured; nothing before that."""
+    """Return the time to each exit [ms], as `dynnas latency` has measured; empty before that."""
     path = study.folder.latency / f"{key}.json"
     if not path.exists():
         return ()

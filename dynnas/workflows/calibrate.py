@@ -22,7 +22,7 @@ from dynnas.study.study import Study
 
 @dataclass(frozen=True)
 class Calibrated:
-    """What was fitted and tried, and the file in which searches find it."""
+    """A fitted predictor with its trial, and the file in which searches find it."""
 
     calibration: Calibration
     path: Path

@@ -57,7 +57,7 @@ def cascade_study(
         study: with a finished front.
         size: networks in the longest chain: 2 or 3. Triples have more thresholds to fit: look at their test
             accuracies.
-        keep: at most so many.
+        keep: the largest number of cascades to keep.
         by: the cost beside accuracy; by what the study was searched for if None.
         weights: of the networks, as `Study.weights_of` takes them.
         progress: told of every step.
@@ -114,7 +114,7 @@ class _Cascading:
 
     @cached_property
     def configs(self) -> tuple[NetworkConfig, ...]:
-        """Of the members, as all that follows in their order."""
+        """The configs of the members; everything below keeps their order."""
         extractor = self.study.extractor
         return tuple(extractor.candidate(member.architecture).config for member in self.members)
 
@@ -129,7 +129,7 @@ class _Cascading:
 
     @cached_property
     def sources(self) -> tuple[Source, ...]:
-        """What says what the members say."""
+        """The sources of the members' predictions."""
         study = self.study
         return tuple(
             Source(study, member.key, study.weights_of(member.key, self.weights)) for member in self.members
@@ -142,12 +142,12 @@ class _Cascading:
 
     @cached_property
     def meter(self) -> LatencyMeter:
-        """On the study's scale."""
+        """The meter on the study's scale."""
         return open_meter(self.study.folder.anchors, self.study.space, self.study.dataset)
 
     @cached_property
     def on_search(self) -> dict[int, Predictions]:
-        """What every member says of the search split."""
+        """The predictions of every member on the search split."""
         return self._said("search", range(len(self.members)))
 
     def _said(self, split: Literal["search", "test"], rows: Sequence[int]) -> dict[int, Predictions]:
@@ -168,13 +168,13 @@ class _Cascading:
 
     @cached_property
     def _before(self) -> Cascades:
-        """What was made of the same networks before; none if it was of others."""
+        """The cascades of the same networks that were made before; none if they were of other networks."""
         before = self.study.cascades
         return before if before.made_of == self.made_of else Cascades()
 
     @cached_property
     def overhead(self) -> Overhead:
-        """What chains take beside their networks: measured once for a front."""
+        """The overhead of a chain over its networks, measured once for a front."""
         if before := self._before.overhead:
             (leave,), later, resize = (before[name] for name in ("leave", "later", "resize"))
             return Overhead(leave, tuple(later), tuple(resize))
@@ -266,7 +266,7 @@ class _Cascading:
         return [keys.index(key) for key in cascaded.networks]
 
     def tested(self, cascades: Sequence[Cascaded]) -> list[Cascaded]:
-        """With test accuracies, by thresholds that no test image had a part in."""
+        """Return the cascades with test accuracies; no test image had a part in their thresholds."""
         rows = sorted({row for one in cascades for row in self._rows(one)})
         targets = self.study.dataset.test.targets
         pool = self.pool(self._said("test", rows), targets, self.by)
@@ -276,7 +276,7 @@ class _Cascading:
         ]
 
     def measured(self, cascades: Sequence[Cascaded]) -> tuple[Cascaded, ...]:
-        """With the times of whole chains over images, and of their networks in the same rounds."""
+        """Return the cascades with the times of whole chains, and of their networks in the same rounds."""
         dataset, target = self.study.dataset, self.meter.target
         runs = []
         for one in cascades:
@@ -306,7 +306,7 @@ class _Cascading:
         )
 
     def _ways(self, rows: Sequence[int], thresholds: Sequence[float]) -> np.ndarray:
-        """Of every search image, a number for what it passes in a chain: its networks, and their exits."""
+        """Number, for every search image, the path that it takes through the networks and their exits."""
         _, _, stage = score_chain(self.pools[self.by], rows, thresholds)
         ways = stage.copy()
         for place, row in enumerate(rows):

@@ -21,7 +21,7 @@ GRID = 40
 
 @dataclass(frozen=True)
 class Pool:
-    """What networks say of the same images, and what each image costs in each of them.
+    """Predictions of several networks for the same images, with the cost of each image in each network.
 
     Attributes:
         confidence: (networks, images) float32, the largest softmax.
@@ -46,7 +46,7 @@ class Pool:
         return self.confidence.shape[1]
 
     def extra(self, members: Sequence[int]) -> list[float]:
-        """What each network of a chain costs there beside what it costs alone."""
+        """Return what each network costs in a chain on top of what it costs alone."""
         mixed = len({self.resolution[member] for member in members}) > 1
         resize = [self.overhead.resize[member] if mixed else 0.0 for member in members]
         later = [0.0, *(self.overhead.later[member] for member in members[1:])]

@@ -160,7 +160,7 @@ class _Compressor:
         return result
 
     def _figures(self, network: Network, shrunk: Shrunk, folder: Path) -> tuple[Figures, Figures]:
-        """Of what the pass began with, and of what it made."""
+        """Return the figures of the network before the pass and after it."""
         study = self.study
         subject = subject_of(network, study.dataset, self.meter.target)
         if shrunk.graph is not None:

@@ -1,4 +1,4 @@
-"""Which search images leave a network early, and which late."""
+"""The search images that leave a network early, and those that leave it late."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ExitImages:
 
 
 def exit_images(study: Study, key: str, examples: int = 8) -> tuple[ExitImages, ...]:
-    """Where the search images leave the network of `key`, the first exit first, with `examples` of each.
+    """Sort the search images by where they leave the network of `key`, with `examples` of each exit.
 
     Raises:
         StudyError: there is no such key.

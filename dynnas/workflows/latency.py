@@ -1,4 +1,4 @@
-"""What a network of a study takes on real images, on the study's scale."""
+"""The latency of a study's network on real images, on the study's scale."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dynnas.study.study import Study
 
 @dataclass(frozen=True)
 class NetworkLatency:
-    """What a network takes on real images, and what it uses beside time."""
+    """A network's latency on real images, with its energy and memory."""
 
     measured: DependentLatency
     resources: Resources

@@ -1,4 +1,4 @@
-"""`dynnas measure`: the latencies of a study taken anew, of its front or of all that it has measured."""
+"""`dynnas measure`: the latencies of a study measured again, for its front or for all candidates."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def measure_front(study: Study, progress: Progress | None = None) -> Study:
 
 
 def measure_all(study: Study, progress: Progress | None = None) -> Study:
-    """Measure every candidate and control anew, here, on a scale of its own; accuracies are kept.
+    """Measure every candidate and control again, here, on a new scale; accuracies are kept.
 
     The trials go into a study of another name in the same storage, which takes the place of the old one when
     all is measured. Interrupted, the same call goes on.
@@ -103,7 +103,7 @@ def measure_all(study: Study, progress: Progress | None = None) -> Study:
 
 @dataclass(frozen=True)
 class _Draft:
-    """What an unfinished measuring of everything goes on with: the name of the new trials, and the scale."""
+    """The state of an unfinished `measure_all`: the name of the new trials, and the scale."""
 
     name: str
     reference: AnchorReference

@@ -118,7 +118,7 @@ def run_study(
             images=dataset.split_sizes,
         )
         url = storage or place.url(record)
-        # Before the training: whoever is second should not find out after it.
+        # Before the training: a second process should not find out after it.
         with (
             search_storage(url, record.name, progress, locked=not storage) as trials,
             closing(Cache(place.cache)) as cache,
@@ -196,7 +196,10 @@ def _predictor(
     found = load_predictor(path, environment)
     if found:
         atomic_write(place.predictor, found.to_json())
-        progress.message(f"latencies are predicted within {found.error:.1%}: the hopeless are not measured")
+        progress.message(
+            f"latency predictor loaded (error {found.error:.1%}); "
+            "clearly dominated candidates are not measured"
+        )
     return found
 
 

@@ -83,11 +83,11 @@ def search(
         trials: candidates in all, counting those of earlier runs.
         minutes: end this call after that time.
         until: end when one candidate reaches all these values of metrics.
-        patience: end after so many trials in which the front's hypervolume did not grow.
+        patience: end after this number of trials in which the front's hypervolume did not grow.
         population: a generation of nsga2 and nsga3; random candidates before tpe and gp begin.
         controls: whether random, static and uniform networks are searched too, to compare with.
         seed: draws the candidates, and the supernet's weights and batches.
-        workers: with more than 1, so many processes evaluate. Each gets a copy of `evaluator` by pickle:
+        workers: processes that evaluate, if more than 1. Each gets a copy of `evaluator` by pickle:
             its class must be one that can be imported, and a script needs `if __name__ == "__main__":`.
         ray: the Ray cluster whose actors are the workers, one a processor if `workers` is 1: "local" starts
             one on this machine, "auto" is the one that it is part of; or host:port.

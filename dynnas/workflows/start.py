@@ -41,7 +41,7 @@ def begin_study(
     """Write down what the study is made with, after seeing that what is there can go on with it.
 
     Args:
-        space: of a file, or an object, of which nothing is written down but its digest.
+        space: of a file, or an object, whose digest alone is written down.
         place: the folder, which is there.
         storage: SQLAlchemy URL or Optuna storage of the trials, if they are not to be kept in the folder.
         data: digest of what is searched.
@@ -103,7 +103,7 @@ def delete_study(place: StudyFolder, storage: str | BaseStorage | None = None) -
 
 
 def _study_name(place: StudyFolder) -> str:
-    """Of the trials: the folder's name, and the same as before where the folder was renamed."""
+    """Return the name of the trials: the folder's, or the one from before the folder was renamed."""
     return place.read_record().name if place.record.exists() else place.path.resolve().name
 
 

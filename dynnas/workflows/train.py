@@ -1,4 +1,4 @@
-"""`dynnas train`: networks of a study trained on, or anew, into what ships."""
+"""`dynnas train`: networks of a study trained further, or from scratch."""
 
 from __future__ import annotations
 

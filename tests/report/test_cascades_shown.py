@@ -69,7 +69,7 @@ def test_cascades_of_another_front_say_so(cascaded: Study) -> None:
     other = replace(cascaded.cascades, front=("somebody",), by="macs")
     title = cascades_table(cascaded, other).title
     assert "in accuracy and multiply-adds grows" in title
-    assert title.endswith("made of an earlier front, dynnas cascade makes them anew")
+    assert title.endswith("made of an earlier front; `dynnas cascade` makes them again")
 
 
 def test_pictures_have_them_where_they_are(cascaded: Study, tmp_path: Path) -> None:

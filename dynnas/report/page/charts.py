@@ -1,4 +1,4 @@
-"""What the page's charts show, as documents for its script."""
+"""The data of the page's charts, as documents for its script."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def audit_chart(audit: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def tip_of(member: Candidate, study: Study) -> list[str]:
-    """What is said of a network beside its point."""
+    """Return the lines of text that stand beside the point of a network."""
     metrics = member.metrics
     if study.space.table:
         names = [objective.name for objective in study.goal.objectives]
@@ -208,5 +208,5 @@ def _column(counts: Sequence[int], names: Sequence[str], tallest: int, start: fl
 
 
 def has_distribution(summary: StudySummary, member: Candidate) -> bool:
-    """Whether the times of many images are known."""
+    """Tell whether the times of many images are known."""
     return len(summary.latencies.get(member.key, {}).get("image_ms", ())) > 1

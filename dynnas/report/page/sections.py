@@ -165,7 +165,7 @@ def growth_section(summary: StudySummary) -> Section | None:
 
 
 def importance_section(summary: StudySummary) -> Section | None:
-    """Which choices matter."""
+    """The section that ranks the choices by importance."""
     if not summary.importances:
         return None
     note = (
@@ -195,7 +195,7 @@ def trust_section(summary: StudySummary) -> Section | None:
 
 
 def after_section(summary: StudySummary) -> Section | None:
-    """What was done to networks after the search."""
+    """The section on networks that were trained or compressed after the search."""
     study = summary.study
     tables = []
     if summary.trained:

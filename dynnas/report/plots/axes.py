@@ -1,4 +1,4 @@
-"""Which two metrics of a study make its picture, and how they are called."""
+"""The two metrics of a study that its picture shows, with their labels."""
 
 from __future__ import annotations
 

@@ -95,12 +95,12 @@ def _layers(config: NetworkConfig, shares: Mapping[str, float]) -> Iterator[Laye
 
 
 def is_static(block: BlockConfig) -> bool:
-    """Whether nothing of a block depends on the image but by its attention."""
+    """Tell whether a block is the same for all images, its attention aside."""
     return not block.gated and not KERNELS[block.op.name].input_dependent and not _bends(block)
 
 
 def _bends(block: BlockConfig) -> bool:
-    """Whether the block's activation depends on the image."""
+    """Tell whether the block's activation depends on the image."""
     return ACTIVATIONS[block.activation.name].input_dependent
 
 

@@ -22,7 +22,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Picture:
-    """What `draw` shows. Every sequence but `front` may be empty."""
+    """The points that `draw` shows. Every sequence but `front` may be empty."""
 
     title: str
     front: Sequence[Point]

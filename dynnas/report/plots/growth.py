@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Growth:
-    """What `draw_growth` shows.
+    """The numbers that `draw_growth` shows.
 
     Attributes:
         title: says the reference, too.

@@ -13,7 +13,7 @@ BINS = 60
 
 @dataclass(frozen=True)
 class Histogram:
-    """What `draw_histogram` shows.
+    """The numbers that `draw_histogram` shows.
 
     Attributes:
         title: above the plot.

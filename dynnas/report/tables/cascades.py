@@ -39,7 +39,7 @@ def cascades_text(study: Study, cascades: Cascades) -> str:
         f"{100 * cascades.gain:.1f}%"
     )
     if set(cascades.front) != {member.key for member in study.front}:
-        text += "; made of an earlier front, dynnas cascade makes them anew"
+        text += "; made of an earlier front; `dynnas cascade` makes them again"
     return text
 
 
@@ -53,7 +53,7 @@ def title_of_cascade(cascade: Cascaded) -> str:
 
 
 def tip_of_cascade(number: int, cascade: Cascaded) -> list[str]:
-    """What is said of a cascade beside its point."""
+    """Return the lines of text that stand beside the point of a cascade."""
     metrics = cascade.metrics
     test = f" (test {100 * metrics['test_accuracy']:.2f}%)" if "test_accuracy" in metrics else ""
     timed = f", p95 {metrics['p95_ms']:.3g} ms" if cascade.measured else " (computed)"
@@ -69,7 +69,7 @@ def tip_of_cascade(number: int, cascade: Cascaded) -> list[str]:
 
 
 def cost_of_cascade(cascade: Cascaded, cost: str) -> float | None:
-    """Where it stands on an axis of this cost, a measured time first; None where that is not known."""
+    """Return the cascade's cost, a measured time if there is one; None where it is not known."""
     names = {"macs": ("expected_macs",), "latency_ms": ("mean_ms", "latency_ms")}.get(cost, (cost,))
     return next((cascade.metrics[name] for name in names if name in cascade.metrics), None)
 

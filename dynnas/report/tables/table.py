@@ -116,7 +116,7 @@ def dynamic_layers(architecture: Architecture) -> str:
 
 
 def exits(architecture: Architecture) -> str:
-    """Where images may leave early, and how sure they must be: `stage1 at 0.8`, `stage1 at entropy 0.8`."""
+    """Spell the exits and their thresholds: `stage1 at 0.8`, `stage1 at entropy 0.8`."""
     at = str(architecture.get("exits.at", "none"))
     places = [] if at == "none" else at.split("+")
     criterion = str(architecture.get("exits.criterion", "confidence"))
@@ -125,7 +125,7 @@ def exits(architecture: Architecture) -> str:
 
 
 def is_dynamic(architecture: Architecture) -> bool:
-    """Whether any weight, or what is run, depends on the image."""
+    """Tell whether any weight, or what is run, depends on the image."""
     return bool(dynamic_layers(architecture) or exits(architecture))
 
 

@@ -74,7 +74,7 @@ def compressed_table(compressed: Sequence[Compressed], name: str) -> Table:
 
 
 def compressed_text(compressed: Compressed) -> str:
-    """What a pass gained and lost, in a line."""
+    """Spell what a pass gained and lost, in one line."""
     before, after = compressed.before, compressed.after
     points = round(100 * (after.test_accuracy - before.test_accuracy), 2) + 0.0  # never -0.00
     return (

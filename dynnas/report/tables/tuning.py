@@ -1,4 +1,4 @@
-"""What `dynnas tune` found, as a table."""
+"""The results of `dynnas tune` as a table."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 A fenced block under `<!-- kind: name -->` belongs to the test that asks for it.
 """
 
+import io
 import os
 import re
 import shlex
@@ -10,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import urllib.request
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ import yaml
 from PIL import Image
 from support.markdown import ROOT, marked_blocks
 
+from dynnas.cli.app import main
 from dynnas.language.parser import parse_space
 
 BLOCKS = marked_blocks()
@@ -37,8 +40,17 @@ def commands(block: str) -> list[list[str]]:
 
 
 def dynnas(folder: Path, *arguments: str) -> str:
-    """What a command prints, run in `folder`."""
-    return python(folder, "-m", "dynnas", *arguments)
+    """What a command prints, run in `folder`, in this process: to start Python each time takes a minute."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        chdir(folder),
+        redirect_stdout(out),
+        redirect_stderr(err),
+        pytest.raises(SystemExit, match=r"^\d+$") as end,
+    ):
+        main(arguments)
+    assert end.value.code == 0, err.getvalue()
+    return out.getvalue()
 
 
 def python(folder: Path, *arguments: str) -> str:
@@ -57,7 +69,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         space = yaml.safe_load(path.read_text(encoding="utf-8")) | SHORT
         (folder / "spaces" / path.name).write_text(yaml.safe_dump(space), encoding="utf-8")
     (quick_start,) = commands("run: quick start")
-    dynnas(folder, *quick_start)
+    python(folder, "-m", "dynnas", *quick_start)
     return folder
 
 
@@ -122,7 +134,7 @@ def test_space_shows_a_table(folder: Path) -> None:
 def test_tuning_writes_what_it_measured(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(ENV, "DYNNAS_CACHE", str(tmp_path))
+    monkeypatch.setenv("DYNNAS_CACHE", str(tmp_path))
     (command,) = commands("run: tune")
     assert "times as fast" in dynnas(folder, *command)
     assert (tmp_path / "kernels.json").exists()
@@ -136,7 +148,7 @@ def test_latency_is_shown_and_measured_again(folder: Path) -> None:
 
 
 def test_a_space_is_calibrated(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ENV, "DYNNAS_CACHE", str(tmp_path))
+    monkeypatch.setenv("DYNNAS_CACHE", str(tmp_path))
     (calibrate,) = commands("run: calibrate")
     few = ("--samples", "10", "--held-out", "3", "--seconds", "1")
     assert "measured twice (noise)" in dynnas(folder, *calibrate, *few)

@@ -1,13 +1,59 @@
 """Layers as plain torch modules, static and dynamic, which serve networks of any kind.
 
-`Conv2d` is torch's with dynamic kernels to choose from, `EarlyExits` lets images leave early, `attention` and
-`activation` make modules by name. What is registered under a name is imported when a registry is first read.
+`Conv2d` is torch's with dynamic kernels to choose from, `EarlyExits` lets images leave early, and `Skippable`
+lets them pass by a module. `block`, `attention` and `activation` make modules by name.
+
+What is registered under a name is imported when a registry is first read.
 """
 
-from dynnas.nn.by_name import activation, attention
-from dynnas.nn.conv2d import Conv2d
-from dynnas.nn.early_exits import EarlyExits
-from dynnas.nn.kernels.kernel import KERNELS
-from dynnas.nn.registry import ACTIVATIONS, ATTENTIONS
+from __future__ import annotations
 
-__all__ = ["ACTIVATIONS", "ATTENTIONS", "KERNELS", "Conv2d", "EarlyExits", "activation", "attention"]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dynnas.nn.blocks_by_name import Skippable, block
+    from dynnas.nn.by_name import activation, attention
+    from dynnas.nn.conv2d import Conv2d
+    from dynnas.nn.early_exits import EarlyExits
+    from dynnas.nn.gates.family import GATES
+    from dynnas.nn.kernels.kernel import KERNELS
+    from dynnas.nn.registry import ACTIVATIONS, ATTENTIONS, BLOCKS
+
+__all__ = [
+    "ACTIVATIONS",
+    "ATTENTIONS",
+    "BLOCKS",
+    "GATES",
+    "KERNELS",
+    "Conv2d",
+    "EarlyExits",
+    "Skippable",
+    "activation",
+    "attention",
+    "block",
+]
+
+_HOMES = {
+    "ACTIVATIONS": "registry",
+    "ATTENTIONS": "registry",
+    "BLOCKS": "registry",
+    "GATES": "gates.family",
+    "KERNELS": "kernels.kernel",
+    "Conv2d": "conv2d",
+    "EarlyExits": "early_exits",
+    "Skippable": "blocks_by_name",
+    "activation": "by_name",
+    "attention": "by_name",
+    "block": "blocks_by_name",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"dynnas.nn.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -67,7 +68,10 @@ def gate_costs_of(module: nn.Module, call: Callable[[], object]) -> tuple[GateCo
         assert isinstance(gated, Gated)
         x = inputs[0].x if isinstance(inputs[0], Flow) else inputs[0]
         assert isinstance(x, Tensor)
-        alternatives, macs, full = alternative_macs(gated.config, x.shape[-1])
+        if gated.given:
+            alternatives, macs, full = _macs_of_given(gated, x)
+        else:
+            alternatives, macs, full = alternative_macs(gated.config, x.shape[-1])
         found.append(GateCost(names[gated], alternatives, float(gated.config.gate["target"]), macs, full))
 
     handles = [gated.register_forward_pre_hook(note) for gated in names]
@@ -92,6 +96,14 @@ def alternative_macs(config: BlockConfig, resolution: int) -> tuple[tuple[str, .
         x = torch.zeros(1, config.in_channels, resolution, resolution)
     assert isinstance(gated, Gated)
     return gated.alternatives(config), _macs_of_each(gated, x), count_macs(gated.block, x)[1]
+
+
+def _macs_of_given(gated: Gated, x: Tensor) -> tuple[tuple[str, ...], tuple[int, ...], int]:
+    """As `alternative_macs`, of a gate around a module that no config describes, for its input."""
+    copied = copy.deepcopy(gated).to("meta").eval()
+    settle(copied)
+    blank = torch.zeros(1, *x.shape[1:], device="meta")
+    return gated.alternatives(gated.config), _macs_of_each(copied, blank), count_macs(copied.block, blank)[1]
 
 
 @lru_cache(maxsize=10_000)

@@ -269,8 +269,11 @@ class Gated(Operator, Deciding):
         config: BlockConfig,
         start: Sequence[float],
         features: Callable[[int, Sequence[float], float], nn.Module] = GateFeatures,
+        block: nn.Module | None = None,
     ) -> None:
         """`start` are the logits (L,) that a new gate gives for any image; `features` makes what finds them.
+
+        A `block` is taken in the place of the one that the config names.
 
         Raises:
             SpaceError: the config has no target, or its gate cannot look at what it says.
@@ -287,7 +290,8 @@ class Gated(Operator, Deciding):
                 raise SpaceError(f"gate {name!r} makes no sense with {kind} {other.name!r}: {reason}")
         self.config = config
         self.carried = self.carries(config)
-        self.block = BLOCKS[config.block.name](config.without_gate())
+        self.given = block is not None
+        self.block = BLOCKS[config.block.name](config.without_gate()) if block is None else block
         if config.gate_reads == "block":
             self.gate = named(name, features(config.in_channels, start, target))
         else:

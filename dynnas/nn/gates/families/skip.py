@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dynnas.nn.config.network import BlockConfig
 from dynnas.nn.context import PLAIN, Context
@@ -27,13 +27,13 @@ class Skip(Gated):
     shares_norms = False
     branches = True
 
-    def __init__(self, config: BlockConfig) -> None:
-        """Build from its config.
+    def __init__(self, config: BlockConfig, block: nn.Module | None = None) -> None:
+        """Build from its config, around `block` if one is given.
 
         Raises:
             SpaceError: the block changes the shape, so that its input cannot stand for its output.
         """
-        super().__init__(config, start=(0.0, OPEN_BIAS))
+        super().__init__(config, start=(0.0, OPEN_BIAS), block=block)
 
     @classmethod
     def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:

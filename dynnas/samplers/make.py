@@ -9,7 +9,7 @@ from optuna.samplers import BaseSampler
 from dynnas.pareto.objectives import Goal
 from dynnas.samplers.architecture import ArchitectureSampler
 from dynnas.samplers.cheap_metrics import Cheap
-from dynnas.samplers.optuna_proposer import Drawn
+from dynnas.samplers.optuna_proposer import Always, Drawn
 from dynnas.samplers.request import SamplerRequest
 from dynnas.settings.registries import SAMPLERS
 from dynnas.space.architecture import Architecture
@@ -51,7 +51,7 @@ def make_sampler(
     if isinstance(sampler, ArchitectureSampler):
         return sampler
     if isinstance(sampler, BaseSampler):
-        return ArchitectureSampler(space, Drawn(space, lambda seed: sampler), seed, (), listed, sampler)
+        return ArchitectureSampler(space, Drawn(space, Always(sampler)), seed, (), listed, sampler)
     if goal and cheap and not (cheap(smallest(space)) or {}).keys() & set(goal.metrics):
         cheap = None  # it tells nothing of what is asked for
     family = SAMPLERS[sampler]
@@ -59,5 +59,5 @@ def make_sampler(
     made = family.make(request) if hasattr(family, "make") else family(seed=seed)
     first = (smallest(space), largest(space)) if getattr(family, "ends_first", False) else ()
     if isinstance(made, BaseSampler):
-        return ArchitectureSampler(space, Drawn(space, lambda seed: made), seed, first, listed, made)
+        return ArchitectureSampler(space, Drawn(space, Always(made)), seed, first, listed, made)
     return ArchitectureSampler(space, made, seed, first, listed)

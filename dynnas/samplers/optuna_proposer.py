@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -22,6 +23,17 @@ _DRAWS = 5
 _MUTATIONS = 50
 
 InnerSampler = Callable[[int], BaseSampler]
+
+
+@dataclass(frozen=True)
+class Always:
+    """Gives the same sampler object for every trial."""
+
+    sampler: BaseSampler
+
+    def __call__(self, seed: int) -> BaseSampler:
+        """The sampler; it has its own randomness."""
+        return self.sampler
 
 
 class Drawn:

@@ -6,15 +6,18 @@ samplers is an entry as well, which is made with a seed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dynnas.samplers.request import SamplerRequest
 from dynnas.settings.registries import SAMPLERS
 
 if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+
     from dynnas.samplers.architecture import Proposer
-    from dynnas.samplers.genetic import Offspring
-    from dynnas.samplers.optuna_proposer import InnerSampler
+    from dynnas.space.space import Space
 
 
 class SamplerFamily:
@@ -29,19 +32,40 @@ class SamplerFamily:
         raise NotImplementedError
 
 
-def _drawn(request: SamplerRequest, inner: InnerSampler) -> Proposer:
+@dataclass(frozen=True)
+class _Seeded:
+    """Makes an Optuna sampler from a seed; unlike a closure it can be pickled, as Ray Tune does.
+
+    Attributes:
+        kind: the sampler's name in `optuna.samplers`.
+        options: its arguments beside the seed.
+        crossed: the space whose genes children cross and mutate: Optuna's own crossover leaves out
+            conditional ones. None for samplers without children.
+    """
+
+    kind: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    crossed: Space | None = None
+
+    def __call__(self, seed: int) -> BaseSampler:
+        """The sampler of that seed."""
+        import random
+
+        import optuna
+
+        from dynnas.samplers.genetic import Offspring
+
+        options = dict(self.options)
+        if self.crossed is not None:
+            options["child_generation_strategy"] = Offspring(self.crossed, random.Random(seed))
+        sampler: BaseSampler = getattr(optuna.samplers, self.kind)(seed=seed, **options)
+        return sampler
+
+
+def _drawn(request: SamplerRequest, kind: str, crossed: Space | None = None, /, **options: Any) -> Proposer:
     from dynnas.samplers.optuna_proposer import Drawn
 
-    return Drawn(request.space, inner)
-
-
-def _offspring(request: SamplerRequest, seed: int) -> Offspring:
-    """Crossing and mutating genes: Optuna's own crossover leaves out conditional ones."""
-    import random
-
-    from dynnas.samplers.genetic import Offspring
-
-    return Offspring(request.space, random.Random(seed))
+    return Drawn(request.space, _Seeded(kind, options, crossed))
 
 
 @SAMPLERS.register("guided")
@@ -105,9 +129,7 @@ class RandomFamily(SamplerFamily):
     @staticmethod
     def make(request: SamplerRequest) -> Proposer:
         """See `SamplerFamily`."""
-        from optuna.samplers import RandomSampler
-
-        return _drawn(request, lambda seed: RandomSampler(seed=seed))
+        return _drawn(request, "RandomSampler")
 
 
 @SAMPLERS.register("nsga2")
@@ -117,16 +139,7 @@ class NSGA2Family(SamplerFamily):
     @staticmethod
     def make(request: SamplerRequest) -> Proposer:
         """See `SamplerFamily`."""
-        from optuna.samplers import NSGAIISampler
-
-        return _drawn(
-            request,
-            lambda seed: NSGAIISampler(
-                population_size=request.population,
-                seed=seed,
-                child_generation_strategy=_offspring(request, seed),
-            ),
-        )
+        return _drawn(request, "NSGAIISampler", request.space, population_size=request.population)
 
 
 @SAMPLERS.register("nsga3")
@@ -136,16 +149,7 @@ class NSGA3Family(SamplerFamily):
     @staticmethod
     def make(request: SamplerRequest) -> Proposer:
         """See `SamplerFamily`."""
-        from optuna.samplers import NSGAIIISampler
-
-        return _drawn(
-            request,
-            lambda seed: NSGAIIISampler(
-                population_size=request.population,
-                seed=seed,
-                child_generation_strategy=_offspring(request, seed),
-            ),
-        )
+        return _drawn(request, "NSGAIIISampler", request.space, population_size=request.population)
 
 
 @SAMPLERS.register("tpe")
@@ -155,17 +159,13 @@ class TPEFamily(SamplerFamily):
     @staticmethod
     def make(request: SamplerRequest) -> Proposer:
         """See `SamplerFamily`."""
-        from optuna.samplers import TPESampler
-
         return _drawn(
             request,
-            lambda seed: TPESampler(
-                n_startup_trials=request.population,
-                seed=seed,
-                multivariate=True,
-                group=True,
-                constant_liar=request.parallel,
-            ),
+            "TPESampler",
+            n_startup_trials=request.population,
+            multivariate=True,
+            group=True,
+            constant_liar=request.parallel,
         )
 
 
@@ -176,6 +176,4 @@ class GPFamily(SamplerFamily):
     @staticmethod
     def make(request: SamplerRequest) -> Proposer:
         """See `SamplerFamily`."""
-        from optuna.samplers import GPSampler
-
-        return _drawn(request, lambda seed: GPSampler(n_startup_trials=request.population, seed=seed))
+        return _drawn(request, "GPSampler", n_startup_trials=request.population)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-import socket
 import sys
 import warnings
 from collections import deque
@@ -21,24 +20,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray
-from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from dynnas.errors import StudyError
 from dynnas.progress import Progress
 from dynnas.search.workers.pool import ATTEMPTS, Answer, Hand, Job, answer
+from dynnas.search.workers.ray_environment import LOCAL, no_cluster
 from dynnas.search.workers.shared_memory import pickled, reduce_tensor
-from dynnas.threads import wait_passively
 
 if TYPE_CHECKING:
     from dynnas.training.train_supernet import Report, Training
 
-LOCAL = "local"
-
 _AHEAD = 2
 """Jobs that an actor is given at a time: the next one starts even while the driver times a network."""
-
-_REACH_SECONDS = 10.0
 
 _PATIENCE_SECONDS = 30.0
 """Without any answer for so long, the user is told what the cluster is at."""
@@ -55,18 +49,9 @@ def open_cluster(address: str, processors: int) -> Iterator[Cluster]:
     Raises:
         StudyError: there is no cluster, or it has too few processors.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or every worker warns of it
-    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 lets any other program go first
-    wait_passively()  # actors on this machine have this process's environment
     mine: dict[str, Any] = {"num_cpus": max(processors, os.cpu_count() or 1), "include_dashboard": False}
-    # What a machine of the cluster says of a process that died goes to the standard output else, unasked.
-    ray._private.worker.print_to_stdstream = lambda *data, **how: None
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:
-        if ":" in address and _reach(address):
-            # `ray start` asks for the user's token if there is one; Ray itself shows it to "auto" alone.
-            maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
         ray.init(
             address,
             log_to_driver=False,
@@ -74,11 +59,7 @@ def open_cluster(address: str, processors: int) -> Iterator[Cluster]:
             **(mine if address == LOCAL else {}),
         )
     except (OSError, RuntimeError, ValueError) as error:
-        raise StudyError(
-            f"--ray: no cluster at {address} ({str(error).splitlines()[0]}); start one with "
-            "`ray start --head`, leave the address out for one on this machine, or if another machine's asks "
-            "for a token, copy its ~/.ray/auth_token and set RAY_AUTH_MODE=token"
-        ) from error
+        raise no_cluster(address, error) from error
     try:
         there = int(ray.cluster_resources().get("CPU", 0))
         if there < processors:
@@ -88,20 +69,6 @@ def open_cluster(address: str, processors: int) -> Iterator[Cluster]:
         yield Cluster(there)
     finally:
         ray.shutdown()
-
-
-def _reach(address: str) -> bool:
-    """See that somebody listens there: Ray itself would try for minutes.
-
-    Returns:
-        Whether it is this machine, which reaches its own addresses from the same address.
-
-    Raises:
-        OSError: nobody listens.
-    """
-    host, _, port = address.rpartition(":")
-    with socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_SECONDS) as there:
-        return bool(there.getpeername()[0] == there.getsockname()[0])
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from dynnas.progress import Progress
 from dynnas.search.evaluator import AnyEvaluator
 from dynnas.search.workers.pool import Crew
 from dynnas.search.workers.processes import Processes
+from dynnas.search.workers.ray_environment import prepare_ray
 from dynnas.search.workers.unsplit import shared
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def open_cluster(address: str | None, processors: int = 1) -> Iterator[Cluster |
     if address is None:
         yield None
         return
+    prepare_ray(address)
     require("ray", "ray")
     from dynnas.search.workers import cluster
 

@@ -120,8 +120,9 @@ def _metadata(
 
 
 def _prepare(dataset: Dataset) -> str:
+    scaled = "pixels to 0..1" if dataset.scale == 255 else f"pixels divided by {dataset.scale:g}"
     return (
-        f"pixels to 0..1, subtract mean {_numbers(dataset.mean)}, divide by std {_numbers(dataset.std)}, "
+        f"{scaled}, subtract mean {_numbers(dataset.mean)}, divide by std {_numbers(dataset.std)}, "
         "resize (bilinear, antialiased)"
     )
 
@@ -230,6 +231,7 @@ def _manifest(
             "mean": list(dataset.mean),
             "std": list(dataset.std),
             "data_resolution": dataset.resolution,
+            "white": dataset.scale,
         },
         "data": {
             "name": dataset.name,

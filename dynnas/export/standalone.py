@@ -60,6 +60,7 @@ class Model:
         image = manifest["input"]
         self.channels, self.resolution = image["shape"][1], image["shape"][2]
         self.data_resolution: int = image["data_resolution"]
+        self.white: float = image["white"]
         self._mean, self._std = (np.array(image[name], np.float32)[:, None, None] for name in ("mean", "std"))
         self.file, self._session = self._open(Path(folder), manifest, threads)
 
@@ -95,10 +96,12 @@ class Model:
     def __call__(self, pixels: np.ndarray) -> Answer:
         """Answer for one image (C, H, W): integers from 0 to 255, or floats from 0 to 1.
 
+        A model of data of 16 bits takes integers from 0 to 65535, one of floats floats as its data have them.
+
         Raises:
             ValueError: values lie outside of that.
         """
-        x = (unit(pixels, pixels.dtype.kind == "f") - self._mean) / self._std
+        x = (unit(pixels, self.white, pixels.dtype.kind == "f") - self._mean) / self._std
         outputs = self._session.run(None, {"image": resize(x, self.resolution)[None].astype(np.float32)})
         logits = outputs[0][0]
         shares = np.exp(logits - logits.max())
@@ -132,7 +135,8 @@ class Model:
                 upright = Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered)
             upright = upright.convert("L" if self.channels == 1 else "RGB")
             pixels = np.asarray(ImageOps.fit(upright, (self.data_resolution,) * 2))
-        return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+        pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+        return pixels if self.white == 255 else (pixels / 255).astype(np.float32)
 
 
 def eight_bits(picture: Any, path: Path) -> Any:
@@ -151,17 +155,21 @@ def eight_bits(picture: Any, path: Path) -> Any:
     return made
 
 
-def unit(pixels: np.ndarray, already: bool) -> np.ndarray:
-    """Pixels from 0 to 1, of those from 0 to 255 or `already` from 0 to 1.
+def unit(pixels: np.ndarray, white: float, already: bool) -> np.ndarray:
+    """Pixels from 0 to 1, of those from 0 to `white` or `already` from 0 to 1.
+
+    Floats of a model whose data are floats (`white` is 1) stay as they are.
 
     Raises:
         ValueError: there are others.
     """
-    most = 1 if already else 255
+    if already and white == 1:
+        return pixels.astype(np.float32)
+    most = 1 if already else max(white, 255)
     if pixels.size and not (pixels.min() >= 0 and pixels.max() <= most):  # false for nan, too
         raise ValueError(
             f"{pixels.dtype} pixels from {pixels.min()} to {pixels.max()}; "
-            "allowed are 0 to 255 or, as floats, 0 to 1"
+            f"allowed are 0 to {max(white, 255):g} or, as floats, 0 to 1"
         )
     return pixels.astype(np.float32) / most
 
@@ -203,7 +211,8 @@ def named_images(model: Model, path: Path) -> Iterator[tuple[str, np.ndarray]]:
     if images.ndim not in (3, 4):
         raise ValueError(f"{path}: an array of the shape {images.shape}; needed is (C, H, W) or (N, C, H, W)")
     try:
-        images = unit(images, images.dtype.kind == "f" and images.max(initial=0) <= 1)
+        floats = images.dtype.kind == "f"
+        images = unit(images, model.white, floats and (model.white == 1 or images.max(initial=0) <= 1))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     for number, pixels in enumerate(images if images.ndim == 4 else images[None]):

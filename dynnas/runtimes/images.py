@@ -11,5 +11,12 @@ from dynnas.runtimes.plain import PlainConfig
 
 
 def blank_images(config: NetworkConfig | CascadeConfig | PlainConfig, batch: int = 1) -> Tensor:
-    """Zeros of the shape (batch, channels, resolution, resolution) that the network of `config` takes."""
-    return torch.zeros(batch, config.channels, config.resolution, config.resolution)
+    """Zeros (batch, channels, height, width) of the shape that the network of `config` takes."""
+    return torch.zeros(batch, *image_shape(config))
+
+
+def image_shape(config: NetworkConfig | CascadeConfig | PlainConfig) -> tuple[int, int, int]:
+    """(channels, height, width) of an image that the network of `config` takes."""
+    if isinstance(config, PlainConfig):
+        return config.shape
+    return config.channels, config.resolution, config.resolution

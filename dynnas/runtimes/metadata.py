@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from dynnas.runtimes.images import image_shape
 from dynnas.runtimes.plain import Compilable
 from dynnas.settings.settings import TargetSettings
 
 
 def describe(network: Compilable, target: TargetSettings) -> dict[str, str]:
     """The metadata of an artifact of `network` for `target`: see `Artifact.metadata`."""
-    config = network.config
     return {
         "device": "cpu" if target.remote else target.device,
         "dtype": target.dtype,
         "batch": str(target.batch),
-        "shape": f"{config.channels} {config.resolution} {config.resolution}",
+        "shape": " ".join(map(str, image_shape(network.config))),
     }

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PlainConfig:
-    """What a plain network takes: images (channels, resolution, resolution).
+    """What a plain network takes: images (channels, resolution, width), square ones if there is no width.
 
     The rest is what is known of staged networks: here there are no exits, gates or choices of a resolution.
     """
@@ -33,32 +33,37 @@ class PlainConfig:
     choice: None = None
     glance: None = None
     dynamic: bool = False
+    width: int | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of an image."""
+        return self.channels, self.resolution, self.width or self.resolution
 
     @property
     def sizes(self) -> str:
         """The resolution, in words."""
-        return str(self.resolution)
+        return str(self.resolution) if self.width is None else f"{self.resolution} x {self.width}"
 
 
 class PlainNetwork(nn.Module):
-    """Any module from images (B, C, R, R) to outputs (B, ...) in the place of a staged network.
+    """Any module from images (B, C, H, W) to outputs (B, ...) in the place of a staged network.
 
     Args:
         module: in eval mode.
-        shape: (C, R, R) of an image.
+        shape: (C, H, W) of an image.
         outputs: numbers that it gives for an image, such as its classes; 0 where that is not known.
     """
 
     def __init__(self, module: nn.Module, shape: Sequence[int], outputs: int = 0) -> None:
         super().__init__()
-        channels, height, _ = shape
-        self.config = PlainConfig(channels, height, outputs)
+        channels, height, width = shape
+        self.config = PlainConfig(channels, height, outputs, width=None if width == height else width)
         self.module = module
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (B, C, R, R) to outputs (B, ...)."""
-        output = self.module(x)
-        return output[-1] if isinstance(output, tuple | list) else output
+        """Images (B, C, H, W) to outputs (B, ...)."""
+        return _last(self.module(x))
 
     def logits(self, x: Tensor) -> tuple[Tensor]:
         """The outputs of the only exit; of several that the module gives, the last."""
@@ -66,7 +71,22 @@ class PlainNetwork(nn.Module):
 
     def segments(self) -> list[Segment]:
         """All of it."""
-        return [Segment(Body(self.module), nn.Identity(), None)]
+        return [Segment(Body(_Whole(self.module)), nn.Identity(), None)]
+
+
+class _Whole(nn.Module):
+    """A module as one slot."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _last(self.module(x))
+
+
+def _last(output: Any) -> Tensor:
+    return output[-1] if isinstance(output, tuple | list) else output
 
 
 Compilable = Finished | PlainNetwork
@@ -81,7 +101,7 @@ def as_compilable(network: nn.Module, shape: Sequence[int] | None = None) -> Com
         shape: (channels, height, width) of an image; a staged network says it itself.
 
     Raises:
-        TargetError: the shape is not known, or its images are not square.
+        TargetError: the shape is not known.
     """
     if isinstance(network, Network | Cascade | PlainNetwork):
         return network
@@ -90,6 +110,6 @@ def as_compilable(network: nn.Module, shape: Sequence[int] | None = None) -> Com
             f"target: what images a {type(network).__name__} takes is not known; give its shape, such as "
             "shape=(3, 32, 32)"
         )
-    if len(shape) != 3 or shape[1] != shape[2]:
-        raise TargetError(f"target: images of the shape {tuple(shape)}; allowed is (channels, side, side)")
+    if len(shape) != 3:
+        raise TargetError(f"target: images of the shape {tuple(shape)}; allowed is (channels, height, width)")
     return PlainNetwork(network, shape)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +176,33 @@ def test_pictures_of_16_bits_keep_their_brightness(bundle, tmp_path):
     model.channels = 1
     assert np.array_equal(model.read(tmp_path / "16.png")[0], pixels)
     assert np.array_equal(model.read(tmp_path / "16.png"), model.read(tmp_path / "8.png"))
+
+
+@pytest.mark.parametrize("white", [65535, 1], ids=["16 bits", "floats"])
+def test_the_script_takes_pixels_as_the_data_have_them(white, network, dataset, tmp_path, capsys):
+    def scaled(split):
+        pixels = split.images.double() * (white / 255)
+        return replace(split, images=pixels.float() if white == 1 else pixels.to(torch.int32))
+
+    other = replace(
+        dataset,
+        search=scaled(dataset.search),
+        train=scaled(dataset.train),
+        test=scaled(dataset.test),
+        scale=white,
+    )
+    export_model(network, other, tmp_path / "model", images=16)
+    np.save(tmp_path / "images.npy", other.search.images[:12].numpy())
+    assert standalone.main([str(tmp_path / "images.npy")], tmp_path / "model") == 0
+    classes, _ = answers(network, dataset)
+    printed = [line.split("\t")[1] for line in capsys.readouterr().out.splitlines()]
+    assert printed == [dataset.task.names[label] for label in classes[:12]]
+    model = standalone.Model(tmp_path / "model")
+    model.channels = 3
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "one.png")
+    assert_allclose(model.read(tmp_path / "one.png"), pixels.transpose(2, 0, 1) / 255, atol=1e-6)
+    assert f"pixels divided by {white}, subtract mean" in (tmp_path / "model" / "README.md").read_text()
 
 
 def test_bad_files_do_not_stop_the_others(bundle, dataset, tmp_path):

@@ -105,8 +105,27 @@ def test_an_own_class_in_bfloat16(own):
 def test_the_shape_of_an_own_class_must_be_given(own):
     with pytest.raises(TargetError, match=r"what images a ConvNet takes is not known; give its shape"):
         compile_network(own, TargetSettings())
-    with pytest.raises(TargetError, match=r"shape \(2, 12, 10\); allowed is \(channels, side, side\)"):
-        compile_network(own, TargetSettings(), (CHANNELS, 12, 10))
+    with pytest.raises(TargetError, match=r"shape \(12, 10\); allowed is \(channels, height, width\)"):
+        compile_network(own, TargetSettings(), (12, 10))
+
+
+class WithExit(ConvNet):
+    """A class that gives the outputs of an early exit and of its end."""
+
+    def forward(self, x):
+        return self.head(self.features(x)[:, :, :2, :2].mean((2, 3))), super().forward(x)
+
+
+@pytest.mark.parametrize("runtime", INSTALLED)
+def test_images_may_be_rectangles_and_the_last_output_counts(runtime):
+    torch.manual_seed(0)
+    network, x = WithExit().eval(), torch.randn(1, CHANNELS, 12, 7)
+    artifact = compile_network(network, TargetSettings(runtime=runtime), (CHANNELS, 12, 7))
+    assert artifact.metadata["shape"] == f"{CHANNELS} 12 7"
+    with torch.no_grad():
+        expected = network(x)[1].numpy()
+    for each in (artifact, sent(artifact)):
+        assert_allclose(load_artifact(each)(x.numpy()), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_compiling_keeps_nothing_of_the_network_that_changes_later(own):

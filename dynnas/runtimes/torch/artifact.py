@@ -107,7 +107,7 @@ def write_program(network: PlainNetwork, batch: int, dtype: str) -> bytes:
     kind = getattr(torch, dtype)
     example = blank_images(network.config, batch).to(kind)
     stream = io.BytesIO()
-    module = copy.deepcopy(network.module).to(kind)
+    module = copy.deepcopy(network).to(kind)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch warns of its own parts
         torch.export.save(torch.export.export(module, (example,)), stream)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dynnas.nn.config.network import NetworkConfig
+from dynnas.nn.gates.family import GATES
 from dynnas.nn.gates.gate import Gated
 from dynnas.nn.layers.naming import named
 from dynnas.nn.networks.network import Network, slot_module
@@ -102,14 +103,12 @@ def hold_gates(network: Network, shares: Mapping[str, Tensor | Sequence[float]],
             gated.look = nn.Sequential(control)
             continue
         assert isinstance(gated, Gated)
-        gated.gate = named(
-            gated.config.gate.name, Stopping(control) if gated.config.gate.name == "halt" else control
-        )
+        gated.gate = named(gated.config.gate.name, Stopping(control) if gated.ends_runs else control)
 
 
 def _stops(config: NetworkConfig, shares: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Of gates that halt, how often to go on and to stop, so that the blocks after them are run so often."""
-    halting = {slot for slot, block in config.blocks if block.gate.name == "halt" and slot in shares}
+    """Of gates that end runs, how often to go on and to stop, so that later blocks are run so often."""
+    halting = {slot for slot, block in config.gated if GATES[block.gate.name].ends_runs and slot in shares}
     found = {slot: torch.tensor([1.0, 0.0], dtype=torch.float64) for slot in halting}  # where a run ends
     for (slot, _), (following, _) in pairwise(config.blocks):
         if slot in halting and following in halting:

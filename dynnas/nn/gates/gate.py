@@ -261,6 +261,10 @@ class Gated(Operator, Deciding):
     reads_others: ClassVar[bool] = True
     """Whether it can look at a value beside the map in the place of its block's input (`gate_reads`)."""
 
+    ends_runs: ClassVar[bool] = False
+    """Whether an image that does not run the block runs none of the blocks of the run after it either; its
+    single logit then says how much of the image is done."""
+
     name: ClassVar[str]
     """As in space files."""
 

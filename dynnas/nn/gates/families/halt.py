@@ -57,6 +57,7 @@ class Halt(Gated):
     capacity = 20
     paper = "Graves 2016, arXiv:1603.08983"
     keeps_shape = True
+    ends_runs = True
     shares_norms = False
     branches = True
 

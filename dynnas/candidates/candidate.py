@@ -22,9 +22,11 @@ from dynnas.candidates.statistics import (
 from dynnas.data.dataset import Dataset, resize
 from dynnas.documents import provenance_digest
 from dynnas.latency.rounds import Subject
-from dynnas.latency.runner import build_runner
+from dynnas.latency.runner import build_runner, load_runner
 from dynnas.nn.config.network import NetworkConfig
 from dynnas.nn.networks.network import Network
+from dynnas.runtimes.artifact import Artifact
+from dynnas.runtimes.compile import compile_network
 from dynnas.runtimes.plain import PlainConfig, PlainNetwork
 from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.settings.settings import TargetSettings, TrainSettings
@@ -123,6 +125,7 @@ class Candidate:
         self._statistics: Statistics | None = None
         self._ready = False
         self._subject: Subject | None = None
+        self._artifact: Artifact | None = None
 
     @property
     def dataset(self) -> Dataset:
@@ -195,12 +198,27 @@ class Candidate:
             else:
                 restore_statistics(self.network, known)
                 self.network.eval()
-            self._ready, self._subject = True, None
+            self._ready = True
+            self.release()
         return self.network
 
     def copy(self) -> Network:
         """A calibrated network that belongs to the caller."""
         return copy.deepcopy(self.calibrated)
+
+    @property
+    def artifact(self) -> Artifact:
+        """The calibrated network compiled for the target: what is timed, sent to a device, and ships.
+
+        Raises:
+            TargetError: the network cannot be compiled for the target.
+        """
+        return self._compiled(self.calibrated)
+
+    def _compiled(self, network: Network) -> Artifact:
+        if self._artifact is None:
+            self._artifact = compile_network(network, self.target)
+        return self._artifact
 
     @property
     def subject(self) -> Subject:
@@ -214,12 +232,13 @@ class Candidate:
         """
         if self._subject is None:
             network = self.calibrated if self.config.branches else self.network
-            self._subject = subject_of(network, self.dataset, self.target)
+            runner = load_runner(network, self._compiled(network), self.target)
+            self._subject = Subject(runner, inputs_of(network, self.dataset, self.target))
         return self._subject
 
     def release(self) -> None:
         """Let go of the compiled network, which is made again where it is needed again."""
-        self._subject = None
+        self._subject = self._artifact = None
 
 
 def subject_of(network: Network, dataset: Dataset, target: TargetSettings) -> Subject:
@@ -228,12 +247,17 @@ def subject_of(network: Network, dataset: Dataset, target: TargetSettings) -> Su
     Args:
         network: in evaluation mode; calibrated if its work depends on its images.
     """
+    return Subject(build_runner(network, target), inputs_of(network, dataset, target))
+
+
+def inputs_of(network: Network, dataset: Dataset, target: TargetSettings) -> list[np.ndarray]:
+    """Search images as `network` is timed on them, (batch, channels, R, R) float32 for each call."""
     # There are no fewer images than fill a call; the last call is filled with the first images.
     batch = target.batch
     calls = -(-(target.images if network.config.branches else 1) // batch)
     chosen = torch.arange(calls * batch) % len(dataset.search.images)
     images = prepare_images(network, dataset, dataset.search.images[chosen]).cpu().numpy()
-    return Subject(build_runner(network, target), np.split(images, calls))
+    return np.split(images, calls)
 
 
 def calibrated_network(

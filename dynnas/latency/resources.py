@@ -16,6 +16,7 @@ from dynnas.latency.remote.network import RemoteNetwork
 from dynnas.latency.remote.timer import RemoteTimer
 from dynnas.latency.rounds import Subject
 from dynnas.nn.networks.network import Network
+from dynnas.runtimes.artifact import Artifact
 from dynnas.runtimes.compile import compile_network
 from dynnas.settings.settings import TargetSettings
 
@@ -42,9 +43,12 @@ class Resources:
 
 
 def measure_resources(
-    networks: Sequence[Network], subjects: Sequence[Subject], target: TargetSettings
+    networks: Sequence[Network],
+    subjects: Sequence[Subject],
+    target: TargetSettings,
+    artifacts: Sequence[Artifact] | None = None,
 ) -> list[Resources]:
-    """Energy and peak memory of networks, each beside its subject built for `target`.
+    """Energy and peak memory of networks, each beside its subject, and its artifact if there is one.
 
     Raises:
         TargetError: a remote device cannot be reached.
@@ -52,7 +56,7 @@ def measure_resources(
     energies = call_energies(subjects, target)
     try:
         images = [subject.images[0] for subject in subjects]
-        memories: Sequence[float | None] = peak_memories_mib(networks, images, target)
+        memories: Sequence[float | None] = peak_memories_mib(networks, images, target, artifacts)
         reason = ""
     except TargetError as error:
         memories, reason = [None] * len(networks), str(error)
@@ -81,19 +85,23 @@ def call_energies(subjects: Sequence[Subject], target: TargetSettings, seconds: 
 
 
 def peak_memories_mib(
-    networks: Sequence[Network], images: Sequence[np.ndarray], target: TargetSettings
+    networks: Sequence[Network],
+    images: Sequence[np.ndarray],
+    target: TargetSettings,
+    artifacts: Sequence[Artifact] | None = None,
 ) -> list[float]:
     """MiB of resident memory that loading and running each network adds to a process with its runtime.
 
     Args:
         networks: calibrated. images: a call's for each, (batch, channels, R, R) float32.
         target: as `LatencyMeter.target` names it.
+        artifacts: the networks compiled for `target`, if that was done.
 
     Raises:
         TargetError: a network cannot be run, the system does not tell (only Linux does), or a remote device
             cannot be reached.
     """
-    artifacts = [compile_network(network, target) for network in networks]
+    artifacts = artifacts or [compile_network(network, target) for network in networks]
     if target.remote:
         with closing(RemoteTimer(target)) as timer:
             runners = map(RemoteNetwork, networks, artifacts)

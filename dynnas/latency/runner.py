@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from dynnas.latency.remote.network import RemoteNetwork
+from dynnas.runtimes.artifact import Artifact
 from dynnas.runtimes.compile import compile_network, load_artifact
 from dynnas.runtimes.runtime import Runner
 from dynnas.settings.settings import TargetSettings
@@ -27,7 +28,16 @@ def build_runner(network: nn.Module, target: TargetSettings, shape: Sequence[int
             run so.
         MissingExtraError: the runtime is not installed.
     """
-    artifact = compile_network(network, target, shape)
+    return load_runner(network, compile_network(network, target, shape), target)
+
+
+def load_runner(network: nn.Module, artifact: Artifact, target: TargetSettings) -> Runner:
+    """Make the `artifact` of `network` ready to run on `target`.
+
+    Raises:
+        TargetError: the runtime is not known here, or cannot run it.
+        MissingExtraError: the runtime is not installed.
+    """
     if target.remote:
         return RemoteNetwork(network, artifact)
     return load_artifact(artifact, target.threads)

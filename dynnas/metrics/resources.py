@@ -67,5 +67,5 @@ class PeakMemory(Measurement):
             TargetError: the network cannot be run, or the system does not tell.
         """
         image = candidate.subject.images[0]
-        (mib,) = peak_memories_mib([candidate.calibrated], [image], candidate.target)
+        (mib,) = peak_memories_mib([candidate.calibrated], [image], candidate.target, [candidate.artifact])
         return {"peak_memory_mib": mib}

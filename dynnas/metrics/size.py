@@ -42,13 +42,11 @@ class Size(Measurement):
 
 @register_measurement("file")
 class FileSize(Measurement):
-    """The size of the ONNX file that an export writes."""
+    """The size of the network compiled for the target, as it is sent and shipped."""
 
     gives = (METRICS["file_mib"],)
-    needs = "calibrated"
+    needs = "artifact"
 
     def measure(self, candidate: Candidate) -> Mapping[str, float]:
-        """The number of bytes, in MiB."""
-        from dynnas.runtimes.onnx.graph import to_onnx
-
-        return {"file_mib": len(to_onnx(candidate.calibrated).SerializeToString()) / 2**20}
+        """The number of bytes of all its files, in MiB."""
+        return {"file_mib": sum(map(len, candidate.artifact.files.values())) / 2**20}

@@ -30,7 +30,7 @@ METRICS: Mapping[str, Metric] = {
         Metric("predicted_ms", "ms", "minimize", "latency by a calibrated predictor"),
         Metric("energy_mj", "mJ", "minimize", "energy of a call"),
         Metric("peak_memory_mib", "MiB", "minimize", "memory that loading and running it adds"),
-        Metric("file_mib", "MiB", "minimize", "size of the ONNX file"),
+        Metric("file_mib", "MiB", "minimize", "size of the compiled network"),
         Metric("macs", "MACs", "minimize", "multiply-adds for one image"),
         Metric("expected_macs", "MACs", "minimize", "mean multiply-adds over images, by exits and gates"),
         Metric("p95_macs", "MACs", "minimize", "95th percentile of an image's multiply-adds, by its gates"),

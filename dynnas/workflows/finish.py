@@ -32,7 +32,9 @@ class Finisher:
             subjects = [candidate.subject for candidate in candidates]
             latencies = evaluator.meter.measure_jointly(subjects) if subjects else []
             task.advance(len(front), note="timed together")
-            resources = measure_resources(networks, subjects, evaluator.meter.target) if subjects else []
+            artifacts = [candidate.artifact for candidate in candidates]
+            target = evaluator.meter.target
+            resources = measure_resources(networks, subjects, target, artifacts) if subjects else []
             task.advance(len(front), note="energy and memory")
             members = []
             for member, latency, used in zip(front, latencies, resources, strict=True):

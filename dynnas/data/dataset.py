@@ -31,6 +31,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.targets)
 
+    def __repr__(self) -> str:
+        kind = str(self.images.dtype).removeprefix("torch.")
+        return f"Split({len(self)} images {list(self.images.shape[1:])} of {kind})"
+
     def __getitem__(self, part: slice) -> Split:
         return Split(self.images[part], self.targets[part])
 

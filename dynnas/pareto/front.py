@@ -73,6 +73,18 @@ class Front(Sequence[Candidate]):
         order = np.lexsort(losses.T)
         return Front(tuple(pool[index] for index in order if kept[index]), objectives)
 
+    def __str__(self) -> str:
+        """The members, one a line: what they reach in each objective, and their choices."""
+        names = [objective.name for objective in self.objectives]
+        lines = [("", *names, "architecture")]
+        for number, member in enumerate(self.members):
+            reached = (f"{member.metrics[name]:.4g}" for name in names)
+            choices = " ".join(f"{name}={value}" for name, value in member.architecture.items())
+            lines.append((str(number), *reached, choices))
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        told = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+        return "\n".join([f"{len(self.members)} networks, cheapest first", *told])
+
     def __getitem__(self, index: Any) -> Any:
         return self.members[index]
 

@@ -102,7 +102,7 @@ class Study:
     """A study as `run_study` left it in a folder. Everything is read when it is first asked for."""
 
     folder: StudyFolder
-    given: Given = field(default_factory=Given, compare=False)
+    given: Given = field(default_factory=Given, compare=False, repr=False)
 
     @property
     def name(self) -> str:

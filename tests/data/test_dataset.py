@@ -146,3 +146,8 @@ def test_resize() -> None:
     halved = resize(torch.arange(8.0).expand(1, 1, 8, 8), 4)
     assert halved.shape == (1, 1, 4, 4)
     assert halved[0, 0, 0, 1:3].tolist() == pytest.approx([2.5, 4.5])
+
+
+def test_a_printed_data_set_does_not_list_its_pixels(digits: Dataset) -> None:
+    assert repr(digits.search) == "Split(144 images [1, 8, 8] of uint8)"
+    assert len(repr(digits)) < 600

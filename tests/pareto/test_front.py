@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
@@ -19,7 +20,7 @@ def candidate(index: int, **metrics: float) -> Candidate:
     return Candidate(Architecture((("x", index),)), metrics, index)
 
 
-def pool(points: list[tuple[int, int]]) -> list[Candidate]:
+def pool(points: Sequence[tuple[float, float]]) -> list[Candidate]:
     return [candidate(index, accuracy=a, latency_ms=b) for index, (a, b) in enumerate(points)]
 
 
@@ -57,6 +58,16 @@ def test_picks() -> None:
         front.pick("fast")
     with pytest.raises(StudyError, match="the front is empty"):
         Front.of([], OBJECTIVES).pick("knee")
+
+
+def test_a_printed_front_is_a_table() -> None:
+    front = Front.of(pool([(10, 1.5), (60, 22)]), OBJECTIVES)
+    assert str(front).splitlines() == [
+        "2 networks, cheapest first",
+        "   accuracy  latency_ms  architecture",
+        "0  10        1.5         x=0",
+        "1  60        22          x=1",
+    ]
 
 
 def test_pick_by_a_direction_that_no_objective_has() -> None:

@@ -80,7 +80,9 @@ def export_model(
         if architecture is not None:
             (bundle / "architecture.json").write_text(architecture.to_json() + "\n")
         chosen = dataset.search[:images].to("cpu")
-        expected = answer(network, prepare_images(network, dataset, chosen.images), chosen.targets)
+        expected = answer(
+            network, prepare_images(network, dataset, chosen.images), chosen.targets, dataset.task
+        )
         checks = {
             model.file: _check(model, chosen_format, bundle, expected) for model in chosen_format.models
         }
@@ -89,7 +91,7 @@ def export_model(
             (bundle / SCRIPT).write_text(script.read_text(encoding="utf-8"), encoding="utf-8")
         manifest = _manifest(network, dataset, chosen_format, checks, bundle)
         if chosen_format.script:
-            manifest["self_check"] = _self_check(network)
+            manifest["self_check"] = _self_check(network, dataset)
         text = card(manifest, facts or {}, chosen_format.example)
         (bundle / CARD).write_text(text, encoding="utf-8")
         manifest["files"][CARD] = _file(bundle / CARD)
@@ -134,7 +136,7 @@ def _check(model: ModelFile, format: Format, bundle: Path, expected: Answer) -> 
     return {**asdict(parity), "timing": asdict(time_artifact(predict, expected.images))}
 
 
-def _self_check(network: Finished) -> dict[str, list[float]]:
+def _self_check(network: Finished, dataset: Dataset) -> dict[str, list[float]]:
     """The logits of test images of the script, by their numbers, but of those that rounding decides."""
     from dynnas.export.standalone import test_image  # needs onnxruntime, which wrote the bundle
 
@@ -142,10 +144,10 @@ def _self_check(network: Finished) -> dict[str, list[float]]:
     for number in range(SELF_CHECKS):
         image = torch.from_numpy(test_image(number, network.config.channels, network.config.resolution))
         try:
-            expected = answer(network, image, torch.zeros(1, dtype=torch.long))
+            expected = answer(network, image, torch.zeros(1, dtype=torch.long), dataset.task)
         except ExportError:  # an exit or a gate could go either way
             continue
-        found[str(number)] = [float(f"{logit:.7g}") for logit in expected.logits[0].tolist()]
+        found[str(number)] = [float(f"{logit:.7g}") for logit in expected.outputs[0].tolist()]
     return found
 
 

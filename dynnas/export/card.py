@@ -179,9 +179,9 @@ def _row(artifact: Mapping[str, Any]) -> str:
     cells = (
         artifact["file"],
         artifact["use"],
-        f"{100 * artifact['class_agreement']:.2f}",
+        f"{100 * artifact['agreement']:.2f}",
         f"{artifact['largest_difference']:.1e}",
-        f"{100 * artifact['accuracy']:.2f} ({100 * artifact['network_accuracy']:.2f})",
+        f"{100 * artifact['score']:.2f} ({100 * artifact['network_score']:.2f})",
         f"{artifact['timing']['mean_ms']:.4g}",
         f"{artifact['timing']['p95_ms']:.4g}",
     )

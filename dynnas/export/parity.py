@@ -17,15 +17,16 @@ from dynnas.nn.exits import Leaving, leave, sureness
 from dynnas.nn.gates.gate import Decision
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.cascade import Cascade, Finished
+from dynnas.tasks.task import Task
 
 if TYPE_CHECKING:
     from dynnas.export.formats.format import Predict
 
 TOLERANCE = 1e-3
-"""Largest difference of logits, as a part of the largest logit where that is above 1."""
+"""Largest difference of outputs, as a part of the largest one where that is above 1."""
 
 LEAST_AGREEMENT = 0.99
-"""Share of images with the same class: a tie may fall either way."""
+"""Share of images with the same answer: a tie may fall either way."""
 
 UNDECIDED = 1e-4
 """A sureness so near to its threshold may fall on either side of it by rounding."""
@@ -36,20 +37,21 @@ class Answer:
     """What the network says of `images` (N, channels, R, R).
 
     Attributes:
-        logits: (N, classes) with which each image leaves.
+        outputs: (N, ...) with which each image leaves.
         exits: index (N,) of the exit it leaves by, None for a network without.
-        labels: (N,) of the images.
+        targets: (N, ...) of the images.
+        task: what outputs and targets mean.
     """
 
     images: np.ndarray
-    logits: np.ndarray
+    outputs: np.ndarray
     exits: np.ndarray | None
-    labels: np.ndarray
+    targets: Tensor
+    task: Task
 
-    @property
-    def accuracy(self) -> float:
-        """Of the network (0..1)."""
-        return float((self.logits.argmax(axis=1) == self.labels).mean())
+    def score(self, outputs: np.ndarray) -> float:
+        """How good `outputs` are for the images, by the first metric of the task."""
+        return next(iter(self.task.score(torch.from_numpy(outputs), self.targets).values()))
 
 
 @dataclass(frozen=True)
@@ -59,21 +61,21 @@ class Parity:
     Attributes:
         images: images compared.
         largest_difference: of any logit.
-        class_agreement: share of images with the same class.
+        agreement: share of images with the same answer, such as the class.
         exit_agreement: share of images that leave by the same exit, 1 without exits.
-        accuracy, network_accuracy: of the artifact and of the network on these images (0..1).
+        score, network_score: of the artifact and of the network on these images, by the task's first metric.
     """
 
     images: int
     largest_difference: float
-    class_agreement: float
+    agreement: float
     exit_agreement: float
-    accuracy: float
-    network_accuracy: float
+    score: float
+    network_score: float
 
 
 @torch.no_grad()
-def answer(network: Finished, images: Tensor, labels: Tensor) -> Answer:
+def answer(network: Finished, images: Tensor, targets: Tensor, task: Task) -> Answer:
     """Ask torch; images of which an exit or a gate is decided by rounding are left out.
 
     Raises:
@@ -98,9 +100,10 @@ def answer(network: Finished, images: Tensor, labels: Tensor) -> Answer:
     chosen, taken = leave(outputs, exits)
     return Answer(
         images=images[decided].numpy(),
-        logits=chosen[decided].numpy(),
+        outputs=chosen[decided].numpy(),
         exits=taken[decided].numpy() if exits else None,
-        labels=labels[decided].numpy(),
+        targets=targets[decided],
+        task=task,
     )
 
 
@@ -143,26 +146,27 @@ def compare(model: ModelFile, predict: Predict, expected: Answer) -> Parity:
     """
     batch = model.batch or len(expected.images)
     parts = [predict(expected.images[at : at + batch]) for at in range(0, len(expected.images), batch)]
-    logits = np.concatenate([part[0] for part in parts])
+    outputs = np.concatenate([part[0] for part in parts])
+    same = expected.task.agrees(torch.from_numpy(outputs), torch.from_numpy(expected.outputs))
     exit_agreement = 1.0
     if expected.exits is not None:
         taken = np.concatenate([part[1] for part in parts if part[1] is not None])
         exit_agreement = float((taken == expected.exits).mean())
     parity = Parity(
-        images=len(logits),
-        largest_difference=float(np.abs(logits - expected.logits).max()),
-        class_agreement=float((logits.argmax(axis=1) == expected.logits.argmax(axis=1)).mean()),
+        images=len(outputs),
+        largest_difference=float(np.abs(outputs - expected.outputs).max()),
+        agreement=same.double().mean().item(),
         exit_agreement=exit_agreement,
-        accuracy=float((logits.argmax(axis=1) == expected.labels).mean()),
-        network_accuracy=expected.accuracy,
+        score=expected.score(outputs),
+        network_score=expected.score(expected.outputs),
     )
-    allowed = TOLERANCE * max(1.0, float(np.abs(expected.logits).max()))
-    agrees = parity.largest_difference <= allowed and parity.class_agreement >= LEAST_AGREEMENT
+    allowed = TOLERANCE * max(1.0, float(np.abs(expected.outputs).max()))
+    agrees = parity.largest_difference <= allowed and parity.agreement >= LEAST_AGREEMENT
     if not agrees or parity.exit_agreement < 1:
         raise ExportError(
             f"{model.file} does not agree with the network on {parity.images} images: "
-            f"largest difference of logits {parity.largest_difference:.2g} (allowed {allowed:.2g}), "
-            f"same class on {parity.class_agreement:.1%}, same exit on {parity.exit_agreement:.1%}; "
+            f"largest difference of outputs {parity.largest_difference:.2g} (allowed {allowed:.2g}), "
+            f"same answer for {parity.agreement:.1%}, same exit on {parity.exit_agreement:.1%}; "
             "nothing was kept, try another format"
         )
     return parity

@@ -7,15 +7,17 @@ criterion, so that one threshold means as much everywhere: an image leaves where
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from dynnas.nn.layers.initial import linear
+from dynnas.tasks.builtin.classification import Classification
+
+TASK = Classification()
+"""What tells how sure an exit is: exits of space files are classifiers."""
 
 
 class Leaving(Protocol):
@@ -35,28 +37,18 @@ class Leaving(Protocol):
 class Gate(nn.Module):
     """How likely an exit is right, told from its own logits (criterion `learned`).
 
-    A logistic regression on the largest softmax, its distance from the second, and the normalised entropy:
-    a gate that reads what is known of the exit's doubt, as in JEI-DNN (Regol 2024, arXiv:2310.09163); more
-    inputs gained nothing (studies/msd-cifar10). What it sees is detached: it is trained with the exit
-    (`take_gates`) and does not disturb it.
+    A logistic regression on what the task knows of the exit's doubt (`Task.doubt`). What it sees is detached:
+    it is trained with the exit and does not disturb it.
     """
 
     def __init__(self, classes: int) -> None:
         super().__init__()
         self.classes = classes
-        self.weigh = linear(3, 1)
+        self.weigh = linear(TASK.doubts, 1)
 
     def forward(self, logits: Tensor) -> Tensor:
         """(B, classes) to the logit (B, 1) of being right."""
-        logits = logits.detach()
-        first, second = logits.softmax(dim=1).topk(2, dim=1).values.split(1, dim=1)
-        return self.weigh(torch.cat([first, first - second, _evenness(logits, self.classes)], dim=1))
-
-
-def _evenness(logits: Tensor, classes: int) -> Tensor:
-    """Entropy of the softmax over that of a uniform one, (B, classes) to (B, 1)."""
-    entropy = -(logits.softmax(dim=1) * F.log_softmax(logits, dim=1)).sum(dim=1, keepdim=True)
-    return entropy / math.log(classes)
+        return self.weigh(TASK.doubt(logits.detach()))
 
 
 def answer(output: Tensor, criterion: str = "confidence") -> Tensor:
@@ -69,14 +61,11 @@ def sureness(output: Tensor, criterion: str = "confidence") -> Tensor:
 
     Args:
         output: of the exit, (B, classes), and one column more for `learned`.
-        criterion: `confidence`, the largest softmax; `entropy`, 1 less the normalised entropy of the softmax
-            (BranchyNet, Teerapittayanon 2016, leaves where the entropy is low enough); or `learned`.
+        criterion: one of the task's (`Classification.confidence`), or `learned`.
     """
     if criterion == "learned":
         return output[:, -1].sigmoid()
-    if criterion == "entropy":
-        return (1 - _evenness(output, output.shape[1])[:, 0]).clamp(min=0)  # rounding may end a little below
-    return torch.softmax(output, dim=1).amax(dim=1)
+    return TASK.confidence(output, criterion)
 
 
 def is_confident(output: Tensor, threshold: float, criterion: str = "confidence") -> Tensor:

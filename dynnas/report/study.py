@@ -61,7 +61,7 @@ def artifacts_table(manifest: Mapping[str, Any], title: str) -> Table:
             artifact["file"],
             artifact["use"],
             str(artifact["images"]),
-            f"{100 * artifact['class_agreement']:.2f}",
+            f"{100 * artifact['agreement']:.2f}",
             f"{artifact['largest_difference']:.1e}",
         )
         for artifact in manifest["artifacts"]

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
+import torch
 from torch import Tensor, nn
 
 from dynnas.errors import TaskError
@@ -29,12 +30,14 @@ class Task(ABC):
         name: by which networks and studies name their task.
         metrics: what `score` gives; the first ranks candidates unless another is asked for.
         names: of the values that a target may have, such as classes, in their order; empty if it has none.
+        per_image: whether an output is one row of numbers for an image, as networks of space files give it.
         criteria: by what an exit may be told how sure it is, besides `learned`.
     """
 
     name: str
     metrics: tuple[Metric, ...]
     names: tuple[str, ...] = ()
+    per_image: ClassVar[bool] = True
     criteria: ClassVar[tuple[str, ...]] = ("confidence",)
 
     @property
@@ -106,6 +109,13 @@ class Task(ABC):
             "quality(output, target), or take a space without exits and leave out "
             "train.algorithms.gate_guidance"
         )
+
+    def agrees(self, output: Tensor, other: Tensor) -> Tensor:
+        """Whether two outputs for each image say the same, but for rounding: (B,) bool.
+
+        By default they do, for their numbers are compared anyhow; classes may differ by next to nothing.
+        """
+        return torch.ones(len(output), dtype=torch.bool, device=output.device)
 
     def doubt(self, output: Tensor) -> Tensor:
         """What an exit of the criterion `learned` reads of its own output: (B, `doubts`)."""

@@ -44,7 +44,13 @@ from dynnas.supernet.make import make_supernet
 from dynnas.training.device import usable_device
 from dynnas.training.start import Launch, train_supernet
 from dynnas.workflows.finish import Finisher
-from dynnas.workflows.start import begin_study, delete_study, study_sampler, tell_contradictions
+from dynnas.workflows.start import (
+    begin_study,
+    check_network_fits,
+    delete_study,
+    study_sampler,
+    tell_contradictions,
+)
 
 if TYPE_CHECKING:
     from dynnas.search.workers.cluster import Cluster
@@ -102,6 +108,7 @@ def run_study(
         dataset = (dataset or load_data(space.settings.data, progress)).to(device)
         search = space.settings.search
         tell_contradictions(space, dataset, progress)
+        check_network_fits(space, dataset.task)
         check_objectives((*search.objectives, *search.constraints), dataset.task)
         metrics = [metric for measurement in measurements for metric in measurement.gives]
         goal = Goal.of(search.objectives, search.constraints, (*dataset.task.metrics, *metrics))

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 
-from dynnas.errors import SpaceError
+from dynnas.errors import SpaceError, StudyError
 from dynnas.files import atomic_write
 from dynnas.language.model_section import model_text
 from dynnas.language.parser import load_space
+from dynnas.nn.config.template import CHOOSE, EXITS_AT, NetworkTemplate
+from dynnas.nn.config.vocabulary import GLANCE
 from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
 from dynnas.samplers.architecture import ArchitectureSampler
@@ -26,6 +28,7 @@ from dynnas.study.folder import StudyFolder, StudyRecord
 
 if TYPE_CHECKING:  # it needs torch, which a search of a table does not
     from dynnas.data.dataset import Dataset
+    from dynnas.tasks.task import Task
 
 
 def begin_study(
@@ -85,14 +88,41 @@ def _genes(space: Space | None) -> dict[str, list[Value]]:
 
 def tell_contradictions(space: Space, dataset: Dataset, progress: Progress) -> None:
     """Say where channels or classes that a space file states are not those of the data, which are taken."""
-    stated = (space.network.channels, space.network.classes) if space.network else (None, None)
-    found = {"channels": dataset.channels, "classes": dataset.task.outputs}
-    for (name, count), said in zip(found.items(), stated, strict=True):
-        if said is not None and said != count:
+    stated = {
+        "channels": space.network.channels if space.network else None,
+        "classes": space.network.classes if space.network else None,
+    }
+    for name, said in stated.items():
+        if said is None:
+            continue
+        count = dataset.channels if name == "channels" else dataset.task.outputs
+        if said != count:
             progress.message(
                 f"warning: input.{name} of the space {space.name} is {said}, but the data {dataset.name} "
                 f"have {count}, which is taken; leave it out of the file to let the data say"
             )
+
+
+def check_network_fits(space: Space, task: Task) -> None:
+    """Check that the networks of a space file can do the task.
+
+    Raises:
+        StudyError: their outputs are none of its, or it has not the confidence that exits leave by.
+    """
+    network = space.network
+    if not isinstance(network, NetworkTemplate) or task.name == "classification":
+        return
+    if not task.per_image:
+        raise StudyError(
+            f"space {space.name}: its networks give one row of numbers for each image, and the task "
+            f"{task.name} needs maps; search networks of your own: Space.of(...)"
+        )
+    looks = [value for gene in space.genes if gene.name == CHOOSE for value in gene.values]
+    if EXITS_AT in {gene.name for gene in space.genes} or any(str(look).startswith(GLANCE) for look in looks):
+        raise StudyError(
+            f"space {space.name}: images leave its networks early where a class is likely enough, and the "
+            f"task {task.name} has no classes; leave out `exits` and glances"
+        )
 
 
 def delete_study(place: StudyFolder, storage: str | BaseStorage | None = None) -> None:

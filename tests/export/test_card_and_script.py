@@ -243,7 +243,7 @@ def test_the_card_says_how_good_it_is_and_how_to_load_it(bundle):
     assert 1 < len(code) <= 5
     for artifact in manifest["artifacts"]:
         assert f"| {artifact['file']} |" in text
-        assert f"{100 * artifact['accuracy']:.2f} ({100 * artifact['network_accuracy']:.2f})" in text
+        assert f"{100 * artifact['score']:.2f} ({100 * artifact['network_score']:.2f})" in text
     assert (
         hashlib.sha256((bundle / "README.md").read_bytes()).hexdigest()
         == manifest["files"]["README.md"]["sha256"]

@@ -49,7 +49,7 @@ def test_every_artifact_agrees_with_torch(format, cascade, dataset, tmp_path):
     assert manifest == verify_bundle(tmp_path / "model")
     for artifact in manifest["artifacts"]:
         assert artifact["largest_difference"] < 1e-3
-        assert artifact["class_agreement"] == artifact["exit_agreement"] == 1
+        assert artifact["agreement"] == artifact["exit_agreement"] == 1
         assert 30 < artifact["images"] <= 40
 
 

@@ -51,9 +51,9 @@ def test_every_artifact_agrees_with_torch(format, network, dataset, tmp_path):
     assert {artifact["file"] for artifact in manifest["artifacts"]} <= set(manifest["files"])
     for artifact in manifest["artifacts"]:
         assert artifact["largest_difference"] < 1e-3
-        assert artifact["class_agreement"] == artifact["exit_agreement"] == 1
+        assert artifact["agreement"] == artifact["exit_agreement"] == 1
         assert 30 < artifact["images"] <= 40
-        assert artifact["accuracy"] == artifact["network_accuracy"]
+        assert artifact["score"] == artifact["network_score"]
         timing = artifact["timing"]
         assert 0 < timing["median_ms"] <= timing["p95_ms"] <= timing["worst_ms"]
 
@@ -66,7 +66,7 @@ def test_executorch_agrees_with_torch_where_it_is_installed(exits, dataset, tmp_
     (artifact,) = export_model(network, dataset, tmp_path / "model", "executorch", images=20)["artifacts"]
     assert artifact["file"] == "model.pte"
     assert artifact["largest_difference"] < 1e-4
-    assert artifact["class_agreement"] == artifact["exit_agreement"] == 1
+    assert artifact["agreement"] == artifact["exit_agreement"] == 1
 
 
 def test_a_static_network_has_one_way_out(dataset, tmp_path):

@@ -109,7 +109,7 @@ def test_every_artifact_agrees_with_torch(network, format, tmp_path):
         pytest.importorskip("openvino", reason="openvino is not installed")
     manifest = export_model(network, noise(), tmp_path / "model", format, images=40)
     for artifact in manifest["artifacts"]:
-        assert artifact["class_agreement"] == 1
+        assert artifact["agreement"] == 1
         assert artifact["images"] > 20
     chosen = {"block": "resolution", "gate": "6, 8 or 12", "target": 0.5, "branches": True}
     assert manifest["gates"] == [chosen]

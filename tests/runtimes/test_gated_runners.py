@@ -77,7 +77,7 @@ def test_every_artifact_of_a_gated_network_agrees_with_torch(format, tmp_path):
     network = undecided(gated_config(("skip", "channels"), exits=1))
     manifest = export_model(network, noise(), tmp_path / "model", format, images=40)
     for artifact in manifest["artifacts"]:
-        assert artifact["class_agreement"] == artifact["exit_agreement"] == 1
+        assert artifact["agreement"] == artifact["exit_agreement"] == 1
         assert artifact["images"] > 20
     assert manifest["gates"] == [
         {"block": "stage1.1", "gate": "skip", "target": 0.5, "branches": True},

@@ -102,7 +102,7 @@ def test_every_artifact_agrees_with_torch(network, format, tmp_path):
         pytest.importorskip("openvino", reason="openvino is not installed")
     manifest = export_model(network, noise(), tmp_path / "model", format, images=40)
     for artifact in manifest["artifacts"]:
-        assert artifact["class_agreement"] == artifact["exit_agreement"] == 1
+        assert artifact["agreement"] == artifact["exit_agreement"] == 1
         assert artifact["images"] > 20
     assert manifest["exits"][0]["name"] == "glance"
     assert manifest["ways"] == ["glance", "head"]

@@ -103,7 +103,7 @@ def test_a_task_is_found_by_name_and_what_it_lacks_is_said() -> None:
     output = torch.zeros(2, 1)
     with pytest.raises(TaskError, match="task count: its outputs do not tell how sure they are"):
         Count().confidence(output)
-    with pytest.raises(TaskError, match=r"set train\.teacher_weight to 0"):
+    with pytest.raises(TaskError, match=r"leave out train\.algorithms\.in_place_distillation"):
         Count().distill(output, output)
     with pytest.raises(TaskError, match=r"only networks of your own .*Space\.of"):
         Count().head(8)

@@ -16,7 +16,7 @@ SPACE = """
 name: declared
 input: {{{input}resolutions: [8]}}
 stem: {{width: [4]}}
-stages: [{{block: conv, depth: [1], width: [4, 8]}}]
+stages: [{{block: conv, depth: [1], width: [4, 8]}}, {{block: conv, depth: [1], width: [4]}}]
 head: {{width: [8]}}
 """
 IMAGES, LABELS = np.zeros((40, 8, 8), np.uint8), np.arange(40) % 4
@@ -49,3 +49,19 @@ def test_declarations_that_contradict_the_data_are_said() -> None:
 def test_a_share_in_percent_is_refused_before_the_training(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"accuracy is 95, but it is a share from 0 to 1.*say 0\.95"):
         dynnas.search(parse_space(SPACE.format(input="")), data=DATA, folder=tmp_path, until={"accuracy": 95})
+
+
+EXITS = "exits: {positions: [stage1], count: [0, 1], thresholds: [0.8]}\n"
+
+
+def test_networks_that_cannot_do_the_task_are_refused_before_the_training(tmp_path: Path) -> None:
+    plain = parse_space(SPACE.format(input=""))
+    maps = np.zeros((40, 8, 8), np.int64)
+    maps[:, 4:] = 1
+    data = ((IMAGES, maps), (IMAGES, maps))
+    with pytest.raises(StudyError, match="and the task segmentation needs maps"):
+        dynnas.search(plain, data=data, task=dynnas.tasks.Segmentation(), folder=tmp_path)
+    data = ((IMAGES, LABELS / 2), (IMAGES, LABELS / 2))
+    space = parse_space(SPACE.format(input="") + EXITS)
+    with pytest.raises(StudyError, match=r"leave its networks early .* the task regression has no classes"):
+        dynnas.search(space, data=data, task=dynnas.tasks.Regression(), folder=tmp_path)

@@ -144,6 +144,10 @@ class Classification(Task):
         """1 where the likeliest class is the image's, else 0: (B,)."""
         return (output.argmax(dim=1) == target).to(torch.float32)
 
+    def agrees(self, output: Tensor, other: Tensor) -> Tensor:
+        """Whether the likeliest class is the same: (B,) bool."""
+        return output.argmax(dim=1) == other.argmax(dim=1)
+
     def score(self, outputs: Tensor, targets: Tensor) -> Mapping[str, float]:
         """Shares from 0 to 1; classes without an image count for none of the means over classes."""
         answers = outputs.argmax(dim=1)

@@ -34,6 +34,7 @@ class Segmentation(Task):
     """
 
     name = "segmentation"
+    per_image = False
     metrics = (
         Metric("mean_iou", "share", "maximize", "intersection over union, the mean over classes"),
         Metric("pixel_accuracy", "share", "maximize", "share of the pixels that are told right"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -13,6 +14,7 @@ from dynnas.data.dataset import resize
 from dynnas.nn.context import Context, supplied
 from dynnas.nn.exits import Leaving
 from dynnas.nn.gates.costs import GateCost, gate_costs, gate_costs_of
+from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.networks.network import Network
 from dynnas.space.architecture import Architecture
 from dynnas.space.space import Space
@@ -84,6 +86,8 @@ class SupernetModel:
                 architecture, inputs, open_gates=open_gates, context=context
             )
             return staged
+        if open_gates:
+            context = context.replace(replace(context[GateMode], choice="all"))
         return _several(self.module(architecture, inputs, context=context))
 
     def exits(self, architecture: Architecture | None) -> Sequence[Leaving]:

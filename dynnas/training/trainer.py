@@ -173,7 +173,7 @@ class Trainer:
         Raises:
             TrainingError: a loss or the gradient is not finite; on all ranks alike.
         """
-        run, stop = self.run, stop or Stop()
+        run, stop = self.run, Stop() if stop is None else stop
         last = run.total if until is None else min(until, run.total)
         begun = run.step < last
         if begun:

@@ -18,7 +18,7 @@ from dynnas.language.parser import parse_space
 from dynnas.progress import Progress, Task
 from dynnas.settings.settings import DataSettings, TrainSettings
 from dynnas.supernet.staged import staged_supernet
-from dynnas.training.checkpoint import every_step, load_supernet
+from dynnas.training.checkpoint import every_step, load_supernet, read_checkpoint
 from dynnas.training.distributed.ranks import Ranks
 from dynnas.training.start import train_supernet
 
@@ -208,6 +208,20 @@ def test_ranks_end_with_a_killed_parent(tmp_path):
     while left := [rank for rank in ranks if _runs(rank)]:
         assert time.monotonic() < deadline, left
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_ranks_save_before_their_parent_ends(tmp_path, number):
+    command = [sys.executable, "-c", CHILD, str(tmp_path), str(Path(__file__).parent)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "started\n"
+        ranks = ranks_of(parent.pid)
+        parent.send_signal(number)
+        parent.stdout.read()
+    assert parent.returncode == (143 if number == signal.SIGTERM else -signal.SIGINT)
+    assert read_checkpoint(tmp_path).step >= 1
+    assert not [rank for rank in ranks if _runs(rank)]
 
 
 def _runs(process):

@@ -22,6 +22,8 @@ from dynnas.nn.early_exits import EarlyExits
 from dynnas.nn.gates.gate import Decision
 from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.networks.network import build
+from dynnas.space.space import Space
+from dynnas.supernet.supernet import Supernet
 from dynnas.tasks import Classification
 from dynnas.training.algorithm import ALGORITHMS, Algorithm
 from dynnas.training.checkpoint import CheckpointTimer, every_step, read_checkpoint
@@ -281,6 +283,66 @@ def test_outputs_of_early_exits_learn_from_the_last():
     exit_weight = unchanged.exits["0"].weight.clone()
     trainer_of(unchanged, []).fit()
     assert torch.equal(unchanged.exits["0"].weight, exit_weight)
+
+
+def slim(width):
+    """A stranger's class whose inner block is decided on, as a design space."""
+    network = mine()
+    network.stem = nn.Conv2d(3, width, 3, padding=1)
+    network.widen = nn.Conv2d(width, 8, 1)
+    return Slim(network)
+
+
+class Slim(nn.Module):
+    def __init__(self, network):
+        super().__init__()
+        self.stem, self.widen, self.inner, self.head = (
+            network.stem,
+            network.widen,
+            network.inner,
+            network.head,
+        )
+
+    def forward(self, x):
+        y = self.inner["block"](self.widen(torch.relu(self.stem(x))))
+        return self.head(y.mean((2, 3)))
+
+
+def test_a_strangers_supernet_is_trained_by_the_sandwich_rule():
+    """One step by hand: the largest network without its gate teaches, and the gradients of both add up."""
+    supernet = Supernet(Space.of(slim, width=[4, 6]), seed=0)
+    large, small = (supernet.space.architecture({"width": width}) for width in (6, 4))
+    start = {name: value.clone() for name, value in supernet.named_parameters()}
+    context = Context(GateMode(estimator="straight", noise=0.0))
+    opened = context.replace(GateMode(choice="all"))
+    supernet.train()
+    taught = supernet(large, IMAGES, context=opened)
+    student = supernet(small, IMAGES, context=context)
+    distilled = F.cross_entropy(student, taught.detach().softmax(1))
+    loss = F.cross_entropy(taught, LABELS) + 0.5 * (distilled + F.cross_entropy(student, LABELS))
+    gradients = torch.autograd.grad(loss, list(supernet.parameters()), allow_unused=True)
+    learning = ALGORITHMS["gate_learning"]("straight", noise=0.0)
+    Trainer(
+        supernet,
+        Classification(4),
+        [(IMAGES, LABELS)],
+        algorithms=["sandwich", "in_place_distillation", learning],
+        optimizer=torch.optim.SGD(supernet.parameters(), lr=0.1),
+    ).fit()
+    for (name, value), gradient in zip(supernet.named_parameters(), gradients, strict=True):
+        moved = start[name] - 0.1 * (0 if gradient is None else gradient)
+        torch.testing.assert_close(value, moved, msg=name)
+
+
+def test_gates_of_a_strangers_supernet_are_kept_to_their_budget():
+    supernet = Supernet(Space.of(slim, width=[4, 6]), seed=0)
+    before = {name: value.clone() for name, value in supernet.named_parameters() if "gate" in name}
+    trainer_of(supernet, ["sandwich", "in_place_distillation", "gate_learning", "gate_budget"]).fit()
+    after = dict(supernet.named_parameters())
+    assert before
+    assert any(not torch.equal(value, after[name]) for name, value in before.items())
+    with pytest.raises(TrainingError, match="no algorithm says which networks of the supernet"):
+        trainer_of(supernet, []).fit()
 
 
 def test_what_makes_no_sense_says_so():

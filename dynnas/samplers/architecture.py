@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from dynnas.errors import SpaceError, StudyError
@@ -169,8 +169,15 @@ class ArchitectureSampler(BaseSampler):
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Never right: `sample_relative` has given every active gene its value."""
-        raise StudyError(f"{param_name!r} is not an active gene of the space {self._space.name!r}")
+        """A random value for a parameter that is no gene; active genes have theirs from `sample_relative`.
+
+        Raises:
+            StudyError: the parameter is a gene, and not active.
+        """
+        if any(gene.name == param_name for gene in self._space.genes):
+            raise StudyError(f"{param_name!r} is not an active gene of the space {self._space.name!r}")
+        seed = random.Random(f"{self._seed}/{trial.number}/{param_name}").getrandbits(32)
+        return RandomSampler(seed=seed).sample_independent(study, trial, param_name, param_distribution)
 
     def _is_new(self, proposal: Proposal, taken: set[str]) -> bool:
         key = proposal.architecture.key

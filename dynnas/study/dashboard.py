@@ -16,12 +16,13 @@ from typing import Any, BinaryIO
 
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.storages import RDBStorage
-from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial
 
-from dynnas.errors import DynnasError
 from dynnas.pareto.front import Candidate
-from dynnas.samplers.trials import KEY, REJECTED, metrics_of
+from dynnas.samplers.trials import REJECTED, architecture_of, metrics_of
+from dynnas.search.storage.retry import storage_errors
+from dynnas.search.storage.storage import connection_pool, opening_errors
+from dynnas.search.storage.urls import parse_url
 from dynnas.space.architecture import Architecture
 from dynnas.study.study import Study
 
@@ -44,19 +45,22 @@ class IllustratedStorage(RDBStorage):
 
     def __init__(self, study: Study, labels: list[str], describe: Describe, files: Files) -> None:
         """Open the storage of `study`; `labels` are what its objectives are called."""
-        arguments = {"connect_args": {"timeout": 60}} if study.storage.startswith("sqlite:") else {}
-        super().__init__(study.storage, engine_kwargs=arguments)
+        url = parse_url(study.storage)
+        with storage_errors(url), opening_errors(url):
+            super().__init__(
+                url.render_as_string(hide_password=False), engine_kwargs={"pool": connection_pool(url)}
+            )
         self._study, self._labels, self._describe, self._files = study, labels, describe, files
         self._id = self.get_study_id_from_name(study.record.name)
         self._made: dict[int, dict[str, Any]] = {}
         self._read_at = -_FRESH
         self._reading = threading.Lock()
 
-    def get_all_studies(self) -> list[FrozenStudy]:
+    def get_all_studies(self) -> list[Any]:
         """Return what is stored, with what is added for the dashboard."""
         studies = super().get_all_studies()
         for study in studies:
-            if study._study_id == self._id:
+            if study.study_name == self._study.record.name:
                 study.system_attrs = self._with_additions(study.system_attrs)
         return studies
 
@@ -69,17 +73,18 @@ class IllustratedStorage(RDBStorage):
         with self._reading:
             if time.monotonic() - self._read_at >= _FRESH:
                 for trial in self.get_all_trials(self._id, deepcopy=False):
-                    if trial._trial_id not in self._made and trial.state.is_finished():
-                        self._made[trial._trial_id] = self._of_trial(trial)
+                    if trial.number not in self._made and trial.state.is_finished():
+                        self._made[trial.number] = self._of_trial(trial)
                 self._read_at = time.monotonic()
             made = {name: value for trial in self._made.values() for name, value in trial.items()}
         return {**made, **stored, METRIC_NAMES: self._labels}
 
     def _of_trial(self, trial: FrozenTrial) -> dict[str, Any]:
-        number = trial._trial_id
         candidate = self.candidate(trial)
         if candidate is None:
             return {}
+        # The dashboard names notes and files by the id of a trial in the database.
+        number = self.get_trial_id_from_study_id_trial_number(self._id, trial.number)
         rejected = str(trial.user_attrs.get(REJECTED, ""))
         additions: dict[str, Any] = {
             f"dashboard:{number}:note_ver": 0,
@@ -99,13 +104,10 @@ class IllustratedStorage(RDBStorage):
 
     def candidate(self, trial: FrozenTrial) -> Candidate | None:
         """Return the candidate of a trial; None for a trial that never had an architecture."""
-        if KEY not in trial.user_attrs:
+        architecture = architecture_of(trial, self._study.space)
+        if architecture is None:
             return None
-        try:
-            architecture = self._study.space.architecture(trial.params)
-        except DynnasError:  # a trial of an older space in the same database
-            return None
-        return Candidate(architecture, metrics_of(trial), trial.number)
+        return Candidate(architecture, metrics_of(trial, self._study.goal), trial.number)
 
     def file(self, identity: str) -> str:
         """The text of a file by the name under which `get_study_system_attrs` lists it.

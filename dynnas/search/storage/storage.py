@@ -98,23 +98,39 @@ def _no_check() -> None:
 
 
 def _open(url: URL, kind: type[Pool]) -> tuple[RDBStorage, Pool]:
-    """A database with Optuna's tables, and the pool of its connections.
+    """A database with Optuna's tables, and the pool of its connections."""
+    with opening_errors(url):
+        pool = connection_pool(url, kind)
+        postgresql = url.get_backend_name() == "postgresql"
+        with table_lock(url) if postgresql else nullcontext():
+            text = url.render_as_string(hide_password=False)
+            return RDBStorage(text, engine_kwargs={"pool": pool}), pool
+
+
+def connection_pool(url: URL, kind: type[Pool] = NullPool) -> Pool:
+    """A pool of connections to the database at `url`; SQLite is in WAL mode.
 
     Args:
         url: of the database.
         kind: of the pool of a server's connections: with `NullPool` each is closed after its use.
     """
-    sqlite, postgresql = (url.get_backend_name() == name for name in ("sqlite", "postgresql"))
+    if url.get_backend_name() != "sqlite":
+        return create_pool_from_url(url, poolclass=kind, pool_pre_ping=True)
+    wait = {} if "timeout" in url.query else {"timeout": _BUSY_SECONDS}
+    pool = create_pool_from_url(url, connect_args=wait)
+    event.listen(pool, "connect", lambda connection, _: _tune_sqlite(connection))
+    return pool
+
+
+@contextmanager
+def opening_errors(url: URL) -> Iterator[None]:
+    """Turn what Optuna and SQLAlchemy say of a database that they cannot open into one message.
+
+    Raises:
+        StudyError: the database cannot be opened, or another version of Optuna has made it.
+    """
     try:
-        if sqlite:
-            wait = {} if "timeout" in url.query else {"timeout": _BUSY_SECONDS}
-            pool = create_pool_from_url(url, connect_args=wait)
-            event.listen(pool, "connect", lambda connection, _: _tune_sqlite(connection))
-        else:
-            pool = create_pool_from_url(url, poolclass=kind, pool_pre_ping=True)
-        with table_lock(url) if postgresql else nullcontext():
-            text = url.render_as_string(hide_password=False)
-            return RDBStorage(text, engine_kwargs={"pool": pool}), pool
+        yield
     except (ImportError, ValueError, ArgumentError) as error:
         raise cannot_open(without_password(url), error) from error
     except RuntimeError as error:  # its tables are those of another version of Optuna

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -20,23 +18,11 @@ def blank(build: Callable[[], nn.Module]) -> nn.Module:
     built with values, and always with the same: buffers belong to the network that has them.
     """
     try:
-        with torch.device("meta"), _without_collecting():
+        with torch.device("meta"):
             module = build()
     except Exception:  # whatever is wrong shows again, and better, in a module with values
         return _with_values(build)
     return _with_values(build) if any(tensor.is_meta for tensor in _own_tensors(module)) else module
-
-
-@contextmanager
-def _without_collecting() -> Iterator[None]:
-    """Collect no garbage meanwhile: looking at a module's many objects takes longer than making them."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _with_values(build: Callable[[], nn.Module]) -> nn.Module:

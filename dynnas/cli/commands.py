@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -39,6 +39,9 @@ from dynnas.cli.options import (
     study_folder,
 )
 from dynnas.errors import StudyError
+
+if TYPE_CHECKING:
+    from dynnas.study.study import Study
 
 
 def search(
@@ -87,9 +90,7 @@ def search(
     folder = study_folder(studies, name or space.name)
 
     from dynnas.cli.fresh import confirm_fresh
-    from dynnas.cli.printing import print_table
     from dynnas.cli.progress import show_progress
-    from dynnas.report.study import comparison_table, study_table, write_growth, write_picture
 
     if space.table:  # without torch
         from dynnas.workflows.run_table import run_table_study as run
@@ -103,11 +104,19 @@ def search(
     if not study.front:
         given = ", ".join(f"{metric}={limit:g}" for metric, limit in study.goal.constraints.items())
         raise StudyError(f"no candidate kept the limits {given}; loosen them, or give more --trials")
+    _show_study(study)
+
+
+def _show_study(study: Study) -> None:
+    """Draw and print what a search has found."""
+    from dynnas.cli.printing import print_table
+    from dynnas.report.study import comparison_table, study_table, write_growth, write_picture
+
     picture, growth = write_picture(study), write_growth(study)
     print_table(study_table(study))
     if study.controls.groups:
         print_table(comparison_table(study))
-    if not space.table:
+    if not study.space.table:
         from dynnas.report.prediction import prediction_table
 
         if predictions := prediction_table(study):

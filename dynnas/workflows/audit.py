@@ -17,7 +17,7 @@ from dynnas.metrics.accuracy import accuracy
 from dynnas.metrics.size import Size
 from dynnas.nn.networks.cost import cost
 from dynnas.pareto.front import Candidate
-from dynnas.progress import Progress
+from dynnas.progress import Progress, Task
 from dynnas.settings.settings import TrainSettings
 from dynnas.space.architecture import Architecture
 from dynnas.space.moves import sample
@@ -70,28 +70,14 @@ def audit_study(
     # supernet.
     recipe = replace(train, epochs=epochs or train.epochs, experts="shared", processes=1)
     members = {member.key for member in study.front}
-    audited = []
+    recipes = [replace(recipe, seed=recipe.seed + extra) for extra in range(seeds)]
     with (progress or Progress()).task("audit", networks * seeds) as task:
-        for architecture in chosen(study, networks, seed):
-            inherited = accuracy(study.extractor.candidate(architecture).calibrated, study.dataset).top1
-            by_seed = []
-            for extra in range(seeds):
-                alone = _trained_alone(study, architecture, replace(recipe, seed=recipe.seed + extra))
-                network = calibrated_network(alone, architecture, study.dataset, train)
-                by_seed.append(accuracy(network, study.dataset).top1)
-                task.advance(note=f"inherited {inherited:.4f}, alone {by_seed[-1]:.4f}")
-            found = AuditedNetwork(
-                key=architecture.key,
-                genes=dict(architecture),
-                macs=int(_macs(study, architecture)),
-                on_front=architecture.key in members,
-                inherited=inherited,
-                alone=float(np.mean(by_seed)),
-                by_seed=tuple(by_seed),
-            )
-            audited.append(found)
+        audited = [
+            _audited(study, architecture, recipes, architecture.key in members, task)
+            for architecture in chosen(study, networks, seed)
+        ]
     columns = [network.inherited for network in audited], [network.alone for network in audited]
-    front = [member.metrics["accuracy"] for member in study.front]
+    front = [member.metrics[study.dataset.task.metrics[0].name] for member in study.front]
     result = Audit(
         networks=tuple(audited),
         epochs=recipe.epochs,
@@ -102,6 +88,28 @@ def audit_study(
     )
     atomic_write(study.folder.audit, result.to_json())
     return result
+
+
+def _audited(
+    study: Study, architecture: Architecture, recipes: Sequence[TrainSettings], on_front: bool, task: Task
+) -> AuditedNetwork:
+    """Score a network with inherited weights, and trained alone by every recipe."""
+    inherited = accuracy(study.extractor.candidate(architecture).calibrated, study.dataset).top1
+    by_seed = []
+    for recipe in recipes:
+        alone = _trained_alone(study, architecture, recipe)
+        network = calibrated_network(alone, architecture, study.dataset, study.settings.train)
+        by_seed.append(accuracy(network, study.dataset).top1)
+        task.advance(note=f"inherited {inherited:.4f}, alone {by_seed[-1]:.4f}")
+    return AuditedNetwork(
+        key=architecture.key,
+        genes=dict(architecture),
+        macs=int(_macs(study, architecture)),
+        on_front=on_front,
+        inherited=inherited,
+        alone=float(np.mean(by_seed)),
+        by_seed=tuple(by_seed),
+    )
 
 
 def chosen(study: Study, count: int, seed: int) -> tuple[Architecture, ...]:

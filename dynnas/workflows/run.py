@@ -35,7 +35,7 @@ from dynnas.search.storage.storage import SearchStorage, search_storage
 from dynnas.search.storage.studies import open_trials
 from dynnas.search.workers.opening import open_cluster, open_crew
 from dynnas.search.workers.pool import Crew
-from dynnas.settings.settings import Settings
+from dynnas.settings.settings import SearchSettings, Settings
 from dynnas.space.space import Space
 from dynnas.study.controls import Comparison, evaluate_controls
 from dynnas.study.folder import StudyFolder
@@ -106,13 +106,9 @@ def run_study(
     with study_lock(place.lock, f"study {place.path}"):
         device = usable_device(space.settings.target.host_device)
         dataset = (dataset or load_data(space.settings.data, progress)).to(device)
-        search = space.settings.search
         tell_contradictions(space, dataset, progress)
         check_network_fits(space, dataset.task)
-        check_objectives((*search.objectives, *search.constraints), dataset.task)
-        metrics = [metric for measurement in measurements for metric in measurement.gives]
-        goal = Goal.of(search.objectives, search.constraints, (*dataset.task.metrics, *metrics))
-        Stopping.of(search).check(goal)
+        _check_goal(space.settings.search, dataset, measurements)
         if fresh:
             delete_study(place, storage)
         record = begin_study(
@@ -139,6 +135,18 @@ def run_study(
                     run.compare(driver)
             run.finish(driver.front())  # when no worker disturbs the clock
     return Study(place, given)
+
+
+def _check_goal(search: SearchSettings, dataset: Dataset, measurements: tuple[Measurement, ...]) -> None:
+    """Check before the training that what is asked for can be measured.
+
+    Raises:
+        StudyError: an objective, a limit or a condition to stop is no metric of this task.
+    """
+    check_objectives((*search.objectives, *search.constraints), dataset.task)
+    metrics = [metric for measurement in measurements for metric in measurement.gives]
+    goal = Goal.of(search.objectives, search.constraints, (*dataset.task.metrics, *metrics))
+    Stopping.of(search).check(goal)
 
 
 def _located(settings: Settings, given: Given) -> Settings:

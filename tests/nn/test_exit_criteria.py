@@ -117,12 +117,11 @@ def test_without_gates_nothing_is_lost():
     assert answers(outputs, ()) == [outputs[-1]]
 
 
-def test_networks_without_other_criteria_are_stored_as_ever():
-    old, new = config(exits=2), config(exits=2, criterion="learned")
-    assert "criterion" not in config_to_dict(old)["exits"][0]["config"]
-    assert config_to_dict(new)["exits"][0]["config"]["criterion"] == "learned"
-    assert config_from_dict(config_to_dict(old)) == old
-    assert config_from_dict(config_to_dict(new)) == new
+@pytest.mark.parametrize("criterion", ["confidence", "learned"])
+def test_networks_are_stored_with_their_criteria(criterion: str):
+    network = config(exits=2, criterion=criterion)
+    assert config_to_dict(network)["exits"][0]["config"]["criterion"] == criterion
+    assert config_from_dict(config_to_dict(network)) == network
 
 
 def test_a_space_without_other_criteria_keeps_its_genes_and_keys():

@@ -15,39 +15,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from dynnas.errors import SpaceError
+from dynnas.nn.slices import Axis, Layout
 
 Size = int | str
 """A number, or the name of an attribute that holds it (of the tensor's module or of one around it)."""
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One axis of a tensor: its parts, each of which is cut out of a part of the shared axis.
-
-    Attributes:
-        parts: the sizes of its parts; most axes have one.
-        centred: whether it takes the centre of the shared axis instead of its beginning.
-        picked: the indices that it takes, where they are listed.
-    """
-
-    parts: tuple[int, ...]
-    centred: bool = False
-    picked: tuple[int, ...] | None = None
-
-    @property
-    def size(self) -> int:
-        """The length of the axis."""
-        return sum(self.parts)
 
 
 Split = Callable[[int, Callable[[str], Any]], tuple[Axis, ...]]
@@ -135,29 +115,6 @@ def _picked(which: str | tuple[int, ...], size: int, find: Callable[[str], Any])
     if len(listed) != size or min(listed, default=0) < 0:
         raise SpaceError(f"an axis of {size} cannot have the {len(listed)} indices {list(listed)}")
     return (Axis((max(listed, default=-1) + 1,), picked=listed),)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A tensor as it is sliced.
-
-    Attributes:
-        shape: its own shape.
-        axes: its axes as they are sliced: an axis of groups counts as several.
-        averaged: whether the mean may be taken over leading axes that it lacks.
-        declared: whether a rule was declared for it; `owner` is the class of the module that has it.
-    """
-
-    shape: tuple[int, ...]
-    axes: tuple[Axis, ...]
-    averaged: bool = False
-    declared: bool = True
-    owner: type = nn.Module
-
-    @property
-    def logical(self) -> tuple[int, ...]:
-        """The shape of the shared tensor that just holds this one."""
-        return tuple(axis.size for axis in self.axes)
 
 
 def lay_out(
@@ -321,132 +278,3 @@ def _find(path: Path, name: str) -> Any:
 
 def _joined(prefix: str, name: str) -> str:
     return f"{prefix}.{name}" if prefix else name
-
-
-@dataclass(frozen=True)
-class Slice:
-    """How to get a network's own tensor from the shared one.
-
-    Attributes:
-        index: what to keep of each axis of the shared tensor; None for all of it.
-        picks: for axes of several parts or of listed indices, what to take of them.
-        averaged: how many of the first axes the mean is taken over.
-        shape: the tensor's own shape, where axes of groups are to be joined.
-    """
-
-    index: tuple[slice, ...] | None
-    averaged: int = 0
-    picks: tuple[tuple[int, tuple[int, ...]], ...] = ()
-    shape: tuple[int, ...] | None = None
-
-    def of(self, shared: Tensor) -> Tensor:
-        """The part of `shared`: a view, unless parts are joined or a mean is taken."""
-        part = shared
-        if self.index is not None:
-            several = sum(each != slice(None) for each in self.index) > 1
-            learns = several and torch.is_grad_enabled()
-            part = _Take.apply(shared, self.index) if learns else shared[self.index]
-        for axis, picked in self.picks:
-            part = part.index_select(axis, torch.tensor(picked, device=part.device))
-        if self.averaged:
-            part = part.mean(tuple(range(self.averaged)))
-        return part if self.shape is None else part.reshape(self.shape)
-
-
-class _Take(torch.autograd.Function):
-    """A tensor's part by slices, whose gradient is made in one piece: torch's own makes one for each axis."""
-
-    @staticmethod
-    def forward(ctx: Any, shared: Tensor, index: tuple[slice, ...]) -> Tensor:
-        ctx.shape, ctx.index = shared.shape, index
-        return shared[index]
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (gradient,) = gradients
-        whole = gradient.new_zeros(ctx.shape)
-        whole[ctx.index] = gradient
-        return whole, None
-
-
-def slice_of(room: Sequence[Axis], layout: Layout) -> Slice:
-    """How a tensor of `layout` is cut out of a shared one whose axes are `room`.
-
-    Raises:
-        SpaceError: it does not fit.
-    """
-    missing = len(room) - len(layout.axes)
-    own = ((),) * max(missing, 0) + tuple(_taken(have, want) for have, want in _pairs(room, layout))
-    if missing < 0 or (missing and not layout.averaged) or None in own:
-        shared = tuple(axis.size for axis in room)
-        raise SpaceError(f"shape {layout.shape} is no slice of the shared shape {shared}")
-    index, picks = [], []
-    for number, (axis, taken) in enumerate(zip(room, own, strict=True)):
-        start, stop = (taken[0], taken[-1] + 1) if taken else (0, 0 if number >= missing else axis.size)
-        if taken and tuple(range(start, stop)) != taken:
-            picks.append((number, taken))
-            start, stop = 0, axis.size
-        index.append(slice(None) if (start, stop) == (0, axis.size) else slice(start, stop))
-    whole = all(part == slice(None) for part in index)
-    joined = layout.shape if layout.shape != lengths(layout) else None
-    return Slice(None if whole else tuple(index), missing, tuple(picks), joined)
-
-
-def _pairs(room: Sequence[Axis], layout: Layout) -> Iterator[tuple[Axis, Axis]]:
-    count = len(layout.axes)
-    return zip(room[len(room) - count :] if count else (), layout.axes, strict=False)
-
-
-def lengths(layout: Layout) -> tuple[int, ...]:
-    """The shape of a tensor whose axes of groups are seen as several."""
-    return tuple(axis.size if axis.picked is None else len(axis.picked) for axis in layout.axes)
-
-
-def grid(room: Sequence[Axis], layout: Layout) -> tuple[Tensor, ...]:
-    """The indices of the shared tensor that a tensor of `layout` takes, one for every axis of `room`.
-
-    They broadcast; over leading axes that the tensor lacks it takes the first.
-    """
-    missing = len(room) - len(layout.axes)
-    taken = [(0,)] * missing + [_taken(have, want) or () for have, want in _pairs(room, layout)]
-    count = len(taken)
-    return tuple(
-        torch.tensor(one, dtype=torch.long).reshape([-1 if at == axis else 1 for at in range(count)])
-        for axis, one in enumerate(taken)
-    )
-
-
-def _taken(have: Axis, want: Axis) -> tuple[int, ...] | None:
-    """The indices of an axis of the shared tensor that another one takes; None where it does not fit."""
-    if len(have.parts) != len(want.parts) or any(b > a for a, b in zip(have.parts, want.parts, strict=True)):
-        return None
-    if want.picked is not None:
-        return want.picked
-    found: list[int] = []
-    begin = 0
-    for room, size in zip(have.parts, want.parts, strict=True):
-        start = begin + ((room - size) // 2 if want.centred else 0)
-        found += range(start, start + size)
-        begin += room
-    return tuple(found)
-
-
-def joined_room(held: Sequence[Axis] | None, layout: Layout) -> tuple[Axis, ...]:
-    """The axes of a shared tensor that holds what `held` does, and a tensor of `layout`.
-
-    Raises:
-        SpaceError: they are sliced in different ways.
-    """
-    new = tuple(replace(axis, picked=None) for axis in layout.axes)
-    if held is None:
-        return new
-    axes = max(len(held), len(new))
-    padded = [(Axis((1,)),) * (axes - len(each)) + tuple(each) for each in (held, new)]
-    room = []
-    for number, (a, b) in enumerate(zip(*padded, strict=True)):
-        if min(len(held), len(new)) >= axes - number and (
-            len(a.parts) != len(b.parts) or a.centred != b.centred
-        ):
-            raise SpaceError(f"two networks slice axis {number} of {axes} in different ways")
-        room.append(Axis(tuple(map(max, a.parts, b.parts)), a.centred or b.centred))
-    return tuple(room)

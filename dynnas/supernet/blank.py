@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from dynnas.nn.slicing import Layout, places
+from dynnas.nn.slices import Layout
+from dynnas.nn.slicing import places
 
 
 def blank(build: Callable[[], nn.Module]) -> nn.Module:

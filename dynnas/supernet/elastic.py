@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from dynnas.errors import SpaceError
 from dynnas.nn.context import PLAIN, Context, Contextual, layers_of, supplied
-from dynnas.nn.slicing import Axis, Layout, Slice, layouts, places, slice_of
+from dynnas.nn.slices import Axis, Layout, Slice, slice_of
+from dynnas.nn.slicing import layouts, places
 from dynnas.supernet.blank import blank, drop_values, fill, fit_buffers, forget_statistics
 from dynnas.supernet.shared import SharedTensors
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from dynnas.errors import SpaceError
-from dynnas.nn.slicing import Axis, Layout, grid, joined_room, lengths
+from dynnas.nn.slices import Axis, Layout, grid, joined_room, lengths
 
 _FUSED = ("qkv", "in_proj", "kv_proj")
 """In the names of tensors that hold several projections one after the other."""

@@ -12,7 +12,8 @@ from torch.testing import assert_close
 
 from dynnas.nn.networks.network import build
 from dynnas.nn.registry import BLOCKS
-from dynnas.nn.slicing import joined_room, layouts, slice_of
+from dynnas.nn.slices import joined_room, slice_of
+from dynnas.nn.slicing import layouts
 from dynnas.testing.conformance import lively
 
 

@@ -7,19 +7,8 @@ import torch
 from torch import nn
 
 from dynnas.errors import SpaceError
-from dynnas.nn.slicing import (
-    Slice,
-    centre,
-    groups,
-    indices,
-    joined_room,
-    lay_out,
-    layouts,
-    leading,
-    mean,
-    parts,
-    slice_of,
-)
+from dynnas.nn.slices import Slice, joined_room, slice_of
+from dynnas.nn.slicing import centre, groups, indices, lay_out, layouts, leading, mean, parts
 
 
 def taken(shared, wanted, rule=leading):

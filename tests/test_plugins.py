@@ -106,13 +106,23 @@ def test_entries_are_in_the_order_asked_for() -> None:
 
 
 def test_a_name_of_the_package_itself_is_refused_where_it_is_taken() -> None:
-    from dynnas.nn.kernels.kernel import register_kernel
+    from dynnas.nn.kernels.kernel import Kernel, register_kernel
 
     with pytest.raises(
         ValueError, match=r"'condconv' is already registered by dynnas\.nn\.kernels\.condconv"
     ):
 
         @register_kernel("condconv")
+        class Other(Kernel):
+            pass
+
+
+def test_an_entry_of_another_class_is_refused() -> None:
+    from dynnas.nn.kernels.kernel import register_kernel
+
+    with pytest.raises(TypeError, match=r"Other must be a subclass of dynnas\.nn\.kernels\.kernel\.Kernel"):
+
+        @register_kernel("another")
         class Other:
             pass
 

@@ -32,8 +32,8 @@ class Registry(Mapping[str, T]):
         kind: names the entries in messages, such as "block".
         group: entry-point group whose plug-ins belong here, such as "dynnas.blocks"; None for none.
         package: dotted name of the package whose modules register the built-in entries; None for none.
-        order: sorts the entries; without it they keep the order of registration, which for built-in entries
-            is that of their modules' names unless one imports another.
+        order: sorts the entries; without it built-in ones are sorted by their modules' names, and those of
+            others follow in the order of registration.
         base: every entry must be a subclass of it; None for any entry.
         error: raised for a name that is not registered.
     """
@@ -125,14 +125,19 @@ class Registry(Mapping[str, T]):
         """The registered names."""
         self.load()
         names = list(self._entries)
-        if (order := self._order) is not None:
-            names.sort(key=lambda name: order(self._entries[name]))
+        names.sort(key=lambda name: self._place(self._entries[name]))
         return iter(names)
 
     def __len__(self) -> int:
         """The number of entries."""
         self.load()
         return len(self._entries)
+
+    def _place(self, entry: T) -> Any:
+        """What the entries are sorted by, whichever was registered first."""
+        if self._order is not None:
+            return self._order(entry)
+        return (0, str(getattr(entry, "__module__", ""))) if self._is_own(entry) else (1, "")
 
     def _enter(self, name: str, entry: T) -> None:
         base = self._base

@@ -146,8 +146,7 @@ class Candidate:
     def config(self) -> NetworkConfig:
         """What the network is made of; of one's own class, only what images it takes."""
         if self.own_class:
-            data = self.dataset
-            return cast(NetworkConfig, PlainConfig(data.channels, data.resolution, data.task.outputs))
+            return cast(NetworkConfig, PlainConfig.of(self.dataset.shape, self.dataset.task.outputs))
         config: NetworkConfig = self._source.supernet.build.config(self.architecture, self._open_gates)
         return config
 
@@ -159,9 +158,8 @@ class Candidate:
         """
         supernet = self._source.supernet
         if self.own_class:
-            shape = (self.dataset.channels, self.dataset.resolution, self.dataset.resolution)
             module = supernet.extract(self.architecture).eval()
-            return cast(Network, PlainNetwork(module, shape, self.dataset.task.outputs).eval())
+            return cast(Network, PlainNetwork(module, self.dataset.shape, self.dataset.task.outputs).eval())
         network: Network = supernet.extract(self.architecture, open_gates=self._open_gates).eval()
         return network
 
@@ -193,7 +191,7 @@ class Candidate:
             if known is None:
                 source, train = self._source, self._source.train
                 images = source.dataset.calibration_images(train.calibration_images, train.seed)
-                calibrate(self.network, resize(images, self.config.resolution))
+                calibrate(self.network, resize(images, self.config.shape[1:]))
                 self._keep(statistics_of(self.network))
             else:
                 restore_statistics(self.network, known)

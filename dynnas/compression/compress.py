@@ -42,10 +42,10 @@ class Source:
     device: str
 
     def calibration_images(self) -> Tensor:
-        """Training images (N, channels, R, R), normalised, at the network's resolution."""
+        """Training images (N, channels, H, W), normalised, of the size that the network takes."""
         train = self.recipe.train
         images = self.dataset.calibration_images(train.calibration_images, train.seed)
-        return resize(images, self.network.config.resolution).cpu()
+        return resize(images, self.network.config.shape[1:]).cpu()
 
     def tune(
         self,

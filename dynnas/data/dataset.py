@@ -78,6 +78,11 @@ class Dataset:
         return height, width
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+        return self.channels, *self.size
+
+    @property
     def resolution(self) -> int:
         """The side of square images, in pixels.
 
@@ -162,11 +167,17 @@ class Dataset:
         return self.normalise(self.train.images[order[:count].to(self.train.images.device)])
 
 
-def resize(images: Tensor, resolution: int) -> Tensor:
-    """Float `images` [B, C, H, W] at `resolution` x `resolution`, bilinear and antialiased."""
-    if images.shape[-2:] == (resolution, resolution):
+def resize(images: Tensor, size: int | tuple[int, int]) -> Tensor:
+    """Float `images` [B, C, H, W] at another `size`, bilinear and antialiased.
+
+    Args:
+        images: of any size.
+        size: height and width, or the side of a square.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    if images.shape[-2:] == (height, width):
         return images
-    return F.interpolate(images, (resolution, resolution), mode="bilinear", antialias=True)
+    return F.interpolate(images, (height, width), mode="bilinear", antialias=True)
 
 
 def _generator(purpose: str, *numbers: int) -> torch.Generator:

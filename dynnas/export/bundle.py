@@ -103,17 +103,16 @@ def _metadata(
     network: Finished, dataset: Dataset, architecture: Architecture | None, facts: Mapping[str, str]
 ) -> dict[str, str]:
     """What a model's file says of itself, as far as its format can hold it; lists are JSON."""
-    side, channels = network.config.resolution, network.config.channels
     said = {
         "made_by": f"dynnas {__version__}",
         "task": dataset.task.name,
         "class_names": json.dumps(list(dataset.task.names)),
-        "input_shape": json.dumps([channels, side, side]),
+        "input_shape": json.dumps(list(network.config.shape)),
         "mean": json.dumps(list(dataset.mean)),
         "std": json.dumps(list(dataset.std)),
         "prepare": _prepare(dataset),
         "data": f"{dataset.name} {dataset.digest}",
-        "data_resolution": str(dataset.resolution),
+        "data_size": json.dumps(list(dataset.size)),
         "exits": json.dumps([place.name for place in network.config.exits]),
         **({"architecture": architecture.to_json()} if architecture is not None else {}),
         **({"facts": json.dumps(dict(facts))} if facts else {}),
@@ -142,7 +141,7 @@ def _self_check(network: Finished, dataset: Dataset) -> dict[str, list[float]]:
 
     found: dict[str, list[float]] = {}
     for number in range(SELF_CHECKS):
-        image = torch.from_numpy(test_image(number, network.config.channels, network.config.resolution))
+        image = torch.from_numpy(test_image(number, network.config.shape))
         try:
             expected = answer(network, image, torch.zeros(1, dtype=torch.long), dataset.task)
         except ExportError:  # an exit or a gate could go either way
@@ -227,23 +226,23 @@ def _manifest(
         "versions": {"dynnas": __version__, "torch": metadata.version("torch")},
         "input": {
             "name": "image",
-            "shape": ["batch", config.channels, config.resolution, config.resolution],
+            "shape": ["batch", *config.shape],
             "type": "float32",
             "prepare": _prepare(dataset),
             "mean": list(dataset.mean),
             "std": list(dataset.std),
-            "data_resolution": dataset.resolution,
+            "data_size": list(dataset.size),
             "white": dataset.scale,
         },
         "data": {
             "name": dataset.name,
-            "resolution": dataset.resolution,
+            "size": list(dataset.size),
             "digest": dataset.digest,
             "licence": LICENCES.get(dataset.name, "not known; it is that of your images"),
         },
         "outputs": outputs,
         "class_names": list(dataset.task.names),
-        "resolution": config.resolution,
+        "size": list(config.shape[1:]),
         "exits": exits,
         "ways": ways,
         "gates": [gate for member in members for gate in _gates(member.config)],

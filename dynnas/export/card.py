@@ -114,10 +114,11 @@ def card(manifest: Mapping[str, Any], facts: Mapping[str, str], load: tuple[str,
         load: up to five lines of Python.
     """
     data = manifest["data"]
+    height, width = data["size"]
     exits = [f"{place['name']} ({place['criterion']} {place['threshold']})" for place in manifest["exits"]]
     known = {
         **facts,
-        "data": f"{data['name']}, {len(manifest['class_names'])} classes, {data['resolution']} pixels square",
+        "data": f"{data['name']}, {len(manifest['class_names'])} classes, {height} x {width} pixels",
         "licence of the data": data["licence"],
         "input": f"float32 {manifest['input']['shape']}; {manifest['input']['prepare']}",
         "exits": ", ".join(exits) or "none",

@@ -3,7 +3,7 @@
     python run.py picture.png folder/ images.npy
 
 prints for each image its name, the class, the confidence and the exit by which it left. Images as `.npy` are
-(C, H, W) or (N, C, H, W) at the resolution of the data, from 0 to 255 or, as floats, from 0 to 1. A file that
+(C, H, W) or (N, C, H, W) of the size of the data, from 0 to 255 or, as floats, from 0 to 1. A file that
 cannot be read is named at the end, and the others are still answered. `Model` does the same from Python.
 """
 
@@ -58,8 +58,8 @@ class Model:
         self.classes: list[str] = manifest["class_names"]
         self.ways: list[str] = manifest["ways"]
         image = manifest["input"]
-        self.channels, self.resolution = image["shape"][1], image["shape"][2]
-        self.data_resolution: int = image["data_resolution"]
+        self.shape: tuple[int, int, int] = tuple(image["shape"][1:])
+        self.data_size: tuple[int, int] = tuple(image["data_size"])
         self.white: float = image["white"]
         self._mean, self._std = (np.array(image[name], np.float32)[:, None, None] for name in ("mean", "std"))
         self.file, self._session = self._open(Path(folder), manifest, threads)
@@ -89,7 +89,7 @@ class Model:
         raise ValueError(f"{folder}: no model here gives the logits of manifest.json; export it again")
 
     def _gives(self, session: Any, number: int, logits: list[float]) -> bool:
-        image = test_image(number, self.channels, self.resolution)
+        image = test_image(number, self.shape)
         difference = np.abs(session.run(["logits"], {"image": image})[0][0] - logits).max()
         return bool(difference <= TOLERANCE * max(1.0, np.abs(logits).max()))  # false for nan, too
 
@@ -102,7 +102,7 @@ class Model:
             ValueError: values lie outside of that.
         """
         x = (unit(pixels, self.white, pixels.dtype.kind == "f") - self._mean) / self._std
-        outputs = self._session.run(None, {"image": resize(x, self.resolution)[None].astype(np.float32)})
+        outputs = self._session.run(None, {"image": resize(x, self.shape[1:])[None].astype(np.float32)})
         logits = outputs[0][0]
         shares = np.exp(logits - logits.max())
         way = int(outputs[1][0]) if len(outputs) > 1 else -1
@@ -110,7 +110,7 @@ class Model:
         return Answer(self.classes[best], float(shares[best] / shares.sum()), self.ways[way])
 
     def read(self, path: Path) -> np.ndarray:
-        """An image file as uint8 (C, R, R): upright, its central square, at the resolution of the data.
+        """An image file as uint8 (C, H, W): upright, its centre, at the size of the data.
 
         Grey pictures of 16 bits become 8 bits, of which the darkest and the brightest stay what they were.
 
@@ -133,8 +133,8 @@ class Model:
             if upright.has_transparency_data:  # before white, as in training
                 layered = upright.convert("RGBA")
                 upright = Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered)
-            upright = upright.convert("L" if self.channels == 1 else "RGB")
-            pixels = np.asarray(ImageOps.fit(upright, (self.data_resolution,) * 2))
+            upright = upright.convert("L" if self.shape[0] == 1 else "RGB")
+            pixels = np.asarray(ImageOps.fit(upright, self.data_size[::-1]))
         pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
         return pixels if self.white == 255 else (pixels / 255).astype(np.float32)
 
@@ -174,16 +174,16 @@ def unit(pixels: np.ndarray, white: float, already: bool) -> np.ndarray:
     return pixels.astype(np.float32) / most
 
 
-def test_image(number: int, channels: int, resolution: int) -> np.ndarray:
-    """An input (1, channels, resolution, resolution) float32 that is the same on every machine."""
-    places = np.arange(channels * resolution * resolution, dtype=np.float64)
+def test_image(number: int, shape: tuple[int, int, int]) -> np.ndarray:
+    """An input (1, *shape) float32 that is the same on every machine."""
+    places = np.arange(np.prod(shape), dtype=np.float64)
     waves = np.sin(places * (0.37 + 0.11 * number)) + np.sin(places * places * (0.013 + 0.007 * number))
-    return waves.reshape(1, channels, resolution, resolution).astype(np.float32)
+    return waves.reshape(1, *shape).astype(np.float32)
 
 
-def resize(x: np.ndarray, side: int) -> np.ndarray:
-    """Images (C, H, W) at (C, side, side), bilinear and antialiased, as the network was trained."""
-    return weights(x.shape[1], side) @ x @ weights(x.shape[2], side).T
+def resize(x: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Images (C, H, W) at another `size` (H, W), bilinear and antialiased, as the network was trained."""
+    return weights(x.shape[1], size[0]) @ x @ weights(x.shape[2], size[1]).T
 
 
 def weights(old: int, new: int) -> np.ndarray:

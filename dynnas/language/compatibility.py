@@ -7,7 +7,8 @@ from itertools import product
 
 from dynnas.language.problems import Problems
 from dynnas.language.tree import Listing, Node, Table
-from dynnas.nn.config.vocabulary import FIXED, KINDS, NO_GATE, block_facts, operators, refused
+from dynnas.nn.config.names import FIXED
+from dynnas.nn.config.vocabulary import KINDS, NO_GATE, block_facts, operators, refused
 from dynnas.nn.facts import Kind
 from dynnas.nn.gates.family import GATES
 from dynnas.space.architecture import Value

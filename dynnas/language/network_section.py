@@ -1,4 +1,4 @@
-"""Reads the sections of a space file that describe a network: input, stem, stages, head and exits."""
+"""Reads the sections of a space file that describe a network."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from dynnas.language.problems import Problems
 from dynnas.language.reading import check_used, read_knobs, read_list, read_one, read_table, with_defaults
 from dynnas.language.tree import Node, Table
 from dynnas.nn.config.blueprint import Blueprint, ExitKnobs, StageKnobs
+from dynnas.nn.config.names import FIXED
 from dynnas.nn.config.vocabulary import (
     CHANNELS,
     CLASSES,
     DENSE,
-    FIXED,
     MAX_DEPTH,
     MAX_SIZES,
     MAX_STAGES,
@@ -30,8 +30,6 @@ from dynnas.nn.config.vocabulary import (
 from dynnas.space.architecture import Value
 from dynnas.space.knob import Knob, Knobs, names, required
 
-NETWORK_SECTIONS = ("input", "stem", "policy", "stages", "head", "exits")
-REQUIRED_SECTIONS = ("input", "stem", "stages")
 INPUT = (RESOLUTIONS, *RESOLUTION_CHOICE, CHANNELS, CLASSES)
 LAYERS = "layers"  # the key of a stage under which single layers differ
 

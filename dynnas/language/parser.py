@@ -9,8 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dynnas.language.model_section import read_model
-from dynnas.language.names import NAME
-from dynnas.language.network_section import NETWORK_SECTIONS, REQUIRED_SECTIONS, read_network
+from dynnas.language.names import NAME, NETWORK_SECTIONS, REQUIRED_SECTIONS
 from dynnas.language.problems import Mark, Problems
 from dynnas.language.reading import check_distinct, read_list, read_table
 from dynnas.language.settings_reader import SECTIONS, read_settings
@@ -84,6 +83,9 @@ def _parse(text: str, problems: Problems, name: str, source: str | None) -> Spac
             entries["evaluator"].mark,
             "evaluator: a network is evaluated by its supernet; a table goes with a space of `choices`",
         )
+
+    from dynnas.language.network_section import read_network  # its operators need torch; other spaces do not
+
     blueprint = read_network(entries, problems)
     return Space(name, blueprint.genes(), blueprint.template(), settings, source)
 

@@ -11,8 +11,8 @@ from dataclasses import Field, fields
 from typing import Any
 
 from dynnas.language.exit_section import POSITION, POSITIONS
-from dynnas.language.names import NAME
-from dynnas.language.network_section import INPUT, LAYERS, NETWORK_SECTIONS, REQUIRED_SECTIONS
+from dynnas.language.names import NAME, NETWORK_SECTIONS, REQUIRED_SECTIONS
+from dynnas.language.network_section import INPUT, LAYERS
 from dynnas.language.parser import MAX_CHOICES
 from dynnas.language.settings_reader import SECTIONS, setting_form, settings_of
 from dynnas.language.table_section import DIRECTIONS, KEYS, REQUIRED

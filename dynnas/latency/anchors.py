@@ -21,7 +21,7 @@ from dynnas.space.space import Space
 
 
 def build_anchors(
-    space: Space, target: TargetSettings, channels: int, classes: int, resolution: int | None = None
+    space: Space, target: TargetSettings, channels: int, classes: int, size: tuple[int, int] | None = None
 ) -> tuple[Subject, ...]:
     """Two networks of the middle of the space, always the same, which have some of every kind of layer.
 
@@ -30,18 +30,18 @@ def build_anchors(
 
     Args:
         space: with networks. target: what the anchors are built for. channels, classes: of the data.
-        resolution: of the data, for networks of one's own class.
+        size: height and width of the data, for networks of one's own class.
     """
-    networks = anchor_networks(space, channels, classes, resolution)
+    networks = anchor_networks(space, channels, classes, size)
     return tuple(_subject(network, target) for network in networks)
 
 
 def anchor_networks(
-    space: Space, channels: int, classes: int, resolution: int | None = None
+    space: Space, channels: int, classes: int, size: tuple[int, int] | None = None
 ) -> tuple[Network, ...]:
     """The anchors, always with the same weights, so that a device elsewhere gets them once."""
     if space.model is not None:
-        return tuple(_own_network(space, turn, channels, resolution) for turn in range(2))
+        return tuple(_own_network(space, turn, channels, size) for turn in range(2))
     configs = (space.network_config(_middle(space, turn), channels, classes) for turn in range(2))
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay
         torch.manual_seed(0)
@@ -49,13 +49,13 @@ def anchor_networks(
         return tuple(Network(replace(config, exits=())).eval() for config in plain)
 
 
-def _own_network(space: Space, turn: int, channels: int, resolution: int | None) -> Network:
-    if resolution is None:
-        raise ValueError("networks of one's own class do not tell the resolution of their images")
+def _own_network(space: Space, turn: int, channels: int, size: tuple[int, int] | None) -> Network:
+    if size is None:
+        raise ValueError("networks of one's own class do not tell the size of their images")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(turn)
         module = space.build(_middle(space, turn)).eval()
-    return cast(Network, PlainNetwork(module, (channels, resolution, resolution)).eval())
+    return cast(Network, PlainNetwork(module, (channels, *size)).eval())
 
 
 def _middle(space: Space, turn: int) -> Architecture:
@@ -71,8 +71,7 @@ def _middle(space: Space, turn: int) -> Architecture:
 
 
 def _subject(network: Network, target: TargetSettings) -> Subject:
-    config = network.config
-    shape = (target.batch, config.channels, config.resolution, config.resolution)
+    shape = (target.batch, *network.config.shape)
     # No blank image: of one, a device that computes nonsense might make the right answer.
     image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     return Subject(build_runner(network, target), [image])

@@ -43,12 +43,12 @@ class Gate(nn.Module):
 
     def __init__(self, classes: int) -> None:
         super().__init__()
-        self.classes = classes
-        self.weigh = linear(TASK.doubts, 1)
+        self.task = Classification(tuple(map(str, range(classes))))
+        self.weigh = linear(self.task.doubts, 1)
 
     def forward(self, logits: Tensor) -> Tensor:
         """(B, classes) to the logit (B, 1) of being right."""
-        return self.weigh(TASK.doubt(logits.detach()))
+        return self.weigh(self.task.doubt(logits.detach()))
 
 
 def answer(output: Tensor, criterion: str = "confidence") -> Tensor:

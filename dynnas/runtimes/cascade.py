@@ -32,6 +32,11 @@ class CascadeConfig:
     resolution: int
     exits: tuple[Link, ...]
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+        return self.channels, self.resolution, self.resolution
+
 
 class Cascade(nn.Module):
     """Networks one after the other, each on the image itself, at the resolution that it was made for.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dynnas.runtimes.images import image_shape
 from dynnas.runtimes.plain import Compilable
 from dynnas.settings.settings import TargetSettings
 
@@ -13,5 +12,5 @@ def describe(network: Compilable, target: TargetSettings) -> dict[str, str]:
         "device": "cpu" if target.remote else target.device,
         "dtype": target.dtype,
         "batch": str(target.batch),
-        "shape": " ".join(map(str, image_shape(network.config))),
+        "shape": " ".join(map(str, network.config.shape)),
     }

@@ -35,6 +35,12 @@ class PlainConfig:
     dynamic: bool = False
     width: int | None = None
 
+    @staticmethod
+    def of(shape: Sequence[int], outputs: int) -> PlainConfig:
+        """That of images of `shape` (channels, height, width)."""
+        channels, height, width = shape
+        return PlainConfig(channels, height, outputs, width=None if width == height else width)
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of an image."""
@@ -57,8 +63,7 @@ class PlainNetwork(nn.Module):
 
     def __init__(self, module: nn.Module, shape: Sequence[int], outputs: int = 0) -> None:
         super().__init__()
-        channels, height, width = shape
-        self.config = PlainConfig(channels, height, outputs, width=None if width == height else width)
+        self.config = PlainConfig.of(shape, outputs)
         self.module = module
 
     def forward(self, x: Tensor) -> Tensor:

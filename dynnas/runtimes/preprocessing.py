@@ -15,23 +15,23 @@ class Prepare(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, dataset: Dataset, resolution: int) -> None:
+    def __init__(self, dataset: Dataset, size: tuple[int, int]) -> None:
         super().__init__()
-        self.resolution, self.scale = resolution, dataset.scale
+        self.size, self.scale = size, dataset.scale
         self.register_buffer("mean", torch.tensor(dataset.mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(dataset.std).view(-1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         pixels = images if images.is_floating_point() else images.float() / self.scale
-        return resize((pixels - self.mean) / self.std, self.resolution)
+        return resize((pixels - self.mean) / self.std, self.size)
 
 
 def ready(network: Finished, dataset: Dataset) -> nn.Sequential:
     """`network` behind what prepares images of `dataset` for it, on the CPU in evaluation mode."""
-    return nn.Sequential(Prepare(dataset, network.config.resolution), network.cpu()).eval()
+    return nn.Sequential(Prepare(dataset, network.config.shape[1:]), network.cpu()).eval()
 
 
 def prepare_images(network: Finished, dataset: Dataset, images: Tensor) -> Tensor:
     """Images [B, C, H, W] of a split as `network` takes them: float32, normalised, resized, on its device."""
     device = next(network.parameters()).device
-    return resize(dataset.normalise(images.to(device)), network.config.resolution)
+    return resize(dataset.normalise(images.to(device)), network.config.shape[1:])

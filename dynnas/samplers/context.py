@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dynnas.pareto.objectives import Goal
-from dynnas.samplers.cheap_metrics import Cheap, Known
 from dynnas.samplers.genome import Genome, Listed
 from dynnas.samplers.history import Reader
+from dynnas.samplers.model.cheap_metrics import Cheap, Known
 from dynnas.space.architecture import Architecture
 from dynnas.space.space import Space
 

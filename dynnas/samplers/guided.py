@@ -8,10 +8,10 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 
-from dynnas.samplers.acquisition import Fits, Outlook
 from dynnas.samplers.architecture import Proposal
 from dynnas.samplers.context import Ground
 from dynnas.samplers.genome import Rows
+from dynnas.samplers.model.acquisition import Fits, Outlook
 
 # Trials before the surrogate has a say.
 RANDOM = 10

@@ -8,7 +8,7 @@ from optuna.samplers import BaseSampler
 
 from dynnas.pareto.objectives import Goal
 from dynnas.samplers.architecture import ArchitectureSampler
-from dynnas.samplers.cheap_metrics import Cheap
+from dynnas.samplers.model.cheap_metrics import Cheap
 from dynnas.samplers.optuna_proposer import Always, Drawn
 from dynnas.samplers.request import SamplerRequest
 from dynnas.settings.registries import SAMPLERS

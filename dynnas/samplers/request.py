@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dynnas.pareto.objectives import Goal
-    from dynnas.samplers.cheap_metrics import Cheap
     from dynnas.samplers.context import Ground
+    from dynnas.samplers.model.cheap_metrics import Cheap
     from dynnas.space.architecture import Architecture
     from dynnas.space.space import Space
 

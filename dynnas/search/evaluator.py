@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from dynnas.errors import StudyError, UnavailableError
 from dynnas.pareto.objectives import Goal, Verdict
-from dynnas.samplers.cheap_metrics import Cheap
+from dynnas.samplers.model.cheap_metrics import Cheap
 from dynnas.search.workers.pool import Answer, Hand, Job
 from dynnas.space.architecture import Architecture
 

@@ -10,8 +10,7 @@ from typing import Any
 
 from dynnas.documents import Document
 from dynnas.errors import SpaceError
-from dynnas.nn.config.template import CHOOSE, EXITS_AT, NO_EXITS
-from dynnas.nn.config.vocabulary import FIXED
+from dynnas.nn.config.names import CHOOSE, EXITS_AT, FIXED, NO_EXITS
 from dynnas.pareto.front import Candidate, Front, candidate_from_json, candidate_to_json, worst_point
 from dynnas.pareto.objectives import Goal, Objective
 from dynnas.progress import Progress

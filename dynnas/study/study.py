@@ -23,6 +23,7 @@ from dynnas.study.cascades import PICK, Cascaded, Cascades, read_cascades
 from dynnas.study.compressed import Compressed, read_compressed
 from dynnas.study.controls import Comparison, Controls
 from dynnas.study.folder import IMAGE_LATENCY, StudyFolder, StudyRecord
+from dynnas.study.given import OBJECTS, Given
 from dynnas.study.trained import Trained, read_trained
 
 # What needs torch is imported where it is used: a study of a table has no networks.
@@ -39,27 +40,6 @@ if TYPE_CHECKING:
     from dynnas.runtimes.cascade import Cascade
     from dynnas.runtimes.plain import PlainNetwork
     from dynnas.supernet.supernet import Supernet
-
-
-OBJECTS = "<objects>"
-"""The `data.source` of a study whose data were given as objects."""
-
-
-@dataclass(frozen=True)
-class Given:
-    """Objects that a study was made with and that its folder cannot keep.
-
-    Attributes:
-        space: if it is not that of a file.
-        dataset: if the settings do not name it.
-        storage: of the trials, if they lie at no URL.
-        measurements: that are not registered, for the directions of their metrics.
-    """
-
-    space: Space | None = None
-    dataset: Dataset | None = None
-    storage: BaseStorage | None = None
-    measurements: tuple[Measurement, ...] = ()
 
 
 def open_study(
@@ -378,8 +358,7 @@ class Study:
 
         data = self.dataset
         module = self.space.build(self.architecture(key))
-        shape = (data.channels, data.resolution, data.resolution)
-        return cast("Network", PlainNetwork(module, shape, data.task.outputs))
+        return cast("Network", PlainNetwork(module, data.shape, data.task.outputs))
 
     def architecture(self, key: str) -> Architecture:
         """The architecture with that key, or the start of one, among front, candidates and controls.

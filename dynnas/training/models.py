@@ -167,7 +167,7 @@ class NetworkModel(ModuleModel):
 
     def call(self, inputs: Any) -> Any:
         """Run it on images (B, C, H, W) of any resolution."""
-        return self.module.logits(resize(inputs, self.module.config.resolution))
+        return self.module.logits(resize(inputs, self.module.config.shape[1:]))
 
     def exits(self, architecture: Architecture | None) -> Sequence[Leaving]:
         """See `Model.exits`."""

@@ -103,7 +103,7 @@ def train_alone(
     if until is not None:
         return network
     images = data.calibration_images(train.calibration_images, train.seed)
-    return calibrate(network, resize(images, network.config.resolution))
+    return calibrate(network, resize(images, network.config.shape[1:]))
 
 
 def _algorithms(recipe: Recipe, teacher: Network | None, extra: Sequence[Algorithm]) -> list[Algorithm]:

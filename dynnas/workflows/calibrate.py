@@ -13,7 +13,7 @@ from dynnas.latency.meter import LatencyMeter
 from dynnas.latency.predictor.fitting import Calibration, calibrate
 from dynnas.latency.predictor.predictor import predictor_file
 from dynnas.latency.remote.timer import resolve_target
-from dynnas.nn.config.vocabulary import FIXED
+from dynnas.nn.config.names import FIXED
 from dynnas.progress import Progress
 from dynnas.search.evaluators.supernet import open_meter
 from dynnas.space.space import Space

@@ -115,9 +115,7 @@ class _Draft:
 
     def meter(self, study: Study) -> LatencyMeter:
         target, dataset = resolve_target(study.settings.target), study.dataset
-        anchors = build_anchors(
-            study.space, target, dataset.channels, dataset.task.outputs, dataset.resolution
-        )
+        anchors = build_anchors(study.space, target, dataset.channels, dataset.task.outputs, dataset.size)
         return LatencyMeter(target, anchors, self.reference)
 
 
@@ -135,7 +133,7 @@ def _draft(study: Study) -> _Draft:
     base = base or study.record.name
     while (name := f"{base}-measured-{count}") in names:
         count += 1
-    anchors = build_anchors(study.space, target, dataset.channels, dataset.task.outputs, dataset.resolution)
+    anchors = build_anchors(study.space, target, dataset.channels, dataset.task.outputs, dataset.size)
     draft = _Draft(name, LatencyMeter(target, anchors).reference)
     atomic_write(path, DOCUMENT.write(asdict(draft)))
     return draft

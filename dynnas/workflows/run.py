@@ -39,7 +39,8 @@ from dynnas.settings.settings import SearchSettings, Settings
 from dynnas.space.space import Space
 from dynnas.study.controls import Comparison, evaluate_controls
 from dynnas.study.folder import StudyFolder
-from dynnas.study.study import OBJECTS, Given, Study
+from dynnas.study.given import OBJECTS, Given
+from dynnas.study.study import Study
 from dynnas.supernet.make import make_supernet
 from dynnas.training.device import usable_device
 from dynnas.training.start import Launch, train_supernet

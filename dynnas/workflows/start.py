@@ -12,8 +12,7 @@ from dynnas.errors import SpaceError, StudyError
 from dynnas.files import atomic_write
 from dynnas.language.model_section import model_text
 from dynnas.language.parser import load_space
-from dynnas.nn.config.template import CHOOSE, EXITS_AT, NetworkTemplate
-from dynnas.nn.config.vocabulary import GLANCE
+from dynnas.nn.config.names import CHOOSE, EXITS_AT, GLANCE
 from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
 from dynnas.samplers.architecture import ArchitectureSampler
@@ -109,6 +108,8 @@ def check_network_fits(space: Space, task: Task) -> None:
     Raises:
         StudyError: their outputs are none of its, or it has not the confidence that exits leave by.
     """
+    from dynnas.nn.config.template import NetworkTemplate  # needs torch, as a task does
+
     network = space.network
     if not isinstance(network, NetworkTemplate) or task.name == "classification":
         return

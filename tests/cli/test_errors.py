@@ -21,7 +21,7 @@ CASES = [
     (("search",), "Missing argument 'FILE'"),
     (("front",), "Missing argument 'STUDY'"),
     (("export", "tiny"), "Missing option '--out'"),
-    (("export", "tiny", "--out", "x", "--format", "tflite"), "'tflite' is not one of 'onnx', 'pt2'"),
+    (("export", "tiny", "--out", "x", "--format", "tflite"), "unknown format 'tflite'; known: checkpoint, "),
     (("dashboard", "tiny", "--port", "70000"), "Invalid value for '--port'"),
     (("space", "nothing.yaml"), "nothing.yaml:1:1: the space file cannot be read: No such file or directory"),
     (("space", "broken.yaml"), "broken.yaml:1:9: stages: found 3"),

@@ -190,6 +190,7 @@ def test_ctrl_c_says_how_to_continue(search: tuple[str, ...], folder: Path) -> N
         command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as run:
         assert run.stderr is not None
+        assert run.stderr.readline().startswith("data: ")
         assert run.stderr.readline().startswith("training: ")
         run.send_signal(signal.SIGINT)
         out, err = run.communicate(timeout=60)

@@ -64,7 +64,7 @@ def test_an_interval_is_wilsons():
 def test_the_script_resizes_as_training_does(old, new):
     images = np.random.default_rng(0).standard_normal((3, old, old)).astype(np.float32)
     expected = resize(torch.from_numpy(images)[None], new)[0].numpy()
-    assert_allclose(standalone.resize(images, new), expected, atol=1e-5)
+    assert_allclose(standalone.resize(images, (new, new)), expected, atol=1e-5)
 
 
 def test_the_script_answers_as_the_network_does(bundle, network, dataset, tmp_path):
@@ -113,7 +113,7 @@ def test_the_self_check_is_what_torch_says(bundle, network):
     known = json.loads((bundle / "manifest.json").read_text())["self_check"]
     assert len(known) > 0
     for number, logits in known.items():
-        image = torch.from_numpy(standalone.test_image(int(number), CHANNELS, RESOLUTION))
+        image = torch.from_numpy(standalone.test_image(int(number), (CHANNELS, RESOLUTION, RESOLUTION)))
         assert_allclose(logits, network(image)[0].detach().numpy(), rtol=1e-5, atol=1e-5)
 
 

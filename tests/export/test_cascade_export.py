@@ -61,7 +61,7 @@ def test_the_manifest_and_the_card_say_who_answers(cascade, dataset, tmp_path):
         {"name": "network1", "after": "fast", "criterion": "confidence", "threshold": threshold}
     ]
     assert manifest["ways"] == ["network1", "network2"]
-    assert manifest["resolution"] == dataset.resolution
+    assert manifest["size"] == list(dataset.size)
     card = (tmp_path / "model" / "README.md").read_text()
     assert "fast (50% of the search images), else slow" in card
     assert f"network1 (confidence {threshold})" in card

@@ -83,7 +83,7 @@ def test_the_manifest_is_enough_to_run_the_model(network, dataset, tmp_path):
 
     pixels = image.numpy().astype(np.float32) / 255
     mean, std = (np.array(manifest["input"][key], np.float32)[:, None, None] for key in ("mean", "std"))
-    size = (manifest["resolution"],) * 2
+    size = manifest["size"]
     x = torch.nn.functional.interpolate(
         torch.from_numpy((pixels - mean) / std), size, mode="bilinear", antialias=True
     )
@@ -193,7 +193,7 @@ def test_a_file_says_what_it_takes_and_answers(format, dataset, tmp_path):
         assert json.loads(said["dynnas.mean"]) == [0.4, 0.5]
         assert json.loads(said["dynnas.std"]) == [0.2, 0.3]
         assert json.loads(said["dynnas.input_shape"]) == [2, 12, 12]
-        assert said["dynnas.data_resolution"] == "16"
+        assert json.loads(said["dynnas.data_size"]) == [16, 16]
         assert said["dynnas.data"] == f"noise {dataset.digest}"
         assert Architecture.from_json(said["dynnas.architecture"]) == architecture
         assert json.loads(said["dynnas.facts"]) == facts
@@ -207,7 +207,7 @@ def stated(format, folder):
             session = onnxruntime.InferenceSession((folder / file).read_bytes()[skipped:])
             yield session.get_modelmeta().custom_metadata_map
     elif format == "pt2":
-        names = ("class_names", "mean", "std", "input_shape", "data_resolution", "data")
+        names = ("class_names", "mean", "std", "input_shape", "data_size", "data")
         for file in ("model.pt2", "model_batch.pt2"):
             found = {f"dynnas.{name}": "" for name in (*names, "architecture", "facts")}
             torch.export.load(folder / file, extra_files=found)

@@ -19,7 +19,7 @@ QEMU = shutil.which("qemu-x86_64")  # of version 7 and 8: its processors have AV
 DIRECTLY = """
 import sys, onnxruntime, run
 content = open(sys.argv[1], "rb").read().removeprefix(run.SEAL)
-image = run.test_image(0, 2, 12)
+image = run.test_image(0, (2, 12, 12))
 try:
     print(*onnxruntime.InferenceSession(content).run(["logits"], {"image": image})[0][0])
 except Exception as error:

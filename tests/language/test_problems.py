@@ -269,7 +269,7 @@ def test_problems_of_settings(section: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("@- 1", "space: found a list; allowed: a mapping with name, input, "),
+        ("@- 1", "space: found a list; allowed: a mapping with name, model, "),
         ("@7", "space: found 7; allowed: a mapping with "),
         ("choices: @{}", "choices: found an empty mapping; allowed: a mapping from names"),
         ("choices: @[a]", "choices: found a list; allowed: a mapping from names"),

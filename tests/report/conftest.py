@@ -1,6 +1,5 @@
 """A finished study of small networks with everything that a report can show, and its page."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from support.small_study import small_space
 from dynnas.cli.options import command_of
 from dynnas.report.page.page import html_page
 from dynnas.report.summary import StudySummary, summarize
+from dynnas.study.audit import Audit, AuditedNetwork, Correlation, Neighbours
 from dynnas.study.study import Study
 from dynnas.workflows.run import run_study
 
@@ -25,13 +25,13 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
         tested = replace(early, metrics={**early.metrics, "test_accuracy": early.metrics["accuracy"]})
         front = replace(study.front, members=(*study.front, tested))
         study.folder.front.write_text(front.to_json())
-    audited = [
-        {"key": member.key, "genes": {}, "macs": 1, "inherited": 0.5 + 0.01 * at, "alone": 0.6 + 0.01 * at}
+    audited = tuple(
+        AuditedNetwork(member.key, {}, 1, at < 2, 0.5 + 0.01 * at, 0.6 + 0.01 * at, (0.6 + 0.01 * at,))
         for at, member in enumerate(study.candidates[:5])
-    ]
-    whole = {"value": 1.0, "low": 0.9, "high": 1.0}
-    document = {"dynnas_audit": 1, "networks": audited, "epochs": 3, "kendall_tau": whole, "spearman": whole}
-    study.folder.audit.write_text(json.dumps(document))
+    )
+    whole = Correlation(1.0, 0.9, 1.0)
+    audit = Audit(audited, 3, 1, whole, whole, Neighbours(1, 1, 0.04, None))
+    study.folder.audit.write_text(audit.to_json())
     return Study(study.folder)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from dynnas.samplers.improvement import boxes, expected_improvement, shortfall, thinned
+from dynnas.samplers.model.improvement import boxes, expected_improvement, shortfall, thinned
 
 
 def drawn_front(seed: int, objectives: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, Wh
 from support.tables import conditional_space, grid_space
 
 from dynnas.samplers.genome import Genome
-from dynnas.samplers.surrogate import Belief, Kernel, _Likelihood, fit_kernel
+from dynnas.samplers.model.surrogate import Belief, Kernel, _Likelihood, fit_kernel
 
 
 def observations(points: int = 40) -> tuple[Genome, np.ndarray, np.ndarray]:

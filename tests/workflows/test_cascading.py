@@ -16,6 +16,7 @@ from dynnas.nn.networks.cost import cost
 from dynnas.pareto.front import Front
 from dynnas.study import predictions
 from dynnas.study.cascades import Cascades, read_cascades
+from dynnas.study.folder import IMAGE_LATENCY
 from dynnas.study.study import Study
 from dynnas.workflows import cascade as cascading
 from dynnas.workflows.cascade import cascade_study
@@ -236,7 +237,7 @@ def test_times_by_exit_are_used_where_they_are_known(study):
     study.folder.latency.mkdir(exist_ok=True)
     ways = [{"mean_ms": 0.001}, {"mean_ms": 0.5}]
     document = {"latency": {"environment": scale}, "ways": ways}
-    (study.folder.latency / f"{member.key}.json").write_text(json.dumps(document))
+    (study.folder.latency / f"{member.key}.json").write_text(IMAGE_LATENCY.write(document))
 
     def ms(opened):
         made = cascading._Cascading(opened, 2, 1, "latency_ms", "inherited", cascading.Progress())
@@ -244,7 +245,7 @@ def test_times_by_exit_are_used_where_they_are_known(study):
 
     assert ms(Study(study.folder)) == [0.001, 0.5]
     document["latency"]["environment"] = "another machine"
-    (study.folder.latency / f"{member.key}.json").write_text(json.dumps(document))
+    (study.folder.latency / f"{member.key}.json").write_text(IMAGE_LATENCY.write(document))
     assert ms(Study(study.folder)) == [member.metrics["mean_ms"]] * 2
 
 

@@ -6,31 +6,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from dynnas.nn.config.template import (
+from dynnas.nn.config.names import (
     CHOOSE,
     CHOOSE_TARGET,
     EXITS_AT,
+    FIXED,
+    GLANCE,
     GLANCE_SIZE,
     GLANCE_THRESHOLD,
     NO_EXITS,
-    NetworkTemplate,
-    read_exits,
-    spell_exits,
-    spell_glance,
-    spell_sizes,
-)
-from dynnas.nn.config.vocabulary import (
-    DENSE,
-    FIXED,
-    GLANCE,
     PER_IMAGE,
-    POLICY,
-    STAGE,
-    exit_knobs,
-    head_knobs,
-    layer_knobs,
-    stem_knobs,
 )
+from dynnas.nn.config.template import NetworkTemplate, read_exits, spell_exits, spell_glance, spell_sizes
+from dynnas.nn.config.vocabulary import DENSE, POLICY, STAGE, exit_knobs, head_knobs, layer_knobs, stem_knobs
 from dynnas.space.architecture import Value
 from dynnas.space.gene import Condition, Gene, prune
 from dynnas.space.knob import Knob, Knobs

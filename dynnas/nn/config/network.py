@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 from dynnas.nn.config.choice import Choice
 from dynnas.nn.config.scales import Scales
-from dynnas.nn.kernels.kernel import KERNELS
 
 RECURRENT_UNITS = 10
 """Of the LSTM, in and out (SkipNet, section 3.2)."""
@@ -223,8 +222,15 @@ class NetworkConfig:
     glance: GlanceConfig | None = None
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+        return self.channels, self.resolution, self.resolution
+
+    @property
     def dynamic(self) -> bool:
         """Whether any weight, or what is run, depends on the input image."""
+        from dynnas.nn.kernels.kernel import KERNELS  # needs torch, which values do not
+
         return self.branches or any(KERNELS[block.op.name].input_dependent for _, block in self.blocks)
 
     @property

@@ -7,6 +7,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 
+from dynnas.nn.config.names import (
+    CHOOSE,
+    CHOOSE_TARGET,
+    EXITS_AT,
+    FIXED,
+    GLANCE,
+    GLANCE_SIZE,
+    GLANCE_THRESHOLD,
+    NO_EXITS,
+)
 from dynnas.nn.config.network import (
     FOCUS_SLOT,
     GLANCE_EXIT,
@@ -26,20 +36,12 @@ from dynnas.nn.config.network import (
     StemConfig,
 )
 from dynnas.nn.config.scales import Dense, Scales
-from dynnas.nn.config.vocabulary import (
-    FIXED,
-    GLANCE,
-    block_facts,
-    layer_choices,
-)
+from dynnas.nn.config.vocabulary import block_facts, layer_choices
 from dynnas.space.architecture import Value
 from dynnas.space.gene import Gene
 
 Values = Mapping[str, Value]
 
-EXITS_AT, NO_EXITS = "exits.at", "none"
-CHOOSE, CHOOSE_TARGET = "resolution.choose", "resolution.target"
-GLANCE_SIZE, GLANCE_THRESHOLD = "resolution.glance", "resolution.threshold"
 DEFAULT_CHANNELS, DEFAULT_CLASSES = 3, 10
 
 

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from dynnas.errors import SpaceError
 from dynnas.nn.config.choice import Choice
+from dynnas.nn.config.names import FIXED, GLANCE, PER_IMAGE
 from dynnas.nn.facts import Kind, Operator, refusal
 from dynnas.nn.gates.family import GATES
 from dynnas.nn.operators import OPERATORS
@@ -190,8 +191,6 @@ CHANNELS = Knob("channels", whole(1, 4096), "channels of an input image; taken f
 CLASSES = Knob("classes", whole(2, 1_000_000), "classes to tell apart; taken from the data if not given")
 RESOLUTIONS = Knob("resolutions", whole(1, 2048), "side of the square input image, in pixels")
 
-# In the order of capacity, as gates: an image that is not looked at less closely comes last.
-FIXED, PER_IMAGE, GLANCE = "fixed", "per_image", "glance"
 RESOLUTION_CHOICE = (
     Knob(
         "choose",

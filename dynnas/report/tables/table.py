@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dynnas.nn.config.template import CHOOSE
-from dynnas.nn.config.vocabulary import FIXED, GLANCE
+from dynnas.nn.config.names import CHOOSE, FIXED, GLANCE
 from dynnas.pareto.front import Candidate
 from dynnas.space.architecture import Architecture
 from dynnas.study.study import Study

@@ -23,7 +23,7 @@ from dynnas.metrics.latency import Latency, Prediction
 from dynnas.metrics.measurement import Measurement
 from dynnas.metrics.score import Score
 from dynnas.metrics.size import Size
-from dynnas.samplers.cheap_metrics import Cheap
+from dynnas.samplers.model.cheap_metrics import Cheap
 from dynnas.search.evaluator import Steps, done_here
 from dynnas.search.workers.pool import Answer, Job
 from dynnas.space.architecture import Architecture
@@ -41,7 +41,7 @@ def open_meter(reference: Path, space: Space, dataset: Dataset) -> LatencyMeter:
     """
     target = resolve_target(space.settings.target)
     known = AnchorReference.load(reference, target) if reference.exists() else None
-    anchors = build_anchors(space, target, dataset.channels, dataset.task.outputs, dataset.resolution)
+    anchors = build_anchors(space, target, dataset.channels, dataset.task.outputs, dataset.size)
     meter = LatencyMeter(target, anchors, known)
     if known is None:
         meter.reference.save(reference)

@@ -128,7 +128,7 @@ class Classification(Task):
         BranchyNet (Teerapittayanon 2016, arXiv:1709.01686) leaves where the entropy is low enough.
         """
         if criterion == "entropy":
-            return (1 - _evenness(output)[:, 0]).clamp(min=0)  # rounding may end a little below
+            return (1 - self._evenness(output)[:, 0]).clamp(min=0)  # rounding may end a little below
         return torch.softmax(output, dim=1).amax(dim=1)
 
     def doubt(self, output: Tensor) -> Tensor:
@@ -138,7 +138,13 @@ class Classification(Task):
         nothing (studies/msd-cifar10).
         """
         first, second = output.softmax(dim=1).topk(2, dim=1).values.split(1, dim=1)
-        return torch.cat([first, first - second, _evenness(output)], dim=1)
+        return torch.cat([first, first - second, self._evenness(output)], dim=1)
+
+    def _evenness(self, output: Tensor) -> Tensor:
+        """Entropy of the softmax over that of a uniform one, (B, classes) to (B, 1)."""
+        entropy = -(output.softmax(dim=1) * F.log_softmax(output, dim=1)).sum(dim=1, keepdim=True)
+        # The task's own number where it is known: one read from a tensor cannot be traced.
+        return entropy / math.log(len(self.names) or output.shape[1])
 
     def quality(self, output: Tensor, target: Tensor) -> Tensor:
         """1 where the likeliest class is the image's, else 0: (B,)."""
@@ -212,9 +218,3 @@ def classes_in_words(names: Sequence[str], counts: Sequence[int]) -> str:
     if least == most:
         return f"{len(pairs)} classes of {least:,} training images each"
     return f"{len(pairs)} classes in training, from {least:,} ({rarest}) to {most:,} ({commonest})"
-
-
-def _evenness(output: Tensor) -> Tensor:
-    """Entropy of the softmax over that of a uniform one, (B, classes) to (B, 1)."""
-    entropy = -(output.softmax(dim=1) * F.log_softmax(output, dim=1)).sum(dim=1, keepdim=True)
-    return entropy / math.log(output.shape[1])

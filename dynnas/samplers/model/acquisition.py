@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
-from dynnas.samplers.cheap_metrics import Known
 from dynnas.samplers.genome import Genome, Rows
 from dynnas.samplers.history import History, nondominated, ranks
-from dynnas.samplers.improvement import boxes, expected_improvement, thinned
-from dynnas.samplers.surrogate import Belief, Kernel, fit_kernel
+from dynnas.samplers.model.cheap_metrics import Known
+from dynnas.samplers.model.improvement import boxes, expected_improvement, thinned
+from dynnas.samplers.model.surrogate import Belief, Kernel, fit_kernel
 
 # Results that say what is usual, by which losses are scaled.
 _SCALED_BY = 20

@@ -9,7 +9,7 @@ import numpy as np
 
 from dynnas.pareto.objectives import Goal
 from dynnas.samplers.genome import Genome, Listed, Rows
-from dynnas.samplers.surrogate import Belief, fit_kernel
+from dynnas.samplers.model.surrogate import Belief, fit_kernel
 from dynnas.space.architecture import Architecture
 
 # Random architectures whose cheap metrics are computed once, and how many of them set the kernel.

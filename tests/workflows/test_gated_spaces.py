@@ -55,5 +55,5 @@ def test_candidates_are_scored_by_what_their_images_run(tmp_path: Path) -> None:
         assert metrics["policies"] >= 1
         for slot, block in SPACE.network_config(candidate.architecture).gated:
             shares = [v for name, v in metrics.items() if name.startswith(f"gate_share.{slot}.")]
-            assert len(shares) == {"skip": 2, "width": 4}[block.gate]
+            assert len(shares) == {"skip": 2, "width": 4}[block.gate.name]
             assert sum(shares) == pytest.approx(1) or sum(shares) == 0

@@ -3,10 +3,11 @@
     python tests/bench/search.py [--problems nbmacro,cells0,...] [--methods guided,nsga2,...] [--seeds 10]
         [--trials 1000] [--noise 0.15] [--learned] [--jobs 2]
 
-A problem is a table whose whole front is known (tests/problems.py). Printed are the share of the whole
-front's hypervolume that is found, as a mean over seeds (reference: median accuracy, 1.05 times the cost of
-the most accurate), and the median of the evaluations until it is 95% and 99%. Rivals are Optuna's plain
-samplers, with Optuna's defaults: their repeats count as evaluations, as they would cost one in a plain study.
+A problem is a table whose whole front is known (tests/support/problems.py). Printed are the share of the
+whole front's hypervolume that is found, as a mean over seeds (reference: median accuracy, 1.05 times the cost
+of the most accurate), and the median of the evaluations until it is 95% and 99%. Rivals are searches with
+next to no model (`local` and `ridge`, tests/support/rivals.py) and Optuna's plain samplers, with Optuna's
+defaults: their repeats count as evaluations, as they would cost one in a plain study.
 Ours know the cost in advance, as a table's column or a count of parameters is known; with `--learned` they
 learn it.
 
@@ -32,7 +33,19 @@ from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESample
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from support.problems import MACRO_FILE, Evaluation, Problem, cells, fractions, macro, networks
+from support.problems import (
+    MACRO_FILE,
+    Evaluation,
+    Problem,
+    cells,
+    device_cells,
+    epistatic,
+    fractions,
+    macro,
+    networks,
+    smooth,
+)
+from support.rivals import local_search, ridge_search
 
 from dynnas.pareto.objectives import Goal
 from dynnas.samplers.architecture import suggest
@@ -44,6 +57,15 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
     "cells1": partial(cells, 1, unlearnable=0.15),
     "networks0": partial(networks, 0),
     "networks1": partial(networks, 1, unlearnable=0.05),
+    **{
+        f"{device}{seed}": partial(device_cells, seed, device)
+        for device in ("parallel", "memory", "scalar", "steps", "dear")
+        for seed in (0, 1, 2)
+    },
+    **{f"epistatic{seed}": partial(epistatic, seed, reach=1 + seed) for seed in (0, 1, 2)},
+    **{f"smooth{seed}": partial(smooth, seed) for seed in (0, 1)},
+    **{f"plateaus{seed}": partial(smooth, seed, plateaus=True) for seed in (0, 1)},
+    **{f"unrelated{seed}": partial(smooth, seed, related=False) for seed in (0, 1)},
 }
 MARKS = (30, 100, 300, 1000)
 POPULATION = 10
@@ -86,6 +108,8 @@ def sampler_of(job: Job, problem: Problem, evaluation: Evaluation) -> BaseSample
         "optuna-random": lambda: RandomSampler(seed=job.seed),
         "optuna-nsga2": lambda: NSGAIISampler(seed=job.seed),
         "optuna-tpe": lambda: TPESampler(seed=job.seed, multivariate=True, group=True),
+        "local": lambda: local_search(problem.space, job.seed),
+        "ridge": lambda: ridge_search(problem.space, job.seed),
     }
     if job.method in plain:
         return plain[job.method]()

@@ -170,3 +170,119 @@ def _network(architecture: Architecture, worth: np.ndarray) -> tuple[float, floa
             latency += {"static": 0.03, "dynamic": 0.15, "se": 0.08}[op]
             before = width
     return capacity, macs, latency
+
+
+def device_cells(seed: int, device: str) -> Problem:
+    """Cells of six edges whose accuracies crowd at the top, timed on a made-up device.
+
+    As in tables of trained cells: a tenth fail at chance, most lie within a few points of the best, and what
+    decides among them is small. Latency follows the device: `parallel` by the longest path and launches,
+    `scalar` by arithmetic, `memory` by pooling and by how much is alive, `steps` in few distinct values;
+    with `dear` it is arithmetic, too, and the most accurate cells are nearly the slowest.
+    """
+    rng = np.random.default_rng([seed, 17])
+    choices = np.array(list(itertools.product(range(5), repeat=6)))
+    reached, leaves = _connected(choices)
+    gain = np.array([0.0, 0.22, 0.8, 1.0, 0.3]) * rng.uniform(0.8, 1.2, 5)
+    weights = rng.uniform(0.5, 1.5, 6)
+    used = reached & leaves
+    drive = (weights * gain[choices] * used).sum(axis=1)
+    convolved = ((choices >= 2) & (choices <= 3) & used).sum(axis=1)
+    shortcut = ((choices == 1) & used)[:, 3]
+    pairs = sum(
+        (rng.normal(0, 0.2, (5, 5))[choices[:, a], choices[:, b]] * used[:, a] * used[:, b])
+        for a, b in itertools.combinations(range(6), 2)
+    )
+    top, depth = rng.uniform(50, 94), rng.uniform(10, 30)
+    bend = 0.15 if device == "dear" else rng.uniform(0.3, 0.8)
+    accuracy = (
+        top - depth * np.exp(-bend * (drive + rng.choice([0.4, 1.0]) * pairs)) + 0.02 * depth * shortcut
+    )
+    accuracy -= 0.35 * depth * (convolved == 0) * rng.uniform(0.5, 1.0, len(choices))
+    accuracy += rng.normal(0, rng.choice([0.01, 0.03]) * depth, len(choices))
+    accuracy = np.where(used.any(axis=1), accuracy, 10 + rng.random(len(choices)) * 0.1)
+    latency = _cell_latency(choices, used, device, rng)
+    space = Space(f"cells-{device}{seed}", tuple(Gene(f"edge{a}{b}", _OPS) for a, b in _EDGES))
+    rows = {tuple(_OPS[at] for at in row): number for number, row in enumerate(choices)}
+    return Problem(space.name, space, rows, accuracy, {"latency": latency})
+
+
+def _connected(choices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """[cells, edges] bool each: whether an edge gets the input, and whether the output gets the edge."""
+    start, end = np.zeros((len(choices), 4), bool), np.zeros((len(choices), 4), bool)
+    start[:, 0], end[:, 3] = True, True
+    for edge, (a, b) in enumerate(_EDGES):
+        start[:, b] |= (choices[:, edge] > 0) & start[:, a]
+    for edge in (5, 4, 3, 2, 1, 0):
+        a, b = _EDGES[edge]
+        end[:, a] |= (choices[:, edge] > 0) & end[:, b]
+    present = choices > 0
+    begins = np.stack([start[:, a] for a, _ in _EDGES], axis=1)
+    ends = np.stack([end[:, b] for _, b in _EDGES], axis=1)
+    return present & begins, present & ends
+
+
+def _cell_latency(choices: np.ndarray, used: np.ndarray, device: str, rng: np.random.Generator) -> np.ndarray:
+    jitter = 1 + rng.normal(0, 0.015, len(choices))
+    if device == "parallel":
+        each = np.array([0.0, 0.05, 1.0, 1.3, 0.8])[choices] * used
+        path = np.zeros((len(choices), 4))
+        for edge, (a, b) in enumerate(_EDGES):
+            path[:, b] = np.maximum(path[:, b], path[:, a] + each[:, edge])
+        return (2.0 + path[:, 3] + 0.45 * (each > 0.1).sum(axis=1)) * jitter
+    if device == "memory":
+        each = np.array([0.0, 0.35, 0.5, 0.8, 1.6])[choices] * used * rng.uniform(0.7, 1.3, 6)
+        alive = used[:, :3].sum(axis=1) * used[:, 3:].sum(axis=1)
+        return (1.0 + each.sum(axis=1) + 0.12 * alive) * jitter
+    each = np.array([0.0, 0.02, 0.35, 2.2, 0.25])[choices] * used * rng.uniform(0.9, 1.1, 6)
+    total = 1.5 + each.sum(axis=1)
+    return np.round(total * 2) / 2 if device == "steps" else total * jitter
+
+
+def epistatic(seed: int, genes: int = 8, values: int = 4, reach: int = 3) -> Problem:
+    """Kauffman's NK model: what a gene is worth depends on `reach` other genes."""
+    rng = np.random.default_rng([seed, 23])
+    choices = np.array(list(itertools.product(range(values), repeat=genes)))
+    score = np.zeros(len(choices))
+    for gene in range(genes):
+        others = rng.choice([at for at in range(genes) if at != gene], reach, replace=False)
+        table = rng.random(values ** (reach + 1))
+        index = choices[:, gene].copy()
+        for at in others:
+            index = index * values + choices[:, at]
+        score += table[index]
+    accuracy = 60 + 30 * (score - score.min()) / (score.max() - score.min())
+    price = np.sort(rng.lognormal(0, 0.6, (genes, values)), axis=1)
+    cost = sum(price[gene][choices[:, gene]] for gene in range(genes)) * (
+        1 + rng.normal(0, 0.02, len(choices))
+    )
+    return _texts(f"epistatic{seed}", choices, accuracy, {"cost": cost})
+
+
+def _texts(name: str, choices: np.ndarray, accuracy: np.ndarray, costs: Mapping[str, np.ndarray]) -> Problem:
+    """A problem over genes of unordered values."""
+    counts = choices.max(axis=0) + 1
+    genes = tuple(Gene(f"gene{at}", tuple("abcdefgh"[:count])) for at, count in enumerate(counts))
+    rows = {tuple("abcdefgh"[at] for at in row): number for number, row in enumerate(choices.tolist())}
+    return Problem(name, Space(name, genes), rows, accuracy, costs)
+
+
+def smooth(seed: int, plateaus: bool = False, related: bool = True) -> Problem:
+    """Six numbers of seven values each: concave returns, with plateaus or with a cost of its own if asked."""
+    rng = np.random.default_rng([seed, 29])
+    choices = np.array(list(itertools.product(range(7), repeat=6)))
+    size = choices / 6
+    worth, bend = rng.dirichlet(np.ones(6)), rng.uniform(1.0, 4.0, 6)
+    score = (worth * (1 - np.exp(-bend * size)) / (1 - np.exp(-bend))).sum(axis=1)
+    balance = np.abs(size[:, :3].sum(axis=1) - size[:, 3:].sum(axis=1))
+    accuracy = 65 + 25 * score - 3 * balance + rng.normal(0, 0.15, len(choices))
+    if related:
+        cost = (1 + 4 * size[:, 0]) * (1 + 3 * size[:, 1]) * (1 + size[:, 2:] @ rng.uniform(0.5, 3, 4))
+    else:
+        cost = 5 + np.sin(6 * size @ rng.normal(0, 1, 6)) + size @ rng.normal(0, 1.0, 6)
+    if plateaus:
+        accuracy, cost = np.round(accuracy * 2) / 2, np.round(cost * 2) / 2
+    name = f"{'plateaus' if plateaus else 'smooth' if related else 'unrelated'}{seed}"
+    space = Space(name, tuple(Gene(f"size{at}", tuple(range(1, 8)), ordered=True) for at in range(6)))
+    rows = {tuple(at + 1 for at in row): number for number, row in enumerate(choices.tolist())}
+    return Problem(name, space, rows, accuracy, {"cost": cost - cost.min() + 1.0})

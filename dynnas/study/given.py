@@ -1,4 +1,4 @@
-"""What a study was given that its folder cannot keep."""
+"""Objects that a study was made with and that its folder cannot keep."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OBJECTS = "<objects>"
 
 @dataclass(frozen=True)
 class Given:
-    """Objects that a study was made with and that its folder cannot keep.
+    """The objects of one study.
 
     Attributes:
         space: if it is not that of a file.

@@ -192,6 +192,7 @@ def searched_by_eight(problem: Problem, cost: str, seed: int) -> float:
     return float(fractions(problem, cost, visited)[-1])
 
 
+@pytest.mark.slow
 def test_eight_at_a_time_find_nearly_as_much_as_one_by_one() -> None:
     """What is still being evaluated is taken into account: proposals spread over the front."""
     problem, seeds = cells(7), range(3)

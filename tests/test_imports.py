@@ -17,6 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # From the lowest to the highest: a package imports those before it, and itself.
 PACKAGES = (
+    "lazy",
     "errors",
     "progress",
     "registry",

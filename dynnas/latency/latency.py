@@ -15,7 +15,7 @@ from dynnas.latency.fingerprint import environment_fingerprint
 from dynnas.latency.interval import Estimate
 from dynnas.settings.settings import TargetSettings
 
-DOCUMENT = Document("dynnas_anchors", 1, "measure all anew, on a new scale: dynnas measure STUDY --all")
+DOCUMENT = Document("dynnas_anchors", 1, "measure all again, on a new scale: dynnas measure STUDY --all")
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class AnchorReference:
             raise StudyError(
                 f"{path}: latencies were measured in environment {reference.environment}, this one is {here} "
                 "(processor, threads, runtime or library versions differ), so new times would not compare; "
-                "continue on the same machine and versions, or measure all of it anew here: "
+                "continue on the same machine and versions, or measure all of it again here: "
                 "dynnas measure STUDY --all"
             )
         return reference

@@ -8,8 +8,9 @@ What is registered under a name is imported when a registry is first read.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dynnas.lazy import lazy
 
 if TYPE_CHECKING:
     from dynnas.nn.blocks_by_name import Skippable, block
@@ -48,11 +49,7 @@ _HOMES = {
     "block": "blocks_by_name",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"dynnas.nn.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -5,8 +5,9 @@ The names below are imported when they are first used, so that `import dynnas.ta
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dynnas.lazy import lazy
 
 if TYPE_CHECKING:
     from dynnas.tasks.builtin.classification import Classification
@@ -37,11 +38,7 @@ _HOMES = {
     "from_functions": "functions",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"dynnas.tasks.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

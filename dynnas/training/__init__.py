@@ -5,8 +5,9 @@ The names below are imported when they are first used, so that `import dynnas.tr
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dynnas.lazy import lazy
 
 if TYPE_CHECKING:
     from dynnas.training.algorithm import ALGORITHMS, Algorithm, register_algorithm, setting
@@ -14,14 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ALGORITHMS", "Algorithm", "Trainer", "register_algorithm", "setting"]
 
-_HOMES = {"Trainer": "trainer"}
+_HOMES = {**dict.fromkeys(__all__, "algorithm"), "Trainer": "trainer"}
 
-
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        home = _HOMES.get(name, "algorithm")
-        return getattr(importlib.import_module(f"dynnas.training.{home}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -114,12 +114,12 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         raise TrainingError(
-            f"{path}: not a readable checkpoint ({error}); remove it to train anew"
+            f"{path}: not a readable checkpoint ({error}); remove it to train again"
         ) from error
     version = content.pop("dynnas_checkpoint", None) if isinstance(content, dict) else None
     if version != FORMAT:
         raise TrainingError(
-            f"{path}: found format {version!r}, this dynnas reads {FORMAT}; remove it to train anew"
+            f"{path}: found format {version!r}, this dynnas reads {FORMAT}; remove it to train again"
         )
     return Checkpoint(**content)
 

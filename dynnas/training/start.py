@@ -67,7 +67,7 @@ def train_supernet(
     if checkpoint and checkpoint.identity != identity:
         raise TrainingError(
             f"{folder / FILE}: a training of another space, data set or settings; "
-            "give this one another --name, or start anew with --fresh"
+            "give this one another --name, or begin again with --fresh"
         )
     training = Training(supernet, dataset, settings, identity, checkpoint, device, task, timer)
     if checkpoint is None or not checkpoint.finished:

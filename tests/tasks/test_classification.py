@@ -75,7 +75,7 @@ def test_targets_that_contradict_the_task_are_refused() -> None:
         Classification().of_data(torch.tensor([0.0, 1.0]))
     with pytest.raises(TaskError, match="not known before the data are read"):
         _ = Classification().outputs
-    with pytest.raises(TaskError, match="at least two classes"):
+    with pytest.raises(TaskError, match="at least 2 classes"):
         Classification(["only"])
 
 

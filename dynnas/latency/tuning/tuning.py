@@ -66,7 +66,7 @@ def tune(problems: Iterable[Problem], path: Path, progress: Progress | None = No
     problems = list(problems)
     progress = progress or Progress()
     if refused := TunedFile.load(path).refused:
-        progress.message(f"{path} {refused}: starting anew")
+        progress.message(f"{path} {refused}: starting again")
     with progress.task("tuning kernels", len(problems)) as task:
         for problem in problems:
             with device_lock(problem.device):

@@ -12,12 +12,12 @@ from torch.nn import functional as F
 
 from dynnas.errors import TaskError
 from dynnas.metric import Metric
+from dynnas.tasks.named import NamedTask
 from dynnas.tasks.registry import TASKS
-from dynnas.tasks.task import Task
 
 
 @TASKS.register("classification")
-class Classification(Task):
+class Classification(NamedTask):
     """One class for each image: outputs are logits (B, classes), targets int64 (B,).
 
     Args:
@@ -32,6 +32,8 @@ class Classification(Task):
     """
 
     name = "classification"
+    noun = "classes"
+    least = 2
     metrics = (
         Metric("accuracy", "share", "maximize", "share of the images that are told right"),
         Metric("balanced_accuracy", "share", "maximize", "mean over classes of the share that is told right"),
@@ -48,34 +50,13 @@ class Classification(Task):
         label_smoothing: float | None = None,
         class_weights: Sequence[float] | None = None,
     ) -> None:
-        names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes or ())
-        if classes is not None and len(names) < 2:
-            raise TaskError(f"task classification: at least two classes are needed, not {classes!r}")
+        self.take_names(classes)
         if label_smoothing is not None and not 0 <= label_smoothing < 1:
             raise TaskError(
                 f"task classification: label_smoothing is {label_smoothing}; it is at least 0 and less than 1"
             )
-        if class_weights is not None and (names and len(class_weights) != len(names)):
-            raise TaskError(
-                f"task classification: {len(class_weights)} class_weights for {len(names)} classes; "
-                "give one for each"
-            )
-        self.names, self.label_smoothing = names, label_smoothing
-        self.class_weights = None if class_weights is None else tuple(map(float, class_weights))
-
-    @property
-    def outputs(self) -> int:
-        """The number of classes.
-
-        Raises:
-            TaskError: no data have said it yet.
-        """
-        if not self.names:
-            raise TaskError(
-                "task classification: the number of classes is not known before the data are read; "
-                "say Classification(classes=...)"
-            )
-        return len(self.names)
+        self.label_smoothing = label_smoothing
+        self.class_weights = self.weights_of(class_weights, "class_weights")
 
     def of_data(self, targets: Tensor, names: Sequence[str] = ()) -> Self:
         """See `Task.of_data`: targets are whole numbers from 0; classes without names are called by them."""
@@ -89,7 +70,7 @@ class Classification(Task):
         if self.names and names and len(self.names) != len(names):
             raise TaskError(
                 f"task classification: it has {len(self.names)} classes but the data {len(names)}; "
-                "leave `classes` out, or give data of so many"
+                "leave `classes` out, or give data that have as many"
             )
         if least < 0 or most >= given:
             raise TaskError(

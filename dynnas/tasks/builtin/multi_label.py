@@ -11,12 +11,12 @@ from torch.nn import functional as F
 
 from dynnas.errors import TaskError
 from dynnas.metric import Metric
+from dynnas.tasks.named import NamedTask
 from dynnas.tasks.registry import TASKS
-from dynnas.tasks.task import Task
 
 
 @TASKS.register("multi_label")
-class MultiLabel(Task):
+class MultiLabel(NamedTask):
     """Any of some labels for each image: outputs are logits (B, labels), targets (B, labels) of 0 and 1.
 
     Args:
@@ -28,6 +28,7 @@ class MultiLabel(Task):
     """
 
     name = "multi_label"
+    noun = "labels"
     metrics = (
         Metric("mean_average_precision", "share", "maximize", "mean over labels of the average precision"),
         Metric("label_accuracy", "share", "maximize", "share of all labels of all images that are right"),
@@ -41,30 +42,8 @@ class MultiLabel(Task):
         *,
         positive_weights: Sequence[float] | None = None,
     ) -> None:
-        names = tuple(map(str, range(labels))) if isinstance(labels, int) else tuple(labels or ())
-        if labels is not None and not names:
-            raise TaskError(f"task multi_label: at least one label is needed, not {labels!r}")
-        if positive_weights is not None and names and len(positive_weights) != len(names):
-            raise TaskError(
-                f"task multi_label: {len(positive_weights)} positive_weights for {len(names)} labels; "
-                "give one for each"
-            )
-        self.names = names
-        self.positive_weights = None if positive_weights is None else tuple(map(float, positive_weights))
-
-    @property
-    def outputs(self) -> int:
-        """The number of labels.
-
-        Raises:
-            TaskError: no data have said it yet.
-        """
-        if not self.names:
-            raise TaskError(
-                "task multi_label: the number of labels is not known before the data are read; "
-                "say MultiLabel(labels=...)"
-            )
-        return len(self.names)
+        self.take_names(labels)
+        self.positive_weights = self.weights_of(positive_weights, "positive_weights")
 
     def of_data(self, targets: Tensor, names: Sequence[str] = ()) -> Self:
         """See `Task.of_data`: targets are (N, labels) of 0 and 1."""

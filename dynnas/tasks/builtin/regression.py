@@ -11,12 +11,12 @@ from torch.nn import functional as F
 
 from dynnas.errors import TaskError
 from dynnas.metric import Metric
+from dynnas.tasks.named import NamedTask
 from dynnas.tasks.registry import TASKS
-from dynnas.tasks.task import Task
 
 
 @TASKS.register("regression")
-class Regression(Task):
+class Regression(NamedTask):
     """Numbers for each image: outputs (B, numbers) in standard deviations from the mean.
 
     Targets are (B, numbers). A single number may also be a target (B,). Scores and what ships are in the
@@ -32,6 +32,7 @@ class Regression(Task):
     """
 
     name = "regression"
+    noun = "numbers"
     metrics = (
         Metric("rmse", "targets", "minimize", "root of the mean squared error, the mean over numbers"),
         Metric("mae", "targets", "minimize", "mean absolute error"),
@@ -46,32 +47,16 @@ class Regression(Task):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
     ) -> None:
-        names = tuple(map(str, range(numbers))) if isinstance(numbers, int) else tuple(numbers or ())
-        if numbers is not None and not names:
-            raise TaskError(f"task regression: at least one number is needed, not {numbers!r}")
+        self.take_names(numbers)
         if loss not in ("squared", "huber"):
             raise TaskError(f"task regression: loss is {loss!r}; allowed are squared, huber")
         if (mean is None) != (std is None):
             raise TaskError("task regression: give mean and std both, or none of them")
         if std is not None and not all(value > 0 for value in std):
             raise TaskError(f"task regression: std is {tuple(std)}; each is above 0")
-        self.names, self.kind = names, loss
+        self.kind = loss
         self.mean = None if mean is None else tuple(map(float, mean))
         self.std = None if std is None else tuple(map(float, std))
-
-    @property
-    def outputs(self) -> int:
-        """The number of numbers.
-
-        Raises:
-            TaskError: no data have said it yet.
-        """
-        if not self.names:
-            raise TaskError(
-                "task regression: how many numbers there are is not known before the data are read; "
-                "say Regression(numbers=...)"
-            )
-        return len(self.names)
 
     def of_data(self, targets: Tensor, names: Sequence[str] = ()) -> Self:
         """See `Task.of_data`: mean and deviation are those of the targets, unless they are given."""

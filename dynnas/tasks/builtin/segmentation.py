@@ -11,15 +11,15 @@ from torch.nn import functional as F
 
 from dynnas.errors import TaskError
 from dynnas.metric import Metric
+from dynnas.tasks.named import NamedTask
 from dynnas.tasks.registry import TASKS
-from dynnas.tasks.task import Task
 
 IGNORED = 255
 """The target of pixels that count for nothing, as in Pascal VOC and Cityscapes."""
 
 
 @TASKS.register("segmentation")
-class Segmentation(Task):
+class Segmentation(NamedTask):
     """One class for each pixel: outputs are logits (B, classes, h, w), targets whole numbers (B, H, W).
 
     Outputs may be coarser than targets: they are enlarged (bilinear) for losses and scores.
@@ -34,6 +34,8 @@ class Segmentation(Task):
     """
 
     name = "segmentation"
+    noun = "classes"
+    least = 2
     per_image = False
     metrics = (
         Metric("mean_iou", "share", "maximize", "intersection over union, the mean over classes"),
@@ -47,30 +49,9 @@ class Segmentation(Task):
         class_weights: Sequence[float] | None = None,
         ignored: int = IGNORED,
     ) -> None:
-        names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes or ())
-        if classes is not None and len(names) < 2:
-            raise TaskError(f"task segmentation: at least two classes are needed, not {classes!r}")
-        if class_weights is not None and names and len(class_weights) != len(names):
-            raise TaskError(
-                f"task segmentation: {len(class_weights)} class_weights for {len(names)} classes; "
-                "give one for each"
-            )
-        self.names, self.ignored = names, ignored
-        self.class_weights = None if class_weights is None else tuple(map(float, class_weights))
-
-    @property
-    def outputs(self) -> int:
-        """The number of classes.
-
-        Raises:
-            TaskError: no data have said it yet.
-        """
-        if not self.names:
-            raise TaskError(
-                "task segmentation: the number of classes is not known before the data are read; "
-                "say Segmentation(classes=...)"
-            )
-        return len(self.names)
+        self.take_names(classes)
+        self.ignored = ignored
+        self.class_weights = self.weights_of(class_weights, "class_weights")
 
     def of_data(self, targets: Tensor, names: Sequence[str] = ()) -> Self:
         """See `Task.of_data`: targets are (N, H, W), the number of a class or `ignored` for each pixel."""

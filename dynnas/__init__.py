@@ -44,7 +44,7 @@ _HOMES = {
 
 
 def public(name: str) -> Any:
-    """The public class or function of that name, from the module that defines it."""
+    """Return the public class or function of that name, from the module that defines it."""
     module, attribute = _HOMES[name]
     return getattr(importlib.import_module(module), attribute)
 

@@ -31,11 +31,11 @@ class Document:
     error: type[DynnasError] = StudyError
 
     def write(self, content: Mapping[str, Any]) -> str:
-        """The text of a file."""
+        """Return the text of a file."""
         return json.dumps({self.kind: self.format, **content}, indent=2) + "\n"
 
     def load(self, path: Path, make: Callable[[dict[str, Any]], Content]) -> Content:
-        """What `make` makes of the content of the file `path`.
+        """Return what `make` makes of the content of the file `path`.
 
         Raises:
             DynnasError: of the class `error`: it cannot be read, is not such a file, or of another format.
@@ -47,7 +47,7 @@ class Document:
         return self.read(text, path, make)
 
     def read(self, text: str, where: Path | str, make: Callable[[dict[str, Any]], Content]) -> Content:
-        """What `make` makes of the content of a file; `where` is for messages.
+        """Return what `make` makes of the content of a file; `where` is for messages.
 
         Raises:
             DynnasError: of the class `error`: not such a file, or of another format.

@@ -21,7 +21,9 @@ def cache_folder() -> Path:
 
 
 def data_folders() -> list[Path]:
-    """The folder that $DYNNAS_DATA names, if it does: where data lie that are asked for by their names."""
+    """Return the folder that $DYNNAS_DATA names, if it does: where data lie that are asked for by their
+    names.
+    """
     folder = os.environ.get("DYNNAS_DATA")
     return [Path(folder).expanduser()] if folder else []
 
@@ -135,7 +137,7 @@ def locked_or_refused(path: Path) -> Iterator[None]:
 
 
 def processor() -> str:
-    """The model's name as the system tells it."""
+    """Return the model's name as the system tells it."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():

@@ -59,7 +59,7 @@ class Registry(Mapping[str, T]):
         self._plugin: EntryPoint | None = None
 
     def register(self, name: str) -> Callable[[T], T]:
-        """A decorator that enters a class (or function) under `name`.
+        """Return a decorator that enters a class (or function) under `name`.
 
         The same definition, run again, takes the place of the earlier one.
 
@@ -78,7 +78,7 @@ class Registry(Mapping[str, T]):
         return enter
 
     def origin(self, name: str) -> str:
-        """The distribution, or else the module, that brought the entry `name`.
+        """Return the distribution, or else the module, that brought the entry `name`.
 
         Raises:
             DynnasError: there is no such entry.
@@ -102,7 +102,7 @@ class Registry(Mapping[str, T]):
                 self._load_plugins()
 
     def __getitem__(self, name: str) -> T:
-        """The entry that was registered under `name`.
+        """Return the entry that was registered under `name`.
 
         Raises:
             DynnasError: there is none, of the class given as `error`.
@@ -117,24 +117,24 @@ class Registry(Mapping[str, T]):
             ) from None
 
     def __contains__(self, name: object) -> bool:
-        """Whether `name` is registered."""
+        """Return whether `name` is registered."""
         self.load()
         return name in self._entries
 
     def __iter__(self) -> Iterator[str]:
-        """The registered names."""
+        """Return the registered names."""
         self.load()
         names = list(self._entries)
         names.sort(key=lambda name: self._place(self._entries[name]))
         return iter(names)
 
     def __len__(self) -> int:
-        """The number of entries."""
+        """Return the number of entries."""
         self.load()
         return len(self._entries)
 
     def _place(self, entry: T) -> Any:
-        """What the entries are sorted by, whichever was registered first."""
+        """Return what the entries are sorted by, whichever was registered first."""
         if self._order is not None:
             return self._order(entry)
         return (0, str(getattr(entry, "__module__", ""))) if self._is_own(entry) else (1, "")
@@ -197,7 +197,8 @@ class Registry(Mapping[str, T]):
 
 @lru_cache(maxsize=2)
 def _installed(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
-    """The entry points of every distribution on `path`; registries share the scan, which takes milliseconds.
+    """Return the entry points of every distribution on `path`; registries share the scan, which takes
+    milliseconds.
 
     Of two copies of a distribution the first on the path counts, as for its modules.
     """
@@ -214,11 +215,11 @@ def _place(point: EntryPoint) -> tuple[str, str]:
 
 
 def _is_defined_again(held: object, entry: object) -> bool:
-    """Whether one definition ran twice, as in a notebook or after an import that failed."""
+    """Return whether one definition ran twice, as in a notebook or after an import that failed."""
     return hasattr(entry, "__qualname__") and _path(held) == _path(entry)
 
 
 def _path(entry: object) -> str:
-    """The dotted path of an entry, such as `dynnas.nn.kernels.static.Static`."""
+    """Return the dotted path of an entry, such as `dynnas.nn.kernels.static.Static`."""
     module, name = getattr(entry, "__module__", None), getattr(entry, "__qualname__", None)
     return f"{module}.{name}" if module and name else repr(entry)

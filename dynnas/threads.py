@@ -63,7 +63,7 @@ def usable_cores(
     cgroup: Path = Path("/proc/self/cgroup"),
     root: Path = Path("/sys/fs/cgroup"),
 ) -> int:
-    """The number of cores that this process may keep busy, at least 1.
+    """Return the number of cores that this process may keep busy, at least 1.
 
     It is the smallest of the cores of the processor affinity, the quotas of the control group and of those
     above it (rounded up), and OMP_NUM_THREADS.
@@ -87,7 +87,7 @@ def _affinity() -> int:
 
 
 def _quotas(cgroup: Path, root: Path) -> Iterator[float]:
-    """The processor quotas, in cores, of the process's control groups and of all above them."""
+    """Yield the processor quotas, in cores, of the process's control groups and of all above them."""
     for line in (_read(cgroup) or "").splitlines():
         _, controllers, place = line.split(":", 2)
         if not controllers:
@@ -123,14 +123,16 @@ def _read(path: Path) -> str | None:
 
 
 def most_threads() -> int:
-    """The most threads that torch may use here: the usable cores, and what the caller has set in torch."""
+    """Return the most threads that torch may use here: the usable cores, and what the caller has set in
+    torch.
+    """
     import torch
 
     return min(usable_cores(), torch.get_num_threads())
 
 
 def candidate_counts(most: int) -> tuple[int, ...]:
-    """The numbers of threads to try: 1, 2, 4 and so on, and `most`."""
+    """Return the numbers of threads to try: 1, 2, 4 and so on, and `most`."""
     doubled = (2**power for power in range(most.bit_length()))
     return (*(count for count in doubled if count < most), most)
 
@@ -160,7 +162,7 @@ def fastest_count(
     clock: Clock = time.perf_counter,
     use: Use | None = None,
 ) -> int:
-    """The number of threads among `counts`, in ascending order, with which `run` is fastest.
+    """Return the number of threads among `counts`, in ascending order, with which `run` is fastest.
 
     The candidates take turns, so that a busy moment is no candidate's own, and the smallest time of each
     counts. A single candidate is not timed.

@@ -76,7 +76,7 @@ class Extractor:
         self._forget()
 
     def candidate(self, architecture: Architecture, open_gates: bool = False) -> Candidate:
-        """The candidate of `architecture`; with `open_gates` its network has no gates."""
+        """Return the candidate of `architecture`; with `open_gates` its network has no gates."""
         key = f"{architecture.key} with open gates" if open_gates else architecture.key
         found = self._alive.get(key)
         if found is None:
@@ -201,7 +201,7 @@ class Candidate:
         return self.network
 
     def copy(self) -> Network:
-        """A calibrated network that belongs to the caller."""
+        """Return a calibrated network that belongs to the caller."""
         return copy.deepcopy(self.calibrated)
 
     @property
@@ -265,7 +265,8 @@ def calibrated_network(
     train: TrainSettings,
     open_gates: bool = False,
 ) -> Network:
-    """One network of `supernet`, calibrated as `train` says, where no other part of its candidate is needed.
+    """Return one network of `supernet`, calibrated as `train` says, where no other part of its candidate is
+    needed.
 
     With `open_gates` it has none of its gates.
     """

@@ -20,7 +20,7 @@ class StatisticsStore(Protocol):
     """Keeps packed statistics by the key of their network and by all else that they depend on."""
 
     def read_statistics(self, key: str, provenance: str) -> bytes | None:
-        """The statistics that were written, or None."""
+        """Return the statistics that were written, or None."""
         ...
 
     def write_statistics(self, key: str, provenance: str, packed: bytes) -> None:
@@ -29,7 +29,7 @@ class StatisticsStore(Protocol):
 
 
 def statistics_of(network: nn.Module) -> Statistics:
-    """The statistics of all batch norms of `network`, as copies."""
+    """Return the statistics of all batch norms of `network`, as copies."""
     return {
         name: buffer.detach().cpu().numpy().copy()
         for name, buffer in network.named_buffers()
@@ -45,7 +45,7 @@ def restore_statistics(network: nn.Module, statistics: Statistics) -> None:
 
 
 def pack_statistics(statistics: Statistics) -> bytes:
-    """Bytes that `unpack_statistics` reads back."""
+    """Return bytes that `unpack_statistics` reads back."""
     file = io.BytesIO()
     named: dict[str, Any] = dict(statistics)
     np.savez(file, **named)
@@ -53,7 +53,7 @@ def pack_statistics(statistics: Statistics) -> bytes:
 
 
 def unpack_statistics(packed: bytes) -> Statistics:
-    """The statistics that `pack_statistics` wrote.
+    """Return the statistics that `pack_statistics` wrote.
 
     Raises:
         ValueError: the bytes are something else.

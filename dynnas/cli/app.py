@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _with_addresses(words: Sequence[str]) -> list[str]:
-    """The words, with the address that a bare `--ray` stands for: typer knows no optional values."""
+    """Return the words, with the address that a bare `--ray` stands for: typer knows no optional values."""
     bare = [
         word == "--ray" and (not following or following.startswith("-"))
         for word, following in zip(words, (*words[1:], ""), strict=False)
@@ -92,7 +92,7 @@ def _message(error: Exception) -> str:
 
 
 def _how_to_continue(words: Sequence[str]) -> str:
-    """The command that goes on where it was interrupted; nothing for those that start again."""
+    """Return the command that goes on where it was interrupted; nothing for those that start again."""
     if not {"search", "audit", "measure", "train", "compress", "cascade"} & set(words[:1]):
         return ""
     again = [word for word in words if word not in ("--fresh", "--yes")]

@@ -44,14 +44,14 @@ _METAVARS: Mapping[type, str] = {int: "N", float: "NUMBER", str: "NAME"}
 
 
 def _setting(path: str) -> tuple[Field[Any], Rule]:
-    """A setting by section and name (`train.epochs`), and the rule for its values."""
+    """Return a setting by section and name (`train.epochs`), and the rule for its values."""
     section, _, name = path.partition(".")
     setting = next(setting for setting in fields(SECTIONS[section]) if setting.name == name)
     return setting, setting_form(setting, SECTIONS[section]).rule
 
 
 def _flag(name: str) -> Any:
-    """The typer option of one of `FLAGS`."""
+    """Return the typer option of one of `FLAGS`."""
     setting, rule = _setting(FLAGS[name][0])
     choices = f" ({rule})" if rule.choices else ""
     return typer.Option(f"--{name}", metavar=_METAVARS[rule.kind], help=setting.metadata["help"] + choices)
@@ -110,7 +110,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="show no progress")]
 
 
 def study_folder(studies: Path, name: str) -> Path:
-    """The folder of a study.
+    """Return the folder of a study.
 
     Raises:
         StudyError: the name is not one that a space file could have.
@@ -150,7 +150,7 @@ def override(settings: Settings, flags: Mapping[str, str | None], limits: Sequen
 
 
 def command_of(study: Study) -> str:
-    """The command that makes `study` again, from the space file that its folder keeps."""
+    """Return the command that makes `study` again, from the space file that its folder keeps."""
     from dynnas.language.parser import load_space
 
     if not study.folder.space.exists():
@@ -186,7 +186,7 @@ def _read_limits(limits: Sequence[str], problems: list[str]) -> Iterator[tuple[s
 
 
 def _read(text: str, path: str) -> Any:
-    """The value of a setting from its text.
+    """Return the value of a setting from its text.
 
     Raises:
         ValueError: it is not allowed; says what is.

@@ -32,7 +32,7 @@ def show_progress(quiet: bool = False, stream: TextIO | None = None) -> Iterator
 
 
 def format_rate(per_second: float) -> str:
-    """Steps a second, or seconds a step where that reads better."""
+    """Return steps a second, or seconds a step where that reads better."""
     return f"{per_second:.1f}/s" if per_second >= 1 else f"{1 / per_second:.1f} s each"
 
 

@@ -77,7 +77,7 @@ def write_coded(
 
 
 def read_coded(path: Path) -> Network:
-    """The network that `write_coded` wrote, in eval mode.
+    """Return the network that `write_coded` wrote, in eval mode.
 
     Raises:
         TrainingError: the file is damaged.
@@ -102,7 +102,7 @@ def read_coded(path: Path) -> Network:
 
 
 def _read_tensor(content: bytes, at: int, entry: Mapping[str, Any]) -> tuple[np.ndarray, int]:
-    """The values of a tensor that begins `at`, and where the next one does."""
+    """Return the values of a tensor that begins `at`, and where the next one does."""
     size = int(np.prod(entry["shape"], dtype=np.int64))
     if (count := entry.get("kept")) is not None:
         middle = at + -(-size // 8)

@@ -9,7 +9,7 @@ import numpy as np
 
 
 def code_lengths(frequencies: np.ndarray) -> np.ndarray:
-    """The length in bits of each symbol's code (S,); 0 for symbols that do not occur."""
+    """Return the length in bits of each symbol's code (S,); 0 for symbols that do not occur."""
     lengths = np.zeros(len(frequencies), dtype=np.uint8)
     ties = count()
     heap: list[tuple[int, int, tuple[int, ...]]] = [
@@ -40,7 +40,7 @@ def encode(symbols: np.ndarray, lengths: np.ndarray) -> bytes:
 
 
 def decode(content: bytes, lengths: np.ndarray, size: int) -> np.ndarray:
-    """The first `size` symbols in `content`.
+    """Return the first `size` symbols in `content`.
 
     Raises:
         ValueError: it ends before, or holds what is no code.

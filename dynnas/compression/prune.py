@@ -70,7 +70,7 @@ def _run(source: Source) -> Shrunk:
 
 
 def channel_groups(config: NetworkConfig) -> dict[str, tuple[Axis, ...]]:
-    """The groups of channels that can be dropped, with all places where each is counted.
+    """Return the groups of channels that can be dropped, with all places where each is counted.
 
     Raises:
         TrainingError: there is none, or the network has gates or sees several resolutions.
@@ -119,7 +119,7 @@ def _residual(block: BlockConfig) -> bool:
 
 
 def size_of(config: NetworkConfig, axis: Axis) -> int:
-    """How many channels `axis` counts."""
+    """Return how many channels `axis` counts."""
     return _number(dict(config.slots())[axis.slot], axis.part)
 
 
@@ -135,7 +135,8 @@ def resized(slot: Slot, sizes: Mapping[str, int]) -> Slot:
 
 
 def choose_channels(network: Network, groups: Mapping[str, tuple[Axis, ...]], amount: float) -> Kept:
-    """The channels of each group with the largest mean magnitude over all tensors that they run through.
+    """Return the channels of each group with the largest mean magnitude over all tensors that they run
+    through.
 
     Args:
         network: with the weights.
@@ -165,8 +166,8 @@ def _whole(left: int, size: int) -> int:
 def _accident(
     config: NetworkConfig, groups: Mapping[str, tuple[Axis, ...]], left: Mapping[str, int]
 ) -> str | None:
-    """A group of which more must stay: so many left would make a block one of another kind, with a residual
-    as its input and output became alike, or without an expansion.
+    """Return a group of which more must stay: so many left would make a block one of another kind, with a
+    residual as its input and output became alike, or without an expansion.
     """
     smaller = _smaller(config, groups, left)
     for (slot, before), (_, after) in zip(config.blocks, smaller.blocks, strict=True):
@@ -197,7 +198,7 @@ def _smaller(
 
 
 def prune(network: Network, groups: Mapping[str, tuple[Axis, ...]], kept: Kept) -> Network:
-    """The network of the channels that are `kept`, with their weights and statistics, in eval mode."""
+    """Return the network of the channels that are `kept`, with their weights and statistics, in eval mode."""
     config = _smaller(network.config, groups, {name: len(indices) for name, indices in kept.items()})
     pruned = Network(config)
     values = dict(network.state_dict())
@@ -212,7 +213,7 @@ def prune(network: Network, groups: Mapping[str, tuple[Axis, ...]], kept: Kept) 
 
 
 def _tensors(network: Network, axes: tuple[Axis, ...]) -> Iterator[tuple[Tensor, int]]:
-    """The parameters of convolutions and classifiers that `axes` run through, and along which axis."""
+    """Yield the parameters of convolutions and classifiers that `axes` run through, and along which axis."""
     parameters = dict(network.named_parameters())
     for path, axis in _places(network, axes):
         if path in parameters and parameters[path].ndim > 1:
@@ -220,7 +221,7 @@ def _tensors(network: Network, axes: tuple[Axis, ...]) -> Iterator[tuple[Tensor,
 
 
 def _places(network: Network, axes: tuple[Axis, ...]) -> Iterator[tuple[str, int]]:
-    """Every tensor (by its path in the network) and axis of it that counts these channels."""
+    """Yield every tensor (by its path in the network) and axis of it that counts these channels."""
     slots = dict(network.config.slots())
     for axis in axes:
         for name, place in _axes_of(slots[axis.slot], axis.part):
@@ -229,7 +230,9 @@ def _places(network: Network, axes: tuple[Axis, ...]) -> Iterator[tuple[str, int
 
 @cache
 def _axes_of(slot: SlotConfig, part: str) -> tuple[tuple[str, int], ...]:
-    """The tensors of a slot's module, and their axes, that grow by as much as a number of its config."""
+    """Return the tensors of a slot's module, and their axes, that grow by as much as a number of its
+    config.
+    """
     size, more = _number(slot, part), 8
     if _loses_expansion(slot, resized(slot, {part: size + more})):
         more = 24
@@ -245,7 +248,9 @@ def _axes_of(slot: SlotConfig, part: str) -> tuple[tuple[str, int], ...]:
 
 
 def _loses_expansion(before: SlotConfig, after: SlotConfig) -> bool:
-    """Whether as many hidden channels as inputs make a block one of `expand` 1, which is built otherwise."""
+    """Return whether as many hidden channels as inputs make a block one of `expand` 1, which is built
+    otherwise.
+    """
     return (
         isinstance(before, BlockConfig)
         and isinstance(after, BlockConfig)

@@ -37,7 +37,8 @@ class Augmentation:
 
 
 def augmentation(kind: str, resolution: int) -> Augmentation:
-    """The augmentation `kind` (none, shift or flip) for images of `resolution`; shifts reach an eighth.
+    """Return the augmentation `kind` (none, shift or flip) for images of `resolution`; shifts reach an
+    eighth.
 
     Raises:
         DataError: `kind` is another.

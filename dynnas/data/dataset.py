@@ -39,7 +39,7 @@ class Split:
         return Split(self.images[part], self.targets[part])
 
     def to(self, device: str | torch.device) -> Split:
-        """The same split with its tensors on `device`."""
+        """Return the same split with its tensors on `device`."""
         return Split(self.images.to(device), self.targets.to(device))
 
 
@@ -126,7 +126,7 @@ class Dataset:
         return digest.hexdigest()
 
     def to(self, device: str | torch.device) -> Dataset:
-        """The same data set with all images on `device`; its batches are made there."""
+        """Return the same data set with all images on `device`; its batches are made there."""
         return replace(
             self, train=self.train.to(device), search=self.search.to(device), test=self.test.to(device)
         )
@@ -153,11 +153,11 @@ class Dataset:
     def training_batches(
         self, seed: int, epoch: int, batch: int, start: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of `epoch` from step `start` on, as `train_batch` gives them."""
+        """Return the batches of `epoch` from step `start` on, as `train_batch` gives them."""
         return (self.train_batch(seed, epoch, step, batch) for step in range(start, self.steps(batch)))
 
     def evaluation_batches(self, split: Split, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Every image of `split` in order, normalised and unvaried, with its target."""
+        """Yield every image of `split` in order, normalised and unvaried, with its target."""
         for part in range(0, len(split), batch):
             yield self.normalise(split.images[part : part + batch]), split.targets[part : part + batch]
 
@@ -181,6 +181,8 @@ def resize(images: Tensor, size: int | tuple[int, int]) -> Tensor:
 
 
 def _generator(purpose: str, *numbers: int) -> torch.Generator:
-    """A generator whose draws depend on `purpose` and `numbers` alone, unrelated between any two of them."""
+    """Return a generator whose draws depend on `purpose` and `numbers` alone, unrelated between any two of
+    them.
+    """
     seed = hashlib.blake2b(repr((purpose, *numbers)).encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(seed))

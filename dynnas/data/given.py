@@ -36,7 +36,7 @@ def dataset_of(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Dataset:
-    """The data set of splits that a program has, read once and held in memory.
+    """Return the data set of splits that a program has, read once and held in memory.
 
     A split is a `torch.utils.data.Dataset` (or any sequence) of pairs of an image and its target, a pair of
     arrays or tensors (images, targets), or an iterable of batches of both, such as a `DataLoader`. An image

@@ -15,12 +15,12 @@ _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*(\.\w+)*")
 
 
 def is_reference(text: str) -> bool:
-    """Whether `text` has the form package.module:name."""
+    """Return whether `text` has the form package.module:name."""
     return _REFERENCE.fullmatch(text) is not None
 
 
 def imported(reference: str, what: str) -> Any:
-    """The object `package.module:name`; modules are also looked for in the working folder.
+    """Return the object `package.module:name`; modules are also looked for in the working folder.
 
     Args:
         what: the setting that names it, for the message.
@@ -43,7 +43,7 @@ def imported(reference: str, what: str) -> Any:
 
 
 def called(function: Callable[[], Any] | Any, what: str) -> Any:
-    """What `function` returns; what cannot be called is given back.
+    """Return what `function` returns; what cannot be called is given back.
 
     Raises:
         DataError: it raises an error.

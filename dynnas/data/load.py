@@ -50,7 +50,7 @@ def load_data(settings: DataSettings, progress: Progress | None = None) -> Datas
 
 
 def _given(settings: DataSettings, progress: Progress) -> Dataset:
-    """What the function `package.module:name` gives: a data set, or splits of one."""
+    """Return what the function `package.module:name` gives: a data set, or splits of one."""
     found = called(imported(settings.source, "data.source"), f"data.source: {settings.source}")
     if isinstance(found, Dataset):
         tell(found, progress)
@@ -67,7 +67,7 @@ def _given(settings: DataSettings, progress: Progress) -> Dataset:
 
 
 def task_named(name: str) -> Task:
-    """The task of a registered name, or the object (or what makes one) at package.module:name.
+    """Return the task of a registered name, or the object (or what makes one) at package.module:name.
 
     Raises:
         TaskError: there is no task of that name.

@@ -80,7 +80,9 @@ class RawData:
 
 
 def numbered(labels: np.ndarray, *others: np.ndarray) -> tuple[tuple[str, ...], list[np.ndarray]]:
-    """Classes named for the numbers that occur, and all labels counted from 0 in their order, as int64."""
+    """Return classes named for the numbers that occur, and all labels counted from 0 in their order, as
+    int64.
+    """
     values = np.unique(np.concatenate([labels, *others]))
     return tuple(map(str, values.tolist())), [
         np.searchsorted(values, each).astype(np.int64) for each in (labels, *others)

@@ -81,7 +81,7 @@ def _given_search(
 
 
 def stratified(labels: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of `count` of the `labels` and of the rest, both in random order.
+    """Return indices of `count` of the `labels` and of the rest, both in random order.
 
     Each class has its proportional share of the `count`, rounded down or up.
     """

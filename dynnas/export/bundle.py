@@ -102,7 +102,7 @@ def export_model(
 def _metadata(
     network: Finished, dataset: Dataset, architecture: Architecture | None, facts: Mapping[str, str]
 ) -> dict[str, str]:
-    """What a model's file says of itself, as far as its format can hold it; lists are JSON."""
+    """Return what a model's file says of itself, as far as its format can hold it; lists are JSON."""
     said = {
         "made_by": f"dynnas {__version__}",
         "task": dataset.task.name,
@@ -136,7 +136,9 @@ def _check(model: ModelFile, format: Format, bundle: Path, expected: Answer) -> 
 
 
 def _self_check(network: Finished, dataset: Dataset) -> dict[str, list[float]]:
-    """The logits of test images of the script, by their numbers, but of those that rounding decides."""
+    """Return the logits of test images of the script, by their numbers, but of those that rounding
+    decides.
+    """
     from dynnas.export.standalone import test_image  # needs onnxruntime, which wrote the bundle
 
     found: dict[str, list[float]] = {}
@@ -262,7 +264,9 @@ def _numbers(values: Sequence[float]) -> str:
 
 
 def _gates(config: NetworkConfig) -> Iterator[dict[str, Any]]:
-    """What decides for each image, the share of multiply-adds asked for, and whether graphs branch there."""
+    """Yield what decides for each image, the share of multiply-adds asked for, and whether graphs branch
+    there.
+    """
     if choice := config.choice:
         yield {"block": RESOLUTION_SLOT, "gate": choice.words, "target": choice.target, "branches": True}
     for slot, block in config.gated:

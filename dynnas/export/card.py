@@ -20,7 +20,7 @@ LICENCES: Mapping[str, str] = {
 
 
 def interval(share: float, count: int) -> tuple[float, float]:
-    """The 95% interval of a share of `count` images (Wilson 1927)."""
+    """Return the 95% interval of a share of `count` images (Wilson 1927)."""
     z = 1.96
     centre = (share + z * z / (2 * count)) / (1 + z * z / count)
     reach = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
@@ -28,7 +28,7 @@ def interval(share: float, count: int) -> tuple[float, float]:
 
 
 def facts_of(study: Study, member: Candidate, made: Trained | Compressed | None = None) -> dict[str, str]:
-    """What a study knows of a network, in words, for its card.
+    """Return what a study knows of a network, in words, for its card.
 
     Args:
         study: of `member`.
@@ -40,7 +40,7 @@ def facts_of(study: Study, member: Candidate, made: Trained | Compressed | None 
 
 
 def facts_of_cascade(study: Study, cascade: Cascaded) -> dict[str, str]:
-    """What a study knows of a cascade, in words, for its card."""
+    """Return what a study knows of a cascade, in words, for its card."""
     weights = {name: made for name in cascade.weights for made in study.trained if made.name == name}
     networks = ", else ".join(
         f"{key} ({100 * share:.1f}% of the search images)"
@@ -54,7 +54,7 @@ def facts_of_cascade(study: Study, cascade: Cascaded) -> dict[str, str]:
 
 
 def _figures(study: Study, metrics: Mapping[str, float]) -> dict[str, str]:
-    """How good, how fast and how large."""
+    """Return how good, how fast and how large."""
     dataset, target = study.dataset, study.settings.target
     facts = {}
     for name, images, what in (
@@ -80,7 +80,7 @@ def _figures(study: Study, metrics: Mapping[str, float]) -> dict[str, str]:
 
 
 def _metrics_of(member: Candidate, made: Trained | Compressed | None) -> dict[str, float]:
-    """Those of `member` that hold for what was made of it, and its own."""
+    """Return those of `member` that hold for what was made of it, and its own."""
     metrics = dict(member.metrics)
     if isinstance(made, Trained):
         return metrics | {"accuracy": made.accuracy, "test_accuracy": made.test_accuracy}
@@ -106,7 +106,7 @@ _TIMES = ("mean_ms", "median_ms", "p95_ms", "worst_ms")
 
 
 def card(manifest: Mapping[str, Any], facts: Mapping[str, str], load: tuple[str, ...]) -> str:
-    """The card as Markdown.
+    """Return the card as Markdown.
 
     Args:
         manifest: of the bundle.
@@ -153,7 +153,7 @@ def card(manifest: Mapping[str, Any], facts: Mapping[str, str], load: tuple[str,
 
 
 def _gates(manifest: Mapping[str, Any]) -> str:
-    """Which blocks have one, and whether a file really leaves out what it says."""
+    """Return which blocks have one, and whether a file really leaves out what it says."""
     blocks = ", ".join(f"{each['block']} {each['gate']} ({each['target']:g})" for each in manifest["gates"])
     if not manifest["left_out_by_gates"]:
         return f"{blocks}; this format has no branches for them: everything is computed, and masked"
@@ -163,7 +163,7 @@ def _gates(manifest: Mapping[str, Any]) -> str:
 
 
 def _looks(manifest: Mapping[str, Any]) -> str:
-    """What is seen at a glance, and after it."""
+    """Return what is seen at a glance, and after it."""
     return "; ".join(
         f"the whole image at {look['size']} pixels square, then {look['size']} of its {look['of']} where it "
         "says"

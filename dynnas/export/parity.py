@@ -50,7 +50,7 @@ class Answer:
     task: Task
 
     def score(self, outputs: np.ndarray) -> float:
-        """How good `outputs` are for the images, by the first metric of the task."""
+        """Return how good `outputs` are for the images, by the first metric of the task."""
         return next(iter(self.task.score(torch.from_numpy(outputs), self.targets).values()))
 
 
@@ -116,7 +116,9 @@ def _decided(outputs: Sequence[Tensor], exits: Sequence[Leaving]) -> Tensor:
 
 
 def _gates_decided(network: Finished, images: Tensor) -> Tensor:
-    """Which images (N,) all gates decide alike with a little more or less light: other runtimes round."""
+    """Return which images (N,) all gates decide alike with a little more or less light: other runtimes
+    round.
+    """
     with tracing(network, Decision) as trace:
         for change in (1.0, 1 + UNDECIDED, 1 - UNDECIDED):
             network.logits(images * change)

@@ -65,7 +65,7 @@ class Model:
         self.file, self._session = self._open(Path(folder), manifest, threads)
 
     def _open(self, folder: Path, manifest: dict[str, Any], threads: int) -> tuple[str, Any]:
-        """The first graph that answers as the network did where it was exported."""
+        """Return the first graph that answers as the network did where it was exported."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
@@ -110,7 +110,7 @@ class Model:
         return Answer(self.classes[best], float(shares[best] / shares.sum()), self.ways[way])
 
     def read(self, path: Path) -> np.ndarray:
-        """An image file as uint8 (C, H, W): upright, its centre, at the size of the data.
+        """Return an image file as uint8 (C, H, W): upright, its centre, at the size of the data.
 
         Grey pictures of 16 bits become 8 bits, of which the darkest and the brightest stay what they were.
 
@@ -140,7 +140,7 @@ class Model:
 
 
 def eight_bits(picture: Any, path: Path) -> Any:
-    """A grey picture of 16 bits a pixel with 8 bits a pixel.
+    """Return a grey picture of 16 bits a pixel with 8 bits a pixel.
 
     Raises:
         ValueError: it has more.
@@ -156,7 +156,7 @@ def eight_bits(picture: Any, path: Path) -> Any:
 
 
 def unit(pixels: np.ndarray, white: float, already: bool) -> np.ndarray:
-    """Pixels from 0 to 1, of those from 0 to `white` or `already` from 0 to 1.
+    """Return pixels from 0 to 1, of those from 0 to `white` or `already` from 0 to 1.
 
     Floats of a model whose data are floats (`white` is 1) stay as they are.
 
@@ -175,7 +175,7 @@ def unit(pixels: np.ndarray, white: float, already: bool) -> np.ndarray:
 
 
 def test_image(number: int, shape: tuple[int, int, int]) -> np.ndarray:
-    """An input (1, *shape) float32 that is the same on every machine."""
+    """Return an input (1, *shape) float32 that is the same on every machine."""
     places = np.arange(np.prod(shape), dtype=np.float64)
     waves = np.sin(places * (0.37 + 0.11 * number)) + np.sin(places * places * (0.013 + 0.007 * number))
     return waves.reshape(1, *shape).astype(np.float32)
@@ -199,7 +199,7 @@ def weights(old: int, new: int) -> np.ndarray:
 
 
 def named_images(model: Model, path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Every image of a `.npy` file, or the one in an image file, with its name.
+    """Yield every image of a `.npy` file, or the one in an image file, with its name.
 
     Raises:
         ValueError, OSError: the file cannot be read.
@@ -220,7 +220,7 @@ def named_images(model: Model, path: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def files_in(path: Path) -> list[Path]:
-    """The image files of a folder, or the file itself."""
+    """Return the image files of a folder, or the file itself."""
     if not path.is_dir():
         return [path]
     return sorted(one for one in path.rglob("*") if one.suffix.lower() in PICTURES)

@@ -45,7 +45,7 @@ def check_ops(
 def check_gates(
     stage: Entries, own: Mapping[int, Entries], layers: Sequence[Knobs], where: str, problems: Problems
 ) -> tuple[Knobs, ...]:
-    """The layers with the gates that they can have; what can never be is a problem.
+    """Return the layers with the gates that they can have; what can never be is a problem.
 
     A first block may change the shape, and then nothing could stand for its output: where the stage speaks of
     a gate that needs such (`Gated.keeps_shape`) it means the others.
@@ -103,7 +103,7 @@ def check_choice(sections: Entries, choice: Knobs, problems: Problems) -> None:
 
 
 def _gates_in(node: Node) -> Iterator[Node]:
-    """The gates that a stage or one of its layers speaks of."""
+    """Yield the gates that a stage or one of its layers speaks of."""
     for key, value in node.entries if isinstance(node, Table) else ():
         if key.text == "gate" and str(value) != repr(NO_GATE):
             yield value

@@ -16,7 +16,7 @@ Entries = Mapping[str, Node]
 
 
 def read_dense(entries: Entries, layers: Sequence[Knobs], where: str, problems: Problems) -> Knobs:
-    """The knobs of `DENSE` of a stage with these layers; none for a stage of other blocks."""
+    """Return the knobs of `DENSE` of a stage with these layers; none for a stage of other blocks."""
     blocks = {str(block) for layer in layers for block in layer["block"]}
     given = read_knobs(entries, DENSE, where, problems)
     if DENSE_BLOCK not in blocks:
@@ -69,7 +69,7 @@ class DenseStages:
         self.scales = int(shared["scales"][0])
 
     def _wrong(self, shared: Knobs) -> list[tuple[str, Value, str]]:
-        """Names of knobs, what is wrong with them, and what is allowed."""
+        """Return names of knobs, what is wrong with them, and what is allowed."""
         scales, finest = int(shared["scales"][0]), int(shared["finest"][0])
         found: list[tuple[str, Value, str]] = []
         if self.scales and scales != self.scales:

@@ -32,7 +32,9 @@ Depths = Sequence[tuple[Value, ...]]
 
 
 def read_exit_section(node: Node, depths: Depths, problems: Problems) -> ExitKnobs:
-    """The exits of a network whose stages have these depths (none for a depth that could not be read)."""
+    """Return the exits of a network whose stages have these depths (none for a depth that could not be
+    read).
+    """
     allowed = (POSITIONS, EXIT_COUNT.name, *names(exit_knobs()))
     entries = read_table(node, "exits", allowed, problems, required=(POSITIONS,))
     positions = _read_positions(entries[POSITIONS], depths, problems) if POSITIONS in entries else ()
@@ -51,7 +53,7 @@ def read_exit_section(node: Node, depths: Depths, problems: Problems) -> ExitKno
 
 
 def _read_positions(node: Node, depths: Depths, problems: Problems) -> tuple[str, ...]:
-    """The legal positions in the order of depth."""
+    """Return the legal positions in the order of depth."""
     where = f"exits.{POSITIONS}"
     items = read_list(node, where, "positions", problems) if isinstance(node, Listing) else (node,)
     if len(items) > MAX_EXITS:
@@ -87,7 +89,7 @@ def _read_position(node: Node, depths: Depths, problems: Problems) -> str | None
 
 
 def _is_inner_block(position: str, depths: Depths) -> bool:
-    """Whether this is a block that every depth of its stage has, and never the network's last."""
+    """Return whether this is a block that every depth of its stage has, and never the network's last."""
     if not POSITION.fullmatch(position):
         return False
     stage, layer = _place(position)

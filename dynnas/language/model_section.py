@@ -22,7 +22,7 @@ WHEN, CHOOSE = "when", "choose"
 
 
 def read_model(entries: Mapping[str, Node], folder: Path | None, problems: Problems) -> Space:
-    """The space of `model` and `choices`, as `Space.of` makes it.
+    """Return the space of `model` and `choices`, as `Space.of` makes it.
 
     Args:
         entries: of the file.
@@ -81,7 +81,7 @@ def _import(node: Node, folder: Path | None, problems: Problems) -> Callable[...
 
 
 def _choice(node: Node, where: str, problems: Problems) -> Any:
-    """What `Space.of` takes for one argument: a list, a value, or either under a condition."""
+    """Return what `Space.of` takes for one argument: a list, a value, or either under a condition."""
     if not isinstance(node, Table):
         return _values(node, where, problems)
     entries = {key.text: value for key, value in node.entries}
@@ -115,7 +115,7 @@ def _value(node: Node, where: str, problems: Problems) -> Any:
 
 
 def model_text(space: Space) -> str | None:
-    """A space file that says what `space` says, so that another process can read it.
+    """Return a space file that says what `space` says, so that another process can read it.
 
     None where its class or function cannot be imported by name, or a value cannot be written.
     """

@@ -35,7 +35,7 @@ LAYERS = "layers"  # the key of a stage under which single layers differ
 
 
 def read_network(entries: Mapping[str, Node], problems: Problems) -> Blueprint:
-    """The network that a file's sections describe.
+    """Return the network that a file's sections describe.
 
     Raises:
         SpaceFileError: a problem was found, here or before.
@@ -61,7 +61,7 @@ def read_network(entries: Mapping[str, Node], problems: Problems) -> Blueprint:
 
 
 def _read_section(node: Node | None, where: str, table: tuple[Knob, ...], problems: Problems) -> Knobs:
-    """All knobs of a simple section; where a required one is missing, that has been noted."""
+    """Return all knobs of a simple section; where a required one is missing, that has been noted."""
     entries = read_table(node, where, names(table), problems, required(table)) if node else {}
     knobs = with_defaults(read_knobs(entries, table, where, problems), table)
     check_used(entries, table, [knobs], where, problems)
@@ -69,7 +69,9 @@ def _read_section(node: Node | None, where: str, table: tuple[Knob, ...], proble
 
 
 def _read_policy(node: Node | None, stages: Sequence[StageKnobs], problems: Problems) -> Knobs | None:
-    """The section `policy`, of which there may be no need to speak; None where no gate reads the network."""
+    """Return the section `policy`, of which there may be no need to speak; None where no gate reads the
+    network.
+    """
     used = any("policy" in layer["gate_reads"] for stage in stages for layer in stage.layers)
     if node is None:
         return with_defaults({}, POLICY) if used else None
@@ -112,7 +114,9 @@ def _read_input(
 def _read_stages(
     node: Node | None, before: tuple[Value, ...], sides: Sequence[int], problems: Problems
 ) -> tuple[StageKnobs, ...]:
-    """The stages in order; `before` are the widths of the stem, `sides` those of the maps that it makes."""
+    """Return the stages in order; `before` are the widths of the stem, `sides` those of the maps that it
+    makes.
+    """
     if node is None:
         return ()
     items = read_list(node, "stages", "stages", problems)
@@ -153,7 +157,7 @@ def _read_stage(
 
 
 def _read_exits(node: Node | None, stages: Sequence[StageKnobs], problems: Problems) -> ExitKnobs | None:
-    """The section `exits`; it must wait until there are stages to stand in."""
+    """Return the section `exits`; it must wait until there are stages to stand in."""
     if node is None or not stages:
         return None
     return read_exit_section(node, [stage.shared["depth"] for stage in stages], problems)
@@ -162,7 +166,7 @@ def _read_exits(node: Node | None, stages: Sequence[StageKnobs], problems: Probl
 def _read_overrides(
     node: Node, where: str, depths: list[int], problems: Problems
 ) -> dict[int, Mapping[str, Node]]:
-    """What single layers say of their own, by layer index."""
+    """Return what single layers say of their own, by layer index."""
     if not isinstance(node, Table) or not node.entries:
         problems.add(node.mark, f"{where}: found {node}; allowed: a mapping from layer numbers to knobs")
         return {}

@@ -97,7 +97,7 @@ def _model_space(
     settings: Settings,
     source: str | None,
 ) -> Space:
-    """The space of a class or function.
+    """Return the space of a class or function.
 
     Raises:
         SpaceFileError: a problem was found, here or before.
@@ -124,7 +124,7 @@ def _read_name(node: Node, problems: Problems) -> str:
 
 
 def _read_choices(entries: Mapping[str, Node], problems: Problems) -> tuple[Gene, ...]:
-    """The genes of a space without a network.
+    """Return the genes of a space without a network.
 
     Raises:
         SpaceFileError: a problem was found, here or before.
@@ -146,7 +146,7 @@ def _read_choices(entries: Mapping[str, Node], problems: Problems) -> tuple[Gene
 
 
 def _read_choice(key: Scalar, node: Node, problems: Problems) -> Gene:
-    """One gene: numbers ascend, other values keep the order of the file."""
+    """Return one gene: numbers ascend, other values keep the order of the file."""
     where = f"choices.{key.text}"
     if not key.text.strip() or not key.text.isprintable():
         problems.add(key.mark, f"choices: found {key} as a name; allowed: visible text")
@@ -162,7 +162,9 @@ def _read_choice(key: Scalar, node: Node, problems: Problems) -> Gene:
 
 
 def _read_plain_value(node: Node, where: str, problems: Problems) -> Value | None:
-    """A number, or text; `true` and `false` are the texts, so that they cannot be confused with 1 and 0."""
+    """Return a number, or text; `true` and `false` are the texts, so that they cannot be confused with 1 and
+    0.
+    """
     if isinstance(node, Scalar) and node.value is not None:
         value = node.text if isinstance(node.value, bool) else node.value
         if value != "" and (isinstance(value, str) or math.isfinite(value)):

@@ -17,7 +17,7 @@ from dynnas.space.knob import MAX_VALUES, Knob, Knobs
 def read_table(
     node: Node, where: str, allowed: Sequence[str], problems: Problems, required: Iterable[str] = ()
 ) -> dict[str, Node]:
-    """The entries of a table whose keys are allowed; an empty value counts as an empty table."""
+    """Return the entries of a table whose keys are allowed; an empty value counts as an empty table."""
     if isinstance(node, Scalar) and node.value is None:
         node = Table((), node.mark)
     if not isinstance(node, Table):
@@ -39,7 +39,7 @@ def read_table(
 
 
 def read_list(node: Node, where: str, items: str, problems: Problems) -> tuple[Node, ...]:
-    """The items of a list that must not be empty; `items` says what they are."""
+    """Return the items of a list that must not be empty; `items` says what they are."""
     if isinstance(node, Listing) and node.items:
         return node.items
     problems.add(node.mark, f"{where}: found {node}; allowed: a list of {items}")
@@ -47,7 +47,7 @@ def read_list(node: Node, where: str, items: str, problems: Problems) -> tuple[N
 
 
 def read_one(node: Node, rule: Rule, where: str, problems: Problems) -> Any:
-    """The value of a scalar under a rule, or None where it is not allowed (or null and optional)."""
+    """Return the value of a scalar under a rule, or None where it is not allowed (or null and optional)."""
     if isinstance(node, Scalar):
         if rule.optional and node.value is None:
             return None
@@ -61,7 +61,7 @@ def read_one(node: Node, rule: Rule, where: str, problems: Problems) -> Any:
 
 
 def read_knob(node: Node, knob: Knob, where: str, problems: Problems) -> tuple[Value, ...]:
-    """The values of a knob, smallest first, from one value, a list, or a range; none if unreadable."""
+    """Return the values of a knob, smallest first, from one value, a list, or a range; none if unreadable."""
     if isinstance(node, Table) and knob.ordered:
         return _read_range(node, knob.rule, where, problems)
     if isinstance(node, Listing):
@@ -120,7 +120,7 @@ def _read_range(node: Table, rule: Rule, where: str, problems: Problems) -> tupl
 
 
 def read_knobs(entries: Mapping[str, Node], table: Iterable[Knob], where: str, problems: Problems) -> Knobs:
-    """Those knobs of a section that it gives."""
+    """Return those knobs of a section that it gives."""
     return {
         knob.name: read_knob(entries[knob.name], knob, f"{where}.{knob.name}", problems)
         for knob in table
@@ -129,7 +129,7 @@ def read_knobs(entries: Mapping[str, Node], table: Iterable[Knob], where: str, p
 
 
 def with_defaults(given: Knobs, table: Iterable[Knob]) -> Knobs:
-    """Every knob of a section; one that must be given and is not counts as unreadable."""
+    """Return every knob of a section; one that must be given and is not counts as unreadable."""
     return {**{knob.name: () if knob.default is None else (knob.default,) for knob in table}, **given}
 
 
@@ -145,6 +145,8 @@ def check_used(
 
 
 def _can_apply(knob: Knob, siblings: Knobs) -> bool:
-    """Whether a sibling's values let the knob apply; an unreadable one gets the benefit of the doubt."""
+    """Return whether a sibling's values let the knob apply; an unreadable one gets the benefit of the
+    doubt.
+    """
     values = siblings[knob.when.knob] if knob.when else ()
     return knob.when is None or not values or any(map(knob.when.holds_for, values))

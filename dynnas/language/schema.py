@@ -38,7 +38,7 @@ Schema = dict[str, Any]
 
 
 def json_schema() -> Schema:
-    """The schema of a space file (Draft 2020-12)."""
+    """Return the schema of a space file (Draft 2020-12)."""
     properties = {
         "name": {
             "type": "string",
@@ -78,7 +78,7 @@ def json_schema() -> Schema:
 
 
 def _table(description: str, properties: Mapping[str, Schema], required: Sequence[str] = ()) -> Schema:
-    """A mapping with known keys; it may be left empty where no key is required."""
+    """Return a mapping with known keys; it may be left empty where no key is required."""
     return {
         "type": "object" if required else ["object", "null"],
         "description": description,
@@ -97,7 +97,7 @@ def _knobs(table: Sequence[Knob]) -> dict[str, Schema]:
 
 
 def _knob(knob: Knob) -> Schema:
-    """One value, a list, or a range."""
+    """Return one value, a list, or a range."""
     value = knob.rule.schema()
     forms = [value, _list(value, MAX_VALUES)]
     if knob.ordered:
@@ -215,7 +215,7 @@ def _setting(setting: Field[Any], section: type) -> Schema:
 
 
 def _part(part: type) -> Schema:
-    """The settings of a registered class, or false."""
+    """Return the settings of a registered class, or false."""
     help = (part.__doc__ or "").partition("\n")[0].strip(".")
     known = {name: _setting(each, part) for name, each in settings_of(part).items()}
     return {"description": help, "anyOf": [{"const": False}, _table(help, known)]}

@@ -40,7 +40,7 @@ class Form(NamedTuple):
 
 
 def setting_form(setting: Field[Any], section: type) -> Form:
-    """The form of one field of a section's dataclass."""
+    """Return the form of one field of a section's dataclass."""
     hint = typing.get_type_hints(section)[setting.name]
     choices = choices_of(setting)
     minimum, maximum = setting.metadata.get("minimum"), setting.metadata.get("maximum")
@@ -58,7 +58,7 @@ def setting_form(setting: Field[Any], section: type) -> Form:
 
 
 def read_settings(entries: Mapping[str, Node], problems: Problems) -> Settings:
-    """The settings of those sections that the file has; the rest keep their defaults."""
+    """Return the settings of those sections that the file has; the rest keep their defaults."""
     sections: dict[str, Any] = {}
     for name, section in SECTIONS.items():
         if name not in entries:
@@ -94,12 +94,12 @@ def _read_setting(node: Node, setting: Field[Any], section: type, where: str, pr
 
 
 def settings_of(part: type) -> dict[str, Field[Any]]:
-    """The fields of a registered class that space files can set: those with a help text."""
+    """Return the fields of a registered class that space files can set: those with a help text."""
     return {each.name: each for each in fields(part) if "help" in each.metadata}
 
 
 def _read_part(node: Node, part: type, where: str, problems: Problems) -> Any:
-    """The settings of a registered class, or False where it is to be left out."""
+    """Return the settings of a registered class, or False where it is to be left out."""
     if isinstance(node, Scalar) and node.value is False:
         return False
     known = settings_of(part)

@@ -28,7 +28,7 @@ _TEXT, _NUMBER = Rule(str), Rule(float)
 
 
 def read_table_section(node: Node, choices: tuple[str, ...], problems: Problems) -> TableSettings:
-    """The section of a space of `choices`; what cannot be read is a problem."""
+    """Return the section of a space of `choices`; what cannot be read is a problem."""
     entries = read_table(node, "evaluator", tuple(KEYS), problems, REQUIRED)
 
     def one(key: str, rule: Rule, default: object) -> object:
@@ -64,7 +64,7 @@ def read_table_section(node: Node, choices: tuple[str, ...], problems: Problems)
 
 
 def _named(entries: Mapping[str, Node], key: str, problems: Problems) -> dict[str, Node]:
-    """The entries of a table whose keys are names of metrics."""
+    """Return the entries of a table whose keys are names of metrics."""
     if key not in entries:
         return {}
     node = entries[key]

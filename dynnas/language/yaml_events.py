@@ -28,7 +28,7 @@ class Composer:
         self._open_anchors: set[str] = set()
 
     def document(self) -> Node:
-        """The one document of the text."""
+        """Return the one document of the text."""
         next(self._events)  # the start of the stream
         if isinstance(next(self._events), yaml.StreamEndEvent):
             self._problems.stop(
@@ -42,7 +42,7 @@ class Composer:
         return root
 
     def _parsed(self) -> Iterator[yaml.Event]:
-        """The parser's events; an error of it ends the reading with a problem."""
+        """Yield the parser's events; an error of it ends the reading with a problem."""
         mark = Mark()
         try:
             for event in yaml.parse(self._text, Loader=yaml.SafeLoader):
@@ -123,7 +123,7 @@ def _mark(event: yaml.Event) -> Mark:
 
 
 def read_tree(text: str, problems: Problems) -> Node:
-    """The one document of a text.
+    """Return the one document of a text.
 
     Raises:
         SpaceFileError: the text is not YAML, or so wrong that there is no tree to look at.

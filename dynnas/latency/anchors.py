@@ -23,7 +23,8 @@ from dynnas.space.space import Space
 def build_anchors(
     space: Space, target: TargetSettings, channels: int, classes: int, size: tuple[int, int] | None = None
 ) -> tuple[Subject, ...]:
-    """Two networks of the middle of the space, always the same, which have some of every kind of layer.
+    """Return two networks of the middle of the space, always the same, which have some of every kind of
+    layer.
 
     How much a busy machine slows a network down depends on what the network does: networks of the same space
     follow each other two to three times as closely as foreign anchors.
@@ -39,7 +40,7 @@ def build_anchors(
 def anchor_networks(
     space: Space, channels: int, classes: int, size: tuple[int, int] | None = None
 ) -> tuple[Network, ...]:
-    """The anchors, always with the same weights, so that a device elsewhere gets them once."""
+    """Return the anchors, always with the same weights, so that a device elsewhere gets them once."""
     if space.model is not None:
         return tuple(_own_network(space, turn, channels, size) for turn in range(2))
     configs = (space.network_config(_middle(space, turn), channels, classes) for turn in range(2))
@@ -59,7 +60,7 @@ def _own_network(space: Space, turn: int, channels: int, size: tuple[int, int] |
 
 
 def _middle(space: Space, turn: int) -> Architecture:
-    """The middle of what is ordered, and of what is not one value after the other."""
+    """Return the middle of what is ordered, and of what is not one value after the other."""
     values: dict[str, Value] = {}
     turns: dict[str, Iterator[int]] = defaultdict(lambda: itertools.count(turn))
     for gene in space.genes:

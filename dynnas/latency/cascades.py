@@ -70,7 +70,7 @@ def measure_overhead(networks: Sequence[Network], dataset: Dataset, meter: Laten
     resize = tuple(max(0.0, ms.get(("resized", member), 0.0) - ms["alone", member]) for member in everyone)
 
     def made(member: int, other: int) -> float:
-        """What making the image of a network takes in a chain with another one."""
+        """Return what making the image of a network takes in a chain with another one."""
         alike = networks[member].config.resolution == networks[other].config.resolution
         return 0.0 if alike else resize[member]
 
@@ -84,7 +84,8 @@ def measure_overhead(networks: Sequence[Network], dataset: Dataset, meter: Laten
 
 
 def subject_of(network: Finished, dataset: Dataset, images: Sequence[int], target: TargetSettings) -> Subject:
-    """What the meter times: a network, or a chain of them, made ready for `target`, on single search images.
+    """Return what the meter times: a network, or a chain of them, made ready for `target`, on single search
+    images.
 
     Args:
         network: calibrated, in eval mode. images: by number.

@@ -59,13 +59,14 @@ class Ways:
         return tuple((counts / len(self.taken)).tolist())
 
     def images_of(self, way: int, most: int = IMAGES_OF_A_WAY) -> list[int]:
-        """The first `most` images, by number, that take it."""
+        """Return the first `most` images, by number, that take it."""
         return np.flatnonzero(np.array(self.taken) == way)[:most].tolist()
 
 
 @torch.inference_mode()
 def ways_of(network: Network, images: Tensor) -> Ways:
-    """The ways of images (N, channels, R, R) through `network`, as `accuracy` counts them: decided in torch.
+    """Return the ways of images (N, channels, R, R) through `network`, as `accuracy` counts them: decided in
+    torch.
 
     Another runtime rounds otherwise, and may decide otherwise on an image whose confidence is a threshold.
 
@@ -117,7 +118,7 @@ def way_subjects(runner: Runner, images: np.ndarray, ways: Ways) -> dict[int, Su
 
 
 def expected_ms(ways: Sequence[WayLatency]) -> float:
-    """The mean over images, from counts and the time of every way.
+    """Return the mean over images, from counts and the time of every way.
 
     Raises:
         ValueError: a way that images take was not timed.
@@ -179,7 +180,7 @@ class DependentLatency:
         return len(self.image_ms) == 1
 
     def to_dict(self) -> dict[str, Any]:
-        """All values under their names, for JSON."""
+        """Return all values under their names, for JSON."""
         return asdict(self)
 
 
@@ -226,7 +227,7 @@ def measure_dependent(
 
 
 def seconds_for(images: int, target: TargetSettings) -> float:
-    """How long to time so many images for their distribution."""
+    """Return how long to time so many images for their distribution."""
     return TIMES_AS_LONG * target.seconds * max(1.0, images / target.images)
 
 

@@ -70,7 +70,7 @@ def measure_energy(
 
 
 def energy_counter(device: str = "cpu", folder: Path = POWERCAP) -> Counter:
-    """The counter of a device; `folder` is where the system shows those of processors.
+    """Return the counter of a device; `folder` is where the system shows those of processors.
 
     Raises:
         NoEnergyError: there is none that may be read; says why.

@@ -24,7 +24,7 @@ class RunConfig:
 
 
 def device_environment(config: RunConfig, device: str = "cpu") -> dict[str, str]:
-    """What times on `device` depend on here, without what only torch knows of a graphics card.
+    """Return what times on `device` depend on here, without what only torch knows of a graphics card.
 
     Raises:
         MissingExtraError: the runtime is not installed.
@@ -44,7 +44,9 @@ def device_environment(config: RunConfig, device: str = "cpu") -> dict[str, str]
 
 
 def clock_policy(folder: Path = CPU_FOLDER) -> str:
-    """The clock's governors, and whether it may exceed its rating; `unknown` if the system does not say."""
+    """Return the clock's governors, and whether it may exceed its rating; `unknown` if the system does not
+    say.
+    """
     governors = {_read(path) for path in sorted(folder.glob("cpu[0-9]*/cpufreq/scaling_governor"))}
     boost = _read(folder / "cpufreq" / "boost")
     if not boost and (no_turbo := _read(folder / "intel_pstate" / "no_turbo")):

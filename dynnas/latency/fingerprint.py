@@ -15,7 +15,7 @@ from dynnas.settings.settings import TargetSettings
 
 
 def environment_fingerprint(target: TargetSettings) -> dict[str, str]:
-    """What times for `target` depend on; under `digest` twelve hexadecimal digits that name all of it.
+    """Return what times for `target` depend on; under `digest` twelve hexadecimal digits that name all of it.
 
     It is the device that tells, also where it is another machine.
 

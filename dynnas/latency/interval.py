@@ -40,7 +40,7 @@ class Estimate:
 def estimate(
     passes: np.ndarray, statistic: Callable[[np.ndarray, int], np.ndarray], seed: int = 0
 ) -> Estimate:
-    """The mean over images of a statistic over passes, with a bootstrap interval.
+    """Return the mean over images of a statistic over passes, with a bootstrap interval.
 
     Passes are drawn in blocks of neighbours, for what disturbs one also disturbs the next (moving blocks of
     n^(1/3); Künsch 1989).
@@ -60,5 +60,5 @@ def estimate(
 
 
 def low_quantile(values: np.ndarray, axis: int) -> np.ndarray:
-    """The 10th percentile: about what an undisturbed run takes."""
+    """Return the 10th percentile: about what an undisturbed run takes."""
     return np.quantile(values, 0.1, axis)

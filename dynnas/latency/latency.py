@@ -39,7 +39,7 @@ class Spread:
 
 
 def count_outliers(passes: np.ndarray) -> int:
-    """How many of (passes, images) lie beyond Tukey's outer fence of their image: three IQRs away."""
+    """Return how many of (passes, images) lie beyond Tukey's outer fence of their image: three IQRs away."""
     lower, upper = np.percentile(passes, [25, 75], axis=0)
     reach = 3 * (upper - lower)
     return int(((passes < lower - reach) | (passes > upper + reach)).sum())
@@ -80,7 +80,7 @@ class Latency:
         return self.mean_ms
 
     def to_dict(self) -> dict[str, Any]:
-        """All values under their names, for JSON."""
+        """Return all values under their names, for JSON."""
         return asdict(self)
 
 

@@ -120,7 +120,7 @@ class LatencyMeter:
 
     @staticmethod
     def _ratios(subject: Subject, ms: np.ndarray, anchors: np.ndarray) -> np.ndarray:
-        """Multiples of the anchors' time: (passes, images)."""
+        """Return multiples of the anchors' time: (passes, images)."""
         return by_pass(ratios_to(anchors, ms), len(subject.images))
 
 

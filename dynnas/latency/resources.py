@@ -67,7 +67,8 @@ def measure_resources(
 
 
 def call_energies(subjects: Sequence[Subject], target: TargetSettings, seconds: float = 2.0) -> list[Energy]:
-    """What a call of each network uses, in the mean over its images run one after the other for `seconds`.
+    """Return what a call of each network uses, in the mean over its images run one after the other for
+    `seconds`.
 
     Without a value, but with the reason, where the device does not tell.
 

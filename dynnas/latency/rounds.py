@@ -58,7 +58,7 @@ class Plan:
 def time_rounds(
     subjects: Sequence[Subject], anchors: Sequence[Subject], plan: Plan, clock: Clock = time.perf_counter
 ) -> np.ndarray:
-    """Milliseconds (subjects + anchors, rounds): in round r each ran its image r modulo their number.
+    """Return milliseconds (subjects + anchors, rounds): in round r each ran its image r modulo their number.
 
     A timed run follows one of the same network that is not timed, as in the loop of a program that does
     nothing else; without that, tiny networks take 10 to 20% longer, as the one before has emptied the caches.
@@ -95,7 +95,7 @@ def ratios_to(anchors: np.ndarray, times: np.ndarray) -> np.ndarray:
 
 
 def by_pass(values: np.ndarray, images: int) -> np.ndarray:
-    """Values (rounds,) as (passes, images); an unfinished last pass is left out."""
+    """Return values (rounds,) as (passes, images); an unfinished last pass is left out."""
     passes = len(values) // images
     return values[: passes * images].reshape(passes, images)
 

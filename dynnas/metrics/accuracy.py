@@ -44,7 +44,7 @@ class Accuracy:
 def predict_logits(
     network: Network, dataset: Dataset, images: Tensor, batch: int = SCORING_BATCH
 ) -> tuple[Tensor, ...]:
-    """What every exit, then the head, says of images uint8 [N, C, H, W]: logits as `Network.logits`.
+    """Return what every exit, then the head, says of images uint8 [N, C, H, W]: logits as `Network.logits`.
 
     The network must be in eval mode, its batch norm calibrated.
     """

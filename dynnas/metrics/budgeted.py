@@ -53,7 +53,8 @@ def judge(outputs: Sequence[Tensor], exits: Sequence[ExitPlace], targets: Tensor
 
 
 def quota_shares(quota: float, exits: int) -> tuple[float, ...]:
-    """The shares of images that are to leave at each of so many exits, then at the head; they sum to 1.
+    """Return the shares of images that are to leave at each of so many exits, then at the head; they sum to
+    1.
 
     Raises:
         ValueError: the quota is not a positive number.
@@ -65,7 +66,7 @@ def quota_shares(quota: float, exits: int) -> tuple[float, ...]:
 
 
 def fit_thresholds(sure: Tensor, shares: Sequence[float]) -> tuple[float, ...]:
-    """Thresholds with which about these shares of the images leave at each exit.
+    """Return thresholds with which about these shares of the images leave at each exit.
 
     Exit by exit, of the images that are left, the surest floor(share * N) leave; those that are as sure as
     the last of them leave too, for a threshold cannot tell them apart.
@@ -146,7 +147,7 @@ def budget_curve(
     quotas: Sequence[float] = QUOTAS,
     way_ms: Sequence[float | None] = (),
 ) -> tuple[BudgetPoint, ...]:
-    """A point for each quota. Arguments are those of `spend`.
+    """Return a point for each quota. Arguments are those of `spend`.
 
     Raises:
         ValueError: a quota is not a positive number.

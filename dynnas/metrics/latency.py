@@ -36,7 +36,7 @@ class Latency(Measurement):
 
     @classmethod
     def create(cls, meter: LatencyMeter) -> Self:
-        """The measurement by `meter`."""
+        """Return the measurement by `meter`."""
         return cls(meter)
 
     @property
@@ -55,7 +55,7 @@ class Latency(Measurement):
         return candidate.config.branches
 
     def measure(self, candidate: Candidate) -> Mapping[str, float]:
-        """The latency by which candidates are ranked, and its distribution over images."""
+        """Return the latency by which candidates are ranked, and its distribution over images."""
         latency = self.meter.measure(candidate.subject)
         return {"latency_ms": latency.latency_ms, **spread_over_images(latency)}
 
@@ -86,7 +86,7 @@ class Prediction(Measurement):
         return bool(candidate.config.exits)
 
     def measure(self, candidate: Candidate) -> Mapping[str, float]:
-        """The predicted time of an image, weighted by the exits that images leave by."""
+        """Return the predicted time of an image, weighted by the exits that images leave by."""
         by_exit = [self.anchor_ms * ratio for ratio in self.predictor.predict(candidate.config)]
         if not candidate.config.exits or candidate.target.batch > 1:  # a batch runs through all of it
             return {"predicted_ms": by_exit[-1]}
@@ -98,7 +98,7 @@ class Prediction(Measurement):
 
 
 def spread_over_images(latency: MeasuredLatency) -> dict[str, float]:
-    """The latency's distribution over images, as metrics."""
+    """Return the latency's distribution over images, as metrics."""
     return {
         "mean_ms": latency.mean_ms,
         "median_ms": latency.median_ms,

@@ -43,7 +43,7 @@ class Measurement:
 
     @classmethod
     def create(cls, meter: LatencyMeter) -> Self:
-        """The measurement for a study whose latencies `meter` measures."""
+        """Return the measurement for a study whose latencies `meter` measures."""
         return cls()
 
     @property
@@ -64,11 +64,11 @@ class Measurement:
         """
 
     def needs_statistics(self, candidate: Candidate) -> bool:
-        """Whether the candidate must be calibrated before."""
+        """Return whether the candidate must be calibrated before."""
         return self.needs in ("calibrated", "artifact")
 
     def measure(self, candidate: Candidate) -> Mapping[str, float]:
-        """The metrics by name: those that it `gives`, and any others that this candidate has.
+        """Return the metrics by name: those that it `gives`, and any others that this candidate has.
 
         Raises:
             UnavailableError: the candidate cannot be measured, which is no failure.

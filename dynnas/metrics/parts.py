@@ -38,7 +38,7 @@ class Part:
 
 @torch.no_grad()
 def parts_of(network: Network | PlainNetwork) -> tuple[Part, ...]:
-    """The parts of `network`: its children, and those of its lists and sequences."""
+    """Return the parts of `network`: its children, and those of its lists and sequences."""
     assert isinstance(network, PlainNetwork)
     found: dict[str, Part] = {}
 

@@ -40,7 +40,7 @@ class Energy(Measurement):
             ) from error
 
     def measure(self, candidate: Candidate) -> Mapping[str, float]:
-        """Millijoules of a call, in the mean over its images.
+        """Return millijoules of a call, in the mean over its images.
 
         Raises:
             TargetError: the device does not tell.

@@ -38,7 +38,7 @@ class Score(Measurement):
     needs = "calibrated"
 
     def measure(self, candidate: Candidate) -> Mapping[str, float]:
-        """The scores of the candidate's network with its own batch-norm statistics."""
+        """Return the scores of the candidate's network with its own batch-norm statistics."""
         score = accuracy(candidate.calibrated, candidate.dataset, "search")
         return {
             **score.scores,
@@ -74,7 +74,9 @@ def _exit_metrics(config: NetworkConfig, shares: Sequence[float]) -> dict[str, f
 
 
 def _gate_metrics(use: GateUse) -> dict[str, float]:
-    """What images cost, exits included, by the list of all of them; and how often a gate takes what."""
+    """Return what images cost, exits included, by the list of all of them; and how often a gate takes
+    what.
+    """
     macs = np.array(use.image_macs)
     shares = {
         f"gate_share.{slot}.{name}": share

@@ -15,7 +15,7 @@ from dynnas.settings.metrics import METRICS, register_measurement
 
 
 def cost_of(network: Network | PlainNetwork) -> Cost:
-    """The cost of a finished network, staged or of any class; that of a class is counted in one run.
+    """Return the cost of a finished network, staged or of any class; that of a class is counted in one run.
 
     Weights that modules share count once.
     """
@@ -35,7 +35,7 @@ class Size(Measurement):
     where = "driver"
 
     def measure(self, candidate: Candidate) -> Mapping[str, float]:
-        """The count of the candidate's config."""
+        """Return the count of the candidate's config."""
         size = cost_of(candidate.network) if candidate.own_class else cost(candidate.config)
         return {"macs": size.macs, "params": size.params}
 
@@ -48,5 +48,5 @@ class FileSize(Measurement):
     needs = "artifact"
 
     def measure(self, candidate: Candidate) -> Mapping[str, float]:
-        """The number of bytes of all its files, in MiB."""
+        """Return the number of bytes of all its files, in MiB."""
         return {"file_mib": sum(map(len, candidate.artifact.files.values())) / 2**20}

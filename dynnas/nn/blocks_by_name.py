@@ -23,7 +23,7 @@ REAL = Context(GateMode(execution="real"))
 def block(
     kind: str, in_channels: int, out_channels: int, *, stride: int = 1, kernel: int = 3, **knobs: Any
 ) -> nn.Module:
-    """A block, from (B, in_channels, H, W) to (B, out_channels, H / stride, W / stride).
+    """Return a block, from (B, in_channels, H, W) to (B, out_channels, H / stride, W / stride).
 
     With a gate it computes everything and masks, unless a context says otherwise:
     `dynnas.nn.context.with_context(network, Context(GateMode("real")))` is a network that leaves out what its
@@ -90,7 +90,7 @@ class Skippable(Skip):
         super().__init__(config, module)
 
     def forward(self, x: Tensor | Flow, *, context: Context | None = None) -> Any:
-        """(B, C, H, W) to the same shape."""
+        """Map (B, C, H, W) to the same shape."""
         if context is None:
             context = REAL if self.context is PLAIN and not self.training else self.context
         return super().forward(x, context=context)

@@ -76,7 +76,7 @@ class Conv2d(nn.Module):
         self._initialise()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, Ci, H, W) to (B, Co, H', W'), of the same size as with `torch.nn.Conv2d`."""
+        """Map (B, Ci, H, W) to (B, Co, H', W'), of the same size as with `torch.nn.Conv2d`."""
         return self.conv(x, self.router(x)[_NAME])
 
     @property
@@ -90,7 +90,7 @@ class Conv2d(nn.Module):
         return self.conv.bias
 
     def extra_repr(self) -> str:
-        """How the kernel depends on the image."""
+        """Return how the kernel depends on the image."""
         return f"op={self.op!r}"
 
     def _initialise(self) -> None:
@@ -113,7 +113,7 @@ class Conv2d(nn.Module):
 
 
 def op_knobs(op: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The checked knobs of an op, with its defaults; `given` may have those of other ops.
+    """Return the checked knobs of an op, with its defaults; `given` may have those of other ops.
 
     Raises:
         SpaceError: there is no such op, or a value is not allowed.

@@ -66,7 +66,7 @@ class EarlyExits(nn.Module):
         return self.leave(x)[0]
 
     def outputs(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The outputs (B, ...) of all exits for all images, in order."""
+        """Return the outputs (B, ...) of all exits for all images, in order."""
         found = []
         for at, stage in enumerate(self.stages):
             x = stage(x)
@@ -75,7 +75,7 @@ class EarlyExits(nn.Module):
         return tuple(found)
 
     def leave(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The output (B, ...) with which each image leaves, and the number (B,) int64 of its exit."""
+        """Return the output (B, ...) with which each image leaves, and the number (B,) int64 of its exit."""
         return self._select(self.outputs(x)) if is_recorded() else self._run(x)
 
     def _run(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -47,17 +47,17 @@ class Gate(nn.Module):
         self.weigh = linear(self.task.doubts, 1)
 
     def forward(self, logits: Tensor) -> Tensor:
-        """(B, classes) to the logit (B, 1) of being right."""
+        """Map (B, classes) to the logit (B, 1) of being right."""
         return self.weigh(self.task.doubt(logits.detach()))
 
 
 def answer(output: Tensor, criterion: str = "confidence") -> Tensor:
-    """The logits (B, classes) in what an exit of this criterion, or the head, says."""
+    """Return the logits (B, classes) in what an exit of this criterion, or the head, says."""
     return output[:, :-1] if criterion == "learned" else output
 
 
 def sureness(output: Tensor, criterion: str = "confidence") -> Tensor:
-    """How sure (B,) an exit is, from 0 to 1.
+    """Return how sure (B,) an exit is, from 0 to 1.
 
     Args:
         output: of the exit, (B, classes), and one column more for `learned`.
@@ -69,7 +69,7 @@ def sureness(output: Tensor, criterion: str = "confidence") -> Tensor:
 
 
 def is_confident(output: Tensor, threshold: float, criterion: str = "confidence") -> Tensor:
-    """Whether an exit is sure enough of each image: (B,) bool. For `output` see `sureness`."""
+    """Return whether an exit is sure enough of each image: (B,) bool. For `output` see `sureness`."""
     return sureness(output, criterion) >= threshold
 
 
@@ -109,6 +109,8 @@ def leave(outputs: Sequence[Tensor], exits: Sequence[Leaving]) -> tuple[Tensor, 
 
 
 def answers(outputs: Sequence[Tensor], exits: Sequence[Leaving]) -> list[Tensor]:
-    """The logits (B, classes) of every exit and of the head, in `outputs` of a network with these exits."""
+    """Return the logits (B, classes) of every exit and of the head, in `outputs` of a network with these
+    exits.
+    """
     early = [answer(output, place.criterion) for output, place in zip(outputs, exits, strict=False)]
     return [*early, outputs[-1]]

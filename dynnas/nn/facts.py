@@ -71,7 +71,7 @@ class Operator:
 
 
 def refusal(kind: Kind, one: type[Operator], other_kind: Kind, other: type[Operator]) -> str | None:
-    """Why two operators cannot be in one layer: a requirement that is not met; None if they can."""
+    """Return why two operators cannot be in one layer: a requirement that is not met; None if they can."""
     for requirement in one.requires:
         if other_kind in requirement.of and requirement.fact not in other.provides:
             return requirement.reason
@@ -82,5 +82,5 @@ def refusal(kind: Kind, one: type[Operator], other_kind: Kind, other: type[Opera
 
 
 def by_capacity(operator: type[Operator]) -> tuple[float, str]:
-    """The order of operators in all lists; it does not depend on what was imported first."""
+    """Return the order of operators in all lists; it does not depend on what was imported first."""
     return operator.capacity, operator.__qualname__

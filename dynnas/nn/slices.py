@@ -75,7 +75,7 @@ class Slice:
     shape: tuple[int, ...] | None = None
 
     def of(self, shared: Tensor) -> Tensor:
-        """The part of `shared`: a view, unless parts are joined or a mean is taken."""
+        """Return the part of `shared`: a view, unless parts are joined or a mean is taken."""
         part = shared
         if self.index is not None:
             several = sum(each != slice(None) for each in self.index) > 1
@@ -105,7 +105,7 @@ class _Take(torch.autograd.Function):
 
 
 def slice_of(room: Sequence[Axis], layout: Layout) -> Slice:
-    """How a tensor of `layout` is cut out of a shared one whose axes are `room`.
+    """Return how a tensor of `layout` is cut out of a shared one whose axes are `room`.
 
     Raises:
         SpaceError: it does not fit.
@@ -133,12 +133,12 @@ def _pairs(room: Sequence[Axis], layout: Layout) -> Iterator[tuple[Axis, Axis]]:
 
 
 def lengths(layout: Layout) -> tuple[int, ...]:
-    """The shape of a tensor whose axes of groups are seen as several."""
+    """Return the shape of a tensor whose axes of groups are seen as several."""
     return tuple(axis.size if axis.picked is None else len(axis.picked) for axis in layout.axes)
 
 
 def grid(room: Sequence[Axis], layout: Layout) -> tuple[Tensor, ...]:
-    """The indices of the shared tensor that a tensor of `layout` takes, one for every axis of `room`.
+    """Return the indices of the shared tensor that a tensor of `layout` takes, one for every axis of `room`.
 
     They broadcast; over leading axes that the tensor lacks it takes the first.
     """
@@ -152,7 +152,9 @@ def grid(room: Sequence[Axis], layout: Layout) -> tuple[Tensor, ...]:
 
 
 def _taken(have: Axis, want: Axis) -> tuple[int, ...] | None:
-    """The indices of an axis of the shared tensor that another one takes; None where it does not fit."""
+    """Return the indices of an axis of the shared tensor that another one takes; None where it does not
+    fit.
+    """
     if len(have.parts) != len(want.parts) or any(b > a for a, b in zip(have.parts, want.parts, strict=True)):
         return None
     if want.picked is not None:
@@ -167,7 +169,7 @@ def _taken(have: Axis, want: Axis) -> tuple[int, ...] | None:
 
 
 def joined_room(held: Sequence[Axis] | None, layout: Layout) -> tuple[Axis, ...]:
-    """The axes of a shared tensor that holds what `held` does, and a tensor of `layout`.
+    """Return the axes of a shared tensor that holds what `held` does, and a tensor of `layout`.
 
     Raises:
         SpaceError: they are sliced in different ways.

@@ -55,17 +55,19 @@ leading = Rule()
 
 
 def centre(*axes: int) -> Rule:
-    """The centre of these axes, as for the kernel of a convolution."""
+    """Return the centre of these axes, as for the kernel of a convolution."""
     return Rule(tuple((axis, _centred) for axis in axes))
 
 
 def mean() -> Rule:
-    """The mean over leading axes that other networks have here: a static kernel is the mean of a bank."""
+    """Return the mean over leading axes that other networks have here: a static kernel is the mean of a
+    bank.
+    """
     return Rule(averaged=True)
 
 
 def groups(*sizes: Size, axis: int = 0) -> Rule:
-    """An axis that is seen as `(*sizes, rest)`, each of which takes its leading part.
+    """Return an axis that is seen as `(*sizes, rest)`, each of which takes its leading part.
 
     `groups(3, "heads")` is for the fused `qkv` of attention: queries stay queries, each head keeps its own.
     """
@@ -73,7 +75,8 @@ def groups(*sizes: Size, axis: int = 0) -> Rule:
 
 
 def parts(*sizes: Size, axis: int = 0) -> Rule:
-    """An axis that is made of parts one after the other, each of which takes the leading part of its own.
+    """Return an axis that is made of parts one after the other, each of which takes the leading part of its
+    own.
 
     For what reads a concatenation: `parts("skip", "up", axis=1)`. The name may be that of a list of sizes.
     """
@@ -81,7 +84,7 @@ def parts(*sizes: Size, axis: int = 0) -> Rule:
 
 
 def indices(which: Sequence[int] | str, axis: int = 0) -> Rule:
-    """These indices of the shared axis, which is as long as the largest of them asks for.
+    """Return these indices of the shared axis, which is as long as the largest of them asks for.
 
     `which` is a list or the name of an attribute that holds one.
     """
@@ -120,7 +123,7 @@ def _picked(which: str | tuple[int, ...], size: int, find: Callable[[str], Any])
 def lay_out(
     shape: Sequence[int], rule: Rule = leading, find: Callable[[str], Any] | None = None, **facts: Any
 ) -> Layout:
-    """The layout of a tensor of `shape` under `rule`.
+    """Return the layout of a tensor of `shape` under `rule`.
 
     Raises:
         SpaceError: the rule does not fit the shape.
@@ -142,7 +145,7 @@ def _nothing(name: str) -> Any:
 
 
 def layouts(module: nn.Module) -> dict[str, Layout]:
-    """The layout of every tensor of `module` that is shared, by its name.
+    """Return the layout of every tensor of `module` that is shared, by its name.
 
     These are its parameters, tied ones under their first name, and those buffers that a rule is declared for.
 
@@ -153,7 +156,7 @@ def layouts(module: nn.Module) -> dict[str, Layout]:
 
 
 def places(module: nn.Module) -> Iterator[tuple[str, Any, Any]]:
-    """Every place in which `module` keeps a tensor: the tensor's name, and the container and key there.
+    """Yield every place in which `module` keeps a tensor: the tensor's name, and the container and key there.
 
     A tied parameter has several places and one name.
     """
@@ -199,7 +202,7 @@ Path = tuple[tuple[str, nn.Module], ...]
 
 
 def _paths(module: nn.Module) -> Iterator[Path]:
-    """Every module once, in the order of `named_modules`."""
+    """Yield every module once, in the order of `named_modules`."""
     seen: set[int] = set()
 
     def walk(path: Path) -> Iterator[Path]:
@@ -216,12 +219,12 @@ def _paths(module: nn.Module) -> Iterator[Path]:
 
 
 def _declared(path: Path, key: str) -> Rule | None:
-    """The rule that the outermost module declares for the tensor `key` of the last one."""
+    """Return the rule that the outermost module declares for the tensor `key` of the last one."""
     return _first(path, key, lambda module: getattr(module, "elastic", None))
 
 
 def _known(path: Path, key: str) -> Rule | None:
-    """The rule of a kind of module that torch brings."""
+    """Return the rule of a kind of module that torch brings."""
     owner = path[-1][1]
     if isinstance(owner, _ConvNd) and key == "weight":
         return centre(*range(2, owner.weight.ndim))
@@ -268,7 +271,7 @@ def _rules_of_torch(module: nn.Module) -> Mapping[str, Rule] | None:
 
 
 def _find(path: Path, name: str) -> Any:
-    """The attribute of that name of the tensor's module, or of the nearest one around it."""
+    """Return the attribute of that name of the tensor's module, or of the nearest one around it."""
     for _, module in reversed(path):
         if hasattr(module, name):
             return getattr(module, name)

@@ -13,12 +13,12 @@ Point = tuple[float, float]
 
 
 def non_dominated(points: np.ndarray) -> np.ndarray:
-    """Which of (N, 2) accuracies and costs no other one beats: (N,) bool; of equal ones the first."""
+    """Return which of (N, 2) accuracies and costs no other one beats: (N,) bool; of equal ones the first."""
     return moocore.is_nondominated(points * (-1, 1))
 
 
 def reference_of(points: np.ndarray) -> Point:
-    """An accuracy and a cost that are worse than all of (N, 2)."""
+    """Return an accuracy and a cost that are worse than all of (N, 2)."""
     (least, cheapest), (most, dearest) = points.min(axis=0), points.max(axis=0)
     return float(least - MARGIN * (most - least)), float(dearest + MARGIN * (dearest - cheapest))
 
@@ -29,7 +29,8 @@ def hypervolume(points: np.ndarray, reference: Point) -> float:
 
 
 def most_useful(known: np.ndarray, offered: np.ndarray, reference: Point, keep: int) -> list[int]:
-    """The rows that add most to a front's hypervolume, one after the other; at most `keep`, none for nothing.
+    """Return the rows that add most to a front's hypervolume, one after the other; at most `keep`, none for
+    nothing.
 
     Args:
         known: (N, 2) accuracies and costs of the front. offered: (M, 2), of what may join it.
@@ -46,7 +47,7 @@ def most_useful(known: np.ndarray, offered: np.ndarray, reference: Point, keep: 
 
 
 def _gains(known: np.ndarray, offered: np.ndarray, reference: Point) -> np.ndarray:
-    """What each offered point alone would add to the hypervolume of the known ones."""
+    """Return what each offered point alone would add to the hypervolume of the known ones."""
     known = known[non_dominated(known)]
     known = known[known[:, 1].argsort()]
     # Between two of these costs the known ones reach one accuracy: that of the cheaper one.

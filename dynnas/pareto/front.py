@@ -63,7 +63,7 @@ class Front(Sequence[Candidate]):
 
     @staticmethod
     def of(candidates: Iterable[Candidate], objectives: tuple[Objective, ...]) -> Front:
-        """The Pareto set of `candidates`; of several with equal objectives the first is kept."""
+        """Return the Pareto set of `candidates`; of several with equal objectives the first is kept."""
         pool = list(candidates)
         if not pool:
             return Front((), objectives)
@@ -74,7 +74,7 @@ class Front(Sequence[Candidate]):
         return Front(tuple(pool[index] for index in order if kept[index]), objectives)
 
     def __str__(self) -> str:
-        """The members, one a line: what they reach in each objective, and their choices."""
+        """Return the members, one a line: what they reach in each objective, and their choices."""
         names = [objective.name for objective in self.objectives]
         lines = [("", *names, "architecture")]
         for number, member in enumerate(self.members):
@@ -95,7 +95,7 @@ class Front(Sequence[Candidate]):
         return iter(self.members)
 
     def pick(self, which: str) -> Candidate:
-        """One member by name.
+        """Return one member by name.
 
         Args:
             which: `knee` (nearest to the best of all, objectives scaled to the front), `fastest` (best in
@@ -129,7 +129,7 @@ class Front(Sequence[Candidate]):
         return found[0]
 
     def picks(self, names: Sequence[str]) -> tuple[Candidate, ...]:
-        """Several members, each once, by names as `pick` takes them; `front` is all of them.
+        """Return several members, each once, by names as `pick` takes them; `front` is all of them.
 
         Raises:
             StudyError: as `pick`.
@@ -168,7 +168,7 @@ class Front(Sequence[Candidate]):
         )
 
     def hypervolume(self, reference: Mapping[str, float]) -> float:
-        """The volume between the front and `reference`, in the product of the objectives' units.
+        """Return the volume between the front and `reference`, in the product of the objectives' units.
 
         Args:
             reference: a bad value of every objective, as by `worst_point`; members beyond it count nothing.
@@ -179,7 +179,9 @@ class Front(Sequence[Candidate]):
         return float(moocore.hypervolume(_losses(self.members, self.objectives), ref=point))
 
     def to_json(self) -> str:
-        """A document that `from_json` reads back: of every member key, trial, architecture and metrics."""
+        """Return a document that `from_json` reads back: of every member key, trial, architecture and
+        metrics.
+        """
         return DOCUMENT.write(
             {
                 "objectives": {objective.name: objective.direction for objective in self.objectives},
@@ -212,7 +214,9 @@ def _front(document: Mapping[str, Any]) -> Front:
 
 
 def worst_point(candidates: Iterable[Candidate], objectives: tuple[Objective, ...]) -> dict[str, float]:
-    """The worst value of every objective among `candidates`: the reference for comparing their fronts."""
+    """Return the worst value of every objective among `candidates`: the reference for comparing their
+    fronts.
+    """
     pool = list(candidates)
     worst = _losses(pool, objectives).max(axis=0)
     return {

@@ -32,7 +32,7 @@ def hypervolume_curve(
     objectives: tuple[Objective, ...],
     reference: Mapping[str, float] | None = None,
 ) -> HypervolumeCurve:
-    """The front's hypervolume after each trial that enlarged it.
+    """Return the front's hypervolume after each trial that enlarged it.
 
     Args:
         candidates: feasible ones in the order of their trials.

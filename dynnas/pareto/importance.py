@@ -92,7 +92,7 @@ def importances(space: Space, candidates: Sequence[Candidate], metric: str) -> I
 
 
 def _features(space: Space, candidates: Sequence[Candidate]) -> tuple[list[str], np.ndarray]:
-    """The genes that differ, and [candidates, genes] places among their values."""
+    """Return the genes that differ, and [candidates, genes] places among their values."""
     columns = {
         gene.name: np.array(
             [

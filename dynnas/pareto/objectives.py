@@ -31,7 +31,7 @@ class Objective:
 def objectives_of(
     names: Sequence[str] | Mapping[str, str], given: Iterable[Metric] = ()
 ) -> tuple[Objective, ...]:
-    """Objectives from names of metrics, or from {"any name": "maximize" | "minimize"}.
+    """Return objectives from names of metrics, or from {"any name": "maximize" | "minimize"}.
 
     Args:
         names: of the objectives. given: metrics beside those of registered measurements.
@@ -79,7 +79,8 @@ class Goal:
         constraints: Mapping[str, float] | None = None,
         given: Iterable[Metric] = (),
     ) -> Goal:
-        """A goal from plain names and numbers; `given` are metrics beside those of registered measurements.
+        """Return a goal from plain names and numbers; `given` are metrics beside those of registered
+        measurements.
 
         Raises:
             StudyError: as `objectives_of`; or a limit is no finite number, or for a metric that is maximised.
@@ -104,7 +105,7 @@ class Goal:
         return tuple(dict.fromkeys([*(objective.name for objective in self.objectives), *self.constraints]))
 
     def violations(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """How far each limited metric that is known lies above its limit; zero or less keeps it.
+        """Return how far each limited metric that is known lies above its limit; zero or less keeps it.
 
         Relative to the limit, for samplers add milliseconds and multiply-adds up.
         """
@@ -115,7 +116,7 @@ class Goal:
         }
 
     def rejection(self, metrics: Mapping[str, float]) -> str | None:
-        """Which limits the known `metrics` break, in words; None if none."""
+        """Return which limits the known `metrics` break, in words; None if none."""
         broken = [name for name, violation in self.violations(metrics).items() if violation > 0]
         return (
             ", ".join(f"{name} {metrics[name]:g} is above {self.constraints[name]:g}" for name in broken)

@@ -12,7 +12,7 @@ from dynnas.study.audit import Audit
 
 
 def audit_table(audit: Audit, name: str) -> Table:
-    """Every audited network, and how the ranks of inherited and of own weights agree."""
+    """Return every audited network, and how the ranks of inherited and of own weights agree."""
     columns = (
         Column("key"),
         Column("front"),
@@ -39,7 +39,7 @@ def audit_table(audit: Audit, name: str) -> Table:
 
 
 def neighbours_text(audit: Audit) -> str:
-    """How many neighbours of the front differ by less than the noise, and what that is."""
+    """Return how many neighbours of the front differ by less than the noise, and what that is."""
     found = audit.neighbours
     noise = f"{100 * found.split_deviation:.2f} points by the choice of search images"
     if found.seed_deviation is not None:

@@ -11,7 +11,7 @@ _ALIKE = 0.01
 
 
 def conclusions(study: Study) -> tuple[str, ...]:
-    """Sentences on the front, and on whether the search and its dynamic layers were worth it."""
+    """Return sentences on the front, and on whether the search and its dynamic layers were worth it."""
     front = study.front
     if not front:
         return ("No candidate has kept the limits so far.",)

@@ -13,7 +13,7 @@ from dynnas.study.study import Study
 
 
 def objective_labels(study: Study) -> list[str]:
-    """The objectives' names with their units, for the axes of charts."""
+    """Return the objectives' names with their units, for the axes of charts."""
     names = [objective.name for objective in study.goal.objectives]
     metrics = [None if study.space.table else find_metric(name) for name in names]
     return [

@@ -39,7 +39,9 @@ class LatencyReport:
         return f"{self.key} of {self.study.name} on {target.device}, threads: {target.threads}"
 
     def tables(self) -> tuple[Table, ...]:
-        """The distribution over images, by exit, by what gates leave out, and as a histogram; batches."""
+        """Return the distribution over images, by exit, by what gates leave out, and as a histogram;
+        batches.
+        """
         measured = self.measured
         tables = [_images_table(self)]
         if not measured.is_one_value:
@@ -80,7 +82,7 @@ def time_front(study: Study) -> None:
 
 
 def histogram_of(report: LatencyReport) -> Histogram:
-    """The times of the images by the exit that they leave by."""
+    """Return the times of the images by the exit that they leave by."""
     measured = report.measured
     latency = measured.latency
     groups = {
@@ -156,7 +158,7 @@ def _work_table(measured: DependentLatency) -> Table:
 
 
 def _histogram_table(measured: DependentLatency) -> Table:
-    """One row for each bin of times, with how many images of each exit are in it."""
+    """Return one row for each bin of times, with how many images of each exit are in it."""
     edges = np.histogram_bin_edges(measured.image_ms, BINS)
     taken = np.array(measured.image_ways)
     times = np.array(measured.image_ms)
@@ -198,7 +200,7 @@ def _batches_table(measured: DependentLatency) -> Table:
 
 
 def _how_table(report: LatencyReport) -> Table:
-    """How it was measured, raw times included, and what a call uses beside time."""
+    """Return how it was measured, raw times included, and what a call uses beside time."""
     latency, used = report.measured.latency, report.resources
     memory = used.no_memory if used.peak_memory_mib is None else f"{used.peak_memory_mib:.1f} MiB"
     energy = used.no_energy if used.energy_mj is None else f"{used.energy_mj:.3g} mJ a call"

@@ -26,7 +26,7 @@ _LEAST = 3
 
 
 def calibration_table(calibrated: Calibrated) -> Table:
-    """How near predictions come to networks held out, and how near a second measurement comes."""
+    """Return how near predictions come to networks held out, and how near a second measurement comes."""
     found = calibrated.calibration
     rows = (
         _row("predicted and measured", found.agreement),

@@ -23,7 +23,7 @@ _CONTROLS = {
 
 
 def study_table(study: Study) -> Table:
-    """The front of a study, with what it was measured on."""
+    """Return the front of a study, with what it was measured on."""
     if study.space.table:
         names = [objective.name for objective in study.goal.objectives]
         return metrics_table(study.front, names, f"{title_of(study)}; members: {len(study.front)}")
@@ -37,7 +37,7 @@ def study_table(study: Study) -> Table:
 
 
 def comparison_table(study: Study) -> Table:
-    """How much of the search's hypervolume each control reaches; 100% is the search itself."""
+    """Return how much of the search's hypervolume each control reaches; 100% is the search itself."""
     volumes = study.comparison.hypervolume
     own = volumes.get("search", 0.0)
     rows = tuple(
@@ -86,7 +86,7 @@ def write_growth(study: Study) -> Path:
 
 
 def picture_of(study: Study) -> Picture:
-    """The front, all candidates and the controls, on the axes of `axes_of`."""
+    """Return the front, all candidates and the controls, on the axes of `axes_of`."""
     axes, goal, controls = axes_of(study), study.goal, study.controls
 
     def points(candidates: Iterable[Candidate]) -> list[Point]:
@@ -123,7 +123,7 @@ def _cascade_points(study: Study) -> list[Point]:
 
 
 def title_of(study: Study) -> str:
-    """Its name, its data or table, and what it was timed on."""
+    """Return its name, its data or table, and what it was timed on."""
     if study.space.table:
         return f"{study.name}: {Path(study.space.table.table).name}"
     target = study.settings.target

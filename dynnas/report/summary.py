@@ -140,7 +140,7 @@ def _audit(study: Study) -> Mapping[str, Any]:
 
 
 def _environment(study: Study) -> dict[str, str]:
-    """All of it where latencies were measured here, else only the digest that names it."""
+    """Return all of it where latencies were measured here, else only the digest that names it."""
     if not study.folder.anchors.exists():
         return {}
 

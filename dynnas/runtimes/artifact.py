@@ -61,7 +61,7 @@ class Artifact:
         return hashlib.sha256(self._bytes).hexdigest()
 
     def to_bytes(self) -> bytes:
-        """The whole artifact, for `from_bytes`; nothing in it is executed when it is read."""
+        """Return the whole artifact, for `from_bytes`; nothing in it is executed when it is read."""
         return self._bytes
 
     @cached_property
@@ -82,7 +82,7 @@ class Artifact:
 
     @staticmethod
     def from_bytes(data: bytes) -> Artifact:
-        """What `to_bytes` gave.
+        """Return what `to_bytes` gave.
 
         Raises:
             DocumentError: it is damaged.

@@ -74,7 +74,7 @@ class Cascade(nn.Module):
         return tuple(link.threshold for link in self.config.exits)
 
     def logits(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Images (B, channels, R, R) to the logits (B, classes) of every network."""
+        """Map images (B, channels, R, R) to the logits (B, classes) of every network."""
         return tuple(stage(x) for stage in self.stages)
 
     def segments(self) -> list[Segment]:
@@ -83,7 +83,9 @@ class Cascade(nn.Module):
         return [Segment(Body(), stage, link) for stage, link in zip(self.stages, links, strict=True)]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (B, channels, R, R) to the logits (B, classes) with which each leaves; all is computed."""
+        """Map images (B, channels, R, R) to the logits (B, classes) with which each leaves; all is
+        computed.
+        """
         return select_confident(self.logits(x), self.thresholds)[0]
 
 
@@ -117,6 +119,6 @@ Finished = Network | Cascade
 def chain(
     networks: Sequence[Network], thresholds: Sequence[float], names: Sequence[str], data_resolution: int
 ) -> Cascade:
-    """A cascade of images as its networks take them, or of the size of the data where these differ."""
+    """Return a cascade of images as its networks take them, or of the size of the data where these differ."""
     sizes = {network.config.resolution for network in networks}
     return Cascade(networks, thresholds, names, sizes.pop() if len(sizes) == 1 else data_resolution)

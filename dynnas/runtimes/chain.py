@@ -33,5 +33,5 @@ class ChainRunner:
 
 
 def _confidence(logits: np.ndarray) -> float:
-    """The largest softmax of logits (1, classes)."""
+    """Return the largest softmax of logits (1, classes)."""
     return float(1 / np.exp(logits - logits.max()).sum())

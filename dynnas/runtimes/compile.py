@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def resolve_runtime(target: TargetSettings) -> str:
-    """The name, in the registry, of the runtime that `target` asks for.
+    """Return the name, in the registry, of the runtime that `target` asks for.
 
     Raises:
         TargetError: the device is missing, or the runtime does not serve it in this type.

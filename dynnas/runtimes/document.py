@@ -26,7 +26,7 @@ class DocumentError(DynnasError):
 
 
 def write_document(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None = None) -> bytes:
-    """The bytes of a document; arrays are of `DTYPES`."""
+    """Return the bytes of a document; arrays are of `DTYPES`."""
     arrays = {name: np.asarray(array, order="C") for name, array in (arrays or {}).items()}
     forms = [[name, array.dtype.name, list(array.shape)] for name, array in arrays.items()]
     text = json.dumps({"header": header, "arrays": forms}).encode()
@@ -35,7 +35,7 @@ def write_document(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray] |
 
 
 def read_document(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The header and the arrays, which may be written to.
+    """Return the header and the arrays, which may be written to.
 
     Raises:
         DocumentError: `data` is not what `write_document` gives.
@@ -62,7 +62,7 @@ def read_document(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 
 def _form(name: object, kind: object, shape: object) -> tuple[str, np.dtype[Any], tuple[int, ...], int]:
-    """An array's name, type, shape and size in bytes.
+    """Return an array's name, type, shape and size in bytes.
 
     Raises:
         ValueError: one of them is not allowed.

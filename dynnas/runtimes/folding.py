@@ -15,7 +15,7 @@ Folded = TypeVar("Folded", bound=nn.Module)
 
 
 def fold_batchnorm(network: Folded, context: Context | None = None) -> Folded:
-    """A copy of `network` in eval mode without batch norms, equal in its outputs up to rounding.
+    """Return a copy of `network` in eval mode without batch norms, equal in its outputs up to rounding.
 
     A bank of experts [M, Co, Ci/groups, k, k] folds as a single kernel does: any mixture of scaled
     experts is the scaled mixture, and the shift is added once, to the convolution's output.

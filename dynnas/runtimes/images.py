@@ -11,5 +11,5 @@ from dynnas.runtimes.plain import PlainConfig
 
 
 def blank_images(config: NetworkConfig | CascadeConfig | PlainConfig, batch: int = 1) -> Tensor:
-    """Zeros (batch, channels, height, width) of the shape that the network of `config` takes."""
+    """Return zeros (batch, channels, height, width) of the shape that the network of `config` takes."""
     return torch.zeros(batch, *config.shape)

@@ -7,7 +7,7 @@ from dynnas.settings.settings import TargetSettings
 
 
 def describe(network: Compilable, target: TargetSettings) -> dict[str, str]:
-    """The metadata of an artifact of `network` for `target`: see `Artifact.metadata`."""
+    """Return the metadata of an artifact of `network` for `target`: see `Artifact.metadata`."""
     return {
         "device": "cpu" if target.remote else target.device,
         "dtype": target.dtype,

@@ -67,15 +67,15 @@ class PlainNetwork(nn.Module):
         self.module = module
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (B, C, H, W) to outputs (B, ...)."""
+        """Map images (B, C, H, W) to outputs (B, ...)."""
         return _last(self.module(x))
 
     def logits(self, x: Tensor) -> tuple[Tensor]:
-        """The outputs of the only exit; of several that the module gives, the last."""
+        """Return the outputs of the only exit; of several that the module gives, the last."""
         return (self(x),)
 
     def segments(self) -> list[Segment]:
-        """All of it."""
+        """Return all of it."""
         return [Segment(Body(_Whole(self.module)), nn.Identity(), None)]
 
 

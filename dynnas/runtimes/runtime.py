@@ -34,7 +34,8 @@ class Runner(Protocol):
     """A network made ready on its target: the thing that ships, called as it will be called."""
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """A call's images (batch, channels, H, W) float32 in host memory to logits (batch, classes) float32.
+        """Return a call's images (batch, channels, H, W) float32 in host memory to logits (batch, classes)
+        float32.
 
         Work is finished when it returns. At batch 1 a network with exits stops at the first confident one; a
         larger batch computes every exit, and gives for each image the output of its first confident one.
@@ -46,7 +47,7 @@ class BatchRunner(Protocol):
     """A network made ready on its target for batches of any size."""
 
     def __call__(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Images (B, channels, H, W) float32 in host memory to logits (B, classes) and exits (B,) int64.
+        """Map images (B, channels, H, W) float32 in host memory to logits (B, classes) and exits (B,) int64.
 
         The exit of an image is its index, the number of exits for the head. Work is finished when it returns.
         """
@@ -120,7 +121,7 @@ class Runtime(ABC):
         )
 
     def can_run(self, device: str) -> bool:
-        """Whether it is installed here and serves `device`."""
+        """Return whether it is installed here and serves `device`."""
         return device in self.dtypes and importlib.util.find_spec(self.package) is not None
 
     def version(self) -> str:
@@ -162,7 +163,7 @@ def register_runtime(runtime: RuntimeClass) -> RuntimeClass:
 
 
 def get_runtime(name: str) -> Runtime:
-    """The runtime of that name.
+    """Return the runtime of that name.
 
     Raises:
         TargetError: there is none; says which there are.
@@ -172,5 +173,5 @@ def get_runtime(name: str) -> Runtime:
 
 
 def offered_runtimes(device: str) -> list[str]:
-    """The runtimes that are installed here for `device`, the one to prefer first."""
+    """Return the runtimes that are installed here for `device`, the one to prefer first."""
     return [name for name in RUNTIMES if get_runtime(name).can_run(device)]

@@ -37,7 +37,7 @@ class Proposer(Protocol):
     def __call__(
         self, study: optuna.Study, trial: FrozenTrial, rng: np.random.Generator
     ) -> Iterator[Proposal]:
-        """What to evaluate next, the best first; those that the study has seen are passed over."""
+        """Return what to evaluate next, the best first; those that the study has seen are passed over."""
         ...
 
 
@@ -49,12 +49,16 @@ class SteppingProposer(Proposer, Protocol):
     """A proposer whose proposals hang on all results before them, and come to an end."""
 
     def stand(self, study: optuna.Study) -> Stand:
-        """Whether there is something to propose, or only when what is being evaluated is done, or never."""
+        """Return whether there is something to propose, or only when what is being evaluated is done, or
+        never.
+        """
         ...
 
 
 def distribution_of(gene: Gene) -> BaseDistribution:
-    """The Optuna parameter of a gene: its real values, as a range where they are evenly spaced integers."""
+    """Return the Optuna parameter of a gene: its real values, as a range where they are evenly spaced
+    integers.
+    """
     numbers = [value for value in gene.values if isinstance(value, int)]
     if gene.ordered and len(numbers) == len(gene.values):
         steps = {b - a for a, b in itertools.pairwise(numbers)}
@@ -117,13 +121,13 @@ class ArchitectureSampler(BaseSampler):
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """Every gene with a choice, active or not."""
+        """Return every gene with a choice, active or not."""
         return self._distributions
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Values for all active genes of a new architecture.
+        """Return values for all active genes of a new architecture.
 
         Raises:
             StudyError: the study has seen every architecture of the space.
@@ -151,7 +155,9 @@ class ArchitectureSampler(BaseSampler):
             self._inner.before_trial(study, trial)
 
     def move(self, number: int) -> str:
-        """How the architecture of an unfinished trial was made; empty where the proposer does not say."""
+        """Return how the architecture of an unfinished trial was made; empty where the proposer does not
+        say.
+        """
         return self._moves.get(number, "")
 
     def after_trial(
@@ -163,13 +169,14 @@ class ArchitectureSampler(BaseSampler):
         self._moves.pop(trial.number, None)
 
     def stand(self, study: optuna.Study) -> Stand:
-        """Whether the proposer has something to propose now; most always have."""
+        """Return whether the proposer has something to propose now; most always have."""
         return self._proposer.stand(study) if isinstance(self._proposer, SteppingProposer) else "ready"
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """A random value for a parameter that is no gene; active genes have theirs from `sample_relative`.
+        """Return a random value for a parameter that is no gene; active genes have theirs from
+        `sample_relative`.
 
         Raises:
             StudyError: the parameter is a gene, and not active.
@@ -184,7 +191,7 @@ class ArchitectureSampler(BaseSampler):
         return key not in taken and (self._listed is None or key in self._listed)
 
     def _taken(self, study: optuna.Study) -> set[str]:
-        """The keys of all architectures that any trial was about, whatever became of it."""
+        """Return the keys of all architectures that any trial was about, whatever became of it."""
         return {key for trial in study.get_trials(deepcopy=False) if (key := self._key(trial))}
 
     def _key(self, trial: FrozenTrial) -> str | None:
@@ -204,7 +211,7 @@ class ArchitectureSampler(BaseSampler):
         return self._keys[name]
 
     def _anything(self, rng: random.Random) -> Iterator[Proposal]:
-        """What to propose where the proposer has nothing new."""
+        """Yield what to propose where the proposer has nothing new."""
         if self._listed is not None:
             yield from map(Proposal, rng.sample(tuple(self._listed.values()), len(self._listed)))
             return
@@ -217,7 +224,7 @@ class ArchitectureSampler(BaseSampler):
 
 
 def assemble(space: Space, value_of: Callable[[Gene], Value]) -> Architecture:
-    """The architecture in which every active choice has the value that `value_of` gives."""
+    """Return the architecture in which every active choice has the value that `value_of` gives."""
     values: dict[str, Value] = {}
     for gene in space.genes:
         if space.is_active(gene, values):

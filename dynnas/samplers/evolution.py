@@ -39,7 +39,7 @@ class Evolution:
     def __call__(
         self, study: optuna.Study, trial: FrozenTrial, rng: np.random.Generator
     ) -> Iterator[Proposal]:
-        """Children in the order in which they were drawn."""
+        """Yield children in the order in which they were drawn."""
         history = self._ground.reader.read(study)
         if len(history.rows) < _RANDOM:
             rows = self._ground.source.sample(_CHILDREN, rng)
@@ -55,7 +55,7 @@ class Evolution:
             yield Proposal(self._ground.genome.decode(rows[at]), str(moves[at]))
 
     def _child(self, move: str, parents: Rows, rng: np.random.Generator) -> Rows:
-        """One row, [1, genes]."""
+        """Return one row, [1, genes]."""
         mother, father = (parents[[rng.integers(len(parents))]] for _ in "12")
         if move == "cross":
             child = self._ground.genome.cross(mother, father, rng)
@@ -65,7 +65,9 @@ class Evolution:
 
 
 def move_rates(history: History) -> np.ndarray:
-    """How often each of `MOVES` is to be made: as often as its children were on the front on arrival."""
+    """Return how often each of `MOVES` is to be made: as often as its children were on the front on
+    arrival.
+    """
     tried, paid = np.full(len(MOVES), 4.0), np.full(len(MOVES), 2.0)
     feasible = history.feasible
     marked = [at for at, move in enumerate(history.moves) if move in MOVES][-_REMEMBERED:]

@@ -29,7 +29,7 @@ class Offspring:
     def __call__(
         self, study: optuna.Study, search_space: dict[str, BaseDistribution], parents: list[FrozenTrial]
     ) -> dict[str, Any]:
-        """The genes of one child of `parents`, the elite that NSGA-II has selected."""
+        """Return the genes of one child of `parents`, the elite that NSGA-II has selected."""
         first, second = (
             self._space.architecture(self._tournament(parents, study.directions).params) for _ in "12"
         )

@@ -74,7 +74,7 @@ class Genome:
         return np.array([gene.ordered for gene in self.space.genes])
 
     def encode(self, architecture: Architecture) -> np.ndarray:
-        """The row of an architecture."""
+        """Return the row of an architecture."""
         return np.array(
             [
                 gene.values.index(architecture[gene.name]) if gene.name in architecture else INACTIVE
@@ -84,12 +84,12 @@ class Genome:
         )
 
     def encode_all(self, architectures: Iterable[Architecture]) -> Rows:
-        """The rows of several architectures."""
+        """Return the rows of several architectures."""
         rows = [self.encode(architecture) for architecture in architectures]
         return np.array(rows, dtype=np.int16).reshape(-1, len(self.counts))
 
     def decode(self, row: np.ndarray) -> Architecture:
-        """The architecture of a row."""
+        """Return the architecture of a row."""
         return Architecture(
             tuple(
                 (gene.name, gene.values[at])
@@ -99,11 +99,15 @@ class Genome:
         )
 
     def canonical(self, rows: Rows, rng: np.random.Generator) -> Rows:
-        """The same rows with inactive genes as such, and genes that have become active drawn uniformly."""
+        """Return the same rows with inactive genes as such, and genes that have become active drawn
+        uniformly.
+        """
         return self.completed(rows, self._drawn(len(rows), rng))
 
     def completed(self, rows: Rows, others: Rows) -> Rows:
-        """The same rows with inactive genes as such, and genes that have become active as in `others`."""
+        """Return the same rows with inactive genes as such, and genes that have become active as in
+        `others`.
+        """
         rows = np.array(rows, dtype=np.int16)
         for column, parents in self._conditions:
             active = np.ones(len(rows), dtype=bool)
@@ -114,7 +118,7 @@ class Genome:
         return rows
 
     def sample(self, count: int, rng: np.random.Generator) -> Rows:
-        """Rows with every active gene drawn uniformly."""
+        """Return rows with every active gene drawn uniformly."""
         return self.canonical(self._drawn(count, rng), rng)
 
     def _drawn(self, count: int, rng: np.random.Generator) -> Rows:
@@ -147,7 +151,7 @@ class Genome:
         return self.canonical(np.where(changing, changed, rows), rng)
 
     def cross(self, first: Rows, second: Rows, rng: np.random.Generator) -> Rows:
-        """Every gene from either row; what only one of them has follows it."""
+        """Return every gene from either row; what only one of them has follows it."""
         from_first = rng.random(first.shape) < 0.5
         crossed = np.where(from_first, first, second)
         crossed = np.where(crossed == INACTIVE, np.where(from_first, second, first), crossed)

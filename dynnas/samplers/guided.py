@@ -46,7 +46,7 @@ class Guided:
     def __call__(
         self, study: optuna.Study, trial: FrozenTrial, rng: np.random.Generator
     ) -> Iterator[Proposal]:
-        """The most promising first."""
+        """Yield the most promising first."""
         history = self._ground.reader.read(study)
         if len(history.rows) < RANDOM:
             rows = self._ground.source.sample(_SHORTLIST, rng)
@@ -98,7 +98,7 @@ class Guided:
 
 
 def _new(rows: Rows, seen: set[bytes]) -> Rows:
-    """Those rows that are not in `seen`, once each; they are from then on."""
+    """Return those rows that are not in `seen`, once each; they are from then on."""
     kept = []
     for row in rows:
         name = row.tobytes()

@@ -50,7 +50,7 @@ class History:
         return kept
 
     def order(self) -> tuple[np.ndarray, int]:
-        """Indices of the results, the best first, and how many of them are the front.
+        """Return indices of the results, the best first, and how many of them are the front.
 
         The feasible ones by how many fronts are before theirs; then the others, by how much they break.
         """
@@ -90,7 +90,7 @@ class Reader:
         self._results: dict[int, _Result] = {}
 
     def read(self, study: optuna.Study) -> History:
-        """The history of `study`."""
+        """Return the history of `study`."""
         signs = np.array([-1.0 if way == StudyDirection.MAXIMIZE else 1.0 for way in study.directions])
         finished: dict[bytes, _Result] = {}
         pending: dict[bytes, np.ndarray] = {}
@@ -142,7 +142,9 @@ class Reader:
         return result
 
     def _row(self, trial: FrozenTrial) -> np.ndarray | None:
-        """The row of a trial's architecture; None for one that has no values yet, or not of this space."""
+        """Return the row of a trial's architecture; None for one that has no values yet, or not of this
+        space.
+        """
         try:
             return self._genome.encode(self._genome.space.architecture(trial.params))
         except SpaceError:

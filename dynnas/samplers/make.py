@@ -28,7 +28,7 @@ def make_sampler(
     listed: Sequence[Architecture] | None = None,
     parallel: bool = False,
 ) -> ArchitectureSampler:
-    """The sampler for `space`; it serves in any Optuna study whose objectives are the goal's.
+    """Return the sampler for `space`; it serves in any Optuna study whose objectives are the goal's.
 
     Args:
         sampler: any Optuna sampler, whose proposals are made whole and none of them twice; or a name: guided

@@ -32,7 +32,7 @@ class Always:
     sampler: BaseSampler
 
     def __call__(self, seed: int) -> BaseSampler:
-        """The sampler; it has its own randomness."""
+        """Return the sampler; it has its own randomness."""
         return self.sampler
 
 
@@ -53,7 +53,7 @@ class Drawn:
     def __call__(
         self, study: optuna.Study, trial: FrozenTrial, rng: np.random.Generator
     ) -> Iterator[Proposal]:
-        """Some draws, then mutants of the last one."""
+        """Yield some draws, then mutants of the last one."""
         with warnings.catch_warnings():
             # `group` of TPE, strategies of NSGA-II and GPSampler are called experimental; optuna is pinned.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

@@ -37,7 +37,7 @@ class SamplerRequest:
     parallel: bool = False
 
     def ground(self) -> Ground:
-        """What the built-in samplers work with."""
+        """Return what the built-in samplers work with."""
         from dynnas.samplers.context import Ground
 
         return Ground(self.space, self.goal, self.cheap, self.seed, self.listed)

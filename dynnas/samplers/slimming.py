@@ -52,7 +52,7 @@ class Slimming:
     def __call__(
         self, study: optuna.Study, trial: FrozenTrial, rng: np.random.Generator
     ) -> Iterator[Proposal]:
-        """What the step that is under way still has to try, in the order of the genes."""
+        """Yield what the step that is under way still has to try, in the order of the genes."""
         if len(study.directions) != 2:
             raise StudyError("sampler: autoslim needs two objectives: what is lost, then what is saved")
         _, untried = self._walk(self._reader.read(study))
@@ -60,7 +60,7 @@ class Slimming:
             yield Proposal(self._genome.decode(row))
 
     def stand(self, study: optuna.Study) -> Stand:
-        """Whether the step has something to try, or waits for its results, or was the last."""
+        """Return whether the step has something to try, or waits for its results, or was the last."""
         history = self._reader.read(study)
         kept, untried = self._walk(history, patient=True)
         if len(untried):
@@ -68,12 +68,12 @@ class Slimming:
         return "waiting" if self._pending(history, self._smaller(kept[-1])) else "ended"
 
     def path(self, study: optuna.Study) -> tuple[Architecture, ...]:
-        """The networks that were kept, the largest first."""
+        """Return the networks that were kept, the largest first."""
         kept, _ = self._walk(self._reader.read(study))
         return tuple(self._genome.decode(row) for row in kept)
 
     def _walk(self, history: History, patient: bool = False) -> tuple[list[np.ndarray], Rows]:
-        """The networks that were kept, and what the step after them still has to try.
+        """Return the networks that were kept, and what the step after them still has to try.
 
         Args:
             history: of the study.
@@ -95,19 +95,19 @@ class Slimming:
 
     @staticmethod
     def _pending(history: History, rows: Rows) -> bool:
-        """Whether any of `rows` is being evaluated."""
+        """Return whether any of `rows` is being evaluated."""
         running = {row.tobytes() for row in history.pending}
         return any(row.tobytes() in running for row in rows)
 
     def _smaller(self, row: np.ndarray) -> Rows:
-        """The row with each gene in turn a value smaller."""
+        """Return the row with each gene in turn a value smaller."""
         columns = [column for column in self._columns if row[column] > 0]
         rows = np.repeat(row[None], len(columns), axis=0)
         rows[np.arange(len(columns)), columns] -= 1
         return self._genome.completed(rows, np.repeat(self._largest[None], len(columns), axis=0))
 
     def _rank(self, history: History, before: int | None, at: int) -> tuple[float, ...]:
-        """The smaller, the better to go on from."""
+        """Return the smaller, the better to go on from."""
         loss, cost = history.losses[at]
         if np.isnan(loss):
             broken = sum(np.nan_to_num(np.maximum(values[at], 0.0)) for values in history.violations.values())

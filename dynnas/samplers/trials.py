@@ -30,7 +30,9 @@ _ATTEMPTS = 3
 
 
 def architecture_of(trial: FrozenTrial, space: Space) -> Architecture | None:
-    """The architecture that a trial is about; None if it lacks values, or is not about one of `space`."""
+    """Return the architecture that a trial is about; None if it lacks values, or is not about one of
+    `space`.
+    """
     try:
         return space.architecture(trial.params)
     except SpaceError:
@@ -38,7 +40,7 @@ def architecture_of(trial: FrozenTrial, space: Space) -> Architecture | None:
 
 
 def key_of(trial: FrozenTrial, space: Space) -> str | None:
-    """The key of the architecture that a trial is about, whoever made the trial."""
+    """Return the key of the architecture that a trial is about, whoever made the trial."""
     if known := trial.user_attrs.get(KEY):
         return str(known)
     architecture = architecture_of(trial, space)
@@ -46,12 +48,14 @@ def key_of(trial: FrozenTrial, space: Space) -> str | None:
 
 
 def proposed_keys(study: optuna.Study, space: Space) -> set[str]:
-    """The architectures that any trial was about, whatever became of it."""
+    """Return the architectures that any trial was about, whatever became of it."""
     return {key for trial in study.get_trials(deepcopy=False) if (key := key_of(trial, space))}
 
 
 def finished_keys(study: optuna.Study, space: Space) -> set[str]:
-    """The architectures that need no more work: evaluated, rejected or failed, and not to be retried."""
+    """Return the architectures that need no more work: evaluated, rejected or failed, and not to be
+    retried.
+    """
     trials = study.get_trials(deepcopy=False)
     done = {key for trial in trials if _is_finished(trial) and (key := key_of(trial, space))}
     return done - {trial.user_attrs.get(KEY) for trial in trials if not trial.state.is_finished()}
@@ -65,7 +69,7 @@ def _is_finished(trial: FrozenTrial) -> bool:
 
 
 def metrics_of(trial: FrozenTrial, goal: Goal | None = None) -> dict[str, float]:
-    """Every metric that the trial has; its values, if it was told by someone who knows no metrics.
+    """Return every metric that the trial has; its values, if it was told by someone who knows no metrics.
 
     Args:
         trial: of a study.
@@ -79,7 +83,7 @@ def metrics_of(trial: FrozenTrial, goal: Goal | None = None) -> dict[str, float]
 
 
 def candidates_of(study: optuna.Study, space: Space, goal: Goal) -> list[Candidate]:
-    """The evaluated architectures that keep the goal's limits, in the order of their trials."""
+    """Return the evaluated architectures that keep the goal's limits, in the order of their trials."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     # The limits of today decide, not the verdict that a trial got under those of its day.
     return [

@@ -77,6 +77,6 @@ def search_with(
 
 
 def _facts(evaluator: AnyEvaluator) -> dict[str, str]:
-    """What an evaluator says of all that its numbers depend on, if it says so."""
+    """Return what an evaluator says of all that its numbers depend on, if it says so."""
     provenance = getattr(evaluator, "provenance", None)
     return {"evaluator": provenance} if isinstance(provenance, str) else {}

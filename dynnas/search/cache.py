@@ -52,7 +52,7 @@ class Cache:
         self._connection.close()
 
     def read(self, architecture: Architecture, provenance: str) -> Evaluation:
-        """What is known, which may be nothing."""
+        """Return what is known, which may be nothing."""
         with self._in_words():
             row = self._connection.execute(
                 "SELECT stages, complete FROM evaluations WHERE architecture = ? AND provenance = ?",
@@ -70,7 +70,7 @@ class Cache:
             )
 
     def read_statistics(self, key: str, provenance: str) -> bytes | None:
-        """The packed batch-norm statistics of the network of that key, or None."""
+        """Return the packed batch-norm statistics of the network of that key, or None."""
         with self._in_words():
             row = self._connection.execute(
                 "SELECT packed FROM statistics WHERE network = ? AND provenance = ?", (key, provenance)
@@ -137,13 +137,13 @@ class CachedEvaluator:
         return self._evaluator.hand
 
     def stages(self, architecture: Architecture) -> Iterator[Mapping[str, float]]:
-        """The metrics stage by stage, each from the cache if it is there."""
+        """Yield the metrics stage by stage, each from the cache if it is there."""
         for step in self._steps(architecture, stages_of(self._evaluator, architecture)):
             assert not isinstance(step, Job)
             yield step
 
     def steps(self, architecture: Architecture) -> Steps:
-        """The same with the jobs of what the cache does not hold."""
+        """Return the same with the jobs of what the cache does not hold."""
         assert isinstance(self._evaluator, SharedEvaluator)
         return self._steps(architecture, self._evaluator.steps(architecture))
 

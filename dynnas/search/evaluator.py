@@ -18,7 +18,7 @@ class Evaluator(Protocol):
     """Anything that scores an architecture: a trained supernet, a table of results, your own code."""
 
     def evaluate(self, architecture: Architecture) -> Mapping[str, float]:
-        """All metrics of one architecture by name."""
+        """Return all metrics of one architecture by name."""
         ...
 
 
@@ -27,7 +27,7 @@ class StagedEvaluator(Protocol):
     """An evaluator whose cheap metrics come first, so that limits can spare a candidate the costly ones."""
 
     def stages(self, architecture: Architecture) -> Iterator[Mapping[str, float]]:
-        """The metrics in several parts, cheapest first; nothing is computed before it is asked for."""
+        """Return the metrics in several parts, cheapest first; nothing is computed before it is asked for."""
         ...
 
 
@@ -42,7 +42,7 @@ class SharedEvaluator(StagedEvaluator, Protocol):
     """A staged evaluator that leaves parts of its stages to whoever has time; the rest is the driver's."""
 
     def steps(self, architecture: Architecture) -> Steps:
-        """The same stages in the same order, and between them the jobs that they need."""
+        """Return the same stages in the same order, and between them the jobs that they need."""
         ...
 
     @property
@@ -52,7 +52,7 @@ class SharedEvaluator(StagedEvaluator, Protocol):
 
 
 def done_here(steps: Steps, hand: Hand) -> Iterator[Mapping[str, float]]:
-    """The stages of `steps`, with every job done on the spot.
+    """Yield the stages of `steps`, with every job done on the spot.
 
     Raises:
         Exception: what the hand raises.
@@ -76,7 +76,7 @@ class CheapEvaluator(Protocol):
 
 
 def cheap_of(evaluator: AnyEvaluator) -> Cheap | None:
-    """How the evaluator gives cheap metrics, if it does."""
+    """Return how the evaluator gives cheap metrics, if it does."""
     return evaluator.cheap if isinstance(evaluator, CheapEvaluator) and callable(evaluator.cheap) else None
 
 
@@ -85,12 +85,14 @@ class ListedEvaluator(Protocol):
     """An evaluator that can evaluate only a small part of its space, and knows which."""
 
     def listed(self) -> Sequence[Architecture] | None:
-        """The architectures that it can evaluate; None where most can be, so that no list is needed."""
+        """Return the architectures that it can evaluate; None where most can be, so that no list is
+        needed.
+        """
         ...
 
 
 def listed_of(evaluator: AnyEvaluator) -> Sequence[Architecture] | None:
-    """The few architectures that the evaluator can evaluate, if it is so."""
+    """Return the few architectures that the evaluator can evaluate, if it is so."""
     return evaluator.listed() if isinstance(evaluator, ListedEvaluator) else None
 
 
@@ -171,7 +173,7 @@ def assessing(
 def next_step(
     steps: Iterator[Mapping[str, float]] | Steps, reply: Answer | None
 ) -> Mapping[str, float] | Job | None:
-    """The next step, with `reply` to the one before if that was a job; None after the last."""
+    """Return the next step, with `reply` to the one before if that was a job; None after the last."""
     try:
         return steps.send(reply) if isinstance(steps, Generator) else next(steps)
     except StopIteration:
@@ -179,7 +181,7 @@ def next_step(
 
 
 def stages_of(evaluator: AnyEvaluator, architecture: Architecture) -> Iterator[dict[str, float]]:
-    """The metrics of `architecture` stage by stage, whichever way the evaluator gives them.
+    """Yield the metrics of `architecture` stage by stage, whichever way the evaluator gives them.
 
     Raises:
         StudyError: a metric is not a number.

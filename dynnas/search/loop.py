@@ -67,11 +67,11 @@ class Driver:
     retry: Retry = field(default_factory=Retry)
 
     def candidates(self) -> list[Candidate]:
-        """All that the study has found within the limits."""
+        """Return all that the study has found within the limits."""
         return candidates_of(self.study, self.space, self.goal)
 
     def front(self) -> Front:
-        """The front of all that the study has found."""
+        """Return the front of all that the study has found."""
         return Front.of(self.candidates(), self.goal.objectives)
 
     def run(
@@ -109,12 +109,12 @@ class Driver:
                 raise
 
     def _trials_without_architecture(self) -> int:
-        """How many finished trials others have made for something else."""
+        """Return how many finished trials others have made for something else."""
         trials = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         return sum(key_of(trial, self.space) is None for trial in trials)
 
     def exhausted(self) -> bool:
-        """Whether every architecture that can be tried has had its trial."""
+        """Return whether every architecture that can be tried has had its trial."""
         return self.retry(lambda again: self._exhausted())
 
     def _exhausted(self) -> bool:
@@ -122,7 +122,9 @@ class Driver:
         return not waiting and len(proposed_keys(self.study, self.space)) >= self.size
 
     def stand(self) -> Stand:
-        """Whether the sampler has something to propose, or waits for results, or has come to its end."""
+        """Return whether the sampler has something to propose, or waits for results, or has come to its
+        end.
+        """
         return self.retry(lambda again: self._stand())
 
     def _stand(self) -> Stand:
@@ -236,7 +238,8 @@ class Driver:
         trial.storage.set_trial_system_attr(trial_id, "constraints", list(violations.values()))
 
     def _values(self, metrics: Mapping[str, float]) -> list[float]:
-        """The objectives' values; of a rejected candidate, the worst so far for those that were not computed.
+        """Return the objectives' values; of a rejected candidate, the worst so far for those that were not
+        computed.
 
         Such a trial is complete and infeasible, so that NSGA-II ranks it by its violation; a pruned one would
         teach it nothing. No sampler looks at its values, but the dashboard cannot draw what is not a number.
@@ -379,7 +382,7 @@ def _check_names(metrics: Mapping[str, float]) -> None:
 
 
 def _summary(front: Front) -> str:
-    """The best so far, for the progress bar."""
+    """Return the best so far, for the progress bar."""
     if not front:
         return "none feasible yet"
     best = []

@@ -27,7 +27,8 @@ class Screen:
     margin: float
 
     def verdict(self, metrics: Mapping[str, float], rivals: Iterable[Candidate]) -> str | None:
-        """Why a candidate whose latency is only predicted so far is hopeless, in words; None if it is not.
+        """Return why a candidate whose latency is only predicted so far is hopeless, in words; None if it is
+        not.
 
         Args:
             metrics: what is known of it.
@@ -51,5 +52,5 @@ class Screen:
         return None
 
     def stand_in(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """What samplers are told: the prediction in the place of a latency that was not measured."""
+        """Return what samplers are told: the prediction in the place of a latency that was not measured."""
         return {MEASURED: metrics[PREDICTED], **metrics} if PREDICTED in metrics else dict(metrics)

@@ -35,7 +35,7 @@ class Stopping:
 
     @staticmethod
     def of(settings: SearchSettings) -> Stopping:
-        """What the settings of a search say."""
+        """Return what the settings of a search say."""
         return Stopping(settings.minutes, settings.target, settings.patience)
 
     def check(self, goal: Goal) -> None:
@@ -88,7 +88,7 @@ class Watch:
             self._add(candidate, self._done)
 
     def reason(self) -> str | None:
-        """Why the search is to end now; None if it is to go on."""
+        """Return why the search is to end now; None if it is to go on."""
         stopping = self._stopping
         if stopping.minutes is not None and time.monotonic() - self._start >= 60 * stopping.minutes:
             return f"{stopping.minutes:g} minutes are over"

@@ -43,22 +43,22 @@ METRICS: Mapping[str, Metric] = {
 
 
 def find_metric(name: str) -> Metric | None:
-    """The metric of that name; None if no measurement gives it."""
+    """Return the metric of that name; None if no measurement gives it."""
     return METRICS.get(name) or _given().get(name)
 
 
 def known_metrics() -> Mapping[str, Metric]:
-    """Every metric by name, those of plug-ins included."""
+    """Return every metric by name, those of plug-ins included."""
     return {**METRICS, **_given()}
 
 
 def objective_names() -> tuple[str, ...]:
-    """The metrics that a trial of a study can give."""
+    """Return the metrics that a trial of a study can give."""
     return tuple(_given())
 
 
 def limit_names() -> tuple[str, ...]:
-    """The metrics that a trial can give and that an upper limit makes sense for."""
+    """Return the metrics that a trial can give and that an upper limit makes sense for."""
     return tuple(name for name, metric in _given().items() if metric.direction == "minimize")
 
 

@@ -18,7 +18,7 @@ class Pattern:
     expression: str
 
     def matches(self, text: str) -> bool:
-        """Whether `text` has the form."""
+        """Return whether `text` has the form."""
         return re.fullmatch(self.expression, text) is not None
 
 
@@ -38,7 +38,7 @@ class Rule:
     pattern: Pattern | None = None
 
     def accept(self, value: object) -> Any:
-        """The value in the rule's own type (3.0 becomes 3 where an int is wanted).
+        """Return the value in the rule's own type (3.0 becomes 3 where an int is wanted).
 
         Raises:
             ValueError: the value is not allowed; None is never accepted here, see `optional`.
@@ -63,7 +63,7 @@ class Rule:
         return text in self.choices or (self.pattern is not None and self.pattern.matches(str(text)))
 
     def __str__(self) -> str:
-        """What is allowed, in words."""
+        """Return what is allowed, in words."""
         if self.choices:
             words = ", ".join((*self.choices, *([self.pattern.words] if self.pattern else [])))
         elif self.kind is bool:
@@ -81,7 +81,7 @@ class Rule:
         return words + (", or null" if self.optional else "")
 
     def schema(self) -> dict[str, Any]:
-        """The rule as JSON Schema."""
+        """Return the rule as JSON Schema."""
         names = {int: "integer", float: "number", str: "string", bool: "boolean"}
         schema: dict[str, Any] = {"type": [names[self.kind], "null"] if self.optional else names[self.kind]}
         if self.pattern:

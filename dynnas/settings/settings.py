@@ -28,7 +28,7 @@ def _setting(default: Any, help: str, **rules: Any) -> Any:
 
 
 def choices_of(setting: Field[Any]) -> tuple[str, ...]:
-    """The texts that a setting may be, or the keys of its table; none if it may be any."""
+    """Return the texts that a setting may be, or the keys of its table; none if it may be any."""
     choices = setting.metadata.get("choices", ())
     return tuple(choices()) if callable(choices) else tuple(choices)
 
@@ -104,11 +104,13 @@ class TrainSettings:
     seed: int = _setting(0, "draws weights, batches and sampled networks", minimum=0)
 
     def facts(self) -> dict[str, Any]:
-        """What names a training: all settings."""
+        """Return what names a training: all settings."""
         return asdict(self)
 
     def with_algorithms(self, **settings: Mapping[str, Any] | bool) -> TrainSettings:
-        """The same with these settings of algorithms beside those that they have; False leaves one out."""
+        """Return the same with these settings of algorithms beside those that they have; False leaves one
+        out.
+        """
         merged: dict[str, Mapping[str, Any] | bool] = dict(self.algorithms)
         for name, given in settings.items():
             held = merged.get(name)

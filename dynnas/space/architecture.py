@@ -58,7 +58,7 @@ class Architecture(Mapping[str, Value]):
         return hashlib.sha256(self._canonical.encode()).hexdigest()[:12]
 
     def to_json(self) -> str:
-        """A document that `from_json` reads back."""
+        """Return a document that `from_json` reads back."""
         return json.dumps({"dynnas_architecture": FORMAT, "genes": dict(self._index)}, indent=2)
 
     @staticmethod

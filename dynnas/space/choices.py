@@ -22,7 +22,7 @@ class When:
 
 
 def when(conditions: Mapping[str, Any] | None = None, /, *, choose: Any, **others: Any) -> When:
-    """What may be chosen for an argument while other arguments have certain values.
+    """Return what may be chosen for an argument while other arguments have certain values.
 
     `when(op="condconv", choose=[2, 4])`; a list allows several values: `when(op=["condconv", "dyconv"],
     choose=4)`. Where it does not hold, the argument is not given, so its default applies.
@@ -42,7 +42,7 @@ def when(conditions: Mapping[str, Any] | None = None, /, *, choose: Any, **other
 
 
 def genes_of(build: Callable[..., Any], choices: Mapping[str, Any]) -> tuple[Gene, ...]:
-    """The genes of `choices`, parents before children.
+    """Return the genes of `choices`, parents before children.
 
     Raises:
         SpaceError: a choice that is no argument of `build`, an argument without default that has no choice, a
@@ -63,14 +63,14 @@ def genes_of(build: Callable[..., Any], choices: Mapping[str, Any]) -> tuple[Gen
 
 
 def name_of(build: Callable[..., Any]) -> str:
-    """What a class or function is called."""
+    """Return what a class or function is called."""
     if isinstance(build, partial):
         return name_of(build.func)
     return str(getattr(build, "__name__", type(build).__name__))
 
 
 def identity_of(build: Callable[..., Any]) -> str:
-    """What tells functions apart: module, name, and the arguments that are fixed."""
+    """Return what tells functions apart: module, name, and the arguments that are fixed."""
     if isinstance(build, partial):
         return f"{identity_of(build.func)}{build.args}{sorted(build.keywords.items())}"
     own = build if hasattr(build, "__qualname__") else type(build)

@@ -32,11 +32,11 @@ class Gene:
         return len(self.values) == 1
 
     def is_active(self, values: Mapping[str, Value]) -> bool:
-        """Whether the gene applies, given the values of the *active* genes before it."""
+        """Return whether the gene applies, given the values of the *active* genes before it."""
         return all(name in values and values[name] in allowed for name, allowed in self.condition)
 
     def find(self, value: object) -> int | None:
-        """The place of `value` among the gene's values, or None where it is not one of them.
+        """Return the place of `value` among the gene's values, or None where it is not one of them.
 
         8.0 is found as 8, a list as the tuple, and a tuple by its label; True is not 1.
         """
@@ -50,7 +50,7 @@ class Gene:
 
 
 def prune(genes: Iterable[Gene]) -> tuple[Gene, ...]:
-    """The same choices without genes that can never be active and conditions that always hold."""
+    """Return the same choices without genes that can never be active and conditions that always hold."""
     kept: dict[str, Gene] = {}
     for gene in genes:
         condition = []

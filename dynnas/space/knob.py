@@ -24,7 +24,7 @@ class When:
     excluded: bool = False
 
     def holds_for(self, value: Value) -> bool:
-        """Whether the knob applies where the sibling has this value."""
+        """Return whether the knob applies where the sibling has this value."""
         return (value in self.values) != self.excluded
 
     def __str__(self) -> str:
@@ -49,20 +49,20 @@ class Knob:
 
 
 def whole(minimum: int, maximum: int) -> Rule:
-    """A whole number in these limits."""
+    """Return a whole number in these limits."""
     return Rule(int, minimum=minimum, maximum=maximum)
 
 
 def real(minimum: float, maximum: float) -> Rule:
-    """A number in these limits."""
+    """Return a number in these limits."""
     return Rule(float, minimum=minimum, maximum=maximum)
 
 
 def names(table: Iterable[Knob]) -> tuple[str, ...]:
-    """The names of a table's knobs."""
+    """Return the names of a table's knobs."""
     return tuple(knob.name for knob in table)
 
 
 def required(table: Iterable[Knob]) -> tuple[str, ...]:
-    """The names of the knobs that a file must give."""
+    """Return the names of the knobs that a file must give."""
     return tuple(knob.name for knob in table if knob.default is None)

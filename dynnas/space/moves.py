@@ -11,7 +11,7 @@ from dynnas.space.space import Space
 
 
 def _build(space: Space, choose: Callable[[Gene], Value]) -> Architecture:
-    """The architecture whose active genes, in order, have the values that `choose` returns."""
+    """Return the architecture whose active genes, in order, have the values that `choose` returns."""
     values: dict[str, Value] = {}
     for gene in space.genes:
         if gene.is_active(values):
@@ -25,12 +25,12 @@ def sample(space: Space, rng: random.Random) -> Architecture:
 
 
 def smallest(space: Space) -> Architecture:
-    """The first value of every gene: the least depth, width, kernel, and the cheapest op."""
+    """Return the first value of every gene: the least depth, width, kernel, and the cheapest op."""
     return _build(space, lambda gene: gene.values[0])
 
 
 def largest(space: Space) -> Architecture:
-    """The last value of every gene: the greatest depth, width, kernel, and the op of most capacity."""
+    """Return the last value of every gene: the greatest depth, width, kernel, and the op of most capacity."""
     return _build(space, lambda gene: gene.values[-1])
 
 
@@ -59,7 +59,7 @@ def mutate(
 
 
 def _another(gene: Gene, value: Value, rng: random.Random) -> Value:
-    """Another value than `value`, which the gene has."""
+    """Return another value than `value`, which the gene has."""
     at = gene.values.index(value)
     if gene.ordered and rng.random() < 0.5:
         return rng.choice([gene.values[i] for i in (at - 1, at + 1) if 0 <= i < len(gene.values)])
@@ -77,7 +77,9 @@ def crossover(space: Space, a: Architecture, b: Architecture, rng: random.Random
 
 
 def enumerate_all(space: Space) -> Iterator[Architecture]:
-    """Every architecture once, smallest first; the last genes change fastest. Look at `space.size` before."""
+    """Yield every architecture once, smallest first; the last genes change fastest. Look at `space.size`
+    before.
+    """
     pending: list[tuple[int, Mapping[str, Value]]] = [(0, {})]
     while pending:
         index, values = pending.pop()

@@ -34,7 +34,7 @@ class NetworkRule(Protocol):
     def network_config(
         self, values: Mapping[str, Value], channels: int | None = None, classes: int | None = None
     ) -> Any:
-        """The config of an architecture's network."""
+        """Return the config of an architecture's network."""
         ...
 
     def covering_configs(
@@ -101,7 +101,7 @@ class Space:
 
     @staticmethod
     def of(model: Callable[..., Any], choices: Mapping[str, Any] | None = None, /, **more: Any) -> Space:
-        """The space of a class or function whose arguments are chosen.
+        """Return the space of a class or function whose arguments are chosen.
 
         `Space.of(MyNet, depth=[2, 3], op=["static", "dyconv"], experts=when(op="dyconv", choose=[2, 4]))`.
         A list (or a range) is a choice, any other value is given to every network. Numbers are sorted; other
@@ -141,7 +141,7 @@ class Space:
             ) from error
 
     def gene(self, name: str) -> Gene:
-        """The gene of that name.
+        """Return the gene of that name.
 
         Raises:
             SpaceError: there is none.
@@ -151,11 +151,12 @@ class Space:
         return self._by_name[name]
 
     def is_active(self, gene: Gene | str, values: Mapping[str, Value]) -> bool:
-        """Whether a gene applies, given the values of the active genes before it."""
+        """Return whether a gene applies, given the values of the active genes before it."""
         return (self.gene(gene) if isinstance(gene, str) else gene).is_active(values)
 
     def architecture(self, values: Mapping[str, Value]) -> Architecture:
-        """The canonical architecture of these values: drops inactive genes, fills in single-valued ones.
+        """Return the canonical architecture of these values: drops inactive genes, fills in single-valued
+        ones.
 
         Raises:
             SpaceError: an unknown gene, a value that is not allowed, or an active choice that is not given.
@@ -184,7 +185,8 @@ class Space:
     def network_config(
         self, architecture: Architecture, channels: int | None = None, classes: int | None = None
     ) -> Any:
-        """The network of an architecture; input channels and classes default to the file's, then to 3 and 10.
+        """Return the network of an architecture; input channels and classes default to the file's, then to 3
+        and 10.
 
         Raises:
             SpaceError: this is a space of plain `choices`.
@@ -210,7 +212,7 @@ class Space:
         return self.network
 
     def restrict(self, values: Mapping[str, Sequence[Value]]) -> Space:
-        """The same space with fewer values.
+        """Return the same space with fewer values.
 
         A key is a gene (`exits.at`) or a knob: `op` stands for every gene whose name ends in `.op`. Genes
         keep those of their values that are listed, in their own order.

@@ -86,7 +86,7 @@ class Audit:
     neighbours: Neighbours
 
     def to_json(self) -> str:
-        """A document that `load` reads back."""
+        """Return a document that `load` reads back."""
         return DOCUMENT.write(asdict(self))
 
     @staticmethod
@@ -116,7 +116,7 @@ def _audit(document: Mapping[str, Any]) -> Audit:
 def correlation(
     statistic: Callable[..., Any], first: Sequence[float], second: Sequence[float], seed: int
 ) -> Correlation:
-    """A rank correlation of paired values, with a percentile bootstrap interval over the pairs.
+    """Return a rank correlation of paired values, with a percentile bootstrap interval over the pairs.
 
     Resamples in which either side is constant have no ranks and are drawn again.
 

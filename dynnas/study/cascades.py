@@ -90,7 +90,7 @@ class Cascades(Sequence[Cascaded]):
         return found["with cascades"] / found["front"] - 1 if found.get("front") else 0.0
 
     def pick(self, which: str) -> Cascaded:
-        """One by `cascade:N`, its number from 1 on, or `cascade:KEY`, the start of its key.
+        """Return one by `cascade:N`, its number from 1 on, or `cascade:KEY`, the start of its key.
 
         Raises:
             StudyError: there is none.
@@ -110,7 +110,7 @@ class Cascades(Sequence[Cascaded]):
         return found[0]
 
     def to_json(self) -> str:
-        """A document that `read_cascades` reads back."""
+        """Return a document that `read_cascades` reads back."""
         members = [{"key": member.key, **asdict(member)} for member in self.members]
         return DOCUMENT.write({**asdict(self), "members": members})
 

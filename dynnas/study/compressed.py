@@ -70,7 +70,7 @@ class Compressed:
 
 
 def compressed_to_json(compressed: Iterable[Compressed]) -> str:
-    """A document that `read_compressed` reads back."""
+    """Return a document that `read_compressed` reads back."""
     return DOCUMENT.write({"networks": [asdict(each) for each in compressed]})
 
 

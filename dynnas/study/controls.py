@@ -56,7 +56,7 @@ class Controls:
         return {name: candidates for name, candidates in groups.items() if candidates}
 
     def to_json(self, comparison: Comparison) -> str:
-        """A document that `load` reads back, with the comparison for the reader."""
+        """Return a document that `load` reads back, with the comparison for the reader."""
         groups = {
             name: [candidate_to_json(candidate) for candidate in candidates]
             for name, candidates in self.groups.items()

@@ -110,7 +110,7 @@ class IllustratedStorage(RDBStorage):
         return Candidate(architecture, metrics_of(trial, self._study.goal), trial.number)
 
     def file(self, identity: str) -> str:
-        """The text of a file by the name under which `get_study_system_attrs` lists it.
+        """Return the text of a file by the name under which `get_study_system_attrs` lists it.
 
         Raises:
             ArtifactNotFound: there is none.
@@ -133,7 +133,7 @@ class MadeFiles:
         self._storage = storage
 
     def open_reader(self, artifact_id: str) -> BinaryIO:
-        """The file, made now."""
+        """Return the file, made now."""
         return io.BytesIO(self._storage.file(artifact_id).encode())
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:

@@ -65,7 +65,7 @@ class StudyRecord:
     images: tuple[int, ...]
 
     def to_json(self) -> str:
-        """A document that `load` reads back."""
+        """Return a document that `load` reads back."""
         return DOCUMENT.write(asdict(self))
 
     @staticmethod
@@ -304,11 +304,13 @@ class StudyFolder:
         return self.path / "lock"
 
     def url(self, record: StudyRecord) -> str:
-        """The storage of the trials."""
+        """Return the storage of the trials."""
         return record.storage or sqlite_url(self.trials)
 
     def owned(self) -> tuple[Path, ...]:
-        """Those files of the study that exist: what `--fresh` deletes, and nothing else in the folder."""
+        """Return those files of the study that exist: what `--fresh` deletes, and nothing else in the
+        folder.
+        """
         ends = ("", "-wal", "-shm")
         databases = [Path(f"{path}{end}") for path in (self.trials, self.cache) for end in ends]
         files = (
@@ -348,7 +350,7 @@ class StudyFolder:
                 path.unlink()
 
     def read_record(self) -> StudyRecord:
-        """The record of what the study was made with.
+        """Return the record of what the study was made with.
 
         Raises:
             StudyError: there is no study here, or its record is damaged.

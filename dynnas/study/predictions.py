@@ -43,11 +43,11 @@ class Predictions:
     macs: np.ndarray
 
     def confidence(self, task: Task) -> np.ndarray:
-        """How sure the outputs are, as networks decide by it: (N,) float32."""
+        """Return how sure the outputs are, as networks decide by it: (N,) float32."""
         return task.confidence(torch.from_numpy(self.outputs)).numpy()
 
     def quality(self, task: Task, targets: torch.Tensor) -> np.ndarray:
-        """How good the answers are, from 0 to 1: (N,) float64."""
+        """Return how good the answers are, from 0 to 1: (N,) float64."""
         return task.quality(torch.from_numpy(self.outputs), targets.cpu()).double().numpy()
 
 
@@ -65,7 +65,7 @@ class Source:
         return self.made.name if self.made else "inherited"
 
     def network(self) -> Network:
-        """The network, calibrated, in eval mode."""
+        """Return the network, calibrated, in eval mode."""
         study = self.study
         return study.trained_network(self.made) if self.made else study.candidate(self.key).calibrated
 

@@ -51,7 +51,7 @@ def open_study(
     storage: BaseStorage | None = None,
     measurements: Sequence[Measurement] = (),
 ) -> Study:
-    """The study of that name under `studies`, or in the folder of that path; it may still be running.
+    """Return the study of that name under `studies`, or in the folder of that path; it may still be running.
 
     Args:
         name_or_path: of the study. studies: the folder that holds studies.
@@ -150,7 +150,7 @@ class Study:
         return tuple(candidates_of(study, self.space, self.goal)) if study else ()
 
     def frame(self) -> DataFrame:
-        """The candidates as a pandas frame: a row for each, in the order of their trials.
+        """Return the candidates as a pandas frame: a row for each, in the order of their trials.
 
         Columns are `trial`, `key`, `on_front`, every metric by its name (shares from 0 to 1, times in ms) and
         every gene by its name, empty where it does not apply.
@@ -171,7 +171,7 @@ class Study:
         return pandas.DataFrame(rows, columns=["trial", "key", "on_front", *metrics, *genes])
 
     def load(self, pick: str = "knee", weights: str = "best") -> nn.Module:
-        """A network of the front as a torch module, on the CPU in evaluation mode.
+        """Return a network of the front as a torch module, on the CPU in evaluation mode.
 
         Of a space file's networks: it takes images (B, channels, H, W) of any size, uint8 or float from 0 to
         1, and gives the logits (B, classes) with which each image leaves. Its last part is the network
@@ -270,7 +270,8 @@ class Study:
         return read_cascades(self.folder.cascades)
 
     def cascade_network(self, cascaded: Cascaded) -> Cascade:
-        """A cascade as one module, in evaluation mode, its networks with the weights that it was scored with.
+        """Return a cascade as one module, in evaluation mode, its networks with the weights that it was
+        scored with.
 
         Raises:
             StudyError: a network or a training is no longer there.
@@ -310,7 +311,7 @@ class Study:
         return Audit.load(path) if path.exists() else None
 
     def weights_of(self, key: str, which: str = "best") -> Trained | Compressed | None:
-        """The training whose weights the network of a key should have; None for the inherited ones.
+        """Return the training whose weights the network of a key should have; None for the inherited ones.
 
         Args:
             key: of a network.
@@ -338,7 +339,7 @@ class Study:
         return found[0]
 
     def trained_network(self, trained: Trained | Compressed) -> Network:
-        """The network that a training or a pass ended with, in evaluation mode.
+        """Return the network that a training or a pass ended with, in evaluation mode.
 
         Raises:
             StudyError: the pass made a graph.
@@ -353,7 +354,7 @@ class Study:
         return load_network(self.folder.path / trained.file, trained.weights_digest, build)
 
     def fresh_network(self, key: str) -> Network:
-        """A network of one's own class with weights as the class draws them."""
+        """Return a network of one's own class with weights as the class draws them."""
         from dynnas.runtimes.plain import PlainNetwork
 
         data = self.dataset
@@ -361,7 +362,7 @@ class Study:
         return cast("Network", PlainNetwork(module, data.shape, data.task.outputs))
 
     def architecture(self, key: str) -> Architecture:
-        """The architecture with that key, or the start of one, among front, candidates and controls.
+        """Return the architecture with that key, or the start of one, among front, candidates and controls.
 
         Raises:
             StudyError: there is none, or several.
@@ -393,7 +394,7 @@ class Study:
         return Extractor(supernet, self.dataset, settings.train, settings.target, kept)
 
     def candidate(self, key: str) -> NetworkCandidate:
-        """The candidate of a key, whose parts are made once and shared.
+        """Return the candidate of a key, whose parts are made once and shared.
 
         Raises:
             StudyError: there is no such key.
@@ -402,7 +403,7 @@ class Study:
         return self.extractor.candidate(self.architecture(key))
 
     def network(self, key: str) -> Network:
-        """A network of a key for the caller alone: extracted, calibrated, in evaluation mode.
+        """Return a network of a key for the caller alone: extracted, calibrated, in evaluation mode.
 
         Raises:
             StudyError: there is no such key.

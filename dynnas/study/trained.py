@@ -50,7 +50,7 @@ class Trained:
 
 
 def trained_to_json(trained: Iterable[Trained]) -> str:
-    """A document that `read_trained` reads back."""
+    """Return a document that `read_trained` reads back."""
     return DOCUMENT.write({"networks": [asdict(each) for each in trained]})
 
 

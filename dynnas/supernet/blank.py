@@ -13,7 +13,7 @@ from dynnas.nn.slicing import places
 
 
 def blank(build: Callable[[], nn.Module]) -> nn.Module:
-    """What `build` returns, without values if it can do without them (on the meta device).
+    """Return what `build` returns, without values if it can do without them (on the meta device).
 
     Code that looks at values while it builds, and modules that keep tensors beside their parameters, are
     built with values, and always with the same: buffers belong to the network that has them.
@@ -33,7 +33,7 @@ def _with_values(build: Callable[[], nn.Module]) -> nn.Module:
 
 
 def _own_tensors(module: nn.Module) -> Iterator[Tensor]:
-    """Tensors that the modules keep and no rule shares."""
+    """Yield tensors that the modules keep and no rule shares."""
     for part in module.modules():
         if not isinstance(part, _NormBase):
             rules = getattr(part, "elastic", None)
@@ -44,7 +44,7 @@ def _own_tensors(module: nn.Module) -> Iterator[Tensor]:
 
 
 def own_buffers(module: nn.Module, shared: Iterable[str]) -> Iterator[tuple[dict[str, Tensor | None], str]]:
-    """The dictionary and key of every buffer that is not shared, but for the statistics of norms."""
+    """Yield the dictionary and key of every buffer that is not shared, but for the statistics of norms."""
     known = set(shared)
     for prefix, part in module.named_modules():
         if not isinstance(part, _NormBase):

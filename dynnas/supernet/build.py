@@ -37,7 +37,7 @@ class BuildsParts(Protocol):
         ...
 
     def shared_name(self, config: Any, name: str, /) -> str:
-        """The name under which the tensor `name` of a part is shared."""
+        """Return the name under which the tensor `name` of a part is shared."""
         ...
 
     def run(
@@ -71,11 +71,11 @@ class OnePart:
     part = __call__
 
     def covering(self) -> Mapping[str, Sequence[Hashable]]:
-        """The only part."""
+        """Return the only part."""
         return {"network": self._covering}
 
     def shared_name(self, config: Any, name: str, /) -> str:
-        """Its own name."""
+        """Return its own name."""
         return name
 
     def run(
@@ -87,5 +87,5 @@ class OnePart:
     def extract(
         self, extracted: Callable[[str, Any], nn.Module], architecture: Architecture, /, **options: Any
     ) -> nn.Module:
-        """The network."""
+        """Return the network."""
         return extracted("network", architecture)

@@ -71,7 +71,7 @@ def _candidates(space: Space) -> Iterator[Architecture]:
 
 
 def _parents(space: Space, name: str) -> dict[str, object]:
-    """Values of other genes under which a gene is active."""
+    """Return values of other genes under which a gene is active."""
     values: dict[str, object] = {}
     for parent, allowed in space.gene(name).condition:
         values |= {**_parents(space, parent), parent: allowed[-1]}
@@ -79,6 +79,6 @@ def _parents(space: Space, name: str) -> dict[str, object]:
 
 
 def _with(space: Space, values: dict[str, object]) -> Architecture:
-    """The architecture of these values; what else becomes active is at its largest."""
+    """Return the architecture of these values; what else becomes active is at its largest."""
     largest_values = {gene.name: gene.values[-1] for gene in space.genes}
     return space.architecture({**largest_values, **values})

@@ -123,7 +123,7 @@ class Elastic(nn.Module, Generic[Key]):
         self._skeletons.clear()
 
     def extract(self, key: Key) -> nn.Module:
-        """A plain module with its own copies of the slices; its batch-norm statistics are reset."""
+        """Return a plain module with its own copies of the slices; its batch-norm statistics are reset."""
         module = blank(lambda: self._build(key))
         slices = {}
         for name, layout in layouts(module).items():

@@ -67,11 +67,11 @@ class SharedTensors:
         self._tensors[path] = covered
 
     def rooms(self) -> dict[str, tuple[Axis, ...]]:
-        """The axes of every shared tensor."""
+        """Return the axes of every shared tensor."""
         return self._rooms.axes
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Every shared tensor with its name."""
+        """Yield every shared tensor with its name."""
         yield from self._tensors.items()
 
 
@@ -110,7 +110,7 @@ def _pattern(path: str) -> str:
 def _cover(
     held: tuple[tuple[Axis, ...], Tensor | None] | None, layout: Layout, new: Tensor, room: tuple[Axis, ...]
 ) -> Tensor:
-    """A tensor of the shape `room` asks for, which keeps the values of the roomier one of two."""
+    """Return a tensor of the shape `room` asks for, which keeps the values of the roomier one of two."""
     shape = tuple(axis.size for axis in room)
     candidates = [] if held is None or held[1] is None else [(Layout((), held[0]), held[1].detach())]
     candidates.append((layout, new))

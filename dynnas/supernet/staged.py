@@ -46,7 +46,7 @@ class StagedBuild:
         return build(config)
 
     def shared_name(self, config: SlotConfig, name: str, /) -> str:
-        """A block's tensors are shared by its kind, and where experts are separate also by its op."""
+        """Return a block's tensors are shared by its kind, and where experts are separate also by its op."""
         return self._name(config, name)
 
     def run(
@@ -59,7 +59,7 @@ class StagedBuild:
         training: bool,
         open_gates: bool = False,
     ) -> tuple[Tensor, ...]:
-        """Logits of every exit in order, then of the final head, each (B, classes).
+        """Return logits of every exit in order, then of the final head, each (B, classes).
 
         Args:
             call: runs a slot.
@@ -97,7 +97,9 @@ def staged_supernet(
 
 
 def _run_chosen(config: NetworkConfig, call: Call, x: Tensor) -> Tensor:
-    """Logits (B, classes) of images (B, C, R, R) at the resolutions that are chosen: it runs at each."""
+    """Return logits (B, classes) of images (B, C, R, R) at the resolutions that are chosen: it runs at
+    each.
+    """
     assert config.choice is not None
     rows = call(RESOLUTION_SLOT, config.choice, x)
     images = (Resize(config.resolution, size).to(x.device)(x) for size in config.choice.sizes)

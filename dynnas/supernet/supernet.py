@@ -106,5 +106,5 @@ class Supernet(nn.Module):
 
 
 def _key(part: str) -> str:
-    """The key of a part in a `ModuleDict`, whose keys may hold no dots."""
+    """Return the key of a part in a `ModuleDict`, whose keys may hold no dots."""
     return part.replace(".", "__")

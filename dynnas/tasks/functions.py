@@ -62,7 +62,7 @@ class FunctionTask(Task):
         return losses
 
     def score(self, outputs: Tensor, targets: Tensor) -> Mapping[str, float]:
-        """Those of the function, in the order of `metrics`.
+        """Return those of the function, in the order of `metrics`.
 
         Raises:
             TaskError: one is missing.
@@ -83,7 +83,7 @@ def from_functions(
     name: str = "own",
     outputs: int | None = None,
 ) -> Task:
-    """A task of a loss and a score, for networks that bring their own head.
+    """Return a task of a loss and a score, for networks that bring their own head.
 
     Args:
         loss: of outputs (B, ...) and targets (B, ...), one number for each image: (B,).

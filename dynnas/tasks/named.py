@@ -45,7 +45,7 @@ class NamedTask(Task):
             raise TaskError(f"task {self.name}: at least {self.least} {self.noun} are needed, not {given!r}")
 
     def weights_of(self, given: Sequence[float] | None, argument: str) -> tuple[float, ...] | None:
-        """The weights that are given, one for each name.
+        """Return the weights that are given, one for each name.
 
         Raises:
             TaskError: there are more or fewer than names.

@@ -47,11 +47,11 @@ class Task(ABC):
 
     @abstractmethod
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """The loss of each image: (B,)."""
+        """Return the loss of each image: (B,)."""
 
     @abstractmethod
     def score(self, outputs: Tensor, targets: Tensor) -> Mapping[str, float]:
-        """The value of each of `metrics` over a whole split, outputs (N, ...) and targets (N, ...)."""
+        """Return the value of each of `metrics` over a whole split, outputs (N, ...) and targets (N, ...)."""
 
     def head(self, in_channels: int, *, stride: int = 1, dropout: float = 0.0) -> nn.Module:
         """From the last feature maps (B, in_channels, H, W) to an output (B, ...).
@@ -69,7 +69,7 @@ class Task(ABC):
         )
 
     def distill(self, output: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-        """The loss of each image whose target is what a `teacher` said: (B,).
+        """Return the loss of each image whose target is what a `teacher` said: (B,).
 
         Its gradient is as large as that of `loss` at any temperature. Outputs that have none take no notice.
 
@@ -83,7 +83,7 @@ class Task(ABC):
         )
 
     def confidence(self, output: Tensor, criterion: str = "confidence") -> Tensor:
-        """How sure each output is, from 0 to 1: (B,).
+        """Return how sure each output is, from 0 to 1: (B,).
 
         Args:
             criterion: one of `criteria`.
@@ -97,7 +97,7 @@ class Task(ABC):
         )
 
     def quality(self, output: Tensor, target: Tensor) -> Tensor:
-        """How good the answer for each image is, from 0 to 1 (right): (B,).
+        """Return how good the answer for each image is, from 0 to 1 (right): (B,).
 
         Their mean is not always one of the scores. Early exits and gates learn by it.
 
@@ -111,25 +111,28 @@ class Task(ABC):
         )
 
     def agrees(self, output: Tensor, other: Tensor) -> Tensor:
-        """Whether two outputs for each image say the same, but for rounding: (B,) bool.
+        """Return whether two outputs for each image say the same, but for rounding: (B,) bool.
 
         By default they do, for their numbers are compared anyhow; classes may differ by next to nothing.
         """
         return torch.ones(len(output), dtype=torch.bool, device=output.device)
 
     def doubt(self, output: Tensor) -> Tensor:
-        """What an exit of the criterion `learned` reads of its own output: (B, `doubts`)."""
+        """Return what an exit of the criterion `learned` reads of its own output: (B, `doubts`)."""
         return self.confidence(output)[:, None]
 
     doubts: ClassVar[int] = 1
     """How many numbers `doubt` gives."""
 
     def post(self, output: Tensor) -> Tensor:
-        """What a shipped model gives for `output`, in operations that can be exported: by default itself."""
+        """Return what a shipped model gives for `output`, in operations that can be exported: by default
+        itself.
+        """
         return output
 
     def of_data(self, targets: Tensor, names: Sequence[str] = ()) -> Self:
-        """The task with what only data can tell, such as the number of classes, after a check of the targets.
+        """Return the task with what only data can tell, such as the number of classes, after a check of the
+        targets.
 
         Args:
             targets: of the training split, (N, ...). names: of the values that they may have, if known.
@@ -140,29 +143,30 @@ class Task(ABC):
         return self
 
     def summary(self, targets: Tensor) -> str:
-        """What the targets of a split are, in a few words: (N, ...)."""
+        """Return what the targets of a split are, in a few words: (N, ...)."""
         shape = "x".join(map(str, targets.shape[1:]))
         return f"{self.name} of {f'{shape} numbers' if shape else 'one number'}"
 
     def missing(self, targets: Tensor) -> tuple[str, ...]:
-        """The `names` that no target of a split (N, ...) has, of which its score tells nothing."""
+        """Return the `names` that no target of a split (N, ...) has, of which its score tells nothing."""
         return ()
 
     def describe(self, output: Tensor) -> str:
-        """What an output of one image, (...), says, in a word or two."""
+        """Return what an output of one image, (...), says, in a word or two."""
         return "x".join(map(str, output.shape))
 
     def describe_target(self, target: Tensor) -> str:
-        """What the target of one image, (...), is, in a word or two."""
+        """Return what the target of one image, (...), is, in a word or two."""
         return "x".join(map(str, target.shape))
 
     def smoothed(self, share: float) -> Self:
-        """The task whose loss takes so much of every target away and spreads it over all that it could be.
+        """Return the task whose loss takes so much of every target away and spreads it over all that it could
+        be.
 
         Of a task that says by itself how, or whose targets cannot be spread, it is the task itself.
         """
         return self
 
     def facts(self) -> Mapping[str, Any]:
-        """What names the task and its options, as JSON: equal where training and scores are equal."""
+        """Return what names the task and its options, as JSON: equal where training and scores are equal."""
         return {"task": self.name, "outputs": self.outputs}

@@ -42,7 +42,7 @@ class Case:
     covering: tuple[SlotConfig, ...]
 
     def __str__(self) -> str:
-        """The name, for test ids."""
+        """Return the name, for test ids."""
         return self.name
 
 
@@ -124,7 +124,7 @@ def _refused(row: Mapping[str, str]) -> bool:
 
 
 def _block_case(row: Mapping[str, str]) -> Case:
-    """The smallest block of a slot that can also be larger, and of every other op."""
+    """Return the smallest block of a slot that can also be larger, and of every other op."""
     space = _space(row["block"], row["attention"], row["activation"])
     before, after, stride = SHAPES[row["shape"]]
     chosen: dict[str, Value] = {gene.name: gene.values[0] for gene in space.genes}
@@ -143,7 +143,7 @@ def _block_case(row: Mapping[str, str]) -> Case:
 
 
 def _gated(config: SlotConfig, gate: str) -> SlotConfig:
-    """A large config with a gate; of one that can be skipped, the output is as wide as the input."""
+    """Return a large config with a gate; of one that can be skipped, the output is as wide as the input."""
     assert isinstance(config, BlockConfig)
     if GATES[gate].keeps_shape:
         config = replace(config, in_channels=config.out_channels, stride=1)
@@ -158,7 +158,9 @@ def _with_gate(config: BlockConfig, gate: str, target: float, step: int) -> Bloc
 
 @cache
 def _space(block: str, attention: str, activation: str) -> Space:
-    """A stage of one such block in which everything else is open, so that what ops share by name must fit."""
+    """Return a stage of one such block in which everything else is open, so that what ops share by name must
+    fit.
+    """
     words = {"block": block, "attention": attention, "activation": activation, "gate": "none"}
     ops = [op for op in KERNELS if not refused("block", block, "op", op)]
     knobs = {
@@ -180,7 +182,7 @@ def _applies(knob: Knob, siblings: Mapping[str, str | list[str]]) -> bool:
 
 
 def _two(knob: Knob) -> list[Value]:
-    """A number knob's default and the next larger value that is allowed."""
+    """Return a number knob's default and the next larger value that is allowed."""
     assert isinstance(knob.default, int | float)
     steps = (1, 2) if knob.rule.kind is int else (knob.default / 2,)
     for step in steps:

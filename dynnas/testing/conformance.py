@@ -215,12 +215,12 @@ def gates_keep_apart(case: Case) -> None:
 
 
 def macs(module: nn.Module, x: Tensor) -> int:
-    """Multiply-adds when `module` runs on `x`."""
+    """Return multiply-adds when `module` runs on `x`."""
     return count_macs(module, x)[1]
 
 
 def parameters(module: nn.Module) -> int:
-    """How many trainable values `module` has."""
+    """Return how many trainable values `module` has."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 

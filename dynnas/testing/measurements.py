@@ -28,7 +28,7 @@ def check_measurement(measurement: Measurement, candidate: Candidate) -> None:
 
 
 def measurement_checks() -> Iterator[Callable[[Measurement, Candidate], None]]:
-    """The checks one by one, for parametrised tests."""
+    """Yield the checks one by one, for parametrised tests."""
     yield check_declaration
     yield check_values
     yield check_that_nothing_is_changed

@@ -55,7 +55,7 @@ def check_runtime(runtime: Runtime, device: str = "cpu", dtype: str = "float32")
 
 
 def runtime_checks() -> Iterator[Callable[[Runtime, TargetSettings], None]]:
-    """The checks one by one, for parametrised tests."""
+    """Yield the checks one by one, for parametrised tests."""
     yield check_facts
     yield check_answers
     yield check_travel
@@ -131,7 +131,7 @@ def check_that_outputs_stay(runtime: Runtime, target: TargetSettings) -> None:
 
 
 def networks() -> Iterator[tuple[str, Compilable]]:
-    """A module of any class, a static network, and one with mixed kernels and an early exit."""
+    """Yield a module of any class, a static network, and one with mixed kernels and an early exit."""
     yield "plain", as_compilable(_made(lambda: _Plain().eval()), SHAPE)
     yield "static", _made(lambda: _staged(_SPACE.replace("OP", "")))
     yield "dynamic", _made(lambda: _staged(_SPACE.replace("OP", _DYNAMIC) + _EXITS))

@@ -97,7 +97,7 @@ def _check_member(
 
 
 def _seeded(run: Any) -> list[Tensor]:
-    """The tensors among the outputs of a run, with the draws of seed 0."""
+    """Return the tensors among the outputs of a run, with the draws of seed 0."""
     torch.manual_seed(0)
     return list(_tensors(run()))
 
@@ -157,7 +157,7 @@ def _load(where: str, plain: nn.Module, network: nn.Module) -> None:
 
 
 def _patterns(network: nn.Module) -> Iterator[tuple[tuple[str, str], bool]]:
-    """Every pattern of a declaration, with its class, and whether it is the name of a tensor."""
+    """Yield every pattern of a declaration, with its class, and whether it is the name of a tensor."""
     names = [*dict(network.named_parameters(remove_duplicate=False)), *dict(network.named_buffers())]
     for prefix, module in network.named_modules():
         rules = getattr(module, "elastic", None)

@@ -180,7 +180,7 @@ class Run:
         return self.step / self.total
 
     def output_loss(self, forward: Forward, output: Tensor) -> Tensor:
-        """The loss of each image (B,) for one output, by the targets and all algorithms."""
+        """Return the loss of each image (B,) for one output, by the targets and all algorithms."""
         loss = self.target_loss(output, self.targets)
         for algorithm in self.algorithms:
             loss = algorithm.output_loss(self, forward, output, loss)
@@ -227,7 +227,9 @@ register_algorithm = ALGORITHMS.register
 
 
 def setting(default: Any, help: str, **rules: Any) -> Any:
-    """A field of an algorithm that space files can set, with the rules of `dynnas.settings.settings`."""
+    """Return a field of an algorithm that space files can set, with the rules of
+    `dynnas.settings.settings`.
+    """
     return field(default=default, metadata={"help": help, **rules})
 
 
@@ -246,5 +248,5 @@ def make_algorithms(given: Sequence[Algorithm | str]) -> list[Algorithm]:
 
 
 def state_name(algorithm: Algorithm) -> str:
-    """The name of an algorithm's state in checkpoints."""
+    """Return the name of an algorithm's state in checkpoints."""
     return algorithm.name or type(algorithm).__name__

@@ -108,7 +108,7 @@ class LoaderBatches:
 
 
 def rows(batch: Any) -> int:
-    """How many images a batch of inputs or targets has: the length of its first tensor or list.
+    """Return how many images a batch of inputs or targets has: the length of its first tensor or list.
 
     Raises:
         TrainingError: there is no tensor in it.
@@ -120,7 +120,7 @@ def rows(batch: Any) -> int:
 
 
 def part_of(batch: Any, part: slice) -> Any:
-    """Some rows of a batch, whose tensors lie in tuples, lists or dicts."""
+    """Return some rows of a batch, whose tensors lie in tuples, lists or dicts."""
     if isinstance(batch, Tensor):
         return batch[part]
     if isinstance(batch, dict):

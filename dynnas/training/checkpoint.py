@@ -77,7 +77,7 @@ class CheckpointTimer:
         self._cost = 0.0
 
     def due(self) -> bool:
-        """Whether it is time."""
+        """Return whether it is time."""
         now = self.clock()
         pause = min(self.interval, max(self.first, self._saved_at - self._start))
         return now - self._saved_at >= max(pause, self._cost / self.share if self._cost else 0.0)
@@ -91,7 +91,7 @@ class CheckpointTimer:
 
 
 def every_step() -> CheckpointTimer:
-    """A timer by which a checkpoint is due after each step."""
+    """Return a timer by which a checkpoint is due after each step."""
     return CheckpointTimer(first=0.0, interval=0.0, share=float("inf"))
 
 
@@ -102,7 +102,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
 
 
 def read_checkpoint(folder: Path) -> Checkpoint | None:
-    """The checkpoint in `folder`, or None where there is none.
+    """Return the checkpoint in `folder`, or None where there is none.
 
     Raises:
         TrainingError: the file is damaged or of another format.
@@ -127,7 +127,7 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
 def load_supernet(
     folder: Path, space: Space, channels: int, classes: int, settings: TrainSettings
 ) -> Supernet:
-    """The finished supernet that `train_supernet` left in `folder`, in evaluation mode.
+    """Return the finished supernet that `train_supernet` left in `folder`, in evaluation mode.
 
     Raises:
         TrainingError: there is none, or its training has not finished.

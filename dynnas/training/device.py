@@ -8,7 +8,7 @@ from dynnas.errors import TargetError
 
 
 def usable_device(device: str) -> str:
-    """The name of a torch device that this machine has.
+    """Return the name of a torch device that this machine has.
 
     Args:
         device: "cpu", "cuda", or one of several GPUs such as "cuda:1".

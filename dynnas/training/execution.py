@@ -44,7 +44,7 @@ class Execution:
         )
 
     def autocast(self, device: torch.device) -> torch.autocast:
-        """The context in which networks run forward."""
+        """Return the context in which networks run forward."""
         return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
 

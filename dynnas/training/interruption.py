@@ -20,7 +20,7 @@ class Stop:
         self._wished = threading.Event()
 
     def __bool__(self) -> bool:
-        """Whether to stop after the current step."""
+        """Return whether to stop after the current step."""
         return self._wished.is_set()
 
     def wish(self) -> None:

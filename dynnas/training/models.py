@@ -39,19 +39,19 @@ class Model(Protocol):
     def forward(
         self, inputs: Any, architecture: Architecture | None, context: Context, open_gates: bool
     ) -> tuple[Tensor, ...]:
-        """The outputs (B, ...) of every exit in order, then the last."""
+        """Return the outputs (B, ...) of every exit in order, then the last."""
         ...
 
     def exits(self, architecture: Architecture | None) -> Sequence[Leaving]:
-        """The places where images may leave the network."""
+        """Return the places where images may leave the network."""
         ...
 
     def costs(self, architecture: Architecture | None, inputs: Any) -> Sequence[GateCost]:
-        """What the network's gates decide on, in the order in which they run."""
+        """Return what the network's gates decide on, in the order in which they run."""
         ...
 
     def trial(self) -> Model:
-        """A model to time steps with, whose steps change nothing in this one but gradients."""
+        """Return a model to time steps with, whose steps change nothing in this one but gradients."""
         ...
 
     def convert(self, convert: Callable[[nn.Module], nn.Module]) -> None:
@@ -60,7 +60,7 @@ class Model(Protocol):
 
 
 def model_of(module: nn.Module | Model) -> Model:
-    """The model of a module; what is one already stays as it is."""
+    """Return the model of a module; what is one already stays as it is."""
     if isinstance(module, Supernet):
         return SupernetModel(module)
     if isinstance(module, Network):
@@ -152,7 +152,7 @@ class ModuleModel:
         return self._costs
 
     def trial(self) -> Model:
-        """A copy: statistics of batch norms must not change."""
+        """Return a copy: statistics of batch norms must not change."""
         return type(self)(copy.deepcopy(self.module))
 
     def convert(self, convert: Callable[[nn.Module], nn.Module]) -> None:
@@ -179,5 +179,5 @@ class NetworkModel(ModuleModel):
 
 
 def _several(outputs: Any) -> tuple[Tensor, ...]:
-    """The outputs of a module that returns a tensor, or several ending in the last."""
+    """Return the outputs of a module that returns a tensor, or several ending in the last."""
     return tuple(outputs) if isinstance(outputs, tuple | list) else (outputs,)

@@ -46,7 +46,7 @@ class Recipe:
         return "channels_last" if self.train.layout == "auto" else self.train.layout
 
     def precision(self, device: str) -> str:
-        """The arithmetic on `device`."""
+        """Return the arithmetic on `device`."""
         if self.train.precision != "auto":
             return self.train.precision
         return "bfloat16" if device.startswith("cuda") else "float32"
@@ -84,12 +84,12 @@ ORDER = (
 
 
 def supernet_algorithms(settings: TrainSettings) -> list[Algorithm]:
-    """The algorithms by which a supernet is trained."""
+    """Return the algorithms by which a supernet is trained."""
     return _made(settings, (*SUPERNET, *COMMON), {})
 
 
 def common_algorithms(settings: TrainSettings, annealed: bool = False) -> list[Algorithm]:
-    """The algorithms by which a single network is trained.
+    """Return the algorithms by which a single network is trained.
 
     Args:
         annealed: whether the weights have been through the annealing of temperatures and noise already.
@@ -115,10 +115,10 @@ def _made(
 
 
 def layouts_of(settings: TrainSettings) -> tuple[str, ...]:
-    """The memory layouts to choose from."""
+    """Return the memory layouts to choose from."""
     return ("channels_first", "channels_last") if settings.layout == "auto" else (settings.layout,)
 
 
 def precisions_of(settings: TrainSettings) -> tuple[str, ...]:
-    """The precisions to choose from."""
+    """Return the precisions to choose from."""
     return ("float32", "bfloat16") if settings.precision == "auto" else (settings.precision,)

@@ -16,7 +16,7 @@ class Schedule(Protocol):
     """The learning rate over a training."""
 
     def __call__(self, peak: float, step: int, total: int, steps_per_epoch: int) -> float:
-        """The learning rate of a step, of a parameter group that was given `peak`."""
+        """Return the learning rate of a step, of a parameter group that was given `peak`."""
         ...
 
 
@@ -39,12 +39,14 @@ class Cosine:
 
 
 def constant(peak: float, step: int, total: int, steps_per_epoch: int) -> float:
-    """A `Schedule` that leaves the learning rate as it was given."""
+    """Return a `Schedule` that leaves the learning rate as it was given."""
     return peak
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups for an optimizer: with weight decay, and without for tensors of one axis and biases."""
+    """Return two groups for an optimizer: with weight decay, and without for tensors of one axis and
+    biases.
+    """
     groups: list[dict[str, Any]] = [
         {"params": [], "weight_decay": weight_decay},
         {"params": [], "weight_decay": 0.0},
@@ -56,7 +58,7 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
 
 
 def make_optimizer(module: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
-    """The optimizer that settings name, with the groups of `parameter_groups`."""
+    """Return the optimizer that settings name, with the groups of `parameter_groups`."""
     groups, lr, momentum = parameter_groups(module, settings.weight_decay), settings.lr, settings.momentum
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=lr, betas=(momentum, 0.999))

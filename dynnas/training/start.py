@@ -90,7 +90,9 @@ def train_supernet(
 
 
 def training_identity(supernet: Supernet, dataset: Dataset, settings: TrainSettings) -> str:
-    """Names what the weights depend on: space, data and settings, but not how many processes there are."""
+    """Return names what the weights depend on: space, data and settings, but not how many processes there
+    are.
+    """
     recipe = {name: value for name, value in settings.facts().items() if name != "processes"}
     facts = [supernet.space.digest, dataset.digest, recipe]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

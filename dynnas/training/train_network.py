@@ -30,7 +30,7 @@ from dynnas.training.trainer import Trainer
 
 
 def fresh_network(config: NetworkConfig, seed: int) -> Network:
-    """A network with weights drawn from `seed`."""
+    """Return a network with weights drawn from `seed`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Network(config)
@@ -107,7 +107,7 @@ def train_alone(
 
 
 def _algorithms(recipe: Recipe, teacher: Network | None, extra: Sequence[Algorithm]) -> list[Algorithm]:
-    """Averages first, so that what else turns weights into those that ship turns the average."""
+    """Return averages first, so that what else turns weights into those that ship turns the average."""
     train = recipe.train
     taught = [Distillation(recipe.teacher_weight, recipe.teacher_temperature, teacher)] if teacher else []
     common = common_algorithms(train, annealed=recipe.start == "inherited")
@@ -122,7 +122,7 @@ def _identity(
     teacher: Network | None,
     algorithms: Sequence[Algorithm],
 ) -> str:
-    """What must be equal for a checkpoint to be continued."""
+    """Return what must be equal for a checkpoint to be continued."""
     made_of: object = network.config
     if isinstance(network, Network):
         made_of = config_to_dict(network.config)

@@ -268,7 +268,9 @@ class Trainer:
         )
 
     def _backward(self, network: Pass) -> float:
-        """One network's run and its gradient, which is added to those of the others; returns its loss."""
+        """Return one network's run and its gradient, which is added to those of the others; returns its
+        loss.
+        """
         run = self.run
         trace = Trace(*self._records) if self._records else None
         forward = Forward(
@@ -315,7 +317,7 @@ class Trainer:
         return choose_execution(self._trial(), self._layouts, self._precisions, self._device, alone)
 
     def _trial(self) -> Trial:
-        """The arithmetic of the current step."""
+        """Return the arithmetic of the current step."""
         model = self.model.trial()
 
         def trial(execution: Execution) -> None:
@@ -325,7 +327,7 @@ class Trainer:
         return trial
 
     def _step_threads(self, execution: Execution) -> StepThreads:
-        """The threads of this run; a checkpoint keeps their number, for rounding depends on it."""
+        """Return the threads of this run; a checkpoint keeps their number, for rounding depends on it."""
         alone = self.ranks.count == 1
         return StepThreads(
             lambda: choose_threads(self._trial(), execution, self._device, alone),
@@ -361,7 +363,7 @@ class Trainer:
             self._saved = True
 
     def checkpoint(self) -> Checkpoint:
-        """The state after the last step."""
+        """Return the state after the last step."""
         assert self._execution is not None
         assert self._threads is not None
         return Checkpoint(

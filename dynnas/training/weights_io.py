@@ -39,7 +39,7 @@ def keep_network(network: Network, folder: Path) -> Path:
 
 
 def load_network(path: Path, digest: str, build: Callable[[], Network] | None = None) -> Network:
-    """The network that `keep_network` wrote, on the CPU in eval mode; nothing in it is run as code.
+    """Return the network that `keep_network` wrote, on the CPU in eval mode; nothing in it is run as code.
 
     Args:
         path: the file.

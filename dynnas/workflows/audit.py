@@ -113,7 +113,8 @@ def _audited(
 
 
 def chosen(study: Study, count: int, seed: int) -> tuple[Architecture, ...]:
-    """The networks of an audit: members of the front, other candidates, and random ones where these end.
+    """Return the networks of an audit: members of the front, other candidates, and random ones where these
+    end.
 
     Members of the front, at even ranks, are up to `FRONT_SHARE`; the rest are candidates at even quantiles of
     latency, and where a study has too few, random architectures as by `spread`.

@@ -41,7 +41,7 @@ class Budget:
     points: tuple[BudgetPoint, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """All values under their names, for JSON."""
+        """Return all values under their names, for JSON."""
         return asdict(self)
 
 

@@ -79,7 +79,7 @@ def cascade_study(
 
 
 def _cost_of(study: Study) -> Literal["latency_ms", "macs"]:
-    """The first cost that was searched for; anything that is no number of operations is time."""
+    """Return the first cost that was searched for; anything that is no number of operations is time."""
     names = [one.name for one in study.front.objectives if one.direction == "minimize"]
     return "macs" if names and names[0] in ("macs", "expected_macs") else "latency_ms"
 
@@ -190,7 +190,7 @@ class _Cascading:
         by: str,
         ms: Sequence[np.ndarray] | None = None,
     ) -> Pool:
-        """The members with what they said of some images; those that said nothing are left empty.
+        """Return the members with what they said of some images; those that said nothing are left empty.
 
         Args:
             said: by member. targets: of the images. by: a cost. ms: in place of the known ones.
@@ -212,7 +212,7 @@ class _Cascading:
         return {by: self.pool(self.on_search, targets, by) for by in COSTS}
 
     def chosen(self) -> Cascades:
-        """The cascades to keep, tested."""
+        """Return the cascades to keep, tested."""
         pool = self.pools[self.by]
         known = np.stack([pool.right.mean(axis=1), pool.cost.mean(axis=1)], axis=1)
         offered = best_chains(pool, self.size)
@@ -332,12 +332,14 @@ class _Cascading:
 
 
 def _milliseconds(member: Candidate) -> float:
-    """The mean over images, as the finished front has it."""
+    """Return the mean over images, as the finished front has it."""
     return member.metrics["mean_ms"]
 
 
 def _by_way(member: Candidate, config: NetworkConfig, known: Mapping[str, Any] | None) -> np.ndarray:
-    """Milliseconds by each exit and by the head: of each if `dynnas latency` timed them, else the mean."""
+    """Return milliseconds by each exit and by the head: of each if `dynnas latency` timed them, else the
+    mean.
+    """
     mean = _milliseconds(member)
     ways = len(config.exits) + 1
     if ways == 1 or known is None or len(known["ways"]) != ways:  # gates make more ways than exits

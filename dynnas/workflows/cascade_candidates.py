@@ -81,13 +81,13 @@ class Chains:
 
     @staticmethod
     def joined(chains: Sequence[Chains]) -> Chains:
-        """All rows, of one length."""
+        """Return all rows, of one length."""
         columns = ("members", "thresholds", "accuracy", "cost")
         return Chains(*(np.concatenate([getattr(one, name) for one in chains]) for name in columns))
 
 
 def useful_thresholds(confidence: np.ndarray) -> np.ndarray:
-    """Every threshold that parts images of these confidences (N,) in another way, the highest first.
+    """Return every threshold that parts images of these confidences (N,) in another way, the highest first.
 
     Each lies between two neighbours, so that rounding elsewhere moves no image; all images leave below the
     last of them.
@@ -99,7 +99,7 @@ def useful_thresholds(confidence: np.ndarray) -> np.ndarray:
 
 
 def score_chain(pool: Pool, members: Sequence[int], thresholds: Sequence[float]) -> tuple[np.ndarray, ...]:
-    """One chain, image by image.
+    """Return one chain, image by image.
 
     Returns:
         right: (images,) float64, from 0 to 1. cost: (images,). stage: (images,) int, which network of the
@@ -116,14 +116,14 @@ def score_chain(pool: Pool, members: Sequence[int], thresholds: Sequence[float])
 
 
 def pair_chains(pool: Pool, first: int, second: int) -> Chains:
-    """A pair at every useful threshold; what sends no image to either of the two is left out."""
+    """Return a pair at every useful threshold; what sends no image to either of the two is left out."""
     confidence = pool.confidence[first]
     order = np.argsort(-confidence, kind="stable")
     thresholds = useful_thresholds(confidence)
     leaving = np.searchsorted(-confidence[order], -thresholds, side="right")
 
     def beyond(values: np.ndarray) -> np.ndarray:
-        """The sum over the images that go on, for each threshold."""
+        """Return the sum over the images that go on, for each threshold."""
         return values.sum() - np.concatenate([[0], values[order].cumsum()])[leaving]
 
     going = pool.images - leaving
@@ -136,7 +136,9 @@ def pair_chains(pool: Pool, first: int, second: int) -> Chains:
 
 
 def triple_chains(pool: Pool, first: int, second: int, grid: int = GRID) -> Chains:
-    """All triples that begin with these two, at all combinations of `grid` thresholds of each of them."""
+    """Return all triples that begin with these two, at all combinations of `grid` thresholds of each of
+    them.
+    """
     images, leave = pool.images, pool.overhead.leave
     steps = [_grid(pool.confidence[member], grid) for member in (first, second)]
     # An image stays at threshold j of the first network, counted from the lowest, if its bin is at most j.
@@ -150,7 +152,7 @@ def triple_chains(pool: Pool, first: int, second: int, grid: int = GRID) -> Chai
     filled, starts = np.unique(flat[order], return_index=True)
 
     def staying(values: np.ndarray) -> np.ndarray:
-        """Sums of (rows, images) over the images with at most this bin in both: (rows, bins, bins)."""
+        """Return sums of (rows, images) over the images with at most this bin in both: (rows, bins, bins)."""
         sums = np.zeros((len(values), shape[0] * shape[1]), values.dtype)
         sums[:, filled] = np.add.reduceat(values[:, order], starts, axis=1)
         return sums.reshape(len(values), *shape).cumsum(axis=1).cumsum(axis=2)
@@ -178,7 +180,7 @@ def triple_chains(pool: Pool, first: int, second: int, grid: int = GRID) -> Chai
 
 
 def best_chains(pool: Pool, size: int, grid: int = GRID) -> list[Chains]:
-    """Pairs and, for `size` 3, triples of a pool that no other chain of their length beats.
+    """Return pairs and, for `size` 3, triples of a pool that no other chain of their length beats.
 
     Args:
         pool: of two networks or more.

@@ -208,7 +208,7 @@ def _judged(network: Network, study: Study) -> dict[str, float]:
 
 
 def _graph_scores(graph: bytes, network: Network, study: Study) -> dict[str, float]:
-    """Accuracies of a graph for one image; `network` says how images are prepared for it."""
+    """Return accuracies of a graph for one image; `network` says how images are prepared for it."""
     runner = OnnxRunner(graph, threads=1)
 
     def score(split: Literal["search", "test"]) -> float:

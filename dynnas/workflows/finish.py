@@ -24,7 +24,9 @@ class Finisher:
     progress: Progress
 
     def finish(self, front: Front) -> Front:
-        """The same members, timed in the same rounds, tested, and with energy and memory where known."""
+        """Return the same members, timed in the same rounds, tested, and with energy and memory where
+        known.
+        """
         evaluator = self.evaluator
         with self.progress.task("finishing the front", total=3 * len(front)) as task:
             candidates = [evaluator.extractor.candidate(member.architecture) for member in front]
@@ -47,7 +49,9 @@ class Finisher:
         return Front(tuple(members), front.objectives)
 
     def _tested(self, member: Candidate) -> Mapping[str, float]:
-        """The scores on the test split, computed once for each network that was ever in a finished front."""
+        """Return the scores on the test split, computed once for each network that was ever in a finished
+        front.
+        """
         tester = CachedEvaluator(
             HeldOutEvaluator(self.evaluator.extractor), self.cache, f"{self.evaluator.provenance} test"
         )

@@ -23,7 +23,7 @@ class NetworkLatency:
     resources: Resources
 
     def to_dict(self) -> dict[str, Any]:
-        """All values under their names, for JSON."""
+        """Return all values under their names, for JSON."""
         return {**self.measured.to_dict(), **asdict(self.resources)}
 
 

@@ -120,7 +120,7 @@ class _Draft:
 
 
 def _draft(study: Study) -> _Draft:
-    """The one in the folder, if it was begun in this environment, or a new one."""
+    """Return the one in the folder, if it was begun in this environment, or a new one."""
     path, dataset = study.folder.remeasuring, study.dataset
     target = resolve_target(study.settings.target)
     if path.exists():
@@ -148,7 +148,7 @@ class _Remeasuring:
     cache: Cache
 
     def trial(self, trial: FrozenTrial) -> FrozenTrial:
-        """A finished copy; one that was not measured, or never finished, stays as it is."""
+        """Return a finished copy; one that was not measured, or never finished, stays as it is."""
         metrics = metrics_of(trial)
         values = trial.values
         if trial.state == TrialState.COMPLETE and MEASURED in metrics:
@@ -176,7 +176,7 @@ class _Remeasuring:
         )
 
     def candidates(self, group: tuple[Candidate, ...], task: Task) -> tuple[Candidate, ...]:
-        """Those of a control."""
+        """Return those of a control."""
         found = []
         for candidate in group:
             found.append(

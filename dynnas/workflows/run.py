@@ -151,7 +151,9 @@ def _check_goal(search: SearchSettings, dataset: Dataset, measurements: tuple[Me
 
 
 def _located(settings: Settings, given: Given) -> Settings:
-    """The same settings wherever they are read: data lie at an absolute path, have a name, or are objects."""
+    """Return the same settings wherever they are read: data lie at an absolute path, have a name, or are
+    objects.
+    """
     if given.dataset is not None:
         return replace(settings, data=replace(settings.data, source=OBJECTS))
     path = Path(settings.data.source).expanduser()
@@ -203,7 +205,9 @@ def _trained_evaluator(
 def _predictor(
     space: Space, dataset: Dataset, place: StudyFolder, environment: str, progress: Progress
 ) -> LatencyPredictor | None:
-    """The study's own, or that of the space, which becomes the study's; None before `dynnas calibrate`."""
+    """Return the study's own, or that of the space, which becomes the study's; None before `dynnas
+    calibrate`.
+    """
     if own := load_predictor(place.predictor, environment):
         return own
     if space.network is None:
@@ -259,7 +263,7 @@ class _Run:
             yield crew
 
     def search(self, trials: SearchStorage, name: str, crew: Crew | None) -> Driver:
-        """The trials."""
+        """Return the trials."""
         settings, goal = self.space.settings.search, self.goal
         study = open_trials(
             trials.storage,
@@ -290,7 +294,7 @@ class _Run:
         atomic_write(self.place.controls, controls.to_json(comparison))
 
     def _front_before(self) -> Front | None:
-        """The finished front of an earlier run; a damaged one is made again from the trials."""
+        """Return the finished front of an earlier run; a damaged one is made again from the trials."""
         if not self.place.front.exists():
             return None
         try:

@@ -167,7 +167,7 @@ def search(
 
 
 def _data_of(data: Any, task: Task | None, space: Space, progress: Progress | None) -> Any:
-    """A source as it is, and splits of a program as a data set."""
+    """Return a source as it is, and splits of a program as a data set."""
     from dynnas.data.dataset import Dataset
     from dynnas.data.given import dataset_of
 

@@ -74,7 +74,7 @@ def begin_study(
 
 
 def _space_of(place: StudyFolder) -> Space | None:
-    """The space of the study that is there, if it is kept and can still be read."""
+    """Return the space of the study that is there, if it is kept and can still be read."""
     try:
         return load_space(place.space) if place.space.exists() else None
     except SpaceError:
@@ -141,7 +141,7 @@ def _study_name(place: StudyFolder) -> str:
 def study_sampler(
     space: Space, evaluator: AnyEvaluator, goal: Goal, sampler: BaseSampler | None = None
 ) -> ArchitectureSampler:
-    """The `sampler`, or that which the settings of `space` name, for a study of `evaluator`."""
+    """Return the `sampler`, or that which the settings of `space` name, for a study of `evaluator`."""
     settings = space.settings.search
     return make_sampler(
         sampler or settings.sampler,

@@ -31,7 +31,7 @@ INHERITED_LR = 0.25
 
 
 def recipe_of(train: TrainSettings, start: str, lr: float | None = None, **changes: object) -> Recipe:
-    """The recipe for networks of a study whose supernet was trained by `train`.
+    """Return the recipe for networks of a study whose supernet was trained by `train`.
 
     Args:
         train: epochs and seed in it are those wanted.
@@ -44,7 +44,7 @@ def recipe_of(train: TrainSettings, start: str, lr: float | None = None, **chang
 
 
 def largest_network(study: Study) -> Network:
-    """The supernet's largest network, which teaches the others."""
+    """Return the supernet's largest network, which teaches the others."""
     return study.extractor.candidate(largest(study.space), open_gates=True).copy()
 
 
@@ -106,11 +106,11 @@ class MemberTraining:
         return trained
 
     def inherited(self, member: Candidate) -> Network:
-        """The network of `member` as the search saw it, to be trained on."""
+        """Return the network of `member` as the search saw it, to be trained on."""
         return self.study.extractor.candidate(member.architecture).copy()
 
     def start_of(self, member: Candidate, inherited: Network) -> Network:
-        """A network like `inherited` with the weights that the training starts from."""
+        """Return a network like `inherited` with the weights that the training starts from."""
         if self.recipe.start != "scratch":
             return inherited
         if isinstance(inherited, Network):

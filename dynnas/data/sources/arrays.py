@@ -24,7 +24,7 @@ _WHOLE_LABELS = ("labels", "y", "targets", "target")
 
 
 def load(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of the .npz file at `path`.
+    """Return all arrays of the .npz file at `path`.
 
     Raises:
         DataError: it is damaged or holds Python objects.
@@ -39,7 +39,7 @@ def load(path: Path) -> dict[str, np.ndarray]:
 
 
 def read(path: Path, arrays: Mapping[str, np.ndarray]) -> RawData:
-    """The data set of the file at `path`, which holds `arrays`.
+    """Return the data set of the file at `path`, which holds `arrays`.
 
     Raises:
         DataError: images or labels are missing or of a form not named above.

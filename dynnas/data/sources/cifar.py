@@ -25,7 +25,9 @@ _PIXELS = 3 * 32 * 32
 
 
 def release(path: Path) -> Path | None:
-    """The release's folder or archive: `path` itself, or one of the usual names in the folder `path`."""
+    """Return the release's folder or archive: `path` itself, or one of the usual names in the folder
+    `path`.
+    """
     if path.is_file():
         return path if _is_archive(path) else None
     for folder in (path, *(path / name for name in _FOLDERS)):
@@ -35,7 +37,7 @@ def release(path: Path) -> Path | None:
 
 
 def _is_archive(path: Path) -> bool:
-    """Whether `path` is a tar archive with a file of the release, or a damaged one of its name."""
+    """Return whether `path` is a tar archive with a file of the release, or a damaged one of its name."""
     if not path.name.endswith((".tar.gz", ".tgz", ".tar")):
         return False
     try:
@@ -69,7 +71,7 @@ def read(path: Path) -> RawData:
 
 
 def _contents(path: Path) -> dict[str, bytes]:
-    """The release's data files by name."""
+    """Return the release's data files by name."""
     wanted = (*_PYTHON, *_BINARY)
     if path.is_dir():
         return {file: (path / file).read_bytes() for file in wanted if (path / file).is_file()}

@@ -25,7 +25,7 @@ _FASHION_CLASSES = (
 
 
 def read(source: str, progress: Progress) -> RawData:
-    """The data set that `source` names or that lies at the path `source`.
+    """Return the data set that `source` names or that lies at the path `source`.
 
     Raises:
         DataError: there is none, or it cannot be read; the message says how to get or mend it.

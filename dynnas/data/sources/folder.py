@@ -50,12 +50,12 @@ class _Place:
 
 
 def recognises(folder: Path) -> bool:
-    """Whether there is a picture in a folder below `folder`."""
+    """Return whether there is a picture in a folder below `folder`."""
     return any(map(_has_pictures, _folders(folder)))
 
 
 def read(folder: Path, progress: Progress) -> RawData:
-    """The data set in `folder`; decoded once, then kept in the cache until a file changes.
+    """Return the data set in `folder`; decoded once, then kept in the cache until a file changes.
 
     Raises:
         DataError: a picture is damaged or a link leads nowhere, the test pictures are of other classes, or
@@ -90,7 +90,7 @@ def read(folder: Path, progress: Progress) -> RawData:
 
 
 def _split_roots(folder: Path) -> dict[str, Path]:
-    """The folder of each split; the whole folder is `train` if it is not split."""
+    """Return the folder of each split; the whole folder is `train` if it is not split."""
     named = {path: _split_of(path.name) for path in _folders(folder)}
     found: dict[str, Path] = {}
     for path, part in named.items():
@@ -166,7 +166,7 @@ def _known(place: _Place, names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _told(folder: Path, roots: Mapping[str, Path], places: Iterable[_Place]) -> str:
-    """What lies there and was not read, in words; empty if it was nothing."""
+    """Return what lies there and was not read, in words; empty if it was nothing."""
     ends = Counter(path.suffix.lower() or "no ending" for place in places for path in place.left_out)
     told = [f"{number} {'file' if number == 1 else 'files'} ({end})" for end, number in ends.most_common()]
     if "train" in roots and roots["train"] != folder:
@@ -186,7 +186,9 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _walk(root: Path) -> Iterator[Path]:
-    """Every file below `root` that is no system's own, in the order of names; folders that link back once."""
+    """Yield every file below `root` that is no system's own, in the order of names; folders that link back
+    once.
+    """
     seen: set[Path] = set()
 
     def inside(folder: Path) -> Iterator[Path]:

@@ -20,12 +20,12 @@ _UNSIGNED_BYTES = 8  # the type code in the third byte of an IDX file
 
 
 def recognises(folder: Path) -> bool:
-    """Whether any of the four files is in `folder`, in any of their usual spellings."""
+    """Return whether any of the four files is in `folder`, in any of their usual spellings."""
     return any(_present(folder, file) for file in FILES)
 
 
 def read(folder: Path, name: str, class_names: tuple[str, ...] = (), mirrors: bool = False) -> RawData:
-    """The data set of the four IDX files in `folder`; classes are called by the labels that occur.
+    """Return the data set of the four IDX files in `folder`; classes are called by the labels that occur.
 
     Args:
         class_names: other names of the classes from 0 on.
@@ -50,7 +50,9 @@ def read(folder: Path, name: str, class_names: tuple[str, ...] = (), mirrors: bo
 
 
 def _present(folder: Path, file: str) -> Path | None:
-    """The file of that name, or as others have it: train-images.idx3-ubyte, emnist-letters-test-images-..."""
+    """Return the file of that name, or as others have it: train-images.idx3-ubyte,
+    emnist-letters-test-images-...
+    """
     part, content, form, ending = file.split("-")
     part = "(t10k|test)" if part == "t10k" else part
     spelling = re.compile(rf"(\w+-)*{part}-{content}[-.]{form}-{ending}(\.gz)?")

@@ -21,14 +21,15 @@ from dynnas.progress import Progress
 
 
 def recognises(arrays: Mapping[str, np.ndarray]) -> bool:
-    """Whether `arrays` are those of a packed file."""
+    """Return whether `arrays` are those of a packed file."""
     return "train_jpeg" in arrays
 
 
 def read(
     path: Path, arrays: Mapping[str, np.ndarray], progress: Progress, class_names: tuple[str, ...] = ()
 ) -> RawData:
-    """The data set of the packed file at `path`, which holds `arrays`; decoded once, then kept in the cache.
+    """Return the data set of the packed file at `path`, which holds `arrays`; decoded once, then kept in the
+    cache.
 
     Classes without names in the file are called `class_names`, or by their numbers.
 

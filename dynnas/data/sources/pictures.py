@@ -18,7 +18,7 @@ _DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
 def measure(path: Path) -> tuple[int, bool]:
-    """The shorter side in pixels and whether the picture is grey, from its header alone.
+    """Return the shorter side in pixels and whether the picture is grey, from its header alone.
 
     Raises:
         DataError: it is no picture, or one of more than 8 bits a channel.
@@ -35,7 +35,7 @@ def measure(path: Path) -> tuple[int, bool]:
 
 
 def read(path: Path, resolution: int, grey: bool) -> np.ndarray:
-    """The upright picture's central square, uint8 [C, resolution, resolution], as grey or RGB.
+    """Return the upright picture's central square, uint8 [C, resolution, resolution], as grey or RGB.
 
     Raises:
         DataError: it cannot be decoded.
@@ -49,7 +49,7 @@ def read(path: Path, resolution: int, grey: bool) -> np.ndarray:
 
 
 def decode(content: bytes, where: str) -> np.ndarray:
-    """The picture whose file is `content`, uint8 [3, H, W]; `where` is for the message.
+    """Return the picture whose file is `content`, uint8 [3, H, W]; `where` is for the message.
 
     Raises:
         DataError: it cannot be decoded.
@@ -62,7 +62,9 @@ def decode(content: bytes, where: str) -> np.ndarray:
 
 
 def _opaque(picture: Image.Image) -> Image.Image:
-    """The picture before white, if parts of it are transparent: colours behind those are not to be seen."""
+    """Return the picture before white, if parts of it are transparent: colours behind those are not to be
+    seen.
+    """
     if not picture.has_transparency_data:
         return picture
     layered = picture.convert("RGBA")

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 def load_checkpoint(folder: Path) -> Network:
-    """The network of an exported checkpoint, on the CPU in eval mode; nothing in it is unpickled as code.
+    """Return the network of an exported checkpoint, on the CPU in eval mode; nothing in it is unpickled as
+    code.
 
     Raises:
         ExportError: a file is missing or damaged.
@@ -32,7 +33,8 @@ def load_checkpoint(folder: Path) -> Network:
 
 
 def build_network(description: Path, weights: Path, read: Callable[[Path], Mapping[str, Tensor]]) -> Network:
-    """The network that a file describes, with the tensors that `read` finds in `weights`, in eval mode.
+    """Return the network that a file describes, with the tensors that `read` finds in `weights`, in eval
+    mode.
 
     Raises:
         ExportError: a file is missing or damaged.

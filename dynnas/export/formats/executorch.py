@@ -51,7 +51,7 @@ class ExecuTorch(Format):
             (folder / "model.pte").write_bytes(edge.to_executorch().buffer)
 
     def load(self, path: Path) -> Predict:
-        """The program's only method."""
+        """Return the program's only method."""
         import torch
 
         with warnings.catch_warnings():

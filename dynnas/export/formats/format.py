@@ -98,7 +98,7 @@ def register_format(format: FormatClass) -> FormatClass:
 
 
 def get_format(name: str) -> Format:
-    """The format of that name.
+    """Return the format of that name.
 
     Raises:
         ExportError: there is none; says which there are.

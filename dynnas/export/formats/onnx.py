@@ -61,7 +61,7 @@ class Onnx(Format):
         (folder / "model_batch.onnx").write_bytes(portable.compile(network, many).data + said)
 
     def load(self, path: Path) -> Predict:
-        """A session of one thread."""
+        """Return a session of one thread."""
         from dynnas.export.standalone import SEAL
         from dynnas.runtimes.onnx.session import OnnxRunner
 

@@ -46,7 +46,7 @@ class OpenVinoModel(Format):
             write_ir(runtime.compile(network, TargetSettings(batch=batch)).data, folder / file, metadata)
 
     def load(self, path: Path) -> Predict:
-        """A compiled model of one thread."""
+        """Return a compiled model of one thread."""
         from dynnas.runtimes.openvino.session import OpenVinoSession
 
         session = OpenVinoSession(path, threads=1)

@@ -18,7 +18,7 @@ WEIGHTS, NETWORK = "model.safetensors", "arch.json"
 
 
 def load_safetensors(folder: Path) -> Network:
-    """The network of an export in this format, on the CPU in eval mode.
+    """Return the network of an export in this format, on the CPU in eval mode.
 
     Raises:
         ExportError: a file is missing or damaged.

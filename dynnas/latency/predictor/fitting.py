@@ -125,7 +125,7 @@ def calibrate(
 
 
 def _draw_enough(space: Space, samples: int, held_out: int, seed: int) -> list[Architecture]:
-    """The architectures to fit to and those held out.
+    """Return the architectures to fit to and those held out.
 
     Raises:
         TargetError: too few are asked for, or the space has fewer.
@@ -149,7 +149,9 @@ def _subject(part: Piece | Way, meter: LatencyMeter) -> Subject:
 
 
 def measure_twice(meter: LatencyMeter, subjects: Sequence[Subject]) -> tuple[np.ndarray, np.ndarray]:
-    """Milliseconds (subjects,) of two measurements, all subjects in the same rounds, taken in turns."""
+    """Return milliseconds (subjects,) of two measurements, all subjects in the same rounds, taken in
+    turns.
+    """
     _, first, second = _time_in_turns(meter, (), subjects, 0.0, 0)
     return first, second
 
@@ -157,7 +159,7 @@ def measure_twice(meter: LatencyMeter, subjects: Sequence[Subject]) -> tuple[np.
 def _time_in_turns(
     meter: LatencyMeter, fitted: Sequence[Subject], others: Sequence[Subject], seconds: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Those to fit to as multiples of the anchors' time, and twice the milliseconds of the others.
+    """Return those to fit to as multiples of the anchors' time, and twice the milliseconds of the others.
 
     In turns, for the machine may be in another state a minute later, and its networks do not feel that alike.
     """
@@ -175,7 +177,7 @@ def _time_in_turns(
 
 
 def _mean(turns: Sequence[Sequence[float]] | Sequence[np.ndarray]) -> np.ndarray:
-    """The geometric mean of the turns."""
+    """Return the geometric mean of the turns."""
     return np.exp(np.log(np.array(turns)).mean(0)) if turns else np.empty(0)
 
 
@@ -199,7 +201,9 @@ def _ways(config: NetworkConfig, meter: LatencyMeter) -> list[Way]:
 def _pieces(
     space: Space, ways: Sequence[Way], most: int, channels: int, classes: int, seed: int
 ) -> list[Piece]:
-    """The pieces of all `ways`, and of further networks until there are enough or hardly any is new."""
+    """Return the pieces of all `ways`, and of further networks until there are enough or hardly any is
+    new.
+    """
     found = dict.fromkeys(piece for way in ways for piece in way.pieces)
     rng = random.Random(f"pieces {seed}")
     idle = 0

@@ -72,7 +72,7 @@ class PieceTimes:
 
     @staticmethod
     def from_dict(document: Mapping[str, Any]) -> PieceTimes:
-        """What `to_dict` gave."""
+        """Return what `to_dict` gave."""
         arrays = {name: np.array(value) for name, value in document.items() if isinstance(value, list)}
         return PieceTimes(**{**document, **arrays, "names": tuple(document["names"])})
 

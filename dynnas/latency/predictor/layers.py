@@ -16,7 +16,7 @@ from dynnas.settings.settings import TargetSettings
 
 
 def piece_subject(piece: Piece, target: TargetSettings) -> Subject:
-    """The piece alone, ready to be timed, with weights that do not matter."""
+    """Return the piece alone, ready to be timed, with weights that do not matter."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = build(piece.config).eval()

@@ -98,7 +98,7 @@ class LatencyPredictor:
         return LatencyPredictor(alone, kinds, unit, coefficients, error, environment)
 
     def predict(self, config: NetworkConfig) -> tuple[float, ...]:
-        """Multiples of the anchors' time of an image that leaves at each exit, then at the head."""
+        """Return multiples of the anchors' time of an image that leaves at each exit, then at the head."""
         ways = [Way(config, exit) for exit in range(len(config.exits) + 1)]
         return tuple((self._terms(ways) @ self.coefficients * self.unit).tolist())
 
@@ -108,7 +108,7 @@ class LatencyPredictor:
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
-        """A document that `load_predictor` reads back."""
+        """Return a document that `load_predictor` reads back."""
         return DOCUMENT.write(
             {**self.__dict__, "pieces": self.pieces.to_dict(), "coefficients": self.coefficients.tolist()}
         )
@@ -154,8 +154,9 @@ def _sizes(path: Sequence[Traits]) -> tuple[float, ...]:
 
 
 def _exits(way: Way) -> tuple[float, ...]:
-    """Whether the network has any, whether the image leaves by one, and how many it passes: each decision
-    ends a graph in which layers could have been prepared together."""
+    """Return whether the network has any, whether the image leaves by one, and how many it passes: each
+    decision ends a graph in which layers could have been prepared together.
+    """
     exits = len(way.config.exits)
     return float(exits > 0), float(way.exit < exits), float(way.exit)
 
@@ -176,7 +177,8 @@ def _predictor(document: dict[str, Any]) -> LatencyPredictor:
 
 
 def load_predictor(path: Path, environment: str) -> LatencyPredictor | None:
-    """The predictor in the file `path`; None if there is none, or it was fitted in another environment.
+    """Return the predictor in the file `path`; None if there is none, or it was fitted in another
+    environment.
 
     Raises:
         TargetError: the file holds something else.

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 
 def digest_of(data: bytes) -> str:
-    """The name of `data` in a cache: its SHA-256."""
+    """Return the name of `data` in a cache: its SHA-256."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -36,7 +36,7 @@ class BlobCache:
         return digest
 
     def get(self, digests: Iterable[str]) -> tuple[dict[str, bytes], list[str]]:
-        """What is there of `digests`, and which are missing."""
+        """Return what is there of `digests`, and which are missing."""
         wanted = list(dict.fromkeys(digests))
         with self._lock:
             found = {digest: self._kept[digest] for digest in wanted if digest in self._kept}

@@ -91,7 +91,7 @@ class Channel:
             raise ChannelError(f"the connection broke: {error}") from error
 
     def receive(self, seconds: float | None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """The other end's next message; each part of it must come within `seconds`.
+        """Return the other end's next message; each part of it must come within `seconds`.
 
         Raises:
             ChannelError: it is too long or not authentic, the connection broke, or nothing came.
@@ -115,7 +115,7 @@ class Channel:
 
 
 def accept_client(connection: socket.socket, token: bytes, most: int) -> Channel:
-    """The device's side of the handshake.
+    """Return the device's side of the handshake.
 
     Raises:
         WrongTokenError: the client does not know the token; it was told.
@@ -134,7 +134,7 @@ def accept_client(connection: socket.socket, token: bytes, most: int) -> Channel
 
 
 def join_device(connection: socket.socket, token: bytes, most: int) -> Channel:
-    """The client's side of the handshake.
+    """Return the client's side of the handshake.
 
     Raises:
         WrongTokenError: the device does not know the token.

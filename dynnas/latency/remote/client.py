@@ -70,7 +70,9 @@ class Device:
         self._place = (host.strip("[]"), int(port))
 
     def offers(self) -> tuple[list[str], int]:
-        """The runtimes that are installed there, the best one first, and the largest message in bytes."""
+        """Return the runtimes that are installed there, the best one first, and the largest message in
+        bytes.
+        """
         header, _ = self.ask({"ask": "offers"})
         return list(header["runtimes"]), int(header["most"])
 
@@ -80,7 +82,7 @@ class Device:
         arrays: Mapping[str, np.ndarray] | None = None,
         seconds: float = REPLY_SECONDS,
     ) -> Reply:
-        """The device's answer; a lost connection is made anew, and the question asked again.
+        """Return the device's answer; a lost connection is made anew, and the question asked again.
 
         Raises:
             TargetError: the device cannot be reached, has another token, or cannot do what it is asked for.
@@ -111,7 +113,7 @@ class Device:
     def ask_with(
         self, header: Mapping[str, Any], parts: Mapping[str, bytes], seconds: float = REPLY_SECONDS
     ) -> Reply:
-        """The answer to a question about `parts`, by digest, of which those that it lacks are sent.
+        """Return the answer to a question about `parts`, by digest, of which those that it lacks are sent.
 
         Raises:
             TargetError: as `ask`, or it keeps too little to answer.

@@ -76,7 +76,7 @@ def _measured(data: bytes) -> float:
 
 
 def _status(field: str) -> float:
-    """A size of this process in MiB."""
+    """Return a size of this process in MiB."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError as error:

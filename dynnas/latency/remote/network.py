@@ -37,7 +37,7 @@ class RemoteNetwork:
 
     @torch.inference_mode()
     def matches(self, answer: np.ndarray, image: np.ndarray) -> bool:
-        """Whether a device's `answer` to `image` is about what torch says.
+        """Return whether a device's `answer` to `image` is about what torch says.
 
         By whichever exit: one whose confidence lies on its threshold may go either way.
         """

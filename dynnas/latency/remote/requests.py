@@ -55,7 +55,7 @@ class RequestHandler:
         self._loaded: OrderedDict[tuple[str, RunConfig], Run] = OrderedDict()
 
     def answer(self, header: Mapping[str, Any], arrays: Arrays, waiting: Callable[[], None]) -> Reply:
-        """The answer to a request; `waiting` is called now and then while another client is timed.
+        """Return the answer to a request; `waiting` is called now and then while another client is timed.
 
         Raises:
             DynnasError: the request makes no sense, or cannot be met here.
@@ -109,7 +109,7 @@ class RequestHandler:
             return {}, _time(subjects, anchors, plan)
 
     def _artifact(self, data: bytes, config: RunConfig) -> Artifact:
-        """What a client has sent, if this device runs such artifacts.
+        """Return what a client has sent, if this device runs such artifacts.
 
         Raises:
             DocumentError: it is damaged.
@@ -140,7 +140,9 @@ class RequestHandler:
 
 
 def _time(subjects: Sequence[Subject], anchors: Sequence[Subject], plan: Plan) -> dict[str, np.ndarray]:
-    """The rounds, and what each network says of its first image: whoever asked can tell if it is nonsense."""
+    """Return the rounds, and what each network says of its first image: whoever asked can tell if it is
+    nonsense.
+    """
     if not subjects and not anchors:
         raise RequestError("nothing to time")
     answers = {
@@ -159,7 +161,7 @@ def _run_config(header: Mapping[str, Any]) -> RunConfig:
 
 
 def _pairs(header: Mapping[str, Any], name: str) -> Sequence[tuple[str, str]]:
-    """Digests of artifact and images."""
+    """Return digests of artifact and images."""
     pairs = header.get(name, [])
     if not isinstance(pairs, list) or len(pairs) > MOST_SUBJECTS:
         raise RequestError(f"{name} should be a list of at most {MOST_SUBJECTS}")
@@ -184,7 +186,7 @@ def _array(arrays: Arrays, name: str, dtype: str) -> np.ndarray:
 
 
 def _images(data: bytes) -> list[np.ndarray]:
-    """The inputs of a network's calls, each (batch, channels, R, R)."""
+    """Return the inputs of a network's calls, each (batch, channels, R, R)."""
     images = _array(read_document(data)[1], "images", "float32")
     if images.ndim != 5 or not images.size:
         raise RequestError(f"images of the shape {images.shape}; (calls, batch, channels, R, R) is needed")

@@ -75,14 +75,14 @@ class SshChannel(Channel):
         self._errors.close()
 
     def _said(self) -> str:
-        """The last lines of what ssh, or the program there, wrote to standard error."""
+        """Return the last lines of what ssh, or the program there, wrote to standard error."""
         self._errors.seek(0)
         lines = self._errors.read()[-2000:].decode(errors="replace").strip().splitlines()
         return "; ".join(line.strip() for line in lines[-3:])
 
 
 def ssh_command(address: str) -> list[str]:
-    """The command that runs the timing program at an address.
+    """Return the command that runs the timing program at an address.
 
     Raises:
         TargetError: it is none.
@@ -147,7 +147,7 @@ class Pipes:
 
 
 def accept_pipes(most: int) -> Channel:
-    """The device's end over this process's standard input and output, after its greeting.
+    """Return the device's end over this process's standard input and output, after its greeting.
 
     Whatever else prints from now on goes to standard error.
     """

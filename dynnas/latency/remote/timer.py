@@ -32,7 +32,7 @@ It is for a server that hangs; the system finds out by itself when a device is g
 
 
 def open_device(target: TargetSettings) -> Device:
-    """The device of a remote target.
+    """Return the device of a remote target.
 
     Raises:
         TargetError: there is no token for it.
@@ -78,7 +78,7 @@ def resolve_target(target: TargetSettings) -> TargetSettings:
 
 
 def remote_environment(target: TargetSettings) -> dict[str, str]:
-    """What times on the device of a remote target depend on there.
+    """Return what times on the device of a remote target depend on there.
 
     Raises:
         TargetError: the device cannot be reached, or cannot run so.
@@ -166,7 +166,7 @@ class RemoteTimer:
 
 
 def _understands(device: Device, target: TargetSettings) -> bool:
-    """Whether a packed network gives right answers on the device."""
+    """Return whether a packed network gives right answers on the device."""
     try:
         RemoteTimer(target, device)((), [_probe(target)], Plan(seconds=0.0))
     except TargetError:
@@ -176,7 +176,7 @@ def _understands(device: Device, target: TargetSettings) -> bool:
 
 
 def _probe(target: TargetSettings) -> Subject:
-    """A network whose kernels are mixed, and so packed."""
+    """Return a network whose kernels are mixed, and so packed."""
     block = BlockConfig(Choice("conv"), 32, 32, 1, 3, Choice.of("condconv", experts=2))
     stem, head = StemConfig(3, 32, 3, 1, "relu"), HeadConfig(32, 0, "relu", 0.0, 10)
     with torch.random.fork_rng(devices=[]):
@@ -196,7 +196,7 @@ def _network(subject: Subject) -> RemoteNetwork:
 
 
 def _described(subject: Subject, parts: dict[str, bytes]) -> list[str]:
-    """The digests of a subject's artifact and images, which are added to `parts`."""
+    """Return the digests of a subject's artifact and images, which are added to `parts`."""
     network = _network(subject)
     images = write_document({}, {"images": np.stack(list(subject.images))})
     parts[network.artifact.digest] = network.artifact.to_bytes()

@@ -20,7 +20,8 @@ def token_path() -> Path:
 
 
 def find_token(file: Path | None = None) -> bytes | None:
-    """The token in `file`, else in $DYNNAS_TOKEN, else in `token_path()`; None if there is none at all.
+    """Return the token in `file`, else in $DYNNAS_TOKEN, else in `token_path()`; None if there is none at
+    all.
 
     Raises:
         TargetError: the token is too short, or others can read the file.
@@ -36,7 +37,7 @@ def find_token(file: Path | None = None) -> bytes | None:
 
 
 def make_token(file: Path | None = None) -> tuple[bytes, Path]:
-    """A new token, in a file that only its owner may read.
+    """Return a new token, in a file that only its owner may read.
 
     Raises:
         FileExistsError: the file is there.

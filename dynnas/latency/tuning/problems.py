@@ -25,7 +25,7 @@ PLACES = ((16, 56), (64, 28), (64, 14), (128, 14), (256, 14), (256, 7), (512, 7)
 
 
 def default_problems(threads: int) -> list[Problem]:
-    """Channels and sizes as in mobile networks, with 4 experts, in batches of 16 and 128."""
+    """Return channels and sizes as in mobile networks, with 4 experts, in batches of 16 and 128."""
     return [
         Problem(shape, batch, (size, size), EXPERTS, backward=backward, threads=threads)
         for channels, size in PLACES
@@ -40,7 +40,7 @@ def default_problems(threads: int) -> list[Problem]:
 
 
 def problems_of(space: Space, threads: int, seed: int = 0) -> list[Problem]:
-    """The mixed convolutions of the smallest, the largest and some random networks of `space`.
+    """Return the mixed convolutions of the smallest, the largest and some random networks of `space`.
 
     For training, forward and backward in its batches, in each layout and precision that it may choose; and
     forward in the batches in which candidates are calibrated and scored.
@@ -73,7 +73,7 @@ def _problems(space: Space, architecture: Architecture, threads: int) -> Iterato
 def _traced(
     space: Space, architecture: Architecture, *, backward: bool, channels_last: bool
 ) -> list[Problem]:
-    """What a network runs, found by running it on two images."""
+    """Return what a network runs, found by running it on two images."""
     config = space.network_config(architecture)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     x = torch.zeros(2, config.channels, config.resolution, config.resolution)

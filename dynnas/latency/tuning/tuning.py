@@ -112,7 +112,7 @@ def measure_problem(problem: Problem) -> Tuned:
 
 
 def _candidates(problem: Problem, rule: Way) -> list[Way]:
-    """The rule's way first, and all others that can be and fit into memory."""
+    """Return the rule's way first, and all others that can be and fit into memory."""
     shape, batch = problem.shape, problem.batch
     if batch == 1:
         return [rule]

@@ -31,13 +31,13 @@ class _DynamicReLU(Activation):
         self.expand = expand
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to the same shape."""
+        """Map (B, C, H, W) to the same shape."""
         theta = 2 * torch.sigmoid(self.expand(F.relu(self.reduce(x.mean((2, 3)))))) - 1
         a1, a2, b1, b2 = theta[..., None, None].unbind(1)
         return torch.maximum((1 + a1) * x + INTERCEPT_RANGE * b1, a2 * x + INTERCEPT_RANGE * b2)
 
     def unseen_macs(self, x: Tensor) -> int:
-        """One for each value and line."""
+        """Return one for each value and line."""
         return PIECES * x.numel()
 
 
@@ -49,7 +49,7 @@ class _OfAllChannels(nn.Module):
         self.fc = linear(hidden, 2 * PIECES)
 
     def forward(self, v: Tensor) -> Tensor:
-        """(B, hidden) to (B, 4, 1)."""
+        """Map (B, hidden) to (B, 4, 1)."""
         return self.fc(v).unsqueeze(2)
 
 
@@ -63,7 +63,7 @@ class _OfEachChannel(nn.Module):
         initialise_linear(self.weight, self.bias)
 
     def forward(self, v: Tensor) -> Tensor:
-        """(B, hidden) to (B, 4, C)."""
+        """Map (B, hidden) to (B, 4, C)."""
         return F.linear(v, self.weight.flatten(0, 1), self.bias.flatten()).unflatten(1, self.bias.shape)
 
 

@@ -35,7 +35,7 @@ class BlockAttention(Attention):
         self.spatial = ConvUnit(Static(ConvShape(2, 1, SPATIAL_KERNEL)), nn.Identity())
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to the same shape."""
+        """Map (B, C, H, W) to the same shape."""
         logits = self._mlp(x.mean((2, 3))) + self._mlp(x.amax((2, 3)))
         x = x * torch.sigmoid(logits)[:, :, None, None]
         summary = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)

@@ -15,7 +15,8 @@ from dynnas.nn.slicing import Rule, centre
 
 
 def eca_kernel(channels: int) -> int:
-    """How many neighbouring channels a gate looks at: (log2(C) + 1) / 2, cut off and made odd (equation 12).
+    """Return how many neighbouring channels a gate looks at: (log2(C) + 1) / 2, cut off and made odd
+    (equation 12).
 
     At least 3, as in timm: a kernel of one would see no neighbour.
     """
@@ -42,7 +43,7 @@ class EfficientChannelAttention(Attention):
         nn.init.normal_(self.weight, std=size**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to the same shape."""
+        """Map (B, C, H, W) to the same shape."""
         pooled = x.mean((2, 3))[:, None, None]
         gate = torch.sigmoid(F.conv2d(pooled, self.weight, padding=(0, self.weight.shape[3] // 2)))
         return x * gate.flatten(1)[:, :, None, None]

@@ -25,6 +25,6 @@ class SqueezeExcite(Attention):
         self.expand = linear(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to the same shape."""
+        """Map (B, C, H, W) to the same shape."""
         gate = torch.sigmoid(self.expand(F.relu(self.reduce(x.mean((2, 3))))))
         return x * gate[:, :, None, None]

@@ -38,11 +38,11 @@ class Basic(Block):
 
     @staticmethod
     def hidden_channels(config: BlockConfig) -> int:
-        """How many channels lie between the convolutions."""
+        """Return how many channels lie between the convolutions."""
         return config.out_channels
 
     def forward(self, x: Tensor, hidden: Hidden = ALL_HIDDEN) -> Tensor:
-        """(B, Ci, H, W) to (B, Co, H / stride, W / stride), with all or some of the hidden channels."""
+        """Map (B, Ci, H, W) to (B, Co, H / stride, W / stride), with all or some of the hidden channels."""
         routes = self.router(x)
         y = hidden.into(self.first, x, routes["first"])
         y = hidden.out_of(self.second, y, routes["second"])

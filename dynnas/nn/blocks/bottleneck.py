@@ -44,11 +44,11 @@ class Bottleneck(Block):
 
     @staticmethod
     def hidden_channels(config: BlockConfig) -> int:
-        """How many channels lie between the convolutions."""
+        """Return how many channels lie between the convolutions."""
         return max(1, config.out_channels // 4)
 
     def forward(self, x: Tensor, hidden: Hidden = ALL_HIDDEN) -> Tensor:
-        """(B, Ci, H, W) to (B, Co, H / stride, W / stride), with all or some of the hidden channels."""
+        """Map (B, Ci, H, W) to (B, Co, H / stride, W / stride), with all or some of the hidden channels."""
         routes = self.router(x)
         y = hidden.into(self.reduce, x, routes["reduce"])
         y = hidden.within(self.middle, y, routes["middle"])

@@ -26,6 +26,6 @@ class Conv(Block):
         self.attention = block_attention(config, config.out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, Ci, H, W) to (B, Co, H / stride, W / stride)."""
+        """Map (B, Ci, H, W) to (B, Co, H / stride, W / stride)."""
         routes = self.router(x)
         return self.attention(self.conv(x, routes["conv"]))

@@ -33,7 +33,7 @@ class DepthwiseSeparable(Block):
         self.pointwise = block_conv(config, convs["pointwise"])
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, Ci, H, W) to (B, Co, H / stride, W / stride)."""
+        """Map (B, Ci, H, W) to (B, Co, H / stride, W / stride)."""
         routes = self.router(x)
         y = self.attention(self.depthwise(x, routes["depthwise"]))
         return self.pointwise(y, routes["pointwise"])

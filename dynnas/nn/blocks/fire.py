@@ -42,7 +42,7 @@ class Fire(Block):
         self.attention = block_attention(config, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, Ci, H, W) to (B, Co, H / stride, W / stride)."""
+        """Map (B, Ci, H, W) to (B, Co, H / stride, W / stride)."""
         routes = self.router(x)
         y = self.squeeze(x, routes["squeeze"])
         return self.attention(self.join(self.point(y, routes["point"]), self.area(y, routes["area"])))

@@ -35,14 +35,14 @@ class GhostUnit(nn.Module):
 
     @staticmethod
     def shapes(name: str, in_channels: int, out_channels: int, kernel: int) -> dict[str, ConvShape]:
-        """The convolutions of a unit, with its name; for an odd number, the last map has no ghost."""
+        """Return the convolutions of a unit, with its name; for an odd number, the last map has no ghost."""
         return {
             f"{name}_primary": pointwise(in_channels, out_channels - out_channels // 2),
             f"{name}_cheap": depthwise(out_channels // 2, kernel, 1),
         }
 
     def forward(self, x: Tensor, routes: Mapping[str, Any]) -> Tensor:
-        """(B, Ci, H, W) to (B, Co, H, W)."""
+        """Map (B, Ci, H, W) to (B, Co, H, W)."""
         primary, cheap = self.names
         maps = self.primary(x, routes[primary])
         originals = maps if self.join.first == self.join.second else maps[:, : self.join.second]
@@ -84,7 +84,7 @@ class Ghost(Block):
         self.shortcut = _shortcut(config)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, Ci, H, W) to (B, Co, H / stride, W / stride)."""
+        """Map (B, Ci, H, W) to (B, Co, H / stride, W / stride)."""
         routes = self.router(x)
         y = self.expand(x, routes)
         if self.depthwise is not None:

@@ -45,6 +45,6 @@ class LowRank(Block):
         self.attention = block_attention(config, config.out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, Ci, H, W) to (B, Co, H / stride, W / stride)."""
+        """Map (B, Ci, H, W) to (B, Co, H / stride, W / stride)."""
         routes = self.router(x)
         return self.attention(self.restore(self.reduce(x, routes["reduce"]), routes["restore"]))

@@ -46,11 +46,11 @@ class MBConv(Block):
 
     @staticmethod
     def hidden_channels(config: BlockConfig) -> int:
-        """How many channels lie between the convolutions."""
+        """Return how many channels lie between the convolutions."""
         return round(config.in_channels * config.block["expand"])
 
     def forward(self, x: Tensor, hidden: Hidden = ALL_HIDDEN) -> Tensor:
-        """(B, Ci, H, W) to (B, Co, H / stride, W / stride), with all or some of the hidden channels."""
+        """Map (B, Ci, H, W) to (B, Co, H / stride, W / stride), with all or some of the hidden channels."""
         routes = self.router(x)
         y = hidden.take(x) if self.expand is None else hidden.into(self.expand, x, routes["expand"])
         y = hidden.attend(self.attention, hidden.within(self.depthwise, y, routes["depthwise"]))

@@ -46,7 +46,7 @@ class SeparableConvs(Block):
         self.shortcut = shortcut(config)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, Ci, H, W) to (B, Co, H / stride, W / stride)."""
+        """Map (B, Ci, H, W) to (B, Co, H / stride, W / stride)."""
         routes = self.router(x)
         y = self.depthwise1(self.act1(x), routes["depthwise1"])
         y = self.pointwise1(y, routes["pointwise1"])  # with the activation that precedes the next

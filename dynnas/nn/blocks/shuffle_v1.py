@@ -61,7 +61,7 @@ class ShuffleV1(Block):
         self.act = block_activation(config, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, Ci, H, W) to (B, Co, H / stride, W / stride)."""
+        """Map (B, Ci, H, W) to (B, Co, H / stride, W / stride)."""
         routes = self.router(x)
         y = self.join_reduced(
             self.reduce_even(x[:, 0::2], routes["reduce_even"]),

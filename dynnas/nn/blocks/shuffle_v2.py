@@ -57,7 +57,7 @@ class ShuffleV2(Block):
         self.join = Interleave(width - made, made)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, Ci, H, W) to (B, Co, H / stride, W / stride)."""
+        """Map (B, Ci, H, W) to (B, Co, H / stride, W / stride)."""
         routes = self.router(x)
         if self.halves:
             fours = x[:, : 2 * self.join.second].unflatten(1, (-1, 4))
@@ -70,7 +70,7 @@ class ShuffleV2(Block):
         return self.join(other, self.attention(self.restore(y, routes["restore"])))
 
     def _passing(self, x: Tensor, fours: Tensor) -> Tensor:
-        """The first two of every four channels, changing places, and what is left beyond the fours."""
+        """Return the first two of every four channels, changing places, and what is left beyond the fours."""
         passing = torch.stack((fours[:, :, 1], fours[:, :, 0]), 2).flatten(1, 2)
         if self.join.first == self.join.second:
             return passing

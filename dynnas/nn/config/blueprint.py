@@ -56,12 +56,12 @@ class Blueprint:
     policy: Knobs | None
 
     def template(self) -> NetworkTemplate:
-        """What the genes leave open."""
+        """Return what the genes leave open."""
         positions = self.exits.positions if self.exits else ()
         return NetworkTemplate(len(self.stages), positions, self.channels, self.classes)
 
     def genes(self) -> tuple[Gene, ...]:
-        """Every choice with the condition under which it applies, parents before children."""
+        """Return every choice with the condition under which it applies, parents before children."""
         genes = list(_resolution(self.resolutions, self.choice))
         genes += _section("stem", stem_knobs(), self.stem)
         for number, stage in enumerate(self.stages, start=1):
@@ -80,7 +80,9 @@ class Blueprint:
 
 
 def _decides(gene: Gene) -> bool:
-    """Whether it is of what images may leave out, in blocks or after exits; other genes follow from it."""
+    """Return whether it is of what images may leave out, in blocks or after exits; other genes follow from
+    it.
+    """
     return gene.name.endswith(".gate") or gene.name == EXITS_AT
 
 

@@ -23,7 +23,7 @@ class Choice:
         return Choice(name, tuple(params.items()))
 
     def __getitem__(self, knob: str) -> Any:
-        """The value of a knob.
+        """Return the value of a knob.
 
         Raises:
             SpaceError: it is not given.
@@ -34,15 +34,15 @@ class Choice:
         raise SpaceError(f"{self.name!r} has a knob {knob!r}, and its config has none")
 
     def get(self, knob: str, default: Any = None) -> Any:
-        """The value of a knob, or `default` where it is not given."""
+        """Return the value of a knob, or `default` where it is not given."""
         return dict(self.params).get(knob, default)
 
     def replaced(self, **params: Value) -> Choice:
-        """The same operator with other values of these knobs."""
+        """Return the same operator with other values of these knobs."""
         return Choice(self.name, tuple({**dict(self.params), **params}.items()))
 
     def keywords(self) -> dict[str, Any]:
-        """The knobs as keyword arguments."""
+        """Return the knobs as keyword arguments."""
         return dict(self.params)
 
     def __str__(self) -> str:
@@ -54,6 +54,6 @@ class Choice:
 
     @staticmethod
     def from_json(document: Mapping[str, Any]) -> Choice:
-        """What `to_json` gave."""
+        """Return what `to_json` gave."""
         params = dict(document)
         return Choice(params.pop("name"), tuple(params.items()))

@@ -95,7 +95,7 @@ class BlockConfig:
         return str(self.gate.get("reads", "block"))
 
     def without_gate(self) -> BlockConfig:
-        """The same block, all of it run by every image."""
+        """Return the same block, all of it run by every image."""
         return replace(self, gate=NONE)
 
     @property
@@ -249,7 +249,7 @@ class NetworkConfig:
         return tuple((slot, block) for slot, block in self.blocks if block.gated)
 
     def without_gates(self) -> NetworkConfig:
-        """The same network, all of whose blocks every image runs, at the largest resolution."""
+        """Return the same network, all of whose blocks every image runs, at the largest resolution."""
         blocks = tuple((slot, block.without_gate()) for slot, block in self.blocks)
         return replace(self, blocks=blocks, policy=None, recurrent=None, choice=None)
 
@@ -261,14 +261,14 @@ class NetworkConfig:
         return f"{self.glance.size} of {self.resolution}" if self.glance else str(self.resolution)
 
     def without_glance(self) -> NetworkConfig:
-        """The same network, which sees the whole image once, at its resolution."""
+        """Return the same network, which sees the whole image once, at its resolution."""
         if self.glance is None:
             return self
         head = replace(self.head, in_channels=self.blocks[-1][1].read_channels)
         return replace(self, exits=(), head=head, glance=None)
 
     def at(self, resolution: int) -> NetworkConfig:
-        """The same network at one resolution for all images."""
+        """Return the same network at one resolution for all images."""
         return replace(self, resolution=resolution, choice=None)
 
     @property
@@ -279,7 +279,8 @@ class NetworkConfig:
         return (*recurrent, *policy, ("stem", self.stem))
 
     def slots(self) -> tuple[tuple[str, SlotConfig], ...]:
-        """Every slot with its config: those before the blocks, blocks, exits, head, and the resolution's.
+        """Return every slot with its config: those before the blocks, blocks, exits, head, and the
+        resolution's.
 
         What looks closer after a glance has slots of its own: where, stem and blocks.
         """

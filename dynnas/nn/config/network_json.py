@@ -39,7 +39,7 @@ def config_to_dict(config: NetworkConfig) -> dict[str, Any]:
 
 
 def config_from_dict(document: Mapping[str, Any]) -> NetworkConfig:
-    """What `config_to_dict` gave, before or after a way through JSON."""
+    """Return what `config_to_dict` gave, before or after a way through JSON."""
     choice, glance = document.get("choice"), document.get("glance")
     return NetworkConfig(
         channels=document["channels"],

@@ -60,15 +60,15 @@ class Scales:
         return len(self.base)
 
     def before(self, scale: int) -> int:
-        """Channels that the layer finds."""
+        """Return channels that the layer finds."""
         return self.base[scale] + sum(grown.channels(scale) for grown in self.grown)
 
     def added(self, scale: int) -> int:
-        """Channels that it adds."""
+        """Return channels that it adds."""
         return Grown(1, self.growth, self.finest).added(scale)
 
     def after(self, scale: int) -> int:
-        """Channels that it leaves."""
+        """Return channels that it leaves."""
         channels = self.before(scale) + self.added(scale)
         if self.keep == 1 or scale < self.finest:
             return channels

@@ -46,27 +46,29 @@ DEFAULT_CHANNELS, DEFAULT_CLASSES = 3, 10
 
 
 def spell_exits(positions: Sequence[str]) -> str:
-    """The value of the gene `exits.at` for a set of positions in the order of depth."""
+    """Return the value of the gene `exits.at` for a set of positions in the order of depth."""
     return "+".join(positions) or NO_EXITS
 
 
 def read_exits(value: Value) -> tuple[str, ...]:
-    """The positions that `spell_exits` spelled."""
+    """Return the positions that `spell_exits` spelled."""
     return () if value == NO_EXITS else tuple(str(value).split("+"))
 
 
 def spell_sizes(resolutions: Sequence[Value]) -> str:
-    """The value of the gene `resolution.choose` where each image has one of these."""
+    """Return the value of the gene `resolution.choose` where each image has one of these."""
     return "+".join(map(str, resolutions))
 
 
 def spell_glance(resolutions: Sequence[Value]) -> str:
-    """The value of the gene `resolution.choose` where images of the largest are seen at a glance first."""
+    """Return the value of the gene `resolution.choose` where images of the largest are seen at a glance
+    first.
+    """
     return f"{GLANCE} of {resolutions[-1]}"
 
 
 def _glance(values: Values, channels: int) -> GlanceConfig | None:
-    """What makes the glance; None for a network that looks once."""
+    """Return what makes the glance; None for a network that looks once."""
     chosen = str(values.get(CHOOSE, FIXED))
     if not chosen.startswith(GLANCE):
         return None
@@ -86,7 +88,7 @@ def _exit_like_head(values: Values, in_channels: int, classes: int) -> ExitConfi
 
 
 def _choice(values: Values, channels: int) -> ResolutionConfig | None:
-    """What chooses the resolution; None where it is fixed."""
+    """Return what chooses the resolution; None where it is fixed."""
     if values.get(CHOOSE, FIXED) == FIXED or str(values[CHOOSE]).startswith(GLANCE):
         return None
     sizes = tuple(map(int, str(values[CHOOSE]).split("+")))
@@ -109,7 +111,7 @@ class NetworkTemplate:
     def network_config(
         self, values: Values, channels: int | None = None, classes: int | None = None
     ) -> NetworkConfig:
-        """The network of an architecture's values."""
+        """Return the network of an architecture's values."""
         channels = channels or self.channels or DEFAULT_CHANNELS
         classes = classes or self.classes or DEFAULT_CLASSES
         choice, glance = _choice(values, channels), _glance(values, channels)
@@ -138,7 +140,7 @@ class NetworkTemplate:
         )
 
     def _blocks(self, values: Values) -> tuple[tuple[str, BlockConfig], ...]:
-        """Every block with its slot."""
+        """Return every block with its slot."""
         blocks: list[tuple[str, BlockConfig]] = []
         width, before = int(values["stem.width"]), None
         for stage in range(1, self.stages + 1):
@@ -221,7 +223,8 @@ def _covering_glance(
 def _cover(
     section: str, genes: Sequence[Gene], largest: Values, config: Callable[[Values], SlotConfig]
 ) -> tuple[SlotConfig, ...]:
-    """A section's distinct configs: every value of the unordered genes, the ordered ones as in `largest`.
+    """Return a section's distinct configs: every value of the unordered genes, the ordered ones as in
+    `largest`.
 
     A gate has the same weights whatever kernels and activations it decides on: each is there once a block.
     """
@@ -240,7 +243,7 @@ def _cover(
 
 
 def _combinations(genes: Sequence[Gene]) -> Iterator[Values]:
-    """Every choice of all of these genes."""
+    """Yield every choice of all of these genes."""
     for values in product(*(gene.values for gene in genes)):
         yield dict(zip((gene.name for gene in genes), values, strict=True))
 
@@ -290,7 +293,9 @@ def _stem(values: Values, channels: int) -> StemConfig:
 
 
 def _block(values: Values, stage: int, layer: int, in_channels: int, previous: Scales | None) -> BlockConfig:
-    """A block after one that passes on `in_channels`, of the scales of `previous` if it has several."""
+    """Return a block after one that passes on `in_channels`, of the scales of `previous` if it has
+    several.
+    """
     slot = f"stage{stage}.{layer}"
     scales = _scales(values, stage, layer, in_channels, previous)
     stride = int(values[f"stage{stage}.stride"]) if layer == 0 else 1
@@ -310,7 +315,7 @@ def _block(values: Values, stage: int, layer: int, in_channels: int, previous: S
 def _scales(
     values: Values, stage: int, layer: int, in_channels: int, previous: Scales | None
 ) -> Scales | None:
-    """Those of a multi-scale layer; None for any other block."""
+    """Return those of a multi-scale layer; None for any other block."""
     if f"stage{stage}.scales" not in values:
         return None
     dense = Dense(
@@ -325,13 +330,13 @@ def _scales(
 
 
 def _slot_before(values: Values, position: str) -> str:
-    """The block behind which an exit stands."""
+    """Return the block behind which an exit stands."""
     stage, _, layer = position.partition(".")
     return position if layer else f"{stage}.{int(values[f'{stage}.depth']) - 1}"
 
 
 def _exit_place(values: Values, position: str, classes: int, read: Mapping[str, int]) -> ExitPlace:
-    """An exit; `read` says of every block how many channels a classifier behind it reads."""
+    """Return an exit; `read` says of every block how many channels a classifier behind it reads."""
     after = _slot_before(values, position)
     return ExitPlace(
         name=position,

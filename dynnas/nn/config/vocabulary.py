@@ -45,7 +45,7 @@ class _DenseLayer(Block):
 
 
 def block_facts(name: str) -> type[Block]:
-    """The facts of a block, the multi-scale layer among them.
+    """Return the facts of a block, the multi-scale layer among them.
 
     Raises:
         SpaceError: there is no such block.
@@ -54,7 +54,7 @@ def block_facts(name: str) -> type[Block]:
 
 
 def facts(kind: Kind, name: str) -> type[Operator]:
-    """The facts of an operator by the key that chooses it and its name.
+    """Return the facts of an operator by the key that chooses it and its name.
 
     Raises:
         SpaceError: there is no such operator.
@@ -76,14 +76,14 @@ class NoGate(Operator):
 
 
 def operators(kind: Kind) -> tuple[str, ...]:
-    """The names of all operators of a kind, in the order of capacity."""
+    """Return the names of all operators of a kind, in the order of capacity."""
     if kind == "block":
         return (*BLOCKS, DENSE_BLOCK)
     return (*GATES, NO_GATE) if kind == "gate" else tuple(OPERATORS[kind])
 
 
 def refused(kind: Kind, name: str, other_kind: Kind, other: str) -> str | None:
-    """Why two operators make no sense in one layer; None if they do."""
+    """Return why two operators make no sense in one layer; None if they do."""
     return refusal(kind, facts(kind, name), other_kind, facts(other_kind, other))
 
 
@@ -100,7 +100,7 @@ _PREFIXES: Mapping[Kind, str] = {
 
 
 def _operator_knobs(kind: Kind) -> Iterator[Knob]:
-    """The knobs of all operators of a kind; operators may share one.
+    """Yield the knobs of all operators of a kind; operators may share one.
 
     Raises:
         SpaceError: two operators have knobs of one name and different meaning.
@@ -120,7 +120,7 @@ def _operator_knobs(kind: Kind) -> Iterator[Knob]:
 
 
 def layer_knobs() -> tuple[Knob, ...]:
-    """The knobs of a layer: which operators it is made of, and those of the operators."""
+    """Return the knobs of a layer: which operators it is made of, and those of the operators."""
     reading = tuple(name for name, gate in GATES.items() if gate.reads_others)
     return (
         Knob("block", Rule(str, choices=operators("block")), "kind of block", default="mbconv"),
@@ -163,12 +163,12 @@ def layer_knobs() -> tuple[Knob, ...]:
 
 
 def activation_knob(help: str, when: When | None = None) -> Knob:
-    """A choice of activation."""
+    """Return a choice of activation."""
     return Knob("activation", Rule(str, choices=operators("activation")), help, default="relu", when=when)
 
 
 def layer_choices(value_of: Callable[[str], Value | None]) -> dict[Kind, Choice]:
-    """The operators of a layer by kind, from the values of its knobs; None stands for the default."""
+    """Return the operators of a layer by kind, from the values of its knobs; None stands for the default."""
     found: dict[Kind, Choice] = {}
     for kind in KINDS:
         name = str(value_of(kind) or NO_GATE)
@@ -218,7 +218,7 @@ RESOLUTION_CHOICE = (
 
 
 def stem_knobs() -> tuple[Knob, ...]:
-    """The knobs of the first convolution."""
+    """Return the knobs of the first convolution."""
     return (
         Knob("width", _WIDTH, "output channels"),
         Knob("kernel", _KERNEL, "kernel size", default=3),
@@ -277,7 +277,7 @@ DENSE = (
 
 
 def head_knobs() -> tuple[Knob, ...]:
-    """The knobs of the final classifier."""
+    """Return the knobs of the final classifier."""
     return (
         Knob(
             "width", whole(0, 8192), "channels of the 1x1 convolution before pooling; 0 for none", default=0
@@ -293,7 +293,7 @@ _EXITS_WANTED = When("count", (0,), excluded=True)
 
 
 def exit_knobs() -> tuple[Knob, ...]:
-    """The knobs of early classifiers."""
+    """Return the knobs of early classifiers."""
     return (
         Knob(
             "thresholds",

@@ -22,7 +22,7 @@ from dynnas.nn.layers.conv_shape import ConvShape, convolve
 def conv_in_pieces(
     x: Tensor, bank: Tensor, coefficients: Tensor | None, shape: ConvShape, images: int
 ) -> Tensor:
-    """The mixed convolution without a bias, in the memory format of `x`.
+    """Return the mixed convolution without a bias, in the memory format of `x`.
 
     Differentiable once. Under autocast it computes in the autocast's precision, as convolutions do.
 
@@ -75,7 +75,7 @@ class _Mixer:
             self._buffer = bank.new_empty(min(images, coefficients.shape[0]), *shape.weight)
 
     def kernels(self, piece: slice) -> Tensor:
-        """The kernels (n, Co, Ci / groups, k, k) of a piece, valid until the next is asked for."""
+        """Return the kernels (n, Co, Ci / groups, k, k) of a piece, valid until the next is asked for."""
         if self._coefficients is None:
             return self._bank[piece]
         weights = self._coefficients[piece]
@@ -173,7 +173,7 @@ def _piece_forward(x: Tensor, kernels: Tensor, shape: ConvShape, y: Tensor) -> N
 def _piece_backward(
     gradient: Tensor, x: Tensor, kernels: Tensor, shape: ConvShape, mask: tuple[bool, bool]
 ) -> tuple[Tensor | None, Tensor | None]:
-    """The gradients of some images and of their kernels, as far as `mask` asks for them."""
+    """Return the gradients of some images and of their kernels, as far as `mask` asks for them."""
     if shape.pointwise:
         above, pixels = gradient.flatten(2), x.flatten(2)
         x_grad = (kernels.flatten(2).mT @ above).view(x.shape) if mask[0] else None

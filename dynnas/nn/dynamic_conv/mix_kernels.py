@@ -10,7 +10,7 @@ from dynnas.nn.layers.conv_shape import ConvShape, convolve
 
 
 def mix(bank: Tensor, coefficients: Tensor, shape: ConvShape) -> Tensor:
-    """The kernel of every image: (B, Co, Ci / groups, k, k), for M * P multiply-adds an image.
+    """Return the kernel of every image: (B, Co, Ci / groups, k, k), for M * P multiply-adds an image.
 
     Args:
         bank: (M, Co, Ci / groups, k, k). coefficients: (B, M) or (B, Co, M). shape: the geometry.
@@ -22,13 +22,15 @@ def mix(bank: Tensor, coefficients: Tensor, shape: ConvShape) -> Tensor:
 
 
 def plain_conv(x: Tensor, kernels: Tensor, bias: Tensor | None, shape: ConvShape) -> Tensor:
-    """The ordinary convolution of one image (1, Ci, H, W) with its kernel (1, Co, Ci / groups, k, k)."""
+    """Return the ordinary convolution of one image (1, Ci, H, W) with its kernel (1, Co, Ci / groups, k,
+    k).
+    """
     own_bias = None if bias is None else bias.flatten()
     return convolve(x, kernels.view(shape.weight), own_bias, shape)
 
 
 def batched_matmul(x: Tensor, kernels: Tensor, bias: Tensor | None, shape: ConvShape) -> Tensor:
-    """A pointwise convolution of every image with its own kernel, in the memory format of the input.
+    """Return a pointwise convolution of every image with its own kernel, in the memory format of the input.
 
     Args:
         x: (B, Ci, H, W). kernels: (B, Co, Ci, 1, 1). bias: (Co,), (B, Co) or None. shape: pointwise.
@@ -44,7 +46,7 @@ def batched_matmul(x: Tensor, kernels: Tensor, bias: Tensor | None, shape: ConvS
 
 
 def grouped_conv(x: Tensor, kernels: Tensor, bias: Tensor | None, shape: ConvShape) -> Tensor:
-    """A convolution of every image with its own kernel: the images are the groups of one wide image.
+    """Return a convolution of every image with its own kernel: the images are the groups of one wide image.
 
     Arguments as `batched_matmul`, of any shape.
     """
@@ -56,7 +58,7 @@ def grouped_conv(x: Tensor, kernels: Tensor, bias: Tensor | None, shape: ConvSha
 
 
 def unfolded_matmul(x: Tensor, kernels: Tensor, bias: Tensor | None, shape: ConvShape) -> Tensor:
-    """A convolution of every image with its own kernel: what each tap sees, laid out as one matrix.
+    """Return a convolution of every image with its own kernel: what each tap sees, laid out as one matrix.
 
     Arguments as `batched_matmul`, of any shape. Takes k * k times the memory of the images.
     """

@@ -49,7 +49,7 @@ WEIGHT_COST = 100
 
 
 def images_at_a_time(shape: ConvShape, size: tuple[int, int]) -> int:
-    """How many images of `size` make a piece, so that it stays in the cache."""
+    """Return how many images of `size` make a piece, so that it stays in the cache."""
     kernel = math.prod(shape.weight)
     if shape.pointwise:
         return max(1, PRODUCT_PIECE // kernel)
@@ -57,7 +57,7 @@ def images_at_a_time(shape: ConvShape, size: tuple[int, int]) -> int:
 
 
 def by_rule(shape: ConvShape, batch: int, size: tuple[int, int], experts: int, device: str) -> Way:
-    """The way without a measurement.
+    """Return the way without a measurement.
 
     Args:
         shape: the geometry. batch, size: of the images. experts: in the bank, or 0 where there is none.
@@ -82,7 +82,7 @@ def _outputs(shape: ConvShape, size: tuple[int, int]) -> int:
 def choose(
     x: Tensor, bank: Tensor, coefficients: Tensor | None, shape: ConvShape, trace: Trace | None = None
 ) -> Way:
-    """The way for images `x` (B, Ci, H, W); without coefficients, `bank` holds the kernels themselves.
+    """Return the way for images `x` (B, Ci, H, W); without coefficients, `bank` holds the kernels themselves.
 
     Of more than one image, the `Problem` is recorded in the trace.
     """
@@ -113,7 +113,7 @@ _Asked = tuple[ConvShape, int, tuple[int, int], int, bool, bool, bool, torch.dty
 
 @lru_cache(maxsize=4096)
 def way_for(asked: _Asked) -> Way:
-    """The way by what decides on it, remembered: asked again, `choose` takes two microseconds."""
+    """Return the way by what decides on it, remembered: asked again, `choose` takes two microseconds."""
     problem = _problem(asked)
     rule = by_rule(problem.shape, problem.batch, problem.size, problem.experts, problem.device)
     return tuned_ways().get(problem.key, rule)
@@ -124,5 +124,7 @@ def _problem(asked: _Asked) -> Problem:
 
 
 def is_recorded() -> bool:
-    """Whether a graph is being made of what runs: sizes may then be no numbers, on which one can branch."""
+    """Return whether a graph is being made of what runs: sizes may then be no numbers, on which one can
+    branch.
+    """
     return torch.jit.is_tracing() or torch.compiler.is_compiling()

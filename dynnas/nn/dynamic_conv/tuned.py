@@ -128,13 +128,13 @@ class TunedFile:
 
 
 def environment() -> dict[str, str]:
-    """What all measurements in a file have in common."""
+    """Return what all measurements in a file have in common."""
     return {"processor": processor(), "torch": str(torch.__version__)}
 
 
 @cache
 def tuned_ways() -> Mapping[str, Way]:
-    """The ways by `Problem.key`, read once in a process; none where `dynnas tune` never ran."""
+    """Return the ways by `Problem.key`, read once in a process; none where `dynnas tune` never ran."""
     return {key: measured.way for key, measured in TunedFile.load(TunedFile.path()).ways.items()}
 
 

@@ -30,7 +30,7 @@ class ConstantLogits(nn.Module):
         self.register_buffer("logits", logits)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, ..., L)."""
+        """Map (B, C, H, W) to (B, ..., L)."""
         return self.logits.expand(x.shape[0], *self.logits.shape).to(x)
 
 
@@ -48,7 +48,7 @@ class RandomLogits(ConstantLogits):
         self.salt = salt
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, ..., L)."""
+        """Map (B, C, H, W) to (B, ..., L)."""
         # Rounded, as layouts differ in the last bits.
         mean = (x.mean((1, 2, 3)).double() * 1e5).round().long()
         places = torch.arange(1, self.logits.numel() + 1, device=x.device).view_as(self.logits)
@@ -66,7 +66,7 @@ class Stopping(nn.Module):
         self.drawn = drawn
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, 1)."""
+        """Map (B, C, H, W) to (B, 1)."""
         go_on, stop = self.drawn(x).split(1, dim=1)
         return SURE * (stop - go_on).sign()
 

@@ -37,7 +37,7 @@ class GateCost:
     full: int
 
     def image_macs(self, usage: Tensor) -> Tensor:
-        """Multiply-adds (B,) of images that run the alternatives so often, (B, A); differentiable."""
+        """Return multiply-adds (B,) of images that run the alternatives so often, (B, A); differentiable."""
         return usage.float() @ torch.tensor(self.macs, dtype=torch.float32, device=usage.device)
 
 
@@ -85,7 +85,8 @@ def gate_costs_of(module: nn.Module, call: Callable[[], object]) -> tuple[GateCo
 
 @lru_cache(maxsize=10_000)
 def alternative_macs(config: BlockConfig, resolution: int) -> tuple[tuple[str, ...], tuple[int, ...], int]:
-    """The names and multiply-adds of a gated block's alternatives, and those of the block without its gate.
+    """Return the names and multiply-adds of a gated block's alternatives, and those of the block without its
+    gate.
 
     Args:
         config: of the block. resolution: of its input.
@@ -108,7 +109,9 @@ def _macs_of_given(gated: Gated, x: Tensor) -> tuple[tuple[str, ...], tuple[int,
 
 @lru_cache(maxsize=10_000)
 def _resolution_macs(config: NetworkConfig) -> tuple[tuple[int, ...], int]:
-    """Multiply-adds of a network at each of its resolutions, and at the largest without what chooses."""
+    """Return multiply-adds of a network at each of its resolutions, and at the largest without what
+    chooses.
+    """
     with torch.device("meta"):
         chosen = Network(config).eval().chosen
         x = torch.zeros(1, config.channels, config.resolution, config.resolution)
@@ -118,7 +121,7 @@ def _resolution_macs(config: NetworkConfig) -> tuple[tuple[int, ...], int]:
 
 
 def _macs_of_each(gated: Deciding, x: Tensor) -> tuple[int, ...]:
-    """Multiply-adds of each alternative for one image, an input on the meta device."""
+    """Return multiply-adds of each alternative for one image, an input on the meta device."""
     # What can be chosen is read, so it must not be on the meta device.
     return tuple(
         count_macs(_Alternative(gated, index, choice), x)[1] for index, choice in enumerate(gated.choices())
@@ -143,7 +146,7 @@ class _Alternative(nn.Module):
 
 
 def total_macs(costs: Sequence[GateCost], decisions: Sequence[Decision]) -> Tensor:
-    """Multiply-adds (B,) of each image in all gated blocks; differentiable."""
+    """Return multiply-adds (B,) of each image in all gated blocks; differentiable."""
     return torch.stack(
         [cost.image_macs(decision.usage) for cost, decision in zip(costs, decisions, strict=True)]
     ).sum(0)

@@ -36,7 +36,7 @@ class Chooser(Contextual):
     """
 
     def forward(self, logits: Tensor, *, context: Context | None = None) -> Tensor:
-        """Logits (B, ..., A) to rows that sum to 1; exactly 0 and 1, except for `soft` in training."""
+        """Return logits (B, ..., A) to rows that sum to 1; exactly 0 and 1, except for `soft` in training."""
         if not self.training:
             return _hard(logits)
         mode = (context or self.context)[GateMode]
@@ -50,7 +50,8 @@ class Chooser(Contextual):
         return _hard(soft) + (soft - soft.detach())  # the bracket is 0, with the softmax's gradient
 
     def likelihood(self, logits: Tensor, rows: Tensor, context: Context = PLAIN) -> Tensor | None:
-        """The logarithm of the probability that each image's rows (B, ..., A) were drawn from logits: (B,).
+        """Return the logarithm of the probability that each image's rows (B, ..., A) were drawn from logits:
+        (B,).
 
         None where there is no draw to learn from.
         """
@@ -62,7 +63,7 @@ class Chooser(Contextual):
 
 
 def _policy(logits: Tensor, mode: GateMode) -> Tensor:
-    """Logits of what `reinforce` draws from: the less noise, the more alike are draws."""
+    """Return logits of what `reinforce` draws from: the less noise, the more alike are draws."""
     return logits / (mode.temperature * max(mode.noise, LEAST_NOISE))
 
 
@@ -71,6 +72,6 @@ def _hard(logits: Tensor) -> Tensor:
 
 
 def top_k(logits: Tensor, k: int) -> Tensor:
-    """The `k` largest of each row of (B, C), the others 0; gradients reach those that are kept."""
+    """Return the `k` largest of each row of (B, C), the others 0; gradients reach those that are kept."""
     kept = torch.zeros_like(logits).scatter(1, logits.topk(k, dim=1).indices, 1.0)
     return logits * kept

@@ -49,7 +49,7 @@ class Features(nn.Module):
         self.logits_by_target: nn.Parameter | None
 
     def sees(self, x: Tensor, flow: Flow) -> tuple[Tensor, Beside]:
-        """What the gate looks at: the block's input (B, C, H, W); and what it hands on.
+        """Return what the gate looks at: the block's input (B, C, H, W); and what it hands on.
 
         Args:
             x: the block's input, or of a gate behind its block, its output. flow: what is beside it.
@@ -57,7 +57,7 @@ class Features(nn.Module):
         return x, {}
 
     def logits(self, v: Tensor) -> Tensor:
-        """(B, ..., inputs of the last layer) to (B, ..., L)."""
+        """Map (B, ..., inputs of the last layer) to (B, ..., L)."""
         if self.logits_by_target is None:
             return self.expand(v)
         return self.expand(v) + (1 - self.target) * self.logits_by_target
@@ -89,11 +89,11 @@ class GateFeatures(Features):
         self.logits_by_target = nn.Parameter(torch.zeros(len(start)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, L)."""
+        """Map (B, C, H, W) to (B, L)."""
         return self.logits(F.relu(self.pooled(x)))
 
     def pooled(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to hidden units (B, hidden), before their activation."""
+        """Map (B, C, H, W) to hidden units (B, hidden), before their activation."""
         # Not as a mean: ONNX Runtime pools in the layout of its convolutions.
         return self.told(flat(self.reduce(F.adaptive_avg_pool2d(x, 1))))
 
@@ -127,12 +127,12 @@ class PolicyFeatures(Features):
         self.logits_by_target = nn.Parameter(torch.zeros(len(start)))
 
     def sees(self, x: Tensor, flow: Flow) -> tuple[Tensor, Beside]:
-        """The embedding (B, width); alone, without a policy network, zeros."""
+        """Return the embedding (B, width); alone, without a policy network, zeros."""
         found = flow.beside.get(EMBEDDING)
         return x.new_zeros((x.shape[0], self.width)) if found is None else found, {}
 
     def forward(self, embedded: Tensor) -> Tensor:
-        """(B, width) to (B, L)."""
+        """Map (B, width) to (B, L)."""
         return self.logits(embedded)
 
 
@@ -150,24 +150,26 @@ class RecurrentFeatures(GateFeatures):
             self.expand.weight.div_(HIDDEN_SPREAD)
 
     def sees(self, x: Tensor, flow: Flow) -> tuple[Tensor, Beside]:
-        """The LSTM's hidden units (B, 10); and its state. Skipped blocks are seen too: the state goes on."""
+        """Return the LSTM's hidden units (B, 10); and its state. Skipped blocks are seen too: the state goes
+        on.
+        """
         hidden, state = lstm_step(self.pooled(x), flow)
         return hidden, {STATE.name: state}
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """(B, 10) to (B, L)."""
+        """Map (B, 10) to (B, L)."""
         return self.logits(hidden)
 
 
 def carried_by_gate(config: BlockConfig) -> tuple[Carried, ...]:
-    """What a gate of this config reads beside its block's input, or hands on."""
+    """Return what a gate of this config reads beside its block's input, or hands on."""
     if config.gate_reads == "policy":
         return (embedding(int(config.gate["policy_width"])),)
     return (STATE,) if config.gate_reads == "recurrent" else ()
 
 
 def features_of(config: BlockConfig, start: Sequence[float]) -> Features:
-    """What a gate of this config looks at, where that is not its block's input.
+    """Return what a gate of this config looks at, where that is not its block's input.
 
     Args:
         config: with a target. start: the logits to begin with, about.

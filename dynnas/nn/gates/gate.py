@@ -87,18 +87,18 @@ class Decision:
 
     @staticmethod
     def joined(parts: Sequence[Decision]) -> Decision:
-        """The decision on the images of all parts, one after the other."""
+        """Return the decision on the images of all parts, one after the other."""
         return Decision(
             torch.cat([part.weights for part in parts]), torch.cat([part.usage for part in parts])
         )
 
     def of(self, rows: Tensor) -> Decision:
-        """The decision of some images, by their indices."""
+        """Return the decision of some images, by their indices."""
         return Decision(self.weights[rows], self.usage[rows])
 
 
 def one_of(logits: Tensor, chooser: Chooser, context: Context = PLAIN) -> Decision:
-    """One of the alternatives for each image, by logits (B, A)."""
+    """Return one of the alternatives for each image, by logits (B, A)."""
     rows: Tensor = chooser(logits, context=context)
     return Decision(rows, rows, logits, chooser.likelihood(logits, rows, context))
 
@@ -124,7 +124,7 @@ class Deciding(Contextual):
         raise NotImplementedError
 
     def sees(self, x: Tensor, flow: Flow) -> tuple[Tensor, Beside]:
-        """What the gate looks at, for the input (B, C, H, W); and what it hands on."""
+        """Return what the gate looks at, for the input (B, C, H, W); and what it hands on."""
         return x, {}
 
     def logits(self, seen: Tensor) -> Tensor:
@@ -152,19 +152,19 @@ class Deciding(Contextual):
         raise NotImplementedError
 
     def recorded(self, x: Tensor, decision: Decision) -> Tensor:
-        """What a graph holds without branches: it must be right for any decision.
+        """Return what a graph holds without branches: it must be right for any decision.
 
         A family that can leave work out in a graph for one image (execution `real`) says so here.
         """
         return self.masked(x, decision)
 
     def forward(self, x: Tensor | Flow, *, context: Context | None = None) -> Any:
-        """(B, C, H, W) to (B, Co, H', W'), or a flow to one; alone it finds no values beside the map."""
+        """Map (B, C, H, W) to (B, Co, H', W'), or a flow to one; alone it finds no values beside the map."""
         context = context or self.context
         return self.step(x, context) if isinstance(x, Flow) else self.step(Flow(x), context).x
 
     def step(self, flow: Flow, context: Context) -> Flow:
-        """The output, and what is handed on."""
+        """Return the output, and what is handed on."""
         x, mode = flow.x, context[GateMode]
         assert isinstance(x, Tensor)
         if mode.choice == "all":
@@ -185,16 +185,16 @@ class Deciding(Contextual):
         return self.logits(seen), beside
 
     def alternative(self, flow: Flow, index: int) -> Flow:
-        """What images get that take one alternative: of families with branches."""
+        """Return what images get that take one alternative: of families with branches."""
         assert isinstance(flow.x, Tensor)
         return flow.hand_on(self.branch(flow.x, index))
 
     def ways(self) -> int:
-        """How many branches a graph has, which `votes` and `alternative` number."""
+        """Return how many branches a graph has, which `votes` and `alternative` number."""
         return len(self.choices())
 
     def branches_on(self, flow: Flow) -> bool:
-        """Whether an image can take either of several branches here."""
+        """Return whether an image can take either of several branches here."""
         return self.branches
 
     def decided(self, flow: Flow, context: Context) -> Flow:
@@ -207,7 +207,7 @@ class Deciding(Contextual):
         return flow.hand_on(self.execute(x, decision, context), beside)
 
     def execute(self, x: Tensor, decision: Decision, context: Context) -> Tensor:
-        """(B, C, H, W) to (B, Co, H', W') as the context says."""
+        """Map (B, C, H, W) to (B, Co, H', W') as the context says."""
         execution = context[GateMode].execution
         if is_recorded():
             return self.recorded(x, decision)
@@ -218,7 +218,7 @@ class Deciding(Contextual):
         return self.together(x, decision, context)
 
     def cheapest(self, flow: Flow) -> Flow:
-        """The first alternative for every image."""
+        """Return the first alternative for every image."""
         x = flow.x
         assert isinstance(x, Tensor)
         _, beside = self.sees(x, flow)
@@ -304,25 +304,25 @@ class Gated(Operator, Deciding):
 
     @classmethod
     def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:
-        """What images may differ by in their cost: names, the cheapest first."""
+        """Return what images may differ by in their cost: names, the cheapest first."""
         raise NotImplementedError
 
     @classmethod
     def leaves_out(cls, config: BlockConfig) -> bool:
-        """Whether a graph for one image leaves out what is not chosen; else it computes everything."""
+        """Return whether a graph for one image leaves out what is not chosen; else it computes everything."""
         return cls.branches
 
     @classmethod
     def carries(cls, config: BlockConfig) -> tuple[Carried, ...]:
-        """What it reads beside the feature map, or hands on."""
+        """Return what it reads beside the feature map, or hands on."""
         return carried_by_gate(config)
 
     def whole(self, x: Tensor) -> Tensor:
-        """The block without its gate."""
+        """Return the block without its gate."""
         return self.block(x)
 
     def sees(self, x: Tensor, flow: Flow) -> tuple[Tensor, Beside]:
-        """What the gate looks at, for the block's input (B, C, H, W); and what it hands on."""
+        """Return what the gate looks at, for the block's input (B, C, H, W); and what it hands on."""
         features = self.gate[0]
         return features.sees(x, flow) if isinstance(features, Features) else (x, {})
 
@@ -336,7 +336,7 @@ class Gated(Operator, Deciding):
 
 
 def hidden_channels(config: BlockConfig) -> int:
-    """How many channels the block of `config` has between its convolutions.
+    """Return how many channels the block of `config` has between its convolutions.
 
     Raises:
         SpaceError: it has none that a gate could choose from.
@@ -350,12 +350,14 @@ def hidden_channels(config: BlockConfig) -> int:
 
 
 def shared_name(name: str) -> str:
-    """The name of a gated block's parameter in the supernet: a gate does not change the block's own."""
+    """Return the name of a gated block's parameter in the supernet: a gate does not change the block's
+    own.
+    """
     return name.removeprefix("block.")
 
 
 def is_of_gate(name: str) -> bool:
-    """Whether a tensor of a gated block is the gate's own."""
+    """Return whether a tensor of a gated block is the gate's own."""
     return name.startswith("gate.")
 
 

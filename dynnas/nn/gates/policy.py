@@ -27,7 +27,7 @@ EMBEDDING = "policy"
 
 
 def embedding(width: int) -> Carried:
-    """What the policy network hands on: (B, width)."""
+    """Return what the policy network hands on: (B, width)."""
     return Carried(EMBEDDING, width)
 
 
@@ -62,7 +62,7 @@ class Policy(Contextual):
         self.carried = (embedding(width),)
 
     def forward(self, image: Tensor | Flow, *, context: Context | None = None) -> Tensor | Flow:
-        """Images (B, channels, R, R) to e (B, width), or to themselves with e beside them."""
+        """Map images (B, channels, R, R) to e (B, width), or to themselves with e beside them."""
         context = context or self.context
         if isinstance(image, Tensor):
             return self.look(image, context)
@@ -70,7 +70,7 @@ class Policy(Contextual):
         return image.hand_on(image.x, {EMBEDDING: self.look(image.x, context)})
 
     def look(self, image: Tensor, context: Context) -> Tensor:
-        """Images (B, channels, R, R) to e (B, width); records `PolicyLogits` while training."""
+        """Map images (B, channels, R, R) to e (B, width); records `PolicyLogits` while training."""
         found = flat(self.embed(F.adaptive_avg_pool2d(self.units(image), 1)))
         trace = None if is_recorded() else context.trace
         if self.training and self.classifier is not None and trace is not None and trace.wants(PolicyLogits):

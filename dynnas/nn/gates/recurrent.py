@@ -35,7 +35,7 @@ class Recurrent(nn.Module):
 
 
 def lstm_step(v: Tensor, flow: Flow) -> tuple[Tensor, Tensor]:
-    """The hidden units (B, units) after one more input, and the state (B, 2 units) to be handed on.
+    """Return the hidden units (B, units) after one more input, and the state (B, 2 units) to be handed on.
 
     The formulas and the order of the gates are those of `torch.nn.LSTMCell`.
 

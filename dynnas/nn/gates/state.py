@@ -62,15 +62,15 @@ class Flow(NamedTuple):
     shared: Beside = NOTHING
 
     def value(self, carried: Carried) -> Tensor | None:
-        """What was handed on, if anything."""
+        """Return what was handed on, if anything."""
         return (self.beside if carried.lasts else self.next).get(carried.name)
 
     def hand_on(self, x: Tensor | Maps, beside: Beside = NOTHING, next: Beside = NOTHING) -> Flow:
-        """A flow with another map, and with these values beside those that last."""
+        """Return a flow with another map, and with these values beside those that last."""
         return Flow(x, {**self.beside, **beside}, next, self.shared)
 
     def with_values(self, beside: Beside) -> Flow:
-        """The same, with these values beside those that last."""
+        """Return the same, with these values beside those that last."""
         return self._replace(beside={**self.beside, **beside})
 
     def of(self, rows: Tensor) -> Flow:
@@ -83,7 +83,7 @@ class Flow(NamedTuple):
 
 
 def pass_through(call: Callable[[Any], Any], carried: Sequence[Carried], flow: Flow) -> Flow:
-    """What comes out of a slot that `call` runs."""
+    """Return what comes out of a slot that `call` runs."""
     if carried:
         found: Flow = call(flow)
         return found
@@ -91,7 +91,7 @@ def pass_through(call: Callable[[Any], Any], carried: Sequence[Carried], flow: F
 
 
 def alive(carried: Sequence[Sequence[Carried]], at: int) -> tuple[Carried, ...]:
-    """What must be handed on to slot number `at`, if the slots in their order carry `carried`."""
+    """Return what must be handed on to slot number `at`, if the slots in their order carry `carried`."""
     before = dict.fromkeys(value for slot in carried[:at] for value in slot)
     after = {value for slot in carried[at:] for value in slot}
     here = {*carried[at - 1]} & {*carried[at]} if 0 < at < len(carried) else set()
@@ -99,7 +99,7 @@ def alive(carried: Sequence[Sequence[Carried]], at: int) -> tuple[Carried, ...]:
 
 
 def carried_by(module: nn.Module) -> tuple[Carried, ...]:
-    """What a slot's module carries."""
+    """Return what a slot's module carries."""
     found: tuple[Carried, ...] = getattr(module, "carried", ())
     return found
 

@@ -32,7 +32,7 @@ class RoutingDropout(Contextual):
 
 
 def _kept(rate: float, shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """What dropout multiplies with: 0, or 1 / (1 - rate)."""
+    """Return what dropout multiplies with: 0, or 1 / (1 - rate)."""
     return F.dropout(like.new_ones(shape), rate)
 
 
@@ -75,5 +75,5 @@ class CondConv(Kernel):
 
     @classmethod
     def router(cls, in_channels: int, convs: Mapping[str, ConvShape], experts: int = 4) -> nn.Module:  # type: ignore[override]
-        """One router for the block."""
+        """Return one router for the block."""
         return CondConvRouter(in_channels, experts, convs)

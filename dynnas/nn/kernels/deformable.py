@@ -40,7 +40,7 @@ class Offsets(nn.Module):
         self.bias = nn.Parameter(torch.zeros(3, 1, *size))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, Ci, H, W) to (B, 3, k, k, H', W')."""
+        """Map (B, Ci, H, W) to (B, 3, k, k, H', W')."""
         weight, bias = self.weight.permute(0, 2, 3, 1, 4, 5).flatten(0, 2), self.bias.flatten()
         if self.training and weight.requires_grad:
             for own in (weight, bias):

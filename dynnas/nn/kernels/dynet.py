@@ -30,7 +30,7 @@ class ChannelCoefficients(nn.Module):
         initialise_linear(self.weight, self.bias)
 
     def forward(self, v: Tensor) -> Tensor:
-        """(B, C) to (B, Co, M)."""
+        """Map (B, C) to (B, Co, M)."""
         logits = F.linear(v, self.weight.flatten(0, 1), self.bias.flatten())
         return torch.sigmoid(logits).view(-1, *self.size)
 
@@ -75,5 +75,5 @@ class DyNet(Kernel):
 
     @classmethod
     def router(cls, in_channels: int, convs: Mapping[str, ConvShape], group: int = 4) -> nn.Module:  # type: ignore[override]
-        """One router for the block."""
+        """Return one router for the block."""
         return DyNetRouter(in_channels, group, convs)

@@ -40,7 +40,7 @@ class KernelGenerator(nn.Module):
         nn.init.normal_(self.outer_weight, std=EMBEDDING**-0.5 * kernel_spread(shape.weight))
 
     def forward(self) -> Tensor:
-        """The kernel (Co, Ci / groups, k, k)."""
+        """Return the kernel (Co, Ci / groups, k, k)."""
         inner = self.inner_weight @ self.embedding + self.inner_bias
         kernel = inner @ self.outer_weight.flatten(2)
         return kernel.unflatten(2, self.outer_weight.shape[2:]) + self.outer_bias

@@ -83,7 +83,9 @@ class Kernel(Operator, Contextual):
         self.register_parameter("bias", None)
 
     def new_weight(self, bank: int | None) -> nn.Parameter | None:
-        """The bank or kernel, as initialised; None where an op makes its kernel from something else."""
+        """Return the bank or kernel, as initialised; None where an op makes its kernel from something
+        else.
+        """
         weight = nn.Parameter(torch.empty(*(() if bank is None else (bank,)), *self.shape.weight))
         initialise_kernels(weight)
         return weight
@@ -120,7 +122,7 @@ class Kernel(Operator, Contextual):
     def narrowed(
         self, weight: Tensor, inputs: Channels | None, outputs: Channels | None
     ) -> tuple[Tensor, ConvShape]:
-        """The part of a kernel or bank between some channels, and its geometry."""
+        """Return the part of a kernel or bank between some channels, and its geometry."""
         weight = pick(weight, outputs, -4)
         own, groups = self.shape, 1
         if own.groups == 1:
@@ -140,7 +142,7 @@ class Kernel(Operator, Contextual):
 
     @classmethod
     def router(cls, in_channels: int, convs: Mapping[str, ConvShape], **knobs: Any) -> nn.Module:
-        """What the convolutions of a block share: a module from its input to a route for each name.
+        """Return what the convolutions of a block share: a module from its input to a route for each name.
 
         Args:
             in_channels: of the block's input. convs: the block's convolutions by their names.
@@ -159,7 +161,7 @@ class Kernel(Operator, Contextual):
         self.bias = nn.Parameter(bias.detach())
 
     def extra_repr(self) -> str:
-        """The bank's shape and the geometry."""
+        """Return the bank's shape and the geometry."""
         return f"{tuple(self.weight.shape)}, stride={self.shape.stride}, groups={self.shape.groups}"
 
 

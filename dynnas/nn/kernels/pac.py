@@ -26,7 +26,7 @@ class Guide(nn.Module):
         nn.init.normal_(self.weight, std=(GUIDE_CHANNELS * in_channels) ** -0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, Ci, H, W) to (B, 8, H, W)."""
+        """Map (B, Ci, H, W) to (B, 8, H, W)."""
         return F.conv2d(x, self.weight)
 
 

@@ -95,7 +95,7 @@ class WeightNet(Kernel):
         return convolve_each(x, torch.cat(mixed, dim=2), self.bias, self.shape, context.trace)
 
     def _conv_first(self, x: Tensor, route: Tensor, parts: list[tuple[slice, ConvShape]]) -> Tensor:
-        """Every part's experts on its own channels; the parts of a kernel add up."""
+        """Return every part's experts on its own channels; the parts of a kernel add up."""
         by_group = x.unflatten(1, (self.shape.groups, -1))
         maps = [
             conv_first(
@@ -107,14 +107,16 @@ class WeightNet(Kernel):
         return y if self.bias is None else y + self.bias[:, None, None]
 
     def _spread_bank(self, parts: Sequence[tuple[slice, ConvShape]]) -> Tensor:
-        """The bank once for each split, (splits * group, Co, Ci / groups, k, k), zero outside of its part."""
+        """Return the bank once for each split, (splits * group, Co, Ci / groups, k, k), zero outside of its
+        part.
+        """
         own = torch.zeros(len(parts), 1, 1, self.shape.weight[1], 1, 1)
         for index, (channels, _) in enumerate(parts):
             own[index, :, :, channels] = 1
         return (self.weight * own.to(self.weight)).flatten(0, 1)
 
     def _parts(self) -> Iterator[tuple[slice, ConvShape]]:
-        """The input channels (of a group) of each split, and the geometry of their convolution.
+        """Yield the input channels (of a group) of each split, and the geometry of their convolution.
 
         From numbers that are fixed, as a trace would hold the sizes of tensors as tensors.
         """
@@ -128,5 +130,5 @@ class WeightNet(Kernel):
     def router(  # type: ignore[override]
         cls, in_channels: int, convs: Mapping[str, ConvShape], group: int = 4, splits: int = 2
     ) -> nn.Module:
-        """One router for the block."""
+        """Return one router for the block."""
         return WeightNetRouter(in_channels, group, splits, convs)

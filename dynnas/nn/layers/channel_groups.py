@@ -25,14 +25,16 @@ class ChannelGroups:
             row[own] = 1
 
     def masked(self, block: nn.Module, x: Tensor, weights: Tensor, counted: bool) -> Tensor:
-        """All channels of a block for images (B, C, H, W), each as `weights` (B, groups) say of its sets."""
+        """Return all channels of a block for images (B, C, H, W), each as `weights` (B, groups) say of its
+        sets.
+        """
         # Not as a matrix product, which would count as multiply-adds that no image runs.
         hidden = MaskedHidden((weights[:, :, None] * self.table.to(weights)).sum(1), counted)
         found: Tensor = block(x, hidden)
         return found
 
     def branch(self, block: nn.Module, x: Tensor, group: int) -> Tensor:
-        """The channels of one set alone, for images (B, C, H, W)."""
+        """Return the channels of one set alone, for images (B, C, H, W)."""
         own = self.members[group]
         whole = len(own) == self.hidden
         found: Tensor = block(x) if whole else block(x, ChosenHidden(own.to(x.device), self.hidden))

@@ -10,7 +10,7 @@ Channels = int | Tensor
 
 
 def pick(x: Tensor, channels: Channels | None, axis: int = 1) -> Tensor:
-    """These channels of `x` along `axis`; all of them for None."""
+    """Return these channels of `x` along `axis`; all of them for None."""
     if channels is None:
         return x
     if isinstance(channels, int):
@@ -19,12 +19,12 @@ def pick(x: Tensor, channels: Channels | None, axis: int = 1) -> Tensor:
 
 
 def pick_bias(bias: Tensor | None, channels: Channels | None) -> Tensor | None:
-    """These channels of a bias (C,), if there is one."""
+    """Return these channels of a bias (C,), if there is one."""
     return None if bias is None else pick(bias, channels, 0)
 
 
 def spread(x: Tensor, channels: Channels | None, size: int) -> Tensor:
-    """The inverse of `pick` for (B, n, ...): (B, `size`, ...) with zeros for the other channels."""
+    """Return the inverse of `pick` for (B, n, ...): (B, `size`, ...) with zeros for the other channels."""
     if channels is None:
         return x
     if isinstance(channels, int):

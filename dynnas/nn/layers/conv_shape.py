@@ -49,7 +49,7 @@ class ConvShape:
         return self.kernel == 1 and self.groups == 1 and self.padding == 0
 
     def size_after(self, length: int) -> int:
-        """The height or width of the output, for that of the input."""
+        """Return the height or width of the output, for that of the input."""
         return (length + (2 * self.padding - self.dilation * (self.kernel - 1) - 1)) // self.stride + 1
 
 
@@ -61,10 +61,10 @@ def convolve(
 
 
 def pointwise(in_channels: int, out_channels: int) -> ConvShape:
-    """A 1x1 convolution from `in_channels` to `out_channels`."""
+    """Return a 1x1 convolution from `in_channels` to `out_channels`."""
     return ConvShape(in_channels, out_channels)
 
 
 def depthwise(channels: int, kernel: int, stride: int) -> ConvShape:
-    """A convolution of each of `channels` by itself."""
+    """Return a convolution of each of `channels` by itself."""
     return ConvShape(channels, channels, kernel, stride, groups=channels)

@@ -27,7 +27,7 @@ class Hidden:
     """All hidden channels, for every image: the block without a gate."""
 
     def take(self, x: Tensor) -> Tensor:
-        """The block's input (B, C, H, W) as its hidden channels."""
+        """Return the block's input (B, C, H, W) as its hidden channels."""
         return x
 
     def into(self, unit: ConvUnit, x: Tensor, route: Any) -> Tensor:
@@ -119,7 +119,7 @@ class ChosenHidden(Hidden):
 
 
 def _keeps_apart(unit: ConvUnit) -> bool:
-    """Whether no channel of a unit's output depends on another channel of its input.
+    """Return whether no channel of a unit's output depends on another channel of its input.
 
     A convolution with modules of its own looks at all of its input to decide what it does.
     """

@@ -13,7 +13,7 @@ def initialise_kernels(weight: Tensor) -> None:
 
 
 def kernel_spread(shape: Sequence[int]) -> float:
-    """The standard deviation of new weights (..., Co, Ci / groups, k, k) (He et al. 2015, fan out).
+    """Return the standard deviation of new weights (..., Co, Ci / groups, k, k) (He et al. 2015, fan out).
 
     For a depthwise kernel the fan out is k * k: a channel reaches one output only.
     """
@@ -29,7 +29,7 @@ def initialise_linear(weight: Tensor, bias: Tensor) -> None:
 
 
 def linear(in_features: int, out_features: int) -> nn.Linear:
-    """A linear layer that starts near zero."""
+    """Return a linear layer that starts near zero."""
     layer = nn.Linear(in_features, out_features)
     initialise_linear(layer.weight, layer.bias)
     return layer

@@ -29,5 +29,5 @@ class Interleave(nn.Module):
         return torch.cat((torch.stack((a[:, :pairs], b[:, :pairs]), 2).flatten(1, 2), left), 1)
 
     def extra_repr(self) -> str:
-        """Both numbers of channels."""
+        """Return both numbers of channels."""
         return f"{self.first}, {self.second}"

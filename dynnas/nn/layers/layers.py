@@ -32,7 +32,9 @@ class ConvUnit(nn.Module):
         self.by_element = is_elementwise(act)
 
     def forward(self, x: Tensor, route: Tensor | None = None) -> Tensor:
-        """(B, Ci, H, W) to (B, Co, H', W'); `route` is what the block's router says to the convolution."""
+        """Map (B, Ci, H, W) to (B, Co, H', W'); `route` is what the block's router says to the
+        convolution.
+        """
         return self.act(self.norm(self.conv(x, route)))
 
     def part(self, x: Tensor, route: Any, inputs: Channels | None, outputs: Channels | None) -> Tensor:
@@ -64,7 +66,7 @@ class ConvUnit(nn.Module):
 
 @torch.no_grad()
 def of_one_pixel(unit: ConvUnit) -> nn.Module:
-    """A static 1x1 unit without its norm as a linear layer: of a single pixel (B, C, 1, 1) to (B, Co).
+    """Return a static 1x1 unit without its norm as a linear layer: of a single pixel (B, C, 1, 1) to (B, Co).
 
     A convolution takes several times as long. A unit with a norm stays what it is.
     """
@@ -83,7 +85,7 @@ def flat(v: Tensor) -> Tensor:
 
 
 def is_elementwise(module: nn.Module) -> bool:
-    """Whether an activation or attention treats every value by itself, and leaves zeros as they are.
+    """Return whether an activation or attention treats every value by itself, and leaves zeros as they are.
 
     Those with weights look at the whole image.
     """
@@ -115,36 +117,40 @@ class Head(nn.Module):
         self.gate: nn.Module | None = Gate(config.classes) if learned else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to logits (B, classes); a gate appends its own, (B, classes + 1)."""
+        """Map (B, C, H, W) to logits (B, classes); a gate appends its own, (B, classes + 1)."""
         logits = self.classify(x)
         return logits if self.gate is None else torch.cat([logits, self.gate(logits)], dim=1)
 
     def classify(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to logits (B, classes)."""
+        """Map (B, C, H, W) to logits (B, classes)."""
         return self.classifier(self.dropout(self.widen(x).mean((2, 3))))
 
 
 def block_router(config: BlockConfig, convs: Mapping[str, ConvShape]) -> nn.Module:
-    """The router of a block with these convolutions: from its input to a route for each of their names."""
+    """Return the router of a block with these convolutions: from its input to a route for each of their
+    names.
+    """
     op = config.op
     return named(op.name, KERNELS[op.name].router(config.in_channels, convs, **op.keywords()))
 
 
 def block_kernel(config: BlockConfig, shape: ConvShape) -> Kernel:
-    """A convolution of the block's op, without a batch norm."""
+    """Return a convolution of the block's op, without a batch norm."""
     return KERNELS[config.op.name](shape, **config.op.keywords())
 
 
 def block_conv(config: BlockConfig, shape: ConvShape, act: nn.Module | None = None) -> ConvUnit:
-    """A convolution unit of a block, of the block's op, with the block's activation unless `act` is given."""
+    """Return a convolution unit of a block, of the block's op, with the block's activation unless `act` is
+    given.
+    """
     return ConvUnit(block_kernel(config, shape), act or block_activation(config, shape.out_channels))
 
 
 def block_attention(config: BlockConfig, channels: int) -> nn.Module:
-    """The block's attention over feature maps of `channels`."""
+    """Return the block's attention over feature maps of `channels`."""
     return attention(config.attention.name, channels, **config.attention.keywords())
 
 
 def block_activation(config: BlockConfig, channels: int) -> nn.Module:
-    """The block's activation of feature maps of `channels`."""
+    """Return the block's activation of feature maps of `channels`."""
     return activation(config.activation.name, channels, **config.activation.keywords())

@@ -19,7 +19,7 @@ class CountsItself(Protocol):
     """A module with arithmetic that torch's counter does not see."""
 
     def unseen_macs(self, x: Tensor) -> int:
-        """Multiply-adds for the input `x`; only its shape matters."""
+        """Return multiply-adds for the input `x`; only its shape matters."""
         ...
 
 

@@ -11,7 +11,7 @@ Maps = tuple[Tensor, ...]
 
 
 def pack(maps: Maps) -> Tensor:
-    """All scales as one tensor (B, sum of C_s * 4^(S - 1 - s), H', W') of the coarsest resolution."""
+    """Return all scales as one tensor (B, sum of C_s * 4^(S - 1 - s), H', W') of the coarsest resolution."""
     return torch.cat([F.pixel_unshuffle(x, 2 ** (len(maps) - 1 - s)) for s, x in enumerate(maps)], dim=1)
 
 

@@ -21,7 +21,7 @@ class Resize(nn.Module):
         self.resizes = given != wanted
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, given, given) to (B, C, wanted, wanted)."""
+        """Map (B, C, given, given) to (B, C, wanted, wanted)."""
         if not self.resizes:
             return x
         # Not by `weights.T`, which is the same memory: torch exports no branch that is handed both.

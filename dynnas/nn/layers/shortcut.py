@@ -11,12 +11,13 @@ from dynnas.nn.layers.layers import ConvUnit
 
 
 def keeps_shape(config: BlockConfig) -> bool:
-    """Whether a block's output is of the shape of its input, so that the input can be added to it."""
+    """Return whether a block's output is of the shape of its input, so that the input can be added to it."""
     return config.stride == 1 and config.in_channels == config.out_channels
 
 
 def shortcut(config: BlockConfig) -> nn.Module:
-    """The identity, or where the shape changes a 1x1 convolution and batch norm (He et al. 2015, option B).
+    """Return the identity, or where the shape changes a 1x1 convolution and batch norm (He et al. 2015,
+    option B).
 
     It is static whatever the block's op: all it does is match shapes.
     """

@@ -34,11 +34,11 @@ class Cost:
     stretches: tuple[int, ...] = ()
 
     def expected_macs(self, exit_shares: Sequence[float]) -> float:
-        """The mean over images of which `exit_shares` leave at each exit, then at the head."""
+        """Return the mean over images of which `exit_shares` leave at each exit, then at the head."""
         return sum(share * macs for share, macs in zip(exit_shares, self.exit_macs, strict=True))
 
     def image_macs(self, exits: Tensor, usage: Sequence[Tensor]) -> Tensor:
-        """What each image costs: (N,) float64.
+        """Return what each image costs: (N,) float64.
 
         Args:
             exits: (N,) index of the exit by which each image leaves, the number of exits for the head.
@@ -48,7 +48,7 @@ class Cost:
         return found - self.saved_macs(usage).gather(0, exits[None])[0] if self.gates else found
 
     def saved_macs(self, usage: Sequence[Tensor]) -> Tensor:
-        """What gates save each image up to each exit, and to the head: (exits + 1, N) float64.
+        """Return what gates save each image up to each exit, and to the head: (exits + 1, N) float64.
 
         Args:
             usage: of every gate, there is at least one, as `Decision.usage`, (N, alternatives).

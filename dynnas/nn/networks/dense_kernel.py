@@ -45,7 +45,7 @@ class DenseKernel(Static):
         return F.conv2d(x, self.joined(), self.bias, shape.stride, shape.padding)
 
     def joined(self) -> Tensor:
-        """The kernel (Co, Ci, k, k)."""
+        """Return the kernel (Co, Ci, k, k)."""
         if not self.parts:
             return self.weight
         return torch.cat([self.weight, *(getattr(self, name).flatten(1, 2) for name in self.parts)], dim=1)

@@ -63,7 +63,7 @@ def first_pixel(middle: Tensor, given: int, size: int) -> Tensor:
 
 
 def cut_out(x: Tensor, middle: Tensor, size: int, exact: bool) -> Tensor:
-    """A part (B, C, size, size) of images (B, C, R, R), around `middle` (B, 2).
+    """Return a part (B, C, size, size) of images (B, C, R, R), around `middle` (B, 2).
 
     With `exact` it consists of the image's own pixels; without, gradients reach `middle`, and where the part
     begins between two pixels it is interpolated.
@@ -82,7 +82,7 @@ def cut_out(x: Tensor, middle: Tensor, size: int, exact: bool) -> Tensor:
 def look_twice(
     config: NetworkConfig, call: Call, x: Tensor, small: Tensor, exact: bool
 ) -> tuple[Tensor, Tensor]:
-    """Logits (B, classes) of the glance and of the head, everything computed for all images.
+    """Return logits (B, classes) of the glance and of the head, everything computed for all images.
 
     Args:
         config: with a glance. call: runs a slot.
@@ -96,12 +96,12 @@ def look_twice(
 
 
 def glance_at(config: NetworkConfig, call: Call, small: Tensor) -> Tensor:
-    """The maps (B, C', h, w) that a classifier reads of small images."""
+    """Return the maps (B, C', h, w) that a classifier reads of small images."""
     return _read(through(config.looking, call, small))
 
 
 def look_closer(config: NetworkConfig, call: Call, x: Tensor, maps: Tensor, exact: bool) -> Tensor:
-    """The maps (B, 2 C', h, w) of the glance, and of the part of images `x` that they say, in turn."""
+    """Return the maps (B, 2 C', h, w) of the glance, and of the part of images `x` that they say, in turn."""
     assert config.glance is not None
     (slot, where), *closer = config.focusing
     part = cut_out(x, call(slot, where, maps), config.glance.size, exact)
@@ -131,7 +131,7 @@ class _Step(nn.Module):
         return self._slots[slot](x)
 
     def unpacked(self, packed: Tensor) -> tuple[Tensor, Tensor]:
-        """The image (B, C, R, R) and the maps of the glance."""
+        """Return the image (B, C, R, R) and the maps of the glance."""
         channels, side, _ = self._image
         image, maps = packed[:, : channels * side**2], packed[:, channels * side**2 :]
         return image.reshape(-1, *self._image), maps.reshape(-1, *self._maps)

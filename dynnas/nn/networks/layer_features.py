@@ -39,7 +39,7 @@ class Piece:
 
 
 def pieces_of(config: NetworkConfig) -> tuple[tuple[Piece, ...], ...]:
-    """The pieces of a network, a tuple for each stretch from one exit to the next, and to the head.
+    """Return the pieces of a network, a tuple for each stretch from one exit to the next, and to the head.
 
     An image that leaves by exit k has run those of the first k + 1 stretches.
     """

@@ -45,7 +45,7 @@ class Link(nn.Module):
         self.conv = ConvUnit(conv, block_activation(config, out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, channels of the source, H, W) to (B, Co, H / stride, W / stride)."""
+        """Map (B, channels of the source, H, W) to (B, Co, H / stride, W / stride)."""
         return self.conv(self.reduce(x))
 
 
@@ -114,7 +114,7 @@ class MultiScale(nn.Module):
                 self.squeeze[str(scale)] = ConvUnit(conv, block_activation(config, shape.out_channels))
 
     def spread(self, x: Tensor) -> Maps:
-        """The scales in what comes in as one tensor."""
+        """Return the scales in what comes in as one tensor."""
         if not self.scales.makes:
             return unpack(x, [self.scales.before(scale) for scale in range(self.scales.number)])
         maps = [x]

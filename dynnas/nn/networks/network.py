@@ -48,7 +48,8 @@ Call = Callable[[str, SlotConfig, Any], Any]
 
 
 def build(config: SlotConfig) -> nn.Module:
-    """The module of one slot: what gates share, a stem, a block, a classifier, what decides how to look.
+    """Return the module of one slot: what gates share, a stem, a block, a classifier, what decides how to
+    look.
 
     Raises:
         SpaceError: the config names a block, op, attention or activation that is not registered,
@@ -93,7 +94,7 @@ def _shared_name(separate: bool, config: SlotConfig, name: str) -> str:
 
 
 def carries(config: SlotConfig) -> tuple[Carried, ...]:
-    """What the module of a slot carries beside the feature map; see `dynnas.nn.gates.state`."""
+    """Return what the module of a slot carries beside the feature map; see `dynnas.nn.gates.state`."""
     if isinstance(config, PolicyConfig):
         return (embedding(config.width),)
     if isinstance(config, BlockConfig) and config.gated:
@@ -111,7 +112,9 @@ class Stretch:
 
 
 def stretches(config: NetworkConfig) -> Iterator[Stretch]:
-    """The order in which a network runs: a stretch for every exit, then the one that ends in the head."""
+    """Yield the order in which a network runs: a stretch for every exit, then the one that ends in the
+    head.
+    """
     body: list[tuple[str, SlotConfig]] = []
     for slot, slot_config in (*config.looking, *config.focusing):
         body.append((slot, slot_config))
@@ -141,7 +144,7 @@ def run(config: NetworkConfig, call: Call, x: Tensor) -> tuple[Tensor, ...]:
 
 
 def slot_module(slot: str) -> str:
-    """The key of a slot in a `ModuleDict`, whose keys may hold no dots."""
+    """Return the key of a slot in a `ModuleDict`, whose keys may hold no dots."""
     return slot.replace(".", "__")
 
 
@@ -160,7 +163,7 @@ class Body(nn.Sequential):
         super().__init__(*first, *modules, *last)
 
     def forward(self, x: Tensor) -> Tensor:
-        """What the first slot takes to what the last one gives."""
+        """Return what the first slot takes to what the last one gives."""
         return self.packed(Flow(x))
 
     def packed(self, flow: Flow) -> Tensor:
@@ -169,7 +172,7 @@ class Body(nn.Sequential):
         return maps if isinstance(maps, Tensor) else pack(maps)
 
     def flow(self, flow: Flow) -> Flow:
-        """The same without packing several scales at the end."""
+        """Return the same without packing several scales at the end."""
         for module in self:
             if isinstance(module, MultiScale) and isinstance(flow.x, Tensor):
                 flow = flow._replace(x=(flow.x,) if module.scales.makes else module.spread(flow.x))
@@ -185,7 +188,7 @@ class Coarsest(nn.Module):
         self.classifier, self.channels = classifier, channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """What was packed to logits."""
+        """Return what was packed to logits."""
         return self.classifier(x[:, -self.channels :])
 
 
@@ -216,7 +219,7 @@ class Sized(nn.Module):
         self.slots = nn.ModuleDict({slot_module(slot): slots[slot] for slot, _ in config.slots()})
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (B, channels, R, R) to logits (B, classes)."""
+        """Map images (B, channels, R, R) to logits (B, classes)."""
         return run(self.config, lambda slot, _, x: self.slots[slot_module(slot)](x), x)[0]
 
 
@@ -252,7 +255,7 @@ class Network(nn.Module):
         self.glance = build(config.glance) if config.glance else None
 
     def logits(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Images (B, channels, R, R) to logits (B, classes) of every exit in order, then of the head.
+        """Map images (B, channels, R, R) to logits (B, classes) of every exit in order, then of the head.
 
         What an exit of the criterion `learned` says has one column more: `answers` leaves it out.
         """
@@ -263,7 +266,7 @@ class Network(nn.Module):
         return run(self.config, self._call, x)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (B, channels, R, R) to the logits (B, classes) with which each image leaves.
+        """Map images (B, channels, R, R) to the logits (B, classes) with which each image leaves.
 
         Everything is computed for all images, and for each the first exit that is sure enough is kept;
         `segments` are for running no further than an image needs.
@@ -271,7 +274,7 @@ class Network(nn.Module):
         return leave(self.logits(x), self.config.exits)[0]
 
     def segments(self) -> list[Segment]:
-        """The network cut after each exit: what real branching runs one by one."""
+        """Return the network cut after each exit: what real branching runs one by one."""
         if self.chosen is not None:
             return [Segment(Body(self.chosen), nn.Identity(), None)]
         if self.glance is not None:
@@ -306,7 +309,7 @@ class Network(nn.Module):
         return first_pixel(middle, self.config.resolution, self.config.glance.size)
 
     def _looks(self, glance: nn.Module) -> list[Segment]:
-        """The glance and the closer look."""
+        """Return the glance and the closer look."""
         config = self.config
         (place,) = config.exits
         first, second = (

@@ -48,7 +48,7 @@ class ResolutionGate(Contextual):
         self.chooser = Chooser()
 
     def forward(self, x: Tensor, *, context: Context | None = None) -> Tensor:
-        """Images (B, C, R, R) of the largest size to rows (B, sizes), which are 1 where the choice is.
+        """Map images (B, C, R, R) of the largest size to rows (B, sizes), which are 1 where the choice is.
 
         As part of a supernet, in which it is a slot: what it decides is recorded.
         """
@@ -83,7 +83,7 @@ class ChosenResolution(Deciding):
         return self.gate.look(seen)
 
     def choices(self) -> Tensor:
-        """The domain are the sizes."""
+        """Return the domain are the sizes."""
         return torch.eye(len(self.members), dtype=torch.bool)
 
     def decide(self, seen: Tensor, context: Context = PLAIN) -> Decision:
@@ -91,21 +91,23 @@ class ChosenResolution(Deciding):
         return one_of(self.gate.look(seen), self.gate.chooser, context)
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
-        """The network at every size."""
+        """Return the network at every size."""
         return mixed([self.branch(x, size) for size in range(len(self.members))], decision.weights)
 
     def branch(self, x: Tensor, alternative: int) -> Tensor:
-        """The network at one size, by its index."""
+        """Return the network at one size, by its index."""
         return self.members[alternative](self.resizes[alternative](x))
 
 
 def mixed(outputs: Sequence[Tensor], rows: Tensor) -> Tensor:
-    """What a choice (B, sizes) takes of the logits (B, classes) at every size: (B, classes)."""
+    """Return what a choice (B, sizes) takes of the logits (B, classes) at every size: (B, classes)."""
     return (torch.stack(list(outputs), dim=1) * rows[:, :, None]).sum(1)
 
 
 def sharing(module: nn.Module) -> nn.Module:
-    """A copy with the very parameters of `module`, and buffers of its own: statistics of batch norms."""
+    """Return a copy with the very parameters of `module`, and buffers of its own: statistics of batch
+    norms.
+    """
     return copy.deepcopy(module, {id(parameter): parameter for parameter in module.parameters()})
 
 

@@ -20,7 +20,7 @@ _MOST_POINTS = 1500
 
 
 def front_chart(study: Study) -> dict[str, Any]:
-    """All networks of a study, the front and its controls: series that can be switched off."""
+    """Return all networks of a study, the front and its controls: series that can be switched off."""
     axes, goal, controls = axes_of(study), study.goal, study.controls
     series = [
         _series("searched", "dots", study.candidates, study, axes),
@@ -50,7 +50,7 @@ def front_chart(study: Study) -> dict[str, Any]:
 
 
 def growth_chart(study: Study) -> dict[str, Any] | None:
-    """The front's hypervolume over the trials; None where nothing grew."""
+    """Return the front's hypervolume over the trials; None where nothing grew."""
     curve = study.growth
     if not curve.trials:
         return None
@@ -180,7 +180,7 @@ def _volume_unit(study: Study) -> str:
 
 
 def histogram_html(found: Mapping[str, Any], bins: int = 36) -> str:
-    """How many images took how long, by the exit that they left by; drawn without a script."""
+    """Return how many images took how long, by the exit that they left by; drawn without a script."""
     times, taken = found["image_ms"], found["image_ways"]
     low, high = min(times), max(times)
     width = (high - low) / bins or 1.0

@@ -18,7 +18,7 @@ _LEAST_PIXELS = 56
 
 
 def table_html(table: Table, caption: bool = False) -> str:
-    """A table that scrolls by itself where the page is narrow."""
+    """Return a table that scrolls by itself where the page is narrow."""
     kinds = [' class="n"' if column.numeric else "" for column in table.columns]
     head = "".join(
         f"<th{kind}>{escape(column.name)}</th>" for kind, column in zip(kinds, table.columns, strict=True)
@@ -37,7 +37,7 @@ def table_html(table: Table, caption: bool = False) -> str:
 
 
 def chart_html(name: str, chart: Mapping[str, Any], caption: str) -> str:
-    """The place of a chart that the page's script draws."""
+    """Return the place of a chart that the page's script draws."""
     document = json.dumps(chart, separators=(",", ":")).replace("<", "\\u003c")
     return (
         f'<figure class="chart" id="{name}"><figcaption>{caption}</figcaption>'
@@ -57,13 +57,13 @@ def bars_html(rows: Sequence[tuple[str, float, str]]) -> str:
 
 
 def pairs_html(pairs: Mapping[str, str]) -> str:
-    """Names and values."""
+    """Return names and values."""
     items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in pairs.items())
     return f"<dl>{items}</dl>"
 
 
 def picture_uri(pixels: np.ndarray) -> str:
-    """A PNG as a `data:` address, small images enlarged by whole numbers so that pixels stay sharp."""
+    """Return a PNG as a `data:` address, small images enlarged by whole numbers so that pixels stay sharp."""
     times = max(1, -(-_LEAST_PIXELS // pixels.shape[0]))
     enlarged = pixels.repeat(times, axis=0).repeat(times, axis=1)
     buffer = io.BytesIO()

@@ -14,7 +14,7 @@ from dynnas.study.study import Study
 
 
 def html_page(summary: StudySummary, command: str) -> str:
-    """A page that a browser shows without asking any network for anything.
+    """Return a page that a browser shows without asking any network for anything.
 
     Args:
         summary: of a study.
@@ -66,7 +66,7 @@ def _section(section: Section) -> str:
 
 
 def _tiles(study: Study) -> str:
-    """The ends and the knee of the front, in large figures."""
+    """Return the ends and the knee of the front, in large figures."""
     if not study.front:
         return ""
     axes = axes_of(study)

@@ -48,7 +48,7 @@ class Section:
 
 
 def front_section(summary: StudySummary) -> Section:
-    """The front beside everything else that was evaluated, and as a table."""
+    """Return the front beside everything else that was evaluated, and as a table."""
     study = summary.study
     sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in conclusions(study))
     caption = "Each point is a network; touch one for what it is. Stars have something dynamic in them."
@@ -73,7 +73,7 @@ def front_section(summary: StudySummary) -> Section:
 
 
 def networks_section(summary: StudySummary) -> Section | None:
-    """Every member of the front, drawn."""
+    """Return every member of the front, drawn."""
     study, configs = summary.study, summary.configs
     drawings = {
         member.key: draw_diagram(configs[member.key], summary.shares(member))
@@ -132,7 +132,7 @@ def exit_images_section(summary: StudySummary) -> Section | None:
 
 
 def latency_section(summary: StudySummary) -> Section | None:
-    """How the times of images are spread, for every member; image by image where that was timed."""
+    """Return how the times of images are spread, for every member; image by image where that was timed."""
     study = summary.study
     timed = [member for member in study.front if {name for name, _ in _TIMES} <= member.metrics.keys()]
     if not timed:
@@ -154,7 +154,7 @@ def latency_section(summary: StudySummary) -> Section | None:
 
 
 def growth_section(summary: StudySummary) -> Section | None:
-    """The hypervolume over the trials."""
+    """Return the hypervolume over the trials."""
     chart = growth_chart(summary.study)
     if chart is None:
         return None
@@ -165,7 +165,7 @@ def growth_section(summary: StudySummary) -> Section | None:
 
 
 def importance_section(summary: StudySummary) -> Section | None:
-    """The section that ranks the choices by importance."""
+    """Return the section that ranks the choices by importance."""
     if not summary.importances:
         return None
     note = (
@@ -178,7 +178,7 @@ def importance_section(summary: StudySummary) -> Section | None:
 
 
 def trust_section(summary: StudySummary) -> Section | None:
-    """Predictions and the supernet against what was measured and trained."""
+    """Return predictions and the supernet against what was measured and trained."""
     blocks = []
     if (chart := prediction_chart(summary.study)) and (table := prediction_table(summary.study)):
         caption = "Latency by the predictor against measured latency; on the line they agree."
@@ -195,7 +195,7 @@ def trust_section(summary: StudySummary) -> Section | None:
 
 
 def after_section(summary: StudySummary) -> Section | None:
-    """The section on networks that were trained or compressed after the search."""
+    """Return the section on networks that were trained or compressed after the search."""
     study = summary.study
     tables = []
     if summary.trained:
@@ -228,7 +228,7 @@ def how_section(summary: StudySummary, command: str) -> Section:
 
 
 def _picks(summary: StudySummary) -> dict[str, list[str]]:
-    """The names by which members can be picked, by key."""
+    """Return the names by which members can be picked, by key."""
     front = summary.study.front
     named: dict[str, list[str]] = {}
     directions = {objective.direction for objective in front.objectives}
@@ -245,7 +245,7 @@ def _said(label: str, answer: str) -> str:
 
 
 def _range(member: Candidate, longest: float) -> str:
-    """A line from median to worst, with marks."""
+    """Return a line from median to worst, with marks."""
     at = {name: 100 * member.metrics[metric] / longest for metric, name in _TIMES}
     text = f"{member.metrics['mean_ms']:.3g} ms"
     low = min(at.values())

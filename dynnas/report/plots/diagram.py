@@ -53,7 +53,7 @@ class Layer:
 
 
 def layers_of(config: NetworkConfig, shares: Mapping[str, float] | None = None) -> tuple[Layer, ...]:
-    """The lines of a network in the order in which it runs.
+    """Return the lines of a network in the order in which it runs.
 
     Args:
         config: the network.
@@ -122,13 +122,15 @@ def _block_text(block: BlockConfig) -> str:
 
 
 def draw_diagram(config: NetworkConfig, shares: Mapping[str, float] | None = None) -> str:
-    """A network as SVG, a line for every layer: the bar's length goes with the root of its channels."""
+    """Return a network as SVG, a line for every layer: the bar's length goes with the root of its
+    channels.
+    """
     layers = layers_of(config, shares)
     return _draw(layers, f"Network at {config.resolution}×{config.resolution} pixels, layers: {len(layers)}")
 
 
 def draw_parts(parts: Sequence[Part]) -> str:
-    """A network of any class as SVG, a line for each of its named parts, with its costs."""
+    """Return a network of any class as SVG, a line for each of its named parts, with its costs."""
     layers = [
         Layer(
             name=part.name if len(part.name) <= _NAME else f"{part.name[: _NAME - 1]}…",
@@ -184,7 +186,7 @@ def _text(x: float, middle: float, text: str, colour: str) -> str:
 
 
 def draw_picture(drawing: str) -> str:
-    """A drawing on a ground of its own, as a file to look at by itself."""
+    """Return a drawing on a ground of its own, as a file to look at by itself."""
     start = drawing.index(">") + 1
     ground = f'<rect x="-12" y="-12" width="{_WIDTH + 24}" height="4000" fill="#ffffff"/>'
     return drawing[:start] + ground + drawing[start:]

@@ -10,7 +10,9 @@ from dynnas.study.study import Study
 
 
 def cascades_table(study: Study, cascades: Cascades) -> Table:
-    """One row for each cascade: what it is made of, how good and how fast it is, computed and measured."""
+    """Return one row for each cascade: what it is made of, how good and how fast it is, computed and
+    measured.
+    """
     columns = (
         Column("pick"),
         Column("networks, with the share of the images that each answers"),
@@ -30,7 +32,7 @@ def cascades_table(study: Study, cascades: Cascades) -> Table:
 
 
 def cascades_text(study: Study, cascades: Cascades) -> str:
-    """How many cascades there are, what they bring, and whether they are of today's front."""
+    """Return how many cascades there are, what they bring, and whether they are of today's front."""
     cost = "latency" if cascades.by == "latency_ms" else "multiply-adds"
     if not cascades:
         return f"no cascade beats the networks of the front in accuracy and {cost}"
@@ -44,7 +46,7 @@ def cascades_text(study: Study, cascades: Cascades) -> str:
 
 
 def title_of_cascade(cascade: Cascaded) -> str:
-    """Its networks and the confidences between them: `a >= 0.9, else b`."""
+    """Return its networks and the confidences between them: `a >= 0.9, else b`."""
     confident = [
         f"{key} >= {threshold:.3g}"
         for key, threshold in zip(cascade.networks, cascade.thresholds, strict=False)

@@ -18,7 +18,7 @@ _SAMPLED = 15
 
 
 def genes_table(space: Space) -> Table:
-    """One row for each part: its choices, and what is fixed. Layers that are alike share a row."""
+    """Return one row for each part: its choices, and what is fixed. Layers that are alike share a row."""
     parts: dict[str, list[Gene]] = {}
     for gene in space.genes:
         parts.setdefault(_part(gene), []).append(gene)
@@ -28,12 +28,12 @@ def genes_table(space: Space) -> Table:
 
 
 def size_text(size: int) -> str:
-    """An exact count where it can be read, else its magnitude."""
+    """Return an exact count where it can be read, else its magnitude."""
     return f"{size:,}" if size < 10**15 else f"{size:.2e}"
 
 
 def costs_table(space: Space, seed: int = 0) -> Table:
-    """The smallest, the median and the largest network: resolution, layers, MACs and parameters.
+    """Return the smallest, the median and the largest network: resolution, layers, MACs and parameters.
 
     The median is by MACs, over a small random sample drawn with `seed`; the smallest and largest take the
     first and the last value of every gene.
@@ -80,7 +80,7 @@ def _part(gene: Gene) -> str:
 
 
 def _values(genes: Iterable[Gene]) -> tuple[str, str]:
-    """The choices and the fixed values of one part."""
+    """Return the choices and the fixed values of one part."""
     choices: list[str] = []
     fixed: list[str] = []
     for gene in genes:

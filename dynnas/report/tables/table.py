@@ -30,7 +30,7 @@ class Table:
 
 
 def count(value: float) -> str:
-    """A number of weights or multiply-adds in three figures: 1.23 M."""
+    """Return a number of weights or multiply-adds in three figures: 1.23 M."""
     for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= size:
             return f"{value / size:.3g}{unit}"
@@ -41,14 +41,14 @@ _USUAL = {"accuracy", "latency_ms", "mean_ms", "median_ms", "p95_ms", "macs", "p
 
 
 def further_metrics(study: Study) -> tuple[str, ...]:
-    """The objectives and limits of a study that its tables do not show anyhow."""
+    """Return the objectives and limits of a study that its tables do not show anyhow."""
     return tuple(name for name in study.goal.metrics if name not in _USUAL)
 
 
 def front_table(
     front: Sequence[Candidate], title: str, further: Sequence[str] = (), genes: Sequence[str] = ()
 ) -> Table:
-    """One row for each member: how good, how fast, how big, and what is dynamic in it.
+    """Return one row for each member: how good, how fast, how big, and what is dynamic in it.
 
     Args:
         front: the members. title: of the table. further: names of metrics to show beside the usual ones.
@@ -71,7 +71,7 @@ def front_table(
 
 
 def metrics_table(front: Sequence[Candidate], metrics: Sequence[str], title: str) -> Table:
-    """One row for each member of a front in a space of plain choices: its metrics and values."""
+    """Return one row for each member of a front in a space of plain choices: its metrics and values."""
     genes = list(dict.fromkeys(name for member in front for name in member.architecture))
     numeric = [Column(name, numeric=True) for name in metrics]
     columns = (Column("key"), *numeric, *map(Column, genes), Column("trial", numeric=True))
@@ -103,7 +103,7 @@ def _front_row(member: Candidate, further: Sequence[str], genes: Sequence[str]) 
 
 
 def dynamic_layers(architecture: Architecture) -> str:
-    """How many layers have which dynamic kernel or gate: `2 condconv, 1 dynet, 1 skip`."""
+    """Return how many layers have which dynamic kernel or gate: `2 condconv, 1 dynet, 1 skip`."""
     chosen = (str(value) for name, value in architecture.items() if name.endswith((".op", ".gate")))
     ops = Counter(op for op in chosen if op not in ("static", "none"))
     layers = ", ".join(f"{number} {op}" for op, number in sorted(ops.items()))

@@ -10,7 +10,7 @@ from dynnas.study.trained import Trained
 
 
 def trained_table(trained: Sequence[Trained], name: str) -> Table:
-    """One row for each training: what it started from, and what became of its accuracy."""
+    """Return one row for each training: what it started from, and what became of its accuracy."""
     columns = (
         Column("training"),
         Column("from"),
@@ -40,7 +40,7 @@ def trained_table(trained: Sequence[Trained], name: str) -> Table:
 
 
 def compressed_table(compressed: Sequence[Compressed], name: str) -> Table:
-    """Two rows for each pass: before and after, and a row for each control."""
+    """Return two rows for each pass: before and after, and a row for each control."""
     columns = (
         Column("pass"),
         Column("form"),

@@ -11,7 +11,9 @@ from dynnas.report.tables.table import Column, Table
 
 
 def tuning_table(found: Sequence[Tuned], path: Path) -> Table:
-    """One row for each convolution: the way that won, its time, and how much faster than the rule's it is."""
+    """Return one row for each convolution: the way that won, its time, and how much faster than the rule's it
+    is.
+    """
     columns = (
         Column("convolution"),
         Column("way"),

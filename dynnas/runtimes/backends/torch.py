@@ -27,13 +27,15 @@ class Torch(Runtime):
     regroups_gates = True
 
     def compile(self, network: Compilable, target: TargetSettings) -> Artifact:
-        """The network itself, its config and weights as files; an own module as torch's exported program."""
+        """Return the network itself, its config and weights as files; an own module as torch's exported
+        program.
+        """
         from dynnas.runtimes.torch.artifact import torch_artifact
 
         return torch_artifact(network, target, self.name)
 
     def load(self, artifact: Artifact, threads: int = 1) -> Runner:
-        """The network folded, channels-last on a CPU and captured on CUDA."""
+        """Return the network folded, channels-last on a CPU and captured on CUDA."""
         from dynnas.runtimes.torch.artifact import read_torch_artifact
         from dynnas.runtimes.torch.eager import eager_runner
 
@@ -41,7 +43,7 @@ class Torch(Runtime):
         return eager_runner(network, artifact.device, threads, artifact.dtype, artifact.batch)
 
     def run_batches(self, network: Network, target: TargetSettings, execution: BatchExecution) -> BatchRunner:
-        """The folded network, run eagerly."""
+        """Return the folded network, run eagerly."""
         from dynnas.runtimes.torch.batches import TorchBatchRunner
 
         return TorchBatchRunner(network, target, execution)
@@ -58,7 +60,7 @@ class TorchCompile(Runtime):
     rank = 4
 
     def can_run(self, device: str) -> bool:
-        """Whether torch is installed and, for a CPU, a C++ compiler."""
+        """Return whether torch is installed and, for a CPU, a C++ compiler."""
         compilers = (os.environ.get("CXX", "c++"), "g++", "clang++")
         return super().can_run(device) and (device == "cuda" or any(map(shutil.which, compilers)))
 
@@ -69,7 +71,7 @@ class TorchCompile(Runtime):
         return torch_artifact(network, target, self.name)
 
     def load(self, artifact: Artifact, threads: int = 1) -> Runner:
-        """The network folded and compiled, which takes seconds to minutes."""
+        """Return the network folded and compiled, which takes seconds to minutes."""
         from dynnas.runtimes.torch.artifact import read_torch_artifact
         from dynnas.runtimes.torch.compiled import compiled_runner
 

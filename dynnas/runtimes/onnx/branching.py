@@ -24,7 +24,7 @@ from onnx.helper import make_graph, make_model, make_node, make_tensor_value_inf
 
 
 def join_segments(parts: Sequence[ModelProto], thresholds: Sequence[float]) -> ModelProto:
-    """One model that runs segment after segment until one is confident.
+    """Return one model that runs segment after segment until one is confident.
 
     Args:
         parts: a model for each segment, all of one opset, from `image` (or the features of the segment
@@ -50,7 +50,7 @@ def join_networks(
     resizing: Sequence[np.ndarray | None],
     resolution: int,
 ) -> ModelProto:
-    """One model that runs network after network, each on the image, until one is confident.
+    """Return one model that runs network after network, each on the image, until one is confident.
 
     Args:
         parts: a model for each network, all of one opset, from `image` to `logits` (1, classes); what else
@@ -141,7 +141,7 @@ class _Branching:
         )
 
     def _sureness(self, graph: GraphProto, index: int) -> str:
-        """The name of how sure part `index` is, which is put into `graph` if the part does not say."""
+        """Return the name of how sure part `index` is, which is put into `graph` if the part does not say."""
         scope = self._scope(index)
         if any(value.name == scope + "sureness" for value in self.parts[index].graph.output):
             return scope + "sureness"
@@ -161,7 +161,7 @@ class _Branching:
         ]
 
     def _results(self, logits: str, exit_taken: str) -> list[ValueInfoProto]:
-        """The two outputs that every graph declares, under these names."""
+        """Return the two outputs that every graph declares, under these names."""
         return [
             make_tensor_value_info(logits, *_kind(self.parts[-1].graph.output[0])),
             make_tensor_value_info(exit_taken, TensorProto.INT64, [1]),

@@ -88,7 +88,7 @@ def read_as_it_lies(packed: ModelProto) -> None:
 
 
 def _is_linear(view: GraphIndex, node: NodeProto | None) -> bool:
-    """Whether it is a linear layer of torch: all but its input constant, a row for each output."""
+    """Return whether it is a linear layer of torch: all but its input constant, a row for each output."""
     if node is None or node.op_type not in ("Gemm", "FusedGemm") or len(node.input) != 3:
         return False
     rows = attribute(node, "transB") and not attribute(node, "transA")
@@ -96,7 +96,7 @@ def _is_linear(view: GraphIndex, node: NodeProto | None) -> bool:
 
 
 def _laid_out(view: GraphIndex, layer: NodeProto) -> str | None:
-    """The laid-out map that a linear layer reads, pooled, if it reads one."""
+    """Return the laid-out map that a linear layer reads, pooled, if it reads one."""
     if not _is_linear(view, layer):
         return None
     value, kinds = layer.input[0], ["Flatten", "GlobalAveragePool", "ReorderOutput"]

@@ -14,7 +14,7 @@ from dynnas.runtimes.onnx.trace import SIDE_OUTPUT_PREFIX
 
 
 def chain(parts: Sequence[ModelProto]) -> ModelProto:
-    """One model that runs `parts` one after the other.
+    """Return one model that runs `parts` one after the other.
 
     Args:
         parts: of one opset, each from `image` to `features`, the next one's image; the last gives what the
@@ -44,7 +44,7 @@ def _taken_as(name: str) -> str:
 
 
 def choose(decide: ModelProto, alternatives: Sequence[ModelProto]) -> ModelProto:
-    """One model that runs one of `alternatives`, and nothing of the others.
+    """Return one model that runs one of `alternatives`, and nothing of the others.
 
     Each `If` asks in which half of those that are left the largest logit lies: one after the other they would
     be asked twice as often, and an argmax takes four times as long as what is asked here.

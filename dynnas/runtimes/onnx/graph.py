@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def to_onnx(network: Compilable) -> ModelProto:
-    """The graph for one image: folded, with an `If` wherever something may be left out.
+    """Return the graph for one image: folded, with an `If` wherever something may be left out.
 
     That is at every exit, at gates that branch, and between the networks of a cascade.
 
@@ -66,7 +66,7 @@ def _packed(network: Compilable) -> ModelProto:
 
 
 def segment_graphs(network: Network | PlainNetwork, pack: Pack = no_packing) -> list[ModelProto]:
-    """A graph for each segment of the folded network: one without exits is a single segment.
+    """Return a graph for each segment of the folded network: one without exits is a single segment.
 
     Args:
         network: calibrated.
@@ -87,7 +87,7 @@ def segment_graphs(network: Network | PlainNetwork, pack: Pack = no_packing) -> 
 
 
 def join(network: Network | PlainNetwork, parts: list[ModelProto]) -> ModelProto:
-    """One graph of those of the segments, which are no longer of use by themselves."""
+    """Return one graph of those of the segments, which are no longer of use by themselves."""
     if len(parts) == 1:
         return parts[0]
 
@@ -97,7 +97,7 @@ def join(network: Network | PlainNetwork, parts: list[ModelProto]) -> ModelProto
 
 
 def join_cascade(cascade: Cascade, graph_of: Callable[[Network], ModelProto]) -> ModelProto:
-    """One graph of those of the networks of a cascade."""
+    """Return one graph of those of the networks of a cascade."""
     parts = [graph_of(stage.network) for stage in cascade.members]
     resizing = [stage.lines for stage in cascade.members]
 
@@ -107,7 +107,8 @@ def join_cascade(cascade: Cascade, graph_of: Callable[[Network], ModelProto]) ->
 
 
 def to_onnx_batch(network: Compilable) -> ModelProto:
-    """The graph for any batch: every exit is computed, and the first confident one chosen for each image.
+    """Return the graph for any batch: every exit is computed, and the first confident one chosen for each
+    image.
 
     Inputs and outputs as `to_onnx`, with the batch's size in place of 1.
 

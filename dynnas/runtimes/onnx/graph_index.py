@@ -39,7 +39,7 @@ class GraphIndex:
         }
 
     def origin(self, name: str) -> str:
-        """The value whose memory `name` shows under another shape: what is before any reshaping."""
+        """Return the value whose memory `name` shows under another shape: what is before any reshaping."""
         while (node := self.producer.get(name)) is not None and self._keeps_order(node):
             name = node.input[0]
         return name
@@ -55,7 +55,7 @@ class GraphIndex:
 
 
 def attribute(node: NodeProto, name: str) -> Any:
-    """The value of a node's attribute, None if it has none of that name."""
+    """Return the value of a node's attribute, None if it has none of that name."""
     for found in node.attribute:
         if found.name == name:
             return helper.get_attribute_value(found)

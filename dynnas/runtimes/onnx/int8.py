@@ -41,7 +41,7 @@ LEAST_BANK = 512
 
 
 def to_int8_onnx(network: Network, images: Tensor) -> ModelProto:
-    """The graph for one image in int8; inputs and outputs as `to_onnx`.
+    """Return the graph for one image in int8; inputs and outputs as `to_onnx`.
 
     Args:
         network: calibrated, in eval mode.
@@ -60,7 +60,7 @@ def to_int8_onnx(network: Network, images: Tensor) -> ModelProto:
 
 
 def _quantise(model: ModelProto, inputs: np.ndarray) -> ModelProto:
-    """One graph without branches, its ranges set by `inputs` (N, ...)."""
+    """Return one graph without branches, its ranges set by `inputs` (N, ...)."""
     quantization = require("onnxruntime.quantization", "onnx")
     preparation = require("onnxruntime.quantization.shape_inference", "onnx")
     with tempfile.TemporaryDirectory() as folder:
@@ -101,7 +101,9 @@ class _Images:
 
 
 def _kept(graph: GraphProto) -> list[NodeProto]:
-    """What stays in float32: convolutions with a kernel of each image's own, routers and attentions."""
+    """Return what stays in float32: convolutions with a kernel of each image's own, routers and
+    attentions.
+    """
     constants = {tensor.name for tensor in graph.initializer}
     logits = graph.output[0].name
     kept = []

@@ -8,7 +8,8 @@ from dynnas.errors import require
 
 
 def metadata_bytes(metadata: Mapping[str, str]) -> bytes:
-    """Bytes that add `metadata` to a serialised model when they are put behind it; the graph stays as it is.
+    """Return bytes that add `metadata` to a serialised model when they are put behind it; the graph stays as
+    it is.
 
     Raises:
         MissingExtraError: onnx is not installed.

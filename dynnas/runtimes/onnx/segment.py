@@ -95,13 +95,13 @@ class _Part(nn.Module):
         self.outputs: list[str] = []
 
     def graph(self, flow: Flow) -> ModelProto:
-        """The graph, by way of an example of what comes in."""
+        """Return the graph, by way of an example of what comes in."""
         names = [value.name for value in self.takes]
         values = [flow.value(value) for value in self.takes]
         return trace(self, (flow.x, *values), ["image", *names], self.outputs)  # type: ignore[arg-type]
 
     def flow(self, x: Tensor, values: Sequence[Tensor]) -> Flow:
-        """What comes in, put together again."""
+        """Return what comes in, put together again."""
         found: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
         for carried, value in zip(self.takes, values, strict=True):
             found[not carried.lasts][carried.name] = value

@@ -42,7 +42,7 @@ class OnnxSession:
         return self._session.run(["logits"], {"image": image})[0]
 
     def outputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Every output by its name."""
+        """Return every output by its name."""
         names = [output.name for output in self._session.get_outputs()]
         return dict(zip(names, self._session.run(names, {"image": images}), strict=True))
 
@@ -67,7 +67,7 @@ class OnnxRunner:
         return self._session(image)
 
     def outputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Every output by its name."""
+        """Return every output by its name."""
         return self._session.outputs(images)
 
 

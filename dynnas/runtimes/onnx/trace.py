@@ -28,7 +28,7 @@ def trace(
     outputs: Sequence[str],
     any_batch: bool = False,
 ) -> ModelProto:
-    """The graph of any module in eval mode, with these names for what it takes and gives.
+    """Return the graph of any module in eval mode, with these names for what it takes and gives.
 
     Raises:
         MissingExtraError: onnx is not installed.

@@ -50,7 +50,7 @@ class OpenVinoSession:
         return self._request.infer({"image": image}, share_inputs=True, share_outputs=True)["logits"].copy()
 
     def outputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Every output by its name."""
+        """Return every output by its name."""
         results = self._request.infer({"image": images})
         return {name: results[name].copy() for name in self._names}
 

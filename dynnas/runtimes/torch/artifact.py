@@ -30,7 +30,7 @@ NETWORK, PROGRAM = "network.dynnas", "model.pt2"
 
 
 def torch_artifact(network: Compilable, target: TargetSettings, runtime: str) -> Artifact:
-    """The artifact of a copy of `network`, whose files are written when they are first read."""
+    """Return the artifact of a copy of `network`, whose files are written when they are first read."""
     kept = copy.deepcopy(network).cpu().eval()
     metadata = describe(network, target)
     if isinstance(kept, PlainNetwork):
@@ -41,7 +41,7 @@ def torch_artifact(network: Compilable, target: TargetSettings, runtime: str) ->
 
 
 def read_torch_artifact(artifact: Artifact) -> Compilable:
-    """The network of an artifact, on a CPU in eval mode.
+    """Return the network of an artifact, on a CPU in eval mode.
 
     Raises:
         DocumentError: it is damaged.
@@ -78,7 +78,7 @@ def write_network(network: Finished) -> bytes:
 
 
 def read_network(data: bytes) -> Finished:
-    """What `write_network` wrote, in eval mode.
+    """Return what `write_network` wrote, in eval mode.
 
     Raises:
         DocumentError: it is damaged.
@@ -103,7 +103,7 @@ def _built(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray], scope: s
 
 
 def write_program(network: PlainNetwork, batch: int, dtype: str) -> bytes:
-    """The exported program of a module for images (batch, C, R, R), computing in `dtype`."""
+    """Return the exported program of a module for images (batch, C, R, R), computing in `dtype`."""
     kind = getattr(torch, dtype)
     example = blank_images(network.config, batch).to(kind)
     stream = io.BytesIO()

@@ -19,7 +19,7 @@ from dynnas.runtimes.images import blank_images
 
 
 def to_pt2(network: Finished) -> ExportedProgram:
-    """The program for one image, folded, with a `torch.cond` at every exit that skips the rest.
+    """Return the program for one image, folded, with a `torch.cond` at every exit that skips the rest.
 
     From `image` (1, channels, resolution, resolution) float32 to logits (1, classes) or, with exits, to a
     pair of these and the index (1,) int64 of the exit taken, the number of exits for the head. The
@@ -31,7 +31,8 @@ def to_pt2(network: Finished) -> ExportedProgram:
 
 
 def to_pt2_batch(network: Finished) -> ExportedProgram:
-    """The program for any batch: every exit is computed, and the first confident one chosen for each image.
+    """Return the program for any batch: every exit is computed, and the first confident one chosen for each
+    image.
 
     As `to_pt2`, with the batch's size in place of 1.
     """
@@ -76,7 +77,7 @@ class _Inner(nn.Module):
 
 
 def _branching(segments: Sequence[Segment]) -> nn.Module:
-    """Segments that run one after the other until one is sure enough, decided inside the program."""
+    """Return segments that run one after the other until one is sure enough, decided inside the program."""
     module: nn.Module = _Last(segments[-1], len(segments) - 1)
     for index, segment in reversed(list(enumerate(segments[:-1]))):
         assert segment.exit is not None

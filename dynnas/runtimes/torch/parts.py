@@ -27,7 +27,9 @@ Part = tuple[Run, Leaving | None]
 
 
 def folded_as(network: Unfolded, device: str, dtype: str) -> Unfolded:
-    """A folded copy on `device`, computing in `dtype`; on a CPU channels-last, the faster layout there."""
+    """Return a folded copy on `device`, computing in `dtype`; on a CPU channels-last, the faster layout
+    there.
+    """
     folded = fold_batchnorm(network).to(device, getattr(torch, dtype))
     if device == "cpu":
         to_channels_last(folded)
@@ -35,7 +37,7 @@ def folded_as(network: Unfolded, device: str, dtype: str) -> Unfolded:
 
 
 def parts_of(network: Network | PlainNetwork, batch: int) -> list[Part]:
-    """The segments for one image, which is decided on after each; all of it at once for a batch.
+    """Return the segments for one image, which is decided on after each; all of it at once for a batch.
 
     For one image, gates leave out what it does not want; where the parts are compiled, they compute it all.
     """
@@ -53,7 +55,7 @@ def parts_of(network: Network | PlainNetwork, batch: int) -> list[Part]:
 
 
 def run_parts(parts: Sequence[Part], x: Tensor) -> Tensor:
-    """The logits with which `x` leaves, no part after that being run."""
+    """Return the logits with which `x` leaves, no part after that being run."""
     output = x
     for run, place in parts:
         x, output = run(x)

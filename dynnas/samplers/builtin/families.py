@@ -28,7 +28,7 @@ class SamplerFamily:
 
     @staticmethod
     def make(request: SamplerRequest) -> Proposer:
-        """The proposer for a study."""
+        """Return the proposer for a study."""
         raise NotImplementedError
 
 
@@ -48,7 +48,7 @@ class _Seeded:
     crossed: Space | None = None
 
     def __call__(self, seed: int) -> BaseSampler:
-        """The sampler of that seed."""
+        """Return the sampler of that seed."""
         import random
 
         import optuna

@@ -63,7 +63,9 @@ class Fits:
         self._kernels: dict[tuple[str, int], tuple[bytes, Kernel]] = {}
 
     def kernel(self, name: str, features: np.ndarray, genes: np.ndarray, values: np.ndarray) -> Kernel:
-        """The kernel for metric `name` of which [points] `values` are known, in the order of the trials."""
+        """Return the kernel for metric `name` of which [points] `values` are known, in the order of the
+        trials.
+        """
         count = _fitted_at(len(values))
         features, values = features[:count], values[:count]
         digest = features.tobytes() + values.tobytes()
@@ -77,7 +79,9 @@ class Fits:
 
 
 def _fitted_at(count: int) -> int:
-    """The last place at or before `count` where kernels are fitted: 1, 2, ... and then ever more rarely."""
+    """Return the last place at or before `count` where kernels are fitted: 1, 2, ... and then ever more
+    rarely.
+    """
     at = math.ceil(_GROWTH ** math.floor(math.log(count, _GROWTH) + 1e-9))
     return min(at, count)
 
@@ -142,7 +146,7 @@ class Outlook:
             self._look_at_objectives()
 
     def _learned(self, name: str, values: np.ndarray) -> Learned:
-        """A belief from the values that are known; limits far from reach are drawn together."""
+        """Return a belief from the values that are known; limits far from reach are drawn together."""
         at = np.flatnonzero(np.isfinite(values))
         values = np.clip(values[at], -1.0, 1.0)
         return self._belief(name, at, values, np.argsort(np.abs(values), kind="stable"))
@@ -178,7 +182,7 @@ class Outlook:
         self._low, self._high = boxes(thinned(front, front.shape[1]), reference)
 
     def _pending(self) -> np.ndarray:
-        """What is being evaluated counts as what is expected of it, so that others look elsewhere."""
+        """Return what is being evaluated counts as what is expected of it, so that others look elsewhere."""
         if not len(self.history.pending):
             return np.zeros((0, len(self._names)))
         return self._objectives(self.history.pending, exact=True)[0]
@@ -188,7 +192,9 @@ class Outlook:
         return self._worth(rows, exact=False)
 
     def exact_worth(self, rows: Rows) -> np.ndarray:
-        """The same with cheap metrics computed; negative for what cannot be evaluated or breaks a limit."""
+        """Return the same with cheap metrics computed; negative for what cannot be evaluated or breaks a
+        limit.
+        """
         worth = self._worth(rows, exact=True)
         assert self._known is not None
         usable = np.zeros(len(rows), dtype=bool)
@@ -212,7 +218,7 @@ class Outlook:
         return worth
 
     def _objectives(self, rows: Rows, exact: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Means and deviations of the scaled losses, [rows, objectives] each."""
+        """Return means and deviations of the scaled losses, [rows, objectives] each."""
         features = self._genome.features(rows)
         mean, deviation = np.zeros((len(rows), len(self._names))), np.zeros((len(rows), len(self._names)))
         for at, (name, belief) in enumerate(zip(self._names, self._beliefs, strict=True)):
@@ -228,7 +234,7 @@ class Outlook:
 
 
 def _computed(known: Known, name: str, rows: Rows, guesses: np.ndarray) -> np.ndarray:
-    """The cheap metric of every row that has one; the guess for the others."""
+    """Return the cheap metric of every row that has one; the guess for the others."""
     exact = [known.exact(row) for row in rows]
     pairs = zip(exact, guesses, strict=True)
     return np.array([guess if metrics is None else metrics[name] for metrics, guess in pairs], dtype=float)

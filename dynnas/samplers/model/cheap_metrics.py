@@ -43,14 +43,16 @@ class Known:
         self._computed: dict[bytes, Mapping[str, float] | None] = {}
 
     def exact(self, row: np.ndarray) -> Mapping[str, float] | None:
-        """The cheap metrics of one architecture; None if it cannot be evaluated."""
+        """Return the cheap metrics of one architecture; None if it cannot be evaluated."""
         name = row.tobytes()
         if name not in self._computed:
             self._computed[name] = self._cheap(self._genome.decode(row))
         return self._computed[name]
 
     def worth_trying(self, rows: Rows) -> np.ndarray:
-        """Indices of those that can be evaluated and keep the known limits; all of them if none does."""
+        """Return indices of those that can be evaluated and keep the known limits; all of them if none
+        does.
+        """
         metrics = [self.exact(row) for row in rows]
         kept = [
             at for at, known in enumerate(metrics) if known is not None and not self.goal.rejection(known)
@@ -82,12 +84,12 @@ class Guess:
 
     @staticmethod
     def of(genome: Genome, features: np.ndarray, values: np.ndarray) -> Guess:
-        """What `values` of architectures with these `features` let one guess."""
+        """Return what `values` of architectures with these `features` let one guess."""
         mean, deviation = float(values.mean()), float(values.std()) or 1.0
         scaled = (values - mean) / deviation
         kernel = fit_kernel(features[:_FITTED], genome.feature_genes, scaled[:_FITTED])
         return Guess(mean, deviation, Belief(kernel, features, scaled))
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
-        """The most likely values."""
+        """Return the most likely values."""
         return self._mean + self._deviation * self._belief.mean(features)

@@ -56,7 +56,7 @@ def _nondominated(points: np.ndarray) -> np.ndarray:
 def expected_improvement(
     mean: np.ndarray, deviation: np.ndarray, low: np.ndarray, high: np.ndarray
 ) -> np.ndarray:
-    """The expected gain in hypervolume of every point.
+    """Return the expected gain in hypervolume of every point.
 
     Args:
         mean: [points, objectives] of the beliefs on the losses.

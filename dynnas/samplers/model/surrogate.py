@@ -50,7 +50,7 @@ class Kernel:
 
 
 def fit_kernel(features: np.ndarray, feature_genes: np.ndarray, values: np.ndarray) -> Kernel:
-    """The most likely kernel.
+    """Return the most likely kernel.
 
     Args:
         features: [points, features].
@@ -80,7 +80,7 @@ class _Likelihood:
         self._spreads = np.array([*[_WEIGHT_SPREAD] * self._count, _LINEAR[1], _INTERACTING[1], _NOISE[1]])
 
     def best(self) -> Kernel:
-        """The parameters at the minimum that L-BFGS finds from the priors' means."""
+        """Return the parameters at the minimum that L-BFGS finds from the priors' means."""
         bounds = list(zip(self._means - _BOUND, self._means + _BOUND, strict=True))
         found = minimize(
             self, self._means, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": _STEPS}
@@ -146,5 +146,5 @@ class Belief:
         return across @ self._solved, np.sqrt(variance)
 
     def mean(self, features: np.ndarray) -> np.ndarray:
-        """The mean alone, which costs far less."""
+        """Return the mean alone, which costs far less."""
         return self.kernel.between(features, self.features) @ self._solved

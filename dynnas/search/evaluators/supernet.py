@@ -31,7 +31,7 @@ from dynnas.space.space import Space
 
 
 def open_meter(reference: Path, space: Space, dataset: Dataset) -> LatencyMeter:
-    """The latency meter of a study of `space`, whose scale is kept in the file `reference`.
+    """Return the latency meter of a study of `space`, whose scale is kept in the file `reference`.
 
     Its target is the space's, with the runtime that a remote device has for `auto`.
 
@@ -51,7 +51,7 @@ def open_meter(reference: Path, space: Space, dataset: Dataset) -> LatencyMeter:
 def extra_measurements(
     metrics: Iterable[str], given: Sequence[Measurement], meter: LatencyMeter
 ) -> tuple[Measurement, ...]:
-    """The measurements that give those `metrics` that are not always measured, nor by those `given`.
+    """Return the measurements that give those `metrics` that are not always measured, nor by those `given`.
 
     Raises:
         StudyError: no measurement gives one of them.
@@ -121,7 +121,7 @@ class SupernetEvaluator:
         return found
 
     def stages(self, architecture: Architecture) -> Iterator[Mapping[str, float]]:
-        """The metrics of every measurement."""
+        """Return the metrics of every measurement."""
         return done_here(self.steps(architecture), self.hand)
 
     @cached_property
@@ -135,7 +135,7 @@ class SupernetEvaluator:
         return MeasuringHand(self.extractor, anywhere)
 
     def steps(self, architecture: Architecture) -> Steps:
-        """The same, with jobs for what others can do while the driver has the clock."""
+        """Yield the same, with jobs for what others can do while the driver has the clock."""
         candidate = self.extractor.candidate(architecture)
         for place, measurement in enumerate(self.measurements):
             if measurement.where == "worker":
@@ -150,7 +150,7 @@ class SupernetEvaluator:
             yield measurement.measure(candidate)
 
     def latency(self, candidate: Candidate) -> Mapping[str, float]:
-        """The metrics of a candidate that only the clock can tell."""
+        """Return the metrics of a candidate that only the clock can tell."""
         return Latency(self.meter).measure(candidate)
 
 
@@ -161,7 +161,7 @@ class HeldOutEvaluator:
     extractor: Extractor
 
     def evaluate(self, architecture: Architecture) -> Mapping[str, float]:
-        """The scores of the task to report, each with `test_` before its name."""
+        """Return the scores of the task to report, each with `test_` before its name."""
         network = self.extractor.candidate(architecture).calibrated
         scores = accuracy(network, self.extractor.dataset, "test").scores
         return {f"test_{name}": value for name, value in scores.items()}
@@ -183,7 +183,9 @@ class MeasuringHand:
     measurements: Mapping[str, Measurement]
 
     def work(self, job: Job) -> tuple[Mapping[str, float], Statistics | None]:
-        """The metrics of a candidate, none for `CALIBRATE`; and its statistics as far as they are known."""
+        """Return the metrics of a candidate, none for `CALIBRATE`; and its statistics as far as they are
+        known.
+        """
         candidate = self.extractor.candidate(job.architecture)
         if (known := job.arguments.get("statistics")) is not None:
             candidate.adopt(known)

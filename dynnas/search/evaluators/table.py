@@ -68,7 +68,7 @@ class TableEvaluator:
         return len(self._rows)
 
     def evaluate(self, architecture: Architecture) -> Mapping[str, float]:
-        """All metrics.
+        """Return all metrics.
 
         Raises:
             UnavailableError: the table has no such row, or nothing in it for an objective.
@@ -83,7 +83,7 @@ class TableEvaluator:
         return {name: value for name, value in found.items() if not np.isnan(value)}
 
     def cheap(self, architecture: Architecture) -> Mapping[str, float] | None:
-        """Those metrics that are known in advance; None for what the table does not have."""
+        """Return those metrics that are known in advance; None for what the table does not have."""
         rows = self._rows.get(self._genome.encode(architecture).tobytes())
         if rows is None:
             return None
@@ -91,7 +91,7 @@ class TableEvaluator:
         return None if any(map(np.isnan, found.values())) else found
 
     def listed(self) -> tuple[Architecture, ...] | None:
-        """What the table has of the space, where that is so little that a search had to guess it."""
+        """Return what the table has of the space, where that is so little that a search had to guess it."""
         if self.size * _DENSE >= self._genome.space.size:
             return None
         rows = np.array([np.frombuffer(name, dtype=np.int16) for name in self._rows])
@@ -118,7 +118,7 @@ class TableEvaluator:
             raise StudyError(f"table: the metric {name!r} is no number everywhere ({error})") from error
 
     def _index(self) -> dict[bytes, tuple[int, ...]]:
-        """The rows of every architecture."""
+        """Return the rows of every architecture."""
         places = self._places()
         inside = np.flatnonzero((places != INACTIVE).all(axis=1))
         if not len(inside):
@@ -158,7 +158,7 @@ class TableEvaluator:
         return np.array([_place(value, known) for value in column.tolist()], dtype=np.int16)
 
     def _unlike(self, places: np.ndarray) -> str:
-        """A value that the space does not have."""
+        """Return a value that the space does not have."""
         row, gene = np.argwhere(places == INACTIVE)[0]
         name = self._genome.space.genes[gene].name
         if isinstance(self._settings.genes, str):

@@ -117,5 +117,5 @@ def _read_parquet(path: Path) -> dict[str, np.ndarray]:
 
 
 def _plain(column: np.ndarray) -> np.ndarray:
-    """Texts as numpy's own, which compare like those of other files."""
+    """Return texts as numpy's own, which compare like those of other files."""
     return column.astype(str) if column.dtype == object else column

@@ -50,7 +50,8 @@ class Retry:
         self._seconds = seconds
 
     def __call__(self, step: Callable[[bool], Result]) -> Result:
-        """What `step` returns. Its argument says whether an earlier try may have done some or all of it.
+        """Return what `step` returns. Its argument says whether an earlier try may have done some or all of
+        it.
 
         Raises:
             StorageError: the database cannot be reached or written.

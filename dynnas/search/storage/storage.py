@@ -37,7 +37,7 @@ class SearchStorage:
 
 
 def open_storage(url: str | None) -> BaseStorage:
-    """The storage at an SQLAlchemy URL, for reading and for single writes; in memory if None.
+    """Return the storage at an SQLAlchemy URL, for reading and for single writes; in memory if None.
 
     Raises:
         StudyError: the database cannot be opened, or another version of Optuna has made it.
@@ -98,7 +98,7 @@ def _no_check() -> None:
 
 
 def _open(url: URL, kind: type[Pool]) -> tuple[RDBStorage, Pool]:
-    """A database with Optuna's tables, and the pool of its connections."""
+    """Return a database with Optuna's tables, and the pool of its connections."""
     with opening_errors(url):
         pool = connection_pool(url, kind)
         postgresql = url.get_backend_name() == "postgresql"
@@ -108,7 +108,7 @@ def _open(url: URL, kind: type[Pool]) -> tuple[RDBStorage, Pool]:
 
 
 def connection_pool(url: URL, kind: type[Pool] = NullPool) -> Pool:
-    """A pool of connections to the database at `url`; SQLite is in WAL mode.
+    """Return a pool of connections to the database at `url`; SQLite is in WAL mode.
 
     Args:
         url: of the database.

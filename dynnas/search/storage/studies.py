@@ -38,7 +38,7 @@ def open_trials(
     sampler: BaseSampler,
     facts: Mapping[str, Any] | None = None,
 ) -> optuna.Study:
-    """The Optuna study of that name, made if it is not there.
+    """Return the Optuna study of that name, made if it is not there.
 
     A study is recognised by all that its numbers depend on. One that others have made, such as Ray Tune, says
     nothing of that, and is taken over.
@@ -90,7 +90,7 @@ def open_trials(
 
 
 def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
-    """A line for every fact that differs between a study and the one that was made before."""
+    """Return a line for every fact that differs between a study and the one that was made before."""
 
     def text(facts: Mapping[str, Any], name: str) -> str:
         return str(facts[name]) if name in facts else "not given"
@@ -103,7 +103,7 @@ def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
 
 
 def gene_differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
-    """Lines for the first genes in which two spaces differ; none where only the blocks differ."""
+    """Return lines for the first genes in which two spaces differ; none where only the blocks differ."""
     lines = differences(here, there)
     more = [f"and {len(lines) - MOST_GENES} more genes"] if len(lines) > MOST_GENES else []
     return [f"gene {line}" for line in lines[:MOST_GENES]] + more
@@ -138,7 +138,7 @@ def _check_trials_of_others(study: optuna.Study, space: Space) -> None:
 
 
 def load_trials(storage: str | BaseStorage, name: str) -> optuna.Study | None:
-    """The Optuna study of that name for reading, at a URL or in a storage; None if there is none."""
+    """Return the Optuna study of that name for reading, at a URL or in a storage; None if there is none."""
     file = sqlite_file(parse_url(storage)) if isinstance(storage, str) else None
     if file is not None and not file.exists():
         return None  # opening it would make the file

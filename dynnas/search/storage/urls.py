@@ -12,7 +12,7 @@ from dynnas.errors import StudyError
 
 
 def parse_url(url: str) -> URL:
-    """The parts of a database's URL.
+    """Return the parts of a database's URL.
 
     Raises:
         StudyError: it is not a URL.
@@ -24,7 +24,7 @@ def parse_url(url: str) -> URL:
 
 
 def cannot_open(url: str, error: Exception) -> StudyError:
-    """The error for a URL that leads to no database."""
+    """Return the error for a URL that leads to no database."""
     return StudyError(
         f"storage: cannot open {url!r} ({error}); give an SQLAlchemy URL such as sqlite:///study.db "
         "or postgresql+psycopg://user@host/database, with its driver installed"
@@ -32,12 +32,12 @@ def cannot_open(url: str, error: Exception) -> StudyError:
 
 
 def sqlite_url(path: Path) -> str:
-    """The URL of an SQLite file, whatever characters its path has."""
+    """Return the URL of an SQLite file, whatever characters its path has."""
     return URL.create("sqlite", database=str(path.resolve())).render_as_string()
 
 
 def sqlite_file(url: URL) -> Path | None:
-    """The file of an SQLite database; None for one in memory, and for other databases."""
+    """Return the file of an SQLite database; None for one in memory, and for other databases."""
     name = url.database
     if url.get_backend_name() != "sqlite" or not name or name == ":memory:":
         return None
@@ -49,14 +49,14 @@ def sqlite_file(url: URL) -> Path | None:
 
 
 def without_password(url: URL) -> str:
-    """The URL for files and messages."""
+    """Return the URL for files and messages."""
     # `URL.set(password=None)` would leave the password as it is.
     bare = URL.create(url.drivername, url.username, None, url.host, url.port, url.database, url.query)
     return bare.render_as_string()
 
 
 def kept_url(url: str) -> str:
-    """The URL as a study's record keeps it: it means the same from every folder, and has no password.
+    """Return the URL as a study's record keeps it: it means the same from every folder, and has no password.
 
     The database's own means (such as ~/.pgpass) know the password.
 

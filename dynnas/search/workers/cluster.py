@@ -82,7 +82,7 @@ class Cluster:
     processors: int
 
     def crew(self, hand: Hand, workers: int, progress: Progress) -> Actors:
-        """A crew of so many actors, one a processor; all processors for 0.
+        """Return a crew of so many actors, one a processor; all processors for 0.
 
         Raises:
             StudyError: the hand cannot be pickled, or there are too few processors.
@@ -187,7 +187,7 @@ class Actors:
             member.calls.append((member.actor.work.remote(ticket, job), ticket, job))
 
     def _heard(self, member: _Member, reference: Any) -> Answer | None:
-        """What an actor says, if it is an answer; those that died are replaced."""
+        """Return what an actor says, if it is an answer; those that died are replaced."""
         try:
             said = ray.get(reference)
         except RayTaskError as error:  # not of the evaluator, whose errors are in its answers
@@ -262,7 +262,9 @@ class _Pickler(ray.cloudpickle.CloudPickler):
 
 
 def _put(hand: Hand) -> Any:
-    """The hand in Ray's object store, its arrays apart from the pickle: they are mapped, not copied."""
+    """Return the hand in Ray's object store, its arrays apart from the pickle: they are mapped, not
+    copied.
+    """
     try:
         text, buffers = pickled(hand, _Pickler)
     except Exception as error:  # pickle raises whatever it likes

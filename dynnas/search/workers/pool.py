@@ -36,7 +36,7 @@ class Hand(Protocol):
     """Does the jobs of one evaluator. It can be pickled, and every worker holds it once."""
 
     def work(self, job: Job) -> Any:
-        """The result, small and picklable.
+        """Return the result, small and picklable.
 
         Raises:
             UnavailableError: the architecture cannot be evaluated, which is no failure.
@@ -66,7 +66,7 @@ class Answer:
     unavailable: str | None = None
 
     def take(self) -> Any:
-        """The result.
+        """Return the result.
 
         Raises:
             UnavailableError: the architecture cannot be evaluated.

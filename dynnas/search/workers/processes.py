@@ -138,7 +138,7 @@ class Processes:
         return self._hire(place)
 
     def _hire(self, place: int) -> _Worker | None:
-        """A worker that is ready for jobs; None when there is nothing left to do here."""
+        """Return a worker that is ready for jobs; None when there is nothing left to do here."""
         death = ""
         for _ in range(ATTEMPTS):
             with self._lock:
@@ -201,7 +201,7 @@ class _Worker:
         return f"with exit status {code}"
 
     def hear(self) -> Answer | str | None:
-        """What it says next; None if it died instead."""
+        """Return what it says next; None if it died instead."""
         try:
             said: Answer | str = self._connection.recv()
             return said
@@ -244,7 +244,7 @@ def _packed(hand: Hand) -> Parcel:
 
 
 def _threads(workers: int) -> int:
-    """Threads of torch for each worker: together as many as the driver would take."""
+    """Return threads of torch for each worker: together as many as the driver would take."""
     torch = sys.modules.get("torch")
     return max(1, most_threads() // workers) if torch else 0
 

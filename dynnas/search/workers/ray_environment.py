@@ -39,7 +39,7 @@ def prepare_ray(address: str) -> None:
 
 
 def no_cluster(address: str, error: Exception) -> StudyError:
-    """The error for an address at which there is no cluster, or none that lets this process in."""
+    """Return the error for an address at which there is no cluster, or none that lets this process in."""
     return StudyError(
         f"--ray: no cluster at {address} ({str(error).splitlines()[0]}); start one with "
         "`ray start --head`, leave the address out for one on this machine, or if another machine's asks "
@@ -48,7 +48,7 @@ def no_cluster(address: str, error: Exception) -> StudyError:
 
 
 def _has_token() -> bool:
-    """Whether the user has a token where Ray's documentation says that it lies."""
+    """Return whether the user has a token where Ray's documentation says that it lies."""
     if os.environ.get("RAY_AUTH_TOKEN"):
         return True
     path = os.environ.get("RAY_AUTH_TOKEN_PATH")

@@ -53,7 +53,9 @@ class Parcel:
         return Parcel(descriptor, len(text), tuple(places))
 
     def open(self) -> Any:
-        """The object. Its arrays are the file's pages; who writes to them gets copies of these pages."""
+        """Return the object. Its arrays are the file's pages; who writes to them gets copies of these
+        pages.
+        """
         memory = memoryview(mmap.mmap(self.descriptor, 0, access=mmap.ACCESS_COPY))
         buffers = [memory[start : start + count] for start, count in self.places]
         return pickle.loads(memory[: self.pickled], buffers=buffers)
@@ -110,7 +112,7 @@ class _Pickler(pickle.Pickler):
 
 
 def reduce_tensor(thing: Any) -> Any:
-    """How to pickle a tensor as an array; NotImplemented for all else."""
+    """Return how to pickle a tensor as an array; NotImplemented for all else."""
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(thing, torch.Tensor):
         return NotImplemented

@@ -14,7 +14,7 @@ from dynnas.space.architecture import Architecture
 
 
 def shared(evaluator: AnyEvaluator, goal: Goal) -> SharedEvaluator:
-    """The evaluator itself if its work can be shared, else one that leaves all of it to a crew."""
+    """Return the evaluator itself if its work can be shared, else one that leaves all of it to a crew."""
     return evaluator if isinstance(evaluator, SharedEvaluator) else Whole(evaluator, goal)
 
 
@@ -26,11 +26,11 @@ class Whole:
     goal: Goal
 
     def stages(self, architecture: Architecture) -> Iterator[Mapping[str, float]]:
-        """Those of the evaluator."""
+        """Return those of the evaluator."""
         return stages_of(self.evaluator, architecture)
 
     def steps(self, architecture: Architecture) -> Steps:
-        """One job, and what it has found."""
+        """Yield one job, and what it has found."""
         reply = yield Job("evaluate", architecture)
         assert reply is not None
         stages, unavailable = reply.take()
@@ -52,7 +52,7 @@ class WholeHand:
     goal: Goal
 
     def work(self, job: Job) -> Any:
-        """The stages, and why the architecture cannot be evaluated further, if it is so."""
+        """Return the stages, and why the architecture cannot be evaluated further, if it is so."""
         metrics: dict[str, float] = {}
         stages: list[Mapping[str, float]] = []
         try:

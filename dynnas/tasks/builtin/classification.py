@@ -82,7 +82,7 @@ class Classification(NamedTask):
         return type(self)(known, label_smoothing=self.label_smoothing, class_weights=self.class_weights)
 
     def head(self, in_channels: int, *, stride: int = 1, dropout: float = 0.0) -> nn.Module:
-        """The mean over positions, dropout, and a linear classifier: (B, C, H, W) to (B, classes)."""
+        """Return the mean over positions, dropout, and a linear classifier: (B, C, H, W) to (B, classes)."""
         return nn.Sequential(
             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(in_channels, self.outputs)
         )
@@ -104,7 +104,7 @@ class Classification(NamedTask):
         return -(temperature**2) * taught.sum(1)
 
     def confidence(self, output: Tensor, criterion: str = "confidence") -> Tensor:
-        """The largest softmax, or for `entropy` 1 less the normalised entropy of the softmax: (B,).
+        """Return the largest softmax, or for `entropy` 1 less the normalised entropy of the softmax: (B,).
 
         BranchyNet (Teerapittayanon 2016, arXiv:1709.01686) leaves where the entropy is low enough.
         """
@@ -113,7 +113,7 @@ class Classification(NamedTask):
         return torch.softmax(output, dim=1).amax(dim=1)
 
     def doubt(self, output: Tensor) -> Tensor:
-        """The largest softmax, its distance from the second, and the normalised entropy: (B, 3).
+        """Return the largest softmax, its distance from the second, and the normalised entropy: (B, 3).
 
         What is known of an exit's doubt, as in JEI-DNN (Regol 2024, arXiv:2310.09163); more inputs gained
         nothing (studies/msd-cifar10).
@@ -132,11 +132,11 @@ class Classification(NamedTask):
         return (output.argmax(dim=1) == target).to(torch.float32)
 
     def agrees(self, output: Tensor, other: Tensor) -> Tensor:
-        """Whether the likeliest class is the same: (B,) bool."""
+        """Return whether the likeliest class is the same: (B,) bool."""
         return output.argmax(dim=1) == other.argmax(dim=1)
 
     def score(self, outputs: Tensor, targets: Tensor) -> Mapping[str, float]:
-        """Shares from 0 to 1; classes without an image count for none of the means over classes."""
+        """Return shares from 0 to 1; classes without an image count for none of the means over classes."""
         answers = outputs.argmax(dim=1)
         right = answers == targets
         count = outputs.shape[1]
@@ -153,24 +153,24 @@ class Classification(NamedTask):
         }
 
     def post(self, output: Tensor) -> Tensor:
-        """The probability of each class: (B, classes)."""
+        """Return the probability of each class: (B, classes)."""
         return output.softmax(dim=1)
 
     def summary(self, targets: Tensor) -> str:
-        """The classes, with the number of images of each, the fewest first where there are many."""
+        """Return the classes, with the number of images of each, the fewest first where there are many."""
         return classes_in_words(self.names, torch.bincount(targets, minlength=len(self.names)).tolist())
 
     def missing(self, targets: Tensor) -> tuple[str, ...]:
-        """The classes without an image."""
+        """Return the classes without an image."""
         counts = torch.bincount(targets, minlength=len(self.names)).tolist()
         return tuple(name for name, count in zip(self.names, counts, strict=True) if not count)
 
     def describe(self, output: Tensor) -> str:
-        """The likeliest class."""
+        """Return the likeliest class."""
         return self.names[int(output.argmax())]
 
     def describe_target(self, target: Tensor) -> str:
-        """The class."""
+        """Return the class."""
         return self.names[int(target)]
 
     def smoothed(self, share: float) -> Self:
@@ -190,7 +190,9 @@ class Classification(NamedTask):
 
 
 def classes_in_words(names: Sequence[str], counts: Sequence[int]) -> str:
-    """How many images there are of each class; of more than six classes only of the rarest and commonest."""
+    """Return how many images there are of each class; of more than six classes only of the rarest and
+    commonest.
+    """
     pairs = sorted(zip(counts, names, strict=True), key=lambda pair: pair[0])
     if len(pairs) <= 6:
         told = ", ".join(f"{name} {count:,}" for name, count in zip(names, counts, strict=True))

@@ -62,7 +62,7 @@ class MultiLabel(NamedTask):
         return type(self)(known, positive_weights=self.positive_weights)
 
     def head(self, in_channels: int, *, stride: int = 1, dropout: float = 0.0) -> nn.Module:
-        """The mean over positions, dropout, and a linear layer: (B, C, H, W) to (B, labels)."""
+        """Return the mean over positions, dropout, and a linear layer: (B, C, H, W) to (B, labels)."""
         return nn.Sequential(
             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(in_channels, self.outputs)
         )
@@ -83,15 +83,15 @@ class MultiLabel(NamedTask):
         return temperature**2 * losses.mean(1)
 
     def confidence(self, output: Tensor, criterion: str = "confidence") -> Tensor:
-        """How far the probabilities are from a half, the mean over labels, from 0 to 1: (B,)."""
+        """Return how far the probabilities are from a half, the mean over labels, from 0 to 1: (B,)."""
         return (2 * output.sigmoid() - 1).abs().mean(1)
 
     def quality(self, output: Tensor, target: Tensor) -> Tensor:
-        """The share of labels that are right: (B,)."""
+        """Return the share of labels that are right: (B,)."""
         return ((output > 0) == (target > 0)).to(torch.float32).mean(1)
 
     def score(self, outputs: Tensor, targets: Tensor) -> Mapping[str, float]:
-        """Shares from 0 to 1; labels that no image has count for no average precision."""
+        """Return shares from 0 to 1; labels that no image has count for no average precision."""
         right = (outputs > 0) == (targets > 0)
         precisions = [
             average_precision(outputs[:, label], targets[:, label] > 0)
@@ -105,15 +105,15 @@ class MultiLabel(NamedTask):
         }
 
     def post(self, output: Tensor) -> Tensor:
-        """The probability of each label: (B, labels)."""
+        """Return the probability of each label: (B, labels)."""
         return output.sigmoid()
 
     def describe(self, output: Tensor) -> str:
-        """The labels that are likelier than not."""
+        """Return the labels that are likelier than not."""
         return self.describe_target(output > 0)
 
     def describe_target(self, target: Tensor) -> str:
-        """The labels."""
+        """Return the labels."""
         there = [name for name, value in zip(self.names, target.tolist(), strict=True) if value]
         return ", ".join(there) or "none"
 
@@ -124,7 +124,7 @@ class MultiLabel(NamedTask):
 
 
 def average_precision(scores: Tensor, present: Tensor) -> float:
-    """The sum over thresholds of precision times the gain in recall, for (N,) and bool (N,)."""
+    """Return the sum over thresholds of precision times the gain in recall, for (N,) and bool (N,)."""
     order = scores.argsort(descending=True, stable=True)
     ranked, hits = scores[order], present[order].double().cumsum(0)
     last = torch.cat([ranked[1:] != ranked[:-1], ranked.new_ones(1, dtype=torch.bool)])  # of equal scores

@@ -79,17 +79,17 @@ class Regression(NamedTask):
         return type(self)(known, loss=self.kind, mean=mean, std=deviation)
 
     def head(self, in_channels: int, *, stride: int = 1, dropout: float = 0.0) -> nn.Module:
-        """The mean over positions, dropout, and a linear layer: (B, C, H, W) to (B, numbers)."""
+        """Return the mean over positions, dropout, and a linear layer: (B, C, H, W) to (B, numbers)."""
         return nn.Sequential(
             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(in_channels, self.outputs)
         )
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """The error in standard deviations, squared or Huber's, the mean over numbers: (B,)."""
+        """Return the error in standard deviations, squared or Huber's, the mean over numbers: (B,)."""
         return self._error(output, self._standardised(target, output))
 
     def distill(self, output: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-        """The same error against what the teacher says; the temperature has no meaning here: (B,)."""
+        """Return the same error against what the teacher says; the temperature has no meaning here: (B,)."""
         return self._error(output, teacher)
 
     def score(self, outputs: Tensor, targets: Tensor) -> Mapping[str, float]:
@@ -105,17 +105,17 @@ class Regression(NamedTask):
         }
 
     def post(self, output: Tensor) -> Tensor:
-        """The numbers in the targets' units: (B, numbers)."""
+        """Return the numbers in the targets' units: (B, numbers)."""
         if self.mean is None or self.std is None:
             return output
         return output * output.new_tensor(self.std) + output.new_tensor(self.mean)
 
     def describe(self, output: Tensor) -> str:
-        """The numbers."""
+        """Return the numbers."""
         return self.describe_target(self.post(output[None])[0])
 
     def describe_target(self, target: Tensor) -> str:
-        """The numbers."""
+        """Return the numbers."""
         return ", ".join(f"{value:.4g}" for value in target.reshape(-1).tolist())
 
     def facts(self) -> Mapping[str, Any]:

@@ -92,17 +92,19 @@ class Segmentation(NamedTask):
         return -(temperature**2) * taught.sum(1).flatten(1).mean(1)
 
     def confidence(self, output: Tensor, criterion: str = "confidence") -> Tensor:
-        """The largest softmax, the mean over places of the output: (B,)."""
+        """Return the largest softmax, the mean over places of the output: (B,)."""
         return output.softmax(1).amax(1).flatten(1).mean(1)
 
     def quality(self, output: Tensor, target: Tensor) -> Tensor:
-        """The share of pixels that are right, of those that count: (B,)."""
+        """Return the share of pixels that are right, of those that count: (B,)."""
         counted = target != self.ignored
         right = (self._enlarged(output, target).argmax(1) == target) & counted
         return right.flatten(1).sum(1) / counted.flatten(1).sum(1).clamp(min=1)
 
     def score(self, outputs: Tensor, targets: Tensor) -> Mapping[str, float]:
-        """Shares from 0 to 1, over all pixels of the split; classes that are nowhere count for no mean."""
+        """Return shares from 0 to 1, over all pixels of the split; classes that are nowhere count for no
+        mean.
+        """
         count = outputs.shape[1]
         confusion = torch.zeros(count, count, dtype=torch.int64, device=outputs.device)
         for output, target in zip(outputs.split(16), targets.split(16), strict=True):
@@ -119,15 +121,15 @@ class Segmentation(NamedTask):
         }
 
     def post(self, output: Tensor) -> Tensor:
-        """The likeliest class of each place: (B, h, w)."""
+        """Return the likeliest class of each place: (B, h, w)."""
         return output.argmax(1)
 
     def describe(self, output: Tensor) -> str:
-        """The class that most places have."""
+        """Return the class that most places have."""
         return self.describe_target(output.argmax(0))
 
     def describe_target(self, target: Tensor) -> str:
-        """The class that most pixels have."""
+        """Return the class that most pixels have."""
         counted = target[target != self.ignored]
         return self.names[int(counted.mode().values)] if counted.numel() else "none"
 

@@ -60,7 +60,7 @@ class BinaryWeights(Algorithm):
 
 
 def binary_kernels(module: nn.Module) -> Sequence[nn.Parameter]:
-    """The kernels and banks that `BinaryWeights` makes binary: all but those of a stem."""
+    """Return the kernels and banks that `BinaryWeights` makes binary: all but those of a stem."""
     return [
         part.weight
         for name, part in module.named_modules()

@@ -29,7 +29,7 @@ class EarlyExits(Algorithm):
     weight: float = setting(0.5, "weight of the exits' mean loss beside that of the last output", minimum=0.0)
 
     def loss(self, run: Run, forward: Forward, loss: Tensor) -> Tensor:
-        """The losses (B,) of all outputs."""
+        """Return the losses (B,) of all outputs."""
         *exits, last = forward.outputs
         if not exits:
             return loss
@@ -40,14 +40,15 @@ class EarlyExits(Algorithm):
         return loss + self.weight * torch.stack(each).mean(0)
 
     def penalty(self, run: Run, forward: Forward) -> Tensor | None:
-        """What learned criteria of exits lose."""
+        """Return what learned criteria of exits lose."""
         return criterion_loss(run.task, forward.raw, forward.exits, run.targets)
 
 
 def criterion_loss(
     task: Task, outputs: Sequence[Tensor], exits: Sequence[Leaving], targets: Any
 ) -> Tensor | None:
-    """The loss () of exits that learn to tell how good their answers are; None if there is no such exit.
+    """Return the loss () of exits that learn to tell how good their answers are; None if there is no such
+    exit.
 
     Cross entropy to the quality of the answer, the mean over exits. What such an exit sees of its output is
     detached, so that nothing else learns from this loss.

@@ -48,7 +48,7 @@ class Ema(Algorithm):
             own.copy_(averaged)
 
     def state_dict(self) -> dict[str, Any]:
-        """The averaged parameters by name."""
+        """Return the averaged parameters by name."""
         return {name: value.detach() for name, value in self.average.module.named_parameters()}
 
     @torch.no_grad()

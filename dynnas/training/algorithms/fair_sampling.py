@@ -24,14 +24,14 @@ class FairSampling(Algorithm):
     name = "fair_sampling"
 
     def networks(self, run: Run) -> Sequence[Pass] | None:
-        """The networks of a step; None for a single network."""
+        """Return the networks of a step; None for a single network."""
         if run.model.space is None:
             return None
         return [Pass(each) for each in fair_networks(run.model.space, run.seed, run.step)]
 
 
 def fair_networks(space: Space, seed: int, step: int) -> tuple[Architecture, ...]:
-    """The networks of a step, derived from (seed, step) alone.
+    """Return the networks of a step, derived from (seed, step) alone.
 
     Genes that do not apply in a network, because of what others say there, are not counted.
     """
@@ -45,7 +45,7 @@ def fair_networks(space: Space, seed: int, step: int) -> tuple[Architecture, ...
 
 
 def _turns(values: Sequence[Value], key: str, start: int, count: int) -> list[Value]:
-    """Places `start` to `start + count` of an endless row of shuffles of `values`."""
+    """Return places `start` to `start + count` of an endless row of shuffles of `values`."""
     found: list[Value] = []
     turn = start // len(values)
     while len(found) < start % len(values) + count:

@@ -29,7 +29,7 @@ class GateBudget(Algorithm):
     weight: float = setting(10.0, "weight of the loss that keeps gates to their targets", minimum=0.0)
 
     def penalty(self, run: Run, forward: Forward) -> Tensor | None:
-        """The loss, where there are gates."""
+        """Return the loss, where there are gates."""
         decided = forward.trace.of(Decision)
         if not decided:
             return None
@@ -37,7 +37,7 @@ class GateBudget(Algorithm):
         return self.weight * budget_loss(forward.costs(), decided, bounds, run.batch)
 
     def image_penalty(self, run: Run, forward: Forward) -> Tensor | None:
-        """What each image adds to it."""
+        """Return what each image adds to it."""
         decided = forward.trace.of(Decision)
         if not decided:
             return None
@@ -76,7 +76,7 @@ def budget_loss(
 def budget_shares(
     costs: Sequence[GateCost], decisions: Sequence[Decision], bounds: float, batch: Batch
 ) -> Tensor:
-    """What each image's decisions add to the budget's loss, times the number of images: (B,).
+    """Return what each image's decisions add to the budget's loss, times the number of images: (B,).
 
     Against the batch without the image. Unlike the image's part of the loss's first-order change, this is
     right for a loss that is not linear.
@@ -90,13 +90,13 @@ def budget_shares(
 
 
 def _block_macs(costs: Sequence[GateCost], decisions: Sequence[Decision]) -> Tensor:
-    """Multiply-adds of each image in each gated block: (B, blocks)."""
+    """Return multiply-adds of each image in each gated block: (B, blocks)."""
     macs = [cost.image_macs(decision.usage) for cost, decision in zip(costs, decisions, strict=True)]
     return torch.stack(macs, dim=1)
 
 
 def _of_use(costs: Sequence[GateCost], decisions: Sequence[Decision], macs: Tensor, bounds: float) -> Tensor:
-    """The loss of mean multiply-adds (..., blocks): (...)."""
+    """Return the loss of mean multiply-adds (..., blocks): (...)."""
     full = macs.new_tensor([float(cost.full) for cost in costs])
     targets = macs.new_tensor([cost.target for cost in costs])
     used, most, least = macs / full, 1 - bounds * (1 - targets), bounds * targets
@@ -107,7 +107,7 @@ def _of_use(costs: Sequence[GateCost], decisions: Sequence[Decision], macs: Tens
 
 
 def squared_variation(values: Tensor) -> Tensor:
-    """The square of standard deviation over mean of (..., E): (...)."""
+    """Return the square of standard deviation over mean of (..., E): (...)."""
     return values.var(-1, correction=0) / values.mean(-1).square()
 
 

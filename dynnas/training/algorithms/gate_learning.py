@@ -47,6 +47,6 @@ class GateLearning(Algorithm):
         return context.replace(mode)
 
     def estimator_at(self, run: Run) -> Estimator:
-        """The estimator of the current step."""
+        """Return the estimator of the current step."""
         since = (run.total_epochs - self.reinforce_epochs) * run.steps_per_epoch
         return "reinforce" if run.step >= since else cast(Estimator, self.estimator)

@@ -38,7 +38,7 @@ class GateGuidance(Algorithm):
     )
 
     def penalty(self, run: Run, forward: Forward) -> Tensor | None:
-        """The loss, where there are gates."""
+        """Return the loss, where there are gates."""
         decided = forward.trace.of(Decision)
         if not decided or not self.weight:
             return None
@@ -47,7 +47,7 @@ class GateGuidance(Algorithm):
 
 @torch.no_grad()
 def easy_images(run: Run, forward: Forward) -> Tensor:
-    """Which images the network is right about with its gates at their cheapest: (B,) bool."""
+    """Return which images the network is right about with its gates at their cheapest: (B,) bool."""
     cheapest = run.context.replace(replace(run.context[GateMode], choice="cheapest"))
     return run.task.quality(forward.again(cheapest)[-1], run.targets) >= RIGHT
 

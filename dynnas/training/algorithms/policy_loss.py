@@ -23,7 +23,7 @@ class PolicyLoss(Algorithm):
     records = (PolicyLogits,)
 
     def penalty(self, run: Run, forward: Forward) -> Tensor | None:
-        """The mean loss over the images."""
+        """Return the mean loss over the images."""
         said = forward.trace.of(PolicyLogits)
         losses = [run.task.loss(each.logits.float(), run.targets).mean() for each in said]
         return torch.stack(losses).sum() if losses else None

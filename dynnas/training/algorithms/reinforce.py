@@ -35,7 +35,7 @@ class Reinforce(Algorithm):
     records = (Decision,)
 
     def penalty(self, run: Run, forward: Forward) -> Tensor | None:
-        """A loss of value 0 with their gradient; None where no gate draws."""
+        """Return a loss of value 0 with their gradient; None where no gate draws."""
         decided = forward.trace.of(Decision)
         if all(decision.likelihood is None for decision in decided):
             return None
@@ -45,7 +45,7 @@ class Reinforce(Algorithm):
 
 
 def reinforce(decisions: Sequence[Decision], losses: Tensor, shares: Tensor, batch: Batch) -> Tensor:
-    """The gradient of what gates draw, as that of a loss () whose value is 0.
+    """Return the gradient of what gates draw, as that of a loss () whose value is 0.
 
     Args:
         decisions: of all gates on this rank's part of a batch; of some at least with a likelihood.

@@ -29,7 +29,7 @@ class RouterTemperature(Algorithm):
         return context.replace(replace(context[RouterMode], temperature=self.at(run)))
 
     def at(self, run: Run) -> float:
-        """The temperature of the current step."""
+        """Return the temperature of the current step."""
         steps = (run.total_epochs / 2 if self.epochs is None else self.epochs) * run.steps_per_epoch
         left = max(0.0, 1 - run.step / steps) if steps else 0.0
         return 1 + (self.start - 1) * left

@@ -25,7 +25,7 @@ class Sandwich(Algorithm):
     random: int = setting(2, "random networks beside the largest and the smallest", minimum=0)
 
     def networks(self, run: Run) -> Sequence[Pass] | None:
-        """The networks of a step, largest first; None for a single network."""
+        """Return the networks of a step, largest first; None for a single network."""
         if run.model.space is None:
             return None
         found = sandwich(run.model.space, self.random, run.seed, run.step)

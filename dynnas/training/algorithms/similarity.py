@@ -27,13 +27,14 @@ class GateSimilarity(Algorithm):
     )
 
     def penalty(self, run: Run, forward: Forward) -> Tensor | None:
-        """The loss, where gates choose channels."""
+        """Return the loss, where gates choose channels."""
         kept = [(each.weights, each.held) for each in forward.trace.of(KeptChannels)]
         return self.weight * similarity_loss(kept, run.batch) if kept and self.weight else None
 
 
 def similarity_loss(kept: Sequence[tuple[Tensor, Tensor]], batch: Batch) -> Tensor:
-    """The mean squared difference of two similarities over all pairs of images, summed over blocks: ().
+    """Return the mean squared difference of two similarities over all pairs of images, summed over blocks:
+    ().
 
     One is the cosine of what their channels count, the other that of what these channels hold, in the mean
     over positions. In the authors' code channels count before all but some are set to 0.

@@ -38,12 +38,12 @@ class GateSparsity(Algorithm):
     )
 
     def penalty(self, run: Run, forward: Forward) -> Tensor | None:
-        """What the images pay, in the mean."""
+        """Return what the images pay, in the mean."""
         paid = self._paid(run, forward)
         return None if paid is None else paid.mean()
 
     def image_penalty(self, run: Run, forward: Forward) -> Tensor | None:
-        """What each image pays."""
+        """Return what each image pays."""
         paid = self._paid(run, forward)
         return None if paid is None else paid.detach()
 
@@ -67,5 +67,5 @@ def easiness(losses: Tensor, batch: Batch) -> Tensor:
 
 
 def use_of_easy(costs: Sequence[GateCost], decisions: Sequence[Decision], easy: Tensor) -> Tensor:
-    """What each image uses of its gated blocks, from 0 to about 1, times how easy it is: (B,)."""
+    """Return what each image uses of its gated blocks, from 0 to about 1, times how easy it is: (B,)."""
     return easy * total_macs(costs, decisions) / sum(cost.full for cost in costs)

@@ -76,7 +76,9 @@ def _calibrate_gated(network: Network, images: Tensor, batch: int) -> None:
 
 
 def _with_masked_norms(network: Network) -> tuple[Network, list[MaskedBatchNorm]]:
-    """A copy with the tensors of `network` and other batch norms, which write into those of `network`."""
+    """Return a copy with the tensors of `network` and other batch norms, which write into those of
+    `network`.
+    """
     tensors = chain(network.parameters(), network.buffers())
     copied = copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
     masked: dict[nn.Module, MaskedBatchNorm] = {}

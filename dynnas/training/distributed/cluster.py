@@ -130,7 +130,7 @@ class _Rank:
         return address, self._store.port
 
     def news(self) -> list[News]:
-        """What there is to tell; nothing when nothing came up for a moment."""
+        """Return what there is to tell; nothing when nothing came up for a moment."""
         told: list[News] = []
         try:
             told.append(self._news.get(timeout=0.5))

@@ -13,7 +13,9 @@ T = TypeVar("T")
 
 
 def backend(device: str) -> str:
-    """What `torch.distributed` is to use for tensors on `device`, and gloo for those on the processor."""
+    """Return what `torch.distributed` is to use for tensors on `device`, and gloo for those on the
+    processor.
+    """
     return "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
 
 
@@ -33,7 +35,9 @@ class Ranks:
         return self.rank == 0
 
     def part(self, whole: int) -> slice:
-        """The rows of a batch of `whole` that are this rank's; ranks' parts differ by at most one row."""
+        """Return the rows of a batch of `whole` that are this rank's; ranks' parts differ by at most one
+        row.
+        """
         return slice(self.rank * whole // self.count, (self.rank + 1) * whole // self.count)
 
     def add(self, tensor: Tensor) -> Tensor:
@@ -52,7 +56,7 @@ class Ranks:
             gradient.copy_(total.view_as(gradient))
 
     def gather(self, tensor: Tensor) -> Tensor:
-        """The `tensor` of every rank, stacked in the order of ranks: [count, *tensor.shape]."""
+        """Return the `tensor` of every rank, stacked in the order of ranks: [count, *tensor.shape]."""
         if self.count == 1:
             return tensor.unsqueeze(0)
         parts = [torch.empty_like(tensor) for _ in range(self.count)]
@@ -60,7 +64,7 @@ class Ranks:
         return torch.stack(parts)
 
     def agree(self, value: T) -> T:
-        """The value of rank 0, on every rank."""
+        """Return the value of rank 0, on every rank."""
         if self.count == 1:
             return value
         values = [value]
@@ -77,7 +81,7 @@ class Batch:
 
     @classmethod
     def whole(cls, images: int) -> Batch:
-        """A batch that one process has to itself."""
+        """Return a batch that one process has to itself."""
         return cls(Ranks(), images)
 
     @property
@@ -86,7 +90,8 @@ class Batch:
         return self.ranks.part(self.images)
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean (...) over the whole batch of this rank's (B, ...), with the gradient of their own mean.
+        """Return the mean (...) over the whole batch of this rank's (B, ...), with the gradient of their own
+        mean.
 
         Where each rank weighs its loss by its share of the images, and gradients are summed over ranks, that
         gives the gradient of the whole batch.

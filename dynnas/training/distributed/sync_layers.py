@@ -36,7 +36,9 @@ def convert_layers(module: nn.Module, batch: Batch) -> nn.Module:
 
 
 def rows_of(batch: Batch) -> Callable[[Draw, Tensor], Tensor]:
-    """What draws numbers for (B, ...): this rank's rows of what all ranks alike draw for the whole batch."""
+    """Return what draws numbers for (B, ...): this rank's rows of what all ranks alike draw for the whole
+    batch.
+    """
 
     def sample(draw: Draw, like: Tensor) -> Tensor:
         return draw((batch.images, *like.shape[1:]), like)[batch.part]

@@ -83,11 +83,11 @@ class ChannelSet(Gated):
 
     @classmethod
     def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:
-        """Every image keeps as many."""
+        """Return every image keeps as many."""
         return ("kept", "all")
 
     def choices(self) -> Tensor:
-        """The first channels stand for any others."""
+        """Return the first channels stand for any others."""
         places = torch.arange(self.hidden)
         return torch.stack([places < self.kept, places < self.hidden])
 
@@ -99,7 +99,7 @@ class ChannelSet(Gated):
         return Decision(weights, torch.cat([every, 0 * every], dim=1))
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
-        """All channels, those that are not kept zero."""
+        """Return all channels, those that are not kept zero."""
         return self.block(x, MaskedHidden(decision.weights, counted))
 
     def execute(self, x: Tensor, decision: Decision, context: Context) -> Tensor:
@@ -115,6 +115,6 @@ class ChannelSet(Gated):
         return y
 
     def alone(self, x: Tensor, choice: Tensor, decision: Decision) -> Tensor:
-        """A block of the channels kept."""
+        """Return a block of the channels kept."""
         channels = choice.nonzero().flatten().to(x.device)
         return self.block(x, ChosenHidden(channels, self.hidden, decision.weights[:, channels]))

@@ -30,7 +30,7 @@ LOGIT = Carried("halting_logit", 1, lasts=False)
 
 
 def state(config: BlockConfig) -> Carried:
-    """What the last block of a run gave, before it was averaged."""
+    """Return what the last block of a run gave, before it was averaged."""
     return Carried("halting_state", config.in_channels, spatial=True, lasts=False)
 
 
@@ -80,22 +80,22 @@ class Halt(Gated):
 
     @classmethod
     def carries(cls, config: BlockConfig) -> tuple[Carried, ...]:
-        """What is left of 1, and the last block's logit; and what it gave."""
+        """Return what is left of 1, and the last block's logit; and what it gave."""
         return (*super().carries(config), LEFT, LOGIT, state(config))
 
     def choices(self) -> Tensor:
-        """The domain is these two."""
+        """Return the domain is these two."""
         return torch.eye(2, dtype=torch.bool)
 
     def decide(self, seen: Tensor, context: Context = PLAIN) -> Decision:
-        """What is left (B, 1) and, for gradients, the last block's logit; 0 if it was left out."""
+        """Return what is left (B, 1) and, for gradients, the last block's logit; 0 if it was left out."""
         run = (seen[:, :1] > ENOUGH).to(seen.dtype)
         logit = seen[:, 1:].sum(1, keepdim=True)
         usage = run - SLOPE * (logit - logit.detach())  # the bracket is 0, with its gradient
         return Decision(torch.cat([1 - run, run], 1), torch.cat([1 - usage, usage], 1), in_a_run=True)
 
     def votes(self, flow: Flow) -> tuple[Tensor, Beside]:
-        """An image is run of which enough is left."""
+        """Return an image is run of which enough is left."""
         left = _left(flow)
         return torch.cat([torch.full_like(left, ENOUGH), left], dim=1), {}
 
@@ -104,11 +104,11 @@ class Halt(Gated):
         return self.go_on(flow) if index else flow.hand_on(flow.x, next=flow.next)
 
     def branches_on(self, flow: Flow) -> bool:
-        """The first block of a run is run by all images."""
+        """Return the first block of a run is run by all images."""
         return flow.value(LEFT) is not None
 
     def decided(self, flow: Flow, context: Context) -> Flow:
-        """All images, those that have had enough as they are; or only the others."""
+        """Return all images, those that have had enough as they are; or only the others."""
         logit = flow.value(LOGIT)
         decision = self.decide(_left(flow) if logit is None else torch.cat([_left(flow), logit], dim=1))
         record(decision, context)
@@ -127,11 +127,11 @@ class Halt(Gated):
         )
 
     def cheapest(self, flow: Flow) -> Flow:
-        """The first block of a run, and nothing of the others."""
+        """Return the first block of a run, and nothing of the others."""
         return self.go_on(flow) if flow.value(LEFT) is None else self.alternative(flow, 0)
 
     def go_on(self, flow: Flow, run: Tensor | None = None) -> Flow:
-        """The block and its gate.
+        """Return the block and its gate.
 
         Args:
             flow: the images.
@@ -166,7 +166,7 @@ def _left(flow: Flow) -> Tensor:
 
 
 def _put(whole: Tensor, rows: Tensor, part: Tensor) -> Tensor:
-    """A copy of `whole` with some rows of its own."""
+    """Return a copy of `whole` with some rows of its own."""
     if whole is part:
         return whole
     y = whole.clone()

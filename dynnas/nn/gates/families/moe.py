@@ -98,7 +98,7 @@ class Experts(Gated):
         return (*(f"{channels + larger} channels" for larger in range(least, most + 1)), "all")
 
     def choices(self) -> Tensor:
-        """The first experts are the larger ones."""
+        """Return the first experts are the larger ones."""
         least, most = _larger(self.hidden, self.experts, self.kept)
         places = torch.arange(self.experts)
         some = [
@@ -123,17 +123,17 @@ class Experts(Gated):
         return Decision(self.kept * weights, usage, loads=loads)
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
-        """All experts, those that are not chosen zero."""
+        """Return all experts, those that are not chosen zero."""
         return self.block(x, MaskedHidden(self._of_channels(decision.weights), counted))
 
     def alone(self, x: Tensor, choice: Tensor, decision: Decision) -> Tensor:
-        """A block of the chosen experts' channels."""
+        """Return a block of the chosen experts' channels."""
         channels = self._of_channels(choice[None])[0].nonzero().flatten().to(x.device)
         counted = self._of_channels(decision.weights)[:, channels]
         return self.block(x, ChosenHidden(channels, self.hidden, counted))
 
     def ways(self) -> int:
-        """One for each set of experts."""
+        """Return one for each set of experts."""
         return len(self.sets)
 
     def branches_on(self, flow: Flow) -> bool:
@@ -141,14 +141,14 @@ class Experts(Gated):
         return len(self.sets) > 1
 
     def votes(self, flow: Flow) -> tuple[Tensor, Beside]:
-        """The best experts are the set whose logits have the largest sum."""
+        """Return the best experts are the set whose logits have the largest sum."""
         assert isinstance(flow.x, Tensor)
         logits = self.gate(flow.x)
         members = [[float(expert in own) for own in self.sets] for expert in range(self.experts)]
         return logits @ logits.new_tensor(members), {self.told[0].name: logits}
 
     def alternative(self, flow: Flow, index: int) -> Flow:
-        """One set of experts, which count by their logits."""
+        """Return one set of experts, which count by their logits."""
         x, own, logits = flow.x, self.sets[index], flow.value(self.told[0])
         assert isinstance(x, Tensor)
         assert logits is not None
@@ -166,7 +166,7 @@ class Experts(Gated):
 
 
 def numbers(config: BlockConfig) -> tuple[int, int]:
-    """How many experts there are, and how many of them an image runs.
+    """Return how many experts there are, and how many of them an image runs.
 
     Raises:
         SpaceError: the block has no hidden channels, or the config does not say how many experts.
@@ -177,13 +177,13 @@ def numbers(config: BlockConfig) -> tuple[int, int]:
 
 
 def _larger(hidden: int, experts: int, kept: int) -> tuple[int, int]:
-    """How many of `kept` experts have a channel more than the others, at least and at most."""
+    """Return how many of `kept` experts have a channel more than the others, at least and at most."""
     more = hidden % experts
     return max(0, kept - (experts - more)), min(kept, more)
 
 
 def best(logits: Tensor, kept: int) -> Tensor:
-    """The softmax of the `kept` largest of each row of (B, E), the others 0 (equations 3 and 5).
+    """Return the softmax of the `kept` largest of each row of (B, E), the others 0 (equations 3 and 5).
 
     A single one is 1 whatever its logit, so that it would not learn: its gradient is that of its softmax
     among all (as in switch transformers: Fedus et al. 2021, arXiv:2101.03961).
@@ -200,7 +200,7 @@ def best(logits: Tensor, kept: int) -> Tensor:
 
 
 def load(logits: Tensor, noisy: Tensor, spread: Tensor, kept: int) -> Tensor:
-    """What each image adds to the load that experts may expect, (B, E): P(x, i) (equations 8 and 9).
+    """Return what each image adds to the load that experts may expect, (B, E): P(x, i) (equations 8 and 9).
 
     P is the probability that expert i is among the best, if its noise is drawn anew and no other's is: smooth
     in the logits, where being chosen is not.

@@ -34,7 +34,7 @@ class TileFeatures(GateFeatures):
         self.around = ConvUnit(Static(shape), nn.Identity())
 
     def forward(self, tiles: Tensor) -> Tensor:
-        """The tiles' means (B, C, T, T) to logits (B, T * T, L)."""
+        """Return the tiles' means (B, C, T, T) to logits (B, T * T, L)."""
         whole = self.reduce(tiles.mean((2, 3), keepdim=True)).flatten(1)
         v = self.around(tiles).flatten(2).transpose(1, 2) + whole[:, None]
         return self.logits(F.relu(self.told(v)))
@@ -130,7 +130,7 @@ class Positions(Gated):
         return tuple(f"{tiles} tiles" for tiles in range(int(config.gate["tiles"]) ** 2 + 1))
 
     def choices(self) -> Tensor:
-        """The first tiles stand for any others."""
+        """Return the first tiles stand for any others."""
         tiles = self.side**2
         return torch.arange(tiles) < torch.arange(tiles + 1)[:, None]
 
@@ -142,22 +142,22 @@ class Positions(Gated):
         return Decision(run, _usage(run), likelihood=self.chooser.likelihood(logits, rows, context))
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
-        """All positions, each as often as it counts."""
+        """Return all positions, each as often as it counts."""
         run = decision.weights.unflatten(1, (self.side, self.side))
         for axis in (1, 2):
             run = run.index_select(axis, _tile_of_pixels(x, axis + 1, self.side))
         return run[:, None] * self.block(x) + (1 - run[:, None]) * x
 
     def alone(self, x: Tensor, choice: Tensor, decision: Decision) -> Tensor:
-        """The tiles chosen, of all images together."""
+        """Return the tiles chosen, of all images together."""
         return self.run(x, choice.expand(len(x), -1))
 
     def together(self, x: Tensor, decision: Decision, context: Context = PLAIN) -> Tensor:
-        """Images need not choose alike for their tiles to run together."""
+        """Map images need not choose alike for their tiles to run together."""
         return self.run(x, decision.choice, counted=context[GateMode].execution == "counted")
 
     def run(self, x: Tensor, choice: Tensor, counted: bool = False) -> Tensor:
-        """The block in the tiles that each image of (B, C, H, W) chose, (B, tiles) bool.
+        """Return the block in the tiles that each image of (B, C, H, W) chose, (B, tiles) bool.
 
         Args:
             counted: norms count what passes them, and are to see the tiles of all images alike.
@@ -185,13 +185,13 @@ class Positions(Gated):
 
 
 def _tile_of_pixels(x: Tensor, axis: int, side: int) -> Tensor:
-    """Which tile each pixel along an axis of `x` belongs to: (pixels,) int64."""
+    """Return which tile each pixel along an axis of `x` belongs to: (pixels,) int64."""
     pixels = x.shape[axis]
     return torch.div(torch.arange(pixels, device=x.device) * side, pixels, rounding_mode="floor")
 
 
 def _means(x: Tensor, side: int) -> Tensor:
-    """The means (B, C, side, side) of the tiles of (B, C, H, W); 0 for one without pixels."""
+    """Return the means (B, C, side, side) of the tiles of (B, C, H, W); 0 for one without pixels."""
     tiles = torch.arange(side, device=x.device)[:, None]
     down, across = ((_tile_of_pixels(x, axis, side) == tiles).to(x.dtype) for axis in (2, 3))
     down, across = (part / part.sum(1, keepdim=True).clamp(min=1) for part in (down, across))

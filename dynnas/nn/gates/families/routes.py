@@ -53,20 +53,22 @@ class Routes(Gated):
         return (*BRANCHES, "all")
 
     def choices(self) -> Tensor:
-        """The domain is the branches, and all."""
+        """Return the domain is the branches, and all."""
         return torch.eye(len(BRANCHES) + 1, dtype=torch.bool)
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
-        """All channels, those of other branches zero."""
+        """Return all channels, those of other branches zero."""
         return self.groups.masked(self.block, x, decision.weights, counted)
 
     def branch(self, x: Tensor, alternative: int) -> Tensor:
-        """A block of one branch's channels."""
+        """Return a block of one branch's channels."""
         return self.groups.branch(self.block, x, alternative)
 
 
 def branches(hidden: int) -> tuple[tuple[int, ...], ...]:
-    """The channels of each branch of `hidden`, and all of them; those of the next one where it has none."""
+    """Return the channels of each branch of `hidden`, and all of them; those of the next one where it has
+    none.
+    """
     found: list[tuple[int, ...]] = [tuple(range(hidden))]
     for branch in reversed(range(len(BRANCHES))):
         own = tuple(place for place in range(hidden) if PATTERN[place % len(PATTERN)] == branch)

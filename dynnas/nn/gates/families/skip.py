@@ -41,20 +41,20 @@ class Skip(Gated):
         return ("skip", "run")
 
     def choices(self) -> Tensor:
-        """The domain is these two."""
+        """Return the domain is these two."""
         return torch.eye(2, dtype=torch.bool)
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
-        """Both, each as often as it counts."""
+        """Return both, each as often as it counts."""
         passed, run = decision.weights[:, :, None, None, None].unbind(1)
         return run * self.block(x) + passed * x
 
     def branch(self, x: Tensor, alternative: int) -> Tensor:
-        """The block, or nothing."""
+        """Return the block, or nothing."""
         return self.block(x) if alternative else x
 
     def together(self, x: Tensor, decision: Decision, context: Context = PLAIN) -> Tensor:
-        """The images that run the block put into those that do not, which are copied once."""
+        """Return the images that run the block put into those that do not, which are copied once."""
         rows = decision.choice[:, 1].nonzero().flatten()
         if len(rows) == len(x):
             return self.block(x)

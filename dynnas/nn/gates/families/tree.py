@@ -53,20 +53,20 @@ class Tree(Gated):
         return (*PARENTS, "all")
 
     def choices(self) -> Tensor:
-        """The domain is the paths, and all."""
+        """Return the domain is the paths, and all."""
         return torch.eye(len(PARENTS) + 1, dtype=torch.bool)
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
-        """All channels, those off the path zero."""
+        """Return all channels, those off the path zero."""
         return self.groups.masked(self.block, x, decision.weights, counted)
 
     def branch(self, x: Tensor, alternative: int) -> Tensor:
-        """A block of one path's channels."""
+        """Return a block of one path's channels."""
         return self.groups.branch(self.block, x, alternative)
 
 
 def paths(hidden: int) -> tuple[tuple[int, ...], ...]:
-    """The channels of `hidden` on the path to each node, and all of them."""
+    """Return the channels of `hidden` on the path to each node, and all of them."""
     return (*(_on_the_way_to(node, hidden) for node in PARENTS), tuple(range(hidden)))
 
 

@@ -52,11 +52,11 @@ class Width(Gated):
         return tuple(f"{share:g}" for share in SHARES)
 
     def choices(self) -> Tensor:
-        """The domain is the widths."""
+        """Return the domain is the widths."""
         return torch.eye(len(SHARES), dtype=torch.bool)
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
-        """All channels, those beyond an image's width zero."""
+        """Return all channels, those beyond an image's width zero."""
         # A channel is there for every width beyond it.
         covered, masks = torch.zeros_like(decision.weights[:, :1]), []
         for index in reversed(range(len(self.widths))):
@@ -67,7 +67,7 @@ class Width(Gated):
         return self.block(x, MaskedHidden(torch.cat(masks[::-1], dim=1), counted))
 
     def branch(self, x: Tensor, alternative: int) -> Tensor:
-        """A block of one width."""
+        """Return a block of one width."""
         width = self.widths[alternative]
         if width == self.hidden:
             return self.block(x)

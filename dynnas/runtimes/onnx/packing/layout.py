@@ -23,13 +23,15 @@ _LEAST_EXPONENT = -100
 
 
 def numbered(shape: Sequence[int], number: int) -> np.ndarray:
-    """The stand-in `number`, below `MOST_NUMBERS`: 1, 2, 3, ... times a power of two of its own."""
+    """Return the stand-in `number`, below `MOST_NUMBERS`: 1, 2, 3, ... times a power of two of its own."""
     elements = np.arange(1, np.prod(shape) + 1, dtype=np.float32)
     return np.ldexp(elements, number + _LEAST_EXPONENT).reshape(shape)
 
 
 def number_of(tensor: np.ndarray) -> int | None:
-    """The number of the stand-in that `tensor` was, rearranged and padded with zeros; None if it was none."""
+    """Return the number of the stand-in that `tensor` was, rearranged and padded with zeros; None if it was
+    none.
+    """
     elements = np.sort(tensor[tensor > 0], axis=None)
     if tensor.dtype != np.float32 or elements.size == 0:
         return None
@@ -40,18 +42,18 @@ def number_of(tensor: np.ndarray) -> int | None:
 
 
 def positions(stand_in: np.ndarray, number: int) -> np.ndarray:
-    """Which element of the stand-in stands where in what became of it, flat; -1 for padding."""
+    """Return which element of the stand-in stands where in what became of it, flat; -1 for padding."""
     return np.ldexp(stand_in, -number - _LEAST_EXPONENT).astype(np.int64).ravel() - 1
 
 
 def packing_of_this_machine() -> str:
-    """How ONNX Runtime lays kernels out here, as packed models name it."""
+    """Return how ONNX Runtime lays kernels out here, as packed models name it."""
     return f"blocks of {block_size()} channels"
 
 
 @cache
 def block_size() -> int:
-    """Channels in a block of the packed layout; 1 where ONNX Runtime has no such layout."""
+    """Return channels in a block of the packed layout; 1 where ONNX Runtime has no such layout."""
     size = 64
     kernel = numbered((size, size, 1, 1), 0)
     graph = helper.make_graph(
@@ -71,7 +73,9 @@ def block_size() -> int:
 
 
 def optimise(model: ModelProto, level: str) -> ModelProto:
-    """What ONNX Runtime makes of `model` when it loads it, at a `GraphOptimizationLevel` of this name."""
+    """Return what ONNX Runtime makes of `model` when it loads it, at a `GraphOptimizationLevel` of this
+    name.
+    """
     ort = require("onnxruntime", "onnx")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "model.onnx")

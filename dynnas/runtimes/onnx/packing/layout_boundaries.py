@@ -27,7 +27,7 @@ class BoundaryLostError(Exception):
 
 
 def may_give(model: ModelProto) -> bool:
-    """Whether the graph has maps to hand over, `features`, that this processor has a layout for."""
+    """Return whether the graph has maps to hand over, `features`, that this processor has a layout for."""
     for value in model.graph.output:
         if value.name == "features":
             axes = value.type.tensor_type.shape.dim
@@ -89,7 +89,7 @@ def _expected(node: NodeProto | None, kind: str) -> NodeProto:
 
 
 def _unchanging(view: GraphIndex, node: NodeProto | None, channels: int) -> NodeProto:
-    """The convolution at a border, if it still changes nothing and adds nothing."""
+    """Return the convolution at a border, if it still changes nothing and adds nothing."""
     node = _expected(node, "Conv")
     kernel = view.constants.get(node.input[1])
     ones = kernel is not None and np.isin(kernel, (0, 1)).all() and kernel.sum() == channels  # padded with 0
@@ -104,7 +104,7 @@ def _only_reader(graph: GraphProto, name: str) -> NodeProto | None:
 
 
 def _channels(values: Iterable[ValueInfoProto], name: str) -> TensorShapeProto.Dimension:
-    """The second axis of a declared value."""
+    """Return the second axis of a declared value."""
     return next(value for value in values if value.name == name).type.tensor_type.shape.dim[1]
 
 

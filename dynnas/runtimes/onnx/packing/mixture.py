@@ -60,7 +60,7 @@ class DynamicInput:
 
 
 def dynamic_inputs(view: GraphIndex) -> Iterator[DynamicInput]:
-    """Every kernel and bias of a convolution that depends on the image, in the order of the graph.
+    """Yield every kernel and bias of a convolution that depends on the image, in the order of the graph.
 
     Those whose shapes the graph does not tell are left out.
     """

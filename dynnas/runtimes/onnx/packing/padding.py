@@ -95,12 +95,12 @@ def _pad(view: GraphIndex, node: NodeProto, index: int, axis: int) -> None:
 
 
 def _is_conv(view: GraphIndex, node: NodeProto) -> bool:
-    """Whether it is a convolution with constants."""
+    """Return whether it is a convolution with constants."""
     return node.op_type == "Conv" and all(name in view.constants for name in node.input[1:])
 
 
 def _is_elementwise(view: GraphIndex, node: NodeProto, between: Iterable[str]) -> bool:
-    """Whether it makes each element of one in its place, and of single numbers."""
+    """Return whether it makes each element of one in its place, and of single numbers."""
     if node.op_type not in ELEMENTWISE:
         return False
     others = [name for name in node.input if name and name not in between]

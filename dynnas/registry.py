@@ -164,8 +164,8 @@ class Registry(Mapping[str, T]):
         self._loading = True
         try:
             package = importlib.import_module(self._package)
-            for module in pkgutil.iter_modules(package.__path__):
-                importlib.import_module(f"{self._package}.{module.name}")
+            for module in pkgutil.walk_packages(package.__path__, f"{self._package}."):
+                importlib.import_module(module.name)
             self._own_loaded = True
         finally:
             self._loading = False

@@ -3,49 +3,68 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from dynnas.cli.options import STUDIES, Picks, Quiet, Studies, StudyName, Weights
 
+if TYPE_CHECKING:
+    from dynnas.settings.settings import TrainSettings
+    from dynnas.study.study import Study
+
+
+Start = Annotated[
+    Literal["inherited", "scratch"],
+    typer.Option("--from", help="weights to start from: the supernet's, or fresh ones"),
+]
+Teacher = Literal["largest", "none"]
+TuningEpochs = Annotated[
+    int | None, typer.Option("--epochs", min=1, help="of tuning; the supernet's if not given")
+]
+TrainEpochs = Annotated[int | None, typer.Option("--epochs", min=1, help="the supernet's if not given")]
+TrainSeed = Annotated[int | None, typer.Option("--seed", min=0, help="the supernet's if not given")]
+LearningRate = Annotated[
+    float | None,
+    typer.Option(
+        "--lr", min=0, help="peak learning rate; the supernet's, a quarter of it for inherited weights"
+    ),
+]
+Kernels = Annotated[
+    Literal["real", "binary"], typer.Option("--weights", help="binary: kernels of signs (BinaryConnect)")
+]
+Temperature = Annotated[float, typer.Option("--temperature", min=0.1, help="of the distillation")]
+TeacherWeight = Annotated[
+    float, typer.Option("--teacher-weight", min=0, max=1, help="the teacher's share in the loss")
+]
+Smoothing = Annotated[
+    float | None, typer.Option("--label-smoothing", min=0, max=0.99, help="the supernet's if not given")
+]
+Decay = Annotated[
+    float, typer.Option("--ema", min=0, max=0.99999, help="decay of the average of weights; 0 for none")
+]
+Precision = Annotated[
+    Literal["auto", "float32", "bfloat16"],
+    typer.Option("--precision", help="auto: bfloat16 on CUDA, float32 elsewhere"),
+]
+
 
 def train(
     study: StudyName,
     pick: Picks = None,
-    start: Annotated[
-        Literal["inherited", "scratch"],
-        typer.Option("--from", help="weights to start from: the supernet's, or fresh ones"),
-    ] = "inherited",
+    start: Start = "inherited",
     teacher: Annotated[
-        Literal["largest", "none"],
-        typer.Option("--teacher", help="the supernet's largest network teaches, or none"),
+        Teacher, typer.Option("--teacher", help="the supernet's largest network teaches, or none")
     ] = "largest",
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="the supernet's if not given")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="the supernet's if not given")] = None,
-    lr: Annotated[
-        float | None,
-        typer.Option(
-            "--lr", min=0, help="peak learning rate; the supernet's, a quarter of it for inherited weights"
-        ),
-    ] = None,
-    weights: Annotated[
-        Literal["real", "binary"], typer.Option("--weights", help="binary: kernels of signs (BinaryConnect)")
-    ] = "real",
-    temperature: Annotated[float, typer.Option("--temperature", min=0.1, help="of the distillation")] = 2.0,
-    teacher_weight: Annotated[
-        float, typer.Option("--teacher-weight", min=0, max=1, help="the teacher's share in the loss")
-    ] = 0.5,
-    smoothing: Annotated[
-        float | None, typer.Option("--label-smoothing", min=0, max=0.99, help="the supernet's if not given")
-    ] = None,
-    ema: Annotated[
-        float, typer.Option("--ema", min=0, max=0.99999, help="decay of the average of weights; 0 for none")
-    ] = 0.999,
-    precision: Annotated[
-        Literal["auto", "float32", "bfloat16"],
-        typer.Option("--precision", help="auto: bfloat16 on CUDA, float32 elsewhere"),
-    ] = "auto",
+    epochs: TrainEpochs = None,
+    seed: TrainSeed = None,
+    lr: LearningRate = None,
+    weights: Kernels = "real",
+    temperature: Temperature = 2.0,
+    teacher_weight: TeacherWeight = 0.5,
+    smoothing: Smoothing = None,
+    ema: Decay = 0.999,
+    precision: Precision = "auto",
     studies: Studies = STUDIES,
     quiet: Quiet = False,
 ) -> None:
@@ -61,12 +80,7 @@ def train(
     from dynnas.workflows.train import recipe_of, train_members
 
     opened = open_study(study, studies)
-    given = {"epochs": epochs, "seed": seed}
-    settings = replace(
-        opened.settings.train,
-        precision=precision,
-        **{name: value for name, value in given.items() if value is not None},  # type: ignore[arg-type]
-    )
+    settings = replace(_settings(opened, epochs, seed), precision=precision)
     if smoothing is not None:
         settings = settings.with_algorithms(label_smoothing={"share": smoothing})
     recipe = recipe_of(
@@ -83,6 +97,16 @@ def train(
         found = train_members(opened, opened.front.picks(pick or ["knee"]), recipe, progress)
     print_table(trained_table(found, opened.name))
     print(f"written to: {opened.folder.trained}")
+
+
+def _settings(study: Study, epochs: int | None, seed: int | None) -> TrainSettings:
+    """Return the training settings of a study with the given ones in their place."""
+    settings = study.settings.train
+    return replace(
+        settings,
+        epochs=settings.epochs if epochs is None else epochs,
+        seed=settings.seed if seed is None else seed,
+    )
 
 
 def audit(
@@ -177,14 +201,10 @@ def compress(
         int | None, typer.Option("--images", min=1, help="training images that set the ranges of int8: 256")
     ] = None,
     rewind: Annotated[int | None, typer.Option("--rewind", min=1, help="epoch to rewind to: 1")] = None,
-    epochs: Annotated[
-        int | None, typer.Option("--epochs", min=1, help="of tuning; the supernet's if not given")
-    ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="the supernet's if not given")] = None,
+    epochs: TuningEpochs = None,
+    seed: TrainSeed = None,
     lr: Annotated[float | None, typer.Option("--lr", min=0, help="peak learning rate, as of train")] = None,
-    teacher: Annotated[
-        Literal["largest", "none"], typer.Option("--teacher", help="of the tuning, as of train")
-    ] = "largest",
+    teacher: Annotated[Teacher, typer.Option("--teacher", help="of the tuning, as of train")] = "largest",
     studies: Studies = STUDIES,
     quiet: Quiet = False,
 ) -> None:
@@ -204,12 +224,7 @@ def compress(
     opened = open_study(study, studies)
     given = {"amount": amount, "bits": bits, "images": images, "rewind": rewind}
     options = {name: value for name, value in given.items() if value is not None}
-    changes = {"epochs": epochs, "seed": seed}
-    settings = replace(
-        opened.settings.train,
-        **{name: value for name, value in changes.items() if value is not None},  # type: ignore[arg-type]
-    )
-    recipe = recipe_of(settings, PASSES[method].start, lr, teacher=teacher)
+    recipe = recipe_of(_settings(opened, epochs, seed), PASSES[method].start, lr, teacher=teacher)
     with show_progress(quiet) as progress:
         found = compress_members(
             opened, opened.front.picks(pick or ["knee"]), method, recipe,

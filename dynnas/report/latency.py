@@ -12,7 +12,7 @@ from dynnas.latency.dependent import DependentLatency
 from dynnas.latency.resources import Resources
 from dynnas.report.plots.histogram import Histogram, draw_histogram
 from dynnas.report.tables.table import Column, Table, count
-from dynnas.study.folder import IMAGE_LATENCY
+from dynnas.study.latencies import IMAGE_LATENCY
 from dynnas.study.study import Study
 from dynnas.workflows.latency import latency_of
 

@@ -15,7 +15,6 @@ from dynnas.search.storage.studies import differences, gene_differences
 from dynnas.search.storage.urls import sqlite_url
 from dynnas.settings.settings import Settings
 
-IMAGE_LATENCY = Document("dynnas_image_latency", 1, "delete it, or write it again with `dynnas latency`")
 DOCUMENT = Document("dynnas_study", 1, "delete the study with --fresh")
 
 # Settings that say how far and how to search, not what the numbers mean: a study may go on with others.

@@ -22,9 +22,11 @@ from dynnas.study.audit import Audit
 from dynnas.study.cascades import PICK, Cascaded, Cascades, read_cascades
 from dynnas.study.compressed import Compressed, read_compressed
 from dynnas.study.controls import Comparison, Controls
-from dynnas.study.folder import IMAGE_LATENCY, StudyFolder, StudyRecord
+from dynnas.study.folder import StudyFolder, StudyRecord
 from dynnas.study.given import OBJECTS, Given
+from dynnas.study.latencies import read_latencies
 from dynnas.study.trained import Trained, read_trained
+from dynnas.study.weights import choose_weights
 
 # What needs torch is imported where it is used: a study of a table has no networks.
 if TYPE_CHECKING:
@@ -294,15 +296,7 @@ class Study:
         Raises:
             StudyError: a file of them is damaged.
         """
-        if not self.folder.anchors.exists():
-            return {}
-
-        from dynnas.latency.latency import AnchorReference
-
-        scale = AnchorReference.read(self.folder.anchors).environment
-        files = {member.key: self.folder.latency / f"{member.key}.json" for member in self.front}
-        found = {key: IMAGE_LATENCY.load(path, dict) for key, path in files.items() if path.exists()}
-        return {key: one for key, one in found.items() if one["latency"]["environment"] == scale}
+        return read_latencies(self.folder, [member.key for member in self.front])
 
     @property
     def audit(self) -> Audit | None:
@@ -321,22 +315,10 @@ class Study:
         Raises:
             StudyError: there is no such training or pass of this network, or several.
         """
-        trained = [each for each in self.trained if each.key == key]
-        if which == "inherited":
-            return None
-        if which == "best":
-            best = max(trained, key=lambda each: each.accuracy, default=None)
-            return best if best and best.accuracy >= best.inherited_accuracy else None
-        made = [each for each in self.compressed if each.key == key and each.file]
-        known: list[Trained | Compressed] = [*trained, *made]
-        found = [each for each in known if each.name.startswith(which)]
-        if len(found) != 1:
-            names = ", ".join(("best", "inherited", *(each.name for each in known)))
-            raise StudyError(
-                f"{self.name}: {len(found) or 'no'} trainings of {key} have the name {which!r}; "
-                f"allowed are {names}"
-            )
-        return found[0]
+        try:
+            return choose_weights(key, which, self.trained, self.compressed)
+        except StudyError as error:
+            raise StudyError(f"{self.name}: {error}") from None
 
     def trained_network(self, trained: Trained | Compressed) -> Network:
         """Return the network that a training or a pass ended with, in evaluation mode.

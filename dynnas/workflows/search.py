@@ -138,18 +138,7 @@ def search(
     )
     chosen = None if isinstance(sampler, str) else sampler
     if evaluator is not None:
-        needless = {
-            "data": data,
-            "task": task,
-            "target": target,
-            "train": train,
-            "measurements": measurements or None,
-        }
-        if given := [argument for argument, value in needless.items() if value is not None]:
-            raise StudyError(
-                f"search: {', '.join(given)} belong to a search with a supernet; leave them out, or the "
-                "evaluator"
-            )
+        _refuse(data=data, task=task, target=target, train=train, measurements=measurements or None)
         goal = Goal.of(objectives or settings.objectives, settings.constraints)
         return search_with(
             space, evaluator, goal, settings, sampler=chosen, storage=storage, name=name, progress=progress
@@ -164,6 +153,14 @@ def search(
         sampler=chosen,
         measurements=tuple(measurements),
     )
+
+
+def _refuse(**given: Any) -> None:
+    """Refuse the arguments that a search with an evaluator has no use for."""
+    if names := [name for name, value in given.items() if value is not None]:
+        raise StudyError(
+            f"search: {', '.join(names)} belong to a search with a supernet; leave them out, or the evaluator"
+        )
 
 
 def _data_of(data: Any, task: Task | None, space: Space, progress: Progress | None) -> Any:

@@ -16,7 +16,7 @@ from dynnas.nn.gates.state import Flow
 from dynnas.nn.layers.macs import count_macs
 from dynnas.nn.networks.network import build
 from dynnas.testing.conformance import lively
-from dynnas.training.algorithms.gate_budget import squared_variation
+from dynnas.training.algorithms.gates.budget import squared_variation
 
 
 def mixture(experts=4, target=0.5, kind="mbconv", **more):

@@ -14,7 +14,7 @@ OTHERS = {
     "nn/gates/": "choices of gates",
     "nn/dynamic_conv/": "attention over experts",
     "nn/networks/glance.py": "where to look",
-    "training/algorithms/guidance.py": "what gates are taught to choose",
+    "training/algorithms/gates/guidance.py": "what gates are taught to choose",
     "training/algorithms/early_exits.py": "what an exit is taught of its own quality",
     "metrics/budgeted.py": "the first exit that is reached",
     "pareto/": "the best of a list",

@@ -22,8 +22,8 @@ from dynnas.nn.networks.cost import cost
 from dynnas.settings.settings import DataSettings, TrainSettings
 from dynnas.space.moves import largest, sample, smallest
 from dynnas.supernet.staged import staged_supernet
-from dynnas.training.algorithms.gate_budget import BALANCE, bounds_at, budget_loss, squared_variation
-from dynnas.training.algorithms.gate_learning import GateLearning
+from dynnas.training.algorithms.gates.budget import BALANCE, bounds_at, budget_loss, squared_variation
+from dynnas.training.algorithms.gates.learning import GateLearning
 from dynnas.training.batchnorm.calibrate import calibrate
 from dynnas.training.distributed.ranks import Batch, Ranks
 from dynnas.training.start import train_supernet

@@ -15,8 +15,8 @@ from dynnas.nn.gates.gate import Decision
 from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.networks.network import build
 from dynnas.testing.conformance import lively
-from dynnas.training.algorithms.gate_budget import GateBudget
-from dynnas.training.algorithms.guidance import GateGuidance, easy_images, guidance_loss
+from dynnas.training.algorithms.gates.budget import GateBudget
+from dynnas.training.algorithms.gates.guidance import GateGuidance, easy_images, guidance_loss
 
 
 def test_easy_images_are_to_get_the_cheapest_alternative_and_others_all():

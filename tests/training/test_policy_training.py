@@ -16,7 +16,7 @@ from dynnas.nn.networks.cost import cost
 from dynnas.settings.settings import DataSettings, TrainSettings
 from dynnas.space.moves import sample, smallest
 from dynnas.supernet.staged import staged_supernet
-from dynnas.training.algorithms.gate_budget import budget_loss
+from dynnas.training.algorithms.gates.budget import budget_loss
 from dynnas.training.distributed.ranks import Batch, Ranks
 from dynnas.training.start import train_supernet
 

@@ -21,11 +21,11 @@ from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.layers.digest import weights_digest
 from dynnas.settings.settings import DataSettings, TrainSettings
 from dynnas.training.algorithms.early_exits import EarlyExits
-from dynnas.training.algorithms.gate_budget import GateBudget, budget_loss, budget_shares
-from dynnas.training.algorithms.gate_learning import GateLearning
+from dynnas.training.algorithms.gates.budget import GateBudget, budget_loss, budget_shares
+from dynnas.training.algorithms.gates.learning import GateLearning
+from dynnas.training.algorithms.gates.reinforce import Reinforce
+from dynnas.training.algorithms.gates.sparsity import GateSparsity, easiness, use_of_easy
 from dynnas.training.algorithms.label_smoothing import LabelSmoothing
-from dynnas.training.algorithms.reinforce import Reinforce
-from dynnas.training.algorithms.sparsity import GateSparsity, easiness, use_of_easy
 from dynnas.training.distributed.ranks import Batch, Ranks
 from dynnas.training.recipe import Recipe
 from dynnas.training.train_network import fresh_network, train_alone

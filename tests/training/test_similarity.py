@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from dynnas.nn.context import tracing
 from dynnas.nn.gates.families.channels import KeptChannels
-from dynnas.training.algorithms.similarity import similarity_loss
+from dynnas.training.algorithms.gates.similarity import similarity_loss
 from dynnas.training.distributed.ranks import Batch, Ranks
 
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from dynnas.nn.gates.costs import GateCost
 from dynnas.nn.gates.gate import Decision
-from dynnas.training.algorithms.sparsity import easiness, use_of_easy
+from dynnas.training.algorithms.gates.sparsity import easiness, use_of_easy
 from dynnas.training.distributed.ranks import Batch, Ranks
 
 

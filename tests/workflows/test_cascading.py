@@ -16,7 +16,7 @@ from dynnas.nn.networks.cost import cost
 from dynnas.pareto.front import Front
 from dynnas.study import predictions
 from dynnas.study.cascades import Cascades, read_cascades
-from dynnas.study.folder import IMAGE_LATENCY
+from dynnas.study.latencies import IMAGE_LATENCY
 from dynnas.study.study import Study
 from dynnas.workflows import cascade as cascading
 from dynnas.workflows.cascade import cascade_study

@@ -21,7 +21,7 @@ Estimator = Literal["gumbel", "straight", "soft", "reinforce"]
 """`gumbel`: a draw by the logits' softmax (Gumbel straight-through: Jang et al. 2017, arXiv:1611.01144);
 `straight`: the largest logit, with the softmax's gradient (straight-through: Bengio et al. 2013,
 arXiv:1308.3432); `soft`: the softmax itself, while training; `reinforce`: a draw that no gradient passes, to
-learn from what came of it (Williams 1992): see `dynnas.training.algorithms.reinforce`."""
+learn from what came of it (Williams 1992): see `dynnas.training.algorithms.gates.reinforce`."""
 
 Draw = Callable[[tuple[int, ...], Tensor], Tensor]
 """Draws random numbers of a shape, on the device of a tensor."""

@@ -4,7 +4,7 @@ A small predictor looks at the image at the lowest resolution and decides by Gum
 of them, at which all of the network runs. Its weights are the same at each, the statistics of its batch norms
 are not. In the authors' code scale and shift of a norm are each resolution's own, too: here they are shared,
 as by all networks of a supernet. What may be used is bounded as for all gates
-(`dynnas.training.algorithms.gate_budget`).
+(`dynnas.training.algorithms.gates.budget`).
 """
 
 from __future__ import annotations

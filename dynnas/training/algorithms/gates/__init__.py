@@ -1,0 +1,1 @@
+"""Algorithms by which gates learn what an image may leave out."""

@@ -97,7 +97,7 @@ class Extractor:
 
     @property
     def calibration(self) -> str:
-        """How statistics are set, in words."""
+        """Return how statistics are set, in words."""
         return f"{self.train.calibration_images} images, seed {self.train.seed}"
 
     @cached_property
@@ -134,17 +134,19 @@ class Candidate:
 
     @property
     def target(self) -> TargetSettings:
-        """What the network is compiled for."""
+        """Return what the network is compiled for."""
         return self._source.target
 
     @property
     def own_class(self) -> bool:
-        """Whether the network is of a class of the user's own, not a staged network of a space file."""
+        """Return whether the network is of a class of the user's own, not a staged network of a space
+        file.
+        """
         return self._source.supernet.space.model is not None
 
     @cached_property
     def config(self) -> NetworkConfig:
-        """What the network is made of; of one's own class, only what images it takes."""
+        """Return what the network is made of; of one's own class, only what images it takes."""
         if self.own_class:
             return cast(NetworkConfig, PlainConfig.of(self.dataset.shape, self.dataset.task.outputs))
         config: NetworkConfig = self._source.supernet.build.config(self.architecture, self._open_gates)
@@ -220,7 +222,7 @@ class Candidate:
 
     @property
     def subject(self) -> Subject:
-        """What is timed: the compiled network, with as many real inputs as its work depends on them.
+        """Return what is timed: the compiled network, with as many real inputs as its work depends on them.
 
         A network that runs the same for every input is not calibrated for it: its time does not depend on
         what is in its statistics.

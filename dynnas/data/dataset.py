@@ -99,7 +99,7 @@ class Dataset:
 
     @property
     def summary(self) -> str:
-        """What was read, in one line: images by split, size, targets and augmentation."""
+        """Return what was read, in one line: images by split, size, targets and augmentation."""
         sizes = ", ".join(f"{size:,} {part}" for part, size in zip(_PARTS, self.split_sizes, strict=True))
         height, width = self.size
         kinds = {1: "grey", 3: "RGB"}
@@ -111,7 +111,7 @@ class Dataset:
 
     @property
     def split_sizes(self) -> tuple[int, int, int]:
-        """How many images the train, search and test splits have."""
+        """Return how many images the train, search and test splits have."""
         return len(self.train), len(self.search), len(self.test)
 
     @cached_property

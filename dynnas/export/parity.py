@@ -132,7 +132,7 @@ def _gates_decided(network: Finished, images: Tensor) -> Tensor:
 
 
 def _looks_decided(network: Network, images: Tensor) -> Tensor:
-    """As `_gates_decided`, of where a network looks closer after a glance."""
+    """Do what `_gates_decided` does, of where a network looks closer after a glance."""
     if network.config.glance is None:
         return torch.ones(len(images), dtype=torch.bool)
     places = network.looks_at(images)

@@ -35,7 +35,9 @@ class Scalar:
 
     @property
     def value(self) -> int | float | bool | str | None:
-        """What the text means; a whole number of 18 digits or more becomes infinite, as none is meant."""
+        """Return what the text means; a whole number of 18 digits or more becomes infinite, as none is
+        meant.
+        """
         if not self.plain:
             return self.text
         if self.text.lower() in _WORDS:

@@ -176,7 +176,7 @@ class DependentLatency:
 
     @property
     def is_one_value(self) -> bool:
-        """Whether the work is the same for every image."""
+        """Return whether the work is the same for every image."""
         return len(self.image_ms) == 1
 
     def to_dict(self) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class Timer(Protocol):
     """What times subjects in rounds: this machine, or another one."""
 
     def __call__(self, subjects: Sequence[Subject], anchors: Sequence[Subject], plan: Plan) -> np.ndarray:
-        """As `dynnas.latency.rounds.time_rounds`."""
+        """Do what `dynnas.latency.rounds.time_rounds` does."""
         ...
 
 
@@ -138,6 +138,6 @@ class LocalTimer:
         self._clock = {"clock": clock} if clock else {}
 
     def __call__(self, subjects: Sequence[Subject], anchors: Sequence[Subject], plan: Plan) -> np.ndarray:
-        """As `Timer` says."""
+        """Do what `Timer` does says."""
         with device_lock(self._device, self._lock_folder):
             return time_rounds(subjects, anchors, plan, **self._clock)

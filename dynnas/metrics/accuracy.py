@@ -55,7 +55,7 @@ def predict_logits(
 def predict(
     network: Network, dataset: Dataset, images: Tensor, batch: int = SCORING_BATCH
 ) -> tuple[tuple[Tensor, ...], tuple[Decision, ...]]:
-    """As `predict_logits`, and what every gate decides on all images, those that have left too."""
+    """Do what `predict_logits` does, and what every gate decides on all images, those that have left too."""
 
     def run(part: Tensor) -> tuple[Tensor, ...]:
         x = prepare_images(network, dataset, part)

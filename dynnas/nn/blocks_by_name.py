@@ -23,7 +23,7 @@ REAL = Context(GateMode(execution="real"))
 def block(
     kind: str, in_channels: int, out_channels: int, *, stride: int = 1, kernel: int = 3, **knobs: Any
 ) -> nn.Module:
-    """Return a block, from (B, in_channels, H, W) to (B, out_channels, H / stride, W / stride).
+    """Build a block that maps (B, in_channels, H, W) to (B, out_channels, H / stride, W / stride).
 
     With a gate it computes everything and masks, unless a context says otherwise:
     `dynnas.nn.context.with_context(network, Context(GateMode("real")))` is a network that leaves out what its
@@ -69,7 +69,7 @@ def block(
 
 
 class Skippable(Skip):
-    """Any module that keeps the shape of its input, which an image may pass by (SkipNet).
+    """Any module that keeps the shape of its input, with a gate by which an image may skip it (SkipNet).
 
     In training both are computed, and the gate learns by Gumbel draws. In evaluation the module runs only the
     images that do not pass it by. What the gates of a network say is recorded in a trace

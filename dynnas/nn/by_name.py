@@ -11,7 +11,7 @@ from dynnas.nn.registry import ACTIVATIONS, ATTENTIONS
 
 
 def activation(name: str, channels: int, **knobs: Any) -> nn.Module:
-    """Return an activation of feature maps (B, `channels`, H, W), such as "relu", "hswish" or "dyrelu_b".
+    """Build an activation of feature maps (B, `channels`, H, W), such as "relu", "hswish" or "dyrelu_b".
 
     Args:
         name: in `dynnas.nn.ACTIVATIONS`. channels: C. knobs: those of the activation, if it has any.
@@ -23,7 +23,7 @@ def activation(name: str, channels: int, **knobs: Any) -> nn.Module:
 
 
 def attention(name: str, channels: int, **knobs: Any) -> nn.Module:
-    """Return an attention over feature maps (B, `channels`, H, W), such as "se", "eca", "cbam" or "none".
+    """Build an attention over feature maps (B, `channels`, H, W), such as "se", "eca", "cbam" or "none".
 
     Args:
         name: in `dynnas.nn.ATTENTIONS`. channels: C. knobs: those of the attention, if it has any.

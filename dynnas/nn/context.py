@@ -1,4 +1,4 @@
-"""What a caller tells dynamic layers for one call, and what they tell back: a `Context` and its `Trace`.
+"""The `Context` in which dynamic layers run one call, and the `Trace` of what they record in it.
 
 A layer that can run in several ways is a `Contextual` and takes the keyword argument `context`. Without one
 it uses its own, which is `PLAIN`: `module(x)` gives the ordinary result. The context holds a frozen *mode*
@@ -28,7 +28,9 @@ N = TypeVar("N", bound=nn.Module)
 
 
 class Trace:
-    """What layers recorded during the calls that it was supplied to, in the order in which they ran."""
+    """The values that layers recorded during the calls that it was supplied to, in the order in which they
+    ran.
+    """
 
     def __init__(self, *kinds: type) -> None:
         """Create an empty trace of values of these classes, or of all of them if there is none."""
@@ -58,7 +60,7 @@ class Context:
     __slots__ = ("_modes", "trace")
 
     def __init__(self, *modes: object, trace: Trace | None = None) -> None:
-        """Create a context of `modes`; a class of which there is none has its default, `kind()`."""
+        """Create a context of `modes`; a class without a given mode has its default, `kind()`."""
         self._modes: Mapping[type, Any] = {type(mode): mode for mode in modes}
         self.trace = trace
 
@@ -145,7 +147,9 @@ def _add_context(context: Context, layer: nn.Module, args: Any, kwargs: dict[str
 
 @contextmanager
 def tracing(module: nn.Module, *kinds: type) -> Iterator[Trace]:
-    """Supply each layer inside `module` with its own context and a trace of `kinds`, which is returned."""
+    """Supply each layer inside `module` with its own context and a trace of `kinds`, and return that
+    trace.
+    """
     trace = Trace(*kinds)
     with _hooked((layer, layer.context.traced(trace)) for layer in layers_of(module)):
         yield trace

@@ -86,7 +86,7 @@ class Conv2d(nn.Module):
 
     @property
     def bias(self) -> Tensor | None:
-        """(Co,), or None."""
+        """Return the bias (Co,), or None."""
         return self.conv.bias
 
     def extra_repr(self) -> str:

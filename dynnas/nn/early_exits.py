@@ -11,11 +11,12 @@ from dynnas.nn.dynamic_conv.selection import is_recorded
 from dynnas.nn.exits import sureness
 
 Confidence = Callable[[Tensor], Tensor]
-"""From an output (B, ...) to how sure it is of each image, (B,), from 0 to 1."""
+"""A function that maps an output (B, ...) to the confidence in each image, (B,), from 0 to 1."""
 
 
 class EarlyExits(nn.Module):
-    """Stages of a network with an exit behind some of them: images leave at the first that is sure enough.
+    """The stages of a network with exits behind some of them: an image leaves at the first exit that is sure
+    enough.
 
     In training all outputs are returned, for their losses to be added. In evaluation a stage runs only the
     images that have not left, and nothing once none is left. A graph that is recorded of it (ONNX,
@@ -60,7 +61,9 @@ class EarlyExits(nn.Module):
         self.confidence = confidence
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """In training the outputs of all exits, each (B, ...); else that with which each image leaves."""
+        """Return in training the outputs of all exits, each (B, ...), and else the output with which each
+        image leaves.
+        """
         if self.training:
             return self.outputs(x)
         return self.leave(x)[0]
@@ -79,7 +82,7 @@ class EarlyExits(nn.Module):
         return self._select(self.outputs(x)) if is_recorded() else self._run(x)
 
     def _run(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Stage by stage, the images that are left."""
+        """Run stage by stage the images that are left."""
         rows = torch.arange(len(x), device=x.device)
         taken = torch.zeros_like(rows)
         y: Tensor | None = None
@@ -104,7 +107,7 @@ class EarlyExits(nn.Module):
         return y, taken
 
     def _select(self, outputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """From the outputs of all exits, without a branch."""
+        """Select each image's output from those of all exits, without a branch."""
         chosen = outputs[-1]
         taken = torch.full_like(self.confidence(chosen), len(self.thresholds), dtype=torch.int64)
         for number in reversed(range(len(self.thresholds))):

@@ -1,4 +1,4 @@
-"""Leaving at the first exit that is sure enough: how it is decided for every image of a batch.
+"""Early exit at the first exit that is sure enough, decided for every image of a batch.
 
 What an exit says of an image is a row of logits; an exit that is trained to judge itself (criterion
 `learned`) appends one more column, the logit of being right. How sure it is lies between 0 and 1 by every
@@ -17,7 +17,7 @@ from dynnas.nn.layers.initial import linear
 from dynnas.tasks.builtin.classification import Classification
 
 TASK = Classification()
-"""What tells how sure an exit is: exits of space files are classifiers."""
+"""The task by which confidence is computed: exits of space files are classifiers."""
 
 
 class Leaving(Protocol):
@@ -25,17 +25,17 @@ class Leaving(Protocol):
 
     @property
     def threshold(self) -> float:
-        """How sure it must be, from 0 to 1."""
+        """Return the confidence from which images leave, from 0 to 1."""
         ...
 
     @property
     def criterion(self) -> str:
-        """By what it is told how sure it is; see `sureness`."""
+        """Return the confidence criterion; see `sureness`."""
         ...
 
 
 class Gate(nn.Module):
-    """How likely an exit is right, told from its own logits (criterion `learned`).
+    """A head that predicts from an exit's logits how likely the exit is right (criterion `learned`).
 
     A logistic regression on what the task knows of the exit's doubt (`Task.doubt`). What it sees is detached:
     it is trained with the exit and does not disturb it.
@@ -52,12 +52,12 @@ class Gate(nn.Module):
 
 
 def answer(output: Tensor, criterion: str = "confidence") -> Tensor:
-    """Return the logits (B, classes) in what an exit of this criterion, or the head, says."""
+    """Return the logits (B, classes) in the output of an exit of this criterion, or of the head."""
     return output[:, :-1] if criterion == "learned" else output
 
 
 def sureness(output: Tensor, criterion: str = "confidence") -> Tensor:
-    """Return how sure (B,) an exit is, from 0 to 1.
+    """Return the confidence (B,) of an exit, from 0 to 1.
 
     Args:
         output: of the exit, (B, classes), and one column more for `learned`.
@@ -76,7 +76,7 @@ def is_confident(output: Tensor, threshold: float, criterion: str = "confidence"
 def select_confident(
     outputs: Sequence[Tensor], thresholds: Sequence[float], criteria: Sequence[str] = ()
 ) -> tuple[Tensor, Tensor]:
-    """Where each image leaves, when every exit was computed for all of the batch.
+    """Return where each image leaves, when every exit was computed for the whole batch.
 
     Args:
         outputs: of every exit in order, then of the head; see `sureness`.
@@ -102,7 +102,7 @@ def select_confident(
 
 
 def leave(outputs: Sequence[Tensor], exits: Sequence[Leaving]) -> tuple[Tensor, Tensor]:
-    """`select_confident` by the thresholds and criteria of a network's exits."""
+    """Call `select_confident` with the thresholds and criteria of a network's exits."""
     return select_confident(
         outputs, [place.threshold for place in exits], [place.criterion for place in exits]
     )

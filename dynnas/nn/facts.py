@@ -1,4 +1,5 @@
-"""What an operator states of itself; the space language, its refusals, tables and tests are computed from it.
+"""The facts that an operator states of itself; the space language, its refusals, tables and tests are
+computed from them.
 
 An operator is a registered class: a block, a kernel op, an attention, an activation or a gate. Its facts are
 class attributes, so a new operator is one file.
@@ -15,13 +16,13 @@ Kind = Literal["block", "op", "attention", "activation", "gate"]
 """The kinds of operators, by the keys that space files choose them with."""
 
 LOCAL = "local"
-"""A value of the output depends on what lies around its place, not on the whole image."""
+"""The value of an output depends on what lies around its place, not on the whole image."""
 
 DEPTHWISE = "depthwise"
 """A block has a depthwise convolution."""
 
 HIDDEN_CHANNELS = "hidden channels"
-"""A block has channels between its convolutions, of which an image may use a part (`Hidden`)."""
+"""A block has channels between its convolutions, and an image may use a part of them (`Hidden`)."""
 
 KERNEL_OPS = "kernel ops"
 """A block's convolutions may be of any kernel op."""
@@ -32,7 +33,7 @@ GATES = "gates"
 
 @dataclass(frozen=True)
 class Requirement:
-    """What an operator asks of those that it meets in a layer.
+    """A fact that an operator asks of the operators that it meets in a layer.
 
     Attributes:
         of: the kinds of operators that it asks it of.
@@ -55,19 +56,21 @@ class Operator:
     """
 
     requires: ClassVar[tuple[Requirement, ...]] = ()
-    """What it asks of the operators beside it."""
+    """The requirements on the operators beside it."""
 
     provides: ClassVar[frozenset[str]] = frozenset()
-    """What others may ask of it."""
+    """The facts that other operators may ask for."""
 
     capacity: ClassVar[float] = 50.0
-    """Its place among the operators of its kind, the smallest first: what `smallest` and `largest` take."""
+    """The rank among the operators of its kind, the smallest first: `smallest` and `largest` take the
+    ends.
+    """
 
     input_dependent: ClassVar[bool] = False
-    """Whether what it computes with depends on the image."""
+    """True if what it computes with depends on the image."""
 
     paper: ClassVar[str] = ""
-    """Where it was published, as in "Yang et al. 2019, arXiv:1904.04971"; empty if nowhere."""
+    """The publication, as in "Yang et al. 2019, arXiv:1904.04971"; empty if there is none."""
 
 
 def refusal(kind: Kind, one: type[Operator], other_kind: Kind, other: type[Operator]) -> str | None:

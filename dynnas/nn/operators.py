@@ -1,4 +1,4 @@
-"""The registries of what a block is made of, by the keys that space files choose them with."""
+"""The registries of a block's operators, by the keys that space files choose them with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The registries of blocks, attentions and activations, and the classes that their entries are made of.
+"""The registries of blocks, attentions and activations, and the base classes of their entries.
 
 Kernels have theirs beside their base class, gates in `dynnas.nn.gates.family`. Reading one loads what it
 holds: see `dynnas.registry`.
@@ -18,17 +18,17 @@ class Block(Operator, nn.Module):
     """A block of a stage: a module from (B, Ci, H, W) to (B, Co, H / stride, W / stride).
 
     Its constructor takes a `dynnas.nn.config.network.BlockConfig`, whose `block` holds the values of its
-    knobs. One with channels between its convolutions, of which an image may use a part, says so in
+    knobs. Its convolutions may have channels between them that an image uses in part: then it says so in
     `provides`, has a static method `hidden_channels(config)`, and takes a `Hidden` in `forward`.
     """
 
     provides = frozenset({KERNEL_OPS, GATES})
 
     least_channels: ClassVar[int] = 1
-    """Channels that it needs at least, in and out, because it cuts them into parts."""
+    """The least number of channels, in and out: the block cuts them into parts."""
 
     reshapes: ClassVar[bool] = True
-    """Whether it has other weights where its output is of another shape than its input."""
+    """True if it has other weights where its output has another shape than its input."""
 
 
 class Attention(Operator, nn.Module):

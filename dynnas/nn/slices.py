@@ -1,4 +1,4 @@
-"""Slices: how a network's own tensor is cut out of the tensor that all networks share.
+"""Slices: the part that a network's own tensor takes of the tensor that all networks share.
 
 `dynnas.nn.slicing` has the rules by which a tensor gets its `Layout`.
 """
@@ -37,7 +37,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Layout:
-    """A tensor as it is sliced.
+    """The layout of a tensor for slicing.
 
     Attributes:
         shape: its own shape.
@@ -60,7 +60,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Slice:
-    """How to get a network's own tensor from the shared one.
+    """The rule that cuts a network's own tensor out of the shared one.
 
     Attributes:
         index: what to keep of each axis of the shared tensor; None for all of it.
@@ -75,7 +75,7 @@ class Slice:
     shape: tuple[int, ...] | None = None
 
     def of(self, shared: Tensor) -> Tensor:
-        """Return the part of `shared`: a view, unless parts are joined or a mean is taken."""
+        """Return the slice of `shared`: a view, unless parts are joined or a mean is taken."""
         part = shared
         if self.index is not None:
             several = sum(each != slice(None) for each in self.index) > 1
@@ -89,7 +89,9 @@ class Slice:
 
 
 class _Take(torch.autograd.Function):
-    """A tensor's part by slices, whose gradient is made in one piece: torch's own makes one for each axis."""
+    """Takes a part of a tensor by slices, with a gradient made in one piece: torch's own makes one for each
+    axis.
+    """
 
     @staticmethod
     def forward(ctx: Any, shared: Tensor, index: tuple[slice, ...]) -> Tensor:
@@ -105,7 +107,7 @@ class _Take(torch.autograd.Function):
 
 
 def slice_of(room: Sequence[Axis], layout: Layout) -> Slice:
-    """Return how a tensor of `layout` is cut out of a shared one whose axes are `room`.
+    """Return the slice of a tensor of `layout` in a shared one whose axes are `room`.
 
     Raises:
         SpaceError: it does not fit.
@@ -133,7 +135,7 @@ def _pairs(room: Sequence[Axis], layout: Layout) -> Iterator[tuple[Axis, Axis]]:
 
 
 def lengths(layout: Layout) -> tuple[int, ...]:
-    """Return the shape of a tensor whose axes of groups are seen as several."""
+    """Return the shape of a tensor whose grouped axes count as several."""
     return tuple(axis.size if axis.picked is None else len(axis.picked) for axis in layout.axes)
 
 
@@ -169,7 +171,7 @@ def _taken(have: Axis, want: Axis) -> tuple[int, ...] | None:
 
 
 def joined_room(held: Sequence[Axis] | None, layout: Layout) -> tuple[Axis, ...]:
-    """Return the axes of a shared tensor that holds what `held` does, and a tensor of `layout`.
+    """Return the axes of a shared tensor that holds what `held` does, and also a tensor of `layout`.
 
     Raises:
         SpaceError: they are sliced in different ways.

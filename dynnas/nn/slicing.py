@@ -1,4 +1,4 @@
-"""Slicing rules: which part of a shared tensor a network's own tensor is.
+"""Slicing rules: they say which part of a shared tensor a network's own tensor is.
 
 A module declares rules for its tensors in `elastic`, by patterns of their names (a class attribute, or one of
 the instance):
@@ -31,12 +31,14 @@ Size = int | str
 
 
 Split = Callable[[int, Callable[[str], Any]], tuple[Axis, ...]]
-"""Turns the length of an axis, and what finds attributes by name, into the axes as which it is sliced."""
+"""A function from the length of an axis, and a finder of attributes by name, to the axes as which it is
+sliced.
+"""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How the tensors of one name are sliced; rules for several axes are combined with `&`.
+    """The slicing rule of all tensors of one name; rules for several axes are combined with `&`.
 
     Attributes:
         splits: how an axis (counted from the end where negative) is sliced; others take the leading part.
@@ -51,23 +53,25 @@ class Rule:
 
 
 leading = Rule()
-"""The leading part of every axis: channels, hidden units, experts. It is what undeclared tensors take."""
+"""The rule that takes the leading part of every axis: channels, hidden units, experts. Undeclared tensors
+take it.
+"""
 
 
 def centre(*axes: int) -> Rule:
-    """Return the centre of these axes, as for the kernel of a convolution."""
+    """Return the rule that takes the centre of these axes, as for the kernel of a convolution."""
     return Rule(tuple((axis, _centred) for axis in axes))
 
 
 def mean() -> Rule:
-    """Return the mean over leading axes that other networks have here: a static kernel is the mean of a
-    bank.
+    """Return the rule that takes the mean over leading axes that other networks have here: a static kernel is
+    the mean of a bank.
     """
     return Rule(averaged=True)
 
 
 def groups(*sizes: Size, axis: int = 0) -> Rule:
-    """Return an axis that is seen as `(*sizes, rest)`, each of which takes its leading part.
+    """Return the rule that sees an axis as `(*sizes, rest)`, and takes the leading part of each.
 
     `groups(3, "heads")` is for the fused `qkv` of attention: queries stay queries, each head keeps its own.
     """
@@ -75,8 +79,7 @@ def groups(*sizes: Size, axis: int = 0) -> Rule:
 
 
 def parts(*sizes: Size, axis: int = 0) -> Rule:
-    """Return an axis that is made of parts one after the other, each of which takes the leading part of its
-    own.
+    """Return the rule that sees an axis as consecutive parts, and takes the leading part of each.
 
     For what reads a concatenation: `parts("skip", "up", axis=1)`. The name may be that of a list of sizes.
     """
@@ -84,7 +87,8 @@ def parts(*sizes: Size, axis: int = 0) -> Rule:
 
 
 def indices(which: Sequence[int] | str, axis: int = 0) -> Rule:
-    """Return these indices of the shared axis, which is as long as the largest of them asks for.
+    """Return the rule that takes these indices of the shared axis, which is as long as the largest of them
+    asks for.
 
     `which` is a list or the name of an attribute that holds one.
     """
@@ -263,7 +267,7 @@ _FUSED: tuple[tuple[type[nn.Module], Mapping[str, Rule]], ...] = (
     (nn.GRU, {"weight_*": groups(3), "bias_*": groups(3)}),
     (nn.GRUCell, {"weight_*": groups(3), "bias_*": groups(3)}),
 )
-"""What torch's own layers hold in one tensor."""
+"""The tensors that torch's own layers hold in one."""
 
 
 def _rules_of_torch(module: nn.Module) -> Mapping[str, Rule] | None:

@@ -105,13 +105,13 @@ class StatisticsFile:
     path: Path
 
     def read_statistics(self, key: str, provenance: str) -> bytes | None:
-        """As `Cache.read_statistics`; None where the file cannot be read."""
+        """Do what `Cache.read_statistics` does; None where the file cannot be read."""
         with suppress(StorageError), closing(Cache(self.path)) as cache:
             return cache.read_statistics(key, provenance)
         return None
 
     def write_statistics(self, key: str, provenance: str, packed: bytes) -> None:
-        """As `Cache.write_statistics`; nothing where the file cannot be written."""
+        """Do what `Cache.write_statistics` does; nothing where the file cannot be written."""
         with suppress(StorageError), closing(Cache(self.path)) as cache:
             cache.write_statistics(key, provenance, packed)
 
@@ -132,7 +132,7 @@ class CachedEvaluator:
 
     @property
     def hand(self) -> Hand:
-        """What does the jobs of the evaluator."""
+        """Return what does the jobs of the evaluator."""
         assert isinstance(self._evaluator, SharedEvaluator)
         return self._evaluator.hand
 

@@ -47,7 +47,7 @@ class SharedEvaluator(StagedEvaluator, Protocol):
 
     @property
     def hand(self) -> Hand:
-        """What does these jobs."""
+        """Return what does these jobs."""
         ...
 
 
@@ -71,7 +71,7 @@ class CheapEvaluator(Protocol):
     """An evaluator that knows some metrics without evaluating, so that a sampler need not learn them."""
 
     def cheap(self, architecture: Architecture) -> Mapping[str, float] | None:
-        """As `Cheap` says."""
+        """Do what `Cheap` does says."""
         ...
 
 

@@ -136,7 +136,7 @@ class Driver:
 
     @cached_property
     def size(self) -> int:
-        """How many architectures can be tried."""
+        """Return how many architectures can be tried."""
         listed = listed_of(self.evaluator)
         return self.space.size if listed is None else len(listed)
 

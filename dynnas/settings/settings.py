@@ -193,12 +193,12 @@ class TargetSettings:
 
     @property
     def remote(self) -> bool:
-        """Whether the device is another machine."""
+        """Return whether the device is another machine."""
         return ADDRESS.matches(self.device)
 
     @property
     def host_device(self) -> str:
-        """Where this machine computes what is not timed: training, accuracy."""
+        """Return where this machine computes what is not timed: training, accuracy."""
         return "cpu" if self.remote else self.device
 
 

@@ -28,7 +28,7 @@ class Gene:
 
     @property
     def fixed(self) -> bool:
-        """Whether there is only one value, so nothing to choose."""
+        """Return whether there is only one value, so nothing to choose."""
         return len(self.values) == 1
 
     def is_active(self, values: Mapping[str, Value]) -> bool:

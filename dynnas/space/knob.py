@@ -44,7 +44,7 @@ class Knob:
 
     @property
     def ordered(self) -> bool:
-        """Whether the values are numbers."""
+        """Return whether the values are numbers."""
         return self.rule.kind is not str
 
 

@@ -205,7 +205,9 @@ class Study:
 
     @property
     def growth(self) -> HypervolumeCurve:
-        """How the front's hypervolume grew over the trials; its reference is the worst of all candidates."""
+        """Return how the front's hypervolume grew over the trials; its reference is the worst of all
+        candidates.
+        """
         return hypervolume_curve(self.candidates, self.goal.objectives)
 
     @cached_property
@@ -300,7 +302,7 @@ class Study:
 
     @property
     def audit(self) -> Audit | None:
-        """How far the supernet's ranks can be trusted; None before `dynnas audit`."""
+        """Return how far the supernet's ranks can be trusted; None before `dynnas audit`."""
         path = self.folder.audit
         return Audit.load(path) if path.exists() else None
 

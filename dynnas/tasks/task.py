@@ -43,7 +43,9 @@ class Task(ABC):
     @property
     @abstractmethod
     def outputs(self) -> int:
-        """How many numbers a network says of an image, or of each place of one: what its head is made for."""
+        """Return how many numbers a network says of an image, or of each place of one: what its head is made
+        for.
+        """
 
     @abstractmethod
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
@@ -54,7 +56,7 @@ class Task(ABC):
         """Return the value of each of `metrics` over a whole split, outputs (N, ...) and targets (N, ...)."""
 
     def head(self, in_channels: int, *, stride: int = 1, dropout: float = 0.0) -> nn.Module:
-        """From the last feature maps (B, in_channels, H, W) to an output (B, ...).
+        """Map the last feature maps (B, in_channels, H, W) to an output (B, ...).
 
         Args:
             stride: pixels of the input between two values of the feature maps.

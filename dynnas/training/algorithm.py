@@ -166,17 +166,17 @@ class Run:
 
     @property
     def epochs(self) -> float:
-        """How many epochs are done."""
+        """Return how many epochs are done."""
         return self.step / self.steps_per_epoch
 
     @property
     def total_epochs(self) -> float:
-        """How many epochs there are."""
+        """Return how many epochs there are."""
         return self.total / self.steps_per_epoch
 
     @property
     def fraction(self) -> float:
-        """How much of the training is done, from 0 to 1."""
+        """Return how much of the training is done, from 0 to 1."""
         return self.step / self.total
 
     def output_loss(self, forward: Forward, output: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ class Batches(Protocol):
 
     @property
     def steps_per_epoch(self) -> int:
-        """How many batches an epoch has."""
+        """Return how many batches an epoch has."""
         ...
 
     def batch(self, epoch: int, index: int) -> tuple[Any, Any]:

@@ -42,7 +42,7 @@ class Pool:
 
     @property
     def images(self) -> int:
-        """How many."""
+        """Return how many."""
         return self.confidence.shape[1]
 
     def extra(self, members: Sequence[int]) -> list[float]:

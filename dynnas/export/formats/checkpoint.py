@@ -90,5 +90,5 @@ class Checkpoint(Format):
         torch.save(network.state_dict(), folder / "weights.pt")
 
     def load(self, path: Path) -> Predict:
-        """As `load_checkpoint`."""
+        """Do what `load_checkpoint` does."""
         return predict_masked(load_checkpoint(path.parent))

@@ -51,5 +51,5 @@ class Safetensors(Format):
         library.save_file(tensors, folder / WEIGHTS, metadata={"format": "pt", **metadata})
 
     def load(self, path: Path) -> Predict:
-        """As `load_safetensors`."""
+        """Do what `load_safetensors` does."""
         return predict_masked(load_safetensors(path.parent))

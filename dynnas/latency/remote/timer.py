@@ -102,7 +102,7 @@ class RemoteTimer:
         self._target, self._device = target, device or open_device(target)
 
     def __call__(self, subjects: Sequence[Subject], anchors: Sequence[Subject], plan: Plan) -> np.ndarray:
-        """As `Timer` says.
+        """Do what `Timer` does says.
 
         Raises:
             TargetError: the device was lost, or what it answers is nonsense.
@@ -125,7 +125,7 @@ class RemoteTimer:
         return times
 
     def energy(self, subjects: Sequence[Subject], seconds: float) -> list[Energy]:
-        """As `measure_energy`, there."""
+        """Do what `measure_energy` does, there."""
         parts: dict[str, bytes] = {}
         described = [_described(subject, parts) for subject in subjects]
         header = {
@@ -139,7 +139,7 @@ class RemoteTimer:
         return [Energy(**energy) for energy in reply["energies"]]
 
     def peak_memory_mib(self, subjects: Sequence[Subject]) -> list[float]:
-        """As `dynnas.latency.remote.memory.peak_memory_mib`, there."""
+        """Do what `dynnas.latency.remote.memory.peak_memory_mib` does, there."""
         parts: dict[str, bytes] = {}
         described = [_described(subject, parts) for subject in subjects]
         header = {"ask": "memory", **asdict(_run_config(self._target)), "subjects": described}

@@ -50,7 +50,7 @@ class Tuned:
 
     @property
     def gain(self) -> float:
-        """How many times as fast as the rule's way the one that won is."""
+        """Return how many times as fast as the rule's way the one that won is."""
         return self.measured.ms[self.rule] / self.measured.ms[self.measured.way]
 
 

@@ -19,7 +19,7 @@ INTERCEPT_RANGE = 0.5
 
 
 class _DynamicReLU(Activation):
-    """Applies the lines that a variant's `expand` says."""
+    """A dynamic ReLU that applies the lines which a variant's `expand` predicts."""
 
     input_dependent = True
     paper = "Chen et al. 2020, arXiv:2003.10027"
@@ -37,12 +37,12 @@ class _DynamicReLU(Activation):
         return torch.maximum((1 + a1) * x + INTERCEPT_RANGE * b1, a2 * x + INTERCEPT_RANGE * b2)
 
     def unseen_macs(self, x: Tensor) -> int:
-        """Return one for each value and line."""
+        """Return the multiply-adds of the lines: one for each value and line."""
         return PIECES * x.numel()
 
 
 class _OfAllChannels(nn.Module):
-    """Logits of one set of lines for all channels."""
+    """A layer that predicts the logits of one set of lines for all channels."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
@@ -54,7 +54,9 @@ class _OfAllChannels(nn.Module):
 
 
 class _OfEachChannel(nn.Module):
-    """Logits of lines for each channel; the weight is (4, C, hidden): fewer channels are its leading part."""
+    """A layer that predicts the lines of each channel; its weight is (4, C, hidden), so fewer channels are
+    its leading part.
+    """
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
@@ -69,23 +71,23 @@ class _OfEachChannel(nn.Module):
 
 @register_activation("dyrelu_a")
 class DyReLUA(_DynamicReLU):
-    """Variant A: all channels share their lines."""
+    """Dynamic ReLU, variant A: all channels share their lines."""
 
     capacity = 50
 
     def __init__(self, channels: int) -> None:
-        """For feature maps of `channels`."""
+        """Build it for feature maps of `channels` channels."""
         hidden = max(1, channels // 4)
         super().__init__(channels, _OfAllChannels(hidden), hidden)
 
 
 @register_activation("dyrelu_b")
 class DyReLUB(_DynamicReLU):
-    """Variant B: every channel has lines of its own."""
+    """Dynamic ReLU, variant B: every channel has lines of its own."""
 
     capacity = 60
 
     def __init__(self, channels: int) -> None:
-        """For feature maps of `channels`."""
+        """Build it for feature maps of `channels` channels."""
         hidden = max(1, channels // 4)
         super().__init__(channels, _OfEachChannel(channels, hidden), hidden)

@@ -1,1 +1,3 @@
-"""Attentions over the feature maps of a block, one per file: a module made from the number of channels."""
+"""Attentions over the feature maps of a block, one per file: each class makes a module from the number of
+channels.
+"""

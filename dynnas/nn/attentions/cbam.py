@@ -16,7 +16,7 @@ SPATIAL_KERNEL = 7
 
 @register_attention("cbam")
 class BlockAttention(Attention):
-    """A gate for every channel, then one for every pixel (sections 3.1 and 3.2).
+    """Scales every channel by a gate of its own, then every pixel (sections 3.1 and 3.2).
 
     The channels' is sigmoid(MLP(average pool) + MLP(max pool)) with one MLP of max(1, C // 16) hidden units
     and no biases; the pixels' is sigmoid(7x7 convolution of the mean and the maximum over channels), with a
@@ -27,7 +27,7 @@ class BlockAttention(Attention):
     paper = "Woo et al. 2018, arXiv:1807.06521"
 
     def __init__(self, channels: int) -> None:
-        """For feature maps of `channels`."""
+        """Build it for feature maps of `channels` channels."""
         super().__init__()
         hidden = max(1, channels // 16)
         self.reduce = nn.Linear(channels, hidden, bias=False)

@@ -15,7 +15,7 @@ from dynnas.nn.slicing import Rule, centre
 
 
 def eca_kernel(channels: int) -> int:
-    """Return how many neighbouring channels a gate looks at: (log2(C) + 1) / 2, cut off and made odd
+    """Return how many neighbouring channels a gate looks at: (log2(C) + 1) / 2, rounded down and made odd
     (equation 12).
 
     At least 3, as in timm: a kernel of one would see no neighbour.
@@ -26,7 +26,7 @@ def eca_kernel(channels: int) -> int:
 
 @register_attention("eca")
 class EfficientChannelAttention(Attention):
-    """x * sigmoid(a convolution over the channels of GAP(x)).
+    """Computes x * sigmoid(conv(GAP(x))), where the convolution runs along the channels.
 
     The weight is (1, 1, 1, k), a kernel one pixel high: a narrower layer, of a smaller k, takes its centre.
     """
@@ -36,7 +36,7 @@ class EfficientChannelAttention(Attention):
     paper = "Wang et al. 2020, arXiv:1910.03151"
 
     def __init__(self, channels: int) -> None:
-        """For feature maps of `channels`."""
+        """Build it for feature maps of `channels` channels."""
         super().__init__()
         size = eca_kernel(channels)
         self.weight = nn.Parameter(torch.empty(1, 1, 1, size))

@@ -1,4 +1,4 @@
-"""No attention."""
+"""The choice of no attention."""
 
 from __future__ import annotations
 

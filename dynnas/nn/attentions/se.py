@@ -12,13 +12,13 @@ from dynnas.nn.registry import Attention, register_attention
 
 @register_attention("se")
 class SqueezeExcite(Attention):
-    """x * sigmoid(FC(ReLU(FC(GAP(x))))), with max(1, C // 4) hidden units."""
+    """Computes x * sigmoid(FC(ReLU(FC(GAP(x))))), with max(1, C // 4) hidden units."""
 
     capacity = 20
     paper = "Hu et al. 2018, arXiv:1709.01507"
 
     def __init__(self, channels: int) -> None:
-        """For feature maps of `channels`."""
+        """Build it for feature maps of `channels` channels."""
         super().__init__()
         hidden = max(1, channels // 4)
         self.reduce = linear(channels, hidden)

@@ -15,7 +15,9 @@ from dynnas.nn.registry import Block, register_block
 
 @register_block("basic")
 class Basic(Block):
-    """k x k, k x k, attention, plus the shortcut (1x1 where the shape changes), and then the activation."""
+    """Two k x k convolutions and attention; the shortcut is added (1x1 where the shape changes), then the
+    activation follows.
+    """
 
     capacity = 110
     paper = "He et al. 2015, arXiv:1512.03385"

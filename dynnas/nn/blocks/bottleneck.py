@@ -15,7 +15,8 @@ from dynnas.nn.registry import Block, register_block
 
 @register_block("bottleneck")
 class Bottleneck(Block):
-    """1x1 to a quarter of the output channels, k x k, 1x1, attention, plus the shortcut; then the activation.
+    """A 1x1 convolution to a quarter of the output channels, k x k, 1x1 and attention; the shortcut is added,
+    then the activation follows.
 
     The stride is that of the k x k convolution, as everywhere today; the paper has it in the first 1x1.
     """

@@ -12,7 +12,7 @@ from dynnas.nn.registry import Block, register_block
 
 @register_block("conv")
 class Conv(Block):
-    """k x k convolution, batch norm, activation, attention; no residual."""
+    """A k x k convolution, batch norm, activation and attention, without a residual."""
 
     capacity = 50
     reshapes = False

@@ -13,7 +13,7 @@ from dynnas.nn.registry import Block, register_block
 
 @register_block("dwsep")
 class DepthwiseSeparable(Block):
-    """Depthwise k x k, attention, pointwise, each with batch norm and activation; no residual."""
+    """Depthwise k x k, attention and pointwise, each with batch norm and activation, without a residual."""
 
     capacity = 60
     paper = "Howard et al. 2017, arXiv:1704.04861"

@@ -19,13 +19,14 @@ from dynnas.nn.registry import Block, register_block
 
 
 class GhostUnit(nn.Module):
-    """Half of the feature maps by a 1x1 convolution, the other half from these by a cheap depthwise one.
+    """Makes half of the feature maps by a 1x1 convolution, and the other half from these by a cheap depthwise
+    one.
 
     A map and its ghost come in turn rather than one half after the other (see `Interleave`).
     """
 
     def __init__(self, config: BlockConfig, shapes: Mapping[str, ConvShape], name: str, linear: bool) -> None:
-        """Its convolutions are those of `shapes(name, ...)`; a `linear` one has no activation."""
+        """Build a unit whose convolutions are `shapes(name, ...)`; a `linear` one has no activation."""
         super().__init__()
         self.names = (f"{name}_primary", f"{name}_cheap")
         primary, cheap = (shapes[own] for own in self.names)
@@ -51,7 +52,8 @@ class GhostUnit(nn.Module):
 
 @register_block("ghost")
 class Ghost(Block):
-    """Ghost unit that expands, depthwise k x k if strided, attention, linear ghost unit; plus the shortcut.
+    """A ghost unit that expands, depthwise k x k if strided, attention and a linear ghost unit; the shortcut
+    is added.
 
     Where the shape changes the shortcut is depthwise k x k and 1x1, static whatever the block's op. The
     kernel size is that of every depthwise convolution, the cheap ones too (3 in GhostNet).

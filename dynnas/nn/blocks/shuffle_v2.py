@@ -16,7 +16,8 @@ from dynnas.nn.registry import Block, register_block
 
 @register_block("shuffle_v2")
 class ShuffleV2(Block):
-    """Half of the channels pass, the others go through 1x1, depthwise k x k, 1x1, attention; the shuffle.
+    """Passes half of the channels on, and the others through 1x1, depthwise k x k, 1x1 and attention; then
+    shuffles them.
 
     Where the shape changes, all channels go two ways: that one, and depthwise k x k, 1x1.
 
@@ -70,7 +71,7 @@ class ShuffleV2(Block):
         return self.join(other, self.attention(self.restore(y, routes["restore"])))
 
     def _passing(self, x: Tensor, fours: Tensor) -> Tensor:
-        """Return the first two of every four channels, changing places, and what is left beyond the fours."""
+        """Return the first two of every four channels, swapped, and the channels left beyond the fours."""
         passing = torch.stack((fours[:, :, 1], fours[:, :, 0]), 2).flatten(1, 2)
         if self.join.first == self.join.second:
             return passing

@@ -26,7 +26,9 @@ from dynnas.space.knob import Knob, Knobs
 
 @dataclass(frozen=True)
 class StageKnobs:
-    """A stage's shared knobs, those of multi-scale layers too if it is of such; and each layer's."""
+    """The knobs that the layers of a stage share, those of multi-scale layers among them, and the knobs of
+    each layer.
+    """
 
     shared: Knobs
     layers: tuple[Knobs, ...]
@@ -34,7 +36,7 @@ class StageKnobs:
 
 @dataclass(frozen=True)
 class ExitKnobs:
-    """Where exits may stand (in the order of depth), how many, and their knobs."""
+    """The positions where exits may stand (in the order of depth), how many there may be, and their knobs."""
 
     positions: tuple[str, ...]
     counts: tuple[Value, ...]
@@ -56,7 +58,7 @@ class Blueprint:
     policy: Knobs | None
 
     def template(self) -> NetworkTemplate:
-        """Return what the genes leave open."""
+        """Return the template: everything that the genes leave open."""
         positions = self.exits.positions if self.exits else ()
         return NetworkTemplate(len(self.stages), positions, self.channels, self.classes)
 
@@ -71,7 +73,7 @@ class Blueprint:
         genes += _section("head", head_knobs(), self.head)
         if self.exits:
             genes += _exits(self.exits)
-        # One decision for the whole network leaves nothing to others: what they save would hang on it.
+        # One decision for the whole network leaves nothing to others: what they save would depend on it.
         fixed = ((CHOOSE, (FIXED,)),) if genes[0].name == CHOOSE else ()
         genes = [
             replace(gene, condition=fixed + gene.condition) if _decides(gene) else gene for gene in genes
@@ -80,8 +82,8 @@ class Blueprint:
 
 
 def _decides(gene: Gene) -> bool:
-    """Return whether it is of what images may leave out, in blocks or after exits; other genes follow from
-    it.
+    """Return whether a gene decides what images may leave out, in blocks or after exits; other genes depend
+    on it.
     """
     return gene.name.endswith(".gate") or gene.name == EXITS_AT
 

@@ -19,7 +19,7 @@ class Choice:
 
     @staticmethod
     def of(name: str, **params: Value) -> Choice:
-        """`Choice.of("condconv", experts=4)`."""
+        """Make a choice, as in `Choice.of("condconv", experts=4)`."""
         return Choice(name, tuple(params.items()))
 
     def __getitem__(self, knob: str) -> Any:
@@ -49,11 +49,11 @@ class Choice:
         return self.name
 
     def to_json(self) -> dict[str, Any]:
-        """For `from_json`."""
+        """Return a document that `from_json` reads."""
         return {"name": self.name, **dict(self.params)}
 
     @staticmethod
     def from_json(document: Mapping[str, Any]) -> Choice:
-        """Return what `to_json` gave."""
+        """Read what `to_json` returned."""
         params = dict(document)
         return Choice(params.pop("name"), tuple(params.items()))

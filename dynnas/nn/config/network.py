@@ -1,4 +1,4 @@
-"""What one concrete network looks like, as frozen values.
+"""The config of one concrete network, as frozen values.
 
 A space of a file turns an `Architecture` into a `NetworkConfig`, from which a torch module is built. Every
 part of a network that owns weights is a *slot* with a stable name (`stem`, `stage2.0`, `exits.stage1`,
@@ -13,15 +13,15 @@ from dynnas.nn.config.choice import Choice
 from dynnas.nn.config.scales import Scales
 
 RECURRENT_UNITS = 10
-"""Of the LSTM, in and out (SkipNet, section 3.2)."""
+"""Input size and hidden units of the LSTM (SkipNet, section 3.2)."""
 
 STATIC, NONE, RELU = Choice("static"), Choice("none"), Choice("relu")
 
 RESOLUTION_SLOT = "resolution"
-"""Of what chooses it for each image."""
+"""Slot name of the predictor that chooses the resolution of each image."""
 
 FOCUS_SLOT = "focus"
-"""Of what says where to look closer."""
+"""Slot name of the predictor that says where to look closer."""
 
 GLANCE_EXIT = "glance"
 
@@ -51,7 +51,9 @@ class PolicyConfig:
 
 @dataclass(frozen=True)
 class RecurrentConfig:
-    """The LSTM of `units` that gates share; the image, of `in_channels`, goes by it."""
+    """The LSTM of `units` hidden units that gates share; the image, of `in_channels` channels, passes it
+    unchanged.
+    """
 
     in_channels: int
     units: int
@@ -86,21 +88,23 @@ class BlockConfig:
 
     @property
     def gated(self) -> bool:
-        """Whether an image decides how much of the block it runs."""
+        """Return whether an image decides how much of the block it runs."""
         return self.gate != NONE
 
     @property
     def gate_reads(self) -> str:
-        """What the gate looks at: the block's own input where nothing else is said."""
+        """Return what the gate looks at; the default is the block's own input."""
         return str(self.gate.get("reads", "block"))
 
     def without_gate(self) -> BlockConfig:
-        """Return the same block, all of it run by every image."""
+        """Return the same block without its gate, so that every image runs all of it."""
         return replace(self, gate=NONE)
 
     @property
     def read_channels(self) -> int:
-        """Channels that a classifier behind the block reads: all, or of several scales the coarsest."""
+        """Return how many channels a classifier behind the block reads: all, or those of the coarsest of
+        several scales.
+        """
         return self.scales.coarsest if self.scales else self.out_channels
 
 
@@ -131,7 +135,7 @@ class HeadConfig:
 
 @dataclass(frozen=True)
 class ResolutionConfig:
-    """What chooses for each image at which of some resolutions all of the network runs.
+    """The predictor that chooses for each image the resolution at which the whole network runs.
 
     `sizes` are these, the lowest first; `target` is the share of the largest one's multiply-adds to be used.
     """
@@ -142,18 +146,18 @@ class ResolutionConfig:
 
     @property
     def alternatives(self) -> tuple[str, ...]:
-        """Their names, as of a gate's."""
+        """Return the names of the resolutions, as a gate names its alternatives."""
         return tuple(map(str, self.sizes))
 
     @property
     def words(self) -> str:
-        """The sizes to be read: `14, 20 or 28`."""
+        """Return the sizes in words, as in `14, 20 or 28`."""
         return f"{', '.join(self.alternatives[:-1])} or {self.alternatives[-1]}"
 
 
 @dataclass(frozen=True)
 class GlanceConfig:
-    """What makes a glance of an image: from `given` to `size` pixels along each side."""
+    """The module that shrinks an image to a glance: from `given` to `size` pixels along each side."""
 
     in_channels: int
     given: int
@@ -162,7 +166,7 @@ class GlanceConfig:
 
 @dataclass(frozen=True)
 class FocusConfig:
-    """What says of the maps of a glance where to look closer."""
+    """The predictor that finds in the maps of a glance where to look closer."""
 
     in_channels: int
 
@@ -182,7 +186,7 @@ SlotConfig = (
 
 @dataclass(frozen=True)
 class ExitPlace:
-    """An exit: the slot after which it stands, and how sure of an image it must be for it to leave there."""
+    """An exit: the slot after which it stands, and the confidence from which an image leaves there."""
 
     name: str
     after: str
@@ -191,12 +195,12 @@ class ExitPlace:
 
     @property
     def slot(self) -> str:
-        """The name under which the supernet shares this exit's weights."""
+        """Return the name under which the supernet shares this exit's weights."""
         return f"exits.{self.name}"
 
     @property
     def criterion(self) -> str:
-        """By what it is told how sure the exit is."""
+        """Return the confidence criterion of the exit."""
         return self.config.criterion
 
 
@@ -206,7 +210,8 @@ class NetworkConfig:
 
     It has a `policy` network, and a `recurrent` one, where a gate reads it.
     With a `choice` of resolutions, `resolution` is the largest; there are then neither exits nor gates. With
-    a `glance` it is that of which parts are seen, the exit is behind the blocks, and no block has a gate.
+    a `glance` it is the size of the image whose parts are seen, the exit is behind the blocks, and no block
+    has a gate.
     """
 
     channels: int
@@ -223,45 +228,47 @@ class NetworkConfig:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of an image."""
+        """Return channels, height and width of an image."""
         return self.channels, self.resolution, self.resolution
 
     @property
     def dynamic(self) -> bool:
-        """Whether any weight, or what is run, depends on the input image."""
+        """Return whether any weight, or what is run, depends on the input image."""
         from dynnas.nn.kernels.kernel import KERNELS  # needs torch, which values do not
 
         return self.branches or any(KERNELS[block.op.name].input_dependent for _, block in self.blocks)
 
     @property
     def branches(self) -> bool:
-        """Whether images may differ in what they run: by exits or gates."""
+        """Return whether images may differ in what they run, by exits or by gates."""
         return bool(self.exits) or self.decides
 
     @property
     def decides(self) -> bool:
-        """Whether a gate decides for each image what it runs: of a block, or at which resolution."""
+        """Return whether a gate decides for each image what it runs of a block, or at which resolution."""
         return bool(self.gated) or self.choice is not None
 
     @property
     def gated(self) -> tuple[tuple[str, BlockConfig], ...]:
-        """The blocks with a gate and their slots, in the order in which they run."""
+        """Return the blocks with a gate and their slots, in the order in which they run."""
         return tuple((slot, block) for slot, block in self.blocks if block.gated)
 
     def without_gates(self) -> NetworkConfig:
-        """Return the same network, all of whose blocks every image runs, at the largest resolution."""
+        """Return the same network without gates: every image runs all of every block, at the largest
+        resolution.
+        """
         blocks = tuple((slot, block.without_gate()) for slot, block in self.blocks)
         return replace(self, blocks=blocks, policy=None, recurrent=None, choice=None)
 
     @property
     def sizes(self) -> str:
-        """In what resolutions it sees an image, to be read."""
+        """Return in words at which resolutions the network sees an image."""
         if self.choice:
             return self.choice.words
         return f"{self.glance.size} of {self.resolution}" if self.glance else str(self.resolution)
 
     def without_glance(self) -> NetworkConfig:
-        """Return the same network, which sees the whole image once, at its resolution."""
+        """Return the same network without a glance: it sees the whole image once, at its resolution."""
         if self.glance is None:
             return self
         head = replace(self.head, in_channels=self.blocks[-1][1].read_channels)
@@ -273,7 +280,7 @@ class NetworkConfig:
 
     @property
     def before(self) -> tuple[tuple[str, SlotConfig], ...]:
-        """The slots that run before the first block, in order."""
+        """Return the slots that run before the first block, in order."""
         policy = (("policy", self.policy),) if self.policy else ()
         recurrent = (("recurrent", self.recurrent),) if self.recurrent else ()
         return (*recurrent, *policy, ("stem", self.stem))
@@ -290,12 +297,14 @@ class NetworkConfig:
 
     @property
     def looking(self) -> tuple[tuple[str, SlotConfig], ...]:
-        """Those before the blocks, and the blocks."""
+        """Return the slots before the blocks, and the blocks."""
         return (*self.before, *self.blocks)
 
     @property
     def focusing(self) -> tuple[tuple[str, SlotConfig], ...]:
-        """What says where to look after a glance, and stem and blocks for that part; empty without one."""
+        """Return the predictor of where to look after a glance, and the stem and blocks for that part; empty
+        without a glance.
+        """
         if self.glance is None:
             return ()
         where = FocusConfig(self.blocks[-1][1].read_channels)
@@ -303,5 +312,5 @@ class NetworkConfig:
 
     @property
     def head_slot(self) -> str:
-        """Behind a glance, the head reads the maps of both looks."""
+        """Return the head's slot; the head reads the maps of both looks where there is a glance."""
         return "head" if self.glance is None else f"{FOCUS_SLOT}.head"

@@ -25,7 +25,7 @@ KINDS = ("block", "op", "attention", "activation", "gate")
 
 
 def config_to_dict(config: NetworkConfig) -> dict[str, Any]:
-    """For JSON; `config_from_dict` reads it back."""
+    """Return a document for JSON that `config_from_dict` reads back."""
     document = asdict(config)
     # What few networks have is left out where there is none of it.
     for (_, block), (_, own) in zip(document["blocks"], config.blocks, strict=True):
@@ -39,7 +39,7 @@ def config_to_dict(config: NetworkConfig) -> dict[str, Any]:
 
 
 def config_from_dict(document: Mapping[str, Any]) -> NetworkConfig:
-    """Return what `config_to_dict` gave, before or after a way through JSON."""
+    """Read what `config_to_dict` returned, also after a way through JSON."""
     choice, glance = document.get("choice"), document.get("glance")
     return NetworkConfig(
         channels=document["channels"],

@@ -1,4 +1,4 @@
-"""What multi-scale layers pass on: feature maps of several resolutions, and how many channels each has.
+"""The feature maps that multi-scale layers pass on: their resolutions, and how many channels each has.
 
 Scale 0 is the finest; each further one has half the side and twice the channels. A layer adds channels to
 every scale that it computes and keeps those that were there (dense connections; MSDNet, Huang 2018).
@@ -11,24 +11,26 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Grown:
-    """What the layers of one stage have added: each `growth` * 2^s channels to the scales s >= `finest`."""
+    """The channels that the layers of one stage have added: each added `growth` * 2^s to the scales s >=
+    `finest`.
+    """
 
     layers: int
     growth: int
     finest: int
 
     def channels(self, scale: int) -> int:
-        """Of them, on one scale."""
+        """Return how many channels of one scale they are."""
         return self.layers * self.added(scale)
 
     def added(self, scale: int) -> int:
-        """By one layer, to one scale."""
+        """Return how many channels one layer adds to one scale."""
         return self.growth * 2**scale if scale >= self.finest else 0
 
 
 @dataclass(frozen=True)
 class Scales:
-    """A multi-scale layer: what it finds on each scale, and what it does.
+    """A multi-scale layer: the channels that it finds on each scale, and those that it adds.
 
     Attributes:
         base: channels that each scale began with; their number is the number of scales.
@@ -56,26 +58,28 @@ class Scales:
 
     @property
     def number(self) -> int:
-        """Of scales."""
+        """Return the number of scales."""
         return len(self.base)
 
     def before(self, scale: int) -> int:
-        """Return channels that the layer finds."""
+        """Return how many channels the layer finds."""
         return self.base[scale] + sum(grown.channels(scale) for grown in self.grown)
 
     def added(self, scale: int) -> int:
-        """Return channels that it adds."""
+        """Return how many channels it adds."""
         return Grown(1, self.growth, self.finest).added(scale)
 
     def after(self, scale: int) -> int:
-        """Return channels that it leaves."""
+        """Return how many channels it leaves."""
         channels = self.before(scale) + self.added(scale)
         if self.keep == 1 or scale < self.finest:
             return channels
         return max(1, int(self.keep * channels / 2**scale + 1e-9)) * 2**scale
 
     def with_own(self) -> tuple[Grown, ...]:
-        """`grown`, and what this layer adds; its earlier siblings are in one with it."""
+        """Return `grown` and the channels that this layer adds, joined with those of earlier layers of its
+        stage.
+        """
         own = Grown(1, self.growth, self.finest)
         if self.layer:
             *others, siblings = self.grown
@@ -84,22 +88,24 @@ class Scales:
 
     @property
     def in_channels(self) -> int:
-        """Of the tensor that comes in: a single map, or all packed."""
+        """Return the channels of the tensor that comes in: a single map, or all scales packed."""
         return self.base[0] if self.makes else self._packed([self.before(s) for s in range(self.number)])
 
     @property
     def out_channels(self) -> int:
-        """Of all scales, packed: as many channels of the coarsest resolution as hold them."""
+        """Return the channels of all scales packed: as many of the coarsest resolution as hold them."""
         return self._packed([self.after(scale) for scale in range(self.number)])
 
     @property
     def stride(self) -> int:
-        """By which the packed tensor is smaller than what comes in."""
+        """Return the factor by which the packed tensor is smaller than what comes in."""
         return 2 ** (self.number - 1) if self.makes else 1
 
     @property
     def coarsest(self) -> int:
-        """Channels that classifiers read: those of the coarsest scale, the last ones of the packed tensor."""
+        """Return how many channels classifiers read: those of the coarsest scale, the last ones of the packed
+        tensor.
+        """
         return self.after(self.number - 1)
 
     def _packed(self, channels: list[int]) -> int:
@@ -108,7 +114,7 @@ class Scales:
 
 @dataclass(frozen=True)
 class Dense:
-    """What a stage of multi-scale layers says of them; see `Scales`."""
+    """The settings that a stage of multi-scale layers shares; see `Scales`."""
 
     scales: int
     growth: int
@@ -118,7 +124,9 @@ class Dense:
     keep: float
 
     def layer(self, index: int, in_channels: int, previous: Scales | None) -> Scales:
-        """Layer `index` of the stage, after `previous`, or after a plain map of `in_channels`."""
+        """Return layer `index` of the stage, after `previous`, or after a plain map of `in_channels`
+        channels.
+        """
         if previous is None:
             base = tuple(in_channels * 2**scale for scale in range(self.scales))
             grown: tuple[Grown, ...] = ()

@@ -1,4 +1,4 @@
-"""From gene values to the network that they describe."""
+"""The template that turns gene values into the network that they describe."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def spell_glance(resolutions: Sequence[Value]) -> str:
 
 
 def _glance(values: Values, channels: int) -> GlanceConfig | None:
-    """Return what makes the glance; None for a network that looks once."""
+    """Return the glance; None for a network that looks once."""
     chosen = str(values.get(CHOOSE, FIXED))
     if not chosen.startswith(GLANCE):
         return None
@@ -76,7 +76,7 @@ def _glance(values: Values, channels: int) -> GlanceConfig | None:
 
 
 def _glance_exit(values: Values, blocks: Sequence[tuple[str, BlockConfig]], classes: int) -> ExitPlace:
-    """Behind the last block, as wide as the head."""
+    """Return the exit after the glance: it stands behind the last block and is as wide as the head."""
     slot, last = blocks[-1]
     config = _exit_like_head(values, last.read_channels, classes)
     return ExitPlace(GLANCE_EXIT, slot, config, float(values[GLANCE_THRESHOLD]))
@@ -88,7 +88,7 @@ def _exit_like_head(values: Values, in_channels: int, classes: int) -> ExitConfi
 
 
 def _choice(values: Values, channels: int) -> ResolutionConfig | None:
-    """Return what chooses the resolution; None where it is fixed."""
+    """Return the predictor of the resolution; None where the resolution is fixed."""
     if values.get(CHOOSE, FIXED) == FIXED or str(values[CHOOSE]).startswith(GLANCE):
         return None
     sizes = tuple(map(int, str(values[CHOOSE]).split("+")))
@@ -97,8 +97,8 @@ def _choice(values: Values, channels: int) -> ResolutionConfig | None:
 
 @dataclass(frozen=True)
 class NetworkTemplate:
-    """What the genes leave open of a network: how many stages, and where exits may stand (in the order of
-    depth).
+    """The frame of a network whose rest the genes choose: how many stages, and where exits may stand (in the
+    order of depth).
 
     `channels` and `classes` are those of the space file, or None where the data decides.
     """
@@ -140,7 +140,7 @@ class NetworkTemplate:
         )
 
     def _blocks(self, values: Values) -> tuple[tuple[str, BlockConfig], ...]:
-        """Return every block with its slot."""
+        """Yield every block with its slot."""
         blocks: list[tuple[str, BlockConfig]] = []
         width, before = int(values["stem.width"]), None
         for stage in range(1, self.stages + 1):
@@ -153,7 +153,9 @@ class NetworkTemplate:
     def covering_configs(
         self, genes: Sequence[Gene], channels: int, classes: int
     ) -> dict[str, tuple[SlotConfig, ...]]:
-        """For each slot that any architecture has, the largest configs that it can take (see `Space`)."""
+        """Return, for each slot that any architecture has, the largest configs that it can take (see
+        `Space`).
+        """
         largest = {gene.name: gene.values[-1] for gene in genes}
         covering = {"stem": _cover("stem", genes, largest, partial(_stem, channels=channels))}
         if "policy.width" in largest and any("policy" in gene.values for gene in genes if _is_reads(gene)):
@@ -193,7 +195,7 @@ class NetworkTemplate:
 
 
 def _resolution(values: Values, choice: ResolutionConfig | None, glance: GlanceConfig | None) -> int:
-    """Of the images that a network takes."""
+    """Return the resolution of the images that a network takes."""
     if choice:
         return choice.sizes[-1]
     return glance.given if glance else int(values["resolution"])
@@ -206,7 +208,7 @@ def _covering_glance(
     channels: int,
     classes: int,
 ) -> dict[str, tuple[SlotConfig, ...]]:
-    """Of the slots that only networks with a glance have: `channels` are those that classifiers read."""
+    """Yield the slots that only networks with a glance have; classifiers read `channels` channels."""
     looking = {
         f"{FOCUS_SLOT}.{slot}": c for slot, c in covering.items() if slot.startswith(("stem", "stage"))
     }
@@ -223,7 +225,7 @@ def _covering_glance(
 def _cover(
     section: str, genes: Sequence[Gene], largest: Values, config: Callable[[Values], SlotConfig]
 ) -> tuple[SlotConfig, ...]:
-    """Return a section's distinct configs: every value of the unordered genes, the ordered ones as in
+    """Return a section's distinct configs: every value of the unordered genes, with the ordered ones as in
     `largest`.
 
     A gate has the same weights whatever kernels and activations it decides on: each is there once a block.
@@ -251,7 +253,7 @@ def _combinations(genes: Sequence[Gene]) -> Iterator[Values]:
 def _reshaping(
     largest: Sequence[SlotConfig], stage: int, values: Mapping[str, tuple[Value, ...]]
 ) -> tuple[SlotConfig, ...]:
-    """More configs for a stage's first block, if it has other weights where it changes the shape.
+    """Yield more configs for a stage's first block, if it has other weights where it changes the shape.
 
     Which weights these are, and how large, depends on how the widths before and after it compare: so beside
     the largest of both, each is taken with the smallest of the other, and the largest that can be equal.
@@ -293,7 +295,7 @@ def _stem(values: Values, channels: int) -> StemConfig:
 
 
 def _block(values: Values, stage: int, layer: int, in_channels: int, previous: Scales | None) -> BlockConfig:
-    """Return a block after one that passes on `in_channels`, of the scales of `previous` if it has
+    """Return a block after one that passes on `in_channels` channels, of the scales of `previous` if that has
     several.
     """
     slot = f"stage{stage}.{layer}"
@@ -315,7 +317,7 @@ def _block(values: Values, stage: int, layer: int, in_channels: int, previous: S
 def _scales(
     values: Values, stage: int, layer: int, in_channels: int, previous: Scales | None
 ) -> Scales | None:
-    """Return those of a multi-scale layer; None for any other block."""
+    """Return the scales of a multi-scale layer; None for any other block."""
     if f"stage{stage}.scales" not in values:
         return None
     dense = Dense(
@@ -336,7 +338,7 @@ def _slot_before(values: Values, position: str) -> str:
 
 
 def _exit_place(values: Values, position: str, classes: int, read: Mapping[str, int]) -> ExitPlace:
-    """Return an exit; `read` says of every block how many channels a classifier behind it reads."""
+    """Return an exit; `read` gives for every block how many channels a classifier behind it reads."""
     after = _slot_before(values, position)
     return ExitPlace(
         name=position,

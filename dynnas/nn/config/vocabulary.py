@@ -1,4 +1,4 @@
-"""The words of the space language: every knob, what it may be, its default, and where it applies.
+"""The vocabulary of the space language: every knob, its values, its default, and where it applies.
 
 Parser, genes and JSON Schema are made from these tables. What concerns operators is computed from what the
 registered classes state of themselves (`dynnas.nn.facts`), when it is asked for: a new operator is a word.
@@ -70,7 +70,7 @@ NO_GATE = "none"
 
 
 class NoGate(Operator):
-    """The facts of a block that every image runs all of."""
+    """The facts of a block without a gate."""
 
     capacity = math.inf  # a block that leaves out nothing has the most capacity
 
@@ -96,7 +96,7 @@ _PREFIXES: Mapping[Kind, str] = {
     "activation": "activation_",
     "gate": "gate_",
 }
-"""Of an operator's knobs in space files."""
+"""The prefix of an operator's knobs in space files, by the operator's kind."""
 
 
 def _operator_knobs(kind: Kind) -> Iterator[Knob]:
@@ -120,7 +120,7 @@ def _operator_knobs(kind: Kind) -> Iterator[Knob]:
 
 
 def layer_knobs() -> tuple[Knob, ...]:
-    """Return the knobs of a layer: which operators it is made of, and those of the operators."""
+    """Return the knobs of a layer: the choice of its operators, and the knobs of these operators."""
     reading = tuple(name for name, gate in GATES.items() if gate.reads_others)
     return (
         Knob("block", Rule(str, choices=operators("block")), "kind of block", default="mbconv"),
@@ -163,7 +163,7 @@ def layer_knobs() -> tuple[Knob, ...]:
 
 
 def activation_knob(help: str, when: When | None = None) -> Knob:
-    """Return a choice of activation."""
+    """Return the knob that chooses an activation."""
     return Knob("activation", Rule(str, choices=operators("activation")), help, default="relu", when=when)
 
 

@@ -1,9 +1,9 @@
 """Mixed convolutions a few images at a time, so that their kernels never leave the processor's cache.
 
 A kernel for each image can be far more bytes than the images: 16 MiB for 16 images of 512 -> 512 pointwise,
-1.2 GB for 128 images of 512 -> 512 dense 3x3. Written to memory, read back, laid out anew by the
+1.2 GB for 128 images of 512 -> 512 dense 3x3. Written to memory, read back, laid out again by the
 convolution, and read again in the backward pass, they cost more than the arithmetic; and blocks above 32
-MiB are given back to the system and cleared anew at each step (a page fault for every 4 KiB). Here a piece
+MiB are given back to the system and cleared again at each step (a page fault for every 4 KiB). Here a piece
 of the batch is mixed, used, and forgotten. The backward pass mixes it again, which takes M / S of the
 convolution's multiply-adds, and sums the bank's gradient piece by piece.
 """
@@ -64,7 +64,7 @@ def _forward(x: Tensor, bank: Tensor, coefficients: Tensor | None, shape: ConvSh
 
 
 class _Mixer:
-    """Kernels of pieces of a batch, in one buffer overwritten by each; and their gradients' way back."""
+    """Mixes the kernels of one piece of a batch at a time, in one buffer, and passes their gradients back."""
 
     def __init__(self, bank: Tensor, coefficients: Tensor | None, shape: ConvShape, images: int) -> None:
         self._bank, self._coefficients, self._shape = bank, coefficients, shape
@@ -143,7 +143,7 @@ class _Pieces(torch.autograd.Function):
 
 
 def _strided(x: Tensor, shape: ConvShape) -> Tensor:
-    """Of a pointwise convolution, the pixels that it sees."""
+    """Return the pixels that a pointwise convolution sees."""
     if shape.pointwise and shape.stride > 1:
         return x[:, :, :: shape.stride, :: shape.stride]
     return x

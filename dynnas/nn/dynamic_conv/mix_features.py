@@ -11,7 +11,7 @@ from dynnas.nn.layers.conv_shape import ConvShape, convolve
 def conv_first(
     x: Tensor, bank: Tensor, coefficients: Tensor, bias: Tensor | None, shape: ConvShape
 ) -> Tensor:
-    """Return one ordinary convolution for each expert, then the weighted sum of their feature maps.
+    """Run one ordinary convolution for each expert, and return the weighted sum of their feature maps.
 
     Arguments as `mixed_conv`. The batch may be of any size in an exported graph.
     """
@@ -25,8 +25,8 @@ def conv_first(
 
 
 def wide_conv(x: Tensor, bank: Tensor, coefficients: Tensor, bias: Tensor | None, shape: ConvShape) -> Tensor:
-    """Return one ordinary convolution with the filters of all experts, then the weighted sum of their feature
-    maps.
+    """Run one ordinary convolution with the filters of all experts, and return the weighted sum of their
+    feature maps.
 
     Arguments as `mixed_conv`.
     """

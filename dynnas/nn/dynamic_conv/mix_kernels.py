@@ -22,15 +22,13 @@ def mix(bank: Tensor, coefficients: Tensor, shape: ConvShape) -> Tensor:
 
 
 def plain_conv(x: Tensor, kernels: Tensor, bias: Tensor | None, shape: ConvShape) -> Tensor:
-    """Return the ordinary convolution of one image (1, Ci, H, W) with its kernel (1, Co, Ci / groups, k,
-    k).
-    """
+    """Convolve one image (1, Ci, H, W) with its kernel (1, Co, Ci / groups, k, k)."""
     own_bias = None if bias is None else bias.flatten()
     return convolve(x, kernels.view(shape.weight), own_bias, shape)
 
 
 def batched_matmul(x: Tensor, kernels: Tensor, bias: Tensor | None, shape: ConvShape) -> Tensor:
-    """Return a pointwise convolution of every image with its own kernel, in the memory format of the input.
+    """Run a pointwise convolution of every image with its own kernel, in the memory format of the input.
 
     Args:
         x: (B, Ci, H, W). kernels: (B, Co, Ci, 1, 1). bias: (Co,), (B, Co) or None. shape: pointwise.
@@ -46,7 +44,7 @@ def batched_matmul(x: Tensor, kernels: Tensor, bias: Tensor | None, shape: ConvS
 
 
 def grouped_conv(x: Tensor, kernels: Tensor, bias: Tensor | None, shape: ConvShape) -> Tensor:
-    """Return a convolution of every image with its own kernel: the images are the groups of one wide image.
+    """Convolve every image with its own kernel, as the groups of one wide image.
 
     Arguments as `batched_matmul`, of any shape.
     """
@@ -58,7 +56,7 @@ def grouped_conv(x: Tensor, kernels: Tensor, bias: Tensor | None, shape: ConvSha
 
 
 def unfolded_matmul(x: Tensor, kernels: Tensor, bias: Tensor | None, shape: ConvShape) -> Tensor:
-    """Return a convolution of every image with its own kernel: what each tap sees, laid out as one matrix.
+    """Convolve every image with its own kernel: lay out what each tap sees as one matrix.
 
     Arguments as `batched_matmul`, of any shape. Takes k * k times the memory of the images.
     """
@@ -69,5 +67,5 @@ def unfolded_matmul(x: Tensor, kernels: Tensor, bias: Tensor | None, shape: Conv
 
 
 def with_bias(y: Tensor, bias: Tensor | None) -> Tensor:
-    """`y` (B, Co, H', W') plus a bias (Co,) or (B, Co)."""
+    """Add a bias (Co,) or (B, Co) to `y` (B, Co, H', W')."""
     return y if bias is None else y + bias[..., None, None]

@@ -73,7 +73,7 @@ def convolve_each(
 def run_way(
     way: Way, x: Tensor, bank: Tensor, coefficients: Tensor, bias: Tensor | None, shape: ConvShape
 ) -> Tensor:
-    """As `mixed_conv`, in the way that is given."""
+    """Run `mixed_conv` in the way that is given."""
     if way == "wide":
         return wide_conv(x, bank, coefficients, bias, shape)
     if way == "experts":
@@ -84,7 +84,7 @@ def run_way(
 
 
 def run_each(way: Way, x: Tensor, kernels: Tensor, bias: Tensor | None, shape: ConvShape) -> Tensor:
-    """As `convolve_each`, in the way that is given.
+    """Run `convolve_each` in the way that is given.
 
     Raises:
         ValueError: the way needs a bank, or a single image.
@@ -105,7 +105,9 @@ def _images(way: Way, x: Tensor, shape: ConvShape) -> int:
 
 
 def _recorded(x: Tensor, kernels: Tensor, bias: Tensor | None, shape: ConvShape) -> Tensor:
-    """In graphs: an ordinary convolution for one image, and operators that a graph can hold for more."""
+    """Return what a graph records: an ordinary convolution for one image, and operators that a graph can hold
+    for more.
+    """
     # A mix-first trace is of one image; its sizes are tensors, on which one cannot branch.
     if torch.jit.is_tracing() or x.shape[0] == 1:
         return plain_conv(x, kernels, bias, shape)

@@ -1,4 +1,4 @@
-"""How dynamic convolutions mix their kernels and run: values of a `dynnas.nn.context.Context`."""
+"""The modes of dynamic convolutions, as values of a `dynnas.nn.context.Context`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import Literal, get_args
 from torch import Tensor
 
 Strategy = Literal["auto", "conv_first"]
-"""`auto`: the fastest way for the batch. `conv_first`: what can be exported with a free batch axis."""
+"""A strategy: `auto` is the fastest way for the batch; `conv_first` can be exported with a free batch
+axis.
+"""
 
 
 @dataclass(frozen=True)
 class ConvMode:
-    """How a mixed convolution runs."""
+    """The mode in which a mixed convolution runs."""
 
     strategy: Strategy = "auto"
 
@@ -31,7 +33,7 @@ class ConvMode:
 
 @dataclass(frozen=True)
 class RouterMode:
-    """How routers mix kernels.
+    """The mode in which routers mix kernels.
 
     Attributes:
         temperature: of softmax routers (`dyconv`); 1 in a finished network, above it early in a training.

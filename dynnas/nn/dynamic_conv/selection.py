@@ -1,7 +1,8 @@
-"""Which way a mixed convolution runs: as measured on this machine if the user had it measured, else by rule.
+"""The selection of the way in which a mixed convolution runs: by measurements on this machine if there are
+any, else by rule.
 
 No convolution measures itself. A trial in the middle of training would be a pause that nobody asked for,
-its outcome would hang on what else the machine did just then, and two runs of one search could differ in
+its outcome would depend on what else the machine did just then, and two runs of one search could differ in
 the last digits without a reason that could be told. `dynnas tune` measures once and its file remembers;
 without one the rule holds, which is the same on every machine. Only what was measured is looked up: another
 batch or size follows the rule, and so does what is recorded in a graph. The file is read once in a process.
@@ -10,7 +11,7 @@ The rule is of these measurements (AVX-512 processor, 1 MiB of cache a core, one
 else is said; processor time, as others used the machine):
 
 - one image: the ordinary convolution (a matrix product instead gains nothing);
-- pointwise: one batched product, which reads the images as they lie (a convolution lays them out anew
+- pointwise: one batched product, which reads the images as they lie (a convolution lays them out again
   before and after) and runs backward as two more;
 - everything else: the grouped convolution, which runs at the speed of a static one (dense 64 -> 64 at
   28x28: 45 of the 51 GMAC/s that a core has). Unfolding is 2 to 5 times slower;
@@ -57,7 +58,7 @@ def images_at_a_time(shape: ConvShape, size: tuple[int, int]) -> int:
 
 
 def by_rule(shape: ConvShape, batch: int, size: tuple[int, int], experts: int, device: str) -> Way:
-    """Return the way without a measurement.
+    """Choose the way by rule, without a measurement.
 
     Args:
         shape: the geometry. batch, size: of the images. experts: in the bank, or 0 where there is none.
@@ -82,7 +83,7 @@ def _outputs(shape: ConvShape, size: tuple[int, int]) -> int:
 def choose(
     x: Tensor, bank: Tensor, coefficients: Tensor | None, shape: ConvShape, trace: Trace | None = None
 ) -> Way:
-    """Return the way for images `x` (B, Ci, H, W); without coefficients, `bank` holds the kernels themselves.
+    """Choose the way for images `x` (B, Ci, H, W); without coefficients, `bank` holds the kernels themselves.
 
     Of more than one image, the `Problem` is recorded in the trace.
     """
@@ -113,7 +114,7 @@ _Asked = tuple[ConvShape, int, tuple[int, int], int, bool, bool, bool, torch.dty
 
 @lru_cache(maxsize=4096)
 def way_for(asked: _Asked) -> Way:
-    """Return the way by what decides on it, remembered: asked again, `choose` takes two microseconds."""
+    """Choose the way by what decides on it, and remember it: a second call takes two microseconds."""
     problem = _problem(asked)
     rule = by_rule(problem.shape, problem.batch, problem.size, problem.experts, problem.device)
     return tuned_ways().get(problem.key, rule)
@@ -124,7 +125,7 @@ def _problem(asked: _Asked) -> Problem:
 
 
 def is_recorded() -> bool:
-    """Return whether a graph is being made of what runs: sizes may then be no numbers, on which one can
-    branch.
+    """Return whether a graph is being recorded: sizes may then be no numbers, and code cannot branch on
+    them.
     """
     return torch.jit.is_tracing() or torch.compiler.is_compiling()

@@ -27,7 +27,7 @@ from dynnas.nn.layers.conv_shape import HALF_THE_KERNEL, ConvShape
 VERSION = 1
 
 Way = Literal["plain", "whole", "pieces", "images", "unfold", "wide", "experts"]
-"""How a mixed convolution runs:
+"""A way to run a mixed convolution:
 
 - plain: an ordinary convolution, for one image;
 - whole: one batched product if pointwise, else one convolution with the images as groups;
@@ -39,7 +39,7 @@ Way = Literal["plain", "whole", "pieces", "images", "unfold", "wide", "experts"]
 
 @dataclass(frozen=True)
 class Problem:
-    """What the fastest way depends on.
+    """The facts on which the fastest way depends.
 
     Attributes:
         shape: the geometry of the convolution.
@@ -67,7 +67,9 @@ class Problem:
 
     @property
     def key(self) -> str:
-        """All of it in one readable line: `cpu 2 threads float32: 64->64 k3 s1 g1 14x14, 16 images, ...`."""
+        """Return all fields in one readable line: `cpu 2 threads float32: 64->64 k3 s1 g1 14x14, 16 images,
+        ...`.
+        """
         shape = self.shape
         geometry = (
             f"{shape.in_channels}->{shape.out_channels} k{shape.kernel} s{shape.stride} g{shape.groups}"
@@ -95,14 +97,14 @@ class Measured:
 
 @dataclass(frozen=True)
 class TunedFile:
-    """What the file holds; `refused` says why nothing, if there is one that does not count."""
+    """The content of the file; `refused` says why a file does not count."""
 
     ways: Mapping[str, Measured] = field(default_factory=dict)
     refused: str = ""
 
     @staticmethod
     def path() -> Path:
-        """Where it lies."""
+        """Return the path of the file."""
         return cache_folder() / "kernels.json"
 
     @staticmethod
@@ -121,14 +123,14 @@ class TunedFile:
             return TunedFile(refused="is damaged")
 
     def to_json(self) -> str:
-        """For `load`."""
+        """Return a document that `load` reads."""
         ways = {key: asdict(self.ways[key]) for key in sorted(self.ways)}
         content = {"version": VERSION, "environment": environment(), "ways": ways}
         return json.dumps(content, indent=1) + "\n"
 
 
 def environment() -> dict[str, str]:
-    """Return what all measurements in a file have in common."""
+    """Return the environment that all measurements in a file share."""
     return {"processor": processor(), "torch": str(torch.__version__)}
 
 
@@ -139,7 +141,7 @@ def tuned_ways() -> Mapping[str, Way]:
 
 
 def _measured(entry: Any) -> Measured:
-    """Raises ValueError, KeyError, TypeError or AttributeError if it is none."""
+    """Read one measurement, or raise ValueError, KeyError, TypeError or AttributeError."""
     if entry["way"] not in get_args(Way):
         raise ValueError(f"{entry['way']!r} is no way to run a convolution")
     return Measured(entry["way"], {str(way): float(ms) for way, ms in entry["ms"].items()})

@@ -12,23 +12,21 @@ from dynnas.nn.layers.conv_shape import ConvShape
 
 
 def taps(x: Tensor, shape: ConvShape) -> Tensor:
-    """Return what each tap sees at each place: (B, C, H, W) to (B, C, k * k, H' * W'), zero outside of the
-    image.
+    """Return the pixels under each tap at each place: (B, C, H, W) to (B, C, k * k, H' * W'), zero outside of
+    the image.
     """
     columns = F.unfold(x, shape.kernel, shape.dilation, shape.padding, shape.stride)
     return columns.unflatten(1, (-1, shape.kernel**2))
 
 
 def size_after(x: Tensor, shape: ConvShape) -> tuple[int, int]:
-    """Height and width of the convolution's output."""
+    """Return height and width of the convolution's output."""
     height, width = x.shape[2:]
     return shape.size_after(height), shape.size_after(width)
 
 
 def weigh_taps(columns: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
-    """Return the convolution of what the taps see: (B, Ci, k * k, S) and (Co, Ci / groups, k, k) to (B, Co,
-    S).
-    """
+    """Convolve the pixels under the taps: (B, Ci, k * k, S) and (Co, Ci / groups, k, k) to (B, Co, S)."""
     seen = columns.unflatten(1, (groups, -1)).flatten(2, 3)
     y = (weight.unflatten(0, (groups, -1)).flatten(2) @ seen).flatten(1, 2)
     return y if bias is None else y + bias[:, None]

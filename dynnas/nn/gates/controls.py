@@ -1,4 +1,4 @@
-"""What a learned gate is held against: gates that say the same of every image, or anything."""
+"""Controls for a learned gate: gates that say the same of every image, or something random."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from dynnas.nn.networks.network import Network, slot_module
 from dynnas.nn.networks.resolution import ResolutionGate
 
 SURE = 20.0
-"""A logit whose sigmoid leaves nothing of 1."""
+"""A logit whose sigmoid is 1 within rounding."""
 
 
 class ConstantLogits(nn.Module):
-    """The same logits for every image, which cost nothing."""
+    """A module that gives the same logits for every image, and costs nothing."""
 
     logits: Tensor
 
     def __init__(self, logits: Tensor) -> None:
-        """`logits` (..., L)."""
+        """Keep `logits` (..., L)."""
         super().__init__()
         self.register_buffer("logits", logits)
 
@@ -35,15 +35,15 @@ class ConstantLogits(nn.Module):
 
 
 class RandomLogits(ConstantLogits):
-    """Draws of which each alternative is the largest as often as its softmax says, whatever the image shows.
+    """A module that draws one alternative by its softmax probability, whatever the image shows.
 
-    An image always gets the same: its draw hangs on the last digits of its mean, so that both executions, and
-    the same image alone or in a batch, agree without a state. Gates of one network need different salts: the
-    gate after a skipped block sees what that of the block saw.
+    An image always gets the same draw, which depends on the last digits of its mean: so both executions agree
+    without a state, and so does an image alone with the same image in a batch. Gates of one network need
+    different salts: the gate after a skipped block sees what that of the block saw.
     """
 
     def __init__(self, logits: Tensor, salt: int) -> None:
-        """`logits` (..., L)."""
+        """Keep `logits` (..., L)."""
         super().__init__(logits)
         self.salt = salt
 
@@ -58,7 +58,7 @@ class RandomLogits(ConstantLogits):
 
 
 class Stopping(nn.Module):
-    """The single logit of a gate that halts, from draws of two: whether to go on, or to stop."""
+    """The single logit of a gate that halts, made from a draw of two: go on, or stop."""
 
     def __init__(self, drawn: nn.Module) -> None:
         """`drawn` gives two logits."""
@@ -72,7 +72,7 @@ class Stopping(nn.Module):
 
 
 def _scrambled(numbers: Tensor) -> Tensor:
-    """Integers to uniform values in 0..1 (splitmix64: Steele et al. 2014)."""
+    """Hash integers to uniform values in 0..1 (splitmix64: Steele et al. 2014)."""
     # Factors as signed numbers; torch's shift to the right brings the sign along, which is masked away.
     numbers = numbers * -0x61C8864680B583EB
     for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15), (31, 1)):
@@ -107,7 +107,7 @@ def hold_gates(network: Network, shares: Mapping[str, Tensor | Sequence[float]],
 
 
 def _stops(config: NetworkConfig, shares: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Of gates that end runs, how often to go on and to stop, so that later blocks are run so often."""
+    """Return how often to go on and to stop, so that the later blocks of a run are run as often as before."""
     halting = {slot for slot, block in config.gated if GATES[block.gate.name].ends_runs and slot in shares}
     found = {slot: torch.tensor([1.0, 0.0], dtype=torch.float64) for slot in halting}  # where a run ends
     for (slot, _), (following, _) in pairwise(config.blocks):

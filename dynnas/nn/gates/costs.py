@@ -1,4 +1,4 @@
-"""What the decisions of gates cost: multiply-adds of every alternative, counted on what is really run."""
+"""The costs of gates' decisions: multiply-adds of every alternative, counted on what is really run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dynnas.nn.networks.network import Network, build
 
 @dataclass(frozen=True)
 class GateCost:
-    """A gated block, or a network that runs at a chosen resolution.
+    """The cost of a gated block, or of a network that runs at a chosen resolution.
 
     Attributes:
         slot: of the block, or of what chooses. alternatives: their names. target: share of `full` that is
@@ -37,12 +37,16 @@ class GateCost:
     full: int
 
     def image_macs(self, usage: Tensor) -> Tensor:
-        """Return multiply-adds (B,) of images that run the alternatives so often, (B, A); differentiable."""
+        """Return the multiply-adds (B,) of images that run the alternatives so often, (B, A);
+        differentiable.
+        """
         return usage.float() @ torch.tensor(self.macs, dtype=torch.float32, device=usage.device)
 
 
 def gate_costs(config: NetworkConfig) -> tuple[GateCost, ...]:
-    """Of every gated block, in the order of `NetworkConfig.gated`; or of the choice of the resolution."""
+    """Return the costs of every gated block, in the order of `NetworkConfig.gated`, or of the choice of the
+    resolution.
+    """
     if config.choice is not None:
         macs, full = _resolution_macs(config)
         return (GateCost(RESOLUTION_SLOT, config.choice.alternatives, config.choice.target, macs, full),)
@@ -56,7 +60,7 @@ def gate_costs(config: NetworkConfig) -> tuple[GateCost, ...]:
 
 
 def gate_costs_of(module: nn.Module, call: Callable[[], object]) -> tuple[GateCost, ...]:
-    """Of every gated block inside any `module`, in the order in which `call` runs them.
+    """Return the costs of every gated block inside any `module`, in the order in which `call` runs them.
 
     Args:
         call: runs the module on some input.
@@ -100,7 +104,7 @@ def alternative_macs(config: BlockConfig, resolution: int) -> tuple[tuple[str, .
 
 
 def _macs_of_given(gated: Gated, x: Tensor) -> tuple[tuple[str, ...], tuple[int, ...], int]:
-    """As `alternative_macs`, of a gate around a module that no config describes, for its input."""
+    """Return what `alternative_macs` does for a gate around a module that no config describes."""
     copied = copy.deepcopy(gated).to("meta").eval()
     settle(copied)
     blank = torch.zeros(1, *x.shape[1:], device="meta")
@@ -109,8 +113,8 @@ def _macs_of_given(gated: Gated, x: Tensor) -> tuple[tuple[str, ...], tuple[int,
 
 @lru_cache(maxsize=10_000)
 def _resolution_macs(config: NetworkConfig) -> tuple[tuple[int, ...], int]:
-    """Return multiply-adds of a network at each of its resolutions, and at the largest without what
-    chooses.
+    """Return the multiply-adds of a network at each of its resolutions, and at the largest without the
+    predictor.
     """
     with torch.device("meta"):
         chosen = Network(config).eval().chosen
@@ -121,7 +125,7 @@ def _resolution_macs(config: NetworkConfig) -> tuple[tuple[int, ...], int]:
 
 
 def _macs_of_each(gated: Deciding, x: Tensor) -> tuple[int, ...]:
-    """Return multiply-adds of each alternative for one image, an input on the meta device."""
+    """Return the multiply-adds of each alternative for one image, an input on the meta device."""
     # What can be chosen is read, so it must not be on the meta device.
     return tuple(
         count_macs(_Alternative(gated, index, choice), x)[1] for index, choice in enumerate(gated.choices())
@@ -129,7 +133,7 @@ def _macs_of_each(gated: Deciding, x: Tensor) -> tuple[int, ...]:
 
 
 class _Alternative(nn.Module):
-    """What images of one choice run."""
+    """The module that images of one choice run."""
 
     def __init__(self, gated: Deciding, index: int, choice: Tensor) -> None:
         super().__init__()
@@ -146,7 +150,7 @@ class _Alternative(nn.Module):
 
 
 def total_macs(costs: Sequence[GateCost], decisions: Sequence[Decision]) -> Tensor:
-    """Return multiply-adds (B,) of each image in all gated blocks; differentiable."""
+    """Return the multiply-adds (B,) of each image in all gated blocks; differentiable."""
     return torch.stack(
         [cost.image_macs(decision.usage) for cost, decision in zip(costs, decisions, strict=True)]
     ).sum(0)

@@ -1,4 +1,4 @@
-"""How a gate that learns decides: a hard choice that gradients can pass.
+"""Gradient estimators: a hard choice that gradients can pass.
 
 Without training a gate takes its largest logit, and nothing is random.
 """
@@ -13,17 +13,17 @@ from dynnas.nn.context import PLAIN, Context, Contextual
 from dynnas.nn.gates.mode import GateMode
 
 LEAST_NOISE = 0.5
-"""Of gates that learn by `reinforce`: without draws there is nothing to learn from."""
+"""Minimum noise of gates that learn by `reinforce`: without draws there is nothing to learn from."""
 
 
 def draw_gumbel(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Standard Gumbel noise of a shape, on the device of `like`."""
+    """Draw standard Gumbel noise of a shape, on the device of `like`."""
     uniform = torch.rand(shape, device=like.device).clamp(1e-6, 1 - 1e-6)
     return -torch.log(-torch.log(uniform))
 
 
 def draw_normal(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Standard normal noise of a shape, on the device of `like`."""
+    """Draw standard normal noise of a shape, on the device of `like`."""
     return torch.randn(shape, device=like.device)
 
 
@@ -36,7 +36,9 @@ class Chooser(Contextual):
     """
 
     def forward(self, logits: Tensor, *, context: Context | None = None) -> Tensor:
-        """Return logits (B, ..., A) to rows that sum to 1; exactly 0 and 1, except for `soft` in training."""
+        """Map logits (B, ..., A) to rows that sum to 1; they are exactly 0 and 1, except for `soft` in
+        training.
+        """
         if not self.training:
             return _hard(logits)
         mode = (context or self.context)[GateMode]
@@ -63,7 +65,9 @@ class Chooser(Contextual):
 
 
 def _policy(logits: Tensor, mode: GateMode) -> Tensor:
-    """Return logits of what `reinforce` draws from: the less noise, the more alike are draws."""
+    """Return the logits of the distribution that `reinforce` draws from: the less noise, the more alike are
+    draws.
+    """
     return logits / (mode.temperature * max(mode.noise, LEAST_NOISE))
 
 
@@ -72,6 +76,8 @@ def _hard(logits: Tensor) -> Tensor:
 
 
 def top_k(logits: Tensor, k: int) -> Tensor:
-    """Return the `k` largest of each row of (B, C), the others 0; gradients reach those that are kept."""
+    """Return the `k` largest of each row of (B, C) and 0 for the others; gradients reach those that are
+    kept.
+    """
     kept = torch.zeros_like(logits).scatter(1, logits.topk(k, dim=1).indices, 1.0)
     return logits * kept

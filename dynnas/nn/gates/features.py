@@ -1,4 +1,4 @@
-"""What gates look at, and the logits that they read off it.
+"""The features that gates look at, and the logits that they read off them.
 
 A gate's own network is in two parts: `sees(x, flow)` says what is looked at, for a block's input and the
 values beside it, and `forward` makes logits of that. One gate serves networks of several targets, so what it
@@ -23,14 +23,14 @@ from dynnas.nn.layers.initial import linear
 from dynnas.nn.layers.layers import ConvUnit, flat, of_one_pixel
 
 START_SPREAD = 0.5
-"""How much the logits of a new gate differ between images, about."""
+"""Approximate standard deviation over images of a new gate's logits."""
 
 HIDDEN_SPREAD = 0.15
-"""How much the hidden units of a new LSTM differ between images, about."""
+"""Approximate standard deviation over images of a new LSTM's hidden units."""
 
 
 def last_layer(inputs: int, start: Sequence[float]) -> nn.Linear:
-    """From `inputs` to the logits `start`, about."""
+    """Return the last layer: from `inputs` to logits that start near `start`."""
     layer = linear(inputs, len(start))
     with torch.no_grad():
         layer.weight.normal_(std=START_SPREAD * inputs**-0.5)
@@ -39,7 +39,7 @@ def last_layer(inputs: int, start: Sequence[float]) -> nn.Linear:
 
 
 class Features(nn.Module):
-    """The part that all of them share: logits (B, L), told the target."""
+    """The base of all gate features: logits (B, L), told the target."""
 
     def __init__(self, target: float) -> None:
         """`target` is the share of the block's multiply-adds that is asked for."""
@@ -49,7 +49,7 @@ class Features(nn.Module):
         self.logits_by_target: nn.Parameter | None
 
     def sees(self, x: Tensor, flow: Flow) -> tuple[Tensor, Beside]:
-        """Return what the gate looks at: the block's input (B, C, H, W); and what it hands on.
+        """Return what the gate looks at, the block's input (B, C, H, W), and what it hands on.
 
         Args:
             x: the block's input, or of a gate behind its block, its output. flow: what is beside it.
@@ -64,7 +64,7 @@ class Features(nn.Module):
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Put what the target says into the biases, for good."""
+        """Move what the target adds into the biases, for good."""
         if self.logits_by_target is not None:
             self.expand.bias.add_((1 - self.target) * self.logits_by_target)
             self.logits_by_target = None
@@ -80,7 +80,7 @@ class GateFeatures(Features):
     def __init__(
         self, in_channels: int, start: Sequence[float], target: float, hidden: int | None = None
     ) -> None:
-        """For inputs of `in_channels`; `start` are the logits to begin with, about."""
+        """Build it for inputs of `in_channels` channels; new logits are near `start`."""
         super().__init__(target)
         hidden = hidden or max(4, in_channels // 4)
         self.reduce: nn.Module = ConvUnit(Static(pointwise(in_channels, hidden)), nn.Identity())
@@ -98,12 +98,14 @@ class GateFeatures(Features):
         return self.told(flat(self.reduce(F.adaptive_avg_pool2d(x, 1))))
 
     def told(self, v: Tensor) -> Tensor:
-        """Hidden units (B, ..., hidden) and what the target adds to them."""
+        """Return hidden units (B, ..., hidden) with what the target adds to them."""
         return v if self.hidden_by_target is None else v + (1 - self.target) * self.hidden_by_target
 
     @torch.no_grad()
     def settle(self) -> None:
-        """As above; without its norm, the first layer is linear."""
+        """Move what the target adds into the biases, for good; without its norm, the first layer is
+        linear.
+        """
         super().settle()
         if self.hidden_by_target is None:
             return
@@ -117,17 +119,17 @@ class GateFeatures(Features):
 
 
 class PolicyFeatures(Features):
-    """W e: read off the embedding of the image that all such gates share (DeepMoE, section 3.2)."""
+    """Computes W e: logits of the image embedding that all such gates share (DeepMoE, section 3.2)."""
 
     def __init__(self, width: int, start: Sequence[float], target: float) -> None:
-        """For embeddings of `width`; `start` are the logits to begin with, about."""
+        """Build it for embeddings of `width` numbers; new logits are near `start`."""
         super().__init__(target)
         self.width = width
         self.expand = last_layer(width, start)
         self.logits_by_target = nn.Parameter(torch.zeros(len(start)))
 
     def sees(self, x: Tensor, flow: Flow) -> tuple[Tensor, Beside]:
-        """Return the embedding (B, width); alone, without a policy network, zeros."""
+        """Return the embedding (B, width); zeros where there is no policy network."""
         found = flow.beside.get(EMBEDDING)
         return x.new_zeros((x.shape[0], self.width)) if found is None else found, {}
 
@@ -137,21 +139,22 @@ class PolicyFeatures(Features):
 
 
 class RecurrentFeatures(GateFeatures):
-    """What an LSTM says of the block's pooled input, after those of the blocks before (SkipNet, section 3.2).
+    """Logits of an LSTM's hidden units; it has read the pooled inputs of this block and those before
+    (SkipNet, section 3.2).
 
     The LSTM is shared by all such gates. What stands before it, 10 units of the block's own, and the logits
     that are read off it are each gate's; in the paper the latter are shared too, for all gates are alike.
     """
 
     def __init__(self, in_channels: int, start: Sequence[float], target: float) -> None:
-        """For inputs of `in_channels`; `start` are the logits to begin with, about."""
+        """Build it for inputs of `in_channels` channels; new logits are near `start`."""
         super().__init__(in_channels, start, target, hidden=RECURRENT_UNITS)
         with torch.no_grad():
             self.expand.weight.div_(HIDDEN_SPREAD)
 
     def sees(self, x: Tensor, flow: Flow) -> tuple[Tensor, Beside]:
-        """Return the LSTM's hidden units (B, 10); and its state. Skipped blocks are seen too: the state goes
-        on.
+        """Return the LSTM's hidden units (B, 10) and its state; the state goes on through skipped blocks
+        too.
         """
         hidden, state = lstm_step(self.pooled(x), flow)
         return hidden, {STATE.name: state}
@@ -162,14 +165,14 @@ class RecurrentFeatures(GateFeatures):
 
 
 def carried_by_gate(config: BlockConfig) -> tuple[Carried, ...]:
-    """Return what a gate of this config reads beside its block's input, or hands on."""
+    """Return the side values that a gate of this config reads or hands on."""
     if config.gate_reads == "policy":
         return (embedding(int(config.gate["policy_width"])),)
     return (STATE,) if config.gate_reads == "recurrent" else ()
 
 
 def features_of(config: BlockConfig, start: Sequence[float]) -> Features:
-    """Return what a gate of this config looks at, where that is not its block's input.
+    """Return the features of a gate of this config, where it does not look at its block's input.
 
     Args:
         config: with a target. start: the logits to begin with, about.

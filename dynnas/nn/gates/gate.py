@@ -53,15 +53,17 @@ from dynnas.nn.registry import BLOCKS
 HIDDEN = Requirement(
     ("block",), HIDDEN_CHANNELS, "the block has no channels of its own between its convolutions"
 )
-"""Of gates that choose from a block's hidden channels."""
+"""The requirement of gates that choose from a block's hidden channels."""
 
 OPEN_BIAS = 2.0
-"""Of the logit of all of a block, in a new gate: 88% open beside one alternative, so that blocks learn."""
+"""Initial bias of the "run everything" logit: with one alternative the gate starts 88% open, so that blocks
+learn.
+"""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What a gate says of each image of a batch.
+    """The decision of a gate on each image of a batch.
 
     Attributes:
         weights: (B, D) over the family's domain: what each member counts, 0 for one that is left out.
@@ -82,7 +84,7 @@ class Decision:
 
     @property
     def choice(self) -> Tensor:
-        """(B, D) bool: what is there."""
+        """Return the alternatives that are run, (B, D) bool."""
         return self.weights.detach() > 0
 
     @staticmethod
@@ -104,55 +106,58 @@ def one_of(logits: Tensor, chooser: Chooser, context: Context = PLAIN) -> Decisi
 
 
 class Deciding(Contextual):
-    """Something that is run in part, and the gate that says for each image how much of it."""
+    """A module that is run in part, and the gate that says for each image how much of it."""
 
     shares_norms: ClassVar[bool]
-    """Whether images of different choices pass the same batch norms."""
+    """True if images of different choices pass the same batch norms."""
 
     branches: ClassVar[bool]
-    """Whether it has a logit for each alternative, and takes the largest: a graph for one image then has a
-    branch for each."""
+    """True if it has a logit for each alternative, and takes the largest: a graph for one image then has a
+    branch for each.
+    """
 
     carried: tuple[Carried, ...] = ()
-    """What it reads beside its input, or hands on."""
+    """The side values that it reads, or hands on."""
 
     told: tuple[Carried, ...] = ()
-    """What `votes` hands on to the alternative that is taken, and which is of no use to anybody else."""
+    """The values that `votes` hands to the alternative that is taken, and to nobody else."""
 
     def whole(self, x: Tensor) -> Tensor:
-        """(B, Co, H', W') for images (B, C, H, W) that all run everything."""
+        """Map images (B, C, H, W) that all run everything to (B, Co, H', W')."""
         raise NotImplementedError
 
     def sees(self, x: Tensor, flow: Flow) -> tuple[Tensor, Beside]:
-        """Return what the gate looks at, for the input (B, C, H, W); and what it hands on."""
+        """Return what the gate looks at for the input (B, C, H, W), and what it hands on."""
         return x, {}
 
     def logits(self, seen: Tensor) -> Tensor:
-        """(B, L), from which the gate decides, of what it looks at."""
+        """Return the logits (B, L) from which the gate decides."""
         raise NotImplementedError
 
     def choices(self) -> Tensor:
-        """(A, D) bool on the CPU: for each alternative, a choice that costs so much."""
+        """Return one decision for each alternative: (A, D) bool on the CPU."""
         raise NotImplementedError
 
     def decide(self, seen: Tensor, context: Context = PLAIN) -> Decision:
-        """From what the gate looks at."""
+        """Decide from what the gate looks at."""
         raise NotImplementedError
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
-        """(B, Co, H', W') for images (B, C, H, W) of any decisions."""
+        """Map images (B, C, H, W) of any decisions to (B, Co, H', W')."""
         raise NotImplementedError
 
     def alone(self, x: Tensor, choice: Tensor, decision: Decision) -> Tensor:
-        """(B, Co, H', W') for images (B, C, H, W) that share one choice (D,); in eval mode."""
+        """Map images (B, C, H, W) that share one choice (D,) to (B, Co, H', W'); in eval mode."""
         return self.branch(x, int(choice.to(torch.uint8).argmax()))
 
     def branch(self, x: Tensor, alternative: int) -> Tensor:
-        """(B, Co, H', W') for images that take one alternative, by its index: of families with branches."""
+        """Map images that take one alternative, by its index, to (B, Co, H', W'): for families with
+        branches.
+        """
         raise NotImplementedError
 
     def recorded(self, x: Tensor, decision: Decision) -> Tensor:
-        """Return what a graph holds without branches: it must be right for any decision.
+        """Return the output that a graph without branches computes: it must be right for any decision.
 
         A family that can leave work out in a graph for one image (execution `real`) says so here.
         """
@@ -164,7 +169,7 @@ class Deciding(Contextual):
         return self.step(x, context) if isinstance(x, Flow) else self.step(Flow(x), context).x
 
     def step(self, flow: Flow, context: Context) -> Flow:
-        """Return the output, and what is handed on."""
+        """Return the output, and the side values that are handed on."""
         x, mode = flow.x, context[GateMode]
         assert isinstance(x, Tensor)
         if mode.choice == "all":
@@ -179,18 +184,20 @@ class Deciding(Contextual):
         return self.decided(flow, context)
 
     def votes(self, flow: Flow) -> tuple[Tensor, Beside]:
-        """(1, alternatives) for one image, which takes the largest; and what deciding hands on or tells."""
+        """Return the logits (1, alternatives) for one image, which takes the largest, and what deciding hands
+        on.
+        """
         assert isinstance(flow.x, Tensor)
         seen, beside = self.sees(flow.x, flow)
         return self.logits(seen), beside
 
     def alternative(self, flow: Flow, index: int) -> Flow:
-        """Return what images get that take one alternative: of families with branches."""
+        """Run one image that takes one alternative: for families with branches."""
         assert isinstance(flow.x, Tensor)
         return flow.hand_on(self.branch(flow.x, index))
 
     def ways(self) -> int:
-        """Return how many branches a graph has, which `votes` and `alternative` number."""
+        """Return the number of branches of a graph; `votes` and `alternative` number them."""
         return len(self.choices())
 
     def branches_on(self, flow: Flow) -> bool:
@@ -198,7 +205,7 @@ class Deciding(Contextual):
         return self.branches
 
     def decided(self, flow: Flow, context: Context) -> Flow:
-        """As `step`, where the gate chooses: decide, record the decision, and execute it."""
+        """Run a gate that chooses: decide, record the decision, and execute it."""
         x = flow.x
         assert isinstance(x, Tensor)
         seen, beside = self.sees(x, flow)
@@ -218,7 +225,7 @@ class Deciding(Contextual):
         return self.together(x, decision, context)
 
     def cheapest(self, flow: Flow) -> Flow:
-        """Return the first alternative for every image."""
+        """Run the first alternative for every image."""
         x = flow.x
         assert isinstance(x, Tensor)
         _, beside = self.sees(x, flow)
@@ -226,7 +233,9 @@ class Deciding(Contextual):
         return flow.hand_on(self.masked(x, Decision(weights, weights)), beside)
 
     def together(self, x: Tensor, decision: Decision, context: Context = PLAIN) -> Tensor:
-        """As `masked`, but images of one choice together, one choice after the other; in eval mode."""
+        """Compute what `masked` computes, but for images of one choice together, one choice after the other;
+        in eval mode.
+        """
         choice = decision.choice
         if len(x) == 1:
             return self.alone(x, choice[0], decision)
@@ -256,17 +265,18 @@ class Gated(Operator, Deciding):
     input_dependent = True
 
     keeps_shape: ClassVar[bool] = False
-    """Whether it puts the block's input in the place of its output, or averages them: both must be alike."""
+    """True if it puts the block's input in the place of its output, or averages them: both must be alike."""
 
     reads_others: ClassVar[bool] = True
-    """Whether it can look at a value beside the map in the place of its block's input (`gate_reads`)."""
+    """True if it can look at a side value instead of its block's input (`gate_reads`)."""
 
     ends_runs: ClassVar[bool] = False
-    """Whether an image that does not run the block runs none of the blocks of the run after it either; its
-    single logit then says how much of the image is done."""
+    """True if an image that skips the block also skips the rest of the run; the single logit then says how
+    much of the image is done.
+    """
 
     name: ClassVar[str]
-    """As in space files."""
+    """The name in space files."""
 
     def __init__(
         self,
@@ -304,7 +314,9 @@ class Gated(Operator, Deciding):
 
     @classmethod
     def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:
-        """Return what images may differ by in their cost: names, the cheapest first."""
+        """Return the names of the alternatives that images may differ by in their cost, the cheapest
+        first.
+        """
         raise NotImplementedError
 
     @classmethod
@@ -314,24 +326,24 @@ class Gated(Operator, Deciding):
 
     @classmethod
     def carries(cls, config: BlockConfig) -> tuple[Carried, ...]:
-        """Return what it reads beside the feature map, or hands on."""
+        """Return the side values that it reads or hands on."""
         return carried_by_gate(config)
 
     def whole(self, x: Tensor) -> Tensor:
-        """Return the block without its gate."""
+        """Run the block without its gate."""
         return self.block(x)
 
     def sees(self, x: Tensor, flow: Flow) -> tuple[Tensor, Beside]:
-        """Return what the gate looks at, for the block's input (B, C, H, W); and what it hands on."""
+        """Return what the gate looks at for the block's input (B, C, H, W), and what it hands on."""
         features = self.gate[0]
         return features.sees(x, flow) if isinstance(features, Features) else (x, {})
 
     def logits(self, seen: Tensor) -> Tensor:
-        """(B, L), of what the gate looks at."""
+        """Return the logits (B, L) of what the gate looks at."""
         return self.gate(seen)
 
     def decide(self, seen: Tensor, context: Context = PLAIN) -> Decision:
-        """From what the gate looks at; here that of families with branches."""
+        """Decide from what the gate looks at; this is the decision of families with branches."""
         return one_of(self.gate(seen), self.chooser, context)
 
 
@@ -350,7 +362,7 @@ def hidden_channels(config: BlockConfig) -> int:
 
 
 def shared_name(name: str) -> str:
-    """Return the name of a gated block's parameter in the supernet: a gate does not change the block's
+    """Return the name that a gated block's parameter has in the supernet: a gate does not change the block's
     own.
     """
     return name.removeprefix("block.")

@@ -1,4 +1,4 @@
-"""How gates decide, and how what they decide on is executed: values of a `dynnas.nn.context.Context`."""
+"""The modes in which gates decide and are executed, as values of a `dynnas.nn.context.Context`."""
 
 from __future__ import annotations
 
@@ -9,32 +9,36 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 Execution = Literal["masked", "real", "counted"]
-"""`masked`: everything is computed. `real`: only what images want, those of a batch that want the same
-together. `counted`: as `real` where images do not share batch norms, else as `masked` with norms that are
-told which images a channel has; for `dynnas.training.batchnorm.calibrate`."""
+"""An execution: `masked` computes everything. `real` computes only what images want, those of a batch that
+want the same together. `counted` is as `real` where images do not share batch norms, else as `masked` with
+norms that are told which images a channel has; it is for `dynnas.training.batchnorm.calibrate`.
+"""
 
 Choice = Literal["gate", "all", "cheapest"]
-"""`gate`: what the gate says. `all`: every image runs all of the block, and no gate is asked. `cheapest`:
-every image runs the cheapest alternative; decisions are not recorded."""
+"""A choice: `gate` is what the gate says. `all` runs all of the block for every image, and asks no gate.
+`cheapest` runs the cheapest alternative for every image; decisions are not recorded.
+"""
 
 Estimator = Literal["gumbel", "straight", "soft", "reinforce"]
-"""`gumbel`: a draw by the logits' softmax (Gumbel straight-through: Jang et al. 2017, arXiv:1611.01144);
-`straight`: the largest logit, with the softmax's gradient (straight-through: Bengio et al. 2013,
-arXiv:1308.3432); `soft`: the softmax itself, while training; `reinforce`: a draw that no gradient passes, to
-learn from what came of it (Williams 1992): see `dynnas.training.algorithms.gates.reinforce`."""
+"""An estimator: `gumbel` draws by the logits' softmax (Gumbel straight-through: Jang et al. 2017,
+arXiv:1611.01144); `straight` takes the largest logit, with the softmax's gradient (straight-through: Bengio
+et al. 2013, arXiv:1308.3432); `soft` takes the softmax itself, while training; `reinforce` draws, passes no
+gradient, and learns from the outcome (Williams 1992): see
+`dynnas.training.algorithms.gates.reinforce`.
+"""
 
 Draw = Callable[[tuple[int, ...], Tensor], Tensor]
-"""Draws random numbers of a shape, on the device of a tensor."""
+"""A function that draws random numbers of a shape, on the device of a tensor."""
 
 
 def draw_for_all(draw: Draw, like: Tensor) -> Tensor:
-    """Random numbers of the shape of `like` (B, ...)."""
+    """Draw random numbers of the shape of `like` (B, ...)."""
     return draw(tuple(like.shape), like)
 
 
 @dataclass(frozen=True)
 class GateMode:
-    """How gates decide and what is run then.
+    """The mode in which gates decide and blocks are executed.
 
     Attributes:
         execution: how what a gate decides on is executed.

@@ -1,4 +1,4 @@
-"""One small network that looks at the image first, for all gates that read it.
+"""The policy network: it looks at the image first, for all gates that read its embedding.
 
 DeepMoE's shallow embedding (Wang et al. 2019, arXiv:1806.01531, section 3.2); a network whose gates all read
 it decides everything at once, as BlockDrop's does (Wu et al. 2018, arXiv:1711.08393).
@@ -27,13 +27,13 @@ EMBEDDING = "policy"
 
 
 def embedding(width: int) -> Carried:
-    """Return what the policy network hands on: (B, width)."""
+    """Return the side value of the policy network: (B, width)."""
     return Carried(EMBEDDING, width)
 
 
 @dataclass(frozen=True)
 class PolicyLogits:
-    """What the classifier of a policy network says while it trains: logits (B, classes)."""
+    """The logits (B, classes) of a policy network's classifier while it trains."""
 
     logits: Tensor
 
@@ -70,7 +70,7 @@ class Policy(Contextual):
         return image.hand_on(image.x, {EMBEDDING: self.look(image.x, context)})
 
     def look(self, image: Tensor, context: Context) -> Tensor:
-        """Map images (B, channels, R, R) to e (B, width); records `PolicyLogits` while training."""
+        """Map images (B, channels, R, R) to e (B, width); record `PolicyLogits` while training."""
         found = flat(self.embed(F.adaptive_avg_pool2d(self.units(image), 1)))
         trace = None if is_recorded() else context.trace
         if self.training and self.classifier is not None and trace is not None and trace.wants(PolicyLogits):
@@ -79,7 +79,7 @@ class Policy(Contextual):
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Leave the classifier out, for good; without its norm, the last layer is linear."""
+        """Remove the classifier, for good; without its norm, the last layer is linear."""
         self.classifier = None
         if isinstance(self.embed, ConvUnit):
             self.embed = of_one_pixel(self.embed)

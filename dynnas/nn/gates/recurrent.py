@@ -1,4 +1,6 @@
-"""One LSTM for the gates of a whole network (SkipNet: Wang et al. 2018, arXiv:1711.09485, section 3.2)."""
+"""One LSTM that the gates of a whole network share (SkipNet: Wang et al. 2018, arXiv:1711.09485, section
+3.2).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ WEIGHT, BIAS = "recurrent/weight", "recurrent/bias"
 
 
 class Recurrent(nn.Module):
-    """The weights of the LSTM: it hands them on, and the state (hidden and cell, 0) that gates begin with."""
+    """The weights of the LSTM: it hands them on with the initial state (hidden and cell, 0)."""
 
     def __init__(self, config: RecurrentConfig) -> None:
         """Build from its config."""
@@ -25,7 +27,7 @@ class Recurrent(nn.Module):
         self.carried = (STATE,)
 
     def forward(self, x: Tensor | Flow) -> Tensor | Flow:
-        """Anything to itself."""
+        """Return the input unchanged, with weights and state beside it."""
         if isinstance(x, Tensor):
             return x
         weights = {WEIGHT: self.weight, BIAS: self.bias}
@@ -35,7 +37,7 @@ class Recurrent(nn.Module):
 
 
 def lstm_step(v: Tensor, flow: Flow) -> tuple[Tensor, Tensor]:
-    """Return the hidden units (B, units) after one more input, and the state (B, 2 units) to be handed on.
+    """Return the hidden units (B, units) after one more input, and the new state (B, 2 units).
 
     The formulas and the order of the gates are those of `torch.nn.LSTMCell`.
 

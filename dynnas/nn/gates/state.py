@@ -1,4 +1,4 @@
-"""Values that slots hand on beside the feature map: what the image is like, or what was decided before.
+"""Side values passed between slots together with the feature map, e.g. the policy embedding or an LSTM state.
 
 A slot that reads or hands on such values *carries* them: its module has an attribute `carried`, the `Carried`
 of all of them, and takes and gives a `Flow`. Every other slot takes and gives the feature map and notices
@@ -7,7 +7,7 @@ nothing. `dynnas.nn.networks.network.carries` says of a config what its module c
 A family of gates declares them in `Gated.carries(config)`. Its `Gated.decided` takes the flow and gives the
 next one: it reads `flow.value(carried)`, which is None where nobody has handed it on yet, and gives
 `flow.hand_on(y, {name: value})`. A value that is for the next slot alone (`lasts` false) lies in `flow.next`,
-and is gone behind any slot that does not hand it on anew.
+and is gone behind any slot that does not hand it on again.
 
 Between the parts of a network that branches at its exits everything is one tensor: values first, those of an
 image as channels that are the same everywhere, and the map last (`Pack`, `Unpack`).
@@ -26,14 +26,14 @@ from torch import Tensor, nn
 from dynnas.nn.layers.maps import Maps, pack
 
 Beside = Mapping[str, Tensor]
-"""Values by their names; each has a row for each image."""
+"""Side values by name; each has a row for each image."""
 
 NOTHING: Beside = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class Carried:
-    """A value beside the feature map.
+    """The declaration of a side value.
 
     Attributes:
         name: no other value of a network has it.
@@ -48,7 +48,7 @@ class Carried:
 
 
 class Flow(NamedTuple):
-    """What a slot that carries values takes and gives.
+    """A feature map with its side values, as slots that carry values take and give it.
 
     Attributes:
         x: the feature map (B, C, H, W), or those of all scales. beside: values that last.
@@ -62,19 +62,19 @@ class Flow(NamedTuple):
     shared: Beside = NOTHING
 
     def value(self, carried: Carried) -> Tensor | None:
-        """Return what was handed on, if anything."""
+        """Return a side value, or None."""
         return (self.beside if carried.lasts else self.next).get(carried.name)
 
     def hand_on(self, x: Tensor | Maps, beside: Beside = NOTHING, next: Beside = NOTHING) -> Flow:
-        """Return a flow with another map, and with these values beside those that last."""
+        """Return a flow with another map, these side values, and those that last."""
         return Flow(x, {**self.beside, **beside}, next, self.shared)
 
     def with_values(self, beside: Beside) -> Flow:
-        """Return the same, with these values beside those that last."""
+        """Return the same map with these side values and those that last."""
         return self._replace(beside={**self.beside, **beside})
 
     def of(self, rows: Tensor) -> Flow:
-        """That of some images, by their indices."""
+        """Return the flow of some images, by their indices."""
         assert isinstance(self.x, Tensor)
         beside, following = (
             {name: value[rows] for name, value in values.items()} for values in (self.beside, self.next)
@@ -83,7 +83,7 @@ class Flow(NamedTuple):
 
 
 def pass_through(call: Callable[[Any], Any], carried: Sequence[Carried], flow: Flow) -> Flow:
-    """Return what comes out of a slot that `call` runs."""
+    """Return the output of a slot that `call` runs."""
     if carried:
         found: Flow = call(flow)
         return found
@@ -99,21 +99,23 @@ def alive(carried: Sequence[Sequence[Carried]], at: int) -> tuple[Carried, ...]:
 
 
 def carried_by(module: nn.Module) -> tuple[Carried, ...]:
-    """Return what a slot's module carries."""
+    """Return the side values of a slot's module."""
     found: tuple[Carried, ...] = getattr(module, "carried", ())
     return found
 
 
 class Pack(nn.Module):
-    """Puts values in front of the map, as more of its channels: 0 for those that nobody has handed on."""
+    """Packs side values in front of the map, as more of its channels: 0 for those that nobody has handed
+    on.
+    """
 
     def __init__(self, values: Sequence[Carried]) -> None:
-        """`values`, in this order."""
+        """Pack `values`, in this order."""
         super().__init__()
         self.carried = tuple(values)
 
     def forward(self, flow: Flow) -> Flow:
-        """To a flow of a single tensor."""
+        """Pack a flow into a flow of a single tensor."""
         x = flow.x if isinstance(flow.x, Tensor) else pack(flow.x)
         parts = []
         for carried in self.carried:
@@ -127,15 +129,15 @@ class Pack(nn.Module):
 
 
 class Unpack(nn.Module):
-    """Takes out what `Pack` put in front."""
+    """Unpacks what `Pack` put in front of the map."""
 
     def __init__(self, values: Sequence[Carried]) -> None:
-        """`values`, as they were packed."""
+        """Unpack `values`, in the order in which they were packed."""
         super().__init__()
         self.carried = tuple(values)
 
     def forward(self, flow: Flow) -> Flow:
-        """From a flow of a single tensor."""
+        """Unpack a flow of a single tensor."""
         assert isinstance(flow.x, Tensor)
         sizes = [carried.channels for carried in self.carried]
         *parts, x = flow.x.split([*sizes, flow.x.shape[1] - sum(sizes)], dim=1)

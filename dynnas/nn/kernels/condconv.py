@@ -37,7 +37,8 @@ def _kept(rate: float, shape: tuple[int, ...], like: Tensor) -> Tensor:
 
 
 class CondConvRouter(nn.Module):
-    """sigmoid(FC(GAP(block input))): one coefficient per expert, the same for all convolutions of the block.
+    """Predicts sigmoid(FC(GAP(block input))): one coefficient per expert, the same for all convolutions of
+    the block.
 
     One router per block is the form of the authors' EfficientNet code; the paper has one per layer.
     """
@@ -50,7 +51,7 @@ class CondConvRouter(nn.Module):
         self.fc = linear(in_channels, experts)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Block input (B, C, H, W) to coefficients (B, M) for each convolution."""
+        """Map block input (B, C, H, W) to coefficients (B, M) for each convolution."""
         return dict.fromkeys(self.convs, torch.sigmoid(self.fc(self.dropout(x.mean((2, 3))))))
 
 
@@ -59,18 +60,18 @@ EXPERTS = Knob("experts", whole(1, 64), "kernels that are mixed", default=4)
 
 @register_kernel("condconv")
 class CondConv(Kernel):
-    """A bank of experts mixed per image by sigmoid coefficients."""
+    """Mixes a bank of experts for each image by sigmoid coefficients."""
 
     knobs = (EXPERTS,)
     capacity = 50
     paper = "Yang et al. 2019, arXiv:1904.04971"
 
     def __init__(self, shape: ConvShape, experts: int = 4) -> None:
-        """A bank of `experts` kernels."""
+        """Make a bank of `experts` kernels."""
         super().__init__(shape, experts)
 
     def part(self, x: Tensor, route: Tensor, inputs: Channels | None, outputs: Channels | None) -> Tensor:
-        """As `Kernel.part`, with a part of the bank."""
+        """Compute a part of the outputs, as `Kernel.part` does, with a part of the bank."""
         return self.mixed_part(x, route, inputs, outputs, pick_bias(self.bias, outputs))
 
     @classmethod

@@ -15,15 +15,17 @@ from dynnas.nn.layers.conv_shape import ConvShape, convolve
 from dynnas.nn.slicing import Rule, centre
 
 MACS_A_SAMPLE = 5
-"""Four neighbours of a sampled position, and the modulation."""
+"""Multiply-adds of a sample: four neighbours of its position, and the modulation."""
 
 SLOWER = 0.1
-"""How fast offsets and modulation learn, beside the kernel (section 3.2). Taps that have once left the image
-see zeros and no gradient: at the kernel's own rate they never came back."""
+"""Learning rate of offsets and modulation relative to the kernel's (section 3.2). Taps that have once left
+the image see zeros and no gradient: at the kernel's own rate they never came back.
+"""
 
 
 class Offsets(nn.Module):
-    """Where each tap looks, and how much it counts: a convolution of the layer's input that starts at zero.
+    """Predicts where each tap looks and how much it counts, by a convolution of the layer's input that starts
+    at zero.
 
     The weight is (3, Ci, k, k, k, k): vertical and horizontal offset and the logit of the modulation; the
     input's channels; the tap; the window. All four kernel axes are elastic by their centre.
@@ -32,7 +34,7 @@ class Offsets(nn.Module):
     elastic: ClassVar[Mapping[str, Rule]] = {"weight": centre(-4, -3, -2, -1), "bias": centre(-2, -1)}
 
     def __init__(self, shape: ConvShape) -> None:
-        """For the taps of a convolution."""
+        """Build it for the taps of a convolution."""
         super().__init__()
         self.shape = shape
         size = (shape.kernel,) * 2
@@ -50,7 +52,7 @@ class Offsets(nn.Module):
 
 
 def sample(x: Tensor, down: Tensor, right: Tensor, shape: ConvShape) -> Tensor:
-    """`x` where the taps look: bilinear between four pixels, zero outside of the image.
+    """Sample `x` where the taps look: bilinear between four pixels, zero outside of the image.
 
     Args:
         x: (B, C, H, W).
@@ -75,7 +77,7 @@ def sample(x: Tensor, down: Tensor, right: Tensor, shape: ConvShape) -> Tensor:
 
 @register_kernel("deformable")
 class Deformable(Kernel):
-    """A single kernel whose taps look where the image says, each counting between 0 and 1.
+    """A single kernel whose taps look where the image says, each weighted between 0 and 1.
 
     Offsets and modulation come from the layer's input, the same for all channels. At the start the offsets
     are 0 and the modulation is 1/2 (section 3.2). A kernel of one tap has no shape to deform: pointwise
@@ -86,7 +88,7 @@ class Deformable(Kernel):
     paper = "Zhu et al. 2019, arXiv:1811.11168"
 
     def __init__(self, shape: ConvShape) -> None:
-        """A kernel, and what moves its taps if it has more than one."""
+        """Make a kernel, and the module that moves its taps if it has more than one."""
         super().__init__(shape)
         self.deformable_offsets = Offsets(shape) if shape.kernel > 1 else None
 
@@ -104,7 +106,7 @@ class Deformable(Kernel):
         return y.unflatten(2, moves.shape[4:])
 
     def unseen_macs(self, x: Tensor) -> int:
-        """Of sampling and modulation."""
+        """Return the multiply-adds of sampling and modulation."""
         if self.deformable_offsets is None:
             return 0
         height, width = size_after(x, self.shape)

@@ -21,7 +21,8 @@ from dynnas.nn.slicing import Rule, centre
 
 
 class FilterGenerator(nn.Module):
-    """FC(ReLU(FC(GAP(layer input)))): a k x k filter for each channel; max(1, C // 4) hidden units.
+    """Predicts FC(ReLU(FC(GAP(layer input)))): a k x k filter for each channel, with max(1, C // 4) hidden
+    units.
 
     The last weight is (C, hidden, k, k), so that a smaller kernel is its centre. It has no bias: that is the
     convolution's own kernel.
@@ -30,7 +31,7 @@ class FilterGenerator(nn.Module):
     elastic: ClassVar[Mapping[str, Rule]] = {"weight": centre(-2, -1)}
 
     def __init__(self, channels: int, kernel: int) -> None:
-        """For feature maps of `channels`."""
+        """Build it for feature maps of `channels` channels."""
         super().__init__()
         hidden = max(1, channels // 4)
         self.reduce = linear(channels, hidden)
@@ -38,7 +39,7 @@ class FilterGenerator(nn.Module):
         nn.init.normal_(self.weight, std=0.01)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Layer input (B, C, H, W) to filters (B, C, 1, k, k)."""
+        """Map layer input (B, C, H, W) to filters (B, C, 1, k, k)."""
         hidden = F.relu(self.reduce(x.mean((2, 3))))
         weight = self.weight.flatten(2).transpose(1, 2)
         filters = F.linear(hidden, weight.flatten(0, 1))
@@ -47,7 +48,7 @@ class FilterGenerator(nn.Module):
 
 @register_kernel("dfn")
 class DynamicFilter(Kernel):
-    """Depthwise filters generated for each image: the paper's dynamic convolution, one filter a channel.
+    """Generates depthwise filters for each image: the paper's dynamic convolution, one filter a channel.
 
     The generator is a pooled, two-layer one. Convolutions that are not depthwise stay ordinary: a generator
     of all their weights would be as wide as the weights themselves times its hidden units. The language
@@ -66,7 +67,7 @@ class DynamicFilter(Kernel):
     )
 
     def __init__(self, shape: ConvShape) -> None:
-        """A kernel and, if it is depthwise, the generator of what each image adds to it."""
+        """Make a kernel and, if it is depthwise, the generator of what each image adds to it."""
         super().__init__(shape)
         self.dfn_filters = FilterGenerator(shape.in_channels, shape.kernel) if shape.depthwise else None
 

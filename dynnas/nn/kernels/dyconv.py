@@ -16,7 +16,8 @@ from dynnas.nn.layers.initial import linear
 
 
 class DyConvRouter(Contextual):
-    """softmax(FC(ReLU(FC(GAP(layer input)))) / temperature), with Ci // 4 + 1 hidden units (section 3.2).
+    """Predicts softmax(FC(ReLU(FC(GAP(layer input)))) / temperature), with Ci // 4 + 1 hidden units (section
+    3.2).
 
     A high temperature early in training lets all experts learn: see `RouterMode`.
     """
@@ -29,7 +30,7 @@ class DyConvRouter(Contextual):
         self.expand = linear(hidden, experts)
 
     def forward(self, x: Tensor, *, context: Context | None = None) -> Tensor:
-        """Layer input (B, Ci, H, W) to coefficients (B, M), which sum to one."""
+        """Map layer input (B, Ci, H, W) to coefficients (B, M), which sum to one."""
         logits = self.expand(F.relu(self.reduce(x.mean((2, 3)))))
         temperature = (context or self.context)[RouterMode].temperature
         return F.softmax(logits if temperature == 1 else logits / temperature, dim=1)
@@ -37,7 +38,8 @@ class DyConvRouter(Contextual):
 
 @register_kernel("dyconv")
 class DyConv(Kernel):
-    """A bank of experts, each with a bias, mixed per image by softmax attention over the layer's own input.
+    """Mixes a bank of experts, each with a bias, for each image by softmax attention over the layer's own
+    input.
 
     The batch norm that follows takes away the mean of the mixed bias over images, but not its differences
     between them. As the coefficients sum to one, a shift folds into every expert's bias.
@@ -48,7 +50,7 @@ class DyConv(Kernel):
     paper = "Chen et al. 2020, arXiv:1912.03458"
 
     def __init__(self, shape: ConvShape, experts: int = 4) -> None:
-        """A bank of `experts` kernels and biases, and the layer's router."""
+        """Make a bank of `experts` kernels and biases, and the layer's router."""
         super().__init__(shape, experts)
         self.dyconv_router = DyConvRouter(shape.in_channels, experts)
         self.dyconv_bias = nn.Parameter(zeros(experts, shape.out_channels))
@@ -62,14 +64,16 @@ class DyConv(Kernel):
         return mixed_conv(x, self.weight, coefficients, bias, self.shape, strategy, context.trace)
 
     def part(self, x: Tensor, route: None, inputs: Channels | None, outputs: Channels | None) -> Tensor:
-        """As `Kernel.part`: the router sees zeros for the channels that `x` lacks."""
+        """Compute a part of the outputs, as `Kernel.part` does: the router sees zeros for the channels that
+        `x` lacks.
+        """
         pooled = spread(x.mean((2, 3), keepdim=True), inputs, self.shape.in_channels)
         coefficients = self.dyconv_router(pooled)
         bias = coefficients @ pick(self.dyconv_bias, outputs)
         return self.mixed_part(x, coefficients, inputs, outputs, bias)
 
     def add_bias(self) -> None:
-        """Nothing: every expert has a bias."""
+        """Add nothing: every expert has a bias."""
 
     def absorb(self, scale: Tensor, shift: Tensor) -> None:
         """Take over a following `y * scale + shift` (Co,)."""

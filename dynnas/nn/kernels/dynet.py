@@ -16,13 +16,13 @@ from dynnas.space.knob import Knob, whole
 
 
 class ChannelCoefficients(nn.Module):
-    """sigmoid(FC(v)): coefficients for every output channel and expert of one convolution.
+    """Predicts sigmoid(FC(v)): coefficients for every output channel and expert of one convolution.
 
     The weight is (Co, M, C), so that fewer channels or experts are a leading part of it.
     """
 
     def __init__(self, in_channels: int, out_channels: int, experts: int) -> None:
-        """From vectors of `in_channels`."""
+        """Build it for vectors of `in_channels` numbers."""
         super().__init__()
         self.size = (out_channels, experts)
         self.weight = nn.Parameter(torch.empty(out_channels, experts, in_channels))
@@ -49,7 +49,7 @@ class DyNetRouter(nn.Module):
         )
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Block input (B, C, H, W) to coefficients (B, Co, M) for each convolution."""
+        """Map block input (B, C, H, W) to coefficients (B, Co, M) for each convolution."""
         pooled = x.mean((2, 3))
         return {name: coefficients(pooled) for name, coefficients in self.convs.items()}
 
@@ -59,18 +59,20 @@ GROUP = Knob("group", whole(1, 64), "kernels mixed for each output channel", def
 
 @register_kernel("dynet")
 class DyNet(Kernel):
-    """A bank of `group` kernels per output channel, mixed per image and channel by sigmoid coefficients."""
+    """Mixes a bank of `group` kernels per output channel, for each image and channel, by sigmoid
+    coefficients.
+    """
 
     knobs = (GROUP,)
     capacity = 70
     paper = "Zhang et al. 2020, arXiv:2004.10694"
 
     def __init__(self, shape: ConvShape, group: int = 4) -> None:
-        """A bank of `group` kernels."""
+        """Make a bank of `group` kernels."""
         super().__init__(shape, group)
 
     def part(self, x: Tensor, route: Tensor, inputs: Channels | None, outputs: Channels | None) -> Tensor:
-        """As `Kernel.part`, with a part of the bank."""
+        """Compute a part of the outputs, as `Kernel.part` does, with a part of the bank."""
         return self.mixed_part(x, route, inputs, outputs, pick_bias(self.bias, outputs))
 
     @classmethod

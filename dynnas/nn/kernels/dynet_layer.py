@@ -13,7 +13,8 @@ from dynnas.nn.layers.conv_shape import ConvShape
 
 @register_kernel("dynet_layer")
 class DyNetLayer(Kernel):
-    """`dynet` but for its router: one a convolution instead of the paper's one a block (arXiv:2004.10694).
+    """DyNet with one router for each convolution instead of the paper's one for each block
+    (arXiv:2004.10694).
 
     Predicting once a block saves little arithmetic, but lets all coefficients be known before the first
     convolution; here the later convolutions can react to what the earlier ones made of the image.
@@ -24,7 +25,7 @@ class DyNetLayer(Kernel):
     paper = "Zhang et al. 2020, arXiv:2004.10694"
 
     def __init__(self, shape: ConvShape, group: int = 4) -> None:
-        """A bank of `group` kernels, and the layer's router."""
+        """Make a bank of `group` kernels, and the layer's router."""
         super().__init__(shape, group)
         self.dynet_layer_router = ChannelCoefficients(shape.in_channels, shape.out_channels, group)
 
@@ -33,7 +34,9 @@ class DyNetLayer(Kernel):
         return self.mixed(x, self.dynet_layer_router(x.mean((2, 3))), context=context)
 
     def part(self, x: Tensor, route: None, inputs: Channels | None, outputs: Channels | None) -> Tensor:
-        """As `Kernel.part`: the router sees zeros for the channels that `x` lacks."""
+        """Compute a part of the outputs, as `Kernel.part` does: the router sees zeros for the channels that
+        `x` lacks.
+        """
         pooled = spread(x.mean((2, 3)), inputs, self.shape.in_channels)
         own = self.dynet_layer_router(pooled)
         return self.mixed_part(x, own, inputs, outputs, pick_bias(self.bias, outputs))

@@ -19,7 +19,7 @@ EMBEDDING = 64
 
 
 class KernelGenerator(nn.Module):
-    """K[:, i] = W_out a_i + b_out with a_i = W_i z + b_i for each input channel i (section 3.1.1).
+    """Generates K[:, i] = W_out a_i + b_out with a_i = W_i z + b_i for each input channel i (section 3.1.1).
 
     z is the layer's embedding of 64, and so is a_i. W_i are (Ci / groups, 64, 64), W_out is (Co, 64, k, k):
     fewer channels are a leading part, a smaller kernel is the centre. Kernels start as initialised ones do.
@@ -28,7 +28,7 @@ class KernelGenerator(nn.Module):
     elastic: ClassVar[Mapping[str, Rule]] = {"outer_*": centre(-2, -1)}
 
     def __init__(self, shape: ConvShape) -> None:
-        """For the kernel of one convolution."""
+        """Build it for the kernel of one convolution."""
         super().__init__()
         out_channels, in_channels, *size = shape.weight
         self.embedding = nn.Parameter(torch.randn(EMBEDDING))
@@ -63,12 +63,12 @@ class HyperNet(Kernel):
     hypernet: KernelGenerator | None
 
     def __init__(self, shape: ConvShape) -> None:
-        """A generator, and no weight of its own."""
+        """Make a generator, and no weight of its own."""
         super().__init__(shape)
         self.hypernet = KernelGenerator(shape)
 
     def new_weight(self, bank: int | None) -> None:
-        """None: the kernel is generated."""
+        """Return None, because the kernel is generated."""
 
     def forward(self, x: Tensor, route: Tensor | None = None) -> Tensor:
         """Convolve `x` (B, Ci, H, W)."""
@@ -77,7 +77,7 @@ class HyperNet(Kernel):
         return convolve(x, weight, self.bias, shape)
 
     def part(self, x: Tensor, route: None, inputs: Channels | None, outputs: Channels | None) -> Tensor:
-        """As `Kernel.part`, with a part of the kernel."""
+        """Compute a part of the outputs, as `Kernel.part` does, with a part of the kernel."""
         whole = self.weight if self.hypernet is None else self.hypernet()
         weight, shape = self.narrowed(whole, inputs, outputs)
         bias = pick_bias(self.bias, outputs)

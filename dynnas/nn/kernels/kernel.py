@@ -44,7 +44,7 @@ from dynnas.registry import Registry
 
 
 class NoRouter(nn.Module):
-    """The router of ops that have none: every convolution is given None."""
+    """The router of ops that have none: every convolution gets None."""
 
     def __init__(self, convs: Iterable[str]) -> None:
         """`convs` are the names of the block's convolutions."""
@@ -52,7 +52,7 @@ class NoRouter(nn.Module):
         self.convs = tuple(convs)
 
     def forward(self, x: Tensor) -> dict[str, None]:
-        """None for each convolution."""
+        """Return None for each convolution."""
         return dict.fromkeys(self.convs)
 
 
@@ -64,16 +64,16 @@ class Kernel(Operator, Contextual):
     )
 
     input_dependent: ClassVar[bool] = True
-    """Whether images differ in what the convolution does."""
+    """True if images differ in what the convolution does."""
 
     elastic: ClassVar[Mapping[str, Rule]] = {"weight": mean() & centre(-2, -1)}
-    """How a supernet slices its tensors: a single kernel is the mean of a bank."""
+    """Slicing rules of its tensors in a supernet: a single kernel is the mean of a bank."""
 
     weight: Tensor
     bias: Tensor | None
 
     def __init__(self, shape: ConvShape, bank: int | None = None) -> None:
-        """A bank (M, Co, Ci / groups, k, k) of `bank` kernels, or a single kernel without the M axis.
+        """Make a bank (M, Co, Ci / groups, k, k) of `bank` kernels, or a single kernel without the M axis.
 
         There is no bias until `absorb` brings one, as in networks a batch norm follows every convolution.
         """
@@ -103,10 +103,10 @@ class Kernel(Operator, Contextual):
         return mixed_conv(x, self.weight, route, self.bias, self.shape, strategy, context.trace)
 
     forward: Callable[..., Tensor] = mixed
-    """(x, route), and `context` if the op reads it."""
+    """Convolves (x, route), and takes `context` if the op reads it."""
 
     def part(self, x: Tensor, route: Any, inputs: Channels | None, outputs: Channels | None) -> Tensor:
-        """As `forward` on `x` with zeros for the channels that it lacks, but of some output channels only.
+        """Compute some output channels of `forward` on `x`, with zeros for the channels that it lacks.
 
         Args:
             x: (B, those of `inputs`, H, W).
@@ -135,14 +135,15 @@ class Kernel(Operator, Contextual):
     def mixed_part(
         self, x: Tensor, route: Tensor, inputs: Channels | None, outputs: Channels | None, bias: Tensor | None
     ) -> Tensor:
-        """`part` of a bank that is mixed by `route`; `bias` is that of the output channels."""
+        """Compute a `part` of a bank that is mixed by `route`; `bias` is that of the output channels."""
         weight, shape = self.narrowed(self.weight, inputs, outputs)
         mixture = pick(route, outputs) if route.dim() == 3 else route
         return mixed_conv(x, weight, mixture, bias, shape, self.context[ConvMode].strategy)
 
     @classmethod
     def router(cls, in_channels: int, convs: Mapping[str, ConvShape], **knobs: Any) -> nn.Module:
-        """Return what the convolutions of a block share: a module from its input to a route for each name.
+        """Return the router that the convolutions of a block share: a module from its input to a route for
+        each name.
 
         Args:
             in_channels: of the block's input. convs: the block's convolutions by their names.
@@ -151,7 +152,7 @@ class Kernel(Operator, Contextual):
         return NoRouter(convs)
 
     def settle(self) -> None:
-        """Work out for good what no image changes, so that it costs nothing from then on."""
+        """Precompute everything that does not depend on the input, so that it costs nothing from then on."""
 
     def absorb(self, scale: Tensor, shift: Tensor) -> None:
         """Take over a following `y * scale + shift` (Co,): this is how a batch norm is folded away."""

@@ -14,13 +14,14 @@ GUIDE_CHANNELS = 8
 
 
 class Guide(nn.Module):
-    """Features by which pixels are alike or not: a 1x1 projection of the layer's input (Ci to 8 channels).
+    """Predicts features by which pixels are alike or not: a 1x1 projection of the layer's input (Ci to 8
+    channels).
 
     It starts so that unrelated pixels of unit variance count e**-1.
     """
 
     def __init__(self, in_channels: int) -> None:
-        """For inputs of `in_channels`."""
+        """Build it for inputs of `in_channels` channels."""
         super().__init__()
         self.weight = nn.Parameter(torch.empty(GUIDE_CHANNELS, in_channels, 1, 1))
         nn.init.normal_(self.weight, std=(GUIDE_CHANNELS * in_channels) ** -0.5)
@@ -32,7 +33,8 @@ class Guide(nn.Module):
 
 @register_kernel("pac")
 class PixelAdaptive(Kernel):
-    """A single kernel; each tap counts exp(-|f_p - f_q|**2 / 2) for guides f at the tap and at the centre.
+    """Weights each tap of a single kernel by exp(-|f_p - f_q|**2 / 2), for guides f at the tap and at the
+    centre.
 
     A kernel of one tap sees only its own pixel, which counts 1: pointwise convolutions are ordinary ones.
     """
@@ -41,7 +43,7 @@ class PixelAdaptive(Kernel):
     paper = "Su et al. 2019, arXiv:1904.05373"
 
     def __init__(self, shape: ConvShape) -> None:
-        """A kernel, and a guide if it has more than one tap."""
+        """Make a kernel, and a guide if it has more than one tap."""
         super().__init__(shape)
         self.pac_guide = Guide(shape.in_channels) if shape.kernel > 1 else None
 
@@ -57,7 +59,7 @@ class PixelAdaptive(Kernel):
         return weigh_taps(columns, self.weight, self.bias, shape.groups).unflatten(2, size_after(x, shape))
 
     def unseen_macs(self, x: Tensor) -> int:
-        """Of the distances, and of weighing every tap by them."""
+        """Return the multiply-adds of the distances, and of weighing every tap by them."""
         if self.pac_guide is None:
             return 0
         height, width = size_after(x, self.shape)

@@ -25,7 +25,7 @@ class Static(Kernel):
         return convolve(x, self.weight, self.bias, shape)
 
     def part(self, x: Tensor, route: None, inputs: Channels | None, outputs: Channels | None) -> Tensor:
-        """As `Kernel.part`, with a part of the kernel."""
+        """Compute a part of the outputs, as `Kernel.part` does, with a part of the kernel."""
         weight, shape = self.narrowed(self.weight, inputs, outputs)
         bias = pick_bias(self.bias, outputs)
         return convolve(x, weight, bias, shape)

@@ -22,13 +22,14 @@ from dynnas.space.knob import Knob, whole
 
 
 class WeightNetRouter(nn.Module):
-    """sigmoid(FC(FC(GAP(block input)))): the first layer for the block, the second for each convolution.
+    """Predicts sigmoid(FC(FC(GAP(block input)))); the block shares the first layer, and each convolution has
+    its own second one.
 
     The first has max(16, C // 16) outputs, as in the authors' code. The second has a part for each split.
     """
 
     def __init__(self, in_channels: int, group: int, splits: int, convs: Mapping[str, ConvShape]) -> None:
-        """For the block's `convs`: `group` coefficients for each output channel and split."""
+        """Build it for the block's `convs`: `group` coefficients for each output channel and split."""
         super().__init__()
         hidden = max(16, in_channels // 16)
         self.reduce = linear(in_channels, hidden)
@@ -43,7 +44,7 @@ class WeightNetRouter(nn.Module):
         )
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Block input (B, C, H, W) to coefficients (B, Co, splits, group) for each convolution."""
+        """Map block input (B, C, H, W) to coefficients (B, Co, splits, group) for each convolution."""
         v = self.reduce(x.mean((2, 3)))
         return {
             name: torch.stack([part(v) for part in parts], dim=2)  # type: ignore[attr-defined]
@@ -53,7 +54,8 @@ class WeightNetRouter(nn.Module):
 
 @register_kernel("weightnet")
 class WeightNet(Kernel):
-    """A bank of `group` kernels per output channel, each split along its input channels into `splits` parts.
+    """Mixes a bank of `group` kernels per output channel, each split along its input channels into `splits`
+    parts.
 
     Every part has coefficients of its own. In the paper's terms G = splits and M = group * splits: its
     grouped linear layer from M * Co activations, in G * Co groups, to the weights is this bank, whose part
@@ -75,7 +77,7 @@ class WeightNet(Kernel):
     paper = "Ma et al. 2020, arXiv:2007.11823"
 
     def __init__(self, shape: ConvShape, group: int = 4, splits: int = 2) -> None:
-        """A bank of `group` kernels, cut into `splits` parts where it has as many channels."""
+        """Make a bank of `group` kernels, cut into `splits` parts where it has as many channels."""
         super().__init__(shape, group)
         self.splits = min(splits, shape.weight[1])
 
@@ -95,7 +97,7 @@ class WeightNet(Kernel):
         return convolve_each(x, torch.cat(mixed, dim=2), self.bias, self.shape, context.trace)
 
     def _conv_first(self, x: Tensor, route: Tensor, parts: list[tuple[slice, ConvShape]]) -> Tensor:
-        """Return every part's experts on its own channels; the parts of a kernel add up."""
+        """Convolve with every part's experts on its own channels; the parts of a kernel add up."""
         by_group = x.unflatten(1, (self.shape.groups, -1))
         maps = [
             conv_first(

@@ -1,4 +1,4 @@
-"""Sets of hidden channels of which an image runs one, whole: what `routes` and `tree` choose from."""
+"""Groups of hidden channels from which an image runs one, whole: `routes` and `tree` choose among them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dynnas.nn.layers.hidden import ChosenHidden, MaskedHidden
 
 
 class ChannelGroups:
-    """The sets that a gate has an alternative for, the last of them all channels.
+    """The groups that a gate has an alternative for; the last of them holds all channels.
 
     No module: it holds nothing that is learned, and is the same wherever a network is built.
     """
@@ -25,8 +25,8 @@ class ChannelGroups:
             row[own] = 1
 
     def masked(self, block: nn.Module, x: Tensor, weights: Tensor, counted: bool) -> Tensor:
-        """Return all channels of a block for images (B, C, H, W), each as `weights` (B, groups) say of its
-        sets.
+        """Run all channels of a block for images (B, C, H, W), weighted by `weights` (B, groups) of their
+        groups.
         """
         # Not as a matrix product, which would count as multiply-adds that no image runs.
         hidden = MaskedHidden((weights[:, :, None] * self.table.to(weights)).sum(1), counted)
@@ -34,7 +34,7 @@ class ChannelGroups:
         return found
 
     def branch(self, block: nn.Module, x: Tensor, group: int) -> Tensor:
-        """Return the channels of one set alone, for images (B, C, H, W)."""
+        """Run the channels of one group alone, for images (B, C, H, W)."""
         own = self.members[group]
         whole = len(own) == self.hidden
         found: Tensor = block(x) if whole else block(x, ChosenHidden(own.to(x.device), self.hidden))

@@ -1,4 +1,4 @@
-"""Some of a tensor's channels: taken out, and put back among zeros."""
+"""Selections of a tensor's channels: taken out, and put back among zeros."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Channels = int | Tensor
-"""The first so many, or the indices (n,) int64 of those that are meant."""
+"""A number of leading channels, or the indices (n,) int64 of channels."""
 
 
 def pick(x: Tensor, channels: Channels | None, axis: int = 1) -> Tensor:

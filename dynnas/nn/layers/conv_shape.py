@@ -40,12 +40,12 @@ class ConvShape:
 
     @property
     def depthwise(self) -> bool:
-        """Whether each channel is convolved by itself."""
+        """Return whether each channel is convolved by itself."""
         return self.groups == self.in_channels == self.out_channels and self.kernel * self.groups > 1
 
     @property
     def pointwise(self) -> bool:
-        """Whether this is a plain matrix product over the channels of each pixel."""
+        """Return whether this is a plain matrix product over the channels of each pixel."""
         return self.kernel == 1 and self.groups == 1 and self.padding == 0
 
     def size_after(self, length: int) -> int:
@@ -56,15 +56,15 @@ class ConvShape:
 def convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None, shape: ConvShape, groups: int | None = None
 ) -> Tensor:
-    """`torch.nn.functional.conv2d` of this geometry; `groups` if they are not those of the shape."""
+    """Call `torch.nn.functional.conv2d` with this geometry; `groups` if they are not those of the shape."""
     return F.conv2d(x, weight, bias, shape.stride, shape.padding, shape.dilation, groups or shape.groups)
 
 
 def pointwise(in_channels: int, out_channels: int) -> ConvShape:
-    """Return a 1x1 convolution from `in_channels` to `out_channels`."""
+    """Build a 1x1 convolution from `in_channels` to `out_channels`."""
     return ConvShape(in_channels, out_channels)
 
 
 def depthwise(channels: int, kernel: int, stride: int) -> ConvShape:
-    """Return a convolution of each of `channels` by itself."""
+    """Build a convolution of each of `channels` channels by itself."""
     return ConvShape(channels, channels, kernel, stride, groups=channels)

@@ -8,7 +8,7 @@ from torch import nn
 
 
 def weights_digest(module: nn.Module) -> str:
-    """Sixteen hexadecimal digits of all parameters and buffers and their names."""
+    """Return sixteen hexadecimal digits of all parameters and buffers and their names."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())

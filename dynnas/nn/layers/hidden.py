@@ -1,4 +1,4 @@
-"""What a block does with the channels between its convolutions: all of them, or those that a gate chose.
+"""The hidden channels of a block, between its convolutions: all of them, or those that a gate chose.
 
 A block whose hidden channels can be gated takes a `Hidden` in its `forward`, says how many they are by
 `hidden_channels(config)`, and hands it every part that makes or reads them:
@@ -31,19 +31,19 @@ class Hidden:
         return x
 
     def into(self, unit: ConvUnit, x: Tensor, route: Any) -> Tensor:
-        """Input to hidden channels."""
+        """Expand the input to hidden channels."""
         return unit(x, route)
 
     def within(self, unit: ConvUnit, y: Tensor, route: Any) -> Tensor:
-        """Hidden to hidden channels."""
+        """Run a unit from hidden to hidden channels."""
         return unit(y, route)
 
     def attend(self, attention: nn.Module, y: Tensor) -> Tensor:
-        """Attention over hidden channels."""
+        """Attend over hidden channels."""
         return attention(y)
 
     def out_of(self, unit: ConvUnit, y: Tensor, route: Any) -> Tensor:
-        """Hidden channels to the output."""
+        """Project hidden channels to the output."""
         return unit(y, route)
 
 
@@ -87,7 +87,7 @@ class MaskedHidden(Hidden):
 
 
 class ChosenHidden(Hidden):
-    """The same channels for all images, and no arithmetic for the others. In eval mode.
+    """Selects the same channels for all images, and computes nothing for the others; in eval mode.
 
     Args:
         channels: those that are there. size: of all hidden channels.

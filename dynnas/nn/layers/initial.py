@@ -1,4 +1,4 @@
-"""How weights start: one place, so that all ops start alike."""
+"""The initialisation of weights, in one place, so that all ops start alike."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ def kernel_spread(shape: Sequence[int]) -> float:
 
 
 def initialise_linear(weight: Tensor, bias: Tensor) -> None:
-    """Start near zero: classifiers indifferent, routers balanced between the experts."""
+    """Initialise a linear layer near zero: classifiers start indifferent, routers balanced between the
+    experts.
+    """
     nn.init.normal_(weight, std=0.01)
     nn.init.zeros_(bias)
 
 
 def linear(in_features: int, out_features: int) -> nn.Linear:
-    """Return a linear layer that starts near zero."""
+    """Build a linear layer that starts near zero."""
     layer = nn.Linear(in_features, out_features)
     initialise_linear(layer.weight, layer.bias)
     return layer

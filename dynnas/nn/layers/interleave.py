@@ -16,12 +16,12 @@ class Interleave(nn.Module):
     """Channels of two feature maps in turn: a0, b0, a1, b1, ..., then what is left of the wider one."""
 
     def __init__(self, first: int, second: int) -> None:
-        """For `first` and `second` channels."""
+        """Build it for `first` and `second` channels."""
         super().__init__()
         self.first, self.second = first, second
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """(B, `first`, H, W) and (B, `second`, H, W) to (B, `first` + `second`, H, W)."""
+        """Map (B, `first`, H, W) and (B, `second`, H, W) to (B, `first` + `second`, H, W)."""
         if self.first == self.second:
             return torch.stack((a, b), 2).flatten(1, 2)
         pairs = min(self.first, self.second)

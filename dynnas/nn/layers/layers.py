@@ -38,7 +38,9 @@ class ConvUnit(nn.Module):
         return self.act(self.norm(self.conv(x, route)))
 
     def part(self, x: Tensor, route: Any, inputs: Channels | None, outputs: Channels | None) -> Tensor:
-        """As `forward` in eval mode, of some channels: see `Kernel.part`. To the activation others are 0."""
+        """Compute what `forward` does in eval mode for some channels (see `Kernel.part`); others are 0 to the
+        activation.
+        """
         y = self.conv.part(x, route, inputs, outputs)
         norm = self.norm
         if isinstance(norm, nn.BatchNorm2d):
@@ -80,7 +82,7 @@ def of_one_pixel(unit: ConvUnit) -> nn.Module:
 
 
 def flat(v: Tensor) -> Tensor:
-    """(B, C) of single pixels (B, C, 1, 1), or of what is flat already: graphs keep flattenings in vain."""
+    """Flatten single pixels (B, C, 1, 1) to (B, C); it avoids a redundant Flatten node in exported graphs."""
     return v if v.ndim == 2 else v.flatten(1)
 
 
@@ -127,7 +129,7 @@ class Head(nn.Module):
 
 
 def block_router(config: BlockConfig, convs: Mapping[str, ConvShape]) -> nn.Module:
-    """Return the router of a block with these convolutions: from its input to a route for each of their
+    """Build the router of a block with these convolutions: from its input to a route for each of their
     names.
     """
     op = config.op
@@ -135,22 +137,20 @@ def block_router(config: BlockConfig, convs: Mapping[str, ConvShape]) -> nn.Modu
 
 
 def block_kernel(config: BlockConfig, shape: ConvShape) -> Kernel:
-    """Return a convolution of the block's op, without a batch norm."""
+    """Build a convolution of the block's op, without a batch norm."""
     return KERNELS[config.op.name](shape, **config.op.keywords())
 
 
 def block_conv(config: BlockConfig, shape: ConvShape, act: nn.Module | None = None) -> ConvUnit:
-    """Return a convolution unit of a block, of the block's op, with the block's activation unless `act` is
-    given.
-    """
+    """Build a convolution unit of the block's op, with the block's activation unless `act` is given."""
     return ConvUnit(block_kernel(config, shape), act or block_activation(config, shape.out_channels))
 
 
 def block_attention(config: BlockConfig, channels: int) -> nn.Module:
-    """Return the block's attention over feature maps of `channels`."""
+    """Build the block's attention over feature maps of `channels` channels."""
     return attention(config.attention.name, channels, **config.attention.keywords())
 
 
 def block_activation(config: BlockConfig, channels: int) -> nn.Module:
-    """Return the block's activation of feature maps of `channels`."""
+    """Build the block's activation of feature maps of `channels` channels."""
     return activation(config.activation.name, channels, **config.activation.keywords())

@@ -1,4 +1,4 @@
-"""Multiply-adds of a module, counted while it runs.
+"""The multiply-adds of a module, counted while it runs.
 
 torch's counter sees convolutions and matrix products. A module with other arithmetic worth counting says how
 much in `unseen_macs(x)`: multiply-adds for an input `x`, beside those that the counter sees. By convention
@@ -19,13 +19,13 @@ class CountsItself(Protocol):
     """A module with arithmetic that torch's counter does not see."""
 
     def unseen_macs(self, x: Tensor) -> int:
-        """Return multiply-adds for the input `x`; only its shape matters."""
+        """Return the multiply-adds for the input `x`; only its shape matters."""
         ...
 
 
 @torch.no_grad()
 def count_macs(module: nn.Module, x: Tensor) -> tuple[Tensor, int]:
-    """Run `module` on `x`, which may be on the meta device: its output and its multiply-adds."""
+    """Run `module` on `x`, which may be on the meta device, and return its output and its multiply-adds."""
     unseen = 0
 
     def add(part: nn.Module, inputs: tuple[Any, ...]) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Maps = tuple[Tensor, ...]
-"""Of every scale (B, C * 2^s, H / 2^s, W / 2^s), the finest first."""
+"""The maps of all scales, (B, C * 2^s, H / 2^s, W / 2^s), the finest first."""
 
 
 def pack(maps: Maps) -> Tensor:

@@ -1,4 +1,4 @@
-"""Names in the paths of parameters, by which a supernet shares them."""
+"""Names in the paths of parameters; a supernet shares parameters by them."""
 
 from __future__ import annotations
 
@@ -8,5 +8,7 @@ from torch import nn
 
 
 def named(name: str, module: nn.Module) -> nn.Sequential:
-    """`module` with `name` in the path of its parameters, so that no operator of another name shares them."""
+    """Put `name` into the path of the parameters of `module`, so that no operator of another name shares
+    them.
+    """
     return nn.Sequential(OrderedDict({name: module}))

@@ -1,4 +1,4 @@
-"""Images at another size, inside of a network: by matrix products, which every runtime can do."""
+"""Resizing of images inside a network, by matrix products, which every runtime can do."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from torch.nn import functional as F
 
 
 class Resize(nn.Module):
-    """Square images of one size to another, as `dynnas.data.resize` does it: bilinear and antialiased."""
+    """Resizes square images as `dynnas.data.resize` does: bilinear and antialiased."""
 
     weights: Tensor
 
     def __init__(self, given: int, wanted: int) -> None:
-        """From `given` to `wanted` pixels along each side."""
+        """Resize from `given` to `wanted` pixels along each side."""
         super().__init__()
         lines = F.interpolate(torch.eye(given)[None, None], (wanted, given), mode="bilinear", antialias=True)
         # (wanted, given): of each given line of pixels in each wanted one. It follows from the config.

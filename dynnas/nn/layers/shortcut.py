@@ -1,4 +1,4 @@
-"""The way around a residual block."""
+"""The shortcut around a residual block."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from dynnas.nn.layers.layers import ConvUnit
 
 
 def keeps_shape(config: BlockConfig) -> bool:
-    """Return whether a block's output is of the shape of its input, so that the input can be added to it."""
+    """Return whether a block's output has the shape of its input, so that the input can be added to it."""
     return config.stride == 1 and config.in_channels == config.out_channels
 
 
 def shortcut(config: BlockConfig) -> nn.Module:
-    """Return the identity, or where the shape changes a 1x1 convolution and batch norm (He et al. 2015,
+    """Return the identity or, where the shape changes, a 1x1 convolution and batch norm (He et al. 2015,
     option B).
 
     It is static whatever the block's op: all it does is match shapes.

@@ -1,4 +1,4 @@
-"""Multiply-adds and parameters, counted on the modules themselves."""
+"""The multiply-adds and parameters of a network, counted on its modules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dynnas.nn.networks.layer_features import Piece, pieces_of, traits
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network costs for one image; routers, attentions and every classifier passed are included.
+    """The cost of a network for one image; routers, attentions and every classifier passed are included.
 
     Attributes:
         macs: multiply-adds of the longest way, through all exits to the head.
@@ -34,11 +34,11 @@ class Cost:
     stretches: tuple[int, ...] = ()
 
     def expected_macs(self, exit_shares: Sequence[float]) -> float:
-        """Return the mean over images of which `exit_shares` leave at each exit, then at the head."""
+        """Return the mean over images, if `exit_shares` of them leave at each exit, then at the head."""
         return sum(share * macs for share, macs in zip(exit_shares, self.exit_macs, strict=True))
 
     def image_macs(self, exits: Tensor, usage: Sequence[Tensor]) -> Tensor:
-        """Return what each image costs: (N,) float64.
+        """Return the multiply-adds of each image: (N,) float64.
 
         Args:
             exits: (N,) index of the exit by which each image leaves, the number of exits for the head.
@@ -48,7 +48,8 @@ class Cost:
         return found - self.saved_macs(usage).gather(0, exits[None])[0] if self.gates else found
 
     def saved_macs(self, usage: Sequence[Tensor]) -> Tensor:
-        """Return what gates save each image up to each exit, and to the head: (exits + 1, N) float64.
+        """Return the multiply-adds that gates save each image up to each exit, and to the head: (exits + 1,
+        N) float64.
 
         Args:
             usage: of every gate, there is at least one, as `Decision.usage`, (N, alternatives).

@@ -1,4 +1,4 @@
-"""A convolution over what many layers have added, with weights apart for each stage."""
+"""A convolution over the channels that many layers have added, with separate weights for each stage."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class DenseKernel(Static):
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Keep one kernel."""
+        """Join the parts into one kernel."""
         joined = self.joined().detach()
         for name in self.parts:
             delattr(self, name)

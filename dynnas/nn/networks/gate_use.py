@@ -1,4 +1,4 @@
-"""What images run of a gated network."""
+"""Statistics of the gates: how much of a gated network images run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dynnas.nn.networks.cost import cost
 
 @dataclass(frozen=True)
 class GateUse:
-    """What images run of a gated network.
+    """The share of a gated network that images run, on average.
 
     Attributes:
         image_macs: multiply-adds of each image, by the exit that it leaves by and what gates say of it.
@@ -30,7 +30,9 @@ class GateUse:
 
     @staticmethod
     def of(config: NetworkConfig, exits: Tensor, decided: Sequence[Decision]) -> GateUse:
-        """Of images that leave by `exits` (N,), with what each gate decided on all of them."""
+        """Return the statistics of images that leave by `exits` (N,), from the decisions of each gate on all
+        of them.
+        """
         size = cost(config)
         shares = {}
         signs = [exits[:, None]]

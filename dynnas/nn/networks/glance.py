@@ -1,7 +1,7 @@
 """GFNet: a glance at the whole image, and a closer look at a part of it (Wang et al. 2020, arXiv:2010.05300).
 
 The image is seen whole at a low resolution first. Where that does not suffice, the maps of this glance say
-where to look, and a second network of the same layers sees so many pixels there of the image itself: with
+where to look, and a second network of the same layers sees as many pixels of the image itself there: with
 weights of its own, as in the paper. Of the paper's steps there are two, with the classifier that the authors'
 code has for light networks: one layer on the features of both looks side by side; here in turn, so that a
 channel keeps its place in networks of another width.
@@ -29,7 +29,7 @@ Call = Callable[[str, SlotConfig, Any], Any]
 
 
 class Focus(nn.Module):
-    """Where to look: a score for every position, and their weighted mean."""
+    """Finds where to look: a score for every position, and their weighted mean."""
 
     def __init__(self, config: FocusConfig) -> None:
         """Build from its config."""
@@ -37,14 +37,16 @@ class Focus(nn.Module):
         self.score = linear(config.in_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (B, C, H, W) to the middle (B, 2) of what to see: down and right, from 0 to 1."""
+        """Map feature maps (B, C, H, W) to the middle (B, 2) of the part to see: down and right, from 0
+        to 1.
+        """
         weights = self.score(x.flatten(2).transpose(1, 2)).softmax(1)
         height, width = (int(side) for side in x.shape[2:])  # numbers, in graphs too
         return (weights * _middles(height, width, x)).sum(1)
 
 
 def _middles(height: int, width: int, like: Tensor) -> Tensor:
-    """Of every position of maps: (H * W, 2)."""
+    """Return the middles of every position of maps: (H * W, 2)."""
     down, right = (
         (torch.arange(count, device=like.device, dtype=like.dtype) + 0.5) / count for count in (height, width)
     )
@@ -53,17 +55,19 @@ def _middles(height: int, width: int, like: Tensor) -> Tensor:
 
 
 def corner(middle: Tensor, given: int, size: int) -> Tensor:
-    """Where (B, 2), in pixels, a part of `size` around `middle` (B, 2) begins that lies in the image."""
+    """Return the corner (B, 2), in pixels, of a part of `size` around `middle` (B, 2) that lies in the
+    image.
+    """
     return (middle * given - size / 2).clamp(0, given - size)
 
 
 def first_pixel(middle: Tensor, given: int, size: int) -> Tensor:
-    """As `corner`, on a pixel: (B, 2) int64."""
+    """Return the corner on a whole pixel: (B, 2) int64."""
     return corner(middle.float(), given, size).round().long()
 
 
 def cut_out(x: Tensor, middle: Tensor, size: int, exact: bool) -> Tensor:
-    """Return a part (B, C, size, size) of images (B, C, R, R), around `middle` (B, 2).
+    """Cut a part (B, C, size, size) out of images (B, C, R, R), around `middle` (B, 2).
 
     With `exact` it consists of the image's own pixels; without, gradients reach `middle`, and where the part
     begins between two pixels it is interpolated.
@@ -82,7 +86,7 @@ def cut_out(x: Tensor, middle: Tensor, size: int, exact: bool) -> Tensor:
 def look_twice(
     config: NetworkConfig, call: Call, x: Tensor, small: Tensor, exact: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return logits (B, classes) of the glance and of the head, everything computed for all images.
+    """Return the logits (B, classes) of the glance and of the head; everything is computed for all images.
 
     Args:
         config: with a glance. call: runs a slot.
@@ -101,7 +105,9 @@ def glance_at(config: NetworkConfig, call: Call, small: Tensor) -> Tensor:
 
 
 def look_closer(config: NetworkConfig, call: Call, x: Tensor, maps: Tensor, exact: bool) -> Tensor:
-    """Return the maps (B, 2 C', h, w) of the glance, and of the part of images `x` that they say, in turn."""
+    """Return the maps (B, 2 C', h, w) of the glance and of the part of images `x` that they point to,
+    channels in turn.
+    """
     assert config.glance is not None
     (slot, where), *closer = config.focusing
     part = cut_out(x, call(slot, where, maps), config.glance.size, exact)
@@ -113,7 +119,9 @@ def _read(maps: Tensor | Sequence[Tensor]) -> Tensor:
 
 
 class _Step(nn.Module):
-    """A part of a finished network: its own modules, by their slots; packs image and maps as one tensor."""
+    """A part of a finished network: it runs its own modules by their slots, and packs image and maps as one
+    tensor.
+    """
 
     def __init__(self, config: NetworkConfig, slots: dict[str, nn.Module]) -> None:
         super().__init__()
@@ -138,7 +146,7 @@ class _Step(nn.Module):
 
 
 class GlanceStep(_Step):
-    """Images (B, C, R, R) to what the next step and the classifier between take."""
+    """Maps images (B, C, R, R) to the input of the next step and of the classifier between."""
 
     def __init__(self, config: NetworkConfig, slots: dict[str, nn.Module], resize: nn.Module) -> None:
         super().__init__(config, slots)
@@ -150,7 +158,7 @@ class GlanceStep(_Step):
 
 
 class GlanceClassifier(_Step):
-    """What a `GlanceStep` gives to logits (B, classes)."""
+    """Maps the output of a `GlanceStep` to logits (B, classes)."""
 
     def forward(self, packed: Tensor) -> Tensor:
         (place,) = self.config.exits
@@ -158,7 +166,7 @@ class GlanceClassifier(_Step):
 
 
 class FocusStep(_Step):
-    """What a `GlanceStep` gives to the maps of both looks."""
+    """Maps the output of a `GlanceStep` to the maps of both looks."""
 
     def forward(self, packed: Tensor) -> Tensor:
         image, maps = self.unpacked(packed)

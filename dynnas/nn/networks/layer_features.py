@@ -1,4 +1,6 @@
-"""What the time of a piece hangs on, as numbers: read off its config and counted on its module."""
+"""The features of a piece on which its time depends, as numbers: read off its config and counted on its
+module.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from dynnas.nn.networks.modes import settle
 from dynnas.nn.networks.network import build, stretches
 
 _LANES = 16
-"""Channels that are no multiple of it leave a part of a processor's vector registers empty."""
+"""Vector width: other numbers of channels leave a part of a processor's vector registers empty."""
 
 
 @dataclass(frozen=True)
@@ -29,17 +31,17 @@ class Piece:
 
     @property
     def channels(self) -> int:
-        """Of the input."""
+        """Return the channels of the input."""
         return self.config.in_channels
 
     @property
     def is_block(self) -> bool:
-        """Not the stem, the head or an exit."""
+        """Return whether this is a block, and not the stem, the head or an exit."""
         return isinstance(self.config, BlockConfig)
 
 
 def pieces_of(config: NetworkConfig) -> tuple[tuple[Piece, ...], ...]:
-    """Return the pieces of a network, a tuple for each stretch from one exit to the next, and to the head.
+    """Return the pieces of a network: a tuple for each stretch from one exit to the next, and to the head.
 
     An image that leaves by exit k has run those of the first k + 1 stretches.
     """
@@ -66,7 +68,7 @@ def _stride(slot: SlotConfig) -> int:
 
 @dataclass(frozen=True)
 class Traits:
-    """What is known of a piece without running it.
+    """The features of a piece, known without running it.
 
     Attributes:
         numbers: features by name; choices are 1 where made. A name that is absent is 0.
@@ -87,7 +89,7 @@ class Traits:
 
 @lru_cache(maxsize=100_000)
 def traits(piece: Piece) -> Traits:
-    """Sizes are logarithms: layers cost a product of them."""
+    """Return the features of a piece; sizes are logarithms, because layers cost a product of them."""
     config = piece.config
     with torch.device("meta"):
         module = build(config).eval()

@@ -1,4 +1,4 @@
-"""What can be worked out for good in a network whose training is over."""
+"""The precomputation of everything constant in a network whose training is over."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from dynnas.nn.kernels.kernel import Kernel
 
 
 def settle(module: nn.Module) -> None:
-    """Work out for good what no image changes in `module`: what it is then is what ships, and what counts."""
+    """Precompute everything in `module` that does not depend on the input: the result is what ships, and what
+    counts.
+    """
     for child in module.modules():
         if isinstance(child, Kernel | Features | Policy):
             child.settle()

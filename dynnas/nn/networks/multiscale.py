@@ -25,7 +25,7 @@ from dynnas.nn.networks.dense_kernel import DenseKernel
 
 
 class Link(nn.Module):
-    """From all that one scale holds to new channels of this scale or a neighbour: 1x1, then k x k."""
+    """Maps all channels of one scale to new channels of this scale or a neighbour: 1x1, then k x k."""
 
     def __init__(self, config: BlockConfig, source: int, out_channels: int, stride: int) -> None:
         """`source` is the scale that it reads."""
@@ -50,14 +50,15 @@ class Link(nn.Module):
 
 
 class Growth(nn.Module):
-    """What a layer adds to one scale: from the scale itself and from its neighbours, as far as linked.
+    """Computes the channels that a layer adds to one scale, from the scale itself and from the neighbours it
+    is linked to.
 
     Half is the scale's own where it has neighbours. The parts are interleaved, so that the leading channels
     of a wider layer are those of a narrower one.
     """
 
     def __init__(self, config: BlockConfig, scale: int) -> None:
-        """For one scale that the layer computes."""
+        """Build it for one scale that the layer computes."""
         super().__init__()
         scales = config.scales
         assert scales is not None
@@ -74,7 +75,7 @@ class Growth(nn.Module):
         self.scale = scale
 
     def forward(self, maps: Maps) -> Tensor:
-        """New channels (B, growth * 2^s, H / 2^s, W / 2^s) from all scales."""
+        """Return new channels (B, growth * 2^s, H / 2^s, W / 2^s) from all scales."""
         own = self.own(maps[self.scale])
         others = []
         if self.down is not None:
@@ -88,7 +89,7 @@ class Growth(nn.Module):
 
 
 class MultiScale(nn.Module):
-    """One layer: every scale from `finest` on gets new channels, and keeps what it has.
+    """One multi-scale layer: every scale from `finest` on gets new channels, and keeps what it has.
 
     It is no registered block: such layers fill a stage, for what they pass on is of several scales.
     """
@@ -114,7 +115,7 @@ class MultiScale(nn.Module):
                 self.squeeze[str(scale)] = ConvUnit(conv, block_activation(config, shape.out_channels))
 
     def spread(self, x: Tensor) -> Maps:
-        """Return the scales in what comes in as one tensor."""
+        """Return the scales of the input, which may be one packed tensor."""
         if not self.scales.makes:
             return unpack(x, [self.scales.before(scale) for scale in range(self.scales.number)])
         maps = [x]
@@ -123,7 +124,8 @@ class MultiScale(nn.Module):
         return tuple(maps)
 
     def forward(self, x: Tensor | Maps) -> Tensor | Maps:
-        """Packed maps to packed maps, or a tuple of maps to one; the first layer takes a single map for both.
+        """Map packed maps to packed maps, or a tuple of maps to one; the first layer takes a single map for
+        both.
 
         Args:
             x: a tensor, or the tuple that the layer before gave, or for the first layer a tuple of one.

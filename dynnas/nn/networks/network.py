@@ -44,11 +44,13 @@ from dynnas.nn.networks.resolution import ChosenResolution, ResolutionGate, shar
 from dynnas.nn.registry import BLOCKS
 
 Call = Callable[[str, SlotConfig, Any], Any]
-"""Runs a slot: on a tensor, on the tuple of maps that multi-scale layers pass on, or on a `Flow`."""
+"""A function that runs a slot: on a tensor, on the tuple of maps that multi-scale layers pass on, or on a
+`Flow`.
+"""
 
 
 def build(config: SlotConfig) -> nn.Module:
-    """Return the module of one slot: what gates share, a stem, a block, a classifier, what decides how to
+    """Build the module of one slot: a side value, a stem, a block, a classifier, or a predictor of where to
     look.
 
     Raises:
@@ -75,7 +77,7 @@ def build(config: SlotConfig) -> nn.Module:
 
 
 def shared_names(experts: str) -> Callable[[SlotConfig, str], str]:
-    """Return how a supernet names the tensors of slots.
+    """Return the names under which a supernet shares the tensors of slots.
 
     With `experts` "shared" the op types of a block use the same bank; with "separate" each has its own.
     """
@@ -94,7 +96,7 @@ def _shared_name(separate: bool, config: SlotConfig, name: str) -> str:
 
 
 def carries(config: SlotConfig) -> tuple[Carried, ...]:
-    """Return what the module of a slot carries beside the feature map; see `dynnas.nn.gates.state`."""
+    """Return the side values of a slot's module; see `dynnas.nn.gates.state`."""
     if isinstance(config, PolicyConfig):
         return (embedding(config.width),)
     if isinstance(config, BlockConfig) and config.gated:
@@ -112,8 +114,8 @@ class Stretch:
 
 
 def stretches(config: NetworkConfig) -> Iterator[Stretch]:
-    """Yield the order in which a network runs: a stretch for every exit, then the one that ends in the
-    head.
+    """Yield the stretches in the order in which a network runs: one for every exit, then the one that ends in
+    the head.
     """
     body: list[tuple[str, SlotConfig]] = []
     for slot, slot_config in (*config.looking, *config.focusing):
@@ -149,7 +151,7 @@ def slot_module(slot: str) -> str:
 
 
 class Body(nn.Sequential):
-    """Slots in order, from a tensor to a tensor.
+    """Slots in order, which map a tensor to a tensor.
 
     Maps of several scales are packed at both ends alone, and so are the values beside the map that others
     hand on to these slots (`takes`), or these to others (`gives`).
@@ -163,16 +165,16 @@ class Body(nn.Sequential):
         super().__init__(*first, *modules, *last)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what the first slot takes to what the last one gives."""
+        """Map the input of the first slot to the output of the last one."""
         return self.packed(Flow(x))
 
     def packed(self, flow: Flow) -> Tensor:
-        """As `forward`, with values that are at hand."""
+        """Run `forward` with the side values that are at hand."""
         maps = self.flow(flow).x
         return maps if isinstance(maps, Tensor) else pack(maps)
 
     def flow(self, flow: Flow) -> Flow:
-        """Return the same without packing several scales at the end."""
+        """Return the output without packing several scales at the end."""
         for module in self:
             if isinstance(module, MultiScale) and isinstance(flow.x, Tensor):
                 flow = flow._replace(x=(flow.x,) if module.scales.makes else module.spread(flow.x))
@@ -181,20 +183,20 @@ class Body(nn.Sequential):
 
 
 class Coarsest(nn.Module):
-    """A classifier behind what was packed, of which it reads the last: the map, of several the coarsest."""
+    """A classifier that reads the last of the packed tensors: the map, and of several scales the coarsest."""
 
     def __init__(self, classifier: nn.Module, channels: int) -> None:
         super().__init__()
         self.classifier, self.channels = classifier, channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what was packed to logits."""
+        """Map a packed tensor to logits."""
         return self.classifier(x[:, -self.channels :])
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A part of a network and the classifier at its end, where images leave of which `exit` is sure enough.
+    """A part of a network and the classifier at its end; images leave there if `exit` is sure enough.
 
     The modules are the network's own. The last segment has no exit.
     """
@@ -205,7 +207,7 @@ class Segment:
 
     @property
     def threshold(self) -> float | None:
-        """How sure the exit must be, from 0 to 1; None for the last segment."""
+        """Return the confidence from which images leave, from 0 to 1; None for the last segment."""
         return self.exit.threshold if self.exit else None
 
 
@@ -274,7 +276,7 @@ class Network(nn.Module):
         return leave(self.logits(x), self.config.exits)[0]
 
     def segments(self) -> list[Segment]:
-        """Return the network cut after each exit: what real branching runs one by one."""
+        """Return the network cut after each exit: real branching runs the segments one by one."""
         if self.chosen is not None:
             return [Segment(Body(self.chosen), nn.Identity(), None)]
         if self.glance is not None:
@@ -301,7 +303,9 @@ class Network(nn.Module):
         return found
 
     def looks_at(self, x: Tensor) -> Tensor:
-        """Where images (B, channels, R, R) are looked at after a glance: the first pixels (B, 2) there."""
+        """Return where images (B, channels, R, R) are looked at after a glance: the first pixels (B, 2)
+        there.
+        """
         assert self.config.glance is not None
         assert self.glance is not None
         (slot, where), *_ = self.config.focusing
@@ -309,7 +313,7 @@ class Network(nn.Module):
         return first_pixel(middle, self.config.resolution, self.config.glance.size)
 
     def _looks(self, glance: nn.Module) -> list[Segment]:
-        """Return the glance and the closer look."""
+        """Return the maps of the glance and of the closer look."""
         config = self.config
         (place,) = config.exits
         first, second = (

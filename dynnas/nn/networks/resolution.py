@@ -29,14 +29,16 @@ from dynnas.nn.layers.layers import ConvUnit
 from dynnas.nn.layers.resize import Resize
 
 WIDTHS = (8, 16)
-"""Channels of the predictor's convolutions: few, as the smallest networks here cost no more than some 1e5."""
+"""Channels of the predictor's convolutions: few, because the smallest networks here cost about 1e5
+multiply-adds.
+"""
 
 
 class ResolutionGate(Contextual):
-    """Which resolution each image has: two convolutions of stride 2, then what every gate reads."""
+    """Chooses the resolution of each image: two convolutions of stride 2, then gate features."""
 
     def __init__(self, config: ResolutionConfig) -> None:
-        """Build from its config. A new one has no preference: all resolutions are to be learned."""
+        """Build from its config. A new gate has no preference: all resolutions are to be learned."""
         super().__init__()
         layers: list[nn.Module] = [Resize(config.sizes[-1], config.sizes[0])]
         channels = config.in_channels
@@ -48,7 +50,7 @@ class ResolutionGate(Contextual):
         self.chooser = Chooser()
 
     def forward(self, x: Tensor, *, context: Context | None = None) -> Tensor:
-        """Map images (B, C, R, R) of the largest size to rows (B, sizes), which are 1 where the choice is.
+        """Map images (B, C, R, R) of the largest size to rows (B, sizes), which are 1 at the chosen size.
 
         As part of a supernet, in which it is a slot: what it decides is recorded.
         """
@@ -62,7 +64,7 @@ class ResolutionGate(Contextual):
 
 
 class ChosenResolution(Deciding):
-    """A network at one of several resolutions: from images (B, C, R, R) of the largest to logits."""
+    """A network at one of several resolutions: it maps images (B, C, R, R) of the largest to logits."""
 
     shares_norms = False
     branches = True
@@ -75,50 +77,50 @@ class ChosenResolution(Deciding):
         self.resizes = nn.ModuleList(Resize(config.sizes[-1], size) for size in config.sizes)
 
     def whole(self, x: Tensor) -> Tensor:
-        """At the largest resolution."""
+        """Run the network at the largest resolution."""
         return self.members[-1](x)
 
     def logits(self, seen: Tensor) -> Tensor:
-        """(B, sizes), of images (B, C, R, R)."""
+        """Return the logits (B, sizes) of images (B, C, R, R)."""
         return self.gate.look(seen)
 
     def choices(self) -> Tensor:
-        """Return the domain are the sizes."""
+        """Return one decision for each size."""
         return torch.eye(len(self.members), dtype=torch.bool)
 
     def decide(self, seen: Tensor, context: Context = PLAIN) -> Decision:
-        """From images (B, C, R, R)."""
+        """Decide from images (B, C, R, R)."""
         return one_of(self.gate.look(seen), self.gate.chooser, context)
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
-        """Return the network at every size."""
+        """Run the network at every size, weighted by the decision."""
         return mixed([self.branch(x, size) for size in range(len(self.members))], decision.weights)
 
     def branch(self, x: Tensor, alternative: int) -> Tensor:
-        """Return the network at one size, by its index."""
+        """Run the network at one size, by its index."""
         return self.members[alternative](self.resizes[alternative](x))
 
 
 def mixed(outputs: Sequence[Tensor], rows: Tensor) -> Tensor:
-    """Return what a choice (B, sizes) takes of the logits (B, classes) at every size: (B, classes)."""
+    """Mix the logits (B, classes) of every size by a choice (B, sizes): (B, classes)."""
     return (torch.stack(list(outputs), dim=1) * rows[:, :, None]).sum(1)
 
 
 def sharing(module: nn.Module) -> nn.Module:
-    """Return a copy with the very parameters of `module`, and buffers of its own: statistics of batch
+    """Return a copy that shares the parameters of `module` and has buffers of its own: statistics of batch
     norms.
     """
     return copy.deepcopy(module, {id(parameter): parameter for parameter in module.parameters()})
 
 
 def store_once(module: nn.Module) -> None:
-    """Let the state of `module` have each tensor once, under its first name, and be loaded so."""
+    """Save and load the state of `module` with each tensor once, under its first name."""
     module.register_state_dict_post_hook(_drop_repeated)
     module.register_load_state_dict_pre_hook(_repeat)
 
 
 def _repeated(module: nn.Module) -> dict[str, str]:
-    """Of every tensor that `module` has more than once, the names but the first, with that one."""
+    """Yield the repeated names of every tensor that `module` has more than once, with the first name."""
     first: dict[int, str] = {}
     parameters = module.named_parameters(remove_duplicate=False)
     tensors = chain(parameters, module.named_buffers(remove_duplicate=False))

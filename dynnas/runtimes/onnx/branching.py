@@ -98,7 +98,7 @@ class _Branching:
     feed: Callable[[GraphProto, int], None]
 
     def model(self, image: ValueInfoProto) -> ModelProto:
-        """From `image` to `logits` and `exit`; the parts are no longer of use by themselves."""
+        """Map `image` to `logits` and `exit`; the parts are no longer of use by themselves."""
         for index, part in enumerate(self.parts):
             # An inner graph sees the names of those around it: each part's get a prefix of their own.
             compose.add_prefix(part, self._scope(index), inplace=True)

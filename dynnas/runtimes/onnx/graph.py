@@ -40,7 +40,8 @@ def to_onnx(network: Compilable) -> ModelProto:
 
 
 def to_packed_onnx(network: Compilable) -> ModelProto:
-    """As `to_onnx`, laid out for ONNX Runtime on processors like this machine's: see `packing.packing`.
+    """Do what `to_onnx` does, laid out for ONNX Runtime on processors like this machine's: see
+    `packing.packing`.
 
     Raises:
         MissingExtraError: onnx or onnxruntime is not installed.

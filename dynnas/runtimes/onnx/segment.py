@@ -28,7 +28,7 @@ def no_packing(part: ModelProto, takes: bool, gives: bool | None) -> tuple[Model
 
 @torch.no_grad()
 def segment_graph(segment: Segment, x: Tensor, laid_out: bool, pack: Pack) -> tuple[ModelProto, Tensor, bool]:
-    """From `image` to what the classifier says and, for an inner segment, `features`.
+    """Map `image` to what the classifier says and, for an inner segment, `features`.
 
     Args:
         segment: folded, executed `real`. x: an image, or what the segment before made of one.

@@ -35,7 +35,7 @@ class OnnxSession:
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """What the model says of itself."""
+        """Return what the model says of itself."""
         return self._session.get_modelmeta().custom_metadata_map
 
     def __call__(self, image: np.ndarray) -> np.ndarray:

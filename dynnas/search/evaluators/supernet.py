@@ -109,7 +109,7 @@ class SupernetEvaluator:
 
     @property
     def cheap(self) -> Cheap | None:
-        """How to find the metrics that need no network; None where networks are of one's own class."""
+        """Return how to find the metrics that need no network; None where networks are of one's own class."""
         return None if self.extractor.supernet.space.model is not None else self._cheap
 
     def _cheap(self, architecture: Architecture) -> Mapping[str, float]:
@@ -126,7 +126,7 @@ class SupernetEvaluator:
 
     @cached_property
     def hand(self) -> MeasuringHand:
-        """What calibrates networks and takes the measurements that any process can take."""
+        """Return what calibrates networks and takes the measurements that any process can take."""
         anywhere = {
             str(place): measurement
             for place, measurement in enumerate(self.measurements)

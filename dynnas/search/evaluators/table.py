@@ -53,7 +53,7 @@ class TableEvaluator:
 
     @property
     def provenance(self) -> str:
-        """What the metrics depend on: the file, and how it is read."""
+        """Return what the metrics depend on: the file, and how it is read."""
         read = [
             self._settings.genes,
             self._settings.metrics,
@@ -64,7 +64,7 @@ class TableEvaluator:
 
     @property
     def size(self) -> int:
-        """How many architectures of the space the table has."""
+        """Return how many architectures of the space the table has."""
         return len(self._rows)
 
     def evaluate(self, architecture: Architecture) -> Mapping[str, float]:

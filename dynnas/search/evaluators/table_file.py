@@ -56,7 +56,7 @@ class TableFile:
 
     @property
     def rows(self) -> int:
-        """How many there are."""
+        """Return how many there are."""
         return len(next(iter(self.columns.values())))
 
     def column(self, name: str, what: str) -> np.ndarray:

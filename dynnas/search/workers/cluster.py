@@ -129,7 +129,7 @@ class Actors:
 
     @property
     def size(self) -> int:
-        """How many jobs are done at once."""
+        """Return how many jobs are done at once."""
         return self._size
 
     @property

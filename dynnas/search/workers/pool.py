@@ -94,7 +94,7 @@ class Crew(Protocol):
 
     @property
     def size(self) -> int:
-        """How many jobs are done at once."""
+        """Return how many jobs are done at once."""
         ...
 
     def submit(self, job: Job) -> int:

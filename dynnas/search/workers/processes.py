@@ -56,7 +56,7 @@ class Processes:
 
     @property
     def size(self) -> int:
-        """How many jobs are done at once."""
+        """Return how many jobs are done at once."""
         return self._size
 
     @property
@@ -189,12 +189,12 @@ class _Worker:
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs."""
+        """Return whether the process runs."""
         return self._process.is_alive()
 
     @property
     def death(self) -> str:
-        """How it died, in words."""
+        """Return how it died, in words."""
         code = self._process.exitcode
         if code is not None and code < 0:
             return f"killed by {signal.Signals(-code).name}"

@@ -122,7 +122,7 @@ class Classification(NamedTask):
         return torch.cat([first, first - second, self._evenness(output)], dim=1)
 
     def _evenness(self, output: Tensor) -> Tensor:
-        """Entropy of the softmax over that of a uniform one, (B, classes) to (B, 1)."""
+        """Map entropy of the softmax over that of a uniform one, (B, classes) to (B, 1)."""
         entropy = -(output.softmax(dim=1) * F.log_softmax(output, dim=1)).sum(dim=1, keepdim=True)
         # The task's own number where it is known: one read from a tensor cannot be traced.
         return entropy / math.log(len(self.names) or output.shape[1])

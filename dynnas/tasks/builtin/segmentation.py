@@ -73,7 +73,7 @@ class Segmentation(NamedTask):
         return type(self)(known, class_weights=self.class_weights, ignored=self.ignored)
 
     def head(self, in_channels: int, *, stride: int = 1, dropout: float = 0.0) -> nn.Module:
-        """Dropout of channels and a 1x1 convolution: (B, C, H, W) to (B, classes, H, W)."""
+        """Map dropout of channels and a 1x1 convolution: (B, C, H, W) to (B, classes, H, W)."""
         return nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(in_channels, self.outputs, 1))
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ SCORING_BATCH = 256
 
 
 def calibrate(network: Network, images: Tensor, batch: int = SCORING_BATCH) -> Network:
-    """Set the batch-norm statistics of `network` (in place) to their cumulative average over `images`.
+    """Map set the batch-norm statistics of `network` (in place) to their cumulative average over `images`.
 
     Shared weights have no running statistics: without this a network sliced out of a supernet classifies at
     random (US-Nets, Yu 2019, section 3.2). The network comes back in evaluation mode.

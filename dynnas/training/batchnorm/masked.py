@@ -25,7 +25,7 @@ class MaskedBatchNorm(nn.Module):
 
     @property
     def complete(self) -> bool:
-        """Whether every channel has statistics."""
+        """Return whether every channel has statistics."""
         return bool(self._written.all())
 
     def forward(self, y: Tensor, seen: Tensor | None = None) -> Tensor:

@@ -31,7 +31,7 @@ class Ranks:
 
     @property
     def leads(self) -> bool:
-        """Whether this is the rank that writes and reports."""
+        """Return whether this is the rank that writes and reports."""
         return self.rank == 0
 
     def part(self, whole: int) -> slice:

@@ -20,11 +20,11 @@ from dynnas.nn.layers.hidden import ChosenHidden, MaskedHidden
 from dynnas.nn.layers.layers import ConvUnit
 
 START = 1.0
-"""Every channel counts alike in a new gate (section 3.2)."""
+"""Initial saliency: every channel counts alike in a new gate (section 3.2)."""
 
 
 class AveragedHidden(MaskedHidden):
-    """Hidden channels that also say what they hold, in the mean over positions: (B, hidden)."""
+    """Hidden channels that also record their mean over positions: (B, hidden)."""
 
     held: Tensor | None = None
 
@@ -35,7 +35,7 @@ class AveragedHidden(MaskedHidden):
 
 @dataclass(frozen=True)
 class KeptChannels:
-    """What a block records whose gate chooses hidden channels, where it masks them.
+    """The channels that a masked block kept, as its trace records them.
 
     Attributes:
         weights: what each channel counts, (B, hidden). held: what it holds, in the mean over positions.
@@ -47,7 +47,8 @@ class KeptChannels:
 
 @register_gate("channels")
 class ChannelSet(Gated):
-    """The hidden channels of most predicted saliency, boosted by it: feature boosting and suppression.
+    """Runs the hidden channels of the largest predicted saliency, boosted by it: feature boosting and
+    suppression.
 
     The target is the share of the hidden channels that are kept, the same number for every image, so that
     images differ in what they run but not in what it costs. The saliencies are a softplus of the logits (the
@@ -83,27 +84,27 @@ class ChannelSet(Gated):
 
     @classmethod
     def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:
-        """Return every image keeps as many."""
+        """Return a single alternative: every image keeps as many channels."""
         return ("kept", "all")
 
     def choices(self) -> Tensor:
-        """Return the first channels stand for any others."""
+        """Return a decision for the first channels, which stand for any others."""
         places = torch.arange(self.hidden)
         return torch.stack([places < self.kept, places < self.hidden])
 
     def decide(self, seen: Tensor, context: Context = PLAIN) -> Decision:
-        """From what the gate looks at."""
+        """Decide from what the gate looks at."""
         saliency = F.softplus(self.gate(seen))
         weights = top_k(saliency, self.kept) * (self.hidden / saliency.sum(1, keepdim=True))
         every = torch.ones_like(weights[:, :1])
         return Decision(weights, torch.cat([every, 0 * every], dim=1))
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
-        """Return all channels, those that are not kept zero."""
+        """Compute all channels, and set those that are not kept to zero."""
         return self.block(x, MaskedHidden(decision.weights, counted))
 
     def execute(self, x: Tensor, decision: Decision, context: Context) -> Tensor:
-        """As the context says; a trace is also given what the channels hold."""
+        """Execute as the context says; a trace also records the means of the channels."""
         trace = None if is_recorded() else context.trace
         masked = context[GateMode].execution == "masked"
         if trace is None or not trace.wants(KeptChannels) or not masked:
@@ -115,6 +116,6 @@ class ChannelSet(Gated):
         return y
 
     def alone(self, x: Tensor, choice: Tensor, decision: Decision) -> Tensor:
-        """Return a block of the channels kept."""
+        """Run the block with the kept channels alone."""
         channels = choice.nonzero().flatten().to(x.device)
         return self.block(x, ChosenHidden(channels, self.hidden, decision.weights[:, channels]))

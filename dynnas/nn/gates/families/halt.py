@@ -15,28 +15,31 @@ from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.gates.state import Beside, Carried, Flow
 
 START, LESS = -3.0, 3.0
-"""Logits of a new gate, and what is added where nothing is asked for: h is 0.05 for a target of 1, so that
-runs of up to twenty blocks run whole, and 0.18 for 0.5: gates that begin alike hardly learn their targets."""
+"""Initial logit of a new gate, and what is added for a smaller target: h is 0.05 for a target of 1, so that
+runs of up to twenty blocks run whole, and 0.18 for 0.5. Gates that begin alike hardly learn their targets.
+"""
 
 ENOUGH = 0.01
-"""Of an image of which no more is left to be said, nothing is: Graves' epsilon."""
+"""Halting threshold epsilon (Graves 2016): an image halts once its cumulative probability reaches 1 -
+epsilon.
+"""
 
 SLOPE = 0.25
-"""Of the sigmoid at 0."""
+"""Slope of the sigmoid at 0."""
 
 LEFT = Carried("halting_left", 1, lasts=False)
 LOGIT = Carried("halting_logit", 1, lasts=False)
-"""Of the last block: for the gradient, and only where there is one."""
+"""Side value with the halting logit of the last block, present only where gradients need it."""
 
 
 def state(config: BlockConfig) -> Carried:
-    """Return what the last block of a run gave, before it was averaged."""
+    """Return the side value with the output of the last block of a run, before it was averaged."""
     return Carried("halting_state", config.in_channels, spatial=True, lasts=False)
 
 
 @register_gate("halt")
 class Halt(Gated):
-    """A block of a run of such blocks, x_l = F_l(x_l-1), that ends for an image when it has had enough.
+    """A block of a run, x_l = F_l(x_l-1), which ends for an image once its halting probability is used up.
 
     Behind each block its gate says h_l = sigmoid(gate(x_l)). Once their sum is 1 - 0.01, at block N, the rest
     of the run is left out, and its output is the mean of x_1 .. x_N by h_1 .. h_N-1 and what these leave of 1
@@ -75,40 +78,42 @@ class Halt(Gated):
 
     @classmethod
     def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:
-        """Of a block."""
+        """Return the alternatives: nothing, or the block."""
         return ("halted", "run")
 
     @classmethod
     def carries(cls, config: BlockConfig) -> tuple[Carried, ...]:
-        """Return what is left of 1, and the last block's logit; and what it gave."""
+        """Return the side values: the remaining probability, the last block's logit, and its output."""
         return (*super().carries(config), LEFT, LOGIT, state(config))
 
     def choices(self) -> Tensor:
-        """Return the domain is these two."""
+        """Return one decision for each alternative."""
         return torch.eye(2, dtype=torch.bool)
 
     def decide(self, seen: Tensor, context: Context = PLAIN) -> Decision:
-        """Return what is left (B, 1) and, for gradients, the last block's logit; 0 if it was left out."""
+        """Return the remaining probability (B, 1) and, for gradients, the last block's logit; 0 if it was
+        left out.
+        """
         run = (seen[:, :1] > ENOUGH).to(seen.dtype)
         logit = seen[:, 1:].sum(1, keepdim=True)
         usage = run - SLOPE * (logit - logit.detach())  # the bracket is 0, with its gradient
         return Decision(torch.cat([1 - run, run], 1), torch.cat([1 - usage, usage], 1), in_a_run=True)
 
     def votes(self, flow: Flow) -> tuple[Tensor, Beside]:
-        """Return an image is run of which enough is left."""
+        """Return the logits of one image: the block runs while enough probability remains."""
         left = _left(flow)
         return torch.cat([torch.full_like(left, ENOUGH), left], dim=1), {}
 
     def alternative(self, flow: Flow, index: int) -> Flow:
-        """Nothing, or the block and its gate."""
+        """Run nothing, or the block and its gate."""
         return self.go_on(flow) if index else flow.hand_on(flow.x, next=flow.next)
 
     def branches_on(self, flow: Flow) -> bool:
-        """Return the first block of a run is run by all images."""
+        """Return whether images differ here: all images run the first block of a run."""
         return flow.value(LEFT) is not None
 
     def decided(self, flow: Flow, context: Context) -> Flow:
-        """Return all images, those that have had enough as they are; or only the others."""
+        """Return all images with the halted ones unchanged, or run only the others."""
         logit = flow.value(LOGIT)
         decision = self.decide(_left(flow) if logit is None else torch.cat([_left(flow), logit], dim=1))
         record(decision, context)
@@ -127,11 +132,11 @@ class Halt(Gated):
         )
 
     def cheapest(self, flow: Flow) -> Flow:
-        """Return the first block of a run, and nothing of the others."""
+        """Run the first block of a run, and nothing of the others."""
         return self.go_on(flow) if flow.value(LEFT) is None else self.alternative(flow, 0)
 
     def go_on(self, flow: Flow, run: Tensor | None = None) -> Flow:
-        """Return the block and its gate.
+        """Run the block and its gate.
 
         Args:
             flow: the images.
@@ -146,7 +151,7 @@ class Halt(Gated):
         left = _left(flow) if run is None else _left(flow) * run
         y = x if before is None else y + left.reshape(-1, 1, 1, 1) * (x - before)
         if run is not None:
-            # Whoever has had enough has looked no more.
+            # An image that has halted is looked at no more.
             beside = {
                 name: torch.where(run > 0, value, flow.beside.get(name, torch.zeros_like(value)))
                 for name, value in beside.items()
@@ -159,7 +164,7 @@ class Halt(Gated):
 
 
 def _left(flow: Flow) -> Tensor:
-    """(B, 1): of an image that begins, all is left."""
+    """Return the remaining probability (B, 1), which is 1 at the first block of a run."""
     left = flow.value(LEFT)
     assert isinstance(flow.x, Tensor)
     return flow.x.new_ones((flow.x.shape[0], 1)) if left is None else left

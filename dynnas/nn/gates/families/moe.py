@@ -24,17 +24,19 @@ from dynnas.nn.layers.initial import linear
 from dynnas.space.knob import Knob, whole
 
 LEAST_SPREAD = 0.01
-"""Of the noise, as in the authors' code: the load divides by it."""
+"""Minimum standard deviation of the noise, as in the authors' code: the load divides by it."""
 
 MOST_SETS = 8
-"""Of experts, in a graph with a branch for each: every branch holds the weights of its experts."""
+"""Maximum number of sets of experts in a graph with a branch for each: every branch holds the weights of its
+experts.
+"""
 
 LEAST = 1e-6
-"""What an expert that was chosen counts at least: 0 would mean that it was not."""
+"""Minimum weight of an expert that was chosen: 0 would mean that it was not."""
 
 
 class NoisyFeatures(GateFeatures):
-    """`GateFeatures`, and the standard deviation of the noise that is added to them in training."""
+    """Gate features with the standard deviation of the noise that is added to them in training."""
 
     def __init__(self, in_channels: int, start: Sequence[float], target: float) -> None:
         """`start` are the logits to begin with."""
@@ -42,14 +44,14 @@ class NoisyFeatures(GateFeatures):
         self.spread = linear(in_channels, len(start))
 
     def noisy(self, x: Tensor, logits: Tensor, mode: GateMode) -> tuple[Tensor, Tensor]:
-        """From the block's input and its logits (B, E), these with noise, and its standard deviation."""
+        """Return noisy logits (B, E) of the block's input, and the standard deviation of the noise."""
         spread = F.softplus(self.spread(x.mean((2, 3)))) + LEAST_SPREAD
         return logits + mode.sample(draw_normal, logits) * spread, spread
 
 
 @register_gate("moe")
 class Experts(Gated):
-    """The block's hidden channels as E experts, of which an image runs the k that its router likes best.
+    """Splits the block's hidden channels into E experts; an image runs the k that its router ranks highest.
 
     An expert is a convolutional block of its own with every E-th hidden channel, from the input's channels
     to the output's: y = sum_i G(x)_i E_i(x) (equation 1). So a block of E experts is a plain one of the same
@@ -86,19 +88,21 @@ class Experts(Gated):
 
     @classmethod
     def leaves_out(cls, config: BlockConfig) -> bool:
-        """If there are few enough sets of experts."""
+        """Return whether there are few enough sets of experts for a branch each."""
         return comb(*numbers(config)) <= MOST_SETS
 
     @classmethod
     def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:
-        """Experts have a channel more or less than each other where E does not divide the hidden channels."""
+        """Return the alternatives: experts differ by one channel where E does not divide the hidden
+        channels.
+        """
         experts, kept = numbers(config)
         least, most = _larger(hidden_channels(config), experts, kept)
         channels = kept * (hidden_channels(config) // experts)
         return (*(f"{channels + larger} channels" for larger in range(least, most + 1)), "all")
 
     def choices(self) -> Tensor:
-        """Return the first experts are the larger ones."""
+        """Return a decision for the first experts, which are the larger ones."""
         least, most = _larger(self.hidden, self.experts, self.kept)
         places = torch.arange(self.experts)
         some = [
@@ -108,7 +112,7 @@ class Experts(Gated):
         return torch.stack([*some, torch.ones_like(some[0])])
 
     def decide(self, seen: Tensor, context: Context = PLAIN) -> Decision:
-        """From the block's input (B, C, H, W)."""
+        """Decide from the block's input (B, C, H, W)."""
         logits = self.gate(seen)
         loads = None
         if self.training and isinstance(features := self.gate[0], NoisyFeatures):  # not if it is held
@@ -123,32 +127,32 @@ class Experts(Gated):
         return Decision(self.kept * weights, usage, loads=loads)
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
-        """Return all experts, those that are not chosen zero."""
+        """Compute all experts, and set those that are not chosen to zero."""
         return self.block(x, MaskedHidden(self._of_channels(decision.weights), counted))
 
     def alone(self, x: Tensor, choice: Tensor, decision: Decision) -> Tensor:
-        """Return a block of the chosen experts' channels."""
+        """Run a block of the chosen experts' channels."""
         channels = self._of_channels(choice[None])[0].nonzero().flatten().to(x.device)
         counted = self._of_channels(decision.weights)[:, channels]
         return self.block(x, ChosenHidden(channels, self.hidden, counted))
 
     def ways(self) -> int:
-        """Return one for each set of experts."""
+        """Return the number of sets of experts, each of which is a branch."""
         return len(self.sets)
 
     def branches_on(self, flow: Flow) -> bool:
-        """Not where all experts are run."""
+        """Return whether there is a choice: not where all experts are run."""
         return len(self.sets) > 1
 
     def votes(self, flow: Flow) -> tuple[Tensor, Beside]:
-        """Return the best experts are the set whose logits have the largest sum."""
+        """Return the logits of the sets: the sum of their experts' logits."""
         assert isinstance(flow.x, Tensor)
         logits = self.gate(flow.x)
         members = [[float(expert in own) for own in self.sets] for expert in range(self.experts)]
         return logits @ logits.new_tensor(members), {self.told[0].name: logits}
 
     def alternative(self, flow: Flow, index: int) -> Flow:
-        """Return one set of experts, which count by their logits."""
+        """Run one set of experts, weighted by their logits."""
         x, own, logits = flow.x, self.sets[index], flow.value(self.told[0])
         assert isinstance(x, Tensor)
         assert logits is not None
@@ -161,12 +165,12 @@ class Experts(Gated):
         return flow.hand_on(self.block(x, ChosenHidden(chosen, self.hidden, counted)))
 
     def _of_channels(self, values: Tensor) -> Tensor:
-        """(B, experts) as (B, hidden)."""
+        """Spread weights (B, experts) to (B, hidden)."""
         return values[:, torch.arange(self.hidden, device=values.device) % self.experts]
 
 
 def numbers(config: BlockConfig) -> tuple[int, int]:
-    """Return how many experts there are, and how many of them an image runs.
+    """Return the number of experts, and how many of them an image runs.
 
     Raises:
         SpaceError: the block has no hidden channels, or the config does not say how many experts.
@@ -177,7 +181,7 @@ def numbers(config: BlockConfig) -> tuple[int, int]:
 
 
 def _larger(hidden: int, experts: int, kept: int) -> tuple[int, int]:
-    """Return how many of `kept` experts have a channel more than the others, at least and at most."""
+    """Return the least and the most larger experts (by one channel) that `kept` experts can hold."""
     more = hidden % experts
     return max(0, kept - (experts - more)), min(kept, more)
 
@@ -202,8 +206,8 @@ def best(logits: Tensor, kept: int) -> Tensor:
 def load(logits: Tensor, noisy: Tensor, spread: Tensor, kept: int) -> Tensor:
     """Return what each image adds to the load that experts may expect, (B, E): P(x, i) (equations 8 and 9).
 
-    P is the probability that expert i is among the best, if its noise is drawn anew and no other's is: smooth
-    in the logits, where being chosen is not.
+    P is the probability that expert i is among the best if its noise alone is drawn again. It is smooth in
+    the logits, where being chosen is not.
 
     Args:
         logits: without noise, (B, E). noisy: with it. spread: standard deviation of the noise.

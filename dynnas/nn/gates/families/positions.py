@@ -25,7 +25,7 @@ from dynnas.space.knob import Knob, whole
 
 
 class TileFeatures(GateFeatures):
-    """As `GateFeatures`, of each tile: a 3x3 convolution over the tiles' means is added to FC(GAP)."""
+    """Gate features of each tile: a 3x3 convolution over the tiles' means is added to FC(GAP)."""
 
     def __init__(self, in_channels: int, start: Sequence[float], target: float) -> None:
         """`start` are the logits of a tile."""
@@ -34,7 +34,7 @@ class TileFeatures(GateFeatures):
         self.around = ConvUnit(Static(shape), nn.Identity())
 
     def forward(self, tiles: Tensor) -> Tensor:
-        """Return the tiles' means (B, C, T, T) to logits (B, T * T, L)."""
+        """Map the tiles' means (B, C, T, T) to logits (B, T * T, L)."""
         whole = self.reduce(tiles.mean((2, 3), keepdim=True)).flatten(1)
         v = self.around(tiles).flatten(2).transpose(1, 2) + whole[:, None]
         return self.logits(F.relu(self.told(v)))
@@ -56,7 +56,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Axis:
-    """How one side of an image is cut.
+    """The tiles along one side of an image.
 
     Attributes:
         tiles: in order. length: pixels that are read for each of them.
@@ -67,7 +67,7 @@ class Axis:
 
     @staticmethod
     def cut(pixels: int, tiles: int, reach: int) -> Axis:
-        """For a block in which a pixel depends on those up to `reach` away.
+        """Cut a side for a block in which a pixel depends on those up to `reach` away.
 
         Windows end where the image ends: beyond it a block sees zeros at each of its convolutions, which
         zeros around a window's input would not give. So that all are of one length, some read further than
@@ -86,12 +86,12 @@ class Axis:
 
 @register_gate("positions")
 class Positions(Gated):
-    """Tiles of an image in which the block is run; elsewhere its input stands for its output.
+    """Runs the block in some tiles of an image; elsewhere its input stands for its output.
 
     The paper decides for every pixel, which only a kernel of its own could execute (sections 3.2 and 4.4 of
     the paper); whole tiles, read with what lies around them as far as the block's convolutions reach, run
-    as a batch of small images. An image of so many tiles that they and their surroundings have as many
-    pixels as the image is computed as a whole. Only convolutions by the same weights everywhere can be
+    as a batch of small images. An image is computed as a whole once its tiles and their surroundings
+    have as many pixels. Only convolutions by the same weights everywhere can be
     computed so: no attention, no dynamic kernel.
     """
 
@@ -126,38 +126,38 @@ class Positions(Gated):
 
     @classmethod
     def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:
-        """By the number of tiles; as many as there are may be more than one, for the same cost."""
+        """Return the alternatives, by the number of tiles; two numbers may cost the same."""
         return tuple(f"{tiles} tiles" for tiles in range(int(config.gate["tiles"]) ** 2 + 1))
 
     def choices(self) -> Tensor:
-        """Return the first tiles stand for any others."""
+        """Return decisions for the first tiles, which stand for any others."""
         tiles = self.side**2
         return torch.arange(tiles) < torch.arange(tiles + 1)[:, None]
 
     def decide(self, seen: Tensor, context: Context = PLAIN) -> Decision:
-        """From the block's input (B, C, H, W)."""
+        """Decide from the block's input (B, C, H, W)."""
         logits = self.gate(_means(seen, self.side))
         rows = self.chooser(logits, context=context)
         run = rows[:, :, 1]
         return Decision(run, _usage(run), likelihood=self.chooser.likelihood(logits, rows, context))
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
-        """Return all positions, each as often as it counts."""
+        """Compute all positions, and weight each by the decision."""
         run = decision.weights.unflatten(1, (self.side, self.side))
         for axis in (1, 2):
             run = run.index_select(axis, _tile_of_pixels(x, axis + 1, self.side))
         return run[:, None] * self.block(x) + (1 - run[:, None]) * x
 
     def alone(self, x: Tensor, choice: Tensor, decision: Decision) -> Tensor:
-        """Return the tiles chosen, of all images together."""
+        """Run the chosen tiles of all images together."""
         return self.run(x, choice.expand(len(x), -1))
 
     def together(self, x: Tensor, decision: Decision, context: Context = PLAIN) -> Tensor:
-        """Map images need not choose alike for their tiles to run together."""
+        """Run the tiles of all images together: images need not choose alike."""
         return self.run(x, decision.choice, counted=context[GateMode].execution == "counted")
 
     def run(self, x: Tensor, choice: Tensor, counted: bool = False) -> Tensor:
-        """Return the block in the tiles that each image of (B, C, H, W) chose, (B, tiles) bool.
+        """Run the block in the tiles that each image of (B, C, H, W) chose, (B, tiles) bool.
 
         Args:
             counted: norms count what passes them, and are to see the tiles of all images alike.
@@ -199,7 +199,7 @@ def _means(x: Tensor, side: int) -> Tensor:
 
 
 def _usage(run: Tensor) -> Tensor:
-    """From how far each tile is run, (B, tiles), to how many of them are: (B, tiles + 1).
+    """Count the tiles: turn weights (B, tiles) into rows (B, tiles + 1) over their number.
 
     The gradient is that of a cost in proportion to the tiles.
     """

@@ -11,7 +11,7 @@ from dynnas.nn.gates.gate import HIDDEN, OPEN_BIAS, Decision, Gated, hidden_chan
 from dynnas.nn.layers.channel_groups import ChannelGroups
 
 PATTERN = (2, 1, 0, 2, 1, 2, 2)
-"""Which branch each hidden channel belongs to, over and over: they have one, two and four sevenths of them.
+"""The branch of each hidden channel, repeated: branches have one, two and four sevenths of the channels.
 
 Interleaved, so that a narrower block has the same branches made narrower, and in this order, so that a branch
 is no larger than the next one however many channels there are.
@@ -22,7 +22,7 @@ BRANCHES = ("1/7", "2/7", "4/7")
 
 @register_gate("routes")
 class Routes(Gated):
-    """One of three branches of different sizes, or all of them together, as the gate says.
+    """Runs one of three branches of different sizes, or all of them together, as the gate says.
 
     Routing with hard decisions as in dynamic routing networks (Cai et al. 2021, arXiv:1905.04849): there the
     branches of a cell are blocks of different kinds. Here they are inverted residuals or bottlenecks of
@@ -49,25 +49,25 @@ class Routes(Gated):
 
     @classmethod
     def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:
-        """By their share of the hidden channels."""
+        """Return the alternatives, by their share of the hidden channels."""
         return (*BRANCHES, "all")
 
     def choices(self) -> Tensor:
-        """Return the domain is the branches, and all."""
+        """Return one decision for each branch, and for all."""
         return torch.eye(len(BRANCHES) + 1, dtype=torch.bool)
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
-        """Return all channels, those of other branches zero."""
+        """Compute all channels, and set those of other branches to zero."""
         return self.groups.masked(self.block, x, decision.weights, counted)
 
     def branch(self, x: Tensor, alternative: int) -> Tensor:
-        """Return a block of one branch's channels."""
+        """Run a block of one branch's channels."""
         return self.groups.branch(self.block, x, alternative)
 
 
 def branches(hidden: int) -> tuple[tuple[int, ...], ...]:
-    """Return the channels of each branch of `hidden`, and all of them; those of the next one where it has
-    none.
+    """Return the channels of each branch of `hidden`, and all of them; an empty branch takes those of the
+    next.
     """
     found: list[tuple[int, ...]] = [tuple(range(hidden))]
     for branch in reversed(range(len(BRANCHES))):

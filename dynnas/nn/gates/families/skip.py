@@ -13,7 +13,7 @@ from dynnas.nn.gates.gate import OPEN_BIAS, Decision, Gated
 
 @register_gate("skip")
 class Skip(Gated):
-    """The block, or its input in its place: G(x) F(x) + (1 - G(x)) x (equation 1).
+    """Runs the block, or passes its input on: G(x) F(x) + (1 - G(x)) x (equation 1).
 
     Gates that all read the policy network (`gate_reads`) decide at once, as in BlockDrop (Wu et al. 2018,
     arXiv:1711.08393), but learn by Gumbel draws and the budget of all gates, where BlockDrop has rewards.
@@ -37,24 +37,24 @@ class Skip(Gated):
 
     @classmethod
     def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:
-        """Nothing or everything."""
+        """Return the alternatives: nothing, or everything."""
         return ("skip", "run")
 
     def choices(self) -> Tensor:
-        """Return the domain is these two."""
+        """Return one decision for each alternative."""
         return torch.eye(2, dtype=torch.bool)
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
-        """Return both, each as often as it counts."""
+        """Weight the block's output and its input by the decision."""
         passed, run = decision.weights[:, :, None, None, None].unbind(1)
         return run * self.block(x) + passed * x
 
     def branch(self, x: Tensor, alternative: int) -> Tensor:
-        """Return the block, or nothing."""
+        """Run the block, or nothing."""
         return self.block(x) if alternative else x
 
     def together(self, x: Tensor, decision: Decision, context: Context = PLAIN) -> Tensor:
-        """Return the images that run the block put into those that do not, which are copied once."""
+        """Run the images that take the block, and put them among the others, which are copied once."""
         rows = decision.choice[:, 1].nonzero().flatten()
         if len(rows) == len(x):
             return self.block(x)

@@ -14,7 +14,7 @@ PARENTS = {"root": "", "a": "root", "b": "root", "aa": "a", "ab": "a", "ba": "b"
 """The nodes of the tree, and the node above each."""
 
 PATTERN = ("root", "b", "a", "bb", "ba", "ab", "aa")
-"""Which node each hidden channel belongs to, over and over, so that each has a seventh of them.
+"""The node of each hidden channel, repeated, so that each node has a seventh of the channels.
 
 Interleaved, so that a narrower block has the same nodes made narrower, and in this order, so that a path is
 no larger than the next one however the channels divide.
@@ -23,7 +23,7 @@ no larger than the next one however the channels divide.
 
 @register_gate("tree")
 class Tree(Gated):
-    """The channels of the nodes from the root down to one of a binary tree's seven, or all of them.
+    """Runs the channels of the nodes from the root down to one of a binary tree's seven, or all of them.
 
     As in HydraNet (Mullapudi et al. 2018) and adaptive neural trees (Tanno et al. 2019, arXiv:1807.06699),
     images share a trunk and part ways below it, by hard decisions; there nodes are layers one after the
@@ -49,19 +49,19 @@ class Tree(Gated):
 
     @classmethod
     def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:
-        """By the node at which a path ends."""
+        """Return the alternatives, by the node at which a path ends."""
         return (*PARENTS, "all")
 
     def choices(self) -> Tensor:
-        """Return the domain is the paths, and all."""
+        """Return one decision for each path, and for all."""
         return torch.eye(len(PARENTS) + 1, dtype=torch.bool)
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
-        """Return all channels, those off the path zero."""
+        """Compute all channels, and set those off the path to zero."""
         return self.groups.masked(self.block, x, decision.weights, counted)
 
     def branch(self, x: Tensor, alternative: int) -> Tensor:
-        """Return a block of one path's channels."""
+        """Run a block of one path's channels."""
         return self.groups.branch(self.block, x, alternative)
 
 

@@ -13,14 +13,15 @@ from dynnas.nn.gates.gate import HIDDEN, OPEN_BIAS, Decision, Gated, hidden_chan
 from dynnas.nn.layers.hidden import ChosenHidden, MaskedHidden
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
-"""Of the hidden channels; the paper's gate has four widths too."""
+"""The shares of the hidden channels; the paper's gate has four widths too."""
 
 
 @register_gate("width")
 class Width(Gated):
-    """The leading quarter, half, three quarters or all of the hidden channels, as the slimming head says.
+    """Runs the leading quarter, half, three quarters or all of the hidden channels, as the slimming head
+    says.
 
-    The block's own output keeps its width: what other blocks read does not hang on the image. The paper's
+    The block's own output keeps its width: what other blocks read does not depend on the image. The paper's
     gate takes the same share of a whole stage.
 
     Runtime neural pruning chooses from the same four cumulative groups of channels, by a recurrent network
@@ -48,15 +49,15 @@ class Width(Gated):
 
     @classmethod
     def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:
-        """By their share of the hidden channels."""
+        """Return the alternatives, by their share of the hidden channels."""
         return tuple(f"{share:g}" for share in SHARES)
 
     def choices(self) -> Tensor:
-        """Return the domain is the widths."""
+        """Return one decision for each width."""
         return torch.eye(len(SHARES), dtype=torch.bool)
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
-        """Return all channels, those beyond an image's width zero."""
+        """Compute all channels, and set those beyond an image's width to zero."""
         # A channel is there for every width beyond it.
         covered, masks = torch.zeros_like(decision.weights[:, :1]), []
         for index in reversed(range(len(self.widths))):
@@ -67,7 +68,7 @@ class Width(Gated):
         return self.block(x, MaskedHidden(torch.cat(masks[::-1], dim=1), counted))
 
     def branch(self, x: Tensor, alternative: int) -> Tensor:
-        """Return a block of one width."""
+        """Run a block of one width."""
         width = self.widths[alternative]
         if width == self.hidden:
             return self.block(x)

@@ -74,7 +74,7 @@ def pack(model: ModelProto) -> ModelProto:
 
 
 def pack_between(model: ModelProto, takes: bool, gives: bool | None) -> tuple[ModelProto, bool]:
-    """As `pack`, for a part of a network that hands its maps to another: see `layout_boundaries`.
+    """Do what `pack` does, for a part of a network that hands its maps to another: see `layout_boundaries`.
 
     Args:
         model: from `image` to its outputs.

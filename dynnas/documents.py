@@ -35,7 +35,7 @@ class Document:
         return json.dumps({self.kind: self.format, **content}, indent=2) + "\n"
 
     def load(self, path: Path, make: Callable[[dict[str, Any]], Content]) -> Content:
-        """Return what `make` makes of the content of the file `path`.
+        """Read the file `path`, and return the result of `make` on its content.
 
         Raises:
             DynnasError: of the class `error`: it cannot be read, is not such a file, or of another format.
@@ -47,7 +47,7 @@ class Document:
         return self.read(text, path, make)
 
     def read(self, text: str, where: Path | str, make: Callable[[dict[str, Any]], Content]) -> Content:
-        """Return what `make` makes of the content of a file; `where` is for messages.
+        """Return the result of `make` on the content of a file; `where` is for messages.
 
         Raises:
             DynnasError: of the class `error`: not such a file, or of another format.
@@ -63,5 +63,5 @@ class Document:
 
 
 def provenance_digest(parts: Mapping[str, str]) -> str:
-    """Sixteen hexadecimal digits for all that a result depends on beside the architecture."""
+    """Return sixteen hexadecimal digits for everything beside the architecture that a result depends on."""
     return hashlib.sha256(json.dumps(dict(parts), sort_keys=True).encode()).hexdigest()[:16]

@@ -12,31 +12,31 @@ from types import ModuleType
 
 
 class DynnasError(Exception):
-    """Base of every error that a user can cause and mend."""
+    """The base class of every error that a user can cause and mend."""
 
 
 class SpaceError(DynnasError):
-    """A space, an architecture or a space file is not legal."""
+    """Raised when a space, an architecture or a space file is not legal."""
 
 
 class DataError(DynnasError):
-    """A data set is missing or not in a readable form."""
+    """Raised when a data set is missing or not in a readable form."""
 
 
 class TaskError(DynnasError):
-    """A task does not fit the data or the network, or cannot do what it is asked for."""
+    """Raised when a task does not fit the data or the network, or cannot do what it is asked for."""
 
 
 class TrainingError(DynnasError):
-    """Training cannot go on (a loss that is not finite, a checkpoint of another study)."""
+    """Raised when training cannot go on (a loss that is not finite, a checkpoint of another study)."""
 
 
 class TargetError(DynnasError):
-    """The target device or runtime cannot be used as asked."""
+    """Raised when the target device or runtime cannot be used as asked."""
 
 
 class StudyError(DynnasError):
-    """A study cannot be opened, continued or asked for what it does not hold."""
+    """Raised when a study cannot be opened, continued, or asked for what it does not hold."""
 
 
 class UnavailableError(StudyError):
@@ -44,19 +44,19 @@ class UnavailableError(StudyError):
 
 
 class StorageError(StudyError):
-    """The database of a study cannot be reached or written; nothing that it holds is lost."""
+    """Raised when the database of a study cannot be reached or written; nothing that it holds is lost."""
 
 
 class ExportError(DynnasError):
-    """An exported model could not be written or does not agree with the network."""
+    """Raised when an exported model could not be written or does not agree with the network."""
 
 
 class PluginError(DynnasError):
-    """An installed plug-in cannot be loaded; the message names its package and entry point."""
+    """Raised when an installed plug-in cannot be loaded; the message names its package and entry point."""
 
 
 class MissingExtraError(DynnasError):
-    """An optional dependency is not installed."""
+    """Raised when an optional dependency is not installed."""
 
 
 def require(module: str, extra: str) -> ModuleType:
@@ -76,7 +76,7 @@ def require(module: str, extra: str) -> ModuleType:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """` (did you mean 'width'?)` for a name that is close to a known one, else nothing."""
+    """Return ` (did you mean 'width'?)` for a name that is close to a known one, else an empty text."""
     spelled = {candidate.lower(): candidate for candidate in known}
     matches = difflib.get_close_matches(name.lower(), spelled, n=1)
     return f" (did you mean {spelled[matches[0]]!r}?)" if matches else ""

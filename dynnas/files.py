@@ -1,4 +1,4 @@
-"""Files of this machine: where the user's caches and settings lie, atomic writes, and locks."""
+"""The files of this machine: the user's caches and settings, atomic writes, and locks."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from filelock import FileLock, Timeout
 
 
 def cache_folder() -> Path:
-    """$DYNNAS_CACHE, or `dynnas` in the user's cache folder; what lies there can be deleted at any time."""
+    """Return $DYNNAS_CACHE, or `dynnas` in the user's cache folder; its content can be deleted at any
+    time.
+    """
     if folder := os.environ.get("DYNNAS_CACHE"):
         return Path(folder).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dynnas"
 
 
 def data_folders() -> list[Path]:
-    """Return the folder that $DYNNAS_DATA names, if it does: where data lie that are asked for by their
-    names.
-    """
+    """Return the folder that $DYNNAS_DATA names, if it is set: data sets are looked up there by name."""
     folder = os.environ.get("DYNNAS_DATA")
     return [Path(folder).expanduser()] if folder else []
 
 
 def config_folder() -> Path:
-    """`dynnas` in the folder of the user's settings."""
+    """Return `dynnas` in the folder of the user's settings."""
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "dynnas"
 
 
@@ -73,7 +73,7 @@ def atomic_write(path: Path, content: str | bytes) -> None:
 def locked(
     path: Path, *, waiting: Callable[[], None] | None = None, poll_seconds: float = 0.5
 ) -> Iterator[None]:
-    """Hold the lock file `path` alone, among all processes and threads; waits while another holds it.
+    """Hold the lock file `path` alone, among all processes and threads; wait while another holds it.
 
     The system releases the lock when its holder dies, however it dies. The file stays.
 
@@ -97,7 +97,7 @@ def locked(
 
 
 class HeldError(Exception):
-    """Another process or thread holds a lock.
+    """Raised when another process or thread holds a lock.
 
     Attributes:
         owner: its process id as text, or "unknown".
@@ -137,7 +137,7 @@ def locked_or_refused(path: Path) -> Iterator[None]:
 
 
 def processor() -> str:
-    """Return the model's name as the system tells it."""
+    """Return the name of the processor model, as the system reports it."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():

@@ -1,4 +1,4 @@
-"""What one number that is known of a candidate means: its unit, and which way is better."""
+"""The meaning of a number about a candidate: its unit, and which way is better."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Direction = Literal["maximize", "minimize"]
 
 @dataclass(frozen=True)
 class Metric:
-    """One number that is known of a candidate.
+    """A metric: one number that is known of a candidate.
 
     Attributes:
         name: by which it is an objective or a limit.

@@ -1,4 +1,4 @@
-"""Progress of long work: a silent default, and the bars of the command line.
+"""Progress of long work: a silent base class, for which the command line has bars.
 
 Library code takes a `Progress` argument and reports to it; only the command line passes `RichProgress`.
 """
@@ -14,15 +14,15 @@ class Progress:
 
     @contextmanager
     def task(self, name: str, total: int, done: int = 0) -> Iterator[Task]:
-        """One piece of long work of `total` steps, `done` of which were finished by an earlier run."""
+        """Start one piece of long work of `total` steps; an earlier run finished `done` of them."""
         yield Task()
 
     def message(self, text: str) -> None:
-        """One line for the user that should stay on the screen."""
+        """Show one line that should stay on the screen."""
 
 
 class Task:
     """One running piece of work; this base class is silent."""
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        """`steps` more are done; `note` is shown beside the bar (loss, best so far)."""
+        """Count `steps` more as done; `note` is shown beside the bar (loss, best so far)."""

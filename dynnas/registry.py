@@ -71,7 +71,7 @@ class Registry(Mapping[str, T]):
         def enter(entry: T) -> T:
             with self._lock:
                 if not self._loading and not self._is_own(entry):
-                    self._load_own()  # so that whoever takes a built-in name is told so at this line
+                    self._load_own()  # so that a built-in name that is taken again is an error at this line
                 self._enter(name, entry)
             return entry
 
@@ -134,7 +134,7 @@ class Registry(Mapping[str, T]):
         return len(self._entries)
 
     def _place(self, entry: T) -> Any:
-        """Return what the entries are sorted by, whichever was registered first."""
+        """Return the sort key of an entry, which does not depend on the order of registration."""
         if self._order is not None:
             return self._order(entry)
         return (0, str(getattr(entry, "__module__", ""))) if self._is_own(entry) else (1, "")

@@ -1,4 +1,4 @@
-"""How many threads torch computes with, and how those threads wait.
+"""The number of threads that torch computes with, and how these threads wait.
 
 torch splits an operator between OpenMP threads, which by default spin while they wait for one another. On a
 machine with another busy process a spinning thread keeps the thread it waits for off the processor: with
@@ -27,10 +27,10 @@ Clock = Callable[[], float]
 """Seconds since some moment, such as `time.perf_counter`."""
 
 Use = Callable[[int], AbstractContextManager[None]]
-"""Sets a number of threads for the time of a context, such as `use_threads`."""
+"""A context manager that sets a number of threads, such as `use_threads`."""
 
 ROUNDS = 3
-"""Timed rounds over the candidates; the first of them drops the hopeless."""
+"""Timed rounds over the candidates; the first of them drops clearly slow ones."""
 
 DROP_RATIO = 2.0
 """A candidate that takes this many times as long as the fastest in the first timed round is dropped."""
@@ -123,8 +123,8 @@ def _read(path: Path) -> str | None:
 
 
 def most_threads() -> int:
-    """Return the most threads that torch may use here: the usable cores, and what the caller has set in
-    torch.
+    """Return the most threads that torch may use here: the usable cores, or fewer where the caller has set
+    torch's number.
     """
     import torch
 
@@ -139,7 +139,7 @@ def candidate_counts(most: int) -> tuple[int, ...]:
 
 @contextmanager
 def use_threads(count: int) -> Iterator[None]:
-    """Let torch compute with `count` threads inside; the number of before is set again at the end.
+    """Let torch compute with `count` threads inside, and restore the number at the end.
 
     torch has one number for the whole process, and others in it may be training with another.
     """
@@ -190,7 +190,7 @@ def fastest_count(
 
 
 class StepThreads:
-    """The number of threads of a step that is repeated, such as one of training.
+    """The number of threads of a repeated step, such as one of training.
 
     The number is given or measured before the first step. It is measured again where steps get slow
     compared with the fastest of before, for then the machine is shared with somebody else.
@@ -246,7 +246,7 @@ class StepThreads:
 
 
 class ForwardThreads:
-    """The number of threads with which networks run forward, for scores and for batch-norm statistics.
+    """The number of threads of forward passes, for scores and for batch-norm statistics.
 
     Networks differ, so that their times tell nothing about the machine: the number is measured again after
     a while, such that measuring takes a small part of the time.
@@ -277,4 +277,4 @@ class ForwardThreads:
 
 
 FORWARD_THREADS = ForwardThreads()
-"""The one of this process: how fast threads are is a fact of the machine, and not of a caller."""
+"""The instance of this process: the fastest number of threads depends on the machine, not on the caller."""

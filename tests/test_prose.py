@@ -18,36 +18,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "dynnas"
 ROOMS = sorted(path for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists())
-NOT_YET = (
-    "candidates",
-    "compression",
-    "data",
-    "documents.py",
-    "errors.py",
-    "export",
-    "files.py",
-    "language",
-    "latency",
-    "metric.py",
-    "metrics",
-    "pareto",
-    "progress.py",
-    "registry.py",
-    "runtimes",
-    "samplers",
-    "search",
-    "settings",
-    "space",
-    "supernet",
-    "tasks",
-    "testing",
-    "threads.py",
-    "training",
-    "cli",
-    "report",
-    "study",
-    "workflows",
-)
+NOT_YET = ("runtimes", "samplers", "search", "tasks", "testing", "training")
 
 FRAGMENT = re.compile(
     r"(Of|As|By|In|That|With|On|What|Where|Which|Whether|For|From|To|At|How|When|Who|Behind|Beside|Before|After"

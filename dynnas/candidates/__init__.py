@@ -1,1 +1,1 @@
-"""Candidates: what one architecture becomes on its way to a number, each part made once."""
+"""Candidates: each architecture on its way to a number, with every part made once."""

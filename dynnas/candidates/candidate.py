@@ -35,7 +35,7 @@ from dynnas.supernet.supernet import Supernet
 from dynnas.training.batchnorm.calibrate import calibrate
 
 KEPT = 32
-"""So many of the latest candidates keep their networks, whether or not anyone else holds them."""
+"""Number of the latest candidates that keep their networks, whether or not anyone else holds them."""
 
 
 class Extractor:
@@ -92,24 +92,26 @@ class Extractor:
 
     @cached_property
     def weights_digest(self) -> str:
-        """The digest of the supernet's weights, which must not change after this is asked for."""
+        """Return the digest of the supernet's weights, which must not change after this is asked for."""
         return self.supernet.digest()
 
     @property
     def calibration(self) -> str:
-        """Return how statistics are set, in words."""
+        """Return in words how the statistics are computed."""
         return f"{self.train.calibration_images} images, seed {self.train.seed}"
 
     @cached_property
     def provenance(self) -> str:
-        """The digest of all that the statistics of a candidate depend on beside its architecture."""
+        """Return the digest of everything but the architecture that the statistics of a candidate depend
+        on.
+        """
         return provenance_digest(
             {"weights": self.weights_digest, "data": self.dataset.digest, "calibration": self.calibration}
         )
 
 
 class Candidate:
-    """An architecture with what it becomes; each part is made when it is first asked for, and kept.
+    """An architecture with all that is made of it; each part is made when it is first asked for, and kept.
 
     Candidates come from `Extractor.candidate`. Everybody who asks for a part gets the same object, so nobody
     may change it: `copy` gives a network to train or to rebuild.
@@ -129,24 +131,22 @@ class Candidate:
 
     @property
     def dataset(self) -> Dataset:
-        """The data of the study, in their three splits."""
+        """Return the data of the study, in their three splits."""
         return self._source.dataset
 
     @property
     def target(self) -> TargetSettings:
-        """Return what the network is compiled for."""
+        """Return the target that the network is compiled for."""
         return self._source.target
 
     @property
     def own_class(self) -> bool:
-        """Return whether the network is of a class of the user's own, not a staged network of a space
-        file.
-        """
+        """Return whether the network is of the user's own class, not a staged network of a space file."""
         return self._source.supernet.space.model is not None
 
     @cached_property
     def config(self) -> NetworkConfig:
-        """Return what the network is made of; of one's own class, only what images it takes."""
+        """Return the network's config; for a user's own class, only the shape of its images."""
         if self.own_class:
             return cast(NetworkConfig, PlainConfig.of(self.dataset.shape, self.dataset.task.outputs))
         config: NetworkConfig = self._source.supernet.build.config(self.architecture, self._open_gates)
@@ -154,7 +154,7 @@ class Candidate:
 
     @cached_property
     def network(self) -> Network:
-        """The extracted network; before `calibrated` is asked for, without batch-norm statistics.
+        """Return the extracted network; before `calibrated` is asked for, it has no batch-norm statistics.
 
         One of the user's own class stands in a `PlainNetwork`, which is used like a staged one.
         """
@@ -167,7 +167,7 @@ class Candidate:
 
     @property
     def statistics(self) -> Statistics | None:
-        """The batch-norm statistics as far as they are known: here, or in the store."""
+        """Return the batch-norm statistics as far as they are known: here, or in the store."""
         store = self._source.store
         if self._statistics is None and store is not None:
             packed = store.read_statistics(self.key, self._source.provenance)
@@ -187,7 +187,7 @@ class Candidate:
 
     @property
     def calibrated(self) -> Network:
-        """The network with its batch-norm statistics, in evaluation mode: the one that ships."""
+        """Return the network with its batch-norm statistics, in evaluation mode: the one that ships."""
         if not self._ready:
             known = self.statistics
             if known is None:
@@ -203,12 +203,13 @@ class Candidate:
         return self.network
 
     def copy(self) -> Network:
-        """Return a calibrated network that belongs to the caller."""
+        """Return a calibrated network that the caller may change."""
         return copy.deepcopy(self.calibrated)
 
     @property
     def artifact(self) -> Artifact:
-        """The calibrated network compiled for the target: what is timed, sent to a device, and ships.
+        """Return the calibrated network compiled for the target: the artifact that is timed, sent to a
+        device, and shipped.
 
         Raises:
             TargetError: the network cannot be compiled for the target.
@@ -222,7 +223,7 @@ class Candidate:
 
     @property
     def subject(self) -> Subject:
-        """Return what is timed: the compiled network, with as many real inputs as its work depends on them.
+        """Return the benchmark: the compiled network, with as many real inputs as its work depends on them.
 
         A network that runs the same for every input is not calibrated for it: its time does not depend on
         what is in its statistics.
@@ -237,7 +238,7 @@ class Candidate:
         return self._subject
 
     def release(self) -> None:
-        """Let go of the compiled network, which is made again where it is needed again."""
+        """Drop the compiled network; it is made again when it is next needed."""
         self._subject = self._artifact = None
 
 
@@ -251,7 +252,7 @@ def subject_of(network: Network, dataset: Dataset, target: TargetSettings) -> Su
 
 
 def inputs_of(network: Network, dataset: Dataset, target: TargetSettings) -> list[np.ndarray]:
-    """Search images as `network` is timed on them, (batch, channels, R, R) float32 for each call."""
+    """Return search images as `network` is timed on them, (batch, channels, R, R) float32 for each call."""
     # There are no fewer images than fill a call; the last call is filled with the first images.
     batch = target.batch
     calls = -(-(target.images if network.config.branches else 1) // batch)
@@ -267,8 +268,7 @@ def calibrated_network(
     train: TrainSettings,
     open_gates: bool = False,
 ) -> Network:
-    """Return one network of `supernet`, calibrated as `train` says, where no other part of its candidate is
-    needed.
+    """Return one calibrated network of `supernet`, where no other part of its candidate is needed.
 
     With `open_gates` it has none of its gates.
     """

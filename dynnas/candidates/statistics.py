@@ -1,4 +1,4 @@
-"""Batch-norm statistics apart from their network: to send, to keep, and to give to another one."""
+"""Batch-norm statistics apart from their network: they can be sent, kept, and given to another network."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class StatisticsStore(Protocol):
     """Keeps packed statistics by the key of their network and by all else that they depend on."""
 
     def read_statistics(self, key: str, provenance: str) -> bytes | None:
-        """Return the statistics that were written, or None."""
+        """Return the statistics of that key, or None."""
         ...
 
     def write_statistics(self, key: str, provenance: str, packed: bytes) -> None:
-        """Keep `packed` in the place of what was there."""
+        """Store `packed`, in place of what was there."""
         ...
 
 
@@ -45,7 +45,7 @@ def restore_statistics(network: nn.Module, statistics: Statistics) -> None:
 
 
 def pack_statistics(statistics: Statistics) -> bytes:
-    """Return bytes that `unpack_statistics` reads back."""
+    """Return the statistics as bytes, which `unpack_statistics` reads back."""
     file = io.BytesIO()
     named: dict[str, Any] = dict(statistics)
     np.savez(file, **named)

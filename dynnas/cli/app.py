@@ -1,4 +1,4 @@
-"""The `dynnas` command: `main`, and what becomes of errors.
+"""The `dynnas` command: `main`, and its handling of errors.
 
 Neither this module nor that of the commands imports anything heavy before a command runs, so that
 `dynnas --help` answers at once.
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _with_addresses(words: Sequence[str]) -> list[str]:
-    """Return the words, with the address that a bare `--ray` stands for: typer knows no optional values."""
+    """Return the arguments, with the default address after a bare `--ray`: typer knows no optional values."""
     bare = [
         word == "--ray" and (not following or following.startswith("-"))
         for word, following in zip(words, (*words[1:], ""), strict=False)
@@ -92,7 +92,7 @@ def _message(error: Exception) -> str:
 
 
 def _how_to_continue(words: Sequence[str]) -> str:
-    """Return the command that goes on where it was interrupted; nothing for those that start again."""
+    """Return the command that continues an interrupted one; empty for commands that start again."""
     if not {"search", "audit", "measure", "train", "compress", "cascade"} & set(words[:1]):
         return ""
     again = [word for word in words if word not in ("--fresh", "--yes")]

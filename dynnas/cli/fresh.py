@@ -1,4 +1,4 @@
-"""`--fresh`: nothing is deleted before it is named and agreed to."""
+"""The flag `--fresh`: nothing is deleted before it is listed and confirmed."""
 
 from __future__ import annotations
 

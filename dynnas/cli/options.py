@@ -121,7 +121,8 @@ def study_folder(studies: Path, name: str) -> Path:
 
 
 def override(settings: Settings, flags: Mapping[str, str | None], limits: Sequence[str]) -> Settings:
-    """`settings` with the given flags in their place, read as the same words in a space file would be.
+    """Return `settings` with the given flags in place of its values, read as the same words in a space file
+    would be.
 
     Args:
         settings: those of the space file.

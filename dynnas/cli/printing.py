@@ -15,7 +15,7 @@ _PIPED_WIDTH = 1000
 
 
 def print_table(table: Table) -> None:
-    """A table fitted to the terminal; plain text without escape codes where there is none."""
+    """Print a table fitted to the terminal, or plain text without escape codes where there is none."""
     terminal = sys.stdout.isatty()
     shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in table.columns:

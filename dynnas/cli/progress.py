@@ -1,4 +1,4 @@
-"""Progress on a terminal: live bars where there is one, now and then a plain line where there is not."""
+"""Progress on a terminal: live bars where there is one, and sparse plain lines where there is not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands between a front and what ships: each calls one workflow and prints what it returns."""
+"""The commands between a front and exported models: each calls one workflow and prints what it returns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What makes a finished network smaller: each pass turns a network into another one, or into a graph."""
+"""Compression of finished networks: each pass turns a network into a smaller one, or into a graph."""
 
 from collections.abc import Mapping
 

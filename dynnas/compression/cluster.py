@@ -17,7 +17,7 @@ from dynnas.training.algorithm import Algorithm, Run
 
 MOST_ROUNDS = 300
 LR_SHARE = 0.1
-"""A centroid's gradient is the sum over its weights, so that it moves at this part of the learning rate."""
+"""Learning rate of centroids relative to the weights': a centroid's gradient is the sum over its weights."""
 
 FILE = "weights.coded"
 
@@ -37,12 +37,12 @@ def _run(source: Source) -> Shrunk:
 
 
 def shared_parameters(network: Network) -> Iterator[tuple[str, nn.Parameter]]:
-    """Kernels, banks and matrices: all that has two axes or more."""
+    """Return the parameters with two axes or more: kernels, banks and matrices."""
     return ((name, value) for name, value in network.named_parameters() if value.ndim > 1)
 
 
 def cluster(values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """k-means on a line (Lloyd), its `count` centroids at even distances at first (section 3.1).
+    """Cluster numbers by k-means on a line (Lloyd), from `count` evenly spaced centroids (section 3.1).
 
     Centroids that no value is nearest to are dropped.
 
@@ -71,7 +71,8 @@ def _nearest(values: np.ndarray, centroids: np.ndarray) -> np.ndarray:
 
 
 class Clusters(Algorithm):
-    """Weights of a cluster have one value, and move by the sum of their gradients (section 3.3).
+    """Keeps the weights of a cluster at one value, and moves them by the sum of their gradients (section
+    3.3).
 
     Made, it puts the clusters' values into `network`.
     """
@@ -88,7 +89,7 @@ class Clusters(Algorithm):
             self._shared.append((name, parameter, torch.from_numpy(index)))
 
     def indices(self) -> dict[str, np.ndarray]:
-        """Of every shared tensor, which cluster each of its values is of."""
+        """Return for every shared tensor the cluster of each of its values."""
         return {name: index.cpu().numpy() for name, _, index in self._shared}
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""A network in one small file: weights that are shared as Huffman codes, sparse ones without their zeros.
+"""Files of compressed networks: Huffman codes for shared weights, and no zeros of sparse ones.
 
 After a mark: the length of the header (uint32, little endian), the header (JSON, deflated), then the tensors
 in its order. A coded tensor is its centroids (float32), the lengths of their codes (uint8), and the codes; a
@@ -102,7 +102,7 @@ def read_coded(path: Path) -> Network:
 
 
 def _read_tensor(content: bytes, at: int, entry: Mapping[str, Any]) -> tuple[np.ndarray, int]:
-    """Return the values of a tensor that begins `at`, and where the next one does."""
+    """Return the tensor that begins at byte `at`, and where the next one does."""
     size = int(np.prod(entry["shape"], dtype=np.int64))
     if (count := entry.get("kept")) is not None:
         middle = at + -(-size // 8)

@@ -1,4 +1,4 @@
-"""The contract of a pass: what it is given, and what it gives back."""
+"""The contract of a compression pass: its input and its output."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dynnas.training.train_network import train_alone
 
 @dataclass(frozen=True)
 class Source:
-    """What a pass works on.
+    """The input of a pass.
 
     Attributes:
         network: calibrated, in eval mode, on the CPU; a pass changes a copy only.
@@ -66,7 +66,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Shrunk:
-    """What a pass made.
+    """The output of a pass.
 
     Attributes:
         network: that it ends with, in eval mode; None for a pass that makes a graph.
@@ -85,7 +85,7 @@ class Shrunk:
 
 @dataclass(frozen=True)
 class Pass:
-    """A way to make a network smaller.
+    """A compression pass, by name.
 
     Attributes:
         run: does it.

@@ -1,4 +1,4 @@
-"""Huffman codes (Huffman 1952) in canonical form: the lengths of the codes are all that must be stored."""
+"""Huffman codes (Huffman 1952) in canonical form: only the lengths of the codes are stored."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def code_lengths(frequencies: np.ndarray) -> np.ndarray:
 
 
 def encode(symbols: np.ndarray, lengths: np.ndarray) -> bytes:
-    """`symbols` (N,) one after the other, most significant bit first, filled up with zeros."""
+    """Encode `symbols` (N,) one after the other, most significant bit first, filled up with zeros."""
     if not len(symbols):
         return b""
     codes = _codes(lengths)
@@ -40,7 +40,7 @@ def encode(symbols: np.ndarray, lengths: np.ndarray) -> bytes:
 
 
 def decode(content: bytes, lengths: np.ndarray, size: int) -> np.ndarray:
-    """Return the first `size` symbols in `content`.
+    """Decode the first `size` symbols of `content`.
 
     Raises:
         ValueError: it ends before, or holds what is no code.
@@ -67,7 +67,7 @@ def decode(content: bytes, lengths: np.ndarray, size: int) -> np.ndarray:
 
 
 def _codes(lengths: np.ndarray) -> np.ndarray:
-    """Canonical codes: ascending with length, then with the symbol."""
+    """Return the canonical codes: ascending with length, then with the symbol."""
     codes = np.zeros(len(lengths), dtype=np.int64)
     code = before = 0
     for symbol in np.lexsort((np.arange(len(lengths)), lengths)):

@@ -26,7 +26,7 @@ FILE = "weights.sparse"
 
 
 class Mask(Algorithm):
-    """Weights outside of the mask are zero, and stay so. Made, it puts the zeros into `network`."""
+    """Holds the weights outside of the mask at zero; its constructor sets them to zero in `network`."""
 
     name = "masked"
 

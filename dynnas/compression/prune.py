@@ -1,7 +1,7 @@
 """Structured magnitude pruning: whole channels go, by the size of their filters, and the rest is tuned.
 
 A pruned network is an ordinary one of a smaller config, so that all that runs, times and exports networks
-takes it as it is. Which axis of which tensor belongs to a channel is not written down anywhere: a slot's
+takes it as it is. The axes of tensors that belong to a channel are not written down anywhere: a slot's
 module is built (without values) with one number of its config changed, and the axes that change by as much
 are those. Axes that follow in another measure, as the hidden units of a squeeze, keep their leading part.
 
@@ -32,11 +32,12 @@ HIDDEN = {"mbconv", "fused_mbconv"}
 """Blocks whose inner channels are their input's times `expand`."""
 
 FREE = {"conv", "dwsep", "lowrank", *HIDDEN}
-"""Blocks in which channels of input and output can be dropped one by one: no groups, no shuffles, no halves,
-and no shortcut that is not an identity."""
+"""Blocks whose input and output channels can be dropped one by one: no groups, no shuffles, no halves, and no
+shortcut that is not an identity.
+"""
 
 MULTIPLE, WIDE = 4, 16
-"""Of `WIDE` channels or more a multiple of `MULTIPLE` is left, for the vector registers."""
+"""Rounding of channel counts: `WIDE` or more become a multiple of `MULTIPLE`, for the vector registers."""
 
 _FIELDS = {"in": "in_channels", "out": "out_channels", "width": "width"}
 
@@ -119,12 +120,12 @@ def _residual(block: BlockConfig) -> bool:
 
 
 def size_of(config: NetworkConfig, axis: Axis) -> int:
-    """Return how many channels `axis` counts."""
+    """Return the number of channels that `axis` counts."""
     return _number(dict(config.slots())[axis.slot], axis.part)
 
 
 def resized(slot: Slot, sizes: Mapping[str, int]) -> Slot:
-    """`slot` with other numbers of channels, by `Axis.part`; those not named stay."""
+    """Return `slot` with other numbers of channels, by `Axis.part`; those not named stay."""
     fields: dict[str, float] = {_FIELDS[part]: size for part, size in sizes.items() if part in _FIELDS}
     # Where the hidden channels are those of the input, they stay so.
     if isinstance(slot, BlockConfig) and slot.block.name in HIDDEN and _expand(slot) != 1:
@@ -166,8 +167,8 @@ def _whole(left: int, size: int) -> int:
 def _accident(
     config: NetworkConfig, groups: Mapping[str, tuple[Axis, ...]], left: Mapping[str, int]
 ) -> str | None:
-    """Return a group of which more must stay: so many left would make a block one of another kind, with a
-    residual as its input and output became alike, or without an expansion.
+    """Return a group that must keep more channels, or None: with too few, a block would become one of another
+    kind, with a residual as its input and output became alike, or without an expansion.
     """
     smaller = _smaller(config, groups, left)
     for (slot, before), (_, after) in zip(config.blocks, smaller.blocks, strict=True):
@@ -198,7 +199,7 @@ def _smaller(
 
 
 def prune(network: Network, groups: Mapping[str, tuple[Axis, ...]], kept: Kept) -> Network:
-    """Return the network of the channels that are `kept`, with their weights and statistics, in eval mode."""
+    """Return the network with the `kept` channels alone, with their weights and statistics, in eval mode."""
     config = _smaller(network.config, groups, {name: len(indices) for name, indices in kept.items()})
     pruned = Network(config)
     values = dict(network.state_dict())
@@ -230,9 +231,7 @@ def _places(network: Network, axes: tuple[Axis, ...]) -> Iterator[tuple[str, int
 
 @cache
 def _axes_of(slot: SlotConfig, part: str) -> tuple[tuple[str, int], ...]:
-    """Return the tensors of a slot's module, and their axes, that grow by as much as a number of its
-    config.
-    """
+    """Return the tensors of a slot's module, and their axes, that grow with a number of its config."""
     size, more = _number(slot, part), 8
     if _loses_expansion(slot, resized(slot, {part: size + more})):
         more = 24
@@ -248,8 +247,8 @@ def _axes_of(slot: SlotConfig, part: str) -> tuple[tuple[str, int], ...]:
 
 
 def _loses_expansion(before: SlotConfig, after: SlotConfig) -> bool:
-    """Return whether as many hidden channels as inputs make a block one of `expand` 1, which is built
-    otherwise.
+    """Return whether equal numbers of hidden channels and inputs make a block one of `expand` 1, which is
+    built otherwise.
     """
     return (
         isinstance(before, BlockConfig)

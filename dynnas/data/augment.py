@@ -13,13 +13,15 @@ from dynnas.errors import DataError
 
 @dataclass(frozen=True)
 class Augmentation:
-    """A random shift of up to `shift` pixels (black comes in); with `flip`, half of the images mirrored."""
+    """A random shift of up to `shift` pixels (black comes in); with `flip`, half of the images are
+    mirrored.
+    """
 
     shift: int = 0
     flip: bool = False
 
     def __str__(self) -> str:
-        """In words."""
+        """Say in words what is varied."""
         shifts = f"shifts of up to {self.shift} px" if self.shift else ""
         return " and ".join(filter(None, [shifts, "mirrors" if self.flip else ""])) or "no augmentation"
 

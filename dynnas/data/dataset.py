@@ -99,7 +99,7 @@ class Dataset:
 
     @property
     def summary(self) -> str:
-        """Return what was read, in one line: images by split, size, targets and augmentation."""
+        """Return one line about the data: images by split, size, targets and augmentation."""
         sizes = ", ".join(f"{size:,} {part}" for part, size in zip(_PARTS, self.split_sizes, strict=True))
         height, width = self.size
         kinds = {1: "grey", 3: "RGB"}
@@ -111,12 +111,14 @@ class Dataset:
 
     @property
     def split_sizes(self) -> tuple[int, int, int]:
-        """Return how many images the train, search and test splits have."""
+        """Return the numbers of images of the train, search and test splits."""
         return len(self.train), len(self.search), len(self.test)
 
     @cached_property
     def digest(self) -> str:
-        """Names the contents: equal exactly when splits, kind and names of targets, and augmentation are."""
+        """Return a digest of the contents: equal exactly when splits, kind and names of targets, and
+        augmentation are.
+        """
         facts = (self.task.name, self.task.names, repr(self.augmentation), self.scale)
         digest = hashlib.blake2b(repr(facts).encode(), digest_size=16)
         for split in (self.train, self.search, self.test):
@@ -132,16 +134,21 @@ class Dataset:
         )
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Float images, zero mean and unit variance by channel, from `images` [..., C, H, W] of a split."""
+        """Return float images with zero mean and unit variance by channel, from `images` [..., C, H, W] of a
+        split.
+        """
         mean, std = (torch.tensor(v, device=images.device).view(-1, 1, 1) for v in (self.mean, self.std))
         return torch.div(images, self.scale).sub_(mean).div_(std)
 
     def steps(self, batch: int) -> int:
-        """Training steps in an epoch: the last, incomplete batch is dropped unless it is the only one."""
+        """Return the training steps in an epoch: the last, incomplete batch is dropped unless it is the only
+        one.
+        """
         return max(1, len(self.train) // batch)
 
     def train_batch(self, seed: int, epoch: int, step: int, batch: int) -> tuple[Tensor, Tensor]:
-        """Batch `step` (from 0) of `epoch`: normalised, augmented images [B, C, H, W] and targets [B, ...].
+        """Return batch `step` (from 0) of `epoch`: normalised, augmented images [B, C, H, W] and targets [B,
+        ...].
 
         It depends on the arguments alone, so that an interrupted training can go on anywhere, on any device.
         """
@@ -162,13 +169,13 @@ class Dataset:
             yield self.normalise(split.images[part : part + batch]), split.targets[part : part + batch]
 
     def calibration_images(self, count: int, seed: int) -> Tensor:
-        """Up to `count` random training images [N, C, H, W], normalised and unvaried."""
+        """Return up to `count` random training images [N, C, H, W], normalised and unvaried."""
         order = torch.randperm(len(self.train), generator=_generator("calibration", seed))
         return self.normalise(self.train.images[order[:count].to(self.train.images.device)])
 
 
 def resize(images: Tensor, size: int | tuple[int, int]) -> Tensor:
-    """Float `images` [B, C, H, W] at another `size`, bilinear and antialiased.
+    """Resize float `images` [B, C, H, W] to another `size`, bilinear and antialiased.
 
     Args:
         images: of any size.
@@ -181,8 +188,8 @@ def resize(images: Tensor, size: int | tuple[int, int]) -> Tensor:
 
 
 def _generator(purpose: str, *numbers: int) -> torch.Generator:
-    """Return a generator whose draws depend on `purpose` and `numbers` alone, unrelated between any two of
-    them.
+    """Return a generator whose draws depend on `purpose` and `numbers` alone; any two of them are
+    unrelated.
     """
     seed = hashlib.blake2b(repr((purpose, *numbers)).encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(seed))

@@ -36,7 +36,7 @@ def dataset_of(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Dataset:
-    """Return the data set of splits that a program has, read once and held in memory.
+    """Read the splits that a program gives once, and return them as a data set held in memory.
 
     A split is a `torch.utils.data.Dataset` (or any sequence) of pairs of an image and its target, a pair of
     arrays or tensors (images, targets), or an iterable of batches of both, such as a `DataLoader`. An image
@@ -52,7 +52,7 @@ def dataset_of(
         names: of the values of targets, such as classes, where the task does not have them.
         name: of the data set in reports.
         augment: how training images are varied: none, shift or flip.
-        search_images: so many for a search split that is taken out.
+        search_images: the number of images of a search split that is taken out.
         seed: draws the order of the images, and which are taken out.
         progress: told what was read.
 
@@ -88,7 +88,7 @@ def dataset_of(
 
 
 def tell(dataset: Dataset, progress: Progress, note: str = "", left_out: str = "") -> None:
-    """Say in one line what was read, and in one each what is too small or too one-sided to be judged by."""
+    """Report in one line what was read, and in one each which splits or classes are too small to judge by."""
     told = [f"data: {dataset.summary}", note, f"left out: {left_out}" if left_out else ""]
     progress.message("; ".join(filter(None, told)))
     for part in ("search", "test"):
@@ -103,7 +103,7 @@ def tell(dataset: Dataset, progress: Progress, note: str = "", left_out: str = "
 
 
 def channel_statistics(images: Tensor, scale: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel of `images` [N, C, H, W] divided by `scale`."""
+    """Return mean and standard deviation of each channel of `images` [N, C, H, W] divided by `scale`."""
     channels = [images[:, channel].double() / scale for channel in range(images.shape[1])]
     # A constant channel has no deviation to divide by: one grey level stands in.
     deviations = [max(float(channel.std(correction=0)), 1 / 255) for channel in channels]
@@ -191,7 +191,7 @@ def _sample(item: Any, where: str) -> tuple[Tensor, Tensor]:
 
 
 def _images(images: Any, where: str) -> Tensor:
-    """Images (N, H, W), (N, H, W, C) or (N, C, H, W) as (N, C, H, W)."""
+    """Return images (N, H, W), (N, H, W, C) or (N, C, H, W) as (N, C, H, W)."""
     found = _tensor(images, where)
     if found.ndim == 3:
         return found[:, None]
@@ -227,7 +227,7 @@ def _tensor(values: Any, where: str) -> Tensor:
 
 
 def _stored(images: Tensor, where: str) -> Tensor:
-    """Images as they are held: bytes, 16 bits as int32, or float32."""
+    """Return images as they are held: bytes, 16 bits as int32, or float32."""
     if images.is_floating_point():
         if not torch.isfinite(images).all():
             raise DataError(f"{where}: some pixels are not finite; mend or leave out the image")

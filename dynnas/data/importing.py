@@ -1,4 +1,4 @@
-"""Objects that a space file names: package.module:name."""
+"""Import of objects that a space file names: package.module:name."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def imported(reference: str, what: str) -> Any:
 
 
 def called(function: Callable[[], Any] | Any, what: str) -> Any:
-    """Return what `function` returns; what cannot be called is given back.
+    """Call a function and return its result; return anything else as it is.
 
     Raises:
         DataError: it raises an error.
@@ -58,7 +58,7 @@ def called(function: Callable[[], Any] | Any, what: str) -> Any:
 
 @contextmanager
 def _working_folder() -> Iterator[None]:
-    """The working folder at the end of where modules are looked for."""
+    """Put the working folder at the end of the module search path."""
     sys.path.append("")
     try:
         yield

@@ -1,4 +1,4 @@
-"""From the `data` section of a space file to a data set ready for use."""
+"""The loading of the `data` section of a space file: a data set ready for use."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def load_data(settings: DataSettings, progress: Progress | None = None) -> Datas
 
 
 def _given(settings: DataSettings, progress: Progress) -> Dataset:
-    """Return what the function `package.module:name` gives: a data set, or splits of one."""
+    """Return the result of the function `package.module:name`: a data set, or splits of one."""
     found = called(imported(settings.source, "data.source"), f"data.source: {settings.source}")
     if isinstance(found, Dataset):
         tell(found, progress)
@@ -67,7 +67,8 @@ def _given(settings: DataSettings, progress: Progress) -> Dataset:
 
 
 def task_named(name: str) -> Task:
-    """Return the task of a registered name, or the object (or what makes one) at package.module:name.
+    """Return the task of a registered name, or the object (or the result of a function) at
+    package.module:name.
 
     Raises:
         TaskError: there is no task of that name.
@@ -83,7 +84,7 @@ def task_named(name: str) -> Task:
 
 
 def _channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel of uint8 `images` [N, C, R, R] scaled to 0..1."""
+    """Return mean and standard deviation of each channel of uint8 `images` [N, C, R, R] scaled to 0..1."""
     pixels = images[:, 0].size
     mean = images.sum((0, 2, 3), dtype=np.int64) / pixels
     square = np.square(images, dtype=np.uint16).sum((0, 2, 3), dtype=np.int64) / pixels

@@ -1,4 +1,4 @@
-"""What every source of images is read into, before it is split."""
+"""The form into which every source reads its images, before they are split."""
 
 from __future__ import annotations
 

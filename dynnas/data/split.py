@@ -63,13 +63,13 @@ def split(raw: RawData, settings: DataSettings) -> Splits:
 def _given_search(
     raw: RawData, test: Labelled, own: Labelled, settings: DataSettings, rng: np.random.Generator
 ) -> Splits:
-    """With the search split that the data set has; fewer of its images if that is asked for."""
+    """Split off the given search images, or fewer of them if that is asked for."""
     search = own[rng.permutation(len(own))]
     if settings.search_images is not None:
         if settings.search_images > len(search):
             raise DataError(
                 f"data.search_images: {settings.search_images} is more than the {len(search)} images of the "
-                f"validation split of {raw.where}; give at most so many"
+                f"validation split of {raw.where}; give at most as many"
             )
         search = search[stratified(search.labels, settings.search_images, rng)[0]]
     train = raw.train[rng.permutation(len(raw.train))]

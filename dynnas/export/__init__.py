@@ -1,4 +1,4 @@
-"""Finished networks as folders that ship."""
+"""Export of finished networks, as folders that ship."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder that ships: artifacts, loaded again and compared, and a manifest that says how to use them."""
+"""The folder that ships: artifacts, loaded again and compared, and a manifest that explains their use."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def export_model(
     overwrite: bool = False,
     facts: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Write `network` as a bundle: it appears in `folder` whole and agreeing with torch, or not at all.
+    """Write `network` as a bundle: it appears in `folder` whole and checked against torch, or not at all.
 
     Args:
         network: calibrated, in eval mode; or a cascade of such networks.
@@ -102,7 +102,7 @@ def export_model(
 def _metadata(
     network: Finished, dataset: Dataset, architecture: Architecture | None, facts: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return what a model's file says of itself, as far as its format can hold it; lists are JSON."""
+    """Return the metadata of a model's file, as far as its format can hold it; lists are JSON."""
     said = {
         "made_by": f"dynnas {__version__}",
         "task": dataset.task.name,
@@ -136,7 +136,7 @@ def _check(model: ModelFile, format: Format, bundle: Path, expected: Answer) -> 
 
 
 def _self_check(network: Finished, dataset: Dataset) -> dict[str, list[float]]:
-    """Return the logits of test images of the script, by their numbers, but of those that rounding
+    """Return the logits of the script's test images, by their numbers, without those that rounding
     decides.
     """
     from dynnas.export.standalone import test_image  # needs onnxruntime, which wrote the bundle
@@ -153,7 +153,7 @@ def _self_check(network: Finished, dataset: Dataset) -> dict[str, list[float]]:
 
 
 def verify_bundle(folder: str | Path) -> dict[str, Any]:
-    """Check the files of a bundle against its manifest, which is returned.
+    """Check the files of a bundle against its manifest, and return the manifest.
 
     Raises:
         ExportError: there is no manifest, or a file is missing or was changed.
@@ -188,7 +188,7 @@ def _check_free(folder: Path, overwrite: bool) -> None:
 
 @contextmanager
 def _appearing(folder: Path) -> Iterator[Path]:
-    """A folder to write into that becomes `folder` at the end, and vanishes if something fails."""
+    """Open a folder that becomes `folder` at the end, and vanishes if something fails."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as workplace:
         new, old = Path(workplace, "new"), Path(workplace, "old")
@@ -259,14 +259,12 @@ def _manifest(
 
 
 def _numbers(values: Sequence[float]) -> str:
-    """`(0.4914, 0.4822, 0.4465)`."""
+    """Spell numbers as `(0.4914, 0.4822, 0.4465)`."""
     return f"({', '.join(f'{value:.6g}' for value in values)})"
 
 
 def _gates(config: NetworkConfig) -> Iterator[dict[str, Any]]:
-    """Yield what decides for each image, the share of multiply-adds asked for, and whether graphs branch
-    there.
-    """
+    """Yield the deciding modules, the share of multiply-adds asked for, and whether graphs branch there."""
     if choice := config.choice:
         yield {"block": RESOLUTION_SLOT, "gate": choice.words, "target": choice.target, "branches": True}
     for slot, block in config.gated:

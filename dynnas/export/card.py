@@ -1,4 +1,4 @@
-"""The model card: what a bundle holds, how good and how fast it is, and how to load it."""
+"""The model card: the contents of a bundle, accuracy and time, and how to load it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def interval(share: float, count: int) -> tuple[float, float]:
 
 
 def facts_of(study: Study, member: Candidate, made: Trained | Compressed | None = None) -> dict[str, str]:
-    """Return what a study knows of a network, in words, for its card.
+    """Describe a network of a study in words, for its card.
 
     Args:
         study: of `member`.
@@ -40,7 +40,7 @@ def facts_of(study: Study, member: Candidate, made: Trained | Compressed | None 
 
 
 def facts_of_cascade(study: Study, cascade: Cascaded) -> dict[str, str]:
-    """Return what a study knows of a cascade, in words, for its card."""
+    """Describe a cascade of a study in words, for its card."""
     weights = {name: made for name in cascade.weights for made in study.trained if made.name == name}
     networks = ", else ".join(
         f"{key} ({100 * share:.1f}% of the search images)"
@@ -54,7 +54,7 @@ def facts_of_cascade(study: Study, cascade: Cascaded) -> dict[str, str]:
 
 
 def _figures(study: Study, metrics: Mapping[str, float]) -> dict[str, str]:
-    """Return how good, how fast and how large."""
+    """Return the figures of accuracy, time and size."""
     dataset, target = study.dataset, study.settings.target
     facts = {}
     for name, images, what in (
@@ -80,7 +80,7 @@ def _figures(study: Study, metrics: Mapping[str, float]) -> dict[str, str]:
 
 
 def _metrics_of(member: Candidate, made: Trained | Compressed | None) -> dict[str, float]:
-    """Return those of `member` that hold for what was made of it, and its own."""
+    """Return the metrics of `member` that also hold for the trained or compressed network, and its own."""
     metrics = dict(member.metrics)
     if isinstance(made, Trained):
         return metrics | {"accuracy": made.accuracy, "test_accuracy": made.test_accuracy}
@@ -153,7 +153,7 @@ def card(manifest: Mapping[str, Any], facts: Mapping[str, str], load: tuple[str,
 
 
 def _gates(manifest: Mapping[str, Any]) -> str:
-    """Return which blocks have one, and whether a file really leaves out what it says."""
+    """Describe the blocks with gates, and whether a file really leaves out what they decide."""
     blocks = ", ".join(f"{each['block']} {each['gate']} ({each['target']:g})" for each in manifest["gates"])
     if not manifest["left_out_by_gates"]:
         return f"{blocks}; this format has no branches for them: everything is computed, and masked"
@@ -163,7 +163,7 @@ def _gates(manifest: Mapping[str, Any]) -> str:
 
 
 def _looks(manifest: Mapping[str, Any]) -> str:
-    """Return what is seen at a glance, and after it."""
+    """Describe what is seen at a glance, and after it."""
     return "; ".join(
         f"the whole image at {look['size']} pixels square, then {look['size']} of its {look['of']} where it "
         "says"

@@ -1,4 +1,4 @@
-"""Whether an artifact says what the network says, on real images."""
+"""The check that an artifact gives the network's answers on real images."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from dynnas.export.formats.format import Predict
 
 TOLERANCE = 1e-3
-"""Largest difference of outputs, as a part of the largest one where that is above 1."""
+"""Largest difference of outputs, relative to max(1, largest output)."""
 
 LEAST_AGREEMENT = 0.99
 """Share of images with the same answer: a tie may fall either way."""
 
 UNDECIDED = 1e-4
-"""A sureness so near to its threshold may fall on either side of it by rounding."""
+"""Distance to a threshold below which rounding decides."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the network says of `images` (N, channels, R, R).
+    """The answers of the network to `images` (N, channels, R, R).
 
     Attributes:
         outputs: (N, ...) with which each image leaves.
@@ -50,13 +50,13 @@ class Answer:
     task: Task
 
     def score(self, outputs: np.ndarray) -> float:
-        """Return how good `outputs` are for the images, by the first metric of the task."""
+        """Return the quality of `outputs` for the images, by the first metric of the task."""
         return next(iter(self.task.score(torch.from_numpy(outputs), self.targets).values()))
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How near an artifact comes to the network.
+    """The agreement of an artifact with the network.
 
     Attributes:
         images: images compared.
@@ -76,7 +76,7 @@ class Parity:
 
 @torch.no_grad()
 def answer(network: Finished, images: Tensor, targets: Tensor, task: Task) -> Answer:
-    """Ask torch; images of which an exit or a gate is decided by rounding are left out.
+    """Ask torch, and leave out images whose exit or gate is decided by rounding.
 
     Raises:
         ExportError: none is left.
@@ -108,7 +108,9 @@ def answer(network: Finished, images: Tensor, targets: Tensor, task: Task) -> An
 
 
 def _decided(outputs: Sequence[Tensor], exits: Sequence[Leaving]) -> Tensor:
-    """Whose way does not hang on rounding: (B,) bool, for outputs of every exit and the head."""
+    """Return which images take a path that does not depend on rounding: (B,) bool, for outputs of every exit
+    and the head.
+    """
     decided = torch.ones(len(outputs[-1]), dtype=torch.bool)
     for early, place in zip(outputs, exits, strict=False):
         decided &= (sureness(early, place.criterion) - place.threshold).abs() > UNDECIDED
@@ -116,8 +118,8 @@ def _decided(outputs: Sequence[Tensor], exits: Sequence[Leaving]) -> Tensor:
 
 
 def _gates_decided(network: Finished, images: Tensor) -> Tensor:
-    """Return which images (N,) all gates decide alike with a little more or less light: other runtimes
-    round.
+    """Return which images (N,) all gates decide alike with a little more or less light: other runtimes round
+    differently.
     """
     with tracing(network, Decision) as trace:
         for change in (1.0, 1 + UNDECIDED, 1 - UNDECIDED):
@@ -132,7 +134,9 @@ def _gates_decided(network: Finished, images: Tensor) -> Tensor:
 
 
 def _looks_decided(network: Network, images: Tensor) -> Tensor:
-    """Do what `_gates_decided` does, of where a network looks closer after a glance."""
+    """Return which images have one place for the closer look after a glance, with a little more or less
+    light.
+    """
     if network.config.glance is None:
         return torch.ones(len(images), dtype=torch.bool)
     places = network.looks_at(images)
@@ -141,7 +145,7 @@ def _looks_decided(network: Network, images: Tensor) -> Tensor:
 
 
 def compare(model: ModelFile, predict: Predict, expected: Answer) -> Parity:
-    """Run an artifact on the images of `expected`.
+    """Run an artifact on the images of `expected`, and compare the answers.
 
     Raises:
         ExportError: it disagrees.

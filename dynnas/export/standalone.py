@@ -24,16 +24,16 @@ MODELS = ("model.packed", "model.onnx")
 """The graphs for one image, the fastest first: it is right only on processors like the one it was made on."""
 
 SEAL = b"dynnas packed ONNX: open it with run.py\n"
-"""What a packed graph begins with, so that no other program takes it for one that is right everywhere."""
+"""The first bytes of a packed graph, so that no other program takes it for one that is right everywhere."""
 
 TOLERANCE = 1e-3
-"""Largest difference of logits from the manifest's, as a part of the largest logit where that is above 1."""
+"""Largest difference of logits from the manifest's, relative to max(1, largest logit)."""
 
 PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
 class Answer(NamedTuple):
-    """What the model says of an image: its class, how sure it is (0..1), and by which exit it left."""
+    """The model's answer to an image: its class, its confidence (0..1), and the exit by which it left."""
 
     name: str
     confidence: float
@@ -94,7 +94,7 @@ class Model:
         return bool(difference <= TOLERANCE * max(1.0, np.abs(logits).max()))  # false for nan, too
 
     def __call__(self, pixels: np.ndarray) -> Answer:
-        """Answer for one image (C, H, W): integers from 0 to 255, or floats from 0 to 1.
+        """Return the answer for one image (C, H, W): integers from 0 to 255, or floats from 0 to 1.
 
         A model of data of 16 bits takes integers from 0 to 65535, one of floats floats as its data have them.
 
@@ -110,9 +110,9 @@ class Model:
         return Answer(self.classes[best], float(shares[best] / shares.sum()), self.ways[way])
 
     def read(self, path: Path) -> np.ndarray:
-        """Return an image file as uint8 (C, H, W): upright, its centre, at the size of the data.
+        """Read an image file as uint8 (C, H, W): upright, its centre, at the size of the data.
 
-        Grey pictures of 16 bits become 8 bits, of which the darkest and the brightest stay what they were.
+        Grey pictures of 16 bits become 8 bits; the darkest and the brightest value stay what they were.
 
         Raises:
             ValueError: it is no picture, or one of floats, whose range no file says.
@@ -140,7 +140,7 @@ class Model:
 
 
 def eight_bits(picture: Any, path: Path) -> Any:
-    """Return a grey picture of 16 bits a pixel with 8 bits a pixel.
+    """Convert a grey picture of 16 bits a pixel to 8 bits a pixel.
 
     Raises:
         ValueError: it has more.
@@ -156,7 +156,7 @@ def eight_bits(picture: Any, path: Path) -> Any:
 
 
 def unit(pixels: np.ndarray, white: float, already: bool) -> np.ndarray:
-    """Return pixels from 0 to 1, of those from 0 to `white` or `already` from 0 to 1.
+    """Scale pixels to 0..1, from 0..`white` or, if they are `already`, not at all.
 
     Floats of a model whose data are floats (`white` is 1) stay as they are.
 
@@ -182,12 +182,14 @@ def test_image(number: int, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def resize(x: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Images (C, H, W) at another `size` (H, W), bilinear and antialiased, as the network was trained."""
+    """Resize images (C, H, W) to `size` (H, W), bilinear and antialiased, as the network was trained."""
     return weights(x.shape[1], size[0]) @ x @ weights(x.shape[2], size[1]).T
 
 
 def weights(old: int, new: int) -> np.ndarray:
-    """(new, old): of each old pixel in each new one, a triangle as wide as the larger of the two."""
+    """Return (new, old): the weight of each old pixel in each new one, a triangle as wide as the larger of
+    the two.
+    """
     if old == new:
         return np.eye(old, dtype=np.float32)
     scale = old / new
@@ -227,7 +229,7 @@ def files_in(path: Path) -> list[Path]:
 
 
 def main(argv: list[str], folder: Path = Path(__file__).parent) -> Any:
-    """Print a line for each image; what could not be read on standard error, and then status 2."""
+    """Print a line for each image; print unreadable ones on standard error, and then exit with status 2."""
     if not argv:
         return __doc__
     try:

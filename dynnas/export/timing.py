@@ -1,4 +1,4 @@
-"""How long an exported file takes on the machine that wrote it."""
+"""The time of an exported file on the machine that wrote it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ IMAGES = 64
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds of a call with one image, over `images` of which each is timed `RUNS` times.
+    """Milliseconds of a call with one image, over `images`, each timed `RUNS` times.
 
     One after the other without anchors to compare with: it says what this machine was like at that moment,
     and is no scale to rank networks by.

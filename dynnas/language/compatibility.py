@@ -1,4 +1,4 @@
-"""What does not go together: ops and gates that make no sense in a block, and widths too small for it."""
+"""Checks of combinations: ops and gates that do not fit a block, and widths too small for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Entries = Mapping[str, Node]
 def check_ops(
     stage: Entries, own: Mapping[int, Entries], layers: Sequence[Knobs], where: str, problems: Problems
 ) -> None:
-    """No layer may be able to draw a refused pair of block and op, wherever its two lists are written.
+    """Check that no layer can draw a refused pair of block and op, wherever its two lists are written.
 
     `stage` and `own` are what the file says of all layers and of single ones; `layers` are the outcome.
     """
@@ -45,7 +45,7 @@ def check_ops(
 def check_gates(
     stage: Entries, own: Mapping[int, Entries], layers: Sequence[Knobs], where: str, problems: Problems
 ) -> tuple[Knobs, ...]:
-    """Return the layers with the gates that they can have; what can never be is a problem.
+    """Return the layers with the gates that they can have; a gate that can never be is a problem.
 
     A first block may change the shape, and then nothing could stand for its output: where the stage speaks of
     a gate that needs such (`Gated.keeps_shape`) it means the others.
@@ -79,7 +79,7 @@ def check_gates(
 
 
 def _refused_gates(layer: Knobs) -> Iterator[tuple[Kind, str, str, str]]:
-    """Kind and name of an operator, a gate that cannot be with it, and why."""
+    """Yield kind and name of an operator, a gate that cannot be with it, and the reason."""
     for kind in KINDS[:-1]:
         for value, gate in product(map(str, layer[kind]), map(str, layer["gate"])):
             if reason := refused(kind, value, "gate", gate):
@@ -87,7 +87,9 @@ def _refused_gates(layer: Knobs) -> Iterator[tuple[Kind, str, str, str]]:
 
 
 def check_choice(sections: Entries, choice: Knobs, problems: Problems) -> None:
-    """What decides beside resolutions of each image is never used where they always differ: surely a slip."""
+    """Check that a choice of resolutions leaves a use for other decisions: one that can never apply is a
+    mistake.
+    """
     if not choice["choose"] or FIXED in choice["choose"]:
         return
     found = [("exits", sections["exits"])] if "exits" in sections else []
@@ -103,7 +105,7 @@ def check_choice(sections: Entries, choice: Knobs, problems: Problems) -> None:
 
 
 def _gates_in(node: Node) -> Iterator[Node]:
-    """Yield the gates that a stage or one of its layers speaks of."""
+    """Yield the gates that a stage or one of its layers names."""
     for key, value in node.entries if isinstance(node, Table) else ():
         if key.text == "gate" and str(value) != repr(NO_GATE):
             yield value
@@ -114,7 +116,7 @@ def _gates_in(node: Node) -> Iterator[Node]:
 def check_widths(
     stage: Entries, layers: Sequence[Knobs], widths: Sequence[Value], where: str, problems: Problems
 ) -> None:
-    """What enters and leaves a stage must have channels enough for its blocks to cut into parts."""
+    """Check that the input and output of a stage have enough channels for its blocks to split."""
     needs = {
         str(block): block_facts(str(block)).least_channels for layer in layers for block in layer["block"]
     }

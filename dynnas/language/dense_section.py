@@ -1,4 +1,4 @@
-"""Reads what a stage of multi-scale layers (block `msd`) says of them, and checks where such stages stand."""
+"""The knobs of a stage of multi-scale layers (block `msd`), and the checks of where such stages stand."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def read_dense(entries: Entries, layers: Sequence[Knobs], where: str, problems: 
 
 
 class DenseStages:
-    """Stages one after the other, as far as multi-scale layers mind."""
+    """Consecutive stages, as far as multi-scale layers constrain them."""
 
     def __init__(self, sides: Sequence[int]) -> None:
-        """`sides` are those of the maps that the first stage may see, in pixels."""
+        """Start with `sides`: those of the maps that the first stage may see, in pixels."""
         self.sides = tuple(sides)
         self.scales = 0
 
@@ -69,7 +69,7 @@ class DenseStages:
         self.scales = int(shared["scales"][0])
 
     def _wrong(self, shared: Knobs) -> list[tuple[str, Value, str]]:
-        """Return names of knobs, what is wrong with them, and what is allowed."""
+        """Return the wrong knobs: their names, what is wrong, and what is allowed."""
         scales, finest = int(shared["scales"][0]), int(shared["finest"][0])
         found: list[tuple[str, Value, str]] = []
         if self.scales and scales != self.scales:
@@ -90,7 +90,7 @@ class DenseStages:
                 (
                     "scales",
                     scales,
-                    f"so many that maps of {min(odd)} pixels can be halved {scales - 1} times",
+                    f"at most as many that maps of {min(odd)} pixels can be halved {scales - 1} times",
                 )
             )
         uneven = [width for width in shared["width"] if int(width) % 2]

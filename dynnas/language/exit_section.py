@@ -1,4 +1,4 @@
-"""Reads the section `exits`: where early classifiers may stand, how many, and their knobs."""
+"""The section `exits`: where early classifiers may stand, how many, and their knobs."""
 
 from __future__ import annotations
 
@@ -32,9 +32,7 @@ Depths = Sequence[tuple[Value, ...]]
 
 
 def read_exit_section(node: Node, depths: Depths, problems: Problems) -> ExitKnobs:
-    """Return the exits of a network whose stages have these depths (none for a depth that could not be
-    read).
-    """
+    """Return the exits of a network whose stages have these depths (none for an unreadable depth)."""
     allowed = (POSITIONS, EXIT_COUNT.name, *names(exit_knobs()))
     entries = read_table(node, "exits", allowed, problems, required=(POSITIONS,))
     positions = _read_positions(entries[POSITIONS], depths, problems) if POSITIONS in entries else ()
@@ -73,7 +71,7 @@ def _read_positions(node: Node, depths: Depths, problems: Problems) -> tuple[str
 
 
 def _place(position: str) -> tuple[int, int]:
-    """Stage and layer of a legal position, in the order of depth."""
+    """Return stage and layer of a legal position, in the order of depth."""
     stage, _, layer = position.removeprefix("stage").partition(".")
     return int(stage), int(layer) if layer else _END
 

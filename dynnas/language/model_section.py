@@ -1,4 +1,6 @@
-"""The sections `model` and `choices` of a space file: a class or function, and what its arguments may be."""
+"""The sections `model` and `choices` of a space file: a class or function, and the values of its
+arguments.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +83,9 @@ def _import(node: Node, folder: Path | None, problems: Problems) -> Callable[...
 
 
 def _choice(node: Node, where: str, problems: Problems) -> Any:
-    """Return what `Space.of` takes for one argument: a list, a value, or either under a condition."""
+    """Return the choice for one argument, as `Space.of` takes it: a list, a value, or either under a
+    condition.
+    """
     if not isinstance(node, Table):
         return _values(node, where, problems)
     entries = {key.text: value for key, value in node.entries}
@@ -115,7 +119,7 @@ def _value(node: Node, where: str, problems: Problems) -> Any:
 
 
 def model_text(space: Space) -> str | None:
-    """Return a space file that says what `space` says, so that another process can read it.
+    """Return a space file for `space`, so that another process can read it.
 
     None where its class or function cannot be imported by name, or a value cannot be written.
     """

@@ -1,4 +1,4 @@
-"""Names: what a study may be called, and the sections of a space file that describe a network."""
+"""The names that a study may have, and those of the sections that describe a network."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ NETWORK_SECTIONS = ("input", "stem", "policy", "stages", "head", "exits")
 """The sections that describe a network."""
 
 REQUIRED_SECTIONS = ("input", "stem", "stages")
-"""Those of them that a network needs."""
+"""The sections that a network needs."""

@@ -1,4 +1,4 @@
-"""Reads the sections of a space file that describe a network."""
+"""The sections of a space file that describe a network."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def read_network(entries: Mapping[str, Node], problems: Problems) -> Blueprint:
 
 
 def _read_section(node: Node | None, where: str, table: tuple[Knob, ...], problems: Problems) -> Knobs:
-    """Return all knobs of a simple section; where a required one is missing, that has been noted."""
+    """Return all knobs of a simple section; a missing one that is required has been reported."""
     entries = read_table(node, where, names(table), problems, required(table)) if node else {}
     knobs = with_defaults(read_knobs(entries, table, where, problems), table)
     check_used(entries, table, [knobs], where, problems)
@@ -69,9 +69,7 @@ def _read_section(node: Node | None, where: str, table: tuple[Knob, ...], proble
 
 
 def _read_policy(node: Node | None, stages: Sequence[StageKnobs], problems: Problems) -> Knobs | None:
-    """Return the section `policy`, of which there may be no need to speak; None where no gate reads the
-    network.
-    """
+    """Return the section `policy`, which may be left out; None where no gate reads the network."""
     used = any("policy" in layer["gate_reads"] for stage in stages for layer in stage.layers)
     if node is None:
         return with_defaults({}, POLICY) if used else None
@@ -157,7 +155,7 @@ def _read_stage(
 
 
 def _read_exits(node: Node | None, stages: Sequence[StageKnobs], problems: Problems) -> ExitKnobs | None:
-    """Return the section `exits`; it must wait until there are stages to stand in."""
+    """Return the section `exits`; it is read after the stages that it refers to."""
     if node is None or not stages:
         return None
     return read_exit_section(node, [stage.shared["depth"] for stage in stages], problems)
@@ -166,7 +164,7 @@ def _read_exits(node: Node | None, stages: Sequence[StageKnobs], problems: Probl
 def _read_overrides(
     node: Node, where: str, depths: list[int], problems: Problems
 ) -> dict[int, Mapping[str, Node]]:
-    """Return what single layers say of their own, by layer index."""
+    """Return the knobs of single layers, by layer index."""
     if not isinstance(node, Table) or not node.entries:
         problems.add(node.mark, f"{where}: found {node}; allowed: a mapping from layer numbers to knobs")
         return {}

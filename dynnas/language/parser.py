@@ -24,7 +24,7 @@ from dynnas.space.space import Space
 
 TOP_KEYS = ("name", "model", *NETWORK_SECTIONS, "choices", "evaluator", *SECTIONS)
 MAX_CHOICES = 2000
-"""Knobs of a plain space."""
+"""Maximum number of knobs of a plain space."""
 
 
 def load_space(path: str | Path) -> Space:

@@ -1,4 +1,4 @@
-"""What is wrong with a space file, and where."""
+"""The problems of a space file: what is wrong, and where."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing to mend in a space file."""
+    """One problem of a space file."""
 
     file: str
     line: int
@@ -33,7 +33,9 @@ class Problem:
 
 
 class SpaceFileError(SpaceError):
-    """A space file cannot be used; `problems` holds all that is wrong with it, in the order of the file."""
+    """Raised when a space file cannot be used; `problems` holds all that is wrong with it, in the order of
+    the file.
+    """
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
@@ -51,11 +53,11 @@ class Problems:
         self._found: list[tuple[Mark, str]] = []
 
     def add(self, mark: Mark, message: str) -> None:
-        """Something at `mark` must be mended."""
+        """Add a problem at `mark`."""
         self._found.append((mark, message))
 
     def stop(self, mark: Mark, message: str) -> NoReturn:
-        """Note a problem after which nothing more can be read, and end the reading.
+        """Add a problem after which nothing more can be read, and end the reading.
 
         Raises:
             SpaceFileError: always.

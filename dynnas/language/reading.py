@@ -1,4 +1,4 @@
-"""Reads pieces of a located tree: tables with known keys, values under a rule, and the values of a knob."""
+"""Reading of a located tree: tables with known keys, values under a rule, and the values of a knob."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def read_knob(node: Node, knob: Knob, where: str, problems: Problems) -> tuple[V
 def check_distinct(
     items: Sequence[Node], values: Sequence[Value | None], where: str, problems: Problems
 ) -> None:
-    """Each value of a list must be there once; None stands for one that could not be read."""
+    """Check that each value of a list occurs once; None stands for one that could not be read."""
     seen: set[Value] = set()
     for item, value in zip(items, values, strict=True):
         if value is None:
@@ -120,7 +120,7 @@ def _read_range(node: Table, rule: Rule, where: str, problems: Problems) -> tupl
 
 
 def read_knobs(entries: Mapping[str, Node], table: Iterable[Knob], where: str, problems: Problems) -> Knobs:
-    """Return those knobs of a section that it gives."""
+    """Return the knobs of a section that the file gives."""
     return {
         knob.name: read_knob(entries[knob.name], knob, f"{where}.{knob.name}", problems)
         for knob in table
@@ -129,14 +129,16 @@ def read_knobs(entries: Mapping[str, Node], table: Iterable[Knob], where: str, p
 
 
 def with_defaults(given: Knobs, table: Iterable[Knob]) -> Knobs:
-    """Return every knob of a section; one that must be given and is not counts as unreadable."""
+    """Return every knob of a section with its default; a required one that is missing counts as
+    unreadable.
+    """
     return {**{knob.name: () if knob.default is None else (knob.default,) for knob in table}, **given}
 
 
 def check_used(
     entries: Mapping[str, Node], table: Iterable[Knob], users: Sequence[Knobs], where: str, problems: Problems
 ) -> None:
-    """A knob that is given must apply to one of its `users`, for one that never does is surely a slip."""
+    """Check that a given knob applies to one of its `users`: one that can never apply is a mistake."""
     for knob in table:
         if knob.name in entries and users and not any(_can_apply(knob, user) for user in users):
             problems.add(

@@ -78,7 +78,7 @@ def json_schema() -> Schema:
 
 
 def _table(description: str, properties: Mapping[str, Schema], required: Sequence[str] = ()) -> Schema:
-    """Return a mapping with known keys; it may be left empty where no key is required."""
+    """Return the schema of a mapping with known keys; it may be empty where no key is required."""
     return {
         "type": "object" if required else ["object", "null"],
         "description": description,
@@ -97,7 +97,7 @@ def _knobs(table: Sequence[Knob]) -> dict[str, Schema]:
 
 
 def _knob(knob: Knob) -> Schema:
-    """Return one value, a list, or a range."""
+    """Return the schema of a knob: one value, a list, or a range."""
     value = knob.rule.schema()
     forms = [value, _list(value, MAX_VALUES)]
     if knob.ordered:
@@ -215,7 +215,7 @@ def _setting(setting: Field[Any], section: type) -> Schema:
 
 
 def _part(part: type) -> Schema:
-    """Return the settings of a registered class, or false."""
+    """Return the schema of a registered class's settings, or false."""
     help = (part.__doc__ or "").partition("\n")[0].strip(".")
     known = {name: _setting(each, part) for name, each in settings_of(part).items()}
     return {"description": help, "anyOf": [{"const": False}, _table(help, known)]}

@@ -1,4 +1,4 @@
-"""Reads the optional sections of a study; what is allowed comes from the dataclasses in `settings.py`."""
+"""The optional sections of a study; the allowed values come from the dataclasses in `settings.py`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SECTIONS: Mapping[str, type] = {
 
 
 class Form(NamedTuple):
-    """How a setting is written, and the rule of each value.
+    """The form of a setting, and the rule of each value.
 
     A `table` maps its `choices` to numbers, and `tables` map names of a registry to settings of its classes.
     """
@@ -58,7 +58,7 @@ def setting_form(setting: Field[Any], section: type) -> Form:
 
 
 def read_settings(entries: Mapping[str, Node], problems: Problems) -> Settings:
-    """Return the settings of those sections that the file has; the rest keep their defaults."""
+    """Return the settings of the sections in the file; the rest keep their defaults."""
     sections: dict[str, Any] = {}
     for name, section in SECTIONS.items():
         if name not in entries:
@@ -99,7 +99,7 @@ def settings_of(part: type) -> dict[str, Field[Any]]:
 
 
 def _read_part(node: Node, part: type, where: str, problems: Problems) -> Any:
-    """Return the settings of a registered class, or False where it is to be left out."""
+    """Return the settings of a registered class, or False where it is left out."""
     if isinstance(node, Scalar) and node.value is False:
         return False
     known = settings_of(part)

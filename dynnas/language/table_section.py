@@ -1,4 +1,4 @@
-"""The section `evaluator`: a table of measured architectures, to be searched instead of a supernet."""
+"""The section `evaluator`: a table of measured architectures, which is searched instead of a supernet."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TEXT, _NUMBER = Rule(str), Rule(float)
 
 
 def read_table_section(node: Node, choices: tuple[str, ...], problems: Problems) -> TableSettings:
-    """Return the section of a space of `choices`; what cannot be read is a problem."""
+    """Return the section of a space of `choices`; an unreadable value is a problem."""
     entries = read_table(node, "evaluator", tuple(KEYS), problems, REQUIRED)
 
     def one(key: str, rule: Rule, default: object) -> object:

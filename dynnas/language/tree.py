@@ -1,4 +1,4 @@
-"""YAML text as a tree that knows where everything stands.
+"""A tree of YAML text with the place of every node.
 
 Scalars are read by YAML 1.2's core rules (`1e-3` is a number, `on` and `2020-01-01` are text) and aliases are
 followed. What a space file never needs (tags, keys that are not text, several documents) is a problem.
@@ -35,7 +35,7 @@ class Scalar:
 
     @property
     def value(self) -> int | float | bool | str | None:
-        """Return what the text means; a whole number of 18 digits or more becomes infinite, as none is
+        """Return the value of the text; a whole number of 18 digits or more becomes infinite, because none is
         meant.
         """
         if not self.plain:

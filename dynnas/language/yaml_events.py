@@ -1,4 +1,4 @@
-"""From the events of PyYAML's parser to the tree: the one place that imports PyYAML."""
+"""The tree built from the events of PyYAML's parser; this is the one place that imports PyYAML."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_NESTING = 20
 
 
 MAX_LENGTH = 200_000
-"""Characters of a space file."""
+"""Maximum number of characters of a space file."""
 
 
 class Composer:
@@ -42,7 +42,7 @@ class Composer:
         return root
 
     def _parsed(self) -> Iterator[yaml.Event]:
-        """Yield the parser's events; an error of it ends the reading with a problem."""
+        """Yield the parser's events; an error ends the reading with a problem."""
         mark = Mark()
         try:
             for event in yaml.parse(self._text, Loader=yaml.SafeLoader):

@@ -1,4 +1,4 @@
-"""The networks against which all others of a space are timed."""
+"""The anchors: fixed networks against which all others of a space are timed."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ from dynnas.space.space import Space
 def build_anchors(
     space: Space, target: TargetSettings, channels: int, classes: int, size: tuple[int, int] | None = None
 ) -> tuple[Subject, ...]:
-    """Return two networks of the middle of the space, always the same, which have some of every kind of
-    layer.
+    """Return two fixed networks from the middle of the space, which have some of every kind of layer.
 
     How much a busy machine slows a network down depends on what the network does: networks of the same space
     follow each other two to three times as closely as foreign anchors.
@@ -60,7 +59,7 @@ def _own_network(space: Space, turn: int, channels: int, size: tuple[int, int] |
 
 
 def _middle(space: Space, turn: int) -> Architecture:
-    """Return the middle of what is ordered, and of what is not one value after the other."""
+    """Return the middle value of an ordered list, and the first of an unordered one."""
     values: dict[str, Value] = {}
     turns: dict[str, Iterator[int]] = defaultdict(lambda: itertools.count(turn))
     for gene in space.genes:

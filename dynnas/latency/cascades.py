@@ -1,4 +1,4 @@
-"""What running networks in a chain costs beside the networks themselves, by the clock."""
+"""The overhead of running networks in a chain, by the clock."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ ALWAYS, NEVER = 0.0, 2.0
 
 FEW_IMAGES = 16
 AS_LONG = 2
-"""As a trial, for each subject: differences of a few microseconds count."""
+"""Timing budget per network, relative to a search trial: differences of a few microseconds count."""
 
 
 @dataclass(frozen=True)
 class Overhead:
-    """What a chain costs beside its networks, in the unit of their costs.
+    """The overhead of a chain beside its networks, in the unit of their costs.
 
     Attributes:
         leave: of a decision after which the image leaves.
@@ -41,12 +41,13 @@ class Overhead:
 
     @staticmethod
     def nothing(networks: int) -> Overhead:
-        """As of multiply-adds, of which decisions have none worth counting."""
+        """Return the overhead in multiply-adds, which is zero: decisions have none worth counting."""
         return Overhead(0.0, (0.0,) * networks, (0.0,) * networks)
 
 
 def measure_overhead(networks: Sequence[Network], dataset: Dataset, meter: LatencyMeter) -> Overhead:
-    """Time every network alone, behind what makes its image, and after another one: all in the same rounds.
+    """Time every network alone, after the module that makes its image, and after another network: all in the
+    same rounds.
 
     Args:
         networks: two or more, calibrated, in eval mode, the fastest first.
@@ -70,7 +71,7 @@ def measure_overhead(networks: Sequence[Network], dataset: Dataset, meter: Laten
     resize = tuple(max(0.0, ms.get(("resized", member), 0.0) - ms["alone", member]) for member in everyone)
 
     def made(member: int, other: int) -> float:
-        """Return what making the image of a network takes in a chain with another one."""
+        """Return the module that makes a network's image in a chain with another one."""
         alike = networks[member].config.resolution == networks[other].config.resolution
         return 0.0 if alike else resize[member]
 
@@ -84,8 +85,7 @@ def measure_overhead(networks: Sequence[Network], dataset: Dataset, meter: Laten
 
 
 def subject_of(network: Finished, dataset: Dataset, images: Sequence[int], target: TargetSettings) -> Subject:
-    """Return what the meter times: a network, or a chain of them, made ready for `target`, on single search
-    images.
+    """Return the benchmark of a network or a chain, made ready for `target`, on single search images.
 
     Args:
         network: calibrated, in eval mode. images: by number.
@@ -95,7 +95,8 @@ def subject_of(network: Finished, dataset: Dataset, images: Sequence[int], targe
 
 
 def representative(ways: np.ndarray, count: int) -> list[int]:
-    """At most `count` of some images, by number, of which as large a part takes each way as of all.
+    """Return at most `count` of some images, by number, with the same share on each path as among all of
+    them.
 
     Args:
         ways: (N,) int, which way each image takes.

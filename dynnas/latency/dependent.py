@@ -1,4 +1,4 @@
-"""Latency where it depends on the image: its distribution, by the way that images take, and in batches.
+"""Latency that depends on the image: its distribution, by the paths that images take, and in batches.
 
 A *way* is what exits make an image run: it ends at the exit by which the image leaves. What gates leave out
 differs from image to image within a way; its time is the mean over some of its images, and its multiply-adds
@@ -30,17 +30,19 @@ from dynnas.runtimes.runtime import BatchExecution, Runner, get_runtime
 from dynnas.settings.settings import TargetSettings
 
 IMAGES_OF_A_WAY = 16
-"""On which its time is measured, where there are so many: they run the same work."""
+"""Maximum number of images timed per path: they run the same work."""
 
 COUNTING_BATCH = 256
 
 TIMES_AS_LONG = 4
-"""For each image, as in a trial: p95 and worst are single images, which a few runs would leave to chance."""
+"""Timing budget per image, relative to a trial: p95 and worst are single images, and a few runs would leave
+them to chance.
+"""
 
 
 @dataclass(frozen=True)
 class Ways:
-    """Which way each of some images takes.
+    """The path that each of some images takes.
 
     Attributes:
         names: of all ways of the network, the shortest first.
@@ -54,18 +56,18 @@ class Ways:
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """Of the images, for each way (0..1)."""
+        """Return the share of the images on each path (0..1)."""
         counts = np.bincount(self.taken, minlength=len(self.names))
         return tuple((counts / len(self.taken)).tolist())
 
     def images_of(self, way: int, most: int = IMAGES_OF_A_WAY) -> list[int]:
-        """Return the first `most` images, by number, that take it."""
+        """Return the first `most` images, by number, that take a path."""
         return np.flatnonzero(np.array(self.taken) == way)[:most].tolist()
 
 
 @torch.inference_mode()
 def ways_of(network: Network, images: Tensor) -> Ways:
-    """Return the ways of images (N, channels, R, R) through `network`, as `accuracy` counts them: decided in
+    """Return the paths of images (N, channels, R, R) through `network`, as `accuracy` counts them: decided in
     torch.
 
     Another runtime rounds otherwise, and may decide otherwise on an image whose confidence is a threshold.
@@ -86,7 +88,7 @@ def ways_of(network: Network, images: Tensor) -> Ways:
 
 @dataclass(frozen=True)
 class WayLatency:
-    """One way: how many images take it, and how long it takes.
+    """One path: its share of the images, and its time.
 
     Attributes:
         share: of the images counted (0..1).
@@ -101,14 +103,14 @@ class WayLatency:
 
     @staticmethod
     def of(name: str, share: float, latency: Latency | None) -> WayLatency:
-        """From what the meter says; nothing of a way that no image takes."""
+        """Make it from the meter's result; a path without images has none."""
         if latency is None:
             return WayLatency(name, share, None, None)
         return WayLatency(name, share, latency.mean_ms, latency.interval_ms)
 
 
 def way_subjects(runner: Runner, images: np.ndarray, ways: Ways) -> dict[int, Subject]:
-    """For each way that is taken, by its index, the network on some of the images that take it.
+    """Return for each path that is taken, by its index, the network with some of the images that take it.
 
     Args:
         images: (N, channels, R, R) float32. ways: of these images.
@@ -118,7 +120,7 @@ def way_subjects(runner: Runner, images: np.ndarray, ways: Ways) -> dict[int, Su
 
 
 def expected_ms(ways: Sequence[WayLatency]) -> float:
-    """Return the mean over images, from counts and the time of every way.
+    """Return the mean over images, from the count and the time of every path.
 
     Raises:
         ValueError: a way that images take was not timed.
@@ -152,7 +154,7 @@ class BatchLatency:
 
 @dataclass(frozen=True)
 class DependentLatency:
-    """What a network takes on real images.
+    """The latency of a network on real images.
 
     Attributes:
         latency: one image at a time, with real branching; mean, median, p95 and worst are over the images.
@@ -227,7 +229,7 @@ def measure_dependent(
 
 
 def seconds_for(images: int, target: TargetSettings) -> float:
-    """Return how long to time so many images for their distribution."""
+    """Return how long to time some number of images for their distribution."""
     return TIMES_AS_LONG * target.seconds * max(1.0, images / target.images)
 
 

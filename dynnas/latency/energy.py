@@ -1,4 +1,4 @@
-"""Energy of a call, where the machine counts it: RAPL on processors, NVML on graphics cards.
+"""The energy of a call, where the machine counts it: RAPL on processors, NVML on graphics cards.
 
 The counters are those of the whole processor package or card, whatever else runs there, idle power included.
 """
@@ -19,25 +19,27 @@ from dynnas.latency.rounds import Clock, Subject
 POWERCAP = Path("/sys/class/powercap")
 
 READ_EVERY_SECONDS = 1.0
-"""A counter of a busy server goes round in a minute or so; read more often, a turn cannot be missed."""
+"""Seconds between readings: a counter of a busy server overflows in about a minute, and no overflow may be
+missed.
+"""
 
 LEAST_CALLS = 20
 
 
 class NoEnergyError(DynnasError):
-    """The machine does not tell what it uses."""
+    """Raised when the machine does not report its energy."""
 
 
 @dataclass(frozen=True)
 class Energy:
-    """Millijoules of a call, its share of what the counter's whole package used; None for a `reason`."""
+    """Millijoules of a call, its share of the whole package's energy by the counter; None for a `reason`."""
 
     energy_mj: float | None
     reason: str = ""
 
 
 Counter = Callable[[], float]
-"""Millijoules since it was made."""
+"""A function that returns millijoules since it was made."""
 
 
 def measure_energy(
@@ -47,7 +49,7 @@ def measure_energy(
     counter: Counter | None = None,
     clock: Clock = time.perf_counter,
 ) -> Energy:
-    """Run a network's images over and over for so many seconds, or `LEAST_CALLS`.
+    """Run a network's images repeatedly for `seconds`, or for `LEAST_CALLS`, and read the counter.
 
     Args:
         subject: what to run. device: `cpu` or `cuda`. counter: the device's, if not given.
@@ -79,7 +81,7 @@ def energy_counter(device: str = "cpu", folder: Path = POWERCAP) -> Counter:
 
 
 class _Rapl:
-    """The sum over all processor packages of what they used since this was made."""
+    """The sum over all processor packages of the energy used since it was made."""
 
     def __init__(self, folder: Path) -> None:
         # A package is intel-rapl:0, also on processors of AMD; its parts are intel-rapl:0:1 and so on.

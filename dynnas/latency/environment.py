@@ -1,4 +1,6 @@
-"""What a latency depends on beside the network, as far as the device itself can tell."""
+"""The environment of a latency: all that it depends on beside the network, as far as the device itself can
+tell.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ CPU_FOLDER = Path("/sys/devices/system/cpu")
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How networks run on a device; the fields are those of `TargetSettings`."""
+    """The way networks run on a device; the fields are those of `TargetSettings`."""
 
     runtime: str
     threads: int
@@ -24,7 +26,8 @@ class RunConfig:
 
 
 def device_environment(config: RunConfig, device: str = "cpu") -> dict[str, str]:
-    """Return what times on `device` depend on here, without what only torch knows of a graphics card.
+    """Return the environment of times on `device` here, without the facts that only torch knows of a graphics
+    card.
 
     Raises:
         MissingExtraError: the runtime is not installed.

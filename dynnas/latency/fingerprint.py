@@ -1,4 +1,4 @@
-"""What a latency depends on beside the network; times of different environments do not compare."""
+"""The fingerprint of a latency's environment; times of different environments do not compare."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from dynnas.settings.settings import TargetSettings
 
 
 def environment_fingerprint(target: TargetSettings) -> dict[str, str]:
-    """Return what times for `target` depend on; under `digest` twelve hexadecimal digits that name all of it.
+    """Return the environment of times for `target`; its `digest` is twelve hexadecimal digits that name all
+    of it.
 
     It is the device that tells, also where it is another machine.
 

@@ -1,4 +1,4 @@
-"""A number with the interval that its noise leaves open."""
+"""A number with the interval of its noise."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class Estimate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Low and high."""
+        """Return the low and the high end."""
         return self.low, self.high
 
     @property
     def half_width(self) -> float:
-        """Of the interval, as a part of the value."""
+        """Return half the width of the interval, relative to the value."""
         return (self.high - self.low) / 2 / self.value if self.value else 0.0
 
     def scaled(self, factor: float) -> Estimate:
-        """In another unit."""
+        """Return the estimate in another unit."""
         return Estimate(self.value * factor, self.low * factor, self.high * factor)
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""The value that a latency measurement yields, and the scale on which a study's latencies stand."""
+"""The result of a latency measurement, and the scale on which a study's latencies stand."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def count_outliers(passes: np.ndarray) -> int:
 
 @dataclass(frozen=True)
 class Latency:
-    """What a run costs on an undisturbed device. The distribution is over images; noise is in the rest.
+    """The latency of a run on an undisturbed device. The distribution is over images; noise is in the other
+    fields.
 
     Attributes:
         mean_ms, median_ms, p95_ms, worst_ms: over the images; equal where one image stands for all.
@@ -92,7 +93,7 @@ class AnchorReference:
     environment: str
 
     def save(self, path: Path) -> None:
-        """Write for `load`."""
+        """Write the scale as JSON for `load`."""
         atomic_write(path, DOCUMENT.write(asdict(self)))
 
     @staticmethod
@@ -106,7 +107,7 @@ class AnchorReference:
 
     @staticmethod
     def load(path: Path, target: TargetSettings) -> AnchorReference:
-        """Read what `save` wrote, to go on with it.
+        """Read what `save` wrote, so that a study continues on the same scale.
 
         Raises:
             StudyError: the file is damaged, or was measured in another environment than this machine's for

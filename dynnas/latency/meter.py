@@ -24,14 +24,14 @@ from dynnas.latency.rounds import Clock, Plan, Subject, by_pass, ratios_to, time
 from dynnas.settings.settings import TargetSettings
 
 REFERENCE_SHARE = 4
-"""The scale is measured this many times as long as a network: all latencies of a study hang on it."""
+"""Time for the scale, relative to that for a network: all latencies of a study depend on it."""
 
 
 class Timer(Protocol):
-    """What times subjects in rounds: this machine, or another one."""
+    """A timer of subjects in rounds, on this machine or another one."""
 
     def __call__(self, subjects: Sequence[Subject], anchors: Sequence[Subject], plan: Plan) -> np.ndarray:
-        """Do what `dynnas.latency.rounds.time_rounds` does."""
+        """Time in rounds, as `dynnas.latency.rounds.time_rounds` does."""
         ...
 
 
@@ -69,14 +69,14 @@ class LatencyMeter:
         return self.measure_jointly([subject])[0]
 
     def measure_jointly(self, subjects: Sequence[Subject], seed: int = 0) -> list[Latency]:
-        """Time networks in the same rounds, shuffled anew each round: the most exact way to rank them."""
+        """Time networks in the same rounds, shuffled again in each round: the most exact way to rank them."""
         plan = Plan(self.target.seconds * len(subjects), self.target.precision, seed)
         times = self._timer(subjects, self._anchors, plan)
         anchors = times[len(subjects) :]
         return [self._latency(subject, ms, anchors) for subject, ms in zip(subjects, times, strict=False)]
 
     def time(self, subjects: Sequence[Subject], plan: Plan) -> np.ndarray:
-        """Time many at once: medians (subjects,) over rounds, as multiples of the anchors' time."""
+        """Time many networks at once: medians (subjects,) over rounds, as multiples of the anchors' time."""
         times = self._timer(subjects, self._anchors, plan)
         return np.median(ratios_to(times[len(subjects) :], times[: len(subjects)]), axis=1)
 
@@ -120,12 +120,12 @@ class LatencyMeter:
 
     @staticmethod
     def _ratios(subject: Subject, ms: np.ndarray, anchors: np.ndarray) -> np.ndarray:
-        """Return multiples of the anchors' time: (passes, images)."""
+        """Return the times as multiples of the anchors': (passes, images)."""
         return by_pass(ratios_to(anchors, ms), len(subject.images))
 
 
 class LocalTimer:
-    """Rounds on this machine, while no other meter, in whichever process, uses the device.
+    """Times in rounds on this machine, while no other meter in any process uses the device.
 
     Args:
         device: as in `TargetSettings.device`.
@@ -138,6 +138,6 @@ class LocalTimer:
         self._clock = {"clock": clock} if clock else {}
 
     def __call__(self, subjects: Sequence[Subject], anchors: Sequence[Subject], plan: Plan) -> np.ndarray:
-        """Do what `Timer` does says."""
+        """Time in rounds, as `Timer` says."""
         with device_lock(self._device, self._lock_folder):
             return time_rounds(subjects, anchors, plan, **self._clock)

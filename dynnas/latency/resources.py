@@ -1,4 +1,4 @@
-"""What a network uses beside time: energy and memory, here or on a remote device."""
+"""Energy and memory of a network, here or on a remote device."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from dynnas.settings.settings import TargetSettings
 
 @dataclass(frozen=True)
 class Resources:
-    """What a call of a network uses beside time; None where the machine does not tell, with the reason.
+    """The energy and memory of a call; None where the machine does not report it, with the reason.
 
     Attributes:
         energy_mj: millijoules of a call, its share of what the whole package used.
@@ -37,7 +37,7 @@ class Resources:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Those that are known, by name."""
+        """Return the metrics that are known, by name."""
         known = {"energy_mj": self.energy_mj, "peak_memory_mib": self.peak_memory_mib}
         return {name: value for name, value in known.items() if value is not None}
 
@@ -48,7 +48,8 @@ def measure_resources(
     target: TargetSettings,
     artifacts: Sequence[Artifact] | None = None,
 ) -> list[Resources]:
-    """Energy and peak memory of networks, each beside its subject, and its artifact if there is one.
+    """Measure energy and peak memory of networks, each given by its subject, and its artifact if there is
+    one.
 
     Raises:
         TargetError: a remote device cannot be reached.
@@ -67,7 +68,7 @@ def measure_resources(
 
 
 def call_energies(subjects: Sequence[Subject], target: TargetSettings, seconds: float = 2.0) -> list[Energy]:
-    """Return what a call of each network uses, in the mean over its images run one after the other for
+    """Return the energy of a call of each network, as a mean over its images run one after the other for
     `seconds`.
 
     Without a value, but with the reason, where the device does not tell.
@@ -91,7 +92,7 @@ def peak_memories_mib(
     target: TargetSettings,
     artifacts: Sequence[Artifact] | None = None,
 ) -> list[float]:
-    """MiB of resident memory that loading and running each network adds to a process with its runtime.
+    """Return MiB of resident memory that loading and running each network adds to a process with its runtime.
 
     Args:
         networks: calibrated. images: a call's for each, (batch, channels, R, R) float32.

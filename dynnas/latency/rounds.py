@@ -16,18 +16,18 @@ from dynnas.latency.interval import estimate
 
 LEAST_ROUNDS = 20
 LEAST_RUNS_OF_AN_IMAGE = 3
-"""However slow the network and short the time."""
+"""Minimum number of runs of an image, however slow the network and short the time."""
 
 WARM_UP_CHUNK = 5
 WARM_UP_SHARE = 0.25
-"""Of the time for a network, at most, spent before timing."""
+"""Maximum share of a network's time that is spent on warming up."""
 
 Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """Something to time: a network made ready to run, and the inputs that it runs one by one.
+    """A benchmark: a network made ready to run, and the inputs that it runs one by one.
 
     Args:
         runner: takes an input; its work is finished when it returns.
@@ -41,7 +41,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Plan:
-    """How long to time.
+    """The plan of a measurement: how long to time.
 
     Attributes:
         seconds: at most, but for `LEAST_ROUNDS`.
@@ -87,7 +87,8 @@ def time_rounds(
 
 
 def ratios_to(anchors: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Times (..., rounds) as multiples of the geometric mean of the anchors' (anchors, rounds) in each round.
+    """Return times (..., rounds) as multiples of the geometric mean of the anchors' (anchors, rounds) in each
+    round.
 
     A slow anchor weighs no more than a fast one.
     """
@@ -109,7 +110,7 @@ def _precise(times: np.ndarray, subjects: Sequence[Subject], precision: float) -
 
 
 def _warm_up(subject: Subject, seconds: float, clock: Clock) -> None:
-    """Run until a few runs are no longer faster than the few before, or time is up."""
+    """Run until a few runs are no longer faster than the few before, or the time is up."""
     end, before = clock() + seconds, math.inf
     while True:
         now = float(np.median([_time(subject, turn, clock) for turn in range(WARM_UP_CHUNK)]))
@@ -127,7 +128,7 @@ def _time(subject: Subject, turn: int, clock: Clock) -> float:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Without the garbage collector, whose pauses would fall on whichever network happens to run."""
+    """Disable the garbage collector, whose pauses would fall on any network that happens to run."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

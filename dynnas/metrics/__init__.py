@@ -1,1 +1,1 @@
-"""What a network is worth: accuracy, alone and under a budget for a batch."""
+"""Measurements of a network: size, score, latency, energy and memory."""

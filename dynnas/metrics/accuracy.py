@@ -1,4 +1,4 @@
-"""Accuracy of a finished network, each image leaving where it would leave."""
+"""The accuracy of a finished network, where each image leaves at its exit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dynnas.training.batchnorm.calibrate import SCORING_BATCH
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Accuracy, and what images run.
+    """The accuracy, and the share of the network that images run.
 
     Attributes:
         scores: of the task, by the names of its metrics; the first is the one that ranks candidates.
@@ -36,7 +36,7 @@ class Accuracy:
 
     @property
     def top1(self) -> float:
-        """The score by which candidates are ranked."""
+        """Return the score by which candidates are ranked."""
         return next(iter(self.scores.values()))
 
 
@@ -44,7 +44,8 @@ class Accuracy:
 def predict_logits(
     network: Network, dataset: Dataset, images: Tensor, batch: int = SCORING_BATCH
 ) -> tuple[Tensor, ...]:
-    """Return what every exit, then the head, says of images uint8 [N, C, H, W]: logits as `Network.logits`.
+    """Return the outputs of every exit, then of the head, for images uint8 [N, C, H, W]: logits as
+    `Network.logits`.
 
     The network must be in eval mode, its batch norm calibrated.
     """
@@ -55,7 +56,9 @@ def predict_logits(
 def predict(
     network: Network, dataset: Dataset, images: Tensor, batch: int = SCORING_BATCH
 ) -> tuple[tuple[Tensor, ...], tuple[Decision, ...]]:
-    """Do what `predict_logits` does, and what every gate decides on all images, those that have left too."""
+    """Return the outputs as `predict_logits` does, and the decisions of every gate on all images, also those
+    that have left.
+    """
 
     def run(part: Tensor) -> tuple[Tensor, ...]:
         x = prepare_images(network, dataset, part)
@@ -76,7 +79,8 @@ def predict(
 def accuracy(
     network: Network, dataset: Dataset, split: Literal["train", "search", "test"] = "search"
 ) -> Accuracy:
-    """Accuracy in float32 on a split of `dataset`; thresholds of exits are those of the network's config.
+    """Measure the accuracy in float32 on a split of `dataset`; thresholds of exits are those of the network's
+    config.
 
     The network must be in eval mode, its batch norm calibrated.
     """

@@ -19,15 +19,15 @@ from dynnas.nn.exits import answers, sureness
 from dynnas.tasks.task import Task
 
 NEVER = 2.0
-"""A threshold that no sureness reaches."""
+"""A threshold that no confidence reaches."""
 
 QUOTAS = tuple(number / 20 for number in range(1, 41))
-"""Of the published curves."""
+"""The quotas of the published curves."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What every exit and the head say of some images.
+    """The answers of every exit and of the head to some images.
 
     Attributes:
         sure: (exits, N), how sure each exit is of each image, from 0 to 1.
@@ -41,20 +41,19 @@ class Judged:
 
     @property
     def accuracies(self) -> tuple[float, ...]:
-        """Of every exit and the head over all images: what a prediction is worth at any time."""
+        """Return the accuracies of every exit and of the head over all images: anytime prediction."""
         return tuple(self.right.double().mean(dim=1).tolist())
 
 
 def judge(outputs: Sequence[Tensor], exits: Sequence[ExitPlace], targets: Tensor, task: Task) -> Judged:
-    """From `outputs` as `Network.logits` gives them, of images with these targets (N, ...)."""
+    """Judge `outputs` as `Network.logits` gives them, of images with these targets (N, ...)."""
     sure = [sureness(output, place.criterion) for output, place in zip(outputs, exits, strict=False)]
     right = [task.quality(output, targets) for output in answers(outputs, exits)]
     return Judged(torch.stack(sure) if sure else torch.zeros(0, len(targets)), torch.stack(right))
 
 
 def quota_shares(quota: float, exits: int) -> tuple[float, ...]:
-    """Return the shares of images that are to leave at each of so many exits, then at the head; they sum to
-    1.
+    """Return the shares of images that are to leave at each exit, then at the head; they sum to 1.
 
     Raises:
         ValueError: the quota is not a positive number.
@@ -66,7 +65,7 @@ def quota_shares(quota: float, exits: int) -> tuple[float, ...]:
 
 
 def fit_thresholds(sure: Tensor, shares: Sequence[float]) -> tuple[float, ...]:
-    """Return thresholds with which about these shares of the images leave at each exit.
+    """Return thresholds at which about these shares of the images leave at each exit.
 
     Exit by exit, of the images that are left, the surest floor(share * N) leave; those that are as sure as
     the last of them leave too, for a threshold cannot tell them apart.
@@ -88,7 +87,7 @@ def fit_thresholds(sure: Tensor, shares: Sequence[float]) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Spent:
-    """What a split of images costs, and what comes of it.
+    """The cost of a split of images, and the accuracy reached for it.
 
     Attributes:
         accuracy: share of images that are labelled right.
@@ -147,7 +146,7 @@ def budget_curve(
     quotas: Sequence[float] = QUOTAS,
     way_ms: Sequence[float | None] = (),
 ) -> tuple[BudgetPoint, ...]:
-    """Return a point for each quota. Arguments are those of `spend`.
+    """Return a point for each quota; arguments are those of `spend`.
 
     Raises:
         ValueError: a quota is not a positive number.

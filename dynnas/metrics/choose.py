@@ -1,4 +1,4 @@
-"""Which measurements a study takes."""
+"""The choice of the measurements that a study takes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dynnas.settings.metrics import MEASUREMENTS, objective_names
 def measurements_for(
     metrics: Iterable[str], taken: Sequence[Measurement], meter: LatencyMeter
 ) -> tuple[Measurement, ...]:
-    """Return the registered measurements that give those `metrics` that none of `taken` gives.
+    """Return the registered measurements that give those `metrics` which none of `taken` gives.
 
     Raises:
         StudyError: no measurement gives one of them.

@@ -1,4 +1,4 @@
-"""How long a network takes on its target: measured, and predicted."""
+"""The latency of a network on its target: measured, and predicted."""
 
 from __future__ import annotations
 
@@ -41,17 +41,19 @@ class Latency(Measurement):
 
     @property
     def order(self) -> float:
-        """After the score if there is a prediction, before it otherwise."""
+        """Return the place among measurements: after the score if there is a prediction, before it
+        otherwise.
+        """
         return 4.0 if self.predicted else 2.0
 
     @property
     def provenance(self) -> str:
-        """The scale, and how long is measured."""
+        """Return the scale, and how long is measured."""
         target = self.meter.target
         return f"{self.meter.reference.anchor_ms:.9g} ms, {target.images} images, {target.seconds} s"
 
     def needs_statistics(self, candidate: Candidate) -> bool:
-        """Only a network that runs differently for every image is calibrated before."""
+        """Return whether the network runs differently for every image: only then it is calibrated before."""
         return candidate.config.branches
 
     def measure(self, candidate: Candidate) -> Mapping[str, float]:
@@ -62,7 +64,7 @@ class Latency(Measurement):
 
 @dataclass(frozen=True)
 class Prediction(Measurement):
-    """The latency by a calibrated predictor, in the mean over the images that would be timed.
+    """The latency by a calibrated predictor, as a mean over the images that would be timed.
 
     Attributes:
         predictor: of multiples of the anchors' time.
@@ -78,11 +80,11 @@ class Prediction(Measurement):
 
     @property
     def provenance(self) -> str:
-        """The predictor's digest."""
+        """Return the predictor's digest."""
         return self.predictor.digest
 
     def needs_statistics(self, candidate: Candidate) -> bool:
-        """Only exits make the time depend on what the network says of images."""
+        """Return whether the network has exits: only they make the predicted time depend on images."""
         return bool(candidate.config.exits)
 
     def measure(self, candidate: Candidate) -> Mapping[str, float]:

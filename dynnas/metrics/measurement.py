@@ -1,4 +1,4 @@
-"""The contract of a measurement: what it gives, what it needs, and where it runs."""
+"""The contract of a measurement: the metrics it gives, what it needs, and where it runs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from dynnas.metric import Metric
 from dynnas.settings.settings import TargetSettings
 
 Need = Literal["config", "network", "calibrated", "artifact"]
-"""The costliest part of a candidate that is looked at; each stands for those before it."""
+"""The costliest part of a candidate that is used; each stands for those before it."""
 
 Where = Literal["driver", "worker", "device"]
-"""`driver`: in the process that drives the search. `worker`: in any process that has supernet and data.
-`device`: in the driver, while nobody else uses the target device."""
+"""A place: `driver` is the process that drives the search, `worker` any process that has supernet and data,
+and `device` the driver, while nobody else uses the target device.
+"""
 
 COSTS: Mapping[Need, float] = {"config": 0.0, "network": 1.0, "calibrated": 3.0, "artifact": 4.0}
 """The usual `Measurement.cost` by need."""
@@ -53,7 +54,7 @@ class Measurement:
 
     @property
     def provenance(self) -> str:
-        """All that its numbers depend on beside weights, data, environment and target."""
+        """Return everything that its numbers depend on beside weights, data, environment and target."""
         return ""
 
     def check(self, target: TargetSettings) -> None:

@@ -1,4 +1,4 @@
-"""The named parts of a network of any class, with what each costs."""
+"""The named parts of a network of any class, with the costs of each."""
 
 from __future__ import annotations
 

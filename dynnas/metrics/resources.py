@@ -1,4 +1,4 @@
-"""What a network uses beside time: energy and memory."""
+"""Energy and memory of a network's call."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dynnas.settings.settings import TargetSettings
 
 @register_measurement("energy")
 class Energy(Measurement):
-    """Energy of a call by the processor's or graphics card's own counter."""
+    """The energy of a call by the processor's or graphics card's own counter."""
 
     gives = (METRICS["energy_mj"],)
     needs = "artifact"
@@ -40,7 +40,7 @@ class Energy(Measurement):
             ) from error
 
     def measure(self, candidate: Candidate) -> Mapping[str, float]:
-        """Return millijoules of a call, in the mean over its images.
+        """Return the millijoules of a call, as a mean over its images.
 
         Raises:
             TargetError: the device does not tell.
@@ -53,7 +53,7 @@ class Energy(Measurement):
 
 @register_measurement("memory")
 class PeakMemory(Measurement):
-    """Memory that loading and running the compiled network adds to a process with its runtime."""
+    """The memory that loading and running the compiled network adds to a process with its runtime."""
 
     gives = (METRICS["peak_memory_mib"],)
     needs = "artifact"
@@ -61,7 +61,7 @@ class PeakMemory(Measurement):
     cost: ClassVar[float | None] = 4.5
 
     def measure(self, candidate: Candidate) -> Mapping[str, float]:
-        """MiB of resident memory.
+        """Return MiB of resident memory.
 
         Raises:
             TargetError: the network cannot be run, or the system does not tell.

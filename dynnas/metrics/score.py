@@ -1,4 +1,4 @@
-"""How good a network is on the search split, and what its images run."""
+"""The scores of a network on the search split, and the share of it that images run."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def check_objectives(names: Iterable[str], task: Task) -> None:
 
 
 def _exit_metrics(config: NetworkConfig, shares: Sequence[float]) -> dict[str, float]:
-    """Where images leave and what they cost in the mean; nothing for a network without exits."""
+    """Return where images leave and their mean cost; nothing for a network without exits."""
     if not config.exits:
         return {}
     names = (*(place.name for place in config.exits), "head")
@@ -74,9 +74,7 @@ def _exit_metrics(config: NetworkConfig, shares: Sequence[float]) -> dict[str, f
 
 
 def _gate_metrics(use: GateUse) -> dict[str, float]:
-    """Return what images cost, exits included, by the list of all of them; and how often a gate takes
-    what.
-    """
+    """Return the mean cost of images, exits included, and how often each gate takes each alternative."""
     macs = np.array(use.image_macs)
     shares = {
         f"gate_share.{slot}.{name}": share

@@ -1,4 +1,4 @@
-"""How large a network is: multiply-adds, weights, and the file that ships."""
+"""The size of a network: multiply-adds, weights, and the file that ships."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dynnas.settings.metrics import METRICS, register_measurement
 
 
 def cost_of(network: Network | PlainNetwork) -> Cost:
-    """Return the cost of a finished network, staged or of any class; that of a class is counted in one run.
+    """Return the cost of a finished network, staged or of any class; a class is counted in one run.
 
     Weights that modules share count once.
     """
@@ -28,7 +28,7 @@ def cost_of(network: Network | PlainNetwork) -> Cost:
 
 @register_measurement("size")
 class Size(Measurement):
-    """Multiply-adds and weights; of a space file's networks counted without making them."""
+    """Multiply-adds and weights; those of a space file's networks are counted without making them."""
 
     gives = (METRICS["macs"], METRICS["params"])
     needs = "config"
@@ -48,5 +48,5 @@ class FileSize(Measurement):
     needs = "artifact"
 
     def measure(self, candidate: Candidate) -> Mapping[str, float]:
-        """Return the number of bytes of all its files, in MiB."""
+        """Return the size of all its files, in MiB."""
         return {"file_mib": sum(map(len, candidate.artifact.files.values())) / 2**20}

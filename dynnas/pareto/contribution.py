@@ -1,4 +1,4 @@
-"""Which of many points of accuracy and cost are worth joining a front."""
+"""The points of accuracy and cost that are worth joining a front."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import moocore
 import numpy as np
 
 MARGIN = 0.1
-"""The reference lies this part of the ranges beyond the worst values, so that the ends count too."""
+"""Distance of the reference beyond the worst values, relative to the ranges, so that the ends count too."""
 
 Point = tuple[float, float]
 """An accuracy and a cost."""
 
 
 def non_dominated(points: np.ndarray) -> np.ndarray:
-    """Return which of (N, 2) accuracies and costs no other one beats: (N,) bool; of equal ones the first."""
+    """Return which of (N, 2) accuracies and costs no other one dominates: (N,) bool; of equal ones the
+    first.
+    """
     return moocore.is_nondominated(points * (-1, 1))
 
 
@@ -24,13 +26,13 @@ def reference_of(points: np.ndarray) -> Point:
 
 
 def hypervolume(points: np.ndarray, reference: Point) -> float:
-    """Between (N, 2) accuracies and costs and the reference."""
+    """Return the hypervolume between (N, 2) accuracies and costs and the reference."""
     return float(moocore.hypervolume(points * (-1, 1), ref=(-reference[0], reference[1])))
 
 
 def most_useful(known: np.ndarray, offered: np.ndarray, reference: Point, keep: int) -> list[int]:
     """Return the rows that add most to a front's hypervolume, one after the other; at most `keep`, none for
-    nothing.
+    no gain.
 
     Args:
         known: (N, 2) accuracies and costs of the front. offered: (M, 2), of what may join it.
@@ -47,7 +49,7 @@ def most_useful(known: np.ndarray, offered: np.ndarray, reference: Point, keep: 
 
 
 def _gains(known: np.ndarray, offered: np.ndarray, reference: Point) -> np.ndarray:
-    """Return what each offered point alone would add to the hypervolume of the known ones."""
+    """Return the hypervolume that each offered point alone would add to the known ones."""
     known = known[non_dominated(known)]
     known = known[known[:, 1].argsort()]
     # Between two of these costs the known ones reach one accuracy: that of the cheaper one.

@@ -53,7 +53,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Front(Sequence[Candidate]):
-    """The candidates that no other one beats in every objective, cheapest first.
+    """The candidates that no other one dominates, the cheapest first.
 
     Build one with `Front.of`.
     """
@@ -74,7 +74,7 @@ class Front(Sequence[Candidate]):
         return Front(tuple(pool[index] for index in order if kept[index]), objectives)
 
     def __str__(self) -> str:
-        """Return the members, one a line: what they reach in each objective, and their choices."""
+        """Return the members, one a line: their objectives, and their choices."""
         names = [objective.name for objective in self.objectives]
         lines = [("", *names, "architecture")]
         for number, member in enumerate(self.members):
@@ -179,8 +179,8 @@ class Front(Sequence[Candidate]):
         return float(moocore.hypervolume(_losses(self.members, self.objectives), ref=point))
 
     def to_json(self) -> str:
-        """Return a document that `from_json` reads back: of every member key, trial, architecture and
-        metrics.
+        """Return a document that `from_json` reads back: key, trial, architecture and metrics of every
+        member.
         """
         return DOCUMENT.write(
             {
@@ -226,7 +226,7 @@ def worst_point(candidates: Iterable[Candidate], objectives: tuple[Objective, ..
 
 
 def _losses(candidates: Sequence[Candidate], objectives: tuple[Objective, ...]) -> np.ndarray:
-    """[candidates, objectives], every one to be minimised."""
+    """Return the losses [candidates, objectives], all to be minimised."""
     rows = [
         [objective.sign * candidate.metrics[objective.name] for objective in objectives]
         for candidate in candidates
@@ -235,7 +235,7 @@ def _losses(candidates: Sequence[Candidate], objectives: tuple[Objective, ...]) 
 
 
 def candidate_to_json(member: Candidate) -> dict[str, Any]:
-    """Key, trial, architecture and metrics of one candidate, the metrics grouped."""
+    """Return key, trial, architecture and metrics of one candidate, the metrics grouped."""
     document: dict[str, Any] = {
         "key": member.key,
         "trial": member.trial,
@@ -251,7 +251,7 @@ def candidate_to_json(member: Candidate) -> dict[str, Any]:
 
 
 def candidate_from_json(document: Mapping[str, Any]) -> Candidate:
-    """Read what `candidate_to_json` made; an exception of any kind says that it did not."""
+    """Read what `candidate_to_json` made; an exception of any kind means that it did not."""
     metrics = {name: float(document[name]) for name in METRICS.keys() - _PLACES.keys() if name in document}
     for group in {"metrics", *(group for group, _ in _PLACES.values())}:
         for entry, value in document.get(group, {}).items():

@@ -14,7 +14,7 @@ from dynnas.pareto.objectives import Objective
 
 @dataclass(frozen=True)
 class HypervolumeCurve:
-    """How the front grew.
+    """The growth of the front over the trials.
 
     Attributes:
         reference: a value for each objective, between which and the front the volume lies.

@@ -1,4 +1,4 @@
-"""Which genes a metric hangs on, among the candidates that a study has evaluated."""
+"""The importance of genes for a metric, among the candidates that a study has evaluated."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ FOLDS = 5
 REPEATS = 4
 TREES = 60
 LEAST = 20
-"""Candidates below which nothing can be said."""
+"""Minimum number of candidates for any statement."""
 
 _INACTIVE = -1.0
 
 
 @dataclass(frozen=True)
 class GeneImportance:
-    """How much worse a metric is foretold where one gene's values are shuffled.
+    """The increase of a metric's prediction error when one gene's values are shuffled.
 
     Attributes:
         gene: its name.
@@ -53,10 +53,10 @@ class Importances:
 
 
 def importances(space: Space, candidates: Sequence[Candidate], metric: str) -> Importances | None:
-    """Permutation importances of a random forest (Breiman 2001), held out by cross validation.
+    """Return permutation importances of a random forest (Breiman 2001), held out by cross validation.
 
     A conditional gene is a value of its own where it is not active, and is shuffled only among candidates
-    that have it, so that its importance is not that of the choice that it hangs on; the share that has it
+    that have it, so that its importance is not that of the choice that it depends on; the share that has it
     stands beside it. Candidates of a search are no even sample of the space: it is what mattered where the
     search went.
 
@@ -92,7 +92,7 @@ def importances(space: Space, candidates: Sequence[Candidate], metric: str) -> I
 
 
 def _features(space: Space, candidates: Sequence[Candidate]) -> tuple[list[str], np.ndarray]:
-    """Return the genes that differ, and [candidates, genes] places among their values."""
+    """Return the genes that differ, and the indices of their values, [candidates, genes]."""
     columns = {
         gene.name: np.array(
             [
@@ -109,7 +109,7 @@ def _features(space: Space, candidates: Sequence[Candidate]) -> tuple[list[str],
 
 
 def _cross_validate(features: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[candidates] foretold held out, and [genes, repeats, candidates] with one gene shuffled."""
+    """Return predictions held out, [candidates], and with one gene shuffled, [genes, repeats, candidates]."""
     from sklearn.ensemble import RandomForestRegressor
 
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""What is searched for: objectives, and limits that a candidate must keep."""
+"""The objectives of a search, and the limits that a candidate must keep."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dynnas.metric import Direction, Metric
 from dynnas.settings.metrics import find_metric, known_metrics
 
 Verdict = Callable[[Mapping[str, float]], str | None]
-"""Says of metrics why their candidate is not worth more work; None if it is."""
+"""A function from metrics to the reason why their candidate is not worth more work; None if it is."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def _known_direction(name: str, own: Mapping[str, Metric]) -> Direction:
 
 @dataclass(frozen=True)
 class Goal:
-    """Objectives, and upper limits (`constraints`) in their metrics' units. Build one with `Goal.of`."""
+    """The objectives and upper limits (`constraints`), in their metrics' units; `Goal.of` builds one."""
 
     objectives: tuple[Objective, ...]
     constraints: Mapping[str, float]
@@ -116,7 +116,7 @@ class Goal:
         }
 
     def rejection(self, metrics: Mapping[str, float]) -> str | None:
-        """Return which limits the known `metrics` break, in words; None if none."""
+        """Say which limits the known `metrics` break; None if they keep all."""
         broken = [name for name, violation in self.violations(metrics).items() if violation > 0]
         return (
             ", ".join(f"{name} {metrics[name]:g} is above {self.constraints[name]:g}" for name in broken)

@@ -12,7 +12,7 @@ from dynnas.study.audit import Audit
 
 
 def audit_table(audit: Audit, name: str) -> Table:
-    """Return every audited network, and how the ranks of inherited and of own weights agree."""
+    """Return a table of every audited network, and the rank correlation of inherited and own weights."""
     columns = (
         Column("key"),
         Column("front"),
@@ -39,7 +39,7 @@ def audit_table(audit: Audit, name: str) -> Table:
 
 
 def neighbours_text(audit: Audit) -> str:
-    """Return how many neighbours of the front differ by less than the noise, and what that is."""
+    """Say how many neighbours of the front differ by less than the noise, and how large that is."""
     found = audit.neighbours
     noise = f"{100 * found.split_deviation:.2f} points by the choice of search images"
     if found.seed_deviation is not None:

@@ -26,7 +26,7 @@ class BudgetReport:
         return f"{self.budget.key} of {self.study.name}"
 
     def tables(self) -> tuple[Table, Table]:
-        """Anytime prediction, and budgeted batches."""
+        """Return the tables of anytime prediction and of budgeted batches."""
         return _anytime_table(self), _points_table(self)
 
     def write_document(self) -> Path:

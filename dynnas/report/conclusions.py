@@ -1,4 +1,4 @@
-"""The conclusions of a study in plain words, also where they are not what one hoped for."""
+"""The conclusions of a study in plain words, also where they are unwelcome."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _ALIKE = 0.01
 
 
 def conclusions(study: Study) -> tuple[str, ...]:
-    """Return sentences on the front, and on whether the search and its dynamic layers were worth it."""
+    """Return sentences about the front, and about whether the search and its dynamic layers paid."""
     front = study.front
     if not front:
         return ("No candidate has kept the limits so far.",)

@@ -22,7 +22,7 @@ def objective_labels(study: Study) -> list[str]:
 
 
 def note_of(study: Study) -> Callable[[Candidate, str], str]:
-    """Says in Markdown what a candidate of `study` is, and why it was rejected."""
+    """Say in Markdown what a candidate of `study` is, and why it was rejected."""
 
     def note(candidate: Candidate, rejected: str) -> str:
         key, *lines = tip_of(candidate, study)
@@ -33,7 +33,7 @@ def note_of(study: Study) -> Callable[[Candidate, str], str]:
 
 
 def files_of(study: Study) -> Mapping[str, Callable[[Architecture], str]]:
-    """Files about an architecture of `study`; a space of plain choices has no drawing."""
+    """Return files about an architecture of `study`; a space of plain choices has no drawing."""
     files = {"architecture.json": lambda architecture: architecture.to_json() + "\n"}
     space = study.space
     if space.model is not None:

@@ -39,8 +39,8 @@ class LatencyReport:
         return f"{self.key} of {self.study.name} on {target.device}, threads: {target.threads}"
 
     def tables(self) -> tuple[Table, ...]:
-        """Return the distribution over images, by exit, by what gates leave out, and as a histogram;
-        batches.
+        """Return the tables: the distribution over images, by exit, by gates, as a histogram, and by batch
+        size.
         """
         measured = self.measured
         tables = [_images_table(self)]
@@ -82,7 +82,7 @@ def time_front(study: Study) -> None:
 
 
 def histogram_of(report: LatencyReport) -> Histogram:
-    """Return the times of the images by the exit that they leave by."""
+    """Return the times of the images by the exit where they leave."""
     measured = report.measured
     latency = measured.latency
     groups = {
@@ -158,7 +158,7 @@ def _work_table(measured: DependentLatency) -> Table:
 
 
 def _histogram_table(measured: DependentLatency) -> Table:
-    """Return one row for each bin of times, with how many images of each exit are in it."""
+    """Return one row for each bin of times, with the number of images of each exit in it."""
     edges = np.histogram_bin_edges(measured.image_ms, BINS)
     taken = np.array(measured.image_ways)
     times = np.array(measured.image_ms)
@@ -200,7 +200,7 @@ def _batches_table(measured: DependentLatency) -> Table:
 
 
 def _how_table(report: LatencyReport) -> Table:
-    """Return how it was measured, raw times included, and what a call uses beside time."""
+    """Return a table of how it was measured, with raw times, energy and memory."""
     latency, used = report.measured.latency, report.resources
     memory = used.no_memory if used.peak_memory_mib is None else f"{used.peak_memory_mib:.1f} MiB"
     energy = used.no_energy if used.energy_mj is None else f"{used.energy_mj:.3g} mJ a call"

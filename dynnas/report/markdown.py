@@ -15,7 +15,7 @@ _GENES = 8
 
 
 def markdown(summary: StudySummary, command: str) -> str:
-    """Return sentences and tables; pictures are left to the page.
+    """Return the report as sentences and tables; pictures are left to the page.
 
     Args:
         summary: of a study.
@@ -74,7 +74,7 @@ def _importance(found: Importances) -> Table:
 
 
 def _table(table: Table) -> str:
-    """Return columns of one width, so that the text reads as it is, too."""
+    """Return a table whose columns are padded, so that it also reads well as text."""
     cells = [[column.name for column in table.columns], *map(list, table.rows)]
     cells = [[cell.replace("|", "\\|") for cell in row] for row in cells]
     widths = [max(3, *(len(row[at]) for row in cells)) for at in range(len(table.columns))]

@@ -26,7 +26,7 @@ _LEAST = 3
 
 
 def calibration_table(calibrated: Calibrated) -> Table:
-    """Return how near predictions come to networks held out, and how near a second measurement comes."""
+    """Return a table of the errors of predictions for networks held out, and of a second measurement."""
     found = calibrated.calibration
     rows = (
         _row("predicted and measured", found.agreement),

@@ -23,7 +23,7 @@ _CONTROLS = {
 
 
 def study_table(study: Study) -> Table:
-    """Return the front of a study, with what it was measured on."""
+    """Return the table of a study's front, with what it was measured on."""
     if study.space.table:
         names = [objective.name for objective in study.goal.objectives]
         return metrics_table(study.front, names, f"{title_of(study)}; members: {len(study.front)}")
@@ -37,7 +37,7 @@ def study_table(study: Study) -> Table:
 
 
 def comparison_table(study: Study) -> Table:
-    """Return how much of the search's hypervolume each control reaches; 100% is the search itself."""
+    """Return the share of the search's hypervolume that each control reaches; 100% is the search itself."""
     volumes = study.comparison.hypervolume
     own = volumes.get("search", 0.0)
     rows = tuple(
@@ -48,7 +48,7 @@ def comparison_table(study: Study) -> Table:
 
 
 def artifacts_table(manifest: Mapping[str, Any], title: str) -> Table:
-    """List what `export_model` wrote, and how near each file comes to torch on search images."""
+    """List the files that `export_model` wrote, and how near each comes to torch on search images."""
     columns = (
         Column("file"),
         Column("for"),
@@ -123,7 +123,7 @@ def _cascade_points(study: Study) -> list[Point]:
 
 
 def title_of(study: Study) -> str:
-    """Return its name, its data or table, and what it was timed on."""
+    """Return the study's name, its data or table, and the device that it was timed on."""
     if study.space.table:
         return f"{study.name}: {Path(study.space.table.table).name}"
     target = study.settings.target

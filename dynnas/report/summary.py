@@ -1,4 +1,4 @@
-"""All that a report shows of a study, collected once, with the reason for what is missing."""
+"""The results of a study that a report shows, collected once, with the reason for what is missing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _Found = TypeVar("_Found")
 
 @dataclass(frozen=True)
 class StudySummary:
-    """All that a report shows of a study.
+    """The results of a study that a report shows.
 
     Attributes:
         configs: the network of every member of the front, by key; empty for a study of a table or a class.
@@ -62,7 +62,7 @@ class StudySummary:
 
 
 def summarize(study: Study) -> StudySummary:
-    """Read and compute what can be had: nothing is trained or timed for it."""
+    """Read and compute the results; nothing is trained or timed for it."""
     missing: list[tuple[str, str]] = []
 
     def attempt(part: str, find: Callable[[], _Found]) -> _Found | None:
@@ -140,7 +140,7 @@ def _audit(study: Study) -> Mapping[str, Any]:
 
 
 def _environment(study: Study) -> dict[str, str]:
-    """Return all of it where latencies were measured here, else only the digest that names it."""
+    """Return the whole environment where latencies were measured here, else only the digest that names it."""
     if not study.folder.anchors.exists():
         return {}
 

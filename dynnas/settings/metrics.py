@@ -1,4 +1,4 @@
-"""What is known of a metric by its name, and which measurements give it.
+"""The metrics by name, and the measurements that give them.
 
 Objectives and limits are written as names of metrics, in space files, on the command line and in Python.
 """
@@ -39,7 +39,7 @@ METRICS: Mapping[str, Metric] = {
         Metric("params", "weights", "minimize", "number of weights"),
     )
 }
-"""The metrics of dynnas itself, which are known without loading any measurement."""
+"""The metrics of dynnas itself, known without loading any measurement."""
 
 
 def find_metric(name: str) -> Metric | None:
@@ -58,7 +58,7 @@ def objective_names() -> tuple[str, ...]:
 
 
 def limit_names() -> tuple[str, ...]:
-    """Return the metrics that a trial can give and that an upper limit makes sense for."""
+    """Return the metrics that a trial can give and for which an upper limit makes sense."""
     return tuple(name for name, metric in _given().items() if metric.direction == "minimize")
 
 

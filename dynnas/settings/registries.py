@@ -1,4 +1,4 @@
-"""Registries whose names settings may have; what they hold lies in the packages that they name."""
+"""The registries whose names settings may have; their entries lie in the packages that they name."""
 
 from __future__ import annotations
 

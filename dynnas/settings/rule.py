@@ -1,4 +1,4 @@
-"""What one scalar of a space file may be; the parser, its messages and the JSON Schema share the rules."""
+"""The rules of single values in a space file; the parser, its messages and the JSON Schema share them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Rule:
         return text in self.choices or (self.pattern is not None and self.pattern.matches(str(text)))
 
     def __str__(self) -> str:
-        """Return what is allowed, in words."""
+        """Return the allowed values, in words."""
         if self.choices:
             words = ", ".join((*self.choices, *([self.pattern.words] if self.pattern else [])))
         elif self.kind is bool:

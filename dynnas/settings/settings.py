@@ -28,7 +28,7 @@ def _setting(default: Any, help: str, **rules: Any) -> Any:
 
 
 def choices_of(setting: Field[Any]) -> tuple[str, ...]:
-    """Return the texts that a setting may be, or the keys of its table; none if it may be any."""
+    """Return the texts that a setting may be, or the keys of its table; none if any text will do."""
     choices = setting.metadata.get("choices", ())
     return tuple(choices()) if callable(choices) else tuple(choices)
 
@@ -104,13 +104,11 @@ class TrainSettings:
     seed: int = _setting(0, "draws weights, batches and sampled networks", minimum=0)
 
     def facts(self) -> dict[str, Any]:
-        """Return what names a training: all settings."""
+        """Return the facts that name a training: all settings."""
         return asdict(self)
 
     def with_algorithms(self, **settings: Mapping[str, Any] | bool) -> TrainSettings:
-        """Return the same with these settings of algorithms beside those that they have; False leaves one
-        out.
-        """
+        """Return the same settings with these of algorithms added; False leaves an algorithm out."""
         merged: dict[str, Mapping[str, Any] | bool] = dict(self.algorithms)
         for name, given in settings.items():
             held = merged.get(name)
@@ -132,7 +130,7 @@ class SearchSettings:
         minimum=0.0,
     )
     patience: int | None = _setting(
-        None, "end after so many trials that did not enlarge the front's hypervolume", minimum=1
+        None, "end after this many trials that did not enlarge the front's hypervolume", minimum=1
     )
     sampler: str = _setting(
         "guided",
@@ -198,7 +196,7 @@ class TargetSettings:
 
     @property
     def host_device(self) -> str:
-        """Return where this machine computes what is not timed: training, accuracy."""
+        """Return the device of this machine on which everything but timing runs: training, accuracy."""
         return "cpu" if self.remote else self.device
 
 

@@ -15,14 +15,14 @@ from dynnas.space.gene import Condition, Gene
 
 @dataclass(frozen=True)
 class When:
-    """What may be chosen for an argument while others have certain values."""
+    """The choices of an argument that apply only while others have certain values."""
 
     conditions: Mapping[str, Any]
     choose: Any
 
 
 def when(conditions: Mapping[str, Any] | None = None, /, *, choose: Any, **others: Any) -> When:
-    """Return what may be chosen for an argument while other arguments have certain values.
+    """Make choices of an argument that apply only while other arguments have certain values.
 
     `when(op="condconv", choose=[2, 4])`; a list allows several values: `when(op=["condconv", "dyconv"],
     choose=4)`. Where it does not hold, the argument is not given, so its default applies.
@@ -63,14 +63,14 @@ def genes_of(build: Callable[..., Any], choices: Mapping[str, Any]) -> tuple[Gen
 
 
 def name_of(build: Callable[..., Any]) -> str:
-    """Return what a class or function is called."""
+    """Return the name of a class or function."""
     if isinstance(build, partial):
         return name_of(build.func)
     return str(getattr(build, "__name__", type(build).__name__))
 
 
 def identity_of(build: Callable[..., Any]) -> str:
-    """Return what tells functions apart: module, name, and the arguments that are fixed."""
+    """Return what identifies a function: module, name, and the arguments that are fixed."""
     if isinstance(build, partial):
         return f"{identity_of(build.func)}{build.args}{sorted(build.keywords.items())}"
     own = build if hasattr(build, "__qualname__") else type(build)
@@ -129,7 +129,7 @@ def _place(
     ordered: dict[str, Gene],
     waiting: tuple[str, ...],
 ) -> None:
-    """Put a gene behind those that its condition reads."""
+    """Put a gene after those that its condition reads."""
     if argument in ordered:
         return
     if argument in waiting:

@@ -10,7 +10,7 @@ from dynnas.space.gene import Gene
 
 
 def count_architectures(genes: Sequence[Gene]) -> int:
-    """Return how many distinct assignments of active genes there are; parents must stand before children.
+    """Count the distinct assignments of active genes; parents must stand before children.
 
     One pass in the order of the genes. Partial architectures that agree in every gene that a later condition
     reads have the same continuations, so only their number is kept. A gene is forgotten after the last

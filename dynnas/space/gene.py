@@ -36,7 +36,7 @@ class Gene:
         return all(name in values and values[name] in allowed for name, allowed in self.condition)
 
     def find(self, value: object) -> int | None:
-        """Return the place of `value` among the gene's values, or None where it is not one of them.
+        """Return the index of `value` among the gene's values, or None where it is not one of them.
 
         8.0 is found as 8, a list as the tuple, and a tuple by its label; True is not 1.
         """

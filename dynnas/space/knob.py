@@ -9,7 +9,7 @@ from dynnas.settings.rule import Rule
 from dynnas.space.architecture import Value
 
 MAX_VALUES = 1000
-"""Of one knob."""
+"""Maximum number of values of one knob."""
 
 # What a section says of its knobs: values, smallest first; none for a knob that could not be read.
 Knobs = Mapping[str, tuple[Value, ...]]
@@ -17,7 +17,7 @@ Knobs = Mapping[str, tuple[Value, ...]]
 
 @dataclass(frozen=True)
 class When:
-    """A knob applies only while its sibling `knob` has one of `values` (or none of them: `excluded`)."""
+    """The condition that the sibling `knob` has one of `values` (or none of them: `excluded`)."""
 
     knob: str
     values: tuple[Value, ...]
@@ -49,12 +49,12 @@ class Knob:
 
 
 def whole(minimum: int, maximum: int) -> Rule:
-    """Return a whole number in these limits."""
+    """Return the rule of a whole number in these limits."""
     return Rule(int, minimum=minimum, maximum=maximum)
 
 
 def real(minimum: float, maximum: float) -> Rule:
-    """Return a number in these limits."""
+    """Return the rule of a number in these limits."""
     return Rule(float, minimum=minimum, maximum=maximum)
 
 

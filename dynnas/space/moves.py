@@ -11,7 +11,7 @@ from dynnas.space.space import Space
 
 
 def _build(space: Space, choose: Callable[[Gene], Value]) -> Architecture:
-    """Return the architecture whose active genes, in order, have the values that `choose` returns."""
+    """Build the architecture whose active genes, in order, have the values that `choose` returns."""
     values: dict[str, Value] = {}
     for gene in space.genes:
         if gene.is_active(values):
@@ -59,7 +59,7 @@ def mutate(
 
 
 def _another(gene: Gene, value: Value, rng: random.Random) -> Value:
-    """Return another value than `value`, which the gene has."""
+    """Return a value of the gene other than `value`."""
     at = gene.values.index(value)
     if gene.ordered and rng.random() < 0.5:
         return rng.choice([gene.values[i] for i in (at - 1, at + 1) if 0 <= i < len(gene.values)])
@@ -67,7 +67,9 @@ def _another(gene: Gene, value: Value, rng: random.Random) -> Value:
 
 
 def crossover(space: Space, a: Architecture, b: Architecture, rng: random.Random) -> Architecture:
-    """Take every gene from either parent; what only one of them has follows it, what neither has is drawn."""
+    """Take every gene from either parent; a gene that only one has follows that parent, and one that neither
+    has is drawn.
+    """
 
     def choose(gene: Gene) -> Value:
         known = [parent[gene.name] for parent in (a, b) if gene.name in parent]

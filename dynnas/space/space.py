@@ -19,16 +19,16 @@ from dynnas.space.gene import Gene, prune
 
 
 class NetworkRule(Protocol):
-    """What makes networks of architectures: a frozen dataclass, whose fields name it."""
+    """The rule that makes networks of architectures: a frozen dataclass, whose fields name it."""
 
     @property
     def channels(self) -> int | None:
-        """Of the images; None where the data decides."""
+        """Return the channels of the images; None where the data decides."""
         ...
 
     @property
     def classes(self) -> int | None:
-        """To be told apart; None where the data decides."""
+        """Return the number of classes; None where the data decides."""
         ...
 
     def network_config(
@@ -155,7 +155,7 @@ class Space:
         return (self.gene(gene) if isinstance(gene, str) else gene).is_active(values)
 
     def architecture(self, values: Mapping[str, Value]) -> Architecture:
-        """Return the canonical architecture of these values: drops inactive genes, fills in single-valued
+        """Return the canonical architecture of these values, without inactive genes and with single-valued
         ones.
 
         Raises:
@@ -194,7 +194,7 @@ class Space:
         return self._template().network_config(architecture, channels, classes)
 
     def covering_configs(self, channels: int, classes: int) -> dict[str, tuple[Any, ...]]:
-        """For each slot that any architecture has, configs that together cover the weights it can need.
+        """Return for each slot that any architecture has configs that together cover the weights it can need.
 
         Every number (width, kernel, expand, experts, ...) is the largest that the slot can have; there is
         one config for each possible combination of the rest (block, op, attention, activation), and for each

@@ -51,7 +51,7 @@ class Correlation:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """How many of the front's neighbouring ranks mean something.
+    """The number of the front's neighbouring ranks that mean something.
 
     Two neighbours of the front, in the order of their accuracy, are inside the noise where their inherited
     accuracies differ by less than one standard deviation of a difference: sqrt(2) times that of one accuracy.

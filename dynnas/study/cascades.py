@@ -15,7 +15,7 @@ from dynnas.errors import StudyError
 DOCUMENT = Document("dynnas_cascades", 1, "delete it, and run dynnas cascade again")
 
 PICK = "cascade:"
-"""With a number or the start of a key, how a cascade is picked."""
+"""Prefix by which a cascade is picked, with a number or the start of a key."""
 
 
 @dataclass(frozen=True)

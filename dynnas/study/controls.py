@@ -37,7 +37,8 @@ _OTHER_SEED = 1_000_003
 
 @dataclass(frozen=True)
 class Controls:
-    """Candidates to hold the search against; a group is empty where it makes no sense for the space.
+    """The candidates that the search is compared with; a group is empty where it makes no sense for the
+    space.
 
     Attributes:
         random: as many random networks as the search had trials.
@@ -146,7 +147,7 @@ def evaluate_controls(
 
 
 def static_part(space: Space) -> Space | None:
-    """`space` without dynamic kernels, gates, exits and choice of resolutions, maybe all of it.
+    """Return `space` without dynamic kernels, gates, exits and choice of resolutions, which may be all of it.
 
     None if it has no such networks.
     """
@@ -164,7 +165,9 @@ def static_part(space: Space) -> Space | None:
 
 
 def uniform_widths(space: Space) -> tuple[Architecture, ...]:
-    """Networks whose widths and expansions all stand at one quantile, all their other choices at another."""
+    """Return networks whose widths and expansions all stand at one quantile, and all other choices at
+    another.
+    """
 
     def value_at(gene: Gene, width: float, rest: float) -> Value:
         is_width = gene.name.endswith((".width", ".expand"))

@@ -1,4 +1,4 @@
-"""The trials of a study as the Optuna dashboard reads them, with units, notes and files that nobody stored.
+"""The trials of a study for the Optuna dashboard, with units, notes and files made when they are read.
 
 What is added is made from a trial when the dashboard asks for it: nothing is written, so that a running
 search is not held up and studies of any age have it.
@@ -28,13 +28,13 @@ from dynnas.study.study import Study
 
 METRIC_NAMES = "study:metric_names"
 _FRESH = 2.0
-"""Seconds for which what was read of the trials will do."""
+"""Seconds for which a reading of the trials counts as fresh."""
 
 Describe = Callable[[Candidate, str], str]
-"""A note in Markdown on a candidate, and on why it was rejected, if it was."""
+"""A function that describes a candidate in Markdown, with the reason if it was rejected."""
 
 Files = Mapping[str, Callable[[Architecture], str]]
-"""Texts of files about an architecture, by the files' names."""
+"""A function that makes the texts of files about an architecture, by the files' names."""
 
 
 class IllustratedStorage(RDBStorage):
@@ -44,7 +44,7 @@ class IllustratedStorage(RDBStorage):
     """
 
     def __init__(self, study: Study, labels: list[str], describe: Describe, files: Files) -> None:
-        """Open the storage of `study`; `labels` are what its objectives are called."""
+        """Open the storage of `study`; `labels` are the names of its objectives."""
         url = parse_url(study.storage)
         with storage_errors(url), opening_errors(url):
             super().__init__(
@@ -57,7 +57,7 @@ class IllustratedStorage(RDBStorage):
         self._reading = threading.Lock()
 
     def get_all_studies(self) -> list[Any]:
-        """Return what is stored, with what is added for the dashboard."""
+        """Return the stored studies, with the additions for the dashboard."""
         studies = super().get_all_studies()
         for study in studies:
             if study.study_name == self._study.record.name:
@@ -65,7 +65,7 @@ class IllustratedStorage(RDBStorage):
         return studies
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        """Return what is stored, with what is added for the dashboard."""
+        """Return the stored attributes, with the additions for the dashboard."""
         stored = super().get_study_system_attrs(study_id)
         return self._with_additions(stored) if study_id == self._id else stored
 
@@ -103,7 +103,7 @@ class IllustratedStorage(RDBStorage):
         return additions
 
     def candidate(self, trial: FrozenTrial) -> Candidate | None:
-        """Return the candidate of a trial; None for a trial that never had an architecture."""
+        """Return the candidate of a trial; None for a trial without an architecture."""
         architecture = architecture_of(trial, self._study.space)
         if architecture is None:
             return None
@@ -133,13 +133,13 @@ class MadeFiles:
         self._storage = storage
 
     def open_reader(self, artifact_id: str) -> BinaryIO:
-        """Return the file, made now."""
+        """Return the file, which is made now."""
         return io.BytesIO(self._storage.file(artifact_id).encode())
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
-        """Refused: there is no place for it."""
+        """Refuse to write: there is no place for a file."""
         raise ArtifactNotFound("this dashboard keeps no files; put them beside the study")
 
     def remove(self, artifact_id: str) -> None:
-        """Refused: there is nothing to remove."""
+        """Refuse to remove: there is nothing to remove."""
         raise ArtifactNotFound("these files are made from the trials, and cannot be removed")

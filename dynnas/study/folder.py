@@ -1,4 +1,4 @@
-"""A study's folder: what lies where, what the study was made with, and whether it may go on."""
+"""A study's folder: where its files lie, what the study was made with, and whether it may go on."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class StudyRecord:
     def check_continues(
         self, other: StudyRecord, folder: Path, genes: Sequence[Mapping[str, Any]] = ({}, {})
     ) -> None:
-        """See that a study made with `other` can go on with this.
+        """Check that a study made with `other` can go on with this.
 
         Args:
             other: of the study that is there.
@@ -152,7 +152,7 @@ class StudyRecord:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """All that the numbers of the study depend on, by name, beside its objectives."""
+        """Return, by name, everything beside the objectives that the numbers of the study depend on."""
         settings = {
             f"{section}.{name}": value
             for section, values in asdict(self.settings).items()
@@ -199,7 +199,7 @@ class StudyFolder:
 
     @property
     def supernet(self) -> Path:
-        """The folder of the training's checkpoint."""
+        """Return the folder of the training's checkpoint."""
         return self.path / "supernet"
 
     @property
@@ -214,7 +214,7 @@ class StudyFolder:
 
     @property
     def remeasuring(self) -> Path:
-        """The state from which an interrupted `dynnas measure --all` continues."""
+        """Return the state from which an interrupted `dynnas measure --all` continues."""
         return self.path / "remeasuring.json"
 
     @property
@@ -284,7 +284,7 @@ class StudyFolder:
 
     @property
     def predictions(self) -> Path:
-        """A folder of what networks say of images, by which chains are scored."""
+        """Return the folder of networks' predictions, by which chains are scored."""
         return self.path / "predictions"
 
     @property
@@ -307,9 +307,7 @@ class StudyFolder:
         return record.storage or sqlite_url(self.trials)
 
     def owned(self) -> tuple[Path, ...]:
-        """Return those files of the study that exist: what `--fresh` deletes, and nothing else in the
-        folder.
-        """
+        """Return the study's files that exist: `--fresh` deletes these, and nothing else in the folder."""
         ends = ("", "-wal", "-shm")
         databases = [Path(f"{path}{end}") for path in (self.trials, self.cache) for end in ends]
         files = (

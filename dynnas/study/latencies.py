@@ -1,4 +1,4 @@
-"""Latencies image by image, which `dynnas latency` keeps in a study's folder: one document a network."""
+"""The latencies image by image that `dynnas latency` keeps in a study's folder: one document a network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ IMAGE_LATENCY = Document("dynnas_image_latency", 1, "delete it, or write it agai
 
 
 def read_latencies(folder: StudyFolder, keys: Iterable[str]) -> dict[str, Mapping[str, Any]]:
-    """Read what was measured of these networks, by key, as far as it is on today's scale.
+    """Return the measurements of these networks, by key, that are on today's scale.
 
     Raises:
         StudyError: a file is damaged.

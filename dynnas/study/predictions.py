@@ -43,11 +43,11 @@ class Predictions:
     macs: np.ndarray
 
     def confidence(self, task: Task) -> np.ndarray:
-        """Return how sure the outputs are, as networks decide by it: (N,) float32."""
+        """Return the confidence of the outputs, by which networks decide: (N,) float32."""
         return task.confidence(torch.from_numpy(self.outputs)).numpy()
 
     def quality(self, task: Task, targets: torch.Tensor) -> np.ndarray:
-        """Return how good the answers are, from 0 to 1: (N,) float64."""
+        """Return the quality of the answers, from 0 to 1: (N,) float64."""
         return task.quality(torch.from_numpy(self.outputs), targets.cpu()).double().numpy()
 
 
@@ -61,7 +61,7 @@ class Source:
 
     @property
     def weights(self) -> str:
-        """Their name, as `Study.weights_of` takes it."""
+        """Return the name of the weights, as `Study.weights_of` takes it."""
         return self.made.name if self.made else "inherited"
 
     def network(self) -> Network:
@@ -70,7 +70,7 @@ class Source:
         return study.trained_network(self.made) if self.made else study.candidate(self.key).calibrated
 
     def digest(self, split: Split) -> str:
-        """Return the digest of all that the predictions depend on."""
+        """Return the digest of everything that the predictions depend on."""
         study, train = self.study, self.study.settings.train
         weights = (self.made.weights_digest if self.made else None) or study.supernet.digest()
         return provenance_digest(
@@ -110,7 +110,7 @@ def predictions(source: Source, split: Split, progress: Progress) -> Predictions
 
 
 def _read(path: Path, digest: str) -> Predictions | None:
-    """None where there are none, or those of something else."""
+    """Return the predictions in a file; None if there is none, or one of something else."""
     if not path.exists():
         return None
     with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:

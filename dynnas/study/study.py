@@ -302,7 +302,7 @@ class Study:
 
     @property
     def audit(self) -> Audit | None:
-        """Return how far the supernet's ranks can be trusted; None before `dynnas audit`."""
+        """Return the audit of the supernet's ranking; None before `dynnas audit`."""
         path = self.folder.audit
         return Audit.load(path) if path.exists() else None
 

@@ -1,4 +1,4 @@
-"""Which weights a network of a study has: the supernet's, or those of a training or a pass."""
+"""The weights of a study's networks: the supernet's, or those of a training or a pass."""
 
 from __future__ import annotations
 

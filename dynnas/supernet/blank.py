@@ -1,4 +1,4 @@
-"""Modules whose shared tensors have no values: shapes to slice by, and what is made of them."""
+"""Blank modules, whose shared tensors have shapes to slice by, but no values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dynnas.nn.slicing import places
 
 
 def blank(build: Callable[[], nn.Module]) -> nn.Module:
-    """Return what `build` returns, without values if it can do without them (on the meta device).
+    """Return the result of `build`, without values if it can do without them (on the meta device).
 
     Code that looks at values while it builds, and modules that keep tensors beside their parameters, are
     built with values, and always with the same: buffers belong to the network that has them.
@@ -33,7 +33,7 @@ def _with_values(build: Callable[[], nn.Module]) -> nn.Module:
 
 
 def _own_tensors(module: nn.Module) -> Iterator[Tensor]:
-    """Yield tensors that the modules keep and no rule shares."""
+    """Yield the tensors that the modules keep and no rule shares."""
     for part in module.modules():
         if not isinstance(part, _NormBase):
             rules = getattr(part, "elastic", None)
@@ -44,7 +44,7 @@ def _own_tensors(module: nn.Module) -> Iterator[Tensor]:
 
 
 def own_buffers(module: nn.Module, shared: Iterable[str]) -> Iterator[tuple[dict[str, Tensor | None], str]]:
-    """Yield the dictionary and key of every buffer that is not shared, but for the statistics of norms."""
+    """Yield the dictionary and key of every buffer that is not shared, except the statistics of norms."""
     known = set(shared)
     for prefix, part in module.named_modules():
         if not isinstance(part, _NormBase):
@@ -95,7 +95,7 @@ def fill(module: nn.Module, tensors: dict[str, Tensor]) -> None:
 
 
 def drop_values(module: nn.Module, shared: dict[str, Layout]) -> None:
-    """Take the values of its shared tensors from a module: only their shapes are needed."""
+    """Drop the values of a module's shared tensors: only their shapes are needed."""
     held: dict[str, Tensor] = {}
     for name, owner, key in list(places(module)):
         tensor = owner[key]

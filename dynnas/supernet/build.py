@@ -1,4 +1,4 @@
-"""What a supernet is made for: a function from an architecture to a network, perhaps part by part."""
+"""The functions that a supernet is made for: from an architecture to a network, perhaps part by part."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import nn
 from dynnas.space.architecture import Architecture
 
 Build = Callable[..., nn.Module]
-"""Makes the network of an architecture: `build(architecture)`."""
+"""A function that makes the network of an architecture: `build(architecture)`."""
 
 Call = Callable[..., Any]
-"""Runs a part of the supernet: its name, what it is built from, and its inputs."""
+"""A function that runs a part of the supernet, by its name, its config, and its inputs."""
 
 
 @runtime_checkable
@@ -29,7 +29,7 @@ class BuildsParts(Protocol):
         ...
 
     def covering(self) -> Mapping[str, Sequence[Hashable]]:
-        """For each part that any architecture has, what to build so that every other fits into it."""
+        """Return for each part that any architecture has the configs that every other one fits into."""
         ...
 
     def part(self, config: Any, /) -> nn.Module:
@@ -49,7 +49,7 @@ class BuildsParts(Protocol):
     def extract(
         self, extracted: Callable[[str, Any], nn.Module], architecture: Architecture, /, **options: Any
     ) -> nn.Module:
-        """Make a network of the parts that `extracted` gives, by their names and what they are built from."""
+        """Make a network of the parts that `extracted` gives, by their names and configs."""
         ...
 
 
@@ -58,7 +58,7 @@ class OnePart:
 
     Args:
         build: makes the network of an architecture.
-        covering: architectures of which one has every tensor, as large on every axis as any needs it.
+        covering: architectures that together have every tensor, at its largest on every axis.
     """
 
     def __init__(self, build: Build, covering: Sequence[Architecture]) -> None:
@@ -75,7 +75,7 @@ class OnePart:
         return {"network": self._covering}
 
     def shared_name(self, config: Any, name: str, /) -> str:
-        """Return its own name."""
+        """Return the tensor's own name."""
         return name
 
     def run(

@@ -1,4 +1,4 @@
-"""Which architectures a supernet is made for, so that all others fit into its tensors."""
+"""The architectures that a supernet is made for, so that all others fit into its tensors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from dynnas.supernet.blank import blank
 from dynnas.supernet.shared import Rooms
 
 LOOKED_AT = 256
-"""How many architectures are built without values to find those; a smaller space is looked at whole."""
+"""Number of architectures that are built without values to find the covering ones; a smaller space is looked
+at whole.
+"""
 
 
 def covering(
@@ -79,6 +81,6 @@ def _parents(space: Space, name: str) -> dict[str, object]:
 
 
 def _with(space: Space, values: dict[str, object]) -> Architecture:
-    """Return the architecture of these values; what else becomes active is at its largest."""
+    """Return the architecture of these values, with everything that becomes active at its largest."""
     largest_values = {gene.name: gene.values[-1] for gene in space.genes}
     return space.architecture({**largest_values, **values})

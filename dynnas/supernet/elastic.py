@@ -27,12 +27,12 @@ from dynnas.supernet.shared import SharedTensors
 Key = TypeVar("Key", bound=Hashable)
 
 KEPT = 256
-"""How many modules without values are kept; those that were run longest ago are dropped."""
+"""Maximum number of modules without values that are kept; the least recently run are dropped."""
 
 
 @dataclass(frozen=True)
 class _Wire:
-    """One tensor of a skeleton: where it hangs, and the part of a shared tensor that feeds it."""
+    """One tensor of a skeleton: where it belongs, and the part of a shared tensor that feeds it."""
 
     owner: Any
     key: Any
@@ -51,7 +51,7 @@ class _Skeleton:
 
 
 class Elastic(nn.Module, Generic[Key]):
-    """The shared tensors of many modules, and those modules, which run on slices of them.
+    """The shared tensors of many modules, and these modules, which run on slices of them.
 
     Args:
         build: makes the module of a key, and the same one whenever it is called with the same key.
@@ -118,7 +118,9 @@ class Elastic(nn.Module, Generic[Key]):
                 wire.owner[wire.key] = wire.meta
 
     def converted(self, convert: Callable[[nn.Module], nn.Module]) -> None:
-        """Run what `convert` makes of modules from now on; what `extract` gives is as it was built."""
+        """Run the result of `convert` in place of each module from now on; `extract` still returns modules as
+        built.
+        """
         self._convert = convert
         self._skeletons.clear()
 
@@ -147,7 +149,7 @@ class Elastic(nn.Module, Generic[Key]):
 
     @property
     def _like(self) -> Tensor:
-        """Any shared tensor: all are on one device."""
+        """Return any shared tensor: all are on one device."""
         tensors = (*self._parameters.values(), *self._buffers.values())
         return next((tensor for tensor in tensors if tensor is not None), torch.empty(0))
 

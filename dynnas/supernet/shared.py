@@ -12,7 +12,7 @@ from dynnas.errors import SpaceError
 from dynnas.nn.slices import Axis, Layout, grid, joined_room, lengths
 
 _FUSED = ("qkv", "in_proj", "kv_proj")
-"""In the names of tensors that hold several projections one after the other."""
+"""The names of tensors that hold several projections one after the other."""
 
 
 class Rooms:
@@ -23,7 +23,7 @@ class Rooms:
         self._first: dict[str, Layout] = {}
 
     def add(self, path: str, layout: Layout) -> bool:
-        """Make room for a tensor of `layout`; whether there was too little.
+        """Make room for a tensor of `layout`, and return whether there was too little.
 
         Raises:
             SpaceError: no rule says how tensors of these shapes share one. The message names the parameter.
@@ -40,7 +40,9 @@ class Rooms:
 
 
 class SharedTensors:
-    """Shared tensors with values: each keeps those of the roomiest tensor that it was made for."""
+    """The shared tensors with their values; each keeps the values of the largest tensor that it was made
+    for.
+    """
 
     def __init__(self) -> None:
         self._rooms = Rooms()
@@ -110,7 +112,7 @@ def _pattern(path: str) -> str:
 def _cover(
     held: tuple[tuple[Axis, ...], Tensor | None] | None, layout: Layout, new: Tensor, room: tuple[Axis, ...]
 ) -> Tensor:
-    """Return a tensor of the shape `room` asks for, which keeps the values of the roomier one of two."""
+    """Return a tensor of the shape `room` asks for, with the values of the larger one of two."""
     shape = tuple(axis.size for axis in room)
     candidates = [] if held is None or held[1] is None else [(Layout((), held[0]), held[1].detach())]
     candidates.append((layout, new))

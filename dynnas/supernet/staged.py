@@ -1,4 +1,4 @@
-"""The networks of space files as what a supernet is made for: built and shared slot by slot."""
+"""The networks of space files as a `build`: made and shared slot by slot."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class StagedBuild:
         return Network(self.config(architecture))
 
     def covering(self) -> Mapping[str, Sequence[Hashable]]:
-        """For each slot, the largest configs that it can take."""
+        """Return for each slot the largest configs that it can take."""
         return self.space.covering_configs(self.channels, self.classes)
 
     def part(self, config: SlotConfig, /) -> nn.Module:
@@ -46,7 +46,9 @@ class StagedBuild:
         return build(config)
 
     def shared_name(self, config: SlotConfig, name: str, /) -> str:
-        """Return a block's tensors are shared by its kind, and where experts are separate also by its op."""
+        """Return the shared name: a block's tensors are shared by its kind, and where experts are separate
+        also by its op.
+        """
         return self._name(config, name)
 
     def run(
@@ -97,8 +99,8 @@ def staged_supernet(
 
 
 def _run_chosen(config: NetworkConfig, call: Call, x: Tensor) -> Tensor:
-    """Return logits (B, classes) of images (B, C, R, R) at the resolutions that are chosen: it runs at
-    each.
+    """Return logits (B, classes) of images (B, C, R, R), each at its chosen resolution: the network runs at
+    every one.
     """
     assert config.choice is not None
     rows = call(RESOLUTION_SLOT, config.choice, x)

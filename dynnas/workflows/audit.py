@@ -1,4 +1,4 @@
-"""How far a supernet's ranking can be trusted: networks trained alone against inherited weights."""
+"""The audit of a supernet's ranking: networks trained alone against inherited weights."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ from dynnas.training.start import train_supernet
 DRAWN_FOR_EACH = 4
 MIN_NETWORKS = 3
 FRONT_SHARE = 0.5
-"""At most this part of the networks are members of the front: ranks are to be known where it lies, but a
-front alone is too narrow to show whether the rest is ranked."""
+"""Maximum share of members of the front among the networks: ranks must be known where the front lies, but a
+front alone is too narrow to show whether the rest is ranked.
+"""
 
 
 def audit_study(
@@ -140,7 +141,7 @@ def _evenly(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
 def spread(
     space: Space, count: int, seed: int, macs: Callable[[Architecture], float] | None = None
 ) -> tuple[Architecture, ...]:
-    """Up to `count` different architectures, at even quantiles of MACs among random ones."""
+    """Return up to `count` different architectures, at even quantiles of MACs among random ones."""
     macs = macs or (lambda architecture: cost(space.network_config(architecture)).macs)
     rng = random.Random(f"audit {seed}")
     drawn = dict.fromkeys(sample(space, rng) for _ in range(DRAWN_FOR_EACH * count))

@@ -1,4 +1,4 @@
-"""`dynnas budget`: what a network of a study is worth for a budget of computation."""
+"""The command `dynnas budget`: accuracy of a study's network at every budget of computation."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ class Budget:
 
 
 def budget_of(study: Study, key: str, quotas: Sequence[float] = QUOTAS, weights: str = "inherited") -> Budget:
-    """MSDNet's budgeted-batch protocol: thresholds fitted on the search split, applied to the test split.
+    """Run MSDNet's budgeted-batch protocol: thresholds are fitted on the search split, and applied to the
+    test split.
 
     Args:
         study: with a trained supernet.
@@ -90,7 +91,7 @@ def budget_of(study: Study, key: str, quotas: Sequence[float] = QUOTAS, weights:
 
 
 def _times(study: Study, key: str) -> tuple[float | None, ...]:
-    """Return the time to each exit [ms], as `dynnas latency` has measured; empty before that."""
+    """Return the time to each exit [ms], as `dynnas latency` has measured it; empty before that."""
     path = study.folder.latency / f"{key}.json"
     if not path.exists():
         return ()

@@ -1,4 +1,4 @@
-"""`dynnas calibrate`: a latency predictor for all studies of a space, or for one study."""
+"""The command `dynnas calibrate`: a latency predictor for all studies of a space, or for one study."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Calibrated:
 
     @property
     def picture(self) -> Path:
-        """Beside the predictor: predicted against measured."""
+        """Return the path of the plot of predicted against measured latency, beside the predictor."""
         return self.path.with_suffix(".png")
 
 
@@ -98,7 +98,8 @@ def _kept(found: Calibration, path: Path) -> Calibrated:
 
 
 def _check_gates(space: Space) -> None:
-    """A predictor adds up pieces that an image runs whole: it knows nothing of what gates leave out.
+    """Refuse gates: a predictor adds up pieces that an image runs whole, and does not know what gates leave
+    out.
 
     Raises:
         StudyError: the space has gates, or resolutions that are chosen for each image.

@@ -1,4 +1,6 @@
-"""`dynnas cascade`: chains of a study's networks, scored by what each says alone, the best measured."""
+"""The command `dynnas cascade`: chains of a study's networks, scored by their predictions; the best are
+measured.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,7 @@ from dynnas.workflows.cascade_candidates import Pool, best_chains, score_chain
 COSTS = ("latency_ms", "macs")
 
 IMAGES = 256
-"""On which a cascade is timed: single ones are slow or fast by what they pass."""
+"""Number of images on which a cascade is timed: single images are slow or fast by the networks they pass."""
 
 
 def cascade_study(
@@ -79,7 +81,9 @@ def cascade_study(
 
 
 def _cost_of(study: Study) -> Literal["latency_ms", "macs"]:
-    """Return the first cost that was searched for; anything that is no number of operations is time."""
+    """Return the first cost that was searched for; any cost that is no number of operations counts as
+    time.
+    """
     names = [one.name for one in study.front.objectives if one.direction == "minimize"]
     return "macs" if names and names[0] in ("macs", "expected_macs") else "latency_ms"
 
@@ -94,7 +98,7 @@ class _Cascading:
     progress: Progress
 
     def run(self) -> Cascades:
-        """Score, choose, test, write down; then time, and write down again."""
+        """Score, choose, test and save the cascades; then time them, and save again."""
         chosen = self.chosen()
         known = {one.key: one for one in self._before}
         if known.keys() >= {one.key for one in chosen} and all(one.measured for one in known.values()):
@@ -109,7 +113,7 @@ class _Cascading:
 
     @cached_property
     def members(self) -> tuple[Candidate, ...]:
-        """The front's, the fastest first."""
+        """Return the front's members, the fastest first."""
         return tuple(sorted(self.study.front, key=lambda member: _milliseconds(member)))
 
     @cached_property
@@ -137,7 +141,7 @@ class _Cascading:
 
     @cached_property
     def networks(self) -> tuple[Network, ...]:
-        """Calibrated, in eval mode."""
+        """Return the networks, calibrated, in eval mode."""
         return tuple(source.network() for source in self.sources)
 
     @cached_property
@@ -160,7 +164,7 @@ class _Cascading:
 
     @cached_property
     def made_of(self) -> str:
-        """All that scores depend on, but for the overhead of chains, which is kept with them."""
+        """Return everything that scores depend on, except the overhead of chains, which is kept with them."""
         digests = {source.key: source.digest("search") for source in self.sources}
         environment = self.meter.reference.environment
         ms = [each.tolist() for each in self.ms]
@@ -168,7 +172,9 @@ class _Cascading:
 
     @cached_property
     def _before(self) -> Cascades:
-        """The cascades of the same networks that were made before; none if they were of other networks."""
+        """Return the cascades that were made before of the same networks; none if they were of other
+        networks.
+        """
         before = self.study.cascades
         return before if before.made_of == self.made_of else Cascades()
 
@@ -190,7 +196,8 @@ class _Cascading:
         by: str,
         ms: Sequence[np.ndarray] | None = None,
     ) -> Pool:
-        """Return the members with what they said of some images; those that said nothing are left empty.
+        """Return the members with their predictions for some images; members without predictions are left
+        empty.
 
         Args:
             said: by member. targets: of the images. by: a cost. ms: in place of the known ones.
@@ -207,7 +214,7 @@ class _Cascading:
 
     @cached_property
     def pools(self) -> dict[str, Pool]:
-        """All members on the search split, for every cost."""
+        """Return all members on the search split, for every cost."""
         targets = self.study.dataset.search.targets
         return {by: self.pool(self.on_search, targets, by) for by in COSTS}
 
@@ -315,7 +322,7 @@ class _Cascading:
         return ways
 
     def _alone(self, rows: Collection[int]) -> dict[tuple[int, int], Subject]:
-        """Members on some of the images that leave by each exit, by member and exit."""
+        """Return the members on some of the images that leave by each exit, by member and exit."""
         return {
             (row, way): subject_of(
                 self.networks[row],
@@ -337,7 +344,7 @@ def _milliseconds(member: Candidate) -> float:
 
 
 def _by_way(member: Candidate, config: NetworkConfig, known: Mapping[str, Any] | None) -> np.ndarray:
-    """Return milliseconds by each exit and by the head: of each if `dynnas latency` timed them, else the
+    """Return the milliseconds by each exit and by the head: of each if `dynnas latency` timed them, else the
     mean.
     """
     mean = _milliseconds(member)

@@ -1,4 +1,4 @@
-"""Chains of two or three networks, scored for every useful threshold from what each network says by itself.
+"""Chains of two or three networks, scored for every useful threshold from the predictions of each network.
 
 Nothing is run: an image's way through a chain is known from the confidence that each network has in it, so
 accuracy and cost of a chain are sums over images. Plain numpy.
@@ -16,7 +16,7 @@ from dynnas.latency.cascades import Overhead
 from dynnas.pareto.contribution import non_dominated
 
 GRID = 40
-"""Thresholds that are tried for each network of a chain of three."""
+"""Number of thresholds that are tried for each network of a chain of three."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Pool:
 
     @property
     def images(self) -> int:
-        """Return how many."""
+        """Return the number of images."""
         return self.confidence.shape[1]
 
     def extra(self, members: Sequence[int]) -> list[float]:
-        """Return what each network costs in a chain on top of what it costs alone."""
+        """Return the overhead of each network in a chain over its cost alone."""
         mixed = len({self.resolution[member] for member in members}) > 1
         resize = [self.overhead.resize[member] if mixed else 0.0 for member in members]
         later = [0.0, *(self.overhead.later[member] for member in members[1:])]
@@ -76,18 +76,18 @@ class Chains:
 
     @property
     def points(self) -> np.ndarray:
-        """(chains, 2): accuracies and costs."""
+        """Return accuracies and costs, (chains, 2)."""
         return np.stack([self.accuracy, self.cost], axis=1)
 
     @staticmethod
     def joined(chains: Sequence[Chains]) -> Chains:
-        """Return all rows, of one length."""
+        """Join chains of one length."""
         columns = ("members", "thresholds", "accuracy", "cost")
         return Chains(*(np.concatenate([getattr(one, name) for one in chains]) for name in columns))
 
 
 def useful_thresholds(confidence: np.ndarray) -> np.ndarray:
-    """Return every threshold that parts images of these confidences (N,) in another way, the highest first.
+    """Return every threshold that splits images of these confidences (N,) differently, the highest first.
 
     Each lies between two neighbours, so that rounding elsewhere moves no image; all images leave below the
     last of them.
@@ -99,7 +99,7 @@ def useful_thresholds(confidence: np.ndarray) -> np.ndarray:
 
 
 def score_chain(pool: Pool, members: Sequence[int], thresholds: Sequence[float]) -> tuple[np.ndarray, ...]:
-    """Return one chain, image by image.
+    """Score one chain, image by image.
 
     Returns:
         right: (images,) float64, from 0 to 1. cost: (images,). stage: (images,) int, which network of the
@@ -116,7 +116,9 @@ def score_chain(pool: Pool, members: Sequence[int], thresholds: Sequence[float])
 
 
 def pair_chains(pool: Pool, first: int, second: int) -> Chains:
-    """Return a pair at every useful threshold; what sends no image to either of the two is left out."""
+    """Score a pair at every useful threshold; thresholds that send no image to one of the two are left
+    out.
+    """
     confidence = pool.confidence[first]
     order = np.argsort(-confidence, kind="stable")
     thresholds = useful_thresholds(confidence)
@@ -136,7 +138,7 @@ def pair_chains(pool: Pool, first: int, second: int) -> Chains:
 
 
 def triple_chains(pool: Pool, first: int, second: int, grid: int = GRID) -> Chains:
-    """Return all triples that begin with these two, at all combinations of `grid` thresholds of each of
+    """Score all triples that begin with these two, at all combinations of `grid` thresholds of each of
     them.
     """
     images, leave = pool.images, pool.overhead.leave
@@ -180,7 +182,8 @@ def triple_chains(pool: Pool, first: int, second: int, grid: int = GRID) -> Chai
 
 
 def best_chains(pool: Pool, size: int, grid: int = GRID) -> list[Chains]:
-    """Return pairs and, for `size` 3, triples of a pool that no other chain of their length beats.
+    """Return the pairs and, for `size` 3, the triples of a pool that no other chain of their length
+    dominates.
 
     Args:
         pool: of two networks or more.
@@ -195,7 +198,9 @@ def best_chains(pool: Pool, size: int, grid: int = GRID) -> list[Chains]:
 
 
 def _grid(confidence: np.ndarray, count: int) -> np.ndarray:
-    """At most `count` useful thresholds with about as many images between any two of them, ascending."""
+    """Return at most `count` useful thresholds with about as many images between any two of them,
+    ascending.
+    """
     thresholds = useful_thresholds(confidence)
     if len(thresholds) <= count:
         return thresholds[::-1]

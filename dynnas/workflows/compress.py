@@ -1,4 +1,4 @@
-"""`dynnas compress`: a pass over networks of a study, judged beside what it began with."""
+"""The command `dynnas compress`: a pass over networks of a study, compared with the networks before it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def compress_members(
     options: Mapping[str, float] | None = None,
     progress: Progress | None = None,
 ) -> tuple[Compressed, ...]:
-    """Run a pass over `members` of a study, one after the other; what it did joins the study.
+    """Run a pass over `members` of a study, one after the other, and add the results to the study.
 
     Accuracies are of the form that ships, on the search and the test split; latencies before and after are
     measured in the same rounds, on the study's scale. What was done before is not done again. Interrupted,

@@ -1,4 +1,6 @@
-"""`dynnas measure`: the latencies of a study measured again, for its front or for all candidates."""
+"""The command `dynnas measure`: the latencies of a study measured again, for its front or for all
+candidates.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,7 @@ def measure_front(study: Study, progress: Progress | None = None) -> Study:
 
 
 def measure_all(study: Study, progress: Progress | None = None) -> Study:
-    """Measure every candidate and control again, here, on a new scale; accuracies are kept.
+    """Measure every candidate and control again, here, on a new scale, and keep the accuracies.
 
     The trials go into a study of another name in the same storage, which takes the place of the old one when
     all is measured. Interrupted, the same call goes on.
@@ -120,7 +122,7 @@ class _Draft:
 
 
 def _draft(study: Study) -> _Draft:
-    """Return the one in the folder, if it was begun in this environment, or a new one."""
+    """Return the draft in the folder, if it was begun in this environment, or a new one."""
     path, dataset = study.folder.remeasuring, study.dataset
     target = resolve_target(study.settings.target)
     if path.exists():
@@ -141,14 +143,14 @@ def _draft(study: Study) -> _Draft:
 
 @dataclass(frozen=True)
 class _Remeasuring:
-    """Trials and candidates with new latencies in the place of the old ones."""
+    """Trials and candidates with new latencies in place of the old ones."""
 
     study: Study
     evaluator: SupernetEvaluator
     cache: Cache
 
     def trial(self, trial: FrozenTrial) -> FrozenTrial:
-        """Return a finished copy; one that was not measured, or never finished, stays as it is."""
+        """Return a finished copy of a trial; one that was not measured, or never finished, stays as it is."""
         metrics = metrics_of(trial)
         values = trial.values
         if trial.state == TrialState.COMPLETE and MEASURED in metrics:
@@ -176,7 +178,7 @@ class _Remeasuring:
         )
 
     def candidates(self, group: tuple[Candidate, ...], task: Task) -> tuple[Candidate, ...]:
-        """Return those of a control."""
+        """Return the candidates of a control."""
         found = []
         for candidate in group:
             found.append(
@@ -186,7 +188,7 @@ class _Remeasuring:
         return tuple(found)
 
     def _measured(self, architecture: Architecture, metrics: Mapping[str, float]) -> dict[str, float]:
-        """`metrics` with new latencies; from the cache where this was asked before."""
+        """Return `metrics` with new latencies, from the cache where they were measured before."""
         provenance = self.evaluator.provenance
         known = self.cache.read(architecture, provenance)
         latency = known.stages[0] if known.stages else None

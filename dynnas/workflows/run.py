@@ -1,4 +1,6 @@
-"""A whole study, from a space file to a finished front; killed anywhere, the same call goes on."""
+"""A whole study, from a space file to a finished front: after any interruption, the same call continues
+it.
+"""
 
 from __future__ import annotations
 
@@ -139,7 +141,7 @@ def run_study(
 
 
 def _check_goal(search: SearchSettings, dataset: Dataset, measurements: tuple[Measurement, ...]) -> None:
-    """Check before the training that what is asked for can be measured.
+    """Check before the training that the objectives and limits can be measured.
 
     Raises:
         StudyError: an objective, a limit or a condition to stop is no metric of this task.
@@ -151,8 +153,8 @@ def _check_goal(search: SearchSettings, dataset: Dataset, measurements: tuple[Me
 
 
 def _located(settings: Settings, given: Given) -> Settings:
-    """Return the same settings wherever they are read: data lie at an absolute path, have a name, or are
-    objects.
+    """Return settings that mean the same wherever they are read: data lie at an absolute path, have a name,
+    or are objects.
     """
     if given.dataset is not None:
         return replace(settings, data=replace(settings.data, source=OBJECTS))
@@ -205,7 +207,7 @@ def _trained_evaluator(
 def _predictor(
     space: Space, dataset: Dataset, place: StudyFolder, environment: str, progress: Progress
 ) -> LatencyPredictor | None:
-    """Return the study's own, or that of the space, which becomes the study's; None before `dynnas
+    """Return the study's own predictor, or that of the space, which becomes the study's; None before `dynnas
     calibrate`.
     """
     if own := load_predictor(place.predictor, environment):
@@ -225,7 +227,7 @@ def _predictor(
 
 @dataclass(frozen=True)
 class _Run:
-    """The steps after the training; each leaves what it found in the folder, and finds it there again."""
+    """The steps after the training; each saves its results in the folder, and finds them there again."""
 
     space: Space
     place: StudyFolder
@@ -249,7 +251,7 @@ class _Run:
 
     @contextmanager
     def crew(self, cluster: Cluster | None) -> Iterator[Crew | None]:
-        """The workers, if there are any."""
+        """Open the workers, if there are any."""
         workers, target = self.space.settings.search.workers, self.space.settings.target
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         if not cluster and workers > 1 and target.device == "cpu" and workers + target.threads > cores:
@@ -263,7 +265,7 @@ class _Run:
             yield crew
 
     def search(self, trials: SearchStorage, name: str, crew: Crew | None) -> Driver:
-        """Return the trials."""
+        """Run the search, and return its trials."""
         settings, goal = self.space.settings.search, self.goal
         study = open_trials(
             trials.storage,
@@ -283,7 +285,7 @@ class _Run:
         return driver
 
     def compare(self, driver: Driver) -> None:
-        """The controls, if they are asked for."""
+        """Evaluate the controls, if they are asked for."""
         settings = self.space.settings.search
         if not settings.controls:
             return
@@ -304,7 +306,7 @@ class _Run:
             return None
 
     def finish(self, front: Front) -> None:
-        """Time the members of the front together and test them, unless that was done for just these."""
+        """Time the members of the front together and test them, unless that was done for exactly these."""
         before = self._front_before()
         if before is not None and [member.key for member in before] == [member.key for member in front]:
             return

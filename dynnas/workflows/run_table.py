@@ -29,7 +29,7 @@ def run_table_study(
     fresh: bool = False,
     progress: Progress | None = None,
 ) -> Study:
-    """Search the table of `space`; called again with the same arguments it goes on, with more trials further.
+    """Search the table of `space`; the same call again continues it, and more trials extend it.
 
     Args:
         space: of a file with `choices` and `evaluator`, as `load_space` reads it.

@@ -1,4 +1,4 @@
-"""`dynnas.search`: search a space, with an evaluator of your own or with a trained supernet."""
+"""The function `dynnas.search`: it searches a space, with your own evaluator or with a trained supernet."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def search(
 
 
 def _refuse(**given: Any) -> None:
-    """Refuse the arguments that a search with an evaluator has no use for."""
+    """Refuse the arguments that a search with an evaluator does not use."""
     if names := [name for name, value in given.items() if value is not None]:
         raise StudyError(
             f"search: {', '.join(names)} belong to a search with a supernet; leave them out, or the evaluator"
@@ -164,7 +164,7 @@ def _refuse(**given: Any) -> None:
 
 
 def _data_of(data: Any, task: Task | None, space: Space, progress: Progress | None) -> Any:
-    """Return a source as it is, and splits of a program as a data set."""
+    """Return a source as it is, and splits from a program as a data set."""
     from dynnas.data.dataset import Dataset
     from dynnas.data.given import dataset_of
 
@@ -201,7 +201,7 @@ def _with_settings(
     objectives: Sequence[str] | Mapping[str, str] | None,
     measurements: Sequence[Measurement],
 ) -> Space:
-    """`space` with the settings of a study in the place of its own."""
+    """Return `space` with the settings of a study in place of its own."""
     if isinstance(objectives, Mapping):
         raise StudyError(
             "search: objectives with directions belong to an evaluator; a supernet's are names of metrics, "

@@ -1,4 +1,4 @@
-"""How a study begins, whatever it searches: its record is written, and its sampler made."""
+"""The start of a study, of any kind: its record is written, and its sampler made."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def begin_study(
     class_names: tuple[str, ...] = (),
     images: tuple[int, ...] = (),
 ) -> StudyRecord:
-    """Write down what the study is made with, after seeing that what is there can go on with it.
+    """Write the record of the study, after checking that a study that is there can go on with it.
 
     Args:
         space: of a file, or an object, whose digest alone is written down.
@@ -86,7 +86,7 @@ def _genes(space: Space | None) -> dict[str, list[Value]]:
 
 
 def tell_contradictions(space: Space, dataset: Dataset, progress: Progress) -> None:
-    """Say where channels or classes that a space file states are not those of the data, which are taken."""
+    """Report where channels or classes in a space file differ from those of the data, which are taken."""
     stated = {
         "channels": space.network.channels if space.network else None,
         "classes": space.network.classes if space.network else None,
@@ -141,7 +141,7 @@ def _study_name(place: StudyFolder) -> str:
 def study_sampler(
     space: Space, evaluator: AnyEvaluator, goal: Goal, sampler: BaseSampler | None = None
 ) -> ArchitectureSampler:
-    """Return the `sampler`, or that which the settings of `space` name, for a study of `evaluator`."""
+    """Return `sampler`, or the one that the settings of `space` name, for a study of `evaluator`."""
     settings = space.settings.search
     return make_sampler(
         sampler or settings.sampler,

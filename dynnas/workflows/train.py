@@ -1,4 +1,4 @@
-"""`dynnas train`: networks of a study trained further, or from scratch."""
+"""The command `dynnas train`: networks of a study trained further, or from scratch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from dynnas.training.train_network import fresh_network, train_alone
 from dynnas.training.weights_io import keep_network
 
 INHERITED_LR = 0.25
-"""Weights that are good already are trained on at this part of the supernet's learning rate."""
+"""Share of the supernet's learning rate at which inherited weights are trained on."""
 
 
 def recipe_of(train: TrainSettings, start: str, lr: float | None = None, **changes: object) -> Recipe:
@@ -106,7 +106,7 @@ class MemberTraining:
         return trained
 
     def inherited(self, member: Candidate) -> Network:
-        """Return the network of `member` as the search saw it, to be trained on."""
+        """Return the network of `member` as the search scored it, to be trained on."""
         return self.study.extractor.candidate(member.architecture).copy()
 
     def start_of(self, member: Candidate, inherited: Network) -> Network:
@@ -121,7 +121,7 @@ class MemberTraining:
 
     @cached_property
     def teacher(self) -> Network | None:
-        """The supernet's largest network, if the recipe asks for a teacher."""
+        """Return the supernet's largest network, if the recipe asks for a teacher."""
         return None if self.recipe.teacher == "none" else largest_network(self.study)
 
     def _judged(self, network: Network, member: Candidate, name: str, before: float, folder: Path) -> Trained:

@@ -22,7 +22,7 @@ def space(*stages, begin=BEGIN, more=""):
         (["block: msd, width: 4, scales: [2, 3]"], "stage1.scales: found 2 values; allowed: one"),
         (
             ["block: msd, width: 4, scales: 5"],
-            "stage1.scales: found 5; allowed: so many that maps of 8 pixels",
+            "stage1.scales: found 5; allowed: at most as many that maps of 8 pixels",
         ),
         (
             ["block: msd, width: 4, finest: 3"],

@@ -1,4 +1,4 @@
-"""An .npz of arrays: images and labels, for training and test or in one.
+"""Data in an .npz file of arrays: images and labels, for training and test or in one.
 
 Images are [N, H, W], [N, H, W, C] or [N, C, H, W] with up to four channels, in 0..255 or, as floats, 0..1.
 Labels are integers of any value or strings, [N] or [N, 1].
@@ -73,7 +73,7 @@ def read(path: Path, arrays: Mapping[str, np.ndarray]) -> RawData:
 
 
 def _part(path: Path, arrays: Mapping[str, np.ndarray], part: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Images [N, C, H, W] and labels [N] of `part` (train, search or test), or None if it has none."""
+    """Return images [N, C, H, W] and labels [N] of `part` (train, search or test), or None if it has none."""
     called = ("val", "valid", "validation") if part == "search" else (part,)
     image_keys = [key.format(name) for name in called for key in _IMAGE_KEYS]
     label_keys = [key.format(name) for name in called for key in _LABEL_KEYS]
@@ -99,7 +99,7 @@ def _whole(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np
 
 
 def _images(path: Path, key: str, images: np.ndarray) -> np.ndarray:
-    """`images` as [N, C, H, W], their values untouched."""
+    """Return `images` as [N, C, H, W], with their values untouched."""
     if images.ndim == 3:
         return images[:, None]
     if images.ndim == 4:
@@ -124,7 +124,7 @@ def _labels(path: Path, key: str, labels: np.ndarray) -> np.ndarray:
 
 
 def _bytes(path: Path, images: np.ndarray, unit: bool) -> np.ndarray:
-    """`images` as uint8; `unit` says that their values are 0..1."""
+    """Return `images` as uint8; `unit` says that their values are 0..1."""
     if images.dtype == np.uint8:
         return images
     if images.dtype.kind not in "biuf":

@@ -48,7 +48,7 @@ def _is_archive(path: Path) -> bool:
 
 
 def read(path: Path) -> RawData:
-    """CIFAR-10 from the folder or archive `path`.
+    """Read CIFAR-10 from the folder or archive `path`.
 
     Raises:
         DataError: a file of the release is missing or damaged.

@@ -8,7 +8,7 @@ from dynnas.data.raw import Labelled, RawData
 
 
 def read() -> RawData:
-    """Return the digits, their 17 grey levels spread over 0..255."""
+    """Return the digits, with their 17 grey levels spread over 0..255."""
     from sklearn.datasets import load_digits  # here, for it is slow to import and other data do not need it
 
     bunch = load_digits()

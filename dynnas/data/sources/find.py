@@ -14,7 +14,7 @@ from dynnas.progress import Progress
 from dynnas.registry import Registry
 
 SOURCES: Registry[Callable[[Progress], RawData]] = Registry("data set", group="dynnas.data", error=DataError)
-"""What reads the data sets that have a name, those of plug-ins (entry points `dynnas.data`) among them."""
+"""The readers of data sets that have a name, those of plug-ins (entry points `dynnas.data`) among them."""
 
 _INSTALLED_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # by Debian's package
 _PACKED_CIFAR = "cifar10_jpeg.npz"
@@ -99,5 +99,5 @@ def _cifar10(progress: Progress) -> RawData:
 
 
 def _roots() -> list[Path]:
-    """Folders in which data sets may lie."""
+    """Return the folders in which data sets may lie."""
     return [*data_folders(), Path("data")]

@@ -166,7 +166,7 @@ def _known(place: _Place, names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _told(folder: Path, roots: Mapping[str, Path], places: Iterable[_Place]) -> str:
-    """Return what lies there and was not read, in words; empty if it was nothing."""
+    """Say in words what lies there and was not read; empty if nothing was left."""
     ends = Counter(path.suffix.lower() or "no ending" for place in places for path in place.left_out)
     told = [f"{number} {'file' if number == 1 else 'files'} ({end})" for end, number in ends.most_common()]
     if "train" in roots and roots["train"] != folder:
@@ -186,8 +186,8 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _walk(root: Path) -> Iterator[Path]:
-    """Yield every file below `root` that is no system's own, in the order of names; folders that link back
-    once.
+    """Yield every file below `root` that is not a system's own, in the order of names; folders that link
+    back, once.
     """
     seen: set[Path] = set()
 
@@ -212,7 +212,9 @@ def _is_data(name: str) -> bool:
 
 
 def _digest(files: list[Path]) -> str:
-    """Changes with any file's path, size or time of change; reading them all would take too long."""
+    """Return a digest that changes with any file's path, size or time of change; reading them all would take
+    too long.
+    """
     stats = [(str(path.resolve()), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in files]
     return hashlib.blake2b(repr(stats).encode(), digest_size=16).hexdigest()
 

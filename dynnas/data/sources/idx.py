@@ -1,4 +1,4 @@
-"""IDX files, the form of MNIST and Fashion-MNIST (http://yann.lecun.com/exdb/mnist), gzipped or not."""
+"""IDX files, the format of MNIST and Fashion-MNIST (http://yann.lecun.com/exdb/mnist), gzipped or not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def recognises(folder: Path) -> bool:
 
 
 def read(folder: Path, name: str, class_names: tuple[str, ...] = (), mirrors: bool = False) -> RawData:
-    """Return the data set of the four IDX files in `folder`; classes are called by the labels that occur.
+    """Read the four IDX files in `folder`; classes are named by the labels that occur.
 
     Args:
         class_names: other names of the classes from 0 on.
@@ -50,7 +50,7 @@ def read(folder: Path, name: str, class_names: tuple[str, ...] = (), mirrors: bo
 
 
 def _present(folder: Path, file: str) -> Path | None:
-    """Return the file of that name, or as others have it: train-images.idx3-ubyte,
+    """Return the file of that name, or under another usual name: train-images.idx3-ubyte,
     emnist-letters-test-images-...
     """
     part, content, form, ending = file.split("-")

@@ -28,8 +28,7 @@ def recognises(arrays: Mapping[str, np.ndarray]) -> bool:
 def read(
     path: Path, arrays: Mapping[str, np.ndarray], progress: Progress, class_names: tuple[str, ...] = ()
 ) -> RawData:
-    """Return the data set of the packed file at `path`, which holds `arrays`; decoded once, then kept in the
-    cache.
+    """Read the packed file at `path`, which holds `arrays`; it is decoded once, then kept in the cache.
 
     Classes without names in the file are called `class_names`, or by their numbers.
 

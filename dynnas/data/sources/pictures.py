@@ -49,7 +49,7 @@ def read(path: Path, resolution: int, grey: bool) -> np.ndarray:
 
 
 def decode(content: bytes, where: str) -> np.ndarray:
-    """Return the picture whose file is `content`, uint8 [3, H, W]; `where` is for the message.
+    """Decode a picture from `content`, uint8 [3, H, W]; `where` is for the message.
 
     Raises:
         DataError: it cannot be decoded.
@@ -62,7 +62,7 @@ def decode(content: bytes, where: str) -> np.ndarray:
 
 
 def _opaque(picture: Image.Image) -> Image.Image:
-    """Return the picture before white, if parts of it are transparent: colours behind those are not to be
+    """Return the picture on white, if parts of it are transparent: the colours behind those are not to be
     seen.
     """
     if not picture.has_transparency_data:

@@ -1,4 +1,4 @@
-"""Weights and the network they belong to: the form to train on from, batch norm not folded."""
+"""The format to train on from: weights and the network they belong to, batch norm not folded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def load_checkpoint(folder: Path) -> Network:
-    """Return the network of an exported checkpoint, on the CPU in eval mode; nothing in it is unpickled as
+    """Load the network of an exported checkpoint, on the CPU in eval mode; nothing in it is unpickled as
     code.
 
     Raises:
@@ -33,8 +33,7 @@ def load_checkpoint(folder: Path) -> Network:
 
 
 def build_network(description: Path, weights: Path, read: Callable[[Path], Mapping[str, Tensor]]) -> Network:
-    """Return the network that a file describes, with the tensors that `read` finds in `weights`, in eval
-    mode.
+    """Build the network that a file describes, with the tensors that `read` finds in `weights`, in eval mode.
 
     Raises:
         ExportError: a file is missing or damaged.
@@ -54,7 +53,7 @@ def build_network(description: Path, weights: Path, read: Callable[[Path], Mappi
 
 
 def write_description(network: Network, file: Path) -> None:
-    """The config of a network, as `build_network` reads it."""
+    """Write the config of a network, as `build_network` reads it."""
     from dynnas.nn.config.network_json import config_to_dict
 
     file.write_text(json.dumps(config_to_dict(network.config), indent=2) + "\n")
@@ -69,7 +68,7 @@ def predict_masked(network: Network) -> Predict:
 
 @register_format
 class Checkpoint(Format):
-    """`weights.pt` for `torch.load(weights_only=True)`, and `network.json`."""
+    """The files `weights.pt` for `torch.load(weights_only=True)`, and `network.json`."""
 
     name = "checkpoint"
     cascades = False
@@ -83,12 +82,12 @@ class Checkpoint(Format):
     )
 
     def write(self, network: Network, folder: Path, metadata: Mapping[str, str]) -> None:
-        """The two files."""
+        """Write the two files."""
         import torch
 
         write_description(network, folder / "network.json")
         torch.save(network.state_dict(), folder / "weights.pt")
 
     def load(self, path: Path) -> Predict:
-        """Do what `load_checkpoint` does."""
+        """Load the network, as `load_checkpoint` does."""
         return predict_masked(load_checkpoint(path.parent))

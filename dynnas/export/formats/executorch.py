@@ -1,4 +1,4 @@
-"""ExecuTorch programs, for phones and small boards; by XNNPACK where the network does not branch."""
+"""ExecuTorch programs for phones and small boards, by XNNPACK where the network does not branch."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class ExecuTorch(Format):
             (folder / "model.pte").write_bytes(edge.to_executorch().buffer)
 
     def load(self, path: Path) -> Predict:
-        """Return the program's only method."""
+        """Load the program, and return its only method."""
         import torch
 
         with warnings.catch_warnings():

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     """Logits (B, classes) and, for a network with exits, the index (B,) of the exit that each image took."""
 
     Predict = Callable[[np.ndarray], Outputs]
-    """From images (B, channels, R, R) float32."""
+    """A function that maps images (B, channels, R, R) float32 to outputs."""
 
 ONE_IMAGE = "one image at a time, which leaves at the first confident exit"
 ANY_BATCH = "any number of images at a time, with every exit computed"
@@ -46,7 +46,7 @@ class ModelFile:
 
 
 class Format(ABC):
-    """A way to ship a network; its attributes are its facts.
+    """A format in which a network ships; its attributes are its facts.
 
     Attributes:
         name: as in `export_model(format=...)`.
@@ -88,7 +88,7 @@ FormatClass = TypeVar("FormatClass", bound=type[Format])
 
 
 def register_format(format: FormatClass) -> FormatClass:
-    """Enter a class of `Format` under its name: a decorator.
+    """Return a class of `Format` after entering it under its name: a decorator.
 
     Raises:
         ValueError: the name is taken.
@@ -107,7 +107,7 @@ def get_format(name: str) -> Format:
 
 
 def predict_with(module: Callable[[Any], object]) -> Predict:
-    """Run a torch module that gives logits or (logits, exit)."""
+    """Return a function that runs a torch module that gives logits or (logits, exit)."""
     import torch
 
     @torch.no_grad()

@@ -23,7 +23,7 @@ def _python(file: str) -> str:
 
 @register_format
 class Onnx(Format):
-    """The artifacts of ONNX Runtime, with what they say of themselves added at the end."""
+    """The artifacts of ONNX Runtime, with their metadata added at the end."""
 
     name = "onnx"
     models: ClassVar = (
@@ -47,7 +47,7 @@ class Onnx(Format):
     details: ClassVar = {"opset": OPSET}
 
     def write(self, network: Finished, folder: Path, metadata: Mapping[str, str]) -> None:
-        """The artifacts of the runtimes, as they are timed."""
+        """Write the artifacts of the runtimes, as they are timed."""
         from dynnas.export.standalone import SEAL
         from dynnas.runtimes.onnx.metadata import metadata_bytes
         from dynnas.runtimes.runtime import get_runtime
@@ -61,7 +61,7 @@ class Onnx(Format):
         (folder / "model_batch.onnx").write_bytes(portable.compile(network, many).data + said)
 
     def load(self, path: Path) -> Predict:
-        """Return a session of one thread."""
+        """Load a session of one thread."""
         from dynnas.export.standalone import SEAL
         from dynnas.runtimes.onnx.session import OnnxRunner
 

@@ -1,4 +1,4 @@
-"""OpenVINO's own form, which runs without ONNX."""
+"""OpenVINO's own format, which runs without ONNX."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class OpenVinoModel(Format):
     branches_at_gates = True
 
     def write(self, network: Finished, folder: Path, metadata: Mapping[str, str]) -> None:
-        """The files, with `metadata` as the runtime information `model_info`."""
+        """Write the files, with `metadata` as the runtime information `model_info`."""
         from dynnas.runtimes.openvino.session import write_ir
         from dynnas.runtimes.runtime import get_runtime
         from dynnas.settings.settings import TargetSettings
@@ -46,7 +46,7 @@ class OpenVinoModel(Format):
             write_ir(runtime.compile(network, TargetSettings(batch=batch)).data, folder / file, metadata)
 
     def load(self, path: Path) -> Predict:
-        """Return a compiled model of one thread."""
+        """Load a compiled model of one thread."""
         from dynnas.runtimes.openvino.session import OpenVinoSession
 
         session = OpenVinoSession(path, threads=1)

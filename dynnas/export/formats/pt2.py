@@ -46,7 +46,7 @@ class Pt2(Format):
         torch.export.save(to_pt2_batch(network), folder / "model_batch.pt2", extra_files=said)
 
     def load(self, path: Path) -> Predict:
-        """Return the program as a module."""
+        """Load the program as a module."""
         import torch
 
         return predict_with(torch.export.load(path).module())

@@ -1,4 +1,4 @@
-"""Weights that hold nothing but tensors, and the network they belong to: the form to share."""
+"""The format to share: weights that hold nothing but tensors, and the network they belong to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WEIGHTS, NETWORK = "model.safetensors", "arch.json"
 
 
 def load_safetensors(folder: Path) -> Network:
-    """Return the network of an export in this format, on the CPU in eval mode.
+    """Load the network of an export in this format, on the CPU in eval mode.
 
     Raises:
         ExportError: a file is missing or damaged.
@@ -44,12 +44,12 @@ class Safetensors(Format):
     )
 
     def write(self, network: Network, folder: Path, metadata: Mapping[str, str]) -> None:
-        """The two files."""
+        """Write the two files."""
         library = require("safetensors.torch", "safetensors")
         write_description(network, folder / NETWORK)
         tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
         library.save_file(tensors, folder / WEIGHTS, metadata={"format": "pt", **metadata})
 
     def load(self, path: Path) -> Predict:
-        """Do what `load_safetensors` does."""
+        """Load the network, as `load_safetensors` does."""
         return predict_masked(load_safetensors(path.parent))

@@ -1,4 +1,4 @@
-"""Fitting a latency predictor: pieces and networks of a space, timed on the target within minutes."""
+"""The fitting of a latency predictor: pieces and networks of a space, timed on the target within minutes."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from dynnas.space.moves import largest, sample, smallest
 from dynnas.space.space import Space
 
 PIECES_FOR_EACH = 8
-"""Pieces timed for each network of the fit, where the space has so many."""
+"""Number of pieces timed for each network of the fit, where the space has as many."""
 
 LEAST_SAMPLES = 10
 
 TURNS = 3
-"""Stretches of rounds of which each of two measurements that are compared has so many."""
+"""Number of turns into which each of two compared measurements is divided."""
 
 _DRAWS = 30
-"""Architectures drawn for each that is new, before a space is taken to have no more."""
+"""Number of architectures drawn for each new one, before a space counts as exhausted."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A predictor, and how near it comes to networks that it was not fitted to.
+    """A predictor, with its errors on networks that it was not fitted to.
 
     Attributes:
         predictor: of multiples of the anchors' time.
@@ -51,13 +51,15 @@ class Calibration:
 
     @property
     def agreement(self) -> Agreement:
-        """Predictions with the mean of both measurements."""
+        """Return the agreement of predictions with the mean of both measurements."""
         measured = np.sqrt(np.array(self.measured_ms) * np.array(self.again_ms))
         return Agreement.of(np.array(self.predicted_ms), measured)
 
     @property
     def noise(self) -> Agreement:
-        """The second measurement with the first: no predictor can seem better than that."""
+        """Return the agreement of the second measurement with the first: no predictor can seem better than
+        that.
+        """
         return Agreement.of(np.array(self.again_ms), np.array(self.measured_ms))
 
 
@@ -73,7 +75,7 @@ def calibrate(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Calibration:
-    """Fit a predictor to random networks of `space`, and hold it against others.
+    """Fit a predictor to random networks of `space`, and compare it with measurements of others.
 
     Args:
         space: with a network.
@@ -149,9 +151,7 @@ def _subject(part: Piece | Way, meter: LatencyMeter) -> Subject:
 
 
 def measure_twice(meter: LatencyMeter, subjects: Sequence[Subject]) -> tuple[np.ndarray, np.ndarray]:
-    """Return milliseconds (subjects,) of two measurements, all subjects in the same rounds, taken in
-    turns.
-    """
+    """Return milliseconds (subjects,) of two measurements, all subjects in the same rounds, in turns."""
     _, first, second = _time_in_turns(meter, (), subjects, 0.0, 0)
     return first, second
 
@@ -159,7 +159,8 @@ def measure_twice(meter: LatencyMeter, subjects: Sequence[Subject]) -> tuple[np.
 def _time_in_turns(
     meter: LatencyMeter, fitted: Sequence[Subject], others: Sequence[Subject], seconds: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return those to fit to as multiples of the anchors' time, and twice the milliseconds of the others.
+    """Return the times of the networks to fit to as multiples of the anchors', and two times in milliseconds
+    of the others.
 
     In turns, for the machine may be in another state a minute later, and its networks do not feel that alike.
     """
@@ -182,7 +183,7 @@ def _mean(turns: Sequence[Sequence[float]] | Sequence[np.ndarray]) -> np.ndarray
 
 
 def _draw(space: Space, count: int, seed: int) -> list[Architecture]:
-    """Different architectures, the ends of the space first."""
+    """Draw different architectures, the ends of the space first."""
     rng = random.Random(f"calibration {seed}")
     drawn = dict.fromkeys((smallest(space), largest(space)))
     for _ in range(_DRAWS * count):
@@ -193,7 +194,7 @@ def _draw(space: Space, count: int, seed: int) -> list[Architecture]:
 
 
 def _ways(config: NetworkConfig, meter: LatencyMeter) -> list[Way]:
-    """By every exit and the head; a batch runs through all of a network."""
+    """Return the paths by every exit and by the head; a batch runs through the whole network."""
     exits = range(len(config.exits) + 1) if meter.target.batch == 1 else [len(config.exits)]
     return [Way.of(config, exit) for exit in exits]
 

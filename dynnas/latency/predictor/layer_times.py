@@ -1,4 +1,4 @@
-"""The time of a piece from its features: a Gaussian process over what was measured."""
+"""The time of a piece from its features: a Gaussian process over measured pieces."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 _MOST_FOR_SCALES = 250
-"""The length scales are found on at most so many pieces: their search takes the cube of it, many times."""
+"""Maximum number of pieces for finding the length scales: the search takes the cube of it, many times."""
 
 
 @dataclass(frozen=True)
 class PieceTimes:
-    """Predicts the logarithm of a time: a line, and a Matern process (nu = 5/2) about it.
+    """A predictor of the logarithm of a time: a line, and a Matern process (nu = 5/2) about it.
 
     Attributes:
         names: of the features.
@@ -59,12 +59,12 @@ class PieceTimes:
         return PieceTimes(**{**model.__dict__, "weights": weights})
 
     def predict(self, features: Sequence[Mapping[str, float]]) -> np.ndarray:
-        """Times (pieces,) in the unit of those measured."""
+        """Predict times (pieces,) in the unit of those measured."""
         points = (_table(features, self.names) - self.center) / self.spread
         return np.exp(self.mean + self._covariance(points, self.points) @ self.weights)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; `from_dict` reads it back."""
+        """Return a document for JSON that `from_dict` reads back."""
         return {
             name: value.tolist() if isinstance(value, np.ndarray) else value
             for name, value in self.__dict__.items()
@@ -72,7 +72,7 @@ class PieceTimes:
 
     @staticmethod
     def from_dict(document: Mapping[str, Any]) -> PieceTimes:
-        """Return what `to_dict` gave."""
+        """Read what `to_dict` returned."""
         arrays = {name: np.array(value) for name, value in document.items() if isinstance(value, list)}
         return PieceTimes(**{**document, **arrays, "names": tuple(document["names"])})
 
@@ -92,7 +92,9 @@ def _table(features: Sequence[Mapping[str, float]], names: Sequence[str]) -> np.
 
 
 def _fit_scales(points: np.ndarray, targets: np.ndarray, seed: int) -> tuple[np.ndarray, float, float, float]:
-    """Length scales, and variances of process, line and noise, of greatest marginal likelihood."""
+    """Find the length scales, and the variances of process, line and noise, of greatest marginal
+    likelihood.
+    """
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern, WhiteKernel
 

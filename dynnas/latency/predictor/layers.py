@@ -1,4 +1,4 @@
-"""Networks in pieces: every slot with the size of the maps that reach it; nothing else decides its time."""
+"""Networks in pieces: every slot with the size of its input maps, which together decide its time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dynnas.settings.settings import TargetSettings
 
 
 def piece_subject(piece: Piece, target: TargetSettings) -> Subject:
-    """Return the piece alone, ready to be timed, with weights that do not matter."""
+    """Return the benchmark of a piece alone, with weights that do not matter."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = build(piece.config).eval()
@@ -32,14 +32,16 @@ _ALWAYS, _NEVER = 0.0, 2.0
 
 @dataclass(frozen=True)
 class Way:
-    """What an image runs that leaves by the exit of index `exit`; the number of exits stands for the head."""
+    """The pieces that an image runs which leaves by the exit of index `exit`; the number of exits stands for
+    the head.
+    """
 
     config: NetworkConfig
     exit: int
 
     @staticmethod
     def of(config: NetworkConfig, exit: int) -> Way:
-        """With thresholds that lead every image there."""
+        """Return the path with thresholds that lead every image there."""
         places = tuple(
             replace(place, threshold=_ALWAYS if index == exit else _NEVER)
             for index, place in enumerate(config.exits)
@@ -48,11 +50,11 @@ class Way:
 
     @property
     def pieces(self) -> tuple[Piece, ...]:
-        """All that the image runs through."""
+        """Return all pieces that the image runs."""
         return sum(pieces_of(self.config)[: self.exit + 1], ())
 
     def subject(self, target: TargetSettings) -> Subject:
-        """Ready to be timed, with weights that do not matter."""
+        """Return the benchmark of the path, with weights that do not matter."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             network = Network(self.config).eval()

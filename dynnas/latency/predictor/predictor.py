@@ -1,4 +1,5 @@
-"""Latency of a network from its pieces, for any network of a space, after some minutes of measuring.
+"""A predictor of a network's latency from its pieces, for any network of a space, after some minutes of
+measuring.
 
 A network takes about what its pieces take, each timed alone. What is not additive is learned from whole
 networks: a piece alone has its weights in the innermost cache and its input in no particular layout, and in
@@ -30,10 +31,10 @@ _CACHED_MEBIBYTES = 0.5
 """Weights beyond about this come from an outer cache."""
 
 _SIZES = 6
-"""How many sizes `_sizes` gives."""
+"""The number of sizes that `_sizes` returns."""
 
 _EXITS = 3
-"""How many numbers `_exits` gives."""
+"""The number of exit features that `_exits` returns."""
 
 # How far from additive a network may be: standard deviations of the prior of the coefficients, as parts of
 # the mean network's time (or, for the first, of the pieces' own time), and of the rest.
@@ -44,7 +45,7 @@ _BLOCKS, _BLOCK = 0.2, 0.05
 
 @dataclass(frozen=True)
 class LatencyPredictor:
-    """Predicts latencies as multiples of the anchors' time.
+    """A predictor of latencies as multiples of the anchors' time.
 
     Attributes:
         pieces: times of pieces alone.
@@ -70,7 +71,7 @@ class LatencyPredictor:
         way_times: np.ndarray,
         environment: str,
     ) -> LatencyPredictor:
-        """Fit to measured pieces (their times alone) and ways through whole networks.
+        """Fit to measured pieces (their times alone) and to paths through whole networks.
 
         Args:
             pieces: with `piece_times` (pieces,).
@@ -98,13 +99,15 @@ class LatencyPredictor:
         return LatencyPredictor(alone, kinds, unit, coefficients, error, environment)
 
     def predict(self, config: NetworkConfig) -> tuple[float, ...]:
-        """Return multiples of the anchors' time of an image that leaves at each exit, then at the head."""
+        """Predict the time of an image that leaves at each exit, then at the head, as multiples of the
+        anchors' time.
+        """
         ways = [Way(config, exit) for exit in range(len(config.exits) + 1)]
         return tuple((self._terms(ways) @ self.coefficients * self.unit).tolist())
 
     @property
     def digest(self) -> str:
-        """Sixteen hexadecimal digits that name all of it."""
+        """Return sixteen hexadecimal digits that name the predictor."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
@@ -114,7 +117,9 @@ class LatencyPredictor:
         )
 
     def _terms(self, ways: Sequence[Way]) -> np.ndarray:
-        """(ways, terms): times (in `unit`) and numbers of pieces, by kind and of blocks; 1; sizes; exits."""
+        """Return the terms (ways, terms): times (in `unit`) and numbers of pieces, by kind and of blocks; 1;
+        sizes; exits.
+        """
         every = list(dict.fromkeys(piece for way in ways for piece in way.pieces))
         times = self.pieces.predict([traits(piece).numbers for piece in every]) / self.unit
         known = dict(zip(every, times.tolist(), strict=True))
@@ -138,8 +143,9 @@ class LatencyPredictor:
 
 
 def _sizes(path: Sequence[Traits]) -> tuple[float, ...]:
-    """MiB of weights: all, beyond the inner cache, dynamic; of maps: all, dynamic, and those that go from a
-    static layer to a dynamic one or back, which are laid out differently."""
+    """Return MiB of weights (all, beyond the inner cache, dynamic) and of maps (all, dynamic, and those
+    between static and dynamic layers, which are laid out differently).
+    """
     weights = sum(piece.mebibytes for piece in path)
     maps = [piece.output_mebibytes for piece in path]
     turned = [size for size, a, b in zip(maps, path, path[1:], strict=False) if a.dynamic != b.dynamic]
@@ -154,15 +160,17 @@ def _sizes(path: Sequence[Traits]) -> tuple[float, ...]:
 
 
 def _exits(way: Way) -> tuple[float, ...]:
-    """Return whether the network has any, whether the image leaves by one, and how many it passes: each
-    decision ends a graph in which layers could have been prepared together.
+    """Return whether the network has exits, whether the image leaves by one, and how many it passes: each
+    decision ends a graph whose layers could have been prepared together.
     """
     exits = len(way.config.exits)
     return float(exits > 0), float(way.exit < exits), float(way.exit)
 
 
 def predictor_file(space: Space, channels: int, classes: int, environment: str) -> Path:
-    """Where the predictor of a space's networks for such data, in an environment, is kept for all studies."""
+    """Return the file of the predictor of a space's networks, for such data and environment, shared by all
+    studies.
+    """
     parts = f"{space.digest} {channels} {classes} {environment}"
     return cache_folder() / "predictors" / f"{hashlib.sha256(parts.encode()).hexdigest()[:16]}.json"
 
@@ -191,7 +199,7 @@ def load_predictor(path: Path, environment: str) -> LatencyPredictor | None:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How near predictions come to measurements of networks that were not used in fitting.
+    """The errors of predictions for networks that were not used in fitting.
 
     Attributes:
         networks: compared.
@@ -222,5 +230,5 @@ class Agreement:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the values for JSON."""
         return asdict(self)

@@ -1,4 +1,4 @@
-"""A connection on which both ends have proved that they know the token, and every message proves it again.
+"""An authenticated connection: both ends prove that they know the token, and every message proves it again.
 
 The device sends a nonce, the client another one and the HMAC (SHA-256) of both under the token, the device
 its own HMAC of them. The token never travels, and neither end's proof serves for another connection or for
@@ -28,29 +28,29 @@ MEGABYTE = 2**20
 
 
 class ChannelError(DynnasError):
-    """The other end broke the rules, or the connection broke."""
+    """Raised when the other end breaks the protocol, or the connection breaks."""
 
 
 class WrongTokenError(DynnasError):
-    """The two ends do not have the same token."""
+    """Raised when the two ends do not have the same token."""
 
 
 class BusyError(ChannelError):
-    """The device has as many clients as it takes."""
+    """Raised when the device has as many clients as it takes."""
 
 
 class Connection(Protocol):
-    """What a channel needs of a socket."""
+    """The part of a socket that a channel uses."""
 
     def settimeout(self, seconds: float | None, /) -> None:
-        """How long `recv` waits."""
+        """Set how long `recv` waits."""
 
     def recv(self, count: int, /) -> bytes:
-        """Up to so many bytes; none when the other end has hung up."""
+        """Return up to `size` bytes; none when the other end has hung up."""
         ...
 
     def sendall(self, data: bytes, /) -> None:
-        """Send all of it."""
+        """Send all bytes."""
 
     def close(self) -> None:
         """Hang up."""
@@ -91,7 +91,7 @@ class Channel:
             raise ChannelError(f"the connection broke: {error}") from error
 
     def receive(self, seconds: float | None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Return the other end's next message; each part of it must come within `seconds`.
+        """Receive the other end's next message; each part of it must come within `seconds`.
 
         Raises:
             ChannelError: it is too long or not authentic, the connection broke, or nothing came.
@@ -115,7 +115,7 @@ class Channel:
 
 
 def accept_client(connection: socket.socket, token: bytes, most: int) -> Channel:
-    """Return the device's side of the handshake.
+    """Run the device's side of the handshake.
 
     Raises:
         WrongTokenError: the client does not know the token; it was told.
@@ -134,7 +134,7 @@ def accept_client(connection: socket.socket, token: bytes, most: int) -> Channel
 
 
 def join_device(connection: socket.socket, token: bytes, most: int) -> Channel:
-    """Return the client's side of the handshake.
+    """Run the client's side of the handshake.
 
     Raises:
         WrongTokenError: the device does not know the token.
@@ -159,7 +159,7 @@ def join_device(connection: socket.socket, token: bytes, most: int) -> Channel:
 
 
 def receive_exactly(connection: Connection, count: int) -> bytes:
-    """So many bytes; memory grows with what comes, not with what was announced.
+    """Receive exactly `size` bytes; memory grows with what comes, not with what was announced.
 
     Raises:
         ChannelError: they do not come.
@@ -184,7 +184,7 @@ def _send(connection: socket.socket, data: bytes) -> None:
 
 
 def _proof(key: bytes, what: bytes, *parts: bytes) -> bytes:
-    """HMAC of parts whose lengths are known from `what`, but for the last one."""
+    """Return the HMAC of parts whose lengths are known from `what`, except the last one."""
     made = hmac.new(key, what + b"|", "sha256")
     for part in parts:
         made.update(part)

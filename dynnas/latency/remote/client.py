@@ -1,4 +1,4 @@
-"""A device on another machine, as its clients see it: reconnects, and sends again what the device lacks."""
+"""The client of a device on another machine: it reconnects, and sends again what the device lacks."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ BACKOFF = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 REPLY_SECONDS = 60.0
 MOST = 2**30
-"""Bytes that a reply may have."""
+"""Maximum number of bytes of a reply."""
 
 OVERHEAD = 1024
-"""Bytes of a message beside what it carries."""
+"""Number of bytes of a message beside its payload."""
 
 TRIES_TO_SEND = 5
 
@@ -39,13 +39,13 @@ Reply = tuple[dict[str, Any], dict[str, np.ndarray]]
 
 
 class Device:
-    """A device that serves at an address. It is connected to when it is first asked for something.
+    """A device that serves at an address; the client connects when it is first asked for something.
 
     Args:
         address: `tcp://host:port`, or `ssh://` as `SshChannel` takes it.
         token: shared with a device that serves at a port.
         backoff: seconds before each new attempt.
-        sleep: waits for so many seconds.
+        sleep: waits for a number of seconds.
 
     Raises:
         TargetError: the address is none.
@@ -82,7 +82,7 @@ class Device:
         arrays: Mapping[str, np.ndarray] | None = None,
         seconds: float = REPLY_SECONDS,
     ) -> Reply:
-        """Return the device's answer; a lost connection is made anew, and the question asked again.
+        """Return the device's answer; after a lost connection, connect again and repeat the question.
 
         Raises:
             TargetError: the device cannot be reached, has another token, or cannot do what it is asked for.
@@ -113,7 +113,7 @@ class Device:
     def ask_with(
         self, header: Mapping[str, Any], parts: Mapping[str, bytes], seconds: float = REPLY_SECONDS
     ) -> Reply:
-        """Return the answer to a question about `parts`, by digest, of which those that it lacks are sent.
+        """Return the answer to a question about `parts`, by digest, and send those that the device lacks.
 
         Raises:
             TargetError: as `ask`, or it keeps too little to answer.

@@ -1,4 +1,5 @@
-"""Peak memory: what loading and running a network adds to a fresh process that has only its runtime loaded.
+"""Peak memory: the increase in a fresh process with only the runtime loaded, when a network is loaded and
+run.
 
 `python -m dynnas.latency.remote.memory` is that process: it reads a document from
 standard input and writes the answer to standard output.
@@ -25,7 +26,7 @@ SECONDS = 600.0
 
 
 def peak_memory_mib(artifact: Artifact, image: np.ndarray, threads: int = 1) -> float:
-    """MiB of resident memory that loading `artifact` and running it on `image` adds at most.
+    """Return the most MiB of resident memory that loading `artifact` and running it on `image` adds.
 
     On a graphics card it is still the host's memory.
 
@@ -65,7 +66,7 @@ def _measured(data: bytes) -> float:
     header, arrays = read_document(data)
     artifact, image = Artifact.from_bytes(arrays["artifact"].tobytes()), arrays["image"]
     get_runtime(artifact.runtime).version()  # imports its package, whose own memory is not the network's
-    # From here on the peak is counted anew, where the system lets us.
+    # From here on the peak is counted again from zero, where the system allows it.
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     before = _status("VmRSS")

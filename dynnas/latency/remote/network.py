@@ -1,4 +1,4 @@
-"""A network on its way to a device elsewhere: what is sent there, and what should come back."""
+"""A network for a device elsewhere: the artifact that is sent, and the check of what comes back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TOLERANCES = {"float32": 0.01, "float16": 0.05, "bfloat16": 0.2}
 
 
 class RemoteNetwork:
-    """The runner of a network whose device is another machine. Called here, it is torch that answers.
+    """The runner of a network whose device is another machine; called here, torch answers.
 
     Args:
         network: calibrated, on a CPU or not. artifact: of it, for the device.
@@ -37,7 +37,7 @@ class RemoteNetwork:
 
     @torch.inference_mode()
     def matches(self, answer: np.ndarray, image: np.ndarray) -> bool:
-        """Return whether a device's `answer` to `image` is about what torch says.
+        """Return whether a device's `answer` to `image` agrees with torch.
 
         By whichever exit: one whose confidence lies on its threshold may go either way.
         """

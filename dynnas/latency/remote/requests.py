@@ -1,4 +1,4 @@
-"""What a client may ask a device for."""
+"""The requests that a client may send to a device."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Run = Callable[[np.ndarray], np.ndarray]
 Reply = tuple[dict[str, Any], dict[str, np.ndarray]]
 
 LOADED = 16
-"""Networks that stay ready to run."""
+"""Number of networks that stay ready to run."""
 
 MOST_SECONDS = 3600.0
 MOST_SUBJECTS = 1000
@@ -36,7 +36,7 @@ MOST_THREADS = 1024
 
 
 class RequestError(DynnasError):
-    """A request that makes no sense."""
+    """Raised for a request that makes no sense."""
 
 
 class RequestHandler:
@@ -51,7 +51,7 @@ class RequestHandler:
 
     def __init__(self, device: str, store: BlobCache, most: int, lock_folder: Path | None = None) -> None:
         self._device, self._store, self._most, self._lock_folder = device, store, most, lock_folder
-        # Only used by whoever holds the device's lock.
+        # Only used by the request that holds the device's lock.
         self._loaded: OrderedDict[tuple[str, RunConfig], Run] = OrderedDict()
 
     def answer(self, header: Mapping[str, Any], arrays: Arrays, waiting: Callable[[], None]) -> Reply:
@@ -96,7 +96,7 @@ class RequestHandler:
                     for artifact, images in pairs[0]
                 ]
                 return {"mib": sizes}, {}
-            # Loading too would disturb whoever is being timed.
+            # Loading too would disturb the network that is being timed.
             subjects, anchors = (
                 [Subject(self._load(artifact, found, config), _images(found[i])) for artifact, i in part]
                 for part in pairs
@@ -109,7 +109,7 @@ class RequestHandler:
             return {}, _time(subjects, anchors, plan)
 
     def _artifact(self, data: bytes, config: RunConfig) -> Artifact:
-        """Return what a client has sent, if this device runs such artifacts.
+        """Return the artifact that a client has sent, if this device runs such artifacts.
 
         Raises:
             DocumentError: it is damaged.
@@ -140,7 +140,7 @@ class RequestHandler:
 
 
 def _time(subjects: Sequence[Subject], anchors: Sequence[Subject], plan: Plan) -> dict[str, np.ndarray]:
-    """Return the rounds, and what each network says of its first image: whoever asked can tell if it is
+    """Return the rounds, and each network's output for its first image: the client can tell if it is
     nonsense.
     """
     if not subjects and not anchors:
@@ -161,7 +161,7 @@ def _run_config(header: Mapping[str, Any]) -> RunConfig:
 
 
 def _pairs(header: Mapping[str, Any], name: str) -> Sequence[tuple[str, str]]:
-    """Return digests of artifact and images."""
+    """Return the digests of artifact and images."""
     pairs = header.get(name, [])
     if not isinstance(pairs, list) or len(pairs) > MOST_SUBJECTS:
         raise RequestError(f"{name} should be a list of at most {MOST_SUBJECTS}")

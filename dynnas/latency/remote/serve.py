@@ -1,4 +1,6 @@
-"""`python -m dynnas.latency.remote.serve`: `dynnas serve` for a device with numpy and one runtime alone."""
+"""The program `python -m dynnas.latency.remote.serve`: `dynnas serve` for a device with numpy and one runtime
+alone.
+"""
 
 from __future__ import annotations
 

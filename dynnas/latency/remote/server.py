@@ -1,4 +1,6 @@
-"""The server that runs on a device: a thread for each client, nothing that a client sends can end it."""
+"""The server that runs on a device: it has a thread for each client, and nothing that a client sends can end
+it.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +26,12 @@ from dynnas.latency.remote.requests import RequestHandler
 from dynnas.runtimes.document import DocumentError
 
 STRANGERS = 64
-"""Connections that may be in their handshake at a time: those who never finish it take no client's place."""
+"""Maximum number of connections in their handshake: unfinished handshakes take no client's place."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What clients may use.
+    """The limits of what clients may use.
 
     Attributes:
         message, store: bytes of a message, and of all that is kept for clients.
@@ -44,7 +46,7 @@ class Limits:
 
 
 class DeviceServer:
-    """Listens from the start, and serves while `serve` runs.
+    """A server that listens from the start, and serves while `serve` runs.
 
     Args:
         token: shared with the clients.
@@ -78,7 +80,7 @@ class DeviceServer:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port at which it listens."""
+        """Return host and port at which it listens."""
         return self._listener.getsockname()[:2]
 
     def serve(self) -> None:
@@ -93,7 +95,7 @@ class DeviceServer:
             threading.Thread(target=self._client, args=(connection, host), daemon=True).start()
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()

@@ -22,11 +22,11 @@ from dynnas.errors import TargetError
 from dynnas.latency.remote.channel import GREETING, Channel, ChannelError, receive_exactly
 
 SSH = re.compile(r"ssh://((?:[\w.-]+@)?(?:[\w.][\w.-]*|\[[0-9A-Fa-f:.]+\]))(?::(\d{1,5}))?(/[\w./+-]*)?")
-"""Account and host, port, and the path of the Python there."""
+"""The form of an address: account and host, port, and the path of the Python there."""
 
 CONNECT_SECONDS = 60.0
 MOST_NOISE = 2**16
-"""Bytes that a login may print before the program starts."""
+"""Maximum number of bytes that a login may print before the program starts."""
 
 
 class SshChannel(Channel):
@@ -75,7 +75,7 @@ class SshChannel(Channel):
         self._errors.close()
 
     def _said(self) -> str:
-        """Return the last lines of what ssh, or the program there, wrote to standard error."""
+        """Return the last lines that ssh, or the program there, wrote to standard error."""
         self._errors.seek(0)
         lines = self._errors.read()[-2000:].decode(errors="replace").strip().splitlines()
         return "; ".join(line.strip() for line in lines[-3:])
@@ -114,18 +114,18 @@ def _skip_noise(connection: socket.socket) -> None:
 
 
 class Pipes:
-    """Standard input and output in the place of a socket: what a `Channel` needs of one."""
+    """Standard input and output in place of a socket."""
 
     def __init__(self, incoming: int, outgoing: int) -> None:
         self._incoming, self._outgoing = incoming, outgoing
         self._seconds: float | None = None
 
     def settimeout(self, seconds: float | None) -> None:
-        """How long `recv` waits."""
+        """Set how long `recv` waits."""
         self._seconds = seconds
 
     def recv(self, count: int) -> bytes:
-        """Up to so many bytes; none when the other end has hung up."""
+        """Return up to `size` bytes; none when the other end has hung up."""
         end = None if self._seconds is None else time.monotonic() + self._seconds
         ready, _, _ = select.select(
             [self._incoming], [], [], None if end is None else max(0.0, end - time.monotonic())
@@ -135,19 +135,19 @@ class Pipes:
         return os.read(self._incoming, count)
 
     def sendall(self, data: bytes) -> None:
-        """Write all of it."""
+        """Write all bytes."""
         view = memoryview(data)
         while view:
             view = view[os.write(self._outgoing, view) :]
 
     def close(self) -> None:
-        """Close both."""
+        """Close both streams."""
         os.close(self._incoming)
         os.close(self._outgoing)
 
 
 def accept_pipes(most: int) -> Channel:
-    """Return the device's end over this process's standard input and output, after its greeting.
+    """Accept a client over this process's standard input and output, after its greeting.
 
     Whatever else prints from now on goes to standard error.
     """

@@ -25,7 +25,8 @@ from dynnas.runtimes.runtime import get_runtime
 from dynnas.settings.settings import TargetSettings
 
 PATIENCE_SECONDS = 900.0
-"""Beyond those that are planned: a slow device loads, warms up and runs every image, however long it takes.
+"""Seconds beyond those that are planned: a slow device loads, warms up and runs every image, however long it
+takes.
 
 It is for a server that hangs; the system finds out by itself when a device is gone.
 """
@@ -49,7 +50,7 @@ def open_device(target: TargetSettings) -> Device:
 
 
 def resolve_target(target: TargetSettings) -> TargetSettings:
-    """`target` with the runtime that `auto` means on its device, where that is another machine.
+    """Return `target` with the runtime that `auto` means on its device, where that is another machine.
 
     Packed graphs are for processors like this machine's: a trial tells whether the device's is one.
 
@@ -78,7 +79,7 @@ def resolve_target(target: TargetSettings) -> TargetSettings:
 
 
 def remote_environment(target: TargetSettings) -> dict[str, str]:
-    """Return what times on the device of a remote target depend on there.
+    """Return the environment of times on the device of a remote target.
 
     Raises:
         TargetError: the device cannot be reached, or cannot run so.
@@ -92,7 +93,7 @@ def remote_environment(target: TargetSettings) -> dict[str, str]:
 
 
 class RemoteTimer:
-    """Rounds on the device of a remote target; the runners of its subjects are `RemoteNetwork`s.
+    """Times in rounds on the device of a remote target; the runners of its subjects are `RemoteNetwork`s.
 
     Raises:
         TargetError: there is no token for the device.
@@ -102,7 +103,7 @@ class RemoteTimer:
         self._target, self._device = target, device or open_device(target)
 
     def __call__(self, subjects: Sequence[Subject], anchors: Sequence[Subject], plan: Plan) -> np.ndarray:
-        """Do what `Timer` does says.
+        """Time in rounds, as `Timer` says.
 
         Raises:
             TargetError: the device was lost, or what it answers is nonsense.
@@ -125,7 +126,7 @@ class RemoteTimer:
         return times
 
     def energy(self, subjects: Sequence[Subject], seconds: float) -> list[Energy]:
-        """Do what `measure_energy` does, there."""
+        """Measure energy there, as `measure_energy` does here."""
         parts: dict[str, bytes] = {}
         described = [_described(subject, parts) for subject in subjects]
         header = {
@@ -139,7 +140,7 @@ class RemoteTimer:
         return [Energy(**energy) for energy in reply["energies"]]
 
     def peak_memory_mib(self, subjects: Sequence[Subject]) -> list[float]:
-        """Do what `dynnas.latency.remote.memory.peak_memory_mib` does, there."""
+        """Measure peak memory there, as `dynnas.latency.remote.memory.peak_memory_mib` does here."""
         parts: dict[str, bytes] = {}
         described = [_described(subject, parts) for subject in subjects]
         header = {"ask": "memory", **asdict(_run_config(self._target)), "subjects": described}
@@ -176,7 +177,7 @@ def _understands(device: Device, target: TargetSettings) -> bool:
 
 
 def _probe(target: TargetSettings) -> Subject:
-    """Return a network whose kernels are mixed, and so packed."""
+    """Return a network whose kernels are mixed, so that its graph is packed."""
     block = BlockConfig(Choice("conv"), 32, 32, 1, 3, Choice.of("condconv", experts=2))
     stem, head = StemConfig(3, 32, 3, 1, "relu"), HeadConfig(32, 0, "relu", 0.0, 10)
     with torch.random.fork_rng(devices=[]):
@@ -196,7 +197,7 @@ def _network(subject: Subject) -> RemoteNetwork:
 
 
 def _described(subject: Subject, parts: dict[str, bytes]) -> list[str]:
-    """Return the digests of a subject's artifact and images, which are added to `parts`."""
+    """Return the digests of a subject's artifact and images, and add these to `parts`."""
     network = _network(subject)
     images = write_document({}, {"images": np.stack(list(subject.images))})
     parts[network.artifact.digest] = network.artifact.to_bytes()

@@ -1,4 +1,4 @@
-"""The secret that a device and those who may use it share."""
+"""The secret token that a device shares with its users."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from dynnas.files import config_folder
 
 VARIABLE = "DYNNAS_TOKEN"
 LEAST = 16
-"""Characters of a token."""
+"""Minimum number of characters of a token."""
 
 
 def token_path() -> Path:
-    """Where a user's token lies unless told otherwise."""
+    """Return the default path of a user's token."""
     return config_folder() / "token"
 
 
 def find_token(file: Path | None = None) -> bytes | None:
-    """Return the token in `file`, else in $DYNNAS_TOKEN, else in `token_path()`; None if there is none at
-    all.
+    """Return the token in `file`, else in $DYNNAS_TOKEN, else in `token_path()`; None if there is none.
 
     Raises:
         TargetError: the token is too short, or others can read the file.
@@ -37,7 +36,7 @@ def find_token(file: Path | None = None) -> bytes | None:
 
 
 def make_token(file: Path | None = None) -> tuple[bytes, Path]:
-    """Return a new token, in a file that only its owner may read.
+    """Make a new token, in a file that only its owner may read.
 
     Raises:
         FileExistsError: the file is there.

@@ -1,4 +1,4 @@
-"""Which mixed convolutions a space runs, in which batches: what `dynnas tune` measures."""
+"""The mixed convolutions that a space runs, and their batches: `dynnas tune` measures these."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ PLACES = ((16, 56), (64, 28), (64, 14), (128, 14), (256, 14), (256, 7), (512, 7)
 
 
 def default_problems(threads: int) -> list[Problem]:
-    """Return channels and sizes as in mobile networks, with 4 experts, in batches of 16 and 128."""
+    """Return typical problems: channels and sizes as in mobile networks, with 4 experts, in batches of 16 and
+    128.
+    """
     return [
         Problem(shape, batch, (size, size), EXPERTS, backward=backward, threads=threads)
         for channels, size in PLACES
@@ -73,7 +75,7 @@ def _problems(space: Space, architecture: Architecture, threads: int) -> Iterato
 def _traced(
     space: Space, architecture: Architecture, *, backward: bool, channels_last: bool
 ) -> list[Problem]:
-    """Return what a network runs, found by running it on two images."""
+    """Return the convolutions that a network runs, recorded by running it on two images."""
     config = space.network_config(architecture)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     x = torch.zeros(2, config.channels, config.resolution, config.resolution)

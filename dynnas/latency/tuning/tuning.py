@@ -1,4 +1,4 @@
-"""Measuring which way of running a mixed convolution is the fastest, and writing it down (`dynnas tune`)."""
+"""The measurement of the fastest way to run each mixed convolution, kept in a file (`dynnas tune`)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MOST_BYTES = 2**32
 
 @dataclass(frozen=True)
 class Tuned:
-    """What was measured for a problem.
+    """The measurements of a problem.
 
     Attributes:
         problem: the convolution.
@@ -50,12 +50,12 @@ class Tuned:
 
     @property
     def gain(self) -> float:
-        """Return how many times as fast as the rule's way the one that won is."""
+        """Return the speed-up of the way that won over the rule's way."""
         return self.measured.ms[self.rule] / self.measured.ms[self.measured.way]
 
 
 def tune(problems: Iterable[Problem], path: Path, progress: Progress | None = None) -> Iterator[Tuned]:
-    """Measure each problem and write it to the file, one by one: interrupted, what was measured stays.
+    """Measure each problem and write it to the file, one by one: an interruption keeps what was measured.
 
     Other processes may tune into the same file meanwhile; what they measured stays as well. What this process
     has read of the file before stands, as its networks may be half-way through training.
@@ -112,7 +112,7 @@ def measure_problem(problem: Problem) -> Tuned:
 
 
 def _candidates(problem: Problem, rule: Way) -> list[Way]:
-    """Return the rule's way first, and all others that can be and fit into memory."""
+    """Return the rule's way first, and all others that are possible and fit into memory."""
     shape, batch = problem.shape, problem.batch
     if batch == 1:
         return [rule]
@@ -133,7 +133,7 @@ def _candidates(problem: Problem, rule: Way) -> list[Way]:
 
 
 def _tensors(problem: Problem) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Images, bank (or kernels), and coefficients if there is a bank."""
+    """Return images, bank (or kernels), and coefficients if there is a bank."""
     generator = torch.Generator().manual_seed(0)
     shape, batch = problem.shape, problem.batch
 

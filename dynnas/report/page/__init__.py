@@ -1,4 +1,4 @@
-"""The report as one page of HTML that needs nothing beside itself."""
+"""The report as one self-contained page of HTML."""
 
 from dynnas.report.page.page import html_page
 

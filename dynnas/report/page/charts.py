@@ -16,11 +16,13 @@ from dynnas.study.study import Study
 
 _LOG_SPAN = 5.0
 _MOST_POINTS = 1500
-"""Of a cloud: more would only be drawn over each other."""
+"""Maximum number of points of a cloud: more would only be drawn over each other."""
 
 
 def front_chart(study: Study) -> dict[str, Any]:
-    """Return all networks of a study, the front and its controls: series that can be switched off."""
+    """Return the chart of all networks of a study, the front and its controls: series that can be switched
+    off.
+    """
     axes, goal, controls = axes_of(study), study.goal, study.controls
     series = [
         _series("searched", "dots", study.candidates, study, axes),
@@ -50,7 +52,7 @@ def front_chart(study: Study) -> dict[str, Any]:
 
 
 def growth_chart(study: Study) -> dict[str, Any] | None:
-    """Return the front's hypervolume over the trials; None where nothing grew."""
+    """Return the chart of the front's hypervolume over the trials; None where nothing grew."""
     curve = study.growth
     if not curve.trials:
         return None
@@ -68,7 +70,7 @@ def growth_chart(study: Study) -> dict[str, Any] | None:
 
 
 def prediction_chart(study: Study) -> dict[str, Any] | None:
-    """Predicted against measured latency; None where nothing was predicted."""
+    """Return the chart of predicted against measured latency; None where nothing was predicted."""
     known = predicted_and_measured((*study.candidates, *study.controls.static))
     if len(known) < 3:
         return None
@@ -89,7 +91,7 @@ def prediction_chart(study: Study) -> dict[str, Any] | None:
 
 
 def audit_chart(audit: Mapping[str, Any]) -> dict[str, Any]:
-    """Accuracy with the supernet's weights against that of the network trained alone."""
+    """Return the chart of inherited against stand-alone accuracy."""
     points = [
         {
             "x": 100 * network["inherited"],
@@ -110,7 +112,7 @@ def audit_chart(audit: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def tip_of(member: Candidate, study: Study) -> list[str]:
-    """Return the lines of text that stand beside the point of a network."""
+    """Return the lines of text beside the point of a network."""
     metrics = member.metrics
     if study.space.table:
         names = [objective.name for objective in study.goal.objectives]
@@ -180,7 +182,7 @@ def _volume_unit(study: Study) -> str:
 
 
 def histogram_html(found: Mapping[str, Any], bins: int = 36) -> str:
-    """Return how many images took how long, by the exit that they left by; drawn without a script."""
+    """Return the histogram of the images' times, by exit, drawn without a script."""
     times, taken = found["image_ms"], found["image_ways"]
     low, high = min(times), max(times)
     width = (high - low) / bins or 1.0

@@ -1,4 +1,4 @@
-"""Pieces of HTML: every text that comes from outside is escaped here."""
+"""Pieces of HTML; they escape every text that comes from outside."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def chart_html(name: str, chart: Mapping[str, Any], caption: str) -> str:
 
 
 def bars_html(rows: Sequence[tuple[str, float, str]]) -> str:
-    """Horizontal bars: name, length (0..1 of the longest), text."""
+    """Return horizontal bars: name, length (0..1 of the longest), text."""
     lines = "".join(
         f'<li><span class="name">{escape(name)}</span><span class="track">'
         f'<i style="width:{100 * length:.1f}%"></i></span><span class="value">{escape(text)}</span></li>'
@@ -57,7 +57,7 @@ def bars_html(rows: Sequence[tuple[str, float, str]]) -> str:
 
 
 def pairs_html(pairs: Mapping[str, str]) -> str:
-    """Return names and values."""
+    """Return a list of names and values."""
     items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in pairs.items())
     return f"<dl>{items}</dl>"
 

@@ -1,4 +1,4 @@
-"""The whole page: head, tiles, sections; style and script stand in it, so that it needs no other file."""
+"""The whole page: head, tiles and sections, with style and script inside, so that it needs no other file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dynnas.study.study import Study
 
 
 def html_page(summary: StudySummary, command: str) -> str:
-    """Return a page that a browser shows without asking any network for anything.
+    """Return a page that a browser shows without any request to a network.
 
     Args:
         summary: of a study.
@@ -66,7 +66,7 @@ def _section(section: Section) -> str:
 
 
 def _tiles(study: Study) -> str:
-    """Return the ends and the knee of the front, in large figures."""
+    """Return tiles with the ends and the knee of the front, in large figures."""
     if not study.front:
         return ""
     axes = axes_of(study)

@@ -1,4 +1,4 @@
-"""The parts of the page, each from what is known of a study; None where it is not."""
+"""The sections of the page, each made from the results of a study; None where they are missing."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Section:
 
 
 def front_section(summary: StudySummary) -> Section:
-    """Return the front beside everything else that was evaluated, and as a table."""
+    """Return the section of the front, beside everything else that was evaluated, and as a table."""
     study = summary.study
     sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in conclusions(study))
     caption = "Each point is a network; touch one for what it is. Stars have something dynamic in them."
@@ -73,7 +73,7 @@ def front_section(summary: StudySummary) -> Section:
 
 
 def networks_section(summary: StudySummary) -> Section | None:
-    """Return every member of the front, drawn."""
+    """Return the section that draws every member of the front."""
     study, configs = summary.study, summary.configs
     drawings = {
         member.key: draw_diagram(configs[member.key], summary.shares(member))
@@ -103,7 +103,7 @@ def networks_section(summary: StudySummary) -> Section | None:
 
 
 def exit_images_section(summary: StudySummary) -> Section | None:
-    """Images that leave early and late."""
+    """Return the section of images that leave early and late."""
     if not summary.exit_images:
         return None
     blocks = []
@@ -132,7 +132,9 @@ def exit_images_section(summary: StudySummary) -> Section | None:
 
 
 def latency_section(summary: StudySummary) -> Section | None:
-    """Return how the times of images are spread, for every member; image by image where that was timed."""
+    """Return the section of how the times of images are spread, for every member; image by image where that
+    was timed.
+    """
     study = summary.study
     timed = [member for member in study.front if {name for name, _ in _TIMES} <= member.metrics.keys()]
     if not timed:
@@ -154,7 +156,7 @@ def latency_section(summary: StudySummary) -> Section | None:
 
 
 def growth_section(summary: StudySummary) -> Section | None:
-    """Return the hypervolume over the trials."""
+    """Return the section of the hypervolume over the trials."""
     chart = growth_chart(summary.study)
     if chart is None:
         return None
@@ -178,7 +180,7 @@ def importance_section(summary: StudySummary) -> Section | None:
 
 
 def trust_section(summary: StudySummary) -> Section | None:
-    """Return predictions and the supernet against what was measured and trained."""
+    """Return the section that compares predictions and the supernet with what was measured and trained."""
     blocks = []
     if (chart := prediction_chart(summary.study)) and (table := prediction_table(summary.study)):
         caption = "Latency by the predictor against measured latency; on the line they agree."
@@ -209,7 +211,7 @@ def after_section(summary: StudySummary) -> Section | None:
 
 
 def how_section(summary: StudySummary, command: str) -> Section:
-    """Environment, settings, the command, and what is not shown."""
+    """Return the section of environment, settings, the command, and what is not shown."""
     study = summary.study
     blocks = [f"<h3>Again</h3><pre tabindex='0'><code>{escape(command)}</code></pre>"]
     if summary.environment:

@@ -28,7 +28,7 @@ _NAME = 9
 """Letters of the name of a part."""
 
 _ROOM = 195
-"""For the text of a layer, whose letters are about half as wide as high."""
+"""Width of the space for a layer's text, whose letters are about half as wide as high."""
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,7 @@ def _block_text(block: BlockConfig) -> str:
 
 
 def draw_diagram(config: NetworkConfig, shares: Mapping[str, float] | None = None) -> str:
-    """Return a network as SVG, a line for every layer: the bar's length goes with the root of its
-    channels.
-    """
+    """Return a network as SVG, a line for every layer: a bar's length grows with the root of its channels."""
     layers = layers_of(config, shares)
     return _draw(layers, f"Network at {config.resolution}×{config.resolution} pixels, layers: {len(layers)}")
 
@@ -186,7 +184,7 @@ def _text(x: float, middle: float, text: str, colour: str) -> str:
 
 
 def draw_picture(drawing: str) -> str:
-    """Return a drawing on a ground of its own, as a file to look at by itself."""
+    """Return a drawing with a background, as a file to look at by itself."""
     start = drawing.index(">") + 1
     ground = f'<rect x="-12" y="-12" width="{_WIDTH + 24}" height="4000" fill="#ffffff"/>'
     return drawing[:start] + ground + drawing[start:]

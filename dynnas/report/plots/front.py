@@ -88,7 +88,7 @@ def _scatter(axes: Axes, points: Sequence[Point], label: str, colour: str, **sty
 def _staircase(
     axes: Axes, points: Sequence[Point], label: str, colour: str, linestyle: str, marker: str
 ) -> None:
-    """The best accuracy that can be had for each cost."""
+    """Return the best accuracy for each cost, as a staircase."""
     if points:
         ordered = sorted(points, key=lambda point: (point.cost, point.accuracy))
         axes.step(
@@ -104,7 +104,7 @@ def _staircase(
 
 
 def _scale_cost(axes: Axes, picture: Picture) -> None:
-    """A logarithmic axis with plain numbers where costs span much."""
+    """Set a logarithmic axis with plain numbers, where costs span much."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     costs = [point.cost for point in (*picture.clouds, *picture.fronts)]
@@ -116,7 +116,7 @@ def _scale_cost(axes: Axes, picture: Picture) -> None:
 
 
 def _cut_off_the_worst(axes: Axes, picture: Picture) -> int:
-    """Show the range of the fronts and the bulk of the networks; how many that leaves out."""
+    """Show the range of the fronts and the bulk of the networks; return how many that leaves out."""
     every = sorted(point.accuracy for point in (*picture.clouds, *picture.fronts))
     floor = min(every[len(every) // 10], *(point.accuracy for point in picture.fronts))
     margin = 0.05 * (every[-1] - floor)

@@ -10,9 +10,7 @@ from dynnas.study.study import Study
 
 
 def cascades_table(study: Study, cascades: Cascades) -> Table:
-    """Return one row for each cascade: what it is made of, how good and how fast it is, computed and
-    measured.
-    """
+    """Return one row for each cascade: its networks, accuracies and times, computed and measured."""
     columns = (
         Column("pick"),
         Column("networks, with the share of the images that each answers"),
@@ -32,7 +30,7 @@ def cascades_table(study: Study, cascades: Cascades) -> Table:
 
 
 def cascades_text(study: Study, cascades: Cascades) -> str:
-    """Return how many cascades there are, what they bring, and whether they are of today's front."""
+    """Say how many cascades there are, what they gain, and whether they belong to today's front."""
     cost = "latency" if cascades.by == "latency_ms" else "multiply-adds"
     if not cascades:
         return f"no cascade beats the networks of the front in accuracy and {cost}"
@@ -46,7 +44,7 @@ def cascades_text(study: Study, cascades: Cascades) -> str:
 
 
 def title_of_cascade(cascade: Cascaded) -> str:
-    """Return its networks and the confidences between them: `a >= 0.9, else b`."""
+    """Return the cascade's networks and the confidences between them: `a >= 0.9, else b`."""
     confident = [
         f"{key} >= {threshold:.3g}"
         for key, threshold in zip(cascade.networks, cascade.thresholds, strict=False)
@@ -55,7 +53,7 @@ def title_of_cascade(cascade: Cascaded) -> str:
 
 
 def tip_of_cascade(number: int, cascade: Cascaded) -> list[str]:
-    """Return the lines of text that stand beside the point of a cascade."""
+    """Return the lines of text beside the point of a cascade."""
     metrics = cascade.metrics
     test = f" (test {100 * metrics['test_accuracy']:.2f}%)" if "test_accuracy" in metrics else ""
     timed = f", p95 {metrics['p95_ms']:.3g} ms" if cascade.measured else " (computed)"

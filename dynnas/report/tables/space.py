@@ -1,4 +1,4 @@
-"""A design space as tables: what can be chosen where, and how large its networks are."""
+"""A design space as tables: the choices by place, and the sizes of its networks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SAMPLED = 15
 
 
 def genes_table(space: Space) -> Table:
-    """Return one row for each part: its choices, and what is fixed. Layers that are alike share a row."""
+    """Return one row for each part: its choices, and its fixed values. Layers that are alike share a row."""
     parts: dict[str, list[Gene]] = {}
     for gene in space.genes:
         parts.setdefault(_part(gene), []).append(gene)
@@ -74,7 +74,9 @@ def _cost_row(space: Space, name: str, architecture: Architecture, size: Cost) -
 
 
 def _part(gene: Gene) -> str:
-    """`stage1.0` of `stage1.0.kernel`; the resolution belongs to the input."""
+    """Return the part of a gene's name, `stage1.0` of `stage1.0.kernel`; the resolution belongs to the
+    input.
+    """
     owner = gene.name.rpartition(".")[0] or gene.name
     return "input" if owner == "resolution" else owner
 
@@ -90,7 +92,7 @@ def _values(genes: Iterable[Gene]) -> tuple[str, str]:
 
 
 def _spelled(gene: Gene) -> str:
-    """`16 24 32`, or `8..64 step 8` for many evenly spaced numbers."""
+    """Spell values as `16 24 32`, or `8..64 step 8` for many evenly spaced numbers."""
     numbers = [value for value in gene.values if not isinstance(value, str)]
     steps = {round(b - a, 9) for a, b in pairwise(numbers)}
     if len(numbers) > 4 and len(steps) == 1:
@@ -99,12 +101,12 @@ def _spelled(gene: Gene) -> str:
 
 
 def _merged(parts: Mapping[str, Sequence[Gene]]) -> Iterator[tuple[list[str], tuple[str, str]]]:
-    """Runs of neighbouring parts of one stage with the same cells."""
+    """Merge neighbouring parts of one stage with the same cells."""
     cells = {name: _values(genes) for name, genes in parts.items()}
     for (_, shared), run in groupby(cells, key=lambda name: (name.partition(".")[0], cells[name])):
         yield list(run), shared
 
 
 def _name(parts: Sequence[str]) -> str:
-    """`stage1.0 to stage1.2` for several."""
+    """Return `stage1.0 to stage1.2` for several parts."""
     return parts[0] if len(parts) == 1 else f"{parts[0]} to {parts[-1]}"

@@ -41,14 +41,14 @@ _USUAL = {"accuracy", "latency_ms", "mean_ms", "median_ms", "p95_ms", "macs", "p
 
 
 def further_metrics(study: Study) -> tuple[str, ...]:
-    """Return the objectives and limits of a study that its tables do not show anyhow."""
+    """Return the objectives and limits of a study that its tables do not show anyway."""
     return tuple(name for name in study.goal.metrics if name not in _USUAL)
 
 
 def front_table(
     front: Sequence[Candidate], title: str, further: Sequence[str] = (), genes: Sequence[str] = ()
 ) -> Table:
-    """Return one row for each member: how good, how fast, how big, and what is dynamic in it.
+    """Return one row for each member: its scores, times, size, and dynamic parts.
 
     Args:
         front: the members. title: of the table. further: names of metrics to show beside the usual ones.
@@ -103,7 +103,7 @@ def _front_row(member: Candidate, further: Sequence[str], genes: Sequence[str]) 
 
 
 def dynamic_layers(architecture: Architecture) -> str:
-    """Return how many layers have which dynamic kernel or gate: `2 condconv, 1 dynet, 1 skip`."""
+    """Count the layers with each dynamic kernel or gate: `2 condconv, 1 dynet, 1 skip`."""
     chosen = (str(value) for name, value in architecture.items() if name.endswith((".op", ".gate")))
     ops = Counter(op for op in chosen if op not in ("static", "none"))
     layers = ", ".join(f"{number} {op}" for op, number in sorted(ops.items()))

@@ -1,4 +1,4 @@
-"""Tables of what was done to networks after the search."""
+"""Tables of trainings and compressions after the search."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dynnas.study.trained import Trained
 
 
 def trained_table(trained: Sequence[Trained], name: str) -> Table:
-    """Return one row for each training: what it started from, and what became of its accuracy."""
+    """Return one row for each training: its start, and its accuracy before and after."""
     columns = (
         Column("training"),
         Column("from"),

@@ -11,8 +11,8 @@ from dynnas.report.tables.table import Column, Table
 
 
 def tuning_table(found: Sequence[Tuned], path: Path) -> Table:
-    """Return one row for each convolution: the way that won, its time, and how much faster than the rule's it
-    is.
+    """Return one row for each convolution: the way that won, its time, and how much faster it is than the
+    rule's.
     """
     columns = (
         Column("convolution"),

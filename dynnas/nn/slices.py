@@ -153,6 +153,22 @@ def grid(room: Sequence[Axis], layout: Layout) -> tuple[Tensor, ...]:
     )
 
 
+@torch.no_grad()
+def write(shared: Tensor, room: Sequence[Axis], layout: Layout, tensor: Tensor) -> None:
+    """Give the part of `shared` that a tensor of `layout` takes the values of `tensor`, in place.
+
+    Over leading axes that the tensor lacks each gets them, so that their mean is the tensor.
+    """
+    missing = len(room) - len(layout.axes)
+    where: list[Tensor] = list(grid(room, layout))
+    for axis in range(missing):
+        where[axis] = torch.arange(room[axis].size).reshape(
+            [-1 if at == axis else 1 for at in range(len(room))]
+        )
+    values = tensor.to(shared.device, shared.dtype).reshape(lengths(layout))
+    shared[tuple(where)] = values.expand(*(room[axis].size for axis in range(missing)), *values.shape)
+
+
 def _taken(have: Axis, want: Axis) -> tuple[int, ...] | None:
     """Return the indices of an axis of the shared tensor that another one takes; None where it does not
     fit.

@@ -101,6 +101,11 @@ class TrainSettings:
         "processes that train together, each on its part of a batch; one a GPU where there are some",
         minimum=1,
     )
+    init: str | None = _setting(
+        None,
+        "a checkpoint (a state dict by torch.save, or .safetensors) whose tensors the supernet begins with, "
+        "by name and shape",
+    )
     seed: int = _setting(0, "draws weights, batches and sampled networks", minimum=0)
 
     def facts(self) -> dict[str, Any]:

@@ -36,6 +36,7 @@ _FREE = {
     )
 } | {
     "train.processes",
+    "train.init",  # the digest of its content names the training
     "data.source",  # the digest of the images says whether they are the same, wherever they lie
 }
 

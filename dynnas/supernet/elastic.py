@@ -10,7 +10,7 @@ close.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from dynnas.errors import SpaceError
 from dynnas.nn.context import PLAIN, Context, Contextual, layers_of, supplied
-from dynnas.nn.slices import Axis, Layout, Slice, slice_of
+from dynnas.nn.slices import Axis, Layout, Slice, slice_of, write
 from dynnas.nn.slicing import layouts, places
 from dynnas.supernet.blank import blank, drop_values, fill, fit_buffers, forget_statistics
 from dynnas.supernet.shared import SharedTensors
@@ -135,6 +135,20 @@ class Elastic(nn.Module, Generic[Key]):
             fit_buffers(module, slices, self._like)
             fill(module, slices)
         return module.train(self.training)
+
+    def write(self, key: Key, tensors: Mapping[str, Tensor]) -> list[str]:
+        """Give shared tensors the values that the module of `key` has in `tensors`, in place.
+
+        Returns:
+            The names whose tensor has the shape that the module asks for; others are left out.
+        """
+        written = []
+        for name, layout in layouts(blank(lambda: self._build(key))).items():
+            if name in tensors and tensors[name].shape == layout.shape:
+                path = self._path(key, name)
+                write(self._shared(path), self._room[path], layout, tensors[name])
+                written.append(name)
+        return written
 
     def _path(self, key: Key, name: str) -> str:
         name = self._shared_name(key, name) if self._shared_name else name

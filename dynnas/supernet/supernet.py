@@ -55,7 +55,7 @@ class Supernet(nn.Module):
             torch.manual_seed(seed)
             self.slots = nn.ModuleDict(
                 {
-                    _key(part): Elastic[Any](self.build.part, configs, shared_name=self.build.shared_name)
+                    slot_key(part): Elastic[Any](self.build.part, configs, shared_name=self.build.shared_name)
                     for part, configs in self.build.covering().items()
                 }
             )
@@ -73,7 +73,7 @@ class Supernet(nn.Module):
         """
 
         def call(part: str, config: Any, *values: Any, **more: Any) -> Any:
-            return self.slots[_key(part)](config, *values, context=context, **more)
+            return self.slots[slot_key(part)](config, *values, context=context, **more)
 
         return self.build.run(call, self._member(architecture), *inputs, training=self.training, **options)
 
@@ -84,7 +84,7 @@ class Supernet(nn.Module):
         """
 
         def extracted(part: str, config: Any) -> nn.Module:
-            elastic = self.slots[_key(part)]
+            elastic = self.slots[slot_key(part)]
             assert isinstance(elastic, Elastic)
             return elastic.extract(config)
 
@@ -105,6 +105,6 @@ class Supernet(nn.Module):
         return self.space.architecture(values)
 
 
-def _key(part: str) -> str:
+def slot_key(part: str) -> str:
     """Return the key of a part in a `ModuleDict`, whose keys may hold no dots."""
     return part.replace(".", "__")

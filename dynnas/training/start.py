@@ -18,6 +18,7 @@ from dynnas.training.checkpoint import FILE, CheckpointTimer, read_checkpoint, s
 from dynnas.training.device import usable_device
 from dynnas.training.distributed.processes import launch_processes
 from dynnas.training.distributed.ranks import Ranks
+from dynnas.training.initial_weights import begin_with, file_digest
 from dynnas.training.train_supernet import Report, Training, train_rank
 
 
@@ -58,7 +59,8 @@ def train_supernet(
 
     Raises:
         TrainingError: the checkpoint belongs to another space, data set or settings, or a loss is not finite
-            (the last checkpoint, with finite weights, is kept), or a process of several has ended.
+            (the last checkpoint, with finite weights, is kept), a process of several has ended, or nothing
+            in the file of `settings.init` fits.
         TargetError: torch does not see the device.
     """
     device = usable_device(device)
@@ -69,6 +71,8 @@ def train_supernet(
             f"{folder / FILE}: a training of another space, data set or settings; "
             "give this one another --name, or begin again with --fresh"
         )
+    if settings.init and checkpoint is None:
+        begin_with(supernet, settings.init, folder, progress or Progress())
     training = Training(supernet, dataset, settings, identity, checkpoint, device, task, timer)
     if checkpoint is None or not checkpoint.finished:
         total = settings.epochs * dataset.steps(settings.batch)
@@ -90,9 +94,12 @@ def train_supernet(
 
 
 def training_identity(supernet: Supernet, dataset: Dataset, settings: TrainSettings) -> str:
-    """Return names what the weights depend on: space, data and settings, but not how many processes there
-    are.
+    """Return a name of what the weights depend on: space, data and settings, but no number of processes.
+
+    Raises:
+        TrainingError: the file of the initial weights cannot be read.
     """
     recipe = {name: value for name, value in settings.facts().items() if name != "processes"}
+    recipe["init"] = file_digest(settings.init) if settings.init else None
     facts = [supernet.space.digest, dataset.digest, recipe]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

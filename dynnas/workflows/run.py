@@ -153,9 +153,12 @@ def _check_goal(search: SearchSettings, dataset: Dataset, measurements: tuple[Me
 
 
 def _located(settings: Settings, given: Given) -> Settings:
-    """Return settings that mean the same wherever they are read: data lie at an absolute path, have a name,
-    or are objects.
+    """Return settings that mean the same wherever they are read: files lie at absolute paths, and data have
+    such a path or a name, or are objects.
     """
+    if settings.train.init is not None:
+        init = str(Path(settings.train.init).expanduser().resolve())
+        settings = replace(settings, train=replace(settings.train, init=init))
     if given.dataset is not None:
         return replace(settings, data=replace(settings.data, source=OBJECTS))
     path = Path(settings.data.source).expanduser()

@@ -136,7 +136,7 @@ class Registry(Mapping[str, T]):
     def _place(self, entry: T) -> Any:
         """Return the sort key of an entry, which does not depend on the order of registration."""
         if self._order is not None:
-            return self._order(entry)
+            return self._order(entry), getattr(entry, "__qualname__", "")
         return (0, str(getattr(entry, "__module__", ""))) if self._is_own(entry) else (1, "")
 
     def _enter(self, name: str, entry: T) -> None:

@@ -15,9 +15,9 @@ from dynnas.errors import SpaceError, StudyError, nearest
 from dynnas.export.formats import FORMATS
 from dynnas.language.names import NAME
 from dynnas.language.problems import Mark
-from dynnas.language.settings_reader import SECTIONS, setting_form
+from dynnas.language.settings_reader import SECTIONS, choices_of, setting_form
 from dynnas.settings.rule import Rule
-from dynnas.settings.settings import Settings, choices_of
+from dynnas.settings.settings import Settings
 
 if TYPE_CHECKING:
     from dynnas.study.study import Study

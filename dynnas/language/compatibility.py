@@ -1,4 +1,4 @@
-"""Checks of combinations: ops and gates that do not fit a block, and widths too small for it."""
+"""Checks of combinations: ops and gates that do not fit a block, widths too small for it, stages in a row."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import product
 from dynnas.language.problems import Problems
 from dynnas.language.tree import Listing, Node, Table
 from dynnas.nn.config.names import FIXED
-from dynnas.nn.config.vocabulary import KINDS, NO_GATE, block_facts, operators, refused
+from dynnas.nn.config.vocabulary import DENSE_BLOCK, KINDS, NO_GATE, block_facts, operators, refused
 from dynnas.nn.facts import Kind
 from dynnas.nn.gates.family import GATES
 from dynnas.space.architecture import Value
@@ -127,3 +127,60 @@ def check_widths(
                 stage["width"].mark,
                 f"{where}.width: {found} channels enter or leave block {block}; allowed: at least {least}",
             )
+
+
+class DenseStages:
+    """Consecutive stages, as far as multi-scale layers constrain them."""
+
+    def __init__(self, sides: Sequence[int]) -> None:
+        """Start with `sides`: those of the maps that the first stage may see, in pixels."""
+        self.sides = tuple(sides)
+        self.scales = 0
+
+    def add(self, entries: Entries, shared: Knobs, where: str, problems: Problems) -> None:
+        """Check the next stage, whose `shared` knobs have those of `DENSE` if it is of such layers."""
+        if "scales" not in shared:
+            if self.scales and "width" in entries:
+                problems.add(
+                    entries["width"].mark,
+                    f"{where}: other blocks after a stage of {DENSE_BLOCK}; all later stages must be of "
+                    f"{DENSE_BLOCK}, for what it passes on is of several scales",
+                )
+            self.sides = tuple({-(-side // int(s)) for side, s in product(self.sides, shared["stride"])})
+            return
+        if not all(shared[name] for name in ("scales", "finest", "links", "width", "stride")):
+            return  # what could not be read was noted
+        for name, found, allowed in self._wrong(shared):
+            mark = (entries.get(name) or entries["width"]).mark
+            problems.add(mark, f"{where}.{name}: found {found}; allowed: {allowed}")
+        self.scales = int(shared["scales"][0])
+
+    def _wrong(self, shared: Knobs) -> list[tuple[str, Value, str]]:
+        """Return the wrong knobs: their names, what is wrong, and what is allowed."""
+        scales, finest = int(shared["scales"][0]), int(shared["finest"][0])
+        found: list[tuple[str, Value, str]] = []
+        if self.scales and scales != self.scales:
+            found.append(("scales", scales, f"{self.scales}, as in the stage before"))
+        if finest >= scales:
+            found.append(("finest", finest, f"below the number of scales, {scales}"))
+        if any(int(stride) != 1 for stride in shared["stride"]):
+            found.append(
+                (
+                    "stride",
+                    shared["stride"][-1],
+                    f"1 in a stage of {DENSE_BLOCK}, which has scales of its own",
+                )
+            )
+        odd = [side for side in self.sides if side % 2 ** (scales - 1)]
+        if odd and not self.scales:
+            found.append(
+                (
+                    "scales",
+                    scales,
+                    f"at most as many that maps of {min(odd)} pixels can be halved {scales - 1} times",
+                )
+            )
+        uneven = [width for width in shared["width"] if int(width) % 2]
+        if shared["links"][0] == "both" and uneven:
+            found.append(("width", uneven[0], "even numbers where links is both"))
+        return found

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dynnas.language.compatibility import check_choice, check_gates, check_ops, check_widths
-from dynnas.language.dense_section import DenseStages, read_dense
+from dynnas.language.compatibility import DenseStages, check_choice, check_gates, check_ops, check_widths
 from dynnas.language.exit_section import read_exit_section
 from dynnas.language.problems import Problems
 from dynnas.language.reading import check_used, read_knobs, read_list, read_one, read_table, with_defaults
@@ -16,6 +15,7 @@ from dynnas.nn.config.vocabulary import (
     CHANNELS,
     CLASSES,
     DENSE,
+    DENSE_BLOCK,
     MAX_DEPTH,
     MAX_SIZES,
     MAX_STAGES,
@@ -149,9 +149,38 @@ def _read_stage(
     check_ops(entries, own, layers, where, problems)
     layers = check_gates(entries, own, layers, where, problems)
     check_widths(entries, layers, (*before, *shared["width"]), where, problems)
-    shared = {**shared, **read_dense(entries, layers, where, problems)}
+    shared = {**shared, **_read_dense(entries, layers, where, problems)}
     dense.add(entries, shared, where, problems)
     return StageKnobs(shared, layers)
+
+
+def _read_dense(
+    entries: Mapping[str, Node], layers: Sequence[Knobs], where: str, problems: Problems
+) -> Knobs:
+    """Return the knobs of `DENSE` of a stage with these layers; none for a stage of other blocks."""
+    blocks = {str(block) for layer in layers for block in layer["block"]}
+    given = read_knobs(entries, DENSE, where, problems)
+    if DENSE_BLOCK not in blocks:
+        for name in given:
+            problems.add(
+                entries[name].mark,
+                f"{where}.{name}: never used; it applies only where block is {DENSE_BLOCK}",
+            )
+        return {}
+    if len(blocks) > 1:
+        others = ", ".join(sorted(blocks - {DENSE_BLOCK}))
+        problems.add(
+            entries["block"].mark if "block" in entries else entries["width"].mark,
+            f"{where}.block: {DENSE_BLOCK} beside {others}; a stage is of {DENSE_BLOCK} alone or has none, "
+            "for what its layers pass on is of several scales",
+        )
+    for name, values in given.items():
+        if len(values) > 1:
+            problems.add(
+                entries[name].mark,
+                f"{where}.{name}: found {len(values)} values; allowed: one, as it is not searched",
+            )
+    return with_defaults(given, DENSE)
 
 
 def _read_exits(node: Node | None, stages: Sequence[StageKnobs], problems: Problems) -> ExitKnobs | None:

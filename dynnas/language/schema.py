@@ -14,7 +14,7 @@ from dynnas.language.exit_section import POSITION, POSITIONS
 from dynnas.language.names import NAME, NETWORK_SECTIONS, REQUIRED_SECTIONS
 from dynnas.language.network_section import INPUT, LAYERS
 from dynnas.language.parser import MAX_CHOICES
-from dynnas.language.settings_reader import SECTIONS, setting_form, settings_of
+from dynnas.language.settings_reader import SECTIONS, choices_of, setting_form, settings_of
 from dynnas.language.table_section import DIRECTIONS, KEYS, REQUIRED
 from dynnas.nn.config.vocabulary import (
     DENSE,
@@ -31,7 +31,6 @@ from dynnas.nn.config.vocabulary import (
     stem_knobs,
 )
 from dynnas.settings.rule import Rule
-from dynnas.settings.settings import choices_of
 from dynnas.space.knob import MAX_VALUES, Knob, required
 
 Schema = dict[str, Any]
@@ -209,7 +208,7 @@ def _setting(setting: Field[Any], section: type) -> Schema:
             {name: {"description": f"{name}, a number", **value} for name in choices_of(setting)},
         )
     if shape == "tables":
-        parts = setting.metadata["registry"]()
+        parts = setting.metadata["registry"]
         return schema | _table(setting.metadata["help"], {name: _part(parts[name]) for name in sorted(parts)})
     return schema | value | {"default": setting.default}
 

@@ -18,7 +18,6 @@ from dynnas.settings.settings import (
     Settings,
     TargetSettings,
     TrainSettings,
-    choices_of,
 )
 
 SECTIONS: Mapping[str, type] = {
@@ -37,6 +36,12 @@ class Form(NamedTuple):
 
     shape: Literal["one", "list", "table", "tables"]
     rule: Rule
+
+
+def choices_of(setting: Field[Any]) -> tuple[str, ...]:
+    """Return the texts that a setting may be, or the keys of its table; none if any text will do."""
+    choices = setting.metadata.get("choices", ())
+    return tuple(choices()) if callable(choices) else tuple(choices)
 
 
 def setting_form(setting: Field[Any], section: type) -> Form:
@@ -85,7 +90,7 @@ def _read_setting(node: Node, setting: Field[Any], section: type, where: str, pr
         entries = read_table(node, where, choices_of(setting), problems)
         return {key: read_one(value, rule, f"{where}.{key}", problems) for key, value in entries.items()}
     if shape == "tables":
-        registry = setting.metadata["registry"]()
+        registry = setting.metadata["registry"]
         tables = read_table(node, where, tuple(registry), problems)
         return {
             key: _read_part(value, registry[key], f"{where}.{key}", problems) for key, value in tables.items()

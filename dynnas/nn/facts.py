@@ -82,8 +82,3 @@ def refusal(kind: Kind, one: type[Operator], other_kind: Kind, other: type[Opera
         if kind in requirement.of and requirement.fact not in one.provides:
             return requirement.reason
     return None
-
-
-def by_capacity(operator: type[Operator]) -> tuple[float, str]:
-    """Return the order of operators in all lists; it does not depend on what was imported first."""
-    return operator.capacity, operator.__qualname__

@@ -6,11 +6,12 @@ holds: see `dynnas.registry`.
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any, ClassVar
 
 from torch import nn
 
-from dynnas.nn.facts import GATES, KERNEL_OPS, Operator, by_capacity
+from dynnas.nn.facts import GATES, KERNEL_OPS, Operator
 from dynnas.registry import Registry
 
 
@@ -42,16 +43,20 @@ class Activation(Operator, nn.Module):
 
 
 BLOCKS: Registry[type[Any]] = Registry(
-    "block", group="dynnas.blocks", package="dynnas.nn.blocks", order=by_capacity, base=Block
+    "block", group="dynnas.blocks", package="dynnas.nn.blocks", order=attrgetter("capacity"), base=Block
 )
 ATTENTIONS: Registry[type[Any]] = Registry(
-    "attention", group="dynnas.attentions", package="dynnas.nn.attentions", order=by_capacity, base=Attention
+    "attention",
+    group="dynnas.attentions",
+    package="dynnas.nn.attentions",
+    order=attrgetter("capacity"),
+    base=Attention,
 )
 ACTIVATIONS: Registry[type[Any]] = Registry(
     "activation",
     group="dynnas.activations",
     package="dynnas.nn.activations",
-    order=by_capacity,
+    order=attrgetter("capacity"),
     base=Activation,
 )
 

@@ -2,13 +2,13 @@
 
 The parser, the JSON Schema and the command line's flags are all made from these definitions: the types say
 what is allowed, `metadata` says the rest ("help", and "choices", "pattern", "minimum" or "maximum" where they
-apply). `choices` may be a function that gives them, for those that plug-ins add to.
+apply). `choices` may be a registry, or a function that gives them, for those that plug-ins add to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import Field, asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from dynnas.settings.metrics import limit_names, objective_names
@@ -22,15 +22,9 @@ CLUSTER = Pattern("host:port", _HOST_AND_PORT)
 
 
 def _setting(default: Any, help: str, **rules: Any) -> Any:
-    if isinstance(default, dict | list):
-        return field(default_factory=lambda: type(default)(default), metadata={"help": help, **rules})
+    if default == {}:
+        return field(default_factory=dict, metadata={"help": help, **rules})
     return field(default=default, metadata={"help": help, **rules})
-
-
-def choices_of(setting: Field[Any]) -> tuple[str, ...]:
-    """Return the texts that a setting may be, or the keys of its table; none if any text will do."""
-    choices = setting.metadata.get("choices", ())
-    return tuple(choices()) if callable(choices) else tuple(choices)
 
 
 @dataclass(frozen=True)
@@ -78,7 +72,7 @@ class TrainSettings:
         {},
         "settings of the recipe's algorithms by their names, more algorithms, and `false` for one that is to "
         "be left out",
-        registry=lambda: ALGORITHMS,
+        registry=ALGORITHMS,
     )
     experts: str = _setting(
         "shared", "whether the op types of a layer share one bank of experts", choices=("shared", "separate")
@@ -140,7 +134,7 @@ class SearchSettings:
     sampler: str = _setting(
         "guided",
         "who proposes candidates",
-        choices=lambda: tuple(SAMPLERS),
+        choices=SAMPLERS,
     )
     objectives: tuple[str, ...] = _setting(
         ("accuracy", "latency_ms"),

@@ -14,8 +14,7 @@ from dynnas.settings.settings import Settings
 from dynnas.settings.table import TableSettings
 from dynnas.space.architecture import Architecture, Value
 from dynnas.space.choices import genes_of, identity_of, name_of
-from dynnas.space.counting import count_architectures
-from dynnas.space.gene import Gene, prune
+from dynnas.space.gene import Gene, count_architectures, prune
 
 
 class NetworkRule(Protocol):

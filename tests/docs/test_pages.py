@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import inspect
 import os
 import re
 import subprocess
@@ -60,6 +61,11 @@ def test_dotted_names_of_a_page_exist(page: Path) -> None:
 
 
 def exists(dotted: str) -> bool:
+    return find(dotted) is not None
+
+
+def find(dotted: str) -> object:
+    """What stands behind a dotted name; None for nothing."""
     parts = dotted.split(".")
     for end in range(len(parts), 0, -1):
         try:
@@ -67,11 +73,23 @@ def exists(dotted: str) -> bool:
         except ModuleNotFoundError:
             continue
         for part in parts[end:]:
-            if not hasattr(value, part):
-                return False
-            value = getattr(value, part)
-        return True
-    return False
+            value = getattr(value, part, None)
+        return value
+    return None
+
+
+STAGES = ("parse", "space", "supernet", "train", "search", "candidate", "measure", "front", "export")
+"""From a space file to an exported model; others may stand between them."""
+
+
+def test_the_architecture_page_names_one_function_for_each_stage() -> None:
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([\w ]+) \| `(dynnas\.[\w.]+)` \|.*\|$", page, re.MULTILINE)
+    named = {stage: dotted for stage, dotted in rows if dotted.count(".") > 1}
+    stages = [stage for stage in named if stage in STAGES]
+    assert stages == list(STAGES)
+    assert len(set(named.values())) == len(named)
+    assert [dotted for dotted in named.values() if not inspect.isfunction(find(dotted))] == []
 
 
 def test_the_architecture_page_has_every_package() -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
-from dynnas.nn.facts import by_capacity
 from dynnas.nn.gates.gate import Gated
 from dynnas.registry import Registry
 
 GATES: Registry[type[Any]] = Registry(
-    "gate", group="dynnas.gates", package="dynnas.nn.gates.families", order=by_capacity, base=Gated
+    "gate", group="dynnas.gates", package="dynnas.nn.gates.families", order=attrgetter("capacity"), base=Gated
 )
 
 register_gate = GATES.register

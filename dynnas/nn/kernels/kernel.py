@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any, ClassVar
 
 import torch
@@ -35,7 +36,7 @@ from torch import Tensor, nn
 from dynnas.nn.context import Context, Contextual
 from dynnas.nn.dynamic_conv.mixing import mixed_conv
 from dynnas.nn.dynamic_conv.mode import ConvMode
-from dynnas.nn.facts import KERNEL_OPS, Operator, Requirement, by_capacity
+from dynnas.nn.facts import KERNEL_OPS, Operator, Requirement
 from dynnas.nn.layers.channel_selection import Channels, pick, spread
 from dynnas.nn.layers.conv_shape import ConvShape
 from dynnas.nn.layers.initial import initialise_kernels
@@ -167,7 +168,11 @@ class Kernel(Operator, Contextual):
 
 
 KERNELS: Registry[type[Kernel]] = Registry(
-    "kernel op", group="dynnas.kernels", package="dynnas.nn.kernels", order=by_capacity, base=Kernel
+    "kernel op",
+    group="dynnas.kernels",
+    package="dynnas.nn.kernels",
+    order=attrgetter("capacity"),
+    base=Kernel,
 )
 
 register_kernel = KERNELS.register

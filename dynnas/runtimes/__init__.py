@@ -1,1 +1,1 @@
-"""From a network to what runs on a target."""
+"""Runtimes: they compile networks for a target, and run them."""

@@ -1,4 +1,4 @@
-"""Artifacts: networks compiled for a runtime. What is timed, sent to a device and shipped is one of these."""
+"""Artifacts: networks compiled for a runtime. The same artifact is timed, sent to a device and shipped."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class Artifact:
 
     @property
     def batch(self) -> int:
-        """Images in a call."""
+        """Return the number of images in a call."""
         return int(self.metadata.get("batch", "1"))
 
     @property
     def dtype(self) -> str:
-        """Numeric type of the computation; inputs and outputs are float32."""
+        """Return the numeric type of the computation; inputs and outputs are float32."""
         return self.metadata.get("dtype", "float32")
 
     @property
@@ -61,7 +61,7 @@ class Artifact:
         return hashlib.sha256(self._bytes).hexdigest()
 
     def to_bytes(self) -> bytes:
-        """Return the whole artifact, for `from_bytes`; nothing in it is executed when it is read."""
+        """Return the whole artifact for `from_bytes`; nothing in it is executed when it is read."""
         return self._bytes
 
     @cached_property
@@ -82,7 +82,7 @@ class Artifact:
 
     @staticmethod
     def from_bytes(data: bytes) -> Artifact:
-        """Return what `to_bytes` gave.
+        """Read what `to_bytes` returned.
 
         Raises:
             DocumentError: it is damaged.

@@ -1,4 +1,4 @@
-"""Finished networks in a chain: an image goes on to the next one until one of them is confident."""
+"""Cascades of finished networks: an image goes on to the next one until one of them is confident."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from dynnas.nn.networks.network import Body, Network, Segment
 
 @dataclass(frozen=True)
 class Link:
-    """A network of a cascade but the last: its place, its key, and the confidence that leaves after it."""
+    """A network of a cascade before the last: its place, its key, and the confidence from which images leave
+    after it.
+    """
 
     name: str
     after: str
@@ -25,7 +27,9 @@ class Link:
 
 @dataclass(frozen=True)
 class CascadeConfig:
-    """What a cascade takes (`channels`, `resolution`, `resolution`), and where images leave it."""
+    """The input of a cascade (`channels`, `resolution`, `resolution`), and the places where images leave
+    it.
+    """
 
     channels: int
     classes: int
@@ -41,7 +45,7 @@ class CascadeConfig:
 class Cascade(nn.Module):
     """Networks one after the other, each on the image itself, at the resolution that it was made for.
 
-    To whoever scores, compares or ships it, a network whose exits are whole networks. Members keep their own
+    Scoring, comparison and export see a network whose exits are whole networks. Members keep their own
     exits: the confidence of what an image leaves a member with decides whether it goes on to the next.
 
     Args:
@@ -65,12 +69,12 @@ class Cascade(nn.Module):
 
     @property
     def members(self) -> list[Stage]:
-        """The networks in order, each behind what makes its images."""
+        """Return the networks in order, each after the module that makes its images."""
         return [stage for stage in self.stages if isinstance(stage, Stage)]
 
     @property
     def thresholds(self) -> tuple[float, ...]:
-        """Of all networks but the last."""
+        """Return the thresholds of all networks but the last."""
         return tuple(link.threshold for link in self.config.exits)
 
     def logits(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -78,19 +82,21 @@ class Cascade(nn.Module):
         return tuple(stage(x) for stage in self.stages)
 
     def segments(self) -> list[Segment]:
-        """As of a network with exits: the networks one by one, with nothing done to the image in between."""
+        """Return the networks as segments, as of a network with exits; nothing is done to the image in
+        between.
+        """
         links = (*self.config.exits, None)
         return [Segment(Body(), stage, link) for stage, link in zip(self.stages, links, strict=True)]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images (B, channels, R, R) to the logits (B, classes) with which each leaves; all is
+        """Map images (B, channels, R, R) to the logits (B, classes) with which each leaves; everything is
         computed.
         """
         return select_confident(self.logits(x), self.thresholds)[0]
 
 
 class Stage(nn.Module):
-    """A network behind what makes its images from those of size `resolution`.
+    """A network after the module that makes its images from those of size `resolution`.
 
     They become what `dynnas.data.resize` makes of them.
     """
@@ -103,7 +109,9 @@ class Stage(nn.Module):
 
     @property
     def lines(self) -> np.ndarray | None:
-        """(own, resolution): of each given line of pixels in each of its own; None where nothing changes."""
+        """Return (own, resolution): the share of each given line of pixels in each of its own; None where
+        nothing changes.
+        """
         return self.own.weights.cpu().numpy() if self.own.resizes else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -113,7 +121,7 @@ class Stage(nn.Module):
 
 
 Finished = Network | Cascade
-"""What can be scored, timed and shipped."""
+"""A network or a cascade that can be scored, timed and shipped."""
 
 
 def chain(

@@ -1,4 +1,6 @@
-"""A cascade run network by network, for runtimes whose programs cannot branch: Python decides in between."""
+"""Cascades for runtimes whose programs cannot branch: networks run one by one, and Python decides in
+between.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from dynnas.runtimes.runtime import Runner
 
 
 class ChainRunner:
-    """Runs one network after another on an image until one is confident: a `Runner` of single images.
+    """A `Runner` of single images that runs one network after another until one is confident.
 
     Args:
         cascade: of the networks.

@@ -1,4 +1,4 @@
-"""From a network and a target to an artifact, and from an artifact to what runs."""
+"""The way from a network and a target to an artifact, and from an artifact to a runner."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ def resolve_runtime(target: TargetSettings) -> str:
 def compile_network(
     network: nn.Module, target: TargetSettings, shape: Sequence[int] | None = None
 ) -> Artifact:
-    """Fold and compile a copy of `network` for `target`: what is timed, sent to its device and shipped.
+    """Fold and compile a copy of `network` for `target`: the artifact that is timed, sent to its device and
+    shipped.
 
     Args:
         network: calibrated; a staged network, a cascade, or any other module.

@@ -22,7 +22,7 @@ MOST_AXES = 8
 
 
 class DocumentError(DynnasError):
-    """Bytes that are no document."""
+    """Raised for bytes that are no document."""
 
 
 def write_document(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray] | None = None) -> bytes:

@@ -1,4 +1,4 @@
-"""Inputs of a network where only their shape matters."""
+"""Inputs for a network whose values do not matter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory layout."""
+"""The memory layout of kernels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every artifact says of itself, whatever its runtime."""
+"""The metadata of every artifact, whatever its runtime."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Modules that are no staged networks, as runtimes read networks: one part, no exits, nothing left out."""
+"""Modules that are no staged networks, as runtimes see networks: one part, no exits, nothing left out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PlainConfig:
-    """What a plain network takes: images (channels, resolution, width), square ones if there is no width.
+    """The input of a plain network: images (channels, resolution, width), square if there is no width.
 
     The rest is what is known of staged networks: here there are no exits, gates or choices of a resolution.
     """
@@ -37,23 +37,23 @@ class PlainConfig:
 
     @staticmethod
     def of(shape: Sequence[int], outputs: int) -> PlainConfig:
-        """That of images of `shape` (channels, height, width)."""
+        """Return the config for images of `shape` (channels, height, width)."""
         channels, height, width = shape
         return PlainConfig(channels, height, outputs, width=None if width == height else width)
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of an image."""
+        """Return (channels, height, width) of an image."""
         return self.channels, self.resolution, self.width or self.resolution
 
     @property
     def sizes(self) -> str:
-        """The resolution, in words."""
+        """Return the resolution, in words."""
         return str(self.resolution) if self.width is None else f"{self.resolution} x {self.width}"
 
 
 class PlainNetwork(nn.Module):
-    """Any module from images (B, C, H, W) to outputs (B, ...) in the place of a staged network.
+    """Any module from images (B, C, H, W) to outputs (B, ...), in place of a staged network.
 
     Args:
         module: in eval mode.
@@ -71,11 +71,11 @@ class PlainNetwork(nn.Module):
         return _last(self.module(x))
 
     def logits(self, x: Tensor) -> tuple[Tensor]:
-        """Return the outputs of the only exit; of several that the module gives, the last."""
+        """Return the outputs of the only exit; if the module gives several, the last."""
         return (self(x),)
 
     def segments(self) -> list[Segment]:
-        """Return all of it."""
+        """Return the whole network as its only segment."""
         return [Segment(Body(_Whole(self.module)), nn.Identity(), None)]
 
 
@@ -95,11 +95,11 @@ def _last(output: Any) -> Tensor:
 
 
 Compilable = Finished | PlainNetwork
-"""What runtimes compile."""
+"""The networks that runtimes compile."""
 
 
 def as_compilable(network: nn.Module, shape: Sequence[int] | None = None) -> Compilable:
-    """`network` as runtimes read it: itself if it is a staged network or a cascade, else a plain one.
+    """Return `network` as runtimes see it: itself if it is a staged network or a cascade, else a plain one.
 
     Args:
         network: any module in eval mode.

@@ -1,4 +1,4 @@
-"""A finished network with what makes images ready for it, as one module."""
+"""A finished network with its preprocessing of images, as one module."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dynnas.runtimes.cascade import Finished
 
 
 class Prepare(nn.Module):
-    """Images (B, C, H, W), as in the data set or floats from 0 to 1, to what the network takes."""
+    """Turns images (B, C, H, W), as in the data set or floats from 0 to 1, into the network's input."""
 
     mean: Tensor
     std: Tensor
@@ -27,11 +27,13 @@ class Prepare(nn.Module):
 
 
 def ready(network: Finished, dataset: Dataset) -> nn.Sequential:
-    """`network` behind what prepares images of `dataset` for it, on the CPU in evaluation mode."""
+    """Return `network` after the preprocessing of images of `dataset`, on the CPU in evaluation mode."""
     return nn.Sequential(Prepare(dataset, network.config.shape[1:]), network.cpu()).eval()
 
 
 def prepare_images(network: Finished, dataset: Dataset, images: Tensor) -> Tensor:
-    """Images [B, C, H, W] of a split as `network` takes them: float32, normalised, resized, on its device."""
+    """Return images [B, C, H, W] of a split as input of `network`: float32, normalised, resized, on its
+    device.
+    """
     device = next(network.parameters()).device
     return resize(dataset.normalise(images.to(device)), network.config.shape[1:])

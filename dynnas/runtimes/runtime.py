@@ -25,16 +25,17 @@ if TYPE_CHECKING:
     from dynnas.settings.settings import TargetSettings
 
 BatchExecution = Literal["masked", "compacted"]
-"""How batches of any size are run. Masked: every image runs through all of the network, at the dense price.
-Compacted: images that leave are taken out of the batch, and the rest goes on as a smaller one; regrouping is
-part of the price."""
+"""An execution of batches of any size. `masked`: every image runs through the whole network, at the dense
+price. `compacted`: images that leave are taken out of the batch, and the rest goes on as a smaller one;
+regrouping is part of the time.
+"""
 
 
 class Runner(Protocol):
-    """A network made ready on its target: the thing that ships, called as it will be called."""
+    """A network made ready on its target, called as the shipped one will be called."""
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Return a call's images (batch, channels, H, W) float32 in host memory to logits (batch, classes)
+        """Map a call's images (batch, channels, H, W) float32 in host memory to logits (batch, classes)
         float32.
 
         Work is finished when it returns. At batch 1 a network with exits stops at the first confident one; a
@@ -55,7 +56,7 @@ class BatchRunner(Protocol):
 
 
 class Runtime(ABC):
-    """A way to run networks; its attributes are its facts.
+    """A runtime for networks; its attributes are its facts.
 
     Attributes:
         name: as in `TargetSettings.runtime`.
@@ -125,7 +126,7 @@ class Runtime(ABC):
         return device in self.dtypes and importlib.util.find_spec(self.package) is not None
 
     def version(self) -> str:
-        """Name, version and note, for fingerprints of the environment.
+        """Return name, version and note, for fingerprints of the environment.
 
         Raises:
             MissingExtraError: it is not installed.
@@ -133,7 +134,7 @@ class Runtime(ABC):
         return f"{self.name} {require(self.package, self.extra).__version__}{self.note}"
 
     def check(self, device: str, dtype: str) -> None:
-        """See that it serves a device in a type.
+        """Check that it serves a device in a numeric type.
 
         Raises:
             TargetError: it does not; says what it serves.
@@ -154,7 +155,7 @@ RuntimeClass = TypeVar("RuntimeClass", bound=type[Runtime])
 
 
 def register_runtime(runtime: RuntimeClass) -> RuntimeClass:
-    """Enter a class of `Runtime` under its name: a decorator.
+    """Return a class of `Runtime` after entering it under its name: a decorator.
 
     Raises:
         ValueError: the name is taken.

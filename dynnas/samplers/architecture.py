@@ -25,19 +25,21 @@ _MUTATIONS = 50
 
 
 class Proposal(NamedTuple):
-    """An architecture to evaluate, and how it came about, where that is to be remembered."""
+    """An architecture to evaluate, with a note on how it was made."""
 
     architecture: Architecture
     move: str = ""
 
 
 class Proposer(Protocol):
-    """Where proposals come from."""
+    """A function that proposes architectures."""
 
     def __call__(
         self, study: optuna.Study, trial: FrozenTrial, rng: np.random.Generator
     ) -> Iterator[Proposal]:
-        """Return what to evaluate next, the best first; those that the study has seen are passed over."""
+        """Return what to evaluate next, the best first; architectures that the study has seen are passed
+        over.
+        """
         ...
 
 
@@ -46,11 +48,11 @@ Stand = Literal["ready", "waiting", "ended"]
 
 @runtime_checkable
 class SteppingProposer(Proposer, Protocol):
-    """A proposer whose proposals hang on all results before them, and come to an end."""
+    """A proposer whose proposals depend on all results before them, and come to an end."""
 
     def stand(self, study: optuna.Study) -> Stand:
-        """Return whether there is something to propose, or only when what is being evaluated is done, or
-        never.
+        """Return the status: there is something to propose, or only after running evaluations end, or never
+        again.
         """
         ...
 
@@ -155,8 +157,8 @@ class ArchitectureSampler(BaseSampler):
             self._inner.before_trial(study, trial)
 
     def move(self, number: int) -> str:
-        """Return how the architecture of an unfinished trial was made; empty where the proposer does not
-        say.
+        """Return the note on how the architecture of an unfinished trial was made; empty where there is
+        none.
         """
         return self._moves.get(number, "")
 
@@ -191,11 +193,11 @@ class ArchitectureSampler(BaseSampler):
         return key not in taken and (self._listed is None or key in self._listed)
 
     def _taken(self, study: optuna.Study) -> set[str]:
-        """Return the keys of all architectures that any trial was about, whatever became of it."""
+        """Return the keys of all architectures that any trial was about, in whatever state."""
         return {key for trial in study.get_trials(deepcopy=False) if (key := self._key(trial))}
 
     def _key(self, trial: FrozenTrial) -> str | None:
-        """Of the architecture that a trial is about; None while it asks for its parameters."""
+        """Return the key of the architecture that a trial is about; None while it asks for its parameters."""
         if known := trial.user_attrs.get(KEY):
             return str(known)
         # The time tells apart trials of different studies, whose numbers are the same.
@@ -211,7 +213,7 @@ class ArchitectureSampler(BaseSampler):
         return self._keys[name]
 
     def _anything(self, rng: random.Random) -> Iterator[Proposal]:
-        """Yield what to propose where the proposer has nothing new."""
+        """Yield random architectures, for when the proposer has nothing new."""
         if self._listed is not None:
             yield from map(Proposal, rng.sample(tuple(self._listed.values()), len(self._listed)))
             return

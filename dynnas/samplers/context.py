@@ -1,4 +1,6 @@
-"""What our own samplers stand on: a space's genes, what trials say, and what is known without them."""
+"""The context shared by the built-in samplers: a space's genes, the trials, and metrics that need no
+trial.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from dynnas.space.space import Space
 
 
 class Ground:
-    """Of one search.
+    """The context of one search.
 
     Args:
         space: of the architectures.

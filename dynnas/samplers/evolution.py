@@ -1,4 +1,6 @@
-"""A local search on the Pareto set: small changes to the front's members, the more of what has paid."""
+"""A local search on the Pareto set: small changes to the front's members, and more of those that have
+paid.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,14 @@ from dynnas.samplers.history import History
 
 _RANDOM = 10
 
-# Parents are the front, or the best so many where it is smaller.
+# Number of parents: the front, or this many of the best where it is smaller.
 _PARENTS = 6
 
 # By name, how a child differs: a step of one ordered gene, any change of one, of two, or a cross of two
 # parents, sometimes with a change.
 MOVES = ("step", "change", "two changes", "cross")
 
-# Moves are judged by the trials before, of which so many count; none is given up.
+# Number of earlier trials by which moves are judged, and the least rate of a move.
 _REMEMBERED = 120
 _LEAST = 0.08
 
@@ -31,7 +33,7 @@ _CHILDREN = 48
 
 
 class Evolution:
-    """Proposes children of the front, and makes them more often in the way that has led onto it."""
+    """Proposes children of the front, by the moves that have led onto it most often."""
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
@@ -55,7 +57,7 @@ class Evolution:
             yield Proposal(self._ground.genome.decode(rows[at]), str(moves[at]))
 
     def _child(self, move: str, parents: Rows, rng: np.random.Generator) -> Rows:
-        """Return one row, [1, genes]."""
+        """Return one child as a row, [1, genes]."""
         mother, father = (parents[[rng.integers(len(parents))]] for _ in "12")
         if move == "cross":
             child = self._ground.genome.cross(mother, father, rng)
@@ -65,9 +67,7 @@ class Evolution:
 
 
 def move_rates(history: History) -> np.ndarray:
-    """Return how often each of `MOVES` is to be made: as often as its children were on the front on
-    arrival.
-    """
+    """Return the rate of each of `MOVES`: in proportion to its children that entered the front."""
     tried, paid = np.full(len(MOVES), 4.0), np.full(len(MOVES), 2.0)
     feasible = history.feasible
     marked = [at for at, move in enumerate(history.moves) if move in MOVES][-_REMEMBERED:]

@@ -1,4 +1,4 @@
-"""How NSGA-II makes a child: on genes, so that conditional ones take part."""
+"""The way NSGA-II makes a child here: on genes, so that conditional ones take part."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Offspring:
 
 
 def _beats(first: FrozenTrial, second: FrozenTrial, directions: Sequence[StudyDirection]) -> bool:
-    """Less violation wins; without any, being better in one objective and worse in none."""
+    """Return whether one result beats another: less violation wins; without any, Pareto dominance decides."""
     violation, other_violation = _violation(first), _violation(second)
     if violation or other_violation:
         return violation < other_violation

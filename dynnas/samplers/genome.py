@@ -16,18 +16,18 @@ from dynnas.space.space import Space
 INACTIVE = -1
 
 Rows = np.ndarray
-"""[architectures, genes] int16."""
+"""Architectures as rows, [architectures, genes] int16."""
 
 
 class Listed:
-    """A few rows, where only these can be evaluated.
+    """The rows of a space where only a few architectures can be evaluated.
 
     Args:
         genome: of the space.
         rows: all of them, [architectures, genes].
     """
 
-    # Among so many the nearest one is looked for.
+    # Number of rows among which the nearest one is looked for.
     _AMONG = 4000
 
     def __init__(self, genome: Genome, rows: Rows) -> None:
@@ -35,11 +35,11 @@ class Listed:
         self._genome = genome
 
     def sample(self, count: int, rng: np.random.Generator) -> Rows:
-        """So many of the rows, or all."""
+        """Return `count` of the rows, or all."""
         return self.rows[rng.permutation(len(self.rows))[:count]]
 
     def nearest(self, rows: Rows, rng: np.random.Generator) -> Rows:
-        """For every one of `rows` one of those that are listed, as like it as any of a large sample."""
+        """Return for every one of `rows` a listed one that is as similar as any of a large sample."""
         among = self.sample(self._AMONG, rng)
         features, wanted = self._genome.features(among), self._genome.features(rows)
         squares = (features**2).sum(axis=1)[None] - 2 * wanted @ features.T
@@ -70,7 +70,7 @@ class Genome:
 
     @cached_property
     def ordered(self) -> np.ndarray:
-        """[genes] bool: whether neighbouring values are alike."""
+        """Return whether neighbouring values of each gene are alike, [genes] bool."""
         return np.array([gene.ordered for gene in self.space.genes])
 
     def encode(self, architecture: Architecture) -> np.ndarray:
@@ -99,13 +99,13 @@ class Genome:
         )
 
     def canonical(self, rows: Rows, rng: np.random.Generator) -> Rows:
-        """Return the same rows with inactive genes as such, and genes that have become active drawn
+        """Return the same rows with inactive genes marked, and genes that have become active drawn
         uniformly.
         """
         return self.completed(rows, self._drawn(len(rows), rng))
 
     def completed(self, rows: Rows, others: Rows) -> Rows:
-        """Return the same rows with inactive genes as such, and genes that have become active as in
+        """Return the same rows with inactive genes marked, and genes that have become active as in
         `others`.
         """
         rows = np.array(rows, dtype=np.int16)
@@ -151,7 +151,7 @@ class Genome:
         return self.canonical(np.where(changing, changed, rows), rng)
 
     def cross(self, first: Rows, second: Rows, rng: np.random.Generator) -> Rows:
-        """Return every gene from either row; what only one of them has follows it."""
+        """Take every gene from either row; a gene that only one has follows that row."""
         from_first = rng.random(first.shape) < 0.5
         crossed = np.where(from_first, first, second)
         crossed = np.where(crossed == INACTIVE, np.where(from_first, second, first), crossed)
@@ -159,7 +159,8 @@ class Genome:
 
     @cached_property
     def _features(self) -> list[np.ndarray]:
-        """For each choice [values + 1, features], the last row for INACTIVE: its distances are the kernel's.
+        """Return for each choice [values + 1, features], the last row for INACTIVE: its distances are the
+        kernel's.
 
         A text is one of unit vectors, a number its place on a thermometer, both scaled so that the squared
         distance is 1 between different texts and between the ends of the numbers; INACTIVE is halfway.
@@ -177,10 +178,10 @@ class Genome:
 
     @cached_property
     def feature_genes(self) -> np.ndarray:
-        """[features] to which of `choices` each feature belongs."""
+        """Return the index in `choices` to which each feature belongs, [features]."""
         return np.repeat(np.arange(len(self._features)), [table.shape[1] for table in self._features])
 
     def features(self, rows: Rows) -> np.ndarray:
-        """[architectures, features] of the choices of `rows`."""
+        """Return the features of the choices of `rows`, [architectures, features]."""
         tables = zip(self.choices, self._features, strict=True)
         return np.concatenate([table[rows[:, column]] for column, table in tables], axis=1)

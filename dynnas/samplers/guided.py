@@ -25,12 +25,12 @@ _ELITE = 40
 _SHARES = {"one": 0.4, "two": 0.15, "three": 0.1, "crossed": 0.25}
 _LOCAL = 0.5
 
-# Of so many the cheap metrics are computed before one is chosen.
+# Number of finalists whose cheap metrics are computed exactly.
 _SHORTLIST = 48
 
 
 class Guided:
-    """Proposes what a surrogate expects to add most to the front's hypervolume.
+    """Proposes the architectures that a surrogate expects to add most to the front's hypervolume.
 
     After a random start, each proposal is the best of about a thousand architectures: mutants and children of
     the front, of other good ones, and in two more rounds of the most promising of these, beside random ones.
@@ -59,7 +59,7 @@ class Guided:
             yield Proposal(self._ground.genome.decode(row))
 
     def _screened(self, outlook: Outlook, rng: np.random.Generator) -> Rows:
-        """New rows, the most promising first."""
+        """Return new rows, the most promising first."""
         history = outlook.history
         order, front = history.order()
         elite = history.rows[order]
@@ -98,7 +98,7 @@ class Guided:
 
 
 def _new(rows: Rows, seen: set[bytes]) -> Rows:
-    """Return those rows that are not in `seen`, once each; they are from then on."""
+    """Return the rows that are not in `seen`, each once, and add them to it."""
     kept = []
     for row in rows:
         name = row.tobytes()

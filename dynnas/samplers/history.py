@@ -1,4 +1,4 @@
-"""What the trials of a study say, as arrays that our samplers compute with."""
+"""The trials of a study as arrays, for the built-in samplers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ class History:
 
     @property
     def feasible(self) -> np.ndarray:
-        """[finished] bool: evaluated in full, and within every known limit."""
+        """Return which results are feasible, [finished] bool: evaluated in full, and within every known
+        limit.
+        """
         kept = np.isfinite(self.losses).all(axis=1)
         for values in self.violations.values():
             kept &= ~(values > 0)
@@ -71,7 +73,7 @@ class History:
 
 @dataclass(frozen=True)
 class _Result:
-    """What one finished trial says."""
+    """The result of one finished trial."""
 
     row: np.ndarray
     name: bytes
@@ -82,7 +84,7 @@ class _Result:
 
 
 class Reader:
-    """Reads histories, and remembers what finished trials say, which does not change."""
+    """A reader of histories that remembers finished trials, which do not change."""
 
     def __init__(self, genome: Genome, goal: Goal | None) -> None:
         self._genome = genome
@@ -152,12 +154,12 @@ class Reader:
 
 
 def nondominated(losses: np.ndarray) -> np.ndarray:
-    """[points] bool: those that no other one beats; of equal ones the first."""
+    """Return which points no other one dominates, [points] bool; of equal ones the first."""
     if not len(losses):
         return np.zeros(0, dtype=bool)
     return moocore.is_nondominated(losses)
 
 
 def ranks(losses: np.ndarray) -> np.ndarray:
-    """[points] 0 for the front, 1 for the front without it, and so on."""
+    """Return the rank of each point: [points] 0 for the front, 1 for the front without it, and so on."""
     return moocore.pareto_rank(losses) if len(losses) else np.zeros(0, dtype=int)

@@ -27,7 +27,7 @@ InnerSampler = Callable[[int], BaseSampler]
 
 @dataclass(frozen=True)
 class Always:
-    """Gives the same sampler object for every trial."""
+    """A factory that returns the same sampler object for every trial."""
 
     sampler: BaseSampler
 
@@ -37,11 +37,11 @@ class Always:
 
 
 class Drawn:
-    """Proposes what another sampler draws, and where that is not new, mutants of it.
+    """Proposes the draws of another sampler and, where they are not new, mutants of them.
 
     Args:
         space: of the architectures.
-        inner: makes the sampler from a seed, anew for every trial.
+        inner: makes the sampler from a seed, a new one for every trial.
     """
 
     def __init__(self, space: Space, inner: InnerSampler) -> None:

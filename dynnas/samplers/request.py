@@ -1,4 +1,4 @@
-"""What a study asks of a sampler that it names."""
+"""The request of a study to a sampler that it names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SamplerRequest:
-    """What a sampler is made for.
+    """The facts that a sampler is made for.
 
     Attributes:
         space: of the architectures.
@@ -37,7 +37,7 @@ class SamplerRequest:
     parallel: bool = False
 
     def ground(self) -> Ground:
-        """Return what the built-in samplers work with."""
+        """Return the context of the built-in samplers."""
         from dynnas.samplers.context import Ground
 
         return Ground(self.space, self.goal, self.cheap, self.seed, self.listed)

@@ -25,7 +25,7 @@ Rule = Literal["loss", "rate"]
 
 
 class Slimming:
-    """Proposes every network that is the last kept one with one gene a value smaller; then keeps one of them.
+    """Proposes the last kept network with each gene one value smaller; then keeps one of these.
 
     By the rule `loss`, as in the paper, the one with the least loss in the first objective; by `rate` the one
     that loses least for what it saves in the second. Of networks that a limit spared the evaluation, the one
@@ -52,7 +52,7 @@ class Slimming:
     def __call__(
         self, study: optuna.Study, trial: FrozenTrial, rng: np.random.Generator
     ) -> Iterator[Proposal]:
-        """Yield what the step that is under way still has to try, in the order of the genes."""
+        """Yield the untried networks of the current step, in the order of the genes."""
         if len(study.directions) != 2:
             raise StudyError("sampler: autoslim needs two objectives: what is lost, then what is saved")
         _, untried = self._walk(self._reader.read(study))
@@ -60,7 +60,7 @@ class Slimming:
             yield Proposal(self._genome.decode(row))
 
     def stand(self, study: optuna.Study) -> Stand:
-        """Return whether the step has something to try, or waits for its results, or was the last."""
+        """Return whether the step has something to try, waits for results, or was the last."""
         history = self._reader.read(study)
         kept, untried = self._walk(history, patient=True)
         if len(untried):
@@ -73,7 +73,7 @@ class Slimming:
         return tuple(self._genome.decode(row) for row in kept)
 
     def _walk(self, history: History, patient: bool = False) -> tuple[list[np.ndarray], Rows]:
-        """Return the networks that were kept, and what the step after them still has to try.
+        """Return the networks that were kept, and the untried ones of the step after them.
 
         Args:
             history: of the study.
@@ -100,14 +100,14 @@ class Slimming:
         return any(row.tobytes() in running for row in rows)
 
     def _smaller(self, row: np.ndarray) -> Rows:
-        """Return the row with each gene in turn a value smaller."""
+        """Return the row with each gene in turn one value smaller."""
         columns = [column for column in self._columns if row[column] > 0]
         rows = np.repeat(row[None], len(columns), axis=0)
         rows[np.arange(len(columns)), columns] -= 1
         return self._genome.completed(rows, np.repeat(self._largest[None], len(columns), axis=0))
 
     def _rank(self, history: History, before: int | None, at: int) -> tuple[float, ...]:
-        """Return the smaller, the better to go on from."""
+        """Return the rank of a network; the search goes on from the smallest."""
         loss, cost = history.losses[at]
         if np.isnan(loss):
             broken = sum(np.nan_to_num(np.maximum(values[at], 0.0)) for values in history.violations.values())

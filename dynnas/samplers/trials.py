@@ -1,4 +1,4 @@
-"""What a study's trials say, and how a trial is put back into the queue."""
+"""The trials of a study as architectures and metrics, and their return to the queue."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def architecture_of(trial: FrozenTrial, space: Space) -> Architecture | None:
 
 
 def key_of(trial: FrozenTrial, space: Space) -> str | None:
-    """Return the key of the architecture that a trial is about, whoever made the trial."""
+    """Return the key of the architecture that a trial is about, also in trials made by others."""
     if known := trial.user_attrs.get(KEY):
         return str(known)
     architecture = architecture_of(trial, space)
@@ -48,7 +48,7 @@ def key_of(trial: FrozenTrial, space: Space) -> str | None:
 
 
 def proposed_keys(study: optuna.Study, space: Space) -> set[str]:
-    """Return the architectures that any trial was about, whatever became of it."""
+    """Return the architectures that any trial was about, in whatever state."""
     return {key for trial in study.get_trials(deepcopy=False) if (key := key_of(trial, space))}
 
 
@@ -69,7 +69,8 @@ def _is_finished(trial: FrozenTrial) -> bool:
 
 
 def metrics_of(trial: FrozenTrial, goal: Goal | None = None) -> dict[str, float]:
-    """Return every metric that the trial has; its values, if it was told by someone who knows no metrics.
+    """Return every metric that the trial has; only its values, if it was told by a program that knows no
+    metrics.
 
     Args:
         trial: of a study.
@@ -98,7 +99,7 @@ def candidates_of(study: optuna.Study, space: Space, goal: Goal) -> list[Candida
 def retry_interrupted(
     study: optuna.Study, space: Space, *, killed: bool = True, running: Container[int] = ()
 ) -> int:
-    """Queue what an interrupted run left unfinished, and return how many trials that were.
+    """Queue the trials that an interrupted run left unfinished, and return how many there were.
 
     Only for the one driver of a study: to it, every other trial that is running is stale. The copy is queued
     before the trial fails, so that a crash in between loses nothing.

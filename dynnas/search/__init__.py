@@ -9,7 +9,7 @@ from typing import Any
 
 
 class _CallablePackage(ModuleType):
-    """Importing this package puts it at `dynnas.search`, where the function is looked for too."""
+    """The package as a callable: importing it sets `dynnas.search`, which must stay the function too."""
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         import dynnas

@@ -77,6 +77,6 @@ def search_with(
 
 
 def _facts(evaluator: AnyEvaluator) -> dict[str, str]:
-    """Return what an evaluator says of all that its numbers depend on, if it says so."""
+    """Return what an evaluator states about everything that its numbers depend on, if it does."""
     provenance = getattr(evaluator, "provenance", None)
     return {"evaluator": provenance} if isinstance(provenance, str) else {}

@@ -1,4 +1,6 @@
-"""Every architecture is evaluated and calibrated once: what was found is kept in a small SQLite file."""
+"""The cache of evaluations: every architecture is evaluated and calibrated once, and kept in a small SQLite
+file.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,15 @@ from dynnas.space.architecture import Architecture
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is known of one architecture: its stages of metrics in order, and whether these are all."""
+    """The metrics of one architecture: its stages in order, and whether they are complete."""
 
     stages: tuple[Mapping[str, float], ...] = ()
     complete: bool = False
 
 
 class Cache:
-    """Evaluations by architecture key and provenance, and batch-norm statistics by those of their network.
+    """The cache: evaluations by architecture key and provenance, and batch-norm statistics by those of their
+    network.
 
     A row is written again as each stage ends, so that a killed process loses only the stage it was in.
 
@@ -48,11 +51,11 @@ class Cache:
             )
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         self._connection.close()
 
     def read(self, architecture: Architecture, provenance: str) -> Evaluation:
-        """Return what is known, which may be nothing."""
+        """Return the evaluation, which may be empty."""
         with self._in_words():
             row = self._connection.execute(
                 "SELECT stages, complete FROM evaluations WHERE architecture = ? AND provenance = ?",
@@ -61,7 +64,7 @@ class Cache:
         return Evaluation(tuple(json.loads(row[0])), bool(row[1])) if row else Evaluation()
 
     def write(self, architecture: Architecture, provenance: str, evaluation: Evaluation) -> None:
-        """Keep `evaluation` in the place of what was known."""
+        """Store `evaluation` in place of the one before."""
         stages = json.dumps([dict(stage) for stage in evaluation.stages])
         with self._in_words():
             self._connection.execute(
@@ -78,7 +81,7 @@ class Cache:
         return row[0] if row else None
 
     def write_statistics(self, key: str, provenance: str, packed: bytes) -> None:
-        """Keep `packed` in the place of what was there."""
+        """Store `packed` in place of what was there."""
         with self._in_words():
             self._connection.execute(
                 "INSERT OR REPLACE INTO statistics VALUES (?, ?, ?)", (key, provenance, packed)
@@ -105,19 +108,19 @@ class StatisticsFile:
     path: Path
 
     def read_statistics(self, key: str, provenance: str) -> bytes | None:
-        """Do what `Cache.read_statistics` does; None where the file cannot be read."""
+        """Read statistics as `Cache.read_statistics` does; None where the file cannot be read."""
         with suppress(StorageError), closing(Cache(self.path)) as cache:
             return cache.read_statistics(key, provenance)
         return None
 
     def write_statistics(self, key: str, provenance: str, packed: bytes) -> None:
-        """Do what `Cache.write_statistics` does; nothing where the file cannot be written."""
+        """Write statistics as `Cache.write_statistics` does; nothing where the file cannot be written."""
         with suppress(StorageError), closing(Cache(self.path)) as cache:
             cache.write_statistics(key, provenance, packed)
 
 
 class CachedEvaluator:
-    """An evaluator that asks another one only for what the cache does not hold.
+    """An evaluator that asks another one only for metrics that the cache lacks.
 
     `hits` counts the stages that the cache answered, `misses` those that had to be computed.
     """
@@ -132,7 +135,7 @@ class CachedEvaluator:
 
     @property
     def hand(self) -> Hand:
-        """Return what does the jobs of the evaluator."""
+        """Return the object that does the jobs of the evaluator."""
         assert isinstance(self._evaluator, SharedEvaluator)
         return self._evaluator.hand
 
@@ -143,7 +146,7 @@ class CachedEvaluator:
             yield step
 
     def steps(self, architecture: Architecture) -> Steps:
-        """Return the same with the jobs of what the cache does not hold."""
+        """Yield the same stages, with the jobs for those that the cache lacks."""
         assert isinstance(self._evaluator, SharedEvaluator)
         return self._steps(architecture, self._evaluator.steps(architecture))
 

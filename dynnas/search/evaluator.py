@@ -1,4 +1,4 @@
-"""What the search asks of an evaluator."""
+"""The contract of an evaluator."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class StagedEvaluator(Protocol):
 AnyEvaluator = Evaluator | StagedEvaluator
 
 Steps = Generator[Mapping[str, float] | Job, Answer | None, None]
-"""An evaluation: stages of metrics, and jobs, whose answers are sent in."""
+"""A generator of an evaluation: it yields stages of metrics, and jobs, whose answers are sent in."""
 
 
 @runtime_checkable
 class SharedEvaluator(StagedEvaluator, Protocol):
-    """A staged evaluator that leaves parts of its stages to whoever has time; the rest is the driver's."""
+    """A staged evaluator that leaves parts of its stages to workers; the rest is the driver's."""
 
     def steps(self, architecture: Architecture) -> Steps:
         """Return the same stages in the same order, and between them the jobs that they need."""
@@ -47,12 +47,12 @@ class SharedEvaluator(StagedEvaluator, Protocol):
 
     @property
     def hand(self) -> Hand:
-        """Return what does these jobs."""
+        """Return the object that does these jobs."""
         ...
 
 
 def done_here(steps: Steps, hand: Hand) -> Iterator[Mapping[str, float]]:
-    """Yield the stages of `steps`, with every job done on the spot.
+    """Yield the stages of `steps`, and do every job at once.
 
     Raises:
         Exception: what the hand raises.
@@ -68,15 +68,15 @@ def done_here(steps: Steps, hand: Hand) -> Iterator[Mapping[str, float]]:
 
 @runtime_checkable
 class CheapEvaluator(Protocol):
-    """An evaluator that knows some metrics without evaluating, so that a sampler need not learn them."""
+    """An evaluator that knows some metrics without an evaluation, so that a sampler need not learn them."""
 
     def cheap(self, architecture: Architecture) -> Mapping[str, float] | None:
-        """Do what `Cheap` does says."""
+        """Return cheap metrics, as `Cheap` says."""
         ...
 
 
 def cheap_of(evaluator: AnyEvaluator) -> Cheap | None:
-    """Return how the evaluator gives cheap metrics, if it does."""
+    """Return the evaluator's function for cheap metrics, if it has one."""
     return evaluator.cheap if isinstance(evaluator, CheapEvaluator) and callable(evaluator.cheap) else None
 
 
@@ -92,13 +92,13 @@ class ListedEvaluator(Protocol):
 
 
 def listed_of(evaluator: AnyEvaluator) -> Sequence[Architecture] | None:
-    """Return the few architectures that the evaluator can evaluate, if it is so."""
+    """Return the few architectures that the evaluator can evaluate, if there are only a few."""
     return evaluator.listed() if isinstance(evaluator, ListedEvaluator) else None
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """What an evaluation found: metrics, and why it stopped before the end, if it did.
+    """The result of an evaluation: metrics, and the reason if it stopped before the end.
 
     Attributes:
         rejection: the limits that the metrics break.
@@ -111,7 +111,7 @@ class Assessment:
 
 
 Assessing = Generator[Job, Answer, Assessment]
-"""An assessment in the making: the jobs that it needs, whose answers are sent in."""
+"""A generator of an assessment: it yields the jobs that it needs, whose answers are sent in."""
 
 
 def assess(

@@ -56,7 +56,7 @@ _FAILURES_IN_A_ROW = 10
 
 @dataclass(frozen=True)
 class Driver:
-    """Runs one study; there must be no other for it. Parts of the evaluations may be left to a crew."""
+    """Runs one study, which must have no other driver; parts of the evaluations may be left to workers."""
 
     study: optuna.Study
     space: Space
@@ -67,17 +67,17 @@ class Driver:
     retry: Retry = field(default_factory=Retry)
 
     def candidates(self) -> list[Candidate]:
-        """Return all that the study has found within the limits."""
+        """Return all candidates of the study within the limits."""
         return candidates_of(self.study, self.space, self.goal)
 
     def front(self) -> Front:
-        """Return the front of all that the study has found."""
+        """Return the front of all candidates."""
         return Front.of(self.candidates(), self.goal.objectives)
 
     def run(
         self, trials: int, progress: Progress, name: str = "search", stopping: Stopping | None = None
     ) -> None:
-        """Go on until `trials` candidates are finished, counting those of earlier runs, or none is left.
+        """Run until `trials` candidates are finished, counting those of earlier runs, or none is left.
 
         Or until `stopping` says that it is enough.
 
@@ -109,7 +109,7 @@ class Driver:
                 raise
 
     def _trials_without_architecture(self) -> int:
-        """Return how many finished trials others have made for something else."""
+        """Return how many finished trials other programs have made for something else."""
         trials = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         return sum(key_of(trial, self.space) is None for trial in trials)
 
@@ -136,7 +136,7 @@ class Driver:
 
     @cached_property
     def size(self) -> int:
-        """Return how many architectures can be tried."""
+        """Return the number of architectures that can be tried."""
         listed = listed_of(self.evaluator)
         return self.space.size if listed is None else len(listed)
 
@@ -183,14 +183,15 @@ class Driver:
         self._finish(flight, TrialState.FAIL, tell)
 
     def finish(self, flight: Flight, found: Assessment) -> Candidate | None:
-        """Tell the study what was found: a candidate, or None where it was turned down."""
+        """Tell the study the result: a candidate, or None where it was rejected."""
         self._finish(flight, TrialState.COMPLETE, lambda: self._tell(flight.trial, found))
         if found.rejection or found.screened:
             return None
         return Candidate(flight.architecture, found.metrics, flight.trial.number)
 
     def _finish(self, flight: Flight, state: TrialState, tell: Callable[[], None]) -> None:
-        """Call `tell`, which ends a trial in `state`; again, if the server went away before it was done.
+        """Call `tell`, which ends a trial in `state`; call it again if the server went away before it was
+        done.
 
         Raises:
             StorageError: another process has ended the trial while the server was away.
@@ -238,8 +239,8 @@ class Driver:
         trial.storage.set_trial_system_attr(trial_id, "constraints", list(violations.values()))
 
     def _values(self, metrics: Mapping[str, float]) -> list[float]:
-        """Return the objectives' values; of a rejected candidate, the worst so far for those that were not
-        computed.
+        """Return the objectives' values; those of a rejected candidate that were not computed are the worst
+        so far.
 
         Such a trial is complete and infeasible, so that NSGA-II ranks it by its violation; a pruned one would
         teach it nothing. No sampler looks at its values, but the dashboard cannot draw what is not a number.
@@ -257,7 +258,7 @@ class Driver:
 
 @dataclass(frozen=True)
 class Flight:
-    """A trial that is under way."""
+    """A running trial."""
 
     trial: Trial
     architecture: Architecture
@@ -265,7 +266,7 @@ class Flight:
 
 
 class _Course:
-    """One run of a driver: keeps as many trials under way as the crew can use."""
+    """One run of a driver: it keeps as many trials running as there are workers."""
 
     def __init__(
         self, driver: Driver, front: Front, watch: Watch, say: Callable[[str], None], task: Task
@@ -279,7 +280,7 @@ class _Course:
         self._flights: dict[int, Flight] = {}
 
     def go(self, trials: int) -> None:
-        """Run so many trials, or until there is a reason to end; those that are under way are finished."""
+        """Run up to `trials` trials, or until there is a reason to end; running trials are finished."""
         crew = self._driver.crew
         # One more than there are workers, so that none waits while the driver asks, tells and times.
         most = crew.size + 1 if crew else 1
@@ -311,7 +312,7 @@ class _Course:
         return self._watch.reason()
 
     def _go_on(self, flight: Flight, reply: Answer | None) -> None:
-        """Go on with an evaluation up to its next job, or to its end."""
+        """Continue an evaluation up to its next job, or to its end."""
         try:
             job = flight.evaluation.send(reply)  # type: ignore[arg-type]  # None begins it
         except StopIteration as end:
@@ -350,17 +351,17 @@ class _Course:
 
 
 class _Failures:
-    """Counts candidates that fail one after the other, for at some point it is not the candidates' fault."""
+    """Counts consecutive failures: at some point they are not the candidates' fault."""
 
     def __init__(self) -> None:
         self._in_a_row, self._allowed = 0, _FAILURES_AT_START
 
     def reset(self) -> None:
-        """A candidate that did not fail."""
+        """Start again after a candidate that did not fail."""
         self._in_a_row, self._allowed = 0, _FAILURES_IN_A_ROW
 
     def count(self, reason: str) -> None:
-        """One more candidate that failed.
+        """Count one more failed candidate.
 
         Raises:
             StudyError: they are too many now.

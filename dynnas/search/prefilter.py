@@ -1,4 +1,4 @@
-"""Candidates that a prediction shows to be hopeless, before they are measured."""
+"""Pre-filtering: candidates that a prediction shows to be dominated are not measured."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from dynnas.pareto.objectives import Goal
 MEASURED, PREDICTED = "latency_ms", "predicted_ms"
 
 DEVIATIONS = 3.0
-"""A prediction is trusted to be wrong by no more than so many of its standard deviations."""
+"""Number of standard deviations by which a prediction is trusted to be wrong at most."""
 
 
 @dataclass(frozen=True)
 class Screen:
-    """Tells which candidates need no measuring.
+    """Decides which candidates need no measurement.
 
     Attributes:
         goal: objectives and limits.
@@ -27,8 +27,7 @@ class Screen:
     margin: float
 
     def verdict(self, metrics: Mapping[str, float], rivals: Iterable[Candidate]) -> str | None:
-        """Return why a candidate whose latency is only predicted so far is hopeless, in words; None if it is
-        not.
+        """Return the reason why a candidate with a predicted latency is clearly dominated; None if it is not.
 
         Args:
             metrics: what is known of it.
@@ -52,5 +51,7 @@ class Screen:
         return None
 
     def stand_in(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Return what samplers are told: the prediction in the place of a latency that was not measured."""
+        """Return the metrics that samplers are told: the prediction in place of the latency that was not
+        measured.
+        """
         return {MEASURED: metrics[PREDICTED], **metrics} if PREDICTED in metrics else dict(metrics)

@@ -1,4 +1,4 @@
-"""When a search has done enough, beside its number of trials."""
+"""The conditions that end a search, beside its number of trials."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dynnas.pareto.objectives import Goal
 from dynnas.settings.metrics import find_metric
 from dynnas.settings.settings import SearchSettings
 
-# The reference of the hypervolume by which patience is measured: the worst of so many first candidates.
+# Number of first candidates whose worst values are the reference of the hypervolume that patience watches.
 _JUDGED_BY = 20
 
 # Less than this share of the hypervolume is no gain.
@@ -21,7 +21,7 @@ _GAIN = 1e-4
 
 @dataclass(frozen=True)
 class Stopping:
-    """Conditions, any of which ends a search; None never does.
+    """The conditions, each of which ends a search; None never does.
 
     Attributes:
         minutes: time that a run may take; what earlier runs took does not count.
@@ -35,11 +35,11 @@ class Stopping:
 
     @staticmethod
     def of(settings: SearchSettings) -> Stopping:
-        """Return what the settings of a search say."""
+        """Return the conditions in the settings of a search."""
         return Stopping(settings.minutes, settings.target, settings.patience)
 
     def check(self, goal: Goal) -> None:
-        """See that there is a direction for each metric of the target.
+        """Check that there is a direction for each metric of the target.
 
         Raises:
             StudyError: one is neither an objective nor a limit of `goal`.
@@ -63,7 +63,7 @@ class Stopping:
 
 
 class Watch:
-    """Follows one run of a search, and says when and why it is to end."""
+    """Follows one run of a search, and says when and why it ends."""
 
     def __init__(self, stopping: Stopping, goal: Goal, candidates: Sequence[Candidate], done: int) -> None:
         self._stopping = stopping
@@ -82,13 +82,13 @@ class Watch:
         self._done = done
 
     def saw(self, candidate: Candidate | None) -> None:
-        """One more trial has ended: with a candidate within the limits, or without."""
+        """Count one more ended trial: with a candidate within the limits, or without."""
         self._done += 1
         if candidate is not None:
             self._add(candidate, self._done)
 
     def reason(self) -> str | None:
-        """Return why the search is to end now; None if it is to go on."""
+        """Return why the search ends now; None if it goes on."""
         stopping = self._stopping
         if stopping.minutes is not None and time.monotonic() - self._start >= 60 * stopping.minutes:
             return f"{stopping.minutes:g} minutes are over"
@@ -112,7 +112,7 @@ class Watch:
                 * max(objective.sign * one.metrics[objective.name] for one in self._found)
                 for objective in self._goal.objectives
             }
-            if worst != self._reference:  # another scale: what was there before is measured anew
+            if worst != self._reference:  # another scale: what was there before is measured again
                 self._reference, self._volume, self._gained = worst, 0.0, trial
         volume = self._front.hypervolume(self._reference)
         if volume > self._volume * (1 + _GAIN):

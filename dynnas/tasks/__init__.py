@@ -1,4 +1,4 @@
-"""What the outputs of networks mean: losses, distillation, confidence and scores.
+"""Tasks: they say what the outputs of networks mean, with losses, distillation, confidence and scores.
 
 The names below are imported when they are first used, so that `import dynnas.tasks` costs nothing.
 """

@@ -1,4 +1,4 @@
-"""A task of two functions, for what has no name."""
+"""A task made of two functions, for outputs without a built-in task."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dynnas.tasks.task import Task
 
 
 class FunctionTask(Task):
-    """See `from_functions`."""
+    """A task made by `from_functions`."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class FunctionTask(Task):
 
     @property
     def outputs(self) -> int:
-        """As told.
+        """Return the number that was given.
 
         Raises:
             TaskError: it was not told.
@@ -48,7 +48,7 @@ class FunctionTask(Task):
         return self._outputs
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """That of the function.
+        """Return the loss of the function.
 
         Raises:
             TaskError: it is not one number for each image.
@@ -62,7 +62,7 @@ class FunctionTask(Task):
         return losses
 
     def score(self, outputs: Tensor, targets: Tensor) -> Mapping[str, float]:
-        """Return those of the function, in the order of `metrics`.
+        """Return the scores of the function, in the order of `metrics`.
 
         Raises:
             TaskError: one is missing.
@@ -83,7 +83,7 @@ def from_functions(
     name: str = "own",
     outputs: int | None = None,
 ) -> Task:
-    """Return a task of a loss and a score, for networks that bring their own head.
+    """Make a task of a loss and a score, for networks that bring their own head.
 
     Args:
         loss: of outputs (B, ...) and targets (B, ...), one number for each image: (B,).

@@ -22,7 +22,7 @@ class NamedTask(Task):
 
     @property
     def outputs(self) -> int:
-        """The number of names.
+        """Return the number of names.
 
         Raises:
             TaskError: no data have said it yet.
@@ -35,7 +35,7 @@ class NamedTask(Task):
         return len(self.names)
 
     def take_names(self, given: int | Sequence[str] | None) -> None:
-        """Set `names` to those that are given, or to numbers where only their count is.
+        """Set `names` to the given ones, or to numbers where only their count is known.
 
         Raises:
             TaskError: there are too few.
@@ -45,7 +45,7 @@ class NamedTask(Task):
             raise TaskError(f"task {self.name}: at least {self.least} {self.noun} are needed, not {given!r}")
 
     def weights_of(self, given: Sequence[float] | None, argument: str) -> tuple[float, ...] | None:
-        """Return the weights that are given, one for each name.
+        """Return the given weights, one for each name.
 
         Raises:
             TaskError: there are more or fewer than names.

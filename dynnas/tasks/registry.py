@@ -1,4 +1,4 @@
-"""The tasks that have a name."""
+"""The registry of tasks."""
 
 from __future__ import annotations
 
@@ -13,4 +13,4 @@ TASKS: Registry[type[Task]] = Registry(
     order=lambda task: task.name,
     error=TaskError,
 )
-"""Task classes by the name that space files and networks have for them."""
+"""Task classes by the names that space files and networks use."""

@@ -1,4 +1,4 @@
-"""What a task is: all that is to be known about the outputs of a network and the targets of its inputs.
+"""The contract of a task: the meaning of a network's outputs and of its inputs' targets.
 
 Outside of `dynnas.tasks` outputs and targets are tensors whose first axis is the batch, and nothing else is
 known about them.
@@ -18,7 +18,7 @@ from dynnas.metric import Metric
 
 
 class Task(ABC):
-    """What outputs and targets mean.
+    """The meaning of outputs and targets.
 
     `outputs`, `loss` and `score` are what a task must have. The rest has a default, which is a refusal with a
     reason where there can be no other: a network with early exits needs `confidence`, a search with
@@ -43,8 +43,8 @@ class Task(ABC):
     @property
     @abstractmethod
     def outputs(self) -> int:
-        """Return how many numbers a network says of an image, or of each place of one: what its head is made
-        for.
+        """Return how many numbers a network gives for an image, or for each place of one: the size of its
+        head.
         """
 
     @abstractmethod
@@ -56,7 +56,7 @@ class Task(ABC):
         """Return the value of each of `metrics` over a whole split, outputs (N, ...) and targets (N, ...)."""
 
     def head(self, in_channels: int, *, stride: int = 1, dropout: float = 0.0) -> nn.Module:
-        """Map the last feature maps (B, in_channels, H, W) to an output (B, ...).
+        """Build the head, from the last feature maps (B, in_channels, H, W) to an output (B, ...).
 
         Args:
             stride: pixels of the input between two values of the feature maps.
@@ -71,7 +71,7 @@ class Task(ABC):
         )
 
     def distill(self, output: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-        """Return the loss of each image whose target is what a `teacher` said: (B,).
+        """Return the loss of each image with a `teacher`'s output as its target: (B,).
 
         Its gradient is as large as that of `loss` at any temperature. Outputs that have none take no notice.
 
@@ -85,7 +85,7 @@ class Task(ABC):
         )
 
     def confidence(self, output: Tensor, criterion: str = "confidence") -> Tensor:
-        """Return how sure each output is, from 0 to 1: (B,).
+        """Return the confidence of each output, from 0 to 1: (B,).
 
         Args:
             criterion: one of `criteria`.
@@ -99,7 +99,7 @@ class Task(ABC):
         )
 
     def quality(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return how good the answer for each image is, from 0 to 1 (right): (B,).
+        """Return the quality of the answer for each image, from 0 to 1 (right): (B,).
 
         Their mean is not always one of the scores. Early exits and gates learn by it.
 
@@ -113,27 +113,29 @@ class Task(ABC):
         )
 
     def agrees(self, output: Tensor, other: Tensor) -> Tensor:
-        """Return whether two outputs for each image say the same, but for rounding: (B,) bool.
+        """Return whether two outputs for each image agree, up to rounding: (B,) bool.
 
         By default they do, for their numbers are compared anyhow; classes may differ by next to nothing.
         """
         return torch.ones(len(output), dtype=torch.bool, device=output.device)
 
     def doubt(self, output: Tensor) -> Tensor:
-        """Return what an exit of the criterion `learned` reads of its own output: (B, `doubts`)."""
+        """Return the numbers that an exit of the criterion `learned` reads of its own output: (B,
+        `doubts`).
+        """
         return self.confidence(output)[:, None]
 
     doubts: ClassVar[int] = 1
-    """How many numbers `doubt` gives."""
+    """The number of values that `doubt` returns."""
 
     def post(self, output: Tensor) -> Tensor:
-        """Return what a shipped model gives for `output`, in operations that can be exported: by default
-        itself.
+        """Return a shipped model's result for `output`, in operations that can be exported: by default
+        `output` itself.
         """
         return output
 
     def of_data(self, targets: Tensor, names: Sequence[str] = ()) -> Self:
-        """Return the task with what only data can tell, such as the number of classes, after a check of the
+        """Return the task with the facts that only data can tell, such as the number of classes; check the
         targets.
 
         Args:
@@ -145,30 +147,31 @@ class Task(ABC):
         return self
 
     def summary(self, targets: Tensor) -> str:
-        """Return what the targets of a split are, in a few words: (N, ...)."""
+        """Describe the targets of a split in a few words: (N, ...)."""
         shape = "x".join(map(str, targets.shape[1:]))
         return f"{self.name} of {f'{shape} numbers' if shape else 'one number'}"
 
     def missing(self, targets: Tensor) -> tuple[str, ...]:
-        """Return the `names` that no target of a split (N, ...) has, of which its score tells nothing."""
+        """Return the `names` that no target of a split (N, ...) has: its score says nothing about them."""
         return ()
 
     def describe(self, output: Tensor) -> str:
-        """Return what an output of one image, (...), says, in a word or two."""
+        """Describe an output of one image, (...), in a word or two."""
         return "x".join(map(str, output.shape))
 
     def describe_target(self, target: Tensor) -> str:
-        """Return what the target of one image, (...), is, in a word or two."""
+        """Describe the target of one image, (...), in a word or two."""
         return "x".join(map(str, target.shape))
 
     def smoothed(self, share: float) -> Self:
-        """Return the task whose loss takes so much of every target away and spreads it over all that it could
-        be.
+        """Return the task with label smoothing: the loss spreads this share of every target over all classes.
 
         Of a task that says by itself how, or whose targets cannot be spread, it is the task itself.
         """
         return self
 
     def facts(self) -> Mapping[str, Any]:
-        """Return what names the task and its options, as JSON: equal where training and scores are equal."""
+        """Return the facts that name the task and its options, as JSON: equal where training and scores are
+        equal.
+        """
         return {"task": self.name, "outputs": self.outputs}

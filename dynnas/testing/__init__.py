@@ -1,4 +1,4 @@
-"""Conformance suites: what every registered op must hold to."""
+"""Conformance suites for registered operators, spaces, measurements and runtimes."""
 
 from dynnas.testing.spaces import SpaceCheck, check_space
 

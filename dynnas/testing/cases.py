@@ -1,4 +1,4 @@
-"""The cases of the conformance suite: few, but every two words of the vocabulary meet in one of them.
+"""The cases of the conformance suite: few, but any two words of the vocabulary meet in one of them.
 
 Blocks, kernel ops, attentions, activations, shapes and gates are not tried in all combinations, which would
 be thousands, but so that any two of them occur together (except what the language refuses).
@@ -35,7 +35,7 @@ SLOT = "stage1.0"
 
 @dataclass(frozen=True)
 class Case:
-    """A config to check, and the configs of the slot that must have room for it."""
+    """A config to check, and the configs that its slot must have room for."""
 
     name: str
     config: SlotConfig
@@ -47,14 +47,18 @@ class Case:
 
 
 def cases() -> list[Case]:
-    """Blocks as above; stem, exit and head with every activation; a stem that is large and strides far."""
+    """Yield the cases: blocks as above; stem, exit and head with every activation; a large stem with a large
+    stride.
+    """
     others = [case for activation in ACTIVATIONS for case in _other_cases(activation)]
     early = Case("stem-early", StemConfig(3, 6, 5, 4, "relu"), (StemConfig(3, 8, 7, 4, "relu"),))
     return [*map(_block_case, rows()), *_dense_cases(), *others, early]
 
 
 def _dense_cases() -> Iterator[Case]:
-    """Multi-scale layers: the first one, one that drops a scale, one that reopens it; every word once."""
+    """Yield multi-scale layers: the first one, one that drops a scale, one that reopens it; every word
+    once.
+    """
     for links, bottleneck, keep in (("down", 1, 1.0), ("both", 2, 0.5), ("down", 0, 1.0)):
         words = {"links": links, "bottleneck": bottleneck}
         for attention, activation in zip(
@@ -78,7 +82,7 @@ def _dense_cases() -> Iterator[Case]:
 
 
 def rows() -> Iterator[Mapping[str, str]]:
-    """Choices of block, op, attention, activation, shape and gate: any two that may meet do so in one.
+    """Return choices of block, op, attention, activation, shape and gate: any two that may meet do so in one.
 
     Greedy: each row starts from a pair that is missing, and takes the values with the most missing pairs.
     """
@@ -151,16 +155,14 @@ def _gated(config: SlotConfig, gate: str) -> SlotConfig:
 
 
 def _with_gate(config: BlockConfig, gate: str, target: float, step: int) -> BlockConfig:
-    """With a gate whose own numbers are their defaults, or `step` more."""
+    """Return the choice of a gate with its own numbers at their defaults, or `step` more."""
     own = {knob.name: int(knob.default or 0) + step for knob in GATES[gate].knobs}
     return replace(config, gate=Choice.of(gate, target=target, **own))
 
 
 @cache
 def _space(block: str, attention: str, activation: str) -> Space:
-    """Return a stage of one such block in which everything else is open, so that what ops share by name must
-    fit.
-    """
+    """Return a stage of such blocks with everything else open, so that what ops share by name must fit."""
     words = {"block": block, "attention": attention, "activation": activation, "gate": "none"}
     ops = [op for op in KERNELS if not refused("block", block, "op", op)]
     knobs = {

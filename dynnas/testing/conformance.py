@@ -1,4 +1,5 @@
-"""What every op must hold to, checked for all that is registered: a new op is bound by being there.
+"""The conformance suite of operators, which runs over all that are registered: a new op is checked without an
+edit.
 
 `cases()` gives cases in which any two of blocks, kernel ops, attentions, activations and shapes meet, and
 those of stem, exit and head; `CHECKS` are functions of a case that raise AssertionError where an op does not
@@ -36,7 +37,7 @@ from dynnas.testing.cases import Case, cases
 
 
 def images(case: Case, batch: int, size: tuple[int, int] = (7, 5)) -> Tensor:
-    """Random inputs (batch, Ci, H, W) of a case; of such a size that scales can be made of them."""
+    """Return random inputs (batch, Ci, H, W) of a case, of a size that can be halved for all scales."""
     generator = torch.Generator().manual_seed(batch)
     if isinstance(case.config, BlockConfig) and case.config.scales:
         size = (size[0] * case.config.stride, size[1] * case.config.stride)
@@ -44,7 +45,7 @@ def images(case: Case, batch: int, size: tuple[int, int] = (7, 5)) -> Tensor:
 
 
 def lively(module: nn.Module) -> nn.Module:
-    """`module` with random values everywhere, so that no mistake hides behind equal ones."""
+    """Fill `module` with random values everywhere, so that no mistake hides behind equal ones."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, tensor in (*module.named_parameters(), *module.named_buffers()):
@@ -58,7 +59,9 @@ def lively(module: nn.Module) -> nn.Module:
 
 
 def elastic_equals_extracted(case: Case) -> None:
-    """Slices of the shared tensors compute and learn what an extracted copy does, and nothing else learns."""
+    """Check that slices of the shared tensors compute and learn as an extracted copy does, and nothing else
+    learns.
+    """
     slot = Elastic(build, case.covering, shared_name=shared_names("shared"))
     lively(slot)
     extracted = slot.extract(case.config).train()
@@ -78,7 +81,7 @@ def elastic_equals_extracted(case: Case) -> None:
 
 
 def _assert_adjoint(slot: Elastic[SlotConfig], extracted: nn.Module, config: SlotConfig) -> None:
-    """The gradient of the shared tensors is that of the extracted ones, sent back through the extraction.
+    """Check that the gradient of the shared tensors is that of the extracted ones, mapped back.
 
     Extraction is linear: for any values v of the shared tensors, <shared gradient, v> must equal
     <extracted gradient, extraction of v>. Entries that the module has no part in must not learn at all.
@@ -103,12 +106,14 @@ def _gradient(parameter: Tensor) -> Tensor:
 
 
 def assert_near(found: Tensor, expected: Tensor, part: float) -> None:
-    """No value differs by more than a `part` of the largest, or of 1: random weights can make any size."""
+    """Check that no value differs by more than a `part` of max(1, largest): random weights can make any
+    size.
+    """
     assert_close(found, expected, rtol=0, atol=part * max(1.0, float(expected.detach().abs().max())))
 
 
 def one_image_equals_many(case: Case) -> None:
-    """Each image is computed as if alone, at odd sizes and a single pixel, in both memory formats.
+    """Check that each image is computed as if alone, at odd sizes and a single pixel, in both memory formats.
 
     In float64: random weights magnify rounding.
     """
@@ -121,7 +126,7 @@ def one_image_equals_many(case: Case) -> None:
 
 
 def strategies_agree(case: Case) -> None:
-    """Mixing the feature maps gives what mixing the kernels gives."""
+    """Check that mixing the feature maps gives what mixing the kernels gives."""
     module = lively(build(case.config)).eval()
     x = images(case, batch=3)
     mixed_first = module(x)
@@ -130,7 +135,9 @@ def strategies_agree(case: Case) -> None:
 
 
 def folding_keeps_outputs(case: Case) -> None:
-    """Without its batch norms the module computes the same, in float64: random weights magnify rounding."""
+    """Check that the module without its batch norms computes the same, in float64: random weights magnify
+    rounding.
+    """
     module = lively(build(case.config)).eval().double()
     x = images(case, batch=3).double()
     expected = module(x)
@@ -142,7 +149,7 @@ def folding_keeps_outputs(case: Case) -> None:
 
 
 def state_round_trips(case: Case) -> None:
-    """A state dict, saved and loaded without unpickling code, carries everything."""
+    """Check that a state dict, saved and loaded without unpickling code, carries everything."""
     module, other = lively(build(case.config)).eval(), build(case.config).eval()
     buffer = io.BytesIO()
     torch.save(module.state_dict(), buffer)
@@ -153,7 +160,7 @@ def state_round_trips(case: Case) -> None:
 
 
 def counts_agree(case: Case) -> None:
-    """Multiply-adds and parameters are positive, and the same counted without values."""
+    """Check that multiply-adds and parameters are positive, and the same counted without values."""
     real = build(case.config).eval()
     with torch.device("meta"):
         meta = build(case.config).eval()
@@ -163,7 +170,9 @@ def counts_agree(case: Case) -> None:
 
 
 def gates_run_what_they_say(case: Case) -> None:
-    """Leaving work out gives what multiplying gives, for one image and many; an open gate is none."""
+    """Check that leaving work out gives what multiplying gives, for one image and many; an open gate changes
+    nothing.
+    """
     if not (isinstance(case.config, BlockConfig) and case.config.gated):
         return
     gated = lively(build(case.config)).eval()
@@ -185,7 +194,9 @@ def gates_run_what_they_say(case: Case) -> None:
 
 
 def gates_learn(case: Case) -> None:
-    """Gradients reach every parameter of a gate: from the block's output, what is handed on, or its cost."""
+    """Check that gradients reach every parameter of a gate: from the block's output, its side values, or its
+    cost.
+    """
     if not (isinstance(case.config, BlockConfig) and case.config.gated):
         return
     gated = build(case.config).train()
@@ -204,7 +215,7 @@ def gates_learn(case: Case) -> None:
 
 
 def gates_keep_apart(case: Case) -> None:
-    """A gate's tensors carry its name; those of its block are named as without it."""
+    """Check that a gate's tensors carry its name, and those of its block the names without it."""
     if not (isinstance(case.config, BlockConfig) and case.config.gated):
         return
     plain = {name for name, _ in build(case.config.without_gate()).named_parameters()}
@@ -215,17 +226,17 @@ def gates_keep_apart(case: Case) -> None:
 
 
 def macs(module: nn.Module, x: Tensor) -> int:
-    """Return multiply-adds when `module` runs on `x`."""
+    """Return the multiply-adds of `module` on `x`."""
     return count_macs(module, x)[1]
 
 
 def parameters(module: nn.Module) -> int:
-    """Return how many trainable values `module` has."""
+    """Return the number of trainable values of `module`."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def names_keep_ops_apart(case: Case) -> None:
-    """What an op has beyond the static block carries its name, so that no other op shares it by accident."""
+    """Check that tensors which only an op has carry its name, so that no other op shares them by accident."""
     config = case.config
     if not isinstance(config, BlockConfig):
         return
@@ -237,7 +248,7 @@ def names_keep_ops_apart(case: Case) -> None:
 
 
 def exports_to_onnx(case: Case) -> None:
-    """ONNX Runtime agrees with torch, on a graph for one image and on one with a free batch axis.
+    """Check that ONNX Runtime agrees with torch, on a graph for one image and on one with a free batch axis.
 
     Raises:
         MissingExtraError: onnx or ONNX Runtime is not installed.

@@ -15,7 +15,7 @@ from dynnas.settings.metrics import find_metric
 
 
 def check_measurement(measurement: Measurement, candidate: Candidate) -> None:
-    """Check all that the search relies on.
+    """Check everything that the search relies on.
 
     Args:
         measurement: to check. candidate: any that it can measure; it is calibrated on the way.
@@ -66,7 +66,7 @@ def check_values(measurement: Measurement, candidate: Candidate) -> None:
 
 
 def check_that_nothing_is_changed(measurement: Measurement, candidate: Candidate) -> None:
-    """Check that others find the candidate's network as it was."""
+    """Check that the measurement leaves the candidate's network as it was."""
     before, training = weights_digest(candidate.calibrated), candidate.calibrated.training
     measurement.measure(candidate)
     assert weights_digest(candidate.calibrated) == before, f"{measurement}: it changed the weights"

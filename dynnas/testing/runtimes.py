@@ -42,7 +42,7 @@ _EXITS = "exits: {positions: [stage1], count: 1, thresholds: 0.5, width: 8}"
 
 
 def check_runtime(runtime: Runtime, device: str = "cpu", dtype: str = "float32") -> None:
-    """Check all that timing, devices elsewhere and export rely on.
+    """Check everything that timing, devices elsewhere and export rely on.
 
     Args:
         runtime: installed here. device, dtype: one of its `dtypes`.
@@ -77,7 +77,7 @@ def check_facts(runtime: Runtime, target: TargetSettings) -> None:
 
 
 def check_answers(runtime: Runtime, target: TargetSettings) -> None:
-    """Check that networks of all kinds say what they say in torch, one image at a time."""
+    """Check that networks of all kinds give torch's answers, one image at a time."""
     for kind, network in networks():
         images = decided_images(network)
         runner = runtime.load(runtime.compile(network, target))
@@ -86,7 +86,7 @@ def check_answers(runtime: Runtime, target: TargetSettings) -> None:
 
 
 def check_batches(runtime: Runtime, target: TargetSettings) -> None:
-    """Check that several images a call are answered as each alone would be."""
+    """Check that several images in a call are answered as each alone would be."""
     for kind, network in networks():
         images = decided_images(network)
         runner = runtime.load(runtime.compile(network, replace(target, batch=len(images))))
@@ -139,7 +139,7 @@ def networks() -> Iterator[tuple[str, Compilable]]:
 
 @torch.no_grad()
 def decided_images(network: Compilable) -> Tensor:
-    """Images (IMAGES, *SHAPE) that leave the network by exits far from their thresholds."""
+    """Return images (IMAGES, *SHAPE) that leave the network by exits far from their thresholds."""
     images = torch.randn(16 * IMAGES, *SHAPE, generator=torch.Generator().manual_seed(0))
     distance = torch.ones(len(images))
     for place, output in zip(network.config.exits, network.logits(images), strict=False):

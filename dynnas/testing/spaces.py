@@ -1,4 +1,4 @@
-"""Conformance of a space: what holds for every class that can be a supernet."""
+"""The conformance suite of spaces: the rules for every class that can be a supernet."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dynnas.supernet.supernet import Supernet
 
 @dataclass(frozen=True)
 class SpaceCheck:
-    """What was checked.
+    """The result of a check.
 
     Attributes:
         architectures: the networks that were compared.
@@ -130,7 +130,7 @@ def _assert_equal(where: str, when: str, ours: list[Tensor], theirs: list[Tensor
 def _assert_same_gradients(
     where: str, supernet: Supernet, network: nn.Module, elastic: list[Tensor], extracted: list[Tensor]
 ) -> None:
-    """Each weight of the network and the shared ones that it is cut from learn the same."""
+    """Check that each weight of the network and the shared one that it is cut from learn the same."""
     for outputs in (elastic, extracted):
         differentiable = [output for output in outputs if output.requires_grad]
         if not differentiable:

@@ -70,10 +70,10 @@ class Algorithm:
         yield
 
     def before_loss(self, run: Run, forward: Forward) -> None:
-        """Look at a network's run, of which no loss is known yet."""
+        """Look at a network's run before its loss is known."""
 
     def after_loss(self, run: Run, forward: Forward) -> None:
-        """Look at a network's run whose loss is known, before that of the next network."""
+        """Look at a network's run after its loss is known, before that of the next network."""
 
     def output_loss(self, run: Run, forward: Forward, output: Tensor, loss: Tensor) -> Tensor:
         """Return the loss of each image (B,) for one output of a network, a final one or that of an exit.
@@ -89,7 +89,7 @@ class Algorithm:
         return loss
 
     def penalty(self, run: Run, forward: Forward) -> Tensor | None:
-        """Return what is added to the mean loss of a network, (); None for nothing."""
+        """Return a term that is added to the mean loss of a network, (); None for nothing."""
         return None
 
     def image_penalty(self, run: Run, forward: Forward) -> Tensor | None:
@@ -100,17 +100,17 @@ class Algorithm:
         """Change the gradients, which are complete, before they are clipped."""
 
     def on_step(self, run: Run) -> None:
-        """Follow up on a step of the optimizer; `run.step` is still its number."""
+        """React to a step of the optimizer; `run.step` is still its number."""
 
     def on_finish(self, run: Run) -> None:
         """Turn the trained weights into those that ship; not called where a training stops before its end."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint is to keep: tensors, numbers, text, and lists and dicts of these."""
+        """Return the state for a checkpoint: tensors, numbers, text, and lists and dicts of these."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave; called after `on_start`."""
+        """Continue from the result of `state_dict`; called after `on_start`."""
 
 
 @dataclass(frozen=True)
@@ -166,17 +166,17 @@ class Run:
 
     @property
     def epochs(self) -> float:
-        """Return how many epochs are done."""
+        """Return the number of finished epochs."""
         return self.step / self.steps_per_epoch
 
     @property
     def total_epochs(self) -> float:
-        """Return how many epochs there are."""
+        """Return the number of all epochs."""
         return self.total / self.steps_per_epoch
 
     @property
     def fraction(self) -> float:
-        """Return how much of the training is done, from 0 to 1."""
+        """Return the finished share of the training, from 0 to 1."""
         return self.step / self.total
 
     def output_loss(self, forward: Forward, output: Tensor) -> Tensor:

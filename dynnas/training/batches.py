@@ -1,4 +1,4 @@
-"""Where batches of a training come from: a data set of dynnas, or any loader."""
+"""The batches of a training, from a data set of dynnas or from any loader."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from dynnas.errors import TrainingError
 
 @runtime_checkable
 class Batches(Protocol):
-    """Batches by their place in the training: the same whenever they are asked for."""
+    """The batches by their place in the training: the same whenever they are asked for."""
 
     @property
     def steps_per_epoch(self) -> int:
-        """Return how many batches an epoch has."""
+        """Return the number of batches in an epoch."""
         ...
 
     def batch(self, epoch: int, index: int) -> tuple[Any, Any]:
-        """Inputs and targets of batch `index` of an epoch; asked for in order, beginning anywhere."""
+        """Return inputs and targets of batch `index` of an epoch; batches are asked for in order, beginning
+        anywhere.
+        """
         ...
 
 
@@ -40,7 +42,7 @@ class DatasetBatches:
 
     @property
     def steps_per_epoch(self) -> int:
-        """See `Batches`; the last, incomplete batch is left out unless it is the only one."""
+        """Return the number of batches; the last, incomplete batch is left out unless it is the only one."""
         return self._dataset.steps(self._size)
 
     def batch(self, epoch: int, index: int) -> tuple[Any, Any]:
@@ -108,7 +110,7 @@ class LoaderBatches:
 
 
 def rows(batch: Any) -> int:
-    """Return how many images a batch of inputs or targets has: the length of its first tensor or list.
+    """Return the number of images of a batch of inputs or targets: the length of its first tensor or list.
 
     Raises:
         TrainingError: there is no tensor in it.

@@ -24,7 +24,7 @@ FILE = "checkpoint.pt"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that a training needs to go on to the same result: its draws follow from (seed, step).
+    """The state that a training needs to continue to the same result: its draws follow from (seed, step).
 
     Attributes:
         step: steps done. total: of all.
@@ -50,12 +50,12 @@ class Checkpoint:
 
 
 Save = Callable[[Checkpoint], None]
-"""Keeps a checkpoint in the place of the one before."""
+"""A function that stores a checkpoint in place of the one before."""
 
 
 @dataclass
 class CheckpointTimer:
-    """Says when a checkpoint is due: soon after the start, then less often, and never for long.
+    """Decides when a checkpoint is due: soon after the start, then less often, and never for long.
 
     A training that is killed every few seconds gets on; one that is not spends little time on checkpoints.
 
@@ -77,13 +77,13 @@ class CheckpointTimer:
         self._cost = 0.0
 
     def due(self) -> bool:
-        """Return whether it is time."""
+        """Return whether a checkpoint is due."""
         now = self.clock()
         pause = min(self.interval, max(self.first, self._saved_at - self._start))
         return now - self._saved_at >= max(pause, self._cost / self.share if self._cost else 0.0)
 
     def save(self, keep: Callable[[], None]) -> None:
-        """Save by calling `keep`, and see how long that takes."""
+        """Save by calling `keep`, and measure how long that takes."""
         start = self.clock()
         keep()
         self._saved_at = self.clock()

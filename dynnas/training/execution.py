@@ -1,4 +1,4 @@
-"""How the arithmetic of training is done: memory layout, precision and threads, the fastest by trial."""
+"""The arithmetic of training: memory layout, precision and threads, the fastest by trial."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from dynnas.training.models import Model
 
 TRIALS = 3
 MARGIN = 0.9
-"""Another way must take less than this part of the plain way's time: a tie keeps float32."""
+"""Share of the plain way's time below which another way is chosen: a tie keeps float32."""
 
 
 @dataclass(frozen=True)
 class Execution:
-    """How the arithmetic of a training step is done.
+    """The arithmetic of a training step.
 
     Attributes:
         layout: memory layout, `channels_first` or `channels_last`.
@@ -35,7 +35,7 @@ class Execution:
     threads: int = 1
 
     def prepare(self, images: Any) -> Any:
-        """Images (B, C, H, W) in this layout; other inputs as they are."""
+        """Return images (B, C, H, W) in this layout, and other inputs as they are."""
         if not isinstance(images, Tensor) or images.ndim != 4:
             return images
         channels_last = self.layout == "channels_last"
@@ -49,13 +49,13 @@ class Execution:
 
 
 Trial = Callable[[Execution], None]
-"""Does the arithmetic of a step, and changes nothing."""
+"""A function that does the arithmetic of a step, and changes nothing."""
 
 
 def choose_execution(
     trial: Trial, layouts: Sequence[str], precisions: Sequence[str], device: torch.device, measure: bool
 ) -> Execution:
-    """Choose among layouts and precisions, the plain ones first, the faster by timing a step.
+    """Choose among layouts and precisions, the plain ones first, the fastest by timing a step.
 
     With all of its networks, since what is faster for the largest network may be slower for the small ones.
     The number of threads is chosen first.

@@ -24,19 +24,19 @@ from dynnas.supernet.elastic import Elastic
 from dynnas.supernet.supernet import Supernet, slot_key
 
 REPORT = "init.json"
-"""What was used of the file, in the folder of the training."""
+"""File name of the report on the initial weights, in the folder of the training."""
 
 _NESTED = ("state_dict", "model_state_dict", "model", "network", "weights", "module")
-"""Under these keys checkpoints of other programs keep their tensors."""
+"""Keys under which checkpoints of other programs keep their tensors."""
 _PREFIXES = ("module.", "_orig_mod.", "model.")
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 _NAMED = 3
-"""So many names are listed in a message."""
+"""Maximum number of names that a message lists."""
 
 
 @dataclass(frozen=True)
 class InitReport:
-    """What a supernet took of a file.
+    """The names that a supernet took from a file, and those that it did not.
 
     Attributes:
         file: its path. digest: of its content.
@@ -56,7 +56,7 @@ class InitReport:
     fresh: tuple[str, ...]
 
     def __str__(self) -> str:
-        """One line."""
+        """Describe it in one line."""
         rest = [
             f"{len(self.other_shape)} have another shape{_listed(self.other_shape)}",
             f"{len(self.unknown)} are unknown here{_listed(self.unknown)}",
@@ -93,7 +93,7 @@ def file_digest(path: str | Path) -> str:
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by name; nothing in the file is run as code.
+    """Return the tensors of a checkpoint by name; nothing in the file is run as code.
 
     Args:
         path: of what `torch.save` wrote (a state dict, alone or under a key such as `state_dict`), or of a
@@ -138,7 +138,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:
-    """The tensors of a state dict, or of the first one that lies under a usual key."""
+    """Return the tensors of a state dict, or of the first one that lies under a usual key."""
     if not isinstance(content, Mapping):
         return {}
     tensors = {name: each for name, each in content.items() if isinstance(each, Tensor)}

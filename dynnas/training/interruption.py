@@ -1,4 +1,4 @@
-"""Signals that end a training: it finishes its step and saves before it obeys."""
+"""Signals that end a training: it finishes its step and saves before it ends."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stop:
-    """Remembers a wish to stop, until someone asks."""
+    """A request to stop that is kept until someone asks for it."""
 
     def __init__(self) -> None:
-        """Nobody has wished it yet."""
+        """Start without a request."""
         self.signal: int | None = None
         self._wished = threading.Event()
 
@@ -24,11 +24,11 @@ class Stop:
         return self._wished.is_set()
 
     def wish(self) -> None:
-        """Ask to stop."""
+        """Request a stop."""
         self._wished.set()
 
     def obey(self) -> None:
-        """End as the signal says, now that all is saved.
+        """End as the signal says, after everything is saved.
 
         Raises:
             KeyboardInterrupt: it was Ctrl-C.
@@ -48,7 +48,7 @@ class Stop:
 
 @contextmanager
 def stop_on_signals(stop: Stop) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wish to stop meanwhile; a second one ends at once.
+    """Let Ctrl-C and SIGTERM request a stop meanwhile; a second one ends at once.
 
     Only Python's main thread can do so; in others, and where a signal is ignored or handled by C code,
     nothing changes.

@@ -1,4 +1,6 @@
-"""What the trainer trains, seen alike: a supernet, a network of dynnas, or any module."""
+"""The models that the trainer trains through one interface: a supernet, a network of dynnas, or any
+module.
+"""
 
 from __future__ import annotations
 
@@ -28,12 +30,12 @@ class Model(Protocol):
 
     @property
     def module(self) -> nn.Module:
-        """Has all weights."""
+        """Return the module with all weights."""
         ...
 
     @property
     def space(self) -> Space | None:
-        """Of a supernet; None for a single network."""
+        """Return the space of a supernet; None for a single network."""
         ...
 
     def forward(
@@ -47,7 +49,7 @@ class Model(Protocol):
         ...
 
     def costs(self, architecture: Architecture | None, inputs: Any) -> Sequence[GateCost]:
-        """Return what the network's gates decide on, in the order in which they run."""
+        """Return the costs of the network's gates, in the order in which they run."""
         ...
 
     def trial(self) -> Model:
@@ -55,12 +57,12 @@ class Model(Protocol):
         ...
 
     def convert(self, convert: Callable[[nn.Module], nn.Module]) -> None:
-        """Run what `convert` makes of modules from now on."""
+        """Run the result of `convert` in place of each module from now on."""
         ...
 
 
 def model_of(module: nn.Module | Model) -> Model:
-    """Return the model of a module; what is one already stays as it is."""
+    """Return the model of a module; a model is returned as it is."""
     if isinstance(module, Supernet):
         return SupernetModel(module)
     if isinstance(module, Network):
@@ -109,7 +111,7 @@ class SupernetModel:
         return self._costs[architecture]
 
     def trial(self) -> Model:
-        """Itself: shared weights have no statistics."""
+        """Return the model itself: shared weights have no statistics."""
         return self
 
     def convert(self, convert: Callable[[nn.Module], nn.Module]) -> None:
@@ -140,7 +142,7 @@ class ModuleModel:
         return self.module(inputs)
 
     def exits(self, architecture: Architecture | None) -> Sequence[Leaving]:
-        """None that learn to judge themselves: earlier outputs are as the last."""
+        """Return no exits that learn their confidence: earlier outputs count as the last."""
         return ()
 
     def costs(self, architecture: Architecture | None, inputs: Any) -> Sequence[GateCost]:
@@ -152,7 +154,7 @@ class ModuleModel:
         return self._costs
 
     def trial(self) -> Model:
-        """Return a copy: statistics of batch norms must not change."""
+        """Return a copy, because statistics of batch norms must not change."""
         return type(self)(copy.deepcopy(self.module))
 
     def convert(self, convert: Callable[[nn.Module], nn.Module]) -> None:

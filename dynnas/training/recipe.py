@@ -1,4 +1,4 @@
-"""How supernets and finished networks are trained: settings, and the algorithms that they mean."""
+"""The recipes of supernets and finished networks: settings, and the algorithms that they name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Recipe:
     Attributes:
         train: schedule, optimizer, algorithms and seed, as of a supernet; precision `auto` is bfloat16 on
             CUDA and float32 elsewhere.
-        start: whether the weights that the training starts from are `inherited` or drawn anew, `scratch`.
+        start: the weights that the training starts from: `inherited` ones, or random ones, `scratch`.
         teacher: `largest`, the supernet's largest network, or `none`.
         teacher_weight: the teacher's share in the loss. teacher_temperature: of the distillation.
         ema: largest decay of the average of the weights, which is what ships; 0 for the last weights.
@@ -36,13 +36,13 @@ class Recipe:
 
     @property
     def digest(self) -> str:
-        """Eight hexadecimal digits of all settings."""
+        """Return eight hexadecimal digits of all settings."""
         facts = asdict(self) | {"train": self.train.facts()}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
 
     @property
     def layout(self) -> str:
-        """The memory layout of images and maps."""
+        """Return the memory layout of images and maps."""
         return "channels_last" if self.train.layout == "auto" else self.train.layout
 
     def precision(self, device: str) -> str:
@@ -53,7 +53,7 @@ class Recipe:
 
 
 SUPERNET = ("sandwich", "in_place_distillation")
-"""What only supernets are trained by."""
+"""The algorithms of supernets alone."""
 
 COMMON = (
     "label_smoothing",
@@ -64,7 +64,7 @@ COMMON = (
     "reinforce",
     "policy_loss",
 )
-"""What supernets and single networks are trained by, unless settings leave it out."""
+"""The algorithms of supernets and single networks, unless settings leave them out."""
 
 ORDER = (
     *SUPERNET,
@@ -80,7 +80,7 @@ ORDER = (
     "gate_similarity",
     "policy_loss",
 )
-"""Algorithms whose order is fixed; all others come behind them, in that of the settings."""
+"""The algorithms whose order is fixed; all others follow them, in the order of the settings."""
 
 
 def supernet_algorithms(settings: TrainSettings) -> list[Algorithm]:
@@ -102,7 +102,9 @@ def common_algorithms(settings: TrainSettings, annealed: bool = False) -> list[A
 def _made(
     settings: TrainSettings, usual: Sequence[str], held: Mapping[str, Mapping[str, Any]]
 ) -> list[Algorithm]:
-    """Usual algorithms and those of the settings, in their order; `held` has settings that come first."""
+    """Return the usual algorithms and those of the settings, in their order; settings in `held` come
+    first.
+    """
     given = settings.algorithms
     names = [name for name in dict.fromkeys((*usual, *given)) if given.get(name) is not False]
     ranks = {name: place for place, name in enumerate(ORDER)}

@@ -16,7 +16,7 @@ class Schedule(Protocol):
     """The learning rate over a training."""
 
     def __call__(self, peak: float, step: int, total: int, steps_per_epoch: int) -> float:
-        """Return the learning rate of a step, of a parameter group that was given `peak`."""
+        """Return the learning rate of a step, for a parameter group with the rate `peak`."""
         ...
 
 

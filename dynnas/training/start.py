@@ -1,4 +1,4 @@
-"""Training of a supernet: begun or continued, in this process or in several."""
+"""The training of a supernet: begun or continued, in this process or in several."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from dynnas.training.train_supernet import Report, Training, train_rank
 
 
 class Launch(Protocol):
-    """Runs a training in several processes, to its end."""
+    """A function that runs a training in several processes, to its end."""
 
     def __call__(self, training: Training, folder: Path, report: Report) -> None:
         """Run `train_rank` in `training.settings.processes` ranks; checkpoints go to `folder`.

@@ -107,7 +107,9 @@ def train_alone(
 
 
 def _algorithms(recipe: Recipe, teacher: Network | None, extra: Sequence[Algorithm]) -> list[Algorithm]:
-    """Return averages first, so that what else turns weights into those that ship turns the average."""
+    """Return the algorithms with averages first, so that later ones that convert weights convert the
+    average.
+    """
     train = recipe.train
     taught = [Distillation(recipe.teacher_weight, recipe.teacher_temperature, teacher)] if teacher else []
     common = common_algorithms(train, annealed=recipe.start == "inherited")
@@ -122,7 +124,7 @@ def _identity(
     teacher: Network | None,
     algorithms: Sequence[Algorithm],
 ) -> str:
-    """Return what must be equal for a checkpoint to be continued."""
+    """Return the facts that must be equal for a checkpoint to be continued."""
     made_of: object = network.config
     if isinstance(network, Network):
         made_of = config_to_dict(network.config)

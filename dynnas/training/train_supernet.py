@@ -19,12 +19,12 @@ from dynnas.training.schedule import Cosine, make_optimizer
 from dynnas.training.trainer import Trainer
 
 Report = Callable[[float], None]
-"""Is told the loss of every step."""
+"""A function that is told the loss of every step."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """All that a rank needs to take part in a training, wherever it runs.
+    """Everything that a rank needs to take part in a training, wherever it runs.
 
     Attributes:
         supernet: with its initial weights.

@@ -52,7 +52,7 @@ class Trainer:
 
     Args:
         model: a `Supernet`, a `Network`, or any module that takes the inputs and gives an output (B, ...), or
-            a tuple of several of which the last counts. It is trained in place.
+            a tuple whose last element counts. It is trained in place.
         task: what outputs and targets mean.
         data: batches, or an iterable of pairs (inputs, targets) such as a `torch.utils.data.DataLoader`.
         algorithms: objects, or names of `ALGORITHMS`; their hooks are called in this order.
@@ -131,7 +131,7 @@ class Trainer:
                 self.restore(checkpoint)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint.
+        """Continue from a checkpoint.
 
         Raises:
             TrainingError: it is of another training, or of other algorithms.
@@ -161,7 +161,7 @@ class Trainer:
         report: Callable[[float], None] | None = None,
         stop: Stop | None = None,
     ) -> nn.Module:
-        """Train to the end, and finish; returns the module that was given, in evaluation mode.
+        """Train to the end, finish, and return the given module in evaluation mode.
 
         Ctrl-C and SIGTERM save a checkpoint first.
 
@@ -249,7 +249,7 @@ class Trainer:
         return float(loss)
 
     def _see_whole_batch(self, batch: Batch) -> None:
-        """Let layers that look at the whole batch see more than this rank's part of it."""
+        """Let layers that use statistics of the batch see more than this rank's part of it."""
         if batch.ranks.count > 1 and self._plain is PLAIN:
             rows = rows_of(batch)
             self._plain = Context(GateMode(sample=rows), RouterMode(sample=rows))
@@ -268,7 +268,7 @@ class Trainer:
         )
 
     def _backward(self, network: Pass) -> float:
-        """Return one network's run and its gradient, which is added to those of the others; returns its
+        """Compute one network's run and its gradient, which is added to those of the others; return its
         loss.
         """
         run = self.run
@@ -327,7 +327,7 @@ class Trainer:
         return trial
 
     def _step_threads(self, execution: Execution) -> StepThreads:
-        """Return the threads of this run; a checkpoint keeps their number, for rounding depends on it."""
+        """Return the threads of this run; a checkpoint keeps their number, because rounding depends on it."""
         alone = self.ranks.count == 1
         return StepThreads(
             lambda: choose_threads(self._trial(), execution, self._device, alone),
@@ -381,7 +381,7 @@ class Trainer:
 
 @contextmanager
 def seeded(seed: int, step: int) -> Iterator[None]:
-    """Draw what modules draw (dropout) from (seed, step), and leave the caller's generator as it was."""
+    """Seed what modules draw (dropout) by (seed, step), and leave the caller's generator as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed * 1_000_003 + step)
         yield

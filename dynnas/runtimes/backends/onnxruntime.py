@@ -27,7 +27,7 @@ class PackedOnnxRuntime(Runtime):
     portable: ClassVar[str | None] = "onnxruntime_portable"
 
     def compile(self, network: Compilable, target: TargetSettings) -> Artifact:
-        """Return an ONNX graph: for batches there is one, whatever the processor."""
+        """Compile to an ONNX graph; there is one for batches, whatever the processor."""
         from dynnas.runtimes.metadata import describe
         from dynnas.runtimes.onnx.graph import to_onnx, to_onnx_batch, to_packed_onnx
 
@@ -37,13 +37,13 @@ class PackedOnnxRuntime(Runtime):
         return Artifact(files, "model.onnx", ONNX_MODEL, self.name, describe(network, target))
 
     def load(self, artifact: Artifact, threads: int = 1) -> Runner:
-        """Return a session on a CPU."""
+        """Load a session on a CPU."""
         from dynnas.runtimes.onnx.session import OnnxRunner
 
         return OnnxRunner(artifact.data, threads)
 
     def run_batches(self, network: Network, target: TargetSettings, execution: BatchExecution) -> BatchRunner:
-        """Return one graph that computes everything, or a session for every segment."""
+        """Return a graph that computes everything, or a session for every segment."""
         from dynnas.runtimes.onnx.batches import CompactedOnnxRunner, MaskedOnnxRunner
 
         runner = CompactedOnnxRunner if execution == "compacted" else MaskedOnnxRunner

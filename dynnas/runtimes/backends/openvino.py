@@ -24,7 +24,7 @@ class OpenVino(Runtime):
     branches = True
 
     def compile(self, network: Compilable, target: TargetSettings) -> Artifact:
-        """Return an ONNX graph, which OpenVINO compiles when it is loaded."""
+        """Compile to an ONNX graph, which OpenVINO compiles when it is loaded."""
         from dynnas.runtimes.metadata import describe
         from dynnas.runtimes.onnx.graph import to_onnx, to_onnx_batch
 
@@ -33,7 +33,7 @@ class OpenVino(Runtime):
         return Artifact(files, "model.onnx", ONNX_MODEL, self.name, describe(network, target))
 
     def load(self, artifact: Artifact, threads: int = 1) -> Runner:
-        """Return a compiled model with one stream."""
+        """Load a compiled model with one stream."""
         from dynnas.runtimes.openvino.session import OpenVinoSession
 
         return OpenVinoSession(artifact.data, threads, artifact.dtype)

@@ -27,15 +27,15 @@ class Torch(Runtime):
     regroups_gates = True
 
     def compile(self, network: Compilable, target: TargetSettings) -> Artifact:
-        """Return the network itself, its config and weights as files; an own module as torch's exported
-        program.
+        """Compile to the network itself, its config and weights as files; an own module becomes torch's
+        exported program.
         """
         from dynnas.runtimes.torch.artifact import torch_artifact
 
         return torch_artifact(network, target, self.name)
 
     def load(self, artifact: Artifact, threads: int = 1) -> Runner:
-        """Return the network folded, channels-last on a CPU and captured on CUDA."""
+        """Load the network folded, channels-last on a CPU and captured on CUDA."""
         from dynnas.runtimes.torch.artifact import read_torch_artifact
         from dynnas.runtimes.torch.eager import eager_runner
 
@@ -51,7 +51,7 @@ class Torch(Runtime):
 
 @register_runtime
 class TorchCompile(Runtime):
-    """torch.compile: the parts of a network through inductor; Python decides between them."""
+    """Torch's compiler: the parts of a network through inductor; Python decides between them."""
 
     name = "torch_compile"
     dtypes: ClassVar = Torch.dtypes
@@ -65,13 +65,15 @@ class TorchCompile(Runtime):
         return super().can_run(device) and (device == "cuda" or any(map(shutil.which, compilers)))
 
     def compile(self, network: Compilable, target: TargetSettings) -> Artifact:
-        """As for `torch`: the compiler's own output depends on the machine, so it compiles where it loads."""
+        """Compile as for `torch`: the compiler's output depends on the machine, so the real compilation
+        happens when it is loaded.
+        """
         from dynnas.runtimes.torch.artifact import torch_artifact
 
         return torch_artifact(network, target, self.name)
 
     def load(self, artifact: Artifact, threads: int = 1) -> Runner:
-        """Return the network folded and compiled, which takes seconds to minutes."""
+        """Load the network folded and compiled, which takes seconds to minutes."""
         from dynnas.runtimes.torch.artifact import read_torch_artifact
         from dynnas.runtimes.torch.compiled import compiled_runner
 

@@ -71,7 +71,7 @@ class CompactedOnnxRunner:
 
 
 class _Part(nn.Module):
-    """A segment on a batch; an inner one also says who leaves (B,), and what goes on."""
+    """A segment on a batch; an inner one also returns which images leave (B,), and what goes on."""
 
     def __init__(self, segment: Segment) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Graphs that run one part after another until one is confident: what is skipped does not run.
+"""Graphs that run one part after another until one is confident; skipped parts do not run.
 
 The parts are the segments of a network with exits, or the networks of a cascade. Imports onnx: import this
 module only where that is installed.
@@ -82,7 +82,7 @@ def join_networks(
 
 @dataclass(frozen=True)
 class _Branching:
-    """Every part but the last ends in an `If`.
+    """Joins parts; every part but the last ends in an `If`.
 
     One branch hands out the logits at hand, the other holds all that follows.
 
@@ -98,7 +98,9 @@ class _Branching:
     feed: Callable[[GraphProto, int], None]
 
     def model(self, image: ValueInfoProto) -> ModelProto:
-        """Map `image` to `logits` and `exit`; the parts are no longer of use by themselves."""
+        """Return the model from `image` to `logits` and `exit`; the parts can no longer be used by
+        themselves.
+        """
         for index, part in enumerate(self.parts):
             # An inner graph sees the names of those around it: each part's get a prefix of their own.
             compose.add_prefix(part, self._scope(index), inplace=True)
@@ -141,7 +143,9 @@ class _Branching:
         )
 
     def _sureness(self, graph: GraphProto, index: int) -> str:
-        """Return the name of how sure part `index` is, which is put into `graph` if the part does not say."""
+        """Return the name of the confidence of part `index`; compute it in the graph if the part does not
+        give it.
+        """
         scope = self._scope(index)
         if any(value.name == scope + "sureness" for value in self.parts[index].graph.output):
             return scope + "sureness"
@@ -153,7 +157,7 @@ class _Branching:
         return confidence
 
     def _leave(self, index: int, logits: str, exit_taken: str) -> list[NodeProto]:
-        """Hand out what part `index` says."""
+        """Return the outputs of part `index` from the graph."""
         number = numpy_helper.from_array(np.array([index]))
         return [
             make_node("Identity", [self._scope(index) + "logits"], [logits]),
@@ -169,6 +173,6 @@ class _Branching:
 
 
 def _kind(value: ValueInfoProto) -> tuple[int, list[int]]:
-    """Element type and shape."""
+    """Return element type and shape."""
     tensor = value.type.tensor_type
     return tensor.elem_type, [axis.dim_value for axis in tensor.shape.dim]

@@ -1,4 +1,5 @@
-"""Graph rewrites that reduce the number of operators of a gate: starting one takes as long as its work.
+"""Graph rewrites that reduce the number of operators of a gate, because starting an operator takes as long as
+its work.
 
 Imports onnx: import this module only where that is installed.
 """
@@ -15,10 +16,11 @@ from dynnas.runtimes.onnx.trace import SIDE_OUTPUT_PREFIX
 
 
 def subtract_votes(decide: ModelProto) -> None:
-    """Make two logits so that nothing need be taken apart; graphs of more logits, or others, are left alone.
+    """Fuse two logits into their difference; graphs of more logits, or of another form, stay as they are.
 
-    Where a linear layer makes both, all that hangs on the image goes to one side, as a product, and the bias
-    to the other: (w0 - w1) v >= b1 - b0. Values that were put side by side are taken from where they were.
+    Where a linear layer makes both, the part that depends on the image goes to one side, as a product, and
+    the bias to the other: (w0 - w1) v >= b1 - b0. Values that were put side by side are
+    taken from where they were.
 
     Args:
         decide: to `logit0` and `logit1`, (1,) each, and other values; not packed.
@@ -48,7 +50,7 @@ def subtract_votes(decide: ModelProto) -> None:
 
 
 def split_in_place(decide: ModelProto) -> None:
-    """Take logits from a row as they are, and not from a vector: any other graph stays as it is.
+    """Take logits from a row directly, and not from a vector; any other graph stays as it is.
 
     ONNX Runtime asks an `If` of any single number, OpenVINO of vectors alone.
     """
@@ -67,7 +69,7 @@ def split_in_place(decide: ModelProto) -> None:
 
 
 def read_as_it_lies(packed: ModelProto) -> None:
-    """Let linear layers read pooled maps that are laid out for the processor, which of one pixel is in order.
+    """Let linear layers read pooled maps in the packed layout, which for one pixel is the usual order.
 
     The optimiser takes the padding off before them, and with broken blocks of channels before the pooling
     already. It is zeros, and kernels that have zeros there leave it out for nothing.
@@ -88,7 +90,9 @@ def read_as_it_lies(packed: ModelProto) -> None:
 
 
 def _is_linear(view: GraphIndex, node: NodeProto | None) -> bool:
-    """Return whether it is a linear layer of torch: all but its input constant, a row for each output."""
+    """Return whether a node is a linear layer of torch: constant but for its input, with a row for each
+    output.
+    """
     if node is None or node.op_type not in ("Gemm", "FusedGemm") or len(node.input) != 3:
         return False
     rows = attribute(node, "transB") and not attribute(node, "transA")
@@ -96,7 +100,7 @@ def _is_linear(view: GraphIndex, node: NodeProto | None) -> bool:
 
 
 def _laid_out(view: GraphIndex, layer: NodeProto) -> str | None:
-    """Return the laid-out map that a linear layer reads, pooled, if it reads one."""
+    """Return the packed map that a linear layer reads, pooled, if it reads one."""
     if not _is_linear(view, layer):
         return None
     value, kinds = layer.input[0], ["Flatten", "GlobalAveragePool", "ReorderOutput"]

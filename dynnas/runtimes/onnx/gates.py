@@ -1,4 +1,4 @@
-"""Graphs one after the other, and graphs of which a gate runs one.
+"""Joining of graphs one after the other, and of alternatives from which a gate runs one.
 
 Imports onnx: import this module only where that is installed.
 """
@@ -82,7 +82,7 @@ def _add_choice(
     alternatives: Sequence[ModelProto],
     results: Sequence[ValueInfoProto],
 ) -> None:
-    """Put alternatives, the `first` of all and those after it, into `graph`, which declares the `results`."""
+    """Put the alternatives from `first` on into `graph`, which declares the `results`."""
     if len(alternatives) == 1:
         _add_alternative(graph, first, alternatives[0], results)
         return
@@ -116,7 +116,7 @@ def _add_alternative(
 
 
 def _add_part(graph: GraphProto, scope: str, part: ModelProto) -> None:
-    """A part that takes what the whole takes, by the same names."""
+    """Add a part with the same names of inputs as the whole."""
     takes = [value.name for value in part.graph.input]
     compose.add_prefix(part, scope, inplace=True)
     for name in takes:

@@ -40,7 +40,7 @@ def to_onnx(network: Compilable) -> ModelProto:
 
 
 def to_packed_onnx(network: Compilable) -> ModelProto:
-    """Do what `to_onnx` does, laid out for ONNX Runtime on processors like this machine's: see
+    """Return the graph for one image, packed for ONNX Runtime on processors like this machine's: see
     `packing.packing`.
 
     Raises:
@@ -88,7 +88,7 @@ def segment_graphs(network: Network | PlainNetwork, pack: Pack = no_packing) -> 
 
 
 def join(network: Network | PlainNetwork, parts: list[ModelProto]) -> ModelProto:
-    """Return one graph of those of the segments, which are no longer of use by themselves."""
+    """Join the graphs of the segments, which can no longer be used by themselves."""
     if len(parts) == 1:
         return parts[0]
 
@@ -98,7 +98,7 @@ def join(network: Network | PlainNetwork, parts: list[ModelProto]) -> ModelProto
 
 
 def join_cascade(cascade: Cascade, graph_of: Callable[[Network], ModelProto]) -> ModelProto:
-    """Return one graph of those of the networks of a cascade."""
+    """Join the graphs of the networks of a cascade."""
     parts = [graph_of(stage.network) for stage in cascade.members]
     resizing = [stage.lines for stage in cascade.members]
 

@@ -39,7 +39,7 @@ class GraphIndex:
         }
 
     def origin(self, name: str) -> str:
-        """Return the value whose memory `name` shows under another shape: what is before any reshaping."""
+        """Return the value whose memory `name` shows under another shape: the one before any reshaping."""
         while (node := self.producer.get(name)) is not None and self._keeps_order(node):
             name = node.input[0]
         return name
@@ -63,7 +63,7 @@ def attribute(node: NodeProto, name: str) -> Any:
 
 
 def sort_and_prune(graph: GraphProto) -> None:
-    """Put the nodes of `graph` in an order in which they can run, without those that no output needs."""
+    """Sort the nodes of `graph` into an order in which they can run, without those that no output needs."""
     producer = {name: node for node in graph.node for name in node.output}
     order: dict[int, NodeProto] = {}
     waiting = [producer[value.name] for value in reversed(graph.output) if value.name in producer]

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 QUANTISED = ("Conv", "Gemm", "Add", "Relu")
 LEAST_BANK = 512
-"""Constants of fewer numbers are not worth a scale for each row."""
+"""Minimum size of a constant that is worth a scale for each row."""
 
 
 def to_int8_onnx(network: Network, images: Tensor) -> ModelProto:
@@ -85,7 +85,7 @@ def _quantise(model: ModelProto, inputs: np.ndarray) -> ModelProto:
 
 
 class _Images:
-    """What ONNX Runtime reads calibration images from, one by one."""
+    """A reader of calibration images for ONNX Runtime, one by one."""
 
     def __init__(self, inputs: np.ndarray, name: str) -> None:
         self._left = iter([{name: image[None]} for image in inputs])

@@ -1,4 +1,4 @@
-"""What an ONNX file says of itself beside its graph."""
+"""The metadata of an ONNX file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dynnas.errors import require
 
 
 def metadata_bytes(metadata: Mapping[str, str]) -> bytes:
-    """Return bytes that add `metadata` to a serialised model when they are put behind it; the graph stays as
+    """Return bytes that add `metadata` to a serialised model when they are appended to it; the graph stays as
     it is.
 
     Raises:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 Pack = Callable[["ModelProto", bool, "bool | None"], "tuple[ModelProto, bool]"]
-"""Makes a graph without branches ready for a runtime: as `packing.packing.pack_between`."""
+"""A function that makes a graph without branches ready for a runtime, as `packing.packing.pack_between`
+does.
+"""
 
 
 def no_packing(part: ModelProto, takes: bool, gives: bool | None) -> tuple[ModelProto, bool]:
@@ -28,7 +30,7 @@ def no_packing(part: ModelProto, takes: bool, gives: bool | None) -> tuple[Model
 
 @torch.no_grad()
 def segment_graph(segment: Segment, x: Tensor, laid_out: bool, pack: Pack) -> tuple[ModelProto, Tensor, bool]:
-    """Map `image` to what the classifier says and, for an inner segment, `features`.
+    """Return the graph from `image` to the classifier's outputs and, for an inner segment, `features`.
 
     Args:
         segment: folded, executed `real`. x: an image, or what the segment before made of one.
@@ -84,10 +86,10 @@ def _gate(gated: Deciding, flow: Flow, laid_out: bool, pack: Pack) -> tuple[Mode
 
 
 class _Part(nn.Module):
-    """A function of the map and of the values beside it that are read, which is what a graph can be of."""
+    """A function of the map and of the side values that are read, in the form that a graph can have."""
 
     def __init__(self, modules: Iterable[nn.Module], flow: Flow, told: Sequence[Carried] = ()) -> None:
-        """`flow` is what comes in, for example; `told` is read of it, too."""
+        """Make it from an example `flow` of the input; `told` is read of it, too."""
         super().__init__()
         carried = dict.fromkeys([*(value for module in modules for value in carried_by(module)), *told])
         self.takes = [value for value in carried if flow.value(value) is not None]
@@ -95,13 +97,13 @@ class _Part(nn.Module):
         self.outputs: list[str] = []
 
     def graph(self, flow: Flow) -> ModelProto:
-        """Return the graph, by way of an example of what comes in."""
+        """Return the graph, traced with the example of the input."""
         names = [value.name for value in self.takes]
         values = [flow.value(value) for value in self.takes]
         return trace(self, (flow.x, *values), ["image", *names], self.outputs)  # type: ignore[arg-type]
 
     def flow(self, x: Tensor, values: Sequence[Tensor]) -> Flow:
-        """Return what comes in, put together again."""
+        """Return the input as a flow again."""
         found: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
         for carried, value in zip(self.takes, values, strict=True):
             found[not carried.lasts][carried.name] = value
@@ -114,7 +116,7 @@ class _Slots(_Part):
     def __init__(
         self, modules: Sequence[nn.Module], start: Flow, end: Flow, later: Iterable[nn.Module]
     ) -> None:
-        """`start` and `end` are what comes in and out, for example; `later` slots follow."""
+        """Make it from examples `start` and `end` of its input and output; `later` slots follow."""
         super().__init__(modules, start)
         self.body = Body(*modules)
         wanted = {value for module in later for value in carried_by(module)}
@@ -127,15 +129,17 @@ class _Slots(_Part):
 
 
 class _Last(_Part):
-    """What is left of a segment, and its classifier: what an exit decides on, and what goes on."""
+    """The rest of a segment and its classifier: the input of an exit's decision, and the features that go
+    on.
+    """
 
     def __init__(self, modules: Sequence[nn.Module], start: Flow, segment: Segment) -> None:
-        """`start` is what comes in, for example."""
+        """Make it from an example `start` of its input."""
         super().__init__(modules, start)
         self.body, self.classifier, self.place = Body(*modules), segment.classifier, segment.exit
         self.outputs = ["logits"]
         if self.place is not None:
-            # The largest softmax is left to whoever joins the graphs.
+            # The largest softmax is computed where the graphs are joined.
             more = ["sureness"] if self.place.criterion != "confidence" else []
             self.outputs = ["logits", "features", *more]
 
@@ -153,7 +157,7 @@ def _of_exit(features: Tensor, output: Tensor, place: Leaving) -> tuple[Tensor, 
 
 
 class _Decide(_Part):
-    """Of a gate that branches the logits, (1,) each; then come the values that deciding hands on or tells."""
+    """The logits of a gate that branches, (1,) each, and the values that deciding hands on or tells."""
 
     def __init__(self, gated: Deciding, flow: Flow) -> None:
         super().__init__((gated,), flow)
@@ -170,7 +174,7 @@ class _Decide(_Part):
 
 
 class _Alternative(_Part):
-    """What an image runs that takes one alternative."""
+    """The part that an image runs which takes one alternative."""
 
     def __init__(self, gated: Deciding, flow: Flow, alternative: int) -> None:
         super().__init__((gated,), flow, gated.told)

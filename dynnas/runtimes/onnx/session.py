@@ -1,4 +1,4 @@
-"""ONNX Runtime on a CPU: all that a device needs to run an exported graph."""
+"""ONNX Runtime on a CPU: a device needs no more to run an exported graph."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class OnnxSession:
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """Return what the model says of itself."""
+        """Return the model's metadata."""
         return self._session.get_modelmeta().custom_metadata_map
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
@@ -48,7 +48,7 @@ class OnnxSession:
 
 
 class OnnxRunner:
-    """A session that is known to answer right on this machine.
+    """A session whose answers on this machine have been checked.
 
     Args:
         model: a serialised ONNX model with input `image` and first output `logits`.
@@ -72,7 +72,7 @@ class OnnxRunner:
 
 
 def _check_packing(metadata: Mapping[str, str]) -> None:
-    """Refuse a model that would run here and answer nonsense.
+    """Refuse a model that would give wrong answers here.
 
     Without onnx the layout of this processor is not known: a device elsewhere has none, and its client
     compares the answers.

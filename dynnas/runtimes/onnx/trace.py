@@ -28,7 +28,7 @@ def trace(
     outputs: Sequence[str],
     any_batch: bool = False,
 ) -> ModelProto:
-    """Return the graph of any module in eval mode, with these names for what it takes and gives.
+    """Trace any module in eval mode to a graph with these names of inputs and outputs.
 
     Raises:
         MissingExtraError: onnx is not installed.

@@ -14,7 +14,7 @@ HINTS = {"float32": ("f32", "FP32"), "bfloat16": ("bf16", "BF16"), "float16": ("
 
 
 class OpenVinoSession:
-    """A compiled model with one stream, for the time of a single call.
+    """A compiled model with one stream, for the least time of a single call.
 
     Args:
         model: a serialised ONNX model with input `image` and output `logits`, or the file of one in

@@ -1,6 +1,6 @@
 """Artifacts of torch's runtimes: config and weights of a staged network, or the exported program of a module.
 
-Neither is pickled code: a device may read them from whoever is allowed to send them.
+Neither is pickled code: a device may read them from anyone who is allowed to send them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def read_torch_artifact(artifact: Artifact) -> Compilable:
 
 
 def write_network(network: Finished) -> bytes:
-    """`network`, on a CPU, as bytes for `read_network`."""
+    """Return `network`, on a CPU, as bytes for `read_network`."""
     if isinstance(network, Cascade):
         header: dict[str, Any] = {
             "networks": [config_to_dict(stage.network.config) for stage in network.members],
@@ -78,7 +78,7 @@ def write_network(network: Finished) -> bytes:
 
 
 def read_network(data: bytes) -> Finished:
-    """Return what `write_network` wrote, in eval mode.
+    """Read what `write_network` wrote, in eval mode.
 
     Raises:
         DocumentError: it is damaged.
@@ -103,7 +103,7 @@ def _built(config: Mapping[str, Any], arrays: Mapping[str, np.ndarray], scope: s
 
 
 def write_program(network: PlainNetwork, batch: int, dtype: str) -> bytes:
-    """Return the exported program of a module for images (batch, C, R, R), computing in `dtype`."""
+    """Export a module for images (batch, C, R, R), computing in `dtype`, and return the program's bytes."""
     kind = getattr(torch, dtype)
     example = blank_images(network.config, batch).to(kind)
     stream = io.BytesIO()

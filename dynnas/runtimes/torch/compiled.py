@@ -1,4 +1,4 @@
-"""torch.compile: the parts of a network through inductor; Python decides between them."""
+"""Torch's compiler: the parts of a network through inductor; Python decides between them."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class CompiledRunner:
 
 
 def _apart(run: Run) -> Run:
-    """`run` with a code object of its own.
+    """Return `run` with a code object of its own.
 
     torch keeps what it compiled with the code, and after eight networks with the same code compiles no more.
     """

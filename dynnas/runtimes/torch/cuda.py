@@ -16,7 +16,7 @@ WARM_UP_RUNS = 3
 
 
 def gpu_name() -> str:
-    """Return the device and what drives it, for fingerprints."""
+    """Return the device and its driver, for fingerprints."""
     return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
 
 
@@ -43,7 +43,7 @@ class CudaRunner:
 
 
 def _capture(run: Run, example: Tensor) -> Run:
-    """Return the same as a CUDA graph if it can be one, else as it is."""
+    """Return the function as a CUDA graph if it can be one, else as it is."""
     with torch.inference_mode():
         side = torch.cuda.Stream()
         with torch.cuda.stream(side):

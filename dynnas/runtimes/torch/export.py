@@ -77,7 +77,7 @@ class _Inner(nn.Module):
 
 
 def _branching(segments: Sequence[Segment]) -> nn.Module:
-    """Return segments that run one after the other until one is sure enough, decided inside the program."""
+    """Return segments that run one after the other until one is sure enough; the program itself decides."""
     module: nn.Module = _Last(segments[-1], len(segments) - 1)
     for index, segment in reversed(list(enumerate(segments[:-1]))):
         assert segment.exit is not None

@@ -1,4 +1,4 @@
-"""What the runtimes of torch share: networks in a type, and their parts that run without a decision."""
+"""Parts that the runtimes of torch share: networks in a numeric type, and their pieces between decisions."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from dynnas.runtimes.plain import PlainNetwork
 Unfolded = TypeVar("Unfolded", bound=nn.Module)
 
 Run = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""From a part's input to what the next part takes, and what its exit or the head says."""
+"""A function from a part's input to the next part's input and to the outputs of its exit or of the head."""
 
 Part = tuple[Run, Leaving | None]
-"""With the exit by which an image may leave after it; None after the last."""
+"""A part, with the exit by which an image may leave after it; None after the last."""
 
 
 def folded_as(network: Unfolded, device: str, dtype: str) -> Unfolded:
-    """Return a folded copy on `device`, computing in `dtype`; on a CPU channels-last, the faster layout
+    """Return a folded copy on `device`, computing in `dtype`; on a CPU it is channels-last, the faster layout
     there.
     """
     folded = fold_batchnorm(network).to(device, getattr(torch, dtype))
@@ -37,7 +37,7 @@ def folded_as(network: Unfolded, device: str, dtype: str) -> Unfolded:
 
 
 def parts_of(network: Network | PlainNetwork, batch: int) -> list[Part]:
-    """Return the segments for one image, which is decided on after each; all of it at once for a batch.
+    """Return the segments for one image, with a decision after each; for a batch, the whole network at once.
 
     For one image, gates leave out what it does not want; where the parts are compiled, they compute it all.
     """
@@ -55,7 +55,7 @@ def parts_of(network: Network | PlainNetwork, batch: int) -> list[Part]:
 
 
 def run_parts(parts: Sequence[Part], x: Tensor) -> Tensor:
-    """Return the logits with which `x` leaves, no part after that being run."""
+    """Return the logits with which `x` leaves; parts after that are not run."""
     output = x
     for run, place in parts:
         x, output = run(x)

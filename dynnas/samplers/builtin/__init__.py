@@ -1,1 +1,1 @@
-"""The samplers that have names; the modules here are imported wherever names are listed, and load nothing."""
+"""The samplers that have names; a module here is imported wherever names are listed, and loads nothing."""

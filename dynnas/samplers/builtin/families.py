@@ -24,7 +24,7 @@ class SamplerFamily:
     """A sampler by name."""
 
     ends_first: ClassVar[bool] = True
-    """Whether the smallest and the largest architecture come first, which chance alone hardly ever draws."""
+    """True if the smallest and the largest architecture come first: chance alone hardly ever draws them."""
 
     @staticmethod
     def make(request: SamplerRequest) -> Proposer:
@@ -70,7 +70,7 @@ def _drawn(request: SamplerRequest, kind: str, crossed: Space | None = None, /, 
 
 @SAMPLERS.register("guided")
 class GuidedFamily(SamplerFamily):
-    """Evolution screened by a surrogate."""
+    """Evolution screened by a surrogate (`Guided`)."""
 
     @staticmethod
     def make(request: SamplerRequest) -> Proposer:

@@ -1,1 +1,1 @@
-"""What is expected of architectures that were not tried: Gaussian processes and what they promise."""
+"""Surrogate models of metrics, and the acquisition function on them."""

@@ -1,4 +1,4 @@
-"""What the trials so far let one expect of architectures that were not tried."""
+"""The acquisition function: the value that the trials so far lead one to expect of untried architectures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SCALED_BY = 20
 # Trials that a belief rests on, and of these, those that its kernel is fitted to.
 _TRAINED, _FITTED = 256, 160
 
-# Kernels are fitted anew whenever there are so many times as many results.
+# Kernels are fitted again whenever the number of results has grown by this factor.
 _GROWTH = 1.15
 
 # Beyond this, worse losses are drawn together: how bad a bad network is matters little.
@@ -35,26 +35,28 @@ _ENOUGH = 2
 
 @dataclass(frozen=True)
 class Scale:
-    """Losses made comparable: 0 is usual, -1 the best of the first; far worse ones are drawn together."""
+    """A scale that makes losses comparable: 0 is usual, -1 the best of the first; far worse ones are drawn
+    together.
+    """
 
     usual: np.ndarray
     unit: np.ndarray
 
     @staticmethod
     def of(losses: np.ndarray) -> Scale:
-        """From the first results, [points, objectives]."""
+        """Make the scale from the first results, [points, objectives]."""
         usual, best, worst = np.median(losses, axis=0), losses.min(axis=0), losses.max(axis=0)
         unit = np.where(usual > best, usual - best, worst - best)
         return Scale(usual, np.where(unit > 0, unit, 1.0))
 
     def __call__(self, losses: np.ndarray, objective: int | slice = slice(None)) -> np.ndarray:
-        """[points, objectives], or [points] for one objective."""
+        """Scale losses [points, objectives], or [points] of one objective."""
         scaled = (losses - self.usual[objective]) / self.unit[objective]
         return np.where(scaled > _PIVOT, _PIVOT + np.log1p(np.maximum(scaled - _PIVOT, 0.0)), scaled)
 
 
 class Fits:
-    """Kernels, fitted to the first so many results and kept until there are considerably more.
+    """A cache of kernels, each fitted to the first results and kept until there are considerably more.
 
     What is kept follows from the results alone, so that an interrupted search goes on as it would have.
     """
@@ -63,7 +65,7 @@ class Fits:
         self._kernels: dict[tuple[str, int], tuple[bytes, Kernel]] = {}
 
     def kernel(self, name: str, features: np.ndarray, genes: np.ndarray, values: np.ndarray) -> Kernel:
-        """Return the kernel for metric `name` of which [points] `values` are known, in the order of the
+        """Return the kernel for metric `name`, fitted to its known [points] `values` in the order of the
         trials.
         """
         count = _fitted_at(len(values))
@@ -79,15 +81,15 @@ class Fits:
 
 
 def _fitted_at(count: int) -> int:
-    """Return the last place at or before `count` where kernels are fitted: 1, 2, ... and then ever more
-    rarely.
+    """Return the last number of results up to `count` at which kernels are fitted: 1, 2, ... and then ever
+    more rarely.
     """
     at = math.ceil(_GROWTH ** math.floor(math.log(count, _GROWTH) + 1e-9))
     return min(at, count)
 
 
 def _best_and_some(order: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
-    """At most so many of `order`: two thirds from its beginning, the rest from anywhere after that."""
+    """Return at most `count` of `order`: two thirds from its beginning, the rest from anywhere after that."""
     if len(order) <= most:
         return order
     best = 2 * most // 3
@@ -101,22 +103,23 @@ def _standard(values: np.ndarray) -> tuple[np.ndarray, float, float]:
 
 @dataclass(frozen=True)
 class Learned:
-    """A belief on one metric, in the unit of what it was learned from."""
+    """A surrogate of one metric, in the metric's own unit."""
 
     mean: float
     deviation: float
     belief: Belief
 
     def predict(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation of what an evaluation will give: its noise, or what genes do not explain, is
-        in."""
+        """Predict mean and deviation of an evaluation, with its noise: what genes do not explain is
+        included.
+        """
         mean, deviation = self.belief.predict(features)
         deviation = np.sqrt(deviation**2 + self.belief.kernel.noise)
         return self.mean + self.deviation * mean, self.deviation * deviation
 
 
 class Outlook:
-    """Judges architectures by what the trials of `history` say of them."""
+    """Judges architectures by the trials of `history`."""
 
     def __init__(
         self,
@@ -146,13 +149,13 @@ class Outlook:
             self._look_at_objectives()
 
     def _learned(self, name: str, values: np.ndarray) -> Learned:
-        """Return a belief from the values that are known; limits far from reach are drawn together."""
+        """Return a surrogate from the known values; limits far from reach are drawn together."""
         at = np.flatnonzero(np.isfinite(values))
         values = np.clip(values[at], -1.0, 1.0)
         return self._belief(name, at, values, np.argsort(np.abs(values), kind="stable"))
 
     def _belief(self, name: str, at: np.ndarray, values: np.ndarray, order: np.ndarray) -> Learned:
-        """From results `at` with `values`, the most telling of them first in `order`."""
+        """Fit a surrogate to results `at` with `values`, the most telling of them first in `order`."""
         features = self._features[at]
         kernel = self._fits.kernel(name, features, self._genome.feature_genes, values)
         chosen = _best_and_some(order, _TRAINED, self._rng)
@@ -182,18 +185,20 @@ class Outlook:
         self._low, self._high = boxes(thinned(front, front.shape[1]), reference)
 
     def _pending(self) -> np.ndarray:
-        """Return what is being evaluated counts as what is expected of it, so that others look elsewhere."""
+        """Add running evaluations with their expected values, so that others look elsewhere."""
         if not len(self.history.pending):
             return np.zeros((0, len(self._names)))
         return self._objectives(self.history.pending, exact=True)[0]
 
     def worth(self, rows: Rows) -> np.ndarray:
-        """[rows] the hypervolume that each is expected to add, by guesses of the cheap metrics."""
+        """Return the hypervolume that each row is expected to add, by guesses of the cheap metrics:
+        [rows].
+        """
         return self._worth(rows, exact=False)
 
     def exact_worth(self, rows: Rows) -> np.ndarray:
-        """Return the same with cheap metrics computed; negative for what cannot be evaluated or breaks a
-        limit.
+        """Return the same with cheap metrics computed; negative for an architecture that cannot be evaluated
+        or breaks a limit.
         """
         worth = self._worth(rows, exact=True)
         assert self._known is not None
@@ -234,7 +239,7 @@ class Outlook:
 
 
 def _computed(known: Known, name: str, rows: Rows, guesses: np.ndarray) -> np.ndarray:
-    """Return the cheap metric of every row that has one; the guess for the others."""
+    """Return the cheap metric of every row that has one, and the guess for the others."""
     exact = [known.exact(row) for row in rows]
     pairs = zip(exact, guesses, strict=True)
     return np.array([guess if metrics is None else metrics[name] for metrics, guess in pairs], dtype=float)

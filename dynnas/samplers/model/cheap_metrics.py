@@ -1,4 +1,6 @@
-"""Metrics that need no evaluation: computed where they decide, guessed closely where there are too many."""
+"""Metrics that need no evaluation: computed where they decide, and guessed closely for large numbers of
+architectures.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +19,13 @@ _SURVEYED, _FITTED = 256, 128
 
 
 Cheap = Callable[[Architecture], Mapping[str, float] | None]
-"""Metrics of an architecture that are exact and cost next to nothing (a millisecond, say), by name; None for
-one that cannot be evaluated. Always the same ones, and what an evaluation gives under these names."""
+"""A function that returns, by name, metrics of an architecture that are exact and take about a millisecond;
+None for one that cannot be evaluated. It always gives the same metrics, with the values of an evaluation.
+"""
 
 
 class Known:
-    """The cheap metrics that a goal speaks of.
+    """The cheap metrics that occur in a goal.
 
     Args:
         genome: of the space.
@@ -50,7 +53,7 @@ class Known:
         return self._computed[name]
 
     def worth_trying(self, rows: Rows) -> np.ndarray:
-        """Return indices of those that can be evaluated and keep the known limits; all of them if none
+        """Return the indices of those that can be evaluated and keep the known limits; all of them if none
         does.
         """
         metrics = [self.exact(row) for row in rows]
@@ -61,7 +64,7 @@ class Known:
 
     @cached_property
     def guesses(self) -> Mapping[str, Guess]:
-        """By name, for every cheap metric that the goal speaks of."""
+        """Return the guess of every cheap metric that occurs in the goal, by name."""
         rng = np.random.default_rng(self._seed)
         drawn = np.unique(self._source.sample(_SURVEYED, rng), axis=0)
         drawn = drawn[rng.permutation(len(drawn))]
@@ -77,14 +80,14 @@ class Known:
 
 
 class Guess:
-    """A cheap metric as a surrogate sees it, in the metric's own unit."""
+    """A regression of a cheap metric, in the metric's own unit."""
 
     def __init__(self, mean: float, deviation: float, belief: Belief) -> None:
         self._mean, self._deviation, self._belief = mean, deviation, belief
 
     @staticmethod
     def of(genome: Genome, features: np.ndarray, values: np.ndarray) -> Guess:
-        """Return what `values` of architectures with these `features` let one guess."""
+        """Fit the guess to `values` of architectures with these `features`."""
         mean, deviation = float(values.mean()), float(values.std()) or 1.0
         scaled = (values - mean) / deviation
         kernel = fit_kernel(features[:_FITTED], genome.feature_genes, scaled[:_FITTED])

@@ -16,7 +16,7 @@ MAX_BOXES = 1500
 
 
 def boxes(front: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Disjoint boxes that make up what `front` does not dominate below `reference`.
+    """Return disjoint boxes that together are the region below `reference` that `front` does not dominate.
 
     Args:
         front: [points, objectives] losses; points beyond the reference count nothing.
@@ -76,7 +76,7 @@ def expected_improvement(
 
 
 def shortfall(edge: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    """E max(edge - y, 0) for normal y; 0 for an edge at -inf."""
+    """Return E max(edge - y, 0) for normal y; 0 for an edge at -inf."""
     gap = edge - mean
     known = deviation <= 0
     scaled = gap / np.where(known, 1.0, deviation)
@@ -87,7 +87,7 @@ def shortfall(edge: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.n
 
 
 def thinned(front: np.ndarray, objectives: int) -> np.ndarray:
-    """At most so many points of a front, spread evenly, that `boxes` stay few."""
+    """Return at most `count` points of a front, spread evenly, so that `boxes` returns few."""
     most = max(int(MAX_BOXES ** (1 / max(objectives - 1, 1))), 2)
     if len(front) <= most:
         return front

@@ -1,4 +1,4 @@
-"""A Gaussian process on gene encodings: what a metric of an architecture may be, and how sure that is.
+"""A Gaussian process on gene encodings, which predicts a metric of an architecture with its uncertainty.
 
 The kernel is a sum of main effects and of interactions of every order, by the distances between genes
 (`Genome.features`), each gene with a weight of its own:
@@ -38,14 +38,14 @@ class Kernel:
     noise: float
 
     def between(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """[first, second] covariances of noiseless values."""
+        """Return covariances of noiseless values, [first, second]."""
         first, second = first * np.sqrt(self.weights), second * np.sqrt(self.weights)
         inner = first @ second.T
         squares = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1)[None]
         return _OFFSET + self.linear * inner + self.interacting * np.exp(np.minimum(2 * inner - squares, 0.0))
 
     def variance(self, features: np.ndarray) -> np.ndarray:
-        """[points] prior variances."""
+        """Return prior variances, [points]."""
         return _OFFSET + self.linear * (features**2 @ self.weights) + self.interacting
 
 
@@ -115,7 +115,7 @@ class _Likelihood:
 
 @dataclass(frozen=True)
 class Belief:
-    """A Gaussian process given observations.
+    """A Gaussian process with its observations.
 
     Attributes:
         kernel: of the process.
@@ -139,12 +139,12 @@ class Belief:
         return self._inverse @ self.values
 
     def predict(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation of the noiseless value of every point."""
+        """Predict mean and deviation of the noiseless value of every point."""
         across = self.kernel.between(features, self.features)
         explained = np.einsum("ij,ij->i", across @ self._inverse, across)
         variance = np.maximum(self.kernel.variance(features) - explained, 1e-10)
         return across @ self._solved, np.sqrt(variance)
 
     def mean(self, features: np.ndarray) -> np.ndarray:
-        """Return the mean alone, which costs far less."""
+        """Predict the mean alone, which costs far less."""
         return self.kernel.between(features, self.features) @ self._solved

@@ -1,1 +1,1 @@
-"""Evaluators: what scores an architecture."""
+"""The evaluators: from a supernet, and from a table."""

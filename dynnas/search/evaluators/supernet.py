@@ -80,7 +80,7 @@ class SupernetEvaluator:
 
     @cached_property
     def measurements(self) -> tuple[Measurement, ...]:
-        """All measurements in their order."""
+        """Return all measurements in their order."""
         usual: list[Measurement] = [
             Size(),
             Score(),
@@ -92,7 +92,7 @@ class SupernetEvaluator:
 
     @cached_property
     def provenance(self) -> str:
-        """Everything but the architecture that the metrics depend on."""
+        """Return everything but the architecture that the metrics depend on."""
         target = self.extractor.target
         return provenance_digest(
             {
@@ -109,7 +109,9 @@ class SupernetEvaluator:
 
     @property
     def cheap(self) -> Cheap | None:
-        """Return how to find the metrics that need no network; None where networks are of one's own class."""
+        """Return the function for metrics that need no network; None where networks are of one's own
+        class.
+        """
         return None if self.extractor.supernet.space.model is not None else self._cheap
 
     def _cheap(self, architecture: Architecture) -> Mapping[str, float]:
@@ -126,7 +128,7 @@ class SupernetEvaluator:
 
     @cached_property
     def hand(self) -> MeasuringHand:
-        """Return what calibrates networks and takes the measurements that any process can take."""
+        """Return the object that calibrates networks and takes the measurements that any process can take."""
         anywhere = {
             str(place): measurement
             for place, measurement in enumerate(self.measurements)
@@ -135,7 +137,7 @@ class SupernetEvaluator:
         return MeasuringHand(self.extractor, anywhere)
 
     def steps(self, architecture: Architecture) -> Steps:
-        """Yield the same, with jobs for what others can do while the driver has the clock."""
+        """Yield the same, with jobs that others can do while the driver has the clock."""
         candidate = self.extractor.candidate(architecture)
         for place, measurement in enumerate(self.measurements):
             if measurement.where == "worker":
@@ -150,13 +152,13 @@ class SupernetEvaluator:
             yield measurement.measure(candidate)
 
     def latency(self, candidate: Candidate) -> Mapping[str, float]:
-        """Return the metrics of a candidate that only the clock can tell."""
+        """Return the metrics of a candidate that need the clock."""
         return Latency(self.meter).measure(candidate)
 
 
 @dataclass(frozen=True)
 class HeldOutEvaluator:
-    """Scores networks on the test split: for the members of a finished front and for nothing else."""
+    """Scores networks on the test split: only for the members of a finished front."""
 
     extractor: Extractor
 
@@ -172,7 +174,7 @@ CALIBRATE = "calibrate"
 
 @dataclass(frozen=True)
 class MeasuringHand:
-    """Calibrates candidates and measures what needs no clock; it may be in any process.
+    """Calibrates candidates and takes measurements that need no clock, in any process.
 
     Attributes:
         extractor: makes the candidates, in that process.
@@ -183,7 +185,7 @@ class MeasuringHand:
     measurements: Mapping[str, Measurement]
 
     def work(self, job: Job) -> tuple[Mapping[str, float], Statistics | None]:
-        """Return the metrics of a candidate, none for `CALIBRATE`; and its statistics as far as they are
+        """Return the metrics of a candidate, none for `CALIBRATE`, and its statistics as far as they are
         known.
         """
         candidate = self.extractor.candidate(job.architecture)

@@ -53,7 +53,7 @@ class TableEvaluator:
 
     @property
     def provenance(self) -> str:
-        """Return what the metrics depend on: the file, and how it is read."""
+        """Return everything that the metrics depend on: the file, and how it is read."""
         read = [
             self._settings.genes,
             self._settings.metrics,
@@ -83,7 +83,7 @@ class TableEvaluator:
         return {name: value for name, value in found.items() if not np.isnan(value)}
 
     def cheap(self, architecture: Architecture) -> Mapping[str, float] | None:
-        """Return those metrics that are known in advance; None for what the table does not have."""
+        """Return the metrics that are known in advance; None for an architecture that the table lacks."""
         rows = self._rows.get(self._genome.encode(architecture).tobytes())
         if rows is None:
             return None
@@ -91,7 +91,9 @@ class TableEvaluator:
         return None if any(map(np.isnan, found.values())) else found
 
     def listed(self) -> tuple[Architecture, ...] | None:
-        """Return what the table has of the space, where that is so little that a search had to guess it."""
+        """Return the table's architectures of the space, where they are so few that a search would have to
+        guess them.
+        """
         if self.size * _DENSE >= self._genome.space.size:
             return None
         rows = np.array([np.frombuffer(name, dtype=np.int16) for name in self._rows])
@@ -109,7 +111,7 @@ class TableEvaluator:
         return float(measured[int.from_bytes(drawn[:8], "big") % len(measured)])
 
     def _measurements(self, name: str) -> np.ndarray:
-        """[rows, measurements] of a metric."""
+        """Return the measurements of a metric, [rows, measurements]."""
         columns = self._settings.metrics.get(name, (name,))
         found = [self._file.column(column, f"the metric {name!r}") for column in columns]
         try:
@@ -134,7 +136,9 @@ class TableEvaluator:
         return index
 
     def _places(self) -> np.ndarray:
-        """[rows, genes] the place of every value among its gene's; INACTIVE where it is none of them."""
+        """Return the index of every value among its gene's, [rows, genes]; INACTIVE where it is none of
+        them.
+        """
         genes = self._genome.space.genes
         if isinstance(self._settings.genes, str):
             matrix = self._file.column(self._settings.genes, "the genes")

@@ -56,11 +56,11 @@ class TableFile:
 
     @property
     def rows(self) -> int:
-        """Return how many there are."""
+        """Return the number of rows."""
         return len(next(iter(self.columns.values())))
 
     def column(self, name: str, what: str) -> np.ndarray:
-        """[rows] or [rows, columns] by name; `what` it is for, in messages.
+        """Return a column by name, [rows] or [rows, columns]; `what` it is for, in messages.
 
         Raises:
             StudyError: there is none.
@@ -100,7 +100,7 @@ def _read_csv(path: Path) -> dict[str, np.ndarray]:
 
 
 def _typed(texts: list[str]) -> np.ndarray:
-    """Whole numbers, numbers (nothing is nan) or texts, whichever fits all."""
+    """Return whole numbers, numbers (an empty cell is nan) or texts, whichever fits all."""
     for kind in (int, float):
         try:
             return np.array([kind(text) if text or kind is int else np.nan for text in texts])
@@ -117,5 +117,5 @@ def _read_parquet(path: Path) -> dict[str, np.ndarray]:
 
 
 def _plain(column: np.ndarray) -> np.ndarray:
-    """Return texts as numpy's own, which compare like those of other files."""
+    """Return texts in numpy's own type, which compare like those of other files."""
     return column.astype(str) if column.dtype == object else column

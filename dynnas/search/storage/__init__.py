@@ -1,1 +1,1 @@
-"""Where studies are kept."""
+"""The storage of studies."""

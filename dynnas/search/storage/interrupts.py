@@ -1,4 +1,6 @@
-"""Ctrl-C waits until a step of the database is done: a connection that is cut in a statement stays locked."""
+"""Deferred Ctrl-C: it waits until a step of the database is done, because a connection that is cut in a
+statement stays locked.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Locks by which only one process at a time searches a study."""
+"""Locks that let only one process at a time search a study."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def lock_path(url: URL, name: str) -> Path:
 
 
 class ServerLock:
-    """A lock of PostgreSQL on a study, for all machines; it lives as long as its connection.
+    """A lock of PostgreSQL on a study, for all machines; it lasts as long as its connection.
 
     Args:
         url: of the database.
@@ -123,6 +123,6 @@ def table_lock(url: URL) -> Iterator[None]:
 
 
 def _lock_key(name: str) -> int:
-    """PostgreSQL numbers its locks."""
+    """Return the number of a lock: PostgreSQL numbers its locks."""
     digest = hashlib.sha256(f"dynnas {name}".encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)

@@ -1,4 +1,4 @@
-"""What a search does when its database does not answer, or has no space left."""
+"""The reaction of a search to a database that does not answer, or has no space left."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 
 
 class Retry:
-    """Calls a step of a search again while the database's server is away; other errors end the search.
+    """Repeats a step of a search while the database's server is away; other errors end the search.
 
     While a step runs, Ctrl-C waits: a connection that is cut in the middle of a statement stays locked.
 
@@ -50,7 +50,7 @@ class Retry:
         self._seconds = seconds
 
     def __call__(self, step: Callable[[bool], Result]) -> Result:
-        """Return what `step` returns. Its argument says whether an earlier try may have done some or all of
+        """Return the result of `step`. Its argument says whether an earlier try may have done some or all of
         it.
 
         Raises:
@@ -106,4 +106,4 @@ def storage_errors(url: URL | None) -> Iterator[None]:
 
 
 class _AwayError(StorageError):
-    """The server does not answer, and may be back."""
+    """Raised when the server does not answer, and may be back."""

@@ -1,4 +1,4 @@
-"""Where trials are kept: Optuna's own storage on any SQLAlchemy database, with SQLite in WAL mode."""
+"""The storage of trials: Optuna's own on any SQLAlchemy database, with SQLite in WAL mode."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def search_storage(
     locked: bool = False,
     retry_seconds: float = RETRY_SECONDS,
 ) -> Iterator[SearchStorage]:
-    """The storage for the only process that searches the study `name`; an object is used as it is.
+    """Open the storage for the only process that searches the study `name`; an object is used as it is.
 
     A lock file beside it guards an SQLite file. On PostgreSQL a connection holds a lock, which ends with the
     process on whichever machine it runs. For other databases, only the processes of one machine exclude each
@@ -94,7 +94,7 @@ def search_storage(
 
 
 def _no_check() -> None:
-    """A lock that cannot be lost while its process lives."""
+    """Check nothing: this lock cannot be lost while its process lives."""
 
 
 def _open(url: URL, kind: type[Pool]) -> tuple[RDBStorage, Pool]:
@@ -124,7 +124,7 @@ def connection_pool(url: URL, kind: type[Pool] = NullPool) -> Pool:
 
 @contextmanager
 def opening_errors(url: URL) -> Iterator[None]:
-    """Turn what Optuna and SQLAlchemy say of a database that they cannot open into one message.
+    """Turn the errors of Optuna and SQLAlchemy at opening a database into one message.
 
     Raises:
         StudyError: the database cannot be opened, or another version of Optuna has made it.
@@ -142,6 +142,6 @@ def opening_errors(url: URL) -> Iterator[None]:
 
 
 def _tune_sqlite(connection: Any) -> None:
-    """Commit five times faster than by default; a power cut, but no kill, can lose the last commits."""
+    """Commit five times as fast as by default; a power cut, but no kill, can lose the last commits."""
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")

@@ -1,4 +1,4 @@
-"""The Optuna studies in a storage: made, recognised, opened and deleted."""
+"""The Optuna studies in a storage: creation, check, opening and deletion."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def open_trials(
     sampler: BaseSampler,
     facts: Mapping[str, Any] | None = None,
 ) -> optuna.Study:
-    """Return the Optuna study of that name, made if it is not there.
+    """Return the Optuna study of that name, and create it if it is not there.
 
     A study is recognised by all that its numbers depend on. One that others have made, such as Ray Tune, says
     nothing of that, and is taken over.
@@ -110,7 +110,7 @@ def gene_differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[
 
 
 def _check_study_of_others(study: optuna.Study, objectives: tuple[Objective, ...]) -> None:
-    """See that a study which dynnas has not made has as many objectives, in the same directions."""
+    """Check that a study which dynnas has not made has as many objectives, in the same directions."""
     here = [objective.direction for objective in objectives]
     there = [direction.name.lower() for direction in study.directions]
     if here != there:
@@ -121,7 +121,7 @@ def _check_study_of_others(study: optuna.Study, objectives: tuple[Objective, ...
 
 
 def _check_trials_of_others(study: optuna.Study, space: Space) -> None:
-    """See that trials which dynnas has not made have the genes' values: Optuna refuses others later."""
+    """Check that trials which dynnas has not made have the genes' values: Optuna refuses others later."""
     distributions = {gene.name: distribution_of(gene) for gene in space.choices}
     for trial in study.get_trials(deepcopy=False):
         if KEY in trial.user_attrs:

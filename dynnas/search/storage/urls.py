@@ -1,4 +1,4 @@
-"""URLs of the databases that keep trials, and where SQLite's files lie."""
+"""The URLs of the databases that keep trials, and the paths of SQLite's files."""
 
 from __future__ import annotations
 

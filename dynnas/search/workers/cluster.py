@@ -1,4 +1,4 @@
-"""A Ray cluster, and crews on it: with `cluster_training` all that knows Ray.
+"""Workers on a Ray cluster: with `cluster_training` this is all that knows Ray.
 
 The driver alone asks the sampler, writes to the study's database and holds the device that is timed. Actors
 get the evaluator's hand once, through Ray's object store, whose arrays all actors of a machine share.
@@ -32,15 +32,17 @@ if TYPE_CHECKING:
     from dynnas.training.train_supernet import Report, Training
 
 _AHEAD = 2
-"""Jobs that an actor is given at a time: the next one starts even while the driver times a network."""
+"""Number of jobs that an actor is given at a time: the next one starts even while the driver times a
+network.
+"""
 
 _PATIENCE_SECONDS = 30.0
-"""Without any answer for so long, the user is told what the cluster is at."""
+"""Seconds without any answer after which the user is told what the cluster is doing."""
 
 
 @contextmanager
 def open_cluster(address: str, processors: int) -> Iterator[Cluster]:
-    """The Ray cluster at `address`, or one that is started on this machine and ends with the context.
+    """Open the Ray cluster at `address`, or one that is started on this machine and ends with the context.
 
     Args:
         address: "local" to start one; "auto" for the one that this machine is part of; or host:port.
@@ -82,7 +84,7 @@ class Cluster:
     processors: int
 
     def crew(self, hand: Hand, workers: int, progress: Progress) -> Actors:
-        """Return a crew of so many actors, one a processor; all processors for 0.
+        """Start `count` actors, one a processor; 0 means all processors.
 
         Raises:
             StudyError: the hand cannot be pickled, or there are too few processors.
@@ -94,7 +96,7 @@ class Cluster:
         return Actors(hand, workers or self.processors, progress)
 
     def train(self, training: Training, folder: Path, report: Report) -> None:
-        """A `Launch`: one actor a rank, with a processor or a GPU each.
+        """Train as a `Launch`: one actor a rank, with a processor or a GPU each.
 
         Raises:
             TrainingError: as `launch_processes`.
@@ -106,7 +108,7 @@ class Cluster:
 
 @dataclass
 class _Member:
-    """One actor, as the driver sees it: the calls that it has still to answer, the running one first."""
+    """One actor as the driver sees it: the calls that it has still to answer, the running one first."""
 
     actor: Any
     calls: deque[tuple[Any, int, Job]] = field(default_factory=deque)
@@ -115,7 +117,7 @@ class _Member:
 
 
 class Actors:
-    """Ray actors with one hand each, replaced where they die; they end with the driver however it ends."""
+    """Ray actors that do jobs, replaced where they die; they end with the driver however it ends."""
 
     def __init__(self, hand: Hand, workers: int, progress: Progress) -> None:
         self._size = workers
@@ -129,12 +131,12 @@ class Actors:
 
     @property
     def size(self) -> int:
-        """Return how many jobs are done at once."""
+        """Return how many jobs run at once."""
         return self._size
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """The process ids of the actors that have begun."""
+        """Return the process ids of the actors that have started."""
         return tuple(member.id for member in self._members if member.ready is None)
 
     def submit(self, job: Job) -> int:
@@ -167,7 +169,7 @@ class Actors:
                     return found
 
     def close(self) -> None:
-        """Send everyone home."""
+        """Terminate all actors; running jobs are lost."""
         for member in self._members:
             ray.kill(member.actor)
         self._members = []
@@ -177,7 +179,7 @@ class Actors:
         return _Member(actor, ready=actor.load.remote())
 
     def _hand_out(self) -> None:
-        """Give jobs to those who have fewest."""
+        """Give jobs to the actors that have fewest."""
         at_work = [member for member in self._members if member.ready is None]
         while self._backlog and at_work:
             member = min(at_work, key=lambda member: len(member.calls))
@@ -187,7 +189,7 @@ class Actors:
             member.calls.append((member.actor.work.remote(ticket, job), ticket, job))
 
     def _heard(self, member: _Member, reference: Any) -> Answer | None:
-        """Return what an actor says, if it is an answer; those that died are replaced."""
+        """Return an actor's message, if it is an answer; actors that died are replaced."""
         try:
             said = ray.get(reference)
         except RayTaskError as error:  # not of the evaluator, whose errors are in its answers
@@ -207,7 +209,7 @@ class Actors:
         return found
 
     def _died(self, member: _Member, error: RayError) -> Answer | None:
-        """Replace an actor; only the job that it was at has cost it."""
+        """Replace an actor that died; only its running job has failed."""
         gone = isinstance(error, RayActorError)
         death = "killed, or its machine is gone" if gone else type(error).__name__
         ray.kill(member.actor)  # where it is only out of reach
@@ -233,7 +235,7 @@ class Actors:
 
 
 class _Worker:
-    """The actor: one hand, in a process of its own somewhere."""
+    """The actor: it does jobs, in a process of its own somewhere."""
 
     def __init__(self, parcel: tuple[bytes, list[np.ndarray]], path: list[str]) -> None:
         """`path` is where the driver finds modules; those of its machine are there for others on it."""
@@ -241,7 +243,7 @@ class _Worker:
         sys.path.extend(place for place in path if place not in sys.path)
 
     def load(self) -> int:
-        """Take the hand; returns the process id."""
+        """Take the object that does the jobs, and return the process id."""
         text, arrays = self._parcel
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of memory that cannot be written: nobody writes to weights here
@@ -249,7 +251,7 @@ class _Worker:
         return os.getpid()
 
     def work(self, ticket: int, job: Job) -> bytes:
-        """Do a job; the answer is pickled, for arrays that Ray itself sends cannot be written to."""
+        """Do a job; the answer is pickled, because arrays that Ray itself sends cannot be written to."""
         return pickle.dumps(answer(self._hand, ticket, job))
 
 
@@ -262,7 +264,7 @@ class _Pickler(ray.cloudpickle.CloudPickler):
 
 
 def _put(hand: Hand) -> Any:
-    """Return the hand in Ray's object store, its arrays apart from the pickle: they are mapped, not
+    """Put the object into Ray's object store, its arrays apart from the pickle: they are mapped, not
     copied.
     """
     try:

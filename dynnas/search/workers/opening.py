@@ -1,4 +1,4 @@
-"""Which crew a search gets, and where a cluster for it is."""
+"""The choice of a search's workers, and of the cluster that they run on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_cluster(address: str | None, processors: int = 1) -> Iterator[Cluster | None]:
-    """The Ray cluster at `address`, for as long as the context lasts; None where there is no address.
+    """Open the Ray cluster at `address`, for as long as the context lasts; None where there is no address.
 
     Args:
         address: "local" for one that is started here, "auto" or host:port for one that runs.
@@ -51,7 +51,8 @@ def open_crew(
     cluster: Cluster | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Crew | None]:
-    """The crew for the evaluator's jobs, for as long as the context lasts; None if the driver does them.
+    """Open the workers for the evaluator's jobs, for as long as the context lasts; None if the driver does
+    them.
 
     Args:
         evaluator: whose jobs.

@@ -1,7 +1,8 @@
-"""Who does the parts of evaluations that can be done anywhere: the contract of processes and clusters.
+"""The contract of a pool of workers, for processes and clusters: they do the parts of evaluations that any
+process can do.
 
 One process, the driver, asks the sampler, tells the study, and holds the device that is timed. What is left
-of an evaluation, such as accuracy, it hands out as jobs. A crew is whoever does them.
+of an evaluation, such as accuracy, it hands out as jobs. A crew is the workers that do them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dynnas.errors import StudyError, UnavailableError
 from dynnas.space.architecture import Architecture
 
 ATTEMPTS = 3
-"""A job that was lost with its worker is done again elsewhere, until it has cost so many workers."""
+"""Number of workers that one job may cost: a job that was lost with its worker is done again elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Job:
 
 
 class Hand(Protocol):
-    """Does the jobs of one evaluator. It can be pickled, and every worker holds it once."""
+    """The object that does the jobs of one evaluator. It can be pickled, and every worker holds it once."""
 
     def work(self, job: Job) -> Any:
         """Return the result, small and picklable.
@@ -46,12 +47,12 @@ class Hand(Protocol):
 
 
 class JobError(StudyError):
-    """A job has failed, or its workers were lost; the text is the reason that its trial is to show."""
+    """Raised when a job has failed, or its workers were lost; the text is the reason that its trial shows."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a job.
+    """The result of a job.
 
     Attributes:
         ticket: of the job.
@@ -80,7 +81,7 @@ class Answer:
 
 
 def answer(hand: Hand, ticket: int, job: Job) -> Answer:
-    """Let `hand` do `job`; whatever it raises is in the answer, for exceptions do not always travel."""
+    """Let `hand` do `job`, and put any exception into the answer, because exceptions do not always travel."""
     try:
         return Answer(ticket, hand.work(job))
     except UnavailableError as error:
@@ -90,19 +91,21 @@ def answer(hand: Hand, ticket: int, job: Job) -> Answer:
 
 
 class Crew(Protocol):
-    """Several workers with one hand each. Only one thread calls these."""
+    """A pool of workers. Only one thread calls these methods."""
 
     @property
     def size(self) -> int:
-        """Return how many jobs are done at once."""
+        """Return how many jobs run at once."""
         ...
 
     def submit(self, job: Job) -> int:
-        """Take a job, at once, however many wait already; the ticket by which its answer is known."""
+        """Take a job at once, however many wait already, and return the ticket by which its answer is
+        known.
+        """
         ...
 
     def collect(self) -> Answer:
-        """Wait for the next job that is done, in whichever order; only while jobs are out.
+        """Wait for the next finished job, in whichever order; call it only while jobs are running.
 
         A worker that dies is replaced and its job done by another; after `ATTEMPTS` workers, the answer is
         that the job has failed.
@@ -113,5 +116,5 @@ class Crew(Protocol):
         ...
 
     def close(self) -> None:
-        """Send everyone home; what they are at is lost."""
+        """Terminate all workers; running jobs are lost."""
         ...

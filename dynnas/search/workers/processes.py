@@ -1,4 +1,4 @@
-"""A crew of processes on this machine, which hold one copy of the weights and images between them."""
+"""A pool of processes on this machine, which share one copy of the weights and images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SECONDS_TO_LEAVE = 2.0
 
 
 class Processes:
-    """Processes that are started anew where they die, and that end with the driver however it ends.
+    """Processes that are replaced where they die, and that end with the driver however it ends.
 
     Args:
         hand: what does the jobs.
@@ -56,12 +56,12 @@ class Processes:
 
     @property
     def size(self) -> int:
-        """Return how many jobs are done at once."""
+        """Return how many jobs run at once."""
         return self._size
 
     @property
     def ids(self) -> tuple[int, ...]:
-        """The process ids of the workers of this moment."""
+        """Return the process ids of the current workers."""
         with self._lock:
             return tuple(worker.id for worker in self._workers.values())
 
@@ -87,7 +87,7 @@ class Processes:
             self._progress.message(news)
 
     def close(self) -> None:
-        """Send everyone home."""
+        """Terminate all workers; running jobs are lost."""
         with self._lock:
             if self._closed:
                 return
@@ -101,7 +101,7 @@ class Processes:
         self._parcel.close()
 
     def _tend(self, place: int) -> None:
-        """Keep one worker at work, and replace it."""
+        """Supervise one worker: give it jobs, and replace it where it dies."""
         try:
             worker = self._hire(place)
             while worker is not None:
@@ -138,7 +138,7 @@ class Processes:
         return self._hire(place)
 
     def _hire(self, place: int) -> _Worker | None:
-        """Return a worker that is ready for jobs; None when there is nothing left to do here."""
+        """Spawn a worker, and return it ready for jobs; None when there is nothing left to do here."""
         death = ""
         for _ in range(ATTEMPTS):
             with self._lock:
@@ -184,7 +184,7 @@ class _Worker:
 
     @property
     def id(self) -> int:
-        """Of the process."""
+        """Return the process id."""
         return self._process.pid or 0
 
     @property
@@ -194,14 +194,14 @@ class _Worker:
 
     @property
     def death(self) -> str:
-        """Return how it died, in words."""
+        """Describe how the process died."""
         code = self._process.exitcode
         if code is not None and code < 0:
             return f"killed by {signal.Signals(-code).name}"
         return f"with exit status {code}"
 
     def hear(self) -> Answer | str | None:
-        """Return what it says next; None if it died instead."""
+        """Receive its next message; None if it died instead."""
         try:
             said: Answer | str = self._connection.recv()
             return said
@@ -210,7 +210,7 @@ class _Worker:
             return None
 
     def do(self, ticket: int, job: Job) -> Answer | None:
-        """Have it do a job; None if it died over it."""
+        """Let it do a job; return None if it died over it."""
         try:
             self._connection.send((ticket, job))
         except OSError:
@@ -221,11 +221,11 @@ class _Worker:
         return said
 
     def send_home(self) -> None:
-        """Begin to end it."""
+        """Ask it to end."""
         self._process.terminate()
 
     def wait(self) -> None:
-        """See that it has ended."""
+        """Wait until it has ended."""
         self._process.join(_SECONDS_TO_LEAVE)
         if self._process.is_alive():
             self._process.kill()
@@ -250,7 +250,7 @@ def _threads(workers: int) -> int:
 
 
 def _serve(parcel: Parcel, connection: Connection, threads: int) -> None:
-    """The life of a worker."""
+    """Run a worker: load the object that does jobs, and do jobs until the end."""
     jobs: SimpleQueue[tuple[int, Job]] = SimpleQueue()
     threading.Thread(target=_listen, args=(connection, jobs), daemon=True).start()
     try:
@@ -276,7 +276,7 @@ def _serve(parcel: Parcel, connection: Connection, threads: int) -> None:
 
 
 def _listen(connection: Connection, jobs: SimpleQueue[tuple[int, Job]]) -> None:
-    """Take jobs; where the driver is gone, end at once, in the middle of whatever is being done."""
+    """Take jobs; where the driver is gone, end at once, in the middle of any job."""
     while True:
         try:
             jobs.put(connection.recv())

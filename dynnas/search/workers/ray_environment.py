@@ -1,4 +1,4 @@
-"""What Ray reads from the environment as it is imported, and whether a cluster's address answers."""
+"""The environment that Ray reads as it is imported, and the check that a cluster's address answers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def no_cluster(address: str, error: Exception) -> StudyError:
 
 
 def _has_token() -> bool:
-    """Return whether the user has a token where Ray's documentation says that it lies."""
+    """Return whether the user has a token where Ray's documentation puts it."""
     if os.environ.get("RAY_AUTH_TOKEN"):
         return True
     path = os.environ.get("RAY_AUTH_TOKEN_PATH")
@@ -56,7 +56,7 @@ def _has_token() -> bool:
 
 
 def _reach(address: str) -> bool:
-    """See that somebody listens there: Ray itself would try for minutes.
+    """Check that somebody listens there: Ray itself would try for minutes.
 
     Returns:
         Whether it is this machine, which reaches its own addresses from the same address.

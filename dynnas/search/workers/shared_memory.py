@@ -1,4 +1,4 @@
-"""An object in memory that several processes map: its arrays and tensors exist once, however many hold it."""
+"""Pickles in shared memory: several processes map one object, whose arrays and tensors exist once."""
 
 from __future__ import annotations
 
@@ -53,15 +53,15 @@ class Parcel:
         return Parcel(descriptor, len(text), tuple(places))
 
     def open(self) -> Any:
-        """Return the object. Its arrays are the file's pages; who writes to them gets copies of these
-        pages.
+        """Return the object. Its arrays are the file's pages; a process that writes to them gets copies of
+        these pages.
         """
         memory = memoryview(mmap.mmap(self.descriptor, 0, access=mmap.ACCESS_COPY))
         buffers = [memory[start : start + count] for start, count in self.places]
         return pickle.loads(memory[: self.pickled], buffers=buffers)
 
     def close(self) -> None:
-        """Forget the file here."""
+        """Close the file in this process."""
         os.close(self.descriptor)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -71,7 +71,8 @@ class Parcel:
 def pickled(
     content: Any, pickler: type[pickle.Pickler] | None = None
 ) -> tuple[bytes, list[pickle.PickleBuffer]]:
-    """`content` pickled, and the contents of its arrays and tensors apart, for `pickle.loads(buffers=...)`.
+    """Return `content` pickled, and the contents of its arrays and tensors apart, for
+    `pickle.loads(buffers=...)`.
 
     Args:
         pickler: one that asks `reduce_tensor` first, if not the plain one.
@@ -105,14 +106,14 @@ def _write(descriptor: int, content: bytes | memoryview, offset: int) -> None:
 
 
 class _Pickler(pickle.Pickler):
-    """Pickles tensors in the way of arrays: their contents stay outside of the pickle."""
+    """Pickles tensors as arrays: their contents stay outside of the pickle."""
 
     def reducer_override(self, thing: Any) -> Any:
         return reduce_tensor(thing)
 
 
 def reduce_tensor(thing: Any) -> Any:
-    """Return how to pickle a tensor as an array; NotImplemented for all else."""
+    """Return the reduction of a tensor to an array; NotImplemented for all else."""
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(thing, torch.Tensor):
         return NotImplemented

@@ -1,4 +1,4 @@
-"""Evaluators that know nothing of crews: a worker does the whole of an evaluation."""
+"""Evaluators that do not split their work: a worker does a whole evaluation."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ from dynnas.space.architecture import Architecture
 
 
 def shared(evaluator: AnyEvaluator, goal: Goal) -> SharedEvaluator:
-    """Return the evaluator itself if its work can be shared, else one that leaves all of it to a crew."""
+    """Return the evaluator itself if its work can be split, else one that leaves whole evaluations to
+    workers.
+    """
     return evaluator if isinstance(evaluator, SharedEvaluator) else Whole(evaluator, goal)
 
 
 @dataclass(frozen=True)
 class Whole:
-    """Leaves the whole of every evaluation to a crew."""
+    """Leaves the whole of every evaluation to workers."""
 
     evaluator: AnyEvaluator
     goal: Goal
 
     def stages(self, architecture: Architecture) -> Iterator[Mapping[str, float]]:
-        """Return those of the evaluator."""
+        """Return the stages of the evaluator."""
         return stages_of(self.evaluator, architecture)
 
     def steps(self, architecture: Architecture) -> Steps:
-        """Yield one job, and what it has found."""
+        """Yield one job, and its result."""
         reply = yield Job("evaluate", architecture)
         assert reply is not None
         stages, unavailable = reply.take()
@@ -40,7 +42,7 @@ class Whole:
 
     @property
     def hand(self) -> Hand:
-        """The evaluator, wrapped."""
+        """Return the evaluator, wrapped."""
         return WholeHand(self.evaluator, self.goal)
 
 
@@ -52,7 +54,7 @@ class WholeHand:
     goal: Goal
 
     def work(self, job: Job) -> Any:
-        """Return the stages, and why the architecture cannot be evaluated further, if it is so."""
+        """Return the stages, and the reason if the architecture cannot be evaluated further."""
         metrics: dict[str, float] = {}
         stages: list[Mapping[str, float]] = []
         try:

@@ -82,20 +82,21 @@ class Classification(NamedTask):
         return type(self)(known, label_smoothing=self.label_smoothing, class_weights=self.class_weights)
 
     def head(self, in_channels: int, *, stride: int = 1, dropout: float = 0.0) -> nn.Module:
-        """Return the mean over positions, dropout, and a linear classifier: (B, C, H, W) to (B, classes)."""
+        """Build the mean over positions, dropout, and a linear classifier: (B, C, H, W) to (B, classes)."""
         return nn.Sequential(
             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(in_channels, self.outputs)
         )
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Cross entropy of the logits to the classes, smoothed and weighted as asked: (B,)."""
+        """Return the cross entropy of the logits to the classes, smoothed and weighted as asked: (B,)."""
         weight = None if self.class_weights is None else output.new_tensor(self.class_weights)
         return F.cross_entropy(
             output, target, weight=weight, label_smoothing=self.label_smoothing or 0.0, reduction="none"
         )
 
     def distill(self, output: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-        """T^2 times the cross entropy to the teacher's softmax, both divided by the temperature T: (B,).
+        """Return T^2 times the cross entropy to the teacher's softmax, both divided by the temperature T:
+        (B,).
 
         Its gradient is that of T^2 KL(teacher, student) (Hinton 2015, arXiv:1503.02531, section 2): T^2 keeps
         it as large as the labels' at any temperature.
@@ -104,7 +105,7 @@ class Classification(NamedTask):
         return -(temperature**2) * taught.sum(1)
 
     def confidence(self, output: Tensor, criterion: str = "confidence") -> Tensor:
-        """Return the largest softmax, or for `entropy` 1 less the normalised entropy of the softmax: (B,).
+        """Return the largest softmax, or for `entropy` 1 minus the normalised entropy of the softmax: (B,).
 
         BranchyNet (Teerapittayanon 2016, arXiv:1709.01686) leaves where the entropy is low enough.
         """
@@ -122,13 +123,13 @@ class Classification(NamedTask):
         return torch.cat([first, first - second, self._evenness(output)], dim=1)
 
     def _evenness(self, output: Tensor) -> Tensor:
-        """Map entropy of the softmax over that of a uniform one, (B, classes) to (B, 1)."""
+        """Return the entropy of the softmax divided by that of a uniform one, (B, classes) to (B, 1)."""
         entropy = -(output.softmax(dim=1) * F.log_softmax(output, dim=1)).sum(dim=1, keepdim=True)
         # The task's own number where it is known: one read from a tensor cannot be traced.
         return entropy / math.log(len(self.names) or output.shape[1])
 
     def quality(self, output: Tensor, target: Tensor) -> Tensor:
-        """1 where the likeliest class is the image's, else 0: (B,)."""
+        """Return 1 where the likeliest class is the image's, else 0: (B,)."""
         return (output.argmax(dim=1) == target).to(torch.float32)
 
     def agrees(self, output: Tensor, other: Tensor) -> Tensor:
@@ -136,7 +137,7 @@ class Classification(NamedTask):
         return output.argmax(dim=1) == other.argmax(dim=1)
 
     def score(self, outputs: Tensor, targets: Tensor) -> Mapping[str, float]:
-        """Return shares from 0 to 1; classes without an image count for none of the means over classes."""
+        """Return scores from 0 to 1; means over classes leave out classes without an image."""
         answers = outputs.argmax(dim=1)
         right = answers == targets
         count = outputs.shape[1]
@@ -157,7 +158,7 @@ class Classification(NamedTask):
         return output.softmax(dim=1)
 
     def summary(self, targets: Tensor) -> str:
-        """Return the classes, with the number of images of each, the fewest first where there are many."""
+        """Describe the classes with the number of images of each, the fewest first where there are many."""
         return classes_in_words(self.names, torch.bincount(targets, minlength=len(self.names)).tolist())
 
     def missing(self, targets: Tensor) -> tuple[str, ...]:
@@ -166,15 +167,15 @@ class Classification(NamedTask):
         return tuple(name for name, count in zip(self.names, counts, strict=True) if not count)
 
     def describe(self, output: Tensor) -> str:
-        """Return the likeliest class."""
+        """Name the likeliest class."""
         return self.names[int(output.argmax())]
 
     def describe_target(self, target: Tensor) -> str:
-        """Return the class."""
+        """Name the class."""
         return self.names[int(target)]
 
     def smoothed(self, share: float) -> Self:
-        """With this label smoothing, if it was made without one."""
+        """Return the task with this label smoothing, if it was made without one."""
         if self.label_smoothing is not None:
             return self
         return type(self)(self.names or None, label_smoothing=share, class_weights=self.class_weights)
@@ -190,7 +191,7 @@ class Classification(NamedTask):
 
 
 def classes_in_words(names: Sequence[str], counts: Sequence[int]) -> str:
-    """Return how many images there are of each class; of more than six classes only of the rarest and
+    """Count the images of each class in words; with more than six classes, only of the rarest and
     commonest.
     """
     pairs = sorted(zip(counts, names, strict=True), key=lambda pair: pair[0])

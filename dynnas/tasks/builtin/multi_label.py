@@ -32,7 +32,7 @@ class MultiLabel(NamedTask):
     metrics = (
         Metric("mean_average_precision", "share", "maximize", "mean over labels of the average precision"),
         Metric("label_accuracy", "share", "maximize", "share of all labels of all images that are right"),
-        Metric("exact_match", "share", "maximize", "share of the images of which every label is right"),
+        Metric("exact_match", "share", "maximize", "share of the images whose labels are all right"),
     )
     doubts: ClassVar[int] = 1
 
@@ -62,13 +62,13 @@ class MultiLabel(NamedTask):
         return type(self)(known, positive_weights=self.positive_weights)
 
     def head(self, in_channels: int, *, stride: int = 1, dropout: float = 0.0) -> nn.Module:
-        """Return the mean over positions, dropout, and a linear layer: (B, C, H, W) to (B, labels)."""
+        """Build the mean over positions, dropout, and a linear layer: (B, C, H, W) to (B, labels)."""
         return nn.Sequential(
             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(in_channels, self.outputs)
         )
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Binary cross entropy, the mean over labels: (B,)."""
+        """Return the binary cross entropy, as a mean over labels: (B,)."""
         weight = None if self.positive_weights is None else output.new_tensor(self.positive_weights)
         losses = F.binary_cross_entropy_with_logits(
             output, target.to(output.dtype), pos_weight=weight, reduction="none"
@@ -76,14 +76,16 @@ class MultiLabel(NamedTask):
         return losses.mean(1)
 
     def distill(self, output: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-        """T^2 times the binary cross entropy to the teacher's sigmoid, both divided by T: (B,)."""
+        """Return T^2 times the binary cross entropy to the teacher's sigmoid, both divided by T: (B,)."""
         losses = F.binary_cross_entropy_with_logits(
             output / temperature, (teacher / temperature).sigmoid(), reduction="none"
         )
         return temperature**2 * losses.mean(1)
 
     def confidence(self, output: Tensor, criterion: str = "confidence") -> Tensor:
-        """Return how far the probabilities are from a half, the mean over labels, from 0 to 1: (B,)."""
+        """Return the distance of the probabilities from a half, as a mean over labels, scaled to 0..1:
+        (B,).
+        """
         return (2 * output.sigmoid() - 1).abs().mean(1)
 
     def quality(self, output: Tensor, target: Tensor) -> Tensor:
@@ -91,7 +93,7 @@ class MultiLabel(NamedTask):
         return ((output > 0) == (target > 0)).to(torch.float32).mean(1)
 
     def score(self, outputs: Tensor, targets: Tensor) -> Mapping[str, float]:
-        """Return shares from 0 to 1; labels that no image has count for no average precision."""
+        """Return scores from 0 to 1; average precision leaves out labels that no image has."""
         right = (outputs > 0) == (targets > 0)
         precisions = [
             average_precision(outputs[:, label], targets[:, label] > 0)
@@ -109,11 +111,11 @@ class MultiLabel(NamedTask):
         return output.sigmoid()
 
     def describe(self, output: Tensor) -> str:
-        """Return the labels that are likelier than not."""
+        """Name the labels that are likelier than not."""
         return self.describe_target(output > 0)
 
     def describe_target(self, target: Tensor) -> str:
-        """Return the labels."""
+        """Name the labels."""
         there = [name for name, value in zip(self.names, target.tolist(), strict=True) if value]
         return ", ".join(there) or "none"
 

@@ -17,7 +17,7 @@ from dynnas.tasks.registry import TASKS
 
 @TASKS.register("regression")
 class Regression(NamedTask):
-    """Numbers for each image: outputs (B, numbers) in standard deviations from the mean.
+    """Numbers for each image: outputs (B, numbers) are in standard deviations from the mean.
 
     Targets are (B, numbers). A single number may also be a target (B,). Scores and what ships are in the
     units of the targets.
@@ -79,21 +79,21 @@ class Regression(NamedTask):
         return type(self)(known, loss=self.kind, mean=mean, std=deviation)
 
     def head(self, in_channels: int, *, stride: int = 1, dropout: float = 0.0) -> nn.Module:
-        """Return the mean over positions, dropout, and a linear layer: (B, C, H, W) to (B, numbers)."""
+        """Build the mean over positions, dropout, and a linear layer: (B, C, H, W) to (B, numbers)."""
         return nn.Sequential(
             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(in_channels, self.outputs)
         )
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return the error in standard deviations, squared or Huber's, the mean over numbers: (B,)."""
+        """Return the error in standard deviations, squared or Huber's, as a mean over numbers: (B,)."""
         return self._error(output, self._standardised(target, output))
 
     def distill(self, output: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-        """Return the same error against what the teacher says; the temperature has no meaning here: (B,)."""
+        """Return the same error against the teacher's output; the temperature has no meaning here: (B,)."""
         return self._error(output, teacher)
 
     def score(self, outputs: Tensor, targets: Tensor) -> Mapping[str, float]:
-        """Errors in the targets' units."""
+        """Return the errors in the targets' units."""
         said = self.post(outputs.double())
         truth = targets.reshape(said.shape).double()
         squared = (said - truth).square().mean(0)
@@ -111,11 +111,11 @@ class Regression(NamedTask):
         return output * output.new_tensor(self.std) + output.new_tensor(self.mean)
 
     def describe(self, output: Tensor) -> str:
-        """Return the numbers."""
+        """Spell the numbers."""
         return self.describe_target(self.post(output[None])[0])
 
     def describe_target(self, target: Tensor) -> str:
-        """Return the numbers."""
+        """Spell the numbers."""
         return ", ".join(f"{value:.4g}" for value in target.reshape(-1).tolist())
 
     def facts(self) -> Mapping[str, Any]:

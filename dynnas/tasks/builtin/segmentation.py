@@ -73,11 +73,11 @@ class Segmentation(NamedTask):
         return type(self)(known, class_weights=self.class_weights, ignored=self.ignored)
 
     def head(self, in_channels: int, *, stride: int = 1, dropout: float = 0.0) -> nn.Module:
-        """Map dropout of channels and a 1x1 convolution: (B, C, H, W) to (B, classes, H, W)."""
+        """Build dropout of channels and a 1x1 convolution: (B, C, H, W) to (B, classes, H, W)."""
         return nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(in_channels, self.outputs, 1))
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Cross entropy, the mean over the pixels that count: (B,)."""
+        """Return the cross entropy, as a mean over the pixels that count: (B,)."""
         weight = None if self.class_weights is None else output.new_tensor(self.class_weights)
         target = target.long()
         losses = F.cross_entropy(
@@ -87,23 +87,25 @@ class Segmentation(NamedTask):
         return losses.flatten(1).sum(1) / counted.clamp(min=1)
 
     def distill(self, output: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-        """T^2 times the cross entropy to the teacher's softmax, the mean over places of the output: (B,)."""
+        """Return T^2 times the cross entropy to the teacher's softmax, as a mean over places of the output:
+        (B,).
+        """
         taught = (teacher / temperature).softmax(1) * (output / temperature).log_softmax(1)
         return -(temperature**2) * taught.sum(1).flatten(1).mean(1)
 
     def confidence(self, output: Tensor, criterion: str = "confidence") -> Tensor:
-        """Return the largest softmax, the mean over places of the output: (B,)."""
+        """Return the largest softmax, as a mean over places of the output: (B,)."""
         return output.softmax(1).amax(1).flatten(1).mean(1)
 
     def quality(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return the share of pixels that are right, of those that count: (B,)."""
+        """Return the share of correct pixels among those that count: (B,)."""
         counted = target != self.ignored
         right = (self._enlarged(output, target).argmax(1) == target) & counted
         return right.flatten(1).sum(1) / counted.flatten(1).sum(1).clamp(min=1)
 
     def score(self, outputs: Tensor, targets: Tensor) -> Mapping[str, float]:
-        """Return shares from 0 to 1, over all pixels of the split; classes that are nowhere count for no
-        mean.
+        """Return scores from 0 to 1, over all pixels of the split; means leave out classes that are
+        nowhere.
         """
         count = outputs.shape[1]
         confusion = torch.zeros(count, count, dtype=torch.int64, device=outputs.device)
@@ -125,11 +127,11 @@ class Segmentation(NamedTask):
         return output.argmax(1)
 
     def describe(self, output: Tensor) -> str:
-        """Return the class that most places have."""
+        """Name the class that most places have."""
         return self.describe_target(output.argmax(0))
 
     def describe_target(self, target: Tensor) -> str:
-        """Return the class that most pixels have."""
+        """Name the class that most pixels have."""
         counted = target[target != self.ignored]
         return self.names[int(counted.mode().values)] if counted.numel() else "none"
 

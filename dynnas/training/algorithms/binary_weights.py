@@ -1,4 +1,4 @@
-"""Kernels of signs."""
+"""Binary weights: kernels of signs."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Distillation(Algorithm):
             run.teacher = run.outputs(self._model, None, PLAIN)[-1]
 
     def output_loss(self, run: Run, forward: Forward, output: Tensor, loss: Tensor) -> Tensor:
-        """Mix what the teacher says with the loss (B,) so far."""
+        """Mix the loss against the teacher's output with the loss (B,) so far."""
         if run.teacher is None or not self.weight:
             return loss
         return (

@@ -1,4 +1,4 @@
-"""Losses of early exits, and of what they tell of themselves."""
+"""The losses of early exits, and of their learned confidence."""
 
 from __future__ import annotations
 
@@ -40,15 +40,14 @@ class EarlyExits(Algorithm):
         return loss + self.weight * torch.stack(each).mean(0)
 
     def penalty(self, run: Run, forward: Forward) -> Tensor | None:
-        """Return what learned criteria of exits lose."""
+        """Return the loss of the exits' learned criteria."""
         return criterion_loss(run.task, forward.raw, forward.exits, run.targets)
 
 
 def criterion_loss(
     task: Task, outputs: Sequence[Tensor], exits: Sequence[Leaving], targets: Any
 ) -> Tensor | None:
-    """Return the loss () of exits that learn to tell how good their answers are; None if there is no such
-    exit.
+    """Return the loss () of exits that learn how good their answers are; None if there is no such exit.
 
     Cross entropy to the quality of the answer, the mean over exits. What such an exit sees of its output is
     detached, so that nothing else learns from this loss.

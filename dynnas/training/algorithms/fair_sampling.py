@@ -45,7 +45,7 @@ def fair_networks(space: Space, seed: int, step: int) -> tuple[Architecture, ...
 
 
 def _turns(values: Sequence[Value], key: str, start: int, count: int) -> list[Value]:
-    """Return places `start` to `start + count` of an endless row of shuffles of `values`."""
+    """Return the entries `start` to `start + count` of an endless row of shuffles of `values`."""
     found: list[Value] = []
     turn = start // len(values)
     while len(found) < start % len(values) + count:

@@ -1,4 +1,4 @@
-"""In-place distillation: the largest network of a step teaches the others."""
+"""Distillation in place: the largest network of a step teaches the others."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class InPlaceDistillation(Algorithm):
     temperature: float = setting(1.0, "of the distillation", minimum=0.1)
 
     def output_loss(self, run: Run, forward: Forward, output: Tensor, loss: Tensor) -> Tensor:
-        """Mix what the teacher says with the loss (B,) so far, once there is a teacher."""
+        """Mix the loss against the teacher's output with the loss (B,) so far, once there is a teacher."""
         if run.teacher is None or not self.weight:
             return loss
         return (
@@ -33,6 +33,6 @@ class InPlaceDistillation(Algorithm):
         )
 
     def after_loss(self, run: Run, forward: Forward) -> None:
-        """Let the first network of a step teach."""
+        """Make the first network of a step the teacher."""
         if run.teacher is None or not self.weight:
             run.teacher = forward.output.detach()

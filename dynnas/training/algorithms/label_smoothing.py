@@ -20,6 +20,6 @@ class LabelSmoothing(Algorithm):
     share: float = setting(0.1, "what the other classes get", minimum=0.0, maximum=0.99)
 
     def on_start(self, run: Run) -> None:
-        """Take the smoothed loss for that of targets."""
+        """Use the smoothed loss of targets."""
         if self.share:
             run.target_loss = run.task.smoothed(self.share).loss

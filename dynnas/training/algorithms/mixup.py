@@ -1,4 +1,4 @@
-"""Images that are mixed with others."""
+"""Mixed images: mixup and CutMix."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Mixup(Algorithm):
     cutmix_share: float = setting(0.5, "how many of the batches are cut", minimum=0.0, maximum=1.0)
 
     def on_start(self, run: Run) -> None:
-        """Let targets be mixed.
+        """Prepare the loss for mixed targets.
 
         Raises:
             TrainingError: several processes train together, each on a part of a batch.
@@ -82,7 +82,7 @@ class Mixup(Algorithm):
 
 
 def _box(height: int, width: int, share: float) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a box with 1 - share of the area around a random middle."""
+    """Return top, left, height and width of a box with 1 - share of the area around a random middle."""
     ratio = (1 - share) ** 0.5
     half_height, half_width = int(height * ratio) // 2, int(width * ratio) // 2
     row = int(torch.randint(height, ()))

@@ -1,4 +1,4 @@
-"""Dropout of what routers see."""
+"""The dropout of routers' inputs."""
 
 from __future__ import annotations
 

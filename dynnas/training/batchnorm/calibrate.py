@@ -1,4 +1,4 @@
-"""Batch-norm statistics of an extracted network."""
+"""The calibration of batch norms: statistics of an extracted network."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from dynnas.threads import FORWARD_THREADS
 from dynnas.training.batchnorm.masked import MaskedBatchNorm, Norm
 
 SCORING_BATCH = 256
-"""Images at a time, when candidates are calibrated and scored."""
+"""Number of images at a time, when candidates are calibrated and scored."""
 
 
 def calibrate(network: Network, images: Tensor, batch: int = SCORING_BATCH) -> Network:
-    """Map set the batch-norm statistics of `network` (in place) to their cumulative average over `images`.
+    """Set the batch-norm statistics of `network` (in place) to their cumulative average over `images`.
 
     Shared weights have no running statistics: without this a network sliced out of a supernet classifies at
     random (US-Nets, Yu 2019, section 3.2). The network comes back in evaluation mode.

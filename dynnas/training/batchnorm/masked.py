@@ -1,4 +1,4 @@
-"""Statistics of a batch norm whose channels do not see all images."""
+"""The statistics of a batch norm whose channels do not see all images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ Norm = nn.modules.batchnorm._BatchNorm
 
 
 class MaskedBatchNorm(nn.Module):
-    """A batch norm by the statistics of its batch, which collects those of the images that each channel has.
+    """A batch norm by the statistics of its batch, which collects for each channel those of the images that
+    have it.
 
     A channel's statistics are the averages over batches of mean and (unbiased) variance, as of torch's norms
     without momentum, but weighted by how many images of a batch it has.
@@ -45,7 +46,7 @@ class MaskedBatchNorm(nn.Module):
         return nn.functional.batch_norm(y, mean, var, norm.weight, norm.bias, training=False, eps=norm.eps)
 
     def write(self) -> None:
-        """Give the norm the statistics of the channels that have been seen, where it has none yet."""
+        """Give the norm the statistics of the seen channels, where it has none yet."""
         norm = self._norm
         assert norm.running_mean is not None
         assert norm.running_var is not None

@@ -26,14 +26,14 @@ from dynnas.training.distributed.ranks import Ranks, backend
 from dynnas.training.train_supernet import Report, Training, train_rank
 
 _GRACE_SECONDS = 5.0
-"""After a rank lost the others: how long to look for one that is gone, which is then the reason."""
+"""Seconds to look for a rank that is gone, after another one lost the others: it is then the reason."""
 
 News = tuple[str, Any]
-"""("loss", its value) or ("checkpoint", its bytes)."""
+"""A message of rank 0: ("loss", its value) or ("checkpoint", its bytes)."""
 
 
 def train(training: Training, folder: Path, report: Report) -> None:
-    """A `Launch` on the cluster that this process is connected to.
+    """Train as a `Launch` on the cluster that this process is connected to.
 
     Raises:
         TrainingError: as `launch_processes`.
@@ -58,7 +58,7 @@ def train(training: Training, folder: Path, report: Report) -> None:
 
 
 def _watch(calls: list[Any], first: Any, hear: Callable[[News], None]) -> None:
-    """Pass on what rank 0 tells until all ranks have finished."""
+    """Pass on the messages of rank 0 until all ranks have finished."""
     running = list(calls)
     listening = first.news.remote()
     while running:
@@ -91,7 +91,7 @@ def _hear(news: News, folder: Path, report: Report) -> None:
 
 
 def _fail(error: RayError, rank: int, calls: list[Any]) -> NoReturn:
-    """Say why a rank ended: for when one is gone, the others fail as well, and perhaps sooner."""
+    """Raise the reason why a rank ended: when one is gone, the others fail as well, and perhaps sooner."""
     if not isinstance(error, RayTaskError):
         raise _lost(rank, len(calls)) from error
     if isinstance(error.cause, DynnasError):
@@ -124,13 +124,13 @@ class _Rank:
         self._store: distributed.TCPStore | None = None
 
     def host(self) -> tuple[str, int]:
-        """Be where the ranks meet; returns the address."""
+        """Become the meeting point of the ranks, and return its address."""
         address = ray.util.get_node_ip_address()
         self._store = distributed.TCPStore(address, 0, is_master=True, wait_for_workers=False)
         return address, self._store.port
 
     def news(self) -> list[News]:
-        """Return what there is to tell; nothing when nothing came up for a moment."""
+        """Return the next message; nothing when none came for a moment."""
         told: list[News] = []
         try:
             told.append(self._news.get(timeout=0.5))

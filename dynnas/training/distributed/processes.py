@@ -1,4 +1,4 @@
-"""A training in several processes of this machine, and what becomes of it when one of them ends.
+"""Training in several processes of this machine, and the handling of one that ends.
 
 This process trains nothing: it starts the ranks and watches them, so that whichever of them dies, and
 however, the others are ended and one message says so. The ranks end with it.
@@ -36,17 +36,17 @@ HOST = "127.0.0.1"
 JOB = "training.pt"
 
 STOP = b"s"
-"""Asks a rank, on its standard input, to save and to stop after its step."""
+"""The message that asks a rank, on its standard input, to save and to stop after its step."""
 
 _POLL_SECONDS = 0.2
-"""How long a wish to stop may wait for a moment without news."""
+"""Seconds that a request to stop may wait for a moment without messages."""
 
 _GRACE_SECONDS = 2.0
-"""After a rank lost the others: how long to look for one that was killed, which is then the reason."""
+"""Seconds to look for a rank that was killed, after another one lost the others: it is then the reason."""
 
 
 def launch_processes(training: Training, folder: Path, report: Report) -> None:
-    """A `Launch`: one process a rank, one rank a GPU if there are GPUs."""
+    """Train as a `Launch`: one process a rank, one rank a GPU if there are GPUs."""
     count = training.settings.processes
     check_count(training, torch.cuda.device_count() if training.device.startswith("cuda") else None)
     place = folder / "ranks"
@@ -70,7 +70,7 @@ def launch_processes(training: Training, folder: Path, report: Report) -> None:
 
 
 def check_count(training: Training, devices: int | None) -> None:
-    """See that there is something to do for every rank.
+    """Check that there is something to do for every rank.
 
     Args:
         devices: how many GPUs there are to train on; None where it is processors.
@@ -92,7 +92,9 @@ def check_count(training: Training, devices: int | None) -> None:
 
 @contextmanager
 def _started(place: Path, arguments: list[str], count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Processes of `dynnas.training.distributed.rank_process`; whatever happens, none is left at the end."""
+    """Start processes of `dynnas.training.distributed.rank_process`; whatever happens, none is left at the
+    end.
+    """
     source = str(Path(__file__).parents[2])  # of this very dynnas
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([source, os.environ.get("PYTHONPATH", "")])}
     wait_passively(environment)
@@ -129,7 +131,7 @@ def _started(place: Path, arguments: list[str], count: int) -> Iterator[list[sub
 
 
 def _watch(ranks: list[subprocess.Popen[bytes]], place: Path, report: Report, stop: Stop) -> None:
-    """Pass on what rank 0 reports, until all ranks have finished, or rank 0 has saved because of `stop`.
+    """Pass on the reports of rank 0, until all ranks have finished, or rank 0 has saved because of `stop`.
 
     Raises:
         TrainingError: a rank said why it cannot go on, or ended without a word.
@@ -173,7 +175,7 @@ def _listen(
 
 
 def _fail(rank: int, ranks: list[subprocess.Popen[bytes]], place: Path) -> NoReturn:
-    """Say why a rank ended: for when one is killed, the others fail as well, and perhaps sooner."""
+    """Raise the reason why a rank ended: when one is killed, the others fail as well, and perhaps sooner."""
     deadline = time.monotonic() + _GRACE_SECONDS
     while True:
         for number, process in enumerate(ranks):

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def backend(device: str) -> str:
-    """Return what `torch.distributed` is to use for tensors on `device`, and gloo for those on the
+    """Return the backend of `torch.distributed` for tensors on `device`, with gloo for those on the
     processor.
     """
     return "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
@@ -21,7 +21,8 @@ def backend(device: str) -> str:
 
 @dataclass(frozen=True)
 class Ranks:
-    """Rank `rank` of `count` processes; with more than one, in the process group that was set up before.
+    """The place of this process among those that train: rank `rank` of `count`; with more than one, in a
+    process group that was set up before.
 
     Every rank calls the same methods in the same order, with tensors of the same shapes.
     """
@@ -41,7 +42,7 @@ class Ranks:
         return slice(self.rank * whole // self.count, (self.rank + 1) * whole // self.count)
 
     def add(self, tensor: Tensor) -> Tensor:
-        """`tensor`, which is overwritten, becomes the sum of those of all ranks; equal bits on every rank."""
+        """Sum `tensor` over all ranks in place; the bits are equal on every rank."""
         if self.count > 1:
             distributed.all_reduce(tensor)
         return tensor
@@ -74,7 +75,7 @@ class Ranks:
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch of `images`, of which each of `ranks` has its part."""
+    """A batch of `images`; each of `ranks` has its part of it."""
 
     ranks: Ranks
     images: int
@@ -90,8 +91,8 @@ class Batch:
         return self.ranks.part(self.images)
 
     def mean(self, values: Tensor) -> Tensor:
-        """Return the mean (...) over the whole batch of this rank's (B, ...), with the gradient of their own
-        mean.
+        """Return the mean (...) over the whole batch of this rank's (B, ...), with the gradient of this
+        rank's own mean.
 
         Where each rank weighs its loss by its share of the images, and gradients are summed over ranks, that
         gives the gradient of the whole batch.
@@ -101,7 +102,7 @@ class Batch:
         return whole + (own - own.detach())
 
     def rows(self, values: Tensor) -> Tensor:
-        """(images, ...): the rows of the whole batch, of which (B, ...) are this rank's.
+        """Return the rows of the whole batch (images, ...); this rank's (B, ...) are among them.
 
         With the gradient of these alone, and so that it adds up over ranks as that of `mean` does.
         """

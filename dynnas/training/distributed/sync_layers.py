@@ -24,7 +24,7 @@ def convert_layers(module: nn.Module, batch: Batch) -> nn.Module:
 
     Args:
         module: not in use yet; it is changed in place, and returned.
-        batch: of which this rank has a part.
+        batch: the batch that this rank has a part of.
     """
     if isinstance(module, nn.BatchNorm2d):
         return WholeBatchNorm(module, batch.ranks)
@@ -36,8 +36,8 @@ def convert_layers(module: nn.Module, batch: Batch) -> nn.Module:
 
 
 def rows_of(batch: Batch) -> Callable[[Draw, Tensor], Tensor]:
-    """Return what draws numbers for (B, ...): this rank's rows of what all ranks alike draw for the whole
-    batch.
+    """Return a function that draws numbers for (B, ...): this rank's rows of the draw for the whole batch,
+    which is equal on all ranks.
     """
 
     def sample(draw: Draw, like: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ class WholeBatchNorm(nn.BatchNorm2d):
 
 
 class WholeDropout(nn.Module):
-    """Dropout of (B, ...): this rank's rows of what all ranks alike draw for the whole batch."""
+    """Dropout of (B, ...): this rank's rows of a mask that all ranks draw alike for the whole batch."""
 
     def __init__(self, p: float, batch: Batch) -> None:
         """Build for a rate `p`."""

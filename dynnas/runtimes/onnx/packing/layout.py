@@ -1,4 +1,5 @@
-"""How ONNX Runtime lays the kernels of convolutions out on this processor, found by numbering their elements.
+"""The layout that ONNX Runtime gives to kernels of convolutions on this processor, found by numbering their
+elements.
 
 Imports onnx: import this module only where that is installed.
 """
@@ -17,7 +18,7 @@ from dynnas.errors import require
 
 MOST_NUMBERS = 200
 MOST_ELEMENTS = 2**24
-"""Above that float32 cannot number the elements of a kernel."""
+"""Maximum number of elements of a kernel that float32 can number."""
 
 _LEAST_EXPONENT = -100
 
@@ -42,18 +43,18 @@ def number_of(tensor: np.ndarray) -> int | None:
 
 
 def positions(stand_in: np.ndarray, number: int) -> np.ndarray:
-    """Return which element of the stand-in stands where in what became of it, flat; -1 for padding."""
+    """Return the flat index in the stand-in of each element of its rearrangement; -1 for padding."""
     return np.ldexp(stand_in, -number - _LEAST_EXPONENT).astype(np.int64).ravel() - 1
 
 
 def packing_of_this_machine() -> str:
-    """Return how ONNX Runtime lays kernels out here, as packed models name it."""
+    """Return the name of ONNX Runtime's kernel layout here, as packed models state it."""
     return f"blocks of {block_size()} channels"
 
 
 @cache
 def block_size() -> int:
-    """Return channels in a block of the packed layout; 1 where ONNX Runtime has no such layout."""
+    """Return the channels in a block of the packed layout; 1 where ONNX Runtime has no such layout."""
     size = 64
     kernel = numbered((size, size, 1, 1), 0)
     graph = helper.make_graph(
@@ -73,8 +74,8 @@ def block_size() -> int:
 
 
 def optimise(model: ModelProto, level: str) -> ModelProto:
-    """Return what ONNX Runtime makes of `model` when it loads it, at a `GraphOptimizationLevel` of this
-    name.
+    """Return the graph that ONNX Runtime makes of `model` when it loads it, at a `GraphOptimizationLevel` of
+    this name.
     """
     ort = require("onnxruntime", "onnx")
     with tempfile.TemporaryDirectory() as folder:

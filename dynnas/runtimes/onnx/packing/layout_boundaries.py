@@ -1,7 +1,7 @@
-"""Feature maps that stay laid out for the processor where one graph hands them to another.
+"""Feature maps that stay in the packed layout where one graph hands them to another.
 
 ONNX Runtime lays maps out for its fast convolutions (see `packing`) within one graph. A network that
-branches is made of many: at every `If` its maps would be laid back, handed over, and laid out anew, and a
+branches is made of many: at every `If` its maps would be laid back, handed over, and laid out again, and a
 shortcut's sum that begins at the border could not be made by the convolution that ends it. So each graph is
 optimised between two convolutions that change nothing, which the optimiser lays out as any other; cut off
 again, they leave a graph that takes and gives laid-out maps.
@@ -23,11 +23,11 @@ from dynnas.runtimes.onnx.packing.rewrite_mixing import LAYOUT_DOMAIN
 
 
 class BoundaryLostError(Exception):
-    """The optimiser has changed what stands at a border."""
+    """Raised when the optimiser has changed the convolution at a boundary."""
 
 
 def may_give(model: ModelProto) -> bool:
-    """Return whether the graph has maps to hand over, `features`, that this processor has a layout for."""
+    """Return whether the graph hands over maps, `features`, for which this processor has a layout."""
     for value in model.graph.output:
         if value.name == "features":
             axes = value.type.tensor_type.shape.dim
@@ -36,7 +36,7 @@ def may_give(model: ModelProto) -> bool:
 
 
 def put_boundaries(model: ModelProto, takes: bool, gives: bool) -> None:
-    """Put a convolution that changes nothing behind `image`, before `features`, or both."""
+    """Put an identity convolution after `image`, before `features`, or both."""
     graph = model.graph
     for wanted, name, values in ((takes, "image", graph.input), (gives, "features", graph.output)):
         if not wanted:
@@ -53,7 +53,8 @@ def put_boundaries(model: ModelProto, takes: bool, gives: bool) -> None:
 
 
 def cut_boundaries(model: ModelProto, takes: bool, gives: bool) -> bool:
-    """Take off what `put_boundaries` put into a graph since optimised: now it takes and gives laid-out maps.
+    """Remove what `put_boundaries` put into a graph that was then optimised: its inputs and outputs are now
+    packed maps.
 
     Returns:
         Whether what it gives is made so, and not rearranged for the sake of the border.
@@ -89,7 +90,7 @@ def _expected(node: NodeProto | None, kind: str) -> NodeProto:
 
 
 def _unchanging(view: GraphIndex, node: NodeProto | None, channels: int) -> NodeProto:
-    """Return the convolution at a border, if it still changes nothing and adds nothing."""
+    """Return the convolution at a boundary, if it is still an identity and adds nothing."""
     node = _expected(node, "Conv")
     kernel = view.constants.get(node.input[1])
     ones = kernel is not None and np.isin(kernel, (0, 1)).all() and kernel.sum() == channels  # padded with 0
@@ -109,5 +110,5 @@ def _channels(values: Iterable[ValueInfoProto], name: str) -> TensorShapeProto.D
 
 
 def _padded(channels: int) -> int:
-    """To whole blocks, as maps lie in memory when they are laid out."""
+    """Round up to whole blocks, as packed maps lie in memory."""
     return -(-channels // block_size()) * block_size()

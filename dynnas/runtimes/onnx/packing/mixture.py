@@ -1,4 +1,4 @@
-"""How an ONNX graph makes the kernels and biases that it mixes or generates for each image.
+"""The kernels and biases that an ONNX graph mixes or generates for each image.
 
 Imports onnx: import this module only where that is installed.
 """
@@ -44,7 +44,7 @@ Source = Mixed | MixedByChannel | Generated
 
 @dataclass(frozen=True)
 class DynamicInput:
-    """An input of a convolution that is no constant.
+    """An input of a convolution that is not constant.
 
     Attributes:
         node: the convolution.

@@ -1,4 +1,4 @@
-"""ONNX graphs laid out for this processor, with the kernels that they mix for each image.
+"""Packing of ONNX graphs for this processor, also with kernels that are mixed for each image.
 
 When ONNX Runtime loads a graph, it rearranges constant kernels for the processor's vector registers (blocks
 of 8 or 16 channels, called NCHWc), and keeps the feature maps between such convolutions in that layout too.
@@ -53,7 +53,8 @@ from dynnas.runtimes.onnx.session import PACKED_FOR
 
 
 def pack(model: ModelProto) -> ModelProto:
-    """`model` optimised for this processor, its dynamic kernels and biases laid out as the others are.
+    """Return `model` optimised for this processor, with dynamic kernels and biases laid out as the others
+    are.
 
     Args:
         model: a graph without branches, for one image.
@@ -74,7 +75,7 @@ def pack(model: ModelProto) -> ModelProto:
 
 
 def pack_between(model: ModelProto, takes: bool, gives: bool | None) -> tuple[ModelProto, bool]:
-    """Do what `pack` does, for a part of a network that hands its maps to another: see `layout_boundaries`.
+    """Pack a part of a network that hands its maps to another: see `layout_boundaries`.
 
     Args:
         model: from `image` to its outputs.
@@ -105,7 +106,7 @@ def pack_between(model: ModelProto, takes: bool, gives: bool | None) -> tuple[Mo
 
 
 def _mixed(model: ModelProto) -> ModelProto | None:
-    """`model` optimised with its dynamic kernels; None if there are none, or one got lost."""
+    """Return `model` optimised with its dynamic kernels; None if there are none, or one got lost."""
     plain = shape_inference.infer_shapes(optimise(model, "ORT_ENABLE_BASIC"), data_prop=True)
     _scale_by_convolution(plain)
     inputs = [dynamic for dynamic in dynamic_inputs(GraphIndex(plain.graph)) if _is_worth_packing(dynamic)]
@@ -125,7 +126,9 @@ def _mixed(model: ModelProto) -> ModelProto | None:
 
 
 def mark_packed(model: ModelProto) -> ModelProto:
-    """Write into its metadata what `model` is packed for, if it is: elsewhere it would answer nonsense."""
+    """Write into the metadata what `model` is packed for, if it is: on other processors its answers would be
+    wrong.
+    """
     if any(operators.domain == LAYOUT_DOMAIN for operators in model.opset_import):
         helper.set_model_props(model, {PACKED_FOR: packing_of_this_machine()})
     return model
@@ -145,7 +148,7 @@ def _put_stand_in(model: ModelProto, number: int, dynamic: DynamicInput) -> None
 
 
 def _keep_alive(model: ModelProto, inputs: Sequence[DynamicInput]) -> None:
-    """Declare what the mixing needs as outputs: with the stand-ins in place nothing else uses it."""
+    """Declare the inputs of the mixing as outputs: with the stand-ins in place nothing else uses them."""
     declared = {value.name: value for value in model.graph.value_info}
     model.graph.output.extend(
         declared[name] for name in dict.fromkeys(dynamic.source.value for dynamic in inputs)
@@ -153,7 +156,7 @@ def _keep_alive(model: ModelProto, inputs: Sequence[DynamicInput]) -> None:
 
 
 def _pool_globally(model: ModelProto) -> None:
-    """Means over height and width as global pooling, which has a kernel for the packed layout."""
+    """Turn means over height and width into global pooling, which has a kernel for the packed layout."""
     view = GraphIndex(model.graph)
     for node in model.graph.node:
         if node.op_type != "ReduceMean" or len(node.input) < 2:
@@ -173,7 +176,7 @@ def _pool_globally(model: ModelProto) -> None:
 
 
 def _scale_by_convolution(model: ModelProto) -> None:
-    """Products of a map and a number for each of its channels as convolutions, which keep a layout."""
+    """Turn products of a map and one number per channel into convolutions, which keep the layout."""
     if block_size() == 1:
         return
     view = GraphIndex(model.graph)
@@ -197,7 +200,9 @@ def _scale_by_convolution(model: ModelProto) -> None:
 
 
 def _put_mixing_back(packed: ModelProto, inputs: Sequence[DynamicInput]) -> bool:
-    """Replace every stand-in by what it stands for; False, and nothing of use, if one cannot be found."""
+    """Replace every stand-in by its mixture; return False, with the model unusable, if one cannot be
+    found.
+    """
     view = GraphIndex(packed.graph)
     left = dict(enumerate(inputs))
     for node in list(packed.graph.node):

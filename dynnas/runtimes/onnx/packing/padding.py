@@ -1,4 +1,4 @@
-"""Channels of zeros that let ONNX Runtime lay a depthwise convolution out for the processor.
+"""Channels of zeros that let ONNX Runtime pack a depthwise convolution.
 
 It does so for multiples of four channels alone, and computes others on code that takes several times as long:
 9 hidden channels of a small branch took longer than all 64 of the block. Of fewer channels than a block of
@@ -20,7 +20,7 @@ from dynnas.runtimes.onnx.graph_index import GraphIndex, attribute, sort_and_pru
 from dynnas.runtimes.onnx.packing.layout import block_size
 
 ALIGNED = 4
-"""Channels of a depthwise convolution come in multiples of so many, or it is not laid out."""
+"""Channels of a depthwise convolution must be a multiple of this, or it is not packed."""
 
 ELEMENTWISE = (
     *("Add", "Clip", "Elu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Max", "Min", "Mul"),
@@ -29,7 +29,8 @@ ELEMENTWISE = (
 
 
 def pad_depthwise(model: ModelProto) -> None:
-    """Pad what lies between two dense convolutions and holds depthwise ones of other numbers of channels.
+    """Pad the values between two dense convolutions with depthwise ones of other numbers of channels between
+    them.
 
     Args:
         model: a graph without branches, its kernels constants.
@@ -52,7 +53,9 @@ def pad_depthwise(model: ModelProto) -> None:
 
 
 def _pad_after(view: GraphIndex, first: NodeProto) -> set[str]:
-    """Pad what lies between `first` and the dense convolutions that read it; the values that have grown."""
+    """Pad the values between `first` and the dense convolutions that read it, and return those that have
+    grown.
+    """
     channels = len(view.constants[first.input[1]])
     if channels % ALIGNED == 0 and channels >= block_size():
         return set()
@@ -85,7 +88,7 @@ def _pad_after(view: GraphIndex, first: NodeProto) -> set[str]:
 
 
 def _pad(view: GraphIndex, node: NodeProto, index: int, axis: int) -> None:
-    """Let a kernel or bias end with zeros on this axis."""
+    """Append zeros to a kernel or bias on this axis."""
     tensor, name = view.constants[node.input[index]], f"{node.input[index]}/padded{axis}"
     ends = [(0, -size % block_size() if at == axis else 0) for at, size in enumerate(tensor.shape)]
     if name not in view.constants:
@@ -95,12 +98,12 @@ def _pad(view: GraphIndex, node: NodeProto, index: int, axis: int) -> None:
 
 
 def _is_conv(view: GraphIndex, node: NodeProto) -> bool:
-    """Return whether it is a convolution with constants."""
+    """Return whether a node is a convolution with constants."""
     return node.op_type == "Conv" and all(name in view.constants for name in node.input[1:])
 
 
 def _is_elementwise(view: GraphIndex, node: NodeProto, between: Iterable[str]) -> bool:
-    """Return whether it makes each element of one in its place, and of single numbers."""
+    """Return whether a node makes each element of one element in its place, and of single numbers."""
     if node.op_type not in ELEMENTWISE:
         return False
     others = [name for name in node.input if name and name not in between]

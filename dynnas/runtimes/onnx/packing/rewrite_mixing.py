@@ -16,7 +16,7 @@ from dynnas.runtimes.onnx.packing.layout import block_size
 from dynnas.runtimes.onnx.packing.mixture import DynamicInput, Mixed, MixedByChannel
 
 LAYOUT_DOMAIN = "com.microsoft.nchwc"
-"""Of ONNX Runtime's operators on packed tensors."""
+"""The domain of ONNX Runtime's operators on packed tensors."""
 
 ELEMENTWISE = ("Sigmoid", "Tanh", "Relu", "HardSigmoid")
 
@@ -42,7 +42,7 @@ class MixingRewrite:
         self._layout, self._positions = tuple(layout), positions
 
     def make(self, dynamic: DynamicInput) -> None:
-        """Mix as `dynamic` says, or rearrange what it makes where that is the only way."""
+        """Mix as `dynamic` says, or rearrange its result where that is the only way."""
         source = dynamic.source
         if isinstance(source, Mixed):
             bank = self._laid_out(source.bank)
@@ -93,7 +93,9 @@ class MixingRewrite:
         return self._node("MatMul", coefficients, self._constant("bank", source.bank))
 
     def _coefficients(self, name: str, order: np.ndarray) -> str:
-        """Return the elements of value `name` in this order, computed so where a linear layer makes them."""
+        """Return the elements of value `name` in this order, computed in it where a linear layer makes
+        them.
+        """
         node = self._view.producer.get(self._view.origin(name))
         activation = None
         if node is not None and node.op_type in ELEMENTWISE:
@@ -112,7 +114,7 @@ class MixingRewrite:
 
     def _rearranged(self, name: str, order: np.ndarray) -> str:
         if _in_order(order):
-            return self._view.origin(name)  # whoever takes it gives it a shape
+            return self._view.origin(name)  # its reader gives it a shape
         flat = self._node("Reshape", name, self._constant("flat", np.array([-1])))
         if (order < 0).any():
             flat = self._node("Concat", flat, self._constant("padding", np.zeros(1, np.float32)), axis=0)
@@ -130,7 +132,7 @@ class MixingRewrite:
         return output
 
     def _copy(self, node: NodeProto, *inputs: str) -> str:
-        """`node` once more, on these inputs."""
+        """Copy `node` with these inputs."""
         copy = NodeProto()
         copy.CopyFrom(node)
         copy.name, copy.input[:], copy.output[:] = "", inputs, [f"{self._name}/{len(self.nodes)}"]

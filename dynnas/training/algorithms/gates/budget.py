@@ -1,4 +1,4 @@
-"""What gates may use: one loss for all gates of a network, whatever they decide on."""
+"""The budget of gates: one loss for all gates of a network, whatever they decide on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dynnas.training.algorithm import Algorithm, Forward, Run, register_algorith
 from dynnas.training.distributed.ranks import Batch
 
 BALANCE = 0.01
-"""Of the squared variation of loads, as in the code of Shazeer et al. (2017, arXiv:1701.06538)."""
+"""Weight of the squared variation of loads, as in the code of Shazeer et al. (2017, arXiv:1701.06538)."""
 
 
 @register_algorithm("gate_budget")
@@ -37,7 +37,7 @@ class GateBudget(Algorithm):
         return self.weight * budget_loss(forward.costs(), decided, bounds, run.batch)
 
     def image_penalty(self, run: Run, forward: Forward) -> Tensor | None:
-        """Return what each image adds to it."""
+        """Return each image's part in it."""
         decided = forward.trace.of(Decision)
         if not decided:
             return None
@@ -48,7 +48,7 @@ class GateBudget(Algorithm):
 def budget_loss(
     costs: Sequence[GateCost], decisions: Sequence[Decision], bounds: float, batch: Batch
 ) -> Tensor:
-    """((E[MACs] / F0 - t)^2) + bounds of each block + the balance of loads (DynConv, section 3.3).
+    """Return ((E[MACs] / F0 - t)^2) + bounds of each block + the balance of loads (DynConv, section 3.3).
 
     E is the mean over the batch of what the gated blocks really cost, so that no product of average rates is
     taken for the network's; F0 is what they cost without gates, and t their targets' mean, weighted by cost.
@@ -76,7 +76,7 @@ def budget_loss(
 def budget_shares(
     costs: Sequence[GateCost], decisions: Sequence[Decision], bounds: float, batch: Batch
 ) -> Tensor:
-    """Return what each image's decisions add to the budget's loss, times the number of images: (B,).
+    """Return each image's part in the budget's loss, by its decisions, times the number of images: (B,).
 
     Against the batch without the image. Unlike the image's part of the loss's first-order change, this is
     right for a loss that is not linear.
@@ -107,10 +107,12 @@ def _of_use(costs: Sequence[GateCost], decisions: Sequence[Decision], macs: Tens
 
 
 def squared_variation(values: Tensor) -> Tensor:
-    """Return the square of standard deviation over mean of (..., E): (...)."""
+    """Return the squared coefficient of variation of (..., E): (...)."""
     return values.var(-1, correction=0) / values.mean(-1).square()
 
 
 def bounds_at(step: int, total: int) -> float:
-    """Map 1 to 0 by a squared cosine over the training, as in the authors' code."""
+    """Return a weight that falls from 1 to 0 by a squared cosine over the training, as in the authors'
+    code.
+    """
     return math.cos(math.pi / 2 * min(1.0, step / total)) ** 2

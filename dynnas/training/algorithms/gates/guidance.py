@@ -1,4 +1,5 @@
-"""DS-Net's answer to a gate that says the same of every image (Li et al. 2021, arXiv:2103.13258).
+"""Guidance of gates by easy images: DS-Net's answer to a gate that says the same of every image (Li et al.
+2021, arXiv:2103.13258).
 
 Sandwich gate sparsification (SGS): an image that the network is right about with every gate at its cheapest
 is easy, and every gate is taught to give it the cheapest alternative; any other is hard, and is to have all
@@ -19,7 +20,7 @@ from dynnas.nn.gates.mode import GateMode
 from dynnas.training.algorithm import Algorithm, Forward, Run, register_algorithm, setting
 
 RIGHT = 0.5
-"""From this quality on an answer counts as right."""
+"""Minimum quality of an answer that counts as right."""
 
 
 @register_algorithm("gate_guidance")
@@ -53,7 +54,7 @@ def easy_images(run: Run, forward: Forward) -> Tensor:
 
 
 def guidance_loss(decisions: Sequence[Decision], easy: Tensor) -> Tensor:
-    """Cross entropy of the gates' logits to cheapest or all, the mean over images and gates: ().
+    """Return the cross entropy of the gates' logits to cheapest or all, as a mean over images and gates: ().
 
     Of gates that have a logit for each alternative: others are not taught.
 

@@ -1,4 +1,4 @@
-"""How gates decide while they learn."""
+"""The gradient estimator of gates while they learn."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dynnas.nn.gates.mode import Estimator, GateMode
 from dynnas.training.algorithm import Algorithm, Run, register_algorithm, setting
 
 STILL = 0.75
-"""At this part of the training gates decide without noise."""
+"""Share of the training after which gates decide without noise."""
 
 
 @register_algorithm("gate_learning")
@@ -31,7 +31,7 @@ class GateLearning(Algorithm):
         choices=("gumbel", "straight", "soft", "reinforce"),
     )
     reinforce_epochs: float = setting(
-        0.0, "so many epochs at the end in which gates learn by reinforce, after the other way", minimum=0.0
+        0.0, "number of last epochs in which gates learn by reinforce, after the other way", minimum=0.0
     )
     temperature: float = setting(1.0, "softmax temperature of gates that learn", minimum=0.01)
     noise: float = setting(1.0, "scale of the gates' noise at the start", minimum=0.0)

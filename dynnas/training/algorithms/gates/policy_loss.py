@@ -14,7 +14,7 @@ from dynnas.training.algorithm import Algorithm, Forward, Run, register_algorith
 @register_algorithm("policy_loss")
 @dataclass(eq=False)
 class PolicyLoss(Algorithm):
-    """What gates read of the image learns to tell images apart (DeepMoE: Wang et al. 2019, arXiv:1806.01531).
+    """The embedding for gates learns to tell images apart (DeepMoE: Wang et al. 2019, arXiv:1806.01531).
 
     The task's loss of the policy network's classifier, which is there while it trains (section 3.3).
     """

@@ -1,11 +1,11 @@
-"""Gates that learn from what came of their draws, where no gradient passes a decision.
+"""REINFORCE for gates: they learn from the outcome of their draws, where no gradient passes a decision.
 
 REINFORCE (Williams 1992, doi:10.1007/BF00992696), as SkipNet has it in its second stage (Wang et al. 2018,
 arXiv:1711.09485, section 3.3): the gradient of the mean over decisions a of a loss l(a) is that of
 
     l(a) + (l(a) - b) log p(a)
 
-in which the second factor counts as a constant, in the mean over draws: for any b that does not hang on a.
+in which the second factor counts as a constant, in the mean over draws: for any b that does not depend on a.
 The first term teaches what is run, the second what decides. In SkipNet b is 0, and a gate is told only of
 the cost of its own block and later ones; here the budget is that of all blocks and of the whole batch, and
 each image is told what it adds to that.
@@ -45,7 +45,7 @@ class Reinforce(Algorithm):
 
 
 def reinforce(decisions: Sequence[Decision], losses: Tensor, shares: Tensor, batch: Batch) -> Tensor:
-    """Return the gradient of what gates draw, as that of a loss () whose value is 0.
+    """Return the policy gradient of the gates' draws, as that of a loss () whose value is 0.
 
     Args:
         decisions: of all gates on this rank's part of a batch; of some at least with a likelihood.

@@ -48,6 +48,8 @@ def similarity_loss(kept: Sequence[tuple[Tensor, Tensor]], batch: Batch) -> Tens
 
 
 def _cosines(values: Tensor, batch: Batch) -> Tensor:
-    """Of all pairs of images of the whole batch, (images, images), from this rank's rows (B, C)."""
+    """Return the cosines of all pairs of images of the whole batch, (images, images), from this rank's rows
+    (B, C).
+    """
     rows = F.normalize(batch.rows(values.float()))
     return rows @ rows.T

@@ -20,7 +20,7 @@ from dynnas.training.algorithm import Algorithm, Forward, Run, register_algorith
 from dynnas.training.distributed.ranks import Batch
 
 EASY = 0.5
-"""Of the mean loss: what is below is easy, as in the authors' code."""
+"""Share of the mean loss below which an image is easy, as in the authors' code."""
 
 
 @register_algorithm("gate_sparsity")
@@ -38,12 +38,12 @@ class GateSparsity(Algorithm):
     )
 
     def penalty(self, run: Run, forward: Forward) -> Tensor | None:
-        """Return what the images pay, in the mean."""
+        """Return the mean price of the images."""
         paid = self._paid(run, forward)
         return None if paid is None else paid.mean()
 
     def image_penalty(self, run: Run, forward: Forward) -> Tensor | None:
-        """Return what each image pays."""
+        """Return the price of each image."""
         paid = self._paid(run, forward)
         return None if paid is None else paid.detach()
 
@@ -58,7 +58,7 @@ class GateSparsity(Algorithm):
 
 @torch.no_grad()
 def easiness(losses: Tensor, batch: Batch) -> Tensor:
-    """max(0, (C - L) / C), from 0 for hard images to 1: (B,).
+    """Return the easiness max(0, (C - L) / C), from 0 for hard images to 1: (B,).
 
     Args:
         losses: of the task for each image of this rank's part, (B,). batch: the whole of it.
@@ -67,5 +67,5 @@ def easiness(losses: Tensor, batch: Batch) -> Tensor:
 
 
 def use_of_easy(costs: Sequence[GateCost], decisions: Sequence[Decision], easy: Tensor) -> Tensor:
-    """Return what each image uses of its gated blocks, from 0 to about 1, times how easy it is: (B,)."""
+    """Return each image's use of its gated blocks, from 0 to about 1, times its easiness: (B,)."""
     return easy * total_macs(costs, decisions) / sum(cost.full for cost in costs)

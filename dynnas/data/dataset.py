@@ -12,10 +12,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dynnas.data.augment import Augmentation
+from dynnas.data.streaming.images import Images, in_batches, read_batches, read_images
 from dynnas.errors import DataError
 from dynnas.tasks.task import Task
 
 _PARTS = ("train", "search", "test")
+_READ_TOGETHER = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,10 +25,14 @@ class Split:
     """Images [N, C, H, W] with their targets [N, ...], in random order: any prefix is a fair sample.
 
     Pixels are bytes, 16 bits (held as int32) or floats.
+
+    Attributes:
+        identity: what names the images, if that is not their pixels.
     """
 
-    images: Tensor
+    images: Images
     targets: Tensor
+    identity: str = ""
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -36,11 +42,12 @@ class Split:
         return f"Split({len(self)} images {list(self.images.shape[1:])} of {kind})"
 
     def __getitem__(self, part: slice) -> Split:
-        return Split(self.images[part], self.targets[part])
+        named = self.identity and f"{self.identity} {part}"
+        return Split(self.images[part], self.targets[part], named)
 
     def to(self, device: str | torch.device) -> Split:
         """Return the same split with its tensors on `device`."""
-        return Split(self.images.to(device), self.targets.to(device))
+        return replace(self, images=self.images.to(device), targets=self.targets.to(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +129,12 @@ class Dataset:
         facts = (self.task.name, self.task.names, repr(self.augmentation), self.scale)
         digest = hashlib.blake2b(repr(facts).encode(), digest_size=16)
         for split in (self.train, self.search, self.test):
-            for tensor in (split.images, split.targets):
+            tensors = [split.targets]
+            if split.identity:
+                digest.update(f"{split.identity} {tuple(split.images.shape)}".encode())
+            else:
+                tensors.insert(0, read_images(split.images))
+            for tensor in tensors:
                 digest.update(repr(tuple(tensor.shape)).encode())
                 digest.update(tensor.cpu().contiguous().numpy().data)
         return digest.hexdigest()
@@ -133,10 +145,13 @@ class Dataset:
             self, train=self.train.to(device), search=self.search.to(device), test=self.test.to(device)
         )
 
-    def normalise(self, images: Tensor) -> Tensor:
-        """Return float images with zero mean and unit variance by channel, from `images` [..., C, H, W] of a
-        split.
+    def normalise(self, images: Images) -> Tensor:
+        """Return float images with zero mean and unit variance by channel.
+
+        Args:
+            images: [..., C, H, W] of a split.
         """
+        images = read_images(images)
         mean, std = (torch.tensor(v, device=images.device).view(-1, 1, 1) for v in (self.mean, self.std))
         return torch.div(images, self.scale).sub_(mean).div_(std)
 
@@ -152,26 +167,35 @@ class Dataset:
 
         It depends on the arguments alone, so that an interrupted training can go on anywhere, on any device.
         """
-        order = torch.randperm(len(self.train), generator=_generator("order", seed, epoch))
-        chosen = order[step * batch : (step + 1) * batch].to(self.train.targets.device)
-        images = self.augmentation(self.train.images[chosen], _generator("augmentation", seed, epoch, step))
-        return self.normalise(images), self.train.targets[chosen]
+        return next(self.training_batches(seed, epoch, batch, step, step + 1))
 
     def training_batches(
-        self, seed: int, epoch: int, batch: int, start: int = 0
+        self, seed: int, epoch: int, batch: int, start: int = 0, stop: int | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Return the batches of `epoch` from step `start` on, as `train_batch` gives them."""
-        return (self.train_batch(seed, epoch, step, batch) for step in range(start, self.steps(batch)))
+        """Yield the batches of `epoch` from step `start` on, before `stop`, as `train_batch` gives them.
+
+        Images that are streamed are decoded ahead of what is asked for.
+
+        Raises:
+            DataError: when the batch is due whose images cannot be read.
+        """
+        order = torch.randperm(len(self.train), generator=_generator("order", seed, epoch))
+        steps = range(start, self.steps(batch) if stop is None else stop)
+        parts = [order[step * batch : (step + 1) * batch] for step in steps]
+        for step, part, images in zip(steps, parts, read_batches(self.train.images, parts), strict=True):
+            varied = self.augmentation(images, _generator("augmentation", seed, epoch, step))
+            yield self.normalise(varied), self.train.targets[part.to(self.train.targets.device)]
 
     def evaluation_batches(self, split: Split, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield every image of `split` in order, normalised and unvaried, with its target."""
-        for part in range(0, len(split), batch):
-            yield self.normalise(split.images[part : part + batch]), split.targets[part : part + batch]
+        for images, targets in zip(in_batches(split.images, batch), split.targets.split(batch), strict=True):
+            yield self.normalise(images), targets
 
     def calibration_images(self, count: int, seed: int) -> Tensor:
         """Return up to `count` random training images [N, C, H, W], normalised and unvaried."""
         order = torch.randperm(len(self.train), generator=_generator("calibration", seed))
-        return self.normalise(self.train.images[order[:count].to(self.train.images.device)])
+        parts = list(order[:count].split(_READ_TOGETHER))
+        return torch.cat([self.normalise(images) for images in read_batches(self.train.images, parts)])
 
 
 def resize(images: Tensor, size: int | tuple[int, int]) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from dynnas.data.augment import augmentation
 from dynnas.data.dataset import Dataset, Split
 from dynnas.data.split import stratified
+from dynnas.data.streaming.images import read_images
 from dynnas.errors import DataError
 from dynnas.progress import Progress
 from dynnas.tasks.builtin.classification import Classification
@@ -78,7 +79,7 @@ def dataset_of(
             "itself vary both, or leave out augment"
         )
     scale = _SCALES[train.images.dtype]
-    mean, std = channel_statistics(train.images, scale)
+    mean, std = channel_statistics(read_images(train.images), scale)
     dataset = Dataset(
         name=name, task=meant, train=train, search=shuffled["search"], test=shuffled["test"], mean=mean,
         std=std, augmentation=augmentation(augment, min(train.images.shape[-2:])), scale=scale,
@@ -134,7 +135,7 @@ def _splits(data: Any) -> Mapping[str, Any]:
 def _read(split: Any, part: str) -> Split:
     where = f"data: {part} split"
     if isinstance(split, Split):
-        pairs: list[tuple[Tensor, Tensor]] = [(split.images, split.targets)]
+        pairs: list[tuple[Tensor, Tensor]] = [(read_images(split.images), split.targets)]
     elif isinstance(split, tuple | list) and len(split) == 2 and all(map(_is_array, split)):
         pairs = [(_images(split[0], where), _targets(split[1], where))]
     elif hasattr(split, "__getitem__") and hasattr(split, "__len__"):

@@ -6,21 +6,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dynnas.data.streaming.images import StreamedImages
 from dynnas.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Images uint8 [N, C, R, R] and their labels int64 [N]."""
+    """Images uint8 [N, C, H, W] and their labels int64 [N].
 
-    images: np.ndarray
+    Attributes:
+        keys: int64 [N], a digest of each image's file; None if the pixels are to tell images apart.
+    """
+
+    images: np.ndarray | StreamedImages
     labels: np.ndarray
+    keys: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, indices: np.ndarray) -> Labelled:
-        return Labelled(self.images[indices], self.labels[indices])
+        keys = None if self.keys is None else self.keys[indices]
+        return Labelled(self.images[indices], self.labels[indices], keys)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +40,7 @@ class RawData:
         left_out: what lies there and was not read, in words.
 
     Raises:
-        DataError: no images, not one label for each, labels out of range, images not square or not alike.
+        DataError: no images, not one label for each, labels out of range, images not alike.
     """
 
     name: str
@@ -73,10 +80,6 @@ class RawData:
                 f"{self.where}: {part} labels reach from {labels.min()} to {labels.max()} but there are"
                 f" {len(self.class_names)} classes; number them from 0"
             )
-        if images.shape[2] != images.shape[3]:
-            raise DataError(
-                f"{self.where}: {part} images must be square but are {_shape(images)}; crop or pad them"
-            )
 
 
 def numbered(labels: np.ndarray, *others: np.ndarray) -> tuple[tuple[str, ...], list[np.ndarray]]:
@@ -89,6 +92,6 @@ def numbered(labels: np.ndarray, *others: np.ndarray) -> tuple[tuple[str, ...], 
     ]
 
 
-def _shape(images: np.ndarray) -> str:
+def _shape(images: np.ndarray | StreamedImages) -> str:
     _, channels, height, width = images.shape
     return f"{channels} x {height} x {width} (channels x height x width)"

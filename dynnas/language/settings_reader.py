@@ -51,7 +51,7 @@ def setting_form(setting: Field[Any], section: type) -> Form:
     minimum, maximum = setting.metadata.get("minimum"), setting.metadata.get("maximum")
     origin = typing.get_origin(hint)
     if origin is tuple:
-        return Form("list", Rule(str, choices=choices))
+        return Form("list", Rule(typing.get_args(hint)[0], minimum, maximum, choices=choices))
     if "registry" in setting.metadata:
         return Form("tables", Rule(bool))
     if origin is Mapping:
@@ -84,7 +84,8 @@ def _read_setting(node: Node, setting: Field[Any], section: type, where: str, pr
     if shape == "list":
         items = read_list(node, where, str(rule), problems) if isinstance(node, Listing) else (node,)
         values = tuple(read_one(item, rule, where, problems) for item in items)
-        check_distinct(items, values, where, problems)
+        if rule.kind is str:
+            check_distinct(items, values, where, problems)
         return values
     if shape == "table":
         entries = read_table(node, where, choices_of(setting), problems)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dynnas.data.dataset import Dataset, resize
+from dynnas.data.streaming.images import Images
 from dynnas.runtimes.cascade import Finished
 
 
@@ -31,7 +32,7 @@ def ready(network: Finished, dataset: Dataset) -> nn.Sequential:
     return nn.Sequential(Prepare(dataset, network.config.shape[1:]), network.cpu()).eval()
 
 
-def prepare_images(network: Finished, dataset: Dataset, images: Tensor) -> Tensor:
+def prepare_images(network: Finished, dataset: Dataset, images: Images) -> Tensor:
     """Return images [B, C, H, W] of a split as input of `network`: float32, normalised, resized, on its
     device.
     """

@@ -51,6 +51,27 @@ class DataSettings:
         "how training images are varied; auto is what suits the data set",
         choices=("auto", "none", "shift", "flip"),
     )
+    size: tuple[int, ...] = _setting(
+        (),
+        "height and width to which the pictures of a folder are brought, or the side of a square; the median "
+        "of their shorter sides, at most 224, if not given",
+        minimum=1,
+    )
+    fit: str = _setting(
+        "crop",
+        "how a folder's pictures of another shape are brought to it: cut to the middle, padded with black, "
+        "or stretched",
+        choices=("crop", "pad", "stretch"),
+    )
+    memory_gb: float = _setting(
+        2.0, "decoded pictures of a folder that take more than this are streamed from disk", minimum=0.0
+    )
+    cache_gb: float = _setting(4.0, "decoded pictures kept on disk where they are streamed", minimum=0.0)
+    workers: int | None = _setting(
+        None,
+        "processes that decode streamed pictures; half of the processors, at most 8, if not given",
+        minimum=0,
+    )
     seed: int = _setting(0, "draws the split", minimum=0)
 
 

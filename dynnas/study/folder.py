@@ -37,6 +37,9 @@ _FREE = {
 } | {
     "train.processes",
     "train.init",  # the digest of its content names the training
+    "data.memory_gb",  # images are the same bytes wherever they come from
+    "data.cache_gb",
+    "data.workers",
     "data.source",  # the digest of the images says whether they are the same, wherever they lie
 }
 

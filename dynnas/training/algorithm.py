@@ -125,6 +125,18 @@ class Pass:
     architecture: Architecture | None = None
     open_gates: bool = False
 
+    @property
+    def key(self) -> str:
+        """The key of the architecture, for a message; empty without one."""
+        return f" of architecture {self.architecture.key}" if self.architecture is not None else ""
+
+    @property
+    def spelled(self) -> str:
+        """The values of the architecture, for a message; empty without one."""
+        if self.architecture is None:
+            return ""
+        return f" ({', '.join(f'{name}={value}' for name, value in self.architecture.items())})"
+
 
 @dataclass
 class Run:

@@ -39,6 +39,8 @@ class DatasetBatches:
 
     def __init__(self, dataset: Dataset, size: int, seed: int) -> None:
         self._dataset, self._size, self._seed = dataset, size, seed
+        self._next = (-1, 0)
+        self._iterator: Iterator[tuple[Any, Any]] = iter(())
 
     @property
     def steps_per_epoch(self) -> int:
@@ -47,7 +49,12 @@ class DatasetBatches:
 
     def batch(self, epoch: int, index: int) -> tuple[Any, Any]:
         """See `Batches`."""
-        return self._dataset.train_batch(self._seed, epoch, index, self._size)
+        if (epoch, index) != self._next:
+            self._iterator = self._dataset.training_batches(self._seed, epoch, self._size, index)
+        self._next = (-1, 0)  # until the batch is there: what fails is asked for again
+        batch = next(self._iterator)
+        self._next = (epoch, index + 1)
+        return batch
 
 
 class LoaderBatches:
@@ -104,6 +111,11 @@ class LoaderBatches:
                         f"training: the loader ended after {self._next} of {self._steps} batches of an "
                         "epoch; it must give as many in each"
                     ) from None
+                except Exception as error:  # whatever a stranger's loader may raise
+                    raise TrainingError(
+                        f"training: the loader raised {type(error).__name__} at batch {self._next} of epoch "
+                        f"{epoch}: {error}"
+                    ) from error
             self._next += 1
             if self._next > index:
                 return _moved(inputs, self._device), _moved(targets, self._device)

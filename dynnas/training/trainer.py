@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dynnas.errors import TrainingError
+from dynnas.errors import DynnasError, TrainingError
 from dynnas.nn.context import PLAIN, Context, Trace
 from dynnas.nn.dynamic_conv.mode import RouterMode
 from dynnas.nn.gates.mode import GateMode
@@ -198,7 +198,7 @@ class Trainer:
         """Take one step, and return its loss: the mean over images and over the step's networks."""
         run = self.run
         epoch, index = divmod(run.step, run.steps_per_epoch)
-        inputs, targets = self._batches.batch(epoch, index)
+        inputs, targets = self._batch(epoch, index)
         for algorithm in self.algorithms:
             inputs, targets = algorithm.on_batch(run, inputs, targets)
         run.batch = Batch(self.ranks, rows(inputs))
@@ -221,6 +221,19 @@ class Trainer:
             self.losses.append(self._epoch_loss)
             self._epoch_loss = 0.0
         return loss
+
+    def _batch(self, epoch: int, index: int) -> tuple[Any, Any]:
+        """Get the batch; where it cannot be had, what was trained so far is saved first."""
+        try:
+            return self._batches.batch(epoch, index)
+        except DynnasError as error:
+            if self._execution is None or self._save is None:
+                raise
+            self._keep()
+            raise type(error)(
+                f"{error}\nThe training is saved up to step {self.run.step} of {self.run.total}, and goes on "
+                "from there when it is started again"
+            ) from error
 
     def _step(self, execution: Execution) -> float:
         run = self.run
@@ -296,8 +309,8 @@ class Trainer:
         value = float(self.ranks.add(loss.detach().clone()))
         if not math.isfinite(value):
             raise TrainingError(
-                f"training: the loss{_words(network)} is {value} at step {run.step}"
-                f"{_spelled(network)}; {self._remedy()}"
+                f"training: the loss{network.key} is {value} at step {run.step}{network.spelled}; "
+                f"{self._remedy()}"
             )
         for algorithm in self.algorithms:
             algorithm.after_loss(run, forward)
@@ -385,13 +398,3 @@ def seeded(seed: int, step: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed * 1_000_003 + step)
         yield
-
-
-def _words(network: Pass) -> str:
-    return f" of architecture {network.architecture.key}" if network.architecture is not None else ""
-
-
-def _spelled(network: Pass) -> str:
-    if network.architecture is None:
-        return ""
-    return f" ({', '.join(f'{name}={value}' for name, value in network.architecture.items())})"

@@ -16,6 +16,7 @@ import torch
 from dynnas.candidates.candidate import subject_of
 from dynnas.compression import PASSES
 from dynnas.compression.compress import Shrunk, Source
+from dynnas.data.streaming.images import in_batches
 from dynnas.errors import StudyError, TargetError
 from dynnas.files import atomic_write
 from dynnas.latency.latency import Latency
@@ -214,7 +215,7 @@ def _graph_scores(graph: bytes, network: Network, study: Study) -> dict[str, flo
     def score(split: Literal["search", "test"]) -> float:
         part = getattr(study.dataset, split)
         said = []
-        for images in part.images.split(256):
+        for images in in_batches(part.images, 256):
             prepared = prepare_images(network, study.dataset, images).numpy()
             said += [torch.from_numpy(np.array(runner(image[None]))) for image in prepared]
         return next(iter(study.dataset.task.score(torch.cat(said), part.targets).values()))

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dynnas.data.streaming.images import read_images
 from dynnas.metrics.accuracy import predict_logits
 from dynnas.nn.exits import leave
 from dynnas.study.study import Study
@@ -71,7 +72,7 @@ def exit_images(study: Study, key: str, examples: int = 8) -> tuple[ExitImages, 
         order = here[confidence[here].argsort(descending=sure_first, stable=True)][:examples].tolist()
         shown = tuple(
             ExitedImage(
-                pixels=_pixels(images[number], dataset.scale),
+                pixels=_pixels(read_images(images[number : number + 1])[0], dataset.scale),
                 label=task.describe_target(targets[number]),
                 answer=task.describe(chosen[number]),
                 confidence=float(confidence[number]),

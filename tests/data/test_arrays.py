@@ -120,9 +120,8 @@ def test_load_data(tmp_path: Path) -> None:
         ({"y_test": _LABELS, "x": _IMAGES, "y": _LABELS}, "has y_test but none of x_test, test_x"),
         ({"images": _IMAGES, "labels": _LABELS[:9]}, "40 training images but 9 labels"),
         ({"images": _IMAGES[:0], "labels": _LABELS[:0]}, "there are no training images"),
-        ({"images": _IMAGES[:, :5], "labels": _LABELS}, r"must be square but are 1 x 5 x 6 .*; crop or pad"),
-        ({"images": _IMAGES.reshape(40, 36), "labels": _LABELS}, r"images is \(40, 36\); needed are square"),
-        ({"images": np.zeros((9, 5, 6, 3)), "labels": _LABELS[:9]}, r"images is \(9, 5, 6, 3\); needed"),
+        ({"images": _IMAGES.reshape(40, 36), "labels": _LABELS}, r"images is \(40, 36\); needed are images"),
+        ({"images": np.zeros((9, 5, 6, 7)), "labels": _LABELS[:9]}, r"images is \(9, 5, 6, 7\); needed"),
         ({"images": _IMAGES - 300.0, "labels": _LABELS}, r"reach from -300\.0 to -45\.0; needed is 0\.\.255"),
         ({"images": _IMAGES + np.nan, "labels": _LABELS}, "image values reach from nan to nan"),
         ({"images": _IMAGES * 1j, "labels": _LABELS}, "images of complex128; save them as uint8"),
@@ -158,3 +157,10 @@ def test_damaged_archive(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"made\.npz: not a readable \.npz of arrays \(Bad CRC"):
         find.read(str(path), Progress())
+
+
+@pytest.mark.parametrize("shape", [(40, 5, 6), (40, 5, 6, 1), (40, 1, 5, 6)])
+def test_images_need_not_be_square(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    images = np.arange(40 * 30, dtype=np.uint32).astype(np.uint8).reshape(shape)
+    raw = _read(tmp_path, images=images, labels=_LABELS)
+    assert raw.train.images.tolist() == images.reshape(40, 1, 5, 6).tolist()

@@ -119,7 +119,7 @@ def test_a_coloured_picture_makes_all_rgb(tmp_path: Path, mode: str) -> None:
 def test_decoded_pictures_are_kept_until_a_file_changes(tmp_path: Path, cache_folder: Path) -> None:
     _fill(tmp_path / "pets")
     _read(tmp_path / "pets")
-    (kept,) = cache_folder.glob("*.npy")
+    (kept,) = cache_folder.glob("folder-*.npy")
     changed = kept.stat().st_mtime_ns
     assert _read(tmp_path / "pets").train.images[0, 0, 0, 0] == 0
     assert kept.stat().st_mtime_ns == changed
@@ -137,7 +137,7 @@ def test_progress_is_told(tmp_path: Path) -> None:
             return super().task(name, total, done)
 
     find.read(str(_fill(tmp_path)), Told())
-    assert seen == [("decoding images", 16)]
+    assert seen == [("listing pictures", 8), ("decoding images", 8)]
 
 
 def test_damaged_picture(tmp_path: Path) -> None:

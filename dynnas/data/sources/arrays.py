@@ -103,12 +103,13 @@ def _images(path: Path, key: str, images: np.ndarray) -> np.ndarray:
     if images.ndim == 3:
         return images[:, None]
     if images.ndim == 4:
-        if images.shape[1] == images.shape[2] and images.shape[3] <= _MOST_CHANNELS:
+        first, last = images.shape[1] <= _MOST_CHANNELS, images.shape[3] <= _MOST_CHANNELS
+        if last and (not first or images.shape[1] == images.shape[2]):
             return images.transpose(0, 3, 1, 2)
-        if images.shape[1] <= _MOST_CHANNELS:
+        if first:
             return images
     raise DataError(
-        f"{path}: {key} is {images.shape}; needed are square images [N, H, W], [N, H, W, C] or [N, C, H, W]"
+        f"{path}: {key} is {images.shape}; needed are images [N, H, W], [N, H, W, C] or [N, C, H, W]"
         f" of at most {_MOST_CHANNELS} channels"
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dynnas.data.raw import RawData
+from dynnas.data.reading import Reading
 from dynnas.data.sources import arrays, cifar, digits, folder, idx, packed
 from dynnas.errors import DataError
 from dynnas.files import data_folders
@@ -24,14 +25,29 @@ _FASHION_CLASSES = (
 )
 
 
-def read(source: str, progress: Progress) -> RawData:
-    """Return the data set that `source` names or that lies at the path `source`.
+def read(source: str, progress: Progress, reading: Reading | None = None) -> RawData:
+    """Read the data set that `source` names or that lies at the path `source`.
+
+    Args:
+        source: a name of `SOURCES`, or a path.
+        progress: is told how far it is.
+        reading: how the pictures of a folder are read.
 
     Raises:
         DataError: there is none, or it cannot be read; the message says how to get or mend it.
     """
-    if source in SOURCES:
-        return SOURCES[source](progress)
+    reading = reading or Reading()
+    found = SOURCES[source](progress) if source in SOURCES else _read_path(_path(source), progress, reading)
+    if reading.size not in (None, found.train.images.shape[2:]):
+        raise DataError(
+            f"data.size: the images of {found.where} are taken as they are, "
+            f"{' x '.join(map(str, found.train.images.shape[2:]))} pixels; leave it out, or give a folder of "
+            "pictures"
+        )
+    return found
+
+
+def _path(source: str) -> Path:
     path = Path(source).expanduser()
     if not path.exists():
         near = difflib.get_close_matches(source, list(SOURCES), n=1)
@@ -40,10 +56,10 @@ def read(source: str, progress: Progress) -> RawData:
             + (f"; did you mean {near[0]}?" if near else ".")
             + f" Known are {', '.join(SOURCES)}, and the paths of folders and files"
         )
-    return _read_path(path, progress)
+    return path
 
 
-def _read_path(path: Path, progress: Progress) -> RawData:
+def _read_path(path: Path, progress: Progress, reading: Reading) -> RawData:
     if release := cifar.release(path):
         return cifar.read(release)
     if path.suffix == ".npz":
@@ -54,7 +70,7 @@ def _read_path(path: Path, progress: Progress) -> RawData:
     if idx.recognises(path):
         return idx.read(path, path.resolve().name)
     if folder.recognises(path):
-        return folder.read(path, progress)
+        return folder.read(path, progress, reading)
     if path.name.endswith((".zip", ".tar", ".tar.gz", ".tgz")):
         raise DataError(f"{path}: an archive, and not CIFAR-10's; unpack it and give the folder")
     raise DataError(

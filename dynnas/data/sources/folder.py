@@ -2,14 +2,18 @@
 
 Splits are recognised by their names in any spelling: train or training, val, valid, validation or dev, and
 test or testing. The validation split ranks candidates; without a test split it is the test split. Pictures
-are turned upright, what is transparent in them becomes white, and they are cut to their central square and
-resized to one resolution: the median of their shorter sides, at most 224. They are read as grey where all of
-them are, else as RGB.
+are turned upright, what is transparent in them becomes white, and they are brought to one size. Unless
+another is asked for, they are cut to their central square, whose side is the median of their shorter sides,
+at most 224. They are read as grey where all of them are, else as RGB. What fits is decoded once and held in
+memory; more than that is decoded whenever it is needed.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
+import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +23,12 @@ import numpy as np
 
 from dynnas.data.cache import cached
 from dynnas.data.raw import Labelled, RawData
+from dynnas.data.reading import Reading
 from dynnas.data.sources import pictures
+from dynnas.data.sources.pictures import Form
+from dynnas.data.streaming.files import PictureFiles
+from dynnas.data.streaming.images import StreamedImages
+from dynnas.data.streaming.store import RowStore
 from dynnas.errors import DataError
 from dynnas.progress import Progress
 
@@ -37,7 +46,9 @@ _NOT_DATA = ("@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found")
 """Folders that systems leave behind, in lower case; and any whose name begins with a dot."""
 _NOT_PICTURES = ("thumbs.db", "desktop.ini", "readme.md", "readme.txt")
 _TABLES = (".csv", ".tsv", ".json")
-_CACHE_FORM = "folder-2"
+_CACHE_FORM = "folder-3"
+_NAMED = 10
+"""Broken pictures that are named in one message."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +65,18 @@ def recognises(folder: Path) -> bool:
     return any(map(_has_pictures, _folders(folder)))
 
 
-def read(folder: Path, progress: Progress) -> RawData:
-    """Return the data set in `folder`; decoded once, then kept in the cache until a file changes.
+def read(folder: Path, progress: Progress, reading: Reading | None = None) -> RawData:
+    """Read the data set in `folder`.
+
+    Args:
+        folder: of the pictures. progress: is told how far it is.
+        reading: the size of the images, and how much may lie in memory.
 
     Raises:
         DataError: a picture is damaged or a link leads nowhere, the test pictures are of other classes, or
             what looks like splits has no folders of classes.
     """
+    reading = reading or Reading()
     roots = _split_roots(folder)
     places = {part: _place(root) for part, root in roots.items()}
     names = tuple(places["train"].classes)
@@ -75,9 +91,18 @@ def read(folder: Path, progress: Progress) -> RawData:
             files += found
             labels += [label] * len(found)
         spans[part] = slice(start, len(files))
-    images = cached(f"{_CACHE_FORM}-{_digest(files)}", lambda: _decode(files, progress))
     numbers = np.array(labels, np.int64)
-    parts = {part: Labelled(images[span], numbers[span]) for part, span in spans.items()}
+    stats = _stats(files)
+    digest = _digest(folder, files, stats)
+    listed = cached(f"listed-{digest}", lambda: _listed(files, progress))
+    form = _form(listed, reading)
+    images: np.ndarray | StreamedImages
+    if math.prod((len(files), *form.shape)) > reading.memory_bytes:
+        images = StreamedImages(RowStore(PictureFiles.of(files, stats, form)), np.arange(len(files)))
+    else:
+        name = f"{_CACHE_FORM}-{digest}-{form.height}x{form.width}{form.fit}{'' if form.grey else 'x3'}"
+        images = cached(name, lambda: _decode(files, form, progress))
+    parts = {part: Labelled(images[span], numbers[span], listed[span, 2]) for part, span in spans.items()}
     return RawData(
         name=folder.resolve().name,
         where=str(folder),
@@ -87,6 +112,13 @@ def read(folder: Path, progress: Progress) -> RawData:
         search=parts.get("search"),
         left_out=_told(folder, roots, places.values()),
     )
+
+
+def _form(listed: np.ndarray, reading: Reading) -> Form:
+    sides, greys = listed[:, 0], listed[:, 1]
+    side = min(_HIGHEST_RESOLUTION, int(np.median(sides)))
+    height, width = reading.size or (side, side)
+    return Form(height, width, bool(greys.all()), reading.fit)
 
 
 def _split_roots(folder: Path) -> dict[str, Path]:
@@ -211,25 +243,56 @@ def _is_data(name: str) -> bool:
     return not name.startswith(".") and name.lower() not in _NOT_DATA
 
 
-def _digest(files: list[Path]) -> str:
-    """Return a digest that changes with any file's path, size or time of change; reading them all would take
-    too long.
+def _stats(files: list[Path]) -> np.ndarray:
+    """Return the size in bytes and time of change in nanoseconds of each file, int64 [N, 2]."""
+    stats = [path.stat() for path in files]
+    return np.array([(stat.st_size, stat.st_mtime_ns) for stat in stats], np.int64).reshape(-1, 2)
+
+
+def _digest(folder: Path, files: list[Path], stats: np.ndarray) -> str:
+    """Return a digest of the path, size and time of change of every file."""
+    digest = hashlib.blake2b(stats.tobytes(), digest_size=16)
+    digest.update(os.fsencode(folder.resolve()))
+    for path in files:  # which all begin with the folder; resolving each would take longer than all else
+        digest.update(os.fsencode(path)[len(os.fsencode(folder)) :] + b"\0")
+    return digest.hexdigest()
+
+
+def _listed(files: list[Path], progress: Progress) -> np.ndarray:
+    """Return the shorter side, whether it is grey, and a digest of each picture: int64 [N, 3].
+
+    Raises:
+        DataError: some are no pictures; all of them are named together.
     """
-    stats = [(str(path.resolve()), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in files]
-    return hashlib.blake2b(repr(stats).encode(), digest_size=16).hexdigest()
+    rows, broken = np.zeros((len(files), 3), np.int64), []
+    with progress.task("listing pictures", len(files)) as task:
+        for row, path in enumerate(files):
+            try:
+                content = path.read_bytes()
+                side, grey = pictures.measure(io.BytesIO(content), path)
+                digest = hashlib.blake2b(content, digest_size=8).digest()
+                rows[row] = side, grey, int.from_bytes(digest, signed=True)
+            except (DataError, OSError) as error:
+                broken.append(str(error))
+            task.advance()
+    _refuse(broken)
+    return rows
 
 
-def _decode(files: list[Path], progress: Progress) -> np.ndarray:
-    with progress.task("decoding images", 2 * len(files)) as task:
-        sides, greys = [], []
-        for path in files:
-            side, grey = pictures.measure(path)
-            sides.append(side)
-            greys.append(grey)
+def _refuse(broken: list[str]) -> None:
+    if broken:
+        more = f"\nand {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
+        raise DataError("\n".join(broken[:_NAMED]) + more)
+
+
+def _decode(files: list[Path], form: Form, progress: Progress) -> np.ndarray:
+    images, broken = np.empty((len(files), *form.shape), np.uint8), []
+    with progress.task("decoding images", len(files)) as task:
+        for row, path in enumerate(files):
+            try:
+                images[row] = pictures.read(path, form)
+            except DataError as error:
+                broken.append(str(error))
             task.advance()
-        resolution = min(_HIGHEST_RESOLUTION, int(np.median(sides)))
-        images = np.empty((len(files), 1 if all(greys) else 3, resolution, resolution), np.uint8)
-        for i, path in enumerate(files):
-            images[i] = pictures.read(path, resolution, grey=all(greys))
-            task.advance()
+    _refuse(broken)
     return images

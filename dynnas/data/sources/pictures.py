@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import struct
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -17,14 +19,42 @@ _GREY = ("1", "L", "LA")
 _DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
-def measure(path: Path) -> tuple[int, bool]:
+@dataclass(frozen=True)
+class Form:
+    """The shape that pictures are brought to.
+
+    Attributes:
+        height, width: in pixels.
+        grey: whether they have one channel; else they are RGB.
+        fit: `crop` cuts the middle out, in the shape that is wanted; `pad` keeps all and puts black beside
+            it; `stretch` does not keep the ratio of the sides.
+    """
+
+    height: int
+    width: int
+    grey: bool = False
+    fit: str = "crop"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        return 1 if self.grey else 3, self.height, self.width
+
+
+FITS = ("crop", "pad", "stretch")
+
+
+def measure(file: BinaryIO, path: Path) -> tuple[int, bool]:
     """Return the shorter side in pixels and whether the picture is grey, from its header alone.
+
+    Args:
+        file: that is open. path: its path, for messages.
 
     Raises:
         DataError: it is no picture, or one of more than 8 bits a channel.
     """
     try:
-        with Image.open(path) as picture:
+        with Image.open(file) as picture:
             if picture.mode in _DEEP:
                 raise DataError(
                     f"{path}: more than 8 bits a channel (mode {picture.mode}); convert it to 8 bits"
@@ -34,18 +64,27 @@ def measure(path: Path) -> tuple[int, bool]:
         raise _unreadable(str(path), error) from error
 
 
-def read(path: Path, resolution: int, grey: bool) -> np.ndarray:
-    """Return the upright picture's central square, uint8 [C, resolution, resolution], as grey or RGB.
+def read(path: Path, form: Form) -> np.ndarray:
+    """Decode the upright picture in a form: uint8 [C, H, W].
 
     Raises:
         DataError: it cannot be decoded.
     """
     try:
         with Image.open(path) as picture:
-            upright = _opaque(ImageOps.exif_transpose(picture)).convert("L" if grey else "RGB")
-            return _channels_first(ImageOps.fit(upright, (resolution, resolution)))
+            upright = _opaque(ImageOps.exif_transpose(picture)).convert("L" if form.grey else "RGB")
+            return _channels_first(_fitted(upright, form))
     except _DAMAGED as error:
         raise _unreadable(str(path), error) from error
+
+
+def _fitted(picture: Image.Image, form: Form) -> Image.Image:
+    size = (form.width, form.height)
+    if form.fit == "crop":
+        return ImageOps.fit(picture, size)
+    if form.fit == "pad":
+        return ImageOps.pad(picture, size)
+    return picture.resize(size, Image.Resampling.BICUBIC)
 
 
 def decode(content: bytes, where: str) -> np.ndarray:

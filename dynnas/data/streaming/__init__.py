@@ -1,0 +1,1 @@
+"""Images that are read from disk when they are needed, by processes beside this one."""

@@ -49,7 +49,7 @@ def load_data(settings: DataSettings, progress: Progress | None = None) -> Datas
     mean, std = _channel_statistics(splits["train"].images)
     kind = settings.augment
     if kind == "auto":
-        kind = "flip" if raw.mirrors else "shift"
+        kind = "flip" if raw.mirrored else "shift"
     dataset = Dataset(
         name=raw.name,
         task=task.of_data(splits["train"].targets, raw.class_names),

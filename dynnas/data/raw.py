@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +38,7 @@ class RawData:
 
     Attributes:
         where: the file or folder it was read from, for messages.
-        mirrors: whether an image means the same from left to right; not so for signs.
+        mirrors: whether an image means the same from right to left; None lets the names of the classes tell.
         left_out: what lies there and was not read, in words.
 
     Raises:
@@ -49,7 +51,7 @@ class RawData:
     train: Labelled
     test: Labelled | None = None
     search: Labelled | None = None
-    mirrors: bool = True
+    mirrors: bool | None = None
     left_out: str = ""
 
     def __post_init__(self) -> None:
@@ -66,6 +68,11 @@ class RawData:
         if len(self.class_names) < 2:
             raise DataError(f"{self.where}: only one class, {self.class_names[0]!r}; at least two are needed")
 
+    @property
+    def mirrored(self) -> bool:
+        """True if half of the training images may be mirrored: see `words`."""
+        return words(self.class_names) if self.mirrors is None else self.mirrors
+
     def _check(self, part: str, labelled: Labelled) -> None:
         images, labels = labelled.images, labelled.labels
         if len(images) != len(labels):
@@ -80,6 +87,16 @@ class RawData:
                 f"{self.where}: {part} labels reach from {labels.min()} to {labels.max()} but there are"
                 f" {len(self.class_names)} classes; number them from 0"
             )
+
+
+def words(names: Iterable[str]) -> bool:
+    """Return whether every name is a word, and none says left or right.
+
+    Digits, letters, and classes that are only numbered, as those of traffic signs often are, may mean another
+    thing when they are mirrored. A cat is a cat.
+    """
+    sides = re.compile(r"(^|[^a-z])(left|right)($|[^a-z])", re.IGNORECASE)
+    return all(re.search(r"[^\W\d_]{2}", name) and not sides.search(name) for name in names)
 
 
 def numbered(labels: np.ndarray, *others: np.ndarray) -> tuple[tuple[str, ...], list[np.ndarray]]:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from dynnas.data.load import load_data
-from dynnas.data.raw import RawData
+from dynnas.data.raw import Labelled, RawData
 from dynnas.data.sources import find
 from dynnas.errors import DataError
 from dynnas.progress import Progress
@@ -206,6 +206,25 @@ def test_a_folder_of_idx_files_is_not_known_by_its_name(tmp_path: Path) -> None:
     data = load_data(DataSettings(source=str(put_idx(tmp_path / "fashion-mnist", np.arange(40) % 10))))
     assert data.task.names == tuple("0123456789")
     assert not data.augmentation.flip  # as of all signs
+
+
+@pytest.mark.parametrize(
+    ("names", "mirrored"),
+    [
+        (("cat", "dog"), True),
+        (("T-shirt/top", "Ankle boot"), True),
+        (("copyright", "leftovers"), True),
+        (tuple("0123456789"), False),
+        (("00000", "00001"), False),
+        (("a", "b", "tick"), False),
+        (("Turn left ahead", "Stop"), False),
+        (("arrow_RIGHT", "stop"), False),
+    ],
+)
+def test_only_what_has_a_word_for_a_name_is_mirrored(names: tuple[str, ...], mirrored: bool) -> None:
+    part = Labelled(np.zeros((len(names), 1, 4, 4), np.uint8), np.arange(len(names)))
+    assert RawData("made", "made.npz", names, part).mirrored is mirrored
+    assert RawData("made", "made.npz", names, part, mirrors=not mirrored).mirrored is not mirrored
 
 
 # Kind 11: a message names the wrong cause.

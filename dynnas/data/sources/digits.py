@@ -18,5 +18,4 @@ def read() -> RawData:
         where="scikit-learn's digits",
         class_names=tuple("0123456789"),
         train=Labelled(images, bunch.target.astype(np.int64)),
-        mirrors=False,
     )

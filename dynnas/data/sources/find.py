@@ -90,7 +90,7 @@ def _fashion_mnist(progress: Progress) -> RawData:
     places = [_INSTALLED_FASHION_MNIST, *(root / "fashion-mnist" for root in _roots())]
     for place in places:
         if idx.recognises(place):
-            return idx.read(place, "fashion-mnist", _FASHION_CLASSES, mirrors=True)
+            return idx.read(place, "fashion-mnist", _FASHION_CLASSES)
     raise DataError(
         "data.source: Fashion-MNIST is not on this machine. On Debian and Ubuntu:"
         " apt-get install dataset-fashion-mnist. Elsewhere put"

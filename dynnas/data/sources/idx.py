@@ -24,12 +24,11 @@ def recognises(folder: Path) -> bool:
     return any(_present(folder, file) for file in FILES)
 
 
-def read(folder: Path, name: str, class_names: tuple[str, ...] = (), mirrors: bool = False) -> RawData:
+def read(folder: Path, name: str, class_names: tuple[str, ...] = ()) -> RawData:
     """Read the four IDX files in `folder`; classes are named by the labels that occur.
 
     Args:
         class_names: other names of the classes from 0 on.
-        mirrors: as of `RawData`; digits and letters, the usual contents, are signs.
 
     Raises:
         DataError: a file is missing or damaged.
@@ -45,7 +44,6 @@ def read(folder: Path, name: str, class_names: tuple[str, ...] = (), mirrors: bo
         class_names=class_names or names,
         train=Labelled(train_images[:, None], train_numbers),
         test=Labelled(test_images[:, None], test_numbers),
-        mirrors=mirrors,
     )
 
 

@@ -27,7 +27,7 @@ from dynnas.nn.config.network import NetworkConfig
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.artifact import Artifact
 from dynnas.runtimes.compile import compile_network
-from dynnas.runtimes.plain import PlainConfig, PlainNetwork
+from dynnas.runtimes.plain import PlainNetwork
 from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.settings.settings import TargetSettings, TrainSettings
 from dynnas.space.architecture import Architecture
@@ -148,7 +148,7 @@ class Candidate:
     def config(self) -> NetworkConfig:
         """Return the network's config; for a user's own class, only the shape of its images."""
         if self.own_class:
-            return cast(NetworkConfig, PlainConfig.of(self.dataset.shape, self.dataset.task.outputs))
+            return self.network.config
         config: NetworkConfig = self._source.supernet.build.config(self.architecture, self._open_gates)
         return config
 

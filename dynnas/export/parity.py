@@ -13,6 +13,7 @@ from torch import Tensor
 from dynnas.errors import ExportError
 from dynnas.export.formats.format import ModelFile
 from dynnas.nn.context import tracing
+from dynnas.nn.early_exits import Left
 from dynnas.nn.exits import Leaving, leave, sureness
 from dynnas.nn.gates.gate import Decision
 from dynnas.nn.networks.network import Network
@@ -121,15 +122,17 @@ def _gates_decided(network: Finished, images: Tensor) -> Tensor:
     """Return which images (N,) all gates decide alike with a little more or less light: other runtimes round
     differently.
     """
-    with tracing(network, Decision) as trace:
+    with tracing(network, Decision, Left) as trace:
         for change in (1.0, 1 + UNDECIDED, 1 - UNDECIDED):
             network.logits(images * change)
-    found = trace.of(Decision)
-    each = len(found) // 3
+    decided = [decision.choice for decision in trace.of(Decision)]
+    left = [each.taken[:, None] for each in trace.of(Left)]
     alike = torch.ones(len(images), dtype=torch.bool)
-    for first, *others in zip(found[:each], found[each : 2 * each], found[2 * each :], strict=True):
-        for other in others:
-            alike &= (first.choice == other.choice).all(dim=1)
+    for found in (decided, left):
+        each = len(found) // 3
+        for first, *others in zip(found[:each], found[each : 2 * each], found[2 * each :], strict=True):
+            for other in others:
+                alike &= (first == other).all(dim=1)
     return alike
 
 

@@ -20,12 +20,14 @@ from dynnas.latency.meter import LatencyMeter
 from dynnas.latency.rounds import Subject
 from dynnas.latency.runner import build_runner
 from dynnas.nn.context import tracing
-from dynnas.nn.exits import leave
+from dynnas.nn.early_exits import Left
 from dynnas.nn.gates.gate import Decision
 from dynnas.nn.networks.gate_use import GateUse
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.batches import build_batch_runner
+from dynnas.runtimes.branching import left_by
 from dynnas.runtimes.compile import resolve_runtime
+from dynnas.runtimes.cost import cost_of
 from dynnas.runtimes.runtime import BatchExecution, Runner, get_runtime
 from dynnas.settings.settings import TargetSettings
 
@@ -75,15 +77,15 @@ def ways_of(network: Network, images: Tensor) -> Ways:
     Args:
         network: calibrated, in eval mode. images: as `prepare_images` makes them.
     """
-    names = (*(place.name for place in network.config.exits), "head")
     exits: list[Tensor] = []
     macs: list[int] = []
     for part in images.split(COUNTING_BATCH):
-        with tracing(network, Decision) as trace:
-            exits.append(leave(network.logits(part), network.config.exits)[1])
+        with tracing(network, Decision, Left) as trace:
+            outputs = network.logits(part)
+        exits.append(left_by(outputs, network.config.exits, trace))
         if decided := trace.of(Decision):
-            macs += GateUse.of(network.config, exits[-1], decided).image_macs
-    return Ways(names, tuple(torch.cat(exits).tolist()), tuple(macs))
+            macs += GateUse.of(cost_of(network), exits[-1], decided).image_macs
+    return Ways(network.config.ways, tuple(torch.cat(exits).tolist()), tuple(macs))
 
 
 @dataclass(frozen=True)

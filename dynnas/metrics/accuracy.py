@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,10 +12,13 @@ from torch import Tensor
 from dynnas.data.dataset import Dataset
 from dynnas.data.streaming.images import Images, in_batches
 from dynnas.nn.context import tracing
+from dynnas.nn.early_exits import Left
 from dynnas.nn.exits import leave
 from dynnas.nn.gates.gate import Decision
 from dynnas.nn.networks.gate_use import GateUse
 from dynnas.nn.networks.network import Network
+from dynnas.runtimes.branching import left_by
+from dynnas.runtimes.cost import cost_of
 from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.threads import FORWARD_THREADS
 from dynnas.training.batchnorm.calibrate import SCORING_BATCH
@@ -41,6 +44,20 @@ class Accuracy:
         return next(iter(self.scores.values()))
 
 
+class Predicted(NamedTuple):
+    """The outputs of a network for images, and its decisions.
+
+    Attributes:
+        outputs: of every exit, then the head, as `Network.logits`.
+        decisions: of every gate on all images, those that have left too.
+        left: (N,) int64, the index of the exit by which each image leaves.
+    """
+
+    outputs: tuple[Tensor, ...]
+    decisions: tuple[Decision, ...]
+    left: Tensor
+
+
 @torch.inference_mode()
 def predict_logits(
     network: Network, dataset: Dataset, images: Images, batch: int = SCORING_BATCH
@@ -54,9 +71,7 @@ def predict_logits(
 
 
 @torch.inference_mode()
-def predict(
-    network: Network, dataset: Dataset, images: Images, batch: int = SCORING_BATCH
-) -> tuple[tuple[Tensor, ...], tuple[Decision, ...]]:
+def predict(network: Network, dataset: Dataset, images: Images, batch: int = SCORING_BATCH) -> Predicted:
     """Return the outputs as `predict_logits` does, and the decisions of every gate on all images, also those
     that have left.
     """
@@ -65,15 +80,17 @@ def predict(
         x = prepare_images(network, dataset, part)
         return network.logits(x.contiguous(memory_format=torch.channels_last))  # 3 times as fast on a CPU
 
-    batches, decided = [], []
+    batches, decided, left = [], [], []
     with FORWARD_THREADS.running(lambda: run(images[:batch])):
         for part in in_batches(images, batch):
-            with tracing(network, Decision) as trace:
+            with tracing(network, Decision, Left) as trace:
                 batches.append(run(part))
             decided.append(trace.of(Decision))
-    return (
+            left.append(left_by(batches[-1], network.config.exits, trace))
+    return Predicted(
         tuple(torch.cat(logits) for logits in zip(*batches, strict=True)),
         tuple(Decision.joined(gate) for gate in zip(*decided, strict=True)),
+        torch.cat(left),
     )
 
 
@@ -86,11 +103,11 @@ def accuracy(
     The network must be in eval mode, its batch norm calibrated.
     """
     part = getattr(dataset, split)
-    logits, decided = predict(network, dataset, part.images)
-    chosen, exits = leave(logits, network.config.exits)
-    counts = torch.bincount(exits, minlength=len(logits))
+    logits, decided, exits = predict(network, dataset, part.images)
+    chosen, _ = leave(logits, network.config.exits)
+    counts = torch.bincount(exits, minlength=len(network.config.ways))
     return Accuracy(
         scores=dict(dataset.task.score(chosen, part.targets.to(chosen.device))),
         exit_shares=tuple((counts / len(exits)).tolist()),
-        gates=GateUse.of(network.config, exits, decided) if decided else None,
+        gates=GateUse.of(cost_of(network), exits, decided) if decided else None,
     )

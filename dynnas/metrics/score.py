@@ -10,9 +10,8 @@ from dynnas.candidates.candidate import Candidate
 from dynnas.errors import StudyError, nearest
 from dynnas.metrics.accuracy import accuracy
 from dynnas.metrics.measurement import Measurement
-from dynnas.nn.config.network import NetworkConfig
-from dynnas.nn.networks.cost import cost
 from dynnas.nn.networks.gate_use import GateUse
+from dynnas.runtimes.cost import cost_of
 from dynnas.settings.metrics import METRICS, register_measurement
 from dynnas.tasks.registry import TASKS
 from dynnas.tasks.task import Task
@@ -42,7 +41,7 @@ class Score(Measurement):
         score = accuracy(candidate.calibrated, candidate.dataset, "search")
         return {
             **score.scores,
-            **_exit_metrics(candidate.config, score.exit_shares),
+            **_exit_metrics(candidate, score.exit_shares),
             **(_gate_metrics(score.gates) if score.gates else {}),
         }
 
@@ -64,13 +63,13 @@ def check_objectives(names: Iterable[str], task: Task) -> None:
             )
 
 
-def _exit_metrics(config: NetworkConfig, shares: Sequence[float]) -> dict[str, float]:
+def _exit_metrics(candidate: Candidate, shares: Sequence[float]) -> dict[str, float]:
     """Return where images leave and their mean cost; nothing for a network without exits."""
-    if not config.exits:
+    names = candidate.config.ways
+    if len(names) == 1:
         return {}
-    names = (*(place.name for place in config.exits), "head")
     leaving = {f"exit_share.{name}": share for name, share in zip(names, shares, strict=True)}
-    return {"expected_macs": cost(config).expected_macs(shares), **leaving}
+    return {"expected_macs": cost_of(candidate.calibrated).expected_macs(shares), **leaving}
 
 
 def _gate_metrics(use: GateUse) -> dict[str, float]:

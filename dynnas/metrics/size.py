@@ -6,24 +6,9 @@ from collections.abc import Mapping
 
 from dynnas.candidates.candidate import Candidate
 from dynnas.metrics.measurement import Measurement
-from dynnas.nn.layers.macs import count_macs
-from dynnas.nn.networks.cost import Cost, cost
-from dynnas.nn.networks.network import Network
-from dynnas.runtimes.images import blank_images
-from dynnas.runtimes.plain import PlainNetwork
+from dynnas.nn.networks.cost import cost
+from dynnas.runtimes.cost import cost_of
 from dynnas.settings.metrics import METRICS, register_measurement
-
-
-def cost_of(network: Network | PlainNetwork) -> Cost:
-    """Return the cost of a finished network, staged or of any class; a class is counted in one run.
-
-    Weights that modules share count once.
-    """
-    if not isinstance(network, PlainNetwork):
-        return cost(network.config)
-    like = next(network.parameters())
-    _, macs = count_macs(network.eval(), blank_images(network.config).to(like.device, like.dtype))
-    return Cost(macs, sum(parameter.numel() for parameter in network.parameters()), (macs,))
 
 
 @register_measurement("size")

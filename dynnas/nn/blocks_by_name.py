@@ -13,11 +13,9 @@ from dynnas.nn.config.vocabulary import DENSE_BLOCK, KINDS, layer_choices, layer
 from dynnas.nn.context import PLAIN, Context
 from dynnas.nn.gates.families.skip import Skip
 from dynnas.nn.gates.family import GATES
-from dynnas.nn.gates.mode import GateMode
+from dynnas.nn.gates.mode import REAL
 from dynnas.nn.gates.state import Flow
 from dynnas.nn.registry import BLOCKS
-
-REAL = Context(GateMode(execution="real"))
 
 
 def block(

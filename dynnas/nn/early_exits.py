@@ -3,24 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dynnas.nn.branching import Branching, BranchMode
+from dynnas.nn.context import PLAIN, Context
 from dynnas.nn.dynamic_conv.selection import is_recorded
 from dynnas.nn.exits import sureness
+from dynnas.nn.gates.mode import REAL, GateMode
+from dynnas.nn.gates.state import Flow
 
 Confidence = Callable[[Tensor], Tensor]
 """A function that maps an output (B, ...) to the confidence in each image, (B,), from 0 to 1."""
 
 
-class EarlyExits(nn.Module):
-    """The stages of a network with exits behind some of them: an image leaves at the first exit that is sure
-    enough.
+OUTPUT = "exit_output"
+"""The name of what an exit says, beside the map that goes on."""
+
+
+@dataclass(frozen=True)
+class ExitMode:
+    """A mode of early exits.
+
+    Attributes:
+        leave_at: the number of the exit by which all images leave; None where each exit decides.
+    """
+
+    leave_at: int | None = None
+
+
+@dataclass(frozen=True)
+class Left:
+    """The exits by which images left.
+
+    Attributes:
+        taken: (B,) int64, the number of each image's exit.
+    """
+
+    taken: Tensor
+
+
+class EarlyExits(Branching):
+    """Stages of a network with an exit behind some of them: images leave at the first that is sure enough.
 
     In training all outputs are returned, for their losses to be added. In evaluation a stage runs only the
-    images that have not left, and nothing once none is left. A graph that is recorded of it (ONNX,
-    `torch.export`) computes all exits and selects.
+    images that have not left, and nothing once none is left; a context with another `GateMode` may ask for
+    all exits to be computed, which select. An ONNX graph for one image has an `If` at every exit; other
+    graphs compute all exits.
 
     Args:
         stages: run one after the other; the first takes the network's input.
@@ -60,26 +92,59 @@ class EarlyExits(nn.Module):
             )
         self.confidence = confidence
 
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def forward(self, x: Tensor, *, context: Context | None = None) -> Tensor | tuple[Tensor, ...]:
         """Return in training the outputs of all exits, each (B, ...), and else the output with which each
         image leaves.
         """
         if self.training:
             return self.outputs(x)
-        return self.leave(x)[0]
+        if context is None:
+            context = REAL if self.context is PLAIN else self.context
+        at = context[ExitMode].leave_at
+        if at is not None:
+            return self.outputs(x, at)[-1]
+        instead = context[BranchMode].run
+        if instead is not None:
+            found: Tensor = self.step(0)(Flow(x), context=context).x
+            return found
+        if is_recorded() or context[GateMode].execution != "real":
+            y, taken = self._select(self.outputs(x))
+        else:
+            y, taken = self._run(x)
+        if context.trace is not None and not is_recorded():
+            context.trace.record(Left(taken))
+        return y
 
-    def outputs(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return the outputs (B, ...) of all exits for all images, in order."""
-        found = []
+    def outputs(self, x: Tensor, last: int | None = None) -> tuple[Tensor, ...]:
+        """Return the outputs (B, ...) of all exits for all images, in order, or of those up to `last`."""
+        found: list[Tensor] = []
         for at, stage in enumerate(self.stages):
             x = stage(x)
             if str(at) in self.exits:
                 found.append(self.exits[str(at)](x))
+            if last is not None and len(found) > last:
+                break
         return tuple(found)
 
     def leave(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the output (B, ...) with which each image leaves, and the number (B,) int64 of its exit."""
         return self._select(self.outputs(x)) if is_recorded() else self._run(x)
+
+    def ways(self) -> int:
+        """Return 2: an image leaves at the first exit, or goes on."""
+        return 2
+
+    def votes(self, flow: Flow) -> tuple[Tensor, Flow]:
+        """Decide at the first exit: see `dynnas.nn.branching`."""
+        return self.step(0).votes(flow)
+
+    def alternative(self, flow: Flow, index: int) -> Flow:
+        """Leave at the first exit, or go on: see `dynnas.nn.branching`."""
+        return self.step(0).alternative(flow, index)
+
+    def step(self, number: int) -> Step:
+        """Return the exit of this number with all that stands between it and the one before."""
+        return Step(self, number)
 
     def _run(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Run stage by stage the images that are left."""
@@ -115,3 +180,58 @@ class EarlyExits(nn.Module):
             taken = torch.where(leaves, number, taken)
             chosen = torch.where(leaves.view(-1, *(1 for _ in chosen.shape[1:])), outputs[number], chosen)
         return chosen, taken
+
+
+class Step(Branching):
+    """An exit and the stages before it, behind which an image leaves or goes on.
+
+    Args:
+        exits: has the stages and exits, which stay its own.
+        number: of the exit.
+    """
+
+    def __init__(self, exits: EarlyExits, number: int) -> None:
+        super().__init__()
+        self.owner, self._number = exits, number
+        places = [int(at) for at in exits.exits]
+        self._place = places[number]
+        self._start = places[number - 1] + 1 if number else 0
+
+    def forward(self, flow: Flow, *, context: Context | None = None) -> Any:
+        """Map what the exit before saw to the output with which the image leaves."""
+        exits = self.owner
+        if self._number == len(exits.thresholds):
+            return Flow(exits.exits[str(self._place)](self._go_on(flow)))
+        instead = (context or exits.context)[BranchMode].run
+        if instead is not None:
+            return instead(self, flow)
+        votes, told = self.votes(flow)
+        return self.alternative(told, int(votes.argmax()))
+
+    def ways(self) -> int:
+        """Return 2: the image leaves, or goes on."""
+        return 2
+
+    def votes(self, flow: Flow) -> tuple[Tensor, Flow]:
+        """Return the confidence of the exit beside its threshold, and the map with the output of the exit."""
+        exits = self.owner
+        x = self._go_on(flow)
+        output = exits.exits[str(self._place)](x)
+        sure = exits.confidence(output)
+        votes = torch.stack([sure, torch.full_like(sure, exits.thresholds[self._number])], dim=1)
+        return votes, Flow(x, {OUTPUT: output})
+
+    def alternative(self, flow: Flow, index: int) -> Flow:
+        """Return the output of the exit, or that of a later one."""
+        if not index:
+            return Flow(flow.beside[OUTPUT])
+        exits = self.owner
+        found: Flow = Step(exits, self._number + 1)(Flow(flow.x), context=exits.context)
+        return found
+
+    def _go_on(self, flow: Flow) -> Tensor:
+        x = flow.x
+        assert isinstance(x, Tensor)
+        for stage in self.owner.stages[self._start : self._place + 1]:
+            x = stage(x)
+        return x

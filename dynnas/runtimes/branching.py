@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dynnas.nn.exits import answer, is_confident, leave
+from dynnas.nn.context import Trace
+from dynnas.nn.early_exits import Left
+from dynnas.nn.exits import Leaving, answer, is_confident, leave
 from dynnas.nn.networks.network import Segment
 from dynnas.runtimes.plain import Compilable
 
@@ -52,3 +54,14 @@ class MaskedNetwork(nn.Module):
         logits = self.network.logits(image)
         exits = self.network.config.exits
         return leave(logits, exits) if exits else logits[0]
+
+
+def left_by(outputs: Sequence[Tensor], exits: Sequence[Leaving], trace: Trace) -> Tensor:
+    """Return the index (B,) int64 of the exit by which each image left, as `ways` of a config names them.
+
+    Args:
+        outputs: of the network. exits: of its config.
+        trace: of its run: an early-exit container in a network of any class has recorded it there.
+    """
+    found = trace.of(Left)
+    return found[0].taken if len(found) == 1 else leave(outputs, exits)[1]

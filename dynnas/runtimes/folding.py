@@ -5,11 +5,15 @@ from __future__ import annotations
 import copy
 from typing import TypeVar
 
+import torch
 from torch import nn
 
 from dynnas.nn.context import Context, with_context
 from dynnas.nn.layers.layers import ConvUnit
 from dynnas.nn.networks.modes import settle
+from dynnas.runtimes.fusing import fuse_norms
+from dynnas.runtimes.images import blank_images
+from dynnas.runtimes.plain import PlainNetwork
 
 Folded = TypeVar("Folded", bound=nn.Module)
 
@@ -27,6 +31,9 @@ def fold_batchnorm(network: Folded, context: Context | None = None) -> Folded:
     for module in folded.modules():
         if isinstance(module, ConvUnit):
             module.fold()
+    if isinstance(folded, PlainNetwork):
+        like = next(folded.parameters(), torch.empty(0))
+        fuse_norms(folded, blank_images(folded.config).to(like.device, like.dtype))
     settle(folded)
     folded.requires_grad_(False)
     return folded if context is None else with_context(folded, context)

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from dynnas.errors import TargetError
+from dynnas.nn.branching import Branching
+from dynnas.nn.early_exits import EarlyExits
+from dynnas.nn.gates.gate import Gated
 from dynnas.nn.networks.network import Body, Network, Segment
 from dynnas.runtimes.cascade import Cascade, Finished
 
 if TYPE_CHECKING:
+    from dynnas.nn.config.network import BlockConfig
     from dynnas.nn.exits import Leaving
 
 
@@ -20,26 +24,50 @@ if TYPE_CHECKING:
 class PlainConfig:
     """The input of a plain network: images (channels, resolution, width), square if there is no width.
 
-    The rest is what is known of staged networks: here there are no exits, gates or choices of a resolution.
+    The rest is what is known of staged networks.
+
+    Attributes:
+        exits: none: what an exit says is not known where a module may go on from it.
+        ways: names of the exits of the module's `EarlyExits`, and `head`; `head` alone where there is no such
+            container, or more than one.
+        gated: the names of blocks with gates, and their configs.
     """
 
     channels: int
     resolution: int
     classes: int = 0
     exits: tuple[Leaving, ...] = ()
+    ways: tuple[str, ...] = ("head",)
+    gated: tuple[tuple[str, BlockConfig], ...] = ()
     branches: bool = False
-    decides: bool = False
-    gated: tuple[Any, ...] = ()
     choice: None = None
     glance: None = None
     dynamic: bool = False
     width: int | None = None
 
     @staticmethod
-    def of(shape: Sequence[int], outputs: int) -> PlainConfig:
+    def of(module: nn.Module, shape: Sequence[int], outputs: int) -> PlainConfig:
         """Return the config for images of `shape` (channels, height, width)."""
         channels, height, width = shape
-        return PlainConfig(channels, height, outputs, width=None if width == height else width)
+        layers = dict(module.named_modules())
+        exits = [len(layer.thresholds) for layer in layers.values() if isinstance(layer, EarlyExits)]
+        early = exits[0] if len(exits) == 1 else 0
+        gated = [(name, layer.config) for name, layer in layers.items() if isinstance(layer, Gated)]
+        return PlainConfig(
+            channels,
+            height,
+            outputs,
+            ways=(*(f"exit{number}" for number in range(early)), "head"),
+            gated=tuple(gated),
+            branches=any(isinstance(layer, Branching) for layer in layers.values()),
+            dynamic=any(getattr(layer, "input_dependent", False) for layer in layers.values()),
+            width=None if width == height else width,
+        )
+
+    @property
+    def decides(self) -> bool:
+        """True if a layer decides for each image what it runs."""
+        return self.branches
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -63,7 +91,7 @@ class PlainNetwork(nn.Module):
 
     def __init__(self, module: nn.Module, shape: Sequence[int], outputs: int = 0) -> None:
         super().__init__()
-        self.config = PlainConfig.of(shape, outputs)
+        self.config = PlainConfig.of(module, shape, outputs)
         self.module = module
 
     def forward(self, x: Tensor) -> Tensor:

@@ -14,10 +14,10 @@ import torch
 from dynnas.documents import provenance_digest
 from dynnas.files import replacing
 from dynnas.metrics.accuracy import predict
-from dynnas.metrics.size import cost_of
 from dynnas.nn.exits import select_confident
 from dynnas.nn.networks.network import Network
 from dynnas.progress import Progress
+from dynnas.runtimes.cost import cost_of
 from dynnas.study.compressed import Compressed
 from dynnas.study.study import Study
 from dynnas.study.trained import Trained
@@ -101,7 +101,7 @@ def predictions(source: Source, split: Split, progress: Progress) -> Predictions
     thresholds = [place.threshold for place in network.config.exits]
     dataset = source.study.dataset
     with torch.inference_mode():
-        outputs, decided = predict(network, dataset, getattr(dataset, split).images)
+        outputs, decided, _ = predict(network, dataset, getattr(dataset, split).images)
         chosen, exits = select_confident(outputs, thresholds)
         macs = cost_of(network).image_macs(exits, [decision.usage for decision in decided])
     made = Predictions(chosen.float().cpu().numpy(), exits.cpu().numpy(), macs.cpu().numpy())

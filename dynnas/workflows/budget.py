@@ -72,7 +72,7 @@ def budget_of(study: Study, key: str, quotas: Sequence[float] = QUOTAS, weights:
     judged = []
     for split in (dataset.search, dataset.test):
         with torch.inference_mode():
-            outputs, decided = predict(network, dataset, split.images)
+            outputs, decided, _ = predict(network, dataset, split.images)
             of_outputs = judge(outputs, exits, split.targets, dataset.task)
         saved = size.saved_macs([decision.usage for decision in decided]) if decided else None
         judged.append(replace(of_outputs, saved=saved))

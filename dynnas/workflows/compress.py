@@ -23,11 +23,11 @@ from dynnas.latency.latency import Latency
 from dynnas.latency.meter import LatencyMeter
 from dynnas.latency.rounds import Subject
 from dynnas.metrics.accuracy import accuracy
-from dynnas.metrics.size import cost_of
 from dynnas.nn.layers.digest import weights_digest
 from dynnas.nn.networks.network import Network
 from dynnas.pareto.front import Candidate
 from dynnas.progress import Progress
+from dynnas.runtimes.cost import cost_of
 from dynnas.runtimes.onnx.graph import to_onnx
 from dynnas.runtimes.onnx.session import OnnxRunner
 from dynnas.runtimes.preprocessing import prepare_images

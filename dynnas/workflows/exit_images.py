@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dynnas.data.streaming.images import read_images
-from dynnas.metrics.accuracy import predict_logits
+from dynnas.metrics.accuracy import predict
 from dynnas.nn.exits import leave
 from dynnas.study.study import Study
 
@@ -57,10 +57,10 @@ def exit_images(study: Study, key: str, examples: int = 8) -> tuple[ExitImages, 
     """
     dataset, network = study.dataset, study.candidate(key).calibrated
     task, targets = dataset.task, dataset.search.targets
-    names = (*(place.name for place in network.config.exits), "head")
+    names = network.config.ways
     with torch.inference_mode():
-        outputs = predict_logits(network, dataset, dataset.search.images)
-        chosen, exits = leave(outputs, network.config.exits)
+        outputs, _, exits = predict(network, dataset, dataset.search.images)
+        chosen, _ = leave(outputs, network.config.exits)
         confidence = task.confidence(chosen)
         quality = task.quality(chosen, targets)
     images = dataset.search.images
@@ -68,7 +68,7 @@ def exit_images(study: Study, key: str, examples: int = 8) -> tuple[ExitImages, 
     for index, name in enumerate(names):
         here = (exits == index).nonzero().flatten()
         right = quality[here]
-        sure_first = index < len(network.config.exits)
+        sure_first = index < len(names) - 1
         order = here[confidence[here].argsort(descending=sure_first, stable=True)][:examples].tolist()
         shown = tuple(
             ExitedImage(

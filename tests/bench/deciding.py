@@ -232,7 +232,7 @@ def _saved(network: Network, images: Tensor) -> float:
     with decisions(network) as found:
         outputs = network.logits(images)
     _, exits = leave(outputs, network.config.exits)
-    use = GateUse.of(network.config, exits, found)
+    use = GateUse.of(cost(network.config), exits, found)
     return 1 - sum(use.image_macs) / len(images) / cost(_plain(network.config)).macs
 
 

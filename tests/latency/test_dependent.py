@@ -24,6 +24,7 @@ from dynnas.latency.meter import LatencyMeter, LocalTimer
 from dynnas.latency.rounds import Subject
 from dynnas.latency.runner import build_runner
 from dynnas.nn.exits import leave, select_confident
+from dynnas.nn.networks.cost import cost
 from dynnas.nn.networks.gate_use import GateUse
 from dynnas.settings.settings import TargetSettings
 
@@ -63,7 +64,7 @@ def test_the_work_of_every_image_that_gates_decide_on():
     ways = ways_of(network, batch)
     with decisions(network) as decided, torch.no_grad():
         exits = leave(network.logits(batch), network.config.exits)[1]
-    assert ways.image_macs == GateUse.of(network.config, exits, decided).image_macs
+    assert ways.image_macs == GateUse.of(cost(network.config), exits, decided).image_macs
     assert len(set(ways.image_macs)) > 4
 
 

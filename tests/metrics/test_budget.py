@@ -153,6 +153,6 @@ def test_what_gates_save_counts_up_to_the_exit_that_is_taken():
     _, taken = leave(outputs, exits)
     assert set(taken.tolist()) == {0, 1, 2}
     spent = spend(split, [place.threshold for place in exits], size.exit_macs)
-    used = GateUse.of(network.config, taken, decided).image_macs
+    used = GateUse.of(cost(network.config), taken, decided).image_macs
     assert spent.macs == pytest.approx(sum(used) / len(used))
     assert spent.macs < sum(share * macs for share, macs in zip(spent.shares, size.exit_macs, strict=True))

@@ -30,7 +30,7 @@ def test_an_image_costs_what_it_runs(gates, op, exits):
         logits = network.logits(x)
     thresholds = [place.threshold for place in network.config.exits]
     _, left = select_confident(logits, thresholds)
-    use = GateUse.of(network.config, left, found)
+    use = GateUse.of(cost(network.config), left, found)
     assert list(use.image_macs) == macs_of_runs(network, x, left.tolist())
     assert max(use.image_macs) <= cost(network.config).macs
     if set(gates) != {"channels"}:

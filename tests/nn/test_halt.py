@@ -14,6 +14,7 @@ from dynnas.errors import SpaceError
 from dynnas.nn.exits import leave
 from dynnas.nn.gates.families.halt import ENOUGH
 from dynnas.nn.gates.state import Flow
+from dynnas.nn.networks.cost import cost
 from dynnas.nn.networks.gate_use import GateUse
 from dynnas.nn.networks.network import build
 from dynnas.training.batchnorm.calibrate import calibrate
@@ -104,7 +105,7 @@ def test_what_an_image_does_not_run_costs_nothing(exits) -> None:
     with decisions(network) as found:
         logits = network.logits(x)
     _, left = leave(logits, network.config.exits)
-    use = GateUse.of(network.config, left, found)
+    use = GateUse.of(cost(network.config), left, found)
     assert list(use.image_macs) == macs_of_runs(network, x, left.tolist())
     assert len(set(use.image_macs)) > 1
 

@@ -120,7 +120,7 @@ def test_the_policy_network_is_paid_once_by_every_image(exits: int) -> None:
     with decisions(network) as found:
         logits = network.logits(x)
     _, left = leave(logits, network.config.exits)
-    use = GateUse.of(network.config, left, found)
+    use = GateUse.of(cost(network.config), left, found)
     assert list(use.image_macs) == macs_of_runs(network, x, left.tolist())
     # 12x12 images of 2 channels: convolutions at 6x6, 3x3, 2x2 and 1x1, and the last layer.
     policy = 36 * 9 * 2 * 2 + 9 * 9 * 2 * 3 + 4 * 9 * 3 * 6 + 9 * 6 * 6 + 6 * 6

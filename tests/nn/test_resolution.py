@@ -131,7 +131,7 @@ def test_an_image_costs_what_it_runs():
     size = cost(config)
     expected = [count_macs(folded, image[None])[1] for image in x]
     assert size.image_macs(torch.zeros(40, dtype=torch.int64), [found[0].usage]).tolist() == expected
-    use = GateUse.of(config, torch.zeros(40, dtype=torch.int64), found)
+    use = GateUse.of(cost(config), torch.zeros(40, dtype=torch.int64), found)
     assert list(use.image_macs) == expected
     assert use.policies == len(set(expected)) == len(SIZES)
     assert set(use.shares["resolution"]) == {"6", "8", "12"}

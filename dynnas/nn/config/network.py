@@ -239,6 +239,11 @@ class NetworkConfig:
         return self.branches or any(KERNELS[block.op.name].input_dependent for _, block in self.blocks)
 
     @property
+    def ways(self) -> tuple[str, ...]:
+        """The names of the exits in order, and `head`: by which of them an image may leave."""
+        return (*(place.name for place in self.exits), "head")
+
+    @property
     def branches(self) -> bool:
         """Return whether images may differ in what they run, by exits or by gates."""
         return bool(self.exits) or self.decides

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dynnas.nn.config.network import RESOLUTION_SLOT, BlockConfig, NetworkConfig
+from dynnas.nn.context import PLAIN, Context, supplied
 from dynnas.nn.gates.gate import Deciding, Decision, Gated
 from dynnas.nn.gates.state import Flow
 from dynnas.nn.layers.macs import count_macs
@@ -59,11 +60,14 @@ def gate_costs(config: NetworkConfig) -> tuple[GateCost, ...]:
     return tuple(found)
 
 
-def gate_costs_of(module: nn.Module, call: Callable[[], object]) -> tuple[GateCost, ...]:
-    """Return the costs of every gated block inside any `module`, in the order in which `call` runs them.
+def gate_costs_of(
+    module: nn.Module, call: Callable[[], object], context: Context = PLAIN
+) -> tuple[GateCost, ...]:
+    """Return the cost of every gated block inside any `module`, in the order in which `call` runs them.
 
     Args:
         call: runs the module on some input.
+        context: is supplied to its layers; by default one in which nothing is left out.
     """
     found: list[GateCost] = []
     names = {part: name for name, part in module.named_modules() if isinstance(part, Gated)}
@@ -80,7 +84,8 @@ def gate_costs_of(module: nn.Module, call: Callable[[], object]) -> tuple[GateCo
 
     handles = [gated.register_forward_pre_hook(note) for gated in names]
     try:
-        call()
+        with supplied(module, context):
+            call()
     finally:
         for handle in handles:
             handle.remove()
@@ -141,7 +146,7 @@ class _Alternative(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor | Maps:
         if self.gated.branches:
-            told = Flow(x, self.gated.votes(Flow(x))[1])
+            told = self.gated.votes(Flow(x))[1]
             return self.gated.alternative(told, self.index).x
         seen, _ = self.gated.sees(x, Flow(x))
         usage = self.gated.decide(seen).usage

@@ -11,7 +11,7 @@ A family of gates is one file in `gates/` with one class, which is a block that 
 
 Graphs for one image have a branch for each alternative where `branches` says so, else what `recorded` runs;
 a family of a few choices that has no logit for each may count them in `ways`, and hand what it knows to the
-alternative that is taken by `told` (`gates/moe.py`).
+alternative that is taken (`gates/moe.py`).
 What a gate looks at is its block's input or, by `gate_reads`, a value beside it (`gate_features`): `decide`
 is given that. A family that reads or hands on values of its own (see `dynnas.nn.gates.state`) says so in
 `carries(config)` and does it in `decided(flow, context)`, and in `votes`, `alternative` and `branches_on` for
@@ -36,9 +36,10 @@ import torch
 from torch import Tensor, nn
 
 from dynnas.errors import SpaceError
+from dynnas.nn.branching import Branching, BranchMode
 from dynnas.nn.config.choice import Choice
 from dynnas.nn.config.network import BlockConfig
-from dynnas.nn.context import PLAIN, Context, Contextual
+from dynnas.nn.context import PLAIN, Context
 from dynnas.nn.dynamic_conv.selection import is_recorded
 from dynnas.nn.facts import GATES, HIDDEN_CHANNELS, Kind, Operator, Requirement, refusal
 from dynnas.nn.gates.estimators import Chooser
@@ -105,7 +106,7 @@ def one_of(logits: Tensor, chooser: Chooser, context: Context = PLAIN) -> Decisi
     return Decision(rows, rows, logits, chooser.likelihood(logits, rows, context))
 
 
-class Deciding(Contextual):
+class Deciding(Branching):
     """A module that is run in part, and the gate that says for each image how much of it."""
 
     shares_norms: ClassVar[bool]
@@ -115,12 +116,6 @@ class Deciding(Contextual):
     """True if it has a logit for each alternative, and takes the largest: a graph for one image then has a
     branch for each.
     """
-
-    carried: tuple[Carried, ...] = ()
-    """The side values that it reads, or hands on."""
-
-    told: tuple[Carried, ...] = ()
-    """The values that `votes` hands to the alternative that is taken, and to nobody else."""
 
     def whole(self, x: Tensor) -> Tensor:
         """Map images (B, C, H, W) that all run everything to (B, Co, H', W')."""
@@ -174,22 +169,25 @@ class Deciding(Contextual):
         assert isinstance(x, Tensor)
         if mode.choice == "all":
             return flow.hand_on(self.whole(x))
+        instead = context[BranchMode].run
+        if instead is not None and self.branches_on(flow):
+            return instead(self, flow)
         alone = mode.execution == "real" and x.shape[0] == 1 and mode.choice == "gate"
         if self.branches and alone and context.trace is None and not is_recorded():
             # As below, in a third of the time that small operators take in torch.
-            logits, beside = self.votes(flow)
-            return self.alternative(flow.with_values(beside), int(logits.argmax()))
+            logits, told = self.votes(flow)
+            return self.alternative(told, int(logits.argmax()))
         if mode.choice == "cheapest":
             return self.cheapest(flow)
         return self.decided(flow, context)
 
-    def votes(self, flow: Flow) -> tuple[Tensor, Beside]:
+    def votes(self, flow: Flow) -> tuple[Tensor, Flow]:
         """Return the logits (1, alternatives) for one image, which takes the largest, and what deciding hands
         on.
         """
         assert isinstance(flow.x, Tensor)
         seen, beside = self.sees(flow.x, flow)
-        return self.logits(seen), beside
+        return self.logits(seen), flow.with_values(beside)
 
     def alternative(self, flow: Flow, index: int) -> Flow:
         """Run one image that takes one alternative: for families with branches."""

@@ -8,6 +8,8 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
+from dynnas.nn.context import Context
+
 Execution = Literal["masked", "real", "counted"]
 """An execution: `masked` computes everything. `real` computes only what images want, those of a batch that
 want the same together. `counted` is as `real` where images do not share batch norms, else as `masked` with
@@ -73,3 +75,7 @@ class GateMode:
                 raise ValueError(f"unknown {what} {name!r}: known are {', '.join(get_args(kind))}")
         if not self.temperature > 0:
             raise ValueError(f"a softmax temperature is positive, not {self.temperature}")
+
+
+REAL = Context(GateMode(execution="real"))
+"""The context in which nothing runs that an image leaves out."""

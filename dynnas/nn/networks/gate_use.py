@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dynnas.nn.config.network import NetworkConfig
 from dynnas.nn.gates.gate import Decision
-from dynnas.nn.networks.cost import cost
+from dynnas.nn.networks.cost import Cost
 
 
 @dataclass(frozen=True)
@@ -29,11 +28,10 @@ class GateUse:
     policies: int
 
     @staticmethod
-    def of(config: NetworkConfig, exits: Tensor, decided: Sequence[Decision]) -> GateUse:
+    def of(size: Cost, exits: Tensor, decided: Sequence[Decision]) -> GateUse:
         """Return the statistics of images that leave by `exits` (N,), from the decisions of each gate on all
         of them.
         """
-        size = cost(config)
         shares = {}
         signs = [exits[:, None]]
         for gate, stretch, decision in zip(size.gates, size.stretches, decided, strict=True):

@@ -1,4 +1,4 @@
-"""Joining of graphs one after the other, and of alternatives from which a gate runs one.
+"""Joining of alternatives from which a gate runs one.
 
 Imports onnx: import this module only where that is installed.
 """
@@ -8,35 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from onnx import GraphProto, ModelProto, ValueInfoProto, checker, compose
-from onnx.helper import make_graph, make_model, make_node, make_tensor_value_info
+from onnx.helper import make_graph, make_model, make_node
 
+from dynnas.runtimes.onnx.assembly import renamed
 from dynnas.runtimes.onnx.trace import SIDE_OUTPUT_PREFIX
-
-
-def chain(parts: Sequence[ModelProto]) -> ModelProto:
-    """Return one model that runs `parts` one after the other.
-
-    Args:
-        parts: of one opset, each from `image` to `features`, the next one's image; the last gives what the
-            chain gives. What else one of them gives, as `given/name`, any later one may take as `name`.
-    """
-    if len(parts) == 1:
-        return parts[0]
-    last = parts[-1].graph.output
-    image, given = _renamed(parts[0].graph.input[0], "image"), [_renamed(value, value.name) for value in last]
-    graph = make_graph([], "chain", [image], given)
-    known = {"image": "image"}
-    for index, part in enumerate(parts):
-        scope = f"part{index}/"
-        takes, gives = ([value.name for value in side] for side in (part.graph.input, part.graph.output))
-        compose.add_prefix(part, scope, inplace=True)
-        for name in takes:
-            graph.node.append(make_node("Identity", [known[name]], [scope + name]))
-        _take_over(graph, part)
-        known |= {_taken_as(name): scope + name for name in gives}
-    for value in given:
-        graph.node.append(make_node("Identity", [known[_taken_as(value.name)]], [value.name]))
-    return _model(graph, parts)
 
 
 def _taken_as(name: str) -> str:
@@ -51,22 +26,23 @@ def choose(decide: ModelProto, alternatives: Sequence[ModelProto]) -> ModelProto
 
     Args:
         decide: from `image`, and values beside it, to the logit (1,) of every alternative: the one with the
-            largest is run, of equals the first. Then come values that it hands on.
+            largest is run, of equals the first. Then come `features`, if alternatives take another map than
+            it does, and values that it hands on.
         alternatives: each from `image`, values beside it and what `decide` hands on to `features`, and values
             that it hands on itself: all of them to the same.
     """
-    handed = [
-        _renamed(value, value.name)
-        for value in decide.graph.output
-        if value.name.startswith(SIDE_OUTPUT_PREFIX)
-    ]
-    logits = [f"decide/{value.name}" for value in decide.graph.output[: -len(handed) or None]]
-    results = [_renamed(value, value.name) for value in alternatives[-1].graph.output]
-    told = {_taken_as(value.name): f"decide/{value.name}" for value in handed}
+    told, handed, logits = {}, [], []
+    for value in decide.graph.output:
+        if value.name == "features" or value.name.startswith(SIDE_OUTPUT_PREFIX):
+            told[_taken_as(value.name)] = f"decide/{value.name}"
+            handed += [renamed(value, value.name)] if value.name != "features" else []
+        else:
+            logits.append(f"decide/{value.name}")
+    results = [renamed(value, value.name) for value in alternatives[-1].graph.output]
     for part in alternatives:
         _rename_inputs(part.graph, told)
     takes = {value.name: value for part in (decide, *alternatives) for value in part.graph.input}
-    inputs = [_renamed(value, name) for name, value in takes.items() if name not in told.values()]
+    inputs = [renamed(value, name) for name, value in takes.items() if name not in told.values()]
     graph = make_graph([], "gate", inputs, [*results, *handed])
     _add_part(graph, "decide/", decide)
     _add_choice(graph, 0, logits, alternatives, results)
@@ -90,7 +66,7 @@ def _add_choice(
     branches, best = [], []
     for start, stop in ((0, middle), (middle, len(alternatives))):
         scope = f"from{first + start}to{first + stop}/"
-        branch = make_graph([], scope, [], [_renamed(value, scope + value.name) for value in results])
+        branch = make_graph([], scope, [], [renamed(value, scope + value.name) for value in results])
         _add_choice(branch, first + start, logits[start:stop], alternatives[start:stop], branch.output)
         branches.append(branch)
         best.append(logits[start])
@@ -134,11 +110,6 @@ def _rename_inputs(graph: GraphProto, names: Mapping[str, str]) -> None:
 def _take_over(graph: GraphProto, part: ModelProto) -> None:
     graph.node.extend(part.graph.node)
     graph.initializer.extend(part.graph.initializer)
-
-
-def _renamed(value: ValueInfoProto, name: str) -> ValueInfoProto:
-    tensor = value.type.tensor_type
-    return make_tensor_value_info(name, tensor.elem_type, [axis.dim_value for axis in tensor.shape.dim])
 
 
 def _model(graph: GraphProto, parts: Sequence[ModelProto]) -> ModelProto:

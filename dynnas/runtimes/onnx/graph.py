@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dynnas.errors import require
+from dynnas.nn.branching import BranchMode
 from dynnas.nn.context import Context
 from dynnas.nn.dynamic_conv.mode import ConvMode
 from dynnas.nn.gates.mode import GateMode
@@ -14,12 +15,15 @@ from dynnas.runtimes.branching import MaskedNetwork
 from dynnas.runtimes.cascade import Cascade
 from dynnas.runtimes.folding import fold_batchnorm
 from dynnas.runtimes.images import blank_images
-from dynnas.runtimes.onnx.segment import Pack, no_packing, segment_graph
+from dynnas.runtimes.onnx.recording import Recorder
+from dynnas.runtimes.onnx.segment import no_packing, segment_graph
 from dynnas.runtimes.onnx.trace import trace
 from dynnas.runtimes.plain import Compilable, PlainNetwork
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+
+    from dynnas.runtimes.onnx.splitting import Pack
 
 
 def to_onnx(network: Compilable) -> ModelProto:
@@ -76,13 +80,12 @@ def segment_graphs(network: Network | PlainNetwork, pack: Pack = no_packing) -> 
     Raises:
         MissingExtraError: onnx is not installed.
     """
-    folded = fold_batchnorm(network, Context(GateMode("real"))).cpu()
+    recorder = Recorder()
+    folded = fold_batchnorm(network, Context(GateMode("real"), BranchMode(recorder.run))).cpu()
     x = blank_images(network.config)
-    if not network.config.branches:
-        return [pack(trace(folded, x, ["image"], ["logits"]), False, False)[0]]
     parts, laid_out = [], False
     for segment in folded.segments():
-        part, x, laid_out = segment_graph(segment, x, laid_out, pack)
+        part, x, laid_out = segment_graph(segment, recorder, x, laid_out, pack)
         parts.append(part)
     return parts
 

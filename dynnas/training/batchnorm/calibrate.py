@@ -51,7 +51,8 @@ def _calibrate(network: Network, norms: Sequence[Norm], images: Tensor, batch: i
             norm.reset_running_stats()
             norm.momentum = None
             norm.train()
-        _run(network, images, batch)
+        with supplied(network, Context(GateMode("counted"))):  # all images pass all exits
+            _run(network, images, batch)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
 

@@ -30,15 +30,17 @@ class MaskedBatchNorm(nn.Module):
         return bool(self._written.all())
 
     def forward(self, y: Tensor, seen: Tensor | None = None) -> Tensor:
-        """Normalise (B, C, H, W) by the images that each channel has: `seen` (B, C) bool, or all for None."""
+        """Normalise (B, C, ...) by the images that each channel has: `seen` (B, C) bool, or all for None."""
         norm = self._norm
         if seen is None:
             seen = torch.ones(y.shape[:2], dtype=torch.bool, device=y.device)
-        weights = seen[:, :, None, None].to(y.dtype)
+        ones = (1,) * (y.ndim - 2)
+        axes = [axis for axis in range(y.ndim) if axis != 1]
+        weights = seen.view(*seen.shape, *ones).to(y.dtype)
         images = seen.sum(0).to(y.dtype)
         values = images * y[0, 0].numel()
-        mean = (y * weights).sum((0, 2, 3)) / values.clamp(min=1)
-        spread = ((y - mean[:, None, None]).square() * weights).sum((0, 2, 3))
+        mean = (y * weights).sum(axes) / values.clamp(min=1)
+        spread = ((y - mean.view(-1, *ones)).square() * weights).sum(axes)
         self._images += images
         self._mean += images * mean
         self._var += images * spread / (values - 1).clamp(min=1)

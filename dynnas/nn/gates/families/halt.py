@@ -12,7 +12,7 @@ from dynnas.nn.gates.family import register_gate
 from dynnas.nn.gates.features import Features
 from dynnas.nn.gates.gate import Decision, Gated, record
 from dynnas.nn.gates.mode import GateMode
-from dynnas.nn.gates.state import Beside, Carried, Flow
+from dynnas.nn.gates.state import Carried, Flow
 
 START, LESS = -3.0, 3.0
 """Initial logit of a new gate, and what is added for a smaller target: h is 0.05 for a target of 1, so that
@@ -99,10 +99,10 @@ class Halt(Gated):
         usage = run - SLOPE * (logit - logit.detach())  # the bracket is 0, with its gradient
         return Decision(torch.cat([1 - run, run], 1), torch.cat([1 - usage, usage], 1), in_a_run=True)
 
-    def votes(self, flow: Flow) -> tuple[Tensor, Beside]:
+    def votes(self, flow: Flow) -> tuple[Tensor, Flow]:
         """Return the logits of one image: the block runs while enough probability remains."""
         left = _left(flow)
-        return torch.cat([torch.full_like(left, ENOUGH), left], dim=1), {}
+        return torch.cat([torch.full_like(left, ENOUGH), left], dim=1), flow
 
     def alternative(self, flow: Flow, index: int) -> Flow:
         """Run nothing, or the block and its gate."""

@@ -18,7 +18,7 @@ from dynnas.nn.gates.family import register_gate
 from dynnas.nn.gates.features import GateFeatures
 from dynnas.nn.gates.gate import HIDDEN, Decision, Gated, hidden_channels
 from dynnas.nn.gates.mode import GateMode
-from dynnas.nn.gates.state import Beside, Carried, Flow
+from dynnas.nn.gates.state import Carried, Flow
 from dynnas.nn.layers.hidden import ChosenHidden, MaskedHidden
 from dynnas.nn.layers.initial import linear
 from dynnas.space.knob import Knob, whole
@@ -84,7 +84,7 @@ class Experts(Gated):
         super().__init__(config, start=(0.0,) * experts, features=NoisyFeatures)
         self.hidden, self.experts, self.kept = hidden_channels(config), experts, kept
         self.sets = tuple(combinations(range(experts), kept)) if self.leaves_out(config) else ()
-        self.told = (Carried("moe_logits", experts),)
+        self.known = Carried("moe_logits", experts)
 
     @classmethod
     def leaves_out(cls, config: BlockConfig) -> bool:
@@ -144,16 +144,16 @@ class Experts(Gated):
         """Return whether there is a choice: not where all experts are run."""
         return len(self.sets) > 1
 
-    def votes(self, flow: Flow) -> tuple[Tensor, Beside]:
+    def votes(self, flow: Flow) -> tuple[Tensor, Flow]:
         """Return the logits of the sets: the sum of their experts' logits."""
         assert isinstance(flow.x, Tensor)
         logits = self.gate(flow.x)
         members = [[float(expert in own) for own in self.sets] for expert in range(self.experts)]
-        return logits @ logits.new_tensor(members), {self.told[0].name: logits}
+        return logits @ logits.new_tensor(members), flow.with_values({self.known.name: logits})
 
     def alternative(self, flow: Flow, index: int) -> Flow:
         """Run one set of experts, weighted by their logits."""
-        x, own, logits = flow.x, self.sets[index], flow.value(self.told[0])
+        x, own, logits = flow.x, self.sets[index], flow.value(self.known)
         assert isinstance(x, Tensor)
         assert logits is not None
         channels = [channel for channel in range(self.hidden) if channel % self.experts in own]

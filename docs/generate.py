@@ -3,21 +3,23 @@
     python docs/generate.py
 
 `docs/reference/cli.md` is made from the command line, `space-file.md` from the JSON Schema of space
-files, and `api.md` from the docstrings of the public names. `pytest tests/docs` fails where they are
-out of date.
+files, and `api.md` from the docstrings of the public names. The method cards are made by `cards.py`.
+`pytest tests/docs` fails where a page is out of date.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-REFERENCE = Path(__file__).parent / "reference"
+DOCS = Path(__file__).parent
 NOTE = "<!-- Written by `python docs/generate.py`; do not edit. -->\n\n"
 
 PRIVATE = ("dynnas.__main__", "dynnas.cli")
@@ -238,14 +240,34 @@ def _broken(signature: inspect.Signature) -> str:
     return "\n".join(["(", *lines, ")"]) + str(empty)[2:]
 
 
-PAGES = {"cli.md": cli_page, "space-file.md": space_file_page, "api.md": api_page}
+def method_cards() -> ModuleType:
+    """Return the module that makes the method cards, which lies beside this file."""
+    spec = importlib.util.spec_from_file_location("docs_cards", DOCS / "cards.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+CARDS = method_cards()
+
+PAGES: dict[str, Callable[[], str]] = {
+    "reference/cli.md": cli_page,
+    "reference/space-file.md": space_file_page,
+    "reference/api.md": api_page,
+    "methods/index.md": lambda: NOTE + CARDS.index_page(),
+    **{f"methods/{kind}.md": partial(lambda kind: NOTE + CARDS.page(kind), kind) for kind in CARDS.PAGES},
+}
+"""What makes each page, by its path in the documentation."""
 
 
 def main() -> None:
     """Write all pages."""
-    REFERENCE.mkdir(exist_ok=True)
     for name, make in PAGES.items():
-        (REFERENCE / name).write_text(make(), encoding="utf-8")
+        path = DOCS / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(make(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -156,14 +156,15 @@ def compare(model: ModelFile, predict: Predict, expected: Answer) -> Parity:
     batch = model.batch or len(expected.images)
     parts = [predict(expected.images[at : at + batch]) for at in range(0, len(expected.images), batch)]
     outputs = np.concatenate([part[0] for part in parts])
-    same = expected.task.agrees(torch.from_numpy(outputs), torch.from_numpy(expected.outputs))
+    reference = torch.from_numpy(expected.outputs)
+    same = expected.task.agrees(torch.from_numpy(outputs), reference)
     exit_agreement = 1.0
     if expected.exits is not None:
         taken = np.concatenate([part[1] for part in parts if part[1] is not None])
         exit_agreement = float((taken == expected.exits).mean())
     parity = Parity(
         images=len(outputs),
-        largest_difference=float(np.abs(outputs - expected.outputs).max()),
+        largest_difference=float(expected.task.difference(torch.from_numpy(outputs), reference).max()),
         agreement=same.double().mean().item(),
         exit_agreement=exit_agreement,
         score=expected.score(outputs),

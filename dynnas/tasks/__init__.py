@@ -11,9 +11,12 @@ from dynnas.lazy import lazy
 
 if TYPE_CHECKING:
     from dynnas.tasks.builtin.classification import Classification
+    from dynnas.tasks.builtin.detection import Detection
     from dynnas.tasks.builtin.multi_label import MultiLabel
     from dynnas.tasks.builtin.regression import Regression
     from dynnas.tasks.builtin.segmentation import Segmentation
+    from dynnas.tasks.detection_head import DetectionHead
+    from dynnas.tasks.detections import Detections
     from dynnas.tasks.functions import from_functions
     from dynnas.tasks.registry import TASKS
     from dynnas.tasks.task import Task
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = [
     "TASKS",
     "Classification",
+    "Detection",
+    "DetectionHead",
+    "Detections",
     "MultiLabel",
     "Regression",
     "Segmentation",
@@ -32,6 +38,9 @@ _HOMES = {
     "TASKS": "registry",
     "Task": "task",
     "Classification": "builtin.classification",
+    "Detection": "builtin.detection",
+    "DetectionHead": "detection_head",
+    "Detections": "detections",
     "MultiLabel": "builtin.multi_label",
     "Regression": "builtin.regression",
     "Segmentation": "builtin.segmentation",

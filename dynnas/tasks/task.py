@@ -119,6 +119,10 @@ class Task(ABC):
         """
         return torch.ones(len(output), dtype=torch.bool, device=output.device)
 
+    def difference(self, output: Tensor, other: Tensor) -> Tensor:
+        """Return how far two outputs for each image lie apart: (B,), by default the largest of any number."""
+        return (output - other).abs().flatten(1).amax(1)
+
     def doubt(self, output: Tensor) -> Tensor:
         """Return the numbers that an exit of the criterion `learned` reads of its own output: (B,
         `doubts`).

@@ -3,10 +3,11 @@
     git worktree add ../before COMMIT
     python tests/bench/trees.py ../before . --rounds 5 --only help import space elastic scoring packed trial
 
-Each command runs in a process of its own, with one tree's code and that tree's own bench, and the trees take
-turns, since on a shared machine only runs beside each other compare. Both read the same space file. Printed are
-the median of each tree, and the median of the ratios of the rounds (the second tree's to the first one's) with
-their range. `quick` is a whole search: processor seconds of the command and its children; it takes minutes.
+Each command runs in a process of its own, with one tree's code and that tree's own bench, and the trees
+take turns, since on a shared machine only runs beside each other compare. Both read the same space file.
+Printed are the median of each tree, and the median of the ratios of the rounds (the second tree's to the
+first one's) with their range. `quick` is a whole search: processor seconds of the command and its children;
+it takes minutes.
 """
 
 from __future__ import annotations

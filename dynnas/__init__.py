@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dynnas.space.choices import when
     from dynnas.space.space import Space
     from dynnas.study.study import open_study
+    from dynnas.supernet.conversion.convert import elastic
     from dynnas.supernet.supernet import Supernet
     from dynnas.workflows.search import search
 
@@ -25,6 +26,7 @@ __all__ = [
     "Supernet",
     "Target",
     "__version__",
+    "elastic",
     "load_space",
     "open_study",
     "search",
@@ -36,6 +38,7 @@ _HOMES = {
     "Space": ("dynnas.space.space", "Space"),
     "Supernet": ("dynnas.supernet.supernet", "Supernet"),
     "Target": ("dynnas.settings.settings", "TargetSettings"),
+    "elastic": ("dynnas.supernet.conversion.convert", "elastic"),
     "load_space": ("dynnas.language.parser", "load_space"),
     "open_study": ("dynnas.study.study", "open_study"),
     "search": ("dynnas.workflows.search", "search"),

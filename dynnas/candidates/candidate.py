@@ -152,6 +152,11 @@ class Candidate:
         config: NetworkConfig = self._source.supernet.build.config(self.architecture, self._open_gates)
         return config
 
+    @property
+    def _image_shape(self) -> tuple[int, int, int]:
+        space = self._source.supernet.space
+        return space.image_shape(self.architecture, self.dataset.shape)
+
     @cached_property
     def network(self) -> Network:
         """Return the extracted network; before `calibrated` is asked for, it has no batch-norm statistics.
@@ -161,7 +166,7 @@ class Candidate:
         supernet = self._source.supernet
         if self.own_class:
             module = supernet.extract(self.architecture).eval()
-            return cast(Network, PlainNetwork(module, self.dataset.shape, self.dataset.task.outputs).eval())
+            return cast(Network, PlainNetwork(module, self._image_shape, self.dataset.task.outputs).eval())
         network: Network = supernet.extract(self.architecture, open_gates=self._open_gates).eval()
         return network
 

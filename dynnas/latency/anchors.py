@@ -54,8 +54,10 @@ def _own_network(space: Space, turn: int, channels: int, size: tuple[int, int] |
         raise ValueError("networks of one's own class do not tell the size of their images")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(turn)
-        module = space.build(_middle(space, turn)).eval()
-    return cast(Network, PlainNetwork(module, (channels, *size)).eval())
+        architecture = _middle(space, turn)
+        module = space.build(architecture).eval()
+    shape = space.image_shape(architecture, (channels, *size))
+    return cast(Network, PlainNetwork(module, shape).eval())
 
 
 def _middle(space: Space, turn: int) -> Architecture:

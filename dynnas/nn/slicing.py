@@ -241,8 +241,9 @@ def _first(path: Path, key: str, rules_of: Callable[[nn.Module], object]) -> Rul
         if not isinstance(rules, Mapping):
             continue
         name = ".".join([*(step for step, _ in path[depth + 1 :]), key])
-        for pattern, rule in rules.items():
-            if fnmatchcase(name, pattern):
+        exact = ((name, rules[name]),) if name in rules else rules.items()
+        for pattern, rule in exact:
+            if pattern == name or fnmatchcase(name, pattern):
                 if not isinstance(rule, Rule):
                     raise SpaceError(
                         f"{type(module).__name__}.elastic[{pattern!r}] is {rule!r}; allowed are the rules of "

@@ -71,6 +71,8 @@ def name_of(build: Callable[..., Any]) -> str:
 
 def identity_of(build: Callable[..., Any]) -> str:
     """Return what identifies a function: module, name, and the arguments that are fixed."""
+    if isinstance(identity := getattr(build, "identity", None), str):
+        return identity
     if isinstance(build, partial):
         return f"{identity_of(build.func)}{build.args}{sorted(build.keywords.items())}"
     own = build if hasattr(build, "__qualname__") else type(build)

@@ -139,6 +139,15 @@ class Space:
                 "correct it or leave out these values"
             ) from error
 
+    def image_shape(
+        self, architecture: Mapping[str, Value], shape: tuple[int, int, int]
+    ) -> tuple[int, int, int]:
+        """Return (channels, height, width) of the images that a network takes: `shape`, that of the data,
+        unless the function that makes networks says otherwise.
+        """
+        takes = getattr(self.model, "image_shape", None)
+        return takes(architecture, shape) if takes is not None else shape
+
     def gene(self, name: str) -> Gene:
         """Return the gene of that name.
 

@@ -342,8 +342,9 @@ class Study:
         from dynnas.runtimes.plain import PlainNetwork
 
         data = self.dataset
-        module = self.space.build(self.architecture(key))
-        return cast("Network", PlainNetwork(module, data.shape, data.task.outputs))
+        architecture = self.architecture(key)
+        module, shape = self.space.build(architecture), self.space.image_shape(architecture, data.shape)
+        return cast("Network", PlainNetwork(module, shape, data.task.outputs))
 
     def architecture(self, key: str) -> Architecture:
         """Return the architecture with that key, or the start of one, among front, candidates and controls.

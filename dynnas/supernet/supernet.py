@@ -45,7 +45,8 @@ class Supernet(nn.Module):
     ) -> None:
         super().__init__()
         self.space = space
-        made: Build = build or space.build
+        own = space.model if isinstance(space.model, BuildsParts) else space.build
+        made: Build = build or own
         if isinstance(made, BuildsParts):
             self.build: Any = made
         else:

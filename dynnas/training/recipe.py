@@ -52,7 +52,7 @@ class Recipe:
         return "bfloat16" if device.startswith("cuda") else "float32"
 
 
-SUPERNET = ("sandwich", "in_place_distillation")
+SUPERNET = ("sandwich", "trained_teacher", "in_place_distillation")
 """The algorithms of supernets alone."""
 
 COMMON = (

@@ -110,6 +110,12 @@ def check_network_fits(space: Space, task: Task) -> None:
     """
     from dynnas.nn.config.template import NetworkTemplate  # needs torch, as a task does
 
+    outputs = getattr(space.model, "outputs", None)
+    if outputs is not None and outputs != task.outputs:
+        raise StudyError(
+            f"space {space.name}: its networks give {outputs} outputs, and the data ask for {task.outputs}; "
+            f"replace the head: dynnas.elastic(network, images, classes={task.outputs})"
+        )
     network = space.network
     if not isinstance(network, NetworkTemplate) or task.name == "classification":
         return

@@ -1,0 +1,1 @@
+"""Trained networks as design spaces: which channels belong together, and members made of slices."""

@@ -1,0 +1,123 @@
+"""Choices that a trained network leaves, as genes, and what each of them cuts away."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from dynnas.space.gene import Gene
+from dynnas.supernet.conversion.blocks import Run
+from dynnas.supernet.conversion.groups import Group
+from dynnas.supernet.conversion.member import Counted, Cuts
+from dynnas.supernet.conversion.tracing import Follower
+
+RESOLUTION = "input.resolution"
+NUMBER = "@"
+"""Marker before the place of a follower, where it stands among tensors."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One gene, and what it decides on.
+
+    Attributes:
+        name: of the gene. values: smallest first; the last is what the trained network has.
+        what: a group of channels, a run of blocks, the name of a convolution, or None for the input's size.
+        modules: names of the modules that it changes.
+    """
+
+    name: str
+    values: tuple[int, ...]
+    what: Group | Run | str | None
+    modules: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Choices:
+    """All choices of a network.
+
+    Attributes:
+        listed: parents before children.
+        followers: numbers that modules keep.
+        whole_groups: names of weights of convolutions whose groups stay or go as a whole.
+        sizes: lengths of the axes that carry channels, by tensor (or number) and axis.
+    """
+
+    listed: tuple[Choice, ...]
+    followers: tuple[Follower, ...] = ()
+    whole_groups: frozenset[str] = frozenset()
+    sizes: Mapping[tuple[str, int], int] = field(default_factory=dict)
+
+    def genes(self) -> tuple[Gene, ...]:
+        """Return the genes; what lies in a block alone depends on whether the block is there."""
+        runs = [choice for choice in self.listed if isinstance(choice.what, Run)]
+        return tuple(
+            Gene(choice.name, choice.values, _condition(choice, runs), len(choice.values) > 1)
+            for choice in self.listed
+        )
+
+    def without(self, names: Sequence[str]) -> Choices:
+        """Return the rest, where choices turned out to be impossible."""
+        kept = tuple(choice for choice in self.listed if choice.name not in names)
+        return Choices(kept, self.followers, self.whole_groups, self.sizes)
+
+    def cuts(self, values: Mapping[str, Any]) -> Cuts:
+        """Return what a member of these values has less; what is not named is as in the whole network."""
+        stays: dict[tuple[str, int], np.ndarray] = {}
+        kernels: dict[str, int] = {}
+        skipped: list[str] = []
+        for choice in self.listed:
+            value = values.get(choice.name, choice.values[-1])
+            if value == choice.values[-1] or choice.what is None:
+                continue
+            if isinstance(choice.what, Run):
+                skipped += choice.what.blocks[value:]
+            elif isinstance(choice.what, str):
+                kernels[choice.what] = value
+            else:
+                _leave_out(stays, choice.what, value, self.sizes)
+        gone = tuple(f"{name}." for name in skipped)
+        found = {key: np.flatnonzero(mask) for key, mask in stays.items() if not key[0].startswith(gone)}
+        counted = [
+            Counted(follower.attribute, follower.factor, len(found[key]))
+            for place, follower in enumerate(self.followers)
+            if (key := (f"{NUMBER}{place}", 0)) in found
+        ]
+        tensors = {key: kept for key, kept in found.items() if not key[0].startswith(NUMBER)}
+        return Cuts(tensors, kernels, skipped, counted, self.whole_groups)
+
+
+def _leave_out(
+    stays: dict[tuple[str, int], np.ndarray],
+    group: Group,
+    width: int,
+    sizes: Mapping[tuple[str, int], int],
+) -> None:
+    kept = group.kept(width)
+    for place in group.places:
+        key = place.tensor, place.axis
+        mask = stays.setdefault(key, np.ones(sizes[key], bool))
+        own = place.channels >= 0
+        mask[own] &= kept[place.channels[own]]
+
+
+def _condition(choice: Choice, runs: Sequence[Choice]) -> tuple[tuple[str, tuple[Any, ...]], ...]:
+    """Return the depths at which there is something to choose."""
+    if isinstance(choice.what, Run) or not choice.modules:
+        return ()
+    for run in runs:
+        assert isinstance(run.what, Run)
+        inside = [
+            at
+            for module in choice.modules
+            for at, block in enumerate(run.what.blocks)
+            if module == block or module.startswith(f"{block}.")
+        ]
+        if len(inside) == len(choice.modules):
+            first = min(inside)
+            depths = tuple(value for value in run.values if value > first)
+            return ((run.name, depths),) if len(depths) < len(run.values) else ()
+    return ()

@@ -1,0 +1,134 @@
+"""A trained network as what a supernet is made for."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from dynnas.data.dataset import resize
+from dynnas.nn.layers.digest import weights_digest
+from dynnas.space.architecture import Architecture, Value
+from dynnas.supernet.build import Call
+from dynnas.supernet.conversion.choices import RESOLUTION, Choices
+from dynnas.supernet.conversion.member import cut, kernel_rule
+from dynnas.supernet.conversion.report import ElasticReport
+
+
+class TrainedNetwork:
+    """Makes members of a trained network: modules of its own class, with smaller layers and its weights.
+
+    The largest member is the network itself: tensors that lose nothing are the trained ones, in their order,
+    so outputs are equal bit for bit.
+
+    Attributes:
+        network: the trained module, in eval mode. report: what is elastic and what is not.
+        choices: what may be chosen. outputs: channels that it gives; None where that is not one number.
+        teaches: whether its outputs are those that it was trained for.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        choices: Choices,
+        report: ElasticReport,
+        *,
+        outputs: int | None = None,
+        teaches: bool = True,
+    ) -> None:
+        self.network, self.choices, self.report = network, choices, report
+        self.outputs, self.teaches = outputs, teaches
+        self.__name__ = type(network).__name__
+        genes = choices.genes()
+        self._whole = Architecture(tuple((gene.name, gene.values[-1]) for gene in genes))
+
+    @property
+    def identity(self) -> str:
+        """The name by which it is told from others: class, structure and weights."""
+        structure = hashlib.sha256(repr(self.network).encode()).hexdigest()[:16]
+        return f"{type(self.network).__qualname__} {structure} {weights_digest(self.network)}"
+
+    def __call__(self, architecture: Mapping[str, Value] | None = None, /, **values: Value) -> nn.Module:
+        """Build the member of these values, with the trained weights; what is not named is as trained.
+
+        It is an ordinary module of the network's class, in eval mode, and knows nothing of dynnas.
+        """
+        return cut(self._template(), self.choices.cuts({**(architecture or {}), **values}))
+
+    def _template(self) -> nn.Module:
+        """Return the trained network, or, where torch makes tensors without values, its shapes."""
+        if not torch.empty(0).is_meta:
+            return self.network
+        memo: dict[int, Any] = {
+            id(each): nn.Parameter(torch.empty_like(each, device="meta"), each.requires_grad)
+            for each in self.network.parameters()
+        }
+        return copy.deepcopy(self.network, memo)
+
+    def covering(self) -> Mapping[str, Sequence[Hashable]]:
+        """Return the trained network: all members are slices of it."""
+        return {"network": [self._whole]}
+
+    def part(self, config: Architecture, /) -> nn.Module:
+        """Build a member that says which slices its tensors are."""
+        cuts = self.choices.cuts(config)
+        module = cut(self._template(), cuts)
+        statistics = {
+            f"{name}.{key}" if name else key
+            for name, part in self.network.named_modules()
+            if isinstance(part, _NormBase)
+            for key, _ in part.named_buffers(recurse=False)
+        }
+        rules = {name: rule for name, rule in cuts.rules().items() if name not in statistics}
+        for name in cuts.kernels:
+            weight = f"{name}.weight" if name else "weight"
+            rules[weight] = kernel_rule(rules.get(weight))
+        for name, rule in rules.items():
+            owner = self.network.get_submodule(name.rpartition(".")[0])
+            if isinstance(owner, nn.modules.conv._ConvNd) and name.endswith("weight"):
+                rules[name] = kernel_rule(rule)
+        module.elastic = rules  # type: ignore[assignment]
+        return module
+
+    def shared_name(self, config: Any, name: str, /) -> str:
+        """Return its own name."""
+        return name
+
+    def image_shape(
+        self, architecture: Mapping[str, Value], shape: tuple[int, int, int]
+    ) -> tuple[int, int, int]:
+        """Return the shape of the images that a member takes, of data whose images are of `shape`."""
+        side = architecture.get(RESOLUTION)
+        return shape if side is None else (shape[0], side, side)
+
+    def images(self, architecture: Mapping[str, Value], images: Any) -> Any:
+        """Return images (B, C, H, W) in the size that a member takes."""
+        side = architecture.get(RESOLUTION)
+        if side is None or not isinstance(images, Tensor) or images.dim() != 4:
+            return images
+        return resize(images, (side, side))
+
+    def run(
+        self, call: Call, architecture: Architecture, /, *inputs: Any, training: bool, **options: Any
+    ) -> Any:
+        """Run a member on inputs of any size, if its size is chosen."""
+        return call("network", architecture, *(self.images(architecture, each) for each in inputs), **options)
+
+    def extract(
+        self, extracted: Callable[[str, Any], nn.Module], architecture: Architecture, /, **options: Any
+    ) -> nn.Module:
+        """Make a member of the shared weights; its norms have the trained statistics of their channels."""
+        module = extracted("network", architecture)
+        del module.elastic
+        trained = dict(cut(self.network, self.choices.cuts(architecture)).named_buffers())
+        with torch.no_grad():
+            for name, part in module.named_modules():
+                if isinstance(part, _NormBase):
+                    for key, buffer in part.named_buffers(recurse=False):
+                        buffer.copy_(trained[f"{name}.{key}" if name else key])
+        return module

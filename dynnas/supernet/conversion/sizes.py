@@ -1,0 +1,103 @@
+"""Numbers that modules keep and give to torch as sizes, such as the width of a head of attention."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+
+class Attribute(NamedTuple):
+    """Place where a module keeps a number: its name, the attribute, and the place in it if it is a list."""
+
+    module: str
+    name: str
+    place: int | None = None
+
+
+class Size(int):
+    """A number that knows where it is kept; a multiple of it knows that too."""
+
+    attribute: Attribute
+    factor: int
+
+    def __new__(cls, value: int, attribute: Attribute, factor: int = 1) -> Size:
+        """Make a number that is kept at `attribute`."""
+        made = super().__new__(cls, value)
+        made.attribute, made.factor = attribute, factor
+        return made
+
+    def __mul__(self, other: Any) -> Any:
+        """Multiply; a multiple by a plain number is one of the same attribute."""
+        product = int(self) * other
+        plain = type(other) is int and other > 0
+        return Size(product, self.attribute, self.factor * other) if plain else product
+
+    __rmul__ = __mul__
+
+    def __reduce__(self) -> Any:
+        """Copy as a plain number."""
+        return int, (int(self),)
+
+    def __deepcopy__(self, memo: Any) -> int:
+        """Copy as a plain number."""
+        return int(self)
+
+
+def attributes_in(arguments: Any) -> tuple[Any, ...]:
+    """Return the numbers among arguments in their order, if any of them knows where it is kept."""
+    found: list[Any] = []
+    known = False
+
+    def walk(value: Any) -> None:
+        nonlocal known
+        if isinstance(value, Size):
+            known = True
+        if isinstance(value, int):
+            found.append(value)
+        elif isinstance(value, tuple | list):
+            for each in value:
+                walk(each)
+        elif isinstance(value, dict):
+            for each in value.values():
+                walk(each)
+        elif isinstance(value, slice):
+            walk((value.start, value.stop))
+
+    if not isinstance(arguments, Tensor):
+        walk(arguments)
+    return tuple(found) if known else ()
+
+
+@contextmanager
+def sizes_known(network: nn.Module) -> Iterator[None]:
+    """Make the whole numbers that the modules of `network` keep say where they are kept.
+
+    Those of torch's own layers stay: what they count is known from the layer.
+    """
+    changed: list[tuple[dict[str, Any], str, Any]] = []
+    for path, module in network.named_modules():
+        if type(module).__module__.startswith("torch.nn"):
+            continue
+        for name, value in vars(module).items():
+            if name == "training" or name.startswith("_"):
+                continue
+            known = _known(value, path, name)
+            if known is not value:
+                changed.append((vars(module), name, value))
+                vars(module)[name] = known
+    try:
+        yield
+    finally:
+        for held, name, value in changed:
+            held[name] = value
+
+
+def _known(value: Any, path: str, name: str) -> Any:
+    if type(value) is int and value > 1:
+        return Size(value, Attribute(path, name))
+    if type(value) in (list, tuple) and value and all(type(each) is int for each in value):
+        return type(value)(Size(each, Attribute(path, name, place)) for place, each in enumerate(value))
+    return value

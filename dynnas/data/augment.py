@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dynnas.errors import DataError
+from dynnas.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -25,17 +26,27 @@ class Augmentation:
         shifts = f"shifts of up to {self.shift} px" if self.shift else ""
         return " and ".join(filter(None, [shifts, "mirrors" if self.flip else ""])) or "no augmentation"
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Vary each of `images` [B, C, H, W] by its own draw.
+    def __call__(
+        self, images: Tensor, targets: Tensor, task: Task, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Vary each of `images` [B, C, H, W] by its own draw, and its target [B, ...] with it.
 
-        `generator` is a CPU generator wherever the images live, so that every device sees the same draws.
+        Args:
+            task: what says how targets move.
+            generator: a CPU generator wherever the images live, so that every device sees the same draws.
+
+        Raises:
+            TaskError: the task does not say how they move.
         """
         if not (self.shift or self.flip):
-            return images
+            return images, targets
         count = len(images)
         corners = torch.randint(0, 2 * self.shift + 1, (2, count), generator=generator)
         mirrored = torch.rand(count, generator=generator) < (0.5 if self.flip else 0.0)
-        return crop(images, self.shift, corners.to(images.device), mirrored.to(images.device))
+        corners, mirrored = corners.to(images.device), mirrored.to(images.device)
+        down, right = self.shift - corners
+        moved = task.moved(targets, down, right, mirrored, (images.shape[2], images.shape[3]))
+        return crop(images, self.shift, corners, mirrored), moved
 
 
 def augmentation(kind: str, resolution: int) -> Augmentation:

@@ -183,8 +183,10 @@ class Dataset:
         steps = range(start, self.steps(batch) if stop is None else stop)
         parts = [order[step * batch : (step + 1) * batch] for step in steps]
         for step, part, images in zip(steps, parts, read_batches(self.train.images, parts), strict=True):
-            varied = self.augmentation(images, _generator("augmentation", seed, epoch, step))
-            yield self.normalise(varied), self.train.targets[part.to(self.train.targets.device)]
+            targets = self.train.targets[part.to(self.train.targets.device)]
+            draws = _generator("augmentation", seed, epoch, step)
+            varied, targets = self.augmentation(images, targets, self.task, draws)
+            yield self.normalise(varied), targets
 
     def evaluation_batches(self, split: Split, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield every image of `split` in order, normalised and unvaried, with its target."""

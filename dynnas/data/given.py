@@ -73,16 +73,13 @@ def dataset_of(
     meant = _task_of(task, train.targets).of_data(train.targets, names)
     for part in ("search", "test"):
         meant.of_data(shuffled[part].targets, meant.names)
-    if augment != "none" and train.targets.ndim > 2:
-        raise DataError(
-            f"data: {augment} would move images but not their targets, which are maps; let the data set "
-            "itself vary both, or leave out augment"
-        )
+    varied = augmentation(augment, min(train.images.shape[-2:]))
+    varied(read_images(train.images[:1]), train.targets[:1], meant, torch.Generator())  # can targets move?
     scale = _SCALES[train.images.dtype]
     mean, std = channel_statistics(read_images(train.images), scale)
     dataset = Dataset(
         name=name, task=meant, train=train, search=shuffled["search"], test=shuffled["test"], mean=mean,
-        std=std, augmentation=augmentation(augment, min(train.images.shape[-2:])), scale=scale,
+        std=std, augmentation=varied, scale=scale,
     )  # fmt: skip
     tell(dataset, progress, "the search split is taken out of the training images" if taken_out else "")
     return dataset

@@ -1,33 +1,26 @@
-"""The loading of the `data` section of a space file: a data set ready for use."""
+"""Loading: the `data` section of a space file becomes a data set ready for use."""
 
 from __future__ import annotations
 
-import hashlib
-import math
-from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 
-import numpy as np
-import torch
-
+from dynnas.data.assemble import assemble
 from dynnas.data.augment import augmentation
-from dynnas.data.dataset import Dataset, Split
+from dynnas.data.boxes.annotated import Annotated, splits_of
+from dynnas.data.boxes.find import boxes_reader
+from dynnas.data.dataset import Dataset
 from dynnas.data.given import SPLITS, dataset_of, tell
 from dynnas.data.importing import called, imported, is_reference
-from dynnas.data.raw import Labelled
+from dynnas.data.raw import words
 from dynnas.data.reading import Reading, reading_of
 from dynnas.data.sources import find
 from dynnas.data.split import split
-from dynnas.data.streaming.images import Images, StreamedImages, in_batches
-from dynnas.data.streaming.row_cache import RowCache, slots_of
 from dynnas.errors import DataError
-from dynnas.files import cache_folder
 from dynnas.progress import Progress
 from dynnas.settings.settings import DataSettings
 from dynnas.tasks.registry import TASKS
 from dynnas.tasks.task import Task
-
-_MOST_VALUES = 2**31
-_COUNTED_TOGETHER = 256
 
 
 def load_data(settings: DataSettings, progress: Progress | None = None) -> Dataset:
@@ -39,28 +32,33 @@ def load_data(settings: DataSettings, progress: Progress | None = None) -> Datas
     progress = progress or Progress()
     if is_reference(settings.source):
         return _given(settings, progress)
-    reading = reading_of(settings)
+    reading, path = reading_of(settings), Path(settings.source).expanduser()
+    if (read := boxes_reader(path)) is not None:
+        return _with_boxes(read(path), settings, replace(reading, fit=reading.fit or "pad"), progress)
+    reading = replace(reading, fit=reading.fit or "crop")
     raw = find.read(settings.source, progress, reading)
     task = task_named(settings.task or "classification")
     parts = split(raw, settings)
-    facts = f"{tuple(raw.train.images.shape[1:])} {reading.fit}"
-    splits = {name: _split_of(getattr(parts, name), facts) for name in SPLITS}
-    streamed = _with_cache(splits, reading)
-    mean, std = _channel_statistics(splits["train"].images)
     kind = settings.augment
     if kind == "auto":
         kind = "flip" if raw.mirrored else "shift"
-    dataset = Dataset(
-        name=raw.name,
-        task=task.of_data(splits["train"].targets, raw.class_names),
-        train=splits["train"],
-        search=splits["search"],
-        test=splits["test"],
-        mean=mean,
-        std=std,
-        augmentation=augmentation(kind, min(raw.train.images.shape[2:])),
-    )
+    varied = augmentation(kind, min(raw.train.images.shape[2:]))
+    by_name = {name: getattr(parts, name) for name in SPLITS}
+    dataset, streamed = assemble(raw.name, task, raw.class_names, by_name, reading, varied)
     tell(dataset, progress, streamed, left_out=raw.left_out)
+    return dataset
+
+
+def _with_boxes(found: Annotated, settings: DataSettings, reading: Reading, progress: Progress) -> Dataset:
+    """Make the data set of pictures with boxes."""
+    task = task_named(settings.task or "detection")
+    parts = splits_of(found, settings, reading, progress)
+    kind = settings.augment
+    if kind == "auto":
+        kind = "flip" if words(found.class_names) else "shift"
+    varied = augmentation(kind, min(parts["train"].images.shape[2:]))
+    dataset, streamed = assemble(found.name, task, found.class_names, parts, reading, varied)
+    tell(dataset, progress, "; ".join(filter(None, [streamed, *found.notes])), left_out=found.left_out)
     return dataset
 
 
@@ -96,61 +94,3 @@ def task_named(name: str) -> Task:
     if not isinstance(found, Task):
         raise DataError(f"data.task: {name} is a {type(found).__name__}; needed is a dynnas.tasks.Task")
     return found
-
-
-def _channel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation of each channel of uint8 `images` [N, C, H, W] scaled to 0..1.
-
-    They are those of the first images where there are more than `_MOST_VALUES` numbers: images are in random
-    order, and reading all that is streamed would take as long as an epoch.
-    """
-    count = min(len(images), max(1, _MOST_VALUES // math.prod(images.shape[1:])))
-    pixels = count * math.prod(images.shape[2:])
-    total = square = np.zeros(images.shape[1], np.int64)
-    for part in in_batches(images[:count], _COUNTED_TOGETHER):
-        values = part.cpu().numpy()
-        total = total + values.sum((0, 2, 3), dtype=np.int64)
-        square = square + np.square(values, dtype=np.uint16).sum((0, 2, 3), dtype=np.int64)
-    mean = total / pixels
-    # A constant channel has no deviation to divide by: one grey level stands in.
-    std = np.sqrt(np.maximum(square / pixels - mean**2, 1))
-    return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
-
-
-def _split_of(part: Labelled, facts: str) -> Split:
-    images = part.images
-    identity = ""
-    if part.keys is not None:
-        digest = hashlib.blake2b(np.ascontiguousarray(part.keys).tobytes(), digest_size=16)
-        identity = f"{digest.hexdigest()} {facts}"
-    return Split(
-        torch.from_numpy(images) if isinstance(images, np.ndarray) else images,
-        torch.from_numpy(part.labels),
-        identity,
-    )
-
-
-def _with_cache(splits: Mapping[str, Split], reading: Reading) -> str:
-    """Give streamed images their workers and their cache; returns what is said of it, in words.
-
-    The search split comes first, as it is read for every candidate.
-    """
-    images = [splits[part].images for part in ("search", "train", "test")]
-    streamed = [each for each in images if isinstance(each, StreamedImages)]
-    if not streamed:
-        return ""
-    store = streamed[0].store
-    row_bytes = math.prod(store.files.shape)
-    order = np.concatenate([each.rows for each in streamed])
-    store.workers = reading.workers
-    if reading.cache_bytes >= row_bytes:
-        names = " ".join(split.identity for split in splits.values())
-        key = hashlib.blake2b(names.encode(), digest_size=16).hexdigest()
-        slots = slots_of(order, len(store.files), row_bytes, reading.cache_bytes)
-        store.cache = RowCache(cache_folder() / f"rows-{key}", slots, row_bytes)
-    size = len(order) * row_bytes / 1e9
-    return (
-        f"streamed from disk ({size:.3g} GB decoded, more than data.memory_gb: "
-        f"{reading.memory_bytes / 1e9:g}) by {reading.workers} processes, up to "
-        f"{reading.cache_bytes / 1e9:g} GB kept decoded"
-    )

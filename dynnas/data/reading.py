@@ -17,14 +17,15 @@ class Reading:
 
     Attributes:
         size: height and width in pixels; None for a square of what suits the pictures.
-        fit: how pictures of other shapes are brought to it, as of `dynnas.data.sources.pictures.Form`.
+        fit: how pictures of other shapes are brought to it, as of `dynnas.data.sources.pictures.Form`; None
+            for what suits the data.
         memory_bytes: decoded pictures that are more than this are streamed from disk.
         cache_bytes: of decoded pictures that are kept on disk where they are streamed.
         workers: processes that decode.
     """
 
     size: tuple[int, int] | None = None
-    fit: str = "crop"
+    fit: str | None = None
     memory_bytes: float = 2 * _GIGABYTE
     cache_bytes: float = 4 * _GIGABYTE
     workers: int = 1

@@ -57,10 +57,10 @@ class DataSettings:
         "of their shorter sides, at most 224, if not given",
         minimum=1,
     )
-    fit: str = _setting(
-        "crop",
+    fit: str | None = _setting(
+        None,
         "how a folder's pictures of another shape are brought to it: cut to the middle, padded with black, "
-        "or stretched",
+        "or stretched; crop if not given, and pad where there are boxes",
         choices=("crop", "pad", "stretch"),
     )
     memory_gb: float = _setting(

@@ -119,6 +119,29 @@ class Task(ABC):
         """
         return torch.ones(len(output), dtype=torch.bool, device=output.device)
 
+    def moved(
+        self, target: Tensor, down: Tensor, right: Tensor, mirrored: Tensor, size: tuple[int, int]
+    ) -> Tensor:
+        """Return the targets of images that were moved and then mirrored from left to right: (B, ...).
+
+        By default a target belongs to its image as a whole, and stays what it is.
+
+        Args:
+            down, right: pixels (B,), below 0 for up and left; what leaves the image is lost.
+            mirrored: (B,) bool.
+            size: height and width of the images.
+
+        Raises:
+            TaskError: a target is of places in its image, and the task does not say how it moves.
+        """
+        if target.ndim <= 2:
+            return target
+        raise TaskError(
+            f"task {self.name}: how targets of shape {tuple(target.shape[1:])} move with their images is not "
+            "known; say data.augment: none, let the data set itself vary both, or let the task define "
+            "moved(target, down, right, mirrored, size)"
+        )
+
     def difference(self, output: Tensor, other: Tensor) -> Tensor:
         """Return how far two outputs for each image lie apart: (B,), by default the largest of any number."""
         return (output - other).abs().flatten(1).amax(1)

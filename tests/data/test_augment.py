@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dynnas.data.augment import Augmentation, augmentation, crop
-from dynnas.errors import DataError
+from dynnas.errors import DataError, TaskError
+from dynnas.tasks import Classification, Detection, Segmentation, from_functions
 
 
 def _images(count: int, channels: int, side: int) -> Tensor:
@@ -42,10 +43,17 @@ def test_crop_is_a_shift_and_a_mirror_of_each_image(
         assert result[i].equal(_moved(images[i], down, right, bool(mirrored[i])))
 
 
+def vary(varied: Augmentation, images: Tensor, seed: int = 0) -> Tensor:
+    labels = torch.arange(len(images))
+    found, targets = varied(images, labels, Classification(2), torch.Generator().manual_seed(seed))
+    assert targets is labels
+    return found
+
+
 @pytest.mark.parametrize("kind", ["shift", "flip"])
 def test_each_image_has_its_own_draw_and_all_draws_occur(kind: str) -> None:
     image = _images(1, 3, 8)
-    varied = augmentation(kind, 8)(image.expand(400, -1, -1, -1), torch.Generator().manual_seed(0))
+    varied = vary(augmentation(kind, 8), image.expand(400, -1, -1, -1))
     mirrors = (False, True) if kind == "flip" else (False,)
     possible = [_moved(image[0], d, r, m) for d in (-1, 0, 1) for r in (-1, 0, 1) for m in mirrors]
     counts = [int((varied == picture).flatten(1).all(1).sum()) for picture in possible]
@@ -55,7 +63,7 @@ def test_each_image_has_its_own_draw_and_all_draws_occur(kind: str) -> None:
 
 def test_none_leaves_the_images_alone() -> None:
     images = _images(2, 1, 4)
-    assert augmentation("none", 4)(images, torch.Generator()) is images
+    assert vary(augmentation("none", 4), images) is images
 
 
 @pytest.mark.parametrize(("resolution", "shift"), [(4, 1), (8, 1), (28, 3), (32, 4), (224, 28)])
@@ -66,8 +74,7 @@ def test_shifts_reach_an_eighth_of_the_image(resolution: int, shift: int) -> Non
 
 def test_the_generator_decides() -> None:
     images = _images(16, 1, 8)
-    vary = augmentation("flip", 8)
-    first, again, other = (vary(images, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    first, again, other = (vary(augmentation("flip", 8), images, seed) for seed in (1, 1, 2))
     assert first.equal(again)
     assert not first.equal(other)
 
@@ -75,3 +82,48 @@ def test_the_generator_decides() -> None:
 def test_an_unknown_kind() -> None:
     with pytest.raises(DataError, match=r"data\.augment: 'mirror' is not known; allowed are auto, none"):
         augmentation("mirror", 8)
+
+
+def _marked(seed: int) -> tuple[Tensor, Tensor]:
+    """Images (20, 1, 9, 12) that show the class of each pixel, and those classes."""
+    classes = torch.randint(1, 5, (20, 9, 12), generator=torch.Generator().manual_seed(seed))
+    return classes[:, None].to(torch.uint8), classes.to(torch.uint8)
+
+
+def test_masks_move_with_their_images() -> None:
+    images, classes = _marked(0)
+    task, draws = Segmentation(5), torch.Generator().manual_seed(3)
+    found, moved = augmentation("flip", 16)(images, classes, task, draws)
+    assert not torch.equal(found, images)
+    assert moved.dtype == torch.uint8
+    assert torch.equal(torch.where(moved == 255, 0, moved), found[:, 0])
+
+
+def test_boxes_move_with_their_images() -> None:
+    images, targets = torch.zeros(20, 1, 24, 32), torch.full((20, 2, 5), -1.0)
+    for row in range(20):
+        x, y = 6 + row % 10, 5 + row % 7
+        images[row, 0, y : y + 6, x : x + 8] = 1
+        targets[row, 0] = torch.tensor([2.0, x, y, x + 8, y + 6])
+    found, moved = augmentation("flip", 24)(images, targets, Detection(3), torch.Generator().manual_seed(1))
+    assert not torch.equal(found, images)
+    for image, (box, none) in zip(found[:, 0], moved.tolist(), strict=True):
+        rows, columns = image.nonzero().unbind(1)
+        edges = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        assert box == [2, *map(int, edges)]
+        assert none == [-1] * 5
+
+
+def test_a_box_that_leaves_the_image_is_none() -> None:
+    target = torch.tensor([[[0.0, 0, 0, 8, 8], [1.0, 4, 4, 8, 8]]])
+    still = torch.zeros(1, dtype=torch.long)
+    moved = Detection(2).moved(target, still - 7, still, torch.zeros(1, dtype=torch.bool), (16, 16))
+    assert moved.tolist() == [[[-1] * 5, [-1] * 5]]
+    moved = Detection(2).moved(target, still - 5, still, torch.zeros(1, dtype=torch.bool), (16, 16))
+    assert moved.tolist() == [[[0, 0, 0, 8, 3], [1, 4, 0, 8, 3]]]
+
+
+def test_a_task_that_does_not_say_how_targets_move() -> None:
+    task = from_functions(lambda o, t: o, lambda o, t: {}, {"psnr": "maximize"}, name="restore")
+    with pytest.raises(TaskError, match=r"task restore: how targets of shape \(1, 4, 4\) move"):
+        augmentation("shift", 4)(_images(2, 1, 4), _images(2, 1, 4), task, torch.Generator())

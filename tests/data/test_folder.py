@@ -119,7 +119,7 @@ def test_a_coloured_picture_makes_all_rgb(tmp_path: Path, mode: str) -> None:
 def test_decoded_pictures_are_kept_until_a_file_changes(tmp_path: Path, cache_folder: Path) -> None:
     _fill(tmp_path / "pets")
     _read(tmp_path / "pets")
-    (kept,) = cache_folder.glob("folder-*.npy")
+    (kept,) = cache_folder.glob("pictures-*.npy")
     changed = kept.stat().st_mtime_ns
     assert _read(tmp_path / "pets").train.images[0, 0, 0, 0] == 0
     assert kept.stat().st_mtime_ns == changed

@@ -10,10 +10,6 @@ memory; more than that is decoded whenever it is needed.
 
 from __future__ import annotations
 
-import hashlib
-import io
-import math
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,14 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from dynnas.data.cache import cached
 from dynnas.data.raw import Labelled, RawData
 from dynnas.data.reading import Reading
-from dynnas.data.sources import pictures
+from dynnas.data.sources.listing import Listing
 from dynnas.data.sources.pictures import Form
-from dynnas.data.streaming.files import PictureFiles
-from dynnas.data.streaming.images import StreamedImages
-from dynnas.data.streaming.store import RowStore
 from dynnas.errors import DataError
 from dynnas.progress import Progress
 
@@ -46,9 +38,6 @@ _NOT_DATA = ("@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found")
 """Folders that systems leave behind, in lower case; and any whose name begins with a dot."""
 _NOT_PICTURES = ("thumbs.db", "desktop.ini", "readme.md", "readme.txt")
 _TABLES = (".csv", ".tsv", ".json")
-_CACHE_FORM = "folder-3"
-_NAMED = 10
-"""Broken pictures that are named in one message."""
 
 
 @dataclass(frozen=True)
@@ -92,17 +81,11 @@ def read(folder: Path, progress: Progress, reading: Reading | None = None) -> Ra
             labels += [label] * len(found)
         spans[part] = slice(start, len(files))
     numbers = np.array(labels, np.int64)
-    stats = _stats(files)
-    digest = _digest(folder, files, stats)
-    listed = cached(f"listed-{digest}", lambda: _listed(files, progress))
-    form = _form(listed, reading)
-    images: np.ndarray | StreamedImages
-    if math.prod((len(files), *form.shape)) > reading.memory_bytes:
-        images = StreamedImages(RowStore(PictureFiles.of(files, stats, form)), np.arange(len(files)))
-    else:
-        name = f"{_CACHE_FORM}-{digest}-{form.height}x{form.width}{form.fit}{'' if form.grey else 'x3'}"
-        images = cached(name, lambda: _decode(files, form, progress))
-    parts = {part: Labelled(images[span], numbers[span], listed[span, 2]) for part, span in spans.items()}
+    listing = Listing.of(folder, files, progress)
+    side = min(_HIGHEST_RESOLUTION, int(np.median(listing.facts[:, :2].min(1))))
+    form = Form(*(reading.size or (side, side)), listing.grey, reading.fit or "crop")
+    images, keys = listing.images(form, reading, progress), listing.facts[:, 3]
+    parts = {part: Labelled(images[span], numbers[span], keys[span]) for part, span in spans.items()}
     return RawData(
         name=folder.resolve().name,
         where=str(folder),
@@ -112,13 +95,6 @@ def read(folder: Path, progress: Progress, reading: Reading | None = None) -> Ra
         search=parts.get("search"),
         left_out=_told(folder, roots, places.values()),
     )
-
-
-def _form(listed: np.ndarray, reading: Reading) -> Form:
-    sides, greys = listed[:, 0], listed[:, 1]
-    side = min(_HIGHEST_RESOLUTION, int(np.median(sides)))
-    height, width = reading.size or (side, side)
-    return Form(height, width, bool(greys.all()), reading.fit)
 
 
 def _split_roots(folder: Path) -> dict[str, Path]:
@@ -241,58 +217,3 @@ def _walk(root: Path) -> Iterator[Path]:
 
 def _is_data(name: str) -> bool:
     return not name.startswith(".") and name.lower() not in _NOT_DATA
-
-
-def _stats(files: list[Path]) -> np.ndarray:
-    """Return the size in bytes and time of change in nanoseconds of each file, int64 [N, 2]."""
-    stats = [path.stat() for path in files]
-    return np.array([(stat.st_size, stat.st_mtime_ns) for stat in stats], np.int64).reshape(-1, 2)
-
-
-def _digest(folder: Path, files: list[Path], stats: np.ndarray) -> str:
-    """Return a digest of the path, size and time of change of every file."""
-    digest = hashlib.blake2b(stats.tobytes(), digest_size=16)
-    digest.update(os.fsencode(folder.resolve()))
-    for path in files:  # which all begin with the folder; resolving each would take longer than all else
-        digest.update(os.fsencode(path)[len(os.fsencode(folder)) :] + b"\0")
-    return digest.hexdigest()
-
-
-def _listed(files: list[Path], progress: Progress) -> np.ndarray:
-    """Return the shorter side, whether it is grey, and a digest of each picture: int64 [N, 3].
-
-    Raises:
-        DataError: some are no pictures; all of them are named together.
-    """
-    rows, broken = np.zeros((len(files), 3), np.int64), []
-    with progress.task("listing pictures", len(files)) as task:
-        for row, path in enumerate(files):
-            try:
-                content = path.read_bytes()
-                side, grey = pictures.measure(io.BytesIO(content), path)
-                digest = hashlib.blake2b(content, digest_size=8).digest()
-                rows[row] = side, grey, int.from_bytes(digest, signed=True)
-            except (DataError, OSError) as error:
-                broken.append(str(error))
-            task.advance()
-    _refuse(broken)
-    return rows
-
-
-def _refuse(broken: list[str]) -> None:
-    if broken:
-        more = f"\nand {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
-        raise DataError("\n".join(broken[:_NAMED]) + more)
-
-
-def _decode(files: list[Path], form: Form, progress: Progress) -> np.ndarray:
-    images, broken = np.empty((len(files), *form.shape), np.uint8), []
-    with progress.task("decoding images", len(files)) as task:
-        for row, path in enumerate(files):
-            try:
-                images[row] = pictures.read(path, form)
-            except DataError as error:
-                broken.append(str(error))
-            task.advance()
-    _refuse(broken)
-    return images

@@ -44,8 +44,8 @@ class Form:
 FITS = ("crop", "pad", "stretch")
 
 
-def measure(file: BinaryIO, path: Path) -> tuple[int, bool]:
-    """Return the shorter side in pixels and whether the picture is grey, from its header alone.
+def measure(file: BinaryIO, path: Path) -> tuple[int, int, bool]:
+    """Return width and height in pixels and whether the picture is grey, from its header alone.
 
     Args:
         file: that is open. path: its path, for messages.
@@ -59,7 +59,7 @@ def measure(file: BinaryIO, path: Path) -> tuple[int, bool]:
                 raise DataError(
                     f"{path}: more than 8 bits a channel (mode {picture.mode}); convert it to 8 bits"
                 )
-            return min(picture.size), picture.mode in _GREY
+            return *picture.size, picture.mode in _GREY
     except _DAMAGED as error:
         raise _unreadable(str(path), error) from error
 

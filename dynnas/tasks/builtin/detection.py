@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from dynnas.errors import TaskError
 from dynnas.metric import Metric
 from dynnas.tasks.assignment import assign
-from dynnas.tasks.boxes import THRESHOLDS, average_precision, giou, iou, matches
+from dynnas.tasks.boxes import THRESHOLDS, areas, average_precision, giou, iou, matches
 from dynnas.tasks.detection_head import DetectionHead
 from dynnas.tasks.detections import FIELDS, Detections
 from dynnas.tasks.named import NamedTask
@@ -159,6 +159,19 @@ class Detection(NamedTask):
             "ap": float(by_class.mean()),
             "recall": float(np.mean(recalls)),
         }
+
+    def moved(
+        self, target: Tensor, down: Tensor, right: Tensor, mirrored: Tensor, size: tuple[int, int]
+    ) -> Tensor:
+        """Move the boxes with their images: (B, M, 5); one that loses three quarters of its area is none."""
+        height, width = size
+        kind, boxes = target[..., :1], target[..., 1:]
+        boxes = boxes + torch.stack([right, down, right, down], -1).to(boxes.dtype)[:, None]
+        other = torch.stack([width - boxes[..., 2], boxes[..., 1], width - boxes[..., 0], boxes[..., 3]], -1)
+        boxes = torch.where(mirrored[:, None, None], other, boxes)
+        cut = torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
+        seen = (kind >= 0) & (areas(cut) > 0.25 * areas(boxes))[..., None]
+        return torch.where(seen, torch.cat([kind, cut], -1), torch.full_like(target, -1))
 
     def agrees(self, output: Tensor, other: Tensor) -> Tensor:
         """Compare the sure detections of both, in class, score and box: (B,) bool, True if none is alone."""

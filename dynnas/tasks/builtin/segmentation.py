@@ -122,6 +122,19 @@ class Segmentation(NamedTask):
             "pixel_accuracy": (hits.sum() / confusion.sum().clamp(min=1)).item(),
         }
 
+    def moved(
+        self, target: Tensor, down: Tensor, right: Tensor, mirrored: Tensor, size: tuple[int, int]
+    ) -> Tensor:
+        """Move the classes with their pixels; pixels that come in count for nothing: (B, H, W)."""
+        height, width = size
+        columns = torch.arange(width, device=target.device)
+        columns = torch.where(mirrored[:, None], width - 1 - columns, columns) - right[:, None]
+        rows = torch.arange(height, device=target.device) - down[:, None]
+        inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None]
+        index = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None]
+        found = target.flatten(1).gather(1, index.flatten(1)).view_as(target)
+        return torch.where(inside, found, torch.full_like(found, self.ignored))
+
     def post(self, output: Tensor) -> Tensor:
         """Return the likeliest class of each place: (B, h, w)."""
         return output.argmax(1)

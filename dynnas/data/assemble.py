@@ -1,0 +1,119 @@
+"""The way from labelled images in three splits to a data set: statistics, identity, and streaming."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from dynnas.data.augment import Augmentation
+from dynnas.data.dataset import Dataset, Split
+from dynnas.data.raw import Labelled
+from dynnas.data.reading import Reading
+from dynnas.data.streaming.images import Images, StreamedImages, in_batches
+from dynnas.data.streaming.row_cache import RowCache, slots_of
+from dynnas.files import cache_folder
+from dynnas.tasks.task import Task
+
+_MOST_VALUES = 2**31
+_COUNTED_TOGETHER = 256
+
+
+def assemble(
+    name: str,
+    task: Task,
+    class_names: Sequence[str],
+    parts: Mapping[str, Labelled],
+    reading: Reading,
+    augmentation: Augmentation,
+) -> tuple[Dataset, str]:
+    """Make the data set of images that were read, and say in words how they are streamed, if they are.
+
+    Args:
+        name: of the data set.
+        task: before it has seen the data.
+        class_names: of the labels.
+        parts: the train, search and test splits.
+        reading: the way in which images were read.
+        augmentation: how training images are varied.
+
+    Raises:
+        TaskError: the labels are not of the task.
+    """
+    images = parts["train"].images
+    facts = f"{tuple(images.shape[1:])} {reading.fit}"
+    splits = {part: _split_of(each, facts) for part, each in parts.items()}
+    streamed = _with_cache(splits, reading)
+    mean, std = _channel_statistics(splits["train"].images)
+    dataset = Dataset(
+        name=name,
+        task=task.of_data(splits["train"].targets, class_names),
+        train=splits["train"],
+        search=splits["search"],
+        test=splits["test"],
+        mean=mean,
+        std=std,
+        augmentation=augmentation,
+    )
+    return dataset, streamed
+
+
+def _channel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of each channel of uint8 `images` [N, C, H, W] scaled to 0..1.
+
+    They are those of the first images where there are more than `_MOST_VALUES` numbers: images are in random
+    order, and reading all that is streamed would take as long as an epoch.
+    """
+    count = min(len(images), max(1, _MOST_VALUES // math.prod(images.shape[1:])))
+    pixels = count * math.prod(images.shape[2:])
+    total = square = np.zeros(images.shape[1], np.int64)
+    for part in in_batches(images[:count], _COUNTED_TOGETHER):
+        values = part.cpu().numpy()
+        total = total + values.sum((0, 2, 3), dtype=np.int64)
+        square = square + np.square(values, dtype=np.uint16).sum((0, 2, 3), dtype=np.int64)
+    mean = total / pixels
+    # A constant channel has no deviation to divide by: one grey level stands in.
+    std = np.sqrt(np.maximum(square / pixels - mean**2, 1))
+    return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
+
+
+def _split_of(part: Labelled, facts: str) -> Split:
+    images = part.images
+    identity = ""
+    if part.keys is not None:
+        digest = hashlib.blake2b(np.ascontiguousarray(part.keys).tobytes(), digest_size=16)
+        identity = f"{digest.hexdigest()} {facts}"
+    return Split(
+        torch.from_numpy(images) if isinstance(images, np.ndarray) else images,
+        torch.from_numpy(part.labels),
+        identity,
+    )
+
+
+def _with_cache(splits: Mapping[str, Split], reading: Reading) -> str:
+    """Give streamed images their workers and their cache; returns what is said of it, in words.
+
+    The search split comes first, as it is read for every candidate.
+    """
+    images = [splits[part].images for part in ("search", "train", "test")]
+    streamed = [each for each in images if isinstance(each, StreamedImages)]
+    if not streamed:
+        return ""
+    store = streamed[0].store
+    row_bytes = math.prod(store.files.shape)
+    order = np.concatenate([each.rows for each in streamed])
+    store.workers = reading.workers
+    if reading.cache_bytes >= row_bytes:
+        names = " ".join(split.identity for split in splits.values())
+        key = hashlib.blake2b(names.encode(), digest_size=16).hexdigest()
+        slots = slots_of(order, len(store.files), row_bytes, reading.cache_bytes)
+        store.cache = RowCache(cache_folder() / f"rows-{key}", slots, row_bytes)
+    size = len(order) * row_bytes / 1e9
+    return (
+        f"streamed from disk ({size:.3g} GB decoded, more than data.memory_gb: "
+        f"{reading.memory_bytes / 1e9:g}) by {reading.workers} processes, up to "
+        f"{reading.cache_bytes / 1e9:g} GB kept decoded"
+    )

@@ -1,0 +1,1 @@
+"""Pictures with boxes around things: Pascal VOC and COCO."""

@@ -1,0 +1,145 @@
+"""Pictures with boxes as they were found, and the data set that is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from dynnas.data.raw import Labelled
+from dynnas.data.reading import Reading
+from dynnas.data.sources.listing import Listing
+from dynnas.data.sources.pictures import Form
+from dynnas.errors import DataError
+from dynnas.progress import Progress
+from dynnas.settings.settings import DataSettings
+
+_LONGEST_SIDE = 640
+_LEAST_SHARE = 0.25
+"""Part of a box that must lie inside a picture that is cut, or the box is left out."""
+_TEST_SHARE, _SEARCH_SHARE, _MOST_SEARCH_IMAGES = 0.2, 0.1, 5000
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture file with its boxes.
+
+    Attributes:
+        path: of the file.
+        boxes: float64 [M, 5], class, x1, y1, x2, y2 in pixels of the file.
+    """
+
+    path: Path
+    boxes: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Annotated:
+    """A data set of boxes as it was found.
+
+    Attributes:
+        splits: pictures by the name of the split, `train` among them; without `search` or `test` these are
+            cut from it.
+        left_out: what lies there and was not read, in words.
+    """
+
+    name: str
+    where: str
+    class_names: tuple[str, ...]
+    splits: Mapping[str, Sequence[Picture]]
+    left_out: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+def splits_of(
+    found: Annotated, settings: DataSettings, reading: Reading, progress: Progress
+) -> dict[str, Labelled]:
+    """Bring pictures and boxes to one size, and cut the splits that are missing.
+
+    Raises:
+        DataError: a picture cannot be read, or a split would have none.
+    """
+    parts = _completed(found, settings)
+    everything = [picture for part in parts.values() for picture in part]
+    listing = Listing.of(Path(found.where), [picture.path for picture in everything], progress)
+    form = _form(listing, reading)
+    images = listing.images(form, reading, progress)
+    boxes = [
+        placed(picture.boxes, int(width), int(height), form)
+        for picture, (width, height) in zip(everything, listing.facts[:, :2], strict=True)
+    ]
+    made, start = {}, 0
+    for part, chosen in parts.items():
+        rows = np.arange(start, start + len(chosen))
+        start += len(chosen)
+        made[part] = Labelled(images[rows], _padded([boxes[row] for row in rows]), listing.facts[rows, 3])
+    return made
+
+
+def _completed(found: Annotated, settings: DataSettings) -> dict[str, Sequence[Picture]]:
+    """Return train, search and test, each in random order."""
+    rng = np.random.default_rng(settings.seed)
+    parts = {part: [each[row] for row in rng.permutation(len(each))] for part, each in found.splits.items()}
+    train = parts["train"]
+    if not parts.get("test"):
+        order = np.random.default_rng(0).permutation(len(found.splits["train"]))
+        count = max(1, round(_TEST_SHARE * len(order)))
+        chosen = [found.splits["train"][row] for row in order]
+        parts["test"], train = chosen[:count], chosen[count:]
+    if not parts.get("search"):
+        default = min(_MOST_SEARCH_IMAGES, max(1, round(_SEARCH_SHARE * len(train))))
+        count = settings.search_images or default
+        parts["search"], train = train[:count], train[count:]
+        found.notes.append("the search split is cut from the training pictures")
+    elif settings.search_images is not None:
+        parts["search"] = parts["search"][: settings.search_images]
+    parts["train"] = train[: settings.train_images]
+    if not parts["train"]:
+        raise DataError(f"{found.where}: no picture is left to train on; give more, or fewer for search")
+    return {part: parts[part] for part in ("train", "search", "test")}
+
+
+def _form(listing: Listing, reading: Reading) -> Form:
+    """Return the form that is asked for, or the median size with a longer side of at most 640."""
+    width, height = np.median(listing.facts[:, :2], axis=0)
+    smaller = min(1.0, _LONGEST_SIDE / max(width, height))
+    high, wide = reading.size or (round(height * smaller), round(width * smaller))
+    return Form(high, wide, listing.grey, reading.fit or "pad")
+
+
+def placed(boxes: np.ndarray, width: int, height: int, form: Form) -> np.ndarray:
+    """Return the boxes of a picture of a size where they lie in its form: float32 [M', 5].
+
+    Boxes are cut at the border, and left out if less than a quarter of them remains.
+    """
+    if form.fit == "stretch":
+        scale, offset = (form.width / width, form.height / height), (0.0, 0.0)
+    elif form.fit == "pad":  # as `PIL.ImageOps.pad` rounds
+        narrower = width / height < form.width / form.height
+        wide = round(width / height * form.height) if narrower else form.width
+        high = form.height if narrower else min(form.height, round(height / width * form.width))
+        scale = (wide / width, high / height)
+        offset = (round((form.width - wide) * 0.5), round((form.height - high) * 0.5))
+    else:
+        factor = max(form.width / width, form.height / height)
+        scale = (factor, factor)
+        offset = ((form.width - width * factor) / 2, (form.height - height * factor) / 2)
+    moved = boxes.astype(np.float64).copy()
+    moved[:, 1:] = moved[:, 1:] * np.array(scale * 2) + np.array(offset * 2)
+    whole = _areas(moved)
+    moved[:, 1:] = moved[:, 1:].clip(0, np.array([form.width, form.height] * 2))
+    return moved[_areas(moved) >= np.maximum(1e-9, _LEAST_SHARE * whole)].astype(np.float32)
+
+
+def _areas(boxes: np.ndarray) -> np.ndarray:
+    return (boxes[:, 3:] - boxes[:, 1:3]).clip(0).prod(1)
+
+
+def _padded(boxes: Sequence[np.ndarray]) -> np.ndarray:
+    """Return all boxes in one array, rows of -1 where an image has fewer: float32 [N, M, 5]."""
+    made = np.full((len(boxes), max([1, *map(len, boxes)]), 5), -1, np.float32)
+    for row, each in enumerate(boxes):
+        made[row, : len(each)] = each
+    return made

@@ -1,0 +1,110 @@
+"""COCO: a JSON file with the boxes of all pictures of a split.
+
+Folders are read as COCO has them (`annotations/instances_train2017.json` beside `train2017/`), and with a
+file `_annotations.coco.json` in the folder of each split.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dynnas.data.boxes.annotated import Annotated, Picture
+from dynnas.errors import DataError
+
+_IN_FOLDERS = "_annotations.coco.json"
+_PARTS = {"train": "train", "val": "search", "valid": "search", "validation": "search", "test": "test"}
+
+
+def recognises(path: Path) -> bool:
+    """Return whether a folder has such files in one of the two ways."""
+    return path.is_dir() and next(_files(path), None) is not None
+
+
+def read(folder: Path) -> Annotated:
+    """Read the data set in `folder`; crowds are left out.
+
+    Raises:
+        DataError: a file is damaged, has other classes than the training one, or names a picture that is not
+            there.
+    """
+    splits: dict[str, list[Picture]] = {}
+    names: tuple[str, ...] = ()
+    crowds = 0
+    for part, path, images in sorted(_files(folder), key=lambda one: one[0] != "train"):
+        content = _load(path)
+        kinds = {each["id"]: str(each["name"]) for each in content["categories"]}
+        used = {each["category_id"] for each in content["annotations"]}
+        if not names:
+            names = tuple(kinds[number] for number in sorted(kinds) if number in used)
+        if unknown := sorted(
+            kinds.get(number, str(number)) for number in used if kinds.get(number) not in names
+        ):
+            raise DataError(
+                f"{path}: no training picture has {', '.join(unknown)}; the classes are {', '.join(names)}"
+            )
+        splits[part] = _pictures(path, content, images, kinds, names)
+        crowds += sum(bool(each.get("iscrowd")) for each in content["annotations"])
+    if "train" not in splits:
+        raise DataError(f"{folder}: no annotations of training pictures; name the file instances_train*.json")
+    if "search" in splits and "test" not in splits:
+        splits["test"] = splits.pop("search")
+    left_out = f"{crowds} crowds" if crowds else ""
+    return Annotated(folder.resolve().name, str(folder), names, splits, left_out)
+
+
+def _files(folder: Path) -> Iterator[tuple[str, Path, tuple[Path, ...]]]:
+    """Yield split, annotations, and the folders in which its pictures may lie."""
+    for path in sorted((folder / "annotations").glob("*.json")):
+        found = re.fullmatch(r"(?:instances_)?([a-z]+)(\d*)", path.stem)
+        if found and found[1] in _PARTS:
+            own = found[1] + found[2]
+            places = (folder / own, folder / "images" / own, folder / "images", folder)
+            yield _PARTS[found[1]], path, places
+    for path in sorted(folder.glob(f"*/{_IN_FOLDERS}")):
+        if path.parent.name in _PARTS:
+            yield _PARTS[path.parent.name], path, (path.parent,)
+
+
+def _load(path: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        missing = [key for key in ("images", "annotations", "categories") if key not in content]
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: not readable as JSON ({error}); fetch or export it again") from error
+    if missing:
+        raise DataError(f"{path}: it has no {', '.join(missing)}; needed are annotations of COCO")
+    return content
+
+
+def _pictures(
+    path: Path,
+    content: Mapping[str, Any],
+    places: tuple[Path, ...],
+    kinds: Mapping[int, str],
+    names: tuple[str, ...],
+) -> list[Picture]:
+    rows = defaultdict(list)
+    for each in content["annotations"]:
+        x, y, width, height = map(float, each["bbox"])
+        if not each.get("iscrowd") and width > 0 and height > 0:
+            kind = names.index(kinds[each["category_id"]])
+            rows[each["image_id"]].append((kind, x, y, x + width, y + height))
+    made = []
+    for each in content["images"]:
+        file = next(
+            (place / each["file_name"] for place in places if (place / each["file_name"]).exists()), None
+        )
+        if file is None:
+            raise DataError(
+                f"{path}: it names {each['file_name']!r}, which is in none of {', '.join(map(str, places))}; "
+                "put the pictures there"
+            )
+        made.append(Picture(file, np.array(rows[each["id"]], np.float64).reshape(-1, 5)))
+    return made

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,20 +10,14 @@ from dynnas.study.cascades import Cascaded
 from dynnas.study.compressed import Compressed
 from dynnas.study.study import Study
 from dynnas.study.trained import Trained
+from dynnas.tasks.intervals import wilson
 
 LICENCES: Mapping[str, str] = {
+    "scenes": "CC BY 4.0 (composed of the digits of Alpaydin and Kaynak, UCI)",
     "digits": "CC BY 4.0 (Alpaydin and Kaynak, UCI, optical recognition of handwritten digits)",
     "fashion-mnist": "MIT (Xiao, Rasul and Vollgraf, Zalando)",
     "cifar10": "none stated by its authors (Krizhevsky, Toronto)",
 }
-
-
-def interval(share: float, count: int) -> tuple[float, float]:
-    """Return the 95% interval of a share of `count` images (Wilson 1927)."""
-    z = 1.96
-    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
-    reach = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return centre - reach, centre + reach
 
 
 def facts_of(study: Study, member: Candidate, made: Trained | Compressed | None = None) -> dict[str, str]:
@@ -172,7 +165,7 @@ def _looks(manifest: Mapping[str, Any]) -> str:
 
 
 def _accuracy(share: float, images: int) -> str:
-    low, high = interval(share, images)
+    low, high = wilson(share, images)
     return f"{100 * share:.2f}% (95% interval {100 * low:.2f} to {100 * high:.2f})"
 
 

@@ -33,7 +33,8 @@ class DataSettings:
 
     source: str = _setting(
         "digits",
-        "digits, fashion-mnist, cifar10, the path of a folder or .npz file, or package.module:function",
+        "scenes, digits, fashion-mnist, cifar10, the path of a folder or .npz file, "
+        "or package.module:function",
     )
     task: str | None = _setting(
         None,

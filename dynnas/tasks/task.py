@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dynnas.errors import TaskError
 from dynnas.metric import Metric
+from dynnas.tasks.intervals import Interval, mean_interval
 
 
 class Task(ABC):
@@ -54,6 +55,25 @@ class Task(ABC):
     @abstractmethod
     def score(self, outputs: Tensor, targets: Tensor) -> Mapping[str, float]:
         """Return the value of each of `metrics` over a whole split, outputs (N, ...) and targets (N, ...)."""
+
+    def intervals(self, outputs: Tensor, targets: Tensor) -> Mapping[str, Interval]:
+        """Return the 95% interval of scores over a split, (N, ...) both, by the names of metrics.
+
+        By default there is none. `dynnas.tasks.intervals` has what a task may take: Wilson's for shares of
+        images, the bootstrap for whatever can be computed a few hundred times.
+        """
+        return {}
+
+    def gain(self, outputs: Tensor, others: Tensor, targets: Tensor) -> tuple[float, float, float] | None:
+        """Return how much better `outputs` answer the same images than `others`, with its 95% interval.
+
+        It is the mean difference of `quality`, image by image, with its low and its high end; None where
+        the quality of a single answer is not known.
+        """
+        try:
+            return mean_interval(self.quality(outputs, targets) - self.quality(others, targets))
+        except TaskError:
+            return None
 
     def head(self, in_channels: int, *, stride: int = 1, dropout: float = 0.0) -> nn.Module:
         """Build the head, from the last feature maps (B, in_channels, H, W) to an output (B, ...).

@@ -74,8 +74,8 @@ def test_where_cifar10_is_looked_for(
             r"apt-get install dataset-fashion-mnist\. .*train-images-idx3-ubyte\.gz.* data/fash",
         ),
         ("cifar10", r"Fetch https://\S+/cifar-10-python\.tar\.gz and put it, .* data/cifar10, data"),
-        ("fashion_mnist", r"called 'fashion_mnist'; did you mean fashion-mnist\? Known are digits"),
-        ("imagenet", r"called 'imagenet'\. Known are digits, fashion-mnist, cifar10, and the paths"),
+        ("fashion_mnist", r"called 'fashion_mnist'; did you mean fashion-mnist\? Known are scenes, digits"),
+        ("imagenet", r"called 'imagenet'\. Known are scenes, digits, fashion-mnist, cifar10, and the paths"),
         (".", "not a form of data that is known. A folder may hold the IDX files"),
     ],
 )

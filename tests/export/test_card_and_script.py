@@ -16,14 +16,12 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 from PIL import Image
-from scipy import stats
 from support.networks import CHANNELS, CLASSES, RESOLUTION, config, finished, noise
 
 from dynnas.data.dataset import resize
 from dynnas.errors import ExportError
 from dynnas.export import standalone
 from dynnas.export.bundle import export_model
-from dynnas.export.card import interval
 from dynnas.export.formats.checkpoint import load_checkpoint
 from dynnas.export.formats.safetensors import load_safetensors
 from dynnas.metrics.accuracy import predict_logits
@@ -53,11 +51,6 @@ def answers(network, dataset):
     logits = predict_logits(network, dataset, dataset.search.images)
     chosen, exits = select_confident(logits, [place.threshold for place in network.config.exits])
     return chosen.argmax(dim=1).tolist(), exits.tolist()
-
-
-def test_an_interval_is_wilsons():
-    expected = stats.binomtest(45, 50).proportion_ci(method="wilson")
-    assert interval(0.9, 50) == pytest.approx((expected.low, expected.high), abs=1e-4)
 
 
 @pytest.mark.parametrize(("old", "new"), [(28, 28), (28, 12), (32, 24), (8, 20), (13, 7)])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dynnas.data.raw import RawData
 from dynnas.data.reading import Reading
-from dynnas.data.sources import arrays, cifar, digits, folder, idx, packed
+from dynnas.data.sources import arrays, cifar, digits, folder, idx, packed, scenes
 from dynnas.errors import DataError
 from dynnas.files import data_folders
 from dynnas.progress import Progress
@@ -78,6 +78,11 @@ def _read_path(path: Path, progress: Progress, reading: Reading) -> RawData:
         " release, or one folder of pictures for each class, known by their endings; a file may be an .npz"
         " or CIFAR-10's .tar.gz"
     )
+
+
+@SOURCES.register("scenes")
+def _scenes(progress: Progress) -> RawData:
+    return scenes.read()
 
 
 @SOURCES.register("digits")

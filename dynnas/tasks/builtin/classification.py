@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from dynnas.errors import TaskError
 from dynnas.metric import Metric
+from dynnas.tasks.intervals import Interval, wilson
 from dynnas.tasks.named import NamedTask
 from dynnas.tasks.registry import TASKS
 
@@ -152,6 +153,11 @@ class Classification(NamedTask):
             "top5_accuracy": (likeliest == targets[:, None]).any(dim=1).double().mean().item(),
             "f1": (2 * hits[seen] / (there[seen] + said[seen])).mean().item(),
         }
+
+    def intervals(self, outputs: Tensor, targets: Tensor) -> Mapping[str, Interval]:
+        """Return Wilson's interval of the accuracy."""
+        share = (outputs.argmax(dim=1) == targets).double().mean().item()
+        return {"accuracy": wilson(share, len(targets))}
 
     def post(self, output: Tensor) -> Tensor:
         """Return the probability of each class: (B, classes)."""

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from dynnas.errors import TaskError
 from dynnas.metric import Metric
+from dynnas.tasks.intervals import Interval, bootstrap
 from dynnas.tasks.named import NamedTask
 from dynnas.tasks.registry import TASKS
 
@@ -105,6 +106,10 @@ class MultiLabel(NamedTask):
             "label_accuracy": right.double().mean().item(),
             "exact_match": right.all(1).double().mean().item(),
         }
+
+    def intervals(self, outputs: Tensor, targets: Tensor) -> Mapping[str, Interval]:
+        """Return the intervals of all scores by the bootstrap."""
+        return bootstrap(self.score, outputs, targets)
 
     def post(self, output: Tensor) -> Tensor:
         """Return the probability of each label: (B, labels)."""

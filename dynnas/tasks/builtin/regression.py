@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from dynnas.errors import TaskError
 from dynnas.metric import Metric
+from dynnas.tasks.intervals import Interval, bootstrap
 from dynnas.tasks.named import NamedTask
 from dynnas.tasks.registry import TASKS
 
@@ -103,6 +104,10 @@ class Regression(NamedTask):
             "mae": (said - truth).abs().mean().item(),
             "r2": (1 - squared / variance).mean().item(),
         }
+
+    def intervals(self, outputs: Tensor, targets: Tensor) -> Mapping[str, Interval]:
+        """Return the intervals of all scores by the bootstrap."""
+        return bootstrap(self.score, outputs, targets)
 
     def post(self, output: Tensor) -> Tensor:
         """Return the numbers in the targets' units: (B, numbers)."""

@@ -242,7 +242,7 @@ def _operator(name: str) -> str:
         if cell not in {"–", ""} and not skipped & set(re.findall(r"\w+", title))
     ]
     over = "time over `conv` blocks: " if "block" in head[0] else "time over static: "
-    return re.sub("[¹²³⁴] ?", "", "; ".join(cells)).replace("time: ", over)
+    return re.sub(" ?[¹²³⁴]", "", "; ".join(cells)).replace("time: ", over)
 
 
 @cache

@@ -4,6 +4,7 @@ A fenced block under `<!-- kind: name -->` belongs to the test that asks for it.
 """
 
 import io
+import json
 import os
 import re
 import shlex
@@ -19,6 +20,7 @@ import pytest
 import yaml
 from PIL import Image
 from support.markdown import ROOT, marked_blocks
+from support.served import TOKEN, served
 
 from dynnas.cli.app import main
 from dynnas.language.parser import parse_space
@@ -85,6 +87,39 @@ def test_front_and_export_follow_the_quick_start(folder: Path) -> None:
     assert (folder / "studies/mobile/report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     dynnas(folder, *export)
     assert list((folder / "knee").glob("*.onnx"))
+
+
+@pytest.mark.parametrize("block", ["run: tutorial space", "run: tutorial results", "run: tutorial report"])
+def test_commands_of_the_tutorials_show_something(folder: Path, block: str) -> None:
+    for command in commands(block):
+        assert len(dynnas(folder, *command)) > 20
+
+
+def test_a_model_is_made_as_the_tutorials_say(folder: Path) -> None:
+    (export,) = commands("run: tutorial export")
+    dynnas(folder, *export)
+    assert (folder / "model/run.py").exists()
+    shown, kept = commands("run: tutorial pick")
+    assert "accuracy" in dynnas(folder, *shown)
+    assert json.loads(dynnas(folder, *kept[: kept.index(">")]))["members"]
+    (train,) = commands("run: tutorial train")
+    assert "trained %" in dynnas(folder, *train, "--epochs", "1")
+
+
+def test_a_model_goes_to_a_phone(folder: Path) -> None:
+    pytest.importorskip("executorch.exir", reason="executorch is not installed")
+    (export,) = commands("run: tutorial phone")
+    dynnas(folder, *export)
+    assert (folder / "phone/model.pte").stat().st_size > 1000
+
+
+def test_a_study_is_timed_elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert BLOCKS["run: serve"].split() == ["python", "-m", "dynnas.latency.remote.serve", "--port", "7411"]
+    monkeypatch.setenv("DYNNAS_TOKEN", TOKEN)
+    (search,) = commands("run: search elsewhere")
+    with served() as device:
+        dynnas(folder, *(word.replace("7411", str(device.port)) for word in search))
+    assert (folder / "studies/elsewhere/front.json").exists()
 
 
 def test_the_dashboard_answers(folder: Path) -> None:

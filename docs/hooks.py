@@ -1,0 +1,81 @@
+"""What mkdocs needs to build the site: pages from outside of `docs/`, and links that fit them.
+
+Links in the repository lead from file to file. On the site the files of `docs/` lie at the top, beside the
+pages of `OUTSIDE` at their own paths. A link to any other file of the repository becomes plain text.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+    from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parents[1]
+
+OUTSIDE = (
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "CHANGELOG.md",
+    "dynnas/nn/README.md",
+    "studies/*/*.md",
+    "studies/*/*.png",
+)
+"""The files from outside of `docs/` that the site has, as patterns."""
+
+HOME = {"README.md": "index.md"}
+"""The files whose place another page takes."""
+
+LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
+FENCED = re.compile(r"(```.*?```|`[^`\n]+`)", re.DOTALL)
+
+
+def outside() -> list[str]:
+    """Return the paths, in the repository and on the site, of the files from outside of `docs/`."""
+    return sorted(path.relative_to(ROOT).as_posix() for pattern in OUTSIDE for path in ROOT.glob(pattern))
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the files from outside of `docs/`."""
+    from mkdocs.structure.files import File
+
+    for path in outside():
+        files.append(File.generated(config, path, abs_src_path=str(ROOT / path)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Let the links of a page lead to where their targets lie on the site."""
+    path = page.file.src_uri
+    parts = FENCED.split(markdown)
+    return "".join(part if at % 2 else for_site(part, path) for at, part in enumerate(parts))
+
+
+def for_site(text: str, page: str) -> str:
+    """Return a text with the links of the site.
+
+    Args:
+        text: Markdown without code.
+        page: where it lies on the site.
+    """
+    known = set(outside())
+    at = posixpath.dirname(page if page in known else f"docs/{page}")
+
+    def moved(link: re.Match[str]) -> str:
+        mark, words, target = link[1], LINK.sub(moved, link[2]), link[3]  # the words may be a picture
+        file, hash_, fragment = target.partition("#")
+        if re.match(r"[a-z]+:", target) or not file:
+            return f"{mark}[{words}]({target})"
+        path = posixpath.normpath(posixpath.join(at, file))
+        place = HOME.get(path, path if path in known else path.removeprefix("docs/"))
+        if place == path and path not in known:
+            return words
+        found = posixpath.relpath(place, posixpath.dirname(page) or ".")
+        return f"{mark}[{words}]({found}{hash_}{fragment})"
+
+    return LINK.sub(moved, text)

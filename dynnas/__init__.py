@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from dynnas import tasks
     from dynnas.language.parser import load_space
     from dynnas.settings.settings import TargetSettings as Target
-    from dynnas.space.choices import when
+    from dynnas.space.choices import each, when
     from dynnas.space.space import Space
     from dynnas.study.study import open_study
     from dynnas.supernet.conversion.convert import elastic
@@ -26,6 +26,7 @@ __all__ = [
     "Supernet",
     "Target",
     "__version__",
+    "each",
     "elastic",
     "load_space",
     "open_study",
@@ -38,6 +39,7 @@ _HOMES = {
     "Space": ("dynnas.space.space", "Space"),
     "Supernet": ("dynnas.supernet.supernet", "Supernet"),
     "Target": ("dynnas.settings.settings", "TargetSettings"),
+    "each": ("dynnas.space.choices", "each"),
     "elastic": ("dynnas.supernet.conversion.convert", "elastic"),
     "load_space": ("dynnas.language.parser", "load_space"),
     "open_study": ("dynnas.study.study", "open_study"),

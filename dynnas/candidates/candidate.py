@@ -24,13 +24,16 @@ from dynnas.documents import provenance_digest
 from dynnas.latency.rounds import Subject
 from dynnas.latency.runner import build_runner, load_runner
 from dynnas.nn.config.network import NetworkConfig
+from dynnas.nn.networks.cost import Cost
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.artifact import Artifact
 from dynnas.runtimes.compile import compile_network
+from dynnas.runtimes.cost import cost_of
 from dynnas.runtimes.plain import PlainNetwork
 from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.settings.settings import TargetSettings, TrainSettings
 from dynnas.space.architecture import Architecture
+from dynnas.supernet.blank import blank
 from dynnas.supernet.supernet import Supernet
 from dynnas.training.batchnorm.calibrate import calibrate
 
@@ -146,7 +149,7 @@ class Candidate:
 
     @cached_property
     def config(self) -> NetworkConfig:
-        """Return the network's config; for a user's own class, only the shape of its images."""
+        """Return the network's config; for a user's own class, its images and where it branches."""
         if self.own_class:
             return self.network.config
         config: NetworkConfig = self._source.supernet.build.config(self.architecture, self._open_gates)
@@ -169,6 +172,15 @@ class Candidate:
             return cast(Network, PlainNetwork(module, self._image_shape, self.dataset.task.outputs).eval())
         network: Network = supernet.extract(self.architecture, open_gates=self._open_gates).eval()
         return network
+
+    @cached_property
+    def cost(self) -> Cost:
+        """The cost of a network of one's own class, counted in a run of one without trained weights."""
+        space = self._source.supernet.space
+        module = blank(lambda: space.build(self.architecture))
+        if any(parameter.is_meta for parameter in module.parameters()):
+            module = module.to_empty(device="cpu")
+        return cost_of(PlainNetwork(module.eval(), self._image_shape, self.dataset.task.outputs))
 
     @property
     def statistics(self) -> Statistics | None:

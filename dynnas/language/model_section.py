@@ -16,11 +16,11 @@ import yaml
 from dynnas.errors import SpaceError, nearest
 from dynnas.language.problems import Problems
 from dynnas.language.tree import Listing, Node, Scalar, Table
-from dynnas.space.choices import when
+from dynnas.space.choices import each, when
 from dynnas.space.space import Space
 
 FORM = "package.module:Class"
-WHEN, CHOOSE = "when", "choose"
+WHEN, EACH, CHOOSE = "when", "each", "choose"
 
 
 def read_model(entries: Mapping[str, Node], folder: Path | None, problems: Problems) -> Space:
@@ -89,18 +89,23 @@ def _choice(node: Node, where: str, problems: Problems) -> Any:
     if not isinstance(node, Table):
         return _values(node, where, problems)
     entries = {key.text: value for key, value in node.entries}
-    under = entries.get(WHEN)
-    if entries.keys() != {WHEN, CHOOSE} or not isinstance(under, Table):
+    under, layers = entries.get(WHEN), entries.get(EACH)
+    right = CHOOSE in entries and len(entries) > 1 and entries.keys() <= {WHEN, EACH, CHOOSE}
+    if not right or not isinstance(under, Table | None) or not isinstance(layers, Scalar | None):
         problems.add(
             node.mark,
-            f"{where}: found {node}; allowed: a list of values, or "
-            "{when: {argument: value}, choose: [values]}",
+            f"{where}: found {node}; allowed: a list of values, "
+            "{when: {argument: value}, choose: [values]}, or {each: argument, choose: [values]}",
         )
         return None
+    choose = _values(entries[CHOOSE], f"{where}.choose", problems)
+    choose = choose if layers is None else each(layers.text, choose=choose)
+    if under is None:
+        return choose
     conditions = {
         key.text: _values(value, f"{where}.when.{key.text}", problems) for key, value in under.entries
     }
-    return when(conditions, choose=_values(entries[CHOOSE], f"{where}.choose", problems))
+    return when(conditions, choose=choose)
 
 
 def _values(node: Node, where: str, problems: Problems) -> Any:

@@ -152,8 +152,13 @@ def _choices() -> Schema:
     values = {"anyOf": [value, _list(value, MAX_VALUES)]}
     under = {
         "type": "object",
-        "properties": {"when": {"type": "object", "additionalProperties": values}, "choose": values},
-        "required": ["when", "choose"],
+        "properties": {
+            "when": {"type": "object", "additionalProperties": values},
+            "each": {"type": "string", "description": "the argument that says how many layers there are"},
+            "choose": values,
+        },
+        "required": ["choose"],
+        "minProperties": 2,
         "additionalProperties": False,
     }
     return {

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dynnas.candidates.candidate import Candidate
 from dynnas.metrics.measurement import Measurement
 from dynnas.nn.networks.cost import cost
-from dynnas.runtimes.cost import cost_of
 from dynnas.settings.metrics import METRICS, register_measurement
 
 
@@ -21,7 +20,7 @@ class Size(Measurement):
 
     def measure(self, candidate: Candidate) -> Mapping[str, float]:
         """Return the count of the candidate's config."""
-        size = cost_of(candidate.network) if candidate.own_class else cost(candidate.config)
+        size = candidate.cost if candidate.own_class else cost(candidate.config)
         return {"macs": size.macs, "params": size.params}
 
 

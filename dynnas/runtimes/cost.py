@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
+from torch import nn
 
 from dynnas.nn.context import Context, supplied
 from dynnas.nn.early_exits import ExitMode
 from dynnas.nn.gates.costs import GateCost, gate_costs_of
+from dynnas.nn.gates.gate import Gated
 from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.layers.macs import count_macs
 from dynnas.nn.networks.cost import Cost, cost
@@ -25,21 +30,34 @@ def cost_of(network: Network | PlainNetwork) -> Cost:
 
 @torch.no_grad()
 def _counted(network: PlainNetwork) -> Cost:
-    """Run it on a blank image up to every exit, with all gates open."""
+    """Return the cost by runs on a blank image up to every exit, with all gates open."""
+    network.eval()
     like = next(network.parameters(), torch.empty(0))
     image = blank_images(network.config).to(like.device, like.dtype)
-    params = sum(parameter.numel() for parameter in network.parameters())
+    gates: tuple[GateCost, ...] = ()
+    if network.config.gated:
+        gates = gate_costs_of(network, lambda: network(image))
     early = len(network.config.ways) - 1
     exit_macs: list[int] = []
-    gates: tuple[GateCost, ...] = ()
     stretches: list[int] = []
     for number in range(early + 1):
-        leaving = ExitMode(number if early else None)
-        with supplied(network, Context(GateMode(choice="all"), leaving)):
-            _, macs = count_macs(network.eval(), image)
-        if network.config.gated:
-            gates = gate_costs_of(network, lambda: network(image), Context(leaving))
-            macs += sum(max(gate.macs) - gate.full for gate in gates)
-            stretches += [number] * (len(gates) - len(stretches))
-        exit_macs.append(macs)
+        modes = Context(GateMode(choice="all"), ExitMode(number if early else None))
+        with _calls_of_gates(network) as calls, supplied(network, modes):
+            _, macs = count_macs(network, image)
+        exit_macs.append(macs + sum(max(gate.macs) - gate.full for gate in gates[: len(calls)]))
+        stretches += [number] * (len(calls) - len(stretches))
+    params = sum(parameter.numel() for parameter in network.parameters())
     return Cost(exit_macs[-1], params, tuple(exit_macs), gates, tuple(stretches))
+
+
+@contextmanager
+def _calls_of_gates(network: nn.Module) -> Iterator[list[nn.Module]]:
+    """Yield a list of the gates that run meanwhile, in their order."""
+    calls: list[nn.Module] = []
+    gates = [module for module in network.modules() if isinstance(module, Gated)]
+    handles = [gate.register_forward_pre_hook(lambda gate, _: calls.append(gate)) for gate in gates]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -58,7 +58,7 @@ def search_with(
         population=settings.population,
         seed=settings.seed,
         goal=goal,
-        cheap=cheap_of(evaluator),
+        cheap=cheap_of(evaluator, goal),
         listed=listed_of(evaluator),
         parallel=settings.workers > 1 or settings.ray is not None,
     )

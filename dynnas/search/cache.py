@@ -129,6 +129,7 @@ class CachedEvaluator:
         self.hits = 0
         self.misses = 0
         self.cheap = cheap_of(evaluator)
+        self.cheap_metrics = getattr(evaluator, "cheap_metrics", None)
         self._evaluator = evaluator
         self._cache = cache
         self._provenance = provenance

@@ -75,8 +75,14 @@ class CheapEvaluator(Protocol):
         ...
 
 
-def cheap_of(evaluator: AnyEvaluator) -> Cheap | None:
-    """Return the evaluator's function for cheap metrics, if it has one."""
+def cheap_of(evaluator: AnyEvaluator, goal: Goal | None = None) -> Cheap | None:
+    """Return the evaluator's function for cheap metrics, if it has one.
+
+    None as well where the evaluator names its `cheap_metrics`, and the goal speaks of none of them.
+    """
+    names = getattr(evaluator, "cheap_metrics", None)
+    if goal is not None and names is not None and not {*names} & {*goal.metrics}:
+        return None
     return evaluator.cheap if isinstance(evaluator, CheapEvaluator) and callable(evaluator.cheap) else None
 
 

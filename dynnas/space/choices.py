@@ -21,6 +21,14 @@ class When:
     choose: Any
 
 
+@dataclass(frozen=True)
+class Each:
+    """The choices of an argument that has a value for each of several layers."""
+
+    count: str
+    choose: Any
+
+
 def when(conditions: Mapping[str, Any] | None = None, /, *, choose: Any, **others: Any) -> When:
     """Make choices of an argument that apply only while other arguments have certain values.
 
@@ -41,6 +49,20 @@ def when(conditions: Mapping[str, Any] | None = None, /, *, choose: Any, **other
     return When(together, choose)
 
 
+def each(count: str, /, *, choose: Any) -> Each:
+    """Make a choice for each layer: the argument is a tuple of as many values as another argument says.
+
+    `Space.of(MyNet, depth=[2, 3, 4], kernel=each("depth", choose=[3, 5]))` calls `MyNet(depth=3,
+    kernel=(3, 5, 3))`. The choices are genes of their own, `kernel[0]`, `kernel[1]` and so on, and that of a
+    layer exists only where there is the layer.
+
+    Args:
+        count: the argument that says how many layers there are: whole numbers, chosen or given.
+        choose: a list of values, or one.
+    """
+    return Each(count, choose)
+
+
 def genes_of(build: Callable[..., Any], choices: Mapping[str, Any]) -> tuple[Gene, ...]:
     """Return the genes of `choices`, parents before children.
 
@@ -54,8 +76,12 @@ def genes_of(build: Callable[..., Any], choices: Mapping[str, Any]) -> tuple[Gen
     conditions: dict[str, Mapping[str, Any]] = {}
     for argument, choice in choices.items():
         choose = choice.choose if isinstance(choice, When) else choice
-        conditions[argument] = choice.conditions if isinstance(choice, When) else {}
-        genes[argument] = _gene(f"{name}: {argument}", argument, choose)
+        under = choice.conditions if isinstance(choice, When) else {}
+        layers = _layers(name, argument, choose, choices) if isinstance(choose, Each) else {argument: {}}
+        for own, there in layers.items():
+            values = choose.choose if isinstance(choose, Each) else choose
+            genes[own] = _gene(f"{name}: {argument}", own, values)
+            conditions[own] = {**under, **there}
     ordered: dict[str, Gene] = {}
     for argument in genes:
         _place(name, argument, genes, conditions, ordered, ())
@@ -79,6 +105,39 @@ def identity_of(build: Callable[..., Any]) -> str:
     return f"{own.__module__}:{own.__qualname__}"
 
 
+def arguments_of(architecture: Mapping[str, Value]) -> dict[str, Any]:
+    """Return the arguments of an architecture: the values of `each` layer as one tuple."""
+    arguments: dict[str, Any] = {}
+    for name, value in architecture.items():
+        argument = argument_of(name)
+        arguments[argument] = value if argument == name else (*arguments.get(argument, ()), value)
+    return arguments
+
+
+def argument_of(name: str) -> str:
+    """Return the argument that a gene belongs to: `kernel` for `kernel[0]`, which is that of a layer."""
+    argument, opened, _ = name.partition("[")
+    return argument if opened and name.endswith("]") else name
+
+
+def _layers(
+    name: str, argument: str, each: Each, choices: Mapping[str, Any]
+) -> dict[str, dict[str, list[int]]]:
+    """Return the genes of an argument with a value for each layer, with the condition of each of them."""
+    counts = choices.get(each.count)
+    counts = counts.choose if isinstance(counts, When) else counts
+    listed: list[Any] = list(counts) if isinstance(counts, list | range) else [counts]
+    if not all(isinstance(count, int) and not isinstance(count, bool) and count > 0 for count in listed):
+        raise SpaceError(
+            f"{name}: {argument} has a value for each of {each.count!r}, which is {listed}; allowed: an "
+            "argument of whole numbers above 0, as depth=[2, 3, 4]"
+        )
+    return {
+        f"{argument}[{layer}]": {each.count: [count for count in listed if count > layer]}
+        for layer in range(max(listed))
+    }
+
+
 def _check_arguments(name: str, build: Callable[..., Any], choices: Mapping[str, Any]) -> None:
     try:
         parameters = inspect.signature(build).parameters.values()
@@ -88,7 +147,8 @@ def _check_arguments(name: str, build: Callable[..., Any], choices: Mapping[str,
         each.name: each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
     }
     takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters)
-    for argument in choices:
+    given = {argument_of(name): choice for name, choice in choices.items()}
+    for argument in given:
         if argument not in named and not takes_any:
             raise SpaceError(
                 f"{name} has no argument {argument!r}{nearest(argument, named)}; "
@@ -96,7 +156,8 @@ def _check_arguments(name: str, build: Callable[..., Any], choices: Mapping[str,
             )
     for argument, parameter in named.items():
         needed = parameter.default is parameter.empty
-        if needed and (argument not in choices or isinstance(choices[argument], When)):
+        conditional = isinstance(given.get(argument), When) and argument in choices
+        if needed and (argument not in given or conditional):
             raise SpaceError(
                 f"{name}: {argument!r} has no default, so each network needs a value: give a list to choose "
                 f"from ({argument}=[...]) or one value ({argument}=...)"

@@ -13,7 +13,7 @@ from dynnas.errors import SpaceError, nearest
 from dynnas.settings.settings import Settings
 from dynnas.settings.table import TableSettings
 from dynnas.space.architecture import Architecture, Value
-from dynnas.space.choices import genes_of, identity_of, name_of
+from dynnas.space.choices import argument_of, arguments_of, genes_of, identity_of, name_of
 from dynnas.space.gene import Gene, count_architectures, prune
 
 
@@ -131,7 +131,7 @@ class Space:
                 "make it with Space.of(MyNet, ...)"
             )
         try:
-            return self.model(**architecture)
+            return self.model(**self.arguments(architecture))
         except Exception as error:
             values = ", ".join(f"{name}={value!r}" for name, value in architecture.items())
             raise SpaceError(
@@ -147,6 +147,10 @@ class Space:
         """
         takes = getattr(self.model, "image_shape", None)
         return takes(architecture, shape) if takes is not None else shape
+
+    def arguments(self, architecture: Mapping[str, Value]) -> dict[str, Any]:
+        """Return the arguments that `build` gives: the architecture, with the values of `each` as tuples."""
+        return arguments_of(architecture)
 
     def gene(self, name: str) -> Gene:
         """Return the gene of that name.
@@ -169,6 +173,7 @@ class Space:
         Raises:
             SpaceError: an unknown gene, a value that is not allowed, or an active choice that is not given.
         """
+        values = self._by_layer(values)
         for name in values:
             self.gene(name)
         active: dict[str, Value] = {}
@@ -189,6 +194,20 @@ class Space:
                 )
             active[gene.name] = gene.values[at]
         return Architecture(tuple(active.items()))
+
+    def _by_layer(self, values: Mapping[str, Value]) -> Mapping[str, Value]:
+        """Return the values with those of `each`, where they are given as a tuple, one by one."""
+        found: dict[str, Value] = {}
+        for name, value in values.items():
+            if (
+                name not in self._by_name
+                and f"{name}[0]" in self._by_name
+                and isinstance(value, tuple | list)
+            ):
+                found |= {f"{name}[{layer}]": one for layer, one in enumerate(value)}
+            else:
+                found[name] = value
+        return found
 
     def network_config(
         self, architecture: Architecture, channels: int | None = None, classes: int | None = None
@@ -222,15 +241,20 @@ class Space:
     def restrict(self, values: Mapping[str, Sequence[Value]]) -> Space:
         """Return the same space with fewer values.
 
-        A key is a gene (`exits.at`) or a knob: `op` stands for every gene whose name ends in `.op`. Genes
-        keep those of their values that are listed, in their own order.
+        A key is a gene (`exits.at`), a knob (`op` stands for every gene whose name ends in `.op`), or an
+        argument of `each` (`kernel` stands for `kernel[0]`, `kernel[1]` and so on). Genes keep those of their
+        values that are listed, in their own order.
 
         Raises:
             SpaceError: a key that names nothing, or a gene that would be left without a value.
         """
         allowed: dict[str, Sequence[Value]] = {}
         for key, listed in values.items():
-            names = [name for name in self._by_name if name.endswith(f".{key}") and key not in self._by_name]
+            names = [
+                name
+                for name in self._by_name
+                if key not in self._by_name and (name.endswith(f".{key}") or argument_of(name) == key)
+            ]
             allowed |= dict.fromkeys(names or [self.gene(key).name], listed)
         genes = []
         for gene in self.genes:

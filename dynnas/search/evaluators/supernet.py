@@ -23,7 +23,6 @@ from dynnas.metrics.latency import Latency, Prediction
 from dynnas.metrics.measurement import Measurement
 from dynnas.metrics.score import Score
 from dynnas.metrics.size import Size
-from dynnas.samplers.model.cheap_metrics import Cheap
 from dynnas.search.evaluator import Steps, done_here
 from dynnas.search.workers.pool import Answer, Job
 from dynnas.space.architecture import Architecture
@@ -108,13 +107,13 @@ class SupernetEvaluator:
         )
 
     @property
-    def cheap(self) -> Cheap | None:
-        """Return the function for metrics that need no network; None where networks are of one's own
-        class.
-        """
-        return None if self.extractor.supernet.space.model is not None else self._cheap
+    def cheap_metrics(self) -> tuple[str, ...] | None:
+        """Return the names of the cheap metrics of one's own class, which are counted in a run; else None."""
+        own = self.extractor.supernet.space.model is not None
+        return tuple(metric.name for metric in Size.gives) if own else None
 
-    def _cheap(self, architecture: Architecture) -> Mapping[str, float]:
+    def cheap(self, architecture: Architecture) -> Mapping[str, float]:
+        """Return the metrics that need no weights: see `dynnas.samplers.model.cheap_metrics.Cheap`."""
         candidate = self.extractor.candidate(architecture)
         found: dict[str, float] = {}
         for measurement in self.measurements:

@@ -80,10 +80,13 @@ def dropped(text: str) -> str | None:
 
 
 def words(source: str) -> Iterator[tuple[int, str]]:
-    """The line and the text of every comment and string of a file."""
+    """The line and the text of every comment and string of a file; a string in several pieces is one."""
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.STRING or token.type == tokenize.COMMENT:
+        if token.type == tokenize.COMMENT:
             yield token.start[0], token.string
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.lineno, node.value
 
 
 @pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)
@@ -118,6 +121,10 @@ def test_prose_is_plain(room: Path) -> None:
 )
 def test_what_is_wrong(text: str, function: bool, found: str | None) -> None:
     assert wrong(text, function) == found
+
+
+def test_words_are_those_of_comments_and_whole_strings() -> None:
+    assert list(words('a = ("so "  # one\n  "many")\n')) == [(1, "# one"), (1, "so many")]
 
 
 def test_docstrings_of_attributes_and_properties_are_read() -> None:

@@ -140,7 +140,7 @@ def space(file: SpaceFile) -> None:
 
 
 def schema(
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="write it there")] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="file to write")] = None,
 ) -> None:
     """Print the JSON Schema of space files.
 
@@ -188,7 +188,9 @@ def report(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", metavar="FILE", help="if not report.html in the study's folder, or the terminal"
+            "--out",
+            metavar="FILE",
+            help="file to write, instead of report.html in the study's folder or the terminal",
         ),
     ] = None,
     time_images: Annotated[
@@ -224,7 +226,7 @@ def report(
 
 def export(
     study: StudyName,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder to make")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder to write")],
     pick: ExportPick = "knee",
     weights: Weights = "best",
     format: ExportFormat = "onnx",
@@ -273,7 +275,9 @@ def export(
 
 def dashboard(
     study: StudyName,
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 for any that is free")] = 8080,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="port to serve at; 0 for any free one")
+    ] = 8080,
     studies: Studies = STUDIES,
 ) -> None:
     """Serve the Optuna dashboard of a study.

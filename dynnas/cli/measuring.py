@@ -16,9 +16,13 @@ def calibrate(
     what: Annotated[
         str, typer.Argument(metavar="SPACE|STUDY", help="a space file, or a study's name or folder")
     ],
-    samples: Annotated[int, typer.Option("--samples", min=1, help="networks to fit to")] = 50,
-    held_out: Annotated[int, typer.Option("--held-out", min=1, help="networks to try it on")] = 20,
-    seconds: Annotated[float, typer.Option("--seconds", min=1, help="for timing what is fitted to")] = 60.0,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="number of networks to fit to")] = 50,
+    held_out: Annotated[
+        int, typer.Option("--held-out", min=1, help="number of other networks to test it on")
+    ] = 20,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=1, help="time for measuring the networks of the fit")
+    ] = 60.0,
     studies: Studies = STUDIES,
     quiet: Quiet = False,
 ) -> None:
@@ -48,7 +52,8 @@ def calibrate(
 def measure(
     study: StudyName,
     everything: Annotated[
-        bool, typer.Option("--all", help="all candidates and controls too, on a new scale, as after a move")
+        bool,
+        typer.Option("--all", help="measure candidates and controls too, on a new scale, as after a move"),
     ] = False,
     studies: Studies = STUDIES,
     quiet: Quiet = False,
@@ -156,7 +161,7 @@ def tune(
     ] = None,
     threads: Annotated[
         int | None,
-        typer.Option("--threads", min=1, metavar="N", help="of torch; as in training if not given"),
+        typer.Option("--threads", min=1, metavar="N", help="threads of torch; as in training if not given"),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -192,17 +197,24 @@ def tune(
 
 
 def serve(
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 for any that is free")] = 7411,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="port to listen at; 0 for any free one")
+    ] = 7411,
     host: Annotated[
-        str, typer.Option("--host", metavar="HOST", help="0.0.0.0 for all of this machine's addresses")
+        str,
+        typer.Option(
+            "--host", metavar="HOST", help="address to listen at; 0.0.0.0 for all of this machine's"
+        ),
     ] = "127.0.0.1",
-    device: Annotated[Literal["cpu", "cuda"], typer.Option("--device", help="what to time on")] = "cpu",
+    device: Annotated[Literal["cpu", "cuda"], typer.Option("--device", help="device to time on")] = "cpu",
     token_file: Annotated[
         Path | None,
-        typer.Option("--token-file", metavar="FILE", help="the secret; else $DYNNAS_TOKEN; made if missing"),
+        typer.Option(
+            "--token-file", metavar="FILE", help="file of the token; else $DYNNAS_TOKEN; made if missing"
+        ),
     ] = None,
     message_mib: Annotated[
-        int, typer.Option("--message-mib", min=1, help="size of the largest network")
+        int, typer.Option("--message-mib", min=1, help="size of the largest network, in MiB")
     ] = 256,
 ) -> None:
     """Let other machines time their networks on this one.

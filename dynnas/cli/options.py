@@ -59,7 +59,7 @@ def _flag(name: str) -> Any:
 
 SpaceFile = Annotated[Path, typer.Argument(metavar="FILE", help="a space file, such as spaces/mobile.yaml")]
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="a name under --studies, or a folder")]
-Studies = Annotated[Path, typer.Option("--studies", metavar="DIR", help="where studies lie")]
+Studies = Annotated[Path, typer.Option("--studies", metavar="DIR", help="folder of the studies")]
 
 Data = Annotated[str | None, _flag("data")]
 Trials = Annotated[str | None, _flag("trials")]

@@ -20,10 +20,14 @@ Start = Annotated[
 ]
 Teacher = Literal["largest", "none"]
 TuningEpochs = Annotated[
-    int | None, typer.Option("--epochs", min=1, help="of tuning; the supernet's if not given")
+    int | None, typer.Option("--epochs", min=1, help="epochs of tuning; the supernet's if not given")
 ]
-TrainEpochs = Annotated[int | None, typer.Option("--epochs", min=1, help="the supernet's if not given")]
-TrainSeed = Annotated[int | None, typer.Option("--seed", min=0, help="the supernet's if not given")]
+TrainEpochs = Annotated[
+    int | None, typer.Option("--epochs", min=1, help="number of epochs; the supernet's if not given")
+]
+TrainSeed = Annotated[
+    int | None, typer.Option("--seed", min=0, help="seed of the training; the supernet's if not given")
+]
 LearningRate = Annotated[
     float | None,
     typer.Option(
@@ -31,21 +35,23 @@ LearningRate = Annotated[
     ),
 ]
 Kernels = Annotated[
-    Literal["real", "binary"], typer.Option("--weights", help="binary: kernels of signs (BinaryConnect)")
+    Literal["real", "binary"],
+    typer.Option("--weights", help="kind of weights; binary: kernels of signs (BinaryConnect)"),
 ]
-Temperature = Annotated[float, typer.Option("--temperature", min=0.1, help="of the distillation")]
+Temperature = Annotated[float, typer.Option("--temperature", min=0.1, help="temperature of the distillation")]
 TeacherWeight = Annotated[
     float, typer.Option("--teacher-weight", min=0, max=1, help="the teacher's share in the loss")
 ]
 Smoothing = Annotated[
-    float | None, typer.Option("--label-smoothing", min=0, max=0.99, help="the supernet's if not given")
+    float | None,
+    typer.Option("--label-smoothing", min=0, max=0.99, help="label smoothing; the supernet's if not given"),
 ]
 Decay = Annotated[
     float, typer.Option("--ema", min=0, max=0.99999, help="decay of the average of weights; 0 for none")
 ]
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16"],
-    typer.Option("--precision", help="auto: bfloat16 on CUDA, float32 elsewhere"),
+    typer.Option("--precision", help="numeric type; auto is bfloat16 on CUDA, float32 elsewhere"),
 ]
 
 
@@ -111,11 +117,14 @@ def _settings(study: Study, epochs: int | None, seed: int | None) -> TrainSettin
 
 def audit(
     study: StudyName,
-    networks: Annotated[int, typer.Option("--networks", min=3, help="how many to train alone")] = 16,
+    networks: Annotated[
+        int, typer.Option("--networks", min=3, help="number of networks to train alone")
+    ] = 16,
     epochs: Annotated[
-        int | None, typer.Option("--epochs", min=1, help="for each; the supernet's if not given")
+        int | None,
+        typer.Option("--epochs", min=1, help="epochs of each network; the supernet's if not given"),
     ] = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="trainings of each network")] = 1,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="number of trainings of each network")] = 1,
     studies: Studies = STUDIES,
     quiet: Quiet = False,
 ) -> None:
@@ -140,7 +149,7 @@ def audit(
 
 def cascade(
     study: StudyName,
-    size: Annotated[Literal["2", "3"], typer.Option("--size", help="networks in the longest chain")] = "2",
+    size: Annotated[Literal["2", "3"], typer.Option("--size", help="most networks in a chain")] = "2",
     keep: Annotated[
         int,
         typer.Option(
@@ -149,11 +158,11 @@ def cascade(
     ] = 10,
     objective: Annotated[
         Literal["latency_ms", "macs"] | None,
-        typer.Option("--objective", help="cost beside accuracy; the search's if not given"),
+        typer.Option("--objective", help="cost to weigh against accuracy; the search's if not given"),
     ] = None,
     weights: Annotated[
         Literal["inherited", "best"],
-        typer.Option("--weights", help="of the networks: the supernet's, or the best trained ones"),
+        typer.Option("--weights", help="weights of the networks: the supernet's, or the best trained ones"),
     ] = "inherited",
     studies: Studies = STUDIES,
     quiet: Quiet = False,
@@ -194,17 +203,29 @@ def compress(
     weights: Weights = "best",
     amount: Annotated[
         float | None,
-        typer.Option("--amount", min=0.01, max=0.99, help="share to drop: of channels 0.3, of weights 0.8"),
+        typer.Option(
+            "--amount",
+            min=0.01,
+            max=0.99,
+            help="share to drop; 0.3 of channels or 0.8 of weights if not given",
+        ),
     ] = None,
-    bits: Annotated[int | None, typer.Option("--bits", min=1, max=8, help="of a cluster's index: 5")] = None,
+    bits: Annotated[
+        int | None, typer.Option("--bits", min=1, max=8, help="bits of a cluster's index; 5 if not given")
+    ] = None,
     images: Annotated[
-        int | None, typer.Option("--images", min=1, help="training images that set the ranges of int8: 256")
+        int | None,
+        typer.Option("--images", min=1, help="training images that set the ranges of int8; 256 if not given"),
     ] = None,
-    rewind: Annotated[int | None, typer.Option("--rewind", min=1, help="epoch to rewind to: 1")] = None,
+    rewind: Annotated[
+        int | None, typer.Option("--rewind", min=1, help="epoch to rewind to; 1 if not given")
+    ] = None,
     epochs: TuningEpochs = None,
     seed: TrainSeed = None,
-    lr: Annotated[float | None, typer.Option("--lr", min=0, help="peak learning rate, as of train")] = None,
-    teacher: Annotated[Teacher, typer.Option("--teacher", help="of the tuning, as of train")] = "largest",
+    lr: Annotated[float | None, typer.Option("--lr", min=0, help="peak learning rate, as in train")] = None,
+    teacher: Annotated[
+        Teacher, typer.Option("--teacher", help="teacher of the tuning, as in train")
+    ] = "largest",
     studies: Studies = STUDIES,
     quiet: Quiet = False,
 ) -> None:

@@ -49,7 +49,7 @@ class DataSettings:
     train_images: int | None = _setting(None, "use only this many training images", minimum=1)
     augment: str = _setting(
         "auto",
-        "how training images are varied; auto is what suits the data set",
+        "augmentation of training images; auto is what suits the data set",
         choices=("auto", "none", "shift", "flip"),
     )
     size: tuple[int, ...] = _setting(
@@ -83,11 +83,15 @@ class TrainSettings:
     epochs: int = _setting(12, "passes over the training images", minimum=1)
     batch: int = _setting(128, "images a step", minimum=2)
     optimizer: str = _setting(
-        "sgd", "what follows the gradient; sgd has Nesterov momentum", choices=("sgd", "adamw", "rmsprop")
+        "sgd", "optimizer; sgd has Nesterov momentum", choices=("sgd", "adamw", "rmsprop")
     )
     lr: float = _setting(0.2, "peak learning rate", minimum=0.0)
-    momentum: float = _setting(0.9, "of sgd and rmsprop; the first beta of adamw", minimum=0.0, maximum=0.999)
-    weight_decay: float = _setting(1e-4, "for weights; batch norm and biases have none", minimum=0.0)
+    momentum: float = _setting(
+        0.9, "momentum of sgd and rmsprop; the first beta of adamw", minimum=0.0, maximum=0.999
+    )
+    weight_decay: float = _setting(
+        1e-4, "weight decay of weights; batch norm and biases have none", minimum=0.0
+    )
     warmup_epochs: float = _setting(1.0, "linear warm-up before the cosine schedule", minimum=0.0)
     clip_norm: float = _setting(5.0, "largest gradient norm; 0 for no clipping", minimum=0.0)
     algorithms: Mapping[str, Mapping[str, Any] | bool] = _setting(
@@ -101,7 +105,7 @@ class TrainSettings:
     )
     precision: str = _setting(
         "auto",
-        "arithmetic of training; auto takes the faster by a short trial",
+        "numeric type of training; auto takes the faster by a short trial",
         choices=("auto", "float32", "bfloat16"),
     )
     layout: str = _setting(
@@ -122,7 +126,7 @@ class TrainSettings:
         "a checkpoint (a state dict by torch.save, or .safetensors) whose tensors the supernet begins with, "
         "by name and shape",
     )
-    seed: int = _setting(0, "draws weights, batches and sampled networks", minimum=0)
+    seed: int = _setting(0, "seed of weights, batches and sampled networks", minimum=0)
 
     def facts(self) -> dict[str, Any]:
         """Return the facts that name a training: all settings."""
@@ -142,7 +146,9 @@ class TrainSettings:
 class SearchSettings:
     """`search`: how the space is searched."""
 
-    trials: int = _setting(100, "candidates to evaluate, unless something else ends it before", minimum=1)
+    trials: int = _setting(
+        100, "candidates to evaluate, unless another condition ends the search earlier", minimum=1
+    )
     minutes: float | None = _setting(None, "end a run of the search after this time", minimum=0.0)
     target: Mapping[str, float] = _setting(
         {},
@@ -200,12 +206,12 @@ class TargetSettings:
     threads: int = _setting(1, "CPU threads of the runtime", minimum=1)
     dtype: str = _setting(
         "float32",
-        "arithmetic of the runtime; supported types depend on runtime and device",
+        "numeric type; supported types depend on runtime and device",
         choices=("float32", "bfloat16", "float16"),
     )
     batch: int = _setting(1, "images in a call; latencies are those of a call", minimum=1)
     images: int = _setting(64, "real search images over which an input-dependent network is timed", minimum=1)
-    seconds: float = _setting(0.4, "time spent on measuring a candidate, at most", minimum=0.01)
+    seconds: float = _setting(0.4, "most seconds for measuring a candidate", minimum=0.01)
     precision: float = _setting(
         0.005, "half-width of a latency's 95% interval at which measuring ends earlier; 0 never", minimum=0
     )

@@ -140,7 +140,8 @@ def layer_knobs() -> tuple[Knob, ...]:
         Knob(
             "gate",
             Rule(str, choices=operators("gate")),
-            "what an image may leave out of the block; a stage's first block is not skipped, in no position",
+            "part of the block that an image may leave out; not skip, halt or positions in a stage's first "
+            "block",
             default=NO_GATE,
         ),
         Knob(
@@ -196,8 +197,8 @@ RESOLUTION_CHOICE = (
         "choose",
         Rule(str, choices=(PER_IMAGE, GLANCE, FIXED)),
         "whether all images have one of the resolutions (fixed), a predictor chooses for each image "
-        "(per_image), or each is seen whole at a lower one and, unless that suffices, a part of it of so "
-        "many pixels at the largest (glance); the last two have no other gates and exits",
+        "(per_image), or each is seen whole at a lower one and, unless that suffices, in part at the "
+        "largest (glance); the last two have no other gates and exits",
         default=FIXED,
     ),
     Knob(
@@ -210,7 +211,7 @@ RESOLUTION_CHOICE = (
     Knob(
         "thresholds",
         Rule(float, minimum=0, maximum=1),
-        "how sure the classifier of a glance is, by its largest softmax, when an image leaves",
+        "confidence of a glance, by its largest softmax, from which an image leaves",
         default=0.8,
         when=When("choose", (GLANCE,)),
     ),
@@ -238,7 +239,7 @@ POLICY = (
     Knob(
         "width",
         whole(4, 1024),
-        "numbers that it says of an image, and channels of the last two of its four convolutions",
+        "size of its embedding of an image, and channels of the last two of its four convolutions",
         default=32,
     ),
 )
@@ -298,7 +299,7 @@ def exit_knobs() -> tuple[Knob, ...]:
         Knob(
             "thresholds",
             real(0, 1),
-            "how sure an exit is, from 0 to 1, when an image leaves",
+            "confidence from which an image leaves, from 0 to 1",
             default=0.8,
             when=_EXITS_WANTED,
         ),
@@ -307,8 +308,8 @@ def exit_knobs() -> tuple[Knob, ...]:
         Knob(
             "criterion",
             Rule(str, choices=CRITERIA),
-            "how sure an exit is: its largest softmax (confidence), 1 - entropy / log(classes) (entropy), or "
-            "what a gate beside the classifier says that was trained for it (learned)",
+            "confidence of an exit: its largest softmax (confidence), 1 - entropy / log(classes) (entropy), "
+            "or the output of a gate that is trained for it (learned)",
             default="confidence",
             when=_EXITS_WANTED,
         ),

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from dynnas.cli import commands, measuring, shipping
+from dynnas.cli import commands, converting, measuring, shipping
 from dynnas.errors import DynnasError
 from dynnas.threads import wait_passively
 
@@ -28,6 +28,7 @@ app = typer.Typer(
 for command in (
     commands.search,
     commands.space,
+    converting.elastic,
     commands.schema,
     commands.front,
     commands.report,

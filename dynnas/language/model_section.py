@@ -123,12 +123,16 @@ def _value(node: Node, where: str, problems: Problems) -> Any:
     return None
 
 
-def model_text(space: Space) -> str | None:
+def model_text(space: Space, path: str | None = None) -> str | None:
     """Return a space file for `space`, so that another process can read it.
 
     None where its class or function cannot be imported by name, or a value cannot be written.
+
+    Args:
+        space: of a class or function.
+        path: `package.module:name` by which that can be imported, if it is known.
     """
-    path = _path(space.model)
+    path = path or _path(space.model)
     if path is None:
         return None
     values = [value for gene in space.genes for value in gene.values]

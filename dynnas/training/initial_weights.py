@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dynnas.errors import TrainingError, require
 from dynnas.files import atomic_write
@@ -181,6 +181,33 @@ def load_initial_weights(supernet: Supernet, path: str | Path) -> InitReport:
         tuple(name for name in rest if name not in shapes and name.endswith(_STATISTICS)),
         tuple(name for name in shapes if name not in used),
     )
+
+
+def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
+    """Give a network the weights of a file, in place, and return it in eval mode.
+
+    Raises:
+        TrainingError: the file cannot be read, or has not just the tensors of the network, in their shapes.
+    """
+    tensors = read_tensors(path)
+    own = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    shared = [name for name in own if name in found]
+    problems = {
+        "it lacks": [name for name in own if name not in found],
+        "it has besides": [name for name in found if name not in own],
+        "other shapes have": [
+            f"{name} {found[name]}, here {own[name]}" for name in shared if found[name] != own[name]
+        ],
+    }
+    told = "; ".join(f"{what} {len(names)}{_listed(names)}" for what, names in problems.items() if names)
+    if told:
+        raise TrainingError(
+            f"{path}: is no checkpoint of {type(network).__name__}, which has {len(own)} tensors: {told}; "
+            "give the class that was trained, with the arguments that it was trained with"
+        )
+    network.load_state_dict(tensors)
+    return network.eval()
 
 
 def begin_with(supernet: Supernet, path: str | Path, folder: Path, progress: Progress) -> None:

@@ -1,0 +1,63 @@
+"""The command that makes a space file of a trained network."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dynnas.errors import SpaceError
+
+_SHAPE = re.compile(r"\d+x\d+x\d+")
+
+
+def elastic(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="a state dict by torch.save, or .safetensors")],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", metavar="PACKAGE.MODULE:CLASS", help="what makes the network, without arguments"
+        ),
+    ],
+    image: Annotated[str, typer.Option("--input", metavar="CxHxW", help="shape of an image: 3x224x224")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="the space file; FILE with .yaml if not given"),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option("--exclude", metavar="PATTERN", help="modules that stay as they are, as `layer1.*`"),
+    ] = None,
+    classes: Annotated[
+        int | None,
+        typer.Option("--classes", metavar="N", min=1, help="outputs of a new head in the place of its own"),
+    ] = None,
+    resolution: Annotated[
+        list[int] | None,
+        typer.Option("--resolution", metavar="N", min=1, help="a smaller side of images, to choose from"),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace files that are there")] = False,
+) -> None:
+    """Make a space file of a trained network.
+
+    Its channels, blocks and kernels become choices; the largest network is the trained one. Prints what could
+    not be made elastic, and why. Search it with `dynnas search`.
+    """
+    if not _SHAPE.fullmatch(image):
+        raise SpaceError(f"--input is {image!r}; allowed is CHANNELSxHEIGHTxWIDTH, such as 3x224x224")
+
+    from dynnas.workflows.elastic import make_elastic_file
+
+    options = {"exclude": exclude, "classes": classes, "resolution": resolution}
+    made = make_elastic_file(
+        file,
+        model,
+        [int(side) for side in image.split("x")],
+        out or Path(f"{file.stem}.yaml"),
+        options={name: value for name, value in options.items() if value},
+        overwrite=overwrite,
+    )
+    print(made.space.model.report)  # type: ignore[union-attr]
+    print(f"space:  {made.file}\nmodule: {made.module}")

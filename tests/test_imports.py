@@ -73,7 +73,7 @@ CONFINED = {
         "export",
         "cli",
     ),
-    "optuna": ("samplers", "search", "study", "workflows"),
+    "optuna": ("samplers", "search", "study", "workflows", "testing"),
     "optuna_dashboard": ("cli",),
     "typer": ("cli",),
     "rich": ("cli",),

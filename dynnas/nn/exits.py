@@ -92,7 +92,8 @@ def select_confident(
         return chosen, torch.zeros(len(chosen), dtype=torch.int64, device=chosen.device)
     criteria = criteria or ("confidence",) * len(thresholds)
     # One number, which `where` spreads over the batch: the batch's size must not enter an exported graph.
-    exits = torch.tensor(len(thresholds), device=chosen.device)
+    # Not `torch.tensor`, whose constant cannot be saved with a program that branches around it.
+    exits = torch.full((), len(thresholds), device=chosen.device)
     # Backwards, so that the first exit that is sure enough has the last word.
     for index in reversed(range(len(thresholds))):
         leaves = is_confident(outputs[index], thresholds[index], criteria[index])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -73,6 +74,10 @@ class FunctionTask(Task):
                 f"task {self.name}: its score function gives {', '.join(found)} but not {', '.join(missing)}"
             )
         return {metric.name: float(found[metric.name]) for metric in self.metrics}
+
+    def facts(self) -> Mapping[str, Any]:
+        """See `Task.facts`; the number of outputs may be unknown."""
+        return {"task": self.name, "outputs": self._outputs}
 
 
 def from_functions(

@@ -39,15 +39,24 @@ def check_declaration(measurement: Measurement, candidate: Candidate) -> None:
     """Check that the measurement states metrics, need and place that exist."""
     assert measurement.gives, f"{measurement}: it gives no metrics"
     for metric in measurement.gives:
-        assert isinstance(metric, Metric), f"{measurement}: {metric!r} is no Metric"
-        assert metric.name.isidentifier(), f"{metric.name!r} is no name for a command line"
-        assert metric.direction in get_args(Direction), f"{metric.name}: direction {metric.direction!r}"
+        check_metric(metric, str(measurement))
         assert metric.unit, f"{metric.name}: it has no unit"
         known = find_metric(metric.name)
         assert known in (None, metric), f"{metric.name}: another measurement gives {known}"
     assert measurement.needs in get_args(Need), f"{measurement}: needs {measurement.needs!r}"
     assert measurement.where in get_args(Where), f"{measurement}: where {measurement.where!r}"
     assert isinstance(measurement.provenance, str), f"{measurement}: provenance is no text"
+
+
+def check_metric(metric: Metric, owner: str) -> None:
+    """Check that a metric can be an objective by its name, and means what others of that name mean."""
+    assert isinstance(metric, Metric), f"{owner}: {metric!r} is no Metric"
+    assert metric.name.isidentifier(), f"{owner}: {metric.name!r} is no name for a command line"
+    assert metric.direction in get_args(Direction), f"{metric.name}: direction {metric.direction!r}"
+    known = find_metric(metric.name)
+    if known is not None:
+        same = known.direction == metric.direction and metric.unit in ("", known.unit)
+        assert same, f"{owner}: {metric} has the name of {known}"
 
 
 def check_values(measurement: Measurement, candidate: Candidate) -> None:

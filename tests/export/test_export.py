@@ -58,17 +58,6 @@ def test_every_artifact_agrees_with_torch(format, network, dataset, tmp_path):
         assert 0 < timing["median_ms"] <= timing["p95_ms"] <= timing["worst_ms"]
 
 
-@pytest.mark.filterwarnings("ignore")  # its own, of which there are many
-@pytest.mark.parametrize("exits", [0, 1])
-def test_executorch_agrees_with_torch_where_it_is_installed(exits, dataset, tmp_path):
-    pytest.importorskip("executorch.exir", reason="executorch is not installed")
-    network = finished(config("mbconv", "condconv", exits=exits))
-    (artifact,) = export_model(network, dataset, tmp_path / "model", "executorch", images=20)["artifacts"]
-    assert artifact["file"] == "model.pte"
-    assert artifact["largest_difference"] < 1e-4
-    assert artifact["agreement"] == artifact["exit_agreement"] == 1
-
-
 def test_a_static_network_has_one_way_out(dataset, tmp_path):
     manifest = export_model(finished(config()), dataset, tmp_path / "model", "onnx", images=10)
     assert manifest["exits"] == []

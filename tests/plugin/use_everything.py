@@ -30,8 +30,15 @@ from dynnas.settings.settings import DataSettings, TargetSettings
 from dynnas.space.moves import sample
 from dynnas.supernet.staged import staged_supernet
 from dynnas.tasks import TASKS
+from dynnas.testing import (
+    check_data,
+    check_format,
+    check_measurement,
+    check_runtime,
+    check_sampler,
+    check_task,
+)
 from dynnas.testing.conformance import CHECKS, Case, cases
-from dynnas.testing.measurements import check_measurement
 
 SPACE = """
 name: everything
@@ -146,6 +153,26 @@ def test_data_task_measurement_runtime_and_format_are_used_by_a_search(tmp_path:
     np.testing.assert_allclose(load_artifact(artifact)(image), expected, atol=1e-6)
     export_model(network, dataset, tmp_path / "bundle", "numbers")
     assert {"weights.npz", "network.json"} <= {path.name for path in (tmp_path / "bundle").iterdir()}
+
+
+def test_the_data_hold_to_their_contract() -> None:
+    check_data("stripes")
+
+
+def test_the_format_holds_to_its_contract() -> None:
+    check_format(FORMATS["numbers"])
+
+
+def test_the_runtime_holds_to_its_contract() -> None:
+    check_runtime(RUNTIMES["plain_torch"]())
+
+
+def test_the_sampler_holds_to_its_contract() -> None:
+    check_sampler("backwards")
+
+
+def test_the_task_holds_to_its_contract() -> None:
+    check_task(TASKS["ordinal"](), torch.arange(24) % 4)
 
 
 def test_the_measurement_holds_to_its_contract() -> None:

@@ -39,13 +39,15 @@ class ExecuTorch(Format):
 
     def write(self, network: Finished, folder: Path, metadata: Mapping[str, str]) -> None:
         """Lower the exported program."""
+        import torch
+
         from dynnas.runtimes.torch.export import to_pt2
 
         exir = require("executorch.exir", "executorch")
         partition = require("executorch.backends.xnnpack.partition.xnnpack_partitioner", "executorch")
         # XNNPACK takes no conditions; the portable kernels do.
         partitioners = [] if network.config.exits else [partition.XnnpackPartitioner()]
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):  # it draws random numbers
             warnings.simplefilter("ignore")
             edge = exir.to_edge_transform_and_lower(to_pt2(network), partitioner=partitioners)
             (folder / "model.pte").write_bytes(edge.to_executorch().buffer)

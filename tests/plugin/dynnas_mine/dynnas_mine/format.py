@@ -29,11 +29,11 @@ class Numbers(Format):
         import numpy as np
         import torch
 
-        from dynnas.export.formats.format import predict_with
+        from dynnas.export.formats.checkpoint import predict_masked
         from dynnas.nn.config.network_json import config_from_dict
         from dynnas.nn.networks.network import Network
 
         network = Network(config_from_dict(json.loads((path.parent / "network.json").read_text())))
         state = {name: torch.from_numpy(value) for name, value in np.load(path).items()}
         network.load_state_dict(state)
-        return predict_with(network.eval())
+        return predict_masked(network.eval())

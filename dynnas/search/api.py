@@ -15,7 +15,7 @@ from dynnas.search.loop import Driver
 from dynnas.search.stopping import Stopping
 from dynnas.search.storage.storage import search_storage
 from dynnas.search.storage.studies import open_trials
-from dynnas.search.workers.opening import open_cluster, open_crew
+from dynnas.search.workers.opening import open_cluster, open_pool
 from dynnas.settings.settings import SearchSettings
 from dynnas.space.space import Space
 
@@ -69,9 +69,9 @@ def search_with(
         study = open_trials(held.storage, name, space, goal.objectives, chosen, _facts(evaluator))
         with (
             open_cluster(settings.ray, settings.workers) as cluster,
-            open_crew(evaluator, goal, workers=settings.workers, cluster=cluster, progress=progress) as crew,
+            open_pool(evaluator, goal, workers=settings.workers, cluster=cluster, progress=progress) as pool,
         ):
-            driver = Driver(study, space, evaluator, goal, crew=crew, retry=held.retry)
+            driver = Driver(study, space, evaluator, goal, pool=pool, retry=held.retry)
             driver.run(settings.trials, progress, stopping=stopping)
         return driver.front()
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dynnas.errors import StorageError
-from dynnas.search.evaluator import AnyEvaluator, SharedEvaluator, Steps, cheap_of, next_step, stages_of
-from dynnas.search.workers.pool import Hand, Job
+from dynnas.search.evaluator import AnyEvaluator, SplitEvaluator, Steps, cheap_of, next_step, stages_of
+from dynnas.search.workers.pool import Job, Worker
 from dynnas.space.architecture import Architecture
 
 
@@ -135,10 +135,10 @@ class CachedEvaluator:
         self._provenance = provenance
 
     @property
-    def hand(self) -> Hand:
+    def worker(self) -> Worker:
         """Return the object that does the jobs of the evaluator."""
-        assert isinstance(self._evaluator, SharedEvaluator)
-        return self._evaluator.hand
+        assert isinstance(self._evaluator, SplitEvaluator)
+        return self._evaluator.worker
 
     def stages(self, architecture: Architecture) -> Iterator[Mapping[str, float]]:
         """Yield the metrics stage by stage, each from the cache if it is there."""
@@ -148,7 +148,7 @@ class CachedEvaluator:
 
     def steps(self, architecture: Architecture) -> Steps:
         """Yield the same stages, with the jobs for those that the cache lacks."""
-        assert isinstance(self._evaluator, SharedEvaluator)
+        assert isinstance(self._evaluator, SplitEvaluator)
         return self._steps(architecture, self._evaluator.steps(architecture))
 
     def _steps(self, architecture: Architecture, steps: Iterator[Mapping[str, float]] | Steps) -> Steps:

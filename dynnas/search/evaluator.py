@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 from dynnas.errors import StudyError, UnavailableError
 from dynnas.pareto.objectives import Goal, Verdict
 from dynnas.samplers.model.cheap_metrics import Cheap
-from dynnas.search.workers.pool import Answer, Hand, Job
+from dynnas.search.workers.pool import Job, JobResult, Worker
 from dynnas.space.architecture import Architecture
 
 
@@ -33,12 +33,12 @@ class StagedEvaluator(Protocol):
 
 AnyEvaluator = Evaluator | StagedEvaluator
 
-Steps = Generator[Mapping[str, float] | Job, Answer | None, None]
-"""A generator of an evaluation: it yields stages of metrics, and jobs, whose answers are sent in."""
+Steps = Generator[Mapping[str, float] | Job, JobResult | None, None]
+"""A generator of an evaluation: it yields stages of metrics, and jobs, whose results are sent in."""
 
 
 @runtime_checkable
-class SharedEvaluator(StagedEvaluator, Protocol):
+class SplitEvaluator(StagedEvaluator, Protocol):
     """A staged evaluator that leaves parts of its stages to workers; the rest is the driver's."""
 
     def steps(self, architecture: Architecture) -> Steps:
@@ -46,22 +46,22 @@ class SharedEvaluator(StagedEvaluator, Protocol):
         ...
 
     @property
-    def hand(self) -> Hand:
+    def worker(self) -> Worker:
         """Return the object that does these jobs."""
         ...
 
 
-def done_here(steps: Steps, hand: Hand) -> Iterator[Mapping[str, float]]:
+def run_here(steps: Steps, worker: Worker) -> Iterator[Mapping[str, float]]:
     """Yield the stages of `steps`, and do every job at once.
 
     Raises:
-        Exception: what the hand raises.
+        Exception: what the worker raises.
     """
-    reply: Answer | None = None
+    reply: JobResult | None = None
     while (step := next_step(steps, reply)) is not None:
         reply = None
         if isinstance(step, Job):
-            reply = Answer(0, hand.work(step))
+            reply = JobResult(0, worker.run(step))
         else:
             yield step
 
@@ -116,8 +116,8 @@ class Assessment:
     screened: str | None = None
 
 
-Assessing = Generator[Job, Answer, Assessment]
-"""A generator of an assessment: it yields the jobs that it needs, whose answers are sent in."""
+Assessing = Generator[Job, JobResult, Assessment]
+"""A generator of an assessment: it yields the jobs that it needs, whose results are sent in."""
 
 
 def assess(
@@ -153,7 +153,7 @@ def assessing(
         Exception: whatever the evaluator raises.
     """
     metrics: dict[str, float] = {}
-    reply: Answer | None = None
+    reply: JobResult | None = None
     try:
         while (step := next_step(steps, reply)) is not None:
             reply = None
@@ -177,7 +177,7 @@ def assessing(
 
 
 def next_step(
-    steps: Iterator[Mapping[str, float]] | Steps, reply: Answer | None
+    steps: Iterator[Mapping[str, float]] | Steps, reply: JobResult | None
 ) -> Mapping[str, float] | Job | None:
     """Return the next step, with `reply` to the one before if that was a job; None after the last."""
     try:

@@ -34,7 +34,7 @@ from dynnas.search.evaluator import (
     AnyEvaluator,
     Assessing,
     Assessment,
-    SharedEvaluator,
+    SplitEvaluator,
     Steps,
     assessing,
     listed_of,
@@ -43,8 +43,8 @@ from dynnas.search.evaluator import (
 from dynnas.search.prefilter import Screen
 from dynnas.search.stopping import Stopping, Watch
 from dynnas.search.storage.retry import Retry
-from dynnas.search.workers.pool import Answer, Crew, JobError
-from dynnas.search.workers.unsplit import shared
+from dynnas.search.workers.pool import JobError, JobResult, WorkerPool
+from dynnas.search.workers.unsplit import as_split
 from dynnas.space.architecture import Architecture
 from dynnas.space.space import Space
 
@@ -63,7 +63,7 @@ class Driver:
     evaluator: AnyEvaluator
     goal: Goal
     screen: Screen | None = None
-    crew: Crew | None = None
+    pool: WorkerPool | None = None
     retry: Retry = field(default_factory=Retry)
 
     def candidates(self) -> list[Candidate]:
@@ -159,15 +159,15 @@ class Driver:
             return trial, architecture
 
         trial, architecture = self.retry(ask)
-        if self.crew:
-            steps: Iterator[Mapping[str, float]] | Steps = self._shared.steps(architecture)
+        if self.pool:
+            steps: Iterator[Mapping[str, float]] | Steps = self._split.steps(architecture)
         else:
             steps = stages_of(self.evaluator, architecture)
         return Flight(trial, architecture, assessing(steps, self.goal, self._hopeless(front)))
 
     @cached_property
-    def _shared(self) -> SharedEvaluator:
-        return shared(self.evaluator, self.goal)
+    def _split(self) -> SplitEvaluator:
+        return as_split(self.evaluator, self.goal)
 
     def _hopeless(self, front: Callable[[], Front]) -> Verdict | None:
         screen = self.screen
@@ -281,9 +281,9 @@ class _Course:
 
     def go(self, trials: int) -> None:
         """Run up to `trials` trials, or until there is a reason to end; running trials are finished."""
-        crew = self._driver.crew
+        pool = self._driver.pool
         # One more than there are workers, so that none waits while the driver asks, tells and times.
-        most = crew.size + 1 if crew else 1
+        most = pool.size + 1 if pool else 1
         reason = None
         while True:
             while trials > 0 and reason is None and len(self._flights) < most:
@@ -296,9 +296,9 @@ class _Course:
                     self._go_on(self._begin(), None)
             if not self._flights:
                 break
-            assert crew is not None
-            reply = crew.collect()
-            self._go_on(self._flights.pop(reply.ticket), reply)
+            assert pool is not None
+            reply = pool.collect()
+            self._go_on(self._flights.pop(reply.job_id), reply)
         if reason:
             self._say(reason)
 
@@ -311,7 +311,7 @@ class _Course:
             return f"all {self._driver.size} architectures of the space were tried"
         return self._watch.reason()
 
-    def _go_on(self, flight: Flight, reply: Answer | None) -> None:
+    def _go_on(self, flight: Flight, reply: JobResult | None) -> None:
         """Continue an evaluation up to its next job, or to its end."""
         try:
             job = flight.evaluation.send(reply)  # type: ignore[arg-type]  # None begins it
@@ -322,8 +322,8 @@ class _Course:
         except Exception as error:  # whatever an evaluator does is the candidate's failure, not the search's
             self._fail(flight, error)
         else:
-            assert self._driver.crew is not None
-            self._flights[self._driver.crew.submit(job)] = flight
+            assert self._driver.pool is not None
+            self._flights[self._driver.pool.submit(job)] = flight
 
     def _land(self, flight: Flight, found: Assessment) -> None:
         try:

@@ -19,7 +19,7 @@ from dynnas.search.evaluator import AnyEvaluator, assess, cheap_of
 from dynnas.search.loop import Driver
 from dynnas.search.storage.storage import open_storage
 from dynnas.search.storage.studies import open_trials
-from dynnas.search.workers.pool import Crew
+from dynnas.search.workers.pool import WorkerPool
 from dynnas.settings.settings import SearchSettings
 from dynnas.space.architecture import Architecture, Value
 from dynnas.space.gene import Gene
@@ -111,7 +111,7 @@ def evaluate_controls(
     goal: Goal,
     search: SearchSettings,
     progress: Progress,
-    crew: Crew | None = None,
+    pool: WorkerPool | None = None,
 ) -> Controls:
     """Evaluate every control under the limits of the search; what a cache holds costs nothing.
 
@@ -127,10 +127,10 @@ def evaluate_controls(
             seed=seed,
             goal=goal,
             cheap=cheap_of(evaluator),
-            parallel=crew is not None,
+            parallel=pool is not None,
         )
         study = open_trials(open_storage(None), name, part, goal.objectives, chosen)
-        driver = Driver(study, part, evaluator, goal, crew=crew)
+        driver = Driver(study, part, evaluator, goal, pool=pool)
         driver.run(search.trials, progress, name)
         return tuple(replace(candidate, trial=None) for candidate in driver.candidates())
 

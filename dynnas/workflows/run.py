@@ -35,8 +35,8 @@ from dynnas.search.stopping import Stopping
 from dynnas.search.storage.locks import study_lock
 from dynnas.search.storage.storage import SearchStorage, search_storage
 from dynnas.search.storage.studies import open_trials
-from dynnas.search.workers.opening import open_cluster, open_crew
-from dynnas.search.workers.pool import Crew
+from dynnas.search.workers.opening import open_cluster, open_pool
+from dynnas.search.workers.pool import WorkerPool
 from dynnas.settings.settings import SearchSettings, Settings
 from dynnas.space.space import Space
 from dynnas.study.controls import Comparison, evaluate_controls
@@ -133,8 +133,8 @@ def run_study(
                 launch = cluster.train if cluster else None
                 evaluator = _trained_evaluator(space, dataset, place, cache, progress, launch, measurements)
                 run = _Run(space, place, evaluator, cache, progress, sampler)
-                with run.crew(cluster) as crew:
-                    driver = run.search(trials, record.name, crew)
+                with run.pool(cluster) as pool:
+                    driver = run.search(trials, record.name, pool)
                     run.compare(driver)
             run.finish(driver.front())  # when no worker disturbs the clock
     return Study(place, given)
@@ -253,7 +253,7 @@ class _Run:
         return Goal.of(settings.objectives, settings.constraints, given)
 
     @contextmanager
-    def crew(self, cluster: Cluster | None) -> Iterator[Crew | None]:
+    def pool(self, cluster: Cluster | None) -> Iterator[WorkerPool | None]:
         """Open the workers, if there are any."""
         workers, target = self.space.settings.search.workers, self.space.settings.target
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -262,12 +262,12 @@ class _Run:
                 f"{workers} workers and the clock share {cores} cores: its latencies are less exact; "
                 "those of the finished front are timed alone"
             )
-        with open_crew(
+        with open_pool(
             self.cached, self.goal, workers=workers, cluster=cluster, progress=self.progress
-        ) as crew:
-            yield crew
+        ) as pool:
+            yield pool
 
-    def search(self, trials: SearchStorage, name: str, crew: Crew | None) -> Driver:
+    def search(self, trials: SearchStorage, name: str, pool: WorkerPool | None) -> Driver:
         """Run the search, and return its trials."""
         settings, goal = self.space.settings.search, self.goal
         study = open_trials(
@@ -283,7 +283,7 @@ class _Run:
         )
         predictor = self.evaluator.predictor
         screen = Screen(goal, DEVIATIONS * predictor.error) if predictor else None
-        driver = Driver(study, self.space, self.cached, goal, screen, crew, trials.retry)
+        driver = Driver(study, self.space, self.cached, goal, screen, pool, trials.retry)
         driver.run(settings.trials, self.progress, stopping=Stopping.of(settings))
         return driver
 
@@ -293,7 +293,7 @@ class _Run:
         if not settings.controls:
             return
         controls = evaluate_controls(
-            self.space, self.cached, driver.goal, settings, self.progress, driver.crew
+            self.space, self.cached, driver.goal, settings, self.progress, driver.pool
         )
         comparison = Comparison.of(driver.candidates(), controls, driver.goal.objectives)
         atomic_write(self.place.controls, controls.to_json(comparison))

@@ -14,7 +14,7 @@ from dynnas.search.stopping import Stopping
 from dynnas.search.storage.locks import study_lock
 from dynnas.search.storage.storage import search_storage
 from dynnas.search.storage.studies import open_trials
-from dynnas.search.workers.opening import open_cluster, open_crew
+from dynnas.search.workers.opening import open_cluster, open_pool
 from dynnas.space.space import Space
 from dynnas.study.folder import StudyFolder
 from dynnas.study.study import Study
@@ -65,11 +65,11 @@ def run_table_study(
             )
             with (
                 open_cluster(settings.ray, settings.workers) as cluster,
-                open_crew(
+                open_pool(
                     evaluator, goal, workers=settings.workers, cluster=cluster, progress=progress
-                ) as crew,
+                ) as pool,
             ):
-                driver = Driver(study, space, evaluator, goal, crew=crew, retry=held.retry)
+                driver = Driver(study, space, evaluator, goal, pool=pool, retry=held.retry)
                 driver.run(settings.trials, progress or Progress(), stopping=Stopping.of(settings))
         atomic_write(place.front, driver.front().to_json())
     return Study(place)

@@ -20,7 +20,7 @@ from dynnas.language.parser import parse_space
 from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
 from dynnas.samplers.trials import KEY
-from dynnas.search.workers.opening import open_cluster, open_crew
+from dynnas.search.workers.opening import open_cluster, open_pool
 from dynnas.search.workers.pool import Job
 from dynnas.settings.settings import DataSettings, TrainSettings
 from dynnas.space.architecture import Architecture
@@ -60,12 +60,12 @@ def _grid(*values):
 def test_what_becomes_of_jobs(cluster):
     """One evaluates, one kills every worker that tries it, one fails, one is not available."""
     said = Said()
-    with open_crew(Deadly(), GOAL, workers=2, cluster=cluster, progress=said) as crew:
-        assert crew.size == 2
+    with open_pool(Deadly(), GOAL, workers=2, cluster=cluster, progress=said) as pool:
+        assert pool.size == 2
         jobs = [_grid(0, 0, 0, 3), _grid(1, 1, 0, 0), _grid(2, 2, 0, 0), _grid(3, 3, 0, 0)]
-        tickets = [crew.submit(Job("evaluate", architecture)) for architecture in jobs]
-        answers = {found.ticket: found for found in (crew.collect() for _ in jobs)}
-    fine, deadly, wrong, absent = (answers[ticket] for ticket in tickets)
+        job_ids = [pool.submit(Job("evaluate", architecture)) for architecture in jobs]
+        answers = {found.job_id: found for found in (pool.collect() for _ in jobs)}
+    fine, deadly, wrong, absent = (answers[job_id] for job_id in job_ids)
     assert fine.value[0][0] == {"latency_ms": 4.0}
     assert deadly.failure == "LostWorker: its worker died 3 times, the last: killed, or its machine is gone"
     assert wrong.failure == "ValueError: two twos"
@@ -80,15 +80,15 @@ def test_what_becomes_of_jobs(cluster):
 def test_a_killed_actors_job_is_done_by_another(cluster, tmp_path):
     notes = tmp_path / "notes"
     space, rng = grid_space(), random.Random(0)
-    with open_crew(Slow(notes, 1.0), GOAL, workers=2, cluster=cluster) as crew:
-        tickets = [crew.submit(Job("evaluate", sample(space, rng))) for _ in range(8)]
-        answers = [crew.collect(), crew.collect()]
+    with open_pool(Slow(notes, 1.0), GOAL, workers=2, cluster=cluster) as pool:
+        job_ids = [pool.submit(Job("evaluate", sample(space, rng))) for _ in range(8)]
+        answers = [pool.collect(), pool.collect()]
         killed = int(notes.read_text().splitlines()[-1].split()[0])
-        assert killed in crew.ids
+        assert killed in pool.ids
         os.kill(killed, signal.SIGKILL)
-        answers += [crew.collect() for _ in range(6)]
-        assert killed not in crew.ids
-    assert sorted(found.ticket for found in answers) == tickets
+        answers += [pool.collect() for _ in range(6)]
+        assert killed not in pool.ids
+    assert sorted(found.job_id for found in answers) == job_ids
     assert all(found.failure is None for found in answers)
     lines = notes.read_text().splitlines()
     assert len(lines) > 8, lines  # the interrupted one is there twice
@@ -208,7 +208,7 @@ def test_a_cluster_that_is_not_there_is_one_message():
 
 def test_a_cluster_that_is_too_small_is_one_message(cluster):
     with pytest.raises(StudyError, match="64 actors are wanted, but the cluster has 2 processors"):
-        cluster.crew(Deadly(), 64, Progress())
+        cluster.pool(Deadly(), 64, Progress())
 
 
 def test_without_ray_the_extra_is_named(monkeypatch):

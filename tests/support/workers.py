@@ -1,4 +1,4 @@
-"""Evaluators for the tests of crews: they are sent to other processes, which import this file."""
+"""Evaluators for the tests of pools: they are sent to other processes, which import this file."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class Deadly(Table):
 
 
 class Heavy:
-    """The hand of a crew that holds a large array."""
+    """A worker that holds a large array."""
 
     def __init__(self, array: np.ndarray) -> None:
         self.array = array
 
-    def work(self, job: Job) -> tuple[float, int]:
+    def run(self, job: Job) -> tuple[float, int]:
         """The array's sum, and bytes of memory that this process has for itself."""
         if job.name == "sleep":
             time.sleep(60)

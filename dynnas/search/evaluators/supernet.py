@@ -23,8 +23,8 @@ from dynnas.metrics.latency import Latency, Prediction
 from dynnas.metrics.measurement import Measurement
 from dynnas.metrics.score import Score
 from dynnas.metrics.size import Size
-from dynnas.search.evaluator import Steps, done_here
-from dynnas.search.workers.pool import Answer, Job
+from dynnas.search.evaluator import Steps, run_here
+from dynnas.search.workers.pool import Job, JobResult
 from dynnas.space.architecture import Architecture
 from dynnas.space.space import Space
 
@@ -123,17 +123,17 @@ class SupernetEvaluator:
 
     def stages(self, architecture: Architecture) -> Iterator[Mapping[str, float]]:
         """Return the metrics of every measurement."""
-        return done_here(self.steps(architecture), self.hand)
+        return run_here(self.steps(architecture), self.worker)
 
     @cached_property
-    def hand(self) -> MeasuringHand:
+    def worker(self) -> MeasuringWorker:
         """Return the object that calibrates networks and takes the measurements that any process can take."""
         anywhere = {
             str(place): measurement
             for place, measurement in enumerate(self.measurements)
             if measurement.where == "worker"
         }
-        return MeasuringHand(self.extractor, anywhere)
+        return MeasuringWorker(self.extractor, anywhere)
 
     def steps(self, architecture: Architecture) -> Steps:
         """Yield the same, with jobs that others can do while the driver has the clock."""
@@ -172,7 +172,7 @@ CALIBRATE = "calibrate"
 
 
 @dataclass(frozen=True)
-class MeasuringHand:
+class MeasuringWorker:
     """Calibrates candidates and takes measurements that need no clock, in any process.
 
     Attributes:
@@ -183,7 +183,7 @@ class MeasuringHand:
     extractor: Extractor
     measurements: Mapping[str, Measurement]
 
-    def work(self, job: Job) -> tuple[Mapping[str, float], Statistics | None]:
+    def run(self, job: Job) -> tuple[Mapping[str, float], Statistics | None]:
         """Return the metrics of a candidate, none for `CALIBRATE`, and its statistics as far as they are
         known.
         """
@@ -196,6 +196,6 @@ class MeasuringHand:
         return self.measurements[job.name].measure(candidate), candidate.statistics
 
 
-def _result(reply: Answer | None) -> Any:
+def _result(reply: JobResult | None) -> Any:
     assert reply is not None
-    return reply.take()
+    return reply.get()

@@ -1,7 +1,7 @@
 """Workers on a Ray cluster: with `cluster_training` this is all that knows Ray.
 
 The driver alone asks the sampler, writes to the study's database and holds the device that is timed. Actors
-get the evaluator's hand once, through Ray's object store, whose arrays all actors of a machine share.
+get the evaluator's worker once, through Ray's object store, whose arrays all actors of a machine share.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from dynnas.errors import StudyError
 from dynnas.progress import Progress
-from dynnas.search.workers.pool import ATTEMPTS, Answer, Hand, Job, answer
+from dynnas.search.workers.pool import ATTEMPTS, Job, JobResult, Worker, run_job
 from dynnas.search.workers.ray_environment import LOCAL, no_cluster
 from dynnas.search.workers.shared_memory import pickled, reduce_tensor
 
@@ -37,7 +37,7 @@ network.
 """
 
 _PATIENCE_SECONDS = 30.0
-"""Seconds without any answer after which the user is told what the cluster is doing."""
+"""Seconds without any run_job after which the user is told what the cluster is doing."""
 
 
 @contextmanager
@@ -83,17 +83,17 @@ class Cluster:
 
     processors: int
 
-    def crew(self, hand: Hand, workers: int, progress: Progress) -> Actors:
+    def pool(self, worker: Worker, workers: int, progress: Progress) -> ActorPool:
         """Start `count` actors, one a processor; 0 means all processors.
 
         Raises:
-            StudyError: the hand cannot be pickled, or there are too few processors.
+            StudyError: the worker cannot be pickled, or there are too few processors.
         """
         if workers > self.processors:
             raise StudyError(
                 f"--ray: {workers} actors are wanted, but the cluster has {self.processors} processors"
             )
-        return Actors(hand, workers or self.processors, progress)
+        return ActorPool(worker, workers or self.processors, progress)
 
     def train(self, training: Training, folder: Path, report: Report) -> None:
         """Train as a `Launch`: one actor a rank, with a processor or a GPU each.
@@ -107,8 +107,8 @@ class Cluster:
 
 
 @dataclass
-class _Member:
-    """One actor as the driver sees it: the calls that it has still to answer, the running one first."""
+class _Handle:
+    """One actor as the driver sees it: the calls that it has still to run_job, the running one first."""
 
     actor: Any
     calls: deque[tuple[Any, int, Job]] = field(default_factory=deque)
@@ -116,18 +116,18 @@ class _Member:
     id: int = 0
 
 
-class Actors:
+class ActorPool:
     """Ray actors that do jobs, replaced where they die; they end with the driver however it ends."""
 
-    def __init__(self, hand: Hand, workers: int, progress: Progress) -> None:
+    def __init__(self, worker: Worker, workers: int, progress: Progress) -> None:
         self._size = workers
         self._progress = progress
-        self._parcel = _put(hand)
+        self._packed = _put(worker)
         self._backlog: deque[tuple[int, Job]] = deque()
         self._lost: dict[int, int] = {}
         self._tickets = 0
         self._stillborn = 0
-        self._members = [self._hire() for _ in range(workers)]
+        self._handles = [self._spawn() for _ in range(workers)]
 
     @property
     def size(self) -> int:
@@ -137,122 +137,122 @@ class Actors:
     @property
     def ids(self) -> tuple[int, ...]:
         """Return the process ids of the actors that have started."""
-        return tuple(member.id for member in self._members if member.ready is None)
+        return tuple(handle.id for handle in self._handles if handle.ready is None)
 
     def submit(self, job: Job) -> int:
         """Take a job."""
         self._tickets += 1
         self._backlog.append((self._tickets, job))
-        self._hand_out()
+        self._assign()
         return self._tickets
 
-    def collect(self) -> Answer:
+    def collect(self) -> JobResult:
         """Wait for the next job that is done.
 
         Raises:
             StudyError: actors die before their first job, or cannot unpickle the evaluator.
         """
         while True:
-            self._hand_out()
+            self._assign()
             waiting = {
-                member.ready or member.calls[0][0]: member
-                for member in self._members
-                if member.ready or member.calls
+                handle.ready or handle.calls[0][0]: handle
+                for handle in self._handles
+                if handle.ready or handle.calls
             }
             done, _ = ray.wait(list(waiting), timeout=_PATIENCE_SECONDS)
             if not done:
-                absent = sum(member.ready is not None for member in self._members)
-                if absent == len(self._members):
+                absent = sum(handle.ready is not None for handle in self._handles)
+                if absent == len(self._handles):
                     self._progress.message(f"ray: waiting for the cluster to start {absent} workers")
             for reference in done:
-                if found := self._heard(waiting[reference], reference):
+                if found := self._receive(waiting[reference], reference):
                     return found
 
     def close(self) -> None:
         """Terminate all actors; running jobs are lost."""
-        for member in self._members:
-            ray.kill(member.actor)
-        self._members = []
+        for handle in self._handles:
+            ray.kill(handle.actor)
+        self._handles = []
 
-    def _hire(self) -> _Member:
-        actor: Any = ray.remote(num_cpus=1, max_restarts=0)(_Worker).remote(self._parcel, sys.path)
-        return _Member(actor, ready=actor.load.remote())
+    def _spawn(self) -> _Handle:
+        actor: Any = ray.remote(num_cpus=1, max_restarts=0)(_Actor).remote(self._packed, sys.path)
+        return _Handle(actor, ready=actor.load.remote())
 
-    def _hand_out(self) -> None:
+    def _assign(self) -> None:
         """Give jobs to the actors that have fewest."""
-        at_work = [member for member in self._members if member.ready is None]
+        at_work = [handle for handle in self._handles if handle.ready is None]
         while self._backlog and at_work:
-            member = min(at_work, key=lambda member: len(member.calls))
-            if len(member.calls) >= _AHEAD:
+            handle = min(at_work, key=lambda handle: len(handle.calls))
+            if len(handle.calls) >= _AHEAD:
                 return
-            ticket, job = self._backlog.popleft()
-            member.calls.append((member.actor.work.remote(ticket, job), ticket, job))
+            job_id, job = self._backlog.popleft()
+            handle.calls.append((handle.actor.run.remote(job_id, job), job_id, job))
 
-    def _heard(self, member: _Member, reference: Any) -> Answer | None:
-        """Return an actor's message, if it is an answer; actors that died are replaced."""
+    def _receive(self, handle: _Handle, reference: Any) -> JobResult | None:
+        """Return an actor's message, if it is an run_job; actors that died are replaced."""
         try:
             said = ray.get(reference)
-        except RayTaskError as error:  # not of the evaluator, whose errors are in its answers
-            if member.ready:
+        except RayTaskError as error:  # not of the evaluator, whose errors are in its results
+            if handle.ready:
                 raise StudyError(f"ray: a worker cannot load the evaluator ({error.cause})") from error
-            _, ticket, _ = member.calls.popleft()
-            return Answer(ticket, failure=f"{type(error.cause).__name__}: {error.cause}")
+            _, job_id, _ = handle.calls.popleft()
+            return JobResult(job_id, failure=f"{type(error.cause).__name__}: {error.cause}")
         except RayError as error:
-            return self._died(member, error)
-        if member.ready:
-            member.ready, member.id = None, said
+            return self._died(handle, error)
+        if handle.ready:
+            handle.ready, handle.id = None, said
             self._stillborn = 0
             return None
-        member.calls.popleft()
-        found: Answer = pickle.loads(said)
-        self._lost.pop(found.ticket, None)
+        handle.calls.popleft()
+        found: JobResult = pickle.loads(said)
+        self._lost.pop(found.job_id, None)
         return found
 
-    def _died(self, member: _Member, error: RayError) -> Answer | None:
+    def _died(self, handle: _Handle, error: RayError) -> JobResult | None:
         """Replace an actor that died; only its running job has failed."""
         gone = isinstance(error, RayActorError)
         death = "killed, or its machine is gone" if gone else type(error).__name__
-        ray.kill(member.actor)  # where it is only out of reach
-        self._members[self._members.index(member)] = self._hire()
-        if member.ready:
+        ray.kill(handle.actor)  # where it is only out of reach
+        self._handles[self._handles.index(handle)] = self._spawn()
+        if handle.ready:
             self._stillborn += 1
             if self._stillborn >= ATTEMPTS:
                 raise StudyError(
                     f"ray: {ATTEMPTS} workers in a row died before their first job, the last: {death}"
                 )
             return None
-        (_, ticket, job), *others = member.calls
-        self._backlog.extendleft(reversed([(ticket, job) for _, ticket, job in others]))
-        self._lost[ticket] = lost = self._lost.get(ticket, 0) + 1
+        (_, job_id, job), *others = handle.calls
+        self._backlog.extendleft(reversed([(job_id, job) for _, job_id, job in others]))
+        self._lost[job_id] = lost = self._lost.get(job_id, 0) + 1
         if lost >= ATTEMPTS:
-            return Answer(ticket, failure=f"LostWorker: its worker died {lost} times, the last: {death}")
+            return JobResult(job_id, failure=f"LostWorker: its worker died {lost} times, the last: {death}")
         self._progress.message(
             f"a worker was lost ({death}); {job.architecture.key} is tried again, "
             f"attempt {lost + 1} of {ATTEMPTS}"
         )
-        self._backlog.appendleft((ticket, job))
+        self._backlog.appendleft((job_id, job))
         return None
 
 
-class _Worker:
+class _Actor:
     """The actor: it does jobs, in a process of its own somewhere."""
 
-    def __init__(self, parcel: tuple[bytes, list[np.ndarray]], path: list[str]) -> None:
+    def __init__(self, packed: tuple[bytes, list[np.ndarray]], path: list[str]) -> None:
         """`path` is where the driver finds modules; those of its machine are there for others on it."""
-        self._parcel = parcel
+        self._packed = packed
         sys.path.extend(place for place in path if place not in sys.path)
 
     def load(self) -> int:
         """Take the object that does the jobs, and return the process id."""
-        text, arrays = self._parcel
+        text, arrays = self._packed
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of memory that cannot be written: nobody writes to weights here
-            self._hand: Hand = pickle.loads(text, buffers=arrays)
+            self._worker: Worker = pickle.loads(text, buffers=arrays)
         return os.getpid()
 
-    def work(self, ticket: int, job: Job) -> bytes:
-        """Do a job; the answer is pickled, because arrays that Ray itself sends cannot be written to."""
-        return pickle.dumps(answer(self._hand, ticket, job))
+    def run(self, job_id: int, job: Job) -> bytes:
+        """Do a job; the run_job is pickled, because arrays that Ray itself sends cannot be written to."""
+        return pickle.dumps(run_job(self._worker, job_id, job))
 
 
 class _Pickler(ray.cloudpickle.CloudPickler):
@@ -263,12 +263,12 @@ class _Pickler(ray.cloudpickle.CloudPickler):
         return super().reducer_override(thing) if reduced is NotImplemented else reduced
 
 
-def _put(hand: Hand) -> Any:
+def _put(worker: Worker) -> Any:
     """Put the object into Ray's object store, its arrays apart from the pickle: they are mapped, not
     copied.
     """
     try:
-        text, buffers = pickled(hand, _Pickler)
+        text, buffers = pickled(worker, _Pickler)
     except Exception as error:  # pickle raises whatever it likes
         raise StudyError(
             f"ray: the evaluator cannot be sent to other processes ({type(error).__name__}: {error}); "

@@ -10,10 +10,10 @@ from dynnas.errors import StudyError, require
 from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
 from dynnas.search.evaluator import AnyEvaluator
-from dynnas.search.workers.pool import Crew
-from dynnas.search.workers.processes import Processes
+from dynnas.search.workers.pool import WorkerPool
+from dynnas.search.workers.processes import ProcessPool
 from dynnas.search.workers.ray_environment import prepare_ray
-from dynnas.search.workers.unsplit import shared
+from dynnas.search.workers.unsplit import as_split
 
 if TYPE_CHECKING:
     from dynnas.search.workers.cluster import Cluster
@@ -43,14 +43,14 @@ def open_cluster(address: str | None, processors: int = 1) -> Iterator[Cluster |
 
 
 @contextmanager
-def open_crew(
+def open_pool(
     evaluator: AnyEvaluator,
     goal: Goal,
     *,
     workers: int = 1,
     cluster: Cluster | None = None,
     progress: Progress | None = None,
-) -> Iterator[Crew | None]:
+) -> Iterator[WorkerPool | None]:
     """Open the workers for the evaluator's jobs, for as long as the context lasts; None if the driver does
     them.
 
@@ -68,12 +68,12 @@ def open_crew(
     if workers < 1:
         raise StudyError(f"workers: found {workers}; at least 1 is needed")
     if cluster:
-        hand = shared(evaluator, goal).hand
-        with closing(cluster.crew(hand, 0 if workers == 1 else workers, progress or Progress())) as actors:
+        worker = as_split(evaluator, goal).worker
+        with closing(cluster.pool(worker, 0 if workers == 1 else workers, progress or Progress())) as actors:
             yield actors
         return
     if workers == 1:
         yield None
         return
-    with closing(Processes(shared(evaluator, goal).hand, workers, progress or Progress())) as crew:
-        yield crew
+    with closing(ProcessPool(as_split(evaluator, goal).worker, workers, progress or Progress())) as pool:
+        yield pool

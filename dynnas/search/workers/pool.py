@@ -2,7 +2,7 @@
 process can do.
 
 One process, the driver, asks the sampler, tells the study, and holds the device that is timed. What is left
-of an evaluation, such as accuracy, it hands out as jobs. A crew is the workers that do them.
+of an evaluation, such as accuracy, it hands out as jobs. A pool is the workers that do them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Job:
     """A part of an evaluation; it may be done anywhere, and more than once.
 
     Attributes:
-        name: what is to be done, as the evaluator's `Hand` knows it.
+        name: what is to be done, as the evaluator's `Worker` knows it.
         architecture: with which architecture.
         arguments: what else it takes; small, for it is sent.
     """
@@ -33,10 +33,10 @@ class Job:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Hand(Protocol):
+class Worker(Protocol):
     """The object that does the jobs of one evaluator. It can be pickled, and every worker holds it once."""
 
-    def work(self, job: Job) -> Any:
+    def run(self, job: Job) -> Any:
         """Return the result, small and picklable.
 
         Raises:
@@ -51,22 +51,22 @@ class JobError(StudyError):
 
 
 @dataclass(frozen=True)
-class Answer:
+class JobResult:
     """The result of a job.
 
     Attributes:
-        ticket: of the job.
+        job_id: of the job.
         value: its result.
         failure: why there is none, as "ValueError: what it said".
         unavailable: why the architecture cannot be evaluated.
     """
 
-    ticket: int
+    job_id: int
     value: Any = None
     failure: str | None = None
     unavailable: str | None = None
 
-    def take(self) -> Any:
+    def get(self) -> Any:
         """Return the result.
 
         Raises:
@@ -80,17 +80,17 @@ class Answer:
         return self.value
 
 
-def answer(hand: Hand, ticket: int, job: Job) -> Answer:
-    """Let `hand` do `job`, and put any exception into the answer, because exceptions do not always travel."""
+def run_job(worker: Worker, job_id: int, job: Job) -> JobResult:
+    """Let `worker` do `job`; an exception is part of the result, because exceptions do not always travel."""
     try:
-        return Answer(ticket, hand.work(job))
+        return JobResult(job_id, worker.run(job))
     except UnavailableError as error:
-        return Answer(ticket, unavailable=str(error))
+        return JobResult(job_id, unavailable=str(error))
     except Exception as error:  # whatever an evaluator does is the candidate's failure, not the search's
-        return Answer(ticket, failure=f"{type(error).__name__}: {error}")
+        return JobResult(job_id, failure=f"{type(error).__name__}: {error}")
 
 
-class Crew(Protocol):
+class WorkerPool(Protocol):
     """A pool of workers. Only one thread calls these methods."""
 
     @property
@@ -99,15 +99,15 @@ class Crew(Protocol):
         ...
 
     def submit(self, job: Job) -> int:
-        """Take a job at once, however many wait already, and return the ticket by which its answer is
+        """Take a job at once, however many wait already, and return the id by which its result is
         known.
         """
         ...
 
-    def collect(self) -> Answer:
+    def collect(self) -> JobResult:
         """Wait for the next finished job, in whichever order; call it only while jobs are running.
 
-        A worker that dies is replaced and its job done by another; after `ATTEMPTS` workers, the answer is
+        A worker that dies is replaced and its job done by another; after `ATTEMPTS` workers, the result is
         that the job has failed.
 
         Raises:

@@ -17,7 +17,7 @@ _ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
-class Parcel:
+class SharedPickle:
     """A pickled object in a nameless file, which goes when the last process that has it open ends.
 
     It can be an argument of a process that is about to be started, and of nothing else.
@@ -33,7 +33,7 @@ class Parcel:
     places: tuple[tuple[int, int], ...]
 
     @staticmethod
-    def of(content: Any) -> Parcel:
+    def of(content: Any) -> SharedPickle:
         """Pack `content`.
 
         Raises:
@@ -50,7 +50,7 @@ class Parcel:
         _write(descriptor, text, 0)
         for buffer, (start, _) in zip(buffers, places, strict=True):
             _write(descriptor, buffer.raw(), start)
-        return Parcel(descriptor, len(text), tuple(places))
+        return SharedPickle(descriptor, len(text), tuple(places))
 
     def open(self) -> Any:
         """Return the object. Its arrays are the file's pages; a process that writes to them gets copies of
@@ -86,8 +86,8 @@ def pickled(
     return text.getvalue(), buffers
 
 
-def _arrived(descriptor: Any, pickled: int, places: Sequence[tuple[int, int]]) -> Parcel:
-    return Parcel(descriptor.detach(), pickled, tuple(places))
+def _arrived(descriptor: Any, pickled: int, places: Sequence[tuple[int, int]]) -> SharedPickle:
+    return SharedPickle(descriptor.detach(), pickled, tuple(places))
 
 
 def _nameless_file() -> int:

@@ -8,20 +8,20 @@ from typing import Any
 
 from dynnas.errors import UnavailableError
 from dynnas.pareto.objectives import Goal
-from dynnas.search.evaluator import AnyEvaluator, SharedEvaluator, Steps, stages_of
-from dynnas.search.workers.pool import Hand, Job
+from dynnas.search.evaluator import AnyEvaluator, SplitEvaluator, Steps, stages_of
+from dynnas.search.workers.pool import Job, Worker
 from dynnas.space.architecture import Architecture
 
 
-def shared(evaluator: AnyEvaluator, goal: Goal) -> SharedEvaluator:
+def as_split(evaluator: AnyEvaluator, goal: Goal) -> SplitEvaluator:
     """Return the evaluator itself if its work can be split, else one that leaves whole evaluations to
     workers.
     """
-    return evaluator if isinstance(evaluator, SharedEvaluator) else Whole(evaluator, goal)
+    return evaluator if isinstance(evaluator, SplitEvaluator) else UnsplitEvaluator(evaluator, goal)
 
 
 @dataclass(frozen=True)
-class Whole:
+class UnsplitEvaluator:
     """Leaves the whole of every evaluation to workers."""
 
     evaluator: AnyEvaluator
@@ -35,25 +35,25 @@ class Whole:
         """Yield one job, and its result."""
         reply = yield Job("evaluate", architecture)
         assert reply is not None
-        stages, unavailable = reply.take()
+        stages, unavailable = reply.get()
         yield from stages
         if unavailable is not None:
             raise UnavailableError(unavailable)
 
     @property
-    def hand(self) -> Hand:
+    def worker(self) -> Worker:
         """Return the evaluator, wrapped."""
-        return WholeHand(self.evaluator, self.goal)
+        return UnsplitWorker(self.evaluator, self.goal)
 
 
 @dataclass(frozen=True)
-class WholeHand:
+class UnsplitWorker:
     """Evaluates stage by stage up to the first limit that is broken."""
 
     evaluator: AnyEvaluator
     goal: Goal
 
-    def work(self, job: Job) -> Any:
+    def run(self, job: Job) -> Any:
         """Return the stages, and the reason if the architecture cannot be evaluated further."""
         metrics: dict[str, float] = {}
         stages: list[Mapping[str, float]] = []

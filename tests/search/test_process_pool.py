@@ -29,8 +29,8 @@ from dynnas.samplers.architecture import suggest
 from dynnas.samplers.make import make_sampler
 from dynnas.search.storage.storage import open_storage
 from dynnas.search.workers.pool import Job
-from dynnas.search.workers.processes import Processes
-from dynnas.search.workers.shared_memory import Parcel
+from dynnas.search.workers.processes import ProcessPool
+from dynnas.search.workers.shared_memory import SharedPickle
 from dynnas.space.moves import smallest
 
 
@@ -102,18 +102,18 @@ def test_no_workers() -> None:
 
 
 @pytest.fixture
-def pair() -> Iterator[Processes]:
-    crew = Processes(Heavy(np.ones(40_000_000)), 2, Progress())
-    yield crew
-    crew.close()
+def pair() -> Iterator[ProcessPool]:
+    pool = ProcessPool(Heavy(np.ones(40_000_000)), 2, Progress())
+    yield pool
+    pool.close()
 
 
-def test_workers_hold_one_copy_and_are_replaced(pair: Processes) -> None:
+def test_workers_hold_one_copy_and_are_replaced(pair: ProcessPool) -> None:
     job = Job("weigh", smallest(grid_space()))
-    tickets = {pair.submit(job) for _ in range(4)}
+    job_ids = {pair.submit(job) for _ in range(4)}
     answers = [pair.collect() for _ in range(4)]
-    assert {answer.ticket for answer in answers} == tickets
-    for total, own in (answer.take() for answer in answers):
+    assert {answer.job_id for answer in answers} == job_ids
+    for total, own in (answer.get() for answer in answers):
         assert total == 40_000_000
         assert own < 320_000_000  # bytes; the array alone has as many, and the process is not empty
     before = set(pair.ids)
@@ -121,24 +121,24 @@ def test_workers_hold_one_copy_and_are_replaced(pair: Processes) -> None:
         os.kill(victim, signal.SIGKILL)
     for _ in range(4):
         pair.submit(job)
-    assert [pair.collect().take()[0] for _ in range(4)] == [40_000_000] * 4
+    assert [pair.collect().get()[0] for _ in range(4)] == [40_000_000] * 4
     assert len(before) == 2
     assert set(pair.ids) - before
 
 
 def test_closing_ends_workers_in_the_middle_of_a_job() -> None:
-    crew = Processes(Heavy(np.ones(10)), 1, Progress())
-    crew.submit(Job("weigh", smallest(grid_space())))
-    crew.collect()
-    (worker,) = crew.ids
-    crew.submit(Job("sleep", smallest(grid_space())))
+    pool = ProcessPool(Heavy(np.ones(10)), 1, Progress())
+    pool.submit(Job("weigh", smallest(grid_space())))
+    pool.collect()
+    (worker,) = pool.ids
+    pool.submit(Job("sleep", smallest(grid_space())))
     start = time.monotonic()
-    crew.close()
+    pool.close()
     assert time.monotonic() - start < 30  # it sleeps for a minute
     assert not Path(f"/proc/{worker}").exists()
 
 
-def test_parcel_keeps_tensors_outside_of_the_pickle() -> None:
+def test_packed_keeps_tensors_outside_of_the_pickle() -> None:
     content = {
         "tensor": torch.arange(1_000_000),
         "layer": torch.nn.Linear(300, 300),
@@ -146,10 +146,10 @@ def test_parcel_keeps_tensors_outside_of_the_pickle() -> None:
         "array": np.arange(5.0),
         "half": torch.ones(3, dtype=torch.bfloat16),
     }
-    parcel = Parcel.of(content)
-    assert parcel.pickled < 10_000
-    first, second = parcel.open(), parcel.open()
-    parcel.close()
+    packed = SharedPickle.of(content)
+    assert packed.pickled < 10_000
+    first, second = packed.open(), packed.open()
+    packed.close()
     assert torch.equal(first["tensor"], content["tensor"])
     assert torch.equal(first["view"], content["view"])
     assert torch.equal(first["half"], content["half"])

@@ -21,7 +21,7 @@ from dynnas.candidates.statistics import (
 )
 from dynnas.data.dataset import Dataset, resize
 from dynnas.documents import provenance_digest
-from dynnas.latency.rounds import Subject
+from dynnas.latency.rounds import Workload
 from dynnas.latency.runner import build_runner, load_runner
 from dynnas.nn.config.network import NetworkConfig
 from dynnas.nn.networks.cost import Cost
@@ -129,7 +129,7 @@ class Candidate:
         self._source, self._open_gates = source, open_gates
         self._statistics: Statistics | None = None
         self._ready = False
-        self._subject: Subject | None = None
+        self._workload: Workload | None = None
         self._artifact: Artifact | None = None
 
     @property
@@ -239,7 +239,7 @@ class Candidate:
         return self._artifact
 
     @property
-    def subject(self) -> Subject:
+    def workload(self) -> Workload:
         """Return the benchmark: the compiled network, with as many real inputs as its work depends on them.
 
         A network that runs the same for every input is not calibrated for it: its time does not depend on
@@ -248,24 +248,24 @@ class Candidate:
         Raises:
             TargetError: the network cannot be compiled for the target.
         """
-        if self._subject is None:
+        if self._workload is None:
             network = self.calibrated if self.config.branches else self.network
             runner = load_runner(network, self._compiled(network), self.target)
-            self._subject = Subject(runner, inputs_of(network, self.dataset, self.target))
-        return self._subject
+            self._workload = Workload(runner, inputs_of(network, self.dataset, self.target))
+        return self._workload
 
     def release(self) -> None:
         """Drop the compiled network; it is made again when it is next needed."""
-        self._subject = self._artifact = None
+        self._workload = self._artifact = None
 
 
-def subject_of(network: Network, dataset: Dataset, target: TargetSettings) -> Subject:
+def workload_of(network: Network, dataset: Dataset, target: TargetSettings) -> Workload:
     """Compile `network` for `target`, with search images to run: many if its work depends on them.
 
     Args:
         network: in evaluation mode; calibrated if its work depends on its images.
     """
-    return Subject(build_runner(network, target), inputs_of(network, dataset, target))
+    return Workload(build_runner(network, target), inputs_of(network, dataset, target))
 
 
 def inputs_of(network: Network, dataset: Dataset, target: TargetSettings) -> list[np.ndarray]:

@@ -8,7 +8,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from dynnas.errors import StudyError, require
 from dynnas.report.illustration import files_of, note_of, objective_labels
-from dynnas.study.dashboard import IllustratedStorage, MadeFiles
+from dynnas.study.dashboard import DashboardStorage, MadeFiles
 from dynnas.study.study import Study
 
 HOST = "127.0.0.1"
@@ -26,7 +26,7 @@ def serve(study: Study, port: int) -> None:
     """
     dashboard = require("optuna_dashboard", "dashboard")
     try:
-        storage = IllustratedStorage(study, objective_labels(study), note_of(study), files_of(study))
+        storage = DashboardStorage(study, objective_labels(study), note_of(study), files_of(study))
     except KeyError as error:
         raise StudyError(f"{study.name}: there are no trials yet; they begin after the training") from error
     application = dashboard.wsgi(storage, MadeFiles(storage))

@@ -20,7 +20,7 @@ from dynnas.nn.layers.digest import weights_digest
 from dynnas.nn.networks.network import Network
 from dynnas.training.algorithm import Algorithm, Run
 from dynnas.training.train_network import fresh_network
-from dynnas.training.weights_io import keep_network, load_network
+from dynnas.training.weights_io import load_network, save_network
 
 FILE = "weights.sparse"
 
@@ -61,7 +61,7 @@ def _run(source: Source) -> Shrunk:
     digest = folder / "digest"
     if not digest.exists():
         first = source.tune(fresh_network(config, seed), name="dense", until=rewind)
-        keep_network(first, folder)
+        save_network(first, folder)
         digest.write_text(weights_digest(first))
     early = load_network(folder / "weights.pt", digest.read_text())
     dense = source.tune(fresh_network(config, seed), name="dense")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dynnas.pareto.front import Candidate
+from dynnas.pareto.front import ScoredArchitecture
 from dynnas.study.cascades import Cascaded
 from dynnas.study.compressed import Compressed
 from dynnas.study.study import Study
@@ -20,7 +20,9 @@ LICENCES: Mapping[str, str] = {
 }
 
 
-def facts_of(study: Study, member: Candidate, made: Trained | Compressed | None = None) -> dict[str, str]:
+def facts_of(
+    study: Study, member: ScoredArchitecture, made: Trained | Compressed | None = None
+) -> dict[str, str]:
     """Describe a network of a study in words, for its card.
 
     Args:
@@ -72,7 +74,7 @@ def _figures(study: Study, metrics: Mapping[str, float]) -> dict[str, str]:
     return facts
 
 
-def _metrics_of(member: Candidate, made: Trained | Compressed | None) -> dict[str, float]:
+def _metrics_of(member: ScoredArchitecture, made: Trained | Compressed | None) -> dict[str, float]:
     """Return the metrics of `member` that also hold for the trained or compressed network, and its own."""
     metrics = dict(member.metrics)
     if isinstance(made, Trained):

@@ -11,7 +11,7 @@ from typing import cast
 import numpy as np
 import torch
 
-from dynnas.latency.rounds import Subject
+from dynnas.latency.rounds import Workload
 from dynnas.latency.runner import build_runner
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.plain import PlainNetwork
@@ -22,7 +22,7 @@ from dynnas.space.space import Space
 
 def build_anchors(
     space: Space, target: TargetSettings, channels: int, classes: int, size: tuple[int, int] | None = None
-) -> tuple[Subject, ...]:
+) -> tuple[Workload, ...]:
     """Return two fixed networks from the middle of the space, which have some of every kind of layer.
 
     How much a busy machine slows a network down depends on what the network does: networks of the same space
@@ -33,7 +33,7 @@ def build_anchors(
         size: height and width of the data, for networks of one's own class.
     """
     networks = anchor_networks(space, channels, classes, size)
-    return tuple(_subject(network, target) for network in networks)
+    return tuple(_workload(network, target) for network in networks)
 
 
 def anchor_networks(
@@ -72,8 +72,8 @@ def _middle(space: Space, turn: int) -> Architecture:
     return space.architecture(values)
 
 
-def _subject(network: Network, target: TargetSettings) -> Subject:
+def _workload(network: Network, target: TargetSettings) -> Workload:
     shape = (target.batch, *network.config.shape)
     # No blank image: of one, a device that computes nonsense might make the right answer.
     image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    return Subject(build_runner(network, target), [image])
+    return Workload(build_runner(network, target), [image])

@@ -9,7 +9,7 @@ import numpy as np
 
 from dynnas.data.dataset import Dataset
 from dynnas.latency.meter import LatencyMeter
-from dynnas.latency.rounds import Subject
+from dynnas.latency.rounds import Workload
 from dynnas.latency.runner import build_runner
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.cascade import Cascade, Finished, chain
@@ -65,8 +65,8 @@ def measure_overhead(networks: Sequence[Network], dataset: Dataset, meter: Laten
         run["after", member] = _pair(networks[leads[member]], network, NEVER, dataset)
         if network.config.resolution != dataset.resolution:
             run["resized", member] = Cascade([network], (), ("",), dataset.resolution)
-    subjects = [subject_of(one, dataset, range(FEW_IMAGES), meter.target) for one in run.values()]
-    timed = meter.measure_images(subjects, AS_LONG * meter.target.seconds * len(subjects))
+    workloads = [workload_of(one, dataset, range(FEW_IMAGES), meter.target) for one in run.values()]
+    timed = meter.measure_images(workloads, AS_LONG * meter.target.seconds * len(workloads))
     ms = {name: latency.mean_ms for name, (latency, _) in zip(run, timed, strict=True)}
     resize = tuple(max(0.0, ms.get(("resized", member), 0.0) - ms["alone", member]) for member in everyone)
 
@@ -84,14 +84,16 @@ def measure_overhead(networks: Sequence[Network], dataset: Dataset, meter: Laten
     return Overhead(max(0.0, ms["leave", 0] - ms["alone", 0] - made(0, 1)), later, resize)
 
 
-def subject_of(network: Finished, dataset: Dataset, images: Sequence[int], target: TargetSettings) -> Subject:
+def workload_of(
+    network: Finished, dataset: Dataset, images: Sequence[int], target: TargetSettings
+) -> Workload:
     """Return the benchmark of a network or a chain, made ready for `target`, on single search images.
 
     Args:
         network: calibrated, in eval mode. images: by number.
     """
     prepared = prepare_images(network, dataset, dataset.search.images[list(images)]).cpu().numpy()
-    return Subject(build_runner(network, target), np.split(prepared, len(prepared)))
+    return Workload(build_runner(network, target), np.split(prepared, len(prepared)))
 
 
 def representative(ways: np.ndarray, count: int) -> list[int]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dynnas.latency.latency import Latency
 from dynnas.latency.meter import LatencyMeter
-from dynnas.latency.rounds import Subject
+from dynnas.latency.rounds import Workload
 from dynnas.latency.runner import build_runner
 from dynnas.nn.context import tracing
 from dynnas.nn.early_exits import Left
@@ -111,14 +111,14 @@ class WayLatency:
         return WayLatency(name, share, latency.mean_ms, latency.interval_ms)
 
 
-def way_subjects(runner: Runner, images: np.ndarray, ways: Ways) -> dict[int, Subject]:
+def way_workloads(runner: Runner, images: np.ndarray, ways: Ways) -> dict[int, Workload]:
     """Return for each path that is taken, by its index, the network with some of the images that take it.
 
     Args:
         images: (N, channels, R, R) float32. ways: of these images.
     """
     chosen = {way: ways.images_of(way) for way in sorted(set(ways.taken))}
-    return {way: Subject(runner, [images[[number]] for number in chosen[way]]) for way in chosen}
+    return {way: Workload(runner, [images[[number]] for number in chosen[way]]) for way in chosen}
 
 
 def expected_ms(ways: Sequence[WayLatency]) -> float:
@@ -207,13 +207,13 @@ def measure_dependent(
     pixels = images.cpu().numpy()
     timed = min(timed, len(pixels)) if network.config.branches else 1
     runner = build_runner(network, target)
-    every = Subject(runner, [pixels[[number]] for number in range(timed)])
+    every = Workload(runner, [pixels[[number]] for number in range(timed)])
     # In the same rounds: taken apart, the mean and what it is made of would see the machine at two speeds.
-    subjects = way_subjects(runner, pixels, ways) if len(ways.names) > 1 else {}
+    workloads = way_workloads(runner, pixels, ways) if len(ways.names) > 1 else {}
     (latency, image_ms), *measured = meter.measure_images(
-        [every, *subjects.values()], seconds_for(timed, target)
+        [every, *workloads.values()], seconds_for(timed, target)
     )
-    of_ways = {way: one for way, (one, _) in zip(subjects, measured, strict=True)} or {0: latency}
+    of_ways = {way: one for way, (one, _) in zip(workloads, measured, strict=True)} or {0: latency}
     by_way = tuple(
         WayLatency.of(name, share, of_ways.get(way))
         for way, (name, share) in enumerate(zip(ways.names, ways.shares, strict=True))
@@ -256,7 +256,7 @@ def measure_batches(
     measured = []
     for execution in executions:
         runner = build_batch_runner(network, target, execution)
-        latency = meter.measure(Subject(runner, batches))
+        latency = meter.measure(Workload(runner, batches))
         image_ms = latency.mean_ms / batch
         measured.append(
             BatchLatency(

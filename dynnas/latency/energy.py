@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from dynnas.errors import DynnasError
-from dynnas.latency.rounds import Clock, Subject
+from dynnas.latency.rounds import Clock, Workload
 
 POWERCAP = Path("/sys/class/powercap")
 
@@ -43,7 +43,7 @@ Counter = Callable[[], float]
 
 
 def measure_energy(
-    subject: Subject,
+    workload: Workload,
     seconds: float,
     device: str = "cpu",
     counter: Counter | None = None,
@@ -52,16 +52,16 @@ def measure_energy(
     """Run a network's images repeatedly for `seconds`, or for `LEAST_CALLS`, and read the counter.
 
     Args:
-        subject: what to run. device: `cpu` or `cuda`. counter: the device's, if not given.
+        workload: what to run. device: `cpu` or `cuda`. counter: the device's, if not given.
     """
     try:
         counter = counter or energy_counter(device)
-        images = itertools.cycle(subject.images)
-        subject.runner(next(images))
+        images = itertools.cycle(workload.images)
+        workload.runner(next(images))
         before, start, calls = counter(), clock(), 0
         look_again = start + READ_EVERY_SECONDS
         while calls < LEAST_CALLS or clock() < start + seconds:
-            subject.runner(next(images))
+            workload.runner(next(images))
             calls += 1
             if clock() > look_again:
                 counter()

@@ -20,7 +20,7 @@ from dynnas.latency.interval import estimate, low_quantile
 from dynnas.latency.latency import AnchorReference, Latency, Spread, count_outliers
 from dynnas.latency.lock import device_lock
 from dynnas.latency.remote.timer import RemoteTimer
-from dynnas.latency.rounds import Clock, Plan, Subject, by_pass, ratios_to, time_rounds
+from dynnas.latency.rounds import Clock, TimingPlan, Workload, by_pass, ratios_to, time_rounds
 from dynnas.settings.settings import TargetSettings
 
 REFERENCE_SHARE = 4
@@ -28,9 +28,11 @@ REFERENCE_SHARE = 4
 
 
 class Timer(Protocol):
-    """A timer of subjects in rounds, on this machine or another one."""
+    """A timer of workloads in rounds, on this machine or another one."""
 
-    def __call__(self, subjects: Sequence[Subject], anchors: Sequence[Subject], plan: Plan) -> np.ndarray:
+    def __call__(
+        self, workloads: Sequence[Workload], anchors: Sequence[Workload], plan: TimingPlan
+    ) -> np.ndarray:
         """Time in rounds, as `dynnas.latency.rounds.time_rounds` does."""
         ...
 
@@ -54,7 +56,7 @@ class LatencyMeter:
     def __init__(
         self,
         target: TargetSettings,
-        anchors: Sequence[Subject],
+        anchors: Sequence[Workload],
         reference: AnchorReference | None = None,
         timer: Timer | None = None,
     ) -> None:
@@ -64,43 +66,43 @@ class LatencyMeter:
         self._environment = environment_fingerprint(target)["digest"]
         self.reference = reference or self._measure_reference()
 
-    def measure(self, subject: Subject) -> Latency:
+    def measure(self, workload: Workload) -> Latency:
         """Time one network: until the interval is as narrow as the target asks, or for its seconds."""
-        return self.measure_jointly([subject])[0]
+        return self.measure_jointly([workload])[0]
 
-    def measure_jointly(self, subjects: Sequence[Subject], seed: int = 0) -> list[Latency]:
+    def measure_jointly(self, workloads: Sequence[Workload], seed: int = 0) -> list[Latency]:
         """Time networks in the same rounds, shuffled again in each round: the most exact way to rank them."""
-        plan = Plan(self.target.seconds * len(subjects), self.target.precision, seed)
-        times = self._timer(subjects, self._anchors, plan)
-        anchors = times[len(subjects) :]
-        return [self._latency(subject, ms, anchors) for subject, ms in zip(subjects, times, strict=False)]
+        plan = TimingPlan(self.target.seconds * len(workloads), self.target.precision, seed)
+        times = self._timer(workloads, self._anchors, plan)
+        anchors = times[len(workloads) :]
+        return [self._latency(workload, ms, anchors) for workload, ms in zip(workloads, times, strict=False)]
 
-    def time(self, subjects: Sequence[Subject], plan: Plan) -> np.ndarray:
-        """Time many networks at once: medians (subjects,) over rounds, as multiples of the anchors' time."""
-        times = self._timer(subjects, self._anchors, plan)
-        return np.median(ratios_to(times[len(subjects) :], times[: len(subjects)]), axis=1)
+    def time(self, workloads: Sequence[Workload], plan: TimingPlan) -> np.ndarray:
+        """Time many networks at once: medians (workloads,) over rounds, as multiples of the anchors' time."""
+        times = self._timer(workloads, self._anchors, plan)
+        return np.median(ratios_to(times[len(workloads) :], times[: len(workloads)]), axis=1)
 
     def measure_images(
-        self, subjects: Sequence[Subject], seconds: float, seed: int = 0
+        self, workloads: Sequence[Workload], seconds: float, seed: int = 0
     ) -> list[tuple[Latency, np.ndarray]]:
         """Time networks in the same rounds for all of `seconds`: latencies, and the ms of each image."""
-        times = self._timer(subjects, self._anchors, Plan(seconds, seed=seed))
-        anchors = times[len(subjects) :]
+        times = self._timer(workloads, self._anchors, TimingPlan(seconds, seed=seed))
+        anchors = times[len(workloads) :]
         measured = []
-        for subject, ms in zip(subjects, times, strict=False):
-            image_ms = np.median(self._ratios(subject, ms, anchors), axis=0) * self.reference.anchor_ms
-            measured.append((self._latency(subject, ms, anchors), image_ms))
+        for workload, ms in zip(workloads, times, strict=False):
+            image_ms = np.median(self._ratios(workload, ms, anchors), axis=0) * self.reference.anchor_ms
+            measured.append((self._latency(workload, ms, anchors), image_ms))
         return measured
 
     def _measure_reference(self) -> AnchorReference:
-        plan = Plan(REFERENCE_SHARE * self.target.seconds)
+        plan = TimingPlan(REFERENCE_SHARE * self.target.seconds)
         times = self._timer((), self._anchors, plan)
         low_ms = np.quantile(times, 0.1, axis=1)
         return AnchorReference(float(np.exp(np.log(low_ms).mean())), self._environment)
 
-    def _latency(self, subject: Subject, ms: np.ndarray, anchors: np.ndarray) -> Latency:
-        images = len(subject.images)
-        ratios = self._ratios(subject, ms, anchors)
+    def _latency(self, workload: Workload, ms: np.ndarray, anchors: np.ndarray) -> Latency:
+        images = len(workload.images)
+        ratios = self._ratios(workload, ms, anchors)
         image_ms = np.median(ratios, 0) * self.reference.anchor_ms
         ratio = estimate(ratios, np.median)
         return Latency(
@@ -119,9 +121,9 @@ class LatencyMeter:
         )
 
     @staticmethod
-    def _ratios(subject: Subject, ms: np.ndarray, anchors: np.ndarray) -> np.ndarray:
+    def _ratios(workload: Workload, ms: np.ndarray, anchors: np.ndarray) -> np.ndarray:
         """Return the times as multiples of the anchors': (passes, images)."""
-        return by_pass(ratios_to(anchors, ms), len(subject.images))
+        return by_pass(ratios_to(anchors, ms), len(workload.images))
 
 
 class LocalTimer:
@@ -137,7 +139,9 @@ class LocalTimer:
         self._device, self._lock_folder = device, lock_folder
         self._clock = {"clock": clock} if clock else {}
 
-    def __call__(self, subjects: Sequence[Subject], anchors: Sequence[Subject], plan: Plan) -> np.ndarray:
+    def __call__(
+        self, workloads: Sequence[Workload], anchors: Sequence[Workload], plan: TimingPlan
+    ) -> np.ndarray:
         """Time in rounds, as `Timer` says."""
         with device_lock(self._device, self._lock_folder):
-            return time_rounds(subjects, anchors, plan, **self._clock)
+            return time_rounds(workloads, anchors, plan, **self._clock)

@@ -14,7 +14,7 @@ from dynnas.latency.lock import device_lock
 from dynnas.latency.remote.memory import peak_memory_mib
 from dynnas.latency.remote.network import RemoteNetwork
 from dynnas.latency.remote.timer import RemoteTimer
-from dynnas.latency.rounds import Subject
+from dynnas.latency.rounds import Workload
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.artifact import Artifact
 from dynnas.runtimes.compile import compile_network
@@ -44,19 +44,19 @@ class Resources:
 
 def measure_resources(
     networks: Sequence[Network],
-    subjects: Sequence[Subject],
+    workloads: Sequence[Workload],
     target: TargetSettings,
     artifacts: Sequence[Artifact] | None = None,
 ) -> list[Resources]:
-    """Measure energy and peak memory of networks, each given by its subject, and its artifact if there is
+    """Measure energy and peak memory of networks, each given by its workload, and its artifact if there is
     one.
 
     Raises:
         TargetError: a remote device cannot be reached.
     """
-    energies = call_energies(subjects, target)
+    energies = call_energies(workloads, target)
     try:
-        images = [subject.images[0] for subject in subjects]
+        images = [workload.images[0] for workload in workloads]
         memories: Sequence[float | None] = peak_memories_mib(networks, images, target, artifacts)
         reason = ""
     except TargetError as error:
@@ -67,23 +67,25 @@ def measure_resources(
     ]
 
 
-def call_energies(subjects: Sequence[Subject], target: TargetSettings, seconds: float = 2.0) -> list[Energy]:
+def call_energies(
+    workloads: Sequence[Workload], target: TargetSettings, seconds: float = 2.0
+) -> list[Energy]:
     """Return the energy of a call of each network, as a mean over its images run one after the other for
     `seconds`.
 
     Without a value, but with the reason, where the device does not tell.
 
     Args:
-        subjects: built for `target`, as `LatencyMeter.target` names it.
+        workloads: built for `target`, as `LatencyMeter.target` names it.
 
     Raises:
         TargetError: a remote device cannot be reached.
     """
     if target.remote:
         with closing(RemoteTimer(target)) as timer:
-            return timer.energy(subjects, seconds)
+            return timer.energy(workloads, seconds)
     with device_lock(target.device):
-        return [measure_energy(subject, seconds, target.device) for subject in subjects]
+        return [measure_energy(workload, seconds, target.device) for workload in workloads]
 
 
 def peak_memories_mib(
@@ -107,8 +109,8 @@ def peak_memories_mib(
     if target.remote:
         with closing(RemoteTimer(target)) as timer:
             runners = map(RemoteNetwork, networks, artifacts)
-            subjects = [Subject(runner, [image]) for runner, image in zip(runners, images, strict=True)]
-            return timer.peak_memory_mib(subjects)
+            workloads = [Workload(runner, [image]) for runner, image in zip(runners, images, strict=True)]
+            return timer.peak_memory_mib(workloads)
     return [
         peak_memory_mib(artifact, image, target.threads)
         for artifact, image in zip(artifacts, images, strict=True)

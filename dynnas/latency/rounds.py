@@ -26,7 +26,7 @@ Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
-class Subject:
+class Workload:
     """A benchmark: a network made ready to run, and the inputs that it runs one by one.
 
     Args:
@@ -40,12 +40,12 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TimingPlan:
     """The plan of a measurement: how long to time.
 
     Attributes:
         seconds: at most, but for `LEAST_ROUNDS`.
-        precision: end earlier, when half of the interval of every subject's ratio to the anchors is less
+        precision: end earlier, when half of the interval of every workload's ratio to the anchors is less
             than this part of the ratio.
         seed: shuffles each round.
     """
@@ -56,21 +56,24 @@ class Plan:
 
 
 def time_rounds(
-    subjects: Sequence[Subject], anchors: Sequence[Subject], plan: Plan, clock: Clock = time.perf_counter
+    workloads: Sequence[Workload],
+    anchors: Sequence[Workload],
+    plan: TimingPlan,
+    clock: Clock = time.perf_counter,
 ) -> np.ndarray:
-    """Return milliseconds (subjects + anchors, rounds): in round r each ran its image r modulo their number.
+    """Return milliseconds (workloads + anchors, rounds): in round r each ran its image r modulo their number.
 
     A timed run follows one of the same network that is not timed, as in the loop of a program that does
     nothing else; without that, tiny networks take 10 to 20% longer, as the one before has emptied the caches.
     """
-    everyone = [*subjects, *anchors]
+    everyone = [*workloads, *anchors]
     order = list(range(len(everyone)))
     shuffle = random.Random(plan.seed).shuffle
-    least = max(LEAST_ROUNDS, LEAST_RUNS_OF_AN_IMAGE * max(len(subject.images) for subject in everyone))
+    least = max(LEAST_ROUNDS, LEAST_RUNS_OF_AN_IMAGE * max(len(workload.images) for workload in everyone))
     rounds: list[list[float]] = []
     with _no_collection():
-        for subject in everyone:
-            _warm_up(subject, WARM_UP_SHARE * plan.seconds / max(1, len(subjects)), clock)
+        for workload in everyone:
+            _warm_up(workload, WARM_UP_SHARE * plan.seconds / max(1, len(workloads)), clock)
         end, look_again = clock() + plan.seconds, least
         while len(rounds) < least or clock() < end:
             shuffle(order)
@@ -80,7 +83,7 @@ def time_rounds(
                 times[index] = _time(everyone[index], len(rounds), clock)
             rounds.append(times)
             if plan.precision and len(rounds) == look_again:
-                if _precise(np.array(rounds).T, subjects, plan.precision):
+                if _precise(np.array(rounds).T, workloads, plan.precision):
                     break
                 look_again = math.ceil(1.3 * look_again)
     return np.array(rounds).T * 1e3
@@ -101,28 +104,28 @@ def by_pass(values: np.ndarray, images: int) -> np.ndarray:
     return values[: passes * images].reshape(passes, images)
 
 
-def _precise(times: np.ndarray, subjects: Sequence[Subject], precision: float) -> bool:
-    ratios = ratios_to(times[len(subjects) :], times[: len(subjects)])
+def _precise(times: np.ndarray, workloads: Sequence[Workload], precision: float) -> bool:
+    ratios = ratios_to(times[len(workloads) :], times[: len(workloads)])
     return all(
-        estimate(by_pass(row, len(subject.images)), np.median).half_width <= precision
-        for row, subject in zip(ratios, subjects, strict=True)
+        estimate(by_pass(row, len(workload.images)), np.median).half_width <= precision
+        for row, workload in zip(ratios, workloads, strict=True)
     )
 
 
-def _warm_up(subject: Subject, seconds: float, clock: Clock) -> None:
+def _warm_up(workload: Workload, seconds: float, clock: Clock) -> None:
     """Run until a few runs are no longer faster than the few before, or the time is up."""
     end, before = clock() + seconds, math.inf
     while True:
-        now = float(np.median([_time(subject, turn, clock) for turn in range(WARM_UP_CHUNK)]))
+        now = float(np.median([_time(workload, turn, clock) for turn in range(WARM_UP_CHUNK)]))
         if now > 0.97 * before or clock() > end:
             return
         before = now
 
 
-def _time(subject: Subject, turn: int, clock: Clock) -> float:
-    image = subject.images[turn % len(subject.images)]
+def _time(workload: Workload, turn: int, clock: Clock) -> float:
+    image = workload.images[turn % len(workload.images)]
     start = clock()
-    subject.runner(image)
+    workload.runner(image)
     return clock() - start
 
 

@@ -58,7 +58,7 @@ class Latency(Measurement):
 
     def measure(self, candidate: Candidate) -> Mapping[str, float]:
         """Return the latency by which candidates are ranked, and its distribution over images."""
-        latency = self.meter.measure(candidate.subject)
+        latency = self.meter.measure(candidate.workload)
         return {"latency_ms": latency.latency_ms, **spread_over_images(latency)}
 
 

@@ -45,7 +45,7 @@ class Energy(Measurement):
         Raises:
             TargetError: the device does not tell.
         """
-        (energy,) = call_energies([candidate.subject], candidate.target)
+        (energy,) = call_energies([candidate.workload], candidate.target)
         if energy.energy_mj is None:
             raise TargetError(f"energy_mj cannot be measured: {energy.reason}")
         return {"energy_mj": energy.energy_mj}
@@ -66,6 +66,6 @@ class PeakMemory(Measurement):
         Raises:
             TargetError: the network cannot be run, or the system does not tell.
         """
-        image = candidate.subject.images[0]
+        image = candidate.workload.images[0]
         (mib,) = peak_memories_mib([candidate.calibrated], [image], candidate.target, [candidate.artifact])
         return {"peak_memory_mib": mib}

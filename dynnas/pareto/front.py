@@ -38,7 +38,7 @@ _METRIC_AT = {place: name for name, place in _PLACES.items()}
 
 
 @dataclass(frozen=True)
-class Candidate:
+class ScoredArchitecture:
     """An evaluated architecture: its metrics by name, and the trial that found it (None for controls)."""
 
     architecture: Architecture
@@ -52,17 +52,17 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Front(Sequence[Candidate]):
+class Front(Sequence[ScoredArchitecture]):
     """The candidates that no other one dominates, the cheapest first.
 
     Build one with `Front.of`.
     """
 
-    members: tuple[Candidate, ...]
+    members: tuple[ScoredArchitecture, ...]
     objectives: tuple[Objective, ...]
 
     @staticmethod
-    def of(candidates: Iterable[Candidate], objectives: tuple[Objective, ...]) -> Front:
+    def of(candidates: Iterable[ScoredArchitecture], objectives: tuple[Objective, ...]) -> Front:
         """Return the Pareto set of `candidates`; of several with equal objectives the first is kept."""
         pool = list(candidates)
         if not pool:
@@ -91,10 +91,10 @@ class Front(Sequence[Candidate]):
     def __len__(self) -> int:
         return len(self.members)
 
-    def __iter__(self) -> Iterator[Candidate]:
+    def __iter__(self) -> Iterator[ScoredArchitecture]:
         return iter(self.members)
 
-    def pick(self, which: str) -> Candidate:
+    def pick(self, which: str) -> ScoredArchitecture:
         """Return one member by name.
 
         Args:
@@ -128,20 +128,20 @@ class Front(Sequence[Candidate]):
             )
         return found[0]
 
-    def picks(self, names: Sequence[str]) -> tuple[Candidate, ...]:
+    def picks(self, names: Sequence[str]) -> tuple[ScoredArchitecture, ...]:
         """Return several members, each once, by names as `pick` takes them; `front` is all of them.
 
         Raises:
             StudyError: as `pick`.
         """
-        chosen: dict[str, Candidate] = {}
+        chosen: dict[str, ScoredArchitecture] = {}
         for name in names:
             # An empty front is refused by `pick`.
             members = self.members if name == "front" and self.members else (self.pick(name),)
             chosen.update((member.key, member) for member in members)
         return tuple(chosen.values())
 
-    def _within(self, metric: str, sign: str, limit: str) -> Candidate:
+    def _within(self, metric: str, sign: str, limit: str) -> ScoredArchitecture:
         kept = [
             member
             for member in self.members
@@ -158,7 +158,7 @@ class Front(Sequence[Candidate]):
             raise StudyError(f"front: no member has {metric}{sign}{limit}; {has}")
         return Front(tuple(kept), self.objectives).pick("most-accurate" if sign == "<=" else "fastest")
 
-    def _best(self, direction: str, which: str) -> Candidate:
+    def _best(self, direction: str, which: str) -> ScoredArchitecture:
         for objective in self.objectives:
             if objective.direction == direction:
                 return min(self.members, key=lambda member: objective.sign * member.metrics[objective.name])
@@ -185,7 +185,7 @@ class Front(Sequence[Candidate]):
         return DOCUMENT.write(
             {
                 "objectives": {objective.name: objective.direction for objective in self.objectives},
-                "members": [candidate_to_json(member) for member in self.members],
+                "members": [scored_to_json(member) for member in self.members],
             }
         )
 
@@ -209,11 +209,13 @@ class Front(Sequence[Candidate]):
 
 
 def _front(document: Mapping[str, Any]) -> Front:
-    members = tuple(candidate_from_json(member) for member in document["members"])
+    members = tuple(scored_from_json(member) for member in document["members"])
     return Front(members, objectives_of(document["objectives"]))
 
 
-def worst_point(candidates: Iterable[Candidate], objectives: tuple[Objective, ...]) -> dict[str, float]:
+def worst_point(
+    candidates: Iterable[ScoredArchitecture], objectives: tuple[Objective, ...]
+) -> dict[str, float]:
     """Return the worst value of every objective among `candidates`: the reference for comparing their
     fronts.
     """
@@ -225,7 +227,7 @@ def worst_point(candidates: Iterable[Candidate], objectives: tuple[Objective, ..
     }
 
 
-def _losses(candidates: Sequence[Candidate], objectives: tuple[Objective, ...]) -> np.ndarray:
+def _losses(candidates: Sequence[ScoredArchitecture], objectives: tuple[Objective, ...]) -> np.ndarray:
     """Return the losses [candidates, objectives], all to be minimised."""
     rows = [
         [objective.sign * candidate.metrics[objective.name] for objective in objectives]
@@ -234,7 +236,7 @@ def _losses(candidates: Sequence[Candidate], objectives: tuple[Objective, ...]) 
     return np.array(rows, dtype=float)
 
 
-def candidate_to_json(member: Candidate) -> dict[str, Any]:
+def scored_to_json(member: ScoredArchitecture) -> dict[str, Any]:
     """Return key, trial, architecture and metrics of one candidate, the metrics grouped."""
     document: dict[str, Any] = {
         "key": member.key,
@@ -250,11 +252,11 @@ def candidate_to_json(member: Candidate) -> dict[str, Any]:
     return document
 
 
-def candidate_from_json(document: Mapping[str, Any]) -> Candidate:
-    """Read what `candidate_to_json` made; an exception of any kind means that it did not."""
+def scored_from_json(document: Mapping[str, Any]) -> ScoredArchitecture:
+    """Read what `scored_to_json` made; an exception of any kind means that it did not."""
     metrics = {name: float(document[name]) for name in METRICS.keys() - _PLACES.keys() if name in document}
     for group in {"metrics", *(group for group, _ in _PLACES.values())}:
         for entry, value in document.get(group, {}).items():
             metrics[_METRIC_AT.get((group, entry), entry)] = float(value)
     architecture = Architecture.from_json(json.dumps(document["architecture"]))
-    return Candidate(architecture, metrics, document["trial"])
+    return ScoredArchitecture(architecture, metrics, document["trial"])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import moocore
 import numpy as np
 
-from dynnas.pareto.front import Candidate, worst_point
+from dynnas.pareto.front import ScoredArchitecture, worst_point
 from dynnas.pareto.objectives import Objective
 
 
@@ -28,7 +28,7 @@ class HypervolumeCurve:
 
 
 def hypervolume_curve(
-    candidates: Sequence[Candidate],
+    candidates: Sequence[ScoredArchitecture],
     objectives: tuple[Objective, ...],
     reference: Mapping[str, float] | None = None,
 ) -> HypervolumeCurve:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dynnas.pareto.front import Candidate
+from dynnas.pareto.front import ScoredArchitecture
 from dynnas.space.space import Space
 
 FOLDS = 5
@@ -52,7 +52,7 @@ class Importances:
     genes: tuple[GeneImportance, ...]
 
 
-def importances(space: Space, candidates: Sequence[Candidate], metric: str) -> Importances | None:
+def importances(space: Space, candidates: Sequence[ScoredArchitecture], metric: str) -> Importances | None:
     """Return permutation importances of a random forest (Breiman 2001), held out by cross validation.
 
     A conditional gene is a value of its own where it is not active, and is shuffled only among candidates
@@ -91,7 +91,7 @@ def importances(space: Space, candidates: Sequence[Candidate], metric: str) -> I
     )
 
 
-def _features(space: Space, candidates: Sequence[Candidate]) -> tuple[list[str], np.ndarray]:
+def _features(space: Space, candidates: Sequence[ScoredArchitecture]) -> tuple[list[str], np.ndarray]:
     """Return the genes that differ, and the indices of their values, [candidates, genes]."""
     columns = {
         gene.name: np.array(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from dynnas.pareto.front import Candidate
+from dynnas.pareto.front import ScoredArchitecture
 from dynnas.report.page.charts import tip_of
 from dynnas.report.plots.diagram import draw_diagram, draw_parts, draw_picture
 from dynnas.settings.metrics import find_metric
@@ -21,10 +21,10 @@ def objective_labels(study: Study) -> list[str]:
     ]
 
 
-def note_of(study: Study) -> Callable[[Candidate, str], str]:
+def note_of(study: Study) -> Callable[[ScoredArchitecture, str], str]:
     """Say in Markdown what a candidate of `study` is, and why it was rejected."""
 
-    def note(candidate: Candidate, rejected: str) -> str:
+    def note(candidate: ScoredArchitecture, rejected: str) -> str:
         key, *lines = tip_of(candidate, study)
         text = "\n".join(f"- {line}" for line in lines)
         return f"**{key}**\n\n{text}" + (f"\n\nrejected: {rejected}" if rejected else "")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dynnas.latency.predictor.predictor import Agreement
-from dynnas.pareto.front import Candidate
+from dynnas.pareto.front import ScoredArchitecture
 from dynnas.report.tables.table import Column, Table
 from dynnas.study.study import Study
 from dynnas.workflows.calibrate import Calibrated
@@ -52,7 +52,7 @@ def prediction_table(study: Study) -> Table | None:
     )
 
 
-def predicted_and_measured(candidates: Sequence[Candidate]) -> list[tuple[float, float]]:
+def predicted_and_measured(candidates: Sequence[ScoredArchitecture]) -> list[tuple[float, float]]:
     """Return predicted and measured latencies [ms] of the candidates that have both."""
     return [
         (candidate.metrics["predicted_ms"], candidate.metrics["latency_ms"])

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dynnas.pareto.front import Candidate, Front
+from dynnas.pareto.front import Front, ScoredArchitecture
 from dynnas.report.plots.axes import axes_of
 from dynnas.report.plots.front import Picture, Point, draw
 from dynnas.report.plots.growth import Growth, draw_growth
@@ -89,7 +89,7 @@ def picture_of(study: Study) -> Picture:
     """Return the front, all candidates and the controls, on the axes of `axes_of`."""
     axes, goal, controls = axes_of(study), study.goal, study.controls
 
-    def points(candidates: Iterable[Candidate]) -> list[Point]:
+    def points(candidates: Iterable[ScoredArchitecture]) -> list[Point]:
         return [
             Point(
                 member.metrics[axes.cost],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dynnas.errors import DynnasError, StudyError
 from dynnas.nn.config.network import NetworkConfig
-from dynnas.pareto.front import Candidate
+from dynnas.pareto.front import ScoredArchitecture
 from dynnas.pareto.importance import LEAST, Importances, importances
 from dynnas.study.compressed import Compressed
 from dynnas.study.study import Study
@@ -51,7 +51,7 @@ class StudySummary:
     environment: Mapping[str, str] = field(default_factory=dict)
     missing: tuple[tuple[str, str], ...] = ()
 
-    def shares(self, member: Candidate) -> dict[str, float]:
+    def shares(self, member: ScoredArchitecture) -> dict[str, float]:
         """Return the share of the search images (0..1) that leave `member` at each exit, and at `head`."""
         start = "exit_share."
         return {

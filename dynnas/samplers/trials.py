@@ -8,7 +8,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from dynnas.errors import SpaceError
-from dynnas.pareto.front import Candidate
+from dynnas.pareto.front import ScoredArchitecture
 from dynnas.pareto.objectives import Goal, Verdict
 from dynnas.space.architecture import Architecture
 from dynnas.space.space import Space
@@ -83,12 +83,12 @@ def metrics_of(trial: FrozenTrial, goal: Goal | None = None) -> dict[str, float]
     return metrics
 
 
-def candidates_of(study: optuna.Study, space: Space, goal: Goal) -> list[Candidate]:
+def candidates_of(study: optuna.Study, space: Space, goal: Goal) -> list[ScoredArchitecture]:
     """Return the evaluated architectures that keep the goal's limits, in the order of their trials."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     # The limits of today decide, not the verdict that a trial got under those of its day.
     return [
-        Candidate(architecture, metrics, trial.number)
+        ScoredArchitecture(architecture, metrics, trial.number)
         for trial in trials
         if (metrics := metrics_of(trial, goal)).keys() >= set(goal.metrics)
         and not goal.rejection(metrics)

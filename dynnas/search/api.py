@@ -11,8 +11,8 @@ from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
 from dynnas.samplers.make import make_sampler
 from dynnas.search.evaluator import AnyEvaluator, cheap_of, listed_of
-from dynnas.search.loop import Driver
-from dynnas.search.stopping import Stopping
+from dynnas.search.loop import SearchLoop
+from dynnas.search.stopping import StopConditions
 from dynnas.search.storage.storage import search_storage
 from dynnas.search.storage.studies import open_trials
 from dynnas.search.workers.opening import open_cluster, open_pool
@@ -63,7 +63,7 @@ def search_with(
         parallel=settings.workers > 1 or settings.ray is not None,
     )
     name, progress = name or space.name, progress or Progress()
-    stopping = Stopping.of(settings)
+    stopping = StopConditions.of(settings)
     stopping.check(goal)
     with search_storage(storage, name, progress) as held:
         study = open_trials(held.storage, name, space, goal.objectives, chosen, _facts(evaluator))
@@ -71,7 +71,7 @@ def search_with(
             open_cluster(settings.ray, settings.workers) as cluster,
             open_pool(evaluator, goal, workers=settings.workers, cluster=cluster, progress=progress) as pool,
         ):
-            driver = Driver(study, space, evaluator, goal, pool=pool, retry=held.retry)
+            driver = SearchLoop(study, space, evaluator, goal, pool=pool, retry=held.retry)
             driver.run(settings.trials, progress, stopping=stopping)
         return driver.front()
 

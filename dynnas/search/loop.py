@@ -11,7 +11,7 @@ import optuna
 from optuna.trial import Trial, TrialState
 
 from dynnas.errors import StorageError, StudyError
-from dynnas.pareto.front import Candidate, Front
+from dynnas.pareto.front import Front, ScoredArchitecture
 from dynnas.pareto.objectives import Goal, Verdict
 from dynnas.progress import Progress, Task
 from dynnas.samplers.architecture import ArchitectureSampler, Stand, suggest
@@ -40,8 +40,8 @@ from dynnas.search.evaluator import (
     listed_of,
     stages_of,
 )
-from dynnas.search.prefilter import Screen
-from dynnas.search.stopping import Stopping, Watch
+from dynnas.search.prefilter import Prefilter
+from dynnas.search.stopping import StopConditions, StopMonitor
 from dynnas.search.storage.retry import Retry
 from dynnas.search.workers.pool import JobError, JobResult, WorkerPool
 from dynnas.search.workers.unsplit import as_split
@@ -55,18 +55,18 @@ _FAILURES_IN_A_ROW = 10
 
 
 @dataclass(frozen=True)
-class Driver:
+class SearchLoop:
     """Runs one study, which must have no other driver; parts of the evaluations may be left to workers."""
 
     study: optuna.Study
     space: Space
     evaluator: AnyEvaluator
     goal: Goal
-    screen: Screen | None = None
+    screen: Prefilter | None = None
     pool: WorkerPool | None = None
     retry: Retry = field(default_factory=Retry)
 
-    def candidates(self) -> list[Candidate]:
+    def candidates(self) -> list[ScoredArchitecture]:
         """Return all candidates of the study within the limits."""
         return candidates_of(self.study, self.space, self.goal)
 
@@ -75,7 +75,7 @@ class Driver:
         return Front.of(self.candidates(), self.goal.objectives)
 
     def run(
-        self, trials: int, progress: Progress, name: str = "search", stopping: Stopping | None = None
+        self, trials: int, progress: Progress, name: str = "search", stopping: StopConditions | None = None
     ) -> None:
         """Run until `trials` candidates are finished, counting those of earlier runs, or none is left.
 
@@ -97,9 +97,9 @@ class Driver:
             are = "trial of the storage is" if foreign == 1 else "trials of the storage are"
             left = "it is" if foreign == 1 else "they are"
             progress.message(f"{name}: {foreign} {are} about no architecture of the space; {left} left out")
-        watch = (stopping or Stopping()).watch(self.goal, self.candidates(), done)
+        watch = (stopping or StopConditions()).watch(self.goal, self.candidates(), done)
         with progress.task(name, total=trials, done=min(done, trials)) as task:
-            course = _Course(self, front, watch, lambda text: progress.message(f"{name}: {text}"), task)
+            course = _Run(self, front, watch, lambda text: progress.message(f"{name}: {text}"), task)
             try:
                 course.go(trials - done)
             except StorageError:
@@ -140,7 +140,7 @@ class Driver:
         listed = listed_of(self.evaluator)
         return self.space.size if listed is None else len(listed)
 
-    def begin(self, front: Callable[[], Front], running: Container[int] = ()) -> Flight:
+    def begin(self, front: Callable[[], Front], running: Container[int] = ()) -> RunningTrial:
         """Ask for the next architecture and prepare its evaluation.
 
         Args:
@@ -163,7 +163,7 @@ class Driver:
             steps: Iterator[Mapping[str, float]] | Steps = self._split.steps(architecture)
         else:
             steps = stages_of(self.evaluator, architecture)
-        return Flight(trial, architecture, assessing(steps, self.goal, self._hopeless(front)))
+        return RunningTrial(trial, architecture, assessing(steps, self.goal, self._hopeless(front)))
 
     @cached_property
     def _split(self) -> SplitEvaluator:
@@ -173,7 +173,7 @@ class Driver:
         screen = self.screen
         return (lambda metrics: screen.verdict(metrics, front())) if screen else None
 
-    def failed(self, flight: Flight, reason: str) -> None:
+    def failed(self, flight: RunningTrial, reason: str) -> None:
         """Tell the study why there is no result."""
 
         def tell() -> None:
@@ -182,14 +182,14 @@ class Driver:
 
         self._finish(flight, TrialState.FAIL, tell)
 
-    def finish(self, flight: Flight, found: Assessment) -> Candidate | None:
+    def finish(self, flight: RunningTrial, found: Assessment) -> ScoredArchitecture | None:
         """Tell the study the result: a candidate, or None where it was rejected."""
         self._finish(flight, TrialState.COMPLETE, lambda: self._tell(flight.trial, found))
         if found.rejection or found.screened:
             return None
-        return Candidate(flight.architecture, found.metrics, flight.trial.number)
+        return ScoredArchitecture(flight.architecture, found.metrics, flight.trial.number)
 
-    def _finish(self, flight: Flight, state: TrialState, tell: Callable[[], None]) -> None:
+    def _finish(self, flight: RunningTrial, state: TrialState, tell: Callable[[], None]) -> None:
         """Call `tell`, which ends a trial in `state`; call it again if the server went away before it was
         done.
 
@@ -257,7 +257,7 @@ class Driver:
 
 
 @dataclass(frozen=True)
-class Flight:
+class RunningTrial:
     """A running trial."""
 
     trial: Trial
@@ -265,11 +265,11 @@ class Flight:
     evaluation: Assessing
 
 
-class _Course:
+class _Run:
     """One run of a driver: it keeps as many trials running as there are workers."""
 
     def __init__(
-        self, driver: Driver, front: Front, watch: Watch, say: Callable[[str], None], task: Task
+        self, driver: SearchLoop, front: Front, watch: StopMonitor, say: Callable[[str], None], task: Task
     ) -> None:
         self._driver = driver
         self._front = front
@@ -277,7 +277,7 @@ class _Course:
         self._say = say
         self._task = task
         self._failures = _Failures()
-        self._flights: dict[int, Flight] = {}
+        self._flights: dict[int, RunningTrial] = {}
 
     def go(self, trials: int) -> None:
         """Run up to `trials` trials, or until there is a reason to end; running trials are finished."""
@@ -302,7 +302,7 @@ class _Course:
         if reason:
             self._say(reason)
 
-    def _begin(self) -> Flight:
+    def _begin(self) -> RunningTrial:
         running = {flight.trial.number for flight in self._flights.values()}
         return self._driver.begin(lambda: self._front, running)
 
@@ -311,7 +311,7 @@ class _Course:
             return f"all {self._driver.size} architectures of the space were tried"
         return self._watch.reason()
 
-    def _go_on(self, flight: Flight, reply: JobResult | None) -> None:
+    def _go_on(self, flight: RunningTrial, reply: JobResult | None) -> None:
         """Continue an evaluation up to its next job, or to its end."""
         try:
             job = flight.evaluation.send(reply)  # type: ignore[arg-type]  # None begins it
@@ -325,7 +325,7 @@ class _Course:
             assert self._driver.pool is not None
             self._flights[self._driver.pool.submit(job)] = flight
 
-    def _land(self, flight: Flight, found: Assessment) -> None:
+    def _land(self, flight: RunningTrial, found: Assessment) -> None:
         try:
             _check_names(found.metrics)
         except StudyError as error:
@@ -338,7 +338,7 @@ class _Course:
             self._front = Front.of((*self._front, candidate), self._driver.goal.objectives)
         self._task.advance(1, note=_summary(self._front))
 
-    def _fail(self, flight: Flight, error: Exception) -> None:
+    def _fail(self, flight: RunningTrial, error: Exception) -> None:
         trial, key = flight.trial.number, flight.architecture.key
         logger.debug("trial %d (%s) failed", trial, key, exc_info=error)
         said = str(error) if isinstance(error, JobError) else f"{type(error).__name__}: {error}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from dynnas.pareto.front import Candidate
+from dynnas.pareto.front import ScoredArchitecture
 from dynnas.pareto.objectives import Goal
 
 MEASURED, PREDICTED = "latency_ms", "predicted_ms"
@@ -15,7 +15,7 @@ DEVIATIONS = 3.0
 
 
 @dataclass(frozen=True)
-class Screen:
+class Prefilter:
     """Decides which candidates need no measurement.
 
     Attributes:
@@ -26,7 +26,7 @@ class Screen:
     goal: Goal
     margin: float
 
-    def verdict(self, metrics: Mapping[str, float], rivals: Iterable[Candidate]) -> str | None:
+    def verdict(self, metrics: Mapping[str, float], rivals: Iterable[ScoredArchitecture]) -> str | None:
         """Return the reason why a candidate with a predicted latency is clearly dominated; None if it is not.
 
         Args:

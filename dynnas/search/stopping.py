@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dynnas.errors import StudyError
-from dynnas.pareto.front import Candidate, Front
+from dynnas.pareto.front import Front, ScoredArchitecture
 from dynnas.pareto.objectives import Goal
 from dynnas.settings.metrics import find_metric
 from dynnas.settings.settings import SearchSettings
@@ -20,7 +20,7 @@ _GAIN = 1e-4
 
 
 @dataclass(frozen=True)
-class Stopping:
+class StopConditions:
     """The conditions, each of which ends a search; None never does.
 
     Attributes:
@@ -34,9 +34,9 @@ class Stopping:
     patience: int | None = None
 
     @staticmethod
-    def of(settings: SearchSettings) -> Stopping:
+    def of(settings: SearchSettings) -> StopConditions:
         """Return the conditions in the settings of a search."""
-        return Stopping(settings.minutes, settings.target, settings.patience)
+        return StopConditions(settings.minutes, settings.target, settings.patience)
 
     def check(self, goal: Goal) -> None:
         """Check that there is a direction for each metric of the target.
@@ -56,20 +56,22 @@ class Stopping:
                     f"it; for {value:g}% say {value / 100:g}"
                 )
 
-    def watch(self, goal: Goal, candidates: Sequence[Candidate], done: int) -> Watch:
+    def watch(self, goal: Goal, candidates: Sequence[ScoredArchitecture], done: int) -> StopMonitor:
         """Begin to watch a search that has found `candidates` in `done` trials."""
         self.check(goal)
-        return Watch(self, goal, candidates, done)
+        return StopMonitor(self, goal, candidates, done)
 
 
-class Watch:
+class StopMonitor:
     """Follows one run of a search, and says when and why it ends."""
 
-    def __init__(self, stopping: Stopping, goal: Goal, candidates: Sequence[Candidate], done: int) -> None:
+    def __init__(
+        self, stopping: StopConditions, goal: Goal, candidates: Sequence[ScoredArchitecture], done: int
+    ) -> None:
         self._stopping = stopping
         self._goal = goal
         self._start = time.monotonic()
-        self._found: list[Candidate] = []
+        self._found: list[ScoredArchitecture] = []
         self._reference: dict[str, float] = {}
         self._front = Front((), goal.objectives)
         self._volume = 0.0
@@ -81,7 +83,7 @@ class Watch:
         self._gained = min(self._gained, done)
         self._done = done
 
-    def saw(self, candidate: Candidate | None) -> None:
+    def saw(self, candidate: ScoredArchitecture | None) -> None:
         """Count one more ended trial: with a candidate within the limits, or without."""
         self._done += 1
         if candidate is not None:
@@ -99,7 +101,7 @@ class Watch:
             return f"no gain of hypervolume for {stopping.patience} trials"
         return None
 
-    def _add(self, candidate: Candidate, trial: int) -> None:
+    def _add(self, candidate: ScoredArchitecture, trial: int) -> None:
         target = self._stopping.target
         self._reached |= bool(target) and all(self._reaches(name, candidate.metrics[name]) for name in target)
         if self._stopping.patience is None:

@@ -11,12 +11,12 @@ from typing import Any
 from dynnas.documents import Document
 from dynnas.errors import SpaceError
 from dynnas.nn.config.names import CHOOSE, EXITS_AT, FIXED, NO_EXITS
-from dynnas.pareto.front import Candidate, Front, candidate_from_json, candidate_to_json, worst_point
+from dynnas.pareto.front import Front, ScoredArchitecture, scored_from_json, scored_to_json, worst_point
 from dynnas.pareto.objectives import Goal, Objective
 from dynnas.progress import Progress
 from dynnas.samplers.make import make_sampler
 from dynnas.search.evaluator import AnyEvaluator, assess, cheap_of
-from dynnas.search.loop import Driver
+from dynnas.search.loop import SearchLoop
 from dynnas.search.storage.storage import open_storage
 from dynnas.search.storage.studies import open_trials
 from dynnas.search.workers.pool import WorkerPool
@@ -46,12 +46,12 @@ class Controls:
         uniform: static networks whose widths all stand at the same quantile (as in US-Nets, Yu 2019).
     """
 
-    random: tuple[Candidate, ...] = ()
-    static: tuple[Candidate, ...] = ()
-    uniform: tuple[Candidate, ...] = ()
+    random: tuple[ScoredArchitecture, ...] = ()
+    static: tuple[ScoredArchitecture, ...] = ()
+    uniform: tuple[ScoredArchitecture, ...] = ()
 
     @property
-    def groups(self) -> dict[str, tuple[Candidate, ...]]:
+    def groups(self) -> dict[str, tuple[ScoredArchitecture, ...]]:
         """The groups that are not empty, by name."""
         groups = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: candidates for name, candidates in groups.items() if candidates}
@@ -59,7 +59,7 @@ class Controls:
     def to_json(self, comparison: Comparison) -> str:
         """Return a document that `load` reads back, with the comparison for the reader."""
         groups = {
-            name: [candidate_to_json(candidate) for candidate in candidates]
+            name: [scored_to_json(candidate) for candidate in candidates]
             for name, candidates in self.groups.items()
         }
         return DOCUMENT.write({**asdict(comparison), "groups": groups})
@@ -76,7 +76,7 @@ class Controls:
 
 def _controls(document: Mapping[str, Any]) -> Controls:
     groups = document["groups"].items()
-    return Controls(**{name: tuple(map(candidate_from_json, group)) for name, group in groups})
+    return Controls(**{name: tuple(map(scored_from_json, group)) for name, group in groups})
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Comparison:
 
     @staticmethod
     def of(
-        searched: Sequence[Candidate], controls: Controls, objectives: tuple[Objective, ...]
+        searched: Sequence[ScoredArchitecture], controls: Controls, objectives: tuple[Objective, ...]
     ) -> Comparison:
         """Compare what was searched with its controls."""
         groups = {"search": tuple(searched), **controls.groups}
@@ -119,7 +119,7 @@ def evaluate_controls(
         StudyError: evaluations keep failing.
     """
 
-    def found_by(sampler: str, part: Space, seed: int, name: str) -> tuple[Candidate, ...]:
+    def found_by(sampler: str, part: Space, seed: int, name: str) -> tuple[ScoredArchitecture, ...]:
         chosen = make_sampler(
             sampler,
             part,
@@ -130,7 +130,7 @@ def evaluate_controls(
             parallel=pool is not None,
         )
         study = open_trials(open_storage(None), name, part, goal.objectives, chosen)
-        driver = Driver(study, part, evaluator, goal, pool=pool)
+        driver = SearchLoop(study, part, evaluator, goal, pool=pool)
         driver.run(search.trials, progress, name)
         return tuple(replace(candidate, trial=None) for candidate in driver.candidates())
 
@@ -182,7 +182,7 @@ def uniform_widths(space: Space) -> tuple[Architecture, ...]:
 
 def _evaluate_all(
     architectures: Sequence[Architecture], evaluator: AnyEvaluator, goal: Goal, progress: Progress
-) -> tuple[Candidate, ...]:
+) -> tuple[ScoredArchitecture, ...]:
     found = []
     with progress.task("uniform-width control", total=len(architectures)) as task:
         for architecture in architectures:
@@ -192,6 +192,6 @@ def _evaluate_all(
                 progress.message(f"uniform-width control: a candidate failed: {error}")
             else:
                 if not assessment.rejection:
-                    found.append(Candidate(architecture, assessment.metrics))
+                    found.append(ScoredArchitecture(architecture, assessment.metrics))
             task.advance()
     return tuple(found)

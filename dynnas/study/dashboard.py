@@ -18,7 +18,7 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 
-from dynnas.pareto.front import Candidate
+from dynnas.pareto.front import ScoredArchitecture
 from dynnas.samplers.trials import REJECTED, architecture_of, metrics_of
 from dynnas.search.storage.retry import storage_errors
 from dynnas.search.storage.storage import connection_pool, opening_errors
@@ -30,14 +30,14 @@ METRIC_NAMES = "study:metric_names"
 _FRESH = 2.0
 """Seconds for which a reading of the trials counts as fresh."""
 
-Describe = Callable[[Candidate, str], str]
+Describe = Callable[[ScoredArchitecture, str], str]
 """A function that describes a candidate in Markdown, with the reason if it was rejected."""
 
 Files = Mapping[str, Callable[[Architecture], str]]
 """A function that makes the texts of files about an architecture, by the files' names."""
 
 
-class IllustratedStorage(RDBStorage):
+class DashboardStorage(RDBStorage):
     """A study's storage, with units at its objectives, and a note and files at every trial.
 
     Where a reader of the dashboard has written a note, it stands in the place of ours.
@@ -102,12 +102,12 @@ class IllustratedStorage(RDBStorage):
             )
         return additions
 
-    def candidate(self, trial: FrozenTrial) -> Candidate | None:
+    def candidate(self, trial: FrozenTrial) -> ScoredArchitecture | None:
         """Return the candidate of a trial; None for a trial without an architecture."""
         architecture = architecture_of(trial, self._study.space)
         if architecture is None:
             return None
-        return Candidate(architecture, metrics_of(trial, self._study.goal), trial.number)
+        return ScoredArchitecture(architecture, metrics_of(trial, self._study.goal), trial.number)
 
     def file(self, identity: str) -> str:
         """Return the text of a file by the name under which `get_study_system_attrs` lists it.
@@ -127,9 +127,9 @@ class IllustratedStorage(RDBStorage):
 
 
 class MadeFiles:
-    """The files of an `IllustratedStorage` as an artifact store, which can only be read."""
+    """The files of an `DashboardStorage` as an artifact store, which can only be read."""
 
-    def __init__(self, storage: IllustratedStorage) -> None:
+    def __init__(self, storage: DashboardStorage) -> None:
         self._storage = storage
 
     def open_reader(self, artifact_id: str) -> BinaryIO:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from dynnas.errors import StudyError, require
 from dynnas.language.parser import load_space
-from dynnas.pareto.front import Candidate, Front
+from dynnas.pareto.front import Front, ScoredArchitecture
 from dynnas.pareto.hypervolume import HypervolumeCurve, hypervolume_curve
 from dynnas.pareto.objectives import Goal
 from dynnas.samplers.trials import candidates_of
@@ -34,8 +34,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
     from torch import nn
 
-    from dynnas.candidates.candidate import Candidate as NetworkCandidate
-    from dynnas.candidates.candidate import Extractor
+    from dynnas.candidates.candidate import Candidate, Extractor
     from dynnas.data.dataset import Dataset
     from dynnas.metrics.measurement import Measurement
     from dynnas.nn.networks.network import Network
@@ -146,7 +145,7 @@ class Study:
         return Front.of(self.candidates, self.goal.objectives)
 
     @cached_property
-    def candidates(self) -> tuple[Candidate, ...]:
+    def candidates(self) -> tuple[ScoredArchitecture, ...]:
         """All evaluated candidates within the limits, in the order of their trials."""
         study = load_trials(self.given.storage or self.storage, self.record.name)
         return tuple(candidates_of(study, self.space, self.goal)) if study else ()
@@ -352,7 +351,7 @@ class Study:
         Raises:
             StudyError: there is none, or several.
         """
-        known: Sequence[Candidate] = [
+        known: Sequence[ScoredArchitecture] = [
             *self.front,
             *self.candidates,
             *(candidate for group in self.controls.groups.values() for candidate in group),
@@ -378,7 +377,7 @@ class Study:
         kept = StatisticsFile(self.folder.cache)
         return Extractor(supernet, self.dataset, settings.train, settings.target, kept)
 
-    def candidate(self, key: str) -> NetworkCandidate:
+    def candidate(self, key: str) -> Candidate:
         """Return the candidate of a key, whose parts are made once and shared.
 
         Raises:

@@ -21,7 +21,7 @@ _DAMAGED = (RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError, pi
 WEIGHTS = "weights.pt"
 
 
-def keep_network(network: Network, folder: Path) -> Path:
+def save_network(network: Network, folder: Path) -> Path:
     """Write `network` into `folder`; a crash leaves the old file or the new one.
 
     Of a network of one's own class only the weights are written: its values are those of its architecture.
@@ -39,7 +39,7 @@ def keep_network(network: Network, folder: Path) -> Path:
 
 
 def load_network(path: Path, digest: str, build: Callable[[], Network] | None = None) -> Network:
-    """Return the network that `keep_network` wrote, on the CPU in eval mode; nothing in it is run as code.
+    """Return the network that `save_network` wrote, on the CPU in eval mode; nothing in it is run as code.
 
     Args:
         path: the file.

@@ -16,7 +16,7 @@ from dynnas.files import atomic_write
 from dynnas.metrics.accuracy import accuracy
 from dynnas.metrics.size import Size
 from dynnas.nn.networks.cost import cost
-from dynnas.pareto.front import Candidate
+from dynnas.pareto.front import ScoredArchitecture
 from dynnas.progress import Progress, Task
 from dynnas.settings.settings import TrainSettings
 from dynnas.space.architecture import Architecture
@@ -133,7 +133,7 @@ def chosen(study: Study, count: int, seed: int) -> tuple[Architecture, ...]:
     return tuple(found)
 
 
-def _evenly(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
+def _evenly(candidates: Sequence[ScoredArchitecture], count: int) -> list[ScoredArchitecture]:
     places = np.linspace(0, len(candidates) - 1, count).round().astype(int)
     return [candidates[place] for place in places]
 

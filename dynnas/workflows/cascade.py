@@ -15,15 +15,15 @@ from torch import Tensor
 from dynnas.documents import provenance_digest
 from dynnas.errors import StudyError
 from dynnas.files import atomic_write
-from dynnas.latency.cascades import Overhead, measure_overhead, representative, subject_of
+from dynnas.latency.cascades import Overhead, measure_overhead, representative, workload_of
 from dynnas.latency.dependent import IMAGES_OF_A_WAY, TIMES_AS_LONG
 from dynnas.latency.meter import LatencyMeter
-from dynnas.latency.rounds import Subject
+from dynnas.latency.rounds import Workload
 from dynnas.metrics.latency import spread_over_images
 from dynnas.nn.config.network import NetworkConfig
 from dynnas.nn.networks.network import Network
 from dynnas.pareto.contribution import hypervolume, most_useful, non_dominated, reference_of
-from dynnas.pareto.front import Candidate
+from dynnas.pareto.front import ScoredArchitecture
 from dynnas.progress import Progress
 from dynnas.runtimes.cascade import chain
 from dynnas.search.evaluators.supernet import open_meter
@@ -31,7 +31,7 @@ from dynnas.search.storage.locks import study_lock
 from dynnas.study.cascades import Cascaded, Cascades
 from dynnas.study.predictions import Predictions, Source, predictions
 from dynnas.study.study import Study
-from dynnas.workflows.cascade_candidates import Pool, best_chains, score_chain
+from dynnas.workflows.cascade_candidates import PredictionMatrix, best_chains, score_chain
 
 COSTS = ("latency_ms", "macs")
 
@@ -112,7 +112,7 @@ class _Cascading:
         return cascades
 
     @cached_property
-    def members(self) -> tuple[Candidate, ...]:
+    def members(self) -> tuple[ScoredArchitecture, ...]:
         """Return the front's members, the fastest first."""
         return tuple(sorted(self.study.front, key=lambda member: _milliseconds(member)))
 
@@ -195,7 +195,7 @@ class _Cascading:
         targets: Tensor,
         by: str,
         ms: Sequence[np.ndarray] | None = None,
-    ) -> Pool:
+    ) -> PredictionMatrix:
         """Return the members with their predictions for some images; members without predictions are left
         empty.
 
@@ -210,10 +210,10 @@ class _Cascading:
             spent[row] = one.macs if by == "macs" else (ms or self.ms)[row][one.exits]
         resolution = tuple(config.resolution for config in self.configs)
         extra = Overhead.nothing(len(self.members)) if by == "macs" else self.overhead
-        return Pool(confidence, right, spent, resolution, extra)
+        return PredictionMatrix(confidence, right, spent, resolution, extra)
 
     @cached_property
-    def pools(self) -> dict[str, Pool]:
+    def pools(self) -> dict[str, PredictionMatrix]:
         """Return all members on the search split, for every cost."""
         targets = self.study.dataset.search.targets
         return {by: self.pool(self.on_search, targets, by) for by in COSTS}
@@ -292,13 +292,13 @@ class _Cascading:
                 [self.networks[row] for row in rows], one.thresholds, one.networks, dataset.resolution
             )
             images = representative(self._ways(rows, one.thresholds), IMAGES)
-            runs.append(subject_of(built, dataset, images, target))
+            runs.append(workload_of(built, dataset, images, target))
         alone = self._alone({row for one in cascades for row in self._rows(one)})
-        subjects = [*runs, *alone.values()]
-        with self.progress.task("timing cascades", total=len(subjects)) as task:
-            seconds = TIMES_AS_LONG * target.seconds * len(subjects)
-            timed = [latency for latency, _ in self.meter.measure_images(subjects, seconds)]
-            task.advance(len(subjects))
+        workloads = [*runs, *alone.values()]
+        with self.progress.task("timing cascades", total=len(workloads)) as task:
+            seconds = TIMES_AS_LONG * target.seconds * len(workloads)
+            timed = [latency for latency, _ in self.meter.measure_images(workloads, seconds)]
+            task.advance(len(workloads))
         ms = [values.copy() for values in self.ms]
         for (row, way), latency in zip(alone, timed[len(runs) :], strict=True):
             ms[row][way] = latency.mean_ms
@@ -321,10 +321,10 @@ class _Cascading:
             ways = ways * (1 + exits.max()) + exits
         return ways
 
-    def _alone(self, rows: Collection[int]) -> dict[tuple[int, int], Subject]:
+    def _alone(self, rows: Collection[int]) -> dict[tuple[int, int], Workload]:
         """Return the members on some of the images that leave by each exit, by member and exit."""
         return {
-            (row, way): subject_of(
+            (row, way): workload_of(
                 self.networks[row],
                 self.study.dataset,
                 # Images that leave by one exit run the same work, but for what gates say of each.
@@ -338,12 +338,12 @@ class _Cascading:
         }
 
 
-def _milliseconds(member: Candidate) -> float:
+def _milliseconds(member: ScoredArchitecture) -> float:
     """Return the mean over images, as the finished front has it."""
     return member.metrics["mean_ms"]
 
 
-def _by_way(member: Candidate, config: NetworkConfig, known: Mapping[str, Any] | None) -> np.ndarray:
+def _by_way(member: ScoredArchitecture, config: NetworkConfig, known: Mapping[str, Any] | None) -> np.ndarray:
     """Return the milliseconds by each exit and by the head: of each if `dynnas latency` timed them, else the
     mean.
     """

@@ -1,4 +1,4 @@
-"""Chains of two or three networks, scored for every useful threshold from the predictions of each network.
+"""CascadeCandidates of two or three networks, scored for every useful threshold from the predictions of each network.
 
 Nothing is run: an image's way through a chain is known from the confidence that each network has in it, so
 accuracy and cost of a chain are sums over images. Plain numpy.
@@ -20,7 +20,7 @@ GRID = 40
 
 
 @dataclass(frozen=True)
-class Pool:
+class PredictionMatrix:
     """Predictions of several networks for the same images, with the cost of each image in each network.
 
     Attributes:
@@ -54,8 +54,8 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class Chains:
-    """Chains of one length, a row each.
+class CascadeCandidates:
+    """CascadeCandidates of one length, a row each.
 
     Attributes:
         members: (chains, length) int, into the pool.
@@ -71,8 +71,10 @@ class Chains:
     def __len__(self) -> int:
         return len(self.cost)
 
-    def __getitem__(self, rows: np.ndarray) -> Chains:
-        return Chains(self.members[rows], self.thresholds[rows], self.accuracy[rows], self.cost[rows])
+    def __getitem__(self, rows: np.ndarray) -> CascadeCandidates:
+        return CascadeCandidates(
+            self.members[rows], self.thresholds[rows], self.accuracy[rows], self.cost[rows]
+        )
 
     @property
     def points(self) -> np.ndarray:
@@ -80,10 +82,12 @@ class Chains:
         return np.stack([self.accuracy, self.cost], axis=1)
 
     @staticmethod
-    def joined(chains: Sequence[Chains]) -> Chains:
+    def joined(chains: Sequence[CascadeCandidates]) -> CascadeCandidates:
         """Join chains of one length."""
         columns = ("members", "thresholds", "accuracy", "cost")
-        return Chains(*(np.concatenate([getattr(one, name) for one in chains]) for name in columns))
+        return CascadeCandidates(
+            *(np.concatenate([getattr(one, name) for one in chains]) for name in columns)
+        )
 
 
 def useful_thresholds(confidence: np.ndarray) -> np.ndarray:
@@ -98,7 +102,9 @@ def useful_thresholds(confidence: np.ndarray) -> np.ndarray:
     return np.where(middle > values[1:].astype(np.float32), middle, values[:-1].astype(np.float32))
 
 
-def score_chain(pool: Pool, members: Sequence[int], thresholds: Sequence[float]) -> tuple[np.ndarray, ...]:
+def score_chain(
+    pool: PredictionMatrix, members: Sequence[int], thresholds: Sequence[float]
+) -> tuple[np.ndarray, ...]:
     """Score one chain, image by image.
 
     Returns:
@@ -115,7 +121,7 @@ def score_chain(pool: Pool, members: Sequence[int], thresholds: Sequence[float])
     return pool.right[np.array(members)[stage], every], cost, stage
 
 
-def pair_chains(pool: Pool, first: int, second: int) -> Chains:
+def pair_chains(pool: PredictionMatrix, first: int, second: int) -> CascadeCandidates:
     """Score a pair at every useful threshold; thresholds that send no image to one of the two are left
     out.
     """
@@ -134,10 +140,10 @@ def pair_chains(pool: Pool, first: int, second: int) -> Chains:
     cost = pool.cost[first].sum() + here * pool.images + beyond(pool.cost[second])
     cost = cost + going * there + leaving * pool.overhead.leave
     members = np.broadcast_to([first, second], (len(thresholds), 2))
-    return Chains(members, thresholds[:, None], right / pool.images, cost / pool.images)
+    return CascadeCandidates(members, thresholds[:, None], right / pool.images, cost / pool.images)
 
 
-def triple_chains(pool: Pool, first: int, second: int, grid: int = GRID) -> Chains:
+def triple_chains(pool: PredictionMatrix, first: int, second: int, grid: int = GRID) -> CascadeCandidates:
     """Score all triples that begin with these two, at all combinations of `grid` thresholds of each of
     them.
     """
@@ -176,12 +182,12 @@ def triple_chains(pool: Pool, first: int, second: int, grid: int = GRID) -> Chai
         spent = spent + images * extra[0] + some * extra[1] + few * extra[2] + (images - few) * leave
         values = np.stack(np.meshgrid(*steps, indexing="ij"), axis=-1).reshape(-1, 2)
         members = np.broadcast_to([first, second, third], (len(values), 3))
-        chains = Chains(members, values, hits.ravel() / images, spent.ravel() / images)
+        chains = CascadeCandidates(members, values, hits.ravel() / images, spent.ravel() / images)
         found.append(_best(chains))
-    return Chains.joined(found)
+    return CascadeCandidates.joined(found)
 
 
-def best_chains(pool: Pool, size: int, grid: int = GRID) -> list[Chains]:
+def best_chains(pool: PredictionMatrix, size: int, grid: int = GRID) -> list[CascadeCandidates]:
     """Return the pairs and, for `size` 3, the triples of a pool that no other chain of their length
     dominates.
 
@@ -194,7 +200,7 @@ def best_chains(pool: Pool, size: int, grid: int = GRID) -> list[Chains]:
     found = [[pair_chains(pool, *pair) for pair in pairs]]
     if size > 2 and len(pool) > 2:
         found.append([triple_chains(pool, *pair, grid) for pair in pairs])
-    return [_best(Chains.joined([_best(chains) for chains in each])) for each in found]
+    return [_best(CascadeCandidates.joined([_best(chains) for chains in each])) for each in found]
 
 
 def _grid(confidence: np.ndarray, count: int) -> np.ndarray:
@@ -209,5 +215,5 @@ def _grid(confidence: np.ndarray, count: int) -> np.ndarray:
     return thresholds[np.unique(np.searchsorted(leaving, wanted).clip(0, len(thresholds) - 1))][::-1]
 
 
-def _best(chains: Chains) -> Chains:
+def _best(chains: CascadeCandidates) -> CascadeCandidates:
     return chains[non_dominated(chains.points)] if len(chains) else chains

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from dynnas.candidates.candidate import subject_of
+from dynnas.candidates.candidate import workload_of
 from dynnas.compression import PASSES
 from dynnas.compression.compress import Shrunk, Source
 from dynnas.data.streaming.images import in_batches
@@ -21,11 +21,11 @@ from dynnas.errors import StudyError, TargetError
 from dynnas.files import atomic_write
 from dynnas.latency.latency import Latency
 from dynnas.latency.meter import LatencyMeter
-from dynnas.latency.rounds import Subject
+from dynnas.latency.rounds import Workload
 from dynnas.metrics.accuracy import accuracy
 from dynnas.nn.layers.digest import weights_digest
 from dynnas.nn.networks.network import Network
-from dynnas.pareto.front import Candidate
+from dynnas.pareto.front import ScoredArchitecture
 from dynnas.progress import Progress
 from dynnas.runtimes.cost import cost_of
 from dynnas.runtimes.onnx.graph import to_onnx
@@ -36,7 +36,7 @@ from dynnas.search.storage.locks import study_lock
 from dynnas.study.compressed import Compressed, Figures, compressed_to_json
 from dynnas.study.study import Study
 from dynnas.training.recipe import Recipe
-from dynnas.training.weights_io import keep_network
+from dynnas.training.weights_io import save_network
 from dynnas.workflows.train import largest_network
 
 ANY_CLASS = ("int8",)
@@ -47,7 +47,7 @@ BEFORE, AFTER = "before.onnx", "model.onnx"
 
 def compress_members(
     study: Study,
-    members: Sequence[Candidate],
+    members: Sequence[ScoredArchitecture],
     method: str,
     recipe: Recipe,
     *,
@@ -113,7 +113,7 @@ class _Compressor:
             )
         return meter
 
-    def compress(self, member: Candidate, weights: str) -> Compressed:
+    def compress(self, member: ScoredArchitecture, weights: str) -> Compressed:
         study, meter = self.study, self.meter
         trained = study.weights_of(member.key, weights)
         source_name = trained.name if trained else "inherited"
@@ -153,7 +153,7 @@ class _Compressor:
             controls={title: _judged(each, study) for title, each in shrunk.controls.items()},
             details=shrunk.details,
             environment=meter.reference.environment,
-            file=self._inside(keep_network(shrunk.network, folder)) if shrunk.network else None,
+            file=self._inside(save_network(shrunk.network, folder)) if shrunk.network else None,
             weights_digest=weights_digest(shrunk.network) if shrunk.network else None,
         )
         others = [each for each in study.compressed if each.name != name]
@@ -163,17 +163,17 @@ class _Compressor:
     def _figures(self, network: Network, shrunk: Shrunk, folder: Path) -> tuple[Figures, Figures]:
         """Return the figures of the network before the pass and after it."""
         study = self.study
-        subject = subject_of(network, study.dataset, self.meter.target)
+        workload = workload_of(network, study.dataset, self.meter.target)
         if shrunk.graph is not None:
             graph = shrunk.graph
-            made = Subject(OnnxRunner(graph, self.meter.target.threads), subject.images)
+            made = Workload(OnnxRunner(graph, self.meter.target.threads), workload.images)
             scores = _graph_scores(graph, network, study)
         else:
             assert shrunk.network is not None
             graph = to_onnx(shrunk.network).SerializeToString()
-            made = subject_of(shrunk.network, study.dataset, self.meter.target)
+            made = workload_of(shrunk.network, study.dataset, self.meter.target)
             scores = _judged(shrunk.network, study)
-        earlier, now = self.meter.measure_jointly([subject, made])
+        earlier, now = self.meter.measure_jointly([workload, made])
         for file, content in ((BEFORE, to_onnx(network).SerializeToString()), (AFTER, graph)):
             (folder / file).write_bytes(content)
         ships = shrunk.file or folder / AFTER

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from dynnas.latency.resources import measure_resources
 from dynnas.metrics.latency import spread_over_images
-from dynnas.pareto.front import Candidate, Front
+from dynnas.pareto.front import Front, ScoredArchitecture
 from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
 from dynnas.search.cache import Cache, CachedEvaluator
@@ -31,12 +31,12 @@ class Finisher:
         with self.progress.task("finishing the front", total=3 * len(front)) as task:
             candidates = [evaluator.extractor.candidate(member.architecture) for member in front]
             networks = [candidate.calibrated for candidate in candidates]
-            subjects = [candidate.subject for candidate in candidates]
-            latencies = evaluator.meter.measure_jointly(subjects) if subjects else []
+            workloads = [candidate.workload for candidate in candidates]
+            latencies = evaluator.meter.measure_jointly(workloads) if workloads else []
             task.advance(len(front), note="timed together")
             artifacts = [candidate.artifact for candidate in candidates]
             target = evaluator.meter.target
-            resources = measure_resources(networks, subjects, target, artifacts) if subjects else []
+            resources = measure_resources(networks, workloads, target, artifacts) if workloads else []
             task.advance(len(front), note="energy and memory")
             members = []
             for member, latency, used in zip(front, latencies, resources, strict=True):
@@ -48,7 +48,7 @@ class Finisher:
                 self.progress.message(f"not measured: {reason}")
         return Front(tuple(members), front.objectives)
 
-    def _tested(self, member: Candidate) -> Mapping[str, float]:
+    def _tested(self, member: ScoredArchitecture) -> Mapping[str, float]:
         """Return the scores on the test split, computed once for each network that was ever in a finished
         front.
         """

@@ -8,7 +8,7 @@ from typing import Any
 from dynnas.errors import StudyError
 from dynnas.latency.dependent import DependentLatency, measure_dependent
 from dynnas.latency.resources import Resources, measure_resources
-from dynnas.latency.rounds import Subject
+from dynnas.latency.rounds import Workload
 from dynnas.latency.runner import build_runner
 from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.search.evaluators.supernet import open_meter
@@ -49,6 +49,6 @@ def latency_of(study: Study, key: str, *, images: int = 256, batch: int = 32) ->
     network = study.candidate(key).calibrated
     prepared = prepare_images(network, dataset, dataset.search.images)
     measured = measure_dependent(network, prepared, meter, meter.target, images, batch)
-    subject = Subject(build_runner(network, meter.target), [prepared[: meter.target.batch].cpu().numpy()])
-    (resources,) = measure_resources([network], [subject], meter.target)
+    workload = Workload(build_runner(network, meter.target), [prepared[: meter.target.batch].cpu().numpy()])
+    (resources,) = measure_resources([network], [workload], meter.target)
     return NetworkLatency(measured, resources)

@@ -21,7 +21,7 @@ from dynnas.latency.fingerprint import environment_fingerprint
 from dynnas.latency.latency import AnchorReference
 from dynnas.latency.meter import LatencyMeter
 from dynnas.latency.remote.timer import resolve_target
-from dynnas.pareto.front import Candidate, Front
+from dynnas.pareto.front import Front, ScoredArchitecture
 from dynnas.progress import Progress, Task
 from dynnas.samplers.make import make_sampler
 from dynnas.samplers.trials import RESERVED, candidates_of, metrics_of
@@ -177,7 +177,7 @@ class _Remeasuring:
             constraints=violations,
         )
 
-    def candidates(self, group: tuple[Candidate, ...], task: Task) -> tuple[Candidate, ...]:
+    def candidates(self, group: tuple[ScoredArchitecture, ...], task: Task) -> tuple[ScoredArchitecture, ...]:
         """Return the candidates of a control."""
         found = []
         for candidate in group:

@@ -29,9 +29,9 @@ from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
 from dynnas.search.cache import Cache, CachedEvaluator
 from dynnas.search.evaluators.supernet import SupernetEvaluator, extra_measurements, open_meter
-from dynnas.search.loop import Driver
-from dynnas.search.prefilter import DEVIATIONS, Screen
-from dynnas.search.stopping import Stopping
+from dynnas.search.loop import SearchLoop
+from dynnas.search.prefilter import DEVIATIONS, Prefilter
+from dynnas.search.stopping import StopConditions
 from dynnas.search.storage.locks import study_lock
 from dynnas.search.storage.storage import SearchStorage, search_storage
 from dynnas.search.storage.studies import open_trials
@@ -149,7 +149,7 @@ def _check_goal(search: SearchSettings, dataset: Dataset, measurements: tuple[Me
     check_objectives((*search.objectives, *search.constraints), dataset.task)
     metrics = [metric for measurement in measurements for metric in measurement.gives]
     goal = Goal.of(search.objectives, search.constraints, (*dataset.task.metrics, *metrics))
-    Stopping.of(search).check(goal)
+    StopConditions.of(search).check(goal)
 
 
 def _located(settings: Settings, given: Given) -> Settings:
@@ -267,7 +267,7 @@ class _Run:
         ) as pool:
             yield pool
 
-    def search(self, trials: SearchStorage, name: str, pool: WorkerPool | None) -> Driver:
+    def search(self, trials: SearchStorage, name: str, pool: WorkerPool | None) -> SearchLoop:
         """Run the search, and return its trials."""
         settings, goal = self.space.settings.search, self.goal
         study = open_trials(
@@ -282,12 +282,12 @@ class _Run:
             },
         )
         predictor = self.evaluator.predictor
-        screen = Screen(goal, DEVIATIONS * predictor.error) if predictor else None
-        driver = Driver(study, self.space, self.cached, goal, screen, pool, trials.retry)
-        driver.run(settings.trials, self.progress, stopping=Stopping.of(settings))
+        screen = Prefilter(goal, DEVIATIONS * predictor.error) if predictor else None
+        driver = SearchLoop(study, self.space, self.cached, goal, screen, pool, trials.retry)
+        driver.run(settings.trials, self.progress, stopping=StopConditions.of(settings))
         return driver
 
-    def compare(self, driver: Driver) -> None:
+    def compare(self, driver: SearchLoop) -> None:
         """Evaluate the controls, if they are asked for."""
         settings = self.space.settings.search
         if not settings.controls:

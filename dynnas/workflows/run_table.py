@@ -9,8 +9,8 @@ from dynnas.files import atomic_write
 from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
 from dynnas.search.evaluators.table import TableEvaluator
-from dynnas.search.loop import Driver
-from dynnas.search.stopping import Stopping
+from dynnas.search.loop import SearchLoop
+from dynnas.search.stopping import StopConditions
 from dynnas.search.storage.locks import study_lock
 from dynnas.search.storage.storage import search_storage
 from dynnas.search.storage.studies import open_trials
@@ -69,7 +69,7 @@ def run_table_study(
                     evaluator, goal, workers=settings.workers, cluster=cluster, progress=progress
                 ) as pool,
             ):
-                driver = Driver(study, space, evaluator, goal, pool=pool, retry=held.retry)
-                driver.run(settings.trials, progress or Progress(), stopping=Stopping.of(settings))
+                driver = SearchLoop(study, space, evaluator, goal, pool=pool, retry=held.retry)
+                driver.run(settings.trials, progress or Progress(), stopping=StopConditions.of(settings))
         atomic_write(place.front, driver.front().to_json())
     return Study(place)

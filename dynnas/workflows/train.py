@@ -13,7 +13,7 @@ from dynnas.files import atomic_write
 from dynnas.metrics.accuracy import accuracy
 from dynnas.nn.layers.digest import weights_digest
 from dynnas.nn.networks.network import Network
-from dynnas.pareto.front import Candidate
+from dynnas.pareto.front import ScoredArchitecture
 from dynnas.progress import Progress
 from dynnas.search.storage.locks import study_lock
 from dynnas.settings.settings import TrainSettings
@@ -24,7 +24,7 @@ from dynnas.training.algorithms.binary_weights import BinaryWeights
 from dynnas.training.checkpoint import read_checkpoint
 from dynnas.training.recipe import Recipe
 from dynnas.training.train_network import fresh_network, train_alone
-from dynnas.training.weights_io import keep_network
+from dynnas.training.weights_io import save_network
 
 INHERITED_LR = 0.25
 """Share of the supernet's learning rate at which inherited weights are trained on."""
@@ -49,7 +49,7 @@ def largest_network(study: Study) -> Network:
 
 
 def train_members(
-    study: Study, members: Sequence[Candidate], recipe: Recipe, progress: Progress | None = None
+    study: Study, members: Sequence[ScoredArchitecture], recipe: Recipe, progress: Progress | None = None
 ) -> tuple[Trained, ...]:
     """Train `members` of a study by `recipe`, one after the other; they join its trained networks.
 
@@ -83,7 +83,7 @@ class MemberTraining:
     recipe: Recipe
     progress: Progress
 
-    def train(self, member: Candidate, title: str) -> Trained:
+    def train(self, member: ScoredArchitecture, title: str) -> Trained:
         """Train one network and write it down, unless that was done."""
         name = f"{member.key}-{self.recipe.digest}"
         done = next((each for each in self.study.trained if each.name == name), None)
@@ -105,11 +105,11 @@ class MemberTraining:
         atomic_write(self.study.folder.trained, trained_to_json([*others, trained]))
         return trained
 
-    def inherited(self, member: Candidate) -> Network:
+    def inherited(self, member: ScoredArchitecture) -> Network:
         """Return the network of `member` as the search scored it, to be trained on."""
         return self.study.extractor.candidate(member.architecture).copy()
 
-    def start_of(self, member: Candidate, inherited: Network) -> Network:
+    def start_of(self, member: ScoredArchitecture, inherited: Network) -> Network:
         """Return a network like `inherited` with the weights that the training starts from."""
         if self.recipe.start != "scratch":
             return inherited
@@ -124,7 +124,9 @@ class MemberTraining:
         """Return the supernet's largest network, if the recipe asks for a teacher."""
         return None if self.recipe.teacher == "none" else largest_network(self.study)
 
-    def _judged(self, network: Network, member: Candidate, name: str, before: float, folder: Path) -> Trained:
+    def _judged(
+        self, network: Network, member: ScoredArchitecture, name: str, before: float, folder: Path
+    ) -> Trained:
         dataset, recipe = self.study.dataset, self.recipe
         score = accuracy(network, dataset, "search")
         checkpoint = read_checkpoint(folder)
@@ -142,6 +144,6 @@ class MemberTraining:
             test_accuracy=accuracy(network, dataset, "test").top1,
             exit_shares=score.exit_shares,
             weights_digest=weights_digest(network),
-            file=str(keep_network(network, folder).relative_to(self.study.folder.path)),
+            file=str(save_network(network, folder).relative_to(self.study.folder.path)),
             losses=tuple(checkpoint.losses) if checkpoint else (),
         )

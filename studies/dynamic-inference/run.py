@@ -30,7 +30,7 @@ from dynnas.files import atomic_write
 from dynnas.latency.anchors import build_anchors
 from dynnas.latency.fingerprint import environment_fingerprint
 from dynnas.latency.meter import LatencyMeter
-from dynnas.latency.rounds import Subject
+from dynnas.latency.rounds import Workload
 from dynnas.latency.runner import build_runner
 from dynnas.metrics.accuracy import accuracy, predict_logits
 from dynnas.metrics.budgeted import budget_curve, judge
@@ -44,7 +44,7 @@ from dynnas.settings.settings import DataSettings, TargetSettings, TrainSettings
 from dynnas.training.batchnorm.calibrate import calibrate
 from dynnas.training.recipe import Recipe
 from dynnas.training.train_network import fresh_network, train_alone
-from dynnas.training.weights_io import keep_network, load_network
+from dynnas.training.weights_io import load_network, save_network
 
 HERE = Path(__file__).parent
 RESULT, TIMES, WEIGHTS = "result.json", "times.json", "weights.pt"
@@ -53,7 +53,7 @@ CONTROLS = {"constant": False, "random": True}
 
 
 @dataclass(frozen=True)
-class Plan:
+class TimingPlan:
     """What to do, as the command line says; results go to `out`, what they are made of to its `local/`."""
 
     data: str
@@ -114,7 +114,7 @@ class Plan:
 class Work:
     """The trainings of one seed."""
 
-    plan: Plan
+    plan: TimingPlan
     dataset: Dataset
     seed: int
     progress: Progress
@@ -223,20 +223,20 @@ class Work:
             **more,
         }
         if not name.endswith(("constant", "random", "tuned")):  # a config cannot say that gates are held
-            keep_network(network, folder)
+            save_network(network, folder)
         folder.mkdir(parents=True, exist_ok=True)
         atomic_write(folder / RESULT, json.dumps(found, indent=1) + "\n")
         self.progress.message(f"{name}, seed {self.seed}: test accuracy {test.top1:.2%} at {macs:,.0f} MACs")
 
 
-def train(plan: Plan, progress: Progress) -> None:
+def train(plan: TimingPlan, progress: Progress) -> None:
     """Train and score every network, all of a seed before the next seed."""
     dataset = read_data(plan)
     for seed in plan.seeds:
         Work(plan, dataset, seed, progress).run()
 
 
-def timed_names(plan: Plan) -> Iterator[tuple[str, int]]:
+def timed_names(plan: TimingPlan) -> Iterator[tuple[str, int]]:
     """Static networks with the first seed, whose weights do not matter; all others with every seed."""
     for static in STATICS:
         yield static.name, plan.seeds[0]
@@ -245,20 +245,20 @@ def timed_names(plan: Plan) -> Iterator[tuple[str, int]]:
             yield name, seed
 
 
-def measure(plan: Plan, progress: Progress) -> None:
+def measure(plan: TimingPlan, progress: Progress) -> None:
     """Time all networks in the same rounds, those that depend on the image on many of them."""
     dataset, target = read_data(plan), TargetSettings(threads=1, seconds=plan.seconds)
-    names, subjects = list(timed_names(plan)), []
+    names, workloads = list(timed_names(plan)), []
     for name, seed in names:
         network = plan.network(name, seed)
         count = plan.images if network.config.branches else 1
         images = prepare_images(network, dataset, dataset.test.images[:count]).numpy()
-        subjects.append(Subject(build_runner(network, target), [images[[at]] for at in range(count)]))
-    seconds = plan.seconds * len(subjects)
-    progress.message(f"timing {len(subjects)} networks together for {seconds:.0f} s")
+        workloads.append(Workload(build_runner(network, target), [images[[at]] for at in range(count)]))
+    seconds = plan.seconds * len(workloads)
+    progress.message(f"timing {len(workloads)} networks together for {seconds:.0f} s")
     space = static_space(STATIC, dataset)
     meter = LatencyMeter(target, build_anchors(space, target, dataset.channels, dataset.task.outputs))
-    measured = meter.measure_images(subjects, seconds)
+    measured = meter.measure_images(workloads, seconds)
     times = {
         f"{name}, seed {seed}": {
             "ms": latency.mean_ms,
@@ -272,7 +272,7 @@ def measure(plan: Plan, progress: Progress) -> None:
     atomic_write(plan.local / TIMES, json.dumps(document, indent=1) + "\n")
 
 
-def point_of(plan: Plan, name: str, times: dict[str, Any], **facts: Any) -> Point:
+def point_of(plan: TimingPlan, name: str, times: dict[str, Any], **facts: Any) -> Point:
     """What is known of a network, over the seeds."""
     done = [found for seed in plan.seeds if (found := plan.done(name, seed))]
     timed = [times[key] for seed in plan.seeds if (key := f"{name}, seed {seed}") in times]
@@ -288,7 +288,7 @@ def point_of(plan: Plan, name: str, times: dict[str, Any], **facts: Any) -> Poin
     )
 
 
-def report(plan: Plan) -> None:
+def report(plan: TimingPlan) -> None:
     """Write results.json and accuracy.png, and print the tables in Markdown."""
     path = plan.local / TIMES
     timed = json.loads(path.read_text()) if path.exists() else {"environment": None, "times": {}}
@@ -328,7 +328,7 @@ def report(plan: Plan) -> None:
     print(tables(statics, learned, controls, comparisons))
 
 
-def read_data(plan: Plan) -> Dataset:
+def read_data(plan: TimingPlan) -> Dataset:
     """The images, varied no further: these trainings are too short to profit."""
     return load_data(DataSettings(source=plan.data, train_images=plan.train_images, augment="none"))
 
@@ -346,7 +346,7 @@ def main() -> None:
     parser.add_argument("--tuned", type=float, nargs="*", default=[0.65], help="budgets of trained controls")
     parser.add_argument("--images", type=int, default=128, help="that networks are timed on")
     args = vars(parser.parse_args())
-    step, plan = args.pop("step"), Plan(**args)
+    step, plan = args.pop("step"), TimingPlan(**args)
     run_steps(step, partial(train, plan), partial(measure, plan), partial(report, plan))
 
 

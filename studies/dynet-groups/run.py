@@ -31,7 +31,7 @@ from dynnas.language.parser import parse_space
 from dynnas.latency.anchors import build_anchors
 from dynnas.latency.fingerprint import environment_fingerprint
 from dynnas.latency.meter import LatencyMeter
-from dynnas.latency.rounds import Subject
+from dynnas.latency.rounds import Workload
 from dynnas.latency.runner import build_runner
 from dynnas.metrics.accuracy import accuracy
 from dynnas.nn.networks.cost import cost
@@ -88,7 +88,7 @@ RESULT, WEIGHTS, COSTS_FILE = "result.json", "weights.pt", "costs.json"
 
 
 @dataclass(frozen=True)
-class Plan:
+class TimingPlan:
     """What to do, as the command line says; results go to `out`, what they are made of to its `local/`."""
 
     data: str
@@ -108,7 +108,7 @@ class Plan:
         return self.local / f"{variant.name.replace(' ', '-')}-seed{seed}"
 
 
-def train(plan: Plan, progress: Progress) -> None:
+def train(plan: TimingPlan, progress: Progress) -> None:
     """Train every network and test it, all variants of a seed before the next seed."""
     dataset = read_data(plan)
     todo = [(variant, seed) for seed in plan.seeds for variant in plan.variants]
@@ -134,19 +134,19 @@ def train_one(
     progress.message(f"{variant.name}, seed {seed}: test accuracy {scores['test']:.2%}")
 
 
-def measure(plan: Plan, progress: Progress) -> None:
+def measure(plan: TimingPlan, progress: Progress) -> None:
     """Time one trained network of each variant, all in the same rounds; count MACs and parameters."""
     dataset, target = read_data(plan), TargetSettings(threads=1, seconds=plan.seconds)
     networks = [trained_network(variant, plan, dataset) for variant in plan.variants]
     image = prepare_images(networks[0], dataset, dataset.search.images[:1]).numpy()
-    subjects = [Subject(build_runner(network, target), [image]) for network in networks]
-    progress.message(f"timing {len(subjects)} networks together for {plan.seconds * len(subjects):.0f} s")
+    workloads = [Workload(build_runner(network, target), [image]) for network in networks]
+    progress.message(f"timing {len(workloads)} networks together for {plan.seconds * len(workloads):.0f} s")
     anchors = [
         build_anchors(variant.space(dataset), target, dataset.channels, dataset.task.outputs)[0]
         for variant in (STATIC, DYNAMIC[-1])
     ]
     meter = LatencyMeter(target, anchors)
-    latencies = meter.measure_jointly(subjects)
+    latencies = meter.measure_jointly(workloads)
     sizes = [cost(network.config) for network in networks]
     costs = {
         variant.name: {"macs": size.macs, "params": size.params, "latency_ms": latency.latency_ms}
@@ -156,7 +156,7 @@ def measure(plan: Plan, progress: Progress) -> None:
     atomic_write(plan.local / COSTS_FILE, json.dumps(document, indent=2) + "\n")
 
 
-def trained_network(variant: Variant, plan: Plan, dataset: Dataset) -> Network:
+def trained_network(variant: Variant, plan: TimingPlan, dataset: Dataset) -> Network:
     """The variant's network with the weights of the first seed."""
     space = variant.space(dataset)
     with torch.random.fork_rng(devices=[]):
@@ -165,7 +165,7 @@ def trained_network(variant: Variant, plan: Plan, dataset: Dataset) -> Network:
     return network.eval()
 
 
-def report(plan: Plan) -> None:
+def report(plan: TimingPlan) -> None:
     """Write results.json and accuracy.png, and print the tables in Markdown."""
     measured = json.loads((plan.local / COSTS_FILE).read_text())
     by_name = {}
@@ -193,7 +193,7 @@ def report(plan: Plan) -> None:
     print(tables(list(by_name.values()), comparisons))
 
 
-def read_data(plan: Plan) -> Dataset:
+def read_data(plan: TimingPlan) -> Dataset:
     """The images, varied no further: these trainings are too short to profit."""
     return load_data(DataSettings(source=plan.data, augment="none"))
 
@@ -207,7 +207,7 @@ def main() -> None:
     if unknown := set(args.variants or ()) - set(known):
         parser.error(f"--variants: found {', '.join(sorted(unknown))}; allowed: {', '.join(known)}")
     variants = tuple(v for v in VARIANTS if not args.variants or v.name in args.variants)
-    plan = Plan(args.data, args.epochs, args.seeds, variants, args.seconds, args.out)
+    plan = TimingPlan(args.data, args.epochs, args.seeds, variants, args.seconds, args.out)
     run_steps(args.step, partial(train, plan), partial(measure, plan), partial(report, plan))
 
 

@@ -82,7 +82,7 @@ RESULT, LOGITS, TIMES = "result.json", "logits.pt", "times.json"
 
 
 @dataclass(frozen=True)
-class Plan:
+class TimingPlan:
     """What to do, as the command line says; results go to `out`, what they are made of to its `local/`."""
 
     data: str
@@ -109,7 +109,7 @@ def facts(dataset: Dataset) -> dict[str, int]:
     return {field: getattr(dataset, field) for field in ("channels", "classes", "resolution")}
 
 
-def read_data(plan: Plan) -> Dataset:
+def read_data(plan: TimingPlan) -> Dataset:
     """The images."""
     return load_data(DataSettings(source=plan.data, train_images=plan.train_images))
 
@@ -120,7 +120,7 @@ def config_of(name: str, dataset: Dataset) -> NetworkConfig:
     return space.network_config(largest(space), dataset.channels, dataset.task.outputs)
 
 
-def train(plan: Plan, progress: Progress) -> None:
+def train(plan: TimingPlan, progress: Progress) -> None:
     """Train and score every network, all of a seed before the next seed."""
     dataset = read_data(plan)
     todo = [(name, seed) for seed in plan.seeds for name in plan.networks]
@@ -130,7 +130,7 @@ def train(plan: Plan, progress: Progress) -> None:
             train_one(name, seed, plan, dataset, progress)
 
 
-def train_one(name: str, seed: int, plan: Plan, dataset: Dataset, progress: Progress) -> None:
+def train_one(name: str, seed: int, plan: TimingPlan, dataset: Dataset, progress: Progress) -> None:
     """Train one network; leaves what every exit says of search and test images, and last its accuracies."""
     folder = plan.training(name, seed)
     settings = TrainSettings(
@@ -150,16 +150,16 @@ def train_one(name: str, seed: int, plan: Plan, dataset: Dataset, progress: Prog
     progress.message(f"{name}, seed {seed}: test accuracy {right[-1]:.2%}")
 
 
-def measure(plan: Plan, progress: Progress) -> None:
+def measure(plan: TimingPlan, progress: Progress) -> None:
     """Time every way through every network, all in the same rounds."""
     dataset, target = read_data(plan), TargetSettings(threads=1, seconds=plan.seconds)
     configs = {name: config_of(name, dataset) for name in plan.networks}
     ways = [(name, exit) for name, config in configs.items() for exit in range(len(config.exits) + 1)]
     progress.message(f"timing {len(ways)} ways together for {plan.seconds * len(ways):.0f} s")
-    subjects = [Way.of(configs[name], exit).subject(target) for name, exit in ways]
+    workloads = [Way.of(configs[name], exit).workload(target) for name, exit in ways]
     space = parse_space(IMAGES.format(**facts(dataset)) + NETWORKS["static"])
     meter = LatencyMeter(target, build_anchors(space, target, dataset.channels, dataset.task.outputs))
-    latencies = meter.measure_jointly(subjects)
+    latencies = meter.measure_jointly(workloads)
     times: dict[str, list[float]] = {name: [] for name in configs}
     for (name, _), latency in zip(ways, latencies, strict=True):
         times[name].append(latency.latency_ms)
@@ -167,7 +167,7 @@ def measure(plan: Plan, progress: Progress) -> None:
     atomic_write(plan.local / TIMES, json.dumps(document, indent=2) + "\n")
 
 
-def report(plan: Plan) -> None:
+def report(plan: TimingPlan) -> None:
     """Write results.json and accuracy.png, and print the tables in Markdown."""
     dataset = read_data(plan)
     timed = plan.local / TIMES
@@ -203,7 +203,7 @@ def report(plan: Plan) -> None:
         print(f"\n{criteria_table(criteria)}")
 
 
-def result_of(name: str, plan: Plan, dataset: Dataset, times: Mapping[str, Sequence[float]]) -> Result:
+def result_of(name: str, plan: TimingPlan, dataset: Dataset, times: Mapping[str, Sequence[float]]) -> Result:
     """What the trainings of a network came to: thresholds of search images, figures of test images."""
     config = config_of(name, dataset)
     size = cost(config)
@@ -226,7 +226,9 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=tuple(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--train-images", type=int, default=20000, help="use only this many")
     args = parser.parse_args()
-    plan = Plan(args.data, args.epochs, args.seeds, args.networks, args.train_images, args.seconds, args.out)
+    plan = TimingPlan(
+        args.data, args.epochs, args.seeds, args.networks, args.train_images, args.seconds, args.out
+    )
     run_steps(args.step, partial(train, plan), partial(measure, plan), partial(report, plan))
 
 

@@ -46,7 +46,7 @@ from dynnas.latency.fingerprint import environment_fingerprint
 from dynnas.latency.meter import LatencyMeter
 from dynnas.latency.predictor.fitting import calibrate, measure_twice
 from dynnas.latency.predictor.predictor import Agreement
-from dynnas.latency.rounds import Subject
+from dynnas.latency.rounds import Workload
 from dynnas.latency.runner import build_runner
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.onnx.graph import to_packed_onnx
@@ -134,26 +134,26 @@ def one_pass(args: argparse.Namespace) -> dict[str, Any]:
     space = load_space(SPACES / "mobile.yaml")
     target = replace(space.settings.target, seconds=args.seconds)
     anchors = build_anchors(space, target, 1, 10)
-    subjects = [_subject(space, index, target) for index in range(args.networks)]
+    workloads = [_workload(space, index, target) for index in range(args.networks)]
     meter = LatencyMeter(target, anchors)
 
-    def sequential(subject: Subject) -> float:
+    def sequential(workload: Workload) -> float:
         times, end = [], time.perf_counter() + args.seconds
         while time.perf_counter() < end:
             start = time.perf_counter()
-            subject.runner(subject.images[0])
+            workload.runner(workload.images[0])
             times.append(time.perf_counter() - start)
         return statistics.median(times)
 
-    def autorange(subject: Subject) -> float:
-        timer = Timer("run(image)", globals={"run": subject.runner, "image": subject.images[0]})
+    def autorange(workload: Workload) -> float:
+        timer = Timer("run(image)", globals={"run": workload.runner, "image": workload.images[0]})
         return timer.blocked_autorange(min_run_time=args.seconds).median
 
     def relative(way: Any) -> list[float]:
         reference = statistics.geometric_mean(way(anchor) for anchor in anchors)
-        return [way(subject) / reference for subject in subjects]
+        return [way(workload) / reference for workload in workloads]
 
-    measured = [meter.measure(subject) for subject in subjects]
+    measured = [meter.measure(workload) for workload in workloads]
     scale = meter.reference.anchor_ms
     return {
         "meter": [latency.ratio for latency in measured],
@@ -163,10 +163,10 @@ def one_pass(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _subject(space: Space, index: int, target: Any) -> Subject:
+def _workload(space: Space, index: int, target: Any) -> Workload:
     config = space.network_config(sample(space, random.Random(f"repeatability {index}")), 1, 10)
     image = np.zeros((1, 1, config.resolution, config.resolution), dtype=np.float32)
-    return Subject(build_runner(Network(config).eval(), target), [image])
+    return Workload(build_runner(Network(config).eval(), target), [image])
 
 
 def _one_pass_elsewhere(args: argparse.Namespace) -> dict[str, Any]:
@@ -233,7 +233,7 @@ def _held_out(space: Space, args: argparse.Namespace) -> tuple[np.ndarray, np.nd
         train_supernet(supernet, dataset, train, Path(folder))
     evaluator = SupernetEvaluator(Extractor(supernet, dataset, train, target), meter, found.predictor)
     rng = random.Random("held out")
-    predicted, subjects = [], []
+    predicted, workloads = [], []
     for architecture in dict.fromkeys(sample(space, rng) for _ in range(args.held_out)):
         known: dict[str, float] = {}
         for stage in evaluator.stages(architecture):
@@ -243,8 +243,8 @@ def _held_out(space: Space, args: argparse.Namespace) -> tuple[np.ndarray, np.nd
         predicted.append(known["predicted_ms"])
         candidate = evaluator.extractor.candidate(architecture)
         assert candidate.calibrated
-        subjects.append(candidate.subject)
-    measured, again = measure_twice(meter, subjects)
+        workloads.append(candidate.workload)
+    measured, again = measure_twice(meter, workloads)
     return np.array(predicted), measured, again
 
 

@@ -32,9 +32,9 @@ from dynnas.data.dataset import Dataset
 from dynnas.data.load import load_data
 from dynnas.language.parser import load_space
 from dynnas.latency.anchors import build_anchors
-from dynnas.latency.dependent import way_subjects, ways_of
+from dynnas.latency.dependent import way_workloads, ways_of
 from dynnas.latency.meter import LatencyMeter, LocalTimer
-from dynnas.latency.rounds import Subject
+from dynnas.latency.rounds import Workload
 from dynnas.latency.runner import build_runner
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.preprocessing import prepare_images
@@ -99,10 +99,10 @@ def row_of(network: Network, dataset: Dataset, settings: Settings, meter: Latenc
             runner(images[number : number + 1])
 
     # An exit that none of the other images takes is hardly taken by these.
-    timed = way_subjects(runner, others.numpy(), ways_of(network, others))
+    timed = way_workloads(runner, others.numpy(), ways_of(network, others))
     measured = [
-        Subject(runner, np.split(pixels, len(pixels))),
-        Subject(loop, [pixels[at : at + LOOP] for at in range(0, len(pixels) - LOOP + 1, LOOP)]),
+        Workload(runner, np.split(pixels, len(pixels))),
+        Workload(loop, [pixels[at : at + LOOP] for at in range(0, len(pixels) - LOOP + 1, LOOP)]),
     ]
     means_ms = [latency.mean_ms for latency in meter.measure_jointly([*timed.values(), *measured])]
     expected = sum(ways.shares[way] * ms for way, ms in zip(timed, means_ms, strict=False))

@@ -34,7 +34,7 @@ from support import published
 from support.published import costs, mobilenet_v2, resnet50, shufflenet_v2
 
 from dynnas.latency.meter import LatencyMeter
-from dynnas.latency.rounds import Subject
+from dynnas.latency.rounds import Workload
 from dynnas.latency.runner import build_runner
 from dynnas.nn.config.network import NetworkConfig
 from dynnas.nn.networks.network import Network
@@ -231,10 +231,10 @@ class Stopwatch:
     def __call__(self, row: Row) -> str:
         """Latency over that of the row's base; of the base itself, milliseconds."""
         config, base = row.timed(), row.base()
-        meter = LatencyMeter(self._target, [self._subject(base)], clock=self._clock)
+        meter = LatencyMeter(self._target, [self._workload(base)], clock=self._clock)
         if config == base:
             return f"1 ({meter.reference.anchor_ms:.1f} ms)"
-        latency = meter.measure(self._subject(config))
+        latency = meter.measure(self._workload(config))
         spread = latency.plain_median_ms.value / latency.plain_low_ms.value
         if spread > DISTURBED:
             self.disturbed.append(row.name)
@@ -244,7 +244,7 @@ class Stopwatch:
         )
         return f"{latency.ratio:.2f}"
 
-    def _subject(self, config: NetworkConfig) -> Subject:
+    def _workload(self, config: NetworkConfig) -> Workload:
         """The network as it ships, with values of the sizes that they have after training."""
         torch.manual_seed(0)
         shape = (CALIBRATION_IMAGES, config.channels, config.resolution, config.resolution)
@@ -255,7 +255,7 @@ class Stopwatch:
                 part.momentum = None
         with torch.no_grad():
             network.logits(images)
-        return Subject(build_runner(network.eval(), self._target), [images[:1].numpy()])
+        return Workload(build_runner(network.eval(), self._target), [images[:1].numpy()])
 
 
 def put(text: str, name: str, lines: list[str]) -> str:

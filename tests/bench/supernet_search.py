@@ -24,7 +24,7 @@ from typing import Any
 from dynnas.candidates.candidate import Extractor
 from dynnas.cli.progress import show_progress
 from dynnas.latency.fingerprint import environment_fingerprint
-from dynnas.pareto.front import Candidate, Front, worst_point
+from dynnas.pareto.front import Front, ScoredArchitecture, worst_point
 from dynnas.pareto.hypervolume import hypervolume_curve
 from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
@@ -33,7 +33,7 @@ from dynnas.samplers.slimming import Rule, Slimming
 from dynnas.search.cache import Cache, CachedEvaluator
 from dynnas.search.evaluator import assess
 from dynnas.search.evaluators.supernet import SupernetEvaluator, open_meter
-from dynnas.search.loop import Driver
+from dynnas.search.loop import SearchLoop
 from dynnas.search.storage.storage import open_storage
 from dynnas.search.storage.studies import open_trials
 from dynnas.space.architecture import Architecture
@@ -61,13 +61,13 @@ class Bench:
     goal: Goal
     progress: Progress
 
-    def search(self, method: str, trials: int, seed: int) -> list[Candidate]:
+    def search(self, method: str, trials: int, seed: int) -> list[ScoredArchitecture]:
         """The candidates of one run, in the order of its trials."""
         population = self.space.settings.search.population
         # Latency is not known in advance, so that no sampler is given more than another.
         sampler = make_sampler(method, self.space, population=population, seed=seed, goal=self.goal)
         study = open_trials(open_storage(None), method, self.space, self.goal.objectives, sampler)
-        driver = Driver(study, self.space, self.evaluator, self.goal)
+        driver = SearchLoop(study, self.space, self.evaluator, self.goal)
         driver.run(trials, self.progress, f"{method}, seed {seed}")
         found = driver.candidates()
         if method in RULES:
@@ -75,12 +75,12 @@ class Bench:
             return [each for each in found if each.key in kept]
         return found
 
-    def uniform(self) -> list[Candidate]:
+    def uniform(self) -> list[ScoredArchitecture]:
         """The largest network with all its widths at the same quantile."""
         found = []
         for architecture in dict.fromkeys(map(self._uniform, QUANTILES)):
             metrics = assess(self.evaluator, architecture, self.goal).metrics
-            found.append(Candidate(architecture, metrics))
+            found.append(ScoredArchitecture(architecture, metrics))
         return found
 
     def _uniform(self, quantile: float) -> Architecture:
@@ -102,7 +102,7 @@ def main() -> int:
     evaluator = SupernetEvaluator(extractor, meter)
     cached = CachedEvaluator(evaluator, Cache(args.out / "evaluations.db"), evaluator.provenance)
     goal = Goal.of(("accuracy", "latency_ms"), {})
-    found: dict[str, dict[int, list[Candidate]]] = {}
+    found: dict[str, dict[int, list[ScoredArchitecture]]] = {}
     with show_progress() as progress:
         bench = Bench(study.space, cached, goal, progress)
         for method, trials in args.runs:
@@ -124,7 +124,7 @@ def main() -> int:
     return 0
 
 
-def _row(candidate: Candidate) -> dict[str, Any]:
+def _row(candidate: ScoredArchitecture) -> dict[str, Any]:
     metrics = candidate.metrics
     return {
         "key": candidate.key,
@@ -133,12 +133,12 @@ def _row(candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def _every(found: dict[str, dict[int, list[Candidate]]]) -> list[Candidate]:
+def _every(found: dict[str, dict[int, list[ScoredArchitecture]]]) -> list[ScoredArchitecture]:
     return [each for seeds in found.values() for candidates in seeds.values() for each in candidates]
 
 
 def _shares(
-    found: dict[str, dict[int, list[Candidate]]], goal: Goal
+    found: dict[str, dict[int, list[ScoredArchitecture]]], goal: Goal
 ) -> dict[str, dict[int, dict[int, float]]]:
     """By run and seed: evaluations, and the share of the hypervolume of all runs' front after them."""
     every = _every(found)
@@ -172,7 +172,7 @@ def _print(shares: dict[str, dict[int, dict[int, float]]]) -> None:
             print(f"{name:20} seed {seed}: {line}")
 
 
-def _draw(found: dict[str, dict[int, list[Candidate]]], goal: Goal, path: Path) -> None:
+def _draw(found: dict[str, dict[int, list[ScoredArchitecture]]], goal: Goal, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -183,7 +183,9 @@ def _draw(found: dict[str, dict[int, list[Candidate]]], goal: Goal, path: Path) 
     for name, seeds in found.items():
         method, _, trials = name.partition(":")
         slimmed = method in RULES or method == "uniform"
-        members: Sequence[Candidate] = seeds[0] if slimmed else tuple(Front.of(seeds[0], goal.objectives))
+        members: Sequence[ScoredArchitecture] = (
+            seeds[0] if slimmed else tuple(Front.of(seeds[0], goal.objectives))
+        )
         points = sorted((each.metrics["latency_ms"], 100 * each.metrics["accuracy"]) for each in members)
         axes.plot(
             *zip(*points, strict=True),

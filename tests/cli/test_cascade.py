@@ -31,9 +31,9 @@ def study(dynnas: Callable, tmp_path_factory: pytest.TempPathFactory) -> Path:
     opened = open_study(folder / "tiny")
     members = sorted(opened.candidates, key=lambda one: one.metrics["macs"])
     document = json.loads(opened.front.to_json())
-    from dynnas.pareto.front import candidate_to_json
+    from dynnas.pareto.front import scored_to_json
 
-    document["members"] = [candidate_to_json(member) for member in members]
+    document["members"] = [scored_to_json(member) for member in members]
     opened.folder.front.write_text(json.dumps(document))
     return folder / "tiny"
 

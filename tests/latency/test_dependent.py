@@ -17,11 +17,11 @@ from dynnas.latency.dependent import (
     Ways,
     expected_ms,
     measure_dependent,
-    way_subjects,
+    way_workloads,
     ways_of,
 )
 from dynnas.latency.meter import LatencyMeter, LocalTimer
-from dynnas.latency.rounds import Subject
+from dynnas.latency.rounds import Workload
 from dynnas.latency.runner import build_runner
 from dynnas.nn.exits import leave, select_confident
 from dynnas.nn.networks.cost import cost
@@ -71,12 +71,12 @@ def test_the_work_of_every_image_that_gates_decide_on():
 def test_each_way_is_timed_on_its_own_images(tmp_path):
     machine = Machine()
     exits = (0, 2, 2, 0, 2, 2)
-    subjects = way_subjects(
+    workloads = way_workloads(
         machine.network(1.0).runner, of_exits(exits, step=0.01), Ways(("early", "late", "head"), exits)
     )
-    assert list(subjects) == [0, 2]
+    assert list(workloads) == [0, 2]
     early, head = (
-        latency.mean_ms for latency in machine.meter(tmp_path).measure_jointly([*subjects.values()])
+        latency.mean_ms for latency in machine.meter(tmp_path).measure_jointly([*workloads.values()])
     )
     assert early == pytest.approx((1.0 + 1.03) / 2)
     assert head == pytest.approx((3.01 + 3.02 + 3.04 + 3.05) / 4)
@@ -84,8 +84,10 @@ def test_each_way_is_timed_on_its_own_images(tmp_path):
 
 def test_a_way_is_timed_on_a_few_of_many_images():
     exits = (0,) * (IMAGES_OF_A_WAY + 9)
-    (subject,) = way_subjects(Machine().network(1.0).runner, of_exits(exits), Ways(("only",), exits)).values()
-    assert len(subject.images) == IMAGES_OF_A_WAY
+    (workload,) = way_workloads(
+        Machine().network(1.0).runner, of_exits(exits), Ways(("only",), exits)
+    ).values()
+    assert len(workload.images) == IMAGES_OF_A_WAY
 
 
 def test_expected_is_shares_times_times():
@@ -108,9 +110,9 @@ def test_expected_is_the_mean_on_a_machine_that_slows_down(tmp_path):
     exits = tuple(np.random.default_rng(0).choice(3, 200, p=(0.5, 0.2, 0.3)).tolist())
     ways, pixels = Ways(("early", "late", "head"), exits), of_exits(exits)
     meter, runner = machine.meter(tmp_path), machine.network(1.0).runner
-    every = Subject(runner, [image[None] for image in pixels])
-    subjects = way_subjects(runner, pixels, ways)
-    (latency, image_ms), *measured = meter.measure_images([every, *subjects.values()], seconds=30.0)
+    every = Workload(runner, [image[None] for image in pixels])
+    workloads = way_workloads(runner, pixels, ways)
+    (latency, image_ms), *measured = meter.measure_images([every, *workloads.values()], seconds=30.0)
     times = [
         WayLatency.of(name, share, one)
         for name, share, (one, _) in zip(ways.names, ways.shares, measured, strict=True)
@@ -131,7 +133,7 @@ def test_images_are_timed_for_all_of_the_seconds(tmp_path):
 
 @pytest.fixture
 def meter(tmp_path):
-    anchor = Subject(build_runner(finished(config()), TARGET), [images().numpy()])
+    anchor = Workload(build_runner(finished(config()), TARGET), [images().numpy()])
     return LatencyMeter(TARGET, [anchor], timer=LocalTimer("cpu", tmp_path))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dynnas.latency.energy import Energy, NoEnergyError, energy_counter, measure_energy
-from dynnas.latency.rounds import Subject
+from dynnas.latency.rounds import Workload
 
 RANGE = 262_143_328_850
 
@@ -42,15 +42,15 @@ def test_the_energy_of_a_call_also_when_the_counter_goes_round(tmp_path, start):
     zone(tmp_path, "intel-rapl:0:0", 7, "core")
     zone(tmp_path, "intel-rapl:1", 12, "package-1")
     zone(tmp_path, "intel-rapl:2", 12, "psys")
-    subject = Subject(machine.run, [np.zeros(1)])
-    energy = measure_energy(subject, 2.0, counter=energy_counter(folder=tmp_path), clock=machine.clock)
+    workload = Workload(machine.run, [np.zeros(1)])
+    energy = measure_energy(workload, 2.0, counter=energy_counter(folder=tmp_path), clock=machine.clock)
     assert energy == Energy(pytest.approx(40.0))
 
 
 def test_several_turns_are_counted_because_it_is_read_often(tmp_path):
     machine = Machine(zone(tmp_path, "intel-rapl:0", 0, "package-0"), RANGE // 150)
-    subject = Subject(machine.run, [np.zeros(1)])
-    energy = measure_energy(subject, 9.0, counter=energy_counter(folder=tmp_path), clock=machine.clock)
+    workload = Workload(machine.run, [np.zeros(1)])
+    energy = measure_energy(workload, 9.0, counter=energy_counter(folder=tmp_path), clock=machine.clock)
     assert energy.energy_mj == pytest.approx(RANGE // 150 / 1e3)
 
 
@@ -63,10 +63,10 @@ def test_packages_are_added(tmp_path):
 
 
 def test_a_machine_without_counters_says_so(tmp_path):
-    subject = Subject(lambda image: image, [np.zeros(1)])
+    workload = Workload(lambda image: image, [np.zeros(1)])
     with pytest.raises(NoEnergyError, match="shows no energy counter of a processor in"):
         energy_counter(folder=tmp_path)
-    energy = measure_energy(subject, 0.0, "cuda")
+    energy = measure_energy(workload, 0.0, "cuda")
     if "pynvml" not in sys.modules:
         assert energy == Energy(None, "energy of a graphics card needs the package nvidia-ml-py")
 

@@ -11,7 +11,7 @@ from dynnas.errors import StudyError
 from dynnas.latency.fingerprint import environment_fingerprint
 from dynnas.latency.latency import AnchorReference
 from dynnas.latency.meter import LatencyMeter, LocalTimer
-from dynnas.latency.rounds import Subject
+from dynnas.latency.rounds import Workload
 from dynnas.settings.settings import TargetSettings
 
 TARGET = TargetSettings(seconds=0.4, precision=0)
@@ -35,11 +35,11 @@ class Machine:
             self.now += ms / 1e3 * (1 + float(image.flat[0])) * self.slowdown(self.now)
             return image
 
-        return Subject(run, [IMAGE + index for index in range(images)])
+        return Workload(run, [IMAGE + index for index in range(images)])
 
     def meter(self, folder, anchors=(1.0, 4.0), reference=None, target=TARGET):
-        subjects = [self.network(ms) for ms in anchors]
-        return LatencyMeter(target, subjects, reference, LocalTimer("cpu", folder, self.clock))
+        workloads = [self.network(ms) for ms in anchors]
+        return LatencyMeter(target, workloads, reference, LocalTimer("cpu", folder, self.clock))
 
 
 def test_a_steady_machine_gives_the_known_time(tmp_path):
@@ -54,9 +54,9 @@ def test_a_steady_machine_gives_the_known_time(tmp_path):
 
 def test_the_time_spent_is_the_target(tmp_path):
     machine = Machine()
-    meter, subject = machine.meter(tmp_path), machine.network(3.0)
+    meter, workload = machine.meter(tmp_path), machine.network(3.0)
     start = machine.now
-    latency = meter.measure(subject)
+    latency = meter.measure(workload)
     assert latency.rounds == pytest.approx(0.4 / (2 * 8e-3), abs=1)
     assert machine.now - start < 2 * TARGET.seconds
 
@@ -69,8 +69,8 @@ def test_a_machine_that_becomes_slower_measures_the_same(tmp_path):
     # Half as fast every four seconds.
     machine = Machine(slowdown=lambda now: 2 ** (now / 4))
     meter = machine.meter(tmp_path, reference=AnchorReference(2.0, "here"))
-    subject = machine.network(3.0)
-    latencies = [meter.measure(subject) for _ in range(8)]
+    workload = machine.network(3.0)
+    latencies = [meter.measure(workload) for _ in range(8)]
     assert latencies[-1].plain_median_ms.value > 1.5 * latencies[0].plain_median_ms.value
     for latency in latencies:
         assert latency.latency_ms == pytest.approx(3.0, rel=0.03)
@@ -156,7 +156,7 @@ def test_warming_up_goes_on_while_a_network_gets_faster(tmp_path):
         machine.now += max(1.0, 9.0 * 0.9 ** len(runs)) / 1e3
         return image
 
-    latency = meter.measure(Subject(run, [IMAGE]))
+    latency = meter.measure(Workload(run, [IMAGE]))
     assert latency.repeats.worst_ms == pytest.approx(1.0, rel=0.1)
 
 
@@ -170,7 +170,7 @@ def test_the_garbage_collector_rests_while_timing(tmp_path):
         seen.append(gc.isenabled())
         return inner.runner(image)
 
-    meter.measure(Subject(run, [IMAGE]))
+    meter.measure(Workload(run, [IMAGE]))
     assert not any(seen)
     assert gc.isenabled()
 
@@ -183,7 +183,7 @@ def test_what_fails_while_timed_leaves_the_meter_usable(tmp_path):
         raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):
-        meter.measure(Subject(run, [IMAGE]))
+        meter.measure(Workload(run, [IMAGE]))
     assert gc.isenabled()
     assert meter.measure(machine.network(3.0)).latency_ms == pytest.approx(3.0)
 

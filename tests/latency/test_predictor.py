@@ -18,7 +18,7 @@ from dynnas.latency.anchors import build_anchors
 from dynnas.latency.meter import LatencyMeter, LocalTimer
 from dynnas.latency.predictor.fitting import calibrate
 from dynnas.latency.predictor.layer_times import PieceTimes
-from dynnas.latency.predictor.layers import Way, piece_subject
+from dynnas.latency.predictor.layers import Way, piece_workload
 from dynnas.latency.predictor.predictor import Agreement, LatencyPredictor, load_predictor
 from dynnas.nn.layers.macs import count_macs
 from dynnas.nn.networks.cost import cost
@@ -55,13 +55,13 @@ def test_pieces_are_what_a_network_runs(name):
 def test_a_piece_alone_answers_as_the_slot_does():
     target = TargetSettings(runtime="torch")
     for piece in pieces_of(drawn(EXITS, 1)[0])[0]:
-        subject = piece_subject(piece, target)
+        workload = piece_workload(piece, target)
         with torch.random.fork_rng():
             torch.manual_seed(0)
             module = build(piece.config).eval()
         with torch.no_grad():
-            expected = module(torch.from_numpy(subject.images[0]))
-        np.testing.assert_allclose(subject.runner(subject.images[0]), expected, atol=1e-4)
+            expected = module(torch.from_numpy(workload.images[0]))
+        np.testing.assert_allclose(workload.runner(workload.images[0]), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["exits", "shuffle", "compact", "dynamic", "resnet"])

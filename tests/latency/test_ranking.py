@@ -9,7 +9,7 @@ from support.networks import block
 from dynnas.language.parser import parse_space
 from dynnas.latency.anchors import _middle, build_anchors
 from dynnas.latency.meter import LatencyMeter, LocalTimer
-from dynnas.latency.rounds import Subject
+from dynnas.latency.rounds import Workload
 from dynnas.latency.runner import build_runner
 from dynnas.nn.config.network import HeadConfig, NetworkConfig, StemConfig
 from dynnas.nn.networks.network import Network
@@ -56,13 +56,13 @@ def test_anchors_have_static_and_dynamic_layers_of_middle_size_and_no_exits():
 def test_two_passes_rank_alike(tmp_path):
     meter = LatencyMeter(TARGET, build_anchors(SPACE, TARGET, 1, 10), timer=LocalTimer("cpu", tmp_path))
     image = np.zeros((1, 1, 28, 28), dtype=np.float32)
-    subjects = [
-        Subject(build_runner(Network(network_of(width, depth, op)).eval(), TARGET), [image])
+    workloads = [
+        Workload(build_runner(Network(network_of(width, depth, op)).eval(), TARGET), [image])
         for width in (8, 16, 24)
         for depth in (1, 2)
         for op in ("static", "condconv")
     ]
-    first, second = ([meter.measure(subject) for subject in subjects] for _ in range(2))
+    first, second = ([meter.measure(workload) for workload in workloads] for _ in range(2))
 
     def agreement(value):
         return spearmanr(

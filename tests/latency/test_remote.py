@@ -21,11 +21,11 @@ from dynnas.latency.latency import AnchorReference
 from dynnas.latency.meter import LatencyMeter
 from dynnas.latency.remote.client import Device
 from dynnas.latency.remote.timer import RemoteTimer, resolve_target
-from dynnas.latency.rounds import Plan, Subject
+from dynnas.latency.rounds import TimingPlan, Workload
 from dynnas.latency.runner import build_runner
 from dynnas.settings.settings import TargetSettings
 
-PLAN = Plan(seconds=0.05)
+PLAN = TimingPlan(seconds=0.05)
 
 
 @pytest.fixture(autouse=True)
@@ -48,15 +48,15 @@ def anchors_for(target):
     return build_anchors(parse_space(SPACE), target, 1, 10)
 
 
-def subject(target, network=None, count=1):
+def workload(target, network=None, count=1):
     network = network or finished(config(op="condconv", width=3))
-    return Subject(build_runner(network, target), list(images(count)[:, None].numpy()))
+    return Workload(build_runner(network, target), list(images(count)[:, None].numpy()))
 
 
 def test_a_device_without_torch_times_and_offers_what_it_has(server, target):
     assert server.offered == ["onnxruntime", "onnxruntime_portable"]
     network = finished(config(op="condconv", exits=1))
-    everyone = [subject(target, network, count=5), subject(target)]
+    everyone = [workload(target, network, count=5), workload(target)]
     anchors = anchors_for(target)
     timer = RemoteTimer(target)
     times = timer(everyone, anchors, PLAN)
@@ -71,7 +71,7 @@ def test_a_device_without_torch_times_and_offers_what_it_has(server, target):
 
 def test_a_meter_measures_there(target):
     meter = LatencyMeter(target, anchors_for(target))
-    latency = meter.measure(subject(target))
+    latency = meter.measure(workload(target))
     assert latency.latency_ms > 0
     assert latency.environment == meter.reference.environment == environment_fingerprint(target)["digest"]
 
@@ -79,7 +79,7 @@ def test_a_meter_measures_there(target):
 def test_networks_and_images_are_sent_once(target, monkeypatch):
     sent, real = [], Device._put
     monkeypatch.setattr(Device, "_put", lambda device, data: sent.append(data) or real(device, data))
-    timer, timed = RemoteTimer(target), subject(target, finished(config(op="dynet"), seed=5))
+    timer, timed = RemoteTimer(target), workload(target, finished(config(op="dynet"), seed=5))
     anchors = anchors_for(target)
     timer([timed], anchors, PLAN)
     first = len(sent)
@@ -120,12 +120,12 @@ def lay_out_otherwise(monkeypatch):
 def test_nonsense_of_another_processor_is_found_out(target, monkeypatch):
     lay_out_otherwise(monkeypatch)
     with pytest.raises(TargetError, match=r"packed for processors like this machine's.*onnxruntime_portable"):
-        RemoteTimer(target)([subject(target)], (), PLAN)
+        RemoteTimer(target)([workload(target)], (), PLAN)
     assert resolve_target(replace(target, runtime="auto")).runtime == "onnxruntime_portable"
 
 
 def test_a_damaged_network_is_a_clear_error(target):
-    timed = subject(target)
+    timed = workload(target)
     timed.runner.artifact = replace(timed.runner.artifact, files={"model.onnx": b"no graph"})
     with pytest.raises(TargetError, match="protobuf parsing failed"):
         RemoteTimer(target)([timed], (), PLAN)
@@ -159,9 +159,9 @@ def test_a_device_with_torch_alone_builds_the_network():
     with served(absent=absent) as server:
         target = TargetSettings(device=server.address, runtime="torch")
         assert server.offered[0] == "torch"
-        times = RemoteTimer(target)([subject(target, network, 3)], anchors_for(target), PLAN)
+        times = RemoteTimer(target)([workload(target, network, 3)], anchors_for(target), PLAN)
         batch = replace(target, batch=4, dtype="bfloat16")
-        four = Subject(build_runner(network, batch), [images(4).numpy()])
+        four = Workload(build_runner(network, batch), [images(4).numpy()])
         assert RemoteTimer(batch)([four], (), PLAN).shape[0] == 1
         assert environment_fingerprint(batch)["dtype"] == "bfloat16"
     assert times.shape[0] == 3
@@ -181,10 +181,10 @@ def test_the_environment_is_the_devices_and_is_not_mixed(server, target, tmp_pat
 def test_a_killed_server_that_comes_back_goes_on():
     server = Served()
     target = TargetSettings(device=server.address, runtime="onnxruntime_portable")
-    timer, timed, anchors = RemoteTimer(target), subject(target), anchors_for(target)
+    timer, timed, anchors = RemoteTimer(target), workload(target), anchors_for(target)
     timer([timed], anchors, PLAN)
     found = []
-    long = threading.Thread(target=lambda: found.append(timer([timed], anchors, Plan(seconds=3.0))))
+    long = threading.Thread(target=lambda: found.append(timer([timed], anchors, TimingPlan(seconds=3.0))))
     long.start()
     long.join(1.0)
     server.kill()

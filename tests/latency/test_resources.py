@@ -7,14 +7,14 @@ from support.networks import config, finished, images
 
 from dynnas.latency.energy import Energy
 from dynnas.latency.resources import call_energies, peak_memories_mib
-from dynnas.latency.rounds import Subject
+from dynnas.latency.rounds import Workload
 from dynnas.settings.settings import TargetSettings
 
 
 def test_energies_are_numbers_or_reasons():
     runs = []
-    subjects = [Subject(runs.append, [image]) for image in images(2)[:, None].numpy()]
-    found = call_energies(subjects, TargetSettings(), 0.0)
+    workloads = [Workload(runs.append, [image]) for image in images(2)[:, None].numpy()]
+    found = call_energies(workloads, TargetSettings(), 0.0)
     assert [isinstance(energy, Energy) for energy in found] == [True, True]
     assert all((energy.energy_mj is None) == bool(energy.reason) for energy in found)
 

@@ -63,7 +63,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
     max_leaves=5,
 )
-FIELDS = ("runtime", "threads", "dtype", "batch", "subjects", "anchors", "seconds", "precision", "seed")
+FIELDS = ("runtime", "threads", "dtype", "batch", "workloads", "anchors", "seconds", "precision", "seed")
 HEADERS = st.fixed_dictionaries(
     {"ask": st.sampled_from(["offers", "environment", "put", "time", "energy", "memory"]) | VALUES},
     optional=dict.fromkeys(FIELDS, VALUES),
@@ -88,7 +88,7 @@ def test_damaged_networks_and_images_are_that_clients_failure(server, network, i
     header = {
         "ask": "time",
         **EXECUTION,
-        "subjects": [[digest_of(network), digest_of(images)]],
+        "workloads": [[digest_of(network), digest_of(images)]],
         "anchors": [],
     }
     with device_of(server) as device, pytest.raises(TargetError, match=r"target: device tcp://127.0.0.1"):
@@ -109,7 +109,7 @@ def test_a_message_beyond_the_limit_ends_only_that_connection(server):
 def test_a_network_beyond_the_limit_is_a_clear_error(server):
     data = bytes(2**20)
     images = b""
-    header = {"ask": "time", **EXECUTION, "subjects": [[digest_of(data), digest_of(images)]]}
+    header = {"ask": "time", **EXECUTION, "workloads": [[digest_of(data), digest_of(images)]]}
     refused = r"a network of 1048576 bytes; the device tcp://\S+ takes messages of"
     with device_of(server) as device, pytest.raises(TargetError, match=refused):
         device.ask_with(header, {digest_of(data): data, digest_of(images): images})
@@ -161,7 +161,7 @@ def test_who_waits_for_another_client_is_told(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Channel, "receive", receive)
     with listening(tmp_path) as (server, _):
-        header = {"ask": "energy", **EXECUTION, "subjects": [], "anchors": [], "seconds": 0}
+        header = {"ask": "energy", **EXECUTION, "workloads": [], "anchors": [], "seconds": 0}
         found = []
         with device_of(server) as device:
             with device_lock("cpu", tmp_path):

@@ -20,12 +20,12 @@ from dynnas.errors import TargetError
 from dynnas.latency.remote.client import Device
 from dynnas.latency.remote.ssh import ssh_command
 from dynnas.latency.remote.timer import RemoteTimer, resolve_target
-from dynnas.latency.rounds import Plan, Subject
+from dynnas.latency.rounds import TimingPlan, Workload
 from dynnas.latency.runner import build_runner
 from dynnas.settings.settings import TargetSettings
 
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
-PLAN = Plan(seconds=0.02)
+PLAN = TimingPlan(seconds=0.02)
 
 
 def install(folder, script):
@@ -58,7 +58,7 @@ def target_at(place):
 def timed(target):
     network = finished(config(op="condconv", exits=1))
     return RemoteTimer(target)(
-        [Subject(build_runner(network, target), list(images(3)[:, None].numpy()))], (), PLAN
+        [Workload(build_runner(network, target), list(images(3)[:, None].numpy()))], (), PLAN
     )
 
 
@@ -187,8 +187,8 @@ def test_a_real_server_is_a_device(server, tmp_path, monkeypatch):
     assert times.shape[0] == 1
     assert (times > 0).all()
     image = np.zeros((1, 2, 12, 12), np.float32)
-    subject = Subject(build_runner(finished(config()), target), [image])
-    assert RemoteTimer(target).peak_memory_mib([subject])[0] > 0
+    workload = Workload(build_runner(finished(config()), target), [image])
+    assert RemoteTimer(target).peak_memory_mib([workload])[0] > 0
 
 
 def test_a_server_with_another_key_is_refused(server, tmp_path, monkeypatch):

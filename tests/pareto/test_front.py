@@ -9,18 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynnas.errors import StudyError
-from dynnas.pareto.front import Candidate, Front, worst_point
+from dynnas.pareto.front import Front, ScoredArchitecture, worst_point
 from dynnas.pareto.objectives import objectives_of
 from dynnas.space.architecture import Architecture
 
 OBJECTIVES = objectives_of(("accuracy", "latency_ms"))
 
 
-def candidate(index: int, **metrics: float) -> Candidate:
-    return Candidate(Architecture((("x", index),)), metrics, index)
+def candidate(index: int, **metrics: float) -> ScoredArchitecture:
+    return ScoredArchitecture(Architecture((("x", index),)), metrics, index)
 
 
-def pool(points: Sequence[tuple[float, float]]) -> list[Candidate]:
+def pool(points: Sequence[tuple[float, float]]) -> list[ScoredArchitecture]:
     return [candidate(index, accuracy=a, latency_ms=b) for index, (a, b) in enumerate(points)]
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from dynnas.cli.options import command_of
 from dynnas.language.parser import load_space, parse_space
-from dynnas.pareto.front import Candidate
+from dynnas.pareto.front import ScoredArchitecture
 from dynnas.pareto.importance import importances
 from dynnas.report.conclusions import conclusions
 from dynnas.report.markdown import markdown
@@ -167,7 +167,7 @@ def test_importance_finds_the_genes_that_a_metric_is_made_of() -> None:
     for _ in range(300):
         values = {gene.name: gene.values[rng.integers(len(gene.values))] for gene in space.genes}
         metric = 10.0 * values["a"] + 4.0 * (values["b"] == "y")
-        candidates.append(Candidate(space.architecture(values), {"cost": metric}))
+        candidates.append(ScoredArchitecture(space.architecture(values), {"cost": metric}))
     found = importances(space, candidates, "cost")
     assert found is not None
     assert [gene.gene for gene in found.genes[:2]] == ["a", "b"]
@@ -189,7 +189,7 @@ def test_a_conditional_gene_is_shuffled_where_it_is_active() -> None:
         mixed = bool(rng.random() < 0.25)
         values = {"op": "mixed", "experts": int(rng.choice([2, 4, 8]))} if mixed else {"op": "static"}
         metric = 100.0 * mixed  # the experts do not matter, though only mixed ones have them
-        candidates.append(Candidate(space.architecture(values), {"cost": metric}))
+        candidates.append(ScoredArchitecture(space.architecture(values), {"cost": metric}))
     found = importances(space, candidates, "cost")
     assert found is not None
     genes = {gene.gene: gene for gene in found.genes}

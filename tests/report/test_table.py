@@ -2,7 +2,7 @@
 
 import pytest
 
-from dynnas.pareto.front import Candidate
+from dynnas.pareto.front import ScoredArchitecture
 from dynnas.report.tables.table import count, dynamic_layers, exits, front_table, is_dynamic
 from dynnas.space.architecture import Architecture
 
@@ -30,7 +30,7 @@ METRICS = {
 
 
 def test_a_row_says_how_good_how_fast_how_big_and_what_is_dynamic() -> None:
-    table = front_table([Candidate(DYNAMIC, METRICS, trial=7)], "a front")
+    table = front_table([ScoredArchitecture(DYNAMIC, METRICS, trial=7)], "a front")
     (row,) = table.rows
     assert dict(zip((column.name for column in table.columns), row, strict=True)) == {
         "key": DYNAMIC.key,
@@ -48,7 +48,7 @@ def test_a_row_says_how_good_how_fast_how_big_and_what_is_dynamic() -> None:
 
 
 def test_what_is_not_known_is_left_empty() -> None:
-    (row,) = front_table([Candidate(STATIC, {"accuracy": 1.0})], "a front").rows
+    (row,) = front_table([ScoredArchitecture(STATIC, {"accuracy": 1.0})], "a front").rows
     assert row == (STATIC.key, "100.00", *[""] * 9)
 
 

@@ -27,7 +27,7 @@ from dynnas.samplers.history import Reader
 from dynnas.samplers.make import make_sampler
 from dynnas.samplers.slimming import Slimming
 from dynnas.samplers.trials import MOVE
-from dynnas.search.loop import Driver
+from dynnas.search.loop import SearchLoop
 from dynnas.search.storage.storage import open_storage
 from dynnas.search.storage.studies import open_trials
 from dynnas.space.architecture import Architecture
@@ -103,7 +103,7 @@ def test_limits_are_kept_once_they_can_be_known(sampler: str, known: bool) -> No
     cheap = evaluator.cheap if isinstance(evaluator, Known) else None
     chosen = make_sampler(sampler, space, population=8, seed=0, goal=goal, cheap=cheap)
     study = open_trials(storage, "limits", space, goal.objectives, chosen)
-    Driver(study, space, evaluator, goal).run(trials, Progress())
+    SearchLoop(study, space, evaluator, goal).run(trials, Progress())
     broken = [trial.number for trial in study.trials if "rejected" in trial.user_attrs]
     if known:
         assert broken == [1]  # the largest network, which every search begins with
@@ -362,7 +362,7 @@ def test_resumed_with_other_kernels_in_memory_it_goes_the_same_way(sampler: str,
             goal = Goal.of(("accuracy", "latency_ms"))
             chosen = make_sampler(sampler, space, population=8, seed=3, goal=goal, cheap=cheap)
             study = open_trials(open_storage(url), "same", space, goal.objectives, chosen)
-            Driver(study, space, Table(), goal).run(trials, Progress())
+            SearchLoop(study, space, Table(), goal).run(trials, Progress())
         return [trial.user_attrs["key"] for trial in study.trials]
 
     def cheap(architecture: Architecture) -> Mapping[str, float]:

@@ -9,12 +9,12 @@ from support.tables import MACRO_FILE, MacroTable, Table, conditional_space, gri
 
 import dynnas
 from dynnas.errors import StudyError
-from dynnas.pareto.front import Candidate, Front, worst_point
+from dynnas.pareto.front import Front, ScoredArchitecture, worst_point
 from dynnas.pareto.objectives import Goal, objectives_of
 from dynnas.progress import Progress
 from dynnas.samplers.architecture import distribution_of
 from dynnas.samplers.make import make_sampler
-from dynnas.search.loop import Driver
+from dynnas.search.loop import SearchLoop
 from dynnas.search.storage.storage import open_storage
 from dynnas.search.storage.studies import open_trials
 from dynnas.settings.registries import SAMPLERS
@@ -32,7 +32,7 @@ GOAL = Goal.of(("accuracy", "latency_ms"))
 def run(space: Space, sampler: str, trials: int, seed: int = 0, url: str | None = None) -> optuna.Study:
     chosen = make_sampler(sampler, space, population=8, seed=seed)
     study = open_trials(open_storage(url), "test", space, GOAL.objectives, chosen)
-    Driver(study, space, Table(), GOAL).run(trials, Progress())
+    SearchLoop(study, space, Table(), GOAL).run(trials, Progress())
     return study
 
 
@@ -105,7 +105,7 @@ def test_unknown_sampler() -> None:
 def test_beats_random_on_a_benchmark(sampler: str) -> None:
     table = MacroTable()
     objectives = objectives_of(("accuracy", "macs"))
-    everything = [Candidate(architecture, metrics) for architecture, metrics in table.all()]
+    everything = [ScoredArchitecture(architecture, metrics) for architecture, metrics in table.all()]
     reference = worst_point(everything, objectives)
     whole = Front.of(everything, objectives).hypervolume(reference)
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from dynnas.settings.settings import DataSettings, TrainSettings
 from dynnas.space.architecture import Architecture
 from dynnas.space.moves import sample
 from dynnas.supernet.staged import staged_supernet
+from dynnas.training.checkpoint import read_checkpoint
 from dynnas.training.start import train_supernet
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
@@ -112,8 +114,6 @@ def test_training_on_the_cluster(cluster, tmp_path):
         """Kills the second rank after the first step; the processes of idle workers have other names."""
 
         def task(self, name, total, done=0):
-            from contextlib import nullcontext
-
             return nullcontext(self)
 
         def advance(self, steps=1, note=""):
@@ -137,6 +137,37 @@ def test_training_on_the_cluster(cluster, tmp_path):
     for name, tensor in alone.items():
         torch.testing.assert_close(together[name], tensor, atol=1e-5, rtol=1e-4, msg=name)
     assert [path.name for path in (tmp_path / "two").iterdir()] == ["checkpoint.pt"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_ranks_on_the_cluster_save_before_an_interrupted_driver_ends(cluster, tmp_path, number):
+    class Interrupt(Progress):
+        """Interrupts this process after the second step, long before a checkpoint is due."""
+
+        def task(self, name, total, done=0):
+            return nullcontext(self)
+
+        def advance(self, steps=1, note=""):
+            self.steps = getattr(self, "steps", 0) + steps
+            if self.steps == 2:
+                os.kill(os.getpid(), number)
+
+    space, dataset = parse_space(TRAINED), load_data(DataSettings(train_images=320))
+    settings = replace(TRAIN, epochs=2000, processes=2)
+    ends = pytest.raises(KeyboardInterrupt if number == signal.SIGINT else SystemExit)
+    with ends as ended:
+        train_supernet(
+            staged_supernet(space, channels=1, classes=10),
+            dataset,
+            settings,
+            tmp_path,
+            launch=cluster.train,
+            progress=Interrupt(),
+        )
+    assert getattr(ended.value, "code", None) == (143 if number == signal.SIGTERM else None)
+    assert 2 <= read_checkpoint(tmp_path).step < 10_000
+    assert not _processes("ray::_Rank")
 
 
 def _processes(name):

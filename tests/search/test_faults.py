@@ -27,7 +27,7 @@ from dynnas.language.parser import load_space
 from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
 from dynnas.samplers.make import make_sampler
-from dynnas.search.loop import Driver
+from dynnas.search.loop import SearchLoop
 from dynnas.search.storage.storage import open_storage, search_storage
 from dynnas.search.storage.studies import open_trials
 from dynnas.workflows.run_table import run_table_study
@@ -154,7 +154,7 @@ def test_server_that_stays_away_ends_the_search_which_goes_on_later(
     gone = pytest.raises(StorageError, match=r"does not answer .*for 1 seconds now; nothing .* is lost")
     with gone, search_storage(url, "grid", Progress(), retry_seconds=1.0) as held:
         study = open_trials(held.storage, "grid", space, goal.objectives, sampler)
-        Driver(study, space, Slow(notes, 0.05), goal, retry=held.retry).run(60, Progress())
+        SearchLoop(study, space, Slow(notes, 0.05), goal, retry=held.retry).run(60, Progress())
     other.join()
     server.start()
     before = trials_at(url, TrialState.COMPLETE)

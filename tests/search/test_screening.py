@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from support.tables import grid_space
 
-from dynnas.pareto.front import Candidate, Front
+from dynnas.pareto.front import Front, ScoredArchitecture
 from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
 from dynnas.samplers.make import make_sampler
 from dynnas.samplers.trials import SCREENED
-from dynnas.search.loop import Driver
-from dynnas.search.prefilter import Screen
+from dynnas.search.loop import SearchLoop
+from dynnas.search.prefilter import Prefilter
 from dynnas.search.storage.storage import open_storage
 from dynnas.search.storage.studies import open_trials
 from dynnas.space.moves import enumerate_all
@@ -43,7 +43,7 @@ def search(goal, trials, screen=True, study=None):
     table = Predicting()
     sampler = make_sampler("random", SPACE, population=4, seed=0)
     study = study or open_trials(open_storage(None), "screened", SPACE, goal.objectives, sampler)
-    driver = Driver(study, SPACE, table, goal, Screen(goal, 3 * ERROR) if screen else None)
+    driver = SearchLoop(study, SPACE, table, goal, Prefilter(goal, 3 * ERROR) if screen else None)
     driver.run(trials, Progress())
     return driver, table, study
 
@@ -89,12 +89,14 @@ def test_what_looser_limits_give_hope_is_tried_again():
 
 def test_verdicts_against_brute_force():
     goal = Goal.of(("accuracy", "latency_ms"))
-    screen = Screen(goal, 0.1)
+    screen = Prefilter(goal, 0.1)
     rng = np.random.default_rng(0)
     architectures = itertools.islice(enumerate_all(SPACE), 30)
     rivals = Front.of(
         [
-            Candidate(each, {"accuracy": float(rng.random()), "latency_ms": float(rng.uniform(1, 2))})
+            ScoredArchitecture(
+                each, {"accuracy": float(rng.random()), "latency_ms": float(rng.uniform(1, 2))}
+            )
             for each in architectures
         ],
         goal.objectives,

@@ -11,11 +11,11 @@ from support.tables import Table, conditional_space, grid_space
 import dynnas
 from dynnas.errors import StudyError
 from dynnas.language.parser import parse_space
-from dynnas.pareto.front import Candidate
+from dynnas.pareto.front import ScoredArchitecture
 from dynnas.pareto.hypervolume import hypervolume_curve
 from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
-from dynnas.search.stopping import Stopping
+from dynnas.search.stopping import StopConditions
 from dynnas.space.architecture import Architecture
 from dynnas.space.moves import enumerate_all
 
@@ -102,8 +102,8 @@ def test_target_must_be_searched_for() -> None:
 
 def test_settings_of_a_file() -> None:
     text = "choices: {x: [1, 2]}\nsearch: {minutes: 2.5, target: {accuracy: 0.9}, patience: 50}"
-    stopping = Stopping.of(parse_space(text).settings.search)
-    assert stopping == Stopping(2.5, {"accuracy": 0.9}, 50)
+    stopping = StopConditions.of(parse_space(text).settings.search)
+    assert stopping == StopConditions(2.5, {"accuracy": 0.9}, 50)
 
 
 def test_curve_is_the_hypervolume_of_every_beginning() -> None:
@@ -111,7 +111,7 @@ def test_curve_is_the_hypervolume_of_every_beginning() -> None:
     rng = np.random.default_rng(0)
     architectures = list(enumerate_all(grid_space()))[:60]
     candidates = [
-        Candidate(architecture, {"accuracy": float(a), "latency_ms": float(b)}, trial)
+        ScoredArchitecture(architecture, {"accuracy": float(a), "latency_ms": float(b)}, trial)
         for trial, (architecture, (a, b)) in enumerate(
             zip(architectures, rng.random((60, 2)), strict=True), start=3
         )

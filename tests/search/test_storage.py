@@ -20,7 +20,7 @@ from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
 from dynnas.samplers.make import make_sampler
 from dynnas.samplers.trials import KEY, retry_interrupted
-from dynnas.search.loop import Driver
+from dynnas.search.loop import SearchLoop
 from dynnas.search.storage.retry import Retry
 from dynnas.search.storage.storage import open_storage, search_storage
 from dynnas.search.storage.studies import load_trials, open_trials
@@ -87,7 +87,7 @@ def test_every_candidate_has_one_result_wherever_the_server_goes_away(
         losses = Losses(storage, monkeypatch)
         sampler = make_sampler("evolution", space, population=4, seed=1, goal=goal)
         study = open_trials(storage, "lost", space, goal.objectives, sampler)
-        driver = Driver(study, space, Table(), goal, retry=served())
+        driver = SearchLoop(study, space, Table(), goal, retry=served())
         driver.run(3, Progress())
         if lost:
             losses.at(write, committed=committed)
@@ -115,7 +115,7 @@ def test_a_search_by_another_while_the_server_was_away_is_noticed(
     losses = Losses(storage, monkeypatch)
     study = open_trials(storage, "two", space, goal.objectives, RandomSampler(seed=1))
     with pytest.raises(StorageError, match="another process has searched this study"):
-        Driver(study, space, Meanwhile(), goal, retry=served()).run(3, Progress())
+        SearchLoop(study, space, Meanwhile(), goal, retry=served()).run(3, Progress())
 
 
 def test_crash_between_queueing_and_failing_an_interrupted_trial_queues_it_once() -> None:

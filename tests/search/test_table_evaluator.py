@@ -14,7 +14,7 @@ from support.tables import MACRO_FILE
 import dynnas
 from dynnas.errors import MissingExtraError, SpaceError, StudyError, UnavailableError
 from dynnas.language.parser import parse_space
-from dynnas.pareto.front import Candidate, Front
+from dynnas.pareto.front import Front, ScoredArchitecture
 from dynnas.pareto.objectives import objectives_of
 from dynnas.search.evaluators.table import TableEvaluator
 from dynnas.search.evaluators.table_file import TableFile
@@ -124,7 +124,7 @@ def test_a_few_rows_of_a_huge_space_are_all_that_is_proposed(sampler: str, tmp_p
     assert len(set(seen)) == 60
     if sampler == "guided":
         reference = {"accuracy": 10.0, "cost": 60.0}
-        every = [Candidate(one, table.evaluate(one)) for one in table.listed() or ()]
+        every = [ScoredArchitecture(one, table.evaluate(one)) for one in table.listed() or ()]
         whole = Front.of(every, objectives_of(objectives)).hypervolume(reference)
         assert front.hypervolume(reference) > 0.9 * whole
 

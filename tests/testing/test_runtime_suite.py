@@ -5,7 +5,7 @@ import torch
 
 from dynnas.language.parser import parse_space
 from dynnas.latency.meter import LatencyMeter
-from dynnas.latency.rounds import Subject
+from dynnas.latency.rounds import Workload
 from dynnas.latency.runner import build_runner
 from dynnas.runtimes.artifact import Artifact
 from dynnas.runtimes.backends.torch import Torch
@@ -43,8 +43,8 @@ def test_an_outside_runtime_is_used_by_name(registered):
     network = torch.nn.Sequential(
         torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(400, 5)
     ).eval()
-    subject = Subject(build_runner(network, target, SHAPE), [torch.zeros(1, *SHAPE).numpy()])
-    assert LatencyMeter(target, [subject]).measure(subject).latency_ms > 0
+    workload = Workload(build_runner(network, target, SHAPE), [torch.zeros(1, *SHAPE).numpy()])
+    assert LatencyMeter(target, [workload]).measure(workload).latency_ms > 0
 
 
 def broken(**methods):

@@ -26,7 +26,7 @@ from dynnas.training.algorithms.ema import Ema
 from dynnas.training.checkpoint import read_checkpoint
 from dynnas.training.recipe import Recipe
 from dynnas.training.train_network import fresh_network, train_alone
-from dynnas.training.weights_io import keep_network, load_network
+from dynnas.training.weights_io import load_network, save_network
 
 TRAIN = TrainSettings(epochs=3, batch=64, lr=0.1, calibration_images=128, layout="channels_first")
 RECIPE = Recipe(TRAIN, start="scratch", ema=0.9)
@@ -213,7 +213,7 @@ def test_a_binary_step_is_that_of_the_paper(dataset):
 
 def test_kept_networks_are_loaded_again_or_refused(tmp_path):
     network = small().eval()
-    path, digest = keep_network(network, tmp_path), weights_digest(network)
+    path, digest = save_network(network, tmp_path), weights_digest(network)
     loaded = load_network(path, digest)
     assert loaded.config == network.config
     assert weights_digest(loaded) == digest

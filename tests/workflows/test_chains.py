@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose
 from dynnas.latency.cascades import Overhead, representative
 from dynnas.pareto.contribution import hypervolume, most_useful, non_dominated, reference_of
 from dynnas.workflows.cascade_candidates import (
-    Pool,
+    PredictionMatrix,
     best_chains,
     pair_chains,
     score_chain,
@@ -28,7 +28,7 @@ def pools(draw, networks=3, most=12):
     shape = (networks, draw(st.integers(2, most)))
     grid = st.integers(1, 6).map(lambda n: np.float32(n / 7))
     costs = st.integers(1, 5).map(float)
-    return Pool(
+    return PredictionMatrix(
         confidence=draw(arrays.arrays(np.float32, shape, elements=grid)),
         right=draw(arrays.arrays(bool, shape)),
         cost=draw(arrays.arrays(float, shape, elements=costs)),
@@ -111,7 +111,7 @@ def test_the_best_chains_are_those_that_no_other_beats(pool):
 
 def test_a_large_pool_agrees_with_walking_too():
     random = np.random.default_rng(0)
-    pool = Pool(
+    pool = PredictionMatrix(
         confidence=random.beta(4, 1, (5, 700)).astype(np.float32),
         right=random.random((5, 700)) < 0.8,
         cost=random.random((5, 700)) + np.arange(5)[:, None],

@@ -10,9 +10,9 @@ import numpy as np
 
 from dynnas.errors import TargetError
 from dynnas.latency.meter import LatencyMeter
-from dynnas.latency.predictor.layers import Way, piece_subject
+from dynnas.latency.predictor.layers import Way, piece_workload
 from dynnas.latency.predictor.predictor import Agreement, LatencyPredictor
-from dynnas.latency.rounds import Plan, Subject
+from dynnas.latency.rounds import TimingPlan, Workload
 from dynnas.nn.config.network import NetworkConfig
 from dynnas.nn.networks.layer_features import Piece, pieces_of
 from dynnas.progress import Progress
@@ -102,14 +102,14 @@ def calibrate(
     ]
     pieces = _pieces(space, ways, PIECES_FOR_EACH * samples, channels, classes, seed)
     with progress.task("calibration", total=len(pieces) + len(ways) + held_out + 3) as task:
-        subjects: list[Subject] = []
+        workloads: list[Workload] = []
         parts: list[Piece | Way] = [*pieces, *ways, *others]
         for part in parts:
-            subjects.append(_subject(part, meter))
+            workloads.append(_workload(part, meter))
             task.advance(note="building")
         task.advance(note=f"timing for {seconds:.0f} s, and those held out")
         times, first, second = _time_in_turns(
-            meter, subjects[:-held_out], subjects[-held_out:], seconds, seed
+            meter, workloads[:-held_out], workloads[-held_out:], seconds, seed
         )
         predictor = LatencyPredictor.fit(
             pieces,
@@ -146,18 +146,18 @@ def _draw_enough(space: Space, samples: int, held_out: int, seed: int) -> list[A
     return drawn
 
 
-def _subject(part: Piece | Way, meter: LatencyMeter) -> Subject:
-    return part.subject(meter.target) if isinstance(part, Way) else piece_subject(part, meter.target)
+def _workload(part: Piece | Way, meter: LatencyMeter) -> Workload:
+    return part.workload(meter.target) if isinstance(part, Way) else piece_workload(part, meter.target)
 
 
-def measure_twice(meter: LatencyMeter, subjects: Sequence[Subject]) -> tuple[np.ndarray, np.ndarray]:
-    """Return milliseconds (subjects,) of two measurements, all subjects in the same rounds, in turns."""
-    _, first, second = _time_in_turns(meter, (), subjects, 0.0, 0)
+def measure_twice(meter: LatencyMeter, workloads: Sequence[Workload]) -> tuple[np.ndarray, np.ndarray]:
+    """Return milliseconds (workloads,) of two measurements, all workloads in the same rounds, in turns."""
+    _, first, second = _time_in_turns(meter, (), workloads, 0.0, 0)
     return first, second
 
 
 def _time_in_turns(
-    meter: LatencyMeter, fitted: Sequence[Subject], others: Sequence[Subject], seconds: float, seed: int
+    meter: LatencyMeter, fitted: Sequence[Workload], others: Sequence[Workload], seconds: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the times of the networks to fit to as multiples of the anchors', and two times in milliseconds
     of the others.
@@ -169,7 +169,7 @@ def _time_in_turns(
     second: list[list[float]] = []
     for turn in range(TURNS):
         if fitted:
-            ratios.append(meter.time(fitted, Plan(seconds / TURNS, seed=seed + turn)))
+            ratios.append(meter.time(fitted, TimingPlan(seconds / TURNS, seed=seed + turn)))
         for measured in (first, second):
             share = meter.target.seconds * len(others) / TURNS
             found = meter.measure_images(others, share, seed=2 * turn + len(first))

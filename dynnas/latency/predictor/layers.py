@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from dynnas.latency.rounds import Subject
+from dynnas.latency.rounds import Workload
 from dynnas.latency.runner import build_runner
 from dynnas.nn.config.network import NetworkConfig
 from dynnas.nn.networks.layer_features import Piece, pieces_of
@@ -15,7 +15,7 @@ from dynnas.nn.networks.network import Network, build
 from dynnas.settings.settings import TargetSettings
 
 
-def piece_subject(piece: Piece, target: TargetSettings) -> Subject:
+def piece_workload(piece: Piece, target: TargetSettings) -> Workload:
     """Return the benchmark of a piece alone, with weights that do not matter."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -23,7 +23,7 @@ def piece_subject(piece: Piece, target: TargetSettings) -> Subject:
     runner = build_runner(module, target, (piece.channels, piece.resolution, piece.resolution))
     shape = (target.batch, piece.channels, piece.resolution, piece.resolution)
     image = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-    return Subject(runner, [image])
+    return Workload(runner, [image])
 
 
 _ALWAYS, _NEVER = 0.0, 2.0
@@ -53,11 +53,11 @@ class Way:
         """Return all pieces that the image runs."""
         return sum(pieces_of(self.config)[: self.exit + 1], ())
 
-    def subject(self, target: TargetSettings) -> Subject:
+    def workload(self, target: TargetSettings) -> Workload:
         """Return the benchmark of the path, with weights that do not matter."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             network = Network(self.config).eval()
         shape = (target.batch, self.config.channels, self.config.resolution, self.config.resolution)
         image = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-        return Subject(build_runner(network, target), [image])
+        return Workload(build_runner(network, target), [image])

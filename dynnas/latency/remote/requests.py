@@ -16,7 +16,7 @@ from dynnas.latency.environment import RunConfig, device_environment
 from dynnas.latency.lock import device_lock
 from dynnas.latency.remote.blob_cache import BlobCache
 from dynnas.latency.remote.memory import peak_memory_mib
-from dynnas.latency.rounds import Plan, Subject, time_rounds
+from dynnas.latency.rounds import TimingPlan, Workload, time_rounds
 from dynnas.runtimes.artifact import Artifact
 from dynnas.runtimes.compile import load_artifact
 from dynnas.runtimes.document import read_document
@@ -83,7 +83,7 @@ class RequestHandler:
 
     def _measure(self, what: str, header: Mapping[str, Any], waiting: Callable[[], None]) -> Reply:
         config = _run_config(header)
-        pairs = [_pairs(header, name) for name in ("subjects", "anchors")]
+        pairs = [_pairs(header, name) for name in ("workloads", "anchors")]
         found, missing = self._store.get(digest for part in pairs for pair in part for digest in pair)
         if missing:
             return {"missing": missing}, {}
@@ -97,16 +97,16 @@ class RequestHandler:
                 ]
                 return {"mib": sizes}, {}
             # Loading too would disturb the network that is being timed.
-            subjects, anchors = (
-                [Subject(self._load(artifact, found, config), _images(found[i])) for artifact, i in part]
+            workloads, anchors = (
+                [Workload(self._load(artifact, found, config), _images(found[i])) for artifact, i in part]
                 for part in pairs
             )
             seconds = _number(header, "seconds")
             if what == "energy":
-                used = [measure_energy(subject, seconds, self._device) for subject in subjects]
+                used = [measure_energy(workload, seconds, self._device) for workload in workloads]
                 return {"energies": [asdict(energy) for energy in used]}, {}
-            plan = Plan(seconds, _number(header, "precision"), int(_number(header, "seed", most=2**53)))
-            return {}, _time(subjects, anchors, plan)
+            plan = TimingPlan(seconds, _number(header, "precision"), int(_number(header, "seed", most=2**53)))
+            return {}, _time(workloads, anchors, plan)
 
     def _artifact(self, data: bytes, config: RunConfig) -> Artifact:
         """Return the artifact that a client has sent, if this device runs such artifacts.
@@ -139,17 +139,19 @@ class RequestHandler:
         return runner
 
 
-def _time(subjects: Sequence[Subject], anchors: Sequence[Subject], plan: Plan) -> dict[str, np.ndarray]:
+def _time(
+    workloads: Sequence[Workload], anchors: Sequence[Workload], plan: TimingPlan
+) -> dict[str, np.ndarray]:
     """Return the rounds, and each network's output for its first image: the client can tell if it is
     nonsense.
     """
-    if not subjects and not anchors:
+    if not workloads and not anchors:
         raise RequestError("nothing to time")
     answers = {
-        f"answer.{at}": np.asarray(subject.runner(subject.images[0]))
-        for at, subject in enumerate([*subjects, *anchors])
+        f"answer.{at}": np.asarray(workload.runner(workload.images[0]))
+        for at, workload in enumerate([*workloads, *anchors])
     }
-    return {"times": time_rounds(subjects, anchors, plan), **answers}
+    return {"times": time_rounds(workloads, anchors, plan), **answers}
 
 
 def _run_config(header: Mapping[str, Any]) -> RunConfig:

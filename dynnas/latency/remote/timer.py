@@ -15,7 +15,7 @@ from dynnas.latency.remote.blob_cache import digest_of
 from dynnas.latency.remote.client import Device
 from dynnas.latency.remote.network import RemoteNetwork
 from dynnas.latency.remote.token import VARIABLE, find_token, token_path
-from dynnas.latency.rounds import Plan, Subject
+from dynnas.latency.rounds import TimingPlan, Workload
 from dynnas.latency.runner import build_runner
 from dynnas.nn.config.choice import Choice
 from dynnas.nn.config.network import BlockConfig, HeadConfig, NetworkConfig, StemConfig
@@ -93,7 +93,7 @@ def remote_environment(target: TargetSettings) -> dict[str, str]:
 
 
 class RemoteTimer:
-    """Times in rounds on the device of a remote target; the runners of its subjects are `RemoteNetwork`s.
+    """Times in rounds on the device of a remote target; the runners of its workloads are `RemoteNetwork`s.
 
     Raises:
         TargetError: there is no token for the device.
@@ -102,7 +102,9 @@ class RemoteTimer:
     def __init__(self, target: TargetSettings, device: Device | None = None) -> None:
         self._target, self._device = target, device or open_device(target)
 
-    def __call__(self, subjects: Sequence[Subject], anchors: Sequence[Subject], plan: Plan) -> np.ndarray:
+    def __call__(
+        self, workloads: Sequence[Workload], anchors: Sequence[Workload], plan: TimingPlan
+    ) -> np.ndarray:
         """Time in rounds, as `Timer` says.
 
         Raises:
@@ -112,47 +114,47 @@ class RemoteTimer:
         header = {
             "ask": "time",
             **asdict(_run_config(self._target)),
-            "subjects": [_described(subject, parts) for subject in subjects],
-            "anchors": [_described(subject, parts) for subject in anchors],
+            "workloads": [_described(workload, parts) for workload in workloads],
+            "anchors": [_described(workload, parts) for workload in anchors],
             **asdict(plan),
         }
         _, arrays = self._device.ask_with(header, parts, PATIENCE_SECONDS + 2 * plan.seconds)
-        everyone = [*subjects, *anchors]
-        for at, subject in enumerate(everyone):
-            self._check(subject, arrays.get(f"answer.{at}"))
+        everyone = [*workloads, *anchors]
+        for at, workload in enumerate(everyone):
+            self._check(workload, arrays.get(f"answer.{at}"))
         times = arrays.get("times")
         if times is None or times.ndim != 2 or len(times) != len(everyone) or not (times > 0).all():
             raise TargetError(f"target: device {self._device.address} gave no times")
         return times
 
-    def energy(self, subjects: Sequence[Subject], seconds: float) -> list[Energy]:
+    def energy(self, workloads: Sequence[Workload], seconds: float) -> list[Energy]:
         """Measure energy there, as `measure_energy` does here."""
         parts: dict[str, bytes] = {}
-        described = [_described(subject, parts) for subject in subjects]
+        described = [_described(workload, parts) for workload in workloads]
         header = {
             "ask": "energy",
             **asdict(_run_config(self._target)),
-            "subjects": described,
+            "workloads": described,
             "seconds": seconds,
         }
-        patience = PATIENCE_SECONDS + 2 * seconds * len(subjects)
+        patience = PATIENCE_SECONDS + 2 * seconds * len(workloads)
         reply, _ = self._device.ask_with(header, parts, patience)
         return [Energy(**energy) for energy in reply["energies"]]
 
-    def peak_memory_mib(self, subjects: Sequence[Subject]) -> list[float]:
+    def peak_memory_mib(self, workloads: Sequence[Workload]) -> list[float]:
         """Measure peak memory there, as `dynnas.latency.remote.memory.peak_memory_mib` does here."""
         parts: dict[str, bytes] = {}
-        described = [_described(subject, parts) for subject in subjects]
-        header = {"ask": "memory", **asdict(_run_config(self._target)), "subjects": described}
+        described = [_described(workload, parts) for workload in workloads]
+        header = {"ask": "memory", **asdict(_run_config(self._target)), "workloads": described}
         return [float(mib) for mib in self._device.ask_with(header, parts, PATIENCE_SECONDS)[0]["mib"]]
 
     def close(self) -> None:
         """Hang up; it connects again when it is used."""
         self._device.close()
 
-    def _check(self, subject: Subject, answer: np.ndarray | None) -> None:
-        network = _network(subject)
-        if answer is not None and network.matches(answer, subject.images[0]):
+    def _check(self, workload: Workload, answer: np.ndarray | None) -> None:
+        network = _network(workload)
+        if answer is not None and network.matches(answer, workload.images[0]):
             return
         portable = get_runtime(self._target.runtime).portable
         advice = (
@@ -169,14 +171,14 @@ class RemoteTimer:
 def _understands(device: Device, target: TargetSettings) -> bool:
     """Return whether a packed network gives right answers on the device."""
     try:
-        RemoteTimer(target, device)((), [_probe(target)], Plan(seconds=0.0))
+        RemoteTimer(target, device)((), [_probe(target)], TimingPlan(seconds=0.0))
     except TargetError:
         device.offers()  # raises again if it is the device that is gone
         return False
     return True
 
 
-def _probe(target: TargetSettings) -> Subject:
+def _probe(target: TargetSettings) -> Workload:
     """Return a network whose kernels are mixed, so that its graph is packed."""
     block = BlockConfig(Choice("conv"), 32, 32, 1, 3, Choice.of("condconv", experts=2))
     stem, head = StemConfig(3, 32, 3, 1, "relu"), HeadConfig(32, 0, "relu", 0.0, 10)
@@ -184,22 +186,24 @@ def _probe(target: TargetSettings) -> Subject:
         torch.manual_seed(0)
         network = Network(NetworkConfig(3, 10, 8, stem, (("stage1.0", block),), (), head)).eval()
     image = np.random.default_rng(0).normal(size=(target.batch, 3, 8, 8)).astype(np.float32)
-    return Subject(build_runner(network, target), [image])
+    return Workload(build_runner(network, target), [image])
 
 
 def _run_config(target: TargetSettings) -> RunConfig:
     return RunConfig(target.runtime, target.threads, target.dtype, target.batch)
 
 
-def _network(subject: Subject) -> RemoteNetwork:
-    assert isinstance(subject.runner, RemoteNetwork), "subjects for a remote device are built for its target"
-    return subject.runner
+def _network(workload: Workload) -> RemoteNetwork:
+    assert isinstance(workload.runner, RemoteNetwork), (
+        "workloads for a remote device are built for its target"
+    )
+    return workload.runner
 
 
-def _described(subject: Subject, parts: dict[str, bytes]) -> list[str]:
-    """Return the digests of a subject's artifact and images, and add these to `parts`."""
-    network = _network(subject)
-    images = write_document({}, {"images": np.stack(list(subject.images))})
+def _described(workload: Workload, parts: dict[str, bytes]) -> list[str]:
+    """Return the digests of a workload's artifact and images, and add these to `parts`."""
+    network = _network(workload)
+    images = write_document({}, {"images": np.stack(list(workload.images))})
     parts[network.artifact.digest] = network.artifact.to_bytes()
     parts[digest_of(images)] = images
     return [network.artifact.digest, digest_of(images)]

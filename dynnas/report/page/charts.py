@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from dynnas.pareto.front import Candidate, Front
+from dynnas.pareto.front import Front, ScoredArchitecture
 from dynnas.report.plots.axes import Axes, axes_of
 from dynnas.report.prediction import predicted_and_measured
 from dynnas.report.summary import StudySummary
@@ -111,7 +111,7 @@ def audit_chart(audit: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def tip_of(member: Candidate, study: Study) -> list[str]:
+def tip_of(member: ScoredArchitecture, study: Study) -> list[str]:
     """Return the lines of text beside the point of a network."""
     metrics = member.metrics
     if study.space.table:
@@ -141,7 +141,9 @@ def tip_of(member: Candidate, study: Study) -> list[str]:
     return lines
 
 
-def _series(name: str, style: str, members: Iterable[Candidate], study: Study, axes: Axes) -> dict[str, Any]:
+def _series(
+    name: str, style: str, members: Iterable[ScoredArchitecture], study: Study, axes: Axes
+) -> dict[str, Any]:
     listed = list(members)
     if style != "steps":
         listed = listed[:: -(-len(listed) // _MOST_POINTS) or 1]
@@ -209,6 +211,6 @@ def _column(counts: Sequence[int], names: Sequence[str], tallest: int, start: fl
     return f"<span>{parts}</span>"
 
 
-def has_distribution(summary: StudySummary, member: Candidate) -> bool:
+def has_distribution(summary: StudySummary, member: ScoredArchitecture) -> bool:
     """Tell whether the times of many images are known."""
     return len(summary.latencies.get(member.key, {}).get("image_ms", ())) > 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from dynnas.pareto.front import Candidate
+from dynnas.pareto.front import ScoredArchitecture
 from dynnas.pareto.importance import Importances
 from dynnas.report.conclusions import conclusions
 from dynnas.report.page.charts import (
@@ -246,7 +246,7 @@ def _said(label: str, answer: str) -> str:
     return label if label == answer else f"{label}, not {answer}"
 
 
-def _range(member: Candidate, longest: float) -> str:
+def _range(member: ScoredArchitecture, longest: float) -> str:
     """Return a line from median to worst, with marks."""
     at = {name: 100 * member.metrics[metric] / longest for metric, name in _TIMES}
     text = f"{member.metrics['mean_ms']:.3g} ms"

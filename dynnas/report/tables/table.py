@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dynnas.nn.config.names import CHOOSE, FIXED, GLANCE
-from dynnas.pareto.front import Candidate
+from dynnas.pareto.front import ScoredArchitecture
 from dynnas.space.architecture import Architecture
 from dynnas.study.study import Study
 
@@ -46,7 +46,7 @@ def further_metrics(study: Study) -> tuple[str, ...]:
 
 
 def front_table(
-    front: Sequence[Candidate], title: str, further: Sequence[str] = (), genes: Sequence[str] = ()
+    front: Sequence[ScoredArchitecture], title: str, further: Sequence[str] = (), genes: Sequence[str] = ()
 ) -> Table:
     """Return one row for each member: its scores, times, size, and dynamic parts.
 
@@ -70,7 +70,7 @@ def front_table(
     return Table(title, columns, tuple(_front_row(member, further, genes) for member in front))
 
 
-def metrics_table(front: Sequence[Candidate], metrics: Sequence[str], title: str) -> Table:
+def metrics_table(front: Sequence[ScoredArchitecture], metrics: Sequence[str], title: str) -> Table:
     """Return one row for each member of a front in a space of plain choices: its metrics and values."""
     genes = list(dict.fromkeys(name for member in front for name in member.architecture))
     numeric = [Column(name, numeric=True) for name in metrics]
@@ -87,7 +87,7 @@ def metrics_table(front: Sequence[Candidate], metrics: Sequence[str], title: str
     return Table(title, columns, rows)
 
 
-def _front_row(member: Candidate, further: Sequence[str], genes: Sequence[str]) -> tuple[str, ...]:
+def _front_row(member: ScoredArchitecture, further: Sequence[str], genes: Sequence[str]) -> tuple[str, ...]:
     architecture = member.architecture
     values = [str(architecture.get(name, "")) for name in genes]
     return (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,17 +24,23 @@ from dynnas.errors import DynnasError, TrainingError
 from dynnas.training.checkpoint import Checkpoint, save_checkpoint
 from dynnas.training.distributed.processes import check_count
 from dynnas.training.distributed.ranks import Ranks, backend
+from dynnas.training.interruption import Stop, stop_on_signals
 from dynnas.training.train_supernet import Report, Training, train_rank
 
 _GRACE_SECONDS = 5.0
 """Seconds to look for a rank that is gone, after another one lost the others: it is then the reason."""
 
 News = tuple[str, Any]
-"""A message of rank 0: ("loss", its value) or ("checkpoint", its bytes)."""
+"""A message of rank 0: ("loss", its value), ("checkpoint", its bytes), or `STOPPED` as the last one."""
+
+
+STOPPED: News = ("stopped", None)
 
 
 def train(training: Training, folder: Path, report: Report) -> None:
     """Train as a `Launch` on the cluster that this process is connected to.
+
+    Ctrl-C and SIGTERM let rank 0 save first.
 
     Raises:
         TrainingError: as `launch_processes`.
@@ -42,27 +49,34 @@ def train(training: Training, folder: Path, report: Report) -> None:
     check_count(training, int(ray.cluster_resources().get("GPU", 0)) if gpu else None)
     count = training.settings.processes
     sent = ray.put(replace(training, dataset=training.dataset.to("cpu")))
-    # Two calls at once: to train, and to tell of it.
-    options: dict[str, Any] = {"num_cpus": 1, "num_gpus": int(gpu), "max_restarts": 0, "max_concurrency": 2}
+    # Three calls at once: to train, to tell of it, and to ask for a stop.
+    options: dict[str, Any] = {"num_cpus": 1, "num_gpus": int(gpu), "max_restarts": 0, "max_concurrency": 3}
     kind: Any = ray.remote(**options)(_Rank)
     actors = [kind.remote(sys.path) for _ in range(count)]
+    stop = Stop()
     try:
         host = ray.get(actors[0].host.remote())
         calls = [actor.train.remote(sent, Ranks(rank, count), host) for rank, actor in enumerate(actors)]
-        _watch(calls, actors[0], lambda news: _hear(news, folder, report))
+        with stop_on_signals(stop):
+            _watch(calls, actors[0], lambda news: _hear(news, folder, report), stop)
     except RayError as error:
         raise _lost(0, count) from error
     finally:
         for actor in actors:
             ray.kill(actor)
+    if stop:
+        stop.obey()
 
 
-def _watch(calls: list[Any], first: Any, hear: Callable[[News], None]) -> None:
-    """Pass on the messages of rank 0 until all ranks have finished."""
-    running = list(calls)
+def _watch(calls: list[Any], first: Any, hear: Callable[[News], None], stop: Stop) -> None:
+    """Pass on the messages of rank 0 until all ranks have finished, or rank 0 has saved because of `stop`."""
+    running, told_to_stop = list(calls), False
     listening = first.news.remote()
     while running:
-        done, _ = ray.wait([listening, *running])
+        if stop and not told_to_stop:
+            told_to_stop = True
+            first.stop.remote()
+        done, _ = ray.wait([listening, *running])  # `news` returns at least twice a second
         for call in done:
             if call is listening:
                 continue
@@ -73,6 +87,8 @@ def _watch(calls: list[Any], first: Any, hear: Callable[[News], None]) -> None:
             running.remove(call)
         if listening in done:
             for news in ray.get(listening):
+                if news == STOPPED:
+                    return
                 hear(news)
             listening = first.news.remote()
     while told := ray.get(listening):
@@ -122,6 +138,7 @@ class _Rank:
         sys.path.extend(place for place in path if place not in sys.path)
         self._news: SimpleQueue[News] = SimpleQueue()
         self._store: distributed.TCPStore | None = None
+        self._stop = Stop()
 
     def host(self) -> tuple[str, int]:
         """Become the meeting point of the ranks, and return its address."""
@@ -139,8 +156,12 @@ class _Rank:
         except Empty:
             return told
 
+    def stop(self) -> None:
+        """Request a stop: this rank saves after its step and does no more."""
+        self._stop.wish()
+
     def train(self, training: Training, ranks: Ranks, host: tuple[str, int]) -> None:
-        """Train to the end."""
+        """Train to the end, or until a stop is requested."""
 
         def save(checkpoint: Checkpoint) -> None:
             content = io.BytesIO()
@@ -151,4 +172,8 @@ class _Rank:
         distributed.init_process_group(
             backend(training.device), store=store, rank=ranks.rank, world_size=ranks.count
         )
-        train_rank(training, ranks, lambda loss: self._news.put(("loss", loss)), save)
+        try:
+            train_rank(training, ranks, lambda loss: self._news.put(("loss", loss)), save, self._stop)
+        except KeyboardInterrupt:
+            self._news.put(STOPPED)
+            threading.Event().wait()  # the others may be at a step, for which they need this one

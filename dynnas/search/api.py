@@ -71,9 +71,9 @@ def search_with(
             open_cluster(settings.ray, settings.workers) as cluster,
             open_pool(evaluator, goal, workers=settings.workers, cluster=cluster, progress=progress) as pool,
         ):
-            driver = SearchLoop(study, space, evaluator, goal, pool=pool, retry=held.retry)
-            driver.run(settings.trials, progress, stopping=stopping)
-        return driver.front()
+            loop = SearchLoop(study, space, evaluator, goal, pool=pool, retry=held.retry)
+            loop.run(settings.trials, progress, stopping=stopping)
+        return loop.front()
 
 
 def _facts(evaluator: AnyEvaluator) -> dict[str, str]:

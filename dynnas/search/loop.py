@@ -56,7 +56,7 @@ _FAILURES_IN_A_ROW = 10
 
 @dataclass(frozen=True)
 class SearchLoop:
-    """Runs one study, which must have no other driver; parts of the evaluations may be left to workers."""
+    """Runs one study, which must have no other loop; parts of the evaluations may be left to workers."""
 
     study: optuna.Study
     space: Space
@@ -173,23 +173,23 @@ class SearchLoop:
         screen = self.screen
         return (lambda metrics: screen.verdict(metrics, front())) if screen else None
 
-    def failed(self, flight: RunningTrial, reason: str) -> None:
+    def failed(self, running: RunningTrial, reason: str) -> None:
         """Tell the study why there is no result."""
 
         def tell() -> None:
-            flight.trial.set_user_attr(ERROR, reason)
-            self.study.tell(flight.trial, state=TrialState.FAIL)
+            running.trial.set_user_attr(ERROR, reason)
+            self.study.tell(running.trial, state=TrialState.FAIL)
 
-        self._finish(flight, TrialState.FAIL, tell)
+        self._finish(running, TrialState.FAIL, tell)
 
-    def finish(self, flight: RunningTrial, found: Assessment) -> ScoredArchitecture | None:
+    def finish(self, running: RunningTrial, found: Assessment) -> ScoredArchitecture | None:
         """Tell the study the result: a candidate, or None where it was rejected."""
-        self._finish(flight, TrialState.COMPLETE, lambda: self._tell(flight.trial, found))
+        self._finish(running, TrialState.COMPLETE, lambda: self._tell(running.trial, found))
         if found.rejection or found.screened:
             return None
-        return ScoredArchitecture(flight.architecture, found.metrics, flight.trial.number)
+        return ScoredArchitecture(running.architecture, found.metrics, running.trial.number)
 
-    def _finish(self, flight: RunningTrial, state: TrialState, tell: Callable[[], None]) -> None:
+    def _finish(self, running: RunningTrial, state: TrialState, tell: Callable[[], None]) -> None:
         """Call `tell`, which ends a trial in `state`; call it again if the server went away before it was
         done.
 
@@ -199,7 +199,7 @@ class SearchLoop:
 
         def step(again: bool) -> None:
             if again:
-                trial = self.study.get_trials(deepcopy=False)[flight.trial.number]
+                trial = self.study.get_trials(deepcopy=False)[running.trial.number]
                 if trial.state == state:
                     return
                 if trial.state != TrialState.RUNNING:
@@ -266,84 +266,84 @@ class RunningTrial:
 
 
 class _Run:
-    """One run of a driver: it keeps as many trials running as there are workers."""
+    """One run of a search loop: it keeps as many trials running as there are workers."""
 
     def __init__(
-        self, driver: SearchLoop, front: Front, watch: StopMonitor, say: Callable[[str], None], task: Task
+        self, loop: SearchLoop, front: Front, watch: StopMonitor, say: Callable[[str], None], task: Task
     ) -> None:
-        self._driver = driver
+        self._loop = loop
         self._front = front
         self._watch = watch
         self._say = say
         self._task = task
         self._failures = _Failures()
-        self._flights: dict[int, RunningTrial] = {}
+        self._running: dict[int, RunningTrial] = {}
 
     def go(self, trials: int) -> None:
         """Run up to `trials` trials, or until there is a reason to end; running trials are finished."""
-        pool = self._driver.pool
+        pool = self._loop.pool
         # One more than there are workers, so that none waits while the driver asks, tells and times.
         most = pool.size + 1 if pool else 1
         reason = None
         while True:
-            while trials > 0 and reason is None and len(self._flights) < most:
-                stand = self._driver.stand()
-                if stand == "waiting" and self._flights:
+            while trials > 0 and reason is None and len(self._running) < most:
+                stand = self._loop.stand()
+                if stand == "waiting" and self._running:
                     break
                 reason = "the sampler has reached its end" if stand == "ended" else self._reason()
                 if reason is None:
                     trials -= 1
                     self._go_on(self._begin(), None)
-            if not self._flights:
+            if not self._running:
                 break
             assert pool is not None
             reply = pool.collect()
-            self._go_on(self._flights.pop(reply.job_id), reply)
+            self._go_on(self._running.pop(reply.job_id), reply)
         if reason:
             self._say(reason)
 
     def _begin(self) -> RunningTrial:
-        running = {flight.trial.number for flight in self._flights.values()}
-        return self._driver.begin(lambda: self._front, running)
+        running = {running.trial.number for running in self._running.values()}
+        return self._loop.begin(lambda: self._front, running)
 
     def _reason(self) -> str | None:
-        if self._driver.exhausted():
-            return f"all {self._driver.size} architectures of the space were tried"
+        if self._loop.exhausted():
+            return f"all {self._loop.size} architectures of the space were tried"
         return self._watch.reason()
 
-    def _go_on(self, flight: RunningTrial, reply: JobResult | None) -> None:
+    def _go_on(self, running: RunningTrial, reply: JobResult | None) -> None:
         """Continue an evaluation up to its next job, or to its end."""
         try:
-            job = flight.evaluation.send(reply)  # type: ignore[arg-type]  # None begins it
+            job = running.evaluation.send(reply)  # type: ignore[arg-type]  # None begins it
         except StopIteration as end:
-            self._land(flight, end.value)
+            self._land(running, end.value)
         except StorageError:
             raise
         except Exception as error:  # whatever an evaluator does is the candidate's failure, not the search's
-            self._fail(flight, error)
+            self._fail(running, error)
         else:
-            assert self._driver.pool is not None
-            self._flights[self._driver.pool.submit(job)] = flight
+            assert self._loop.pool is not None
+            self._running[self._loop.pool.submit(job)] = running
 
-    def _land(self, flight: RunningTrial, found: Assessment) -> None:
+    def _land(self, running: RunningTrial, found: Assessment) -> None:
         try:
             _check_names(found.metrics)
         except StudyError as error:
-            self._fail(flight, error)
+            self._fail(running, error)
             return
-        candidate = self._driver.finish(flight, found)
+        candidate = self._loop.finish(running, found)
         self._failures.reset()
         self._watch.saw(candidate)
         if candidate:
-            self._front = Front.of((*self._front, candidate), self._driver.goal.objectives)
+            self._front = Front.of((*self._front, candidate), self._loop.goal.objectives)
         self._task.advance(1, note=_summary(self._front))
 
-    def _fail(self, flight: RunningTrial, error: Exception) -> None:
-        trial, key = flight.trial.number, flight.architecture.key
+    def _fail(self, running: RunningTrial, error: Exception) -> None:
+        trial, key = running.trial.number, running.architecture.key
         logger.debug("trial %d (%s) failed", trial, key, exc_info=error)
         said = str(error) if isinstance(error, JobError) else f"{type(error).__name__}: {error}"
         reason = said[:1000]
-        self._driver.failed(flight, reason)
+        self._loop.failed(running, reason)
         self._say(f"a candidate failed: {reason}")
         self._failures.count(reason)
         self._watch.saw(None)

@@ -130,9 +130,9 @@ def evaluate_controls(
             parallel=pool is not None,
         )
         study = open_trials(open_storage(None), name, part, goal.objectives, chosen)
-        driver = SearchLoop(study, part, evaluator, goal, pool=pool)
-        driver.run(search.trials, progress, name)
-        return tuple(replace(candidate, trial=None) for candidate in driver.candidates())
+        loop = SearchLoop(study, part, evaluator, goal, pool=pool)
+        loop.run(search.trials, progress, name)
+        return tuple(replace(candidate, trial=None) for candidate in loop.candidates())
 
     static = static_part(space)
     return Controls(

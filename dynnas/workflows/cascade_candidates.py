@@ -1,4 +1,4 @@
-"""CascadeCandidates of two or three networks, scored for every useful threshold from the predictions of each network.
+"""Chains of two or three networks, scored for every useful threshold from the predictions of each network.
 
 Nothing is run: an image's way through a chain is known from the confidence that each network has in it, so
 accuracy and cost of a chain are sums over images. Plain numpy.
@@ -55,7 +55,7 @@ class PredictionMatrix:
 
 @dataclass(frozen=True)
 class CascadeCandidates:
-    """CascadeCandidates of one length, a row each.
+    """Chains of one length that may join a front, a row each.
 
     Attributes:
         members: (chains, length) int, into the pool.

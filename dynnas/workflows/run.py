@@ -134,9 +134,9 @@ def run_study(
                 evaluator = _trained_evaluator(space, dataset, place, cache, progress, launch, measurements)
                 run = _Run(space, place, evaluator, cache, progress, sampler)
                 with run.pool(cluster) as pool:
-                    driver = run.search(trials, record.name, pool)
-                    run.compare(driver)
-            run.finish(driver.front())  # when no worker disturbs the clock
+                    loop = run.search(trials, record.name, pool)
+                    run.compare(loop)
+            run.finish(loop.front())  # when no worker disturbs the clock
     return Study(place, given)
 
 
@@ -283,19 +283,17 @@ class _Run:
         )
         predictor = self.evaluator.predictor
         screen = Prefilter(goal, DEVIATIONS * predictor.error) if predictor else None
-        driver = SearchLoop(study, self.space, self.cached, goal, screen, pool, trials.retry)
-        driver.run(settings.trials, self.progress, stopping=StopConditions.of(settings))
-        return driver
+        loop = SearchLoop(study, self.space, self.cached, goal, screen, pool, trials.retry)
+        loop.run(settings.trials, self.progress, stopping=StopConditions.of(settings))
+        return loop
 
-    def compare(self, driver: SearchLoop) -> None:
+    def compare(self, loop: SearchLoop) -> None:
         """Evaluate the controls, if they are asked for."""
         settings = self.space.settings.search
         if not settings.controls:
             return
-        controls = evaluate_controls(
-            self.space, self.cached, driver.goal, settings, self.progress, driver.pool
-        )
-        comparison = Comparison.of(driver.candidates(), controls, driver.goal.objectives)
+        controls = evaluate_controls(self.space, self.cached, loop.goal, settings, self.progress, loop.pool)
+        comparison = Comparison.of(loop.candidates(), controls, loop.goal.objectives)
         atomic_write(self.place.controls, controls.to_json(comparison))
 
     def _front_before(self) -> Front | None:

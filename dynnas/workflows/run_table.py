@@ -69,7 +69,7 @@ def run_table_study(
                     evaluator, goal, workers=settings.workers, cluster=cluster, progress=progress
                 ) as pool,
             ):
-                driver = SearchLoop(study, space, evaluator, goal, pool=pool, retry=held.retry)
-                driver.run(settings.trials, progress or Progress(), stopping=StopConditions.of(settings))
-        atomic_write(place.front, driver.front().to_json())
+                loop = SearchLoop(study, space, evaluator, goal, pool=pool, retry=held.retry)
+                loop.run(settings.trials, progress or Progress(), stopping=StopConditions.of(settings))
+        atomic_write(place.front, loop.front().to_json())
     return Study(place)

@@ -1,4 +1,4 @@
-"""CascadeCandidates of networks in every runtime: they answer as the networks one by one, and skip what is not asked."""
+"""Chains of networks in every runtime: they answer as the networks one by one, and skip what is not asked."""
 
 from dataclasses import replace
 

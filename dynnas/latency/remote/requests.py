@@ -31,7 +31,7 @@ LOADED = 16
 """Number of networks that stay ready to run."""
 
 MOST_SECONDS = 3600.0
-MOST_SUBJECTS = 1000
+MAX_WORKLOADS = 1000
 MOST_THREADS = 1024
 
 
@@ -165,8 +165,8 @@ def _run_config(header: Mapping[str, Any]) -> RunConfig:
 def _pairs(header: Mapping[str, Any], name: str) -> Sequence[tuple[str, str]]:
     """Return the digests of artifact and images."""
     pairs = header.get(name, [])
-    if not isinstance(pairs, list) or len(pairs) > MOST_SUBJECTS:
-        raise RequestError(f"{name} should be a list of at most {MOST_SUBJECTS}")
+    if not isinstance(pairs, list) or len(pairs) > MAX_WORKLOADS:
+        raise RequestError(f"{name} should be a list of at most {MAX_WORKLOADS}")
     for pair in pairs:
         if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
             raise RequestError(f"{name} should be pairs of digests")

@@ -26,6 +26,9 @@ from dynnas.supernet.shared import SharedTensors
 
 Key = TypeVar("Key", bound=Hashable)
 
+Convert = Callable[[nn.Module], nn.Module]
+"""Changes a module in place, or returns another one with the same tensors."""
+
 KEPT = 256
 """Maximum number of modules without values that are kept; the least recently run are dropped."""
 
@@ -73,8 +76,7 @@ class Elastic(nn.Module, Generic[Key]):
     ) -> None:
         super().__init__()
         self._build, self._shared_name, self._kept = build, shared_name, kept
-        self._skeletons: OrderedDict[Key, _Skeleton] = OrderedDict()
-        self._convert: Callable[[nn.Module], nn.Module] | None = None
+        self._skeletons: OrderedDict[tuple[Key, Convert | None], _Skeleton] = OrderedDict()
         shared = SharedTensors()
         for key in covering:
             # Built with values: the shared tensors start as the module's author initialises them.
@@ -90,20 +92,24 @@ class Elastic(nn.Module, Generic[Key]):
             else:
                 self.register_buffer(path, tensor)
 
-    def forward(self, key: Key, *inputs: Any, context: Context = PLAIN, **options: Any) -> Any:
+    def forward(
+        self, key: Key, *inputs: Any, context: Context = PLAIN, convert: Convert | None = None, **options: Any
+    ) -> Any:
         """Run the module of `key` on slices of the shared tensors; batch norm uses the batch's statistics.
 
-        The module's layers are supplied with `context`. Inputs, options and outputs are those of the module.
+        The layers of the module are supplied with `context`; `convert` runs what it makes of it, such as one
+        whose batch norms see all ranks. Inputs, options and outputs are those of the module.
         Like `torch.func.functional_call`, with the wiring worked out once a key: the generic call costs as
         much as the arithmetic of a small block.
         """
-        skeleton = self._skeletons.get(key)
+        place = (key, convert)
+        skeleton = self._skeletons.get(place)
         if skeleton is None:
-            skeleton = self._skeletons[key] = self._skeleton(key)
+            skeleton = self._skeletons[place] = self._skeleton(key, convert)
             if len(self._skeletons) > self._kept:
                 self._skeletons.popitem(last=False)
         else:
-            self._skeletons.move_to_end(key)
+            self._skeletons.move_to_end(place)
         if skeleton.module.training != self.training:
             skeleton.module.train(self.training)
         try:
@@ -116,13 +122,6 @@ class Elastic(nn.Module, Generic[Key]):
         finally:
             for wire in skeleton.wires:
                 wire.owner[wire.key] = wire.meta
-
-    def converted(self, convert: Callable[[nn.Module], nn.Module]) -> None:
-        """Run the result of `convert` in place of each module from now on; `extract` still returns modules as
-        built.
-        """
-        self._convert = convert
-        self._skeletons.clear()
 
     def extract(self, key: Key) -> nn.Module:
         """Return a plain module with its own copies of the slices; its batch-norm statistics are reset."""
@@ -181,9 +180,9 @@ class Elastic(nn.Module, Generic[Key]):
                 "`covering`"
             ) from error
 
-    def _skeleton(self, key: Key) -> _Skeleton:
+    def _skeleton(self, key: Key, convert: Convert | None) -> _Skeleton:
         module = blank(lambda: self._build(key))
-        module = self._convert(module) if self._convert else module
+        module = convert(module) if convert else module
         found = layouts(module)
         drop_values(module, found)
         fit_buffers(module, found, self._like)

@@ -15,7 +15,7 @@ from dynnas.space.architecture import Architecture, Value
 from dynnas.space.space import Space
 from dynnas.supernet.build import Build, BuildsParts, OnePart
 from dynnas.supernet.covering import covering as find_covering
-from dynnas.supernet.elastic import Elastic
+from dynnas.supernet.elastic import Convert, Elastic
 
 
 class Supernet(nn.Module):
@@ -62,7 +62,12 @@ class Supernet(nn.Module):
             )
 
     def forward(
-        self, architecture: Mapping[str, Value], *inputs: Any, context: Context = PLAIN, **options: Any
+        self,
+        architecture: Mapping[str, Value],
+        *inputs: Any,
+        context: Context = PLAIN,
+        convert: Convert | None = None,
+        **options: Any,
     ) -> Any:
         """Run a network with its part of the shared weights; batch norms use the statistics of the batch.
 
@@ -70,11 +75,12 @@ class Supernet(nn.Module):
             architecture: a member of the space, or its values.
             inputs: those of the network, and so are the outputs.
             context: is supplied to all layers of dynnas.
+            convert: runs what it makes of each part of the network; None runs the parts as they are built.
             options: further arguments of the network.
         """
 
         def call(part: str, config: Any, *values: Any, **more: Any) -> Any:
-            return self.slots[slot_key(part)](config, *values, context=context, **more)
+            return self.slots[slot_key(part)](config, *values, context=context, convert=convert, **more)
 
         return self.build.run(call, self._member(architecture), *inputs, training=self.training, **options)
 

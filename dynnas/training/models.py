@@ -20,7 +20,6 @@ from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.networks.network import Network
 from dynnas.space.architecture import Architecture
 from dynnas.space.space import Space
-from dynnas.supernet.elastic import Elastic
 from dynnas.supernet.staged import StagedBuild
 from dynnas.supernet.supernet import Supernet
 
@@ -77,6 +76,7 @@ class SupernetModel:
         self.module = supernet
         self.space: Space | None = supernet.space
         self._costs: dict[Architecture, Sequence[GateCost]] = {}
+        self._convert: Callable[[nn.Module], nn.Module] | None = None
 
     def forward(
         self, inputs: Any, architecture: Architecture | None, context: Context, open_gates: bool
@@ -85,12 +85,12 @@ class SupernetModel:
         assert architecture is not None
         if isinstance(self.module.build, StagedBuild):
             staged: tuple[Tensor, ...] = self.module(
-                architecture, inputs, open_gates=open_gates, context=context
+                architecture, inputs, open_gates=open_gates, context=context, convert=self._convert
             )
             return staged
         if open_gates:
             context = context.replace(replace(context[GateMode], choice="all"))
-        return _several(self.module(architecture, inputs, context=context))
+        return _several(self.module(architecture, inputs, context=context, convert=self._convert))
 
     def exits(self, architecture: Architecture | None) -> Sequence[Leaving]:
         """See `Model.exits`."""
@@ -116,9 +116,7 @@ class SupernetModel:
 
     def convert(self, convert: Callable[[nn.Module], nn.Module]) -> None:
         """See `Model.convert`."""
-        for slot in self.module.slots.values():
-            assert isinstance(slot, Elastic)
-            slot.converted(convert)
+        self._convert = convert
 
 
 class ModuleModel:

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from dynnas.nn.layers.macs import count_macs
 from dynnas.nn.networks.network import Network
-from dynnas.runtimes.images import blank_images
-from dynnas.runtimes.plain import PlainNetwork
+from dynnas.runtimes.plain import PlainNetwork, blank_images
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,7 @@ from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.layers.macs import count_macs
 from dynnas.nn.networks.cost import Cost, cost
 from dynnas.nn.networks.network import Network
-from dynnas.runtimes.images import blank_images
-from dynnas.runtimes.plain import PlainNetwork
+from dynnas.runtimes.plain import PlainNetwork, blank_images
 
 
 def cost_of(network: Network | PlainNetwork) -> Cost:

@@ -12,8 +12,7 @@ from dynnas.nn.context import Context, with_context
 from dynnas.nn.layers.layers import ConvUnit
 from dynnas.nn.networks.modes import settle
 from dynnas.runtimes.fusing import fuse_norms
-from dynnas.runtimes.images import blank_images
-from dynnas.runtimes.plain import PlainNetwork
+from dynnas.runtimes.plain import PlainNetwork, blank_images
 
 Folded = TypeVar("Folded", bound=nn.Module)
 

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from dynnas.errors import TargetError
 from dynnas.nn.branching import Branching
+from dynnas.nn.config.network import NetworkConfig
 from dynnas.nn.early_exits import EarlyExits
 from dynnas.nn.gates.gate import Gated
 from dynnas.nn.networks.network import Body, Network, Segment
-from dynnas.runtimes.cascade import Cascade, Finished
+from dynnas.runtimes.cascade import Cascade, CascadeConfig, Finished
 
 if TYPE_CHECKING:
     from dynnas.nn.config.network import BlockConfig
@@ -146,3 +148,8 @@ def as_compilable(network: nn.Module, shape: Sequence[int] | None = None) -> Com
     if len(shape) != 3:
         raise TargetError(f"target: images of the shape {tuple(shape)}; allowed is (channels, height, width)")
     return PlainNetwork(network, shape)
+
+
+def blank_images(config: NetworkConfig | CascadeConfig | PlainConfig, batch: int = 1) -> Tensor:
+    """Return zeros (batch, channels, height, width) of the shape that the network of `config` takes."""
+    return torch.zeros(batch, *config.shape)

@@ -11,10 +11,10 @@ from dynnas.nn.dynamic_conv.mode import ConvMode
 from dynnas.nn.exits import answer, is_confident
 from dynnas.nn.networks.network import Network, Segment
 from dynnas.runtimes.folding import fold_batchnorm
-from dynnas.runtimes.images import blank_images
 from dynnas.runtimes.onnx.graph import to_onnx_batch
 from dynnas.runtimes.onnx.session import OnnxRunner
 from dynnas.runtimes.onnx.trace import trace
+from dynnas.runtimes.plain import blank_images
 
 
 class MaskedOnnxRunner:

@@ -14,11 +14,10 @@ from dynnas.nn.networks.network import Network
 from dynnas.runtimes.branching import MaskedNetwork
 from dynnas.runtimes.cascade import Cascade
 from dynnas.runtimes.folding import fold_batchnorm
-from dynnas.runtimes.images import blank_images
 from dynnas.runtimes.onnx.recording import Recorder
 from dynnas.runtimes.onnx.segment import no_packing, segment_graph
 from dynnas.runtimes.onnx.trace import trace
-from dynnas.runtimes.plain import Compilable, PlainNetwork
+from dynnas.runtimes.plain import Compilable, PlainNetwork, blank_images
 
 if TYPE_CHECKING:
     from onnx import ModelProto

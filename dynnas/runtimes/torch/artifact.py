@@ -21,9 +21,8 @@ from dynnas.nn.networks.network import Network
 from dynnas.runtimes.artifact import TORCH_NETWORK, TORCH_PROGRAM, Artifact, LazyFiles
 from dynnas.runtimes.cascade import Cascade, Finished
 from dynnas.runtimes.document import DocumentError, read_document, write_document
-from dynnas.runtimes.images import blank_images
 from dynnas.runtimes.metadata import describe
-from dynnas.runtimes.plain import Compilable, PlainNetwork
+from dynnas.runtimes.plain import Compilable, PlainNetwork, blank_images
 from dynnas.settings.settings import TargetSettings
 
 NETWORK, PROGRAM = "network.dynnas", "model.pt2"

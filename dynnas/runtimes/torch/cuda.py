@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from dynnas.nn.networks.network import Network
-from dynnas.runtimes.images import blank_images
-from dynnas.runtimes.plain import PlainNetwork
+from dynnas.runtimes.plain import PlainNetwork, blank_images
 from dynnas.runtimes.torch.parts import Part, Run, folded_as, parts_of, run_parts
 
 WARM_UP_RUNS = 3

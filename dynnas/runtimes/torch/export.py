@@ -15,7 +15,7 @@ from dynnas.nn.networks.network import Segment
 from dynnas.runtimes.branching import MaskedNetwork
 from dynnas.runtimes.cascade import Finished
 from dynnas.runtimes.folding import fold_batchnorm
-from dynnas.runtimes.images import blank_images
+from dynnas.runtimes.plain import blank_images
 
 
 def to_pt2(network: Finished) -> ExportedProgram:

@@ -1,6 +1,6 @@
 """A pool of processes on this machine, which share one copy of the weights and images.
 
-Kept libraries were tried in its place. Of 12 jobs on 4 processes, one of which killed its process,
+Kept libraries were tried in its place. Of 12 jobs on 4 processes, where one job killed its process,
 `concurrent.futures` and loky lost all 12 and every process; Pebble lost one, but breaks as a whole when a
 process is killed between two jobs. Executors of one process each lose one job too, in 197 lines of code, not
 211; but a job costs 0.9 ms, not 0.35 ms, and a driver that ends waits for the running jobs.

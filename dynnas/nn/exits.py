@@ -103,7 +103,9 @@ def select_confident(
 
 
 def leave(outputs: Sequence[Tensor], exits: Sequence[Leaving]) -> tuple[Tensor, Tensor]:
-    """Call `select_confident` with the thresholds and criteria of a network's exits."""
+    """Call `select_confident` with a network's thresholds and criteria; shapes are those of
+    `select_confident`.
+    """
     return select_confident(
         outputs, [place.threshold for place in exits], [place.criterion for place in exits]
     )

@@ -75,7 +75,9 @@ class Slice:
     shape: tuple[int, ...] | None = None
 
     def of(self, shared: Tensor) -> Tensor:
-        """Return the slice of `shared`: a view, unless parts are joined or a mean is taken."""
+        """Return the slice of `shared`, which has any shape: a view, unless parts are joined or a mean is
+        taken.
+        """
         part = shared
         if self.index is not None:
             several = sum(each != slice(None) for each in self.index) > 1
@@ -142,7 +144,8 @@ def lengths(layout: Layout) -> tuple[int, ...]:
 def grid(room: Sequence[Axis], layout: Layout) -> tuple[Tensor, ...]:
     """Return the indices of the shared tensor that a tensor of `layout` takes, one for every axis of `room`.
 
-    They broadcast; over leading axes that the tensor lacks it takes the first.
+    Each is (n,) along its own axis, so that they broadcast; over leading axes that the tensor lacks it takes
+    the first.
     """
     missing = len(room) - len(layout.axes)
     taken = [(0,)] * missing + [_taken(have, want) or () for have, want in _pairs(room, layout)]
@@ -155,7 +158,8 @@ def grid(room: Sequence[Axis], layout: Layout) -> tuple[Tensor, ...]:
 
 @torch.no_grad()
 def write(shared: Tensor, room: Sequence[Axis], layout: Layout, tensor: Tensor) -> None:
-    """Give the part of `shared` that a tensor of `layout` takes the values of `tensor`, in place.
+    """Give the part of `shared` that a tensor of `layout` takes the values of `tensor`, in place; both have
+    any shape.
 
     Over leading axes that the tensor lacks each gets them, so that their mean is the tensor.
     """

@@ -49,7 +49,7 @@ class FunctionTask(Task):
         return self._outputs
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of the function.
+        """Return the loss of the function: (B,).
 
         Raises:
             TaskError: it is not one number for each image.

@@ -65,7 +65,8 @@ class Task(ABC):
         return {}
 
     def gain(self, outputs: Tensor, others: Tensor, targets: Tensor) -> tuple[float, float, float] | None:
-        """Return how much better `outputs` answer the same images than `others`, with its 95% interval.
+        """Return how much better `outputs` (N, ...) answer the same images than `others`, with its 95%
+        interval.
 
         It is the mean difference of `quality`, image by image, with its low and its high end; None where
         the quality of a single answer is not known.
@@ -176,8 +177,8 @@ class Task(ABC):
     """The number of values that `doubt` returns."""
 
     def post(self, output: Tensor) -> Tensor:
-        """Return a shipped model's result for `output`, in operations that can be exported: by default
-        `output` itself.
+        """Return a shipped model's result for `output` (B, ...), in operations that can be exported: by
+        default `output` itself.
         """
         return output
 

@@ -13,7 +13,7 @@ def conv_first(
 ) -> Tensor:
     """Run one ordinary convolution for each expert, and return the weighted sum of their feature maps.
 
-    Arguments as `mixed_conv`. The batch may be of any size in an exported graph.
+    Shapes are those of `mixed_conv`. The batch may be of any size in an exported graph.
     """
     if coefficients.dim() == 2:
         coefficients = coefficients.unsqueeze(1)
@@ -28,7 +28,7 @@ def wide_conv(x: Tensor, bank: Tensor, coefficients: Tensor, bias: Tensor | None
     """Run one ordinary convolution with the filters of all experts, and return the weighted sum of their
     feature maps.
 
-    Arguments as `mixed_conv`.
+    Shapes are those of `mixed_conv`.
     """
     experts = bank.shape[0]
     # A group's filters stay together: (groups, M, Co / groups).

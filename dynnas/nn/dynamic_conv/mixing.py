@@ -73,7 +73,7 @@ def convolve_each(
 def run_way(
     way: Way, x: Tensor, bank: Tensor, coefficients: Tensor, bias: Tensor | None, shape: ConvShape
 ) -> Tensor:
-    """Run `mixed_conv` in the way that is given."""
+    """Run `mixed_conv` in the way that is given; shapes are those of `mixed_conv`."""
     if way == "wide":
         return wide_conv(x, bank, coefficients, bias, shape)
     if way == "experts":
@@ -84,7 +84,7 @@ def run_way(
 
 
 def run_each(way: Way, x: Tensor, kernels: Tensor, bias: Tensor | None, shape: ConvShape) -> Tensor:
-    """Run `convolve_each` in the way that is given.
+    """Run `convolve_each` in the way that is given; shapes are those of `convolve_each`.
 
     Raises:
         ValueError: the way needs a bank, or a single image.

@@ -20,7 +20,7 @@ def taps(x: Tensor, shape: ConvShape) -> Tensor:
 
 
 def size_after(x: Tensor, shape: ConvShape) -> tuple[int, int]:
-    """Return height and width of the convolution's output."""
+    """Return height and width of the convolution's output for an input (B, C, H, W)."""
     height, width = x.shape[2:]
     return shape.size_after(height), shape.size_after(width)
 

@@ -17,13 +17,13 @@ LEAST_NOISE = 0.5
 
 
 def draw_gumbel(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Draw standard Gumbel noise of a shape, on the device of `like`."""
+    """Draw standard Gumbel noise of any shape, on the device of `like`."""
     uniform = torch.rand(shape, device=like.device).clamp(1e-6, 1 - 1e-6)
     return -torch.log(-torch.log(uniform))
 
 
 def draw_normal(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Draw standard normal noise of a shape, on the device of `like`."""
+    """Draw standard normal noise of any shape, on the device of `like`."""
     return torch.randn(shape, device=like.device)
 
 

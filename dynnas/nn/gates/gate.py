@@ -96,7 +96,7 @@ class Decision:
         )
 
     def of(self, rows: Tensor) -> Decision:
-        """Return the decision of some images, by their indices."""
+        """Return the decision of the images whose indices are `rows` (n,)."""
         return Decision(self.weights[rows], self.usage[rows])
 
 
@@ -134,7 +134,7 @@ class Deciding(Branching):
         raise NotImplementedError
 
     def decide(self, seen: Tensor, context: Context = PLAIN) -> Decision:
-        """Decide from what the gate looks at."""
+        """Decide from the gate's input: (B, C, H, W) of the block, or a side value (B, width)."""
         raise NotImplementedError
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
@@ -152,7 +152,7 @@ class Deciding(Branching):
         raise NotImplementedError
 
     def recorded(self, x: Tensor, decision: Decision) -> Tensor:
-        """Return the output that a graph without branches computes: it must be right for any decision.
+        """Return the output (B, Co, H', W') of a graph without branches: it must be right for any decision.
 
         A family that can leave work out in a graph for one image (execution `real`) says so here.
         """
@@ -231,8 +231,8 @@ class Deciding(Branching):
         return flow.hand_on(self.masked(x, Decision(weights, weights)), beside)
 
     def together(self, x: Tensor, decision: Decision, context: Context = PLAIN) -> Tensor:
-        """Compute what `masked` computes, but for images of one choice together, one choice after the other;
-        in eval mode.
+        """Compute what `masked` computes, but for images (n, C, H, W) of one choice together, one choice
+        after the other; in eval mode.
         """
         choice = decision.choice
         if len(x) == 1:

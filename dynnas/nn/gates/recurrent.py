@@ -27,7 +27,7 @@ class Recurrent(nn.Module):
         self.carried = (STATE,)
 
     def forward(self, x: Tensor | Flow) -> Tensor | Flow:
-        """Return the input unchanged, with weights and state beside it."""
+        """Return the input (B, C, H, W) unchanged, with weights and state beside it."""
         if isinstance(x, Tensor):
             return x
         weights = {WEIGHT: self.weight, BIAS: self.bias}

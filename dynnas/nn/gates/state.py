@@ -62,11 +62,11 @@ class Flow(NamedTuple):
     shared: Beside = NOTHING
 
     def value(self, carried: Carried) -> Tensor | None:
-        """Return a side value, or None."""
+        """Return a side value (B, channels), or None."""
         return (self.beside if carried.lasts else self.next).get(carried.name)
 
     def hand_on(self, x: Tensor | Maps, beside: Beside = NOTHING, next: Beside = NOTHING) -> Flow:
-        """Return a flow with another map, these side values, and those that last."""
+        """Return a flow with another map (B, C, H, W), these side values, and those that last."""
         return Flow(x, {**self.beside, **beside}, next, self.shared)
 
     def with_values(self, beside: Beside) -> Flow:
@@ -74,7 +74,7 @@ class Flow(NamedTuple):
         return self._replace(beside={**self.beside, **beside})
 
     def of(self, rows: Tensor) -> Flow:
-        """Return the flow of some images, by their indices."""
+        """Return the flow of the images whose indices are `rows` (n,)."""
         assert isinstance(self.x, Tensor)
         beside, following = (
             {name: value[rows] for name, value in values.items()} for values in (self.beside, self.next)

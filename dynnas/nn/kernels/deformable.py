@@ -106,7 +106,7 @@ class Deformable(Kernel):
         return y.unflatten(2, moves.shape[4:])
 
     def unseen_macs(self, x: Tensor) -> int:
-        """Return the multiply-adds of sampling and modulation."""
+        """Return the multiply-adds of sampling and modulation for `x` (B, Ci, H, W)."""
         if self.deformable_offsets is None:
             return 0
         height, width = size_after(x, self.shape)

@@ -53,7 +53,7 @@ class NoRouter(nn.Module):
         self.convs = tuple(convs)
 
     def forward(self, x: Tensor) -> dict[str, None]:
-        """Return None for each convolution."""
+        """Return None for each convolution, for any `x` (B, C, H, W)."""
         return dict.fromkeys(self.convs)
 
 
@@ -123,7 +123,9 @@ class Kernel(Operator, Contextual):
     def narrowed(
         self, weight: Tensor, inputs: Channels | None, outputs: Channels | None
     ) -> tuple[Tensor, ConvShape]:
-        """Return the part of a kernel or bank between some channels, and its geometry."""
+        """Return the part of a kernel (Co, Ci / groups, k, k) or bank between some channels, and its
+        geometry.
+        """
         weight = pick(weight, outputs, -4)
         own, groups = self.shape, 1
         if own.groups == 1:
@@ -136,7 +138,9 @@ class Kernel(Operator, Contextual):
     def mixed_part(
         self, x: Tensor, route: Tensor, inputs: Channels | None, outputs: Channels | None, bias: Tensor | None
     ) -> Tensor:
-        """Compute a `part` of a bank that is mixed by `route`; `bias` is that of the output channels."""
+        """Compute a `part` of a bank that is mixed by `route`, (B, M) or (B, Co, M); `bias` is that of the
+        output channels.
+        """
         weight, shape = self.narrowed(self.weight, inputs, outputs)
         mixture = pick(route, outputs) if route.dim() == 3 else route
         return mixed_conv(x, weight, mixture, bias, shape, self.context[ConvMode].strategy)

@@ -59,7 +59,9 @@ class PixelAdaptive(Kernel):
         return weigh_taps(columns, self.weight, self.bias, shape.groups).unflatten(2, size_after(x, shape))
 
     def unseen_macs(self, x: Tensor) -> int:
-        """Return the multiply-adds of the distances, and of weighing every tap by them."""
+        """Return the multiply-adds of the distances, and of weighing every tap by them, for `x` (B, Ci, H,
+        W).
+        """
         if self.pac_guide is None:
             return 0
         height, width = size_after(x, self.shape)

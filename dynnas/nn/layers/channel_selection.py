@@ -10,7 +10,7 @@ Channels = int | Tensor
 
 
 def pick(x: Tensor, channels: Channels | None, axis: int = 1) -> Tensor:
-    """Return these channels of `x` along `axis`; all of them for None."""
+    """Return these channels of `x`, which has any shape, along `axis`; all of them for None."""
     if channels is None:
         return x
     if isinstance(channels, int):

@@ -56,7 +56,7 @@ class ConvShape:
 def convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None, shape: ConvShape, groups: int | None = None
 ) -> Tensor:
-    """Call `torch.nn.functional.conv2d` with this geometry; `groups` if they are not those of the shape."""
+    """Convolve `x` (B, Ci, H, W) by torch with this geometry; `groups` if they are not those of the shape."""
     return F.conv2d(x, weight, bias, shape.stride, shape.padding, shape.dilation, groups or shape.groups)
 
 

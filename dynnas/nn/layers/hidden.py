@@ -31,19 +31,19 @@ class Hidden:
         return x
 
     def into(self, unit: ConvUnit, x: Tensor, route: Any) -> Tensor:
-        """Expand the input to hidden channels."""
+        """Expand the input (B, C, H, W) to hidden channels (B, hidden, H', W')."""
         return unit(x, route)
 
     def within(self, unit: ConvUnit, y: Tensor, route: Any) -> Tensor:
-        """Run a unit from hidden to hidden channels."""
+        """Run a unit from hidden to hidden channels, (B, hidden, H, W)."""
         return unit(y, route)
 
     def attend(self, attention: nn.Module, y: Tensor) -> Tensor:
-        """Attend over hidden channels."""
+        """Attend over hidden channels (B, hidden, H, W)."""
         return attention(y)
 
     def out_of(self, unit: ConvUnit, y: Tensor, route: Any) -> Tensor:
-        """Project hidden channels to the output."""
+        """Project hidden channels (B, hidden, H, W) to the output (B, Co, H', W')."""
         return unit(y, route)
 
 

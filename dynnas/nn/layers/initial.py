@@ -23,8 +23,8 @@ def kernel_spread(shape: Sequence[int]) -> float:
 
 
 def initialise_linear(weight: Tensor, bias: Tensor) -> None:
-    """Initialise a linear layer near zero: classifiers start indifferent, routers balanced between the
-    experts.
+    """Initialise weights and biases of any shape near zero: classifiers start indifferent, routers
+    balanced.
     """
     nn.init.normal_(weight, std=0.01)
     nn.init.zeros_(bias)

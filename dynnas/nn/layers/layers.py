@@ -38,8 +38,8 @@ class ConvUnit(nn.Module):
         return self.act(self.norm(self.conv(x, route)))
 
     def part(self, x: Tensor, route: Any, inputs: Channels | None, outputs: Channels | None) -> Tensor:
-        """Compute what `forward` does in eval mode for some channels (see `Kernel.part`); others are 0 to the
-        activation.
+        """Compute what `forward` does in eval mode for some channels; shapes are those of `Kernel.part`.
+        Others are 0 to the activation.
         """
         y = self.conv.part(x, route, inputs, outputs)
         norm = self.norm

@@ -20,13 +20,13 @@ class CountsItself(Protocol):
     """A module with arithmetic that torch's counter does not see."""
 
     def unseen_macs(self, x: Tensor) -> int:
-        """Return the multiply-adds for the input `x`; only its shape matters."""
+        """Return the multiply-adds for the input `x`, which may have any shape; its values do not matter."""
         ...
 
 
 @torch.no_grad()
 def count_macs(module: nn.Module, x: Tensor) -> tuple[Tensor, int]:
-    """Run `module` on `x`, which may be on the meta device, and return its output and its multiply-adds."""
+    """Run `module` on `x`, of any shape and perhaps on the meta device; return output and multiply-adds."""
     unseen = 0
 
     def add(part: nn.Module, inputs: tuple[Any, ...]) -> None:

@@ -11,12 +11,14 @@ Maps = tuple[Tensor, ...]
 
 
 def pack(maps: Maps) -> Tensor:
-    """Return all scales as one tensor (B, sum of C_s * 4^(S - 1 - s), H', W') of the coarsest resolution."""
+    """Pack the maps (B, C_s, H_s, W_s) of all scales into one of the coarsest resolution, whose channels are
+    the sum of C_s * 4^(S - 1 - s).
+    """
     return torch.cat([F.pixel_unshuffle(x, 2 ** (len(maps) - 1 - s)) for s, x in enumerate(maps)], dim=1)
 
 
 def unpack(x: Tensor, channels: list[int]) -> Maps:
-    """Undo `pack`: the maps of every scale, with these numbers of `channels`."""
+    """Undo `pack`: return the maps (B, C_s, H_s, W_s) of every scale, with these numbers of `channels`."""
     sides = [2 ** (len(channels) - 1 - scale) for scale in range(len(channels))]
     parts = x.split([count * side**2 for count, side in zip(channels, sides, strict=True)], dim=1)
     return tuple(F.pixel_shuffle(part, side) for part, side in zip(parts, sides, strict=True))

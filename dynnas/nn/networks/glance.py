@@ -153,6 +153,7 @@ class GlanceStep(_Step):
         self.resize = resize
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map images (B, C, R, R) to image and maps packed, (B, numbers)."""
         maps = glance_at(self.config, self.call, self.resize(x))
         return torch.cat((x.flatten(1), maps.flatten(1)), dim=1)
 
@@ -161,6 +162,7 @@ class GlanceClassifier(_Step):
     """Maps the output of a `GlanceStep` to logits (B, classes)."""
 
     def forward(self, packed: Tensor) -> Tensor:
+        """Map (B, numbers) to logits (B, classes)."""
         (place,) = self.config.exits
         return self.call(place.slot, place.config, self.unpacked(packed)[1])
 
@@ -169,5 +171,6 @@ class FocusStep(_Step):
     """Maps the output of a `GlanceStep` to the maps of both looks."""
 
     def forward(self, packed: Tensor) -> Tensor:
+        """Map (B, numbers) to the maps (B, 2 C', h, w) of both looks."""
         image, maps = self.unpacked(packed)
         return look_closer(self.config, self.call, image, maps, exact=True)

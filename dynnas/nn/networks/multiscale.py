@@ -115,7 +115,7 @@ class MultiScale(nn.Module):
                 self.squeeze[str(scale)] = ConvUnit(conv, block_activation(config, shape.out_channels))
 
     def spread(self, x: Tensor) -> Maps:
-        """Return the scales of the input, which may be one packed tensor."""
+        """Return the scales of the input, which may be one packed tensor (B, C, H', W')."""
         if not self.scales.makes:
             return unpack(x, [self.scales.before(scale) for scale in range(self.scales.number)])
         maps = [x]
@@ -124,8 +124,8 @@ class MultiScale(nn.Module):
         return tuple(maps)
 
     def forward(self, x: Tensor | Maps) -> Tensor | Maps:
-        """Map packed maps to packed maps, or a tuple of maps to one; the first layer takes a single map for
-        both.
+        """Map packed maps (B, C, H', W') to packed maps, or a tuple of maps to one; the first layer takes a
+        single map for both.
 
         Args:
             x: a tensor, or the tuple that the layer before gave, or for the first layer a tuple of one.

@@ -165,11 +165,11 @@ class Body(nn.Sequential):
         super().__init__(*first, *modules, *last)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map the input of the first slot to the output of the last one."""
+        """Map the input (B, C, H, W) of the first slot to the output of the last one."""
         return self.packed(Flow(x))
 
     def packed(self, flow: Flow) -> Tensor:
-        """Run `forward` with the side values that are at hand."""
+        """Map a flow to the packed output (B, C, H, W): `forward` with the side values that are at hand."""
         maps = self.flow(flow).x
         return maps if isinstance(maps, Tensor) else pack(maps)
 
@@ -190,7 +190,7 @@ class Coarsest(nn.Module):
         self.classifier, self.channels = classifier, channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map a packed tensor to logits."""
+        """Map a packed tensor (B, C, H, W) to logits (B, classes)."""
         return self.classifier(x[:, -self.channels :])
 
 

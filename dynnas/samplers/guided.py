@@ -11,12 +11,13 @@ from optuna.trial import FrozenTrial
 from dynnas.samplers.architecture import Proposal
 from dynnas.samplers.context import Ground
 from dynnas.samplers.genome import Rows
+from dynnas.samplers.history import History
 from dynnas.samplers.model.acquisition import Fits, Outlook
 
 # Trials before the surrogate has a say.
 RANDOM = 10
 
-# Relatives of the front at first; then those of the most promising, so often.
+# Number of relatives of the front; then of relatives of the most promising, and the number of such rounds.
 _RELATIVES, _AGAIN, _ROUNDS = 700, 150, 2
 _PROMISING = 15
 _ELITE = 40
@@ -24,6 +25,10 @@ _ELITE = 40
 # How relatives come about: one, two, or up to three genes changed, two parents crossed; the rest is random.
 _SHARES = {"one": 0.4, "two": 0.15, "three": 0.1, "crossed": 0.25}
 _LOCAL = 0.5
+
+# Number of results in a row off the front after which every other proposal is a random neighbour of it: where
+# the model is wrong, plain local search goes on. And the number of neighbours that are drawn.
+_PATIENCE, _NEIGHBOURS = 6, 64
 
 # Number of finalists whose cheap metrics are computed exactly.
 _SHORTLIST = 48
@@ -35,8 +40,9 @@ class Guided:
     After a random start, each proposal is the best of about a thousand architectures: mutants and children of
     the front, of other good ones, and in two more rounds of the most promising of these, beside random ones.
     Their worth is the expected hypervolume improvement (`improvement.py`) under Gaussian processes
-    (`surrogate.py`), times the probability of keeping the limits. Metrics that are cheap are not
-    learned but computed, for the few that are in question.
+    (`surrogate.py`) of warped objectives (`warp.py`), times the probability of keeping the limits. Metrics
+    that are cheap are computed for the few that are in question. Where nothing new comes onto the front,
+    every other proposal is a neighbour of the front that no model has chosen.
     """
 
     def __init__(self, ground: Ground) -> None:
@@ -47,16 +53,30 @@ class Guided:
         self, study: optuna.Study, trial: FrozenTrial, rng: np.random.Generator
     ) -> Iterator[Proposal]:
         """Yield the most promising first."""
-        history = self._ground.reader.read(study)
+        for row in self.rows(self._ground.reader.read(study), rng):
+            yield Proposal(self._ground.genome.decode(row))
+
+    def rows(self, history: History, rng: np.random.Generator) -> Rows:
+        """Return what to evaluate after `history`, the most promising first."""
+        known = self._ground.known
+        rows = np.zeros((0, len(self._ground.genome.counts)), dtype=np.int16)
         if len(history.rows) < RANDOM:
             rows = self._ground.source.sample(_SHORTLIST, rng)
-            rows = rows if self._ground.known is None else rows[self._ground.known.worth_trying(rows)]
-        else:
-            rows = self._screened(
-                Outlook(self._ground.genome, history, self._ground.known, self._fits, rng), rng
-            )
-        for row in rows:
-            yield Proposal(self._ground.genome.decode(row))
+        elif history.stalled >= _PATIENCE and len(history.rows) % 2:
+            rows = self._neighbours(history, rng)
+        if not len(rows):
+            return self._screened(Outlook(self._ground.genome, history, known, self._fits, rng), rng)
+        return rows if known is None else rows[known.worth_trying(rows)]
+
+    def _neighbours(self, history: History, rng: np.random.Generator) -> Rows:
+        """Return new random rows that differ from a member of the front in one gene."""
+        order, front = history.order()
+        parents = history.rows[order[:front]][rng.integers(front, size=_NEIGHBOURS)]
+        rows = self._ground.genome.mutate(parents, np.ones(_NEIGHBOURS), _LOCAL, rng)
+        return _new(self._listed(rows, rng), set(history.taken))
+
+    def _listed(self, rows: Rows, rng: np.random.Generator) -> Rows:
+        return self._ground.listed.nearest(rows, rng) if self._ground.listed else rows
 
     def _screened(self, outlook: Outlook, rng: np.random.Generator) -> Rows:
         """Return new rows, the most promising first."""
@@ -94,7 +114,7 @@ class Guided:
                 self._ground.source.sample(count - one - two - three - crossed, rng),
             ]
         )
-        return self._ground.listed.nearest(made, rng) if self._ground.listed else made
+        return self._listed(made, rng)
 
 
 def _new(rows: Rows, seen: set[bytes]) -> Rows:

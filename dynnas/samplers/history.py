@@ -51,6 +51,12 @@ class History:
             kept &= ~(values > 0)
         return kept
 
+    @property
+    def stalled(self) -> int:
+        """Return the number of results since the last one that is on the front."""
+        order, front = self.order()
+        return len(self.rows) - 1 - int(order[:front].max(initial=-1))
+
     def order(self) -> tuple[np.ndarray, int]:
         """Return indices of the results, the best first, and how many of them are the front.
 

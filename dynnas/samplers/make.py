@@ -57,7 +57,9 @@ def make_sampler(
     family = SAMPLERS[sampler]
     request = SamplerRequest(space, population, seed, goal, cheap, listed, parallel)
     made = family.make(request) if hasattr(family, "make") else family(seed=seed)
-    first = (smallest(space), largest(space)) if getattr(family, "ends_first", False) else ()
+    # Texts have no order, and so no ends.
+    ends = getattr(family, "ends_first", False) and any(gene.ordered for gene in space.choices)
+    first = (smallest(space), largest(space)) if ends else ()
     if isinstance(made, BaseSampler):
         return ArchitectureSampler(space, Drawn(space, Always(made)), seed, first, listed, made)
     return ArchitectureSampler(space, made, seed, first, listed)

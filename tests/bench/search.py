@@ -1,15 +1,17 @@
-"""How many evaluations our samplers need, beside random search and Optuna's NSGA-II and TPE.
+"""How many evaluations our samplers need, beside searches next to no model and Optuna's samplers.
 
-    python tests/bench/search.py [--problems nbmacro,cells0,...] [--methods guided,nsga2,...] [--seeds 10]
-        [--trials 1000] [--noise 0.15] [--learned] [--jobs 2]
+    python tests/bench/search.py [--problems nbmacro,cells0,...] [--methods guided,local,...] [--seeds 10]
+        [--trials 1000] [--noise 0.15] [--jobs 2]
 
-A problem is a table whose whole front is known (tests/support/problems.py). Printed are the share of the
-whole front's hypervolume that is found, as a mean over seeds (reference: median accuracy, 1.05 times the cost
-of the most accurate), and the median of the evaluations until it is 95% and 99%. Rivals are searches with
-next to no model (`local` and `ridge`, tests/support/rivals.py) and Optuna's plain samplers, with Optuna's
-defaults: their repeats count as evaluations, as they would cost one in a plain study.
-Ours know the cost in advance, as a table's column or a count of parameters is known; with `--learned` they
-learn it.
+A problem is a table whose whole front is known (tests/support/problems.py and trained_cells.py). Printed are
+the share of the whole front's hypervolume that is found, as a mean over seeds (reference: median accuracy,
+1.05 times the cost of the most accurate), and the median of the evaluations until it is 95% and 99%; at the
+end the same over all problems, with the worst of them and the worst run.
+
+`NAME-known` knows the cost before it evaluates, as the number of parameters is known; without it ours learn
+the cost, too. Rivals are searches with next to no model (`local` and `ridge`, tests/support/rivals.py) and
+Optuna's plain samplers, with Optuna's defaults: their repeats count as evaluations, as they would cost one in
+a plain study.
 
 `--noise` adds to every accuracy a sampler is told; the shares are of the true ones.
 """
@@ -29,7 +31,7 @@ from pathlib import Path
 
 import numpy as np
 import optuna
-from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -46,6 +48,7 @@ from support.problems import (
     smooth,
 )
 from support.rivals import local_search, ridge_search
+from support.trained_cells import DEVICES, trained_cells
 
 from dynnas.pareto.objectives import Goal
 from dynnas.samplers.architecture import suggest
@@ -65,6 +68,10 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
     **{f"epistatic{seed}": partial(epistatic, seed, reach=1 + seed) for seed in (0, 1, 2)},
     **{f"smooth{seed}": partial(smooth, seed) for seed in (0, 1)},
     **{f"plateaus{seed}": partial(smooth, seed, plateaus=True) for seed in (0, 1)},
+    **{
+        f"trained-{device}": partial(trained_cells, seed, ("ten", "hundred", "thousand")[seed % 3], device)
+        for seed, device in enumerate(DEVICES)
+    },
     **{f"unrelated{seed}": partial(smooth, seed, related=False) for seed in (0, 1)},
 }
 MARKS = (30, 100, 300, 1000)
@@ -81,7 +88,6 @@ class Job:
     seed: int
     trials: int
     noise: float
-    learned: bool
 
 
 @dataclass(frozen=True)
@@ -108,15 +114,21 @@ def sampler_of(job: Job, problem: Problem, evaluation: Evaluation) -> BaseSample
         "optuna-random": lambda: RandomSampler(seed=job.seed),
         "optuna-nsga2": lambda: NSGAIISampler(seed=job.seed),
         "optuna-tpe": lambda: TPESampler(seed=job.seed, multivariate=True, group=True),
+        "optuna-gp": lambda: GPSampler(seed=job.seed),
         "local": lambda: local_search(problem.space, job.seed),
         "ridge": lambda: ridge_search(problem.space, job.seed),
     }
     if job.method in plain:
         return plain[job.method]()
     goal = Goal.of({"accuracy": "maximize", job.cost: "minimize"})
-    cheap = None if job.learned else evaluation.cheap
+    cheap = evaluation.cheap if job.method.endswith("-known") else None
     return make_sampler(
-        job.method, problem.space, population=POPULATION, seed=job.seed, goal=goal, cheap=cheap
+        job.method.removesuffix("-known"),
+        problem.space,
+        population=POPULATION,
+        seed=job.seed,
+        goal=goal,
+        cheap=cheap,
     )
 
 
@@ -141,15 +153,28 @@ def run(job: Job) -> Found:
     return Found(fractions(problem, job.cost, visited), np.array(overheads))
 
 
-def report(job: Job, found: list[Found]) -> str:
-    marks = [mark for mark in MARKS if mark <= job.trials]
+def report(name: str, found: list[Found], trials: int) -> str:
+    marks = [mark for mark in MARKS if mark <= trials]
     shares = "  ".join(f"{mark}: {np.mean([one.shares[mark - 1] for one in found]):.3f}" for mark in marks)
     to95, to99 = (statistics.median(one.reached(share) for one in found) for share in (0.95, 0.99))
     overhead = np.concatenate([one.overhead_ms for one in found])
     return (
-        f"{job.problem:10} {job.cost:8} {job.method:14} {shares}  95%: {to95:5.0f}  99%: {to99:5.0f}  "
+        f"{name:32} {shares}  95%: {to95:5.0f}  99%: {to99:5.0f}  "
         f"overhead {overhead.mean():.1f} ms, 99 of 100 below {np.quantile(overhead, 0.99):.0f}"
     )
+
+
+def summary(method: str, found: dict[str, list[Found]], trials: int) -> str:
+    """Over all problems, which count alike."""
+    marks = [mark for mark in MARKS if mark <= trials]
+    worst = []
+    for mark in marks:
+        shares = {name: [one.shares[mark - 1] for one in runs] for name, runs in found.items()}
+        lowest = min(shares, key=lambda name: float(np.mean(shares[name])))
+        least = min(min(runs) for runs in shares.values())
+        worst.append(f"{mark}: {lowest} {np.mean(shares[lowest]):.3f}, a run {least:.3f}")
+    runs = [one for runs in found.values() for one in runs]
+    return report(f"all {len(found)}: {method}", runs, trials) + "\n    worst at " + "; ".join(worst)
 
 
 def main() -> None:
@@ -157,23 +182,30 @@ def main() -> None:
     known = [name for name in PROBLEMS if name != "nbmacro" or MACRO_FILE.exists()]
     parser.add_argument("--problems", default=",".join(known))
     parser.add_argument(
-        "--methods", default="guided,evolution,optuna-random,optuna-nsga2,optuna-tpe", help="comma-separated"
+        "--methods",
+        default="guided,guided-known,evolution,local,ridge,optuna-random,optuna-nsga2,optuna-tpe",
+        help="comma-separated",
     )
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--noise", type=float, default=0.0)
-    parser.add_argument("--learned", action="store_true", help="ours learn the cost as well")
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
+    methods = options.methods.split(",")
+    found: dict[str, dict[str, list[Found]]] = {method: {} for method in methods}
     with ProcessPoolExecutor(options.jobs) as pool:
         for name in options.problems.split(","):
             for cost in problem_of(name).costs:
-                for method in options.methods.split(","):
+                for method in methods:
                     jobs = [
-                        Job(name, cost, method, seed, options.trials, options.noise, options.learned)
+                        Job(name, cost, method, seed, options.trials, options.noise)
                         for seed in range(options.seeds)
                     ]
-                    print(report(jobs[0], list(pool.map(run, jobs))), flush=True)
+                    runs = list(pool.map(run, jobs))
+                    found[method][f"{name} {cost}"] = runs
+                    print(report(f"{name} {cost} {method}", runs, options.trials), flush=True)
+    for method in methods:
+        print(summary(method, found[method], options.trials))
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def test_learns_which_genes_matter_and_how_much_is_noise() -> None:
     features = genome.features(rows)
     kernel = fit_kernel(features, genome.feature_genes, scaled)
     weights = [kernel.weights[genome.feature_genes == gene].mean() for gene in range(6)]
-    assert min(weights[:3]) > 3 * max(weights[3:])
+    assert min(weights[:3]) > 2 * max(weights[3:])
     assert kernel.noise == pytest.approx((0.3 / values.std()) ** 2, rel=0.4)
 
     new = genome.sample(200, rng)

@@ -19,8 +19,8 @@ from dynnas.space.moves import enumerate_all
 from dynnas.space.space import Space
 from support.real_data import MACRO_FILE
 
-_OPS = ("none", "skip", "conv1", "conv3", "pool")
-_EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+OPS = ("none", "skip", "conv1", "conv3", "pool")
+EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def cells(seed: int = 0, unlearnable: float = 0.3, noise: float = 0.0) -> Proble
     weights = rng.uniform(0.6, 1.4, 6)
     flow, reached = np.zeros((len(choices), 4)), np.zeros((len(choices), 4), bool)
     flow[:, 0], reached[:, 0] = 1.0, True
-    for edge, (start, end) in enumerate(_EDGES):
+    for edge, (start, end) in enumerate(EDGES):
         ops = choices[:, edge]
         flow[:, end] += weights[edge] * quality[ops] * flow[:, start]
         reached[:, end] |= (ops > 0) & reached[:, start]
@@ -126,8 +126,8 @@ def cells(seed: int = 0, unlearnable: float = 0.3, noise: float = 0.0) -> Proble
         (choices[:, 0] == 4) & (choices[:, 2] == 3)
     )
     latency = (1 + slow.sum(axis=1) + fused) * (1 + rng.normal(0, 0.01, len(choices)))
-    space = Space(f"cells{seed}", tuple(Gene(f"edge{a}{b}", _OPS) for a, b in _EDGES))
-    rows = {tuple(_OPS[at] for at in row): number for number, row in enumerate(choices)}
+    space = Space(f"cells{seed}", tuple(Gene(f"edge{a}{b}", OPS) for a, b in EDGES))
+    rows = {tuple(OPS[at] for at in row): number for number, row in enumerate(choices)}
     costs = {"params": 0.07 + 0.03 * weight, "latency": latency}
     return Problem(space.name, space, rows, accuracy, costs, noise)
 
@@ -182,7 +182,7 @@ def device_cells(seed: int, device: str) -> Problem:
     """
     rng = np.random.default_rng([seed, 17])
     choices = np.array(list(itertools.product(range(5), repeat=6)))
-    reached, leaves = _connected(choices)
+    reached, leaves = connected(choices)
     gain = np.array([0.0, 0.22, 0.8, 1.0, 0.3]) * rng.uniform(0.8, 1.2, 5)
     weights = rng.uniform(0.5, 1.5, 6)
     used = reached & leaves
@@ -202,23 +202,23 @@ def device_cells(seed: int, device: str) -> Problem:
     accuracy += rng.normal(0, rng.choice([0.01, 0.03]) * depth, len(choices))
     accuracy = np.where(used.any(axis=1), accuracy, 10 + rng.random(len(choices)) * 0.1)
     latency = _cell_latency(choices, used, device, rng)
-    space = Space(f"cells-{device}{seed}", tuple(Gene(f"edge{a}{b}", _OPS) for a, b in _EDGES))
-    rows = {tuple(_OPS[at] for at in row): number for number, row in enumerate(choices)}
+    space = Space(f"cells-{device}{seed}", tuple(Gene(f"edge{a}{b}", OPS) for a, b in EDGES))
+    rows = {tuple(OPS[at] for at in row): number for number, row in enumerate(choices)}
     return Problem(space.name, space, rows, accuracy, {"latency": latency})
 
 
-def _connected(choices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def connected(choices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """[cells, edges] bool each: whether an edge gets the input, and whether the output gets the edge."""
     start, end = np.zeros((len(choices), 4), bool), np.zeros((len(choices), 4), bool)
     start[:, 0], end[:, 3] = True, True
-    for edge, (a, b) in enumerate(_EDGES):
+    for edge, (a, b) in enumerate(EDGES):
         start[:, b] |= (choices[:, edge] > 0) & start[:, a]
     for edge in (5, 4, 3, 2, 1, 0):
-        a, b = _EDGES[edge]
+        a, b = EDGES[edge]
         end[:, a] |= (choices[:, edge] > 0) & end[:, b]
     present = choices > 0
-    begins = np.stack([start[:, a] for a, _ in _EDGES], axis=1)
-    ends = np.stack([end[:, b] for _, b in _EDGES], axis=1)
+    begins = np.stack([start[:, a] for a, _ in EDGES], axis=1)
+    ends = np.stack([end[:, b] for _, b in EDGES], axis=1)
     return present & begins, present & ends
 
 
@@ -227,7 +227,7 @@ def _cell_latency(choices: np.ndarray, used: np.ndarray, device: str, rng: np.ra
     if device == "parallel":
         each = np.array([0.0, 0.05, 1.0, 1.3, 0.8])[choices] * used
         path = np.zeros((len(choices), 4))
-        for edge, (a, b) in enumerate(_EDGES):
+        for edge, (a, b) in enumerate(EDGES):
             path[:, b] = np.maximum(path[:, b], path[:, a] + each[:, edge])
         return (2.0 + path[:, 3] + 0.45 * (each > 0.1).sum(axis=1)) * jitter
     if device == "memory":

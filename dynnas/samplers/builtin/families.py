@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from dynnas.samplers.request import SamplerRequest
 from dynnas.settings.registries import SAMPLERS
@@ -26,8 +26,8 @@ class SamplerFamily:
     ends_first: ClassVar[bool] = True
     """True if the smallest and the largest architecture come first: chance alone hardly ever draws them."""
 
-    @staticmethod
-    def make(request: SamplerRequest) -> Proposer:
+    @classmethod
+    def make(cls, request: SamplerRequest) -> Proposer:
         """Return the proposer for a study."""
         raise NotImplementedError
 
@@ -62,18 +62,35 @@ class _Seeded:
         return sampler
 
 
-def _drawn(request: SamplerRequest, kind: str, crossed: Space | None = None, /, **options: Any) -> Proposer:
-    from dynnas.samplers.optuna_proposer import Drawn
+class _OptunaFamily(SamplerFamily):
+    """A sampler of Optuna, whose proposals become whole architectures without repeats."""
 
-    return Drawn(request.space, _Seeded(kind, options, crossed))
+    kind: ClassVar[str]
+    """The sampler's name in `optuna.samplers`."""
+
+    crosses: ClassVar[bool] = False
+    """True if it makes children of two parents."""
+
+    @classmethod
+    def make(cls, request: SamplerRequest) -> Proposer:
+        """See `SamplerFamily`."""
+        from dynnas.samplers.optuna_proposer import Drawn
+
+        crossed = request.space if cls.crosses else None
+        return Drawn(request.space, _Seeded(cls.kind, cls.options(request), crossed))
+
+    @staticmethod
+    def options(request: SamplerRequest) -> dict[str, Any]:
+        """Return the sampler's arguments beside the seed."""
+        return {}
 
 
 @SAMPLERS.register("guided")
 class GuidedFamily(SamplerFamily):
     """Evolution screened by a surrogate (`Guided`)."""
 
-    @staticmethod
-    def make(request: SamplerRequest) -> Proposer:
+    @classmethod
+    def make(cls, request: SamplerRequest) -> Proposer:
         """See `SamplerFamily`."""
         from dynnas.samplers.guided import Guided
 
@@ -84,8 +101,8 @@ class GuidedFamily(SamplerFamily):
 class EvolutionFamily(SamplerFamily):
     """Evolution of the front."""
 
-    @staticmethod
-    def make(request: SamplerRequest) -> Proposer:
+    @classmethod
+    def make(cls, request: SamplerRequest) -> Proposer:
         """See `SamplerFamily`."""
         from dynnas.samplers.evolution import Evolution
 
@@ -97,83 +114,75 @@ class AutoSlimFamily(SamplerFamily):
     """Greedy slimming by error."""
 
     ends_first = False
+    rule: ClassVar[Literal["loss", "rate"]] = "loss"
 
-    @staticmethod
-    def make(request: SamplerRequest) -> Proposer:
+    @classmethod
+    def make(cls, request: SamplerRequest) -> Proposer:
         """See `SamplerFamily`."""
         from dynnas.samplers.slimming import Slimming
 
-        return Slimming(request.space, request.goal, "loss")
+        return Slimming(request.space, request.goal, cls.rule)
 
 
 @SAMPLERS.register("autoslim-rate")
-class AutoSlimRateFamily(SamplerFamily):
+class AutoSlimRateFamily(AutoSlimFamily):
     """Greedy slimming by error per saving, the second objective."""
 
-    ends_first = False
-
-    @staticmethod
-    def make(request: SamplerRequest) -> Proposer:
-        """See `SamplerFamily`."""
-        from dynnas.samplers.slimming import Slimming
-
-        return Slimming(request.space, request.goal, "rate")
+    rule = "rate"
 
 
 @SAMPLERS.register("random")
-class RandomFamily(SamplerFamily):
+class RandomFamily(_OptunaFamily):
     """Random sampling; without the ends it stays a fair control."""
 
     ends_first = False
-
-    @staticmethod
-    def make(request: SamplerRequest) -> Proposer:
-        """See `SamplerFamily`."""
-        return _drawn(request, "RandomSampler")
+    kind = "RandomSampler"
 
 
 @SAMPLERS.register("nsga2")
-class NSGA2Family(SamplerFamily):
+class NSGA2Family(_OptunaFamily):
     """NSGA-II (Deb 2002), crossing and mutating genes."""
 
+    kind = "NSGAIISampler"
+    crosses = True
+
     @staticmethod
-    def make(request: SamplerRequest) -> Proposer:
-        """See `SamplerFamily`."""
-        return _drawn(request, "NSGAIISampler", request.space, population_size=request.population)
+    def options(request: SamplerRequest) -> dict[str, Any]:
+        """See `_OptunaFamily`."""
+        return {"population_size": request.population}
 
 
 @SAMPLERS.register("nsga3")
-class NSGA3Family(SamplerFamily):
+class NSGA3Family(NSGA2Family):
     """NSGA-III (Deb 2014), crossing and mutating genes."""
 
-    @staticmethod
-    def make(request: SamplerRequest) -> Proposer:
-        """See `SamplerFamily`."""
-        return _drawn(request, "NSGAIIISampler", request.space, population_size=request.population)
+    kind = "NSGAIIISampler"
 
 
 @SAMPLERS.register("tpe")
-class TPEFamily(SamplerFamily):
+class TPEFamily(_OptunaFamily):
     """Multivariate TPE, by groups of genes that are active together."""
 
+    kind = "TPESampler"
+
     @staticmethod
-    def make(request: SamplerRequest) -> Proposer:
-        """See `SamplerFamily`."""
-        return _drawn(
-            request,
-            "TPESampler",
-            n_startup_trials=request.population,
-            multivariate=True,
-            group=True,
-            constant_liar=request.parallel,
-        )
+    def options(request: SamplerRequest) -> dict[str, Any]:
+        """See `_OptunaFamily`."""
+        return {
+            "n_startup_trials": request.population,
+            "multivariate": True,
+            "group": True,
+            "constant_liar": request.parallel,
+        }
 
 
 @SAMPLERS.register("gp")
-class GPFamily(SamplerFamily):
+class GPFamily(_OptunaFamily):
     """Optuna's Gaussian process; seconds a trial."""
 
+    kind = "GPSampler"
+
     @staticmethod
-    def make(request: SamplerRequest) -> Proposer:
-        """See `SamplerFamily`."""
-        return _drawn(request, "GPSampler", n_startup_trials=request.population)
+    def options(request: SamplerRequest) -> dict[str, Any]:
+        """See `_OptunaFamily`."""
+        return {"n_startup_trials": request.population}

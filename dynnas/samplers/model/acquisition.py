@@ -6,25 +6,33 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr
+from scipy.stats import rankdata
 
 from dynnas.samplers.genome import Genome, Rows
 from dynnas.samplers.history import History, nondominated, ranks
 from dynnas.samplers.model.cheap_metrics import Known
 from dynnas.samplers.model.improvement import boxes, expected_improvement, thinned
-from dynnas.samplers.model.surrogate import Belief, Kernel, fit_kernel
-
-# Results that say what is usual, by which losses are scaled.
-_SCALED_BY = 20
+from dynnas.samplers.model.surrogate import ADDITIVE, INTERACTING, Belief, Kernel, fit_kernel
+from dynnas.samplers.model.warp import WEIGHTS, Warp
 
 # Trials that a belief rests on, and of these, those that its kernel is fitted to.
-_TRAINED, _FITTED = 256, 160
+_TRAINED, _FITTED = 256, 100
 
 # Kernels are fitted again whenever the number of results has grown by this factor.
-_GROWTH = 1.15
+_GROWTH = 1.25
 
-# Beyond this, worse losses are drawn together: how bad a bad network is matters little.
-_PIVOT = 0.5
+# Random architectures by whose expected losses, and first results by which, the usual loss is estimated.
+_SURVEYED, _FIRST = 400, 10
+
+# The reference is drawn between the usual loss, which is an estimate, and this share of the way to the best.
+_STRICTER = 0.5
+
+# A network that is better and dearer than the front counts as if its cost were this far below the reference,
+# in ranges of the front: `_LEAST`, and up to `_MARGIN` more the nearer it is to the front.
+_MARGIN, _LEAST = 0.5, 0.3
+
+# Kinds of warp with priors of the kernel; the pair that ranks left-out results best is taken.
+_VIEWS = (("rank", INTERACTING), ("linear", INTERACTING), ("linear", ADDITIVE))
 
 # A guess of a cheap metric may be wrong by a few per cent; what it puts just above a limit is computed.
 _SLACK = 0.03
@@ -34,50 +42,49 @@ _ENOUGH = 2
 
 
 @dataclass(frozen=True)
-class Scale:
-    """A scale that makes losses comparable: 0 is usual, -1 the best of the first; far worse ones are drawn
-    together.
-    """
+class View:
+    """The model of an objective: the kind of its warp, and the kernel of its process."""
 
-    usual: np.ndarray
-    unit: np.ndarray
-
-    @staticmethod
-    def of(losses: np.ndarray) -> Scale:
-        """Make the scale from the first results, [points, objectives]."""
-        usual, best, worst = np.median(losses, axis=0), losses.min(axis=0), losses.max(axis=0)
-        unit = np.where(usual > best, usual - best, worst - best)
-        return Scale(usual, np.where(unit > 0, unit, 1.0))
-
-    def __call__(self, losses: np.ndarray, objective: int | slice = slice(None)) -> np.ndarray:
-        """Scale losses [points, objectives], or [points] of one objective."""
-        scaled = (losses - self.usual[objective]) / self.unit[objective]
-        return np.where(scaled > _PIVOT, _PIVOT + np.log1p(np.maximum(scaled - _PIVOT, 0.0)), scaled)
+    kind: str
+    kernel: Kernel
 
 
 class Fits:
-    """A cache of kernels, each fitted to the first results and kept until there are considerably more.
+    """A cache of views, which are fitted to the first results and kept until there are considerably more.
 
-    What is kept follows from the results alone, so that an interrupted search goes on as it would have.
+    Its content follows from the results alone, so that an interrupted search goes on as it would have.
     """
 
     def __init__(self) -> None:
-        self._kernels: dict[tuple[str, int], tuple[bytes, Kernel]] = {}
+        self._views: dict[tuple[str, int], tuple[bytes, View]] = {}
 
-    def kernel(self, name: str, features: np.ndarray, genes: np.ndarray, values: np.ndarray) -> Kernel:
-        """Return the kernel for metric `name`, fitted to its known [points] `values` in the order of the
-        trials.
-        """
+    def view(self, name: str, features: np.ndarray, genes: np.ndarray, values: np.ndarray) -> View:
+        """Return the view of metric `name` with known `values`, [points], in the order of the trials."""
         count = _fitted_at(len(values))
         features, values = features[:count], values[:count]
         digest = features.tobytes() + values.tobytes()
-        known = self._kernels.get((name, count))
+        known = self._views.get((name, count))
         if known is None or known[0] != digest:
             rng = np.random.default_rng(count)
             chosen = _best_and_some(np.argsort(values, kind="stable"), _FITTED, rng)
-            fitted = fit_kernel(features[chosen], genes, _standard(values[chosen])[0])
-            self._kernels[name, count] = known = digest, fitted
+            view = _best_view(features[chosen], genes, values[chosen])
+            self._views[name, count] = known = digest, view
         return known[1]
+
+
+def _best_view(features: np.ndarray, genes: np.ndarray, values: np.ndarray) -> View:
+    views, errors = [], []
+    for kind, prior in _VIEWS:
+        warped = Warp.of(kind, values)(values)
+        views.append(View(kind, fit_kernel(features, genes, warped, prior)))
+        errors.append(_rank_error(Belief(views[-1].kernel, features, warped).left_out(), values))
+    return views[int(np.argmin(errors))]
+
+
+def _rank_error(guesses: np.ndarray, values: np.ndarray) -> float:
+    """Return how far the ranks of guesses are from those of the values; the better half counts twice."""
+    off = rankdata(guesses) - rankdata(values)
+    return float(np.abs(off).mean() + np.abs(off[values <= np.median(values)]).mean())
 
 
 def _fitted_at(count: int) -> int:
@@ -96,26 +103,21 @@ def _best_and_some(order: np.ndarray, most: int, rng: np.random.Generator) -> np
     return np.concatenate([order[:best], rng.choice(order[best:], most - best, replace=False)])
 
 
-def _standard(values: np.ndarray) -> tuple[np.ndarray, float, float]:
-    mean, deviation = float(values.mean()), float(values.std()) or 1.0
-    return (values - mean) / deviation, mean, deviation
-
-
 @dataclass(frozen=True)
 class Learned:
     """A surrogate of one metric, in the metric's own unit."""
 
-    mean: float
-    deviation: float
+    warp: Warp
     belief: Belief
 
-    def predict(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Predict mean and deviation of an evaluation, with its noise: what genes do not explain is
-        included.
-        """
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Return losses at the nodes of the warp, [points, nodes]; noise of an evaluation is included."""
         mean, deviation = self.belief.predict(features)
-        deviation = np.sqrt(deviation**2 + self.belief.kernel.noise)
-        return self.mean + self.deviation * mean, self.deviation * deviation
+        return self.warp.quantiles(mean, np.sqrt(deviation**2 + self.belief.kernel.noise))
+
+    def middle(self, features: np.ndarray) -> np.ndarray:
+        """Return the median alone, [points], which costs far less."""
+        return self.warp.inverse(self.belief.mean(features))
 
 
 class Outlook:
@@ -135,14 +137,13 @@ class Outlook:
         self._fits = fits
         self._rng = rng
         self._features = genome.features(history.rows)
-        guesses = known.guesses if known else {}
+        self._cheap = known.survey[1] if known else {}
         self._names = [objective.name for objective in known.goal.objectives] if known else []
         self._names += [f"objective {at}" for at in range(len(self._names), history.losses.shape[1])]
-        self._guesses = guesses
         self._limits = {
             name: self._learned(f"limit {name}", values)
             for name, values in history.violations.items()
-            if name not in guesses and np.isfinite(values).any()
+            if name not in self._cheap and np.isfinite(values).any()
         }
         self._enough = int(history.feasible.sum()) >= _ENOUGH
         if self._enough:
@@ -152,43 +153,76 @@ class Outlook:
         """Return a surrogate from the known values; limits far from reach are drawn together."""
         at = np.flatnonzero(np.isfinite(values))
         values = np.clip(values[at], -1.0, 1.0)
-        return self._belief(name, at, values, np.argsort(np.abs(values), kind="stable"))
+        return self._belief(name, self._features[at], values, np.argsort(np.abs(values), kind="stable"))
 
-    def _belief(self, name: str, at: np.ndarray, values: np.ndarray, order: np.ndarray) -> Learned:
-        """Fit a surrogate to results `at` with `values`, the most telling of them first in `order`."""
-        features = self._features[at]
-        kernel = self._fits.kernel(name, features, self._genome.feature_genes, values)
+    def _belief(self, name: str, features: np.ndarray, values: np.ndarray, order: np.ndarray) -> Learned:
+        """Return a surrogate from results with `values`, the most informative of them first in `order`."""
+        view = self._fits.view(name, features, self._genome.feature_genes, values)
         chosen = _best_and_some(order, _TRAINED, self._rng)
-        scaled, mean, deviation = _standard(values[chosen])
-        return Learned(mean, deviation, Belief(kernel, features[chosen], scaled))
+        warp = Warp.of(view.kind, values[chosen])
+        return Learned(warp, Belief(view.kernel, features[chosen], warp(values[chosen])))
+
+    def _belief_on(self, objective: int, full: np.ndarray, losses: np.ndarray, order: np.ndarray) -> Learned:
+        """Return a surrogate from the results `full` and, of a cheap objective, from its survey."""
+        name, features, values = self._names[objective], self._features[full], losses[:, objective]
+        if name in self._cheap:
+            assert self._known is not None
+            rows, metrics = self._known.survey
+            features = np.concatenate([self._genome.features(rows), features])
+            values = np.concatenate([self._known.goal.objectives[objective].sign * metrics[name], values])
+            order = np.concatenate([order + len(rows), np.arange(len(rows))])
+        return self._belief(name, features, values, order)
 
     def _look_at_objectives(self) -> None:
         history, feasible = self.history, self.history.feasible
-        early = history.losses[:_SCALED_BY][feasible[:_SCALED_BY]]
-        if len(early) < _SCALED_BY // 4:
-            early = history.losses[feasible][:_SCALED_BY]
-        self._scale = Scale.of(early)
         full = np.flatnonzero(np.isfinite(history.losses).all(axis=1))
-        scaled = self._scale(history.losses[full])
-        order = np.argsort(ranks(scaled) + ~feasible[full], kind="stable")
-        self._beliefs = [
-            None if name in self._guesses else self._belief(name, full, scaled[:, at], order)
-            for at, name in enumerate(self._names)
-        ]
-        known = np.concatenate([scaled[feasible[full]], self._pending()])
+        losses = history.losses[full]
+        order = np.argsort(ranks(losses) + ~feasible[full], kind="stable")
+        self._beliefs = [self._belief_on(at, full, losses, order) for at in range(len(self._names))]
+        known = np.concatenate([losses[feasible[full]], self._pending()])
         front = known[nondominated(known)]
-        # Costs count up to the worst that was seen, so that a better network may be dearer than any of the
-        # front; what is maximised is wanted good, and below the usual only a little counts.
-        reference = scaled[feasible[full]].max(axis=0)
-        reference = np.where(history.maximised, np.minimum(reference, _PIVOT), reference)
-        reference = np.where(reference > front.min(axis=0), reference, front.min(axis=0) + 1.0)
-        self._low, self._high = boxes(thinned(front, front.shape[1]), reference)
+        usual = np.where(history.maximised, self._usual(losses), np.inf)
+        self._bound(front, usual)
+        self._low, self._high = boxes(thinned(front, front.shape[1]), self._reference)
+
+    def _usual(self, losses: np.ndarray) -> np.ndarray:
+        """Return an estimate of the median of random architectures, [objectives].
+
+        It is the mean of the median of the first results, which are few, and of what the model expects, which
+        is biased towards the results that it has.
+        """
+        surveyed = self._genome.features(self._genome.sample(_SURVEYED, self._rng))
+        expected = [np.median(belief.middle(surveyed)) for belief in self._beliefs]
+        return 0.5 * (np.array(expected) + np.median(losses[:_FIRST], axis=0))
+
+    def _bound(self, front: np.ndarray, usual: np.ndarray) -> None:
+        """Set the reference: of what is maximised about the usual loss; of costs, beyond the front.
+
+        A network that is better than the front counts however dear it is, though less (`_drawn_together`).
+        """
+        bounded = np.isfinite(usual)
+        good = front[(front <= usual).all(axis=1)]
+        good = good if len(good) else front
+        best, worst = good.min(axis=0), good.max(axis=0)
+        spread = np.where(worst > best, worst - best, np.maximum(np.abs(worst), 1e-9))
+        self._worst, self._margin = np.where(bounded, np.inf, worst), _MARGIN * spread
+        usual = np.where(bounded, usual, worst)
+        usual = usual - _STRICTER * self._rng.random() * np.maximum(usual - best, 0.0)
+        usual = np.where(usual > best, usual, best + spread)
+        self._reference = np.where(bounded, usual, worst + self._margin + _LEAST * spread)
+
+    def _drawn_together(self, losses: np.ndarray, objective: int) -> np.ndarray:
+        """Return losses, with those beyond the front moved nearer to it."""
+        worst, margin = self._worst[objective], self._margin[objective]
+        beyond = np.maximum(losses - worst, 0.0)
+        return np.where(losses > worst, worst + margin * beyond / (margin + beyond), losses)
 
     def _pending(self) -> np.ndarray:
         """Add running evaluations with their expected values, so that others look elsewhere."""
         if not len(self.history.pending):
             return np.zeros((0, len(self._names)))
-        return self._objectives(self.history.pending, exact=True)[0]
+        expected = self._objectives(self.history.pending, exact=True)
+        return np.stack([nodes[:, nodes.shape[1] // 2] for nodes in expected], axis=1)
 
     def worth(self, rows: Rows) -> np.ndarray:
         """Return the hypervolume that each row is expected to add, by guesses of the cheap metrics:
@@ -211,35 +245,35 @@ class Outlook:
             return np.zeros(0)
         worth = np.ones(len(rows))
         if self._enough:
-            worth = expected_improvement(*self._objectives(rows, exact), self._low, self._high)
+            losses = [
+                self._drawn_together(nodes, at) for at, nodes in enumerate(self._objectives(rows, exact))
+            ]
+            worth = expected_improvement(losses, self._low, self._high)
         features = self._genome.features(rows)
         for learned in self._limits.values():
-            mean, deviation = learned.predict(features)
-            worth = worth * ndtr(-mean / np.maximum(deviation, 1e-9))
+            worth = worth * ((learned.predict(features) <= 0) @ WEIGHTS)
         if not exact and self._known:
-            for name, guess in self._guesses.items():
-                limit = self._known.goal.constraints.get(name, np.inf)
-                worth = worth * (guess(features) <= limit + _SLACK * abs(limit))
+            for name, limit in self._known.goal.constraints.items():
+                if name in self._cheap:
+                    guess = self._known.guesses[name](features)
+                    worth = worth * (guess <= limit + _SLACK * abs(limit))
         return worth
 
-    def _objectives(self, rows: Rows, exact: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Return means and deviations of the scaled losses, [rows, objectives] each."""
+    def _objectives(self, rows: Rows, exact: bool) -> list[np.ndarray]:
+        """Return the losses of each objective, [rows, nodes]; [rows, 1] where they are known."""
         features = self._genome.features(rows)
-        mean, deviation = np.zeros((len(rows), len(self._names))), np.zeros((len(rows), len(self._names)))
-        for at, (name, belief) in enumerate(zip(self._names, self._beliefs, strict=True)):
-            if belief is not None:
-                mean[:, at], deviation[:, at] = belief.predict(features)
-                continue
-            assert self._known is not None
-            values = self._guesses[name](features)
-            if exact:
-                values = _computed(self._known, name, rows, values)
-            mean[:, at] = self._scale(self._known.goal.objectives[at].sign * values, at)
-        return mean, deviation
-
-
-def _computed(known: Known, name: str, rows: Rows, guesses: np.ndarray) -> np.ndarray:
-    """Return the cheap metric of every row that has one, and the guess for the others."""
-    exact = [known.exact(row) for row in rows]
-    pairs = zip(exact, guesses, strict=True)
-    return np.array([guess if metrics is None else metrics[name] for metrics, guess in pairs], dtype=float)
+        found = [belief.predict(features) for belief in self._beliefs]
+        known = self._known
+        if not exact or known is None:
+            return found
+        for at, name in enumerate(self._names):
+            if name in self._cheap:
+                exact_metrics = [known.exact(row) for row in rows]
+                sign, middle = known.goal.objectives[at].sign, found[at][:, found[at].shape[1] // 2]
+                # What cannot be evaluated has no metrics.
+                values = [
+                    guess if metrics is None else sign * metrics[name]
+                    for metrics, guess in zip(exact_metrics, middle, strict=True)
+                ]
+                found[at] = np.array(values, dtype=float)[:, None]
+        return found

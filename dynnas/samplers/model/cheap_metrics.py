@@ -63,20 +63,22 @@ class Known:
         return np.array(kept or range(len(rows)), dtype=int)
 
     @cached_property
-    def guesses(self) -> Mapping[str, Guess]:
-        """Return the guess of every cheap metric that occurs in the goal, by name."""
+    def survey(self) -> tuple[Rows, Mapping[str, np.ndarray]]:
+        """Return random architectures, and by name the cheap metrics of each that occur in the goal."""
         rng = np.random.default_rng(self._seed)
         drawn = np.unique(self._source.sample(_SURVEYED, rng), axis=0)
         drawn = drawn[rng.permutation(len(drawn))]
         found = [(row, known) for row in drawn if (known := self.exact(row)) is not None]
-        if not found:
-            return {}
-        features = self._genome.features(np.array([row for row, _ in found]))
-        names = [name for name in self.goal.metrics if name in found[0][1]]
-        return {
-            name: Guess.of(self._genome, features, np.array([known[name] for _, known in found], dtype=float))
-            for name in names
-        }
+        names = [name for name in self.goal.metrics if found and name in found[0][1]]
+        values = {name: np.array([known[name] for _, known in found], dtype=float) for name in names}
+        return np.array([row for row, _ in found], dtype=np.int16).reshape(-1, drawn.shape[1]), values
+
+    @cached_property
+    def guesses(self) -> Mapping[str, Guess]:
+        """Return a guess by name for every cheap metric that occurs in the goal."""
+        rows, metrics = self.survey
+        features = self._genome.features(rows) if metrics else rows
+        return {name: Guess.of(self._genome, features, values) for name, values in metrics.items()}
 
 
 class Guess:

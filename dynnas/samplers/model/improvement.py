@@ -1,15 +1,19 @@
-"""Expected hypervolume improvement in closed form (Emmerich 2005; by boxes as in Yang 2019).
+"""Expected hypervolume improvement (Emmerich 2005) by boxes, as in Yang 2019.
 
 All objectives are losses. The region that the front does not dominate, up to the reference, is cut into
 boxes. What a point adds to the hypervolume is, for each box, the product over objectives of the length of
-the box's side that lies above the point; with independent normal beliefs expectations multiply as well.
+the box's side that lies above the point; with independent beliefs expectations multiply as well. They are
+taken by quadrature, for the objectives are normal only after a warp.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import moocore
 import numpy as np
-from scipy.special import ndtr
+
+from dynnas.samplers.model.warp import WEIGHTS
 
 # Boxes grow with the front's size to the power of the objectives less one.
 MAX_BOXES = 1500
@@ -53,37 +57,29 @@ def _nondominated(points: np.ndarray) -> np.ndarray:
     return points[moocore.is_nondominated(points)]
 
 
-def expected_improvement(
-    mean: np.ndarray, deviation: np.ndarray, low: np.ndarray, high: np.ndarray
-) -> np.ndarray:
+def expected_improvement(losses: Sequence[np.ndarray], low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Return the expected gain in hypervolume of every point.
 
     Args:
-        mean: [points, objectives] of the beliefs on the losses.
-        deviation: [points, objectives], 0 where a loss is known.
+        losses: for each objective [points, nodes], at the nodes of a quadrature; [points, 1] where known.
         low: [boxes, objectives], from `boxes`.
         high: [boxes, objectives].
 
     Returns:
         [points].
     """
-    gain = np.ones((len(mean), len(low)))
-    for at in range(mean.shape[1]):
+    gain = np.ones((len(losses[0]), len(low)))
+    for at, nodes in enumerate(losses):
         edges, back = np.unique(np.concatenate([low[:, at], high[:, at]]), return_inverse=True)
-        below = shortfall(edges[None], mean[:, at, None], deviation[:, at, None])
+        below = shortfall(edges, nodes)
         gain *= below[:, back[len(low) :]] - below[:, back[: len(low)]]
     return gain.sum(axis=1)
 
 
-def shortfall(edge: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    """Return E max(edge - y, 0) for normal y; 0 for an edge at -inf."""
-    gap = edge - mean
-    known = deviation <= 0
-    scaled = gap / np.where(known, 1.0, deviation)
-    with np.errstate(invalid="ignore"):
-        density = np.exp(-0.5 * scaled**2) / np.sqrt(2 * np.pi)
-        value = np.where(known, np.maximum(gap, 0.0), gap * ndtr(scaled) + deviation * density)
-    return np.where(np.isneginf(edge), 0.0, value)
+def shortfall(edges: np.ndarray, nodes: np.ndarray) -> np.ndarray:
+    """Return E max(edge - y, 0), [points, edges], for losses y at [points, nodes]; 0 for an edge at -inf."""
+    weights = WEIGHTS if nodes.shape[1] > 1 else np.ones(1)
+    return np.stack([np.maximum(edge - nodes, 0.0) @ weights for edge in edges], axis=1)
 
 
 def thinned(front: np.ndarray, objectives: int) -> np.ndarray:

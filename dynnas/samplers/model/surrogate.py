@@ -17,15 +17,27 @@ from functools import cached_property
 
 import numpy as np
 from scipy.linalg import LinAlgError, cho_solve, cholesky
+from scipy.linalg.lapack import dpotri
 from scipy.optimize import minimize
 
 # Normal priors on logarithms: (mean, deviation). The sum of the weights is about 3.
-_WEIGHT_SUM, _WEIGHT_SPREAD = 3.0, 1.2
-_LINEAR, _INTERACTING, _NOISE = (-0.5, 1.0), (0.0, 1.0), (-6.0, 2.0)
+_WEIGHT_SUM, _WEIGHT_SPREAD = 3.0, 0.7
+_NOISE = (-6.0, 2.0)
 _OFFSET = 1.0
 _BOUND = 6.0
-_STEPS = 25
+_STEPS = 15
 _JITTER = 1e-6
+
+
+@dataclass(frozen=True)
+class Prior:
+    """The prior of a kernel: means of the logarithms of its parts' variances."""
+
+    linear: float = -0.5
+    interacting: float = 0.0
+
+
+INTERACTING, ADDITIVE = Prior(), Prior(1.0, -2.0)
 
 
 @dataclass(frozen=True)
@@ -49,21 +61,30 @@ class Kernel:
         return _OFFSET + self.linear * (features**2 @ self.weights) + self.interacting
 
 
-def fit_kernel(features: np.ndarray, feature_genes: np.ndarray, values: np.ndarray) -> Kernel:
+def fit_kernel(
+    features: np.ndarray, feature_genes: np.ndarray, values: np.ndarray, prior: Prior = INTERACTING
+) -> Kernel:
     """Return the most likely kernel.
 
     Args:
         features: [points, features].
         feature_genes: [features] the gene that each feature belongs to.
         values: [points], of mean about 0 and deviation about 1.
+        prior: of its parameters.
     """
-    return _Likelihood(features, feature_genes, values).best()
+    return _Likelihood(features, feature_genes, values, prior).best()
 
 
 class _Likelihood:
     """The negative logarithm of the posterior of a kernel's parameters, with its gradient."""
 
-    def __init__(self, features: np.ndarray, feature_genes: np.ndarray, values: np.ndarray) -> None:
+    def __init__(
+        self,
+        features: np.ndarray,
+        feature_genes: np.ndarray,
+        values: np.ndarray,
+        prior: Prior = INTERACTING,
+    ) -> None:
         self._values = values
         self._genes = feature_genes
         self._count = int(feature_genes.max()) + 1
@@ -76,8 +97,8 @@ class _Likelihood:
         self._inner = inner.reshape(self._count, -1)
         self._distance = (squares[:, :, None] + squares[:, None, :] - 2 * inner).reshape(self._count, -1)
         center = np.log(_WEIGHT_SUM / self._count)
-        self._means = np.array([*[center] * self._count, _LINEAR[0], _INTERACTING[0], _NOISE[0]])
-        self._spreads = np.array([*[_WEIGHT_SPREAD] * self._count, _LINEAR[1], _INTERACTING[1], _NOISE[1]])
+        self._means = np.array([*[center] * self._count, prior.linear, prior.interacting, _NOISE[0]])
+        self._spreads = np.array([*[_WEIGHT_SPREAD] * self._count, 1.0, 1.0, _NOISE[1]])
 
     def best(self) -> Kernel:
         """Return the parameters at the minimum that L-BFGS finds from the priors' means."""
@@ -100,7 +121,7 @@ class _Likelihood:
         except LinAlgError:
             return 1e10, np.zeros_like(at)
         solved = cho_solve((factor, True), self._values, check_finite=False)
-        inverse = cho_solve((factor, True), np.eye(points), check_finite=False)
+        inverse = _inverse(factor)
         pull = 0.5 * (np.outer(solved, solved) - inverse)
         gradient = np.concatenate(
             [
@@ -111,6 +132,12 @@ class _Likelihood:
         off = (at - self._means) / self._spreads
         loss = 0.5 * self._values @ solved + np.log(np.diag(factor)).sum() + 0.5 * (off**2).sum()
         return float(loss), off / self._spreads - gradient
+
+
+def _inverse(factor: np.ndarray) -> np.ndarray:
+    """Return the inverse of a matrix from its lower Cholesky factor."""
+    lower = np.tril(dpotri(factor, lower=1)[0])
+    return lower + np.tril(lower, -1).T
 
 
 @dataclass(frozen=True)
@@ -131,12 +158,15 @@ class Belief:
     def _inverse(self) -> np.ndarray:
         covariance = self.kernel.between(self.features, self.features)
         covariance[np.diag_indices(len(covariance))] += self.kernel.noise + _JITTER
-        factor = cholesky(covariance, lower=True, check_finite=False)
-        return cho_solve((factor, True), np.eye(len(covariance)), check_finite=False)
+        return _inverse(cholesky(covariance, lower=True, check_finite=False))
 
     @cached_property
     def _solved(self) -> np.ndarray:
         return self._inverse @ self.values
+
+    def left_out(self) -> np.ndarray:
+        """Return leave-one-out predictions, [points] (Rasmussen and Williams 2006, equation 5.12)."""
+        return self.values - self._solved / np.diag(self._inverse)
 
     def predict(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Predict mean and deviation of the noiseless value of every point."""

@@ -3,7 +3,7 @@
 The first paragraph says what a thing is or does, and ends with a full stop. That of a function is a sentence:
 it begins with a verb, as PEP 257 asks, or with one of its arguments and a verb behind it. None begins as an
 answer to a question that nobody asked ("Of the front."), and none uses the phrases that this project has
-dropped. Comments and messages do not use them either.
+dropped. Comments, messages and the pages of the documentation do not use them either.
 """
 
 import ast
@@ -15,9 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.markdown import PAGES
 
 PACKAGE = Path(__file__).parents[1] / "dynnas"
 ROOMS = sorted(path for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists())
+WRITTEN = [*PAGES, *sorted((PACKAGE.parent / "studies").glob("*/README.md"))]
 
 FRAGMENT = re.compile(
     r"(Of|As|By|In|That|With|On|What|Where|Which|Whether|For|From|To|At|How|When|Who|Behind|Beside|Before|After"
@@ -100,6 +102,11 @@ def test_prose_is_plain(room: Path) -> None:
         found += [(line, dropped(text)) for line, text in words(source)]
         problems += [f"{path}:{line}: {problem}" for line, problem in found if problem]
     assert problems == []
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.relative_to(PACKAGE.parent).as_posix())
+def test_pages_are_plain(page: Path) -> None:
+    assert dropped(page.read_text(encoding="utf-8")) is None
 
 
 @pytest.mark.parametrize(

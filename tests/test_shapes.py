@@ -1,4 +1,4 @@
-"""Public functions that take or return tensors say of which shape."""
+"""Public functions that take or return tensors state the shapes."""
 
 import ast
 import re

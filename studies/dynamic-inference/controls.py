@@ -17,7 +17,7 @@ TILES = "positions"
 """The family whose gates decide of every tile whether it is run."""
 
 HALT = "halt"
-"""The family of which a block is run only after those before it."""
+"""The family whose blocks run only after those before them."""
 
 SETS = ("channels", "moe")
 """Families whose gates choose as many members for every image."""

@@ -177,7 +177,7 @@ def _halt(network: Network, images: Tensor, saving: float) -> None:
 
 
 def _set_biases(network: Network, images: Tensor, saving: float) -> None:
-    """Of one gate after the other: what a gate sees hangs on those before it."""
+    """Set one gate after the other: what a gate sees depends on those before it."""
     for number, gate in enumerate(cost(network.config).gates):
         _set_bias(network, images, saving, number, gate)
 

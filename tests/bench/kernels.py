@@ -15,7 +15,7 @@ kernels fit into the cache: dense 64 -> 64 at 28x28, 16 images, is 462 MMACs, at
 takes 10.6. Pointwise at that size is 51 MMACs, at least 1.0 ms, and 6.4 MB read and written; timm takes 2.2
 and one batched product 1.7. Depthwise does 9 multiply-adds for 8 bytes: memory decides, and timm is as fast
 as the static convolution. What is left are kernels that pass the cache: dense 512 -> 512 at 7x7 writes,
-lays out anew and reads 9.4 MB of kernel for each image of 116 MMACs.
+lays out again and reads 9.4 MB of kernel for each image of 116 MMACs.
 
 On two idle cores of an AMD EPYC (`--quick --experts 4 --gmacs 3 --seconds 0.08`): forward 1.21 times
 timm's speed, 1.56 for pointwise and 1.97 for pointwise with 128 images; forward and backward 1.11; the
@@ -75,7 +75,7 @@ class Case:
 
     @property
     def bytes(self) -> int:
-        """What timm's form holds at its peak: kernels and images, each laid out anew, and their gradients."""
+        """What timm's form holds at its peak: copies of kernels and images, and their gradients."""
         floats = self.batch * (math.prod(self.shape.weight) + 2 * self.channels * self.size**2)
         return 4 * 2 * floats * (3 if self.backward else 1)
 

@@ -2,12 +2,12 @@
 
     python tests/bench/supernet_search.py STUDY [--runs guided:100 nsga2:300 ...] [--seeds 2] --out FOLDER
 
-STUDY is a finished study, of which the supernet, the data and the target are used. Every run is a search of
+STUDY is a finished study, whose supernet, data and target are used. Every run is a search of
 its own over the whole space; an architecture that several of them propose is evaluated once, so that it
 has one latency. `uniform` is the largest network with all widths at the same quantile. What was evaluated is
 kept in FOLDER/evaluations.db: the command can be interrupted and given again, with more runs too.
 
-Printed, and written to FOLDER/results.json, are hypervolumes of accuracy and latency after so many
+Printed, and written to FOLDER/results.json, are hypervolumes of accuracy and latency after these numbers of
 evaluations, as parts of that of the front of all runs together; the reference is the worst of all runs.
 FOLDER/front.png shows the fronts of the first seed, and the path that greedy slimming took.
 """

@@ -1,4 +1,4 @@
-"""Folders that are too large for memory: the same bytes from disk, whoever reads them, or a clear message."""
+"""Folders that are too large for memory: the same bytes from disk for every reader, or a clear message."""
 
 import os
 import pickle

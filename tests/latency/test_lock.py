@@ -1,4 +1,4 @@
-"""One meter at a time, whoever dies."""
+"""One meter at a time, whichever process dies."""
 
 import subprocess
 import sys

@@ -141,7 +141,7 @@ def _heads(config):
 
 
 def _norms(config):
-    """Batch norms have a scale and a shift, of which folding leaves a bias."""
+    """Batch norms have a scale and a shift, and folding leaves a bias."""
     plain = Network(config)
     return sum(module.num_features for module in plain.modules() if isinstance(module, torch.nn.BatchNorm2d))
 

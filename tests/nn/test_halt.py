@@ -94,7 +94,7 @@ def test_a_run_ends_at_another_block() -> None:
     ran = torch.stack([decision.choice[:, 1] for decision in found])
     assert ran[0].all()
     assert not ran[2].all()
-    assert ran[3].all()  # it begins anew
+    assert ran[3].all()  # it begins again
 
 
 @pytest.mark.parametrize("exits", [(), (2,)])

@@ -60,7 +60,7 @@ SETS = {(4, 0.25): 4, (4, 0.5): 6, (4, 0.75): 4, (2, 0.5): 2, (8, 0.1): 8, (3, 0
 @pytest.mark.parametrize("hidden", [16, 11])
 @torch.no_grad()
 def test_in_a_graph_a_set_of_experts_is_a_branch(experts, target, hidden):
-    """Of which an image takes what it runs elsewhere."""
+    """The experts from which an image takes what it runs elsewhere."""
     module = lively(build(mixture(experts, target, expand=hidden / 8))).eval()
     assert module.ways() == SETS[experts, target]
     logits = module.gate[0]
@@ -108,7 +108,7 @@ def test_a_single_expert_learns_by_its_softmax_among_all():
 
 
 def test_load_is_the_chance_to_be_among_the_best_when_noise_is_drawn_anew():
-    """By drawing it anew many times, for one expert after the other."""
+    """The load by many draws, for one expert after the other."""
     generator = torch.Generator().manual_seed(0)
     logits, spread = torch.randn(3, 5, generator=generator), torch.rand(3, 5, generator=generator) + 0.2
     noisy = logits + spread * torch.randn(3, 5, generator=generator)

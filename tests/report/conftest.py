@@ -19,7 +19,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     folder = tmp_path_factory.mktemp("reported")
     space = small_space(folder, search={"trials": 20}, data={"search_images": 128})
     study = run_study(space, folder=folder / "small")
-    # What is on the front hangs on the clock; on this one somebody leaves early.
+    # What is on the front depends on the clock; on this one somebody leaves early.
     early = next(candidate for candidate in study.candidates if "exit_share.stage1" in candidate.metrics)
     if all("exit_share.stage1" not in member.metrics for member in study.front):
         tested = replace(early, metrics={**early.metrics, "test_accuracy": early.metrics["accuracy"]})

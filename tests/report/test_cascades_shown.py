@@ -21,7 +21,7 @@ from dynnas.study.study import Study
 
 @pytest.fixture(scope="module")
 def cascaded(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """A copy with two cascades, of which one is not timed."""
+    """A copy with two cascades, one of them not timed."""
     path = tmp_path_factory.mktemp("cascades") / "small"
     shutil.copytree(study.folder.path, path)
     first, last = study.front[0].key, study.front[len(study.front) - 1].key

@@ -32,7 +32,7 @@ class Layer(nn.Module):
 
 
 class Beside(nn.Module):
-    """Votes of which one is a constant."""
+    """Votes, one of them a constant."""
 
     def forward(self, x):
         first = x[:, :1]

@@ -121,7 +121,7 @@ network, image, started = finished(config(width=4)), images().numpy(), []
 for threads in (1, 2):
     runner = build_runner(network, TargetSettings(runtime=sys.argv[1], threads=threads))
     runner(image)
-    # What OpenVINO starts hangs on the machine, so it is asked.
+    # What OpenVINO starts depends on the machine, so it is asked.
     started.append(getattr(runner, "threads", len(os.listdir("/proc/self/task"))))
 print(started[1] - started[0], torch.get_num_threads())
 """

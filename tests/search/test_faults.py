@@ -64,7 +64,7 @@ def results(trials: list[FrozenTrial]) -> list[tuple[str, list[float]]]:
 
 
 def expected(trials: int) -> list[tuple[str, list[float]]]:
-    """What a search finds in so many trials when nothing happens to it."""
+    """What a search finds in this many trials when nothing happens to it."""
     chosen: list[tuple[str, list[float]]] = []
 
     class Noted(Table):

@@ -17,7 +17,7 @@ from support.tables import Table
 
 
 class Slow(Table):
-    """The table, after so many seconds; writes down which process evaluated what."""
+    """The table, after a number of seconds; writes down which process evaluated what."""
 
     def __init__(self, notes: Path, seconds: float = 0.0) -> None:
         super().__init__()

@@ -22,7 +22,7 @@ def subjects(tmp_path_factory):
     }
 
 
-@pytest.mark.filterwarnings("ignore")  # those of executorch, of which there are many
+@pytest.mark.filterwarnings("ignore")  # executorch gives many
 @pytest.mark.parametrize("check", [*format_checks()], ids=lambda check: check.__name__)
 @pytest.mark.parametrize("name", FORMATS)
 def test_registered_formats_conform(name, check, subjects):

@@ -12,6 +12,7 @@ from torch import Tensor
 from dynnas.data.dataset import Dataset, resize
 from dynnas.nn.networks.network import Network
 from dynnas.progress import Progress
+from dynnas.runtimes.artifact import Artifact
 from dynnas.training.algorithm import Algorithm
 from dynnas.training.recipe import Recipe
 from dynnas.training.train_network import train_alone
@@ -69,15 +70,15 @@ class Shrunk:
     """The output of a pass.
 
     Attributes:
-        network: that it ends with, in eval mode; None for a pass that makes a graph.
-        graph: a serialised ONNX graph for one image, of a pass that makes one.
-        file: what ships, whose size counts; None for the ONNX graph of `network` or `graph`.
+        network: that it ends with, in eval mode; None for a pass that compiles.
+        artifact: what a pass that compiles made of the network, for one image.
+        file: what ships, whose size counts; None for the artifact, or the portable ONNX graph of `network`.
         controls: other networks to be judged beside it, by name.
         details: what the pass has to tell, for JSON.
     """
 
     network: Network | None = None
-    graph: bytes | None = None
+    artifact: Artifact | None = None
     file: Path | None = None
     controls: Mapping[str, Network] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)

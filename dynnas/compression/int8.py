@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dynnas.compression.compress import Pass, Shrunk, Source
 from dynnas.errors import TrainingError, require
+from dynnas.runtimes.artifact import ONNX_MODEL, Artifact
 
 
 def _run(source: Source) -> Shrunk:
@@ -28,7 +29,8 @@ def _run(source: Source) -> Shrunk:
 
     images = source.calibration_images()[: int(source.options["images"])]
     graph = to_int8_onnx(source.network, images).SerializeToString()
-    return Shrunk(graph=graph, details={"calibration_images": len(images)})
+    artifact = Artifact({"model.onnx": graph}, "model.onnx", ONNX_MODEL, "onnxruntime_portable")
+    return Shrunk(artifact=artifact, details={"calibration_images": len(images)})
 
 
 INT8 = Pass(_run, {"images": 256}, trains=False)

@@ -27,12 +27,13 @@ from dynnas.nn.layers.digest import weights_digest
 from dynnas.nn.networks.network import Network
 from dynnas.pareto.front import ScoredArchitecture
 from dynnas.progress import Progress
+from dynnas.runtimes.artifact import Artifact
+from dynnas.runtimes.compile import compile_network, load_artifact
 from dynnas.runtimes.cost import cost_of
-from dynnas.runtimes.onnx.graph import to_onnx
-from dynnas.runtimes.onnx.session import OnnxRunner
 from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.search.evaluators.supernet import open_meter
 from dynnas.search.storage.locks import study_lock
+from dynnas.settings.settings import TargetSettings
 from dynnas.study.compressed import Compressed, Figures, compressed_to_json
 from dynnas.study.study import Study
 from dynnas.training.recipe import Recipe
@@ -43,6 +44,9 @@ ANY_CLASS = ("int8",)
 """The passes that work on networks of one's own class."""
 
 BEFORE, AFTER = "before.onnx", "model.onnx"
+
+PORTABLE = TargetSettings(runtime="onnxruntime_portable")
+"""The target of the files that are kept, whose sizes are compared."""
 
 
 def compress_members(
@@ -164,17 +168,17 @@ class _Compressor:
         """Return the figures of the network before the pass and after it."""
         study = self.study
         workload = workload_of(network, study.dataset, self.meter.target)
-        if shrunk.graph is not None:
-            graph = shrunk.graph
-            made = Workload(OnnxRunner(graph, self.meter.target.threads), workload.images)
-            scores = _graph_scores(graph, network, study)
+        if shrunk.artifact:
+            artifact = shrunk.artifact
+            made = Workload(load_artifact(artifact, self.meter.target.threads), workload.images)
+            scores = _artifact_scores(artifact, network, study)
         else:
             assert shrunk.network is not None
-            graph = to_onnx(shrunk.network).SerializeToString()
+            artifact = compile_network(shrunk.network, PORTABLE)
             made = workload_of(shrunk.network, study.dataset, self.meter.target)
             scores = _judged(shrunk.network, study)
         earlier, now = self.meter.measure_jointly([workload, made])
-        for file, content in ((BEFORE, to_onnx(network).SerializeToString()), (AFTER, graph)):
+        for file, content in ((BEFORE, compile_network(network, PORTABLE).data), (AFTER, artifact.data)):
             (folder / file).write_bytes(content)
         ships = shrunk.file or folder / AFTER
         return (
@@ -208,9 +212,9 @@ def _judged(network: Network, study: Study) -> dict[str, float]:
     }
 
 
-def _graph_scores(graph: bytes, network: Network, study: Study) -> dict[str, float]:
-    """Return accuracies of a graph for one image; `network` says how images are prepared for it."""
-    runner = OnnxRunner(graph, threads=1)
+def _artifact_scores(artifact: Artifact, network: Network, study: Study) -> dict[str, float]:
+    """Return accuracies of an artifact for one image; `network` says how images are prepared for it."""
+    runner = load_artifact(artifact)
 
     def score(split: Literal["search", "test"]) -> float:
         part = getattr(study.dataset, split)

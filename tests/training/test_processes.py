@@ -18,7 +18,7 @@ from dynnas.language.parser import parse_space
 from dynnas.progress import Progress, Task
 from dynnas.settings.settings import DataSettings, TrainSettings
 from dynnas.supernet.staged import staged_supernet
-from dynnas.training.checkpoint import every_step, load_supernet, read_checkpoint
+from dynnas.training.checkpoint import CheckpointTimer, every_step, load_supernet, read_checkpoint
 from dynnas.training.distributed.ranks import Ranks
 from dynnas.training.start import train_supernet
 
@@ -234,7 +234,7 @@ def _runs(process):
 def test_a_loss_that_is_not_finite_is_one_message(space, dataset, tmp_path):
     wild = replace(SETTINGS, processes=2, lr=1e30, clip_norm=0.0, warmup_epochs=0.0)
     with pytest.raises(TrainingError, match=r"at step \d.*train.lr, now 1e\+30.*nothing was saved"):
-        train_supernet(_supernet(space), dataset, wild, tmp_path)
+        train_supernet(_supernet(space), dataset, wild, tmp_path, timer=CheckpointTimer(first=3600.0))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -26,12 +26,12 @@ from dynnas.pareto.contribution import hypervolume, most_useful, non_dominated, 
 from dynnas.pareto.front import ScoredArchitecture
 from dynnas.progress import Progress
 from dynnas.runtimes.cascade import chain
+from dynnas.search.cascades import PredictionMatrix, best_chains, score_chain
 from dynnas.search.evaluators.supernet import open_meter
 from dynnas.search.storage.locks import study_lock
 from dynnas.study.cascades import Cascaded, Cascades
 from dynnas.study.predictions import Predictions, Source, predictions
 from dynnas.study.study import Study
-from dynnas.workflows.cascade_candidates import PredictionMatrix, best_chains, score_chain
 
 COSTS = ("latency_ms", "macs")
 

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 
 from dynnas.latency.cascades import Overhead, representative
 from dynnas.pareto.contribution import hypervolume, most_useful, non_dominated, reference_of
-from dynnas.workflows.cascade_candidates import (
+from dynnas.search.cascades import (
     PredictionMatrix,
     best_chains,
     pair_chains,

@@ -57,6 +57,7 @@ def assemble(
         mean=mean,
         std=std,
         augmentation=augmentation,
+        fit=reading.fit or "crop",
     )
     return dataset, streamed
 

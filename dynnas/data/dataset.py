@@ -62,6 +62,7 @@ class Dataset:
         mean, std: of each channel over the training split, for pixels divided by `scale`.
         augmentation: how training images are varied.
         scale: what stands for white: 255 for bytes, 65535 for 16 bits, 1 for floats.
+        fit: how pictures of other shapes are brought to the size of the images: crop, pad or stretch.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Dataset:
     std: tuple[float, ...]
     augmentation: Augmentation
     scale: float = 255.0
+    fit: str = "crop"
 
     @property
     def channels(self) -> int:

@@ -37,6 +37,15 @@ SELF_CHECKS = 4
 """Test images on which `run.py` compares a graph with the manifest before it is used."""
 
 
+_OUTPUTS = {
+    "classification": "one value for each class name",
+    "multi_label": "one value for each class name: above 0 it is there",
+    "regression": "one value for each name, in standard deviations from the mean",
+    "segmentation": "one value for each class name and place",
+    "detection": "boxes: x1, y1, x2, y2 in pixels of the input, score, class; those of score 0 are none",
+}
+
+
 def export_model(
     network: Finished,
     dataset: Dataset,
@@ -139,7 +148,7 @@ def _self_check(network: Finished, dataset: Dataset) -> dict[str, list[float]]:
     """Return the logits of the script's test images, by their numbers, without those that rounding
     decides.
     """
-    from dynnas.export.standalone import test_image  # needs onnxruntime, which wrote the bundle
+    from dynnas.export.standalone import compared, test_image  # needs onnxruntime, which wrote the bundle
 
     found: dict[str, list[float]] = {}
     for number in range(SELF_CHECKS):
@@ -148,7 +157,8 @@ def _self_check(network: Finished, dataset: Dataset) -> dict[str, list[float]]:
             expected = answer(network, image, torch.zeros(1, dtype=torch.long), dataset.task)
         except ExportError:  # an exit or a gate could go either way
             continue
-        found[str(number)] = [float(f"{logit:.7g}") for logit in expected.outputs[0].tolist()]
+        numbers = compared(dict(dataset.task.facts()), expected.outputs[0])
+        found[str(number)] = [float(f"{number:.7g}") for number in numbers.tolist()]
     return found
 
 
@@ -212,7 +222,7 @@ def _manifest(
         }
         for place in config.exits
     ]
-    outputs = {"logits": "one value for each class name"}
+    outputs = {"logits": _OUTPUTS.get(dataset.task.name, f"the output for the task {dataset.task.name}")}
     ways = [*(place["name"] for place in exits), "head"]
     if isinstance(network, Cascade):
         ways[-1] = f"network{len(ways)}"
@@ -234,6 +244,7 @@ def _manifest(
             "mean": list(dataset.mean),
             "std": list(dataset.std),
             "data_size": list(dataset.size),
+            "fit": dataset.fit,
             "white": dataset.scale,
         },
         "data": {
@@ -243,6 +254,8 @@ def _manifest(
             "licence": LICENCES.get(dataset.name, "not known; it is that of your images"),
         },
         "outputs": outputs,
+        "task": dict(dataset.task.facts()),
+        "score": {"name": dataset.task.metrics[0].name, "unit": dataset.task.metrics[0].unit},
         "class_names": list(dataset.task.names),
         "size": list(config.shape[1:]),
         "exits": exits,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dynnas.metric import Metric
 from dynnas.pareto.front import ScoredArchitecture
 from dynnas.study.cascades import Cascaded
 from dynnas.study.compressed import Compressed
@@ -18,6 +19,9 @@ LICENCES: Mapping[str, str] = {
     "fashion-mnist": "MIT (Xiao, Rasul and Vollgraf, Zalando)",
     "cifar10": "none stated by its authors (Krizhevsky, Toronto)",
 }
+
+
+_NAMED = 20
 
 
 def facts_of(
@@ -52,12 +56,13 @@ def _figures(study: Study, metrics: Mapping[str, float]) -> dict[str, str]:
     """Return the figures of accuracy, time and size."""
     dataset, target = study.dataset, study.settings.target
     facts = {}
-    for name, images, what in (
-        ("accuracy", len(dataset.search), "search images, by which it was chosen"),
-        ("test_accuracy", len(dataset.test), "test images, by which nothing was chosen"),
+    for prefix, images, what in (
+        ("", len(dataset.search), "search images, by which it was chosen"),
+        ("test_", len(dataset.test), "test images, by which nothing was chosen"),
     ):
-        if name in metrics:
-            facts[f"accuracy on {images} {what}"] = _accuracy(metrics[name], images)
+        for metric in dataset.task.metrics:
+            if (value := metrics.get(f"{prefix}{metric.name}")) is not None:
+                facts[f"{metric.name} on {images} {what}"] = _score(metric, value, images)
     if "mean_ms" in metrics:
         words = (f"{name.removesuffix('_ms')} {metrics[name]:.4g} ms" for name in _TIMES if name in metrics)
         facts["latency of one image in the study"] = ", ".join(words)
@@ -108,12 +113,14 @@ def card(manifest: Mapping[str, Any], facts: Mapping[str, str], load: tuple[str,
         facts: that a study knows, as `facts_of` gives them.
         load: up to five lines of Python.
     """
-    data = manifest["data"]
+    data, score = manifest["data"], _percent(manifest)
+    heading = score or manifest["score"]["name"]
     height, width = data["size"]
     exits = [f"{place['name']} ({place['criterion']} {place['threshold']})" for place in manifest["exits"]]
     known = {
         **facts,
-        "data": f"{data['name']}, {len(manifest['class_names'])} classes, {height} x {width} pixels",
+        "task": _task(manifest),
+        "data": f"{data['name']}, {height} x {width} pixels",
         "licence of the data": data["licence"],
         "input": f"float32 {manifest['input']['shape']}; {manifest['input']['prepare']}",
         "exits": ", ".join(exits) or "none",
@@ -131,9 +138,9 @@ def card(manifest: Mapping[str, Any], facts: Mapping[str, str], load: tuple[str,
         "",
         "Each was loaded again without the supernet and compared with torch on real images.",
         "",
-        "| file | for | same class % | largest difference | accuracy % (torch) | mean ms | p95 ms |",
+        f"| file | for | same answer % | largest difference | {heading} (torch) | mean ms | p95 ms |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
-        *map(_row, manifest["artifacts"]),
+        *(_row(artifact, score) for artifact in manifest["artifacts"]),
         "",
         f"Times of one image on {manifest['timed_on']}, when it was exported: rougher than those of a study.",
         "",
@@ -166,18 +173,38 @@ def _looks(manifest: Mapping[str, Any]) -> str:
     )
 
 
-def _accuracy(share: float, images: int) -> str:
-    low, high = wilson(share, images)
-    return f"{100 * share:.2f}% (95% interval {100 * low:.2f} to {100 * high:.2f})"
+def _score(metric: Metric, value: float, images: int) -> str:
+    """Return a score in its unit; a share of images with its interval."""
+    if metric.unit != "share":
+        return f"{value:.4g} {metric.unit}".rstrip()
+    if metric.name != "accuracy":
+        return f"{100 * value:.2f}%"
+    low, high = wilson(value, images)
+    return f"{100 * value:.2f}% (95% interval {100 * low:.2f} to {100 * high:.2f})"
 
 
-def _row(artifact: Mapping[str, Any]) -> str:
+def _task(manifest: Mapping[str, Any]) -> str:
+    """Return the task and the names of what its outputs stand for."""
+    names = manifest["class_names"]
+    more = f", ... ({len(names)} in all)" if len(names) > _NAMED else ""
+    return ": ".join(filter(None, [manifest["task"]["task"], ", ".join(names[:_NAMED]) + more]))
+
+
+def _percent(manifest: Mapping[str, Any]) -> str:
+    """Return the heading of a score in percent; nothing for one in another unit."""
+    score = manifest["score"]
+    return f"{score['name']} %" if score["unit"] == "share" else ""
+
+
+def _row(artifact: Mapping[str, Any], percent: str) -> str:
+    scores = (artifact["score"], artifact["network_score"])
+    ours, torchs = (f"{100 * score:.2f}" if percent else f"{score:.4g}" for score in scores)
     cells = (
         artifact["file"],
         artifact["use"],
         f"{100 * artifact['agreement']:.2f}",
         f"{artifact['largest_difference']:.1e}",
-        f"{100 * artifact['score']:.2f} ({100 * artifact['network_score']:.2f})",
+        f"{ours} ({torchs})",
         f"{artifact['timing']['mean_ms']:.4g}",
         f"{artifact['timing']['p95_ms']:.4g}",
     )

@@ -2,9 +2,11 @@
 
     python run.py picture.png folder/ images.npy
 
-prints for each image its name, the class, the confidence and the exit by which it left. Images as `.npy` are
-(C, H, W) or (N, C, H, W) of the size of the data, from 0 to 255 or, as floats, from 0 to 1. A file that
-cannot be read is named at the end, and the others are still answered. `Model` does the same from Python.
+prints for each image its name, the answer, the confidence and the exit by which it left. The answer is a
+class, labels, numbers, the commonest classes of pixels, or boxes: class, score and x1,y1,x2,y2 in pixels of
+the file. `--masks DIR` writes the class of every pixel as a PNG. Images as `.npy` are (C, H, W) or
+(N, C, H, W) of the size of the data, from 0 to 255 or, as floats, from 0 to 1. A file that cannot be read is
+named at the end, and the others are still answered. `Model` does the same from Python.
 """
 
 from __future__ import annotations
@@ -32,12 +34,25 @@ TOLERANCE = 1e-3
 PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
+SURE = 0.3
+"""The score from which a box is printed."""
+
+
 class Answer(NamedTuple):
-    """The model's answer to an image: its class, its confidence (0..1), and the exit by which it left."""
+    """The model's answer to an image.
+
+    Attributes:
+        name: in words, such as its class.
+        confidence: from 0 to 1; None where the task has none.
+        exit: by which it left.
+        value: probabilities of classes or labels, numbers, the class (H, W) of each pixel, or boxes (D, 6):
+            x1, y1, x2, y2, score, class; those of score 0 are none.
+    """
 
     name: str
-    confidence: float
+    confidence: float | None
     exit: str
+    value: np.ndarray
 
 
 class Model:
@@ -56,11 +71,13 @@ class Model:
     def __init__(self, folder: str | Path = Path(__file__).parent, threads: int = 1) -> None:
         manifest = json.loads((Path(folder) / "manifest.json").read_text())
         self.classes: list[str] = manifest["class_names"]
+        self.task: dict[str, Any] = manifest["task"]
         self.ways: list[str] = manifest["ways"]
         image = manifest["input"]
         self.shape: tuple[int, int, int] = tuple(image["shape"][1:])
         self.data_size: tuple[int, int] = tuple(image["data_size"])
         self.white: float = image["white"]
+        self.fit: str = image["fit"]
         self._mean, self._std = (np.array(image[name], np.float32)[:, None, None] for name in ("mean", "std"))
         self.file, self._session = self._open(Path(folder), manifest, threads)
 
@@ -90,7 +107,8 @@ class Model:
 
     def _gives(self, session: Any, number: int, logits: list[float]) -> bool:
         image = test_image(number, self.shape)
-        difference = np.abs(session.run(["logits"], {"image": image})[0][0] - logits).max()
+        outputs = session.run(["logits"], {"image": image})[0][0]
+        difference = np.abs(compared(self.task, outputs) - logits).max()
         return bool(difference <= TOLERANCE * max(1.0, np.abs(logits).max()))  # false for nan, too
 
     def __call__(self, pixels: np.ndarray) -> Answer:
@@ -103,20 +121,68 @@ class Model:
         """
         x = (unit(pixels, self.white, pixels.dtype.kind == "f") - self._mean) / self._std
         outputs = self._session.run(None, {"image": resize(x, self.shape[1:])[None].astype(np.float32)})
-        logits = outputs[0][0]
-        shares = np.exp(logits - logits.max())
         way = int(outputs[1][0]) if len(outputs) > 1 else -1
-        best = int(logits.argmax())
-        return Answer(self.classes[best], float(shares[best] / shares.sum()), self.ways[way])
+        name, confidence, value = self._interpret(outputs[0][0])
+        return Answer(name, confidence, self.ways[way], value)
+
+    def _interpret(self, output: np.ndarray) -> tuple[str, float | None, np.ndarray]:
+        """Return what an output says in words, how sure it is, and its value."""
+        task = self.task["task"]
+        if task == "classification":
+            shares = softmax(output)
+            best = int(shares.argmax())
+            return self.classes[best], float(shares[best]), shares
+        if task == "multi_label":
+            shares = 1 / (1 + np.exp(-output))
+            there = [name for name, share in zip(self.classes, shares, strict=True) if share > 0.5]
+            return ", ".join(there) or "none", float(np.abs(2 * shares - 1).mean()), shares
+        if task == "regression":
+            numbers = output * np.array(self.task["std"] or 1) + np.array(self.task["mean"] or 0)
+            return ", ".join(f"{number:.4g}" for number in numbers), None, numbers
+        if task == "segmentation":
+            confidence = float(softmax(output).max(0).mean())
+            kinds = resize(output, self.data_size).argmax(0).astype(np.uint8)
+            shares = np.bincount(kinds.ravel(), minlength=len(self.classes)) / kinds.size
+            most = [row for row in np.argsort(-shares)[:3] if shares[row]]
+            told = ", ".join(f"{self.classes[row]} {shares[row]:.0%}" for row in most)
+            return told, confidence, kinds
+        if task == "detection":
+            boxes = output.copy()
+            boxes[:, :4] *= np.array(
+                (self.data_size[1] / self.shape[2], self.data_size[0] / self.shape[1]) * 2
+            )
+            return boxes_in_words(boxes, self.classes), float(boxes[:, 4].max(initial=0)), boxes
+        return f"output {' x '.join(map(str, output.shape))}", None, output
+
+    def on_picture(self, answer: Answer, size: tuple[int, int]) -> Answer:
+        """Return the answer with boxes in pixels of the picture that was read, of `size` (width, height)."""
+        if self.task["task"] != "detection":
+            return answer
+        (height, width), boxes = self.data_size, answer.value.copy()
+        scales = (width / size[0], height / size[1])
+        if self.fit != "stretch":
+            scales = (min(scales) if self.fit == "pad" else max(scales),) * 2
+        offsets = [
+            (side - old * scale) / 2 for side, old, scale in zip((width, height), size, scales, strict=True)
+        ]
+        boxes[:, :4] = ((boxes[:, :4] - np.array(offsets * 2)) / np.array(scales * 2)).clip(
+            0, np.array(size * 2)
+        )
+        boxes *= boxes[:, 4:5] > 0
+        return answer._replace(name=boxes_in_words(boxes, self.classes), value=boxes)
 
     def read(self, path: Path) -> np.ndarray:
-        """Read an image file as uint8 (C, H, W): upright, its centre, at the size of the data.
+        """Read an image file as uint8 (C, H, W): upright, brought to the size of the data as those were.
 
         Grey pictures of 16 bits become 8 bits; the darkest and the brightest value stay what they were.
 
         Raises:
             ValueError: it is no picture, or one of floats, whose range no file says.
         """
+        return self.read_with_size(path)[0]
+
+    def read_with_size(self, path: Path) -> tuple[np.ndarray, tuple[int, int]]:
+        """Do what `read` does, and return the width and height of the upright picture too."""
         from PIL import Image, ImageOps
 
         try:
@@ -134,9 +200,37 @@ class Model:
                 layered = upright.convert("RGBA")
                 upright = Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered)
             upright = upright.convert("L" if self.shape[0] == 1 else "RGB")
-            pixels = np.asarray(ImageOps.fit(upright, self.data_size[::-1]))
+            size, wanted = upright.size, self.data_size[::-1]
+            if self.fit == "stretch":
+                upright = upright.resize(wanted, Image.Resampling.BICUBIC)
+            pixels = np.asarray((ImageOps.pad if self.fit == "pad" else ImageOps.fit)(upright, wanted))
         pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-        return pixels if self.white == 255 else (pixels / 255).astype(np.float32)
+        return (pixels if self.white == 255 else (pixels / 255).astype(np.float32)), size
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return the shares of classes, along the first axis."""
+    shares = np.exp(logits - logits.max(0))
+    return shares / shares.sum(0)
+
+
+def boxes_in_words(boxes: np.ndarray, classes: list[str]) -> str:
+    """Return class, score and corners of each sure box."""
+    told = (
+        f"{classes[int(kind)]} {score:.2f} {','.join(f'{side:.1f}' for side in sides)}"
+        for *sides, score, kind in boxes.tolist()
+        if score >= SURE
+    )
+    return "; ".join(told) or "none"
+
+
+def compared(task: dict[str, Any], output: np.ndarray) -> np.ndarray:
+    """Return the numbers of an output that must be equal everywhere: some of them where there are many.
+
+    Boxes of nearly equal scores may change places, so that of detections only the scores are compared.
+    """
+    numbers = output[:, 4] if task["task"] == "detection" else output.ravel()
+    return numbers[:: max(1, len(numbers) // 4096)]
 
 
 def eight_bits(picture: Any, path: Path) -> Any:
@@ -200,14 +294,14 @@ def weights(old: int, new: int) -> np.ndarray:
     return (found / found.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def named_images(model: Model, path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield every image of a `.npy` file, or the one in an image file, with its name.
+def named_images(model: Model, path: Path) -> Iterator[tuple[str, np.ndarray, tuple[int, int] | None]]:
+    """Yield every image of a `.npy` file, or the one in an image file, with its name and a picture's size.
 
     Raises:
         ValueError, OSError: the file cannot be read.
     """
     if path.suffix != ".npy":
-        yield str(path), model.read(path)
+        yield (str(path), *model.read_with_size(path))
         return
     images = np.load(path)
     if images.ndim not in (3, 4):
@@ -218,7 +312,21 @@ def named_images(model: Model, path: Path) -> Iterator[tuple[str, np.ndarray]]:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     for number, pixels in enumerate(images if images.ndim == 4 else images[None]):
-        yield f"{path}[{number}]", pixels
+        yield f"{path}[{number}]", pixels, None
+
+
+def write_mask(kinds: np.ndarray, path: Path) -> None:
+    """Write the class of each pixel as a grey PNG.
+
+    Raises:
+        ValueError: the model gives no classes of pixels.
+    """
+    from PIL import Image
+
+    if kinds.ndim != 2 or kinds.dtype != np.uint8:
+        raise ValueError("--masks: this model does not tell the class of each pixel; leave it out")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(kinds).save(path)
 
 
 def files_in(path: Path) -> list[Path]:
@@ -230,6 +338,10 @@ def files_in(path: Path) -> list[Path]:
 
 def main(argv: list[str], folder: Path = Path(__file__).parent) -> Any:
     """Print a line for each image; print unreadable ones on standard error, and then exit with status 2."""
+    masks = None
+    if "--masks" in argv[:-1]:
+        at = argv.index("--masks")
+        masks, argv = Path(argv[at + 1]), argv[:at] + argv[at + 2 :]
     if not argv:
         return __doc__
     try:
@@ -240,9 +352,13 @@ def main(argv: list[str], folder: Path = Path(__file__).parent) -> Any:
     status = 0
     for path in (file for given in argv for file in files_in(Path(given))):
         try:
-            for name, pixels in named_images(model, path):
+            for name, pixels, size in named_images(model, path):
                 answer = model(pixels)
-                print(name, answer.name, f"{answer.confidence:.4f}", answer.exit, sep="\t")
+                answer = answer if size is None else model.on_picture(answer, size)
+                sure = "" if answer.confidence is None else f"{answer.confidence:.4f}"
+                print(name, answer.name, sure, answer.exit, sep="\t")
+                if masks is not None:
+                    write_mask(answer.value, masks / f"{Path(name).name}.png")
         except (OSError, ValueError) as error:
             print(f"run.py: {error}", file=sys.stderr)
             status = 2

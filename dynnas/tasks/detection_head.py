@@ -61,7 +61,8 @@ class DetectionHead(nn.Module):
             x = entry(x)
             logits = self.class_logits(self.class_tower(x)).flatten(2).transpose(1, 2)
             sides = F.softplus(self.distances(self.box_tower(x))).flatten(2).transpose(1, 2) * stride
-            centres = places(x.shape[-2], x.shape[-1], stride).to(x).expand(len(x), -1, -1)
+            # Broadcast and not expanded, which would keep this batch's size in an exported graph.
+            centres = places(x.shape[-2], x.shape[-1], stride).to(x) + torch.zeros_like(sides[..., :2])
             boxes = torch.cat([centres - sides[..., :2], centres + sides[..., 2:]], -1)
             step = torch.full_like(centres[..., :1], float(stride))
             said.append(torch.cat([boxes, centres, step, logits], -1))

@@ -20,7 +20,7 @@ OTHERS = {
     "pareto/": "the best of a list",
     "report/tables/": "the most work",
     "report/latency.py": "the most work",
-    "export/standalone.py": "runs without dynnas, and ships for classification alone",
+    "export/standalone.py": "runs without dynnas, so that it says itself what outputs mean",
     "study/study.py": "an example in a docstring",
 }
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from dynnas.data.augment import Augmentation
+from dynnas.data.augment import Augment
 from dynnas.data.dataset import Dataset, Split
 from dynnas.data.raw import Labelled
 from dynnas.data.reading import Reading
@@ -28,7 +28,7 @@ def assemble(
     class_names: Sequence[str],
     parts: Mapping[str, Labelled],
     reading: Reading,
-    augmentation: Augmentation,
+    augmentation: Augment,
 ) -> tuple[Dataset, str]:
     """Make the data set of images that were read, and say in words how they are streamed, if they are.
 

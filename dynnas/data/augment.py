@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dynnas.data.importing import imported, is_reference
+from dynnas.data.transforms import Transform
 from dynnas.errors import DataError
 from dynnas.tasks.task import Task
 
@@ -49,17 +53,34 @@ class Augmentation:
         return crop(images, self.shift, corners, mirrored), moved
 
 
-def augmentation(kind: str, resolution: int) -> Augmentation:
+class Augment(Protocol):
+    """Variation of training images: `Augmentation`, or a `dynnas.data.transforms.Transform`."""
+
+    def __call__(
+        self, images: Tensor, targets: Tensor, task: Task, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Vary images (B, C, H, W) and targets (B, ...) by draws of a generator."""
+        ...
+
+
+def augmentation(kind: str | Callable[..., Any], resolution: int) -> Augment:
     """Return the augmentation `kind` (none, shift or flip) for images of `resolution`; shifts reach an
     eighth.
 
     Raises:
         DataError: `kind` is another.
     """
+    if not isinstance(kind, str):
+        return Transform.of(kind)
+    if is_reference(kind):
+        return Transform.of(imported(kind, "data.augment"), kind)
     shift = max(1, resolution // 8)
     kinds = {"none": Augmentation(), "shift": Augmentation(shift), "flip": Augmentation(shift, flip=True)}
     if kind not in kinds:
-        raise DataError(f"data.augment: {kind!r} is not known; allowed are auto, {', '.join(kinds)}")
+        raise DataError(
+            f"data.augment: {kind!r} is not known; allowed are auto, {', '.join(kinds)}, "
+            "and package.module:object, a callable"
+        )
     return kinds[kind]
 
 

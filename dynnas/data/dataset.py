@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dynnas.data.augment import Augmentation
+from dynnas.data.augment import Augment
 from dynnas.data.streaming.images import Images, in_batches, read_batches, read_images
 from dynnas.errors import DataError
 from dynnas.tasks.task import Task
@@ -72,7 +72,7 @@ class Dataset:
     test: Split
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    augmentation: Augmentation
+    augmentation: Augment
     scale: float = 255.0
     fit: str = "crop"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ def dataset_of(
     *,
     names: Sequence[str] = (),
     name: str = "data",
-    augment: str = "none",
+    augment: str | Callable[..., Any] = "none",
     search_images: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -52,7 +52,8 @@ def dataset_of(
         task: what targets mean; classification if None and targets are whole numbers.
         names: of the values of targets, such as classes, where the task does not have them.
         name: of the data set in reports.
-        augment: how training images are varied: none, shift or flip.
+        augment: how training images are varied: none, shift, flip, or a callable, which
+            `dynnas.data.transforms.Transform` describes.
         search_images: the number of images of a search split that is taken out.
         seed: draws the order of the images, and which are taken out.
         progress: told what was read.

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import importlib
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from dynnas.errors import DataError
-
-_REFERENCE = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*(\.\w+)*")
+from dynnas.settings.settings import REFERENCE
 
 
 def is_reference(text: str) -> bool:
     """Return whether `text` has the form package.module:name."""
-    return _REFERENCE.fullmatch(text) is not None
+    return REFERENCE.matches(text)
 
 
 def imported(reference: str, what: str) -> Any:

@@ -18,6 +18,7 @@ from dynnas.settings.rule import Pattern
 _HOST_AND_PORT = r"(\[[0-9A-Fa-f:.]+\]|[^\s\[\]:/@]+):[0-9]{1,5}"
 _ACCOUNT = r"([\w.-]+@)?([\w.][\w.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[\w./+-]*)?"
 ADDRESS = Pattern("tcp://host:port, ssh://user@host", f"(tcp://{_HOST_AND_PORT}|ssh://{_ACCOUNT})")
+REFERENCE = Pattern("package.module:object", r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*(\.\w+)*")
 CLUSTER = Pattern("host:port", _HOST_AND_PORT)
 
 
@@ -49,8 +50,10 @@ class DataSettings:
     train_images: int | None = _setting(None, "use only this many training images", minimum=1)
     augment: str = _setting(
         "auto",
-        "augmentation of training images; auto is what suits the data set",
+        "augmentation of training images; auto is what suits the data set, and package.module:object a "
+        "callable, such as the transforms of torchvision",
         choices=("auto", "none", "shift", "flip"),
+        pattern=REFERENCE,
     )
     size: tuple[int, ...] = _setting(
         (),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from dynnas.data.assemble import assemble
 from dynnas.data.augment import augmentation
 from dynnas.data.boxes.annotated import Annotated, splits_of
@@ -14,8 +16,9 @@ from dynnas.data.given import SPLITS, dataset_of, tell
 from dynnas.data.importing import called, imported, is_reference
 from dynnas.data.raw import words
 from dynnas.data.reading import Reading, reading_of
-from dynnas.data.sources import find
-from dynnas.data.split import split
+from dynnas.data.sources import find, table
+from dynnas.data.sources.labelled import LabelledFiles, read_labelled
+from dynnas.data.split import completed, split
 from dynnas.errors import DataError
 from dynnas.progress import Progress
 from dynnas.settings.settings import DataSettings
@@ -36,6 +39,8 @@ def load_data(settings: DataSettings, progress: Progress | None = None) -> Datas
     if (read := boxes_reader(path)) is not None:
         return _with_boxes(read(path), settings, replace(reading, fit=reading.fit or "pad"), progress)
     reading = replace(reading, fit=reading.fit or "crop")
+    if table.recognises(path) and settings.task not in (None, "classification"):
+        return _with_numbers(path, settings, reading, progress)
     raw = find.read(settings.source, progress, reading)
     task = task_named(settings.task or "classification")
     parts = split(raw, settings)
@@ -59,6 +64,26 @@ def _with_boxes(found: Annotated, settings: DataSettings, reading: Reading, prog
     varied = augmentation(kind, min(parts["train"].images.shape[2:]))
     dataset, streamed = assemble(found.name, task, found.class_names, parts, reading, varied)
     tell(dataset, progress, "; ".join(filter(None, [streamed, *found.notes])), left_out=found.left_out)
+    return dataset
+
+
+def _with_numbers(path: Path, settings: DataSettings, reading: Reading, progress: Progress) -> Dataset:
+    """Make the data set of a table of pictures with labels or numbers."""
+    task = task_named(settings.task or "regression")
+    found = table.read(path, task.name)
+    rows, cut = completed({part: len(each.files) for part, each in found.parts.items()}, settings, str(path))
+    chosen = {
+        part: LabelledFiles(
+            [found.parts[own].files[row] for own, row in pairs],
+            np.stack([found.parts[own].labels[row] for own, row in pairs]),
+        )
+        for part, pairs in rows.items()
+    }
+    parts = read_labelled(path.parent, chosen, reading, progress)
+    kind = "none" if settings.augment == "auto" else settings.augment
+    varied = augmentation(kind, min(parts["train"].images.shape[2:]))
+    dataset, streamed = assemble(path.stem, task, found.names, parts, reading, varied)
+    tell(dataset, progress, "; ".join(filter(None, [streamed, cut])))
     return dataset
 
 

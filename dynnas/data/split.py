@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,3 +111,43 @@ def _check_trainable(train: Labelled, raw: RawData, complaint: str) -> None:
     if not sizes.all():
         names = ", ".join(repr(raw.class_names[i]) for i in np.flatnonzero(sizes == 0))
         raise DataError(f"{complaint}: of {raw.where} no image is left to train on for class {names}")
+
+
+def completed(
+    sizes: Mapping[str, int], settings: DataSettings, where: str
+) -> tuple[dict[str, list[tuple[str, int]]], str]:
+    """Cut the splits that are missing from the training one, in random order: for data without classes.
+
+    Args:
+        sizes: images of each split that there is, `train` among them.
+        where: for messages.
+
+    Returns:
+        For train, search and test the images that each has, as pairs of the split where they are found and
+        their number there; and what was cut, in words.
+
+    Raises:
+        DataError: none would be left to train on.
+    """
+    rng = np.random.default_rng(settings.seed)
+    parts = {part: [(part, int(row)) for row in rng.permutation(size)] for part, size in sizes.items()}
+    train, cut = parts["train"], []
+    if not parts.get("test"):
+        # The same for every seed, so that scores of several studies can be compared.
+        order = np.random.default_rng(0).permutation(sizes["train"])
+        count = max(1, round(_TEST_SHARE * len(order)))
+        parts["test"] = [("train", int(row)) for row in order[:count]]
+        train = [("train", int(row)) for row in rng.permutation(order[count:])]
+        cut.append("test")
+    if not parts.get("search"):
+        default = min(_MOST_SEARCH_IMAGES, max(1, round(_SEARCH_SHARE * len(train))))
+        count = settings.search_images or default
+        parts["search"], train = train[:count], train[count:]
+        cut.append("search")
+    elif settings.search_images is not None:
+        parts["search"] = parts["search"][: settings.search_images]
+    parts["train"] = train[: settings.train_images]
+    if not parts["train"]:
+        raise DataError(f"{where}: no image is left to train on; give more, or fewer for data.search_images")
+    told = f"the {' and the '.join(cut)} split cut from the training images" if cut else ""
+    return {part: parts[part] for part in ("train", "search", "test")}, told

@@ -96,7 +96,7 @@ def test_voc_without_lists_is_split(tmp_path: Path) -> None:
     told = Told()
     dataset = load(voc(tmp_path / "cells", lists=False), told)
     assert dataset.split_sizes == (14, 2, 4)
-    assert "the search split is cut from the training pictures" in told.lines[0]
+    assert "the test and the search split cut from the training images" in told.lines[0]
     other = load(tmp_path / "cells", seed=1)
     assert torch.equal(
         read_images(other.test.images).flatten(1).sum(1).sort().values,

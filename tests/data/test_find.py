@@ -86,6 +86,6 @@ def test_missing(source: str, message: str) -> None:
 
 
 def test_a_file_of_no_known_form(tmp_path: Path) -> None:
-    (tmp_path / "images.csv").write_text("1,2,3")
-    with pytest.raises(DataError, match=r"images\.csv: not a form of data that is known"):
-        find.read(str(tmp_path / "images.csv"), Progress())
+    (tmp_path / "images.txt").write_text("1,2,3")
+    with pytest.raises(DataError, match=r"images\.txt: not a form of data that is known"):
+        find.read(str(tmp_path / "images.txt"), Progress())

@@ -12,14 +12,13 @@ from dynnas.data.raw import Labelled
 from dynnas.data.reading import Reading
 from dynnas.data.sources.listing import Listing
 from dynnas.data.sources.pictures import Form
-from dynnas.errors import DataError
+from dynnas.data.split import completed
 from dynnas.progress import Progress
 from dynnas.settings.settings import DataSettings
 
 _LONGEST_SIDE = 640
 _LEAST_SHARE = 0.25
 """Part of a box that must lie inside a picture that is cut, or the box is left out."""
-_TEST_SHARE, _SEARCH_SHARE, _MOST_SEARCH_IMAGES = 0.2, 0.1, 5000
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +60,10 @@ def splits_of(
     Raises:
         DataError: a picture cannot be read, or a split would have none.
     """
-    parts = _completed(found, settings)
+    pairs, cut = completed({part: len(each) for part, each in found.splits.items()}, settings, found.where)
+    parts = {part: [found.splits[own][row] for own, row in chosen] for part, chosen in pairs.items()}
+    if cut:
+        found.notes.append(cut)
     everything = [picture for part in parts.values() for picture in part]
     listing = Listing.of(Path(found.where), [picture.path for picture in everything], progress)
     form = _form(listing, reading)
@@ -76,29 +78,6 @@ def splits_of(
         start += len(chosen)
         made[part] = Labelled(images[rows], _padded([boxes[row] for row in rows]), listing.facts[rows, 3])
     return made
-
-
-def _completed(found: Annotated, settings: DataSettings) -> dict[str, Sequence[Picture]]:
-    """Return train, search and test, each in random order."""
-    rng = np.random.default_rng(settings.seed)
-    parts = {part: [each[row] for row in rng.permutation(len(each))] for part, each in found.splits.items()}
-    train = parts["train"]
-    if not parts.get("test"):
-        order = np.random.default_rng(0).permutation(len(found.splits["train"]))
-        count = max(1, round(_TEST_SHARE * len(order)))
-        chosen = [found.splits["train"][row] for row in order]
-        parts["test"], train = chosen[:count], chosen[count:]
-    if not parts.get("search"):
-        default = min(_MOST_SEARCH_IMAGES, max(1, round(_SEARCH_SHARE * len(train))))
-        count = settings.search_images or default
-        parts["search"], train = train[:count], train[count:]
-        found.notes.append("the search split is cut from the training pictures")
-    elif settings.search_images is not None:
-        parts["search"] = parts["search"][: settings.search_images]
-    parts["train"] = train[: settings.train_images]
-    if not parts["train"]:
-        raise DataError(f"{found.where}: no picture is left to train on; give more, or fewer for search")
-    return {part: parts[part] for part in ("train", "search", "test")}
 
 
 def _form(listing: Listing, reading: Reading) -> Form:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from dynnas.data.raw import RawData
 from dynnas.data.reading import Reading
-from dynnas.data.sources import arrays, cifar, digits, folder, idx, packed, scenes
+from dynnas.data.sources import arrays, cifar, digits, folder, idx, packed, scenes, table
+from dynnas.data.sources.labelled import read_labelled
 from dynnas.errors import DataError
 from dynnas.files import data_folders
 from dynnas.progress import Progress
@@ -67,6 +68,11 @@ def _read_path(path: Path, progress: Progress, reading: Reading) -> RawData:
         if packed.recognises(contents):
             return packed.read(path, contents, progress)
         return arrays.read(path, contents)
+    if table.recognises(path):
+        found = table.read(path, "classification")
+        parts = read_labelled(path.parent, found.parts, reading, progress)
+        tests, searched = parts.get("test"), parts.get("search")
+        return RawData(path.stem, str(path), found.names, parts["train"], tests, searched)
     if idx.recognises(path):
         return idx.read(path, path.resolve().name)
     if folder.recognises(path):
@@ -75,8 +81,8 @@ def _read_path(path: Path, progress: Progress, reading: Reading) -> RawData:
         raise DataError(f"{path}: an archive, and not CIFAR-10's; unpack it and give the folder")
     raise DataError(
         f"{path}: not a form of data that is known. A folder may hold the IDX files of MNIST, the CIFAR-10"
-        " release, or one folder of pictures for each class, known by their endings; a file may be an .npz"
-        " or CIFAR-10's .tar.gz"
+        " release, or one folder of pictures for each class, known by their endings; a file may be an .npz,"
+        " a .csv of paths and labels, or CIFAR-10's .tar.gz"
     )
 
 

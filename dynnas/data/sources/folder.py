@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from dynnas.data.raw import Labelled, RawData
+from dynnas.data.raw import RawData
 from dynnas.data.reading import Reading
-from dynnas.data.sources.listing import Listing
-from dynnas.data.sources.pictures import Form
+from dynnas.data.sources.labelled import LabelledFiles, read_labelled
+from dynnas.data.sources.names import split_of
 from dynnas.errors import DataError
 from dynnas.progress import Progress
 
@@ -28,12 +28,6 @@ _SUFFIXES = (
     *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm"),
     *(".tif", ".tiff", ".webp"),
 )
-_HIGHEST_RESOLUTION = 224
-_SPLITS: Mapping[str, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "search": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}
 _NOT_DATA = ("@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found")
 """Folders that systems leave behind, in lower case; and any whose name begins with a dot."""
 _NOT_PICTURES = ("thumbs.db", "desktop.ini", "readme.md", "readme.txt")
@@ -65,27 +59,20 @@ def read(folder: Path, progress: Progress, reading: Reading | None = None) -> Ra
         DataError: a picture is damaged or a link leads nowhere, the test pictures are of other classes, or
             what looks like splits has no folders of classes.
     """
-    reading = reading or Reading()
     roots = _split_roots(folder)
     places = {part: _place(root) for part, root in roots.items()}
     names = tuple(places["train"].classes)
     _check_layout(folder, places["train"])
-    files: list[Path] = []
-    labels: list[int] = []
-    spans: dict[str, slice] = {}
+    found = {}
     for part, place in places.items():
-        start = len(files)
+        files: list[Path] = []
+        labels: list[int] = []
         for label, name in enumerate(_known(place, names)):
-            found = place.classes.get(name, ())
-            files += found
-            labels += [label] * len(found)
-        spans[part] = slice(start, len(files))
-    numbers = np.array(labels, np.int64)
-    listing = Listing.of(folder, files, progress)
-    side = min(_HIGHEST_RESOLUTION, int(np.median(listing.facts[:, :2].min(1))))
-    form = Form(*(reading.size or (side, side)), listing.grey, reading.fit or "crop")
-    images, keys = listing.images(form, reading, progress), listing.facts[:, 3]
-    parts = {part: Labelled(images[span], numbers[span], keys[span]) for part, span in spans.items()}
+            pictures = place.classes.get(name, ())
+            files += pictures
+            labels += [label] * len(pictures)
+        found[part] = LabelledFiles(files, np.array(labels, np.int64))
+    parts = read_labelled(folder, found, reading or Reading(), progress)
     return RawData(
         name=folder.resolve().name,
         where=str(folder),
@@ -99,7 +86,7 @@ def read(folder: Path, progress: Progress, reading: Reading | None = None) -> Ra
 
 def _split_roots(folder: Path) -> dict[str, Path]:
     """Return the folder of each split; the whole folder is `train` if it is not split."""
-    named = {path: _split_of(path.name) for path in _folders(folder)}
+    named = {path: split_of(path.name) for path in _folders(folder)}
     found: dict[str, Path] = {}
     for path, part in named.items():
         if part and _folders(path):  # a `train` without folders of its own is a class: of vehicles, say
@@ -112,16 +99,12 @@ def _split_roots(folder: Path) -> dict[str, Path]:
         if "search" in found and "test" not in found:
             found["test"] = found.pop("search")
         return {part: found[part] for part in ("train", "search", "test") if part in found}
-    if len(named) > 1 and all(_split_of(path.name.rstrip("0123456789")) for path in named):
+    if len(named) > 1 and all(split_of(path.name.rstrip("0123456789")) for path in named):
         raise DataError(
             f"{folder}: {', '.join(path.name for path in named)} are splits, but none for training has "
             "folders of classes; make one folder of pictures for each class in train/"
         )
     return {"train": folder}
-
-
-def _split_of(name: str) -> str | None:
-    return next((part for part, names in _SPLITS.items() if name.lower() in names), None)
 
 
 def _place(root: Path) -> _Place:

@@ -5,6 +5,8 @@ import json
 import runpy
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,16 +47,25 @@ def coloured(path: Path) -> Path:
     return path
 
 
-def run(task: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Run an example on small data; returns its study."""
-    monkeypatch.setenv("DYNNAS_CACHE", str(folder / "cache"))
-    given = {
-        "segmentation": lambda: [str(coloured(folder / "road.npz"))],
-        "detection": lambda: [str(voc(folder / "cells", names=("cell", "dot", "rod")))],
-    }
-    words = [*given.get(task, list)(), "--epochs", "1", "--trials", "2", "--study", str(folder / "study")]
-    monkeypatch.setattr(sys, "argv", [f"{task}.py", *words])
-    return runpy.run_path(str(EXAMPLES / f"{task}.py"), run_name="__main__")["front"].study
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Any, Path]]:
+    """Run an example on small data, once; returns its study and the folder of its data."""
+
+    @cache
+    def once(task: str) -> tuple[Any, Path]:
+        folder = tmp_path_factory.mktemp(task)
+        given = {
+            "segmentation": lambda: [str(coloured(folder / "road.npz"))],
+            "detection": lambda: [str(voc(folder / "cells", names=("cell", "dot", "rod")))],
+        }
+        words = [*given.get(task, list)(), "--epochs", "1", "--trials", "2", "--study", str(folder / "study")]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DYNNAS_CACHE", str(folder / "cache"))
+            patch.setattr(sys, "argv", [f"{task}.py", *words])
+            made = runpy.run_path(str(EXAMPLES / f"{task}.py"), run_name="__main__")
+        return made["front"].study, folder
+
+    return once
 
 
 def script_of(bundle: Path) -> Any:
@@ -68,9 +79,9 @@ def script_of(bundle: Path) -> Any:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_an_example_searches_and_its_network_runs_alone(
-    task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    task: str, run: Callable[[str], tuple[Any, Path]], tmp_path: Path
 ) -> None:
-    study = run(task, tmp_path, monkeypatch)
+    study, _ = run(task)
     data, key = study.dataset, study.front[0].key
     bundle = tmp_path / "model"
     manifest = export_model(study.network(key), data, bundle, facts={"network": key})
@@ -96,11 +107,11 @@ def test_an_example_searches_and_its_network_runs_alone(
     assert accuracy(study.network(key), data).scores[first] == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
-def test_boxes_come_out_in_pixels_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = run("detection", tmp_path, monkeypatch)
-    bundle = tmp_path / "study" / "knee"
+def test_boxes_come_out_in_pixels_of_the_file(run: Callable[[str], tuple[Any, Path]]) -> None:
+    study, folder = run("detection")
+    bundle = folder / "study" / "knee"
     script = script_of(bundle)
-    model, file = script.Model(bundle), tmp_path / "cells" / "JPEGImages" / "005.png"
+    model, file = script.Model(bundle), folder / "cells" / "JPEGImages" / "005.png"
     assert model(model.read(file)).value.shape[1] == 6
     boxes = np.zeros((2, 6))
     boxes[0] = (4, 6, 20, 12, 0.9, 1)
@@ -120,8 +131,8 @@ def test_boxes_come_out_in_pixels_of_the_file(tmp_path: Path, monkeypatch: pytes
     assert json.loads((bundle / "manifest.json").read_text())["input"]["fit"] == "pad"
 
 
-def test_masks_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    study = run("segmentation", tmp_path, monkeypatch)
+def test_masks_are_written(run: Callable[[str], tuple[Any, Path]], tmp_path: Path) -> None:
+    study, _ = run("segmentation")
     export_model(study.network(study.front[0].key), study.dataset, tmp_path / "model")
     pixels = read_images(study.dataset.search.images)[0].numpy()
     Image.fromarray(pixels.transpose(1, 2, 0)).save(tmp_path / "road.png")

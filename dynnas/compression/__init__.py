@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 
 from dynnas.compression.cluster import CLUSTER
-from dynnas.compression.compress import Pass, Shrunk, Source
+from dynnas.compression.compress import CompressedModel, CompressionInput, Pass
 from dynnas.compression.int8 import INT8
 from dynnas.compression.lottery import LOTTERY
 from dynnas.compression.prune import PRUNE
 
 PASSES: Mapping[str, Pass] = {"int8": INT8, "prune": PRUNE, "cluster": CLUSTER, "lottery": LOTTERY}
 
-__all__ = ["PASSES", "Pass", "Shrunk", "Source"]
+__all__ = ["PASSES", "CompressedModel", "CompressionInput", "Pass"]

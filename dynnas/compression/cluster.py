@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dynnas.compression.coded_file import read_coded, write_coded
-from dynnas.compression.compress import Pass, Shrunk, Source
+from dynnas.compression.compress import CompressedModel, CompressionInput, Pass
 from dynnas.nn.networks.network import Network
 from dynnas.training.algorithm import Algorithm, Run
 
@@ -22,7 +22,7 @@ LR_SHARE = 0.1
 FILE = "weights.coded"
 
 
-def _run(source: Source) -> Shrunk:
+def _run(source: CompressionInput) -> CompressedModel:
     """Share 2 ** `bits` values within each kernel, bank and matrix, tune the values, and write the codes."""
     bits = int(source.options["bits"])
     network = copy.deepcopy(source.network)
@@ -33,7 +33,7 @@ def _run(source: Source) -> Shrunk:
     path = source.folder / FILE
     written = write_coded(network, path, clusters.indices())
     # What ships is what was read back.
-    return Shrunk(network=read_coded(path), file=path, details={"bits": bits, **written})
+    return CompressedModel(network=read_coded(path), file=path, details={"bits": bits, **written})
 
 
 def shared_parameters(network: Network) -> Iterator[tuple[str, nn.Parameter]]:

@@ -19,7 +19,7 @@ from dynnas.training.train_network import train_alone
 
 
 @dataclass(frozen=True)
-class Source:
+class CompressionInput:
     """The input of a pass.
 
     Attributes:
@@ -66,7 +66,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Shrunk:
+class CompressedModel:
     """The output of a pass.
 
     Attributes:
@@ -95,7 +95,7 @@ class Pass:
         start: of its trainings, as in `dynnas.training.Recipe`.
     """
 
-    run: Callable[[Source], Shrunk]
+    run: Callable[[CompressionInput], CompressedModel]
     options: Mapping[str, float | int]
     trains: bool = True
     start: str = "inherited"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dynnas.compression.compress import Pass, Shrunk, Source
+from dynnas.compression.compress import CompressedModel, CompressionInput, Pass
 from dynnas.errors import TrainingError, require
 from dynnas.runtimes.artifact import ONNX_MODEL, Artifact
 
 
-def _run(source: Source) -> Shrunk:
+def _run(source: CompressionInput) -> CompressedModel:
     """Quantise with ranges from `images` training images.
 
     Raises:
@@ -30,7 +30,7 @@ def _run(source: Source) -> Shrunk:
     images = source.calibration_images()[: int(source.options["images"])]
     graph = to_int8_onnx(source.network, images).SerializeToString()
     artifact = Artifact({"model.onnx": graph}, "model.onnx", ONNX_MODEL, "onnxruntime_portable")
-    return Shrunk(artifact=artifact, details={"calibration_images": len(images)})
+    return CompressedModel(artifact=artifact, details={"calibration_images": len(images)})
 
 
 INT8 = Pass(_run, {"images": 256}, trains=False)

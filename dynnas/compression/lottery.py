@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dynnas.compression.cluster import shared_parameters
 from dynnas.compression.coded_file import read_coded, write_coded
-from dynnas.compression.compress import Pass, Shrunk, Source
+from dynnas.compression.compress import CompressedModel, CompressionInput, Pass
 from dynnas.errors import TrainingError
 from dynnas.nn.layers.digest import weights_digest
 from dynnas.nn.networks.network import Network
@@ -51,7 +51,7 @@ class Mask(Algorithm):
             parameter.mul_(mask.to(parameter.device))
 
 
-def _run(source: Source) -> Shrunk:
+def _run(source: CompressionInput) -> CompressedModel:
     amount, rewind = float(source.options["amount"]), int(source.options["rewind"])
     epochs = source.recipe.train.epochs
     if not 0 < rewind < epochs:
@@ -71,7 +71,7 @@ def _run(source: Source) -> Shrunk:
     path = source.folder / FILE
     write_coded(ticket, path, {}, sparse=frozenset(masks))
     left = sum(int(mask.sum()) for mask in masks.values()) / sum(mask.numel() for mask in masks.values())
-    return Shrunk(
+    return CompressedModel(
         network=read_coded(path),  # what ships is what was read back
         file=path,
         controls={"dense, trained alike": dense},

@@ -23,7 +23,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from dynnas.compression.compress import Pass, Shrunk, Source
+from dynnas.compression.compress import CompressedModel, CompressionInput, Pass
 from dynnas.errors import TrainingError
 from dynnas.nn.config.network import BlockConfig, ExitConfig, HeadConfig, NetworkConfig, SlotConfig
 from dynnas.nn.networks.network import Network, build, slot_module
@@ -56,7 +56,7 @@ class Axis:
     """`in`, `out`, `hidden` or `width`."""
 
 
-def _run(source: Source) -> Shrunk:
+def _run(source: CompressionInput) -> CompressedModel:
     """Drop the share `amount` of each group's channels, then tune what is left."""
     amount = float(source.options["amount"])
     groups = channel_groups(source.network.config)
@@ -67,7 +67,7 @@ def _run(source: Source) -> Shrunk:
     network = source.tune(pruned)
     before = source.network.config
     channels = {name: [size_of(before, axes[0]), len(kept[name])] for name, axes in groups.items()}
-    return Shrunk(network=network, details={"channels": channels})
+    return CompressedModel(network=network, details={"channels": channels})
 
 
 def channel_groups(config: NetworkConfig) -> dict[str, tuple[Axis, ...]]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 
@@ -16,6 +14,7 @@ from optuna.trial import TrialState, create_trial
 from dynnas.errors import SpaceError, StudyError
 from dynnas.samplers.architecture import ArchitectureSampler, distribution_of, suggest
 from dynnas.samplers.make import make_sampler
+from dynnas.search.storage.studies import quiet_optuna
 from dynnas.settings.registries import SAMPLERS
 from dynnas.space.architecture import Architecture
 from dynnas.space.gene import Gene
@@ -245,7 +244,7 @@ def _study(
     storage: BaseStorage | None = None,
     listed: Sequence[Architecture] | None = None,
 ) -> optuna.Study:
-    with _quiet():
+    with quiet_optuna(optuna.logging.ERROR):
         return optuna.create_study(
             storage=storage,
             study_name="check" if storage else None,
@@ -253,19 +252,6 @@ def _study(
             directions=["minimize"] * objectives,
             sampler=subject.make(space, seed, listed),
         )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence Optuna about studies that it makes and samplers that are experimental."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            yield
-    finally:
-        optuna.logging.set_verbosity(before)
 
 
 def _sampler(study: optuna.Study) -> ArchitectureSampler:
@@ -294,7 +280,7 @@ def _searched(
     """
     found: list[Architecture] = []
     running: list[tuple[optuna.Trial, Architecture]] = []
-    with _quiet():
+    with quiet_optuna(optuna.logging.ERROR):
         while True:
             stand = _sampler(study).stand(study)
             taken = len(study.get_trials(deepcopy=False))

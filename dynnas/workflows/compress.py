@@ -15,7 +15,7 @@ import torch
 
 from dynnas.candidates.candidate import workload_of
 from dynnas.compression import PASSES
-from dynnas.compression.compress import Shrunk, Source
+from dynnas.compression.compress import CompressedModel, CompressionInput
 from dynnas.data.streaming.images import in_batches
 from dynnas.errors import StudyError, TargetError
 from dynnas.files import atomic_write
@@ -133,7 +133,7 @@ class _Compressor:
         folder.mkdir(parents=True, exist_ok=True)
         network = study.trained_network(trained) if trained else study.network(member.key)
         self.progress.message(f"{name}: began with weights {source_name}")
-        source = Source(
+        source = CompressionInput(
             network=network,
             dataset=study.dataset,
             recipe=self.recipe,
@@ -143,8 +143,8 @@ class _Compressor:
             progress=self.progress,
             device=study.settings.target.host_device,
         )
-        shrunk = PASSES[self.method].run(source)
-        before, after = self._figures(network, shrunk, folder)
+        compressed = PASSES[self.method].run(source)
+        before, after = self._figures(network, compressed, folder)
         result = Compressed(
             name=name,
             key=member.key,
@@ -154,36 +154,38 @@ class _Compressor:
             settings=asdict(recipe) if recipe else None,
             before=before,
             after=after,
-            controls={title: _judged(each, study) for title, each in shrunk.controls.items()},
-            details=shrunk.details,
+            controls={title: _judged(each, study) for title, each in compressed.controls.items()},
+            details=compressed.details,
             environment=meter.reference.environment,
-            file=self._inside(save_network(shrunk.network, folder)) if shrunk.network else None,
-            weights_digest=weights_digest(shrunk.network) if shrunk.network else None,
+            file=self._inside(save_network(compressed.network, folder)) if compressed.network else None,
+            weights_digest=weights_digest(compressed.network) if compressed.network else None,
         )
         others = [each for each in study.compressed if each.name != name]
         atomic_write(study.folder.compressed, compressed_to_json([*others, result]))
         return result
 
-    def _figures(self, network: Network, shrunk: Shrunk, folder: Path) -> tuple[Figures, Figures]:
+    def _figures(
+        self, network: Network, compressed: CompressedModel, folder: Path
+    ) -> tuple[Figures, Figures]:
         """Return the figures of the network before the pass and after it."""
         study = self.study
         workload = workload_of(network, study.dataset, self.meter.target)
-        if shrunk.artifact:
-            artifact = shrunk.artifact
+        if compressed.artifact:
+            artifact = compressed.artifact
             made = Workload(load_artifact(artifact, self.meter.target.threads), workload.images)
             scores = _artifact_scores(artifact, network, study)
         else:
-            assert shrunk.network is not None
-            artifact = compile_network(shrunk.network, PORTABLE)
-            made = workload_of(shrunk.network, study.dataset, self.meter.target)
-            scores = _judged(shrunk.network, study)
+            assert compressed.network is not None
+            artifact = compile_network(compressed.network, PORTABLE)
+            made = workload_of(compressed.network, study.dataset, self.meter.target)
+            scores = _judged(compressed.network, study)
         earlier, now = self.meter.measure_jointly([workload, made])
         for file, content in ((BEFORE, compile_network(network, PORTABLE).data), (AFTER, artifact.data)):
             (folder / file).write_bytes(content)
-        ships = shrunk.file or folder / AFTER
+        ships = compressed.file or folder / AFTER
         return (
             self._figure(_judged(network, study), folder / BEFORE, earlier, network),
-            self._figure(scores, ships, now, shrunk.network),
+            self._figure(scores, ships, now, compressed.network),
         )
 
     def _figure(

@@ -18,7 +18,7 @@ from dynnas.latency.anchors import build_anchors
 from dynnas.latency.meter import LatencyMeter, LocalTimer
 from dynnas.latency.predictor.fitting import calibrate
 from dynnas.latency.predictor.layer_times import PieceTimes
-from dynnas.latency.predictor.layers import Way, piece_workload
+from dynnas.latency.predictor.layers import ExitPath, piece_workload
 from dynnas.latency.predictor.predictor import Agreement, LatencyPredictor, load_predictor
 from dynnas.nn.layers.macs import count_macs
 from dynnas.nn.networks.cost import cost
@@ -81,7 +81,7 @@ def test_costs_of_the_pieces_are_those_of_the_network(name):
 def test_a_way_leads_every_image_to_its_exit():
     config = next(config for config in drawn(EXITS, 50) if len(config.exits) == 2)
     for exit in range(3):
-        way = Way.of(config, exit)
+        way = ExitPath.of(config, exit)
         network = Network(way.config).eval()
         for image in torch.randn(5, 1, 1, config.resolution, config.resolution):
             assert first_confident(network.segments(), image)[1] == exit
@@ -132,7 +132,7 @@ class Machine:
 @pytest.fixture(scope="module")
 def fitted():
     machine, rng = Machine(), random.Random(1)
-    ways = [Way.of(config, rng.randint(0, len(config.exits))) for config in drawn(EXITS, 50)]
+    ways = [ExitPath.of(config, rng.randint(0, len(config.exits))) for config in drawn(EXITS, 50)]
     pieces = list(dict.fromkeys(piece for way in ways for piece in way.pieces))
     return LatencyPredictor.fit(
         pieces,
@@ -151,7 +151,7 @@ def test_a_known_machine_is_predicted(fitted):
         assert len(by_exit) == len(config.exits) + 1
         assert list(by_exit) == sorted(by_exit)
         predicted += by_exit
-        true += [quiet.whole(Way.of(config, exit)) for exit in range(len(by_exit))]
+        true += [quiet.whole(ExitPath.of(config, exit)) for exit in range(len(by_exit))]
     agreement = Agreement.of(np.array(predicted), np.array(true))
     assert agreement.spearman > 0.995
     assert agreement.within_5 > 0.97

@@ -10,7 +10,7 @@ import numpy as np
 
 from dynnas.errors import TargetError
 from dynnas.latency.meter import LatencyMeter
-from dynnas.latency.predictor.layers import Way, piece_workload
+from dynnas.latency.predictor.layers import ExitPath, piece_workload
 from dynnas.latency.predictor.predictor import Agreement, LatencyPredictor
 from dynnas.latency.rounds import TimingPlan, Workload
 from dynnas.nn.config.network import NetworkConfig
@@ -103,7 +103,7 @@ def calibrate(
     pieces = _pieces(space, ways, PIECES_FOR_EACH * samples, channels, classes, seed)
     with progress.task("calibration", total=len(pieces) + len(ways) + held_out + 3) as task:
         workloads: list[Workload] = []
-        parts: list[Piece | Way] = [*pieces, *ways, *others]
+        parts: list[Piece | ExitPath] = [*pieces, *ways, *others]
         for part in parts:
             workloads.append(_workload(part, meter))
             task.advance(note="building")
@@ -146,8 +146,8 @@ def _draw_enough(space: Space, samples: int, held_out: int, seed: int) -> list[A
     return drawn
 
 
-def _workload(part: Piece | Way, meter: LatencyMeter) -> Workload:
-    return part.workload(meter.target) if isinstance(part, Way) else piece_workload(part, meter.target)
+def _workload(part: Piece | ExitPath, meter: LatencyMeter) -> Workload:
+    return part.workload(meter.target) if isinstance(part, ExitPath) else piece_workload(part, meter.target)
 
 
 def measure_twice(meter: LatencyMeter, workloads: Sequence[Workload]) -> tuple[np.ndarray, np.ndarray]:
@@ -193,14 +193,14 @@ def _draw(space: Space, count: int, seed: int) -> list[Architecture]:
     return list(drawn)[:count]
 
 
-def _ways(config: NetworkConfig, meter: LatencyMeter) -> list[Way]:
+def _ways(config: NetworkConfig, meter: LatencyMeter) -> list[ExitPath]:
     """Return the paths by every exit and by the head; a batch runs through the whole network."""
     exits = range(len(config.exits) + 1) if meter.target.batch == 1 else [len(config.exits)]
-    return [Way.of(config, exit) for exit in exits]
+    return [ExitPath.of(config, exit) for exit in exits]
 
 
 def _pieces(
-    space: Space, ways: Sequence[Way], most: int, channels: int, classes: int, seed: int
+    space: Space, ways: Sequence[ExitPath], most: int, channels: int, classes: int, seed: int
 ) -> list[Piece]:
     """Return the pieces of all `ways`, and of further networks until there are enough or hardly any is
     new.

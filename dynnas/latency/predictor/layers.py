@@ -31,7 +31,7 @@ _ALWAYS, _NEVER = 0.0, 2.0
 
 
 @dataclass(frozen=True)
-class Way:
+class ExitPath:
     """The pieces that an image runs which leaves by the exit of index `exit`; the number of exits stands for
     the head.
     """
@@ -40,13 +40,13 @@ class Way:
     exit: int
 
     @staticmethod
-    def of(config: NetworkConfig, exit: int) -> Way:
+    def of(config: NetworkConfig, exit: int) -> ExitPath:
         """Return the path with thresholds that lead every image there."""
         places = tuple(
             replace(place, threshold=_ALWAYS if index == exit else _NEVER)
             for index, place in enumerate(config.exits)
         )
-        return Way(replace(config, exits=places), exit)
+        return ExitPath(replace(config, exits=places), exit)
 
     @property
     def pieces(self) -> tuple[Piece, ...]:

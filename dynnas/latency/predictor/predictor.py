@@ -20,7 +20,7 @@ from dynnas.documents import Document
 from dynnas.errors import TargetError
 from dynnas.files import cache_folder
 from dynnas.latency.predictor.layer_times import PieceTimes
-from dynnas.latency.predictor.layers import Way
+from dynnas.latency.predictor.layers import ExitPath
 from dynnas.nn.config.network import NetworkConfig
 from dynnas.nn.networks.layer_features import Piece, Traits, traits
 from dynnas.space.space import Space
@@ -67,7 +67,7 @@ class LatencyPredictor:
     def fit(
         pieces: Sequence[Piece],
         piece_times: np.ndarray,
-        ways: Sequence[Way],
+        ways: Sequence[ExitPath],
         way_times: np.ndarray,
         environment: str,
     ) -> LatencyPredictor:
@@ -102,7 +102,7 @@ class LatencyPredictor:
         """Predict the time of an image that leaves at each exit, then at the head, as multiples of the
         anchors' time.
         """
-        ways = [Way(config, exit) for exit in range(len(config.exits) + 1)]
+        ways = [ExitPath(config, exit) for exit in range(len(config.exits) + 1)]
         return tuple((self._terms(ways) @ self.coefficients * self.unit).tolist())
 
     @property
@@ -116,7 +116,7 @@ class LatencyPredictor:
             {**self.__dict__, "pieces": self.pieces.to_dict(), "coefficients": self.coefficients.tolist()}
         )
 
-    def _terms(self, ways: Sequence[Way]) -> np.ndarray:
+    def _terms(self, ways: Sequence[ExitPath]) -> np.ndarray:
         """Return the terms (ways, terms): times (in `unit`) and numbers of pieces, by kind and of blocks; 1;
         sizes; exits.
         """
@@ -125,7 +125,7 @@ class LatencyPredictor:
         known = dict(zip(every, times.tolist(), strict=True))
         return np.array([self._terms_of(way, known) for way in ways])
 
-    def _terms_of(self, way: Way, times: Mapping[Piece, float]) -> list[float]:
+    def _terms_of(self, way: ExitPath, times: Mapping[Piece, float]) -> list[float]:
         found = [(times[piece], traits(piece)) for piece in way.pieces]
         by_kind = {kind: [0.0, 0.0] for kind in self.kinds}
         for time, of in found:
@@ -159,7 +159,7 @@ def _sizes(path: Sequence[Traits]) -> tuple[float, ...]:
     )
 
 
-def _exits(way: Way) -> tuple[float, ...]:
+def _exits(way: ExitPath) -> tuple[float, ...]:
     """Return whether the network has exits, whether the image leaves by one, and how many it passes: each
     decision ends a graph whose layers could have been prepared together.
     """

@@ -61,7 +61,7 @@ def open_trials(
         **json.loads(json.dumps(facts or {})),
     }
     genes = {gene.name: list(gene.values) for gene in space.genes}
-    with _quiet_optuna():
+    with quiet_optuna():
         study = optuna.create_study(
             storage=storage,
             study_name=name,
@@ -161,10 +161,10 @@ def delete_trials(url: str, name: str) -> None:
 
 
 @contextmanager
-def _quiet_optuna() -> Iterator[None]:
-    """Keep Optuna from logging that a study was created, and from calling metric names experimental."""
+def quiet_optuna(level: int = optuna.logging.WARNING) -> Iterator[None]:
+    """Keep Optuna from logging what is below `level`, and from warning of what is experimental."""
     before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(level)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-
-from dynnas.nn.config.network import BlockConfig
 from dynnas.nn.gates.family import register_gate
-from dynnas.nn.gates.gate import HIDDEN, OPEN_BIAS, Decision, Gated, hidden_channels
-from dynnas.nn.layers.channel_groups import ChannelGroups
+from dynnas.nn.gates.grouped import GroupedGate
 
 PATTERN = (2, 1, 0, 2, 1, 2, 2)
 """The branch of each hidden channel, repeated: branches have one, two and four sevenths of the channels.
@@ -21,7 +16,7 @@ BRANCHES = ("1/7", "2/7", "4/7")
 
 
 @register_gate("routes")
-class Routes(Gated):
+class Routes(GroupedGate):
     """Runs one of three branches of different sizes, or all of them together, as the gate says.
 
     Routing with hard decisions as in dynamic routing networks (Cai et al. 2021, arXiv:1905.04849): there the
@@ -34,35 +29,12 @@ class Routes(Gated):
     name = "routes"
     capacity = 50
     paper = "Cai et al. 2021, arXiv:1905.04849"
-    requires = (*Gated.requires, HIDDEN)
-    shares_norms = True
-    branches = True
+    names = BRANCHES
 
-    def __init__(self, config: BlockConfig) -> None:
-        """Build from its config.
-
-        Raises:
-            SpaceError: the block has no hidden channels.
-        """
-        super().__init__(config, start=(*(0.0 for _ in BRANCHES), OPEN_BIAS))
-        self.groups = ChannelGroups(branches(hidden_channels(config)))
-
-    @classmethod
-    def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:
-        """Return the alternatives, by their share of the hidden channels."""
-        return (*BRANCHES, "all")
-
-    def choices(self) -> Tensor:
-        """Return one decision for each branch, and for all."""
-        return torch.eye(len(BRANCHES) + 1, dtype=torch.bool)
-
-    def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
-        """Compute all channels, and set those of other branches to zero."""
-        return self.groups.masked(self.block, x, decision.weights, counted)
-
-    def branch(self, x: Tensor, alternative: int) -> Tensor:
-        """Run a block of one branch's channels."""
-        return self.groups.branch(self.block, x, alternative)
+    @staticmethod
+    def groups_of(hidden: int) -> tuple[tuple[int, ...], ...]:
+        """Return the channels of each branch, and all of them."""
+        return branches(hidden)
 
 
 def branches(hidden: int) -> tuple[tuple[int, ...], ...]:

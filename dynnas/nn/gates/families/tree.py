@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-
-from dynnas.nn.config.network import BlockConfig
 from dynnas.nn.gates.family import register_gate
-from dynnas.nn.gates.gate import HIDDEN, OPEN_BIAS, Decision, Gated, hidden_channels
-from dynnas.nn.layers.channel_groups import ChannelGroups
+from dynnas.nn.gates.grouped import GroupedGate
 
 PARENTS = {"root": "", "a": "root", "b": "root", "aa": "a", "ab": "a", "ba": "b", "bb": "b"}
 """The nodes of the tree, and the node above each."""
@@ -22,7 +17,7 @@ no larger than the next one however the channels divide.
 
 
 @register_gate("tree")
-class Tree(Gated):
+class Tree(GroupedGate):
     """Runs the channels of the nodes from the root down to one of a binary tree's seven, or all of them.
 
     As in HydraNet (Mullapudi et al. 2018) and adaptive neural trees (Tanno et al. 2019, arXiv:1807.06699),
@@ -34,35 +29,12 @@ class Tree(Gated):
     name = "tree"
     capacity = 40
     paper = "Mullapudi et al. 2018; Tanno et al. 2019, arXiv:1807.06699"
-    requires = (*Gated.requires, HIDDEN)
-    shares_norms = True
-    branches = True
+    names = tuple(PARENTS)
 
-    def __init__(self, config: BlockConfig) -> None:
-        """Build from its config.
-
-        Raises:
-            SpaceError: the block has no hidden channels.
-        """
-        super().__init__(config, start=(*(0.0 for _ in PARENTS), OPEN_BIAS))
-        self.groups = ChannelGroups(paths(hidden_channels(config)))
-
-    @classmethod
-    def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:
-        """Return the alternatives, by the node at which a path ends."""
-        return (*PARENTS, "all")
-
-    def choices(self) -> Tensor:
-        """Return one decision for each path, and for all."""
-        return torch.eye(len(PARENTS) + 1, dtype=torch.bool)
-
-    def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
-        """Compute all channels, and set those off the path to zero."""
-        return self.groups.masked(self.block, x, decision.weights, counted)
-
-    def branch(self, x: Tensor, alternative: int) -> Tensor:
-        """Run a block of one path's channels."""
-        return self.groups.branch(self.block, x, alternative)
+    @staticmethod
+    def groups_of(hidden: int) -> tuple[tuple[int, ...], ...]:
+        """Return the channels of each path, and all of them."""
+        return paths(hidden)
 
 
 def paths(hidden: int) -> tuple[tuple[int, ...], ...]:

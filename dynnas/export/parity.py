@@ -154,7 +154,14 @@ def compare(model: ModelFile, predict: Predict, expected: Answer) -> Parity:
         ExportError: it disagrees.
     """
     batch = model.batch or len(expected.images)
-    parts = [predict(expected.images[at : at + batch]) for at in range(0, len(expected.images), batch)]
+    batches = [expected.images[at : at + batch] for at in range(0, len(expected.images), batch)]
+    try:
+        parts = [predict(images) for images in batches]
+    except Exception as error:  # each runtime has its own
+        raise ExportError(
+            f"{model.file} cannot be run on {len(batches[0])} images at a time: {error}; the `forward` of a "
+            "class of your own may use len(x), which a graph keeps as a number: use x.shape[0]"
+        ) from error
     outputs = np.concatenate([part[0] for part in parts])
     reference = torch.from_numpy(expected.outputs)
     same = expected.task.agrees(torch.from_numpy(outputs), reference)

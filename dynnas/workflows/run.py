@@ -43,6 +43,7 @@ from dynnas.study.controls import Comparison, evaluate_controls
 from dynnas.study.folder import StudyFolder
 from dynnas.study.given import OBJECTS, Given
 from dynnas.study.study import Study
+from dynnas.supernet.checks import check_networks
 from dynnas.supernet.make import make_supernet
 from dynnas.training.device import usable_device
 from dynnas.training.start import Launch, train_supernet
@@ -181,6 +182,8 @@ def _trained_evaluator(
     measurements: tuple[Measurement, ...],
 ) -> SupernetEvaluator:
     train, target = space.settings.train, space.settings.target
+    if space.model is not None:
+        check_networks(space, dataset.shape)
     # Before the training: a target that cannot be used should not be found out after it.
     meter = open_meter(place.anchors, space, dataset)
     search = space.settings.search

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from numpy.testing import assert_allclose
 from safetensors import safe_open
 from support.networks import config, finished, noise
+from torch import nn
 from torch.testing import assert_close
 
 from dynnas.errors import ExportError
@@ -21,6 +22,7 @@ from dynnas.export.formats import FORMATS
 from dynnas.export.formats.checkpoint import load_checkpoint
 from dynnas.export.formats.format import get_format
 from dynnas.runtimes.backends.onnxruntime import PackedOnnxRuntime
+from dynnas.runtimes.plain import PlainNetwork
 from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.space.architecture import Architecture
 
@@ -264,3 +266,21 @@ def test_exits_decided_by_chance_are_no_comparison(dataset, tmp_path):
     network.config = replace(network.config, exits=(place,))
     with pytest.raises(ExportError, match=r"confidence of all 70 images lies on a threshold of \[0\.2\]"):
         export_model(network, dataset, tmp_path / "model", "checkpoint")
+
+
+class OfSoManyImages(nn.Module):
+    """Its graph keeps the number of images of the example."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(2 * 12 * 12, 5)
+
+    def forward(self, x):
+        return self.linear(x.flatten(1)) + torch.zeros(len(x), 1)
+
+
+def test_a_graph_that_takes_a_fixed_number_of_images_is_named(tmp_path):
+    network = PlainNetwork(OfSoManyImages().eval(), (2, 12, 12), 5).eval()
+    with pytest.raises(ExportError, match=r"(?s)model_batch.onnx cannot be run on .* use x\.shape\[0\]"):
+        export_model(network, noise(), tmp_path / "model")
+    assert not (tmp_path / "model").exists()

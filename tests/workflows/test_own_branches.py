@@ -12,6 +12,8 @@ from support.own_branches import Branchy
 import dynnas as dn
 from dynnas.data.load import load_data
 from dynnas.export.bundle import export_model
+from dynnas.metrics.parts import parts_of
+from dynnas.report.plots.diagram import draw_parts
 from dynnas.settings.settings import DataSettings, TrainSettings
 from dynnas.study.front import StudyFront
 from dynnas.workflows.latency import latency_of
@@ -81,6 +83,21 @@ def test_it_ships_with_its_branches(front: StudyFront, tmp_path: Path) -> None:
         expected = study.load(member.key)(image).numpy()
     (found, *_) = session.run(None, {"image": image.numpy()})
     assert np.allclose(found, expected, atol=1e-3)
+
+
+def test_its_parts_are_those_of_its_stages_and_exits(front: StudyFront) -> None:
+    network = front.study.network(front.pick("most-accurate").key)
+    parts = {part.name: part for part in parts_of(network)}
+    assert {name for name, part in parts.items() if part.exit} == {"exits.exits.0", "exits.exits.1"}
+    assert [*parts][-1] == "exits.exits.2"
+    assert "exits.stages.1.1" in parts
+    assert parts["exits.stages.1.1"].kind == "Skippable"
+    assert parts["exits.stages.1.1"].dynamic
+    stored = sum(parameter.numel() for parameter in network.parameters())
+    assert sum(part.params for part in parts.values()) + len(network.module.scale) == stored
+    drawing = draw_parts([*parts.values()])
+    assert drawing.count("<rect") == 2 * (len(parts) - 2)
+    assert "….exits.0" in drawing
 
 
 def test_the_latency_report_tells_where_images_leave(front: StudyFront) -> None:

@@ -131,16 +131,23 @@ def draw_parts(parts: Sequence[Part]) -> str:
     """Return a network of any class as SVG, a line for each of its named parts, with its costs."""
     layers = [
         Layer(
-            name=part.name if len(part.name) <= _NAME else f"{part.name[: _NAME - 1]}…",
+            name=_short(part.name),
             text=part.kind,
             channels=part.channels,
             resolution=part.resolution,
-            kind="dynamic" if part.dynamic else "static",
+            kind="exit" if part.exit else "dynamic" if part.dynamic else "static",
             note=f"{count(part.macs)} MACs, {count(part.params)}",
         )
         for part in parts
     ]
     return _draw(layers, f"Network, parts: {len(layers)}; multiply-adds and weights of each")
+
+
+def _short(name: str) -> str:
+    """Return a name that fits: of a path its end, which tells parts apart."""
+    if len(name) <= _NAME:
+        return name
+    return f"…{name[1 - _NAME :]}" if "." in name else f"{name[: _NAME - 1]}…"
 
 
 def _draw(layers: Sequence[Layer], title: str) -> str:

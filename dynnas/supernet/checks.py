@@ -1,0 +1,139 @@
+"""Checks of the networks of one's own class, so that what cannot work is said before a training.
+
+`dynnas.testing.check_space` checks more; this is what costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
+
+from dynnas.errors import SpaceError
+from dynnas.nn.context import PLAIN, supplied
+from dynnas.space.architecture import Value
+from dynnas.space.moves import largest, smallest
+from dynnas.space.space import Space
+from dynnas.supernet.blank import blank
+
+_IMAGES = 2
+
+
+def check_networks(space: Space, shape: tuple[int, int, int]) -> None:
+    """Build and run the smallest and the largest network of a class.
+
+    Args:
+        space: what `Space.of` made.
+        shape: (channels, height, width) of the images of the data.
+
+    Raises:
+        SpaceError: a network cannot be built or run, is another one each time, shares memory between
+            parameters, does not give the same for the same images, or decides by the values of its input
+            what it runs. The message names the values and the remedy.
+    """
+    for architecture in dict.fromkeys((smallest(space), largest(space))):
+        where = f"{space.name}({_spelled(space.arguments(architecture))})"
+        with torch.random.fork_rng(devices=[]):
+            network = space.build(architecture).eval()
+        _check_same(where, network, blank(lambda: space.build(architecture)))  # noqa: B023
+        _check_memory(where, network)
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn(_IMAGES, *space.image_shape(architecture, shape), generator=generator)
+        _check_runs(where, network, images)
+        _check_data(where, network, images)
+
+
+def _spelled(arguments: Mapping[str, Value]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+
+
+def _check_same(where: str, network: nn.Module, again: nn.Module) -> None:
+    one, other = ({n: tuple(t.shape) for n, t in each.state_dict().items()} for each in (network, again))
+    differ = sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
+    if differ:
+        raise SpaceError(
+            f"{where} is another network each time it is built: {differ[0]} has the shapes "
+            f"{one.get(differ[0], 'none')} and {other.get(differ[0], 'none')}; build it by its arguments "
+            "alone, without random numbers or counters"
+        )
+
+
+def _check_memory(where: str, network: nn.Module) -> None:
+    held: dict[int, str] = {}
+    for name, parameter in network.named_parameters():
+        if not parameter.numel():
+            continue
+        first = held.setdefault(parameter.untyped_storage().data_ptr(), name)
+        if first != name:
+            raise SpaceError(
+                f"{where}: the parameters {first} and {name} are two that share their memory, and the copies "
+                "that networks are given would not; let both be one parameter (self.b = self.a), which stays "
+                "tied, or give each its own"
+            )
+
+
+@torch.no_grad()
+def _check_runs(where: str, network: nn.Module, images: Tensor) -> None:
+    seen = tuple(images.shape)
+    try:
+        with torch.random.fork_rng(devices=[]), supplied(network, PLAIN):
+            first, second = _last(network(images)), _last(network(images))
+    except Exception as error:
+        raise SpaceError(
+            f"{where} cannot be run on images {seen}: {type(error).__name__}: {error}; its class must take "
+            "what the data gives, (B, channels, height, width)"
+        ) from error
+    if not isinstance(first, Tensor) or len(first) != len(images):
+        found = tuple(first.shape) if isinstance(first, Tensor) else type(first).__name__
+        raise SpaceError(
+            f"{where} gives {found} for images {seen}; allowed: a tensor with a row for each image, or a "
+            "tuple of several whose last one counts"
+        )
+    if not torch.equal(first, second) and not bool(first.isnan().any()):
+        raise SpaceError(
+            f"{where} is not deterministic: in eval mode the same images give outputs that differ by up to "
+            f"{float((first - second).abs().max()):.3g}; leave out what is drawn or counted in `forward` "
+            "unless `self.training`"
+        )
+
+
+def _check_data(where: str, network: nn.Module, images: Tensor) -> None:
+    """See whether `forward` runs on images that have a shape alone."""
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.no_grad():
+        try:
+            with supplied(network, PLAIN):
+                network(mode.from_tensor(images))
+        except (DataDependentOutputException, DynamicOutputShapeException) as error:
+            place = _place(error)
+        except Exception:  # what torch does not know of shapes says nothing about the class
+            return
+        else:
+            return
+    raise SpaceError(
+        f"{where} decides by the values of its input what it runs{place}: an exported graph would do for all "
+        "images what one of them asked for; use dynnas.nn.EarlyExits, dynnas.nn.Skippable or a gated block, "
+        "which become real branches, or torch.where, which computes both"
+    )
+
+
+def _place(error: BaseException) -> str:
+    """Return the line of the user's own code at which an error began."""
+    own = (Path(torch.__file__).parent, Path(__file__).parents[1])
+    frames = traceback.extract_tb(error.__traceback__)
+    for frame in reversed(frames):
+        if not any(Path(frame.filename).is_relative_to(folder) for folder in own):
+            return f" ({Path(frame.filename).name}, line {frame.lineno}: {frame.line})"
+    return ""
+
+
+def _last(output: Any) -> Any:
+    return output[-1] if isinstance(output, tuple | list) and output else output

@@ -5,12 +5,35 @@ Library code takes a `Progress` argument and reports to it; only the command lin
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A task that a run is going to have.
+
+    Attributes:
+        name: of the task.
+        steps: about how many it has.
+        seconds: a guess of what one takes, until that is known.
+        alike: a name that phases share whose steps take equally long; the phase's own if empty.
+        about: what it is for, in a few words.
+    """
+
+    name: str
+    steps: int
+    seconds: float
+    alike: str = ""
+    about: str = ""
 
 
 class Progress:
     """Receives progress and messages; this base class is silent."""
+
+    def plan(self, phases: Sequence[Phase]) -> None:
+        """Announce the tasks of a run in their order, so that the time left for all of it can be told."""
 
     @contextmanager
     def task(self, name: str, total: int, done: int = 0) -> Iterator[Task]:

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from dynnas.cli import commands, converting, measuring, shipping
+from dynnas.cli import commands, converting, measuring, shipping, starting
 from dynnas.errors import DynnasError
 from dynnas.threads import wait_passively
 
@@ -26,6 +26,8 @@ app = typer.Typer(
     epilog="--debug, anywhere in a command, shows the traceback of an error.",
 )
 for command in (
+    starting.demo,
+    starting.spaces,
     commands.search,
     commands.space,
     converting.elastic,
@@ -94,7 +96,7 @@ def _message(error: Exception) -> str:
 
 def _how_to_continue(words: Sequence[str]) -> str:
     """Return the command that continues an interrupted one; empty for commands that start again."""
-    if not {"search", "audit", "measure", "train", "compress", "cascade"} & set(words[:1]):
+    if not {"demo", "search", "audit", "measure", "train", "compress", "cascade"} & set(words[:1]):
         return ""
     again = [word for word in words if word not in ("--fresh", "--yes")]
     return f"; nothing finished is lost, the same command continues: {shlex.join(['dynnas', *again])}"

@@ -37,6 +37,7 @@ from dynnas.cli.options import (
     command_of,
     override,
     study_folder,
+    study_name,
 )
 from dynnas.errors import StudyError
 
@@ -87,7 +88,7 @@ def search(
         "ray": ray,
     }
     space = replace(space, settings=override(space.settings, flags, limits or ()))
-    folder = study_folder(studies, name or space.name)
+    folder = study_folder(studies, name or study_name(space.name, data))
 
     from dynnas.cli.fresh import confirm_fresh
     from dynnas.cli.progress import show_progress

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import Field, fields, replace
@@ -57,7 +58,10 @@ def _flag(name: str) -> Any:
     return typer.Option(f"--{name}", metavar=_METAVARS[rule.kind], help=setting.metadata["help"] + choices)
 
 
-SpaceFile = Annotated[Path, typer.Argument(metavar="FILE", help="a space file, such as spaces/mobile.yaml")]
+SpaceFile = Annotated[
+    Path,
+    typer.Argument(metavar="FILE", help="a space file, or the name of one that comes with dynnas, as mobile"),
+]
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="a name under --studies, or a folder")]
 Studies = Annotated[Path, typer.Option("--studies", metavar="DIR", help="folder of the studies")]
 
@@ -77,7 +81,8 @@ Limits = Annotated[
     typer.Option("--max", metavar="METRIC=LIMIT", help="a limit, as latency_ms=5; repeatable"),
 ]
 Name = Annotated[
-    str | None, typer.Option("--name", metavar="NAME", help="name of the study, if not the space's")
+    str | None,
+    typer.Option("--name", metavar="NAME", help="name of the study, if not the space's and that of --data"),
 ]
 _ONE = "knee, fastest, most-accurate, a limit as 'latency_ms<=5', or a key"
 Pick = Annotated[str, typer.Option("--pick", metavar="WHICH", help=_ONE)]
@@ -107,6 +112,14 @@ Storage = Annotated[
 Fresh = Annotated[bool, typer.Option("--fresh", help="delete the study first; asks before it does")]
 Yes = Annotated[bool, typer.Option("--yes", help="do not ask")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="show no progress")]
+
+
+def study_name(space: str, data: str | None) -> str:
+    """Return the name of a study that is given none: the space's, with that of the data if they are given."""
+    if data is None:
+        return space
+    place, _, function = data.partition(":")
+    return f"{space}-{re.sub(r'[^A-Za-z0-9._-]+', '-', function or Path(place).stem).strip('-') or 'data'}"
 
 
 def study_folder(studies: Path, name: str) -> Path:

@@ -25,3 +25,5 @@ def print_table(table: Table) -> None:
     console = Console(width=None if terminal else _PIPED_WIDTH, markup=False, highlight=False)
     console.print(table.title, style="bold")
     console.print(shown)
+    if table.note:
+        console.print(f"{table.note}\n")

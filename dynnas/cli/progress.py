@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import TextIO
 
 from rich import progress as bars
@@ -14,7 +13,11 @@ from rich.console import Console
 from rich.table import Column
 from rich.text import Text
 
-from dynnas.progress import Progress, Task
+from dynnas.cli.whole_run import Timed, WholeRun, clock_text
+from dynnas.progress import Phase, Progress, Task
+
+_SPARSE = 0.1
+"""The share of a task's time between two plain lines, so that a long run leaves a short log."""
 
 
 @contextmanager
@@ -39,7 +42,7 @@ def format_rate(per_second: float) -> str:
 class RichProgress(Progress):
     """Bars with rate, remaining time and note, redrawn while this context is open."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._bars = bars.Progress(
             bars.TextColumn("{task.description}", markup=False),
             bars.BarColumn(bar_width=24),
@@ -50,6 +53,7 @@ class RichProgress(Progress):
             console=console,
             speed_estimate_period=60.0,
         )
+        self._whole, self._clock = WholeRun(), clock
 
     def __enter__(self) -> RichProgress:
         self._bars.start()
@@ -58,12 +62,17 @@ class RichProgress(Progress):
     def __exit__(self, *exception: object) -> None:
         self._bars.stop()
 
+    def plan(self, phases: Sequence[Phase]) -> None:
+        self._whole.plan(phases)
+
     @contextmanager
     def task(self, name: str, total: int, done: int = 0) -> Iterator[Task]:
-        bar = self._bars.add_task(name, total=total, completed=done, note="")
+        bar = self._bars.add_task(name, total=total, completed=done, note=self._whole.about(name))
+        timed = Timed(self._whole, name, total, done, self._clock)
         try:
-            yield _RichTask(self._bars, bar)
+            yield _RichTask(self._bars, bar, timed)
         finally:
+            timed.end()
             self._bars.stop_task(bar)
 
     def message(self, text: str) -> None:
@@ -71,12 +80,15 @@ class RichProgress(Progress):
 
 
 class _RichTask(Task):
-    def __init__(self, progress: bars.Progress, bar: bars.TaskID) -> None:
+    def __init__(self, progress: bars.Progress, bar: bars.TaskID, timed: Timed) -> None:
         self._progress = progress
         self._bar = bar
+        self._timed = timed
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        self._progress.update(self._bar, advance=steps, note=note)
+        self._timed.advance(steps)
+        whole = self._timed.whole_text()
+        self._progress.update(self._bar, advance=steps, note=", ".join(filter(None, (whole, note))))
 
 
 class _RateColumn(bars.ProgressColumn):
@@ -88,7 +100,10 @@ class _RateColumn(bars.ProgressColumn):
 
 
 class PlainProgress(Progress):
-    """A line when a task starts and ends, and whenever `every` seconds have passed in between."""
+    """A line when a task starts and ends, and sparse ones in between.
+
+    There is one whenever `every` seconds and a tenth of the task's time so far have passed since the last.
+    """
 
     def __init__(
         self, stream: TextIO, every: float = 15.0, clock: Callable[[], float] = time.monotonic
@@ -96,12 +111,25 @@ class PlainProgress(Progress):
         self._stream = stream
         self._every = every
         self._clock = clock
+        self._whole = WholeRun()
+
+    def plan(self, phases: Sequence[Phase]) -> None:
+        self._whole.plan(phases)
 
     @contextmanager
     def task(self, name: str, total: int, done: int = 0) -> Iterator[Task]:
-        task = _PlainTask(self.message, name, total, done, self._every, self._clock)
-        self.message(f"{name}: {total - done} steps" + (f" ({done} of {total} done before)" if done else ""))
-        yield task
+        timed = Timed(self._whole, name, total, done, self._clock)
+        about = self._whole.about(name)
+        self.message(
+            f"{name}: {total - done} steps"
+            + (f" ({done} of {total} done before)" if done else "")
+            + (f", {about}" if about else "")
+        )
+        task = _PlainTask(self.message, timed, self._every)
+        try:
+            yield task
+        finally:
+            timed.end()
         task.finish()
 
     def message(self, text: str) -> None:
@@ -109,39 +137,27 @@ class PlainProgress(Progress):
 
 
 class _PlainTask(Task):
-    def __init__(
-        self,
-        say: Callable[[str], None],
-        name: str,
-        total: int,
-        done: int,
-        every: float,
-        clock: Callable[[], float],
-    ) -> None:
-        self._say, self._name, self._total, self._every, self._clock = say, name, total, every, clock
-        self._before = self._done = done
-        self._start = self._said = clock()
+    def __init__(self, say: Callable[[str], None], timed: Timed, every: float) -> None:
+        self._say, self._timed, self._every = say, timed, every
+        self._said = 0.0
         self._note = ""
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        self._done += steps
+        timed = self._timed
+        timed.advance(steps)
         self._note = note
-        if self._done < self._total and self._clock() - self._said >= self._every:
+        elapsed = timed.elapsed
+        if timed.done < timed.total and elapsed - self._said >= max(self._every, elapsed * _SPARSE):
             self._line()
 
     def finish(self) -> None:
-        if self._done > self._before:
+        if self._timed.done > self._timed.before:
             self._line()
 
     def _line(self) -> None:
-        self._said = self._clock()
-        elapsed = max(self._said - self._start, 1e-9)
-        rate = (self._done - self._before) / elapsed
-        left = max(self._total - self._done, 0) / rate
-        times = f"{_clock_text(left)} left" if left else f"took {_clock_text(elapsed)}"
-        parts = [f"{self._name} {self._done}/{self._total}", format_rate(rate), times, self._note]
-        self._say(", ".join(part for part in parts if part))
-
-
-def _clock_text(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
+        timed = self._timed
+        self._said = timed.elapsed
+        left = timed.left
+        times = f"{clock_text(left)} left" if left else f"took {clock_text(timed.elapsed)}"
+        parts = [f"{timed.name} {timed.done}/{timed.total}", format_rate(timed.rate), times]
+        self._say(", ".join(part for part in (*parts, timed.whole_text(), self._note) if part))

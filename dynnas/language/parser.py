@@ -13,6 +13,7 @@ from dynnas.language.names import NAME, NETWORK_SECTIONS, REQUIRED_SECTIONS
 from dynnas.language.problems import Mark, Problems
 from dynnas.language.reading import check_distinct, read_list, read_table
 from dynnas.language.settings_reader import SECTIONS, read_settings
+from dynnas.language.shipped import find_space, shipped_spaces
 from dynnas.language.table_section import read_table_section
 from dynnas.language.tree import Listing, Node, Scalar, Table
 from dynnas.language.yaml_events import read_tree
@@ -30,15 +31,21 @@ MAX_CHOICES = 2000
 def load_space(path: str | Path) -> Space:
     """Read a space file; its name is the file's stem unless it gives one.
 
+    Args:
+        path: of the file, or the name of one that comes with dynnas, as `mobile`.
+
     Raises:
         SpaceFileError: the file cannot be read, or something in it must be mended; all problems are reported
         together.
     """
+    path = find_space(path)
     problems = Problems(str(path))
     try:
-        data = Path(path).read_bytes()
+        data = path.read_bytes()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        if isinstance(error, FileNotFoundError) and not path.suffix:
+            reason += f"; those that come with dynnas are {', '.join(shipped_spaces())}"
         problems.stop(Mark(), f"the space file cannot be read: {reason}")
     try:
         text = data.decode("utf-8-sig")
@@ -47,7 +54,7 @@ def load_space(path: str | Path) -> Space:
         problems.stop(
             Mark(len(before), len(before[-1]) + 1), "not a text file in UTF-8; save it in that encoding"
         )
-    stem = re.sub(r"[^A-Za-z0-9._-]", "-", Path(path).stem).lstrip("._-")[:100]
+    stem = re.sub(r"[^A-Za-z0-9._-]", "-", path.stem).lstrip("._-")[:100]
     return _parse(text, problems, stem or "space", str(path))
 
 

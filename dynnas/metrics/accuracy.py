@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from dynnas.data.dataset import Dataset
+from dynnas.data.dataset import Dataset, Split
 from dynnas.data.streaming.images import Images, in_batches
 from dynnas.nn.context import tracing
 from dynnas.nn.early_exits import Left
@@ -94,20 +94,42 @@ def predict(network: Network, dataset: Dataset, images: Images, batch: int = SCO
     )
 
 
-def accuracy(
-    network: Network, dataset: Dataset, split: Literal["train", "search", "test"] = "search"
-) -> Accuracy:
-    """Measure the accuracy in float32 on a split of `dataset`; thresholds of exits are those of the network's
-    config.
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """The output of a network for each image of a split, where it leaves.
+
+    Attributes:
+        outputs: (N, ...), each of the exit that its image leaves at, or of the head.
+        exits: (N,), the number of that exit; the head comes last.
+        leaves: how many places there are to leave at.
+        decided: what every gate decides.
+    """
+
+    outputs: Tensor
+    exits: Tensor
+    leaves: int
+    decided: tuple[Decision, ...] = ()
+
+
+def answers(network: Network, dataset: Dataset, split: Split) -> Answers:
+    """Run `network` in float32 on a split of `dataset`; images leave by the thresholds of its config.
 
     The network must be in eval mode, its batch norm calibrated.
     """
-    part = getattr(dataset, split)
-    logits, decided, exits = predict(network, dataset, part.images)
+    logits, decided, exits = predict(network, dataset, split.images)
     chosen, _ = leave(logits, network.config.exits)
-    counts = torch.bincount(exits, minlength=len(network.config.ways))
+    return Answers(chosen, exits, len(network.config.ways), decided)
+
+
+def accuracy(
+    network: Network, dataset: Dataset, split: Literal["train", "search", "test"] = "search"
+) -> Accuracy:
+    """Measure the scores on a split of `dataset`, by what `answers` gives."""
+    part = getattr(dataset, split)
+    found = answers(network, dataset, part)
+    counts = torch.bincount(found.exits, minlength=found.leaves)
     return Accuracy(
-        scores=dict(dataset.task.score(chosen, part.targets.to(chosen.device))),
-        exit_shares=tuple((counts / len(exits)).tolist()),
-        gates=GateUse.of(cost_of(network), exits, decided) if decided else None,
+        scores=dict(dataset.task.score(found.outputs, part.targets.to(found.outputs.device))),
+        exit_shares=tuple((counts / len(found.exits)).tolist()),
+        gates=GateUse.of(cost_of(network), found.exits, found.decided) if found.decided else None,
     )

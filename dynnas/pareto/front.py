@@ -14,6 +14,7 @@ import numpy as np
 
 from dynnas.documents import Document
 from dynnas.errors import StudyError
+from dynnas.pareto.noise import GAIN, GAIN_HIGH, GAIN_LOW, beats_cheaper, half_width
 from dynnas.pareto.objectives import Objective, objectives_of
 from dynnas.settings.metrics import METRICS
 from dynnas.space.architecture import Architecture
@@ -26,7 +27,14 @@ LIMIT = re.compile(r"([A-Za-z_.]\w*)\s*(<=|>=)\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)")
 # How `Front.to_json` groups metrics; others of `METRICS` stand by themselves, unknown ones under "metrics".
 _PLACES = {
     "accuracy": ("accuracy", "search"),
+    "accuracy_low": ("accuracy", "search_low"),
+    "accuracy_high": ("accuracy", "search_high"),
     "test_accuracy": ("accuracy", "test"),
+    "test_accuracy_low": ("accuracy", "test_low"),
+    "test_accuracy_high": ("accuracy", "test_high"),
+    GAIN: ("test_gain", "mean"),
+    GAIN_LOW: ("test_gain", "low"),
+    GAIN_HIGH: ("test_gain", "high"),
     "latency_ms": ("latency_ms", "ranked"),
     "mean_ms": ("latency_ms", "mean"),
     "median_ms": ("latency_ms", "median"),
@@ -74,13 +82,18 @@ class Front(Sequence[ScoredArchitecture]):
         return Front(tuple(pool[index] for index in order if kept[index]), objectives)
 
     def __str__(self) -> str:
-        """Return the members, one a line: their objectives, and their choices."""
+        """Return the members, one a line: what they reach in each objective, and their choices.
+
+        A finished front says how exact scores are, and marks members that are no better than the one above
+        as far as the test images tell.
+        """
         names = [objective.name for objective in self.objectives]
         lines = [("", *names, "architecture")]
         for number, member in enumerate(self.members):
-            reached = (f"{member.metrics[name]:.4g}" for name in names)
+            reached = (_with_noise(member.metrics, name) for name in names)
             choices = " ".join(f"{name}={value}" for name, value in member.architecture.items())
-            lines.append((str(number), *reached, choices))
+            mark = " ≈" if beats_cheaper(member.metrics) is False else ""
+            lines.append((f"{number}{mark}", *reached, choices))
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         told = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
         return "\n".join([f"{len(self.members)} networks, cheapest first", *told])
@@ -127,6 +140,13 @@ class Front(Sequence[ScoredArchitecture]):
                 f"allowed are knee, fastest, most-accurate, a limit as latency_ms<=5, and {keys}"
             )
         return found[0]
+
+    def alike(self, member: ScoredArchitecture) -> tuple[ScoredArchitecture, ...]:
+        """Return the neighbours that cannot be told from `member` by their answers to the test images."""
+        at = self.members.index(member)
+        cheaper = self.members[at - 1 : at] if beats_cheaper(member.metrics) is False else ()
+        dearer = [each for each in self.members[at + 1 : at + 2] if beats_cheaper(each.metrics) is False]
+        return (*cheaper, *dearer)
 
     def picks(self, names: Sequence[str]) -> tuple[ScoredArchitecture, ...]:
         """Return several members, each once, by names as `pick` takes them; `front` is all of them.
@@ -225,6 +245,11 @@ def worst_point(
         objective.name: float(objective.sign * loss)
         for objective, loss in zip(objectives, worst, strict=True)
     }
+
+
+def _with_noise(metrics: Mapping[str, float], name: str) -> str:
+    noise = half_width(metrics, name)
+    return f"{metrics[name]:.4g}" + ("" if noise is None else f" ± {noise:.2g}")
 
 
 def _losses(candidates: Sequence[ScoredArchitecture], objectives: tuple[Objective, ...]) -> np.ndarray:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dynnas.report.plots.axes import axes_of
 from dynnas.report.tables.cascades import cascades_text
 from dynnas.report.tables.table import is_dynamic
+from dynnas.study.controls import Comparison
 from dynnas.study.study import Study
 
 _ALIKE = 0.01
@@ -25,14 +27,21 @@ def conclusions(study: Study) -> tuple[str, ...]:
     if cascades := study.cascades:
         text = cascades_text(study, cascades)
         sentences.append(f"{text[0].upper()}{text[1:]}.")
-    volumes = study.comparison.hypervolume
+    comparison = study.comparison
+    if told := selection_text(study, comparison):
+        sentences.append(told)
+    volumes = comparison.hypervolume
     own = volumes.get("search", 0.0)
     if own and "static" in volumes:
         sentences.append(_against_static(volumes["static"] / own - 1))
+    if {"search", "static"} <= comparison.test.keys() and comparison.test["search"]:
+        share = comparison.test["static"] / comparison.test["search"]
+        sentences.append(f"By their scores on the test images, it is {100 * share:.1f}% of the search's.")
     if own and "random" in volumes and volumes["random"] > (1 + _ALIKE) * own:
         sentences.append(
-            f"As many random networks reached {100 * (volumes['random'] / own - 1):.1f}% more hypervolume "
-            "than the search: it needs more trials or a better trained supernet before its front means much."
+            f"Half as many random networks reached {100 * (volumes['random'] / own - 1):.1f}% more "
+            "hypervolume than the search: it needs more trials or a better trained supernet before its front "
+            "means much."
         )
     return tuple(sentences)
 
@@ -49,3 +58,23 @@ def _against_static(gain: float) -> str:
             "layers paid."
         )
     return "Static networks alone, searched alike, reached the same hypervolume within 1%."
+
+
+def selection_text(study: Study, comparison: Comparison) -> str:
+    """Say by how much the scores that chose the front promise too much, and whether its order holds."""
+    axes = axes_of(study)
+    if comparison.optimism is None or axes.unit == 1:
+        return ""
+    text = (
+        f"Over the front, {axes.gain} is {100 * comparison.optimism:.1f} points higher on the search images, "
+        "by which its members were chosen, than on the test images"
+    )
+    if comparison.unselected_optimism is not None:
+        others = comparison.unselected_optimism
+        text += (
+            f"; over random networks, which nothing has chosen, {100 * others:.1f}: choosing makes "
+            f"{100 * (comparison.optimism - others):.1f} points"
+        )
+    if comparison.order is None:
+        return f"{text}."
+    return f"{text}. The order of its members holds on the test images with Spearman {comparison.order:.2f}."

@@ -10,6 +10,7 @@ from dynnas.report.summary import StudySummary
 from dynnas.report.tables.cascades import cascades_table
 from dynnas.report.tables.table import Column, Table
 from dynnas.report.tables.trained import compressed_table, trained_table
+from dynnas.report.verdict import verdict
 
 _GENES = 8
 
@@ -22,7 +23,7 @@ def markdown(summary: StudySummary, command: str) -> str:
         command: that makes the study again.
     """
     study = summary.study
-    parts = [f"# {title_of(study)}", " ".join(conclusions(study))]
+    parts = [f"# {title_of(study)}", *filter(None, [verdict(study)]), " ".join(conclusions(study))]
     if study.front:
         parts += ["## Front", _table(study_table(study))]
     if cascades := study.cascades:
@@ -90,4 +91,5 @@ def _table(table: Table) -> str:
         )
         return f"| {' | '.join(padded)} |"
 
-    return "\n".join([line(cells[0]), line(rules), *map(line, cells[1:])])
+    note = ["", table.note] if table.note else []
+    return "\n".join([line(cells[0]), line(rules), *map(line, cells[1:]), *note])

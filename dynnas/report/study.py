@@ -17,7 +17,7 @@ from dynnas.study.study import Study
 _CONTROLS = {
     "search": "this search",
     "static": "static networks only, searched alike",
-    "random": "as many random networks",
+    "random": "half as many random networks",
     "uniform": "static networks of one width for all layers",
 }
 
@@ -37,14 +37,23 @@ def study_table(study: Study) -> Table:
 
 
 def comparison_table(study: Study) -> Table:
-    """Return the share of the search's hypervolume that each control reaches; 100% is the search itself."""
-    volumes = study.comparison.hypervolume
-    own = volumes.get("search", 0.0)
-    rows = tuple(
-        (_CONTROLS[name], f"{100 * volume / own:.1f}" if own else "") for name, volume in volumes.items()
+    """Return the share of the search's hypervolume that each control reaches; the search itself has 100%."""
+    comparison = study.comparison
+    columns = (
+        Column("networks"),
+        Column("hypervolume of their front, %", numeric=True),
+        Column("on the test images, %", numeric=True),
     )
-    columns = (Column("networks"), Column("hypervolume of their front, %", numeric=True))
+    rows = tuple(
+        (_CONTROLS[name], _share(comparison.hypervolume, name), _share(comparison.test, name))
+        for name in comparison.hypervolume
+    )
     return Table("compared with", columns, rows)
+
+
+def _share(volumes: Mapping[str, float], name: str) -> str:
+    own = volumes.get("search", 0.0)
+    return f"{100 * volumes[name] / own:.1f}" if own and name in volumes else ""
 
 
 def artifacts_table(manifest: Mapping[str, Any], title: str) -> Table:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from dynnas.documents import Document
 from dynnas.errors import SpaceError
 from dynnas.nn.config.names import CHOOSE, EXITS_AT, FIXED, NO_EXITS
 from dynnas.pareto.front import Front, ScoredArchitecture, scored_from_json, scored_to_json, worst_point
+from dynnas.pareto.noise import tested
 from dynnas.pareto.objectives import Goal, Objective
 from dynnas.progress import Progress
 from dynnas.samplers.make import make_sampler
@@ -31,6 +33,9 @@ DOCUMENT = Document("dynnas_controls", 1, "search again")
 _WIDTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _REST = (0.0, 0.5, 1.0)
 
+UNSELECTED = 10
+"""The number of random networks that are tested beside the fronts, to tell what selection does to a score."""
+
 # The random control must not begin with the random candidates of the search itself.
 _OTHER_SEED = 1_000_003
 
@@ -41,8 +46,9 @@ class Controls:
     space.
 
     Attributes:
-        random: as many random networks as the search had trials.
-        static: what the same sampler finds, in as many trials, among networks with nothing dynamic.
+        random: half as many random networks as the search had trials.
+        static: what the same sampler finds, in as many trials, among networks with nothing dynamic; those
+            that the search itself has found come first.
         uniform: static networks whose widths all stand at the same quantile (as in US-Nets, Yu 2019).
     """
 
@@ -86,23 +92,88 @@ class Comparison:
     Attributes:
         reference: the worst value of each objective among all candidates of all of them.
         hypervolume: between each front and the reference, in the product of the objectives' units.
+        test: the same of the same fronts by their scores on the test split, for those that are tested; its
+            reference is the worst among their members.
+        optimism: by how much the scores that chose the members of the search's front exceed those on the
+            test split, in the mean over members; None where they are not tested.
+        unselected_optimism: the same over random networks, which nothing has chosen: what is not selection
+            but a difference of the splits.
+        order: Spearman's correlation of these two scores over the search's front.
     """
 
     reference: Mapping[str, float]
     hypervolume: Mapping[str, float]
+    test: Mapping[str, float] = field(default_factory=dict)
+    optimism: float | None = None
+    unselected_optimism: float | None = None
+    order: float | None = None
 
     @staticmethod
     def of(
-        searched: Sequence[ScoredArchitecture], controls: Controls, objectives: tuple[Objective, ...]
+        searched: Sequence[ScoredArchitecture],
+        controls: Controls,
+        objectives: tuple[Objective, ...],
+        finished: Front | None = None,
     ) -> Comparison:
-        """Compare what was searched with its controls."""
+        """Compare what was searched with its controls; `finished` is the search's front, tested."""
         groups = {"search": tuple(searched), **controls.groups}
         everyone = [candidate for group in groups.values() for candidate in group]
         if not everyone:
             return Comparison({}, {})
         reference = worst_point(everyone, objectives)
-        volumes = {name: Front.of(group, objectives).hypervolume(reference) for name, group in groups.items()}
-        return Comparison(reference, volumes)
+        fronts = {name: Front.of(group, objectives) for name, group in groups.items()}
+        volumes = {name: front.hypervolume(reference) for name, front in fronts.items()}
+        if finished:
+            fronts["search"] = finished
+        first = next((each for each in objectives if each.direction == "maximize"), objectives[0])
+        return Comparison(
+            reference,
+            volumes,
+            _tested_volumes(fronts, objectives, first),
+            _optimism(fronts["search"], first),
+            _optimism(controls.random[:UNSELECTED], first),
+            _order(fronts["search"], first),
+        )
+
+
+def _tested_volumes(
+    fronts: Mapping[str, Front], objectives: tuple[Objective, ...], score: Objective
+) -> dict[str, float]:
+    """Return the hypervolumes of the fronts whose every member is tested."""
+    name = tested(score.name)
+    known = {
+        group: front.members
+        for group, front in fronts.items()
+        if front and all(name in member.metrics for member in front)
+    }
+    if not known:
+        return {}
+    told = tuple(replace(each, name=name) if each == score else each for each in objectives)
+    reference = worst_point((member for members in known.values() for member in members), told)
+    return {group: Front.of(members, told).hypervolume(reference) for group, members in known.items()}
+
+
+def _optimism(candidates: Sequence[ScoredArchitecture], score: Objective) -> float | None:
+    name = tested(score.name)
+    excess = [
+        -score.sign * (candidate.metrics[score.name] - candidate.metrics[name])
+        for candidate in candidates
+        if name in candidate.metrics
+    ]
+    return sum(excess) / len(excess) if excess else None
+
+
+def _order(front: Front, score: Objective) -> float | None:
+    name = tested(score.name)
+    scores = [
+        (member.metrics[score.name], member.metrics[name]) for member in front if name in member.metrics
+    ]
+    if any(len(set(each)) < 2 for each in zip(*scores, strict=True)) or not scores:
+        return None
+
+    from scipy.stats import spearmanr  # slow to import, and seldom needed
+
+    return float(spearmanr(scores).statistic)
 
 
 def evaluate_controls(
@@ -112,14 +183,24 @@ def evaluate_controls(
     search: SearchSettings,
     progress: Progress,
     pool: WorkerPool | None = None,
+    searched: Sequence[ScoredArchitecture] = (),
 ) -> Controls:
     """Evaluate every control under the limits of the search; what a cache holds costs nothing.
+
+    The static-only control begins with the static networks that the search itself has found, which count as
+    trials of its own. There are half as many random networks as the search had trials: enough to see whether
+    the search is better than chance.
+
+    Args:
+        searched: the candidates that the search has found.
 
     Raises:
         StudyError: evaluations keep failing.
     """
 
-    def found_by(sampler: str, part: Space, seed: int, name: str) -> tuple[ScoredArchitecture, ...]:
+    def found_by(
+        sampler: str, part: Space, seed: int, name: str, trials: int, known: Sequence[Architecture] = ()
+    ) -> tuple[ScoredArchitecture, ...]:
         chosen = make_sampler(
             sampler,
             part,
@@ -130,15 +211,32 @@ def evaluate_controls(
             parallel=pool is not None,
         )
         study = open_trials(open_storage(None), name, part, goal.objectives, chosen)
+        for architecture in known:
+            study.enqueue_trial(
+                {
+                    gene.name: gene.labels[gene.values.index(architecture[gene.name])]
+                    for gene in part.choices
+                    if gene.name in architecture
+                }
+            )
         loop = SearchLoop(study, part, evaluator, goal, pool=pool)
-        loop.run(search.trials, progress, name)
+        loop.run(trials, progress, name)
         return tuple(replace(candidate, trial=None) for candidate in loop.candidates())
 
     static = static_part(space)
     return Controls(
-        random=found_by("random", space, search.seed + _OTHER_SEED, "random control"),
+        random=found_by(
+            "random", space, search.seed + _OTHER_SEED, "random control", max(1, search.trials // 2)
+        ),
         static=(
-            found_by(search.sampler, static, search.seed, "static-only control")
+            found_by(
+                search.sampler,
+                static,
+                search.seed,
+                "static-only control",
+                search.trials,
+                _among(static, searched),
+            )
             if static and static.digest != space.digest
             else ()
         ),
@@ -162,6 +260,15 @@ def static_part(space: Space) -> Space | None:
         return space.restrict(values)
     except SpaceError:  # some layer has no static op or always a gate, or some exit is always there
         return None
+
+
+def _among(space: Space, candidates: Sequence[ScoredArchitecture]) -> list[Architecture]:
+    """Return the architectures of those candidates that `space` has, too."""
+    found = []
+    for candidate in candidates:
+        with suppress(SpaceError):
+            found.append(space.architecture(candidate.architecture))
+    return found
 
 
 def uniform_widths(space: Space) -> tuple[Architecture, ...]:

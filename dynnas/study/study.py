@@ -218,7 +218,8 @@ class Study:
     @property
     def comparison(self) -> Comparison:
         """Hypervolumes of the search and its controls."""
-        return Comparison.of(self.candidates, self.controls, self.goal.objectives)
+        front = self.front if self.finished else None
+        return Comparison.of(self.candidates, self.controls, self.goal.objectives, front)
 
     @cached_property
     def dataset(self) -> Dataset:

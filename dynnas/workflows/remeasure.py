@@ -94,8 +94,8 @@ def measure_all(study: Study, progress: Progress | None = None) -> Study:
         candidates = candidates_of(new, study.space, study.goal)
         if groups:
             compared = Controls(**groups)
-            text = compared.to_json(Comparison.of(candidates, compared, study.goal.objectives))
-            atomic_write(study.folder.controls, text)
+            told = Comparison.of(candidates, compared, study.goal.objectives, study.front)
+            atomic_write(study.folder.controls, compared.to_json(told))
         draft.reference.save(study.folder.anchors)
         atomic_write(study.folder.record, replace(study.record, name=draft.name).to_json())
         study.folder.remeasuring.unlink()

@@ -39,9 +39,10 @@ from dynnas.search.workers.opening import open_cluster, open_pool
 from dynnas.search.workers.pool import WorkerPool
 from dynnas.settings.settings import SearchSettings, Settings
 from dynnas.space.space import Space
-from dynnas.study.controls import Comparison, evaluate_controls
+from dynnas.study.controls import Comparison, Controls, evaluate_controls
 from dynnas.study.folder import StudyFolder
 from dynnas.study.given import OBJECTS, Given
+from dynnas.study.phases import phases_of_study
 from dynnas.study.study import Study
 from dynnas.supernet.checks import check_networks
 from dynnas.supernet.make import make_supernet
@@ -112,6 +113,7 @@ def run_study(
         dataset = (dataset or load_data(space.settings.data, progress)).to(device)
         tell_contradictions(space, dataset, progress)
         check_network_fits(space, dataset.task)
+        progress.plan(phases_of_study(space, dataset))
         _check_goal(space.settings.search, dataset, measurements)
         if fresh:
             delete_study(place, storage)
@@ -136,8 +138,8 @@ def run_study(
                 run = _Run(space, place, evaluator, cache, progress, sampler)
                 with run.pool(cluster) as pool:
                     loop = run.search(trials, record.name, pool)
-                    run.compare(loop)
-            run.finish(loop.front())  # when no worker disturbs the clock
+                    controls = run.compare(loop)
+            run.finish(loop, controls)  # when no worker disturbs the clock
     return Study(place, given)
 
 
@@ -290,13 +292,20 @@ class _Run:
         loop.run(settings.trials, self.progress, stopping=StopConditions.of(settings))
         return loop
 
-    def compare(self, loop: SearchLoop) -> None:
-        """Evaluate the controls, if they are asked for."""
+    def compare(self, loop: SearchLoop) -> Controls | None:
+        """Evaluate the controls, if they are asked for; what the search has evaluated costs nothing."""
         settings = self.space.settings.search
         if not settings.controls:
-            return
-        controls = evaluate_controls(self.space, self.cached, loop.goal, settings, self.progress, loop.pool)
-        comparison = Comparison.of(loop.candidates(), controls, loop.goal.objectives)
+            return None
+        controls = evaluate_controls(
+            self.space, self.cached, loop.goal, settings, self.progress, loop.pool, loop.candidates()
+        )
+        if not self.place.controls.exists():
+            self._keep(controls, loop)
+        return controls
+
+    def _keep(self, controls: Controls, loop: SearchLoop, finished: Front | None = None) -> None:
+        comparison = Comparison.of(loop.candidates(), controls, loop.goal.objectives, finished)
         atomic_write(self.place.controls, controls.to_json(comparison))
 
     def _front_before(self) -> Front | None:
@@ -309,10 +318,15 @@ class _Run:
             self.progress.message(f"{error}; it is written again")
             return None
 
-    def finish(self, front: Front) -> None:
-        """Time the members of the front together and test them, unless that was done for exactly these."""
-        before = self._front_before()
-        if before is not None and [member.key for member in before] == [member.key for member in front]:
-            return
-        finished = Finisher(self.evaluator, self.cache, self.progress).finish(front)
-        atomic_write(self.place.front, finished.to_json())
+    def finish(self, loop: SearchLoop, controls: Controls | None) -> None:
+        """Time the members of the front together and test them, unless that was done for exactly these.
+
+        The fronts of the controls are tested, too.
+        """
+        finisher = Finisher(self.evaluator, self.cache, self.progress)
+        front, finished = loop.front(), self._front_before()
+        if finished is None or [member.key for member in finished] != [member.key for member in front]:
+            finished = finisher.finish(front)
+            atomic_write(self.place.front, finished.to_json())
+        if controls is not None:
+            self._keep(finisher.finish_controls(controls, finished), loop, finished)

@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from dynnas.cli.progress import PlainProgress, RichProgress, format_rate, show_progress
+from dynnas.progress import Phase
 
 ESCAPE = "\x1b"
 
@@ -36,6 +37,74 @@ def test_plain_lines_tell_rate_remaining_time_and_note() -> None:
         "training 85/100, 1.0/s, 0:00:15 left, loss 1.5",
         "training 100/100, 1.0/s, took 0:01:00, loss 1.5",
     ]
+
+
+PHASES = (
+    Phase("training", 10, 5.0),
+    Phase("search", 20, 3.0, alike="evaluation"),
+    Phase("static-only control", 30, 3.0, alike="evaluation", about="to compare with"),
+)
+
+
+def test_the_time_left_is_that_of_the_whole_run() -> None:
+    stream, clock = io.StringIO(), Clock()
+    progress = PlainProgress(stream, every=1, clock=clock)
+    progress.plan(PHASES)
+    with progress.task("training", total=10) as task:
+        for _ in range(9):
+            clock.now += 2.0
+            task.advance()
+    assert stream.getvalue().splitlines()[:2] == [
+        "training: 10 steps",
+        "training 1/10, 2.0 s each, 0:00:18 left, about 0:02:48 for the whole run",  # 18 + (20 + 30) * 3
+    ]
+    with progress.task("search", total=20) as task:
+        for _ in range(20):
+            clock.now += 1.0
+            task.advance()
+    # Controls are evaluated as trials are.
+    assert "search 10/20, 1.0/s, 0:00:10 left, about 0:00:40 for the whole run" in stream.getvalue()
+    with progress.task("static-only control", total=30) as task:
+        clock.now += 1.0
+        task.advance(30)
+    assert stream.getvalue().splitlines()[-2:] == [
+        "static-only control: 30 steps, to compare with",
+        "static-only control 30/30, 30.0/s, took 0:00:01",  # nothing comes after it
+    ]
+
+
+def test_what_an_earlier_run_has_finished_takes_no_time() -> None:
+    stream, clock = io.StringIO(), Clock()
+    progress = PlainProgress(stream, every=1, clock=clock)
+    progress.plan(PHASES)
+    with progress.task("training", total=10, done=10):
+        pass
+    with progress.task("search", total=20, done=18) as task:
+        clock.now += 4.0
+        task.advance()
+    assert "search 19/20, 4.0 s each, 0:00:04 left, about 0:02:04 for the whole run" in stream.getvalue()
+
+
+def test_the_log_of_a_long_run_is_short() -> None:
+    stream, clock = io.StringIO(), Clock()
+    with PlainProgress(stream, every=15, clock=clock).task("training", total=10_000) as task:
+        for _ in range(10_000):
+            clock.now += 1.0
+            task.advance()
+    lines = stream.getvalue().splitlines()
+    assert lines[1].startswith("training 15/10000")
+    assert 40 < len(lines) < 70
+
+
+def test_bars_tell_the_whole_run_too() -> None:
+    console = Console(file=Terminal(), force_terminal=True, width=160, legacy_windows=False)
+    clock = Clock()
+    with RichProgress(console, clock) as progress:
+        progress.plan(PHASES)
+        with progress.task("training", total=10) as task:
+            clock.now += 2.0
+            task.advance(1, note="loss 0.25")
+    assert "about 0:02:48 for the whole run, loss 0.25" in console.file.getvalue()
 
 
 def test_plain_lines_of_a_failing_task_end_where_it_failed() -> None:

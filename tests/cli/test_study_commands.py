@@ -58,7 +58,7 @@ def test_search_ends_with_the_front_its_controls_and_where_things_lie(
     assert status == 0, err
     assert "tiny: digits on cpu, threads: 1; members: " in out
     assert all(f" {heading} " in out for heading in ("key", "accuracy %", "test %", "p95", "MACs", "trial"))
-    assert "as many random networks" in out
+    assert "half as many random networks" in out
     for name in ("front.json", "front.png"):
         assert str(folder / "studies/tiny" / name) in out
         assert (folder / "studies/tiny" / name).exists()

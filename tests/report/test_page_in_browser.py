@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from support.chromium import DESKTOP, PHONE, browser, overflow, requested
 
+from dynnas.report.tables.table import count
+from dynnas.report.verdict import verdict
 from dynnas.study.study import Study
 
 POINT = "#front-chart [data-series=front] .point"
@@ -84,6 +86,29 @@ def test_series_can_be_switched_off_and_on(page: Any, study: Study) -> None:
     assert (shown(), button.get_attribute("aria-pressed")) == (0, "false")
     button.click()
     assert shown() == before == len(study.controls.random)
+
+
+def test_the_verdict_is_on_top(page: Any, study: Study) -> None:
+    said = " ".join(texts(page, "header .verdict"))
+    assert said == verdict(study)
+
+
+def test_a_table_is_sorted_by_any_column_also_with_the_keyboard(page: Any, study: Study) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    def column(at: int) -> list[str]:
+        return texts(page, f"#front table:first-of-type tbody td:nth-child({at})")[: len(study.front)]
+
+    heads = page.find_elements("css selector", "#front table:first-of-type th button")
+    at = [head.text for head in heads].index("params")
+    head = heads[at]
+    page.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", head)
+    head.click()
+    ordered = sorted(study.front, key=lambda member: member.metrics["params"])
+    assert column(at + 1) == [count(member.metrics["params"]) for member in ordered]
+    head.send_keys(Keys.ENTER)
+    assert column(at + 1) == [count(member.metrics["params"]) for member in reversed(ordered)]
+    assert page.execute_script("return arguments[0].parentElement.ariaSort", head) == "descending"
 
 
 def test_axes_have_units(page: Any) -> None:

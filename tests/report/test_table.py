@@ -21,6 +21,11 @@ DYNAMIC = Architecture(
 METRICS = {
     "accuracy": 0.98765,
     "test_accuracy": 0.9,
+    "test_accuracy_low": 0.885,
+    "test_accuracy_high": 0.913,
+    "test_gain": 0.012,
+    "test_gain_low": -0.001,
+    "test_gain_high": 0.025,
     "mean_ms": 0.12345,
     "median_ms": 0.1,
     "p95_ms": 2.0,
@@ -35,9 +40,9 @@ def test_a_row_says_how_good_how_fast_how_big_and_what_is_dynamic() -> None:
     assert dict(zip((column.name for column in table.columns), row, strict=True)) == {
         "key": DYNAMIC.key,
         "accuracy %": "98.77",
-        "test %": "90.00",
+        "test %": "90.00 ± 1.4",
+        "gain": "+1.2 ≈",
         "mean ms": "0.123",
-        "median": "0.100",
         "p95": "2.000",
         "MACs": "1.23 M",
         "params": "987",
@@ -45,6 +50,11 @@ def test_a_row_says_how_good_how_fast_how_big_and_what_is_dynamic() -> None:
         "exits": "stage1 at 0.8, stage2 at 0.9",
         "trial": "7",
     }
+
+
+def test_a_gain_beyond_its_noise_has_no_mark() -> None:
+    (row,) = front_table([ScoredArchitecture(STATIC, METRICS | {"test_gain_low": 0.001})], "a front").rows
+    assert row[3] == "+1.2"
 
 
 def test_what_is_not_known_is_left_empty() -> None:

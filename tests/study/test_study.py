@@ -10,12 +10,15 @@ from support.small_study import small_space
 
 import dynnas
 from dynnas.errors import StudyError
-from dynnas.metrics.accuracy import accuracy
+from dynnas.metrics.accuracy import accuracy, answers
 from dynnas.nn.networks.cost import cost
 from dynnas.pareto.front import Front
+from dynnas.pareto.noise import GAIN, GAIN_HIGH, GAIN_LOW
 from dynnas.progress import Progress
 from dynnas.search.evaluators.supernet import SupernetEvaluator
+from dynnas.study.controls import UNSELECTED
 from dynnas.study.study import Study
+from dynnas.tasks.intervals import wilson
 from dynnas.workflows.run import run_study
 
 
@@ -42,7 +45,10 @@ def test_front_has_what_the_issue_asks_for(original: Study) -> None:
     for member in document["members"]:
         candidate = original.candidates[member["trial"]]
         assert candidate.key == member["key"]
-        assert set(member["accuracy"]) == {"search", "test"}
+        assert set(member["accuracy"]) == {
+            *("search", "search_low", "search_high"),
+            *("test", "test_low", "test_high"),
+        }
         assert {"ranked", "mean", "median", "p95", "worst"} == set(member["latency_ms"])
         size = cost(original.space.network_config(candidate.architecture, channels=1, classes=10))
         assert (member["macs"], member["params"]) == (size.macs, size.params)
@@ -51,10 +57,31 @@ def test_front_has_what_the_issue_asks_for(original: Study) -> None:
     ]
 
 
-def test_test_split_is_for_the_front_only(original: Study) -> None:
+def test_test_split_is_for_finished_fronts_and_a_few_random_networks(original: Study) -> None:
     assert all("test_accuracy" in member.metrics for member in original.front)
-    others = [*original.candidates, *(member for g in original.controls.groups.values() for member in g)]
-    assert not any("test_accuracy" in member.metrics for member in others)
+    assert not any("test_accuracy" in member.metrics for member in original.candidates)
+    for name, group in original.controls.groups.items():
+        front = {member.key for member in Front.of(group, original.goal.objectives)}
+        if name == "random":
+            front |= {member.key for member in group[:UNSELECTED]}
+        assert {member.key for member in group if "test_accuracy" in member.metrics} == front
+
+
+def test_members_say_what_they_gain_on_the_test_split_over_the_cheaper_one(original: Study) -> None:
+    targets = original.dataset.test.targets
+    rights = [
+        answers(original.network(member.key), original.dataset, original.dataset.test).outputs.argmax(1)
+        == targets
+        for member in original.front
+    ]
+    for member, right, before in zip(original.front[1:], rights[1:], rights, strict=False):
+        gained = (right.double() - before.double()).mean().item()
+        assert member.metrics[GAIN] == pytest.approx(gained, abs=1e-6)
+        assert member.metrics[GAIN_LOW] <= gained <= member.metrics[GAIN_HIGH]
+    assert GAIN not in original.front[0].metrics
+    for member in original.front:
+        low, high = wilson(member.metrics["test_accuracy"], len(targets))
+        assert (member.metrics["test_accuracy_low"], member.metrics["test_accuracy_high"]) == (low, high)
 
 
 def test_network_of_a_key_is_the_one_that_was_scored(original: Study) -> None:
@@ -83,7 +110,15 @@ def test_exits_have_shares_and_expected_macs(original: Study) -> None:
 
 def test_controls(original: Study) -> None:
     groups = original.controls.groups
-    assert len(groups["random"]) == 10
+    assert len(groups["random"]) == 5  # half as many as trials
+    static = {member.key for member in groups["static"]}
+    known = {
+        member.key
+        for member in original.candidates
+        if not original.space.network_config(member.architecture).dynamic
+    }
+    assert len(static) == 10
+    assert known <= static  # what the search has evaluated counts
     for member in (*groups["static"], *groups["uniform"]):
         assert not original.space.network_config(member.architecture).dynamic
     widths = {tuple(v for k, v in m.architecture.items() if k.endswith("width")) for m in groups["uniform"]}
@@ -93,6 +128,8 @@ def test_controls(original: Study) -> None:
     stored = json.loads(original.folder.controls.read_text())
     assert stored["reference"] == comparison.reference
     assert stored["hypervolume"] == comparison.hypervolume
+    assert stored["test"] == comparison.test
+    assert set(comparison.test) == {"search", "random", "static", "uniform"}
 
 
 def test_finished_study_is_left_alone(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,6 +252,7 @@ def test_progress_names_the_steps(folder: Path, tmp_path: Path) -> None:
         "static-only control",
         "uniform-width control",
         "finishing the front",
+        "testing the controls",
     ]
 
 

@@ -29,10 +29,11 @@ def table_html(table: Table, caption: bool = False) -> str:
         + "</tr>"
         for row in table.rows
     )
+    note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
     title = f"<caption>{escape(table.title)}</caption>" if caption else ""
     return (
         f'<div class="scroll" tabindex="0"><table>{title}<thead><tr>{head}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>"
+        f"<tbody>{rows}</tbody></table></div>{note}"
     )
 
 

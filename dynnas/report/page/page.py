@@ -10,6 +10,7 @@ from dynnas.report.page.sections import Section
 from dynnas.report.plots.axes import axes_of
 from dynnas.report.study import title_of
 from dynnas.report.summary import StudySummary
+from dynnas.report.verdict import score_of, verdict
 from dynnas.study.study import Study
 
 
@@ -50,7 +51,7 @@ style-src 'unsafe-inline'; script-src 'unsafe-inline'">
 </head>
 <body>
 <header><p class="kind">dynnas study{"" if study.finished else ", still running"}</p>
-<h1>{escape(name)}</h1><p>{escape(about)}</p>{_tiles(study)}<nav>{links}</nav></header>
+<h1>{escape(name)}</h1><p>{escape(about)}</p>{_verdict(study)}{_tiles(study)}<nav>{links}</nav></header>
 <main>
 {"".join(map(_section, there))}
 </main>
@@ -65,23 +66,33 @@ def _section(section: Section) -> str:
     return f'<section id="{section.name}"><h2>{escape(section.title)}</h2>\n{section.body}\n</section>\n'
 
 
+def _verdict(study: Study) -> str:
+    """Return what taking the knee means, its first sentence in larger letters."""
+    first, _, rest = verdict(study).partition(". ")
+    if not first:
+        return ""
+    return f'<p class="verdict"><strong>{escape(first)}.</strong> {escape(rest)}</p>'
+
+
 def _tiles(study: Study) -> str:
     """Return tiles with the ends and the knee of the front, in large figures."""
     if not study.front:
         return ""
     axes = axes_of(study)
+    score = score_of(axes, study.front)
+    where = ", test images" if score != axes.gain else ""
     tiles = []
     for pick in ("fastest", "knee", "most-accurate"):
         direction = {"fastest": "minimize", "most-accurate": "maximize"}.get(pick)
         if direction and direction not in {objective.direction for objective in study.front.objectives}:
             continue
         member = study.front.pick(pick)
-        gain = axes.unit * member.metrics[axes.gain]
+        gain = axes.unit * member.metrics[score]
         cost = member.metrics[axes.cost]
         good = f"{gain:.2f}%" if axes.unit != 1 else f"{gain:.4g}"
         spent = f"{cost:.3g} ms" if axes.cost.endswith("_ms") else f"{axes.cost} {cost:.4g}"
         tiles.append(
-            f"<li><span>{pick}</span><strong>{escape(good)}</strong><span>{escape(spent)}</span></li>"
+            f"<li><span>{pick}{where}</span><strong>{escape(good)}</strong><span>{escape(spent)}</span></li>"
         )
     return f'<ul class="tiles">{"".join(tiles)}</ul>'
 

@@ -211,4 +211,35 @@
   }
 
   document.querySelectorAll("figure.chart").forEach((figure) => new Chart(figure));
+
+  // What a cell is sorted by: its number, 1.23 M and 4.5 k included, or its text.
+  const UNITS = { k: 1e3, M: 1e6, G: 1e9 };
+  function rank(cell) {
+    const text = cell.textContent.trim(), found = /^([+-]?[0-9.]+)(?: ([kMG]))?/.exec(text);
+    return cell.classList.contains("n") && found ? Number(found[1]) * (UNITS[found[2]] || 1) : text;
+  }
+
+  function sort(table, at, downwards) {
+    const body = table.tBodies[0], rows = [...body.rows];
+    const compare = (a, b) =>
+      typeof a === typeof b ? (a < b ? -1 : a > b ? 1 : 0) : typeof a === "number" ? -1 : 1;
+    rows.sort((one, two) => (downwards ? -1 : 1) * compare(rank(one.cells[at]), rank(two.cells[at])));
+    body.append(...rows);
+    [...table.tHead.rows[0].cells].forEach((head, place) => {
+      if (place === at) head.setAttribute("aria-sort", downwards ? "descending" : "ascending");
+      else head.removeAttribute("aria-sort");
+    });
+  }
+
+  document.querySelectorAll("table").forEach((table) => {
+    if (table.tBodies[0].rows.length < 2) return;
+    [...table.tHead.rows[0].cells].forEach((head, at) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = head.textContent;
+      button.title = "sort by this";
+      button.addEventListener("click", () => sort(table, at, head.getAttribute("aria-sort") === "ascending"));
+      head.replaceChildren(button);
+    });
+  });
 })();

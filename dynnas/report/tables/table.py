@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from dynnas.nn.config.names import CHOOSE, FIXED, GLANCE
 from dynnas.pareto.front import ScoredArchitecture
+from dynnas.pareto.noise import GAIN, beats_cheaper, half_width
 from dynnas.space.architecture import Architecture
 from dynnas.study.study import Study
 
@@ -22,11 +23,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text; every row has one cell for each column."""
+    """A table of text; every row has one cell for each column, and a note may explain the cells."""
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
+    note: str = ""
 
 
 def count(value: float) -> str:
@@ -36,6 +38,11 @@ def count(value: float) -> str:
             return f"{value / size:.3g}{unit}"
     return f"{value:.0f}"
 
+
+_NOTE = (
+    "± is half of a 95% interval. The gain is that of the test images over the network above, in points; "
+    "≈ marks one whose 95% interval reaches down to 0: the two cannot be told apart."
+)
 
 _USUAL = {"accuracy", "latency_ms", "mean_ms", "median_ms", "p95_ms", "macs", "params"}
 
@@ -58,8 +65,8 @@ def front_table(
         Column("key"),
         Column("accuracy %", numeric=True),
         Column("test %", numeric=True),
+        Column("gain", numeric=True),
         Column("mean ms", numeric=True),
-        Column("median", numeric=True),
         Column("p95", numeric=True),
         Column("MACs", numeric=True),
         Column("params", numeric=True),
@@ -67,7 +74,8 @@ def front_table(
         *(map(Column, genes) if genes else (Column("dynamic layers"), Column("exits"))),
         Column("trial", numeric=True),
     )
-    return Table(title, columns, tuple(_front_row(member, further, genes) for member in front))
+    note = _NOTE if any(GAIN in member.metrics for member in front) else ""
+    return Table(title, columns, tuple(_front_row(member, further, genes) for member in front), note)
 
 
 def metrics_table(front: Sequence[ScoredArchitecture], metrics: Sequence[str], title: str) -> Table:
@@ -94,7 +102,8 @@ def _front_row(member: ScoredArchitecture, further: Sequence[str], genes: Sequen
         member.key,
         _percent(member.metrics, "accuracy"),
         _percent(member.metrics, "test_accuracy"),
-        *(_milliseconds(member.metrics, name) for name in ("mean_ms", "median_ms", "p95_ms")),
+        _gain(member.metrics),
+        *(_milliseconds(member.metrics, name) for name in ("mean_ms", "p95_ms")),
         *(count(member.metrics[name]) if name in member.metrics else "" for name in ("macs", "params")),
         *(f"{member.metrics[name]:.4g}" if name in member.metrics else "" for name in further),
         *(values or (dynamic_layers(architecture), exits(architecture))),
@@ -129,7 +138,18 @@ def is_dynamic(architecture: Architecture) -> bool:
 
 
 def _percent(metrics: Mapping[str, float], name: str) -> str:
-    return f"{100 * metrics[name]:.2f}" if name in metrics else ""
+    if name not in metrics:
+        return ""
+    noise = half_width(metrics, name)
+    return f"{100 * metrics[name]:.2f}" + ("" if noise is None else f" ± {100 * noise:.1f}")
+
+
+def _gain(metrics: Mapping[str, float]) -> str:
+    """Say what a member gains over the one above, with a mark where that may be nothing."""
+    if GAIN not in metrics:
+        return ""
+    mark = "" if beats_cheaper(metrics) else " ≈"
+    return f"{100 * metrics[GAIN]:+.1f}{mark}"
 
 
 def _milliseconds(metrics: Mapping[str, float], name: str) -> str:

@@ -1,0 +1,46 @@
+"""The tasks that a study is going to have, so that it can be told how long all of it will take."""
+
+from __future__ import annotations
+
+from dynnas.data.dataset import Dataset
+from dynnas.progress import Phase
+from dynnas.space.space import Space
+from dynnas.study.controls import UNSELECTED, static_part, uniform_widths
+
+_EVALUATION = "evaluation"
+
+# Guesses, until the first step is done: what small networks take on one core beside the timing.
+_STEP_SECONDS, _SCORE_SECONDS = 0.2, 0.4
+
+_FRONT = 10  # members, about
+
+
+def phases_of_study(space: Space, dataset: Dataset) -> tuple[Phase, ...]:
+    """Return the phases of `run_study`, with the numbers of their steps as far as they are known."""
+    train, search, target = space.settings.train, space.settings.search, space.settings.target
+    seconds = _SCORE_SECONDS + target.seconds
+
+    def evaluations(name: str, steps: int, about: str) -> Phase:
+        return Phase(name, steps, seconds, _EVALUATION, about)
+
+    phases = [
+        Phase("training", train.epochs * dataset.steps(train.batch), _STEP_SECONDS),
+        evaluations("search", search.trials, ""),
+    ]
+    if search.controls:
+        static = static_part(space)
+        names = [evaluations("random control", max(1, search.trials // 2), "to compare with chance")]
+        if static:
+            names += [
+                evaluations(
+                    "static-only control", search.trials, "to compare with networks without dynamic layers"
+                ),
+                evaluations(
+                    "uniform-width control", len(uniform_widths(static)), "to compare with one width for all"
+                ),
+            ]
+        phases += names
+    phases.append(Phase("finishing the front", 3 * _FRONT, seconds / 3))
+    if search.controls:
+        phases.append(Phase("testing the controls", UNSELECTED + 2 * _FRONT, _SCORE_SECONDS))
+    return tuple(phases)

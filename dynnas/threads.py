@@ -2,7 +2,7 @@
 
 torch splits an operator between OpenMP threads, which by default spin while they wait for one another. On a
 machine with another busy process a spinning thread keeps the thread it waits for off the processor: with
-two threads on two cores a training step of `spaces/mobile.yaml` takes several times as long beside one busy
+two threads on two cores a training step of small networks takes several times as long beside one busy
 process as on an idle machine, and with one thread as long in either case. So three things are done here:
 
 * `wait_passively` makes threads sleep while they wait. It must run before torch is loaded.

@@ -112,6 +112,7 @@ def _show_study(study: Study) -> None:
     """Draw and print what a search has found."""
     from dynnas.cli.printing import print_table
     from dynnas.report.study import comparison_table, study_table, write_growth, write_picture
+    from dynnas.report.verdict import verdict
 
     picture, growth = write_picture(study), write_growth(study)
     print_table(study_table(study))
@@ -122,6 +123,7 @@ def _show_study(study: Study) -> None:
 
         if predictions := prediction_table(study):
             print_table(predictions)
+    print(f"{verdict(study)}\n")
     print(f"front:   {study.folder.front}\npicture: {picture}\ngrowth:  {growth}\ntrials:  {study.storage}")
 
 
@@ -175,10 +177,12 @@ def front(
     from dynnas.cli.printing import print_table
     from dynnas.report.study import study_table
     from dynnas.report.tables.cascades import cascades_table
+    from dynnas.report.verdict import verdict
 
     print_table(study_table(opened))
     if cascades := opened.cascades:
         print_table(cascades_table(opened, cascades))
+    print(verdict(opened))
 
 
 def report(
@@ -246,6 +250,7 @@ def export(
     from dynnas.export.formats.format import get_format
     from dynnas.report.study import artifacts_table
     from dynnas.report.tables.cascades import title_of_cascade
+    from dynnas.report.verdict import alike_text
     from dynnas.study.cascades import PICK
     from dynnas.study.study import open_study
 
@@ -272,6 +277,8 @@ def export(
     )
     source = f"weights of training {trained.name}" if trained else "weights of the supernet"
     print_table(artifacts_table(manifest, f"{member.key} of {opened.name}, {source}, written to {out}"))
+    if alike := alike_text(opened.front, member):
+        print(f"note:    {alike}")
 
 
 def dashboard(

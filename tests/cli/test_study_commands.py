@@ -59,6 +59,7 @@ def test_search_ends_with_the_front_its_controls_and_where_things_lie(
     assert "tiny: digits on cpu, threads: 1; members: " in out
     assert all(f" {heading} " in out for heading in ("key", "accuracy %", "test %", "p95", "MACs", "trial"))
     assert "half as many random networks" in out
+    assert re.search(r"^Take [0-9a-f]{12}, the knee of the front: ", out, flags=re.MULTILINE)
     for name in ("front.json", "front.png"):
         assert str(folder / "studies/tiny" / name) in out
         assert (folder / "studies/tiny" / name).exists()
@@ -84,6 +85,7 @@ def test_the_front_as_json_says_all_of_each_member(study: str, dynnas: Callable)
     assert members
     for member in members:
         assert f" {member['key']} " in shown.out
+        assert "Take " in shown.out
         assert member.keys() >= {"key", "trial", "architecture", "accuracy", "latency_ms", "macs", "params"}
         assert member["accuracy"].keys() >= {"search", "test"}
         assert member["latency_ms"].keys() >= {"mean", "median", "p95"}

@@ -28,7 +28,7 @@ from dynnas.language.parser import parse_space
 BLOCKS = marked_blocks()
 ENV = {**os.environ, "OMP_NUM_THREADS": "1"}
 SHORT = {
-    "data": {"source": "digits", "train_images": 128, "search_images": 64},
+    "data": {"train_images": 128, "search_images": 64},
     "train": {"epochs": 1, "precision": "float32", "layout": "channels_first"},
     "search": {"trials": 3, "controls": False},
     "target": {"seconds": 0.02},
@@ -68,7 +68,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("readme")
     (folder / "spaces").mkdir()
     for path in (ROOT / "spaces").glob("*.yaml"):
-        space = yaml.safe_load(path.read_text(encoding="utf-8")) | SHORT
+        space = yaml.safe_load(path.read_text(encoding="utf-8"))
+        space |= SHORT | {"data": {**space.get("data", {}), **SHORT["data"]}}
         (folder / "spaces" / path.name).write_text(yaml.safe_dump(space), encoding="utf-8")
     (quick_start,) = commands("run: quick start")
     python(folder, "-m", "dynnas", *quick_start)

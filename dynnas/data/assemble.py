@@ -47,7 +47,7 @@ def assemble(
     facts = f"{tuple(images.shape[1:])} {reading.fit}"
     splits = {part: _split_of(each, facts) for part, each in parts.items()}
     streamed = _with_cache(splits, reading)
-    mean, std = _channel_statistics(splits["train"].images)
+    mean, std = byte_statistics(splits["train"].images)
     dataset = Dataset(
         name=name,
         task=task.of_data(splits["train"].targets, class_names),
@@ -62,7 +62,7 @@ def assemble(
     return dataset, streamed
 
 
-def _channel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def byte_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation of each channel of uint8 `images` [N, C, H, W] scaled to 0..1.
 
     They are those of the first images where there are more than `_MOST_VALUES` numbers: images are in random

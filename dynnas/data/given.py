@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dynnas.data.assemble import byte_statistics
 from dynnas.data.augment import augmentation
 from dynnas.data.dataset import Dataset, Split
 from dynnas.data.split import stratified
@@ -43,7 +44,8 @@ def dataset_of(
     arrays or tensors (images, targets), or an iterable of batches of both, such as a `DataLoader`. An image
     is (H, W), (H, W, C) or (C, H, W) with up to four channels, an array, a tensor or a PIL image; all have
     one shape and one type, and need not be square. Pixels are bytes (0 to 255), 16 bits (0 to 65535) or
-    floats, which are taken as they are. What a data set draws while it is read is drawn once.
+    floats, which are taken as they are. What a data set draws while it is read is drawn once. The order of
+    the images is drawn, but that of a `dynnas.data.dataset.Split` is kept.
 
     Args:
         data: (train, test), (train, search, test), or a mapping of these names to splits. Without a search
@@ -63,10 +65,15 @@ def dataset_of(
         TaskError: the targets do not fit the task.
     """
     progress = progress or Progress()
-    parts = {part: _read(split, part) for part, split in _splits(data).items()}
+    given = _splits(data)
+    parts = {part: _read(split, part) for part, split in given.items()}
     _check_alike(parts)
     rng = np.random.default_rng(seed)
-    shuffled = {part: _rows(split, rng.permutation(len(split))) for part, split in parts.items()}
+    shuffled = {}
+    for part, split in parts.items():
+        order = rng.permutation(len(split))  # drawn in any case, so that other splits do not depend on it
+        ready = isinstance(given[part], Split)
+        shuffled[part] = split if ready else _rows(split, order)
     taken_out = "search" not in shuffled
     if taken_out:
         shuffled["train"], shuffled["search"] = _take_out(shuffled["train"], search_images, rng)
@@ -103,6 +110,8 @@ def tell(dataset: Dataset, progress: Progress, note: str = "", left_out: str = "
 
 def channel_statistics(images: Tensor, scale: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation of each channel of `images` [N, C, H, W] divided by `scale`."""
+    if images.dtype == torch.uint8:
+        return byte_statistics(images)
     channels = [images[:, channel].double() / scale for channel in range(images.shape[1])]
     # A constant channel has no deviation to divide by: one grey level stands in.
     deviations = [max(float(channel.std(correction=0)), 1 / 255) for channel in channels]

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import signal
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,22 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 )
 
 pytest_plugins = ["support.example_spaces"]
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than there are processors: many tests wait for a while, for a process or a timeout."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that no worker is left alone with it at the end.
+
+    That is the conformance of operators, then files of few tests: those start programs and train networks.
+    """
+    counts = Counter(item.path for item in items)
+    items.sort(
+        key=lambda item: (item.path.name != "test_conformance.py", counts[item.path], item.path.as_posix())
+    )
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from itertools import combinations, product
 
 from dynnas.language.parser import parse_space
 from dynnas.nn.config.choice import Choice
-from dynnas.nn.config.network import BlockConfig, ExitConfig, HeadConfig, SlotConfig, StemConfig
+from dynnas.nn.config.network import STATIC, BlockConfig, ExitConfig, HeadConfig, SlotConfig, StemConfig
 from dynnas.nn.config.vocabulary import CRITERIA, KINDS, NO_GATE, layer_knobs, operators, refused
 from dynnas.nn.gates.family import GATES
 from dynnas.nn.kernels.kernel import KERNELS
@@ -134,7 +134,7 @@ def _block_case(row: Mapping[str, str]) -> Case:
     chosen: dict[str, Value] = {gene.name: gene.values[0] for gene in space.genes}
     chosen |= {"stem.width": before, "stage1.width": after, "stage1.stride": stride, f"{SLOT}.op": row["op"]}
     (_, config), *_ = space.network_config(space.architecture(chosen)).blocks
-    covering = space.covering_configs(3, 5)[SLOT]
+    covering = _room(space.covering_configs(3, 5)[SLOT], row["op"])
     if row["gate"] != NO_GATE:
         assert isinstance(config, BlockConfig)
         config = _with_gate(config, row["gate"], target=0.5, step=0)
@@ -144,6 +144,20 @@ def _block_case(row: Mapping[str, str]) -> Case:
             if isinstance(other, BlockConfig) and not refused("op", other.op.name, "gate", row["gate"])
         )
     return Case("-".join(row.values()), config, covering)
+
+
+def _room(covering: tuple[SlotConfig, ...], op: str) -> tuple[SlotConfig, ...]:
+    """Return all covering configs of the op and of `static`, and the first, which is the largest, of others.
+
+    What these share with the op by name must fit; their own tensors are no matter of this case.
+    """
+    whole, seen, kept = {op, STATIC.name}, set(), []
+    for config in covering:
+        name = config.op.name if isinstance(config, BlockConfig) else ""
+        if name in whole or name not in seen:
+            kept.append(config)
+        seen.add(name)
+    return tuple(kept)
 
 
 def _gated(config: SlotConfig, gate: str) -> SlotConfig:

@@ -88,13 +88,12 @@ def _assert_adjoint(slot: Elastic[SlotConfig], extracted: nn.Module, config: Slo
     """
     shared, own = (_flat(_gradient(parameter) for parameter in m.parameters()) for m in (slot, extracted))
     generator = torch.Generator().manual_seed(3)
-    for _ in range(3):
-        with torch.no_grad():
-            for parameter in slot.parameters():
-                parameter.normal_(generator=generator)
-        there, here = _flat(slot.parameters()), _flat(slot.extract(config).parameters())
-        scale = float(own.norm() * here.norm())
-        assert_close(shared @ there, own @ here, rtol=0, atol=1e-6 * scale)
+    with torch.no_grad():
+        for parameter in slot.parameters():
+            parameter.normal_(generator=generator)
+    there, here = _flat(slot.parameters()), _flat(slot.extract(config).parameters())
+    scale = float(own.norm() * here.norm())
+    assert_close(shared @ there, own @ here, rtol=0, atol=1e-6 * scale)
 
 
 def _flat(tensors: Iterable[Tensor]) -> Tensor:
@@ -257,7 +256,9 @@ def exports_to_onnx(case: Case) -> None:
     runtime = require("onnxruntime", "onnx")
     require("onnx", "onnx")
     plans: tuple[tuple[Strategy, int, tuple[int, ...]], ...] = (("auto", 1, (1,)), ("conv_first", 2, (1, 3)))
-    for strategy, exported, ran in plans:
+    mixed = isinstance(case.config, BlockConfig) and case.config.op.name != STATIC.name
+    # Where no kernels are mixed, strategies do not differ.
+    for strategy, exported, ran in plans if mixed else plans[1:]:
         free = with_context(module, Context(ConvMode(strategy)))
         graph = _onnx(free, images(case, exported), free_batch=exported > 1)
         session = runtime.InferenceSession(graph, providers=["CPUExecutionProvider"])

@@ -1,22 +1,39 @@
 """A finished study of small networks with everything that a report can show, and its page."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from support.small_study import small_space
 
 from dynnas.cli.options import command_of
 from dynnas.report.page.page import html_page
 from dynnas.report.summary import StudySummary, summarize
 from dynnas.study.audit import Audit, AuditedNetwork, Correlation, Neighbours
+from dynnas.study.folder import StudyFolder
 from dynnas.study.study import Study
 from dynnas.workflows.run import run_study
 
 
 @pytest.fixture(scope="session")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    folder = tmp_path_factory.mktemp("reported")
+    """Searched by the worker that comes first, and read by the others."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder, done = shared / "reported", shared / "reported.done"
+    with FileLock(shared / "reported.lock"):
+        if done.exists():
+            return Study(StudyFolder(folder / "small"))
+        folder.mkdir(exist_ok=True)
+        study = searched(folder)
+        done.touch()
+        return study
+
+
+def searched(folder: Path) -> Study:
     space = small_space(folder, search={"trials": 20}, data={"search_images": 128})
     study = run_study(space, folder=folder / "small")
     # What is on the front depends on the clock; on this one somebody leaves early.

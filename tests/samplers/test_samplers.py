@@ -50,8 +50,8 @@ def test_parameters_have_real_values() -> None:
 @pytest.mark.parametrize("sampler", ENDLESS)
 def test_only_active_choices_become_parameters_and_nothing_repeats(sampler: str) -> None:
     space = conditional_space()
-    study = run(space, sampler, 60)
-    assert len(set(keys(study))) == len(study.trials) == 60
+    study = run(space, sampler, 25)
+    assert len(set(keys(study))) == len(study.trials) == 25
     choices = {gene.name for gene in space.choices}
     for trial in study.trials:
         architecture = space.architecture(trial.params)
@@ -76,12 +76,12 @@ def test_search_begins_with_the_ends_of_the_space(sampler: str) -> None:
 @pytest.mark.parametrize("sampler", ENDLESS)
 def test_seed_decides(sampler: str) -> None:
     space = conditional_space()
-    first, again, other = (keys(run(space, sampler, 30, seed)) for seed in (1, 1, 2))
+    first, again, other = (keys(run(space, sampler, 14, seed)) for seed in (1, 1, 2))
     assert first == again
     assert first != other
 
 
-@pytest.mark.parametrize("sampler", QUICK)
+@pytest.mark.parametrize("sampler", ["guided", "autoslim"])
 def test_extended_search_equals_a_long_one(sampler: str, tmp_path: object) -> None:
     space = conditional_space()
     url = f"sqlite:///{tmp_path}/study.db"

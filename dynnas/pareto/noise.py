@@ -13,6 +13,11 @@ def tested(metric: str) -> str:
     return f"test_{metric}"
 
 
+def is_tested(metric: str) -> bool:
+    """Tell whether the name of a metric is that of one on the test split."""
+    return metric.startswith(tested(""))
+
+
 def low(metric: str) -> str:
     """Return the name of the low end of a metric's 95% interval."""
     return f"{metric}_low"

@@ -22,6 +22,7 @@ from dynnas.latency.latency import AnchorReference
 from dynnas.latency.meter import LatencyMeter
 from dynnas.latency.remote.timer import resolve_target
 from dynnas.pareto.front import Front, ScoredArchitecture
+from dynnas.pareto.noise import is_tested
 from dynnas.progress import Progress, Task
 from dynnas.samplers.make import make_sampler
 from dynnas.samplers.trials import RESERVED, candidates_of, metrics_of
@@ -181,9 +182,11 @@ class _Remeasuring:
         """Return the candidates of a control."""
         found = []
         for candidate in group:
-            found.append(
-                replace(candidate, metrics=self._measured(candidate.architecture, candidate.metrics))
-            )
+            # What only a finished front has stays out of the cache, from which trials are read.
+            finished = {name: value for name, value in candidate.metrics.items() if is_tested(name)}
+            ranked = {name: value for name, value in candidate.metrics.items() if name not in finished}
+            measured = self._measured(candidate.architecture, ranked)
+            found.append(replace(candidate, metrics={**measured, **finished}))
             task.advance(note=candidate.key)
         return tuple(found)
 

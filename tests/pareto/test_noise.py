@@ -3,7 +3,8 @@
 import pytest
 
 from dynnas.pareto.front import Front, ScoredArchitecture
-from dynnas.pareto.noise import GAIN, GAIN_HIGH, GAIN_LOW, beats_cheaper, half_width
+from dynnas.pareto.noise import GAIN, GAIN_HIGH, GAIN_LOW, beats_cheaper, half_width, is_tested
+from dynnas.pareto.noise import tested as on_test
 from dynnas.pareto.objectives import objectives_of
 from dynnas.space.architecture import Architecture
 
@@ -33,6 +34,12 @@ def test_a_member_beats_the_cheaper_one_only_beyond_the_noise() -> None:
 
 def test_neighbours_that_cannot_be_told_apart() -> None:
     assert [[other.trial for other in FRONT.alike(each)] for each in FRONT] == [[], [3], [2, 4], [3]]
+
+
+def test_metrics_of_the_test_split_are_known_by_their_names() -> None:
+    assert is_tested(on_test("accuracy"))
+    assert is_tested(GAIN_LOW)
+    assert not is_tested("accuracy")
 
 
 def test_the_text_of_a_front_shows_intervals_and_marks() -> None:

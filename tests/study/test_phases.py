@@ -1,0 +1,40 @@
+"""The phases of a study, as they are announced before it begins."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+from support.small_study import small_space
+
+from dynnas.data.dataset import Dataset
+from dynnas.study.controls import static_part, uniform_widths
+from dynnas.study.phases import phases_of_study
+
+
+def dataset(steps: int) -> Dataset:
+    """A data set of which only the number of steps is known."""
+    fake: Any = SimpleNamespace(steps=lambda batch: steps)
+    return cast(Dataset, fake)
+
+
+def test_all_tasks_are_announced_with_their_steps(tmp_path: Path) -> None:
+    space = small_space(tmp_path)
+    static = static_part(space)
+    assert static is not None
+    phases = {phase.name: phase for phase in phases_of_study(space, dataset(steps=8))}
+    assert {name: phase.steps for name, phase in list(phases.items())[:5]} == {
+        "training": 4 * 8,
+        "search": 10,
+        "random control": 5,
+        "static-only control": 10,
+        "uniform-width control": len(uniform_widths(static)),
+    }
+    assert list(phases)[5:] == ["finishing the front", "testing the controls"]
+    alike = {phase.alike for name, phase in phases.items() if name == "search" or name.endswith("control")}
+    assert alike == {"evaluation"}
+
+
+def test_without_controls_there_is_nothing_to_compare_with(tmp_path: Path) -> None:
+    space = small_space(tmp_path, search={"controls": False})
+    names = [phase.name for phase in phases_of_study(space, dataset(steps=1))]
+    assert names == ["training", "search", "finishing the front"]

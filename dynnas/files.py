@@ -14,8 +14,9 @@ from filelock import FileLock, Timeout
 
 
 def cache_folder() -> Path:
-    """Return $DYNNAS_CACHE, or `dynnas` in the user's cache folder; its content can be deleted at any
-    time.
+    """Return $DYNNAS_CACHE, or `dynnas` in the user's cache folder.
+
+    Its content can be deleted at any time.
     """
     if folder := os.environ.get("DYNNAS_CACHE"):
         return Path(folder).expanduser()

@@ -197,8 +197,9 @@ class Registry(Mapping[str, T]):
 
 @lru_cache(maxsize=2)
 def _installed(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
-    """Return the entry points of every distribution on `path`; registries share the scan, which takes
-    milliseconds.
+    """Return the entry points of every distribution on `path`.
+
+    Registries share the scan, which takes milliseconds.
 
     Of two copies of a distribution the first on the path counts, as for its modules.
     """

@@ -123,9 +123,7 @@ def _read(path: Path) -> str | None:
 
 
 def most_threads() -> int:
-    """Return the most threads that torch may use here: the usable cores, or fewer where the caller has set
-    torch's number.
-    """
+    """Return the most threads that torch may use here: the usable cores, or fewer if torch is set so."""
     import torch
 
     return min(usable_cores(), torch.get_num_threads())

@@ -1,6 +1,7 @@
 """How docstrings read: the part that can be checked by a machine.
 
-The first paragraph says what a thing is or does, and ends with a full stop. That of a function is a sentence:
+The first line, or in an attribute's docstring the first paragraph, says what a thing is or does, and ends
+with a full stop. That of a function is a sentence:
 it begins with a verb, as PEP 257 asks, or with one of its arguments and a verb behind it. None begins as an
 answer to a question that nobody asked ("Of the front."), and none uses the phrases that this project has
 dropped. Comments, messages and the pages of the documentation do not use them either.
@@ -13,6 +14,7 @@ import re
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from support.markdown import PAGES
@@ -37,14 +39,17 @@ DROPPED = re.compile(
 PROPERTY = {"property", "cached_property"}
 
 
-def docstrings(tree: ast.Module) -> Iterator[tuple[int, str, bool]]:
-    """The line and the text of every docstring, of attributes too; and whether it is a function's."""
+Kind = Literal["function", "attribute", "other"]
+
+
+def docstrings(tree: ast.Module) -> Iterator[tuple[int, str, Kind]]:
+    """The line and the text of every docstring, and of what it is."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            yield getattr(node, "lineno", 1), ast.get_docstring(node) or "", is_function(node)
+            yield getattr(node, "lineno", 1), ast.get_docstring(node) or "", kind_of(node)
             for before, after in itertools.pairwise(node.body):
                 if isinstance(before, ast.Assign | ast.AnnAssign):
-                    yield after.lineno, text_of(after), False
+                    yield after.lineno, text_of(after), "attribute"
 
 
 def text_of(node: ast.AST) -> str:
@@ -53,24 +58,25 @@ def text_of(node: ast.AST) -> str:
     return value.value.strip() if isinstance(value, ast.Constant) and isinstance(value.value, str) else ""
 
 
-def is_function(node: ast.AST) -> bool:
-    """Whether it is called: a property is read."""
+def kind_of(node: ast.AST) -> Kind:
+    """A function is called; a property is read."""
     if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-        return False
+        return "other"
     names = {ast.unparse(one).rpartition(".")[2] for one in node.decorator_list}
-    return not names & PROPERTY
+    return "other" if names & PROPERTY else "function"
 
 
-def wrong(text: str, function: bool = False) -> str | None:
+def wrong(text: str, kind: Kind = "other") -> str | None:
     """What is wrong with a docstring; None if nothing is."""
-    first = " ".join(text.split("\n\n")[0].split())
+    first = text.split("\n\n")[0] if kind == "attribute" else text.split("\n")[0]
+    first = " ".join(first.split())
     if not first.endswith((".", ":")):
-        return "the first paragraph does not end with a full stop"
+        return "the first line does not end with a full stop"
     if first[0].islower():
         return "it begins with a small letter"
     if FRAGMENT.match(first):
         return "it is no whole sentence; say what this is or does"
-    if function and (NO_VERB.match(first) or (first[0] == "`" and not ARGUMENT.match(first))):
+    if kind == "function" and (NO_VERB.match(first) or (first[0] == "`" and not ARGUMENT.match(first))):
         return "it does not begin with a verb"
     return dropped(text)
 
@@ -96,9 +102,7 @@ def test_prose_is_plain(room: Path) -> None:
     problems = []
     for path in sorted(room.rglob("*.py")) or [room]:
         source = path.read_text(encoding="utf-8")
-        found = [
-            (line, wrong(text, function)) for line, text, function in docstrings(ast.parse(source)) if text
-        ]
+        found = [(line, wrong(text, kind)) for line, text, kind in docstrings(ast.parse(source)) if text]
         found += [(line, dropped(text)) for line, text in words(source)]
         problems += [f"{path}:{line}: {problem}" for line, problem in found if problem]
     assert problems == []
@@ -110,24 +114,30 @@ def test_pages_are_plain(page: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "function", "found"),
+    ("text", "kind", "found"),
     [
-        ("Return the front.", True, None),
-        ("The front.", False, None),
-        ("Return the front", True, "the first paragraph does not end with a full stop"),
-        ("the front.", False, "it begins with a small letter"),
-        ("Of the front.", False, "it is no whole sentence; say what this is or does"),
-        ("(B, classes) of images.", True, "it is no whole sentence; say what this is or does"),
-        ("The front.", True, "it does not begin with a verb"),
-        ("`front` of the study.", True, "it does not begin with a verb"),
-        ("`front` is that of the study.", True, None),
-        ("Draw the front.\n\nIt is drawn anew.", True, "'anew' is a phrase that we do not use"),
-        ("Draw the front, of\nwhich there is one.", True, "'of which' is a phrase that we do not use"),
-        ("Draw two fronts, each of which is a list.", True, None),
+        ("Return the front.", "function", None),
+        ("The front.", "other", None),
+        ("Return the front", "function", "the first line does not end with a full stop"),
+        ("Return the front of a\nstudy.", "function", "the first line does not end with a full stop"),
+        ("The front of a\nstudy.", "attribute", None),
+        ("the front.", "other", "it begins with a small letter"),
+        ("Of the front.", "other", "it is no whole sentence; say what this is or does"),
+        ("(B, classes) of images.", "function", "it is no whole sentence; say what this is or does"),
+        ("The front.", "function", "it does not begin with a verb"),
+        ("`front` of the study.", "function", "it does not begin with a verb"),
+        ("`front` is that of the study.", "function", None),
+        ("Draw the front.\n\nIt is drawn anew.", "function", "'anew' is a phrase that we do not use"),
+        (
+            "Draw the front.\n\nIt has members, of\nwhich there is one.",
+            "function",
+            "'of which' is a phrase that we do not use",
+        ),
+        ("Draw two fronts, each of which is a list.", "function", None),
     ],
 )
-def test_what_is_wrong(text: str, function: bool, found: str | None) -> None:
-    assert wrong(text, function) == found
+def test_what_is_wrong(text: str, kind: Kind, found: str | None) -> None:
+    assert wrong(text, kind) == found
 
 
 def test_words_are_those_of_comments_and_whole_strings() -> None:
@@ -140,8 +150,8 @@ def test_docstrings_of_attributes_and_properties_are_read() -> None:
     )
     found = [one for one in docstrings(ast.parse(source)) if one[1]]
     assert sorted(found) == [
-        (1, "M.", False),
-        (3, "a.", False),
-        (6, "P.", False),
-        (7, "F.", True),
+        (1, "M.", "other"),
+        (3, "a.", "attribute"),
+        (6, "P.", "other"),
+        (7, "F.", "function"),
     ]

@@ -105,9 +105,7 @@ class Extractor:
 
     @cached_property
     def provenance(self) -> str:
-        """Return the digest of everything but the architecture that the statistics of a candidate depend
-        on.
-        """
+        """Return the digest of all that statistics of a candidate depend on, except its architecture."""
         return provenance_digest(
             {"weights": self.weights_digest, "data": self.dataset.digest, "calibration": self.calibration}
         )
@@ -225,8 +223,9 @@ class Candidate:
 
     @property
     def artifact(self) -> Artifact:
-        """Return the calibrated network compiled for the target: the artifact that is timed, sent to a
-        device, and shipped.
+        """Return the calibrated network compiled for the target.
+
+        It is the artifact that is timed, sent to a device, and shipped.
 
         Raises:
             TargetError: the network cannot be compiled for the target.

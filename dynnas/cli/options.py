@@ -134,8 +134,9 @@ def study_folder(studies: Path, name: str) -> Path:
 
 
 def override(settings: Settings, flags: Mapping[str, str | None], limits: Sequence[str]) -> Settings:
-    """Return `settings` with the given flags in place of its values, read as the same words in a space file
-    would be.
+    """Return `settings` with the given flags in place of its values.
+
+    Flags are read as the same words in a space file would be.
 
     Args:
         settings: those of the space file.

@@ -71,8 +71,7 @@ def _nearest(values: np.ndarray, centroids: np.ndarray) -> np.ndarray:
 
 
 class Clusters(Algorithm):
-    """Keeps the weights of a cluster at one value, and moves them by the sum of their gradients (section
-    3.3).
+    """Keeps the weights of a cluster at one value, and moves them by their summed gradients (section 3.3).
 
     Made, it puts the clusters' values into `network`.
     """

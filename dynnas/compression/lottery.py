@@ -80,9 +80,7 @@ def _run(source: CompressionInput) -> CompressedModel:
 
 
 def largest_weights(network: Network, amount: float) -> dict[str, Tensor]:
-    """Return a mask for each kernel, bank and matrix: 0 for the share `amount` that is smallest over all of
-    them.
-    """
+    """Return a mask for each kernel, bank and matrix: 0 for the smallest share `amount` over all of them."""
     magnitudes = {name: value.detach().abs().cpu() for name, value in shared_parameters(network)}
     every = torch.cat([value.flatten() for value in magnitudes.values()])
     gone = round(amount * every.numel())

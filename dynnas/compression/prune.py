@@ -136,8 +136,7 @@ def resized(slot: Slot, sizes: Mapping[str, int]) -> Slot:
 
 
 def choose_channels(network: Network, groups: Mapping[str, tuple[Axis, ...]], amount: float) -> Kept:
-    """Return the channels of each group with the largest mean magnitude over all tensors that they run
-    through.
+    """Return the channels of each group with the largest mean magnitude over all their tensors.
 
     Args:
         network: with the weights.
@@ -167,8 +166,10 @@ def _whole(left: int, size: int) -> int:
 def _accident(
     config: NetworkConfig, groups: Mapping[str, tuple[Axis, ...]], left: Mapping[str, int]
 ) -> str | None:
-    """Return a group that must keep more channels, or None: with too few, a block would become one of another
-    kind, with a residual as its input and output became alike, or without an expansion.
+    """Return a group that must keep more channels, or None.
+
+    With too few, a block would become one of another kind, with a residual as its input and output became
+    alike, or without an expansion.
     """
     smaller = _smaller(config, groups, left)
     for (slot, before), (_, after) in zip(config.blocks, smaller.blocks, strict=True):
@@ -247,9 +248,7 @@ def _axes_of(slot: SlotConfig, part: str) -> tuple[tuple[str, int], ...]:
 
 
 def _loses_expansion(before: SlotConfig, after: SlotConfig) -> bool:
-    """Return whether equal numbers of hidden channels and inputs make a block one of `expand` 1, which is
-    built otherwise.
-    """
+    """Return whether equal numbers of hidden channels and inputs would mean a block of `expand` 1."""
     return (
         isinstance(before, BlockConfig)
         and isinstance(after, BlockConfig)

@@ -18,8 +18,9 @@ from dynnas.tasks.task import Task
 
 @dataclass(frozen=True)
 class Augmentation:
-    """A random shift of up to `shift` pixels (black comes in); with `flip`, half of the images are
-    mirrored.
+    """A random shift of up to `shift` pixels (black comes in).
+
+    With `flip`, half of the images are mirrored.
     """
 
     shift: int = 0
@@ -64,8 +65,9 @@ class Augment(Protocol):
 
 
 def augmentation(kind: str | Callable[..., Any], resolution: int) -> Augment:
-    """Return the augmentation `kind` (none, shift or flip) for images of `resolution`; shifts reach an
-    eighth.
+    """Return the augmentation `kind` (none, shift or flip) for images of `resolution`.
+
+    Shifts reach an eighth of the image.
 
     Raises:
         DataError: `kind` is another.

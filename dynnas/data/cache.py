@@ -14,8 +14,9 @@ from dynnas.files import cache_folder, replacing
 
 
 def cached(key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
-    """Return the array that `make` returns; once made, it is read (read-only) from the file `key`.npy in the
-    cache.
+    """Return the array that `make` returns.
+
+    Once made, it is read (read-only) from the file `key`.npy in the cache.
 
     `key` must name the input's contents: there is no other check that the array is still right.
     """

@@ -125,9 +125,7 @@ class Dataset:
 
     @cached_property
     def digest(self) -> str:
-        """Return a digest of the contents: equal exactly when splits, kind and names of targets, and
-        augmentation are.
-        """
+        """Return a digest of the contents: splits, kind and names of targets, and augmentation."""
         facts = (self.task.name, self.task.names, repr(self.augmentation), self.scale)
         digest = hashlib.blake2b(repr(facts).encode(), digest_size=16)
         for split in (self.train, self.search, self.test):
@@ -158,14 +156,16 @@ class Dataset:
         return torch.div(images, self.scale).sub_(mean).div_(std)
 
     def steps(self, batch: int) -> int:
-        """Return the training steps in an epoch: the last, incomplete batch is dropped unless it is the only
-        one.
+        """Return the training steps in an epoch.
+
+        The last, incomplete batch is dropped unless it is the only one.
         """
         return max(1, len(self.train) // batch)
 
     def train_batch(self, seed: int, epoch: int, step: int, batch: int) -> tuple[Tensor, Tensor]:
-        """Return batch `step` (from 0) of `epoch`: normalised, augmented images [B, C, H, W] and targets [B,
-        ...].
+        """Return batch `step` (from 0) of `epoch`: images [B, C, H, W] and targets [B, ...].
+
+        Images are normalised and augmented.
 
         It depends on the arguments alone, so that an interrupted training can go on anywhere, on any device.
         """
@@ -216,8 +216,9 @@ def resize(images: Tensor, size: int | tuple[int, int]) -> Tensor:
 
 
 def _generator(purpose: str, *numbers: int) -> torch.Generator:
-    """Return a generator whose draws depend on `purpose` and `numbers` alone; any two of them are
-    unrelated.
+    """Return a generator whose draws depend on `purpose` and `numbers` alone.
+
+    Any two of them are unrelated.
     """
     seed = hashlib.blake2b(repr((purpose, *numbers)).encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(seed))

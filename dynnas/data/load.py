@@ -105,8 +105,7 @@ def _given(settings: DataSettings, progress: Progress) -> Dataset:
 
 
 def task_named(name: str) -> Task:
-    """Return the task of a registered name, or the object (or the result of a function) at
-    package.module:name.
+    """Return the task of a registered name, or the object (or a function's result) at package.module:name.
 
     Raises:
         TaskError: there is no task of that name.

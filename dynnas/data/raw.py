@@ -100,9 +100,7 @@ def words(names: Iterable[str]) -> bool:
 
 
 def numbered(labels: np.ndarray, *others: np.ndarray) -> tuple[tuple[str, ...], list[np.ndarray]]:
-    """Return classes named for the numbers that occur, and all labels counted from 0 in their order, as
-    int64.
-    """
+    """Return classes named for the numbers that occur, and all labels counted from 0, as int64 (N,)."""
     values = np.unique(np.concatenate([labels, *others]))
     return tuple(map(str, values.tolist())), [
         np.searchsorted(values, each).astype(np.int64) for each in (labels, *others)

@@ -145,9 +145,7 @@ def _check(model: ModelFile, format: Format, bundle: Path, expected: Answer) -> 
 
 
 def _self_check(network: Finished, dataset: Dataset) -> dict[str, list[float]]:
-    """Return the logits of the script's test images, by their numbers, without those that rounding
-    decides.
-    """
+    """Return the logits of the script's test images by their numbers, without those that rounding decides."""
     from dynnas.export.standalone import compared, test_image  # needs onnxruntime, which wrote the bundle
 
     found: dict[str, list[float]] = {}

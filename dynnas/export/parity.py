@@ -109,9 +109,7 @@ def answer(network: Finished, images: Tensor, targets: Tensor, task: Task) -> An
 
 
 def _decided(outputs: Sequence[Tensor], exits: Sequence[Leaving]) -> Tensor:
-    """Return which images take a path that does not depend on rounding: (B,) bool, for outputs of every exit
-    and the head.
-    """
+    """Return which images take a path that does not depend on rounding: (B,) bool."""
     decided = torch.ones(len(outputs[-1]), dtype=torch.bool)
     for early, place in zip(outputs, exits, strict=False):
         decided &= (sureness(early, place.criterion) - place.threshold).abs() > UNDECIDED
@@ -119,8 +117,9 @@ def _decided(outputs: Sequence[Tensor], exits: Sequence[Leaving]) -> Tensor:
 
 
 def _gates_decided(network: Finished, images: Tensor) -> Tensor:
-    """Return which images (N,) all gates decide alike with a little more or less light: other runtimes round
-    differently.
+    """Return which images (N,) all gates decide alike with a little more or less light.
+
+    Other runtimes round differently.
     """
     with tracing(network, Decision, Left) as trace:
         for change in (1.0, 1 + UNDECIDED, 1 - UNDECIDED):
@@ -137,9 +136,7 @@ def _gates_decided(network: Finished, images: Tensor) -> Tensor:
 
 
 def _looks_decided(network: Network, images: Tensor) -> Tensor:
-    """Return which images have one place for the closer look after a glance, with a little more or less
-    light.
-    """
+    """Return which images have one place for the closer look, with a little more or less light."""
     if network.config.glance is None:
         return torch.ones(len(images), dtype=torch.bool)
     places = network.looks_at(images)

@@ -281,8 +281,9 @@ def resize(x: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
 
 
 def weights(old: int, new: int) -> np.ndarray:
-    """Return (new, old): the weight of each old pixel in each new one, a triangle as wide as the larger of
-    the two.
+    """Return (new, old): the weight of each old pixel in each new one.
+
+    It is a triangle as wide as the larger of the two.
     """
     if old == new:
         return np.eye(old, dtype=np.float32)

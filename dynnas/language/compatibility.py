@@ -87,8 +87,9 @@ def _refused_gates(layer: Knobs) -> Iterator[tuple[Kind, str, str, str]]:
 
 
 def check_choice(sections: Entries, choice: Knobs, problems: Problems) -> None:
-    """Check that a choice of resolutions leaves a use for other decisions: one that can never apply is a
-    mistake.
+    """Check that a choice of resolutions leaves a use for other decisions.
+
+    A decision that can never apply is a mistake.
     """
     if not choice["choose"] or FIXED in choice["choose"]:
         return

@@ -1,6 +1,4 @@
-"""The sections `model` and `choices` of a space file: a class or function, and the values of its
-arguments.
-"""
+"""The sections `model` and `choices` of a space file: a class or function, and its arguments."""
 
 from __future__ import annotations
 
@@ -83,9 +81,7 @@ def _import(node: Node, folder: Path | None, problems: Problems) -> Callable[...
 
 
 def _choice(node: Node, where: str, problems: Problems) -> Any:
-    """Return the choice for one argument, as `Space.of` takes it: a list, a value, or either under a
-    condition.
-    """
+    """Return the choice for one argument, as `Space.of` takes it: values, perhaps under a condition."""
     if not isinstance(node, Table):
         return _values(node, where, problems)
     entries = {key.text: value for key, value in node.entries}

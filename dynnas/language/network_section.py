@@ -112,8 +112,9 @@ def _read_input(
 def _read_stages(
     node: Node | None, before: tuple[Value, ...], sides: Sequence[int], problems: Problems
 ) -> tuple[StageKnobs, ...]:
-    """Return the stages in order; `before` are the widths of the stem, `sides` those of the maps that it
-    makes.
+    """Return the stages in order.
+
+    `before` are the widths of the stem, `sides` those of the maps that it makes.
     """
     if node is None:
         return ()

@@ -169,8 +169,9 @@ def _read_choice(key: Scalar, node: Node, problems: Problems) -> Gene:
 
 
 def _read_plain_value(node: Node, where: str, problems: Problems) -> Value | None:
-    """Return a number, or text; `true` and `false` are the texts, so that they cannot be confused with 1 and
-    0.
+    """Return a number, or text.
+
+    `true` and `false` are texts, so that they cannot be confused with 1 and 0.
     """
     if isinstance(node, Scalar) and node.value is not None:
         value = node.text if isinstance(node.value, bool) else node.value

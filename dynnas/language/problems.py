@@ -33,8 +33,9 @@ class Problem:
 
 
 class SpaceFileError(SpaceError):
-    """Raised when a space file cannot be used; `problems` holds all that is wrong with it, in the order of
-    the file.
+    """Raised when a space file cannot be used.
+
+    `problems` holds all that is wrong with it, in the order of the file.
     """
 
     def __init__(self, problems: Iterable[Problem]) -> None:

@@ -129,8 +129,9 @@ def read_knobs(entries: Mapping[str, Node], table: Iterable[Knob], where: str, p
 
 
 def with_defaults(given: Knobs, table: Iterable[Knob]) -> Knobs:
-    """Return every knob of a section with its default; a required one that is missing counts as
-    unreadable.
+    """Return every knob of a section with its default.
+
+    A required one that is missing counts as unreadable.
     """
     return {**{knob.name: () if knob.default is None else (knob.default,) for knob in table}, **given}
 
@@ -147,8 +148,9 @@ def check_used(
 
 
 def _can_apply(knob: Knob, siblings: Knobs) -> bool:
-    """Return whether a sibling's values let the knob apply; an unreadable one gets the benefit of the
-    doubt.
+    """Return whether a sibling's values let the knob apply.
+
+    An unreadable sibling gets the benefit of the doubt.
     """
     values = siblings[knob.when.knob] if knob.when else ()
     return knob.when is None or not values or any(map(knob.when.holds_for, values))

@@ -35,8 +35,9 @@ class Scalar:
 
     @property
     def value(self) -> int | float | bool | str | None:
-        """Return the value of the text; a whole number of 18 digits or more becomes infinite, because none is
-        meant.
+        """Return the value of the text.
+
+        A whole number of 18 digits or more becomes infinite, because none is meant.
         """
         if not self.plain:
             return self.text

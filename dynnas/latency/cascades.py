@@ -46,8 +46,9 @@ class Overhead:
 
 
 def measure_overhead(networks: Sequence[Network], dataset: Dataset, meter: LatencyMeter) -> Overhead:
-    """Time every network alone, after the module that makes its image, and after another network: all in the
-    same rounds.
+    """Time every network alone, after the module that makes its image, and after another network.
+
+    All are timed in the same rounds.
 
     Args:
         networks: two or more, calibrated, in eval mode, the fastest first.
@@ -97,8 +98,7 @@ def workload_of(
 
 
 def representative(ways: np.ndarray, count: int) -> list[int]:
-    """Return at most `count` of some images, by number, with the same share on each path as among all of
-    them.
+    """Return at most `count` of some images, by number, with the same share on each path as among all.
 
     Args:
         ways: (N,) int, which way each image takes.

@@ -69,8 +69,7 @@ class Ways:
 
 @torch.inference_mode()
 def ways_of(network: Network, images: Tensor) -> Ways:
-    """Return the paths of images (N, channels, R, R) through `network`, as `accuracy` counts them: decided in
-    torch.
+    """Return the paths of images (N, channels, R, R) through `network`, as torch decides them.
 
     Another runtime rounds otherwise, and may decide otherwise on an image whose confidence is a threshold.
 

@@ -1,6 +1,4 @@
-"""The environment of a latency: all that it depends on beside the network, as far as the device itself can
-tell.
-"""
+"""The environment of a latency: all that it depends on beside the network, as the device itself knows it."""
 
 from __future__ import annotations
 
@@ -26,8 +24,7 @@ class RunConfig:
 
 
 def device_environment(config: RunConfig, device: str = "cpu") -> dict[str, str]:
-    """Return the environment of times on `device` here, without the facts that only torch knows of a graphics
-    card.
+    """Return the environment of times on `device` here, without what only torch knows of a graphics card.
 
     Raises:
         MissingExtraError: the runtime is not installed.
@@ -47,8 +44,9 @@ def device_environment(config: RunConfig, device: str = "cpu") -> dict[str, str]
 
 
 def clock_policy(folder: Path = CPU_FOLDER) -> str:
-    """Return the clock's governors, and whether it may exceed its rating; `unknown` if the system does not
-    say.
+    """Return the clock's governors, and whether it may exceed its rating.
+
+    Both are `unknown` if the system does not say.
     """
     governors = {_read(path) for path in sorted(folder.glob("cpu[0-9]*/cpufreq/scaling_governor"))}
     boost = _read(folder / "cpufreq" / "boost")

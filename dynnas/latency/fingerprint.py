@@ -15,8 +15,9 @@ from dynnas.settings.settings import TargetSettings
 
 
 def environment_fingerprint(target: TargetSettings) -> dict[str, str]:
-    """Return the environment of times for `target`; its `digest` is twelve hexadecimal digits that name all
-    of it.
+    """Return the environment of times for `target`.
+
+    Its `digest` is twelve hexadecimal digits that name all of it.
 
     It is the device that tells, also where it is another machine.
 

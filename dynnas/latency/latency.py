@@ -47,8 +47,9 @@ def count_outliers(passes: np.ndarray) -> int:
 
 @dataclass(frozen=True)
 class Latency:
-    """The latency of a run on an undisturbed device. The distribution is over images; noise is in the other
-    fields.
+    """The latency of a run on an undisturbed device.
+
+    The distribution is over images; noise is in the other fields.
 
     Attributes:
         mean_ms, median_ms, p95_ms, worst_ms: over the images; equal where one image stands for all.

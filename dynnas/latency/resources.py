@@ -48,8 +48,7 @@ def measure_resources(
     target: TargetSettings,
     artifacts: Sequence[Artifact] | None = None,
 ) -> list[Resources]:
-    """Measure energy and peak memory of networks, each given by its workload, and its artifact if there is
-    one.
+    """Measure energy and peak memory of networks, given by their workloads, and artifacts if there are any.
 
     Raises:
         TargetError: a remote device cannot be reached.
@@ -70,8 +69,7 @@ def measure_resources(
 def call_energies(
     workloads: Sequence[Workload], target: TargetSettings, seconds: float = 2.0
 ) -> list[Energy]:
-    """Return the energy of a call of each network, as a mean over its images run one after the other for
-    `seconds`.
+    """Return the energy of a call of each network, as a mean over its images for `seconds`.
 
     Without a value, but with the reason, where the device does not tell.
 

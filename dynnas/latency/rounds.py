@@ -90,8 +90,7 @@ def time_rounds(
 
 
 def ratios_to(anchors: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Return times (..., rounds) as multiples of the geometric mean of the anchors' (anchors, rounds) in each
-    round.
+    """Return times (..., rounds) as multiples of the anchors' geometric mean (anchors, rounds) in each round.
 
     A slow anchor weighs no more than a fast one.
     """

@@ -62,8 +62,9 @@ class Predicted(NamedTuple):
 def predict_logits(
     network: Network, dataset: Dataset, images: Images, batch: int = SCORING_BATCH
 ) -> tuple[Tensor, ...]:
-    """Return the outputs of every exit, then of the head, for images uint8 [N, C, H, W]: logits as
-    `Network.logits`.
+    """Return the outputs of every exit, then of the head, for images uint8 [N, C, H, W].
+
+    They are logits as of `Network.logits`.
 
     The network must be in eval mode, its batch norm calibrated.
     """
@@ -72,8 +73,9 @@ def predict_logits(
 
 @torch.inference_mode()
 def predict(network: Network, dataset: Dataset, images: Images, batch: int = SCORING_BATCH) -> Predicted:
-    """Return the outputs as `predict_logits` does, and the decisions of every gate on all images, also those
-    that have left.
+    """Return outputs as `predict_logits` does, and the decisions of every gate on all images.
+
+    Images that have left are included.
     """
 
     def run(part: Images) -> tuple[Tensor, ...]:

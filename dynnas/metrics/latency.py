@@ -41,8 +41,9 @@ class Latency(Measurement):
 
     @property
     def order(self) -> float:
-        """Return the place among measurements: after the score if there is a prediction, before it
-        otherwise.
+        """Return the place among measurements.
+
+        It is after the score if there is a prediction, before it otherwise.
         """
         return 4.0 if self.predicted else 2.0
 

@@ -28,9 +28,7 @@ N = TypeVar("N", bound=nn.Module)
 
 
 class Trace:
-    """The values that layers recorded during the calls that it was supplied to, in the order in which they
-    ran.
-    """
+    """The values that layers recorded during the calls that it was supplied to, in order."""
 
     def __init__(self, *kinds: type) -> None:
         """Create an empty trace of values of these classes, or of all of them if there is none."""
@@ -147,9 +145,7 @@ def _add_context(context: Context, layer: nn.Module, args: Any, kwargs: dict[str
 
 @contextmanager
 def tracing(module: nn.Module, *kinds: type) -> Iterator[Trace]:
-    """Supply each layer inside `module` with its own context and a trace of `kinds`, and return that
-    trace.
-    """
+    """Supply each layer inside `module` with its own context and a trace of `kinds`, and return the trace."""
     trace = Trace(*kinds)
     with _hooked((layer, layer.context.traced(trace)) for layer in layers_of(module)):
         yield trace

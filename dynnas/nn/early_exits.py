@@ -93,9 +93,7 @@ class EarlyExits(Branching):
         self.confidence = confidence
 
     def forward(self, x: Tensor, *, context: Context | None = None) -> Tensor | tuple[Tensor, ...]:
-        """Return in training the outputs of all exits, each (B, ...), and else the output with which each
-        image leaves.
-        """
+        """Return in training the outputs of all exits, each (B, ...), and else that of each image's exit."""
         if self.training:
             return self.outputs(x)
         if context is None:

@@ -103,8 +103,9 @@ def select_confident(
 
 
 def leave(outputs: Sequence[Tensor], exits: Sequence[Leaving]) -> tuple[Tensor, Tensor]:
-    """Call `select_confident` with a network's thresholds and criteria; shapes are those of
-    `select_confident`.
+    """Call `select_confident` with a network's thresholds and criteria.
+
+    Shapes are those of `select_confident`.
     """
     return select_confident(
         outputs, [place.threshold for place in exits], [place.criterion for place in exits]
@@ -112,8 +113,6 @@ def leave(outputs: Sequence[Tensor], exits: Sequence[Leaving]) -> tuple[Tensor, 
 
 
 def answers(outputs: Sequence[Tensor], exits: Sequence[Leaving]) -> list[Tensor]:
-    """Return the logits (B, classes) of every exit and of the head, in `outputs` of a network with these
-    exits.
-    """
+    """Return the logits (B, classes) of every exit and of the head, in a network's `outputs`."""
     early = [answer(output, place.criterion) for output, place in zip(outputs, exits, strict=False)]
     return [*early, outputs[-1]]

@@ -1,5 +1,4 @@
-"""The facts that an operator states of itself; the space language, its refusals, tables and tests are
-computed from them.
+"""The facts that an operator states; language, refusals, tables and tests are computed from them.
 
 An operator is a registered class: a block, a kernel op, an attention, an activation or a gate. Its facts are
 class attributes, so a new operator is one file.

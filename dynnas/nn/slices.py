@@ -75,9 +75,7 @@ class Slice:
     shape: tuple[int, ...] | None = None
 
     def of(self, shared: Tensor) -> Tensor:
-        """Return the slice of `shared`, which has any shape: a view, unless parts are joined or a mean is
-        taken.
-        """
+        """Return the slice of `shared`, of any shape: a view, unless parts are joined or a mean is taken."""
         part = shared
         if self.index is not None:
             several = sum(each != slice(None) for each in self.index) > 1
@@ -91,9 +89,7 @@ class Slice:
 
 
 class _Take(torch.autograd.Function):
-    """Takes a part of a tensor by slices, with a gradient made in one piece: torch's own makes one for each
-    axis.
-    """
+    """Takes a part of a tensor by slices, with a gradient in one piece: torch makes one for each axis."""
 
     @staticmethod
     def forward(ctx: Any, shared: Tensor, index: tuple[slice, ...]) -> Tensor:
@@ -158,8 +154,9 @@ def grid(room: Sequence[Axis], layout: Layout) -> tuple[Tensor, ...]:
 
 @torch.no_grad()
 def write(shared: Tensor, room: Sequence[Axis], layout: Layout, tensor: Tensor) -> None:
-    """Give the part of `shared` that a tensor of `layout` takes the values of `tensor`, in place; both have
-    any shape.
+    """Write `tensor` into the part of `shared` that a tensor of `layout` takes, in place.
+
+    Both have any shape.
 
     Over leading axes that the tensor lacks each gets them, so that their mean is the tensor.
     """
@@ -174,8 +171,9 @@ def write(shared: Tensor, room: Sequence[Axis], layout: Layout, tensor: Tensor) 
 
 
 def _taken(have: Axis, want: Axis) -> tuple[int, ...] | None:
-    """Return the indices of an axis of the shared tensor that another one takes; None where it does not
-    fit.
+    """Return the indices of an axis of the shared tensor that another takes.
+
+    It is None where that does not fit.
     """
     if len(have.parts) != len(want.parts) or any(b > a for a, b in zip(have.parts, want.parts, strict=True)):
         return None

@@ -64,8 +64,9 @@ def centre(*axes: int) -> Rule:
 
 
 def mean() -> Rule:
-    """Return the rule that takes the mean over leading axes that other networks have here: a static kernel is
-    the mean of a bank.
+    """Return the rule that takes the mean over leading axes that other networks have here.
+
+    A static kernel is the mean of a bank.
     """
     return Rule(averaged=True)
 
@@ -87,8 +88,9 @@ def parts(*sizes: Size, axis: int = 0) -> Rule:
 
 
 def indices(which: Sequence[int] | str, axis: int = 0) -> Rule:
-    """Return the rule that takes these indices of the shared axis, which is as long as the largest of them
-    asks for.
+    """Return the rule that takes these indices of the shared axis.
+
+    The axis is as long as the largest of them asks for.
 
     `which` is a list or the name of an attribute that holds one.
     """

@@ -13,8 +13,9 @@ Point = tuple[float, float]
 
 
 def non_dominated(points: np.ndarray) -> np.ndarray:
-    """Return which of (N, 2) accuracies and costs no other one dominates: (N,) bool; of equal ones the
-    first.
+    """Return which of (N, 2) accuracies and costs no other dominates, (N,) bool.
+
+    Of equal ones the first counts.
     """
     return moocore.is_nondominated(points * (-1, 1))
 
@@ -31,8 +32,9 @@ def hypervolume(points: np.ndarray, reference: Point) -> float:
 
 
 def most_useful(known: np.ndarray, offered: np.ndarray, reference: Point, keep: int) -> list[int]:
-    """Return the rows that add most to a front's hypervolume, one after the other; at most `keep`, none for
-    no gain.
+    """Return the rows that add most to a front's hypervolume, one after the other.
+
+    There are at most `keep`, and none without a gain.
 
     Args:
         known: (N, 2) accuracies and costs of the front. offered: (M, 2), of what may join it.

@@ -199,8 +199,9 @@ class Front(Sequence[ScoredArchitecture]):
         return float(moocore.hypervolume(_losses(self.members, self.objectives), ref=point))
 
     def to_json(self) -> str:
-        """Return a document that `from_json` reads back: key, trial, architecture and metrics of every
-        member.
+        """Return a document that `from_json` reads back.
+
+        It has key, trial, architecture and metrics of every member.
         """
         return DOCUMENT.write(
             {
@@ -236,8 +237,9 @@ def _front(document: Mapping[str, Any]) -> Front:
 def worst_point(
     candidates: Iterable[ScoredArchitecture], objectives: tuple[Objective, ...]
 ) -> dict[str, float]:
-    """Return the worst value of every objective among `candidates`: the reference for comparing their
-    fronts.
+    """Return the worst value of every objective among `candidates`.
+
+    It is the reference for comparing their fronts.
     """
     pool = list(candidates)
     worst = _losses(pool, objectives).max(axis=0)

@@ -79,8 +79,9 @@ class Goal:
         constraints: Mapping[str, float] | None = None,
         given: Iterable[Metric] = (),
     ) -> Goal:
-        """Return a goal from plain names and numbers; `given` are metrics beside those of registered
-        measurements.
+        """Return a goal from plain names and numbers.
+
+        `given` are metrics beside those of registered measurements.
 
         Raises:
             StudyError: as `objectives_of`; or a limit is no finite number, or for a metric that is maximised.

@@ -39,9 +39,7 @@ class LatencyReport:
         return f"{self.key} of {self.study.name} on {target.device}, threads: {target.threads}"
 
     def tables(self) -> tuple[Table, ...]:
-        """Return the tables: the distribution over images, by exit, by gates, as a histogram, and by batch
-        size.
-        """
+        """Return the tables: the distribution over images, by exit, by gates, a histogram, by batch size."""
         measured = self.measured
         tables = [_images_table(self)]
         if not measured.is_one_value:

@@ -15,9 +15,7 @@ from dynnas.runtimes.plain import Compilable
 
 
 def leave_one_after_another(segments: Sequence[Segment], x: Tensor) -> tuple[Tensor, Tensor]:
-    """Run images (B, C, R, R) each up to its exit, and return logits (B, classes) and indices (B,) of
-    exits.
-    """
+    """Run images (B, C, R, R) each up to its exit: logits (B, classes), indices (B,) of exits."""
     left: list[tuple[Tensor, Tensor]] = []
     rows = torch.arange(len(x), device=x.device)
     for segment in segments:

@@ -15,9 +15,7 @@ from dynnas.nn.networks.network import Body, Network, Segment
 
 @dataclass(frozen=True)
 class Link:
-    """A network of a cascade before the last: its place, its key, and the confidence from which images leave
-    after it.
-    """
+    """A network of a cascade before the last: its place, its key, and the confidence to leave after it."""
 
     name: str
     after: str
@@ -27,9 +25,7 @@ class Link:
 
 @dataclass(frozen=True)
 class CascadeConfig:
-    """The input of a cascade (`channels`, `resolution`, `resolution`), and the places where images leave
-    it.
-    """
+    """The input of a cascade (`channels`, `resolution`, `resolution`), and where images leave it."""
 
     channels: int
     classes: int
@@ -82,15 +78,17 @@ class Cascade(nn.Module):
         return tuple(stage(x) for stage in self.stages)
 
     def segments(self) -> list[Segment]:
-        """Return the networks as segments, as of a network with exits; nothing is done to the image in
-        between.
+        """Return the networks as segments, as of a network with exits.
+
+        Nothing is done to the image in between.
         """
         links = (*self.config.exits, None)
         return [Segment(Body(), stage, link) for stage, link in zip(self.stages, links, strict=True)]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images (B, channels, R, R) to the logits (B, classes) with which each leaves; everything is
-        computed.
+        """Map images (B, channels, R, R) to the logits (B, classes) with which each leaves.
+
+        Everything is computed.
         """
         return select_confident(self.logits(x), self.thresholds)[0]
 
@@ -109,8 +107,9 @@ class Stage(nn.Module):
 
     @property
     def lines(self) -> np.ndarray | None:
-        """Return (own, resolution): the share of each given line of pixels in each of its own; None where
-        nothing changes.
+        """Return (own, resolution): the share of each given line of pixels in each of its own.
+
+        It is None where nothing changes.
         """
         return self.own.weights.cpu().numpy() if self.own.resizes else None
 

@@ -1,6 +1,4 @@
-"""Cascades for runtimes whose programs cannot branch: networks run one by one, and Python decides in
-between.
-"""
+"""Cascades for runtimes whose programs cannot branch: networks run one by one, and Python decides."""
 
 from __future__ import annotations
 

@@ -43,8 +43,9 @@ def resolve_runtime(target: TargetSettings) -> str:
 def compile_network(
     network: nn.Module, target: TargetSettings, shape: Sequence[int] | None = None
 ) -> Artifact:
-    """Fold and compile a copy of `network` for `target`: the artifact that is timed, sent to its device and
-    shipped.
+    """Fold and compile a copy of `network` for `target`.
+
+    The artifact is timed, sent to its device and shipped.
 
     Args:
         network: calibrated; a staged network, a cascade, or any other module.

@@ -33,8 +33,6 @@ def ready(network: Finished, dataset: Dataset) -> nn.Sequential:
 
 
 def prepare_images(network: Finished, dataset: Dataset, images: Images) -> Tensor:
-    """Return images [B, C, H, W] of a split as input of `network`: float32, normalised, resized, on its
-    device.
-    """
+    """Return images [B, C, H, W] of a split as input of `network`: normalised, resized, on its device."""
     device = next(network.parameters()).device
     return resize(dataset.normalise(images.to(device)), network.config.shape[1:])

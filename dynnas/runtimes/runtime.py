@@ -35,8 +35,7 @@ class Runner(Protocol):
     """A network made ready on its target, called as the shipped one will be called."""
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Map a call's images (batch, channels, H, W) float32 in host memory to logits (batch, classes)
-        float32.
+        """Map images (batch, channels, H, W) float32 in host memory to logits (batch, classes) float32.
 
         Work is finished when it returns. At batch 1 a network with exits stops at the first confident one; a
         larger batch computes every exit, and gives for each image the output of its first confident one.

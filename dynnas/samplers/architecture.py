@@ -37,8 +37,9 @@ class Proposer(Protocol):
     def __call__(
         self, study: optuna.Study, trial: FrozenTrial, rng: np.random.Generator
     ) -> Iterator[Proposal]:
-        """Return what to evaluate next, the best first; architectures that the study has seen are passed
-        over.
+        """Return what to evaluate next, the best first.
+
+        Architectures that the study has seen are passed over.
         """
         ...
 
@@ -51,16 +52,12 @@ class SteppingProposer(Proposer, Protocol):
     """A proposer whose proposals depend on all results before them, and come to an end."""
 
     def stand(self, study: optuna.Study) -> Stand:
-        """Return the status: there is something to propose, or only after running evaluations end, or never
-        again.
-        """
+        """Return the status: something to propose, something after running evaluations, or nothing more."""
         ...
 
 
 def distribution_of(gene: Gene) -> BaseDistribution:
-    """Return the Optuna parameter of a gene: its real values, as a range where they are evenly spaced
-    integers.
-    """
+    """Return the Optuna parameter of a gene: its values, as a range if they are evenly spaced integers."""
     numbers = [value for value in gene.values if isinstance(value, int)]
     if gene.ordered and len(numbers) == len(gene.values):
         steps = {b - a for a, b in itertools.pairwise(numbers)}
@@ -157,8 +154,9 @@ class ArchitectureSampler(BaseSampler):
             self._inner.before_trial(study, trial)
 
     def move(self, number: int) -> str:
-        """Return the note on how the architecture of an unfinished trial was made; empty where there is
-        none.
+        """Return the note on how the architecture of an unfinished trial was made.
+
+        It is empty where there is none.
         """
         return self._moves.get(number, "")
 
@@ -177,8 +175,9 @@ class ArchitectureSampler(BaseSampler):
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Return a random value for a parameter that is no gene; active genes have theirs from
-        `sample_relative`.
+        """Return a random value for a parameter that is no gene.
+
+        Active genes have theirs from `sample_relative`.
 
         Raises:
             StudyError: the parameter is a gene, and not active.

@@ -1,6 +1,4 @@
-"""The context shared by the built-in samplers: a space's genes, the trials, and metrics that need no
-trial.
-"""
+"""The context shared by the built-in samplers: genes, trials, and metrics that need no trial."""
 
 from __future__ import annotations
 

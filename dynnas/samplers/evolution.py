@@ -1,6 +1,4 @@
-"""A local search on the Pareto set: small changes to the front's members, and more of those that have
-paid.
-"""
+"""A local search on the Pareto set: small changes to members of the front, mostly those that have paid."""
 
 from __future__ import annotations
 

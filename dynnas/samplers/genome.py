@@ -99,15 +99,11 @@ class Genome:
         )
 
     def canonical(self, rows: Rows, rng: np.random.Generator) -> Rows:
-        """Return the same rows with inactive genes marked, and genes that have become active drawn
-        uniformly.
-        """
+        """Return the rows with inactive genes marked, and genes that have become active drawn uniformly."""
         return self.completed(rows, self._drawn(len(rows), rng))
 
     def completed(self, rows: Rows, others: Rows) -> Rows:
-        """Return the same rows with inactive genes marked, and genes that have become active as in
-        `others`.
-        """
+        """Return the rows with inactive genes marked, and genes that have become active as in `others`."""
         rows = np.array(rows, dtype=np.int16)
         for column, parents in self._conditions:
             active = np.ones(len(rows), dtype=bool)
@@ -159,8 +155,9 @@ class Genome:
 
     @cached_property
     def _features(self) -> list[np.ndarray]:
-        """Return for each choice [values + 1, features], the last row for INACTIVE: its distances are the
-        kernel's.
+        """Return for each choice [values + 1, features], whose distances are the kernel's.
+
+        The last row is for INACTIVE.
 
         A text is one of unit vectors, a number its place on a thermometer, both scaled so that the squared
         distance is 1 between different texts and between the ends of the numbers; INACTIVE is halfway.

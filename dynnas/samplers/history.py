@@ -43,9 +43,7 @@ class History:
 
     @property
     def feasible(self) -> np.ndarray:
-        """Return which results are feasible, [finished] bool: evaluated in full, and within every known
-        limit.
-        """
+        """Return which results were evaluated in full, within every known limit: [finished] bool."""
         kept = np.isfinite(self.losses).all(axis=1)
         for values in self.violations.values():
             kept &= ~(values > 0)
@@ -150,8 +148,9 @@ class Reader:
         return result
 
     def _row(self, trial: FrozenTrial) -> np.ndarray | None:
-        """Return the row of a trial's architecture; None for one that has no values yet, or not of this
-        space.
+        """Return the row of a trial's architecture.
+
+        It is None for one that has no values yet, or not of this space.
         """
         try:
             return self._genome.encode(self._genome.space.architecture(trial.params))

@@ -30,8 +30,9 @@ _ATTEMPTS = 3
 
 
 def architecture_of(trial: FrozenTrial, space: Space) -> Architecture | None:
-    """Return the architecture that a trial is about; None if it lacks values, or is not about one of
-    `space`.
+    """Return the architecture that a trial is about.
+
+    It is None if it lacks values, or is not about one of `space`.
     """
     try:
         return space.architecture(trial.params)
@@ -53,9 +54,7 @@ def proposed_keys(study: optuna.Study, space: Space) -> set[str]:
 
 
 def finished_keys(study: optuna.Study, space: Space) -> set[str]:
-    """Return the architectures that need no more work: evaluated, rejected or failed, and not to be
-    retried.
-    """
+    """Return the architectures that need no more work: evaluated, rejected, or failed for good."""
     trials = study.get_trials(deepcopy=False)
     done = {key for trial in trials if _is_finished(trial) and (key := key_of(trial, space))}
     return done - {trial.user_attrs.get(KEY) for trial in trials if not trial.state.is_finished()}
@@ -69,8 +68,9 @@ def _is_finished(trial: FrozenTrial) -> bool:
 
 
 def metrics_of(trial: FrozenTrial, goal: Goal | None = None) -> dict[str, float]:
-    """Return every metric that the trial has; only its values, if it was told by a program that knows no
-    metrics.
+    """Return every metric that the trial has.
+
+    A trial of a program that knows no metrics has its values alone.
 
     Args:
         trial: of a study.

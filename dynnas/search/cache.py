@@ -1,6 +1,4 @@
-"""The cache of evaluations: every architecture is evaluated and calibrated once, and kept in a small SQLite
-file.
-"""
+"""The cache of evaluations: an SQLite file that keeps each architecture's evaluation and statistics."""
 
 from __future__ import annotations
 
@@ -26,8 +24,7 @@ class Evaluation:
 
 
 class Cache:
-    """The cache: evaluations by architecture key and provenance, and batch-norm statistics by those of their
-    network.
+    """The cache: evaluations by architecture and provenance, and statistics by those of their network.
 
     A row is written again as each stage ends, so that a killed process loses only the stage it was in.
 

@@ -122,8 +122,9 @@ def score_chain(
 
 
 def pair_chains(pool: PredictionMatrix, first: int, second: int) -> CascadeCandidates:
-    """Score a pair at every useful threshold; thresholds that send no image to one of the two are left
-    out.
+    """Score a pair at every useful threshold.
+
+    Thresholds that send no image to one of the two are left out.
     """
     confidence = pool.confidence[first]
     order = np.argsort(-confidence, kind="stable")
@@ -144,9 +145,7 @@ def pair_chains(pool: PredictionMatrix, first: int, second: int) -> CascadeCandi
 
 
 def triple_chains(pool: PredictionMatrix, first: int, second: int, grid: int = GRID) -> CascadeCandidates:
-    """Score all triples that begin with these two, at all combinations of `grid` thresholds of each of
-    them.
-    """
+    """Score all triples that begin with these two, at all combinations of `grid` thresholds of each."""
     images, leave = pool.images, pool.overhead.leave
     steps = [_grid(pool.confidence[member], grid) for member in (first, second)]
     # An image stays at threshold j of the first network, counted from the lowest, if its bin is at most j.
@@ -188,8 +187,7 @@ def triple_chains(pool: PredictionMatrix, first: int, second: int, grid: int = G
 
 
 def best_chains(pool: PredictionMatrix, size: int, grid: int = GRID) -> list[CascadeCandidates]:
-    """Return the pairs and, for `size` 3, the triples of a pool that no other chain of their length
-    dominates.
+    """Return the pairs and, for `size` 3, the triples that no other chain of their length dominates.
 
     Args:
         pool: of two networks or more.
@@ -204,9 +202,7 @@ def best_chains(pool: PredictionMatrix, size: int, grid: int = GRID) -> list[Cas
 
 
 def _grid(confidence: np.ndarray, count: int) -> np.ndarray:
-    """Return at most `count` useful thresholds with about as many images between any two of them,
-    ascending.
-    """
+    """Return at most `count` useful thresholds with about as many images between any two, ascending."""
     thresholds = useful_thresholds(confidence)
     if len(thresholds) <= count:
         return thresholds[::-1]

@@ -91,8 +91,9 @@ class ListedEvaluator(Protocol):
     """An evaluator that can evaluate only a small part of its space, and knows which."""
 
     def listed(self) -> Sequence[Architecture] | None:
-        """Return the architectures that it can evaluate; None where most can be, so that no list is
-        needed.
+        """Return the architectures that it can evaluate.
+
+        It is None where most can be, so that no list is needed.
         """
         ...
 

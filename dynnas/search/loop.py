@@ -122,9 +122,7 @@ class SearchLoop:
         return not waiting and len(proposed_keys(self.study, self.space)) >= self.size
 
     def stand(self) -> Stand:
-        """Return whether the sampler has something to propose, or waits for results, or has come to its
-        end.
-        """
+        """Return whether the sampler has something to propose, waits for results, or has come to its end."""
         return self.retry(lambda again: self._stand())
 
     def _stand(self) -> Stand:
@@ -190,8 +188,9 @@ class SearchLoop:
         return ScoredArchitecture(running.architecture, found.metrics, running.trial.number)
 
     def _finish(self, running: RunningTrial, state: TrialState, tell: Callable[[], None]) -> None:
-        """Call `tell`, which ends a trial in `state`; call it again if the server went away before it was
-        done.
+        """Call `tell`, which ends a trial in `state`.
+
+        It is called again if the server went away before it was done.
 
         Raises:
             StorageError: another process has ended the trial while the server was away.
@@ -239,8 +238,9 @@ class SearchLoop:
         trial.storage.set_trial_system_attr(trial_id, "constraints", list(violations.values()))
 
     def _values(self, metrics: Mapping[str, float]) -> list[float]:
-        """Return the objectives' values; those of a rejected candidate that were not computed are the worst
-        so far.
+        """Return the objectives' values.
+
+        Those of a rejected candidate that were not computed are the worst so far.
 
         Such a trial is complete and infeasible, so that NSGA-II ranks it by its violation; a pruned one would
         teach it nothing. No sampler looks at its values, but the dashboard cannot draw what is not a number.

@@ -51,7 +51,5 @@ class Prefilter:
         return None
 
     def stand_in(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Return the metrics that samplers are told: the prediction in place of the latency that was not
-        measured.
-        """
+        """Return the metrics for samplers: the prediction in place of a latency that was not measured."""
         return {MEASURED: metrics[PREDICTED], **metrics} if PREDICTED in metrics else dict(metrics)

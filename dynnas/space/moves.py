@@ -37,8 +37,9 @@ def largest(space: Space) -> Architecture:
 def mutate(
     space: Space, architecture: Architecture, rng: random.Random, rate: float | None = None
 ) -> Architecture:
-    """Change each choice with probability `rate`, and at least one: the result differs if the space has two
-    points.
+    """Change each choice with probability `rate`, and at least one.
+
+    The result differs if the space has two points.
 
     A changed gene takes any other value, or, if it is ordered, a neighbouring one half of the time. Genes
     that become active are drawn uniformly. `rate` defaults to one over the number of active choices.
@@ -67,8 +68,9 @@ def _another(gene: Gene, value: Value, rng: random.Random) -> Value:
 
 
 def crossover(space: Space, a: Architecture, b: Architecture, rng: random.Random) -> Architecture:
-    """Take every gene from either parent; a gene that only one has follows that parent, and one that neither
-    has is drawn.
+    """Take every gene from either parent.
+
+    A gene that only one has follows that parent, and one that neither has is drawn.
     """
 
     def choose(gene: Gene) -> Value:
@@ -79,8 +81,9 @@ def crossover(space: Space, a: Architecture, b: Architecture, rng: random.Random
 
 
 def enumerate_all(space: Space) -> Iterator[Architecture]:
-    """Yield every architecture once, smallest first; the last genes change fastest. Look at `space.size`
-    before.
+    """Yield every architecture once, smallest first; the last genes change fastest.
+
+    Look at `space.size` before.
     """
     pending: list[tuple[int, Mapping[str, Value]]] = [(0, {})]
     while pending:

@@ -142,8 +142,9 @@ class Space:
     def image_shape(
         self, architecture: Mapping[str, Value], shape: tuple[int, int, int]
     ) -> tuple[int, int, int]:
-        """Return (channels, height, width) of the images that a network takes: `shape`, that of the data,
-        unless the function that makes networks says otherwise.
+        """Return (channels, height, width) of the images that a network takes.
+
+        It is `shape`, that of the data, unless the function that makes networks says otherwise.
         """
         takes = getattr(self.model, "image_shape", None)
         return takes(architecture, shape) if takes is not None else shape
@@ -167,8 +168,7 @@ class Space:
         return (self.gene(gene) if isinstance(gene, str) else gene).is_active(values)
 
     def architecture(self, values: Mapping[str, Value]) -> Architecture:
-        """Return the canonical architecture of these values, without inactive genes and with single-valued
-        ones.
+        """Return the canonical architecture: without inactive genes, and with single-valued ones.
 
         Raises:
             SpaceError: an unknown gene, a value that is not allowed, or an active choice that is not given.
@@ -212,8 +212,9 @@ class Space:
     def network_config(
         self, architecture: Architecture, channels: int | None = None, classes: int | None = None
     ) -> Any:
-        """Return the network of an architecture; input channels and classes default to the file's, then to 3
-        and 10.
+        """Return the network of an architecture.
+
+        Input channels and classes default to the file's, then to 3 and 10.
 
         Raises:
             SpaceError: this is a space of plain `choices`.

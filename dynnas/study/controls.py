@@ -42,8 +42,9 @@ _OTHER_SEED = 1_000_003
 
 @dataclass(frozen=True)
 class Controls:
-    """The candidates that the search is compared with; a group is empty where it makes no sense for the
-    space.
+    """The candidates that the search is compared with.
+
+    A group is empty where it makes no sense for the space.
 
     Attributes:
         random: half as many random networks as the search had trials.
@@ -272,9 +273,7 @@ def _among(space: Space, candidates: Sequence[ScoredArchitecture]) -> list[Archi
 
 
 def uniform_widths(space: Space) -> tuple[Architecture, ...]:
-    """Return networks whose widths and expansions all stand at one quantile, and all other choices at
-    another.
-    """
+    """Return networks with all widths and expansions at one quantile, and other choices at another."""
 
     def value_at(gene: Gene, width: float, rest: float) -> Value:
         is_width = gene.name.endswith((".width", ".expand"))

@@ -204,9 +204,7 @@ class Study:
 
     @property
     def growth(self) -> HypervolumeCurve:
-        """Return how the front's hypervolume grew over the trials; its reference is the worst of all
-        candidates.
-        """
+        """Return the growth of the front's hypervolume; its reference is the worst of all candidates."""
         return hypervolume_curve(self.candidates, self.goal.objectives)
 
     @cached_property
@@ -274,8 +272,7 @@ class Study:
         return read_cascades(self.folder.cascades)
 
     def cascade_network(self, cascaded: Cascaded) -> Cascade:
-        """Return a cascade as one module, in evaluation mode, its networks with the weights that it was
-        scored with.
+        """Return a cascade as one module, in evaluation mode, with the weights that it was scored with.
 
         Raises:
             StudyError: a network or a training is no longer there.

@@ -40,8 +40,9 @@ class Rooms:
 
 
 class SharedTensors:
-    """The shared tensors with their values; each keeps the values of the largest tensor that it was made
-    for.
+    """The shared tensors with their values.
+
+    Each keeps the values of the largest tensor that it was made for.
     """
 
     def __init__(self) -> None:

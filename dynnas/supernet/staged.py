@@ -46,8 +46,9 @@ class StagedBuild:
         return build(config)
 
     def shared_name(self, config: SlotConfig, name: str, /) -> str:
-        """Return the shared name: a block's tensors are shared by its kind, and where experts are separate
-        also by its op.
+        """Return the shared name.
+
+        A block's tensors are shared by its kind, and where experts are separate also by its op.
         """
         return self._name(config, name)
 
@@ -99,8 +100,9 @@ def staged_supernet(
 
 
 def _run_chosen(config: NetworkConfig, call: Call, x: Tensor) -> Tensor:
-    """Return logits (B, classes) of images (B, C, R, R), each at its chosen resolution: the network runs at
-    every one.
+    """Return logits (B, classes) of images (B, C, R, R), each at its chosen resolution.
+
+    The network runs at every one.
     """
     assert config.choice is not None
     rows = call(RESOLUTION_SLOT, config.choice, x)

@@ -44,9 +44,7 @@ class Task(ABC):
     @property
     @abstractmethod
     def outputs(self) -> int:
-        """Return how many numbers a network gives for an image, or for each place of one: the size of its
-        head.
-        """
+        """Return how many numbers a network gives for an image, or for each place: the size of its head."""
 
     @abstractmethod
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
@@ -65,8 +63,7 @@ class Task(ABC):
         return {}
 
     def gain(self, outputs: Tensor, others: Tensor, targets: Tensor) -> tuple[float, float, float] | None:
-        """Return how much better `outputs` (N, ...) answer the same images than `others`, with its 95%
-        interval.
+        """Return how much better `outputs` (N, ...) answer than `others`, with its 95% interval.
 
         It is the mean difference of `quality`, image by image, with its low and its high end; None where
         the quality of a single answer is not known.
@@ -168,23 +165,23 @@ class Task(ABC):
         return (output - other).abs().flatten(1).amax(1)
 
     def doubt(self, output: Tensor) -> Tensor:
-        """Return the numbers that an exit of the criterion `learned` reads of its own output: (B,
-        `doubts`).
-        """
+        """Return the numbers (B, `doubts`) that an exit of the criterion `learned` reads of its output."""
         return self.confidence(output)[:, None]
 
     doubts: ClassVar[int] = 1
     """The number of values that `doubt` returns."""
 
     def post(self, output: Tensor) -> Tensor:
-        """Return a shipped model's result for `output` (B, ...), in operations that can be exported: by
-        default `output` itself.
+        """Return a shipped model's result for `output` (B, ...), in operations that can be exported.
+
+        By default it is `output` itself.
         """
         return output
 
     def of_data(self, targets: Tensor, names: Sequence[str] = ()) -> Self:
-        """Return the task with the facts that only data can tell, such as the number of classes; check the
-        targets.
+        """Return the task with the facts that only data can tell, such as the number of classes.
+
+        The targets are checked.
 
         Args:
             targets: of the training split, (N, ...). names: of the values that they may have, if known.
@@ -219,7 +216,8 @@ class Task(ABC):
         return self
 
     def facts(self) -> Mapping[str, Any]:
-        """Return the facts that name the task and its options, as JSON: equal where training and scores are
-        equal.
+        """Return the facts that name the task and its options, as JSON.
+
+        They are equal where training and scores are equal.
         """
         return {"task": self.name, "outputs": self.outputs}

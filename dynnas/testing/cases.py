@@ -47,17 +47,16 @@ class Case:
 
 
 def cases() -> list[Case]:
-    """Yield the cases: blocks as above; stem, exit and head with every activation; a large stem with a large
-    stride.
-    """
+    """Yield the cases: blocks as above; stem, exit and head with every activation; a large stem."""
     others = [case for activation in ACTIVATIONS for case in _other_cases(activation)]
     early = Case("stem-early", StemConfig(3, 6, 5, 4, "relu"), (StemConfig(3, 8, 7, 4, "relu"),))
     return [*map(_block_case, rows()), *_dense_cases(), *others, early]
 
 
 def _dense_cases() -> Iterator[Case]:
-    """Yield multi-scale layers: the first one, one that drops a scale, one that reopens it; every word
-    once.
+    """Yield multi-scale layers: the first one, one that drops a scale, one that reopens it.
+
+    Every word occurs once.
     """
     for links, bottleneck, keep in (("down", 1, 1.0), ("both", 2, 0.5), ("down", 0, 1.0)):
         words = {"links": links, "bottleneck": bottleneck}

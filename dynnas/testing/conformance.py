@@ -1,5 +1,4 @@
-"""The conformance suite of operators, which runs over all that are registered: a new op is checked without an
-edit.
+"""The conformance suite of operators, which runs over all that are registered.
 
 `cases()` gives cases in which any two of blocks, kernel ops, attentions, activations and shapes meet, and
 those of stem, exit and head; `CHECKS` are functions of a case that raise AssertionError where an op does not
@@ -59,9 +58,7 @@ def lively(module: nn.Module) -> nn.Module:
 
 
 def elastic_equals_extracted(case: Case) -> None:
-    """Check that slices of the shared tensors compute and learn as an extracted copy does, and nothing else
-    learns.
-    """
+    """Check that slices of the shared tensors compute and learn as an extracted copy does."""
     slot = Elastic(build, case.covering, shared_name=shared_names("shared"))
     lively(slot)
     extracted = slot.extract(case.config).train()
@@ -105,8 +102,9 @@ def _gradient(parameter: Tensor) -> Tensor:
 
 
 def assert_near(found: Tensor, expected: Tensor, part: float) -> None:
-    """Check that no value differs by more than a `part` of max(1, largest): random weights can make any
-    size.
+    """Check that no value differs by more than a `part` of max(1, largest).
+
+    Random weights can make any size.
     """
     assert_close(found, expected, rtol=0, atol=part * max(1.0, float(expected.detach().abs().max())))
 
@@ -134,8 +132,9 @@ def strategies_agree(case: Case) -> None:
 
 
 def folding_keeps_outputs(case: Case) -> None:
-    """Check that the module without its batch norms computes the same, in float64: random weights magnify
-    rounding.
+    """Check that the module without its batch norms computes the same, in float64.
+
+    Random weights magnify rounding.
     """
     module = lively(build(case.config)).eval().double()
     x = images(case, batch=3).double()
@@ -169,8 +168,9 @@ def counts_agree(case: Case) -> None:
 
 
 def gates_run_what_they_say(case: Case) -> None:
-    """Check that leaving work out gives what multiplying gives, for one image and many; an open gate changes
-    nothing.
+    """Check that leaving work out gives what multiplying gives, for one image and many.
+
+    An open gate changes nothing.
     """
     if not (isinstance(case.config, BlockConfig) and case.config.gated):
         return
@@ -193,8 +193,9 @@ def gates_run_what_they_say(case: Case) -> None:
 
 
 def gates_learn(case: Case) -> None:
-    """Check that gradients reach every parameter of a gate: from the block's output, its side values, or its
-    cost.
+    """Check that gradients reach every parameter of a gate.
+
+    They come from the block's output, its side values, or its cost.
     """
     if not (isinstance(case.config, BlockConfig) and case.config.gated):
         return

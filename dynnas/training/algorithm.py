@@ -239,9 +239,7 @@ register_algorithm = ALGORITHMS.register
 
 
 def setting(default: Any, help: str, **rules: Any) -> Any:
-    """Return a field of an algorithm that space files can set, with the rules of
-    `dynnas.settings.settings`.
-    """
+    """Return a field of an algorithm that space files can set, by the rules of `dynnas.settings.settings`."""
     return field(default=default, metadata={"help": help, **rules})
 
 

@@ -23,8 +23,9 @@ class Batches(Protocol):
         ...
 
     def batch(self, epoch: int, index: int) -> tuple[Any, Any]:
-        """Return inputs and targets of batch `index` of an epoch; batches are asked for in order, beginning
-        anywhere.
+        """Return inputs and targets of batch `index` of an epoch.
+
+        Batches are asked for in order, beginning anywhere.
         """
         ...
 

@@ -1,6 +1,4 @@
-"""The models that the trainer trains through one interface: a supernet, a network of dynnas, or any
-module.
-"""
+"""One interface to what the trainer trains: a supernet, a network of dynnas, or any module."""
 
 from __future__ import annotations
 

@@ -102,8 +102,9 @@ def common_algorithms(settings: TrainSettings, annealed: bool = False) -> list[A
 def _made(
     settings: TrainSettings, usual: Sequence[str], held: Mapping[str, Mapping[str, Any]]
 ) -> list[Algorithm]:
-    """Return the usual algorithms and those of the settings, in their order; settings in `held` come
-    first.
+    """Return the usual algorithms and those of the settings, in order.
+
+    Settings in `held` come first.
     """
     given = settings.algorithms
     names = [name for name in dict.fromkeys((*usual, *given)) if given.get(name) is not False]

@@ -44,9 +44,7 @@ def constant(peak: float, step: int, total: int, steps_per_epoch: int) -> float:
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return two groups for an optimizer: with weight decay, and without for tensors of one axis and
-    biases.
-    """
+    """Return groups for an optimizer: with weight decay, and without for biases and tensors of one axis."""
     groups: list[dict[str, Any]] = [
         {"params": [], "weight_decay": weight_decay},
         {"params": [], "weight_decay": 0.0},

@@ -107,9 +107,7 @@ def train_alone(
 
 
 def _algorithms(recipe: Recipe, teacher: Network | None, extra: Sequence[Algorithm]) -> list[Algorithm]:
-    """Return the algorithms with averages first, so that later ones that convert weights convert the
-    average.
-    """
+    """Return the algorithms with averages first, so that later conversions of weights convert the average."""
     train = recipe.train
     taught = [Distillation(recipe.teacher_weight, recipe.teacher_temperature, teacher)] if teacher else []
     common = common_algorithms(train, annealed=recipe.start == "inherited")

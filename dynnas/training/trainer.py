@@ -281,9 +281,7 @@ class Trainer:
         )
 
     def _backward(self, network: Pass) -> float:
-        """Compute one network's run and its gradient, which is added to those of the others; return its
-        loss.
-        """
+        """Compute one network's run, add its gradient to those of the others, and return its loss."""
         run = self.run
         trace = Trace(*self._records) if self._records else None
         forward = Forward(

@@ -45,8 +45,9 @@ def audit_study(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Audit:
-    """Train `networks` architectures alone, by the supernet's recipe, and compare the ranks; writes
-    audit.json.
+    """Train `networks` architectures alone, by the supernet's recipe, and compare the ranks.
+
+    The result is written to audit.json.
 
     A network alone is trained as the supernet of a space that holds nothing else, so data, schedule and loss
     are the supernet's own. Trained networks are kept in the study's folder; interrupted, the same call goes
@@ -114,8 +115,7 @@ def _audited(
 
 
 def chosen(study: Study, count: int, seed: int) -> tuple[Architecture, ...]:
-    """Return the networks of an audit: members of the front, other candidates, and random ones where these
-    end.
+    """Return the networks of an audit: members of the front, other candidates, and then random ones.
 
     Members of the front, at even ranks, are up to `FRONT_SHARE`; the rest are candidates at even quantiles of
     latency, and where a study has too few, random architectures as by `spread`.

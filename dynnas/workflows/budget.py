@@ -46,8 +46,7 @@ class Budget:
 
 
 def budget_of(study: Study, key: str, quotas: Sequence[float] = QUOTAS, weights: str = "inherited") -> Budget:
-    """Run MSDNet's budgeted-batch protocol: thresholds are fitted on the search split, and applied to the
-    test split.
+    """Run MSDNet's budgeted-batch protocol: thresholds fitted on the search split, applied to the test split.
 
     Args:
         study: with a trained supernet.

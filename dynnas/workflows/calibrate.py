@@ -98,8 +98,7 @@ def _kept(found: Calibration, path: Path) -> Calibrated:
 
 
 def _check_gates(space: Space) -> None:
-    """Refuse gates: a predictor adds up pieces that an image runs whole, and does not know what gates leave
-    out.
+    """Refuse gates, because a predictor adds up pieces that an image runs whole.
 
     Raises:
         StudyError: the space has gates, or resolutions that are chosen for each image.

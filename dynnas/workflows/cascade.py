@@ -1,6 +1,4 @@
-"""The command `dynnas cascade`: chains of a study's networks, scored by their predictions; the best are
-measured.
-"""
+"""The command `dynnas cascade`: chains of networks, scored by predictions; the best are measured."""
 
 from __future__ import annotations
 
@@ -81,8 +79,9 @@ def cascade_study(
 
 
 def _cost_of(study: Study) -> Literal["latency_ms", "macs"]:
-    """Return the first cost that was searched for; any cost that is no number of operations counts as
-    time.
+    """Return the first cost that was searched for.
+
+    Any cost that is no number of operations counts as time.
     """
     names = [one.name for one in study.front.objectives if one.direction == "minimize"]
     return "macs" if names and names[0] in ("macs", "expected_macs") else "latency_ms"
@@ -172,8 +171,9 @@ class _Cascading:
 
     @cached_property
     def _before(self) -> Cascades:
-        """Return the cascades that were made before of the same networks; none if they were of other
-        networks.
+        """Return the cascades that were made before of the same networks.
+
+        There are none if they were of other networks.
         """
         before = self.study.cascades
         return before if before.made_of == self.made_of else Cascades()
@@ -196,8 +196,9 @@ class _Cascading:
         by: str,
         ms: Sequence[np.ndarray] | None = None,
     ) -> PredictionMatrix:
-        """Return the members with their predictions for some images; members without predictions are left
-        empty.
+        """Return the members with their predictions for some images.
+
+        Members without predictions are left empty.
 
         Args:
             said: by member. targets: of the images. by: a cost. ms: in place of the known ones.
@@ -344,8 +345,9 @@ def _milliseconds(member: ScoredArchitecture) -> float:
 
 
 def _by_way(member: ScoredArchitecture, config: NetworkConfig, known: Mapping[str, Any] | None) -> np.ndarray:
-    """Return the milliseconds by each exit and by the head: of each if `dynnas latency` timed them, else the
-    mean.
+    """Return the milliseconds by each exit and by the head.
+
+    They are of each if `dynnas latency` timed them, else the mean.
     """
     mean = _milliseconds(member)
     ways = len(config.exits) + 1

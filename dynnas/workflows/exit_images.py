@@ -85,8 +85,9 @@ def exit_images(study: Study, key: str, examples: int = 8) -> tuple[ExitImages, 
 
 
 def _pixels(pixels: Tensor, white: float) -> np.ndarray:
-    """Return the image (C, H, W) as pictures are kept; of other numbers of channels than one or three, the
-    first.
+    """Return the image (C, H, W) as pictures are kept.
+
+    Of other numbers of channels than one or three, the first is kept.
     """
     image = (pixels.double() * (255 / white)).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
     return image.transpose(1, 2, 0) if len(image) == 3 else image[0]

@@ -31,10 +31,7 @@ class Finisher:
     progress: Progress
 
     def finish(self, front: Front) -> Front:
-        """Return the same members, timed in the same rounds, tested, and with energy and memory where known.
-
-        Scores have their intervals, and each member says what it gains on the test split over the one before.
-        """
+        """Return the members timed in the same rounds, tested, and with energy and memory where known."""
         evaluator = self.evaluator
         with self.progress.task("finishing the front", total=3 * len(front)) as task:
             candidates = [evaluator.extractor.candidate(member.architecture) for member in front]

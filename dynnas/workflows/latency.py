@@ -28,8 +28,7 @@ class NetworkLatency:
 
 
 def latency_of(study: Study, key: str, *, images: int = 256, batch: int = 32) -> NetworkLatency:
-    """Time the network of a key on search images: one by one, by exit, and in batches; with energy and
-    memory.
+    """Time a network on search images: one by one, by exit, and in batches, with energy and memory.
 
     Args:
         study: with a trained supernet.

@@ -1,6 +1,4 @@
-"""The command `dynnas measure`: the latencies of a study measured again, for its front or for all
-candidates.
-"""
+"""The command `dynnas measure`: latencies of a study measured again, of its front or all candidates."""
 
 from __future__ import annotations
 

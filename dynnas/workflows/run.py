@@ -1,6 +1,4 @@
-"""A whole study, from a space file to a finished front: after any interruption, the same call continues
-it.
-"""
+"""A whole study, from a space file to a finished front; after an interruption, the same call continues it."""
 
 from __future__ import annotations
 
@@ -156,8 +154,9 @@ def _check_goal(search: SearchSettings, dataset: Dataset, measurements: tuple[Me
 
 
 def _located(settings: Settings, given: Given) -> Settings:
-    """Return settings that mean the same wherever they are read: files lie at absolute paths, and data have
-    such a path or a name, or are objects.
+    """Return settings that mean the same wherever they are read.
+
+    Files lie at absolute paths, and data have such a path or a name, or are objects.
     """
     if settings.train.init is not None:
         init = str(Path(settings.train.init).expanduser().resolve())
@@ -215,8 +214,9 @@ def _trained_evaluator(
 def _predictor(
     space: Space, dataset: Dataset, place: StudyFolder, environment: str, progress: Progress
 ) -> LatencyPredictor | None:
-    """Return the study's own predictor, or that of the space, which becomes the study's; None before `dynnas
-    calibrate`.
+    """Return the study's own predictor, or that of the space.
+
+    The latter becomes the study's; it is None before `dynnas calibrate`.
     """
     if own := load_predictor(place.predictor, environment):
         return own

@@ -25,9 +25,7 @@ _PIXELS = 3 * 32 * 32
 
 
 def release(path: Path) -> Path | None:
-    """Return the release's folder or archive: `path` itself, or one of the usual names in the folder
-    `path`.
-    """
+    """Return the release's folder or archive: `path` itself, or one of the usual names in it."""
     if path.is_file():
         return path if _is_archive(path) else None
     for folder in (path, *(path / name for name in _FOLDERS)):

@@ -177,8 +177,9 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _walk(root: Path) -> Iterator[Path]:
-    """Yield every file below `root` that is not a system's own, in the order of names; folders that link
-    back, once.
+    """Yield every file below `root` that is not a system's own, in the order of names.
+
+    Folders that link back are walked through once.
     """
     seen: set[Path] = set()
 

@@ -48,8 +48,9 @@ def read(folder: Path, name: str, class_names: tuple[str, ...] = ()) -> RawData:
 
 
 def _present(folder: Path, file: str) -> Path | None:
-    """Return the file of that name, or under another usual name: train-images.idx3-ubyte,
-    emnist-letters-test-images-...
+    """Return the file of that name, or under another usual name.
+
+    Such as train-images.idx3-ubyte or emnist-letters-test-images-...
     """
     part, content, form, ending = file.split("-")
     part = "(t10k|test)" if part == "t10k" else part

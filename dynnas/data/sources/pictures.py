@@ -101,8 +101,9 @@ def decode(content: bytes, where: str) -> np.ndarray:
 
 
 def _opaque(picture: Image.Image) -> Image.Image:
-    """Return the picture on white, if parts of it are transparent: the colours behind those are not to be
-    seen.
+    """Return the picture on white, if parts of it are transparent.
+
+    The colours behind those are not to be seen.
     """
     if not picture.has_transparency_data:
         return picture

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 
 def load_checkpoint(folder: Path) -> Network:
-    """Load the network of an exported checkpoint, on the CPU in eval mode; nothing in it is unpickled as
-    code.
+    """Load the network of an exported checkpoint, on the CPU in eval mode.
+
+    Nothing in it is unpickled as code.
 
     Raises:
         ExportError: a file is missing or damaged.

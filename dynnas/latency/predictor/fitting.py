@@ -57,8 +57,9 @@ class Calibration:
 
     @property
     def noise(self) -> Agreement:
-        """Return the agreement of the second measurement with the first: no predictor can seem better than
-        that.
+        """Return the agreement of the second measurement with the first.
+
+        No predictor can seem better than that.
         """
         return Agreement.of(np.array(self.again_ms), np.array(self.measured_ms))
 
@@ -159,8 +160,9 @@ def measure_twice(meter: LatencyMeter, workloads: Sequence[Workload]) -> tuple[n
 def _time_in_turns(
     meter: LatencyMeter, fitted: Sequence[Workload], others: Sequence[Workload], seconds: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the times of the networks to fit to as multiples of the anchors', and two times in milliseconds
-    of the others.
+    """Return the times of the networks to fit to, and two times in milliseconds of the others.
+
+    The former are multiples of the anchors' time.
 
     In turns, for the machine may be in another state a minute later, and its networks do not feel that alike.
     """
@@ -202,9 +204,7 @@ def _ways(config: NetworkConfig, meter: LatencyMeter) -> list[ExitPath]:
 def _pieces(
     space: Space, ways: Sequence[ExitPath], most: int, channels: int, classes: int, seed: int
 ) -> list[Piece]:
-    """Return the pieces of all `ways`, and of further networks until there are enough or hardly any is
-    new.
-    """
+    """Return the pieces of all `ways`, and of further networks until hardly any is new."""
     found = dict.fromkeys(piece for way in ways for piece in way.pieces)
     rng = random.Random(f"pieces {seed}")
     idle = 0

@@ -92,9 +92,7 @@ def _table(features: Sequence[Mapping[str, float]], names: Sequence[str]) -> np.
 
 
 def _fit_scales(points: np.ndarray, targets: np.ndarray, seed: int) -> tuple[np.ndarray, float, float, float]:
-    """Find the length scales, and the variances of process, line and noise, of greatest marginal
-    likelihood.
-    """
+    """Find the length scales and the variances of process, line and noise of greatest likelihood."""
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern, WhiteKernel
 

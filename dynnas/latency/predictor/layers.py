@@ -32,8 +32,9 @@ _ALWAYS, _NEVER = 0.0, 2.0
 
 @dataclass(frozen=True)
 class ExitPath:
-    """The pieces that an image runs which leaves by the exit of index `exit`; the number of exits stands for
-    the head.
+    """The pieces that an image runs which leaves by the exit of index `exit`.
+
+    The number of exits stands for the head.
     """
 
     config: NetworkConfig

@@ -1,5 +1,4 @@
-"""A predictor of a network's latency from its pieces, for any network of a space, after some minutes of
-measuring.
+"""A predictor of a network's latency from its pieces, for any network of a space, after minutes of measuring.
 
 A network takes about what its pieces take, each timed alone. What is not additive is learned from whole
 networks: a piece alone has its weights in the innermost cache and its input in no particular layout, and in
@@ -99,8 +98,9 @@ class LatencyPredictor:
         return LatencyPredictor(alone, kinds, unit, coefficients, error, environment)
 
     def predict(self, config: NetworkConfig) -> tuple[float, ...]:
-        """Predict the time of an image that leaves at each exit, then at the head, as multiples of the
-        anchors' time.
+        """Predict the time of an image that leaves at each exit, then at the head.
+
+        Times are multiples of the anchors' time.
         """
         ways = [ExitPath(config, exit) for exit in range(len(config.exits) + 1)]
         return tuple((self._terms(ways) @ self.coefficients * self.unit).tolist())
@@ -117,8 +117,9 @@ class LatencyPredictor:
         )
 
     def _terms(self, ways: Sequence[ExitPath]) -> np.ndarray:
-        """Return the terms (ways, terms): times (in `unit`) and numbers of pieces, by kind and of blocks; 1;
-        sizes; exits.
+        """Return the terms (ways, terms) of the prediction.
+
+        They are times (in `unit`) and numbers of pieces, by kind and of blocks; 1; sizes; exits.
         """
         every = list(dict.fromkeys(piece for way in ways for piece in way.pieces))
         times = self.pieces.predict([traits(piece).numbers for piece in every]) / self.unit
@@ -143,8 +144,10 @@ class LatencyPredictor:
 
 
 def _sizes(path: Sequence[Traits]) -> tuple[float, ...]:
-    """Return MiB of weights (all, beyond the inner cache, dynamic) and of maps (all, dynamic, and those
-    between static and dynamic layers, which are laid out differently).
+    """Return MiB of weights and of maps.
+
+    Weights are all, those beyond the inner cache, and dynamic ones. Maps are all, dynamic ones, and those
+    between static and dynamic layers, which are laid out differently.
     """
     weights = sum(piece.mebibytes for piece in path)
     maps = [piece.output_mebibytes for piece in path]
@@ -160,16 +163,18 @@ def _sizes(path: Sequence[Traits]) -> tuple[float, ...]:
 
 
 def _exits(way: ExitPath) -> tuple[float, ...]:
-    """Return whether the network has exits, whether the image leaves by one, and how many it passes: each
-    decision ends a graph whose layers could have been prepared together.
+    """Return whether the network has exits, whether the image leaves by one, and how many it passes.
+
+    Each decision ends a graph whose layers could have been prepared together.
     """
     exits = len(way.config.exits)
     return float(exits > 0), float(way.exit < exits), float(way.exit)
 
 
 def predictor_file(space: Space, channels: int, classes: int, environment: str) -> Path:
-    """Return the file of the predictor of a space's networks, for such data and environment, shared by all
-    studies.
+    """Return the file of the predictor of a space's networks, for such data and environment.
+
+    All studies share it.
     """
     parts = f"{space.digest} {channels} {classes} {environment}"
     return cache_folder() / "predictors" / f"{hashlib.sha256(parts.encode()).hexdigest()[:16]}.json"
@@ -185,8 +190,9 @@ def _predictor(document: dict[str, Any]) -> LatencyPredictor:
 
 
 def load_predictor(path: Path, environment: str) -> LatencyPredictor | None:
-    """Return the predictor in the file `path`; None if there is none, or it was fitted in another
-    environment.
+    """Return the predictor in the file `path`.
+
+    It is None if there is none, or it was fitted in another environment.
 
     Raises:
         TargetError: the file holds something else.

@@ -70,9 +70,7 @@ class Device:
         self._place = (host.strip("[]"), int(port))
 
     def offers(self) -> tuple[list[str], int]:
-        """Return the runtimes that are installed there, the best one first, and the largest message in
-        bytes.
-        """
+        """Return the runtimes that are installed there, the best first, and the message limit in bytes."""
         header, _ = self.ask({"ask": "offers"})
         return list(header["runtimes"]), int(header["most"])
 

@@ -1,5 +1,4 @@
-"""Peak memory: the increase in a fresh process with only the runtime loaded, when a network is loaded and
-run.
+"""Peak memory: what loading and running a network adds to a fresh process that has only its runtime.
 
 `python -m dynnas.latency.remote.memory` is that process: it reads a document from
 standard input and writes the answer to standard output.

@@ -142,8 +142,9 @@ class RequestHandler:
 def _time(
     workloads: Sequence[Workload], anchors: Sequence[Workload], plan: TimingPlan
 ) -> dict[str, np.ndarray]:
-    """Return the rounds, and each network's output for its first image: the client can tell if it is
-    nonsense.
+    """Return the rounds, and each network's output for its first image.
+
+    The client can tell from it if the network is nonsense.
     """
     if not workloads and not anchors:
         raise RequestError("nothing to time")

@@ -1,6 +1,4 @@
-"""The program `python -m dynnas.latency.remote.serve`: `dynnas serve` for a device with numpy and one runtime
-alone.
-"""
+"""The program of a device with numpy and one runtime alone: `python -m dynnas.latency.remote.serve`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The server that runs on a device: it has a thread for each client, and nothing that a client sends can end
-it.
-"""
+"""The server that runs on a device: a thread for each client; nothing that a client sends can end it."""
 
 from __future__ import annotations
 

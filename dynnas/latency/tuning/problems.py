@@ -25,9 +25,7 @@ PLACES = ((16, 56), (64, 28), (64, 14), (128, 14), (256, 14), (256, 7), (512, 7)
 
 
 def default_problems(threads: int) -> list[Problem]:
-    """Return typical problems: channels and sizes as in mobile networks, with 4 experts, in batches of 16 and
-    128.
-    """
+    """Return typical problems: channels and sizes of mobile networks, 4 experts, batches of 16 and 128."""
     return [
         Problem(shape, batch, (size, size), EXPERTS, backward=backward, threads=threads)
         for channels, size in PLACES

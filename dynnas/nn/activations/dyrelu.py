@@ -54,8 +54,9 @@ class _OfAllChannels(nn.Module):
 
 
 class _OfEachChannel(nn.Module):
-    """A layer that predicts the lines of each channel; its weight is (4, C, hidden), so fewer channels are
-    its leading part.
+    """A layer that predicts the lines of each channel.
+
+    Its weight is (4, C, hidden), so fewer channels are its leading part.
     """
 
     def __init__(self, channels: int, hidden: int) -> None:

@@ -1,3 +1,1 @@
-"""Attentions over the feature maps of a block, one per file: each class makes a module from the number of
-channels.
-"""
+"""Attentions over the feature maps of a block, one per file: modules made from the number of channels."""

@@ -15,8 +15,9 @@ from dynnas.nn.slicing import Rule, centre
 
 
 def eca_kernel(channels: int) -> int:
-    """Return how many neighbouring channels a gate looks at: (log2(C) + 1) / 2, rounded down and made odd
-    (equation 12).
+    """Return how many neighbouring channels a gate looks at (equation 12).
+
+    It is (log2(C) + 1) / 2, rounded down and made odd.
 
     At least 3, as in timm: a kernel of one would see no neighbour.
     """

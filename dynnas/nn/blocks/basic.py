@@ -15,8 +15,9 @@ from dynnas.nn.registry import Block, register_block
 
 @register_block("basic")
 class Basic(Block):
-    """Two k x k convolutions and attention; the shortcut is added (1x1 where the shape changes), then the
-    activation follows.
+    """Two k x k convolutions and attention, a shortcut, and then the activation.
+
+    The shortcut is 1x1 where the shape changes.
     """
 
     capacity = 110

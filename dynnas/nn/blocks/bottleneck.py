@@ -15,8 +15,7 @@ from dynnas.nn.registry import Block, register_block
 
 @register_block("bottleneck")
 class Bottleneck(Block):
-    """A 1x1 convolution to a quarter of the output channels, k x k, 1x1 and attention; the shortcut is added,
-    then the activation follows.
+    """A 1x1 convolution to a quarter of the output channels, k x k, 1x1, attention, a shortcut, activation.
 
     The stride is that of the k x k convolution, as everywhere today; the paper has it in the first 1x1.
     """

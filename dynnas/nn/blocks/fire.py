@@ -13,8 +13,7 @@ from dynnas.nn.registry import Block, register_block
 
 @register_block("fire")
 class Fire(Block):
-    """A 1x1 squeeze to an eighth of the output channels, then 1x1 and k x k in parallel, each of which makes
-    half of the output.
+    """A 1x1 squeeze to an eighth of the output channels, then 1x1 and k x k in parallel, half of them each.
 
     The channels of the two come in turn rather than one part after the other (see `Interleave`). The stride,
     which SqueezeNet leaves to pooling between its modules, is that of the parallel convolutions.

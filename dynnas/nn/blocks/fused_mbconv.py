@@ -16,8 +16,7 @@ from dynnas.nn.registry import Block, register_block
 
 @register_block("fused_mbconv")
 class FusedMBConv(Block):
-    """An expanding k x k convolution, attention and a projecting 1x1 without activation; residual where
-    shapes agree.
+    """An expanding k x k, attention and a projecting 1x1 without activation; residual where shapes agree.
 
     With `expand` 1 both convolutions stay (the authors' code then leaves out the 1x1).
     """

@@ -19,8 +19,7 @@ from dynnas.nn.registry import Block, register_block
 
 
 class GhostUnit(nn.Module):
-    """Makes half of the feature maps by a 1x1 convolution, and the other half from these by a cheap depthwise
-    one.
+    """Makes half of the feature maps by a 1x1 convolution, and the rest from these by a depthwise one.
 
     A map and its ghost come in turn rather than one half after the other (see `Interleave`).
     """
@@ -52,8 +51,7 @@ class GhostUnit(nn.Module):
 
 @register_block("ghost")
 class Ghost(Block):
-    """A ghost unit that expands, depthwise k x k if strided, attention and a linear ghost unit; the shortcut
-    is added.
+    """An expanding ghost unit, depthwise k x k if strided, attention, a linear ghost unit and the shortcut.
 
     Where the shape changes the shortcut is depthwise k x k and 1x1, static whatever the block's op. The
     kernel size is that of every depthwise convolution, the cheap ones too (3 in GhostNet).

@@ -14,8 +14,7 @@ from dynnas.space.knob import Knob, real
 
 @register_block("lowrank")
 class LowRank(Block):
-    """A k x k convolution to `rank` x Co channels and 1x1 to Co with nothing between; batch norm, activation
-    and attention follow.
+    """A k x k convolution to `rank` x Co channels, 1x1 to Co, batch norm, activation and attention.
 
     As a matrix (Co, Ci * k * k) the two are a k x k kernel of at most that rank. `rank` is a fraction of the
     output channels, so that it means the same at every width; at least one channel is left.

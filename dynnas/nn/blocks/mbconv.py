@@ -15,8 +15,7 @@ from dynnas.nn.registry import Block, register_block
 
 @register_block("mbconv")
 class MBConv(Block):
-    """An expanding 1x1 convolution, depthwise k x k, attention and a projecting 1x1 without activation;
-    residual where shapes agree.
+    """An expanding 1x1, depthwise k x k, attention and a projecting 1x1; residual where shapes agree.
 
     With `expand` 1 there is no first convolution.
     """

@@ -14,8 +14,7 @@ from dynnas.nn.registry import Block, register_block
 
 @register_block("sepconv")
 class SeparableConvs(Block):
-    """Two times activation, depthwise k x k, pointwise and batch norm; then attention, and the shortcut is
-    added.
+    """Two times activation, depthwise k x k, pointwise and batch norm, then attention and the shortcut.
 
     Nothing stands between depthwise and pointwise (section 4.7). The stride is that of a 3x3 max pooling
     after the convolutions, as in the paper's entry flow; without one this is a module of the middle flow,

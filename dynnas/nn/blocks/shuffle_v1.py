@@ -15,8 +15,7 @@ from dynnas.nn.registry import Block, register_block
 
 @register_block("shuffle_v1")
 class ShuffleV1(Block):
-    """Grouped 1x1, channel shuffle, depthwise k x k, grouped 1x1 without activation, and attention; the input
-    is added or joined.
+    """Grouped 1x1, shuffle, depthwise k x k, grouped 1x1 and attention; the input is added or joined.
 
     The input is added, or where the shape changes pooled (3x3, average) and joined by what the unit makes.
     The inner channels are a quarter of the output's, as in the paper, in multiples of four.

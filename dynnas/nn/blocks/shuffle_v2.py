@@ -16,8 +16,7 @@ from dynnas.nn.registry import Block, register_block
 
 @register_block("shuffle_v2")
 class ShuffleV2(Block):
-    """Passes half of the channels on, and the others through 1x1, depthwise k x k, 1x1 and attention; then
-    shuffles them.
+    """Passes half of the channels on, runs 1x1, depthwise k x k, 1x1 and attention on the rest, and shuffles.
 
     Where the shape changes, all channels go two ways: that one, and depthwise k x k, 1x1.
 

@@ -26,9 +26,7 @@ from dynnas.space.knob import Knob, Knobs
 
 @dataclass(frozen=True)
 class StageKnobs:
-    """The knobs that the layers of a stage share, those of multi-scale layers among them, and the knobs of
-    each layer.
-    """
+    """The knobs that the layers of a stage share, multi-scale layers too, and those of each layer."""
 
     shared: Knobs
     layers: tuple[Knobs, ...]
@@ -82,8 +80,9 @@ class Blueprint:
 
 
 def _decides(gene: Gene) -> bool:
-    """Return whether a gene decides what images may leave out, in blocks or after exits; other genes depend
-    on it.
+    """Return whether a gene decides what images may leave out, in blocks or after exits.
+
+    Other genes depend on it.
     """
     return gene.name.endswith(".gate") or gene.name == EXITS_AT
 

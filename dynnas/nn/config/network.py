@@ -51,8 +51,9 @@ class PolicyConfig:
 
 @dataclass(frozen=True)
 class RecurrentConfig:
-    """The LSTM of `units` hidden units that gates share; the image, of `in_channels` channels, passes it
-    unchanged.
+    """The LSTM of `units` hidden units that gates share.
+
+    The image, of `in_channels` channels, passes it unchanged.
     """
 
     in_channels: int
@@ -102,8 +103,9 @@ class BlockConfig:
 
     @property
     def read_channels(self) -> int:
-        """Return how many channels a classifier behind the block reads: all, or those of the coarsest of
-        several scales.
+        """Return how many channels a classifier behind the block reads.
+
+        It reads all, or those of the coarsest of several scales.
         """
         return self.scales.coarsest if self.scales else self.out_channels
 
@@ -259,9 +261,7 @@ class NetworkConfig:
         return tuple((slot, block) for slot, block in self.blocks if block.gated)
 
     def without_gates(self) -> NetworkConfig:
-        """Return the same network without gates: every image runs all of every block, at the largest
-        resolution.
-        """
+        """Return the same network without gates, at the largest resolution."""
         blocks = tuple((slot, block.without_gate()) for slot, block in self.blocks)
         return replace(self, blocks=blocks, policy=None, recurrent=None, choice=None)
 
@@ -291,8 +291,7 @@ class NetworkConfig:
         return (*recurrent, *policy, ("stem", self.stem))
 
     def slots(self) -> tuple[tuple[str, SlotConfig], ...]:
-        """Return every slot with its config: those before the blocks, blocks, exits, head, and the
-        resolution's.
+        """Return every slot with its config: before the blocks, blocks, exits, head, and the resolution's.
 
         What looks closer after a glance has slots of its own: where, stem and blocks.
         """
@@ -307,8 +306,9 @@ class NetworkConfig:
 
     @property
     def focusing(self) -> tuple[tuple[str, SlotConfig], ...]:
-        """Return the predictor of where to look after a glance, and the stem and blocks for that part; empty
-        without a glance.
+        """Return the predictor of where to look after a glance, and the stem and blocks for that part.
+
+        It is empty without a glance.
         """
         if self.glance is None:
             return ()

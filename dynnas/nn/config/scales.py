@@ -11,9 +11,7 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Grown:
-    """The channels that the layers of one stage have added: each added `growth` * 2^s to the scales s >=
-    `finest`.
-    """
+    """The channels that layers of one stage have added: `growth` * 2^s each to the scales s >= `finest`."""
 
     layers: int
     growth: int
@@ -77,9 +75,7 @@ class Scales:
         return max(1, int(self.keep * channels / 2**scale + 1e-9)) * 2**scale
 
     def with_own(self) -> tuple[Grown, ...]:
-        """Return `grown` and the channels that this layer adds, joined with those of earlier layers of its
-        stage.
-        """
+        """Return `grown` joined with the channels that this layer adds."""
         own = Grown(1, self.growth, self.finest)
         if self.layer:
             *others, siblings = self.grown
@@ -103,9 +99,7 @@ class Scales:
 
     @property
     def coarsest(self) -> int:
-        """Return how many channels classifiers read: those of the coarsest scale, the last ones of the packed
-        tensor.
-        """
+        """Return how many channels classifiers read: those of the coarsest scale, packed last."""
         return self.after(self.number - 1)
 
     def _packed(self, channels: list[int]) -> int:
@@ -124,9 +118,7 @@ class Dense:
     keep: float
 
     def layer(self, index: int, in_channels: int, previous: Scales | None) -> Scales:
-        """Return layer `index` of the stage, after `previous`, or after a plain map of `in_channels`
-        channels.
-        """
+        """Return layer `index` of the stage, after `previous`, or after a map of `in_channels` channels."""
         if previous is None:
             base = tuple(in_channels * 2**scale for scale in range(self.scales))
             grown: tuple[Grown, ...] = ()

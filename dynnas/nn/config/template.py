@@ -61,9 +61,7 @@ def spell_sizes(resolutions: Sequence[Value]) -> str:
 
 
 def spell_glance(resolutions: Sequence[Value]) -> str:
-    """Return the value of the gene `resolution.choose` where images of the largest are seen at a glance
-    first.
-    """
+    """Return the value of the gene `resolution.choose` for a glance before the largest resolution."""
     return f"{GLANCE} of {resolutions[-1]}"
 
 
@@ -97,8 +95,7 @@ def _choice(values: Values, channels: int) -> ResolutionConfig | None:
 
 @dataclass(frozen=True)
 class NetworkTemplate:
-    """The frame of a network whose rest the genes choose: how many stages, and where exits may stand (in the
-    order of depth).
+    """The frame of a network whose rest the genes choose: stages, and where exits may stand, by depth.
 
     `channels` and `classes` are those of the space file, or None where the data decides.
     """
@@ -153,9 +150,7 @@ class NetworkTemplate:
     def covering_configs(
         self, genes: Sequence[Gene], channels: int, classes: int
     ) -> dict[str, tuple[SlotConfig, ...]]:
-        """Return, for each slot that any architecture has, the largest configs that it can take (see
-        `Space`).
-        """
+        """Return the largest configs of each slot that any architecture has (see `Space`)."""
         largest = {gene.name: gene.values[-1] for gene in genes}
         covering = {"stem": _cover("stem", genes, largest, partial(_stem, channels=channels))}
         if "policy.width" in largest and any("policy" in gene.values for gene in genes if _is_reads(gene)):
@@ -225,8 +220,7 @@ def _covering_glance(
 def _cover(
     section: str, genes: Sequence[Gene], largest: Values, config: Callable[[Values], SlotConfig]
 ) -> tuple[SlotConfig, ...]:
-    """Return a section's distinct configs: every value of the unordered genes, with the ordered ones as in
-    `largest`.
+    """Return a section's distinct configs: every value of unordered genes, ordered ones as in `largest`.
 
     A gate has the same weights whatever kernels and activations it decides on: each is there once a block.
     """
@@ -295,9 +289,7 @@ def _stem(values: Values, channels: int) -> StemConfig:
 
 
 def _block(values: Values, stage: int, layer: int, in_channels: int, previous: Scales | None) -> BlockConfig:
-    """Return a block after one that passes on `in_channels` channels, of the scales of `previous` if that has
-    several.
-    """
+    """Return a block after one that passes on `in_channels` channels, of the scales of `previous` if any."""
     slot = f"stage{stage}.{layer}"
     scales = _scales(values, stage, layer, in_channels, previous)
     stride = int(values[f"stage{stage}.stride"]) if layer == 0 else 1

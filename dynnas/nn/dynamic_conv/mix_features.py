@@ -25,8 +25,7 @@ def conv_first(
 
 
 def wide_conv(x: Tensor, bank: Tensor, coefficients: Tensor, bias: Tensor | None, shape: ConvShape) -> Tensor:
-    """Run one ordinary convolution with the filters of all experts, and return the weighted sum of their
-    feature maps.
+    """Run one convolution with the filters of all experts, and return the weighted sum of their maps.
 
     Shapes are those of `mixed_conv`.
     """

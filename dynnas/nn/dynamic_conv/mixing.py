@@ -105,9 +105,7 @@ def _images(way: Way, x: Tensor, shape: ConvShape) -> int:
 
 
 def _recorded(x: Tensor, kernels: Tensor, bias: Tensor | None, shape: ConvShape) -> Tensor:
-    """Return what a graph records: an ordinary convolution for one image, and operators that a graph can hold
-    for more.
-    """
+    """Return what a graph records: one convolution for one image, and exportable operators for more."""
     # A mix-first trace is of one image; its sizes are tensors, on which one cannot branch.
     if torch.jit.is_tracing() or x.shape[0] == 1:
         return plain_conv(x, kernels, bias, shape)

@@ -1,5 +1,4 @@
-"""The selection of the way in which a mixed convolution runs: by measurements on this machine if there are
-any, else by rule.
+"""The selection of the way in which a mixed convolution runs: by measurements if there are any, else by rule.
 
 No convolution measures itself. A trial in the middle of training would be a pause that nobody asked for,
 its outcome would depend on what else the machine did just then, and two runs of one search could differ in
@@ -125,7 +124,8 @@ def _problem(asked: _Asked) -> Problem:
 
 
 def is_recorded() -> bool:
-    """Return whether a graph is being recorded: sizes may then be no numbers, and code cannot branch on
-    them.
+    """Return whether a graph is being recorded.
+
+    Sizes may then be no numbers, and code cannot branch on them.
     """
     return torch.jit.is_tracing() or torch.compiler.is_compiling()

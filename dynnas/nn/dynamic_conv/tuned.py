@@ -67,8 +67,9 @@ class Problem:
 
     @property
     def key(self) -> str:
-        """Return all fields in one readable line: `cpu 2 threads float32: 64->64 k3 s1 g1 14x14, 16 images,
-        ...`.
+        """Return all fields in one readable line.
+
+        Such as `cpu 2 threads float32: 64->64 k3 s1 g1 14x14, 16 images, ...`.
         """
         shape = self.shape
         geometry = (

@@ -12,9 +12,7 @@ from dynnas.nn.layers.conv_shape import ConvShape
 
 
 def taps(x: Tensor, shape: ConvShape) -> Tensor:
-    """Return the pixels under each tap at each place: (B, C, H, W) to (B, C, k * k, H' * W'), zero outside of
-    the image.
-    """
+    """Return the pixels under each tap: (B, C, H, W) to (B, C, k * k, H' * W'), zero outside."""
     columns = F.unfold(x, shape.kernel, shape.dilation, shape.padding, shape.stride)
     return columns.unflatten(1, (-1, shape.kernel**2))
 

@@ -38,16 +38,15 @@ class GateCost:
     full: int
 
     def image_macs(self, usage: Tensor) -> Tensor:
-        """Return the multiply-adds (B,) of images that run the alternatives so often, (B, A);
-        differentiable.
+        """Return the multiply-adds (B,) of images that run the alternatives so often, (B, A).
+
+        It is differentiable.
         """
         return usage.float() @ torch.tensor(self.macs, dtype=torch.float32, device=usage.device)
 
 
 def gate_costs(config: NetworkConfig) -> tuple[GateCost, ...]:
-    """Return the costs of every gated block, in the order of `NetworkConfig.gated`, or of the choice of the
-    resolution.
-    """
+    """Return the costs of every gated block in order, or of the choice of the resolution."""
     if config.choice is not None:
         macs, full = _resolution_macs(config)
         return (GateCost(RESOLUTION_SLOT, config.choice.alternatives, config.choice.target, macs, full),)
@@ -94,8 +93,7 @@ def gate_costs_of(
 
 @lru_cache(maxsize=10_000)
 def alternative_macs(config: BlockConfig, resolution: int) -> tuple[tuple[str, ...], tuple[int, ...], int]:
-    """Return the names and multiply-adds of a gated block's alternatives, and those of the block without its
-    gate.
+    """Return names and multiply-adds of a gated block's alternatives, and those of the block alone.
 
     Args:
         config: of the block. resolution: of its input.
@@ -118,9 +116,7 @@ def _macs_of_given(gated: Gated, x: Tensor) -> tuple[tuple[str, ...], tuple[int,
 
 @lru_cache(maxsize=10_000)
 def _resolution_macs(config: NetworkConfig) -> tuple[tuple[int, ...], int]:
-    """Return the multiply-adds of a network at each of its resolutions, and at the largest without the
-    predictor.
-    """
+    """Return the multiply-adds of a network at each resolution, and at the largest without the predictor."""
     with torch.device("meta"):
         chosen = Network(config).eval().chosen
         x = torch.zeros(1, config.channels, config.resolution, config.resolution)

@@ -36,8 +36,9 @@ class Chooser(Contextual):
     """
 
     def forward(self, logits: Tensor, *, context: Context | None = None) -> Tensor:
-        """Map logits (B, ..., A) to rows that sum to 1; they are exactly 0 and 1, except for `soft` in
-        training.
+        """Map logits (B, ..., A) to rows that sum to 1.
+
+        They are exactly 0 and 1, except for `soft` in training.
         """
         if not self.training:
             return _hard(logits)
@@ -52,8 +53,7 @@ class Chooser(Contextual):
         return _hard(soft) + (soft - soft.detach())  # the bracket is 0, with the softmax's gradient
 
     def likelihood(self, logits: Tensor, rows: Tensor, context: Context = PLAIN) -> Tensor | None:
-        """Return the logarithm of the probability that each image's rows (B, ..., A) were drawn from logits:
-        (B,).
+        """Return the log probability (B,) that each image's rows (B, ..., A) were drawn from logits.
 
         None where there is no draw to learn from.
         """
@@ -65,9 +65,7 @@ class Chooser(Contextual):
 
 
 def _policy(logits: Tensor, mode: GateMode) -> Tensor:
-    """Return the logits of the distribution that `reinforce` draws from: the less noise, the more alike are
-    draws.
-    """
+    """Return the logits that `reinforce` draws from: the less noise, the more alike are draws."""
     return logits / (mode.temperature * max(mode.noise, LEAST_NOISE))
 
 
@@ -76,8 +74,9 @@ def _hard(logits: Tensor) -> Tensor:
 
 
 def top_k(logits: Tensor, k: int) -> Tensor:
-    """Return the `k` largest of each row of (B, C) and 0 for the others; gradients reach those that are
-    kept.
+    """Return the `k` largest of each row of (B, C) and 0 for the others.
+
+    Gradients reach those that are kept.
     """
     kept = torch.zeros_like(logits).scatter(1, logits.topk(k, dim=1).indices, 1.0)
     return logits * kept

@@ -103,8 +103,9 @@ class GateFeatures(Features):
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Move what the target adds into the biases, for good; without its norm, the first layer is
-        linear.
+        """Move what the target adds into the biases, for good.
+
+        Without its norm, the first layer is linear.
         """
         super().settle()
         if self.hidden_by_target is None:
@@ -139,8 +140,7 @@ class PolicyFeatures(Features):
 
 
 class RecurrentFeatures(GateFeatures):
-    """Logits of an LSTM's hidden units; it has read the pooled inputs of this block and those before
-    (SkipNet, section 3.2).
+    """Logits of an LSTM that reads the pooled inputs of this block and those before (SkipNet, section 3.2).
 
     The LSTM is shared by all such gates. What stands before it, 10 units of the block's own, and the logits
     that are read off it are each gate's; in the paper the latter are shared too, for all gates are alike.
@@ -153,8 +153,9 @@ class RecurrentFeatures(GateFeatures):
             self.expand.weight.div_(HIDDEN_SPREAD)
 
     def sees(self, x: Tensor, flow: Flow) -> tuple[Tensor, Beside]:
-        """Return the LSTM's hidden units (B, 10) and its state; the state goes on through skipped blocks
-        too.
+        """Return the LSTM's hidden units (B, 10) and its state.
+
+        The state goes on through skipped blocks too.
         """
         hidden, state = lstm_step(self.pooled(x), flow)
         return hidden, {STATE.name: state}

@@ -146,8 +146,9 @@ class Deciding(Branching):
         return self.branch(x, int(choice.to(torch.uint8).argmax()))
 
     def branch(self, x: Tensor, alternative: int) -> Tensor:
-        """Map images that take one alternative, by its index, to (B, Co, H', W'): for families with
-        branches.
+        """Map images that take one alternative, by its index, to (B, Co, H', W').
+
+        It is for families with branches.
         """
         raise NotImplementedError
 
@@ -182,8 +183,9 @@ class Deciding(Branching):
         return self.decided(flow, context)
 
     def votes(self, flow: Flow) -> tuple[Tensor, Flow]:
-        """Return the logits (1, alternatives) for one image, which takes the largest, and what deciding hands
-        on.
+        """Return the logits (1, alternatives) for one image, and what deciding hands on.
+
+        The image takes the largest.
         """
         assert isinstance(flow.x, Tensor)
         seen, beside = self.sees(flow.x, flow)
@@ -231,9 +233,7 @@ class Deciding(Branching):
         return flow.hand_on(self.masked(x, Decision(weights, weights)), beside)
 
     def together(self, x: Tensor, decision: Decision, context: Context = PLAIN) -> Tensor:
-        """Compute what `masked` computes, but for images (n, C, H, W) of one choice together, one choice
-        after the other; in eval mode.
-        """
+        """Compute what `masked` does, for images (n, C, H, W) of one choice together, in eval mode."""
         choice = decision.choice
         if len(x) == 1:
             return self.alone(x, choice[0], decision)
@@ -312,9 +312,7 @@ class Gated(Operator, Deciding):
 
     @classmethod
     def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:
-        """Return the names of the alternatives that images may differ by in their cost, the cheapest
-        first.
-        """
+        """Return the names of the alternatives that images may differ by, the cheapest first."""
         raise NotImplementedError
 
     @classmethod
@@ -360,8 +358,9 @@ def hidden_channels(config: BlockConfig) -> int:
 
 
 def shared_name(name: str) -> str:
-    """Return the name that a gated block's parameter has in the supernet: a gate does not change the block's
-    own.
+    """Return the name of a gated block's parameter in the supernet.
+
+    A gate does not change the block's own names.
     """
     return name.removeprefix("block.")
 

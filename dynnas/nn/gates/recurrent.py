@@ -1,6 +1,4 @@
-"""One LSTM that the gates of a whole network share (SkipNet: Wang et al. 2018, arXiv:1711.09485, section
-3.2).
-"""
+"""One LSTM that all gates share (SkipNet: Wang et al. 2018, arXiv:1711.09485, section 3.2)."""
 
 from __future__ import annotations
 

@@ -105,9 +105,7 @@ def carried_by(module: nn.Module) -> tuple[Carried, ...]:
 
 
 class Pack(nn.Module):
-    """Packs side values in front of the map, as more of its channels: 0 for those that nobody has handed
-    on.
-    """
+    """Packs side values in front of the map, as channels: 0 for those that nobody has handed on."""
 
     def __init__(self, values: Sequence[Carried]) -> None:
         """Pack `values`, in this order."""

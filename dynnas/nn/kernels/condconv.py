@@ -37,8 +37,7 @@ def _kept(rate: float, shape: tuple[int, ...], like: Tensor) -> Tensor:
 
 
 class CondConvRouter(nn.Module):
-    """Predicts sigmoid(FC(GAP(block input))): one coefficient per expert, the same for all convolutions of
-    the block.
+    """Predicts sigmoid(FC(GAP(block input))): one coefficient per expert, for all convolutions of the block.
 
     One router per block is the form of the authors' EfficientNet code; the paper has one per layer.
     """

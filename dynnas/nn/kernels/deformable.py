@@ -24,8 +24,7 @@ the image see zeros and no gradient: at the kernel's own rate they never came ba
 
 
 class Offsets(nn.Module):
-    """Predicts where each tap looks and how much it counts, by a convolution of the layer's input that starts
-    at zero.
+    """Predicts where each tap looks and how much it counts, by a convolution that starts at zero.
 
     The weight is (3, Ci, k, k, k, k): vertical and horizontal offset and the logit of the modulation; the
     input's channels; the tap; the window. All four kernel axes are elastic by their centre.

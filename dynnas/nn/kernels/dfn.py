@@ -21,8 +21,9 @@ from dynnas.nn.slicing import Rule, centre
 
 
 class FilterGenerator(nn.Module):
-    """Predicts FC(ReLU(FC(GAP(layer input)))): a k x k filter for each channel, with max(1, C // 4) hidden
-    units.
+    """Predicts FC(ReLU(FC(GAP(layer input)))): a k x k filter for each channel.
+
+    It has max(1, C // 4) hidden units.
 
     The last weight is (C, hidden, k, k), so that a smaller kernel is its centre. It has no bias: that is the
     convolution's own kernel.

@@ -16,8 +16,9 @@ from dynnas.nn.layers.initial import linear
 
 
 class DyConvRouter(Contextual):
-    """Predicts softmax(FC(ReLU(FC(GAP(layer input)))) / temperature), with Ci // 4 + 1 hidden units (section
-    3.2).
+    """Predicts softmax(FC(ReLU(FC(GAP(layer input)))) / temperature) (section 3.2).
+
+    It has Ci // 4 + 1 hidden units.
 
     A high temperature early in training lets all experts learn: see `RouterMode`.
     """
@@ -38,8 +39,7 @@ class DyConvRouter(Contextual):
 
 @register_kernel("dyconv")
 class DyConv(Kernel):
-    """Mixes a bank of experts, each with a bias, for each image by softmax attention over the layer's own
-    input.
+    """Mixes a bank of experts and biases for each image by softmax attention over the layer's input.
 
     The batch norm that follows takes away the mean of the mixed bias over images, but not its differences
     between them. As the coefficients sum to one, a shift folds into every expert's bias.
@@ -64,8 +64,9 @@ class DyConv(Kernel):
         return mixed_conv(x, self.weight, coefficients, bias, self.shape, strategy, context.trace)
 
     def part(self, x: Tensor, route: None, inputs: Channels | None, outputs: Channels | None) -> Tensor:
-        """Compute a part of the outputs, as `Kernel.part` does: the router sees zeros for the channels that
-        `x` lacks.
+        """Compute a part of the outputs, as `Kernel.part`.
+
+        The router sees zeros for the channels that `x` lacks.
         """
         pooled = spread(x.mean((2, 3), keepdim=True), inputs, self.shape.in_channels)
         coefficients = self.dyconv_router(pooled)

@@ -59,9 +59,7 @@ GROUP = Knob("group", whole(1, 64), "kernels mixed for each output channel", def
 
 @register_kernel("dynet")
 class DyNet(Kernel):
-    """Mixes a bank of `group` kernels per output channel, for each image and channel, by sigmoid
-    coefficients.
-    """
+    """Mixes a bank of `group` kernels per output channel, for each image, by sigmoid coefficients."""
 
     knobs = (GROUP,)
     capacity = 70

@@ -13,8 +13,7 @@ from dynnas.nn.layers.conv_shape import ConvShape
 
 @register_kernel("dynet_layer")
 class DyNetLayer(Kernel):
-    """DyNet with one router for each convolution instead of the paper's one for each block
-    (arXiv:2004.10694).
+    """DyNet with one router for each convolution, not for each block as in the paper (arXiv:2004.10694).
 
     Predicting once a block saves little arithmetic, but lets all coefficients be known before the first
     convolution; here the later convolutions can react to what the earlier ones made of the image.
@@ -34,8 +33,9 @@ class DyNetLayer(Kernel):
         return self.mixed(x, self.dynet_layer_router(x.mean((2, 3))), context=context)
 
     def part(self, x: Tensor, route: None, inputs: Channels | None, outputs: Channels | None) -> Tensor:
-        """Compute a part of the outputs, as `Kernel.part` does: the router sees zeros for the channels that
-        `x` lacks.
+        """Compute a part of the outputs, as `Kernel.part`.
+
+        The router sees zeros for the channels that `x` lacks.
         """
         pooled = spread(x.mean((2, 3)), inputs, self.shape.in_channels)
         own = self.dynet_layer_router(pooled)

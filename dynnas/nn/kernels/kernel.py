@@ -84,8 +84,9 @@ class Kernel(Operator, Contextual):
         self.register_parameter("bias", None)
 
     def new_weight(self, bank: int | None) -> nn.Parameter | None:
-        """Return the bank or kernel, as initialised; None where an op makes its kernel from something
-        else.
+        """Return the bank or kernel, as initialised.
+
+        It is None where an op makes its kernel from something else.
         """
         weight = nn.Parameter(torch.empty(*(() if bank is None else (bank,)), *self.shape.weight))
         initialise_kernels(weight)
@@ -123,9 +124,7 @@ class Kernel(Operator, Contextual):
     def narrowed(
         self, weight: Tensor, inputs: Channels | None, outputs: Channels | None
     ) -> tuple[Tensor, ConvShape]:
-        """Return the part of a kernel (Co, Ci / groups, k, k) or bank between some channels, and its
-        geometry.
-        """
+        """Return the part of a kernel (Co, Ci / groups, k, k) or bank between channels, and its geometry."""
         weight = pick(weight, outputs, -4)
         own, groups = self.shape, 1
         if own.groups == 1:
@@ -138,8 +137,9 @@ class Kernel(Operator, Contextual):
     def mixed_part(
         self, x: Tensor, route: Tensor, inputs: Channels | None, outputs: Channels | None, bias: Tensor | None
     ) -> Tensor:
-        """Compute a `part` of a bank that is mixed by `route`, (B, M) or (B, Co, M); `bias` is that of the
-        output channels.
+        """Compute a `part` of a bank that is mixed by `route`, (B, M) or (B, Co, M).
+
+        `bias` is that of the output channels.
         """
         weight, shape = self.narrowed(self.weight, inputs, outputs)
         mixture = pick(route, outputs) if route.dim() == 3 else route
@@ -147,8 +147,7 @@ class Kernel(Operator, Contextual):
 
     @classmethod
     def router(cls, in_channels: int, convs: Mapping[str, ConvShape], **knobs: Any) -> nn.Module:
-        """Return the router that the convolutions of a block share: a module from its input to a route for
-        each name.
+        """Return the router that a block's convolutions share: from its input to a route for each name.
 
         Args:
             in_channels: of the block's input. convs: the block's convolutions by their names.

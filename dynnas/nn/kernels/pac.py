@@ -14,8 +14,7 @@ GUIDE_CHANNELS = 8
 
 
 class Guide(nn.Module):
-    """Predicts features by which pixels are alike or not: a 1x1 projection of the layer's input (Ci to 8
-    channels).
+    """Predicts features by which pixels are alike or not: a 1x1 projection of the input to 8 channels.
 
     It starts so that unrelated pixels of unit variance count e**-1.
     """
@@ -33,8 +32,7 @@ class Guide(nn.Module):
 
 @register_kernel("pac")
 class PixelAdaptive(Kernel):
-    """Weights each tap of a single kernel by exp(-|f_p - f_q|**2 / 2), for guides f at the tap and at the
-    centre.
+    """Weights each tap of one kernel by exp(-|f_p - f_q|**2 / 2), with guides f at tap and centre.
 
     A kernel of one tap sees only its own pixel, which counts 1: pointwise convolutions are ordinary ones.
     """
@@ -59,9 +57,7 @@ class PixelAdaptive(Kernel):
         return weigh_taps(columns, self.weight, self.bias, shape.groups).unflatten(2, size_after(x, shape))
 
     def unseen_macs(self, x: Tensor) -> int:
-        """Return the multiply-adds of the distances, and of weighing every tap by them, for `x` (B, Ci, H,
-        W).
-        """
+        """Return the multiply-adds of the distances and of weighing every tap, for `x` (B, Ci, H, W)."""
         if self.pac_guide is None:
             return 0
         height, width = size_after(x, self.shape)

@@ -22,8 +22,9 @@ from dynnas.space.knob import Knob, whole
 
 
 class WeightNetRouter(nn.Module):
-    """Predicts sigmoid(FC(FC(GAP(block input)))); the block shares the first layer, and each convolution has
-    its own second one.
+    """Predicts sigmoid(FC(FC(GAP(block input)))).
+
+    The block shares the first layer, and each convolution has its own second one.
 
     The first has max(16, C // 16) outputs, as in the authors' code. The second has a part for each split.
     """
@@ -54,8 +55,7 @@ class WeightNetRouter(nn.Module):
 
 @register_kernel("weightnet")
 class WeightNet(Kernel):
-    """Mixes a bank of `group` kernels per output channel, each split along its input channels into `splits`
-    parts.
+    """Mixes a bank of `group` kernels per output channel, each in `splits` parts of its input channels.
 
     Every part has coefficients of its own. In the paper's terms G = splits and M = group * splits: its
     grouped linear layer from M * Co activations, in G * Co groups, to the weights is this bank, whose part
@@ -109,9 +109,7 @@ class WeightNet(Kernel):
         return y if self.bias is None else y + self.bias[:, None, None]
 
     def _spread_bank(self, parts: Sequence[tuple[slice, ConvShape]]) -> Tensor:
-        """Return the bank once for each split, (splits * group, Co, Ci / groups, k, k), zero outside of its
-        part.
-        """
+        """Return the bank for each split, (splits * group, Co, Ci / groups, k, k), zero outside its part."""
         own = torch.zeros(len(parts), 1, 1, self.shape.weight[1], 1, 1)
         for index, (channels, _) in enumerate(parts):
             own[index, :, :, channels] = 1

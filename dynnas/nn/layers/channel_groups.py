@@ -25,9 +25,7 @@ class ChannelGroups:
             row[own] = 1
 
     def masked(self, block: nn.Module, x: Tensor, weights: Tensor, counted: bool) -> Tensor:
-        """Run all channels of a block for images (B, C, H, W), weighted by `weights` (B, groups) of their
-        groups.
-        """
+        """Run all channels of a block for images (B, C, H, W), weighted by `weights` (B, groups)."""
         # Not as a matrix product, which would count as multiply-adds that no image runs.
         hidden = MaskedHidden((weights[:, :, None] * self.table.to(weights)).sum(1), counted)
         found: Tensor = block(x, hidden)

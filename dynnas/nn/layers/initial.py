@@ -23,8 +23,9 @@ def kernel_spread(shape: Sequence[int]) -> float:
 
 
 def initialise_linear(weight: Tensor, bias: Tensor) -> None:
-    """Initialise weights and biases of any shape near zero: classifiers start indifferent, routers
-    balanced.
+    """Initialise weights and biases of any shape near zero.
+
+    Classifiers start indifferent, and routers balanced.
     """
     nn.init.normal_(weight, std=0.01)
     nn.init.zeros_(bias)

@@ -32,14 +32,16 @@ class ConvUnit(nn.Module):
         self.by_element = is_elementwise(act)
 
     def forward(self, x: Tensor, route: Tensor | None = None) -> Tensor:
-        """Map (B, Ci, H, W) to (B, Co, H', W'); `route` is what the block's router says to the
-        convolution.
+        """Map (B, Ci, H, W) to (B, Co, H', W').
+
+        `route` is what the block's router says to the convolution.
         """
         return self.act(self.norm(self.conv(x, route)))
 
     def part(self, x: Tensor, route: Any, inputs: Channels | None, outputs: Channels | None) -> Tensor:
-        """Compute what `forward` does in eval mode for some channels; shapes are those of `Kernel.part`.
-        Others are 0 to the activation.
+        """Compute what `forward` does in eval mode for some channels.
+
+        Shapes are those of `Kernel.part`; other channels are 0 to the activation.
         """
         y = self.conv.part(x, route, inputs, outputs)
         norm = self.norm
@@ -129,9 +131,7 @@ class Head(nn.Module):
 
 
 def block_router(config: BlockConfig, convs: Mapping[str, ConvShape]) -> nn.Module:
-    """Build the router of a block with these convolutions: from its input to a route for each of their
-    names.
-    """
+    """Build the router of a block with these convolutions: from its input to a route for each name."""
     op = config.op
     return named(op.name, KERNELS[op.name].router(config.in_channels, convs, **op.keywords()))
 

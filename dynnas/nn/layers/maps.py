@@ -11,8 +11,9 @@ Maps = tuple[Tensor, ...]
 
 
 def pack(maps: Maps) -> Tensor:
-    """Pack the maps (B, C_s, H_s, W_s) of all scales into one of the coarsest resolution, whose channels are
-    the sum of C_s * 4^(S - 1 - s).
+    """Pack the maps (B, C_s, H_s, W_s) of all scales into one of the coarsest resolution.
+
+    Its channels are the sum of C_s * 4^(S - 1 - s).
     """
     return torch.cat([F.pixel_unshuffle(x, 2 ** (len(maps) - 1 - s)) for s, x in enumerate(maps)], dim=1)
 

@@ -8,7 +8,5 @@ from torch import nn
 
 
 def named(name: str, module: nn.Module) -> nn.Sequential:
-    """Put `name` into the path of the parameters of `module`, so that no operator of another name shares
-    them.
-    """
+    """Put `name` into the paths of parameters of `module`, so that no other operator shares them."""
     return nn.Sequential(OrderedDict({name: module}))

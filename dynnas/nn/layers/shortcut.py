@@ -16,8 +16,7 @@ def keeps_shape(config: BlockConfig) -> bool:
 
 
 def shortcut(config: BlockConfig) -> nn.Module:
-    """Return the identity or, where the shape changes, a 1x1 convolution and batch norm (He et al. 2015,
-    option B).
+    """Return the identity or, where the shape changes, a 1x1 unit (He et al. 2015, option B).
 
     It is static whatever the block's op: all it does is match shapes.
     """

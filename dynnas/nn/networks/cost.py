@@ -48,8 +48,7 @@ class Cost:
         return found - self.saved_macs(usage).gather(0, exits[None])[0] if self.gates else found
 
     def saved_macs(self, usage: Sequence[Tensor]) -> Tensor:
-        """Return the multiply-adds that gates save each image up to each exit, and to the head: (exits + 1,
-        N) float64.
+        """Return the multiply-adds that gates save each image up to each exit: (exits + 1, N) float64.
 
         Args:
             usage: of every gate, there is at least one, as `Decision.usage`, (N, alternatives).

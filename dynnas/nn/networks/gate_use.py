@@ -29,9 +29,7 @@ class GateUse:
 
     @staticmethod
     def of(size: Cost, exits: Tensor, decided: Sequence[Decision]) -> GateUse:
-        """Return the statistics of images that leave by `exits` (N,), from the decisions of each gate on all
-        of them.
-        """
+        """Return the statistics of images that leave by `exits` (N,), from the decisions of each gate."""
         shares = {}
         signs = [exits[:, None]]
         for gate, stretch, decision in zip(size.gates, size.stretches, decided, strict=True):

@@ -37,8 +37,9 @@ class Focus(nn.Module):
         self.score = linear(config.in_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map feature maps (B, C, H, W) to the middle (B, 2) of the part to see: down and right, from 0
-        to 1.
+        """Map feature maps (B, C, H, W) to the middle (B, 2) of the part to see.
+
+        It is given down and right, from 0 to 1.
         """
         weights = self.score(x.flatten(2).transpose(1, 2)).softmax(1)
         height, width = (int(side) for side in x.shape[2:])  # numbers, in graphs too
@@ -55,9 +56,7 @@ def _middles(height: int, width: int, like: Tensor) -> Tensor:
 
 
 def corner(middle: Tensor, given: int, size: int) -> Tensor:
-    """Return the corner (B, 2), in pixels, of a part of `size` around `middle` (B, 2) that lies in the
-    image.
-    """
+    """Return the corner (B, 2), in pixels, of a part of `size` around `middle` (B, 2) inside the image."""
     return (middle * given - size / 2).clamp(0, given - size)
 
 
@@ -105,8 +104,9 @@ def glance_at(config: NetworkConfig, call: Call, small: Tensor) -> Tensor:
 
 
 def look_closer(config: NetworkConfig, call: Call, x: Tensor, maps: Tensor, exact: bool) -> Tensor:
-    """Return the maps (B, 2 C', h, w) of the glance and of the part of images `x` that they point to,
-    channels in turn.
+    """Return the maps (B, 2 C', h, w) of the glance and of the part of images `x` that they point to.
+
+    Their channels take turns.
     """
     assert config.glance is not None
     (slot, where), *closer = config.focusing
@@ -119,9 +119,7 @@ def _read(maps: Tensor | Sequence[Tensor]) -> Tensor:
 
 
 class _Step(nn.Module):
-    """A part of a finished network: it runs its own modules by their slots, and packs image and maps as one
-    tensor.
-    """
+    """A part of a finished network: it runs modules by slots and packs image and maps as one tensor."""
 
     def __init__(self, config: NetworkConfig, slots: dict[str, nn.Module]) -> None:
         super().__init__()

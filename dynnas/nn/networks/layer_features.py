@@ -1,6 +1,4 @@
-"""The features of a piece on which its time depends, as numbers: read off its config and counted on its
-module.
-"""
+"""The features of a piece on which its time depends: read off its config and counted on its module."""
 
 from __future__ import annotations
 

@@ -10,9 +10,7 @@ from dynnas.nn.kernels.kernel import Kernel
 
 
 def settle(module: nn.Module) -> None:
-    """Precompute everything in `module` that does not depend on the input: the result is what ships, and what
-    counts.
-    """
+    """Precompute everything in `module` that does not depend on the input: the result is what ships."""
     for child in module.modules():
         if isinstance(child, Kernel | Features | Policy):
             child.settle()

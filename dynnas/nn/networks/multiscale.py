@@ -50,8 +50,7 @@ class Link(nn.Module):
 
 
 class Growth(nn.Module):
-    """Computes the channels that a layer adds to one scale, from the scale itself and from the neighbours it
-    is linked to.
+    """Computes the channels that a layer adds to one scale, from that scale and its linked neighbours.
 
     Half is the scale's own where it has neighbours. The parts are interleaved, so that the leading channels
     of a wider layer are those of a narrower one.
@@ -124,8 +123,9 @@ class MultiScale(nn.Module):
         return tuple(maps)
 
     def forward(self, x: Tensor | Maps) -> Tensor | Maps:
-        """Map packed maps (B, C, H', W') to packed maps, or a tuple of maps to one; the first layer takes a
-        single map for both.
+        """Map packed maps (B, C, H', W') to packed maps, or a tuple of maps to one.
+
+        The first layer takes a single map for both.
 
         Args:
             x: a tensor, or the tuple that the layer before gave, or for the first layer a tuple of one.

@@ -50,8 +50,7 @@ Call = Callable[[str, SlotConfig, Any], Any]
 
 
 def build(config: SlotConfig) -> nn.Module:
-    """Build the module of one slot: a side value, a stem, a block, a classifier, or a predictor of where to
-    look.
+    """Build the module of one slot: a side value, stem, block or classifier, or a predictor of where to look.
 
     Raises:
         SpaceError: the config names a block, op, attention or activation that is not registered,
@@ -114,9 +113,7 @@ class Stretch:
 
 
 def stretches(config: NetworkConfig) -> Iterator[Stretch]:
-    """Yield the stretches in the order in which a network runs: one for every exit, then the one that ends in
-    the head.
-    """
+    """Yield the stretches in which a network runs: one for every exit, then the one that ends in the head."""
     body: list[tuple[str, SlotConfig]] = []
     for slot, slot_config in (*config.looking, *config.focusing):
         body.append((slot, slot_config))
@@ -303,9 +300,7 @@ class Network(nn.Module):
         return found
 
     def looks_at(self, x: Tensor) -> Tensor:
-        """Return where images (B, channels, R, R) are looked at after a glance: the first pixels (B, 2)
-        there.
-        """
+        """Return where images (B, channels, R, R) are looked at after a glance: the first pixels (B, 2)."""
         assert self.config.glance is not None
         assert self.glance is not None
         (slot, where), *_ = self.config.focusing

@@ -107,9 +107,7 @@ def mixed(outputs: Sequence[Tensor], rows: Tensor) -> Tensor:
 
 
 def sharing(module: nn.Module) -> nn.Module:
-    """Return a copy that shares the parameters of `module` and has buffers of its own: statistics of batch
-    norms.
-    """
+    """Return a copy that shares the parameters of `module` and has buffers of its own."""
     return copy.deepcopy(module, {id(parameter): parameter for parameter in module.parameters()})
 
 

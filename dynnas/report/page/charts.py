@@ -20,8 +20,9 @@ _MOST_POINTS = 1500
 
 
 def front_chart(study: Study) -> dict[str, Any]:
-    """Return the chart of all networks of a study, the front and its controls: series that can be switched
-    off.
+    """Return the chart of all networks of a study, its front and controls.
+
+    Series can be switched off.
     """
     axes, goal, controls = axes_of(study), study.goal, study.controls
     series = [

@@ -132,8 +132,9 @@ def exit_images_section(summary: StudySummary) -> Section | None:
 
 
 def latency_section(summary: StudySummary) -> Section | None:
-    """Return the section of how the times of images are spread, for every member; image by image where that
-    was timed.
+    """Return the section of how the times of images are spread, for every member.
+
+    It goes image by image where that was timed.
     """
     study = summary.study
     timed = [member for member in study.front if {name for name, _ in _TIMES} <= member.metrics.keys()]

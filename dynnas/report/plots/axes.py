@@ -21,8 +21,9 @@ class Axes:
 
 
 def axes_of(study: Study) -> Axes:
-    """Return the first quality that was searched for against the first cost; accuracy and latency if there is
-    none.
+    """Return the first searched quality against the first cost.
+
+    They are accuracy and latency if there is none.
 
     Of a table, the first objective that is maximised against the first that is minimised; of objectives
     that are all alike, the first and the last.

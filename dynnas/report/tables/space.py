@@ -74,8 +74,9 @@ def _cost_row(space: Space, name: str, architecture: Architecture, size: Cost) -
 
 
 def _part(gene: Gene) -> str:
-    """Return the part of a gene's name, `stage1.0` of `stage1.0.kernel`; the resolution belongs to the
-    input.
+    """Return the part of a gene's name, `stage1.0` of `stage1.0.kernel`.
+
+    The resolution belongs to the input.
     """
     owner = gene.name.rpartition(".")[0] or gene.name
     return "input" if owner == "resolution" else owner

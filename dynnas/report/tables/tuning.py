@@ -11,9 +11,7 @@ from dynnas.report.tables.table import Column, Table
 
 
 def tuning_table(found: Sequence[Tuned], path: Path) -> Table:
-    """Return one row for each convolution: the way that won, its time, and how much faster it is than the
-    rule's.
-    """
+    """Return one row for each convolution: the way that won, its time, and its speed-up over the rule's."""
     columns = (
         Column("convolution"),
         Column("way"),

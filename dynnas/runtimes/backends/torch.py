@@ -27,8 +27,9 @@ class Torch(Runtime):
     regroups_gates = True
 
     def compile(self, network: Compilable, target: TargetSettings) -> Artifact:
-        """Compile to the network itself, its config and weights as files; an own module becomes torch's
-        exported program.
+        """Compile to the network itself, its config and weights as files.
+
+        An own module becomes torch's exported program.
         """
         from dynnas.runtimes.torch.artifact import torch_artifact
 
@@ -65,8 +66,10 @@ class TorchCompile(Runtime):
         return super().can_run(device) and (device == "cuda" or any(map(shutil.which, compilers)))
 
     def compile(self, network: Compilable, target: TargetSettings) -> Artifact:
-        """Compile as for `torch`: the compiler's output depends on the machine, so the real compilation
-        happens when it is loaded.
+        """Compile as for `torch`.
+
+        The compiler's output depends on the machine, so the real compilation happens when it is
+        loaded.
         """
         from dynnas.runtimes.torch.artifact import torch_artifact
 

@@ -98,8 +98,9 @@ class _Branching:
     feed: Callable[[GraphProto, int], None]
 
     def model(self, image: ValueInfoProto) -> ModelProto:
-        """Return the model from `image` to `logits` and `exit`; the parts can no longer be used by
-        themselves.
+        """Return the model from `image` to `logits` and `exit`.
+
+        The parts can no longer be used by themselves.
         """
         for index, part in enumerate(self.parts):
             # An inner graph sees the names of those around it: each part's get a prefix of their own.
@@ -143,8 +144,9 @@ class _Branching:
         )
 
     def _sureness(self, graph: GraphProto, index: int) -> str:
-        """Return the name of the confidence of part `index`; compute it in the graph if the part does not
-        give it.
+        """Return the name of the confidence of part `index`.
+
+        It is computed in the graph if the part does not give it.
         """
         scope = self._scope(index)
         if any(value.name == scope + "sureness" for value in self.parts[index].graph.output):

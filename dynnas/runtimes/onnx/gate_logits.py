@@ -1,5 +1,4 @@
-"""Graph rewrites that reduce the number of operators of a gate, because starting an operator takes as long as
-its work.
+"""Graph rewrites that reduce a gate's operators, because starting one takes as long as its work.
 
 Imports onnx: import this module only where that is installed.
 """
@@ -90,9 +89,7 @@ def read_as_it_lies(packed: ModelProto) -> None:
 
 
 def _is_linear(view: GraphIndex, node: NodeProto | None) -> bool:
-    """Return whether a node is a linear layer of torch: constant but for its input, with a row for each
-    output.
-    """
+    """Return whether a node is a linear layer of torch: constant but for its input, a row for each output."""
     if node is None or node.op_type not in ("Gemm", "FusedGemm") or len(node.input) != 3:
         return False
     rows = attribute(node, "transB") and not attribute(node, "transA")

@@ -43,8 +43,7 @@ def to_onnx(network: Compilable) -> ModelProto:
 
 
 def to_packed_onnx(network: Compilable) -> ModelProto:
-    """Return the graph for one image, packed for ONNX Runtime on processors like this machine's: see
-    `packing.packing`.
+    """Return the graph for one image, packed for processors like this machine's: see `packing.packing`.
 
     Raises:
         MissingExtraError: onnx or onnxruntime is not installed.
@@ -110,8 +109,7 @@ def join_cascade(cascade: Cascade, graph_of: Callable[[Network], ModelProto]) ->
 
 
 def to_onnx_batch(network: Compilable) -> ModelProto:
-    """Return the graph for any batch: every exit is computed, and the first confident one chosen for each
-    image.
+    """Return the graph for any batch: every exit is computed, and the first confident one chosen.
 
     Inputs and outputs as `to_onnx`, with the batch's size in place of 1.
 

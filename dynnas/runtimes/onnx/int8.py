@@ -101,9 +101,7 @@ class _Images:
 
 
 def _kept(graph: GraphProto) -> list[NodeProto]:
-    """Return what stays in float32: convolutions with a kernel of each image's own, routers and
-    attentions.
-    """
+    """Return what stays in float32: kernels of each image's own, routers and attentions."""
     constants = {tensor.name for tensor in graph.initializer}
     logits = graph.output[0].name
     kept = []

@@ -8,8 +8,9 @@ from dynnas.errors import require
 
 
 def metadata_bytes(metadata: Mapping[str, str]) -> bytes:
-    """Return bytes that add `metadata` to a serialised model when they are appended to it; the graph stays as
-    it is.
+    """Return bytes that add `metadata` to a serialised model when they are appended.
+
+    The graph stays as it is.
 
     Raises:
         MissingExtraError: onnx is not installed.

@@ -19,9 +19,7 @@ from dynnas.threads import use_threads
 
 
 class TorchBatchRunner:
-    """A folded network, channels-last, run eagerly, because the number of images that stay is not known
-    beforehand.
-    """
+    """A folded network, channels-last, run eagerly: how many images stay is not known beforehand."""
 
     def __init__(self, network: Network, target: TargetSettings, execution: BatchExecution) -> None:
         self._compacted = execution == "compacted"

@@ -79,8 +79,9 @@ def _apart(run: Run) -> Run:
 
 
 def compiled_runner(network: Compilable, device: str, threads: int, dtype: str, batch: int) -> Runner:
-    """Return the runner of `network` by torch.compile; the networks of a cascade are run one after the
-    other.
+    """Return the runner of `network` by torch.compile.
+
+    The networks of a cascade are run one after the other.
     """
     if isinstance(network, Cascade):
         return ChainRunner(network, lambda member: compiled_runner(member, device, threads, dtype, batch))

@@ -32,8 +32,9 @@ class EagerRunner:
 
 
 def eager_runner(network: Compilable, device: str, threads: int, dtype: str, batch: int) -> Runner:
-    """Return the runner of `network` in plain torch; the networks of a cascade are run one after the
-    other.
+    """Return the runner of `network` in plain torch.
+
+    The networks of a cascade are run one after the other.
     """
     if isinstance(network, Cascade):
         return ChainRunner(network, lambda member: eager_runner(member, device, threads, dtype, batch))

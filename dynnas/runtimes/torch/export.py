@@ -31,8 +31,7 @@ def to_pt2(network: Finished) -> ExportedProgram:
 
 
 def to_pt2_batch(network: Finished) -> ExportedProgram:
-    """Return the program for any batch: every exit is computed, and the first confident one chosen for each
-    image.
+    """Return the program for any batch: every exit is computed, and the first confident one chosen.
 
     As `to_pt2`, with the batch's size in place of 1.
     """

@@ -27,8 +27,9 @@ Part = tuple[Run, Leaving | None]
 
 
 def folded_as(network: Unfolded, device: str, dtype: str) -> Unfolded:
-    """Return a folded copy on `device`, computing in `dtype`; on a CPU it is channels-last, the faster layout
-    there.
+    """Return a folded copy on `device`, computing in `dtype`.
+
+    On a CPU it is channels-last, the faster layout there.
     """
     folded = fold_batchnorm(network).to(device, getattr(torch, dtype))
     if device == "cpu":

@@ -88,8 +88,9 @@ def _rank_error(guesses: np.ndarray, values: np.ndarray) -> float:
 
 
 def _fitted_at(count: int) -> int:
-    """Return the last number of results up to `count` at which kernels are fitted: 1, 2, ... and then ever
-    more rarely.
+    """Return the last number of results up to `count` at which kernels are fitted.
+
+    These are 1, 2, ... and then ever more rarely.
     """
     at = math.ceil(_GROWTH ** math.floor(math.log(count, _GROWTH) + 1e-9))
     return min(at, count)
@@ -225,14 +226,13 @@ class Outlook:
         return np.stack([nodes[:, nodes.shape[1] // 2] for nodes in expected], axis=1)
 
     def worth(self, rows: Rows) -> np.ndarray:
-        """Return the hypervolume that each row is expected to add, by guesses of the cheap metrics:
-        [rows].
-        """
+        """Return the hypervolume that each row is expected to add, by guesses of cheap metrics: [rows]."""
         return self._worth(rows, exact=False)
 
     def exact_worth(self, rows: Rows) -> np.ndarray:
-        """Return the same with cheap metrics computed; negative for an architecture that cannot be evaluated
-        or breaks a limit.
+        """Return the same with cheap metrics computed.
+
+        It is negative for an architecture that cannot be evaluated or breaks a limit.
         """
         worth = self._worth(rows, exact=True)
         assert self._known is not None

@@ -1,6 +1,4 @@
-"""Metrics that need no evaluation: computed where they decide, and guessed closely for large numbers of
-architectures.
-"""
+"""Metrics that need no evaluation: computed where they decide, and guessed for large numbers of rows."""
 
 from __future__ import annotations
 
@@ -53,8 +51,9 @@ class Known:
         return self._computed[name]
 
     def worth_trying(self, rows: Rows) -> np.ndarray:
-        """Return the indices of those that can be evaluated and keep the known limits; all of them if none
-        does.
+        """Return the indices of those that can be evaluated and keep the known limits.
+
+        If none does, all of them are returned.
         """
         metrics = [self.exact(row) for row in rows]
         kept = [

@@ -184,9 +184,7 @@ class MeasuringWorker:
     measurements: Mapping[str, Measurement]
 
     def run(self, job: Job) -> tuple[Mapping[str, float], Statistics | None]:
-        """Return the metrics of a candidate, none for `CALIBRATE`, and its statistics as far as they are
-        known.
-        """
+        """Return the metrics of a candidate, none for `CALIBRATE`, and its statistics if they are known."""
         candidate = self.extractor.candidate(job.architecture)
         if (known := job.arguments.get("statistics")) is not None:
             candidate.adopt(known)

@@ -91,9 +91,7 @@ class TableEvaluator:
         return None if any(map(np.isnan, found.values())) else found
 
     def listed(self) -> tuple[Architecture, ...] | None:
-        """Return the table's architectures of the space, where they are so few that a search would have to
-        guess them.
-        """
+        """Return the table's architectures of the space, where a search would have to guess them."""
         if self.size * _DENSE >= self._genome.space.size:
             return None
         rows = np.array([np.frombuffer(name, dtype=np.int16) for name in self._rows])
@@ -136,8 +134,9 @@ class TableEvaluator:
         return index
 
     def _places(self) -> np.ndarray:
-        """Return the index of every value among its gene's, [rows, genes]; INACTIVE where it is none of
-        them.
+        """Return the index of every value among its gene's, [rows, genes].
+
+        It is INACTIVE where it is none of them.
         """
         genes = self._genome.space.genes
         if isinstance(self._settings.genes, str):

@@ -1,6 +1,4 @@
-"""Deferred Ctrl-C: it waits until a step of the database is done, because a connection that is cut in a
-statement stays locked.
-"""
+"""Deferred Ctrl-C: it waits until a step of the database is done, because a cut connection stays locked."""
 
 from __future__ import annotations
 

@@ -43,9 +43,7 @@ def study_lock(lock: Path, what: str) -> Iterator[None]:
 
 
 def lock_path(url: URL, name: str) -> Path:
-    """Return the lock file of study `name`: beside an SQLite file, else in this machine's temporary
-    folder.
-    """
+    """Return the lock file of study `name`: beside an SQLite file, else in the temporary folder."""
     file = sqlite_file(url)
     if file is not None:
         return file.with_name(f"{file.name}.lock")

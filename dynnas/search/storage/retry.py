@@ -50,8 +50,9 @@ class Retry:
         self._seconds = seconds
 
     def __call__(self, step: Callable[[bool], Result]) -> Result:
-        """Return the result of `step`. Its argument says whether an earlier try may have done some or all of
-        it.
+        """Return the result of `step`.
+
+        Its argument says whether an earlier try may have done some or all of it.
 
         Raises:
             StorageError: the database cannot be reached or written.

@@ -264,9 +264,7 @@ class _Pickler(ray.cloudpickle.CloudPickler):
 
 
 def _put(worker: Worker) -> Any:
-    """Put the object into Ray's object store, its arrays apart from the pickle: they are mapped, not
-    copied.
-    """
+    """Put the object into Ray's object store, its arrays apart from the pickle, so that they are mapped."""
     try:
         text, buffers = pickled(worker, _Pickler)
     except Exception as error:  # pickle raises whatever it likes

@@ -51,8 +51,9 @@ def open_pool(
     cluster: Cluster | None = None,
     progress: Progress | None = None,
 ) -> Iterator[WorkerPool | None]:
-    """Open the workers for the evaluator's jobs, for as long as the context lasts; None if the driver does
-    them.
+    """Open the workers for the evaluator's jobs, for as long as the context lasts.
+
+    It is None if the driver does them.
 
     Args:
         evaluator: whose jobs.

@@ -1,5 +1,4 @@
-"""The contract of a pool of workers, for processes and clusters: they do the parts of evaluations that any
-process can do.
+"""The contract of a pool of workers: they do the parts of evaluations that any process can do.
 
 One process, the driver, asks the sampler, tells the study, and holds the device that is timed. What is left
 of an evaluation, such as accuracy, it hands out as jobs. A pool is the workers that do them.
@@ -99,9 +98,7 @@ class WorkerPool(Protocol):
         ...
 
     def submit(self, job: Job) -> int:
-        """Take a job at once, however many wait already, and return the id by which its result is
-        known.
-        """
+        """Take a job at once, however many wait already, and return the id of its result."""
         ...
 
     def collect(self) -> JobResult:

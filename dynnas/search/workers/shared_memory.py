@@ -53,8 +53,9 @@ class SharedPickle:
         return SharedPickle(descriptor, len(text), tuple(places))
 
     def open(self) -> Any:
-        """Return the object. Its arrays are the file's pages; a process that writes to them gets copies of
-        these pages.
+        """Return the object, whose arrays are the file's pages.
+
+        A process that writes to them gets copies of these pages.
         """
         memory = memoryview(mmap.mmap(self.descriptor, 0, access=mmap.ACCESS_COPY))
         buffers = [memory[start : start + count] for start, count in self.places]
@@ -71,8 +72,7 @@ class SharedPickle:
 def pickled(
     content: Any, pickler: type[pickle.Pickler] | None = None
 ) -> tuple[bytes, list[pickle.PickleBuffer]]:
-    """Return `content` pickled, and the contents of its arrays and tensors apart, for
-    `pickle.loads(buffers=...)`.
+    """Return `content` pickled, and its arrays and tensors apart, for `pickle.loads(buffers=...)`.
 
     Args:
         pickler: one that asks `reduce_tensor` first, if not the plain one.

@@ -14,9 +14,7 @@ from dynnas.space.architecture import Architecture
 
 
 def as_split(evaluator: AnyEvaluator, goal: Goal) -> SplitEvaluator:
-    """Return the evaluator itself if its work can be split, else one that leaves whole evaluations to
-    workers.
-    """
+    """Return the evaluator if its work can be split, else one that leaves whole evaluations to workers."""
     return evaluator if isinstance(evaluator, SplitEvaluator) else UnsplitEvaluator(evaluator, goal)
 
 

@@ -96,8 +96,7 @@ class Classification(NamedTask):
         )
 
     def distill(self, output: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-        """Return T^2 times the cross entropy to the teacher's softmax, both divided by the temperature T:
-        (B,).
+        """Return T^2 times the cross entropy to the teacher's softmax, both divided by T: (B,).
 
         Its gradient is that of T^2 KL(teacher, student) (Hinton 2015, arXiv:1503.02531, section 2): T^2 keeps
         it as large as the labels' at any temperature.
@@ -197,8 +196,9 @@ class Classification(NamedTask):
 
 
 def classes_in_words(names: Sequence[str], counts: Sequence[int]) -> str:
-    """Count the images of each class in words; with more than six classes, only of the rarest and
-    commonest.
+    """Count the images of each class in words.
+
+    Of more than six classes only the rarest and commonest are named.
     """
     pairs = sorted(zip(counts, names, strict=True), key=lambda pair: pair[0])
     if len(pairs) <= 6:

@@ -84,9 +84,7 @@ class MultiLabel(NamedTask):
         return temperature**2 * losses.mean(1)
 
     def confidence(self, output: Tensor, criterion: str = "confidence") -> Tensor:
-        """Return the distance of the probabilities from a half, as a mean over labels, scaled to 0..1:
-        (B,).
-        """
+        """Return the mean distance of the probabilities from a half, scaled to 0..1: (B,)."""
         return (2 * output.sigmoid() - 1).abs().mean(1)
 
     def quality(self, output: Tensor, target: Tensor) -> Tensor:

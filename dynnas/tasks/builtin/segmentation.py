@@ -87,9 +87,7 @@ class Segmentation(NamedTask):
         return losses.flatten(1).sum(1) / counted.clamp(min=1)
 
     def distill(self, output: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-        """Return T^2 times the cross entropy to the teacher's softmax, as a mean over places of the output:
-        (B,).
-        """
+        """Return T^2 times the mean cross entropy to the teacher's softmax over places: (B,)."""
         taught = (teacher / temperature).softmax(1) * (output / temperature).log_softmax(1)
         return -(temperature**2) * taught.sum(1).flatten(1).mean(1)
 
@@ -104,8 +102,9 @@ class Segmentation(NamedTask):
         return right.flatten(1).sum(1) / counted.flatten(1).sum(1).clamp(min=1)
 
     def score(self, outputs: Tensor, targets: Tensor) -> Mapping[str, float]:
-        """Return scores from 0 to 1, over all pixels of the split; means leave out classes that are
-        nowhere.
+        """Return scores from 0 to 1, over all pixels of the split.
+
+        Means leave out classes that are nowhere.
         """
         count = outputs.shape[1]
         confusion = torch.zeros(count, count, dtype=torch.int64, device=outputs.device)

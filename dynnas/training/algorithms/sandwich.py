@@ -33,8 +33,7 @@ class Sandwich(Algorithm):
 
 
 def sandwich(space: Space, randoms: int, seed: int, step: int) -> tuple[Architecture, ...]:
-    """Return the largest, the smallest and `randoms` random architectures, without repeats, the largest
-    first.
+    """Return the largest, the smallest and `randoms` random architectures, without repeats, largest first.
 
     Derived from (seed, step) alone, so that an interrupted training, or another rank, draws the same.
     """

@@ -77,9 +77,7 @@ def _calibrate_gated(network: Network, images: Tensor, batch: int) -> None:
 
 
 def _with_masked_norms(network: Network) -> tuple[Network, list[MaskedBatchNorm]]:
-    """Return a copy with the tensors of `network` and other batch norms, which write into those of
-    `network`.
-    """
+    """Return a copy with other batch norms, which write into those of `network`."""
     tensors = chain(network.parameters(), network.buffers())
     copied = copy.deepcopy(network, {id(tensor): tensor for tensor in tensors})
     masked: dict[nn.Module, MaskedBatchNorm] = {}

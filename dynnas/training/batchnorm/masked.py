@@ -9,8 +9,7 @@ Norm = nn.modules.batchnorm._BatchNorm
 
 
 class MaskedBatchNorm(nn.Module):
-    """A batch norm by the statistics of its batch, which collects for each channel those of the images that
-    have it.
+    """A batch norm by its batch's statistics, which collects for each channel those of images that have it.
 
     A channel's statistics are the averages over batches of mean and (unbiased) variance, as of torch's norms
     without momentum, but weighted by how many images of a batch it has.

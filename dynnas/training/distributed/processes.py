@@ -92,8 +92,9 @@ def check_count(training: Training, devices: int | None) -> None:
 
 @contextmanager
 def _started(place: Path, arguments: list[str], count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Start processes of `dynnas.training.distributed.rank_process`; whatever happens, none is left at the
-    end.
+    """Start processes of `dynnas.training.distributed.rank_process`.
+
+    Whatever happens, none is left at the end.
     """
     source = str(Path(__file__).parents[2])  # of this very dynnas
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([source, os.environ.get("PYTHONPATH", "")])}

@@ -13,16 +13,15 @@ T = TypeVar("T")
 
 
 def backend(device: str) -> str:
-    """Return the backend of `torch.distributed` for tensors on `device`, with gloo for those on the
-    processor.
-    """
+    """Return the backend of `torch.distributed` for tensors on `device`, and gloo for the processor."""
     return "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """The place of this process among those that train: rank `rank` of `count`; with more than one, in a
-    process group that was set up before.
+    """The place of this process among those that train: rank `rank` of `count`.
+
+    With more than one, the process group was set up before.
 
     Every rank calls the same methods in the same order, with tensors of the same shapes.
     """
@@ -36,8 +35,9 @@ class Ranks:
         return self.rank == 0
 
     def part(self, whole: int) -> slice:
-        """Return the rows of a batch of `whole` that are this rank's; ranks' parts differ by at most one
-        row.
+        """Return the rows of a batch of `whole` that are this rank's.
+
+        Ranks' parts differ by at most one row.
         """
         return slice(self.rank * whole // self.count, (self.rank + 1) * whole // self.count)
 
@@ -91,8 +91,7 @@ class Batch:
         return self.ranks.part(self.images)
 
     def mean(self, values: Tensor) -> Tensor:
-        """Return the mean (...) over the whole batch of this rank's (B, ...), with the gradient of this
-        rank's own mean.
+        """Return the mean (...) of (B, ...) over the whole batch, with the gradient of this rank's mean.
 
         Where each rank weighs its loss by its share of the images, and gradients are summed over ranks, that
         gives the gradient of the whole batch.

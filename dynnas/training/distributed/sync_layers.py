@@ -36,8 +36,9 @@ def convert_layers(module: nn.Module, batch: Batch) -> nn.Module:
 
 
 def rows_of(batch: Batch) -> Callable[[Draw, Tensor], Tensor]:
-    """Return a function that draws numbers for (B, ...): this rank's rows of the draw for the whole batch,
-    which is equal on all ranks.
+    """Return a function that draws numbers for (B, ...), this rank's rows.
+
+    The draw for the whole batch is equal on all ranks.
     """
 
     def sample(draw: Draw, like: Tensor) -> Tensor:

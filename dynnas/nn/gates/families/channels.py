@@ -47,8 +47,7 @@ class KeptChannels:
 
 @register_gate("channels")
 class ChannelSet(Gated):
-    """Runs the hidden channels of the largest predicted saliency, boosted by it: feature boosting and
-    suppression.
+    """Runs the hidden channels of the largest predicted saliency, boosted by it.
 
     The target is the share of the hidden channels that are kept, the same number for every image, so that
     images differ in what they run but not in what it costs. The saliencies are a softplus of the logits (the

@@ -91,8 +91,9 @@ class Halt(Gated):
         return torch.eye(2, dtype=torch.bool)
 
     def decide(self, seen: Tensor, context: Context = PLAIN) -> Decision:
-        """Return the remaining probability (B, 1) and, for gradients, the last block's logit; 0 if it was
-        left out.
+        """Return the remaining probability (B, 1) and, for gradients, the last block's logit.
+
+        The logit is 0 if the block was left out.
         """
         run = (seen[:, :1] > ENOUGH).to(seen.dtype)
         logit = seen[:, 1:].sum(1, keepdim=True)

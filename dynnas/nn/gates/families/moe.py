@@ -93,8 +93,9 @@ class Experts(Gated):
 
     @classmethod
     def alternatives(cls, config: BlockConfig) -> tuple[str, ...]:
-        """Return the alternatives: experts differ by one channel where E does not divide the hidden
-        channels.
+        """Return the alternatives.
+
+        Experts differ by one channel where E does not divide the hidden channels.
         """
         experts, kept = numbers(config)
         least, most = _larger(hidden_channels(config), experts, kept)

@@ -38,8 +38,9 @@ class Routes(GroupedGate):
 
 
 def branches(hidden: int) -> tuple[tuple[int, ...], ...]:
-    """Return the channels of each branch of `hidden`, and all of them; an empty branch takes those of the
-    next.
+    """Return the channels of each branch of `hidden`, and all of them.
+
+    An empty branch takes those of the next.
     """
     found: list[tuple[int, ...]] = [tuple(range(hidden))]
     for branch in reversed(range(len(BRANCHES))):

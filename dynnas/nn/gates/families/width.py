@@ -18,8 +18,7 @@ SHARES = (0.25, 0.5, 0.75, 1.0)
 
 @register_gate("width")
 class Width(Gated):
-    """Runs the leading quarter, half, three quarters or all of the hidden channels, as the slimming head
-    says.
+    """Runs the leading quarter, half, three quarters or all of the hidden channels, as its head says.
 
     The block's own output keeps its width: what other blocks read does not depend on the image. The paper's
     gate takes the same share of a whole stage.

@@ -1,5 +1,4 @@
-"""The layout that ONNX Runtime gives to kernels of convolutions on this processor, found by numbering their
-elements.
+"""The layout that ONNX Runtime gives to kernels on this processor, found by numbering their elements.
 
 Imports onnx: import this module only where that is installed.
 """
@@ -30,8 +29,9 @@ def numbered(shape: Sequence[int], number: int) -> np.ndarray:
 
 
 def number_of(tensor: np.ndarray) -> int | None:
-    """Return the number of the stand-in that `tensor` was, rearranged and padded with zeros; None if it was
-    none.
+    """Return the number of the stand-in that `tensor` was.
+
+    It may be rearranged and padded with zeros; None if it was none.
     """
     elements = np.sort(tensor[tensor > 0], axis=None)
     if tensor.dtype != np.float32 or elements.size == 0:
@@ -74,9 +74,7 @@ def block_size() -> int:
 
 
 def optimise(model: ModelProto, level: str) -> ModelProto:
-    """Return the graph that ONNX Runtime makes of `model` when it loads it, at a `GraphOptimizationLevel` of
-    this name.
-    """
+    """Return the graph that ONNX Runtime makes of `model`, at a `GraphOptimizationLevel` of this name."""
     ort = require("onnxruntime", "onnx")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "model.onnx")

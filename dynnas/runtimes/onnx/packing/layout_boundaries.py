@@ -53,8 +53,9 @@ def put_boundaries(model: ModelProto, takes: bool, gives: bool) -> None:
 
 
 def cut_boundaries(model: ModelProto, takes: bool, gives: bool) -> bool:
-    """Remove what `put_boundaries` put into a graph that was then optimised: its inputs and outputs are now
-    packed maps.
+    """Remove what `put_boundaries` put into a graph that was then optimised.
+
+    Its inputs and outputs are now packed maps.
 
     Returns:
         Whether what it gives is made so, and not rearranged for the sake of the border.

@@ -53,8 +53,7 @@ from dynnas.runtimes.onnx.session import PACKED_FOR
 
 
 def pack(model: ModelProto) -> ModelProto:
-    """Return `model` optimised for this processor, with dynamic kernels and biases laid out as the others
-    are.
+    """Return `model` optimised for this processor, with dynamic kernels laid out as the others are.
 
     Args:
         model: a graph without branches, for one image.
@@ -126,8 +125,9 @@ def _mixed(model: ModelProto) -> ModelProto | None:
 
 
 def mark_packed(model: ModelProto) -> ModelProto:
-    """Write into the metadata what `model` is packed for, if it is: on other processors its answers would be
-    wrong.
+    """Write into the metadata what `model` is packed for.
+
+    On other processors its answers would be wrong.
     """
     if any(operators.domain == LAYOUT_DOMAIN for operators in model.opset_import):
         helper.set_model_props(model, {PACKED_FOR: packing_of_this_machine()})
@@ -200,8 +200,9 @@ def _scale_by_convolution(model: ModelProto) -> None:
 
 
 def _put_mixing_back(packed: ModelProto, inputs: Sequence[DynamicInput]) -> bool:
-    """Replace every stand-in by its mixture; return False, with the model unusable, if one cannot be
-    found.
+    """Replace every stand-in by its mixture.
+
+    Return False, with the model unusable, if one cannot be found.
     """
     view = GraphIndex(packed.graph)
     left = dict(enumerate(inputs))

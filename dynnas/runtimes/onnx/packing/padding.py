@@ -29,8 +29,7 @@ ELEMENTWISE = (
 
 
 def pad_depthwise(model: ModelProto) -> None:
-    """Pad the values between two dense convolutions with depthwise ones of other numbers of channels between
-    them.
+    """Pad the values between two dense convolutions with depthwise ones between them.
 
     Args:
         model: a graph without branches, its kernels constants.
@@ -53,8 +52,9 @@ def pad_depthwise(model: ModelProto) -> None:
 
 
 def _pad_after(view: GraphIndex, first: NodeProto) -> set[str]:
-    """Pad the values between `first` and the dense convolutions that read it, and return those that have
-    grown.
+    """Pad the values between `first` and the dense convolutions that read it.
+
+    Those that have grown are returned.
     """
     channels = len(view.constants[first.input[1]])
     if channels % ALIGNED == 0 and channels >= block_size():

@@ -58,8 +58,7 @@ class MixingRewrite:
         return np.where(self._positions < 0, 0, bank[:, self._positions]).astype(np.float32)
 
     def _mix_by_channel(self, source: MixedByChannel) -> str:
-        """Return the bank as an image of Co channels, M high, with the coefficients as a depthwise kernel
-        over it.
+        """Return the bank as an image of Co channels, M high, and the coefficients as a kernel over it.
 
         A packed image is (blocks, M, elements of a channel, channels of a block), so what the convolution
         gives is (blocks, elements of a channel, channels of a block): the layout of a packed kernel.
@@ -93,9 +92,7 @@ class MixingRewrite:
         return self._node("MatMul", coefficients, self._constant("bank", source.bank))
 
     def _coefficients(self, name: str, order: np.ndarray) -> str:
-        """Return the elements of value `name` in this order, computed in it where a linear layer makes
-        them.
-        """
+        """Return the elements of value `name` in this order, computed so where a linear layer makes them."""
         node = self._view.producer.get(self._view.origin(name))
         activation = None
         if node is not None and node.op_type in ELEMENTWISE:
@@ -145,8 +142,6 @@ def _in_order(positions: np.ndarray) -> bool:
 
 
 def _is_by_channel(positions: np.ndarray, elements: int) -> bool:
-    """Return whether `positions` (blocks, rows, channels of a block) have one output channel in each
-    column.
-    """
+    """Return whether `positions` (blocks, rows, channels of a block) have one output channel a column."""
     channel = np.where(positions < 0, -1, positions // elements)
     return bool(((channel == channel.max(axis=1, keepdims=True)) | (channel < 0)).all())

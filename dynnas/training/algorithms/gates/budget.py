@@ -112,7 +112,5 @@ def squared_variation(values: Tensor) -> Tensor:
 
 
 def bounds_at(step: int, total: int) -> float:
-    """Return a weight that falls from 1 to 0 by a squared cosine over the training, as in the authors'
-    code.
-    """
+    """Return a weight that falls from 1 to 0 by a squared cosine, as in the authors' code."""
     return math.cos(math.pi / 2 * min(1.0, step / total)) ** 2

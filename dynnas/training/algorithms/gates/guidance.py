@@ -1,5 +1,4 @@
-"""Guidance of gates by easy images: DS-Net's answer to a gate that says the same of every image (Li et al.
-2021, arXiv:2103.13258).
+"""Guidance of gates by easy images, as in DS-Net (Li et al. 2021, arXiv:2103.13258).
 
 Sandwich gate sparsification (SGS): an image that the network is right about with every gate at its cheapest
 is easy, and every gate is taught to give it the cheapest alternative; any other is hard, and is to have all

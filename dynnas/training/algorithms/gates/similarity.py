@@ -33,8 +33,7 @@ class GateSimilarity(Algorithm):
 
 
 def similarity_loss(kept: Sequence[tuple[Tensor, Tensor]], batch: Batch) -> Tensor:
-    """Return the mean squared difference of two similarities over all pairs of images, summed over blocks:
-    ().
+    """Return the mean squared difference of two similarities over pairs of images, summed over blocks: ().
 
     One is the cosine of what their channels count, the other that of what these channels hold, in the mean
     over positions. In the authors' code channels count before all but some are set to 0.
@@ -48,8 +47,6 @@ def similarity_loss(kept: Sequence[tuple[Tensor, Tensor]], batch: Batch) -> Tens
 
 
 def _cosines(values: Tensor, batch: Batch) -> Tensor:
-    """Return the cosines of all pairs of images of the whole batch, (images, images), from this rank's rows
-    (B, C).
-    """
+    """Return the cosines of all pairs of images, (images, images), from this rank's rows (B, C)."""
     rows = F.normalize(batch.rows(values.float()))
     return rows @ rows.T

@@ -23,7 +23,7 @@ from dynnas.study.cascades import PICK, Cascaded, Cascades, read_cascades
 from dynnas.study.compressed import Compressed, read_compressed
 from dynnas.study.controls import Comparison, Controls
 from dynnas.study.folder import StudyFolder, StudyRecord
-from dynnas.study.given import OBJECTS, Given
+from dynnas.study.given import OBJECTS, Given, goal_of
 from dynnas.study.latencies import read_latencies
 from dynnas.study.trained import Trained, read_trained
 from dynnas.study.weights import choose_weights
@@ -133,9 +133,8 @@ class Study:
         search, table = self.settings.search, self.space.table
         if table:
             return Goal.of(table.objectives, {**table.limits, **search.constraints})
-        own = self.given.dataset.task.metrics if self.given.dataset else ()
-        given = [*own, *(metric for measurement in self.given.measurements for metric in measurement.gives)]
-        return Goal.of(search.objectives, search.constraints, given)
+        task = self.given.dataset.task if self.given.dataset else None
+        return goal_of(search, task, self.given.measurements)
 
     @cached_property
     def front(self) -> Front:

@@ -39,7 +39,7 @@ from dynnas.settings.settings import SearchSettings, Settings
 from dynnas.space.space import Space
 from dynnas.study.controls import Comparison, Controls, evaluate_controls
 from dynnas.study.folder import StudyFolder
-from dynnas.study.given import OBJECTS, Given
+from dynnas.study.given import OBJECTS, Given, goal_of
 from dynnas.study.phases import phases_of_study
 from dynnas.study.study import Study
 from dynnas.supernet.checks import check_networks
@@ -148,9 +148,7 @@ def _check_goal(search: SearchSettings, dataset: Dataset, measurements: tuple[Me
         StudyError: an objective, a limit or a condition to stop is no metric of this task.
     """
     check_objectives((*search.objectives, *search.constraints), dataset.task)
-    metrics = [metric for measurement in measurements for metric in measurement.gives]
-    goal = Goal.of(search.objectives, search.constraints, (*dataset.task.metrics, *metrics))
-    StopConditions.of(search).check(goal)
+    StopConditions.of(search).check(goal_of(search, dataset.task, measurements))
 
 
 def _located(settings: Settings, given: Given) -> Settings:
@@ -187,9 +185,7 @@ def _trained_evaluator(
         check_networks(space, dataset.shape)
     # Before the training: a target that cannot be used should not be found out after it.
     meter = open_meter(place.anchors, space, dataset)
-    search = space.settings.search
-    given = [*dataset.task.metrics, *(metric for measurement in measurements for metric in measurement.gives)]
-    wanted = Goal.of(search.objectives, search.constraints, given).metrics
+    wanted = goal_of(space.settings.search, dataset.task, measurements).metrics
     wanted = tuple(name for name in wanted if all(name != metric.name for metric in dataset.task.metrics))
     extra = (*measurements, *extra_measurements(wanted, measurements, meter))
     for measurement in extra:
@@ -252,10 +248,8 @@ class _Run:
     @cached_property
     def goal(self) -> Goal:
         """Objectives and limits."""
-        settings = self.space.settings.search
-        extra = [metric for measurement in self.evaluator.extra for metric in measurement.gives]
-        given = [*self.evaluator.extractor.dataset.task.metrics, *extra]
-        return Goal.of(settings.objectives, settings.constraints, given)
+        task = self.evaluator.extractor.dataset.task
+        return goal_of(self.space.settings.search, task, self.evaluator.extra)
 
     @contextmanager
     def pool(self, cluster: Cluster | None) -> Iterator[WorkerPool | None]:

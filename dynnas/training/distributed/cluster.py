@@ -1,7 +1,9 @@
 """The training of a supernet on a Ray cluster: one actor a rank.
 
-Plain actors rather than Ray Train, which starts eight more processes of its own, and wants storage that all
-machines share. Here rank 0 sends its checkpoints to the driver, which keeps them in the study's folder.
+Plain actors rather than Ray Train: for two ranks, `TorchTrainer` of Ray 2.60 starts five actors more
+(controller, synchronization, data sets, placement groups, autoscaling), wants storage that all machines
+share, and blocks until the training has ended. Here rank 0 sends its checkpoints to the driver, which keeps
+them in the study's folder, and saves when the driver is interrupted.
 """
 
 from __future__ import annotations

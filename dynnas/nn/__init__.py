@@ -1,7 +1,8 @@
 """Layers as plain torch modules, static and dynamic, which serve networks of any kind.
 
-`Conv2d` is torch's with dynamic kernels to choose from, `EarlyExits` lets images leave early, and `Skippable`
-lets them pass by a module. `block`, `attention` and `activation` make modules by name.
+`Conv2d` is torch's with dynamic kernels to choose from. `EarlyExits` lets images leave early, `Skippable`
+lets them pass by a module, and `Halting` ends a run of modules for them. `block`, `attention` and
+`activation` make modules by name.
 
 What is registered under a name is imported when a registry is first read.
 """
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from dynnas.lazy import lazy
 
 if TYPE_CHECKING:
-    from dynnas.nn.blocks_by_name import Skippable, block
+    from dynnas.nn.blocks_by_name import Halting, Skippable, block
     from dynnas.nn.by_name import activation, attention
     from dynnas.nn.conv2d import Conv2d
     from dynnas.nn.early_exits import EarlyExits
@@ -29,6 +30,7 @@ __all__ = [
     "KERNELS",
     "Conv2d",
     "EarlyExits",
+    "Halting",
     "Skippable",
     "activation",
     "attention",
@@ -43,6 +45,7 @@ _HOMES = {
     "KERNELS": "kernels.kernel",
     "Conv2d": "conv2d",
     "EarlyExits": "early_exits",
+    "Halting": "blocks_by_name",
     "Skippable": "blocks_by_name",
     "activation": "by_name",
     "attention": "by_name",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,7 +11,8 @@ from dynnas.errors import SpaceError, nearest
 from dynnas.nn.config.choice import Choice
 from dynnas.nn.config.network import BlockConfig
 from dynnas.nn.config.vocabulary import DENSE_BLOCK, KINDS, layer_choices, layer_knobs, refused
-from dynnas.nn.context import PLAIN, Context
+from dynnas.nn.context import PLAIN, Context, Contextual
+from dynnas.nn.gates.families.halt import Halt
 from dynnas.nn.gates.families.skip import Skip
 from dynnas.nn.gates.family import GATES
 from dynnas.nn.gates.mode import REAL
@@ -80,15 +82,59 @@ class Skippable(Skip):
     """
 
     def __init__(self, module: nn.Module, channels: int, target: float = 0.5) -> None:
-        if not 0 < target <= 1:
-            raise SpaceError(f"Skippable: target is {target}; allowed: above 0, at most 1")
-        config = BlockConfig(
-            Choice(type(module).__name__), channels, channels, 1, 1, gate=Choice.of("skip", target=target)
-        )
-        super().__init__(config, module)
+        super().__init__(_around("Skippable", module, channels, "skip", target), module)
 
     def forward(self, x: Tensor | Flow, *, context: Context | None = None) -> Any:
         """Map (B, C, H, W) to the same shape."""
-        if context is None:
-            context = REAL if self.context is PLAIN and not self.training else self.context
-        return super().forward(x, context=context)
+        return super().forward(x, context=_real_in_evaluation(self, context))
+
+
+class Halting(nn.Module):
+    """Modules that keep the shape of their input, run one after the other until an image has had enough.
+
+    This is adaptive computation time (Graves 2016, arXiv:1603.08983; `dynnas.nn.gates.families.halt`). The
+    output is the mean of what the modules gave, by how much each of them was to count. In training all are
+    computed, and the gates learn; in evaluation a module runs only the images that have not had enough.
+
+    Args:
+        modules: each from (B, channels, H, W) to the same shape.
+        channels: C.
+        target: the share of the modules' multiply-adds to be used, in the mean over images.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module], channels: int, target: float = 0.5) -> None:
+        super().__init__()
+        self.halts = nn.ModuleList(_Halted(module, channels, target) for module in modules)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape."""
+        flow = Flow(x)
+        for halt in self.halts:
+            flow = halt(flow)
+        assert isinstance(flow.x, Tensor)
+        return flow.x
+
+
+class _Halted(Halt):
+    """A module of a run that images halt in, and the gate behind it."""
+
+    def __init__(self, module: nn.Module, channels: int, target: float) -> None:
+        super().__init__(_around("Halting", module, channels, "halt", target), module)
+
+    def forward(self, x: Tensor | Flow, *, context: Context | None = None) -> Any:
+        return super().forward(x, context=_real_in_evaluation(self, context))
+
+
+def _around(owner: str, module: nn.Module, channels: int, gate: str, target: float) -> BlockConfig:
+    """Return the config of a gate around a module that keeps its shape."""
+    if not 0 < target <= 1:
+        raise SpaceError(f"{owner}: target is {target}; allowed: above 0, at most 1")
+    kind = Choice(type(module).__name__)
+    return BlockConfig(kind, channels, channels, 1, 1, gate=Choice.of(gate, target=target))
+
+
+def _real_in_evaluation(layer: Contextual, context: Context | None) -> Context:
+    """Return the context of a call; one that nobody has said leaves out in evaluation what gates do."""
+    if context is not None:
+        return context
+    return REAL if layer.context is PLAIN and not layer.training else layer.context

@@ -5,12 +5,13 @@ import torch
 from numpy.testing import assert_allclose
 from support.contexts import executed
 from support.networks import one_by_one
-from support.own_branches import Branchy, undecided
+from support.own_branches import Branchy, conv, leave, undecided
 from support.profiled import convolutions_run
 from torch import nn
 
 from dynnas.latency.dependent import ways_of
 from dynnas.latency.runner import build_runner
+from dynnas.nn import Halting
 from dynnas.nn.context import tracing
 from dynnas.nn.early_exits import Left
 from dynnas.nn.gates.gate import Decision
@@ -96,6 +97,32 @@ def test_what_an_image_leaves_out_is_not_run(network, tmp_path):
     least = min(found)
     assert len(found) > 3
     assert {ran: count - found[least] for ran, count in found.items()} == {ran: ran - least for ran in found}
+
+
+@torch.no_grad()
+def test_a_run_of_modules_ends_where_an_image_has_had_enough(tmp_path):
+    torch.manual_seed(0)
+    halting = Halting((conv(8, 8) for _ in range(4)), 8)
+    module = nn.Sequential(conv(3, 8), halting, leave(8, 5)).train()
+    for step in range(60):
+        module(images(32, seed=step))
+    for halt in halting.halts:
+        halt.gate[0].expand.weight.mul_(40)
+        halt.gate[0].expand.bias.fill_(-1.5)
+    network = PlainNetwork(module.eval(), SHAPE, 5).eval()
+    with tracing(network, Decision) as trace:
+        expected = network(images(24))
+    steps = torch.stack([decision.choice[:, 1] for decision in trace.of(Decision)]).sum(0)
+    assert len({*steps.tolist()}) > 1
+    real = executed(network, "real")
+    assert_allclose(real(images(24)), expected, rtol=1e-4, atol=1e-4)
+    for export in (to_onnx, to_packed_onnx):
+        runner = OnnxRunner(export(network).SerializeToString(), threads=1)
+        assert_allclose(one_by_one(runner, images(24)), expected, rtol=1e-4, atol=1e-4)
+    fewest, most = images(24)[steps.argmin()], images(24)[steps.argmax()]
+    model = to_onnx(network)
+    ran = [convolutions_run(model, image[None].numpy(), tmp_path) for image in (fewest, most)]
+    assert ran[1] - ran[0] == int(steps.max() - steps.min())
 
 
 @pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])

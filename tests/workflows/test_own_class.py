@@ -18,6 +18,7 @@ from dynnas.errors import SpaceError
 from dynnas.language.parser import parse_space
 from dynnas.metrics.accuracy import accuracy
 from dynnas.report.illustration import files_of
+from dynnas.runtimes.cost import cost_of
 from dynnas.settings.settings import DataSettings, TrainSettings
 from dynnas.study.front import StudyFront
 
@@ -67,6 +68,7 @@ def test_its_numbers_are_those_of_the_class(front: StudyFront) -> None:
     for member in front.study.candidates:
         network = MyNet(**member.architecture)
         assert member.metrics["params"] == sum(each.numel() for each in network.parameters())
+        assert member.metrics["macs"] == cost_of(front.study.network(member.key)).macs
         assert member.metrics["latency_ms"] > 0
     assert len(front.study.candidates) == 6
     found = accuracy(front.study.network(front[0].key), front.study.dataset, "test")

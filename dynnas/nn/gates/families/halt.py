@@ -64,13 +64,13 @@ class Halt(Gated):
     shares_norms = False
     branches = True
 
-    def __init__(self, config: BlockConfig) -> None:
-        """Build from its config.
+    def __init__(self, config: BlockConfig, block: nn.Module | None = None) -> None:
+        """Build from its config, around `block` if one is given.
 
         Raises:
             SpaceError: the block changes the shape, so that there is no mean of its input and output.
         """
-        super().__init__(config, start=(START,))
+        super().__init__(config, start=(START,), block=block)
         features = self.gate[0]
         assert isinstance(features, Features)
         assert features.logits_by_target is not None

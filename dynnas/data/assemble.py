@@ -83,6 +83,8 @@ def byte_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...
 
 def _split_of(part: Labelled, facts: str) -> Split:
     images = part.images
+    if isinstance(images, np.ndarray) and not images.flags.writeable:
+        images = images.copy()  # a file of the cache
     identity = ""
     if part.keys is not None:
         digest = hashlib.blake2b(np.ascontiguousarray(part.keys).tobytes(), digest_size=16)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dynnas.data import masks
 from dynnas.data.assemble import assemble
 from dynnas.data.augment import augmentation
 from dynnas.data.boxes.annotated import Annotated, splits_of
@@ -18,6 +19,7 @@ from dynnas.data.raw import words
 from dynnas.data.reading import Reading, reading_of
 from dynnas.data.sources import find, table
 from dynnas.data.sources.labelled import LabelledFiles, read_labelled
+from dynnas.data.sources.pictures import Form
 from dynnas.data.split import completed, split
 from dynnas.errors import DataError
 from dynnas.progress import Progress
@@ -41,6 +43,8 @@ def load_data(settings: DataSettings, progress: Progress | None = None) -> Datas
     reading = replace(reading, fit=reading.fit or "crop")
     if table.recognises(path) and settings.task not in (None, "classification"):
         return _with_numbers(path, settings, reading, progress)
+    if masks.recognises(path):
+        return _with_masks(path, settings, reading, progress)
     raw = find.read(settings.source, progress, reading)
     task = task_named(settings.task or "classification")
     parts = split(raw, settings)
@@ -84,6 +88,33 @@ def _with_numbers(path: Path, settings: DataSettings, reading: Reading, progress
     varied = augmentation(kind, min(parts["train"].images.shape[2:]))
     dataset, streamed = assemble(path.stem, task, found.names, parts, reading, varied)
     tell(dataset, progress, "; ".join(filter(None, [streamed, cut])))
+    return dataset
+
+
+def _with_masks(path: Path, settings: DataSettings, reading: Reading, progress: Progress) -> Dataset:
+    """Make the data set of pictures with masks."""
+    task = task_named(settings.task or "segmentation")
+    found = masks.find(path)
+    rows, cut = completed({part: len(pairs) for part, pairs in found.parts.items()}, settings, str(path))
+    pairs = {part: [found.parts[own][row] for own, row in each] for part, each in rows.items()}
+    files = {
+        part: LabelledFiles([picture for picture, _ in each], np.arange(len(each)))
+        for part, each in pairs.items()
+    }
+    parts = read_labelled(path, files, reading, progress)
+    _, _, height, width = parts["train"].images.shape
+    size = height * width * sum(map(len, pairs.values()))
+    if size > reading.memory_bytes:
+        raise DataError(
+            f"{path}: masks of {height} x {width} pixels would take {size / 1e9:.3g} GB of memory, where "
+            f"they always lie; say data.size, or raise data.memory_gb, now {reading.memory_bytes / 1e9:g}"
+        )
+    form = Form(height, width, fit=reading.fit or "crop")
+    parts = {part: replace(each, labels=masks.read_masks(pairs[part], form)) for part, each in parts.items()}
+    kind = "shift" if settings.augment == "auto" else settings.augment
+    varied = augmentation(kind, min(height, width))
+    dataset, streamed = assemble(path.resolve().name, task, found.names, parts, reading, varied)
+    tell(dataset, progress, "; ".join(filter(None, [streamed, cut])), left_out=found.left_out)
     return dataset
 
 

@@ -21,13 +21,10 @@ from dynnas.data.raw import RawData
 from dynnas.data.reading import Reading
 from dynnas.data.sources.labelled import LabelledFiles, read_labelled
 from dynnas.data.sources.names import split_of
+from dynnas.data.sources.pictures import SUFFIXES
 from dynnas.errors import DataError
 from dynnas.progress import Progress
 
-_SUFFIXES = (
-    *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm"),
-    *(".tif", ".tiff", ".webp"),
-)
 _NOT_DATA = ("@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found")
 """Folders that systems leave behind, in lower case; and any whose name begins with a dot."""
 _NOT_PICTURES = ("thumbs.db", "desktop.ini", "readme.md", "readme.txt")
@@ -112,7 +109,7 @@ def _place(root: Path) -> _Place:
     for folder in _folders(root):
         found = []
         for path in _walk(folder):
-            if path.suffix.lower() not in _SUFFIXES:
+            if path.suffix.lower() not in SUFFIXES:
                 left_out.append(path)
             elif not path.exists():
                 raise DataError(f"{path}: a link to a file that is not there; mend or remove it")
@@ -167,7 +164,7 @@ def _told(folder: Path, roots: Mapping[str, Path], places: Iterable[_Place]) -> 
 
 
 def _has_pictures(folder: Path) -> bool:
-    return any(path.suffix.lower() in _SUFFIXES for path in _walk(folder))
+    return any(path.suffix.lower() in SUFFIXES for path in _walk(folder))
 
 
 def _folders(root: Path) -> list[Path]:

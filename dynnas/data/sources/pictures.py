@@ -14,7 +14,11 @@ from PIL import Image, ImageOps
 from dynnas.errors import DataError
 
 # All that Pillow's decoders are known to raise on damaged files.
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+SUFFIXES = (
+    *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm"),
+    *(".tif", ".tiff", ".webp"),
+)
 _GREY = ("1", "L", "LA")
 _DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
@@ -60,7 +64,7 @@ def measure(file: BinaryIO, path: Path) -> tuple[int, int, bool]:
                     f"{path}: more than 8 bits a channel (mode {picture.mode}); convert it to 8 bits"
                 )
             return *picture.size, picture.mode in _GREY
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise _unreadable(str(path), error) from error
 
 
@@ -74,7 +78,7 @@ def read(path: Path, form: Form) -> np.ndarray:
         with Image.open(path) as picture:
             upright = _opaque(ImageOps.exif_transpose(picture)).convert("L" if form.grey else "RGB")
             return _channels_first(_fitted(upright, form))
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise _unreadable(str(path), error) from error
 
 
@@ -96,7 +100,7 @@ def decode(content: bytes, where: str) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(content)) as picture:
             return _channels_first(_opaque(picture).convert("RGB"))
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise _unreadable(where, error) from error
 
 

@@ -52,8 +52,8 @@ class History:
     @property
     def stalled(self) -> int:
         """Return the number of results since the last one that is on the front."""
-        order, front = self.order()
-        return len(self.rows) - 1 - int(order[:front].max(initial=-1))
+        feasible = np.flatnonzero(self.feasible)
+        return len(self.rows) - 1 - int(feasible[nondominated(self.losses[feasible])].max(initial=-1))
 
     def order(self) -> tuple[np.ndarray, int]:
         """Return indices of the results, the best first, and how many of them are the front.

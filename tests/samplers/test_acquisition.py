@@ -1,0 +1,60 @@
+"""What the acquisition function counts: no early result bounds it, and what is known is exact."""
+
+import numpy as np
+import pytest
+from support.tables import grid_space
+
+from dynnas.pareto.objectives import Goal
+from dynnas.samplers.genome import Genome
+from dynnas.samplers.history import History
+from dynnas.samplers.model.acquisition import Fits, Outlook
+from dynnas.samplers.model.cheap_metrics import Known
+from dynnas.space.architecture import Architecture
+
+GENOME = Genome(grid_space(2, 6))
+
+
+def cost_of(row: np.ndarray) -> float:
+    return float(row[0] + 0.1 * row[1])
+
+
+def history_of(rows: np.ndarray) -> History:
+    """Accuracy grows with the first gene, and so does the cost; the second one only costs."""
+    losses = np.array([[-np.sqrt(row[0] + 1.0), cost_of(row)] for row in rows])
+    taken = frozenset(row.tobytes() for row in rows)
+    none = np.zeros((0, 2), dtype=np.int16)
+    return History(rows, losses, np.array([True, False]), {}, (None,) * len(rows), none, taken)
+
+
+@pytest.fixture
+def cheap_half() -> np.ndarray:
+    """Every network whose first gene is below 3: of the dear half nothing was seen."""
+    return np.array([[first, second] for second in range(6) for first in range(3)], dtype=np.int16)
+
+
+def test_a_better_network_counts_however_dear_it_is(cheap_half: np.ndarray) -> None:
+    """Nearly as much as one that fills a gap of the front, though nothing as dear was seen."""
+    seen = cheap_half[cheap_half[:, 0] != 1]
+    outlook = Outlook(GENOME, history_of(seen), None, Fits(), np.random.default_rng(0))
+    dear, gap = outlook.worth(np.array([[5, 0], [1, 0]], dtype=np.int16))
+    assert dear > 0.3 * gap > 0
+
+
+def test_a_known_cost_is_exact_where_it_decides(cheap_half: np.ndarray) -> None:
+    goal = Goal.of({"accuracy": "maximize", "cost": "minimize"})
+
+    def cheap(architecture: Architecture) -> dict[str, float]:
+        return {"cost": cost_of(GENOME.encode(architecture))}
+
+    known = Known(GENOME, goal, cheap, seed=0)
+    outlook = Outlook(GENOME, history_of(cheap_half), known, Fits(), np.random.default_rng(0))
+    rows = np.array([[4, 0], [3, 5]], dtype=np.int16)
+    guessed, exact = (outlook._objectives(rows, exact)[1] for exact in (False, True))
+    assert exact.tolist() == [[4.0], [3.5]]
+    assert guessed[:, guessed.shape[1] // 2] == pytest.approx([4.0, 3.5], abs=0.2)
+
+
+def test_results_since_the_front_moved_are_counted(cheap_half: np.ndarray) -> None:
+    history = history_of(cheap_half)
+    assert history.stalled == len(cheap_half) - 3  # the first three are the front
+    assert history_of(cheap_half[:3]).stalled == 0

@@ -58,7 +58,10 @@ def lively(module: nn.Module) -> nn.Module:
 
 
 def elastic_equals_extracted(case: Case) -> None:
-    """Check that slices of the shared tensors compute and learn as an extracted copy does."""
+    """Check that slices of the shared tensors compute and learn as an extracted copy does.
+
+    Nothing else of the shared tensors learns.
+    """
     slot = Elastic(build, case.covering, shared_name=shared_names("shared"))
     lively(slot)
     extracted = slot.extract(case.config).train()

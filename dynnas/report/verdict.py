@@ -74,6 +74,8 @@ def _without_dynamic(study: Study, axes: Axes, score: str, member: ScoredArchite
     static = Front.of(study.controls.static, study.goal.objectives)
     if not static or any(score not in each.metrics for each in static):
         return ""
+    if member.key in {each.key for each in static}:
+        return "It has no dynamic layers, and no static network is better in its time."
     best = _best_within(static, axes, score, member.metrics[axes.cost])
     if best is None:
         return "Without dynamic layers nothing is as fast."

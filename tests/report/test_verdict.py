@@ -54,6 +54,12 @@ def test_it_says_what_to_take_how_sure_that_is_and_what_else_there_was() -> None
     )
 
 
+def test_a_static_network_is_not_compared_with_itself() -> None:
+    said = verdict(made([FAST, KNEE, SLOW], (KNEE, network("a", 0.70, 0.15))))
+    assert "It has no dynamic layers, and no static network is better in its time." in said
+    assert "Without" not in said
+
+
 def test_what_there_is_not_is_said() -> None:
     static = (network("b", 0.82, 0.5),)
     said = verdict(made([FAST, KNEE], static), "fastest")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dynnas.nn.context import PLAIN, supplied
+from dynnas.nn.conv2d import Conv2d
 from dynnas.nn.early_exits import EarlyExits
 from dynnas.nn.layers.macs import count_macs
 from dynnas.nn.networks.network import Network
@@ -99,4 +100,5 @@ def _named(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module
 
 def _holds_blocks(sequence: nn.Sequential) -> bool:
     """Return whether a part of a sequence is made of parts itself."""
-    return any(next(part.children(), None) is not None for part in sequence)
+    blocks = (part for part in sequence if not isinstance(part, Conv2d))
+    return any(next(part.children(), None) is not None for part in blocks)

@@ -48,7 +48,7 @@ def elastic(
     if not _SHAPE.fullmatch(image):
         raise SpaceError(f"--input is {image!r}; allowed is CHANNELSxHEIGHTxWIDTH, such as 3x224x224")
 
-    from dynnas.workflows.elastic import make_elastic_file
+    from dynnas.cli.elastic_file import make_elastic_file
 
     options = {"exclude": exclude, "classes": classes, "resolution": resolution}
     made = make_elastic_file(

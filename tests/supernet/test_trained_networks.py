@@ -14,6 +14,8 @@ from torch.nn import functional as F
 import dynnas as dn
 from dynnas.errors import SpaceError
 from dynnas.latency.runner import build_runner
+from dynnas.nn import Conv2d
+from dynnas.nn.kernels.kernel import Kernel
 from dynnas.runtimes.plain import PlainNetwork
 from dynnas.settings.settings import TargetSettings
 from dynnas.space.moves import largest, sample, smallest
@@ -296,3 +298,74 @@ def test_the_report_is_readable():
     assert "  stage1.depth: 2, 3" in text
     assert "not elastic:\n  fc: is the network's output" in text
     assert isinstance(trained("resnet").stage1[0], Residual)
+
+
+def routers(layer):
+    return [each for name, each in layer.named_parameters() if "router" in name]
+
+
+@pytest.mark.parametrize("op", ["condconv", "dyconv"])
+@pytest.mark.parametrize("family", ["resnet", "mobilenet", "grouped"])
+def test_dynamic_kernels_begin_as_the_trained_ones(family, op):
+    network = trained(family)
+    space = dn.elastic(network, IMAGES, ops=(op,))
+    whole = largest(space)
+    assert torch.equal(space.build(whole)(IMAGES), network(IMAGES))
+    chosen = {gene.name: op for gene in space.genes if gene.name.endswith(".op")}
+    assert all(space.gene(name).values == (op, "static") for name in chosen)
+    dynamic = space.build({**whole, **chosen})
+    torch.testing.assert_close(dynamic(IMAGES), network(IMAGES), rtol=1e-4, atol=1e-5)
+    layers = [module for module in dynamic.modules() if isinstance(module, Conv2d)]
+    assert len(layers) == len(chosen) > 0
+    dynamic(IMAGES).square().sum().backward()
+    for layer in layers:
+        assert float(layer.conv.weight.detach().std(0).min()) > 0
+        routed = max(float(each.grad.abs().max()) for each in routers(layer))
+        assert routed > 0  # so that images come to differ
+
+
+def test_members_with_dynamic_kernels_on_shared_weights():
+    space = dn.elastic(trained("mobilenet"), IMAGES, ops=("condconv", "dyconv"), experts=2)
+    supernet = dn.Supernet(space).train()
+    for architecture in members(space):
+        member = supernet.extract(architecture)
+        assert torch.equal(supernet(architecture, IMAGES), member(IMAGES))
+    banks = [module.weight for module in member.modules() if isinstance(module, Kernel)]
+    assert all(len(bank) == 2 for bank in banks)
+
+
+def test_an_op_that_cannot_begin_as_a_kernel_is_refused():
+    with pytest.raises(SpaceError, match="op 'deformable'; allowed are condconv, dyconv"):
+        dn.elastic(trained("resnet"), IMAGES, ops=("deformable",))
+
+
+class Remembers(nn.Module):
+    """Keeps what it has computed for evaluation, as biases of attention do in timm."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.fc = nn.Sequential(conv(3, 16), conv(16, 16)), nn.Linear(16, 5)
+        self.table = nn.Parameter(torch.randn(1, 64))
+        self.register_buffer("numbers", torch.arange(16) * 4)
+        self.kept = {}
+
+    def train(self, mode=True):
+        self.kept = {} if mode else self.kept
+        return super().train(mode)
+
+    def forward(self, x):
+        if "bias" not in self.kept:
+            self.kept["bias"] = self.table[:, self.numbers]
+        return self.fc(self.stem(x).mean((2, 3)) + self.kept["bias"])
+
+
+def test_what_a_module_keeps_from_a_run_is_not_taken_for_a_weight():
+    network = trained(Remembers)
+    with torch.no_grad():
+        expected = network(IMAGES)
+    space = dn.elastic(network, IMAGES)
+    assert not [gene for gene in space.genes if gene.name.startswith("table")]
+    assert torch.equal(space.build(largest(space))(IMAGES), expected)
+    member = space.build(smallest(space))
+    assert member.kept == {}
+    assert member.table.shape == (1, 64)

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dynnas.supernet.conversion.channels import Axis, Solution
-from dynnas.supernet.conversion.tracing import Tracer
+from dynnas.supernet.conversion.coupling.channels import Axis, Solution
+from dynnas.supernet.conversion.coupling.tracing import Tracer
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ import numpy as np
 
 from dynnas.space.gene import Gene
 from dynnas.supernet.conversion.blocks import Run
+from dynnas.supernet.conversion.coupling.tracing import Follower
+from dynnas.supernet.conversion.dynamic import Op
 from dynnas.supernet.conversion.groups import Group
 from dynnas.supernet.conversion.member import Counted, Cuts
-from dynnas.supernet.conversion.tracing import Follower
 
 RESOLUTION = "input.resolution"
 NUMBER = "@"
@@ -25,13 +26,14 @@ class Choice:
 
     Attributes:
         name: of the gene. values: smallest first; the last is what the trained network has.
-        what: a group of channels, a run of blocks, the name of a convolution, or None for the input's size.
+        what: a group of channels, a run of blocks, the name of a convolution whose kernel is cut, what the
+            kernel of one depends on, or None for the input's size.
         modules: names of the modules that it changes.
     """
 
     name: str
-    values: tuple[int, ...]
-    what: Group | Run | str | None
+    values: tuple[Any, ...]
+    what: Group | Run | Op | str | None
     modules: tuple[str, ...] = ()
 
 
@@ -51,11 +53,21 @@ class Choices:
     whole_groups: frozenset[str] = frozenset()
     sizes: Mapping[tuple[str, int], int] = field(default_factory=dict)
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of all choices."""
+        return frozenset(choice.name for choice in self.listed)
+
     def genes(self) -> tuple[Gene, ...]:
         """Return the genes; what lies in a block alone depends on whether the block is there."""
         runs = [choice for choice in self.listed if isinstance(choice.what, Run)]
         return tuple(
-            Gene(choice.name, choice.values, _condition(choice, runs), len(choice.values) > 1)
+            Gene(
+                choice.name,
+                choice.values,
+                _condition(choice, runs),
+                len(choice.values) > 1 and not isinstance(choice.what, Op),
+            )
             for choice in self.listed
         )
 
@@ -68,6 +80,7 @@ class Choices:
         """Return what a member of these values has less; what is not named is as in the whole network."""
         stays: dict[tuple[str, int], np.ndarray] = {}
         kernels: dict[str, int] = {}
+        ops: dict[str, str] = {}
         skipped: list[str] = []
         for choice in self.listed:
             value = values.get(choice.name, choice.values[-1])
@@ -75,6 +88,8 @@ class Choices:
                 continue
             if isinstance(choice.what, Run):
                 skipped += choice.what.blocks[value:]
+            elif isinstance(choice.what, Op):
+                ops[choice.what.conv] = value
             elif isinstance(choice.what, str):
                 kernels[choice.what] = value
             else:
@@ -87,7 +102,8 @@ class Choices:
             if (key := (f"{NUMBER}{place}", 0)) in found
         ]
         tensors = {key: kept for key, kept in found.items() if not key[0].startswith(NUMBER)}
-        return Cuts(tensors, kernels, skipped, counted, self.whole_groups)
+        ops = {conv: op for conv, op in ops.items() if not conv.startswith(gone)}
+        return Cuts(tensors, kernels, skipped, counted, self.whole_groups, ops)
 
 
 def _leave_out(

@@ -11,21 +11,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
 from dynnas.errors import SpaceError
+from dynnas.nn.conv2d import Conv2d
 from dynnas.space.space import Space
-from dynnas.supernet.conversion import layers  # noqa: F401  registers the rules of layers
 from dynnas.supernet.conversion.blocks import BlocksSeen, blocks_watched, runs_of
-from dynnas.supernet.conversion.channels import Solution
 from dynnas.supernet.conversion.choices import NUMBER, RESOLUTION, Choice, Choices
+from dynnas.supernet.conversion.coupling import layers  # noqa: F401  registers the rules of layers
+from dynnas.supernet.conversion.coupling.channels import Solution
+from dynnas.supernet.conversion.coupling.operators import rule_of
+from dynnas.supernet.conversion.coupling.sizes import sizes_known
+from dynnas.supernet.conversion.coupling.tracing import Facts, Tracer, following
+from dynnas.supernet.conversion.dynamic import STATIC, Op, begun, replaceable
 from dynnas.supernet.conversion.groups import Group, groups_of
 from dynnas.supernet.conversion.head import replace_head
+from dynnas.supernet.conversion.member import Dynamics
 from dynnas.supernet.conversion.network import TrainedNetwork
-from dynnas.supernet.conversion.operators import rule_of
-from dynnas.supernet.conversion.report import ElasticReport
-from dynnas.supernet.conversion.sizes import sizes_known
-from dynnas.supernet.conversion.tracing import Facts, Tracer, following
+from dynnas.supernet.conversion.report import NO_REPORT, ElasticReport
+from dynnas.supernet.conversion.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Wanted:
     kernel: bool
     resolution: Sequence[int]
     exclude: Sequence[str]
+    ops: Sequence[str] = ()
 
     def excludes(self, name: str) -> bool:
         """Tell whether a module or a tensor is excluded, by its own name or that of one around it."""
@@ -68,6 +73,8 @@ def elastic(
     depth: float = 0.5,
     kernel: bool = True,
     resolution: Sequence[int] = (),
+    ops: Sequence[str] = (),
+    experts: int = 4,
     exclude: str | Iterable[str] = (),
     classes: int | None = None,
     seed: int = 0,
@@ -89,6 +96,9 @@ def elastic(
         depth: the least share of the residual blocks of a run that stay, the first ones; 1 for all.
         kernel: whether square kernels from 5 on may be cut to their centre.
         resolution: sides of square images that the network may get, beside that of `example_inputs`.
+        ops: kernels that depend on the image, which ordinary convolutions may get in the place of their own:
+            "condconv", "dyconv". They begin with banks whose mixture is the trained kernel.
+        experts: kernels in a bank.
         exclude: names or patterns (`layer1.*`, `stem`) of modules and tensors that stay as they are.
         classes: outputs of a head that replaces the network's own, with new weights; the rest is kept.
         seed: draws the weights of a new head.
@@ -103,7 +113,7 @@ def elastic(
         front = dynnas.search(space, data=(train, search, test), limits={"latency_ms": 5})
     """
     exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
-    wanted = Wanted(tuple(width), divisor, depth, kernel, tuple(resolution), exclude)
+    wanted = Wanted(tuple(width), divisor, depth, kernel, tuple(resolution), exclude, tuple(ops))
     _check(wanted)
     inputs = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
     network = _copied(module)
@@ -112,12 +122,14 @@ def elastic(
         replace_head(network, analysis.tracer, analysis.solution, analysis.outputs, classes, seed)
         analysis = analyse(network, inputs, wanted)
     choices, left_out = _choices(network, analysis, wanted, inputs)
-    choices, failed = _checked(network, choices, inputs, analysis.outputs)
+    dynamics = _dynamics(network, choices, experts, seed)
+    choices, failed = Trial(network, dynamics, inputs, analysis.outputs).possible(choices)
     left_out |= failed
     if not choices.listed:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:5])
         raise SpaceError(f"{type(network).__name__}: nothing of it can be made elastic: {reasons}")
-    return _space(network, choices, left_out, analysis.outputs, teaches=classes is None)
+    dynamics = {key: each for key, each in dynamics.items() if f"{key[0]}.op" in choices.names}
+    return _space(network, choices, dynamics, left_out, analysis.outputs, teaches=classes is None)
 
 
 def _check(wanted: Wanted) -> None:
@@ -138,7 +150,8 @@ def _copied(module: nn.Module) -> nn.Module:
     if any(isinstance(each, UninitializedParameter) for each in module.parameters()):
         raise SpaceError(f"{name}: has parameters without a shape; run it once before it is made elastic")
     try:
-        return copy.deepcopy(module).eval()
+        # Modules that keep what they have computed forget it when they are trained.
+        return copy.deepcopy(module).train().eval()
     except Exception as error:  # whatever a module may hold
         raise SpaceError(
             f"{name} cannot be copied ({type(error).__name__}: {error}); members are copies of it"
@@ -151,9 +164,11 @@ def analyse(network: nn.Module, inputs: tuple[Any, ...], wanted: Wanted) -> Anal
     Raises:
         SpaceError: it fails, depends on the values of its input, or does not give the same twice.
     """
-    outputs = _outputs(network, inputs)
-    again = _outputs(network, inputs)
-    pairs = zip(tree_leaves(outputs), tree_leaves(again), strict=True)
+    # Copies run, so that nothing that modules keep from a run is seen by another, or comes into a member.
+    again = copy.deepcopy(network)
+    outputs, repeated = _outputs(again, inputs), _outputs(again, inputs)
+    network = copy.deepcopy(network)
+    pairs = zip(tree_leaves(outputs), tree_leaves(repeated), strict=True)
     if not all(torch.equal(one, other) for one, other in pairs if isinstance(one, Tensor)):
         raise SpaceError(
             f"{type(network).__name__}: gives another output each time it is run on the same input in eval "
@@ -211,6 +226,7 @@ def _choices(
         listed.append(Choice(_free(f"{group.name}.width", listed), values, group, tuple(sorted(modules))))
     if wanted.kernel:
         listed += _kernels(network, wanted)
+    listed += _ops(network, wanted)
     if wanted.resolution:
         listed += _resolutions(inputs, wanted)
     left_out |= _reasons(network, analysis, groups)
@@ -261,6 +277,28 @@ def _kernels(network: nn.Module, wanted: Wanted) -> list[Choice]:
     return found
 
 
+def _ops(network: nn.Module, wanted: Wanted) -> list[Choice]:
+    if not wanted.ops:
+        return []
+    return [
+        Choice(f"{name}.op", (*wanted.ops, STATIC), Op(name), (name,))
+        for name, module in network.named_modules()
+        if name and replaceable(module) and not wanted.excludes(name)
+    ]
+
+
+def _dynamics(network: nn.Module, choices: Choices, experts: int, seed: int) -> dict[tuple[str, str], Conv2d]:
+    """Return the convolutions that may take the place of trained ones."""
+    found = {}
+    for place, choice in enumerate(choices.listed):
+        if isinstance(choice.what, Op):
+            conv = network.get_submodule(choice.what.conv)
+            assert isinstance(conv, nn.Conv2d)
+            for op in choice.values[:-1]:
+                found[choice.what.conv, op] = begun(conv, op, experts, seed + place)
+    return found
+
+
 def _resolutions(inputs: tuple[Any, ...], wanted: Wanted) -> list[Choice]:
     first = inputs[0]
     if not isinstance(first, Tensor) or first.dim() != 4 or first.shape[-1] != first.shape[-2]:
@@ -283,65 +321,19 @@ def _reasons(network: nn.Module, analysis: Analysis, groups: Sequence[Group]) ->
     return found
 
 
-def _checked(
-    network: nn.Module, choices: Choices, inputs: tuple[Any, ...], outputs: Any
-) -> tuple[Choices, dict[str, str]]:
-    """Leave out what does not run: all at their smallest first, and each alone if that fails."""
-    failed: dict[str, str] = {}
-    for _ in range(3):
-        smallest = {choice.name: choice.values[0] for choice in choices.listed}
-        if (reason := _problem(network, choices, smallest, inputs, outputs)) is None:
-            return choices, failed
-        alone = {
-            choice.name: found
-            for choice in choices.listed
-            if (found := _problem(network, choices, {choice.name: choice.values[0]}, inputs, outputs))
-        }
-        if not alone:
-            alone = _together(network, choices, inputs, outputs)
-        failed |= alone
-        choices = choices.without(list(alone))
-    return choices.without([choice.name for choice in choices.listed]), {**failed, "the rest": str(reason)}
-
-
-def _together(network: nn.Module, choices: Choices, inputs: tuple[Any, ...], outputs: Any) -> dict[str, str]:
-    """Return what fails beside others: choices are taken in one by one."""
-    values: dict[str, int] = {}
-    failed: dict[str, str] = {}
-    for choice in choices.listed:
-        values[choice.name] = choice.values[0]
-        if reason := _problem(network, choices, values, inputs, outputs):
-            failed[choice.name] = reason
-            del values[choice.name]
-    return failed
-
-
-@torch.no_grad()
-def _problem(
-    network: nn.Module, choices: Choices, values: Mapping[str, int], inputs: tuple[Any, ...], outputs: Any
-) -> str | None:
-    """Return why a member does not do what the network does, in one line; None if it does."""
-    trained = TrainedNetwork(network, choices, _NO_REPORT)
-    try:
-        found = trained(values)(*(trained.images(values, each) for each in inputs))
-    except Exception as error:  # whatever its forward pass may raise
-        said = next(iter(str(error).splitlines()), type(error).__name__)
-        return f"the forward pass fails with fewer: {said}"
-    shapes = tree_map(lambda each: getattr(each, "shape", None), (found, outputs))
-    return None if shapes[0] == shapes[1] else "outputs get another shape"
-
-
-_NO_REPORT = ElasticReport("", {}, {}, (0, 0))
-
-
 def _parameters(module: nn.Module) -> int:
     return sum(each.numel() for each in module.parameters())
 
 
 def _space(
-    network: nn.Module, choices: Choices, left_out: Mapping[str, str], outputs: Any, teaches: bool
+    network: nn.Module,
+    choices: Choices,
+    dynamics: Dynamics,
+    left_out: Mapping[str, str],
+    outputs: Any,
+    teaches: bool,
 ) -> Space:
-    smallest = TrainedNetwork(network, choices, _NO_REPORT)(
+    smallest = TrainedNetwork(network, choices, NO_REPORT, dynamics=dynamics)(
         {choice.name: choice.values[0] for choice in choices.listed}
     )
     counts = (_parameters(network), _parameters(smallest))
@@ -352,5 +344,5 @@ def _space(
         counts,
     )
     count = outputs.shape[1] if isinstance(outputs, Tensor) and outputs.dim() > 1 else None
-    trained = TrainedNetwork(network, choices, report, outputs=count, teaches=teaches)
+    trained = TrainedNetwork(network, choices, report, dynamics=dynamics, outputs=count, teaches=teaches)
     return Space(type(network).__name__, choices.genes(), model=trained)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
-from dynnas.supernet.conversion.channels import Axis, Solution
+from dynnas.supernet.conversion.coupling.channels import Axis, Solution
 from dynnas.supernet.conversion.importance import magnitudes
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from dynnas.errors import SpaceError
-from dynnas.supernet.conversion.channels import Solution
-from dynnas.supernet.conversion.tracing import Tracer
+from dynnas.supernet.conversion.coupling.channels import Solution
+from dynnas.supernet.conversion.coupling.tracing import Tracer
 
 
 def replace_head(

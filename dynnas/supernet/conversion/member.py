@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
+from dynnas.nn.conv2d import Conv2d
 from dynnas.nn.slicing import Rule, centre, indices, places
-from dynnas.supernet.conversion.sizes import Attribute
+from dynnas.supernet.conversion.coupling.sizes import Attribute
+from dynnas.supernet.conversion.dynamic import rules_of, sliced
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Cuts:
         indices: those that stay, by tensor and axis. kernels: their sides, by the name of the convolution.
         skipped: names of blocks that are left out. counted: numbers that modules keep.
         whole_groups: names of weights of convolutions whose groups stay or go as a whole.
+        ops: how kernels depend on the image, by the name of the convolution, where they do.
     """
 
     indices: Mapping[tuple[str, int], np.ndarray]
@@ -41,6 +44,12 @@ class Cuts:
     skipped: Sequence[str]
     counted: Sequence[Counted]
     whole_groups: frozenset[str]
+    ops: Mapping[str, str] = field(default_factory=dict)
+
+    def kept(self, conv: str) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Return the indices of output and of input channels that a convolution keeps; None for all."""
+        name = f"{conv}.weight"
+        return self.indices.get((name, 0)), self.indices.get((name, 1))
 
     def rules(self) -> dict[str, Rule]:
         """Return the rules by which the tensors of a member are slices of those of the whole network."""
@@ -51,7 +60,11 @@ class Cuts:
         return found
 
 
-def cut(template: nn.Module, cuts: Cuts) -> nn.Module:
+Dynamics = Mapping[tuple[str, str], Conv2d]
+"""Dynamic convolutions with all channels, by the name of the convolution that they replace, and their op."""
+
+
+def cut(template: nn.Module, cuts: Cuts, dynamics: Dynamics) -> nn.Module:
     """Return a copy of `template` that is smaller by `cuts`.
 
     The class of the module is the same; what is left out is `torch.nn.Identity`.
@@ -68,7 +81,20 @@ def cut(template: nn.Module, cuts: Cuts) -> nn.Module:
     for name, side in cuts.kernels.items():
         if name not in cuts.skipped:
             _cut_kernel(module, name, side)
+    for name, op in cuts.ops.items():
+        _replace(module, name, dynamics[name, op], cuts)
     return module
+
+
+def _replace(module: nn.Module, name: str, whole: Conv2d, cuts: Cuts) -> None:
+    parent, _, key = name.rpartition(".")
+    try:
+        conv = module.get_submodule(name)
+    except AttributeError:  # in a block that is left out
+        return
+    assert isinstance(conv, nn.Conv2d)
+    made = sliced(conv, whole, rules_of(whole, *cuts.kept(name)))
+    module.get_submodule(parent)._modules[key] = made
 
 
 def _cut_tensors(module: nn.Module, cuts: Cuts) -> None:

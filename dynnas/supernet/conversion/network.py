@@ -16,7 +16,8 @@ from dynnas.nn.layers.digest import weights_digest
 from dynnas.space.architecture import Architecture, Value
 from dynnas.supernet.build import Call
 from dynnas.supernet.conversion.choices import RESOLUTION, Choices
-from dynnas.supernet.conversion.member import cut, kernel_rule
+from dynnas.supernet.conversion.dynamic import rules_of
+from dynnas.supernet.conversion.member import Dynamics, cut, kernel_rule
 from dynnas.supernet.conversion.report import ElasticReport
 
 
@@ -28,7 +29,8 @@ class TrainedNetwork:
 
     Attributes:
         network: the trained module, in eval mode. report: what is elastic and what is not.
-        choices: what may be chosen. outputs: channels that it gives; None where that is not one number.
+        choices: what may be chosen. dynamics: convolutions that may take the place of trained ones.
+        outputs: channels that it gives; None where that is not one number.
         teaches: whether its outputs are those that it was trained for.
     """
 
@@ -38,10 +40,12 @@ class TrainedNetwork:
         choices: Choices,
         report: ElasticReport,
         *,
+        dynamics: Dynamics | None = None,
         outputs: int | None = None,
         teaches: bool = True,
     ) -> None:
         self.network, self.choices, self.report = network, choices, report
+        self.dynamics = dynamics or {}
         self.outputs, self.teaches = outputs, teaches
         self.__name__ = type(network).__name__
         genes = choices.genes()
@@ -51,14 +55,15 @@ class TrainedNetwork:
     def identity(self) -> str:
         """The name by which it is told from others: class, structure and weights."""
         structure = hashlib.sha256(repr(self.network).encode()).hexdigest()[:16]
-        return f"{type(self.network).__qualname__} {structure} {weights_digest(self.network)}"
+        begun = [weights_digest(each) for each in self.dynamics.values()]
+        return " ".join([type(self.network).__qualname__, structure, weights_digest(self.network), *begun])
 
     def __call__(self, architecture: Mapping[str, Value] | None = None, /, **values: Value) -> nn.Module:
         """Build the member of these values, with the trained weights; what is not named is as trained.
 
         It is an ordinary module of the network's class, in eval mode, and knows nothing of dynnas.
         """
-        return cut(self._template(), self.choices.cuts({**(architecture or {}), **values}))
+        return cut(self._template(), self.choices.cuts({**(architecture or {}), **values}), self.dynamics)
 
     def _template(self) -> nn.Module:
         """Return the trained network, or, where torch makes tensors without values, its shapes."""
@@ -71,13 +76,19 @@ class TrainedNetwork:
         return copy.deepcopy(self.network, memo)
 
     def covering(self) -> Mapping[str, Sequence[Hashable]]:
-        """Return the trained network: all members are slices of it."""
-        return {"network": [self._whole]}
+        """Return the trained network, and with it each kind of dynamic convolutions: all members are slices
+        of these.
+        """
+        listed = [self._whole]
+        for op in dict.fromkeys(op for _, op in self.dynamics):
+            own = {f"{conv}.op": op for conv, kind in self.dynamics if kind == op}
+            listed.append(Architecture(tuple({**self._whole, **own}.items())))
+        return {"network": listed}
 
     def part(self, config: Architecture, /) -> nn.Module:
         """Build a member that says which slices its tensors are."""
         cuts = self.choices.cuts(config)
-        module = cut(self._template(), cuts)
+        module = cut(self._template(), cuts, self.dynamics)
         statistics = {
             f"{name}.{key}" if name else key
             for name, part in self.network.named_modules()
@@ -92,6 +103,9 @@ class TrainedNetwork:
             owner = self.network.get_submodule(name.rpartition(".")[0])
             if isinstance(owner, nn.modules.conv._ConvNd) and name.endswith("weight"):
                 rules[name] = kernel_rule(rule)
+        for name, op in cuts.ops.items():
+            found = rules_of(self.dynamics[name, op], *cuts.kept(name))
+            rules |= {f"{name}.{tensor}": rule for tensor, rule in found.items()}
         module.elastic = rules  # type: ignore[assignment]
         return module
 
@@ -125,7 +139,7 @@ class TrainedNetwork:
         """Make a member of the shared weights; its norms have the trained statistics of their channels."""
         module = extracted("network", architecture)
         del module.elastic
-        trained = dict(cut(self.network, self.choices.cuts(architecture)).named_buffers())
+        trained = dict(self(architecture).named_buffers())
         with torch.no_grad():
             for name, part in module.named_modules():
                 if isinstance(part, _NormBase):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class ElasticReport:
     """
 
     network: str
-    choices: Mapping[str, tuple[int, ...]]
+    choices: Mapping[str, tuple[Any, ...]]
     left_out: Mapping[str, str]
     parameters: tuple[int, int]
 
@@ -30,3 +31,7 @@ class ElasticReport:
         if self.left_out:
             lines += ["not elastic:", *(f"  {name}: {reason}" for name, reason in self.left_out.items())]
         return "\n".join(lines)
+
+
+NO_REPORT = ElasticReport("", {}, {}, (0, 0))
+"""The report of a network that is still looked at."""

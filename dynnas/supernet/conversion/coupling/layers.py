@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from dynnas.supernet.conversion.channels import Axis
-from dynnas.supernet.conversion.operators import Axes, operator_rule
-from dynnas.supernet.conversion.tracing import Tracer
+from dynnas.supernet.conversion.coupling.channels import Axis
+from dynnas.supernet.conversion.coupling.operators import Axes, operator_rule
+from dynnas.supernet.conversion.coupling.tracing import Tracer
 
 
 @operator_rule("convolution", "_convolution", "mkldnn_convolution", "convolution_overrideable")

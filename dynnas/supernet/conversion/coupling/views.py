@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from dynnas.supernet.conversion.channels import Axis, Channels, Couplings
+from dynnas.supernet.conversion.coupling.channels import Axis, Channels, Couplings
 
 
 def viewed(

@@ -15,8 +15,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from dynnas.errors import SpaceError
-from dynnas.supernet.conversion.channels import Axis, Couplings
-from dynnas.supernet.conversion.sizes import Attribute, Size, attributes_in
+from dynnas.supernet.conversion.coupling.channels import Axis, Couplings
+from dynnas.supernet.conversion.coupling.sizes import Attribute, Size, attributes_in
 
 _READS = {"_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "unique2", "_unique2"}
 """Operators whose result, or its shape, depends on values."""

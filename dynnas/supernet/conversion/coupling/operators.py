@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from dynnas.supernet.conversion.channels import Axis
-from dynnas.supernet.conversion.tracing import Rule, Tracer
-from dynnas.supernet.conversion.views import viewed
+from dynnas.supernet.conversion.coupling.channels import Axis
+from dynnas.supernet.conversion.coupling.tracing import Rule, Tracer
+from dynnas.supernet.conversion.coupling.views import viewed
 
 Axes = tuple[Axis, ...]
 _RULES: dict[str, Rule] = {}

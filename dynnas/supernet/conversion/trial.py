@@ -1,0 +1,71 @@
+"""Trial of choices: what does not run is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_map
+
+from dynnas.supernet.conversion.choices import Choices
+from dynnas.supernet.conversion.member import Dynamics
+from dynnas.supernet.conversion.network import TrainedNetwork
+from dynnas.supernet.conversion.report import NO_REPORT
+
+ROUNDS = 3
+"""Times that what fails is left out before all is."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A network, inputs for it, and the outputs that it gives for them."""
+
+    network: nn.Module
+    dynamics: Dynamics
+    inputs: tuple[Any, ...]
+    outputs: Any
+
+    def possible(self, choices: Choices) -> tuple[Choices, dict[str, str]]:
+        """Return the choices without those that do not run, and why these do not.
+
+        All are tried at their smallest first, and each alone if that fails.
+        """
+        failed: dict[str, str] = {}
+        reason = None
+        for _ in range(ROUNDS):
+            smallest = {choice.name: choice.values[0] for choice in choices.listed}
+            if (reason := self.problem(choices, smallest)) is None:
+                return choices, failed
+            alone = {}
+            for choice in choices.listed:
+                if found := self.problem(choices, {choice.name: choice.values[0]}):
+                    alone[choice.name] = found
+            failed |= alone or self._together(choices)
+            choices = choices.without(list(failed))
+        return choices.without(list(choices.names)), {**failed, "the rest": str(reason)}
+
+    def _together(self, choices: Choices) -> dict[str, str]:
+        """Return what fails beside others: choices are taken in one by one."""
+        values: dict[str, Any] = {}
+        failed: dict[str, str] = {}
+        for choice in choices.listed:
+            values[choice.name] = choice.values[0]
+            if reason := self.problem(choices, values):
+                failed[choice.name] = reason
+                del values[choice.name]
+        return failed
+
+    @torch.no_grad()
+    def problem(self, choices: Choices, values: Mapping[str, Any]) -> str | None:
+        """Return why a member does not do what the network does, in one line; None if it does."""
+        trained = TrainedNetwork(self.network, choices, NO_REPORT, dynamics=self.dynamics)
+        try:
+            found = trained(values)(*(trained.images(values, each) for each in self.inputs))
+        except Exception as error:  # whatever its forward pass may raise
+            said = next(iter(str(error).splitlines()), type(error).__name__)
+            return f"the forward pass fails with fewer: {said}"
+        shapes = tree_map(lambda each: getattr(each, "shape", None), (found, self.outputs))
+        return None if shapes[0] == shapes[1] else "outputs get another shape"

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from dynnas.samplers.model.warp import NODES, WEIGHTS, Warp
+from dynnas.samplers.model.warp import NODES, WEIGHTS, Warp, mean_ranks
 
 
 @given(
@@ -26,6 +26,11 @@ def test_ranks_become_normal_scores() -> None:
     losses = np.array([5.0, 1.0, 1000.0, 2.0, 3.0])
     scores = stats.norm.ppf(np.array([4, 1, 5, 2, 3]) / 6)
     assert Warp.of("rank", losses)(losses) == pytest.approx(scores / scores.std())
+
+
+def test_equal_values_share_a_rank_as_in_scipy() -> None:
+    values = np.array([3.0, 1.0, 3.0, -2.0, 3.0, 1.0])
+    assert mean_ranks(values).tolist() == stats.rankdata(values).tolist()
 
 
 def test_beyond_the_best_it_goes_on_as_the_best_did() -> None:

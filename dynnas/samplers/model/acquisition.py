@@ -6,14 +6,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
 
 from dynnas.samplers.genome import Genome, Rows
 from dynnas.samplers.history import History, nondominated, ranks
 from dynnas.samplers.model.cheap_metrics import Known
 from dynnas.samplers.model.improvement import boxes, expected_improvement, thinned
 from dynnas.samplers.model.surrogate import ADDITIVE, INTERACTING, Belief, Kernel, fit_kernel
-from dynnas.samplers.model.warp import WEIGHTS, Warp
+from dynnas.samplers.model.warp import WEIGHTS, Warp, mean_ranks
 
 # Trials that a belief rests on, and of these, those that its kernel is fitted to.
 _TRAINED, _FITTED = 256, 100
@@ -83,7 +82,7 @@ def _best_view(features: np.ndarray, genes: np.ndarray, values: np.ndarray) -> V
 
 def _rank_error(guesses: np.ndarray, values: np.ndarray) -> float:
     """Return how far the ranks of guesses are from those of the values; the better half counts twice."""
-    off = rankdata(guesses) - rankdata(values)
+    off = mean_ranks(guesses) - mean_ranks(values)
     return float(np.abs(off).mean() + np.abs(off[values <= np.median(values)]).mean())
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtri
-from scipy.stats import rankdata
 
 # Share of the values, from either end, whose mean slope continues beyond that end.
 _SLOPE = 0.1
@@ -36,9 +35,9 @@ class Warp:
             kind: `linear`, or `rank` for normal scores (a Gaussian copula, Salinas et al. 2020).
             losses: [points].
         """
-        knots, first, counts = np.unique(losses, return_index=True, return_counts=True)
+        knots, counts = np.unique(losses, return_counts=True)
         if kind == "rank" and len(knots) > 2:
-            warped = ndtri(rankdata(losses)[first] / (len(losses) + 1))
+            warped = ndtri(_mean_ranks(counts) / (len(losses) + 1))
         else:
             warped = knots
         mean = float((warped * counts).sum() / len(losses))
@@ -57,6 +56,17 @@ class Warp:
     def quantiles(self, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
         """Return losses at `NODES`, [points, nodes], of warped losses that are normal."""
         return self.inverse(mean[:, None] + deviation[:, None] * NODES)
+
+
+def mean_ranks(values: np.ndarray) -> np.ndarray:
+    """Return the rank of each value from 1, [points]; equal ones share their mean rank."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return _mean_ranks(counts)[places]
+
+
+def _mean_ranks(counts: np.ndarray) -> np.ndarray:
+    """Return the mean ranks of groups of equal values, the lowest group first, from the groups' sizes."""
+    return np.cumsum(counts) - (counts - 1) / 2
 
 
 def _extended(losses: np.ndarray, warped: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -46,9 +46,7 @@ class Op:
 
 
 def replaceable(conv: nn.Module) -> bool:
-    """Tell whether a dynamic convolution can take the place of a layer: an ordinary square one, dense or
-    depthwise.
-    """
+    """Tell whether a dynamic convolution can replace a layer: an ordinary square one, dense or depthwise."""
     if type(conv) is not nn.Conv2d or conv.padding_mode != "zeros" or isinstance(conv.padding, str):
         return False
     square = all(len(set(each)) == 1 for each in (conv.kernel_size, conv.stride, conv.padding, conv.dilation))

@@ -76,8 +76,9 @@ class TrainedNetwork:
         return copy.deepcopy(self.network, memo)
 
     def covering(self) -> Mapping[str, Sequence[Hashable]]:
-        """Return the trained network, and with it each kind of dynamic convolutions: all members are slices
-        of these.
+        """Return the trained network, and with it each kind of dynamic convolutions.
+
+        All members are slices of these.
         """
         listed = [self._whole]
         for op in dict.fromkeys(op for _, op in self.dynamics):

@@ -215,14 +215,16 @@ def test_the_python_snippet_prints_the_front(tmp_path: Path) -> None:
     assert "{'edge0': 'conv5', 'edge1': 'conv5'}" in best
 
 
-def test_an_own_network_is_searched(tmp_path: Path) -> None:
-    code = BLOCKS["run: own network"]
-    assert code.count("trials=20") == 1
+def test_an_own_and_a_trained_network_are_searched(tmp_path: Path) -> None:
+    own, trained = BLOCKS["run: own network"], BLOCKS["run: trained network"]
+    assert own.count("trials=20") == trained.count("trials=20") == 1
+    code = f"{own}\nprint(type(network).__name__)\n{trained}"
     short = code.replace("trials=20", "trials=3, controls=False, train=TrainSettings(epochs=1)")
-    short = f"from dynnas.settings.settings import TrainSettings\n{short}"
-    said = python(tmp_path, "-c", f"{short}\nprint(type(network).__name__)")
-    assert said.splitlines()[-1] == "Net"
-    assert (tmp_path / "studies/Net/front.json").exists()
+    said = python(tmp_path, "-c", f"from dynnas.settings.settings import TrainSettings\n{short}").splitlines()
+    assert "Net" in said
+    assert "  body.0.0.conv.width: 8, 16, 24, 32" in said
+    for name in ("Net", "smaller"):
+        assert (tmp_path / f"studies/{name}/front.json").exists()
 
 
 def test_an_own_op_takes_part_in_the_supernet(tmp_path: Path) -> None:

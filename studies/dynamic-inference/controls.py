@@ -55,7 +55,7 @@ class Use:
 
 def gate_uses(network: Network, dataset: Dataset) -> dict[str, Use]:
     """By slot, on the search images; with every gate's decision as it is, exits aside."""
-    _, decided = predict(network, dataset, dataset.search.images)
+    _, decided, _ = predict(network, dataset, dataset.search.images)
     families = {slot: block.gate.name for slot, block in network.config.gated}
     found = {}
     for gate, decision in zip(cost(network.config).gates, decided, strict=True):

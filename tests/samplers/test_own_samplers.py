@@ -165,6 +165,7 @@ def searched(problem: Problem, cost: str, sampler: str, trials: int, seed: int, 
     return float(fractions(problem, cost, visited)[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.0, 0.4])
 def test_guided_beats_nsga2_by_far_on_unseen_cells(noise: float) -> None:
     problem = cells(7, noise=noise)

@@ -20,6 +20,7 @@ SPACE = "{name: cells, choices: {kernel: [3, 5], width: [16, 32, 64], op: [stati
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "ray_tune.py"
 
 
+@pytest.mark.slow
 def test_trials_of_tune_are_those_of_a_study(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'cells.db'}"
     done = subprocess.run(

@@ -50,7 +50,7 @@ class _Watch(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        for value in _tensors((args, kwargs)) if not self._in_norm else ():
+        for value in tensors_in((args, kwargs)) if not self._in_norm else ():
             if id(value) in self.given:
                 self.given[id(value)].others += 1
         return func(*args, **(kwargs or {}))
@@ -129,12 +129,13 @@ def _fused(layer: Any, norm: Any) -> nn.Module:
     return fuse_conv_bn_eval(layer, norm, transpose=isinstance(layer, TRANSPOSED))
 
 
-def _tensors(value: Any) -> Iterable[Tensor]:
+def tensors_in(value: Any) -> Iterable[Tensor]:
+    """Yield the tensors in a value: itself, or those in its mappings, lists and tuples."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):
         for each in value.values():
-            yield from _tensors(each)
+            yield from tensors_in(each)
     elif isinstance(value, list | tuple):
         for each in value:
-            yield from _tensors(each)
+            yield from tensors_in(each)

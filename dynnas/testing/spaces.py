@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dynnas.runtimes.fusing import tensors_in
 from dynnas.space.architecture import Architecture
 from dynnas.space.moves import largest, sample, smallest
 from dynnas.space.space import Space
@@ -99,18 +100,7 @@ def _check_member(
 def _seeded(run: Any) -> list[Tensor]:
     """Return the tensors among the outputs of a run, with the draws of seed 0."""
     torch.manual_seed(0)
-    return list(_tensors(run()))
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for each in value.values():
-            yield from _tensors(each)
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _tensors(each)
+    return list(tensors_in(run()))
 
 
 def _assert_equal(where: str, when: str, ours: list[Tensor], theirs: list[Tensor]) -> None:

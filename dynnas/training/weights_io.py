@@ -17,7 +17,6 @@ from dynnas.nn.networks.network import Network
 
 FORMAT = 1
 
-_DAMAGED = (RuntimeError, OSError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError)
 WEIGHTS = "weights.pt"
 
 

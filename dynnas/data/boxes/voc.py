@@ -12,7 +12,6 @@ import numpy as np
 from dynnas.data.boxes.annotated import Annotated, Picture
 from dynnas.errors import DataError
 
-_SIDES = ("xmin", "ymin", "xmax", "ymax")
 _IMAGES, _ANNOTATIONS, _LISTS = "JPEGImages", "Annotations", Path("ImageSets", "Main")
 
 

@@ -28,7 +28,6 @@ from dynnas.progress import Progress
 _NOT_DATA = ("@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found")
 """Folders that systems leave behind, in lower case; and any whose name begins with a dot."""
 _NOT_PICTURES = ("thumbs.db", "desktop.ini", "readme.md", "readme.txt")
-_TABLES = (".csv", ".tsv", ".json")
 
 
 @dataclass(frozen=True)

@@ -45,9 +45,6 @@ class Form:
         return 1 if self.grey else 3, self.height, self.width
 
 
-FITS = ("crop", "pad", "stretch")
-
-
 def measure(file: BinaryIO, path: Path) -> tuple[int, int, bool]:
     """Return width and height in pixels and whether the picture is grey, from its header alone.
 

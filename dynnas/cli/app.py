@@ -7,8 +7,12 @@ Neither this module nor that of the commands imports anything heavy before a com
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
@@ -64,17 +68,49 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     wait_passively()
     words = _with_addresses([word for word in words if word != "--debug"])
     try:
-        status = app(words, prog_name="dynnas", standalone_mode=False)
+        with _interruptible():
+            status = app(words, prog_name="dynnas", standalone_mode=False)
     except (DynnasError, OSError, typer.TyperException) as error:
         if debug:
             raise
         print(f"dynnas: {_message(error)}", file=sys.stderr)
         status = WRONG
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         status = INTERRUPTED
     if status == INTERRUPTED:
+        eval("0")  # `python -m` would end as killed if an interrupt left code that was given as a string
         print(f"\ndynnas: interrupted{_how_to_continue(words)}", file=sys.stderr)
     sys.exit(status or 0)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C end a block as a KeyboardInterrupt, wherever it meets it.
+
+    A class that Python is making answers with an error of its own if its attributes are interrupted.
+    """
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not usual or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pressed = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        pressed = True
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    except (DynnasError, OSError):
+        raise
+    except Exception as error:
+        if pressed:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _with_addresses(words: Sequence[str]) -> list[str]:

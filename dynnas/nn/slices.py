@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from operator import mul
 
 import torch
 from torch import Tensor, nn
@@ -63,13 +63,14 @@ class Slice:
     """The rule that cuts a network's own tensor out of the shared one.
 
     Attributes:
-        index: what to keep of each axis of the shared tensor; None for all of it.
+        starts, sizes: what to keep of each axis of the shared tensor; None for all of it.
         picks: for axes of several parts or of listed indices, what to take of them.
         averaged: how many of the first axes the mean is taken over.
         shape: the tensor's own shape, where axes of groups are to be joined.
     """
 
-    index: tuple[slice, ...] | None
+    starts: tuple[int, ...] | None = None
+    sizes: tuple[int, ...] | None = None
     averaged: int = 0
     picks: tuple[tuple[int, tuple[int, ...]], ...] = ()
     shape: tuple[int, ...] | None = None
@@ -77,31 +78,16 @@ class Slice:
     def of(self, shared: Tensor) -> Tensor:
         """Return the slice of `shared`, of any shape: a view, unless parts are joined or a mean is taken."""
         part = shared
-        if self.index is not None:
-            several = sum(each != slice(None) for each in self.index) > 1
-            learns = several and torch.is_grad_enabled()
-            part = _Take.apply(shared, self.index) if learns else shared[self.index]
+        if self.starts is not None and self.sizes is not None:
+            # All axes in one step with one gradient: indexing takes a step and makes a gradient for each.
+            strides = shared.stride()
+            first = shared.storage_offset() + sum(map(mul, self.starts, strides))
+            part = shared.as_strided(self.sizes, strides, first)
         for axis, picked in self.picks:
             part = part.index_select(axis, torch.tensor(picked, device=part.device))
         if self.averaged:
             part = part.mean(tuple(range(self.averaged)))
         return part if self.shape is None else part.reshape(self.shape)
-
-
-class _Take(torch.autograd.Function):
-    """Takes a part of a tensor by slices, with a gradient in one piece: torch makes one for each axis."""
-
-    @staticmethod
-    def forward(ctx: Any, shared: Tensor, index: tuple[slice, ...]) -> Tensor:
-        ctx.shape, ctx.index = shared.shape, index
-        return shared[index]
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (gradient,) = gradients
-        whole = gradient.new_zeros(ctx.shape)
-        whole[ctx.index] = gradient
-        return whole, None
 
 
 def slice_of(room: Sequence[Axis], layout: Layout) -> Slice:
@@ -115,16 +101,18 @@ def slice_of(room: Sequence[Axis], layout: Layout) -> Slice:
     if missing < 0 or (missing and not layout.averaged) or None in own:
         shared = tuple(axis.size for axis in room)
         raise SpaceError(f"shape {layout.shape} is no slice of the shared shape {shared}")
-    index, picks = [], []
+    starts, sizes, picks = [], [], []
     for number, (axis, taken) in enumerate(zip(room, own, strict=True)):
         start, stop = (taken[0], taken[-1] + 1) if taken else (0, 0 if number >= missing else axis.size)
         if taken and tuple(range(start, stop)) != taken:
             picks.append((number, taken))
             start, stop = 0, axis.size
-        index.append(slice(None) if (start, stop) == (0, axis.size) else slice(start, stop))
-    whole = all(part == slice(None) for part in index)
+        starts.append(start)
+        sizes.append(stop - start)
     joined = layout.shape if layout.shape != lengths(layout) else None
-    return Slice(None if whole else tuple(index), missing, tuple(picks), joined)
+    if sizes == [axis.size for axis in room]:
+        return Slice(averaged=missing, picks=tuple(picks), shape=joined)
+    return Slice(tuple(starts), tuple(sizes), missing, tuple(picks), joined)
 
 
 def _pairs(room: Sequence[Axis], layout: Layout) -> Iterator[tuple[Axis, Axis]]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
 from dynnas.errors import SpaceError, nearest
@@ -19,6 +19,8 @@ from dynnas.space.gene import Gene, count_architectures, prune
 
 class NetworkRule(Protocol):
     """The rule that makes networks of architectures: a frozen dataclass, whose fields name it."""
+
+    def __hash__(self) -> int: ...
 
     @property
     def channels(self) -> int | None:
@@ -219,7 +221,7 @@ class Space:
         Raises:
             SpaceError: this is a space of plain `choices`.
         """
-        return self._template().network_config(architecture, channels, classes)
+        return _network_config(self._template(), architecture, channels, classes)
 
     def covering_configs(self, channels: int, classes: int) -> dict[str, tuple[Any, ...]]:
         """Return for each slot that any architecture has configs that together cover the weights it can need.
@@ -271,3 +273,11 @@ class Space:
 
 def _listed(values: Sequence[Value]) -> str:
     return ", ".join(map(str, values))
+
+
+@lru_cache(maxsize=256)
+def _network_config(
+    rule: NetworkRule, architecture: Architecture, channels: int | None, classes: int | None
+) -> Any:
+    """Return a network's config, which is a value; a training step asks for it several times."""
+    return rule.network_config(architecture, channels, classes)

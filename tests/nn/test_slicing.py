@@ -23,37 +23,49 @@ KERNEL = centre(-2, -1)
 @pytest.mark.parametrize(
     ("shared", "wanted", "rule", "expected"),
     [
-        ((8, 4), (8, 4), leading, Slice(None)),
-        ((8, 4), (5, 3), leading, Slice((slice(0, 5), slice(0, 3)))),
-        ((8,), (2,), leading, Slice((slice(0, 2),))),
-        ((2, 3, 9, 9), (2, 3, 4, 9), leading, Slice((*[slice(None)] * 2, slice(0, 4), slice(None)))),
-        ((8, 4, 5, 5), (6, 4, 3, 3), KERNEL, Slice((slice(0, 6), slice(None), slice(1, 4), slice(1, 4)))),
-        ((8, 4, 7, 7), (8, 4, 3, 3), KERNEL, Slice((*[slice(None)] * 2, slice(2, 5), slice(2, 5)))),
-        ((4, 6, 1, 5, 5), (6, 1, 5, 5), mean() & KERNEL, Slice(None, averaged=1)),
+        ((8, 4), (8, 4), leading, Slice()),
+        ((8, 4), (5, 3), leading, Slice((0, 0), (5, 3))),
+        ((8,), (2,), leading, Slice((0,), (2,))),
+        ((2, 3, 9, 9), (2, 3, 4, 9), leading, Slice((0, 0, 0, 0), (2, 3, 4, 9))),
+        ((8, 4, 5, 5), (6, 4, 3, 3), KERNEL, Slice((0, 0, 1, 1), (6, 4, 3, 3))),
+        ((8, 4, 7, 7), (8, 4, 3, 3), KERNEL, Slice((0, 0, 2, 2), (8, 4, 3, 3))),
+        ((4, 6, 1, 5, 5), (6, 1, 5, 5), mean() & KERNEL, Slice(averaged=1)),
         (
             (4, 8, 1, 5, 5),
             (6, 1, 3, 3),
             mean() & KERNEL,
-            Slice((slice(None), slice(0, 6), slice(None), slice(1, 4), slice(1, 4)), averaged=1),
+            Slice((0, 0, 0, 1, 1), (4, 6, 1, 3, 3), averaged=1),
         ),
         (
             (4, 8, 1, 5, 5),
             (2, 6, 1, 3, 3),
             mean() & KERNEL,
-            Slice((slice(0, 2), slice(0, 6), slice(None), slice(1, 4), slice(1, 4))),
+            Slice((0, 0, 0, 1, 1), (2, 6, 1, 3, 3)),
         ),
         (
             (3, 4, 5, 5, 5, 5),
             (3, 2, 3, 3, 3, 3),
             centre(-4, -3, -2, -1),
-            Slice((slice(None), slice(0, 2), *[slice(1, 4)] * 4)),
+            Slice((0, 0, 1, 1, 1, 1), (3, 2, 3, 3, 3, 3)),
         ),
-        ((), (), leading, Slice(None)),
+        ((), (), leading, Slice()),
     ],
 )
 def test_what_is_taken(shared, wanted, rule, expected):
     assert taken(shared, wanted, rule) == expected
     assert expected.of(torch.zeros(shared)).shape == wanted
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_slice_of_several_axes_has_the_gradient_of_torchs_indexing(layout):
+    bank = torch.randn(8, 4, 5, 5).contiguous(memory_format=layout).requires_grad_()
+    own = taken(bank.shape, (6, 3, 3, 3), KERNEL).of(bank)
+    assert type(own.grad_fn).__name__ == "AsStridedBackward0"
+    indexed = bank[:6, :3, 1:4, 1:4]
+    assert torch.equal(own, indexed)
+    factors = torch.randn(own.shape)
+    ours, theirs = (torch.autograd.grad((part * factors).sum(), bank) for part in (own, indexed))
+    assert torch.equal(*ours, *theirs)
 
 
 def test_a_smaller_kernel_is_the_centre():

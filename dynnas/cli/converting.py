@@ -38,6 +38,21 @@ def elastic(
         list[int] | None,
         typer.Option("--resolution", metavar="N", min=1, help="a smaller side of images, to choose from"),
     ] = None,
+    op: Annotated[
+        list[str] | None,
+        typer.Option("--op", metavar="NAME", help="kernels that convolutions may get: condconv, dyconv"),
+    ] = None,
+    gate: Annotated[
+        list[float] | None,
+        typer.Option("--gate", metavar="SHARE", help="gates around residual blocks: the share to be used"),
+    ] = None,
+    exits: Annotated[
+        list[str] | None,
+        typer.Option("--exit", metavar="MODULE", help="a module behind which images may leave"),
+    ] = None,
+    plain_depth: Annotated[
+        bool, typer.Option("--plain-depth", help="blocks without a residual may be left out as well")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace files that are there")] = False,
 ) -> None:
     """Make a space file of a trained network.
@@ -50,7 +65,15 @@ def elastic(
 
     from dynnas.cli.elastic_file import make_elastic_file
 
-    options = {"exclude": exclude, "classes": classes, "resolution": resolution}
+    options = {
+        "exclude": exclude,
+        "classes": classes,
+        "resolution": resolution,
+        "ops": op,
+        "gates": gate,
+        "exits": exits,
+        "plain_depth": plain_depth,
+    }
     made = make_elastic_file(
         file,
         model,

@@ -59,9 +59,21 @@ def test_safetensors_and_another_head(folder, dynnas: Callable) -> None:
     assert space.gene("input.resolution").values == (8, 16)
 
 
+def test_gates_exits_and_kernels_from_the_command_line(folder, dynnas: Callable) -> None:
+    words = ["--gate", "0.5", "--exit", "stage1", "--op", "condconv", "--plain-depth"]
+    dynnas("elastic", "tiny.pt", "--model", MODEL, "--input", "3x16x16", *words)
+    space = load_space("tiny.yaml")
+    assert space.gene("stage1.0.gate").values == (0.5, 1.0)
+    assert space.gene("exits").values == ("stage1", "none")
+    assert space.gene("exits.threshold").condition == (("exits", ("stage1",)),)
+    assert space.gene("stem.0.op").values == ("condconv", "static")
+    assert torch.equal(space.build(largest(space))(IMAGES), trained("resnet")(IMAGES))
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--exit", "stage3"], "elastic: exits names 'stage3', which TinyResNet does not have"),
         (["--input", "224"], "--input is '224'; allowed is CHANNELSxHEIGHTxWIDTH"),
         (["--model", "support.trained:Nothing"], "'support.trained:Nothing' cannot be imported"),
         (["--model", "support.trained:conv"], "raised TypeError"),

@@ -12,12 +12,16 @@ from dynnas.space.gene import Gene
 from dynnas.supernet.conversion.blocks import Run
 from dynnas.supernet.conversion.coupling.tracing import Follower
 from dynnas.supernet.conversion.dynamic import Op
+from dynnas.supernet.conversion.exits import ExitsAt, Threshold
+from dynnas.supernet.conversion.gating import GateOf
 from dynnas.supernet.conversion.groups import Group
 from dynnas.supernet.conversion.member import Counted, Cuts
 
 RESOLUTION = "input.resolution"
 NUMBER = "@"
 """Marker before the place of a follower, where it stands among tensors."""
+_BESIDE = (f"{NUMBER}gate:", f"{NUMBER}exit:")
+"""Beginnings of the names under which the channels that gates and exits read stand among tensors."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +31,13 @@ class Choice:
     Attributes:
         name: of the gene. values: smallest first; the last is what the trained network has.
         what: a group of channels, a run of blocks, the name of a convolution whose kernel is cut, what the
-            kernel of one depends on, or None for the input's size.
+            kernel of one depends on, a gate, exits, how sure they must be, or None for the input's size.
         modules: names of the modules that it changes.
     """
 
     name: str
     values: tuple[Any, ...]
-    what: Group | Run | Op | str | None
+    what: Group | Run | Op | GateOf | ExitsAt | Threshold | str | None
     modules: tuple[str, ...] = ()
 
 
@@ -60,16 +64,25 @@ class Choices:
 
     def genes(self) -> tuple[Gene, ...]:
         """Return the genes; what lies in a block alone depends on whether the block is there."""
-        runs = [choice for choice in self.listed if isinstance(choice.what, Run)]
         return tuple(
             Gene(
                 choice.name,
                 choice.values,
-                _condition(choice, runs),
-                len(choice.values) > 1 and not isinstance(choice.what, Op),
+                _condition(choice, self.listed),
+                len(choice.values) > 1 and not isinstance(choice.what, Op | ExitsAt),
             )
             for choice in self.listed
         )
+
+    def beside(self) -> dict[str, Any]:
+        """Return the values that put in all gates and exits; nothing where there are none."""
+        found: dict[str, Any] = {}
+        for choice in self.listed:
+            if isinstance(choice.what, GateOf):
+                found[choice.name] = choice.values[0]
+            elif isinstance(choice.what, ExitsAt):
+                found[choice.name] = choice.values[-2]
+        return found
 
     def without(self, names: Sequence[str]) -> Choices:
         """Return the rest, where choices turned out to be impossible."""
@@ -81,15 +94,26 @@ class Choices:
         stays: dict[tuple[str, int], np.ndarray] = {}
         kernels: dict[str, int] = {}
         ops: dict[str, str] = {}
+        gates: dict[str, float] = {}
+        exits: tuple[str, ...] = ()
+        threshold = 1.0
         skipped: list[str] = []
         for choice in self.listed:
             value = values.get(choice.name, choice.values[-1])
+            if isinstance(choice.what, Threshold):
+                threshold = value
             if value == choice.values[-1] or choice.what is None:
                 continue
             if isinstance(choice.what, Run):
                 skipped += choice.what.blocks[value:]
             elif isinstance(choice.what, Op):
                 ops[choice.what.conv] = value
+            elif isinstance(choice.what, GateOf):
+                gates[choice.what.block] = value
+            elif isinstance(choice.what, ExitsAt):
+                exits = choice.what.taken(value)
+            elif isinstance(choice.what, Threshold):
+                continue
             elif isinstance(choice.what, str):
                 kernels[choice.what] = value
             else:
@@ -103,7 +127,13 @@ class Choices:
         ]
         tensors = {key: kept for key, kept in found.items() if not key[0].startswith(NUMBER)}
         ops = {conv: op for conv, op in ops.items() if not conv.startswith(gone)}
-        return Cuts(tensors, kernels, skipped, counted, self.whole_groups, ops)
+        gates = {block: share for block, share in gates.items() if block not in skipped}
+        beside = {
+            key.removeprefix(NUMBER): kept for (key, _), kept in found.items() if key.startswith(_BESIDE)
+        }
+        return Cuts(
+            tensors, kernels, skipped, counted, self.whole_groups, ops, gates, exits, threshold, beside
+        )
 
 
 def _leave_out(
@@ -120,8 +150,11 @@ def _leave_out(
         mask[own] &= kept[place.channels[own]]
 
 
-def _condition(choice: Choice, runs: Sequence[Choice]) -> tuple[tuple[str, tuple[Any, ...]], ...]:
+def _condition(choice: Choice, listed: Sequence[Choice]) -> tuple[tuple[str, tuple[Any, ...]], ...]:
     """Return the depths at which there is something to choose."""
+    if isinstance(choice.what, Threshold):
+        return tuple((each.name, each.values[:-1]) for each in listed if isinstance(each.what, ExitsAt))
+    runs = [each for each in listed if isinstance(each.what, Run)]
     if isinstance(choice.what, Run) or not choice.modules:
         return ()
     for run in runs:

@@ -110,13 +110,18 @@ def sliced(conv: nn.Conv2d, whole: Conv2d, rules: Mapping[str, Rule]) -> Conv2d:
     made = shaped(conv, whole.op, whole.conv.weight.shape[0])
     if torch.empty(0).is_meta:
         return made
+    take_slices(made, whole, rules)
+    return made.eval()
+
+
+def take_slices(made: nn.Module, whole: nn.Module, rules: Mapping[str, Rule]) -> None:
+    """Give a module its part of the tensors of `whole`, by rules for its tensors; others lead."""
     made.elastic = dict(rules)  # type: ignore[assignment]
     room = {name: layout.axes for name, layout in layouts(whole).items()}
     held = dict(whole.named_parameters())
     parts = {name: slice_of(room[name], layout).of(held[name]) for name, layout in layouts(made).items()}
     fill(made, parts)
     del made.elastic
-    return made.eval()
 
 
 def rules_of(whole: Conv2d, outputs: np.ndarray | None, inputs: np.ndarray | None) -> dict[str, Rule]:

@@ -10,14 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
 
 from dynnas.data.dataset import resize
 from dynnas.nn.layers.digest import weights_digest
+from dynnas.nn.slicing import leading
 from dynnas.space.architecture import Architecture, Value
 from dynnas.supernet.build import Call
 from dynnas.supernet.conversion.choices import RESOLUTION, Choices
 from dynnas.supernet.conversion.dynamic import rules_of
-from dynnas.supernet.conversion.member import Dynamics, cut, kernel_rule
+from dynnas.supernet.conversion.member import Begun, cut, kernel_rule
 from dynnas.supernet.conversion.report import ElasticReport
 
 
@@ -29,7 +31,7 @@ class TrainedNetwork:
 
     Attributes:
         network: the trained module, in eval mode. report: what is elastic and what is not.
-        choices: what may be chosen. dynamics: convolutions that may take the place of trained ones.
+        choices: what may be chosen. begun: modules that members may have beside those of the network.
         outputs: channels that it gives; None where that is not one number.
         teaches: whether its outputs are those that it was trained for.
     """
@@ -40,12 +42,12 @@ class TrainedNetwork:
         choices: Choices,
         report: ElasticReport,
         *,
-        dynamics: Dynamics | None = None,
+        begun: Begun | None = None,
         outputs: int | None = None,
         teaches: bool = True,
     ) -> None:
         self.network, self.choices, self.report = network, choices, report
-        self.dynamics = dynamics or {}
+        self.begun = begun or Begun()
         self.outputs, self.teaches = outputs, teaches
         self.__name__ = type(network).__name__
         genes = choices.genes()
@@ -55,7 +57,7 @@ class TrainedNetwork:
     def identity(self) -> str:
         """The name by which it is told from others: class, structure and weights."""
         structure = hashlib.sha256(repr(self.network).encode()).hexdigest()[:16]
-        begun = [weights_digest(each) for each in self.dynamics.values()]
+        begun = [weights_digest(each) for each in self.begun.modules()]
         return " ".join([type(self.network).__qualname__, structure, weights_digest(self.network), *begun])
 
     def __call__(self, architecture: Mapping[str, Value] | None = None, /, **values: Value) -> nn.Module:
@@ -63,7 +65,7 @@ class TrainedNetwork:
 
         It is an ordinary module of the network's class, in eval mode, and knows nothing of dynnas.
         """
-        return cut(self._template(), self.choices.cuts({**(architecture or {}), **values}), self.dynamics)
+        return cut(self._template(), self.choices.cuts({**(architecture or {}), **values}), self.begun)
 
     def _template(self) -> nn.Module:
         """Return the trained network, or, where torch makes tensors without values, its shapes."""
@@ -76,20 +78,22 @@ class TrainedNetwork:
         return copy.deepcopy(self.network, memo)
 
     def covering(self) -> Mapping[str, Sequence[Hashable]]:
-        """Return the trained network, and with it each kind of dynamic convolutions.
+        """Return the trained network, and with it each kind of dynamic convolutions, all gates and exits.
 
         All members are slices of these.
         """
         listed = [self._whole]
-        for op in dict.fromkeys(op for _, op in self.dynamics):
-            own = {f"{conv}.op": op for conv, kind in self.dynamics if kind == op}
+        for op in dict.fromkeys(op for _, op in self.begun.ops):
+            own: dict[str, Value] = {f"{conv}.op": op for conv, kind in self.begun.ops if kind == op}
             listed.append(Architecture(tuple({**self._whole, **own}.items())))
+        if beside := self.choices.beside():
+            listed.append(Architecture(tuple({**self._whole, **beside}.items())))
         return {"network": listed}
 
     def part(self, config: Architecture, /) -> nn.Module:
         """Build a member that says which slices its tensors are."""
         cuts = self.choices.cuts(config)
-        module = cut(self._template(), cuts, self.dynamics)
+        module = cut(self._template(), cuts, self.begun)
         statistics = {
             f"{name}.{key}" if name else key
             for name, part in self.network.named_modules()
@@ -97,22 +101,26 @@ class TrainedNetwork:
             for key, _ in part.named_buffers(recurse=False)
         }
         rules = {name: rule for name, rule in cuts.rules().items() if name not in statistics}
-        for name in cuts.kernels:
+        for name, owner in self.network.named_modules():
             weight = f"{name}.weight" if name else "weight"
-            rules[weight] = kernel_rule(rules.get(weight))
-        for name, rule in rules.items():
-            owner = self.network.get_submodule(name.rpartition(".")[0])
-            if isinstance(owner, nn.modules.conv._ConvNd) and name.endswith("weight"):
-                rules[name] = kernel_rule(rule)
+            if isinstance(owner, _ConvNd) and (weight in rules or name in cuts.kernels):
+                rules[weight] = kernel_rule(rules.get(weight), len(owner.kernel_size))
+            if isinstance(owner, nn.RNNBase | nn.RNNCellBase | nn.MultiheadAttention):
+                for key, _ in owner.named_parameters(prefix=name):  # channels are picked, whatever is fused
+                    rules.setdefault(key, leading)
         for name, op in cuts.ops.items():
-            found = rules_of(self.dynamics[name, op], *cuts.kept(name))
+            found = rules_of(self.begun.ops[name, op], *cuts.kept(name))
             rules |= {f"{name}.{tensor}": rule for tensor, rule in found.items()}
-        module.elastic = rules  # type: ignore[assignment]
+        own = [*module.named_parameters(remove_duplicate=False), *module.named_buffers()]
+        named = ((name, cuts.trained_name(name)) for name, _ in own)
+        module.elastic = {name: rules[known] for name, known in named if known in rules}  # type: ignore[assignment]
         return module
 
     def shared_name(self, config: Any, name: str, /) -> str:
-        """Return its own name."""
-        return name
+        """Return the name that a tensor has in the trained network."""
+        if not (self.begun.gates or self.begun.exits):
+            return name
+        return self.choices.cuts(config).trained_name(name)
 
     def image_shape(
         self, architecture: Mapping[str, Value], shape: tuple[int, int, int]

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map
 
+from dynnas.supernet.conversion.analysis import Example
 from dynnas.supernet.conversion.choices import Choices
-from dynnas.supernet.conversion.member import Dynamics
+from dynnas.supernet.conversion.member import Begun
 from dynnas.supernet.conversion.network import TrainedNetwork
 from dynnas.supernet.conversion.report import NO_REPORT
 
@@ -24,8 +25,8 @@ class Trial:
     """A network, inputs for it, and the outputs that it gives for them."""
 
     network: nn.Module
-    dynamics: Dynamics
-    inputs: tuple[Any, ...]
+    begun: Begun
+    example: Example
     outputs: Any
 
     def possible(self, choices: Choices) -> tuple[Choices, dict[str, str]]:
@@ -61,9 +62,9 @@ class Trial:
     @torch.no_grad()
     def problem(self, choices: Choices, values: Mapping[str, Any]) -> str | None:
         """Return why a member does not do what the network does, in one line; None if it does."""
-        trained = TrainedNetwork(self.network, choices, NO_REPORT, dynamics=self.dynamics)
+        trained = TrainedNetwork(self.network, choices, NO_REPORT, begun=self.begun)
         try:
-            found = trained(values)(*(trained.images(values, each) for each in self.inputs))
+            found = self.example.changed(lambda each: trained.images(values, each)).run(trained(values))
         except Exception as error:  # whatever its forward pass may raise
             said = next(iter(str(error).splitlines()), type(error).__name__)
             return f"the forward pass fails with fewer: {said}"

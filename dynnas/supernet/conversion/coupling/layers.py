@@ -24,14 +24,30 @@ def _convolution(tracer: Tracer, func: Any, args: Any, kwargs: Any, result: Tens
         join(given[1], incoming, "reads an image")
         out = outgoing
     elif transposed:
-        for axis in (given[1], own[0], own[1]):
-            fix(axis, "belongs to a transposed convolution in groups")
-        out = None
+        out = _transposed_groups(tracer, given[1], weight, groups)
     else:
         out = _grouped(tracer, given[1], weight, groups)
     if bias is not None and out is not None:
         join(out, tracer.axes(bias)[0])
     return (given[0], out, *(None,) * (result.dim() - 2))
+
+
+def _transposed_groups(tracer: Tracer, given: Axis, weight: Tensor, groups: int) -> Axis:
+    """Channels of a transposed convolution in groups, which stay or go as a whole."""
+    incoming, inner = tracer.axes(weight)[:2]
+    couplings, each = tracer.couplings, weight.shape[1]
+    couplings.fix(inner, "is the inside of a group")
+    name = tracer.facts(weight).parameter
+    given = couplings.join(given, incoming, "reads an image")
+    if given is None or name is None:
+        couplings.fix(given, "is read by a kernel that other layers compute")
+        out = couplings.new(groups * each)
+        couplings.fix(out, "belongs to a transposed convolution whose input is of fixed size")
+        return out
+    out = couplings.new(groups * each)
+    couplings.join_all(np.concatenate([given.reshape(groups, -1), out.reshape(groups, each)], axis=1).T)
+    tracer.whole_groups.add(name)
+    return out
 
 
 def _grouped(tracer: Tracer, given: Axis, weight: Tensor, groups: int) -> Axis:

@@ -331,7 +331,9 @@ def _embedding(tracer: Tracer, func: Any, args: Any, kwargs: Any, result: Tensor
     "max_pool2d", "upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d",
     "_upsample_bicubic2d_aa", "_upsample_bilinear2d_aa", "adaptive_avg_pool2d", "mkldnn_max_pool2d",
     "avg_pool1d", "max_pool1d", "_adaptive_avg_pool1d", "avg_pool3d", "grid_sampler_2d",
-    "upsample_nearest1d", "upsample_linear1d", "_upsample_nearest_exact2d", "adaptive_avg_pool1d"
+    "upsample_nearest1d", "upsample_linear1d", "_upsample_nearest_exact2d", "adaptive_avg_pool1d",
+    "max_pool3d_with_indices", "_adaptive_avg_pool3d", "adaptive_max_pool3d", "upsample_nearest3d",
+    "upsample_trilinear3d", "max_pool1d_with_indices", "adaptive_max_pool1d", "fractional_max_pool2d"
 )  # fmt: skip
 def _pool(tracer: Tracer, func: Any, args: Any, kwargs: Any, result: Any) -> Any:
     def one(tensor: Tensor) -> Axes:

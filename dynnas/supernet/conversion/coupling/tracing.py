@@ -62,6 +62,7 @@ class Tracer:
         whole_groups: names of weights of convolutions whose groups stay or go as a whole.
         followers: numbers that modules keep.
         unknown: operators without a rule, and a module that uses each.
+        read: names of the parameters and buffers that anything has read.
     """
 
     couplings: Couplings = field(default_factory=Couplings)
@@ -69,9 +70,11 @@ class Tracer:
     whole_groups: set[str] = field(default_factory=set)
     followers: list[Follower] = field(default_factory=list)
     unknown: dict[str, str] = field(default_factory=dict)
+    read: set[str] = field(default_factory=set)
     path: list[str] = field(default_factory=list)
     modules: dict[str, nn.Module] = field(default_factory=dict)
     sizes: tuple[Any, ...] = ()
+    paused: bool = False
 
     def __post_init__(self) -> None:
         """Begin with no tensors."""
@@ -131,6 +134,9 @@ class _Operators(TorchDispatchMode):
         tracer = self.tracer
         inputs = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
         known = [tracer.facts(each) for each in inputs]
+        tracer.read |= {facts.parameter for facts in known if facts.parameter is not None}
+        if tracer.paused:
+            return func(*args, **kwargs)
         from_input = any(facts.from_input for facts in known)
         name = func.name().removeprefix("aten::").partition(".")[0]
         if name in _READS and from_input:
@@ -179,13 +185,22 @@ def _where(tracer: Tracer) -> str:
 
 
 class _Functions(TorchFunctionMode):
-    """Sees the sizes that a program gives before torch turns them into plain numbers."""
+    """Sees the sizes that a program gives before torch turns them into plain numbers, and whole functions."""
 
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tracer, function_rule_of: Callable[[Any], Any]) -> None:
         super().__init__()
-        self.tracer = tracer
+        self.tracer, self.function_rule_of = tracer, function_rule_of
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        rule = self.function_rule_of(func)
+        if rule is not None and not self.tracer.paused:
+            self.tracer.paused = True
+            try:
+                result = func(*args, **(kwargs or {}))
+            finally:
+                self.tracer.paused = False
+            rule(self.tracer, args, kwargs or {}, result)
+            return result
         before = self.tracer.sizes
         given = attributes_in((args, kwargs))
         self.tracer.sizes = given or before
@@ -196,8 +211,16 @@ class _Functions(TorchFunctionMode):
 
 
 @contextmanager
-def following(tracer: Tracer, network: nn.Module, rule_of: Callable[[Any], Rule | None]) -> Iterator[None]:
-    """Follow what runs inside; the modules of `network` are named."""
+def following(
+    tracer: Tracer,
+    network: nn.Module,
+    rule_of: Callable[[Any], Rule | None],
+    function_rule_of: Callable[[Any], Any],
+) -> Iterator[None]:
+    """Follow what runs inside; the modules of `network` are named.
+
+    Operators have rules; functions that have one of their own are followed as a whole.
+    """
     tracer.modules = dict(network.named_modules())
     names = {module: name for name, module in tracer.modules.items()}
 
@@ -214,7 +237,7 @@ def following(tracer: Tracer, network: nn.Module, rule_of: Callable[[Any], Rule 
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.no_grad(), _Functions(tracer), _Operators(tracer, rule_of):
+        with torch.no_grad(), _Functions(tracer, function_rule_of), _Operators(tracer, rule_of):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)

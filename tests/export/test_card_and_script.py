@@ -98,7 +98,7 @@ def copied(bundle, folder, change):
 
 def test_the_script_runs_the_graph_that_was_measured(bundle, network, dataset):
     model = standalone.Model(bundle)
-    assert model.file == "model.packed"
+    assert model.file == "model_packed.onnx"
     classes, exits = answers(network, dataset)
     for pixels, label, way in zip(dataset.search.images[:20].numpy(), classes, exits, strict=False):
         assert model(pixels)[:3:2] == (dataset.task.names[label], model.ways[way])
@@ -115,12 +115,12 @@ def test_the_self_check_is_what_torch_says(bundle, network):
 def test_a_graph_for_other_processors_is_not_run(bundle, network, tmp_path):
     def change(folder, manifest):
         other = finished(network.config, seed=1)  # stands for a graph that answers nonsense here
-        (folder / "model.packed").write_bytes(to_onnx(other).SerializeToString())
+        (folder / "model_packed.onnx").write_bytes(to_onnx(other).SerializeToString())
 
     assert standalone.Model(copied(bundle, tmp_path / "wrong", change)).file == "model.onnx"
 
     def damage(folder, manifest):
-        (folder / "model.packed").write_bytes(b"not a graph")
+        (folder / "model_packed.onnx").write_bytes(b"not a graph")
 
     assert standalone.Model(copied(bundle, tmp_path / "damaged", damage)).file == "model.onnx"
     uncheckable = copied(

@@ -4,11 +4,9 @@ import json
 from dataclasses import replace
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 import torch
-from google.protobuf.message import DecodeError
 from numpy.testing import assert_allclose
 from safetensors import safe_open
 from support.networks import config, finished, noise
@@ -16,7 +14,6 @@ from torch import nn
 from torch.testing import assert_close
 
 from dynnas.errors import ExportError
-from dynnas.export import standalone
 from dynnas.export.bundle import export_model, verify_bundle
 from dynnas.export.formats import FORMATS
 from dynnas.export.formats.checkpoint import load_checkpoint
@@ -193,9 +190,8 @@ def test_a_file_says_what_it_takes_and_answers(format, dataset, tmp_path):
 def stated(format, folder):
     """The metadata of every model file, by the library that reads it."""
     if format == "onnx":
-        seal = len(standalone.SEAL)
-        for file, skipped in (("model.onnx", 0), ("model.packed", seal), ("model_batch.onnx", 0)):
-            session = onnxruntime.InferenceSession((folder / file).read_bytes()[skipped:])
+        for file in ("model.onnx", "model_packed.onnx", "model_batch.onnx"):
+            session = onnxruntime.InferenceSession(folder / file)
             yield session.get_modelmeta().custom_metadata_map
     elif format == "pt2":
         names = ("class_names", "mean", "std", "input_shape", "data_size", "data")
@@ -218,23 +214,14 @@ def openvino_core():
     return openvino.Core()
 
 
-def test_no_other_program_takes_a_packed_graph_for_one_that_is_right_everywhere(network, dataset, tmp_path):
-    export_model(network, dataset, tmp_path / "model", images=10)
-    packed = tmp_path / "model" / "model.packed"
-    with pytest.raises(Exception, match="INVALID_PROTOBUF"):
-        onnxruntime.InferenceSession(str(packed))
-    with pytest.raises(DecodeError):
-        onnx.load(packed)
-
-
 def test_what_ships_is_what_the_runtimes_compile(network, dataset, tmp_path, monkeypatch):
     made, compile = [], PackedOnnxRuntime.compile
     monkeypatch.setattr(PackedOnnxRuntime, "compile", lambda *given: made.append(compile(*given)) or made[-1])
     export_model(network, dataset, tmp_path / "model", images=10)
-    shipped = {file: (tmp_path / "model" / file).read_bytes() for file in ("model.packed", "model.onnx")}
+    shipped = {file: (tmp_path / "model" / file).read_bytes() for file in ("model_packed.onnx", "model.onnx")}
     portable, packed, _ = made
     assert (portable.runtime, packed.runtime) == ("onnxruntime_portable", "onnxruntime")
-    assert shipped["model.packed"].startswith(standalone.SEAL + packed.data)
+    assert shipped["model_packed.onnx"].startswith(packed.data)
     assert shipped["model.onnx"].startswith(portable.data)
 
 

@@ -165,6 +165,6 @@ def test_fingerprints_name_the_form_of_packed_graphs():
     import onnxruntime
 
     version = onnxruntime.__version__
-    assert get_runtime("onnxruntime").version() == f"onnxruntime {version}, packed graphs 2"
+    assert get_runtime("onnxruntime").version() == f"onnxruntime {version}, packed graphs 3"
     assert get_runtime("onnxruntime_portable").version() == f"onnxruntime_portable {version}"
     assert get_runtime("torch").version() == f"torch {torch.__version__}"

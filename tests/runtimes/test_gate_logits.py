@@ -116,7 +116,8 @@ def test_pooled_maps_are_read_as_they_lie(quarter, takes):
 def test_gates_start_few_operators():
     network = undecided(gated_config(("skip", "width"), width=2))
     model = to_packed_onnx(network)
-    kinds = [node.op_type for node in model.graph.node]  # those of branches are not among them
+    network_nodes = [node for node in model.graph.node if not node.output[0].startswith("guard/")]
+    kinds = [node.op_type for node in network_nodes]  # those of branches are not among them
     expected = {"If": 2, "FusedGemm": 2, "MatMul": 1, "Split": 1, "Max": 2, "GreaterOrEqual": 2}
     unneeded = dict.fromkeys(("Relu", "Reshape", "Concat", "Slice"), 0)
     assert {kind: kinds.count(kind) for kind in (*expected, *unneeded)} == {**expected, **unneeded}

@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,7 +18,6 @@ from dynnas.runtimes.onnx.packing.layout import (
     block_size,
     number_of,
     numbered,
-    packing_of_this_machine,
     positions,
 )
 from dynnas.runtimes.onnx.session import PACKED_FOR, OnnxRunner
@@ -46,7 +46,8 @@ def nodes(graph):
 
 
 def count(model, kind):
-    return sum(node.op_type == kind for node in nodes(model.graph))
+    """Operators of the network, without those of the check for processors."""
+    return sum(node.op_type == kind for node in nodes(model.graph) if not node.output[0].startswith("guard/"))
 
 
 @pytest.mark.parametrize("width", [2, 4, 5])
@@ -89,13 +90,24 @@ def test_a_static_network_is_left_alone():
 
 
 @needs_blocks
-def test_a_model_packed_for_another_processor_is_refused():
-    model = to_packed_onnx(finished(config(op="condconv", **WIDE)))
-    entry = next(entry for entry in model.metadata_props if entry.key == PACKED_FOR)
-    assert entry.value == packing_of_this_machine() == f"blocks of {block_size()} channels"
-    entry.value = "blocks of 3 channels"
-    with pytest.raises(TargetError, match=r"packed for processors with blocks of 3 channels.*model\.onnx"):
-        OnnxRunner(model.SerializeToString(), threads=1)
+@pytest.mark.parametrize("block", [4, 32])
+def test_a_model_packed_for_another_processor_fails(block, monkeypatch):
+    network = finished(config(op="condconv", exits=1, **WIDE))
+    model = to_packed_onnx(network)
+    onnx.checker.check_model(model, full_check=True)
+    assert {entry.key: entry.value for entry in model.metadata_props} == {
+        PACKED_FOR: f"blocks of {block_size()} channels"
+    }
+    monkeypatch.setattr("dynnas.runtimes.onnx.packing.guard.block_size", lambda: block)
+    other = to_packed_onnx(network).SerializeToString()
+    with pytest.raises(TargetError, match=rf"with blocks of {block} channels.*portable model\.onnx"):
+        OnnxRunner(other, threads=1)
+    # Any other program is told too.
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(other, options)
+    with pytest.raises(Exception, match=r"this graph is packed for .* use model\.onnx"):
+        session.run(["exit"], {"image": images(1).numpy()})
 
 
 def test_a_kernel_that_cannot_be_found_again_leaves_the_graph_portable(monkeypatch):

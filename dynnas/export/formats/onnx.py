@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from dynnas.errors import require
 from dynnas.export.formats.format import ANY_BATCH, ONE_IMAGE, Format, ModelFile, register_format
 
 if TYPE_CHECKING:
@@ -29,11 +30,11 @@ class Onnx(Format):
     models: ClassVar = (
         ModelFile("model.onnx", 1, f"{ONE_IMAGE}; on any machine", _python("model.onnx")),
         ModelFile(
-            "model.packed",
+            "model_packed.onnx",
             1,
             f"{ONE_IMAGE}; the form whose latency is measured, for processors with the vector registers of "
-            "the one that exported it: run.py opens it where its answers are right, other programs cannot",
-            "run.Model()(image)",
+            "the one that exported it: on others it fails, and model.onnx is the one to run",
+            _python("model_packed.onnx"),
         ),
         ModelFile("model_batch.onnx", None, ANY_BATCH, _python("model_batch.onnx")),
     )
@@ -48,24 +49,27 @@ class Onnx(Format):
 
     def write(self, network: Finished, folder: Path, metadata: Mapping[str, str]) -> None:
         """Write the artifacts of the runtimes, as they are timed."""
-        from dynnas.export.standalone import SEAL
         from dynnas.runtimes.onnx.metadata import metadata_bytes
         from dynnas.runtimes.runtime import get_runtime
         from dynnas.settings.settings import TargetSettings
 
+        checker = require("onnx.checker", "onnx")
         one, many = TargetSettings(), TargetSettings(batch=2)  # for batches there is one graph for all sizes
-        said = metadata_bytes(metadata)
         packed, portable = get_runtime("onnxruntime"), get_runtime("onnxruntime_portable")
-        (folder / "model.onnx").write_bytes(portable.compile(network, one).data + said)
-        (folder / "model.packed").write_bytes(SEAL + packed.compile(network, one).data + said)
-        (folder / "model_batch.onnx").write_bytes(portable.compile(network, many).data + said)
+        for file, runtime, target in (
+            ("model.onnx", portable, one),
+            ("model_packed.onnx", packed, one),
+            ("model_batch.onnx", portable, many),
+        ):
+            content = runtime.compile(network, target).data + metadata_bytes(metadata)
+            checker.check_model(content, full_check=True)
+            (folder / file).write_bytes(content)
 
     def load(self, path: Path) -> Predict:
         """Load a session of one thread."""
-        from dynnas.export.standalone import SEAL
         from dynnas.runtimes.onnx.session import OnnxRunner
 
-        runner = OnnxRunner(path.read_bytes().removeprefix(SEAL), threads=1)
+        runner = OnnxRunner(path.read_bytes(), threads=1)
 
         def predict(images: np.ndarray) -> Outputs:
             outputs = runner.outputs(images)

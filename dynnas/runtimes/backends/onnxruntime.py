@@ -22,7 +22,7 @@ class PackedOnnxRuntime(Runtime):
     package = "onnxruntime"
     extra = "onnx"
     rank = 0
-    note = ", packed graphs 2"
+    note = ", packed graphs 3"
     branches = True
     portable: ClassVar[str | None] = "onnxruntime_portable"
 

@@ -45,14 +45,16 @@ def to_onnx(network: Compilable) -> ModelProto:
 def to_packed_onnx(network: Compilable) -> ModelProto:
     """Return the graph for one image, packed for processors like this machine's: see `packing.packing`.
 
+    On other processors it fails, by `packing.guard`.
+
     Raises:
         MissingExtraError: onnx or onnxruntime is not installed.
     """
     model = _packed(network)
 
-    from dynnas.runtimes.onnx.packing.packing import mark_packed
+    from dynnas.runtimes.onnx.packing.guard import guard
 
-    return mark_packed(model)
+    return guard(model)
 
 
 def _packed(network: Compilable) -> ModelProto:

@@ -47,11 +47,6 @@ def positions(stand_in: np.ndarray, number: int) -> np.ndarray:
     return np.ldexp(stand_in, -number - _LEAST_EXPONENT).astype(np.int64).ravel() - 1
 
 
-def packing_of_this_machine() -> str:
-    """Return the name of ONNX Runtime's kernel layout here, as packed models state it."""
-    return f"blocks of {block_size()} channels"
-
-
 @cache
 def block_size() -> int:
     """Return the channels in a block of the packed layout; 1 where ONNX Runtime has no such layout."""

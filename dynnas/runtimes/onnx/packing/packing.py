@@ -22,7 +22,8 @@ as a static one, in the median of shapes of 14x14 and more.
 Depthwise convolutions of few or odd numbers of channels are padded (`padding`), and linear layers read
 pooled maps as they lie (`gate_logits`).
 
-Such a graph is for ONNX Runtime on processors with the same registers; `to_onnx` runs anywhere.
+Such a graph is for ONNX Runtime on processors with the same registers, and fails on others (`guard`);
+`to_onnx` runs anywhere.
 Imports onnx: import this module only where that is installed.
 """
 
@@ -42,14 +43,12 @@ from dynnas.runtimes.onnx.packing.layout import (
     number_of,
     numbered,
     optimise,
-    packing_of_this_machine,
     positions,
 )
 from dynnas.runtimes.onnx.packing.layout_boundaries import cut_boundaries, may_give, put_boundaries
 from dynnas.runtimes.onnx.packing.mixture import CONVOLUTIONS, DynamicInput, Generated, dynamic_inputs
 from dynnas.runtimes.onnx.packing.padding import ALIGNED, pad_depthwise
-from dynnas.runtimes.onnx.packing.rewrite_mixing import LAYOUT_DOMAIN, MixingRewrite
-from dynnas.runtimes.onnx.session import PACKED_FOR
+from dynnas.runtimes.onnx.packing.rewrite_mixing import MixingRewrite
 
 
 def pack(model: ModelProto) -> ModelProto:
@@ -122,16 +121,6 @@ def _mixed(model: ModelProto) -> ModelProto | None:
     del packed.graph.output[len(model.graph.output) :]
     sort_and_prune(packed.graph)
     return packed
-
-
-def mark_packed(model: ModelProto) -> ModelProto:
-    """Write into the metadata what `model` is packed for.
-
-    On other processors its answers would be wrong.
-    """
-    if any(operators.domain == LAYOUT_DOMAIN for operators in model.opset_import):
-        helper.set_model_props(model, {PACKED_FOR: packing_of_this_machine()})
-    return model
 
 
 def _is_worth_packing(dynamic: DynamicInput) -> bool:

@@ -13,12 +13,17 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import combinations, product
 
+import torch
+from torch import nn
+
 from dynnas.language.parser import parse_space
 from dynnas.nn.config.choice import Choice
 from dynnas.nn.config.network import STATIC, BlockConfig, ExitConfig, HeadConfig, SlotConfig, StemConfig
 from dynnas.nn.config.vocabulary import CRITERIA, KINDS, NO_GATE, layer_knobs, operators, refused
 from dynnas.nn.gates.family import GATES
-from dynnas.nn.kernels.kernel import KERNELS
+from dynnas.nn.gates.gate import Gated
+from dynnas.nn.kernels.kernel import KERNELS, Kernel
+from dynnas.nn.networks.network import build
 from dynnas.nn.registry import ACTIVATIONS, ATTENTIONS, BLOCKS
 from dynnas.space.architecture import Value
 from dynnas.space.knob import Knob
@@ -78,6 +83,37 @@ def _dense_cases() -> Iterator[Case]:
             for slot, block in config.blocks:
                 name = f"msd-{links}-{bottleneck}-{attention}-{activation}-{slot}"
                 yield Case(name, block, covering[slot])
+
+
+@cache
+def first_with_layers() -> frozenset[str]:
+    """Return the names of cases that have a layer which no earlier case has: all layers are in one of them.
+
+    For checks of what a network is put together from, layer by layer, such as its graph.
+    """
+    seen: set[object] = set()
+    names = set()
+    for case in cases():
+        layers = _layers(case.config)
+        if not layers <= seen:
+            names.add(case.name)
+            seen |= layers
+    return frozenset(names)
+
+
+def _layers(config: SlotConfig) -> set[object]:
+    """Return what tells the layers of a slot apart: classes, geometries, and what a gate is around."""
+    with torch.random.fork_rng(devices=[]):
+        return {_layer(part) for part in build(config).modules()}
+
+
+def _layer(module: nn.Module) -> object:
+    if isinstance(module, Kernel):
+        shape = module.shape
+        return type(module), shape.depthwise, shape.groups > 1, shape.kernel > 1, shape.stride > 1
+    if isinstance(module, Gated):
+        return type(module), getattr(module.block, "provides", None)
+    return type(module)
 
 
 def rows() -> Iterator[Mapping[str, str]]:
@@ -146,17 +182,21 @@ def _block_case(row: Mapping[str, str]) -> Case:
 
 
 def _room(covering: tuple[SlotConfig, ...], op: str) -> tuple[SlotConfig, ...]:
-    """Return all covering configs of the op and of `static`, and the first, which is the largest, of others.
+    """Return all covering configs of the op and of `static`, and the first, the largest, of the op after it.
 
-    What these share with the op by name must fit; their own tensors are no matter of this case.
+    What these share with the op by name must fit; their own tensors are no matter of this case. Every op
+    meets the next in each block, so that a row costs no more where there are more ops.
     """
-    whole, seen, kept = {op, STATIC.name}, set(), []
+    names = list(dict.fromkeys(config.op.name for config in covering if isinstance(config, BlockConfig)))
+    after = names[(names.index(op) + 1) % len(names)] if op in names else ""
+    whole, others = [], []
     for config in covering:
-        name = config.op.name if isinstance(config, BlockConfig) else ""
-        if name in whole or name not in seen:
-            kept.append(config)
-        seen.add(name)
-    return tuple(kept)
+        name = config.op.name if isinstance(config, BlockConfig) else op
+        if name in (op, STATIC.name):
+            whole.append(config)
+        elif name == after:
+            others.append(config)
+    return (*whole, *others[:1])
 
 
 def _gated(config: SlotConfig, gate: str) -> SlotConfig:

@@ -41,7 +41,8 @@ class Listed:
     def nearest(self, rows: Rows, rng: np.random.Generator) -> Rows:
         """Return for every one of `rows` a listed one that is as similar as any of a large sample."""
         among = self.sample(self._AMONG, rng)
-        features, wanted = self._genome.features(among), self._genome.features(rows)
+        own = self._genome.feature_genes < len(self._genome.choices)
+        features, wanted = (self._genome.features(some)[:, own] for some in (among, rows))
         squares = (features**2).sum(axis=1)[None] - 2 * wanted @ features.T
         return among[squares.argmin(axis=1)]
 
@@ -154,7 +155,7 @@ class Genome:
         return self.canonical(crossed, rng)
 
     @cached_property
-    def _features(self) -> list[np.ndarray]:
+    def _tables(self) -> list[np.ndarray]:
         """Return for each choice [values + 1, features], whose distances are the kernel's.
 
         The last row is for INACTIVE.
@@ -174,11 +175,32 @@ class Genome:
         return tables
 
     @cached_property
+    def _alike(self) -> list[np.ndarray]:
+        """Return for each list of values that several choices have, the places of these in `choices`."""
+        groups: dict[tuple[object, ...], list[int]] = {}
+        for place, column in enumerate(self.choices):
+            gene = self.space.genes[column]
+            groups.setdefault((gene.values, gene.ordered), []).append(place)
+        return [np.array(places) for places in groups.values() if len(places) > 1]
+
+    @cached_property
     def feature_genes(self) -> np.ndarray:
-        """Return the index in `choices` to which each feature belongs, [features]."""
-        return np.repeat(np.arange(len(self._features)), [table.shape[1] for table in self._features])
+        """Return the index in `choices` to which each feature belongs, [features].
+
+        Totals have the numbers from the number of choices on, one a group.
+        """
+        tables = [*self._tables, *(self._tables[places[0]] for places in self._alike)]
+        return np.repeat(np.arange(len(tables)), [table.shape[1] for table in tables])
 
     def features(self, rows: Rows) -> np.ndarray:
-        """Return the features of the choices of `rows`, [architectures, features]."""
-        tables = zip(self.choices, self._features, strict=True)
-        return np.concatenate([table[rows[:, column]] for column, table in tables], axis=1)
+        """Return the features of the choices of `rows`, and totals over choices that are alike.
+
+        Choices are alike if they have the same values, as the operations of all edges of a cell have. A total
+        is divided by the root of their number, so that random rows are as far apart in it as in one choice.
+
+        Returns:
+            [architectures, features].
+        """
+        each = [table[rows[:, column]] for column, table in zip(self.choices, self._tables, strict=True)]
+        totals = [sum(each[place] for place in places) / np.sqrt(len(places)) for places in self._alike]
+        return np.concatenate([*each, *totals], axis=1)

@@ -96,6 +96,16 @@ def test_distances_between_features() -> None:
     assert genome.feature_genes.tolist() == [0, 0, 1, 1]
 
 
+def test_totals_are_over_choices_with_the_same_values() -> None:
+    genes = (*(Gene(name, ("a", "b")) for name in "tuvw"), Gene("n", (1, 2), ordered=True))
+    genome = Genome(Space("alike", genes))
+    assert genome.feature_genes.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 5, 5]
+    rows = np.array([[0, 0, 0, 1, 0], [1, 0, 0, 0, 1], [1, 1, 1, 1, 0]], dtype=np.int16)
+    totals = genome.features(rows)[:, genome.feature_genes == 5]
+    # Counts of a and of b, of four choices.
+    assert totals == pytest.approx(np.array([[3, 1], [3, 1], [0, 4]]) / np.sqrt(2) / 2)
+
+
 def test_inactive_is_halfway_between_values() -> None:
     genes = (Gene("t", ("a", "b", "c")), Gene("n", (1, 2, 3), (("t", ("a",)),), ordered=True))
     genome = Genome(Space("conditional", genes))

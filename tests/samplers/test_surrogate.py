@@ -1,14 +1,25 @@
-"""The Gaussian process: against scikit-learn's, its own likelihood by differences, and what it learns."""
+"""The Gaussian process: against the textbook, its own likelihood by differences, and what it learns."""
 
 import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, WhiteKernel
+from sklearn.gaussian_process.kernels import RBF, DotProduct
 from support.tables import conditional_space, grid_space
 
 from dynnas.samplers.genome import Genome
-from dynnas.samplers.model.surrogate import Belief, Kernel, _Likelihood, fit_kernel
+from dynnas.samplers.model.surrogate import (
+    ADDITIVE,
+    ALIKE,
+    INTERACTING,
+    Belief,
+    Kernel,
+    Part,
+    Prior,
+    _Likelihood,
+    fit_kernel,
+)
+from dynnas.space.gene import Gene
+from dynnas.space.space import Space
 
 
 def observations(points: int = 40) -> tuple[Genome, np.ndarray, np.ndarray]:
@@ -17,29 +28,56 @@ def observations(points: int = 40) -> tuple[Genome, np.ndarray, np.ndarray]:
     return genome, features, rng.normal(size=points)
 
 
-def test_predicts_as_scikit_learn_does() -> None:
-    _, features, values = observations()
-    kernel = Kernel(np.full(features.shape[1], 0.8), linear=0.7, interacting=1.3, noise=0.05)
-    scale = np.sqrt(0.8)
-    same = (
-        ConstantKernel(1.0)
-        + ConstantKernel(0.7) * DotProduct(sigma_0=1e-9)
-        + ConstantKernel(1.3) * RBF(1 / np.sqrt(2))
-        + WhiteKernel(0.05 + 1e-6)
+def test_predicts_as_the_textbook_does_with_kernels_of_scikit_learn() -> None:
+    genome, features, values = observations()
+    own = int((genome.feature_genes < len(genome.choices)).sum())
+    assert own < features.shape[1]  # some choices have the same values
+    settings = ((slice(0, own), 0.8, 0.7, 1.3), (slice(own, features.shape[1]), 0.5, 0.4, 0.9))
+    parts = tuple(
+        Part(columns, np.full(columns.stop - columns.start, weight), linear, interacting)
+        for columns, weight, linear, interacting in settings
     )
-    witness = GaussianProcessRegressor(same, optimizer=None).fit(features[:30] * scale, values[:30])
-    mean, deviation = Belief(kernel, features[:30], values[:30]).predict(features[30:])
-    expected, spread = witness.predict(features[30:] * scale, return_std=True)
+
+    def covariance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        total = np.ones((len(first), len(second)))
+        for columns, weight, linear, interacting in settings:
+            x, y = np.sqrt(weight) * first[:, columns], np.sqrt(weight) * second[:, columns]
+            total += linear * DotProduct(sigma_0=1e-9)(x, y) + interacting * RBF(1 / np.sqrt(2))(x, y)
+        return total
+
+    seen, new = features[:30], features[30:]
+    noisy = covariance(seen, seen) + (0.05 + 1e-6) * np.eye(30)
+    across = covariance(new, seen)
+    expected = across @ np.linalg.solve(noisy, values[:30])
+    spread = np.diag(covariance(new, new) - across @ np.linalg.solve(noisy, across.T))
+    mean, deviation = Belief(Kernel(parts, noise=0.05), seen, values[:30]).predict(new)
     assert mean == pytest.approx(expected, abs=1e-8)
-    assert deviation**2 + 0.05 + 1e-6 == pytest.approx(spread**2, abs=1e-8)
+    assert deviation**2 == pytest.approx(spread, abs=1e-8)
 
 
-def test_gradient_is_that_of_the_likelihood() -> None:
+@pytest.mark.parametrize("prior", [ALIKE, INTERACTING, ADDITIVE])
+def test_gradient_is_that_of_the_likelihood(prior: Prior) -> None:
     genome, features, values = observations(25)
-    likelihood = _Likelihood(features, genome.feature_genes, values)
+    likelihood = _Likelihood(features, genome.feature_genes, len(genome.choices), values, prior)
     at = likelihood._means + np.random.default_rng(1).normal(0, 0.5, len(likelihood._means))
     differences = approx_fprime(at, lambda point: likelihood(point)[0], 1e-6)
     assert likelihood(at)[1] == pytest.approx(differences, abs=2e-4)
+
+
+def test_what_genes_alike_share_is_learned_from_few() -> None:
+    """Twelve results of ten genes with four values each, of which only the totals count."""
+    genes = tuple(Gene(f"op{at}", ("a", "b", "c", "d")) for at in range(10))
+    genome, rng = Genome(Space("alike", genes)), np.random.default_rng(0)
+    rows = genome.sample(212, rng)
+    values = np.array([0.0, 1.0, 2.5, 4.0])[rows].sum(axis=1)
+    values = (values - values[:12].mean()) / values[:12].std()
+    features = genome.features(rows)
+    errors = []
+    for prior in (ALIKE, INTERACTING):
+        kernel = fit_kernel(features[:12], genome.feature_genes, 10, values[:12], prior)
+        guess = Belief(kernel, features[:12], values[:12]).mean(features[12:])
+        errors.append(np.abs(guess - values[12:]).mean())
+    assert errors[0] < 0.3 * errors[1]
 
 
 def test_learns_which_genes_matter_and_how_much_is_noise() -> None:
@@ -48,8 +86,8 @@ def test_learns_which_genes_matter_and_how_much_is_noise() -> None:
     values = rows[:, 0] + np.where(rows[:, 1] > 1, rows[:, 2], 0) + rng.normal(0, 0.3, 150)
     scaled = (values - values.mean()) / values.std()
     features = genome.features(rows)
-    kernel = fit_kernel(features, genome.feature_genes, scaled)
-    weights = [kernel.weights[genome.feature_genes == gene].mean() for gene in range(6)]
+    kernel = fit_kernel(features, genome.feature_genes, 6, scaled, INTERACTING)
+    weights = [kernel.parts[0].weights[genome.feature_genes[:18] == gene].mean() for gene in range(6)]
     assert min(weights[:3]) > 2 * max(weights[3:])
     assert kernel.noise == pytest.approx((0.3 / values.std()) ** 2, rel=0.4)
 

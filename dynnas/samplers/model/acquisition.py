@@ -11,7 +11,7 @@ from dynnas.samplers.genome import Genome, Rows
 from dynnas.samplers.history import History, nondominated, ranks
 from dynnas.samplers.model.cheap_metrics import Known
 from dynnas.samplers.model.improvement import boxes, expected_improvement, thinned
-from dynnas.samplers.model.surrogate import ADDITIVE, INTERACTING, Belief, Kernel, fit_kernel
+from dynnas.samplers.model.surrogate import ADDITIVE, ALIKE, INTERACTING, Belief, Kernel, fit_kernel
 from dynnas.samplers.model.warp import WEIGHTS, Warp, mean_ranks
 
 # Trials that a belief rests on, and of these, those that its kernel is fitted to.
@@ -31,7 +31,7 @@ _STRICTER = 0.5
 _MARGIN, _LEAST = 0.5, 0.3
 
 # Kinds of warp with priors of the kernel; the pair that ranks left-out results best is taken.
-_VIEWS = (("rank", INTERACTING), ("linear", INTERACTING), ("linear", ADDITIVE))
+_VIEWS = (("rank", ALIKE), ("linear", ALIKE), ("linear", ADDITIVE), ("rank", INTERACTING))
 
 # A guess of a cheap metric may be wrong by a few per cent; what it puts just above a limit is computed.
 _SLACK = 0.03
@@ -57,7 +57,7 @@ class Fits:
     def __init__(self) -> None:
         self._views: dict[tuple[str, int], tuple[bytes, View]] = {}
 
-    def view(self, name: str, features: np.ndarray, genes: np.ndarray, values: np.ndarray) -> View:
+    def view(self, name: str, features: np.ndarray, genome: Genome, values: np.ndarray) -> View:
         """Return the view of metric `name` with known `values`, [points], in the order of the trials."""
         count = _fitted_at(len(values))
         features, values = features[:count], values[:count]
@@ -66,17 +66,18 @@ class Fits:
         if known is None or known[0] != digest:
             rng = np.random.default_rng(count)
             chosen = _best_and_some(np.argsort(values, kind="stable"), _FITTED, rng)
-            view = _best_view(features[chosen], genes, values[chosen])
+            view = _best_view(features[chosen], genome, values[chosen])
             self._views[name, count] = known = digest, view
         return known[1]
 
 
-def _best_view(features: np.ndarray, genes: np.ndarray, values: np.ndarray) -> View:
+def _best_view(features: np.ndarray, genome: Genome, values: np.ndarray) -> View:
     views, errors = [], []
     for kind, prior in _VIEWS:
         warped = Warp.of(kind, values)(values)
-        views.append(View(kind, fit_kernel(features, genes, warped, prior)))
-        errors.append(_rank_error(Belief(views[-1].kernel, features, warped).left_out(), values))
+        kernel = fit_kernel(features, genome.feature_genes, len(genome.choices), warped, prior)
+        views.append(View(kind, kernel))
+        errors.append(_rank_error(Belief(kernel, features, warped).left_out(), values))
     return views[int(np.argmin(errors))]
 
 
@@ -157,7 +158,7 @@ class Outlook:
 
     def _belief(self, name: str, features: np.ndarray, values: np.ndarray, order: np.ndarray) -> Learned:
         """Return a surrogate from results with `values`, the most informative of them first in `order`."""
-        view = self._fits.view(name, features, self._genome.feature_genes, values)
+        view = self._fits.view(name, features, self._genome, values)
         chosen = _best_and_some(order, _TRAINED, self._rng)
         warp = Warp.of(view.kind, values[chosen])
         return Learned(warp, Belief(view.kernel, features[chosen], warp(values[chosen])))

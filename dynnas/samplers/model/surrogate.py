@@ -6,8 +6,10 @@ The kernel is a sum of main effects and of interactions of every order, by the d
     k(x, y) = a + b sum_g w_g <x_g, y_g> + c exp(-sum_g w_g |x_g - y_g|^2)
 
 For texts the exponential is the heat kernel on the Hamming graph, for numbers the Ornstein-Uhlenbeck process
-along the values. Weights, scales and the noise are the most likely ones under mild priors (MAP), found by
-L-BFGS; with few observations the priors decide.
+along the values. Genes with the same values, such as the operations of all edges of a cell, mostly act alike:
+a second part, of the same form, is of totals over them, which few observations determine. Weights, scales and
+the noise are the most likely ones under mild priors (MAP), found by L-BFGS; with few observations the priors
+decide.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ from scipy.linalg import LinAlgError, cho_solve, cholesky
 from scipy.linalg.lapack import dpotri
 from scipy.optimize import minimize
 
-# Normal priors on logarithms: (mean, deviation). The sum of the weights is about 3.
-_WEIGHT_SUM, _WEIGHT_SPREAD = 3.0, 0.7
+# Normal priors on logarithms: (mean, deviation). The sum of the weights is about 3, and 1 of totals.
+_WEIGHT_SUM, _TOTAL_SUM, _WEIGHT_SPREAD = 3.0, 1.0, 0.7
 _NOISE = (-6.0, 2.0)
 _OFFSET = 1.0
 _BOUND = 6.0
@@ -31,48 +33,94 @@ _JITTER = 1e-6
 
 @dataclass(frozen=True)
 class Prior:
-    """The prior of a kernel: means of the logarithms of its parts' variances."""
+    """The prior of a kernel: means of the logarithms of its variances.
 
-    linear: float = -0.5
-    interacting: float = 0.0
+    Attributes:
+        genes: of the linear and the interacting term over genes.
+        totals: the same over totals; None for a kernel without them.
+    """
+
+    genes: tuple[float, float]
+    totals: tuple[float, float] | None
 
 
-INTERACTING, ADDITIVE = Prior(), Prior(1.0, -2.0)
+ALIKE = Prior((-0.5, 0.0), (0.5, -0.5))
+INTERACTING = Prior((-0.5, 0.0), None)
+ADDITIVE = Prior((1.0, -2.0), (1.0, -2.0))
+
+
+@dataclass(frozen=True)
+class Part:
+    """The part of a kernel that looks at some features.
+
+    Attributes:
+        columns: the features.
+        weights: [these features].
+        linear: variance of the linear term.
+        interacting: variance of the exponential.
+    """
+
+    columns: slice
+    weights: np.ndarray
+    linear: float
+    interacting: float
+
+    def between(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Return covariances, [first, second]."""
+        scale = np.sqrt(self.weights)
+        first, second = first[:, self.columns] * scale, second[:, self.columns] * scale
+        inner = first @ second.T
+        near = 2 * inner
+        near -= (first**2).sum(axis=1)[:, None]
+        near -= (second**2).sum(axis=1)[None]
+        np.minimum(near, 0.0, out=near)
+        np.exp(near, out=near)
+        near *= self.interacting
+        inner *= self.linear
+        near += inner
+        return near
+
+    def variance(self, features: np.ndarray) -> np.ndarray:
+        """Return prior variances, [points]."""
+        return self.linear * (features[:, self.columns] ** 2 @ self.weights) + self.interacting
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """The kernel's parameters: a weight for each feature, variances of its parts, and of the noise."""
+    """The kernel's parameters: its parts, and the variance of the noise."""
 
-    weights: np.ndarray
-    linear: float
-    interacting: float
+    parts: tuple[Part, ...]
     noise: float
 
     def between(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Return covariances of noiseless values, [first, second]."""
-        first, second = first * np.sqrt(self.weights), second * np.sqrt(self.weights)
-        inner = first @ second.T
-        squares = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1)[None]
-        return _OFFSET + self.linear * inner + self.interacting * np.exp(np.minimum(2 * inner - squares, 0.0))
+        covariances = self.parts[0].between(first, second)
+        for part in self.parts[1:]:
+            covariances += part.between(first, second)
+        return covariances + _OFFSET
 
     def variance(self, features: np.ndarray) -> np.ndarray:
         """Return prior variances, [points]."""
-        return _OFFSET + self.linear * (features**2 @ self.weights) + self.interacting
+        return np.sum([part.variance(features) for part in self.parts], axis=0) + _OFFSET
 
 
 def fit_kernel(
-    features: np.ndarray, feature_genes: np.ndarray, values: np.ndarray, prior: Prior = INTERACTING
+    features: np.ndarray,
+    feature_genes: np.ndarray,
+    choices: int,
+    values: np.ndarray,
+    prior: Prior = ALIKE,
 ) -> Kernel:
     """Return the most likely kernel.
 
     Args:
         features: [points, features].
-        feature_genes: [features] the gene that each feature belongs to.
+        feature_genes: [features] the gene that each feature belongs to; see `Genome.feature_genes`.
+        choices: the number of genes; what is not below it is the number of a total.
         values: [points], of mean about 0 and deviation about 1.
         prior: of its parameters.
     """
-    return _Likelihood(features, feature_genes, values, prior).best()
+    return _Likelihood(features, feature_genes, choices, values, prior).best()
 
 
 class _Likelihood:
@@ -82,9 +130,13 @@ class _Likelihood:
         self,
         features: np.ndarray,
         feature_genes: np.ndarray,
+        choices: int,
         values: np.ndarray,
-        prior: Prior = INTERACTING,
+        prior: Prior = ALIKE,
     ) -> None:
+        if prior.totals is None:
+            own = feature_genes < choices
+            features, feature_genes = features[:, own], feature_genes[own]
         self._values = values
         self._genes = feature_genes
         self._count = int(feature_genes.max()) + 1
@@ -96,9 +148,12 @@ class _Likelihood:
         squares = np.einsum("gii->gi", inner)
         self._inner = inner.reshape(self._count, -1)
         self._distance = (squares[:, :, None] + squares[:, None, :] - 2 * inner).reshape(self._count, -1)
-        center = np.log(_WEIGHT_SUM / self._count)
-        self._means = np.array([*[center] * self._count, prior.linear, prior.interacting, _NOISE[0]])
-        self._spreads = np.array([*[_WEIGHT_SPREAD] * self._count, 1.0, 1.0, _NOISE[1]])
+        totals = self._count - choices
+        self._parts = [slice(0, choices), slice(choices, self._count)][: 2 if totals else 1]
+        centers = np.repeat(np.log([_WEIGHT_SUM / choices, _TOTAL_SUM / max(totals, 1)]), [choices, totals])
+        scales = [*prior.genes, *(prior.totals or ())][: 2 * len(self._parts)]
+        self._means = np.array([*centers, *scales, _NOISE[0]])
+        self._spreads = np.array([*[_WEIGHT_SPREAD] * self._count, *[1.0] * len(scales), _NOISE[1]])
 
     def best(self) -> Kernel:
         """Return the parameters at the minimum that L-BFGS finds from the priors' means."""
@@ -106,29 +161,37 @@ class _Likelihood:
         found = minimize(
             self, self._means, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": _STEPS}
         )
-        weights, (linear, interacting, noise) = np.exp(found.x[:-3]), np.exp(found.x[-3:])
-        return Kernel(weights[self._genes], float(linear), float(interacting), float(noise))
+        weights, scales = np.exp(found.x[: self._count]), np.exp(found.x[self._count :]).tolist()
+        parts = []
+        for at, genes in enumerate(self._parts):
+            begin, end = np.searchsorted(self._genes, [genes.start, genes.stop]).tolist()
+            own = weights[self._genes[begin:end]]
+            parts.append(Part(slice(begin, end), own, scales[2 * at], scales[2 * at + 1]))
+        return Kernel(tuple(parts), scales[-1])
 
     def __call__(self, at: np.ndarray) -> tuple[float, np.ndarray]:
         points = len(self._values)
-        weights, (linear, interacting, noise) = np.exp(at[:-3]), np.exp(at[-3:])
-        main = linear * (weights @ self._inner).reshape(points, points)
-        decay = interacting * np.exp(-(weights @ self._distance)).reshape(points, points)
-        covariance = _OFFSET + main + decay
-        covariance[np.diag_indices(points)] += noise + _JITTER
+        weights, scales = np.exp(at[: self._count]), np.exp(at[self._count :])
+        covariance, terms = np.full((points, points), _OFFSET), []
+        for genes, linear, interacting in zip(self._parts, scales[:-1:2], scales[1::2], strict=True):
+            main = linear * (weights[genes] @ self._inner[genes]).reshape(points, points)
+            decay = interacting * np.exp(-(weights[genes] @ self._distance[genes])).reshape(points, points)
+            covariance += main + decay
+            terms.append((main, decay))
+        covariance[np.diag_indices(points)] += scales[-1] + _JITTER
         try:
             factor = cholesky(covariance, lower=True, check_finite=False)
         except LinAlgError:
             return 1e10, np.zeros_like(at)
         solved = cho_solve((factor, True), self._values, check_finite=False)
-        inverse = _inverse(factor)
-        pull = 0.5 * (np.outer(solved, solved) - inverse)
-        gradient = np.concatenate(
-            [
-                weights * (linear * (self._inner @ pull.ravel()) - self._distance @ (pull * decay).ravel()),
-                [(pull * main).sum(), (pull * decay).sum(), noise * np.trace(pull)],
-            ]
-        )
+        pull = 0.5 * (np.outer(solved, solved) - _inverse(factor))
+        gradient = np.empty_like(at)
+        for number, (genes, (main, decay)) in enumerate(zip(self._parts, terms, strict=True)):
+            slopes = scales[2 * number] * (self._inner[genes] @ pull.ravel())
+            gradient[genes] = weights[genes] * (slopes - self._distance[genes] @ (pull * decay).ravel())
+            variances = self._count + 2 * number
+            gradient[variances : variances + 2] = (pull * main).sum(), (pull * decay).sum()
+        gradient[-1] = scales[-1] * np.trace(pull)
         off = (at - self._means) / self._spreads
         loss = 0.5 * self._values @ solved + np.log(np.diag(factor)).sum() + 0.5 * (off**2).sum()
         return float(loss), off / self._spreads - gradient

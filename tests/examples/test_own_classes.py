@@ -21,7 +21,7 @@ FOLDER = Path(__file__).parents[2] / "docs" / "examples"
 SMALL = {"vit": {"size": 8, "patches": (2, 4)}, "levit": {"size": 16}}
 
 
-@pytest.fixture(scope="module", params=SMALL)
+@pytest.fixture(scope="module", params=["vit", pytest.param("levit", marks=pytest.mark.slow)])
 def example(request: pytest.FixtureRequest) -> ModuleType:
     spec = importlib.util.spec_from_file_location(request.param, FOLDER / f"{request.param}.py")
     assert spec is not None

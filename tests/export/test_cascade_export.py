@@ -36,7 +36,9 @@ def cascade(dataset):
 @pytest.mark.parametrize(
     "format",
     [
-        pytest.param(name, marks=pytest.mark.filterwarnings("ignore") if name == "executorch" else ())
+        pytest.param(name, marks=[pytest.mark.slow, pytest.mark.filterwarnings("ignore")])
+        if name in ("executorch", "pt2")
+        else name
         for name in FORMATS
         if FORMATS[name].cascades
     ],

@@ -218,6 +218,7 @@ def search(folder, address, *options, **variables):
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_a_search_with_a_device_elsewhere_that_is_killed_in_the_middle(tmp_path):
     server = Served()
     searching = search(tmp_path, server.address)

@@ -20,7 +20,7 @@ def test_energies_are_numbers_or_reasons():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process's peak memory")
-@pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
+@pytest.mark.parametrize("runtime", ["onnxruntime", pytest.param("torch", marks=pytest.mark.slow)])
 def test_memory_is_more_where_there_are_more_weights(runtime):
     networks = [finished(config("basic", width=width)) for width in (1, 40)]
     target = TargetSettings(runtime=runtime)

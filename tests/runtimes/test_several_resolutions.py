@@ -168,7 +168,14 @@ def test_it_can_be_a_member_of_a_cascade(network):
     assert_allclose(one_by_one(runner_of(to_onnx(cascade)), batch), logits, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("format", [format for format in FORMATS if format != "executorch"])
+@pytest.mark.parametrize(
+    "format",
+    [
+        pytest.param(format, marks=pytest.mark.slow) if format == "pt2" else format
+        for format in FORMATS
+        if format != "executorch"
+    ],
+)
 def test_every_artifact_agrees_with_torch(kind, network, format, tmp_path):
     if format == "openvino":
         pytest.importorskip("openvino", reason="openvino is not installed")

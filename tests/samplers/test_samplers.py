@@ -101,7 +101,7 @@ def test_unknown_sampler() -> None:
 
 
 @pytest.mark.skipif(not MACRO_FILE.exists(), reason="NAS-Bench-Macro is not there")
-@pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
+@pytest.mark.parametrize("sampler", ["nsga2", pytest.param("tpe", marks=pytest.mark.slow)])
 def test_beats_random_on_a_benchmark(sampler: str) -> None:
     table = MacroTable()
     objectives = objectives_of(("accuracy", "macs"))

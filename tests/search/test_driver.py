@@ -14,6 +14,8 @@ from dynnas.search.storage.locks import study_lock
 from dynnas.search.storage.storage import open_storage
 from dynnas.space.architecture import Architecture
 
+SAMPLERS = ["nsga2", *(pytest.param(sampler, marks=pytest.mark.slow) for sampler in ("random", "tpe"))]
+
 
 def load(url: str, name: str) -> optuna.Study:
     return optuna.load_study(study_name=name, storage=open_storage(url))
@@ -24,7 +26,7 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'study.db'}"
 
 
-@pytest.mark.parametrize("sampler", ["random", "nsga2", "tpe"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_limits_spare_the_costly_part_and_show_in_the_dashboard(sampler: str, url: str) -> None:
     table = Table()
     front = dynnas.search(
@@ -138,7 +140,7 @@ class Interrupted(Table):
         return super().stages(architecture)
 
 
-@pytest.mark.parametrize("sampler", ["random", "nsga2", "tpe"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_interrupted_trial_is_retried_and_the_search_goes_on_as_it_would_have(sampler: str, url: str) -> None:
     space = conditional_space()
     with pytest.raises(KeyboardInterrupt):

@@ -138,6 +138,7 @@ def test_server_that_comes_back_is_waited_for(server: database.Server, url: str,
     assert [trial.state for trial in others] in ([], [TrialState.FAIL])
 
 
+@pytest.mark.slow
 def test_server_that_stays_away_ends_the_search_which_goes_on_later(
     server: database.Server, url: str, tmp_path: Path
 ) -> None:
@@ -260,6 +261,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
+@pytest.mark.slow
 def test_full_disk_has_one_message_and_the_same_command_goes_on(disk: Path, tmp_path: Path) -> None:
     file = write_table(tmp_path)
     command = [sys.executable, "-m", "dynnas", "search", str(file), "--studies", str(disk), "--quiet"]
@@ -281,6 +283,7 @@ def test_full_disk_has_one_message_and_the_same_command_goes_on(disk: Path, tmp_
     assert set(Counter(trial.user_attrs["key"] for trial in after).values()) == {1}
 
 
+@pytest.mark.slow
 def test_interrupted_command_sends_its_workers_home(tmp_path: Path) -> None:
     file = write_table(tmp_path)
     command = [sys.executable, "-m", "dynnas", "search", str(file), "--studies", str(tmp_path), "--quiet"]

@@ -55,8 +55,8 @@ def test_elastic_networks_are_what_is_extracted():
     "gate",
     [
         "gate: [none, skip], gate_reads: policy",
-        "gate: [none, skip], gate_reads: recurrent",
-        "gate: [none, halt]",
+        pytest.param("gate: [none, skip], gate_reads: recurrent", marks=pytest.mark.slow),
+        pytest.param("gate: [none, halt]", marks=pytest.mark.slow),
     ],
 )
 def test_gates_reach_their_targets(gate, dataset, tmp_path):

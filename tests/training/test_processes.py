@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -128,14 +129,12 @@ def trained_alone(space, dataset, settings, folder):
 
 @pytest.fixture(scope="module")
 def alone(space, dataset, tmp_path_factory):
-    return {
-        way: trained_alone(space, dataset, settings, tmp_path_factory.mktemp("alone"))
-        for way, settings in WAYS.items()
-    }
+    """Return the supernet that one process trains in a way; it is trained once."""
+    return cache(lambda way: trained_alone(space, dataset, WAYS[way], tmp_path_factory.mktemp("alone")))
 
 
 # 63 images make unequal parts of two and equal ones of three.
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["gumbel", pytest.param("reinforce, guided", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_ranks_train_what_one_process_does(space, dataset, tmp_path, alone, count, way):
     steps = []
@@ -144,7 +143,7 @@ def test_ranks_train_what_one_process_does(space, dataset, tmp_path, alone, coun
     progress.advance = lambda steps_done=1, note="": steps.append(note)
     train_supernet(supernet, dataset, replace(WAYS[way], processes=count), tmp_path, progress=progress)
     assert len(steps) == STEPS
-    assert_equal_up_to_rounding(supernet, alone[way])
+    assert_equal_up_to_rounding(supernet, alone(way))
     assert load_supernet(tmp_path, space, 1, 10, WAYS[way]).digest() == supernet.digest()
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
 
@@ -175,7 +174,7 @@ def test_a_training_goes_on_with_any_number_of_processes(space, dataset, tmp_pat
     assert ranks_of(os.getpid()) == []
     supernet = _supernet(space)
     train_supernet(supernet, dataset, SETTINGS, tmp_path)
-    assert_equal_up_to_rounding(supernet, alone["gumbel"])
+    assert_equal_up_to_rounding(supernet, alone("gumbel"))
 
 
 CHILD = """
@@ -184,6 +183,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 import test_processes as t
 from dataclasses import replace
+from functools import cache
 
 def started():
     print("started", flush=True)
@@ -210,7 +210,7 @@ def test_ranks_end_with_a_killed_parent(tmp_path):
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT])
 def test_ranks_save_before_their_parent_ends(tmp_path, number):
     command = [sys.executable, "-c", CHILD, str(tmp_path), str(Path(__file__).parent)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as parent:

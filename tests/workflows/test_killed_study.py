@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from support.small_study import small_space
 
 import dynnas
@@ -53,6 +54,7 @@ def run_until(line: str, folder: Path) -> list[str]:
     return lines
 
 
+@pytest.mark.slow
 def test_killed_study_goes_on(tmp_path: Path) -> None:
     folder = tmp_path / "small"
     assert run_until("training 20", folder)[0] == "training 1"

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from support.combinations import combinations
 from support.networks import CLASSES, block, config, finished, images
 
 from dynnas.nn.config.network import ExitConfig, ExitPlace, HeadConfig, NetworkConfig, StemConfig
@@ -54,8 +55,7 @@ def test_shares_of_another_network_are_refused():
         Cost(300, 1, (100, 300)).expected_macs((1.0,))
 
 
-@pytest.mark.parametrize("op", KERNELS)
-@pytest.mark.parametrize("kind", BLOCKS)
+@pytest.mark.parametrize(("kind", "op"), combinations(BLOCKS, KERNELS))
 def test_the_real_network_runs_what_was_counted(kind, op):
     network = finished(config(kind, op, exits=2, attention="se"))
     settle(network)

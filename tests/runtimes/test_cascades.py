@@ -7,6 +7,7 @@ import onnx
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from support.combinations import combinations
 from support.gated import gated_config, undecided
 from support.networks import CHANNELS, config, finished, first_confident, noise, one_by_one
 from support.profiled import convolutions_run
@@ -169,6 +170,7 @@ def test_in_torch_networks_that_are_not_asked_do_not_run():
         assert len(calls) == walked(members, cascade.thresholds, image[None])[1] + 1
 
 
+@pytest.mark.parametrize("case", combinations(CASES, every=3), indirect=True)
 def test_the_exported_program_branches_too(case):
     cascade, images, logits, stages = case
     program = to_pt2(cascade).module()

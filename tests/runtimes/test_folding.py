@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support.combinations import combinations
 from support.networks import config, finished, images
 from torch import nn
 from torch.testing import assert_close
@@ -13,8 +14,7 @@ from dynnas.runtimes.folding import fold_batchnorm
 from dynnas.runtimes.plain import PlainNetwork
 
 
-@pytest.mark.parametrize("op", KERNELS)
-@pytest.mark.parametrize("kind", BLOCKS)
+@pytest.mark.parametrize(("kind", "op"), combinations(BLOCKS, KERNELS))
 @torch.no_grad()
 def test_folding_changes_no_output(kind, op):
     network = finished(config(kind, op, exits=1, attention="se"))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from support.combinations import combinations
 from support.contexts import decisions
 from support.gated import gated_config, undecided
 from support.networks import images
@@ -23,10 +24,10 @@ GATES = (
 )
 
 
-@pytest.mark.parametrize("gates", GATES, ids="-".join)
-@pytest.mark.parametrize("exits", [0, 1])
-@pytest.mark.parametrize("export", [to_onnx, to_packed_onnx])
-@pytest.mark.parametrize("op", ["static", "dynet"])
+@pytest.mark.parametrize(
+    ("gates", "exits", "export", "op"),
+    combinations(GATES, [0, 1], [to_onnx, to_packed_onnx], ["static", "dynet"]),
+)
 def test_the_graph_for_one_image_answers_as_the_masked_network(export, gates, exits, op):
     network, batch = undecided(gated_config(gates, op=op, exits=exits, attention="se")), images(24)
     logits, taken = answer(network, batch)

@@ -7,6 +7,7 @@ import onnx
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from support.combinations import combinations
 from support.networks import config, finished, images
 from support.profiled import convolutions_run
 
@@ -104,7 +105,7 @@ def test_the_batch_graph_takes_any_batch(kind, op):
         assert np.array_equal(outputs["exit"], taken)
 
 
-@pytest.mark.parametrize("criterion", CRITERIA)
+@pytest.mark.parametrize("criterion", combinations(CRITERIA, every=3))
 def test_the_exported_program_branches_too(criterion):
     network, batch = finished(config(op="dyconv", exits=2, criterion=criterion)), images(12)
     logits, taken = answer(network, batch)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from support.combinations import combinations
 from support.contexts import decisions
 from support.networks import images, one_by_one
 from support.reading import halting, halting_config, of_two_minds, reading_config
@@ -25,10 +26,10 @@ def network_of(gates, exits, reads="policy"):
     return of_two_minds(reading_config(gates, reads, exits))
 
 
-@pytest.mark.parametrize("gates", GATES, ids="-".join)
-@pytest.mark.parametrize("exits", [0, 2])
-@pytest.mark.parametrize("export", [to_onnx, to_packed_onnx])
-@pytest.mark.parametrize("reads", READS)
+@pytest.mark.parametrize(
+    ("gates", "exits", "export", "reads"),
+    combinations(GATES, [0, 2], [to_onnx, to_packed_onnx], READS, every=2),
+)
 def test_the_graph_for_one_image_answers_as_the_masked_network(reads, export, gates, exits):
     network, batch = network_of(gates, exits, reads), images(24)
     logits, taken = answer(network, batch)
@@ -53,9 +54,9 @@ def test_blocks_that_the_policy_network_skips_do_not_run(tmp_path):
         assert policy == 4
 
 
-@pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])
-@pytest.mark.parametrize("exits", [0, 1])
-@pytest.mark.parametrize("reads", READS)
+@pytest.mark.parametrize(
+    ("runtime", "exits", "reads"), combinations(["torch", "onnxruntime"], [0, 1], READS, every=2)
+)
 def test_runners_answer_as_the_masked_network(reads, runtime, exits):
     network, batch = network_of(GATES[0], exits, reads), images(16)
     logits, taken = answer(network, batch)
@@ -67,8 +68,7 @@ def test_runners_answer_as_the_masked_network(reads, runtime, exits):
         assert_allclose(found, logits, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("exits", [0, 1])
-@pytest.mark.parametrize("reads", READS)
+@pytest.mark.parametrize(("exits", "reads"), combinations([0, 1], READS, every=2))
 def test_batches_and_programs_answer_as_the_masked_network(reads, exits):
     network, batch = network_of(GATES[1], exits, reads), images(8)
     logits, _ = answer(network, batch)
@@ -82,8 +82,9 @@ def test_batches_and_programs_answer_as_the_masked_network(reads, exits):
     )
 
 
-@pytest.mark.parametrize("exits", [(), (2,)])
-@pytest.mark.parametrize("reads", ["block", "policy", "recurrent"])
+@pytest.mark.parametrize(
+    ("exits", "reads"), combinations([(), (2,)], ["block", "policy", "recurrent"], every=2)
+)
 def test_graphs_of_runs_that_end_early_answer_as_the_masked_network(reads, exits):
     network, batch = halting(halting_config(["halt"] * 4, exits, reads)), images(24)
     logits, _ = answer(network, batch)

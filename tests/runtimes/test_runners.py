@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from support.combinations import combinations
 from support.networks import config, finished, images, one_by_one
 
 from dynnas import errors
@@ -28,8 +29,7 @@ def agree(network, target):
     assert_allclose(answers, network(batch).numpy(), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("op", KERNELS)
-@pytest.mark.parametrize("kind", BLOCKS)
+@pytest.mark.parametrize(("kind", "op"), combinations(BLOCKS, KERNELS))
 def test_onnxruntime_runs_every_op_in_every_block(kind, op):
     agree(
         finished(config(kind, op, width=3)), ONNX

@@ -127,7 +127,8 @@ def retry_interrupted(
 def retry_rejected(study: optuna.Study, space: Space, goal: Goal, hopeless: Verdict | None = None) -> int:
     """Queue the candidates that older, tighter limits had rejected, and return how many.
 
-    Those that a prediction had ruled out come again too, if `hopeless` no longer says so.
+    Those that a prediction had ruled out come again too, if `hopeless` no longer says so; and so do those
+    of which a metric was not asked for that is a limit now.
     """
     trials = study.get_trials(deepcopy=False)
     latest = {trial.user_attrs[KEY]: trial for trial in trials if KEY in trial.user_attrs}
@@ -135,7 +136,7 @@ def retry_rejected(study: optuna.Study, space: Space, goal: Goal, hopeless: Verd
         trial
         for trial in latest.values()
         if trial.state == TrialState.COMPLETE
-        and (REJECTED in trial.user_attrs or SCREENED in trial.user_attrs)
+        and (REJECTED in trial.user_attrs or SCREENED in trial.user_attrs or _lacks_metrics(trial, goal))
         and AVAILABLE not in trial.constraints
         and not goal.rejection(metrics_of(trial))
         and not (SCREENED in trial.user_attrs and hopeless and hopeless(metrics_of(trial)))
@@ -143,6 +144,10 @@ def retry_rejected(study: optuna.Study, space: Space, goal: Goal, hopeless: Verd
     for trial in again:
         _requeue(study, trial, space.architecture(trial.params), attempt=1)
     return len(again)
+
+
+def _lacks_metrics(trial: FrozenTrial, goal: Goal) -> bool:
+    return not metrics_of(trial, goal).keys() >= set(goal.metrics)
 
 
 def _requeue(study: optuna.Study, trial: FrozenTrial, architecture: Architecture, attempt: int) -> None:

@@ -1,6 +1,6 @@
 """The loop: limits, failures, interruptions, and what the dashboard gets to see."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import optuna
@@ -79,6 +79,24 @@ def test_looser_limits_complete_what_was_rejected(url: str) -> None:
     )
     tight_again = dynnas.search(grid_space(), table, trials=40, storage=url, limits={"latency_ms": 6.0})
     assert tight_again == tight
+
+
+class Sized:
+    """Also gives a metric that nobody asked for before."""
+
+    def stages(self, architecture: Architecture) -> Iterator[Mapping[str, float]]:
+        yield {"macs": 100.0 * int(architecture["x0"])}
+        yield from Table().stages(architecture)
+
+
+def test_a_limit_on_what_was_not_measured_measures_it(url: str) -> None:
+    dynnas.search(grid_space(), Table(), trials=20, storage=url)
+    small = dynnas.search(grid_space(), Sized(), trials=20, storage=url, limits={"macs": 100.0})
+    assert {member.metrics["macs"] for member in small} <= {0.0, 100.0}
+    assert small
+    study = load(url, "grid")
+    assert len(study.trials) == 40
+    assert len({trial.user_attrs["key"] for trial in study.trials}) == 20
 
 
 class Flaky:

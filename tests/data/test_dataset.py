@@ -5,10 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sklearn import datasets
 
 from dynnas.data.augment import Augmentation
 from dynnas.data.dataset import Dataset, resize
 from dynnas.data.load import load_data
+from dynnas.data.sources.digits import load_digits
 from dynnas.settings.settings import DataSettings
 from dynnas.tasks import Classification
 
@@ -16,6 +18,13 @@ from dynnas.tasks import Classification
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
     return load_data(DataSettings())
+
+
+def test_digits_are_those_of_scikit_learn() -> None:
+    theirs = datasets.load_digits()
+    images, labels = load_digits()
+    np.testing.assert_array_equal(images, theirs.images)
+    np.testing.assert_array_equal(labels, theirs.target)
 
 
 def test_digits(digits: Dataset) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 
 from dynnas.data.cache import cached
 from dynnas.data.raw import Labelled, RawData
+from dynnas.data.sources.digits import load_digits
 
 SIDE = 32
 
@@ -45,11 +46,8 @@ _MARGIN = 20  # pixels around a scene while it is painted, for what reaches out 
 
 def read() -> RawData:
     """Compose the scenes, the same on every machine, or take them from the cache."""
-    from sklearn.datasets import load_digits  # here, for it is slow to import and other data do not need it
-
-    bunch = load_digits()
-    digits = np.asarray(bunch.images, np.float32)
-    labels = np.asarray(bunch.target, np.uint8)
+    scans, classes = load_digits()
+    digits, labels = scans.astype(np.float32), classes.astype(np.uint8)
     rule = hashlib.blake2b(Path(__file__).read_bytes(), digest_size=8)
     for array in (digits, labels):
         rule.update(array.tobytes())

@@ -77,7 +77,9 @@ def script_of(bundle: Path) -> Any:
     return module
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    "task", [pytest.param(task, marks=pytest.mark.slow) if task == "detection" else task for task in TASKS]
+)
 def test_an_example_searches_and_its_network_runs_alone(
     task: str, run: Callable[[str], tuple[Any, Path]], tmp_path: Path
 ) -> None:

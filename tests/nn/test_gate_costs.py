@@ -6,6 +6,7 @@ from itertools import product
 import pytest
 import torch
 from support import networks
+from support.combinations import combinations
 from support.contexts import decisions
 from support.gated import gated_config, macs_of_runs, undecided
 from support.slot_configs import gated
@@ -20,10 +21,10 @@ GATES = (("skip", "width"), ("channels", "skip"), ("width", "channels"), ("skip"
 CASES = [*product(GATES, ("static", "dyconv", "dynet")), (("positions", "moe"), "static")]
 
 
-@pytest.mark.parametrize(("gates", "op"), CASES)
-@pytest.mark.parametrize("exits", [0, 1])
+@pytest.mark.parametrize(("case", "exits"), combinations(CASES, [0, 1], every=2))
 @torch.no_grad()
-def test_an_image_costs_what_it_runs(gates, op, exits):
+def test_an_image_costs_what_it_runs(case, exits):
+    gates, op = case
     network = undecided(gated_config(gates, op=op, exits=exits))
     x = networks.images(24)
     with decisions(network) as found:

@@ -2,6 +2,7 @@
 
 import pytest
 from numpy.testing import assert_allclose
+from support.combinations import combinations
 from support.gated import gated_config, undecided
 from support.networks import images, noise, one_by_one
 from test_graphs import answer
@@ -19,9 +20,10 @@ from dynnas.settings.settings import TargetSettings
 GATES = (("skip", "width"), ("skip", "channels"), ("positions", "moe"))
 
 
-@pytest.mark.parametrize("runtime", ["torch", "onnxruntime", "onnxruntime_portable", "openvino"])
-@pytest.mark.parametrize("gates", GATES, ids="-".join)
-@pytest.mark.parametrize("exits", [0, 2])
+@pytest.mark.parametrize(
+    ("runtime", "gates", "exits"),
+    combinations(["torch", "onnxruntime", "onnxruntime_portable", "openvino"], GATES, [0, 2], every=2),
+)
 def test_one_image_is_answered_as_by_the_masked_network(runtime, gates, exits):
     if runtime == "openvino":
         pytest.importorskip("openvino", reason="openvino is not installed")
@@ -70,7 +72,14 @@ def test_the_time_of_a_gated_network_is_that_of_many_images():
     assert found.expected_ms == pytest.approx(found.latency.mean_ms, rel=0.5)
 
 
-@pytest.mark.parametrize("format", [format for format in FORMATS if format != "executorch"])
+@pytest.mark.parametrize(
+    "format",
+    [
+        pytest.param(format, marks=pytest.mark.slow) if format == "pt2" else format
+        for format in FORMATS
+        if format != "executorch"
+    ],
+)
 def test_every_artifact_of_a_gated_network_agrees_with_torch(format, tmp_path):
     if format == "openvino":
         pytest.importorskip("openvino", reason="openvino is not installed")

@@ -24,7 +24,9 @@ def subjects(tmp_path_factory):
 
 @pytest.mark.filterwarnings("ignore")  # executorch gives many
 @pytest.mark.parametrize("check", [*format_checks()], ids=lambda check: check.__name__)
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in QUICK else name for name in FORMATS]
+)
 def test_registered_formats_conform(name, check, subjects):
     try:
         check(subjects[name])

@@ -53,7 +53,7 @@ def uninterrupted(space, dataset, tmp_path_factory):
     return supernet.digest()
 
 
-@pytest.mark.parametrize("stop", [1, 10, 13])
+@pytest.mark.parametrize("stop", [10, *(pytest.param(stop, marks=pytest.mark.slow) for stop in (1, 13))])
 def test_resumed_training_ends_with_the_same_weights(space, dataset, tmp_path, uninterrupted, stop):
     with pytest.raises(KeyboardInterrupt):
         train_supernet(_supernet(space), dataset, SETTINGS, tmp_path, progress=Interrupt(stop))

@@ -108,12 +108,12 @@ class TrainSettings:
     )
     precision: str = _setting(
         "auto",
-        "numeric type of training; auto takes the faster by a short trial",
+        "numeric type of training; auto takes the faster by a trial, if the training is long enough",
         choices=("auto", "float32", "bfloat16"),
     )
     layout: str = _setting(
         "auto",
-        "memory layout; auto takes the faster by a short trial",
+        "memory layout; auto takes the faster by a trial, if the training is long enough",
         choices=("auto", "channels_first", "channels_last"),
     )
     calibration_images: int = _setting(

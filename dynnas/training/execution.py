@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dynnas.nn.context import PLAIN
-from dynnas.threads import candidate_counts, fastest_count, most_threads, use_threads
+from dynnas.threads import TRIAL_SHARE, candidate_counts, fastest_count, most_threads, use_threads
 from dynnas.training.algorithm import Pass
 from dynnas.training.models import Model
 
@@ -53,18 +53,28 @@ Trial = Callable[[Execution], None]
 
 
 def choose_execution(
-    trial: Trial, layouts: Sequence[str], precisions: Sequence[str], device: torch.device, measure: bool
+    trial: Trial,
+    layouts: Sequence[str],
+    precisions: Sequence[str],
+    device: torch.device,
+    measure: bool,
+    steps: int,
 ) -> Execution:
     """Choose among layouts and precisions, the plain ones first, the fastest by timing a step.
 
     With all of its networks, since what is faster for the largest network may be slower for the small ones.
-    The number of threads is chosen first.
+    The number of threads is chosen first. A short training takes the plain layout and precision: trials
+    would take more than `TRIAL_SHARE` of its time.
 
     Args:
         device: where the step runs.
         measure: whether to measure the number of threads: a rank of several takes its part of the cores, as
             its time depends on the others.
+        steps: that the training has left.
     """
+    open_choices = [ways for ways in (layouts, precisions) if len(ways) > 1]
+    if (1 + TRIALS) * sum(map(len, open_choices)) > TRIAL_SHARE * steps:
+        layouts, precisions = layouts[:1], precisions[:1]
     plain = Execution(layouts[0], precisions[0])
     threads = choose_threads(trial, plain, device, measure)
 

@@ -325,7 +325,8 @@ class Trainer:
 
     def _chosen_execution(self) -> Execution:
         alone = self.ranks.count == 1
-        return choose_execution(self._trial(), self._layouts, self._precisions, self._device, alone)
+        left = self.run.total - self.run.step
+        return choose_execution(self._trial(), self._layouts, self._precisions, self._device, alone, left)
 
     def _trial(self) -> Trial:
         """Return the arithmetic of the current step."""

@@ -3,16 +3,14 @@
 import importlib
 import importlib.util
 import inspect
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import yaml
 from support.markdown import PAGES, ROOT, Block, anchors, blocks, links, prose
+from support.programs import run_program
 
 from dynnas.language.parser import parse_space
 
@@ -102,16 +100,7 @@ def test_the_architecture_page_has_every_package() -> None:
 def test_python_of_a_page_runs(page: Path, tmp_path: Path) -> None:
     """Blocks without a mark run in order, in one program, beside the spaces of the repository."""
     (tmp_path / "spaces").symlink_to(ROOT / "spaces")
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    ran = subprocess.run(
-        [sys.executable, "-c", python(page)],
-        cwd=tmp_path,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert ran.returncode == 0, ran.stderr
+    run_program(python(page), tmp_path)
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=name)

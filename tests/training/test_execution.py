@@ -1,5 +1,7 @@
 """Layout and precision by trial: asked for, they are taken; else the clearly faster one."""
 
+import time
+
 import pytest
 import torch
 
@@ -41,8 +43,23 @@ def test_a_single_way_is_not_timed():
 @pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_what_is_asked_for_is_taken(layout, precision):
-    chosen = choose_execution(lambda execution: None, [layout], [precision], CPU, measure=True)
+    chosen = choose_execution(lambda execution: None, [layout], [precision], CPU, measure=True, steps=9)
     assert chosen == Execution(layout, precision)
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(533, FLOAT32), (534, BFLOAT16)])
+def test_a_short_training_spares_itself_the_trials(steps, expected):
+    """Sixteen trials, four of each layout and each precision, may take 3% of the steps."""
+    ways, asked = [FLOAT32, BFLOAT16], []
+
+    def trial(execution):
+        asked.append(execution)
+        time.sleep(0.02 if execution.precision == "float32" else 0.0)
+
+    layouts, precisions = ("channels_first", "channels_last"), [way.precision for way in ways]
+    chosen = choose_execution(trial, layouts, precisions, CPU, measure=False, steps=steps)
+    assert chosen.precision == expected.precision
+    assert len(asked) == (16 if steps > 533 else 0)
 
 
 def test_the_trial_runs_every_network_of_a_step_and_leaves_no_gradient():

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import metadata, resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -21,14 +21,18 @@ from dynnas.data.dataset import Dataset
 from dynnas.errors import ExportError
 from dynnas.export.card import LICENCES, card
 from dynnas.export.formats import FORMATS
-from dynnas.export.formats.format import Format, ModelFile, get_format
+from dynnas.export.formats.format import ANY_BATCH, ONE_IMAGE, Format, ModelFile, get_format
 from dynnas.export.parity import Answer, answer, compare
 from dynnas.export.timing import time_artifact
 from dynnas.nn.config.network import RESOLUTION_SLOT, NetworkConfig
 from dynnas.nn.gates.family import GATES
 from dynnas.runtimes.cascade import Cascade, Finished
+from dynnas.runtimes.plain import PlainNetwork
 from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.space.architecture import Architecture
+
+if TYPE_CHECKING:
+    from dynnas.export.formats.format import Predict
 
 MANIFEST, SCRIPT, CARD = "manifest.json", "run.py", "README.md"
 VERSION = 1
@@ -93,7 +97,8 @@ def export_model(
             network, prepare_images(network, dataset, chosen.images), chosen.targets, dataset.task
         )
         checks = {
-            model.file: _check(model, chosen_format, bundle, expected) for model in chosen_format.models
+            model.file: _check(model, chosen_format.load_like(bundle / model.file, network), expected)
+            for model in chosen_format.models
         }
         if chosen_format.script:
             script = resources.files("dynnas.export").joinpath("standalone.py")
@@ -101,7 +106,7 @@ def export_model(
         manifest = _manifest(network, dataset, chosen_format, checks, bundle)
         if chosen_format.script:
             manifest["self_check"] = _self_check(network, dataset)
-        text = card(manifest, facts or {}, chosen_format.example)
+        text = card(manifest, facts or {}, chosen_format.lines(network))
         (bundle / CARD).write_text(text, encoding="utf-8")
         manifest["files"][CARD] = _file(bundle / CARD)
         (bundle / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
@@ -122,7 +127,7 @@ def _metadata(
         "prepare": _prepare(dataset),
         "data": f"{dataset.name} {dataset.digest}",
         "data_size": json.dumps(list(dataset.size)),
-        "exits": json.dumps([place.name for place in network.config.exits]),
+        "exits": json.dumps([place.name for place in _places(network)]),
         **({"architecture": architecture.to_json()} if architecture is not None else {}),
         **({"facts": json.dumps(dict(facts))} if facts else {}),
     }
@@ -137,9 +142,8 @@ def _prepare(dataset: Dataset) -> str:
     )
 
 
-def _check(model: ModelFile, format: Format, bundle: Path, expected: Answer) -> dict[str, Any]:
-    """Load a file again, compare it and time it."""
-    predict = format.load(bundle / model.file)
+def _check(model: ModelFile, predict: Predict, expected: Answer) -> dict[str, Any]:
+    """Compare a file that was loaded again, and time it."""
     parity = compare(model, predict, expected)
     return {**asdict(parity), "timing": asdict(time_artifact(predict, expected.images))}
 
@@ -211,6 +215,7 @@ def _manifest(
     network: Finished, dataset: Dataset, chosen: Format, checks: Mapping[str, dict[str, Any]], bundle: Path
 ) -> dict[str, Any]:
     config = network.config
+    own = isinstance(network, PlainNetwork)
     exits = [
         {
             "name": place.name,
@@ -218,7 +223,7 @@ def _manifest(
             "criterion": place.criterion,
             "threshold": place.threshold,
         }
-        for place in config.exits
+        for place in _places(network)
     ]
     outputs = {"logits": _OUTPUTS.get(dataset.task.name, f"the output for the task {dataset.task.name}")}
     ways = [*(place["name"] for place in exits), "head"]
@@ -263,10 +268,30 @@ def _manifest(
             {"size": look.size, "of": look.given} for member in members if (look := member.config.glance)
         ],
         "left_out_by_gates": chosen.branches_at_gates,
-        "artifacts": [asdict(model) | checks[model.file] for model in chosen.models],
+        "left_out_by_exits": chosen.branches_at_gates or not own,
+        "artifacts": [
+            asdict(model) | _use(model, network, chosen.branches_at_gates) | checks[model.file]
+            for model in chosen.models
+        ],
         "timed_on": f"{platform.machine()}, {platform.system()}",
         "files": {path.name: _file(path) for path in sorted(bundle.iterdir())},
     }
+
+
+def _places(network: Finished | PlainNetwork) -> Sequence[Any]:
+    """Return the early exits of a network, in their order."""
+    return network.config.leaves if isinstance(network, PlainNetwork) else network.config.exits
+
+
+def _use(model: ModelFile, network: Finished | PlainNetwork, branches: bool) -> dict[str, str]:
+    """Return what a file of a network of one's own class is for; nothing for others."""
+    if not isinstance(network, PlainNetwork):
+        return {}
+    if not _places(network):
+        words = ("one image at a time", "any number of images at a time")
+    else:
+        words = (ONE_IMAGE if branches else "one image at a time, with every exit computed", ANY_BATCH)
+    return {"use": model.use.replace(ONE_IMAGE, words[0]).replace(ANY_BATCH, words[1])}
 
 
 def _numbers(values: Sequence[float]) -> str:

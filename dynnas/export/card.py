@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dynnas.metric import Metric
@@ -123,7 +123,7 @@ def card(manifest: Mapping[str, Any], facts: Mapping[str, str], load: tuple[str,
         "data": f"{data['name']}, {height} x {width} pixels",
         "licence of the data": data["licence"],
         "input": f"float32 {manifest['input']['shape']}; {manifest['input']['prepare']}",
-        "exits": ", ".join(exits) or "none",
+        "exits": _exits(exits, manifest),
         **({"gates": _gates(manifest)} if manifest["gates"] else {}),
         **({"glance": _looks(manifest)} if manifest["looks"] else {}),
         **({"opset": str(manifest["opset"])} if "opset" in manifest else {}),
@@ -152,6 +152,16 @@ def card(manifest: Mapping[str, Any], facts: Mapping[str, str], load: tuple[str,
         "",
     ]
     return "\n".join(lines)
+
+
+def _exits(exits: Sequence[str], manifest: Mapping[str, Any]) -> str:
+    """Name the exits, and say where a file computes all of them for every image."""
+    if not exits or manifest["left_out_by_exits"]:
+        return ", ".join(exits) or "none"
+    return (
+        f"{', '.join(exits)}; this format has no branches for the exits of a class of one's own: all of the "
+        "network is computed, which the times count, and the first sure exit is chosen"
+    )
 
 
 def _gates(manifest: Mapping[str, Any]) -> str:

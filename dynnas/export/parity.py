@@ -17,6 +17,7 @@ from dynnas.nn.early_exits import Left
 from dynnas.nn.exits import Leaving, leave, sureness
 from dynnas.nn.gates.gate import Decision
 from dynnas.nn.networks.network import Network
+from dynnas.runtimes.branching import left_by, own_exits, says_exit
 from dynnas.runtimes.cascade import Cascade, Finished
 from dynnas.tasks.task import Task
 
@@ -82,7 +83,9 @@ def answer(network: Finished, images: Tensor, targets: Tensor, task: Task) -> An
     Raises:
         ExportError: none is left.
     """
-    outputs, exits = network.logits(images), network.config.exits
+    exits = network.config.exits
+    with tracing(network, Left) as trace:
+        outputs = network.logits(images)
     decided = _decided(outputs, exits) & _gates_decided(network, images)
     if isinstance(network, Cascade):
         for stage in network.members:
@@ -99,10 +102,12 @@ def answer(network: Finished, images: Tensor, targets: Tensor, task: Task) -> An
             "train the network, or take other thresholds"
         )
     chosen, taken = leave(outputs, exits)
+    if own_exits(network):
+        taken = left_by(outputs, exits, trace)
     return Answer(
         images=images[decided].numpy(),
         outputs=chosen[decided].numpy(),
-        exits=taken[decided].numpy() if exits else None,
+        exits=taken[decided].numpy() if says_exit(network) else None,
         targets=targets[decided],
         task=task,
     )

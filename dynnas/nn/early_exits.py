@@ -14,7 +14,7 @@ from dynnas.nn.context import PLAIN, Context
 from dynnas.nn.dynamic_conv.selection import is_recorded
 from dynnas.nn.exits import sureness
 from dynnas.nn.gates.mode import REAL, GateMode
-from dynnas.nn.gates.state import Flow
+from dynnas.nn.gates.state import Carried, Flow
 
 Confidence = Callable[[Tensor], Tensor]
 """A function that maps an output (B, ...) to the confidence in each image, (B,), from 0 to 1."""
@@ -22,6 +22,9 @@ Confidence = Callable[[Tensor], Tensor]
 
 OUTPUT = "exit_output"
 """The name of what an exit says, beside the map that goes on."""
+
+TAKEN = Carried("exit_taken", 1)
+"""The number (B,) int64 of the exit that images took, beside their output."""
 
 
 @dataclass(frozen=True)
@@ -102,14 +105,15 @@ class EarlyExits(Branching):
         if at is not None:
             return self.outputs(x, at)[-1]
         instead = context[BranchMode].run
+        y: Tensor
         if instead is not None:
-            found: Tensor = self.step(0)(Flow(x), context=context).x
-            return found
-        if is_recorded() or context[GateMode].execution != "real":
+            found: Flow = self.step(0)(Flow(x), context=context)
+            y, taken = found.x, found.beside[TAKEN.name]  # type: ignore[assignment]
+        elif is_recorded() or context[GateMode].execution != "real":
             y, taken = self._select(self.outputs(x))
         else:
             y, taken = self._run(x)
-        if context.trace is not None and not is_recorded():
+        if context.trace is not None:
             context.trace.record(Left(taken))
         return y
 
@@ -188,6 +192,8 @@ class Step(Branching):
         number: of the exit.
     """
 
+    carried = (TAKEN,)
+
     def __init__(self, exits: EarlyExits, number: int) -> None:
         super().__init__()
         self.owner, self._number = exits, number
@@ -199,7 +205,7 @@ class Step(Branching):
         """Map what the exit before saw to the output with which the image leaves."""
         exits = self.owner
         if self._number == len(exits.thresholds):
-            return Flow(exits.exits[str(self._place)](self._go_on(flow)))
+            return self._left(exits.exits[str(self._place)](self._go_on(flow)))
         instead = (context or exits.context)[BranchMode].run
         if instead is not None:
             return instead(self, flow)
@@ -222,10 +228,14 @@ class Step(Branching):
     def alternative(self, flow: Flow, index: int) -> Flow:
         """Return the output of the exit, or that of a later one."""
         if not index:
-            return Flow(flow.beside[OUTPUT])
+            return self._left(flow.beside[OUTPUT])
         exits = self.owner
         found: Flow = Step(exits, self._number + 1)(Flow(flow.x), context=exits.context)
         return found
+
+    def _left(self, output: Tensor) -> Flow:
+        taken = torch.full_like(output.flatten(1)[:, 0], self._number, dtype=torch.int64)
+        return Flow(output, {TAKEN.name: taken})
 
     def _go_on(self, flow: Flow) -> Tensor:
         x = flow.x

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dynnas.nn.context import Trace
+from dynnas.nn.context import Trace, tracing
 from dynnas.nn.early_exits import Left
 from dynnas.nn.exits import Leaving, answer, is_confident, leave
 from dynnas.nn.networks.network import Segment
-from dynnas.runtimes.plain import Compilable
+from dynnas.runtimes.plain import Compilable, PlainNetwork
 
 
 def leave_one_after_another(segments: Sequence[Segment], x: Tensor) -> tuple[Tensor, Tensor]:
@@ -49,9 +49,23 @@ class MaskedNetwork(nn.Module):
         self.network = network
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        if own_exits(self.network):
+            with tracing(self.network, Left) as trace:
+                (output,) = self.network.logits(image)
+            return output, trace.of(Left)[0].taken
         logits = self.network.logits(image)
         exits = self.network.config.exits
         return leave(logits, exits) if exits else logits[0]
+
+
+def own_exits(network: nn.Module) -> bool:
+    """Return whether a network is of one's own class, and says by which early exit an image left."""
+    return isinstance(network, PlainNetwork) and network.config.says_exit
+
+
+def says_exit(network: Compilable) -> bool:
+    """Return whether graphs of a network give the index of the exit by which an image left."""
+    return bool(network.config.exits) or own_exits(network)
 
 
 def left_by(outputs: Sequence[Tensor], exits: Sequence[Leaving], trace: Trace) -> Tensor:

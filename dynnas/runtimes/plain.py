@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from dynnas.errors import TargetError
 from dynnas.nn.branching import Branching
 from dynnas.nn.config.network import NetworkConfig
 from dynnas.nn.early_exits import EarlyExits
+from dynnas.nn.exits import sureness
 from dynnas.nn.gates.gate import Gated
 from dynnas.nn.networks.network import Body, Network, Segment
 from dynnas.runtimes.cascade import Cascade, CascadeConfig, Finished
@@ -20,6 +21,21 @@ from dynnas.runtimes.cascade import Cascade, CascadeConfig, Finished
 if TYPE_CHECKING:
     from dynnas.nn.config.network import BlockConfig
     from dynnas.nn.exits import Leaving
+
+
+@dataclass(frozen=True)
+class OwnExit:
+    """An early exit of a network of one's own class.
+
+    Attributes:
+        name: as `ways` names it. after: the module behind which it stands.
+        criterion: what is compared with the threshold. threshold: from which on an image leaves.
+    """
+
+    name: str
+    after: str
+    criterion: str
+    threshold: float
 
 
 @dataclass(frozen=True)
@@ -32,6 +48,8 @@ class PlainConfig:
         exits: none: what an exit says is not known where a module may go on from it.
         ways: names of the exits of the module's `EarlyExits`, and `head`; `head` alone where there is no such
             container, or more than one.
+        leaves: facts of the exits that `ways` names; none where the container stands in a part that a gate
+            may leave out.
         gated: the names of blocks with gates, and their configs.
     """
 
@@ -40,6 +58,7 @@ class PlainConfig:
     classes: int = 0
     exits: tuple[Leaving, ...] = ()
     ways: tuple[str, ...] = ("head",)
+    leaves: tuple[OwnExit, ...] = ()
     gated: tuple[tuple[str, BlockConfig], ...] = ()
     branches: bool = False
     choice: None = None
@@ -52,19 +71,25 @@ class PlainConfig:
         """Return the config for images of `shape` (channels, height, width)."""
         channels, height, width = shape
         layers = dict(module.named_modules())
-        exits = [len(layer.thresholds) for layer in layers.values() if isinstance(layer, EarlyExits)]
-        early = exits[0] if len(exits) == 1 else 0
+        exits = {name: layer for name, layer in layers.items() if isinstance(layer, EarlyExits)}
+        early = len(next(iter(exits.values())).thresholds) if len(exits) == 1 else 0
         gated = [(name, layer.config) for name, layer in layers.items() if isinstance(layer, Gated)]
         return PlainConfig(
             channels,
             height,
             outputs,
             ways=(*(f"exit{number}" for number in range(early)), "head"),
+            leaves=_leaves(layers, *next(iter(exits.items()))) if early else (),
             gated=tuple(gated),
             branches=any(isinstance(layer, Branching) for layer in layers.values()),
             dynamic=any(getattr(layer, "input_dependent", False) for layer in layers.values()),
             width=None if width == height else width,
         )
+
+    @property
+    def says_exit(self) -> bool:
+        """True if graphs say by which exit an image left."""
+        return bool(self.leaves)
 
     @property
     def decides(self) -> bool:
@@ -80,6 +105,19 @@ class PlainConfig:
     def sizes(self) -> str:
         """Return the resolution, in words."""
         return str(self.resolution) if self.width is None else f"{self.resolution} x {self.width}"
+
+
+def _leaves(layers: Mapping[str, nn.Module], name: str, exits: EarlyExits) -> tuple[OwnExit, ...]:
+    around = [name[:at] for at, sign in enumerate(name) if sign == "."]
+    if any(isinstance(layers[each], Branching) for each in around):
+        return ()
+    criterion = "confidence" if exits.confidence is sureness else getattr(exits.confidence, "__name__", "own")
+    prefix = f"{name}." if name else ""
+    places = zip(exits.exits, exits.thresholds, strict=False)
+    return tuple(
+        OwnExit(f"exit{number}", f"{prefix}stages.{stage}", criterion, float(threshold))
+        for number, (stage, threshold) in enumerate(places)
+    )
 
 
 class PlainNetwork(nn.Module):

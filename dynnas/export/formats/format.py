@@ -83,6 +83,14 @@ class Format(ABC):
     def load(self, path: Path) -> Predict:
         """Make one of `models` ready to run."""
 
+    def load_like(self, path: Path, network: Any) -> Predict:
+        """Make one of `models` ready to run, where the file alone does not tell the class of `network`."""
+        return self.load(path)
+
+    def lines(self, network: Any) -> tuple[str, ...]:
+        """Return the lines of Python that load `network` from the bundle's folder."""
+        return self.example
+
 
 FormatClass = TypeVar("FormatClass", bound=type[Format])
 

@@ -7,12 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from dynnas.errors import require
-from dynnas.export.formats.checkpoint import build_network, predict_masked, write_description
+from dynnas.export.formats.checkpoint import (
+    build_network,
+    own_lines,
+    own_module,
+    predict_like,
+    predict_masked,
+    tensors_of,
+    write_description,
+)
 from dynnas.export.formats.format import ANY_BATCH, Format, ModelFile, register_format
 
 if TYPE_CHECKING:
     from dynnas.export.formats.format import Predict
     from dynnas.nn.networks.network import Network
+    from dynnas.runtimes.plain import PlainNetwork
 
 WEIGHTS, NETWORK = "model.safetensors", "arch.json"
 
@@ -43,13 +52,25 @@ class Safetensors(Format):
         'logits = load_safetensors(Path("."))(image)',
     )
 
-    def write(self, network: Network, folder: Path, metadata: Mapping[str, str]) -> None:
+    def write(self, network: Network | PlainNetwork, folder: Path, metadata: Mapping[str, str]) -> None:
         """Write the two files."""
         library = require("safetensors.torch", "safetensors")
         write_description(network, folder / NETWORK)
-        tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+        tensors = {name: tensor.contiguous() for name, tensor in tensors_of(network).items()}
         library.save_file(tensors, folder / WEIGHTS, metadata={"format": "pt", **metadata})
 
     def load(self, path: Path) -> Predict:
         """Load the network, as `load_safetensors` does."""
         return predict_masked(load_safetensors(path.parent))
+
+    def load_like(self, path: Path, network: Network | PlainNetwork) -> Predict:
+        """Load the network; one of one's own class as a copy of `network` with the tensors of the file."""
+        if own_module(network) is None:
+            return self.load(path)
+        return predict_like(network, require("safetensors.torch", "safetensors").load_file(path))
+
+    def lines(self, network: Network | PlainNetwork) -> tuple[str, ...]:
+        """Return the lines of Python that load `network`."""
+        if own_module(network) is None:
+            return self.example
+        return own_lines(network, f'safetensors.torch.load_file("{WEIGHTS}")')

@@ -11,7 +11,7 @@ from dynnas.nn.context import Context
 from dynnas.nn.dynamic_conv.mode import ConvMode
 from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.networks.network import Network
-from dynnas.runtimes.branching import MaskedNetwork
+from dynnas.runtimes.branching import MaskedNetwork, own_exits, says_exit
 from dynnas.runtimes.cascade import Cascade
 from dynnas.runtimes.folding import fold_batchnorm
 from dynnas.runtimes.onnx.recording import Recorder
@@ -85,7 +85,7 @@ def segment_graphs(network: Network | PlainNetwork, pack: Pack = no_packing) -> 
     x = blank_images(network.config)
     parts, laid_out = [], False
     for segment in folded.segments():
-        part, x, laid_out = segment_graph(segment, recorder, x, laid_out, pack)
+        part, x, laid_out = segment_graph(segment, recorder, x, laid_out, pack, own_exits(network))
         parts.append(part)
     return parts
 
@@ -120,5 +120,5 @@ def to_onnx_batch(network: Compilable) -> ModelProto:
     """
     # The other ways to run a mixed kernel need to know the batch's size when they are exported.
     folded = fold_batchnorm(network, Context(ConvMode("conv_first"))).cpu()
-    outputs = ["logits", "exit"] if network.config.exits else ["logits"]
+    outputs = ["logits", "exit"] if says_exit(network) else ["logits"]
     return trace(MaskedNetwork(folded), blank_images(network.config, 2), ["image"], outputs, any_batch=True)

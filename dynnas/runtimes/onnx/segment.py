@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from dynnas.nn.context import tracing
+from dynnas.nn.early_exits import Left
 from dynnas.nn.exits import Leaving, answer, sureness
 from dynnas.nn.networks.network import Segment
 from dynnas.runtimes.onnx.recording import Recorder
@@ -25,7 +27,7 @@ def no_packing(part: ModelProto, takes: bool, gives: bool | None) -> tuple[Model
 
 @torch.no_grad()
 def segment_graph(
-    segment: Segment, recorder: Recorder, x: Tensor, laid_out: bool, pack: Pack
+    segment: Segment, recorder: Recorder, x: Tensor, laid_out: bool, pack: Pack, own_exits: bool = False
 ) -> tuple[ModelProto, Tensor, bool]:
     """Return the graph from `image` to the classifier's outputs and, for an inner segment, `features`.
 
@@ -35,6 +37,7 @@ def segment_graph(
         x: an image, or what the segment before made of one.
         laid_out: whether the graph gets `x` laid out for the processor.
         pack: to be done with every graph that does not branch.
+        own_exits: whether the segment is a network of one's own class, whose exits say who leaves.
 
     Returns:
         The graph, what goes on to the next segment, and whether that is laid out.
@@ -42,7 +45,8 @@ def segment_graph(
     Raises:
         MissingExtraError: onnx is not installed.
     """
-    traced = trace(_Tensors(segment), x, ["image"], _outputs(segment.exit))
+    outputs = ["logits", "exit"] if own_exits else _outputs(segment.exit)
+    traced = trace(_Tensors(segment, own_exits), x, ["image"], outputs)
     from dynnas.runtimes.onnx.splitting import with_branches
 
     graph, laid_out = with_branches(traced, recorder.calls, pack, laid_out)
@@ -59,11 +63,16 @@ def _outputs(place: Leaving | None) -> list[str]:
 class _Tensors(nn.Module):
     """A segment as a function of tensors: what an exit decides on, and what goes on."""
 
-    def __init__(self, segment: Segment) -> None:
+    def __init__(self, segment: Segment, own_exits: bool) -> None:
         super().__init__()
+        self.own_exits = own_exits
         self.body, self.classifier, self.place = segment.body, segment.classifier, segment.exit
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        if self.own_exits:
+            with tracing(self.body, Left) as found:
+                output = self.body(x)
+            return output, found.of(Left)[0].taken
         features = self.body(x)
         output = self.classifier(features)
         return output if self.place is None else _of_exit(features, output, self.place)

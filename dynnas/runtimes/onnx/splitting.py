@@ -165,7 +165,7 @@ class _Part:
                 nodes.append(make_node("Identity", [called(self.features)], ["features"]))
         for name in self.outputs:
             ends.append(renamed(whole.kinds[name], name))
-            if name not in made:
+            if name not in made and name not in whole.constant_nodes:
                 nodes.append(make_node("Identity", [called(name)], [name]))
         for name in self.gives:
             ends.append(renamed(whole.kinds[name], SIDE_OUTPUT_PREFIX + name))
@@ -180,6 +180,7 @@ class _Part:
         called: Callable[[str], str],
     ) -> ModelProto:
         used = dict.fromkeys(name for node in nodes for name in node.input)
+        used |= dict.fromkeys(self.outputs)  # what an exit says is a constant
         before = [whole.constant_nodes[name] for name in used if name in whole.constant_nodes]
         starts = [renamed(whole.kinds[self.image], "image")] if "image" in used else []
         starts += [renamed(whole.kinds[name], called(name)) for name in self.takes]

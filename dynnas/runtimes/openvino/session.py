@@ -43,7 +43,7 @@ class OpenVinoSession:
         )
         self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
         self._request = compiled.create_infer_request()
-        self._names = [output.get_any_name() for output in compiled.outputs]
+        self._names = [_name(output.names) for output in compiled.outputs]
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         # The request reuses its memory in the next call.
@@ -53,6 +53,11 @@ class OpenVinoSession:
         """Return every output by its name."""
         results = self._request.infer({"image": images})
         return {name: results[name].copy() for name in self._names}
+
+
+def _name(names: set[str]) -> str:
+    """Return the name of an output, which has those of what was left out behind it as well."""
+    return next((name for name in ("logits", "exit") if name in names), min(names))
 
 
 def write_ir(model: bytes, path: Path, metadata: Mapping[str, str]) -> None:

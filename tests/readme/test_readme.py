@@ -20,6 +20,7 @@ import pytest
 import yaml
 from PIL import Image
 from support.markdown import ROOT, marked_blocks
+from support.programs import run_program
 from support.served import TOKEN, served
 
 from dynnas.cli.app import main
@@ -55,13 +56,6 @@ def dynnas(folder: Path, *arguments: str) -> str:
     return out.getvalue()
 
 
-def python(folder: Path, *arguments: str) -> str:
-    """What Python prints, run in `folder`."""
-    ran = subprocess.run([sys.executable, *arguments], cwd=folder, env=ENV, capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as a reader has it after the quick start."""
@@ -72,7 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         space |= SHORT | {"data": {**space.get("data", {}), **SHORT["data"]}}
         (folder / "spaces" / path.name).write_text(yaml.safe_dump(space), encoding="utf-8")
     (quick_start,) = commands("run: quick start")
-    python(folder, "-m", "dynnas", *quick_start)
+    run_program(f"from dynnas.cli.app import main; main({quick_start})", folder)
     return folder
 
 
@@ -115,6 +109,7 @@ def test_a_model_goes_to_a_phone(folder: Path) -> None:
     assert (folder / "phone/model.pte").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_a_study_is_timed_elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert BLOCKS["run: serve"].split() == ["python", "-m", "dynnas.latency.remote.serve", "--port", "7411"]
     monkeypatch.setenv("DYNNAS_TOKEN", TOKEN)
@@ -215,7 +210,7 @@ def test_a_table_is_searched(tmp_path: Path) -> None:
 
 def test_the_python_snippet_prints_the_front(tmp_path: Path) -> None:
     code = BLOCKS["run: python"]
-    fastest, *_, best = python(tmp_path, "-c", code).splitlines()
+    fastest, *_, best = run_program(code, tmp_path).splitlines()
     assert "{'edge0': 'none', 'edge1': 'none'}" in fastest
     assert "{'edge0': 'conv5', 'edge1': 'conv5'}" in best
 
@@ -225,7 +220,7 @@ def test_an_own_and_a_trained_network_are_searched(tmp_path: Path) -> None:
     assert own.count("trials=20") == trained.count("trials=20") == 1
     code = f"{own}\nprint(type(network).__name__)\n{trained}"
     short = code.replace("trials=20", "trials=3, controls=False, train=TrainSettings(epochs=1)")
-    said = python(tmp_path, "-c", f"from dynnas.settings.settings import TrainSettings\n{short}").splitlines()
+    said = run_program(f"from dynnas.settings.settings import TrainSettings\n{short}", tmp_path).splitlines()
     assert "Net" in said
     assert "  body.0.0.conv.width: 8, 16, 24, 32" in said
     for name in ("Net", "smaller"):
@@ -253,7 +248,9 @@ supernet = staged_supernet(space, channels=1, classes=3).train()
 images = torch.randn(4, 1, 8, 8)
 assert torch.equal(supernet(network, images)[-1], supernet.extract(network)(images))
 """
-    python(tmp_path, "-c", code)
+    command = [sys.executable, "-c", code]  # beside its own copy of dynnas
+    ran = subprocess.run(command, cwd=tmp_path, env=ENV, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_ci_runs_the_test_command() -> None:

@@ -225,6 +225,7 @@ def wait_until(condition: object, seconds: float = 60.0) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_killed_driver_leaves_nobody_behind_and_is_resumed(tmp_path: Path) -> None:
     url, notes = f"sqlite:///{tmp_path / 'study.db'}", tmp_path / "notes"
     notes.touch()

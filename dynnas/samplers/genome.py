@@ -6,6 +6,7 @@ A row has one number a gene of the space: the place of its value among the gene'
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -17,6 +18,24 @@ INACTIVE = -1
 
 Rows = np.ndarray
 """Architectures as rows, [architectures, genes] int16."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What each of an architecture's features is about.
+
+    Attributes:
+        genes: [features] increasing: the index of a gene in `Genome.choices`, and from the number of choices
+            on totals over genes, and a forecast of what is to be predicted.
+        parts: the number of genes, of totals and, where there is one, of forecasts.
+    """
+
+    genes: np.ndarray
+    parts: tuple[int, ...]
+
+    def with_forecast(self) -> Layout:
+        """Return the layout of these features with a forecast behind them."""
+        return Layout(np.append(self.genes, self.genes[-1] + 1), (*self.parts, 1))
 
 
 class Listed:
@@ -41,7 +60,7 @@ class Listed:
     def nearest(self, rows: Rows, rng: np.random.Generator) -> Rows:
         """Return for every one of `rows` a listed one that is as similar as any of a large sample."""
         among = self.sample(self._AMONG, rng)
-        own = self._genome.feature_genes < len(self._genome.choices)
+        own = self._genome.layout.genes < len(self._genome.choices)
         features, wanted = (self._genome.features(some)[:, own] for some in (among, rows))
         squares = (features**2).sum(axis=1)[None] - 2 * wanted @ features.T
         return among[squares.argmin(axis=1)]
@@ -184,13 +203,11 @@ class Genome:
         return [np.array(places) for places in groups.values() if len(places) > 1]
 
     @cached_property
-    def feature_genes(self) -> np.ndarray:
-        """Return the index in `choices` to which each feature belongs, [features].
-
-        Totals have the numbers from the number of choices on, one a group.
-        """
+    def layout(self) -> Layout:
+        """Return what each feature is about."""
         tables = [*self._tables, *(self._tables[places[0]] for places in self._alike)]
-        return np.repeat(np.arange(len(tables)), [table.shape[1] for table in tables])
+        genes = np.repeat(np.arange(len(tables)), [table.shape[1] for table in tables])
+        return Layout(genes, (len(self._tables), len(self._alike)))
 
     def features(self, rows: Rows) -> np.ndarray:
         """Return the features of the choices of `rows`, and totals over choices that are alike.

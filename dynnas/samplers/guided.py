@@ -14,8 +14,8 @@ from dynnas.samplers.genome import Rows
 from dynnas.samplers.history import History
 from dynnas.samplers.model.acquisition import Fits, Outlook
 
-# Trials before the surrogate has a say.
-RANDOM = 10
+# Trials before the surrogate has a say, and where another study gives it forecasts.
+RANDOM, _RANDOM_WITH_FORECASTS = 10, 4
 
 # Number of relatives of the front; then of relatives of the most promising, and the number of such rounds.
 _RELATIVES, _AGAIN, _ROUNDS = 700, 150, 2
@@ -26,9 +26,11 @@ _ELITE = 40
 _SHARES = {"one": 0.4, "two": 0.15, "three": 0.1, "crossed": 0.25}
 _LOCAL = 0.5
 
-# Number of results in a row off the front after which every other proposal is a random neighbour of it: where
-# the model is wrong, plain local search goes on. And the number of neighbours that are drawn.
-_PATIENCE, _NEIGHBOURS = 6, 64
+# Number of results in a row off the front after which every other proposal is one that no model has chosen:
+# where the model is wrong, plain local search goes on. How many of those differ from a member of the front in
+# one gene, and in two; the others come from anywhere, so that every part of the space is reached in the end.
+_PATIENCE, _ONE, _TWO = 6, 0.75, 0.15
+_NEIGHBOURS = 64
 
 # Number of finalists whose cheap metrics are computed exactly.
 _SHORTLIST = 48
@@ -42,7 +44,7 @@ class Guided:
     Their worth is the expected hypervolume improvement (`improvement.py`) under Gaussian processes
     (`surrogate.py`) of warped objectives (`warp.py`), times the probability of keeping the limits. Metrics
     that are cheap are computed for the few that are in question. Where nothing new comes onto the front,
-    every other proposal is a neighbour of the front that no model has chosen.
+    every other proposal is one that no model has chosen, most of them neighbours of the front.
     """
 
     def __init__(self, ground: Ground) -> None:
@@ -60,20 +62,27 @@ class Guided:
         """Return what to evaluate after `history`, the most promising first."""
         known = self._ground.known
         rows = np.zeros((0, len(self._ground.genome.counts)), dtype=np.int16)
-        if len(history.rows) < RANDOM:
+        if len(history.rows) < (_RANDOM_WITH_FORECASTS if self._ground.forecasts else RANDOM):
             rows = self._ground.source.sample(_SHORTLIST, rng)
         elif history.stalled >= _PATIENCE and len(history.rows) % 2:
-            rows = self._neighbours(history, rng)
+            rows = self._unscreened(history, rng)
         if not len(rows):
-            return self._screened(Outlook(self._ground.genome, history, known, self._fits, rng), rng)
+            ground = self._ground
+            outlook = Outlook(ground.genome, history, known, self._fits, rng, ground.goal, ground.forecasts)
+            return self._screened(outlook, rng)
         return rows if known is None else rows[known.worth_trying(rows)]
 
-    def _neighbours(self, history: History, rng: np.random.Generator) -> Rows:
-        """Return new random rows that differ from a member of the front in one gene."""
-        order, front = history.order()
-        parents = history.rows[order[:front]][rng.integers(front, size=_NEIGHBOURS)]
-        rows = self._ground.genome.mutate(parents, np.ones(_NEIGHBOURS), _LOCAL, rng)
-        return _new(self._listed(rows, rng), set(history.taken))
+    def _unscreened(self, history: History, rng: np.random.Generator) -> Rows:
+        """Return new rows that no model has chosen: neighbours of the front, or from anywhere."""
+        kind = rng.random()
+        if kind < _ONE + _TWO:
+            order, front = history.order()
+            parents = history.rows[order[:front]][rng.integers(front, size=_NEIGHBOURS)]
+            changes = np.full(_NEIGHBOURS, 1 if kind < _ONE else 2)
+            rows = self._listed(self._ground.genome.mutate(parents, changes, _LOCAL, rng), rng)
+        else:
+            rows = self._ground.source.sample(_NEIGHBOURS, rng)
+        return _new(rows, set(history.taken))
 
     def _listed(self, rows: Rows, rng: np.random.Generator) -> Rows:
         return self._ground.listed.nearest(rows, rng) if self._ground.listed else rows

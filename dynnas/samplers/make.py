@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from optuna.samplers import BaseSampler
 
+from dynnas.pareto.front import ScoredArchitecture
 from dynnas.pareto.objectives import Goal
 from dynnas.samplers.architecture import ArchitectureSampler
 from dynnas.samplers.model.cheap_metrics import Cheap
@@ -27,6 +28,8 @@ def make_sampler(
     cheap: Cheap | None = None,
     listed: Sequence[Architecture] | None = None,
     parallel: bool = False,
+    starts: Sequence[Architecture] = (),
+    earlier: Sequence[ScoredArchitecture] = (),
 ) -> ArchitectureSampler:
     """Return the sampler for `space`; it serves in any Optuna study whose objectives are the goal's.
 
@@ -44,6 +47,10 @@ def make_sampler(
         cheap: metrics that need no evaluation, which guided and evolution then compute; needs a goal.
         listed: the only architectures to propose, where these are a small part of the space.
         parallel: whether several trials run at once, which tpe then keeps away from; guided always does.
+        starts: architectures to propose first.
+        earlier: results of another study of this space, or of one with some of its architectures, such as
+            those for another device; needs a goal. From those whose names the goal has, guided forecasts the
+            metrics, and learns from the trials how far they carry over.
 
     Raises:
         StudyError: no sampler has this name.
@@ -51,15 +58,15 @@ def make_sampler(
     if isinstance(sampler, ArchitectureSampler):
         return sampler
     if isinstance(sampler, BaseSampler):
-        return ArchitectureSampler(space, Drawn(space, Always(sampler)), seed, (), listed, sampler)
+        return ArchitectureSampler(space, Drawn(space, Always(sampler)), seed, starts, listed, sampler)
     if goal and cheap and not (cheap(smallest(space)) or {}).keys() & set(goal.metrics):
         cheap = None  # it tells nothing of what is asked for
     family = SAMPLERS[sampler]
-    request = SamplerRequest(space, population, seed, goal, cheap, listed, parallel)
+    request = SamplerRequest(space, population, seed, goal, cheap, listed, parallel, earlier)
     made = family.make(request) if hasattr(family, "make") else family(seed=seed)
     # Texts have no order, and so no ends.
     ends = getattr(family, "ends_first", False) and any(gene.ordered for gene in space.choices)
-    first = (smallest(space), largest(space)) if ends else ()
+    first = (*starts, smallest(space), largest(space)) if ends else tuple(starts)
     if isinstance(made, BaseSampler):
         return ArchitectureSampler(space, Drawn(space, Always(made)), seed, first, listed, made)
     return ArchitectureSampler(space, made, seed, first, listed)

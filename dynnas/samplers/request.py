@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dynnas.pareto.front import ScoredArchitecture
     from dynnas.pareto.objectives import Goal
     from dynnas.samplers.context import Ground
     from dynnas.samplers.model.cheap_metrics import Cheap
@@ -26,6 +27,7 @@ class SamplerRequest:
         cheap: metrics that need no evaluation; None where there are none.
         listed: the only architectures to propose, where these are a small part of the space.
         parallel: whether several trials run at once.
+        earlier: results of another study.
     """
 
     space: Space
@@ -35,9 +37,10 @@ class SamplerRequest:
     cheap: Cheap | None = None
     listed: Sequence[Architecture] | None = None
     parallel: bool = False
+    earlier: Sequence[ScoredArchitecture] = ()
 
     def ground(self) -> Ground:
         """Return the context of the built-in samplers."""
         from dynnas.samplers.context import Ground
 
-        return Ground(self.space, self.goal, self.cheap, self.seed, self.listed)
+        return Ground(self.space, self.goal, self.cheap, self.seed, self.listed, self.earlier)

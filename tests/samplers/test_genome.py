@@ -93,15 +93,15 @@ def test_distances_between_features() -> None:
     # By places along the values, whatever they are; the third gene leaves no choice.
     assert squares[0] == pytest.approx([0, 0.5, 1, 1])
     assert squares[1, 2] == pytest.approx(0.5)
-    assert genome.feature_genes.tolist() == [0, 0, 1, 1]
+    assert genome.layout.genes.tolist() == [0, 0, 1, 1]
 
 
 def test_totals_are_over_choices_with_the_same_values() -> None:
     genes = (*(Gene(name, ("a", "b")) for name in "tuvw"), Gene("n", (1, 2), ordered=True))
     genome = Genome(Space("alike", genes))
-    assert genome.feature_genes.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 5, 5]
+    assert genome.layout.genes.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 5, 5]
     rows = np.array([[0, 0, 0, 1, 0], [1, 0, 0, 0, 1], [1, 1, 1, 1, 0]], dtype=np.int16)
-    totals = genome.features(rows)[:, genome.feature_genes == 5]
+    totals = genome.features(rows)[:, genome.layout.genes == 5]
     # Counts of a and of b, of four choices.
     assert totals == pytest.approx(np.array([[3, 1], [3, 1], [0, 4]]) / np.sqrt(2) / 2)
 

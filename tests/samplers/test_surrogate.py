@@ -30,7 +30,7 @@ def observations(points: int = 40) -> tuple[Genome, np.ndarray, np.ndarray]:
 
 def test_predicts_as_the_textbook_does_with_kernels_of_scikit_learn() -> None:
     genome, features, values = observations()
-    own = int((genome.feature_genes < len(genome.choices)).sum())
+    own = int((genome.layout.genes < len(genome.choices)).sum())
     assert own < features.shape[1]  # some choices have the same values
     settings = ((slice(0, own), 0.8, 0.7, 1.3), (slice(own, features.shape[1]), 0.5, 0.4, 0.9))
     parts = tuple(
@@ -58,7 +58,7 @@ def test_predicts_as_the_textbook_does_with_kernels_of_scikit_learn() -> None:
 @pytest.mark.parametrize("prior", [ALIKE, INTERACTING, ADDITIVE])
 def test_gradient_is_that_of_the_likelihood(prior: Prior) -> None:
     genome, features, values = observations(25)
-    likelihood = _Likelihood(features, genome.feature_genes, len(genome.choices), values, prior)
+    likelihood = _Likelihood(features, genome.layout, values, prior)
     at = likelihood._means + np.random.default_rng(1).normal(0, 0.5, len(likelihood._means))
     differences = approx_fprime(at, lambda point: likelihood(point)[0], 1e-6)
     assert likelihood(at)[1] == pytest.approx(differences, abs=2e-4)
@@ -74,7 +74,7 @@ def test_what_genes_alike_share_is_learned_from_few() -> None:
     features = genome.features(rows)
     errors = []
     for prior in (ALIKE, INTERACTING):
-        kernel = fit_kernel(features[:12], genome.feature_genes, 10, values[:12], prior)
+        kernel = fit_kernel(features[:12], genome.layout, values[:12], prior)
         guess = Belief(kernel, features[:12], values[:12]).mean(features[12:])
         errors.append(np.abs(guess - values[12:]).mean())
     assert errors[0] < 0.3 * errors[1]
@@ -86,8 +86,8 @@ def test_learns_which_genes_matter_and_how_much_is_noise() -> None:
     values = rows[:, 0] + np.where(rows[:, 1] > 1, rows[:, 2], 0) + rng.normal(0, 0.3, 150)
     scaled = (values - values.mean()) / values.std()
     features = genome.features(rows)
-    kernel = fit_kernel(features, genome.feature_genes, 6, scaled, INTERACTING)
-    weights = [kernel.parts[0].weights[genome.feature_genes[:18] == gene].mean() for gene in range(6)]
+    kernel = fit_kernel(features, genome.layout, scaled, INTERACTING)
+    weights = [kernel.parts[0].weights[genome.layout.genes[:18] == gene].mean() for gene in range(6)]
     assert min(weights[:3]) > 2 * max(weights[3:])
     assert kernel.noise == pytest.approx((0.3 / values.std()) ** 2, rel=0.4)
 

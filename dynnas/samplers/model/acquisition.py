@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from dynnas.samplers.genome import Genome, Rows
+from dynnas.pareto.objectives import Goal
+from dynnas.samplers.genome import Genome, Layout, Rows
 from dynnas.samplers.history import History, nondominated, ranks
 from dynnas.samplers.model.cheap_metrics import Known
 from dynnas.samplers.model.improvement import boxes, expected_improvement, thinned
@@ -57,7 +59,7 @@ class Fits:
     def __init__(self) -> None:
         self._views: dict[tuple[str, int], tuple[bytes, View]] = {}
 
-    def view(self, name: str, features: np.ndarray, genome: Genome, values: np.ndarray) -> View:
+    def view(self, name: str, features: np.ndarray, layout: Layout, values: np.ndarray) -> View:
         """Return the view of metric `name` with known `values`, [points], in the order of the trials."""
         count = _fitted_at(len(values))
         features, values = features[:count], values[:count]
@@ -66,16 +68,16 @@ class Fits:
         if known is None or known[0] != digest:
             rng = np.random.default_rng(count)
             chosen = _best_and_some(np.argsort(values, kind="stable"), _FITTED, rng)
-            view = _best_view(features[chosen], genome, values[chosen])
+            view = _best_view(features[chosen], layout, values[chosen])
             self._views[name, count] = known = digest, view
         return known[1]
 
 
-def _best_view(features: np.ndarray, genome: Genome, values: np.ndarray) -> View:
+def _best_view(features: np.ndarray, layout: Layout, values: np.ndarray) -> View:
     views, errors = [], []
     for kind, prior in _VIEWS:
         warped = Warp.of(kind, values)(values)
-        kernel = fit_kernel(features, genome.feature_genes, len(genome.choices), warped, prior)
+        kernel = fit_kernel(features, layout, warped, prior)
         views.append(View(kind, kernel))
         errors.append(_rank_error(Belief(kernel, features, warped).left_out(), values))
     return views[int(np.argmin(errors))]
@@ -106,19 +108,24 @@ def _best_and_some(order: np.ndarray, most: int, rng: np.random.Generator) -> np
 
 @dataclass(frozen=True)
 class Learned:
-    """A surrogate of one metric, in the metric's own unit."""
+    """A surrogate of one metric, in the metric's own unit; it may see a forecast of it."""
 
     warp: Warp
     belief: Belief
+    forecast: Belief | None = None
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Return losses at the nodes of the warp, [points, nodes]; noise of an evaluation is included."""
-        mean, deviation = self.belief.predict(features)
+        mean, deviation = self.belief.predict(_with_forecast(features, self.forecast))
         return self.warp.quantiles(mean, np.sqrt(deviation**2 + self.belief.kernel.noise))
 
     def middle(self, features: np.ndarray) -> np.ndarray:
         """Return the median alone, [points], which costs far less."""
-        return self.warp.inverse(self.belief.mean(features))
+        return self.warp.inverse(self.belief.mean(_with_forecast(features, self.forecast)))
+
+
+def _with_forecast(features: np.ndarray, forecast: Belief | None) -> np.ndarray:
+    return features if forecast is None else np.column_stack([features, forecast.mean(features)])
 
 
 class Outlook:
@@ -131,6 +138,8 @@ class Outlook:
         known: Known | None,
         fits: Fits,
         rng: np.random.Generator,
+        goal: Goal | None = None,
+        forecasts: Mapping[str, Belief] | None = None,
     ) -> None:
         self.history = history
         self._genome = genome
@@ -139,10 +148,11 @@ class Outlook:
         self._rng = rng
         self._features = genome.features(history.rows)
         self._cheap = known.survey[1] if known else {}
-        self._names = [objective.name for objective in known.goal.objectives] if known else []
+        self._forecasts = forecasts or {}
+        self._names = [objective.name for objective in goal.objectives] if goal else []
         self._names += [f"objective {at}" for at in range(len(self._names), history.losses.shape[1])]
         self._limits = {
-            name: self._learned(f"limit {name}", values)
+            name: self._learned(name, values)
             for name, values in history.violations.items()
             if name not in self._cheap and np.isfinite(values).any()
         }
@@ -154,14 +164,24 @@ class Outlook:
         """Return a surrogate from the known values; limits far from reach are drawn together."""
         at = np.flatnonzero(np.isfinite(values))
         values = np.clip(values[at], -1.0, 1.0)
-        return self._belief(name, self._features[at], values, np.argsort(np.abs(values), kind="stable"))
+        order = np.argsort(np.abs(values), kind="stable")
+        return self._belief(f"limit {name}", self._features[at], values, order, self._forecasts.get(name))
 
-    def _belief(self, name: str, features: np.ndarray, values: np.ndarray, order: np.ndarray) -> Learned:
+    def _belief(
+        self,
+        name: str,
+        features: np.ndarray,
+        values: np.ndarray,
+        order: np.ndarray,
+        forecast: Belief | None,
+    ) -> Learned:
         """Return a surrogate from results with `values`, the most informative of them first in `order`."""
-        view = self._fits.view(name, features, self._genome, values)
+        seen = _with_forecast(features, forecast)
+        layout = self._genome.layout if forecast is None else self._genome.layout.with_forecast()
+        view = self._fits.view(name, seen, layout, values)
         chosen = _best_and_some(order, _TRAINED, self._rng)
         warp = Warp.of(view.kind, values[chosen])
-        return Learned(warp, Belief(view.kernel, features[chosen], warp(values[chosen])))
+        return Learned(warp, Belief(view.kernel, seen[chosen], warp(values[chosen])), forecast)
 
     def _belief_on(self, objective: int, full: np.ndarray, losses: np.ndarray, order: np.ndarray) -> Learned:
         """Return a surrogate from the results `full` and, of a cheap objective, from its survey."""
@@ -172,7 +192,7 @@ class Outlook:
             features = np.concatenate([self._genome.features(rows), features])
             values = np.concatenate([self._known.goal.objectives[objective].sign * metrics[name], values])
             order = np.concatenate([order + len(rows), np.arange(len(rows))])
-        return self._belief(name, features, values, order)
+        return self._belief(name, features, values, order, self._forecasts.get(name))
 
     def _look_at_objectives(self) -> None:
         history, feasible = self.history, self.history.feasible

@@ -91,7 +91,7 @@ class Guess:
         """Fit the guess to `values` of architectures with these `features`."""
         mean, deviation = float(values.mean()), float(values.std()) or 1.0
         scaled = (values - mean) / deviation
-        kernel = fit_kernel(features[:_FITTED], genome.feature_genes, len(genome.choices), scaled[:_FITTED])
+        kernel = fit_kernel(features[:_FITTED], genome.layout, scaled[:_FITTED])
         return Guess(mean, deviation, Belief(kernel, features, scaled))
 
     def __call__(self, features: np.ndarray) -> np.ndarray:

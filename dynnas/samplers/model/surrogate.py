@@ -7,9 +7,9 @@ The kernel is a sum of main effects and of interactions of every order, by the d
 
 For texts the exponential is the heat kernel on the Hamming graph, for numbers the Ornstein-Uhlenbeck process
 along the values. Genes with the same values, such as the operations of all edges of a cell, mostly act alike:
-a second part, of the same form, is of totals over them, which few observations determine. Weights, scales and
-the noise are the most likely ones under mild priors (MAP), found by L-BFGS; with few observations the priors
-decide.
+a second part, of the same form, is of totals over them, which few observations determine. A third one is of
+a forecast by the results of another study. Weights, scales and the noise are the most likely ones under mild
+priors (MAP), found by L-BFGS; with few observations the priors decide.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from scipy.linalg import LinAlgError, cho_solve, cholesky
 from scipy.linalg.lapack import dpotri
 from scipy.optimize import minimize
 
-# Normal priors on logarithms: (mean, deviation). The sum of the weights is about 3, and 1 of totals.
-_WEIGHT_SUM, _TOTAL_SUM, _WEIGHT_SPREAD = 3.0, 1.0, 0.7
+from dynnas.samplers.genome import Layout
+
+# Normal priors on logarithms: (mean, deviation). Sums of the weights of genes, of totals and of a forecast.
+_WEIGHT_SUMS, _WEIGHT_SPREAD = (3.0, 1.0, 1.0), 0.7
 _NOISE = (-6.0, 2.0)
 _OFFSET = 1.0
 _BOUND = 6.0
@@ -33,15 +35,17 @@ _JITTER = 1e-6
 
 @dataclass(frozen=True)
 class Prior:
-    """The prior of a kernel: means of the logarithms of its variances.
+    """The prior of a kernel: means of the logarithms of the linear and the interacting term's variance.
 
     Attributes:
-        genes: of the linear and the interacting term over genes.
-        totals: the same over totals; None for a kernel without them.
+        genes: of the terms over genes.
+        totals: over totals; None for a kernel without them.
+        forecast: over a forecast, where there is one.
     """
 
     genes: tuple[float, float]
     totals: tuple[float, float] | None
+    forecast: tuple[float, float] = (1.0, -0.5)
 
 
 ALIKE = Prior((-0.5, 0.0), (0.5, -0.5))
@@ -104,54 +108,49 @@ class Kernel:
         return np.sum([part.variance(features) for part in self.parts], axis=0) + _OFFSET
 
 
-def fit_kernel(
-    features: np.ndarray,
-    feature_genes: np.ndarray,
-    choices: int,
-    values: np.ndarray,
-    prior: Prior = ALIKE,
-) -> Kernel:
+def fit_kernel(features: np.ndarray, layout: Layout, values: np.ndarray, prior: Prior = ALIKE) -> Kernel:
     """Return the most likely kernel.
 
     Args:
         features: [points, features].
-        feature_genes: [features] the gene that each feature belongs to; see `Genome.feature_genes`.
-        choices: the number of genes; what is not below it is the number of a total.
+        layout: what they are about.
         values: [points], of mean about 0 and deviation about 1.
         prior: of its parameters.
     """
-    return _Likelihood(features, feature_genes, choices, values, prior).best()
+    return _Likelihood(features, layout, values, prior).best()
 
 
 class _Likelihood:
     """The negative logarithm of the posterior of a kernel's parameters, with its gradient."""
 
     def __init__(
-        self,
-        features: np.ndarray,
-        feature_genes: np.ndarray,
-        choices: int,
-        values: np.ndarray,
-        prior: Prior = ALIKE,
+        self, features: np.ndarray, layout: Layout, values: np.ndarray, prior: Prior = ALIKE
     ) -> None:
-        if prior.totals is None:
-            own = feature_genes < choices
-            features, feature_genes = features[:, own], feature_genes[own]
         self._values = values
-        self._genes = feature_genes
-        self._count = int(feature_genes.max()) + 1
-        points = len(values)
-        inner = np.empty((self._count, points, points))
-        for gene in range(self._count):
-            own = features[:, feature_genes == gene]
-            inner[gene] = own @ own.T
+        self._parts: list[slice] = []
+        self._columns: list[np.ndarray] = []
+        centers: list[float] = []
+        scales: list[float] = []
+        grams: list[np.ndarray] = []
+        begin = 0
+        for part, total, mean in zip(
+            layout.parts, _WEIGHT_SUMS, (prior.genes, prior.totals, prior.forecast), strict=False
+        ):
+            genes, begin = range(begin, begin + part), begin + part
+            if not part or mean is None:
+                continue
+            self._parts.append(slice(len(grams), len(grams) + part))
+            self._columns.append(np.flatnonzero((layout.genes >= genes.start) & (layout.genes < genes.stop)))
+            centers += [np.log(total / part)] * part
+            scales += mean
+            owns = [features[:, layout.genes == gene] for gene in genes]
+            grams += [own @ own.T for own in owns]
+        self._genes = [layout.genes[columns] - layout.genes[columns[0]] for columns in self._columns]
+        inner = np.array(grams)
         squares = np.einsum("gii->gi", inner)
+        self._count = len(grams)
         self._inner = inner.reshape(self._count, -1)
         self._distance = (squares[:, :, None] + squares[:, None, :] - 2 * inner).reshape(self._count, -1)
-        totals = self._count - choices
-        self._parts = [slice(0, choices), slice(choices, self._count)][: 2 if totals else 1]
-        centers = np.repeat(np.log([_WEIGHT_SUM / choices, _TOTAL_SUM / max(totals, 1)]), [choices, totals])
-        scales = [*prior.genes, *(prior.totals or ())][: 2 * len(self._parts)]
         self._means = np.array([*centers, *scales, _NOISE[0]])
         self._spreads = np.array([*[_WEIGHT_SPREAD] * self._count, *[1.0] * len(scales), _NOISE[1]])
 
@@ -163,10 +162,10 @@ class _Likelihood:
         )
         weights, scales = np.exp(found.x[: self._count]), np.exp(found.x[self._count :]).tolist()
         parts = []
-        for at, genes in enumerate(self._parts):
-            begin, end = np.searchsorted(self._genes, [genes.start, genes.stop]).tolist()
-            own = weights[self._genes[begin:end]]
-            parts.append(Part(slice(begin, end), own, scales[2 * at], scales[2 * at + 1]))
+        for at, (genes, columns) in enumerate(zip(self._parts, self._columns, strict=True)):
+            own = weights[genes][self._genes[at]]
+            where = slice(int(columns[0]), int(columns[-1]) + 1)
+            parts.append(Part(where, own, scales[2 * at], scales[2 * at + 1]))
         return Kernel(tuple(parts), scales[-1])
 
     def __call__(self, at: np.ndarray) -> tuple[float, np.ndarray]:

@@ -22,7 +22,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
 )
 
-pytest_plugins = ["support.example_spaces"]
+pytest_plugins = ["support.example_spaces", "support.small_study"]
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -103,16 +103,10 @@ def test_archive_in_a_folder(tmp_path: Path) -> None:
     _check(tmp_path)
 
 
-def test_missing_batch(tmp_path: Path) -> None:
-    _write(tmp_path)
-    (tmp_path / "data_batch_4").unlink()
-    with pytest.raises(DataError, match="data_batch_4 of CIFAR-10 missing; fetch the release again"):
-        find.read(str(tmp_path), Progress())
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        (None, "data_batch_1 of CIFAR-10 missing; fetch the release again"),
         (
             _by_python_2(*_batch(0))[:-100],
             r"data_batch_1 is not a batch of CIFAR-10 .*; fetch the release again",
@@ -123,9 +117,10 @@ def test_missing_batch(tmp_path: Path) -> None:
         (pickle.dumps({"data": np.zeros((2, 7), np.uint8), "labels": [1, 2]}, 2), "cannot reshape"),
     ],
 )
-def test_damaged_batch(tmp_path: Path, content: bytes, message: str) -> None:
+def test_missing_or_damaged_batch(tmp_path: Path, content: bytes | None, message: str) -> None:
     _write(tmp_path)
-    (tmp_path / "data_batch_1").write_bytes(content)
+    batch = tmp_path / "data_batch_1"
+    batch.unlink() if content is None else batch.write_bytes(content)
     with pytest.raises(DataError, match=message):
         find.read(str(tmp_path), Progress())
 

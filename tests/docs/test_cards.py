@@ -1,14 +1,13 @@
 """Every technique has a method card, whose formulas give what the code counts."""
 
-import importlib.util
 import math
 from collections.abc import Iterator, Mapping
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from support.markdown import ROOT
+from support.scripts import load_script
 from torch import nn
 
 from dynnas.nn import Conv2d, block
@@ -16,18 +15,7 @@ from dynnas.nn.config.network import ExitConfig, FocusConfig, PolicyConfig, Recu
 from dynnas.nn.gates.gate import Gated
 from dynnas.nn.networks.network import build
 
-
-def load_cards() -> ModuleType:
-    """The script that makes the cards."""
-    spec = importlib.util.spec_from_file_location("docs_cards", ROOT / "docs/cards.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-CARDS = load_cards()
+CARDS = load_script(ROOT / "docs/cards.py")
 WRITTEN = CARDS.cards()
 KINDS = ("kernels", "attentions", "activations", "gates", "networks")
 

@@ -1,6 +1,5 @@
 """The examples: a training script becomes a search in ten lines, and what it finds runs alone."""
 
-import importlib.util
 import json
 import runpy
 import subprocess
@@ -15,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 from support.boxes import voc
+from support.scripts import load_script
 
 from dynnas.data.streaming.images import read_images
 from dynnas.export.bundle import export_model
@@ -68,15 +68,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Any, 
     return once
 
 
-def script_of(bundle: Path) -> Any:
-    spec = importlib.util.spec_from_file_location("run", bundle / "run.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize(
     "task", [pytest.param(task, marks=pytest.mark.slow) if task == "detection" else task for task in TASKS]
 )
@@ -92,7 +83,7 @@ def test_an_example_searches_and_its_network_runs_alone(
     assert f"{first} " in (bundle / "README.md").read_text()
 
     # All search images by the graph alone, scored by the task: what the study says.
-    model = script_of(bundle).Model(bundle)
+    model = load_script(bundle / "run.py").Model(bundle)
     answers = [model(pixels) for pixels in read_images(data.search.images).numpy()]
     expected = study.front[0].metrics[first]
     values = torch.from_numpy(np.stack([answer.value for answer in answers]))
@@ -112,7 +103,7 @@ def test_an_example_searches_and_its_network_runs_alone(
 def test_boxes_come_out_in_pixels_of_the_file(run: Callable[[str], tuple[Any, Path]]) -> None:
     study, folder = run("detection")
     bundle = folder / "study" / "knee"
-    script = script_of(bundle)
+    script = load_script(bundle / "run.py")
     model, file = script.Model(bundle), folder / "cells" / "JPEGImages" / "005.png"
     assert model(model.read(file)).value.shape[1] == 6
     boxes = np.zeros((2, 6))
@@ -138,7 +129,7 @@ def test_masks_are_written(run: Callable[[str], tuple[Any, Path]], tmp_path: Pat
     export_model(study.network(study.front[0].key), study.dataset, tmp_path / "model")
     pixels = read_images(study.dataset.search.images)[0].numpy()
     Image.fromarray(pixels.transpose(1, 2, 0)).save(tmp_path / "road.png")
-    script = script_of(tmp_path / "model")
+    script = load_script(tmp_path / "model" / "run.py")
     status = script.main([str(tmp_path / "road.png"), "--masks", str(tmp_path / "masks")], tmp_path / "model")
     assert status == 0
     written = np.asarray(Image.open(tmp_path / "masks" / "road.png.png"))

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from support.markdown import PAGES, ROOT, Block, anchors, blocks, links, prose
 from support.programs import run_program
+from support.scripts import load_script
 
 from dynnas.language.parser import parse_space
 
@@ -132,12 +133,7 @@ def is_checked(block: Block, tests: str) -> bool:
 @pytest.fixture(scope="module")
 def generate() -> ModuleType:
     """The script that writes the reference pages."""
-    spec = importlib.util.spec_from_file_location("generate_docs", ROOT / "docs/generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "docs/generate.py")
 
 
 def test_generated_pages_are_up_to_date(generate: ModuleType) -> None:

@@ -1,6 +1,5 @@
 """The examples of own classes: transformers and hybrids keep the contract, branch for real, and ship."""
 
-import importlib.util
 import random
 from pathlib import Path
 from types import ModuleType
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from support.scripts import load_script
 
 from dynnas.nn.context import Context, supplied
 from dynnas.runtimes.onnx.graph import to_onnx, to_packed_onnx
@@ -23,12 +23,7 @@ SMALL = {"vit": {"size": 8, "patches": (2, 4)}, "levit": {"size": 16}}
 
 @pytest.fixture(scope="module", params=["vit", pytest.param("levit", marks=pytest.mark.slow)])
 def example(request: pytest.FixtureRequest) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(request.param, FOLDER / f"{request.param}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(FOLDER / f"{request.param}.py", request.param)
 
 
 def images(example: ModuleType, count: int) -> torch.Tensor:

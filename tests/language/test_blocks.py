@@ -3,9 +3,9 @@
 import random
 
 import pytest
+from support.refusals import problems_in
 
 from dynnas.language.parser import parse_space
-from dynnas.language.problems import SpaceFileError
 from dynnas.nn.config.choice import Choice
 from dynnas.nn.config.network import BlockConfig
 from dynnas.nn.facts import Requirement
@@ -17,12 +17,6 @@ from dynnas.space.space import Space
 
 def network(stages: str, stem: str = "width: 8") -> str:
     return f"input: {{resolutions: 8}}\nstem: {{{stem}}}\nstages:\n{stages}"
-
-
-def problems(text: str) -> list[str]:
-    with pytest.raises(SpaceFileError, match="f:") as caught:
-        parse_space(text, "f")
-    return [str(problem) for problem in caught.value.problems]
 
 
 def first_blocks(space: Space) -> list[BlockConfig]:
@@ -41,7 +35,7 @@ def test_the_rank_is_a_choice_of_lowrank_blocks_alone() -> None:
 
 
 def test_a_rank_that_is_never_used_is_a_slip() -> None:
-    assert problems(network("- {width: 16, block: conv, rank: 0.5}")) == [
+    assert problems_in(network("- {width: 16, block: conv, rank: 0.5}")) == [
         "f:4:34: stage1.rank: never used; it applies only where block is lowrank"
     ]
 
@@ -73,14 +67,16 @@ def test_an_op_that_makes_no_sense_in_a_block_is_located(monkeypatch: pytest.Mon
     needs = (*KERNELS["dynet"].requires, Requirement(("block",), "a hearth", "for a test"))
     monkeypatch.setattr(KERNELS["dynet"], "requires", needs)
     monkeypatch.setattr(BLOCKS["conv"], "provides", BLOCKS["conv"].provides | {"a hearth"})
-    (found,) = problems(network("- {width: 16, block: [conv, fire], op: [static, dynet]}"))
+    (found,) = problems_in(network("- {width: 16, block: [conv, fire], op: [static, dynet]}"))
     message, _, allowed = found.partition("; allowed there: ")
     assert message == "f:4:40: stage1.op: dynet makes no sense in block fire (for a test)"
     assert set(allowed.split(", ")) == {*KERNELS} - {"dynet", "dfn"}
     # Each where it is written: the op of the stage, and the block of a layer that has it from there.
-    found = problems(network("- {width: 16, depth: 2, block: conv, op: dynet, layers: {1: {block: fire}}}"))
+    found = problems_in(
+        network("- {width: 16, depth: 2, block: conv, op: dynet, layers: {1: {block: fire}}}")
+    )
     assert [text.partition(" makes")[0] for text in found] == ["f:4:42: stage1.op: dynet"]
-    found = problems(
+    found = problems_in(
         network("- {width: 16, depth: 2, block: fire, layers: {1: {op: dynet}, 0: {op: dynet}}}")
     )
     assert [text.partition(" makes")[0] for text in found] == [
@@ -91,10 +87,10 @@ def test_an_op_that_makes_no_sense_in_a_block_is_located(monkeypatch: pytest.Mon
 
 
 def test_widths_too_small_to_cut_are_located() -> None:
-    assert problems(network("- {width: [2, 16], block: [conv, shuffle_v1]}")) == [
+    assert problems_in(network("- {width: [2, 16], block: [conv, shuffle_v1]}")) == [
         "f:4:11: stage1.width: 2 channels enter or leave block shuffle_v1; allowed: at least 4"
     ]
-    assert problems(network("- {width: 16, block: ghost}", "width: 1")) == [
+    assert problems_in(network("- {width: 16, block: ghost}", "width: 1")) == [
         "f:4:11: stage1.width: 1 channels enter or leave block ghost; allowed: at least 2"
     ]
     for block in BLOCKS:

@@ -2,10 +2,9 @@
 
 import random
 
-import pytest
+from support.refusals import problems_of
 
 from dynnas.language.parser import parse_space
-from dynnas.language.problems import SpaceFileError
 from dynnas.space.moves import largest, sample, smallest
 
 
@@ -16,9 +15,7 @@ def space(stage: str):
 
 
 def problems(stage: str) -> list[str]:
-    with pytest.raises(SpaceFileError, match="f:") as caught:
-        space(stage)
-    return [str(problem) for problem in caught.value.problems]
+    return problems_of(lambda: space(stage))
 
 
 def test_a_space_without_gates_does_not_speak_of_them() -> None:

@@ -2,10 +2,9 @@
 
 import random
 
-import pytest
+from support.refusals import problems_of
 
 from dynnas.language.parser import parse_space
-from dynnas.language.problems import SpaceFileError
 from dynnas.nn.config.network import PolicyConfig, RecurrentConfig
 from dynnas.space.moves import largest, sample, smallest
 
@@ -19,9 +18,7 @@ def space(stage: str, more: str = ""):
 
 
 def problems(stage: str, more: str = "") -> list[str]:
-    with pytest.raises(SpaceFileError, match="f:") as caught:
-        space(stage, more)
-    return [str(problem) for problem in caught.value.problems]
+    return problems_of(lambda: space(stage, more))
 
 
 def test_gates_look_at_their_own_block_where_nothing_is_said() -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from support.refusals import problems_in
 
 from dynnas.language.parser import load_space, parse_space
 from dynnas.language.problems import SpaceFileError
@@ -35,17 +36,11 @@ def test_the_legal_text_is_legal() -> None:
     assert parse_space(network()).size == 2
 
 
-def problems(text: str) -> list[str]:
-    with pytest.raises(SpaceFileError, match=r"^f\.yaml:") as caught:
-        parse_space(text, "f.yaml")
-    return [str(problem) for problem in caught.value.problems]
-
-
 def check_problems(marked: str, *messages: str) -> None:
     """The text without its marks has these problems, beginning so, one at each `@`."""
     lines = marked.split("\n")
     places = [(row, column) for row, line in enumerate(lines, 1) for column in _columns(line)]
-    found = problems(marked.replace("@", ""))
+    found = problems_in(marked.replace("@", ""), "f.yaml")
     expected = [
         f"f.yaml:{row}:{column}: {text}" for (row, column), text in zip(places, messages, strict=True)
     ]
@@ -184,7 +179,7 @@ def test_problems_of_networks(section: str, text: str, message: str) -> None:
     [("INPUT", "input: 'resolutions'"), ("STEM", "stem: 'width'"), ("STAGE", "stage1: 'width'")],
 )
 def test_required_knobs_are_missed_at_their_section(section: str, missing: str) -> None:
-    (problem,) = problems(network(**{section: ""}))
+    (problem,) = problems_in(network(**{section: ""}), "f.yaml")
     line = 2 + ["INPUT", "STEM", "", "STAGE"].index(section)
     assert problem.startswith(f"f.yaml:{line}:")
     assert problem.endswith(f"{missing} is missing")
@@ -299,18 +294,18 @@ def test_problems_of_whole_files(text: str, message: str) -> None:
     ],
 )
 def test_one_slip_is_not_reported_as_several(text: str, expected: list[str]) -> None:
-    assert [problem.split(": ")[1] for problem in problems(text)] == expected
+    assert [problem.split(": ")[1] for problem in problems_in(text, "f.yaml")] == expected
 
 
 def test_missing_sections_are_named() -> None:
-    assert problems("name: x") == [
+    assert problems_in("name: x", "f.yaml") == [
         f"f.yaml:1:1: space: '{section}' is missing" for section in ("input", "stem", "stages")
     ]
 
 
 def test_all_problems_are_reported_together_in_the_order_of_the_file() -> None:
     text = network("train: {epochs: -1}", STEM="width: 0", STAGE="depht: 3, op: statik", HEAD="dropout: 2")
-    found = problems(text)
+    found = problems_in(text, "f.yaml")
     assert [problem.split(": ")[1] for problem in found] == [
         *("stem.width", "stage1", "stage1", "stage1.op", "head.dropout", "train.epochs")
     ]
@@ -318,7 +313,7 @@ def test_all_problems_are_reported_together_in_the_order_of_the_file() -> None:
 
 def test_a_problem_in_a_repeated_stage_is_reported_for_each_stage_at_its_one_place() -> None:
     text = "input: {resolutions: 8}\nstem: {width: 8}\nstages: [&s {width: 0}, *s]"
-    assert [problem.split(": ")[:2] for problem in problems(text)] == [
+    assert [problem.split(": ")[:2] for problem in problems_in(text, "f.yaml")] == [
         ["f.yaml:3:21", "stage1.width"],
         ["f.yaml:3:21", "stage2.width"],
     ]

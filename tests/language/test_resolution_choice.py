@@ -2,10 +2,9 @@
 
 import random
 
-import pytest
+from support.refusals import problems_of
 
 from dynnas.language.parser import parse_space
-from dynnas.language.problems import SpaceFileError
 from dynnas.nn.config.network import RESOLUTION_SLOT, ResolutionConfig
 from dynnas.space.moves import enumerate_all, largest, sample, smallest
 
@@ -21,9 +20,7 @@ def space(given: str, stage: str = "", more: str = ""):
 
 
 def problems(given: str, stage: str = "", more: str = "") -> list[str]:
-    with pytest.raises(SpaceFileError, match="f:") as caught:
-        space(given, stage, more)
-    return [str(problem) for problem in caught.value.problems]
+    return problems_of(lambda: space(given, stage, more))
 
 
 def test_a_space_of_fixed_resolutions_does_not_speak_of_a_choice() -> None:

@@ -5,12 +5,11 @@ import functools
 import pytest
 import torch
 from support.slot_configs import block
-from support.witness import assert_same, copy_weights
+from support.witness import assert_block_is, assert_same, copy_weights
 from torch import nn
 
 from dynnas.nn.dynamic_conv.mixing import mixed_conv
 from dynnas.nn.layers.conv_shape import ConvShape
-from dynnas.nn.networks.network import build
 from dynnas.nn.registry import ATTENTIONS
 from dynnas.testing.conformance import lively
 
@@ -73,11 +72,8 @@ def test_mbconv_is_inverted_residual(timm, out_channels, stride, attention):
     theirs = layers.InvertedResidual(
         8, out_channels, 5, stride, exp_ratio=3.0, se_layer=squeeze_excite(layers, attention)
     )
-    lively(theirs).eval()
     config = block("mbconv", "static", 8, out_channels, stride, kernel=5, expand=3.0, attention=attention)
-    ours = build(config).eval()
-    copy_weights(ours, theirs, MBCONV_PARTS)
-    assert_same(ours, theirs, torch.randn(3, 8, 7, 7))
+    assert_block_is(theirs, config, MBCONV_PARTS)
 
 
 @pytest.mark.parametrize("attention", ["none", "se"])
@@ -87,11 +83,8 @@ def test_mbconv_of_condconv_is_condconv_residual(timm, out_channels, stride, att
     theirs = layers.CondConvResidual(
         8, out_channels, 3, stride, exp_ratio=2.0, num_experts=4, se_layer=squeeze_excite(layers, attention)
     )
-    lively(theirs).eval()
     config = block("mbconv", "condconv", 8, out_channels, stride, expand=2.0, attention=attention)
-    ours = build(config).eval()
-    copy_weights(ours, theirs, MBCONV_PARTS)
-    assert_same(ours, theirs, torch.randn(3, 8, 7, 7))
+    assert_block_is(theirs, config, MBCONV_PARTS)
 
 
 @pytest.mark.parametrize("attention", ["none", "se"])
@@ -100,10 +93,7 @@ def test_dwsep_is_depthwise_separable_conv(timm, attention):
     theirs = layers.DepthwiseSeparableConv(
         8, 8, 3, 1, noskip=True, pw_act=True, se_layer=squeeze_excite(layers, attention)
     )
-    lively(theirs).eval()
-    ours = build(block("dwsep", attention=attention)).eval()
-    copy_weights(ours, theirs, DWSEP_PARTS)
-    assert_same(ours, theirs, torch.randn(3, 8, 7, 7))
+    assert_block_is(theirs, block("dwsep", attention=attention), DWSEP_PARTS)
 
 
 @pytest.mark.parametrize("channels", [4, 24])

@@ -6,11 +6,10 @@ listed as weights @ pixels. Batch norms add 2 parameters a channel.
 
 import pytest
 import torch
-from support.slot_configs import block
+from support.slot_configs import block, counts
 
 from dynnas.nn.config.network import StemConfig
 from dynnas.nn.networks.network import build
-from dynnas.testing.conformance import macs, parameters
 
 # (weights, pixels) of every convolution, and the channels of the batch norms.
 WORKED = {
@@ -36,13 +35,6 @@ WORKED = {
     # two ways to 6: 6*8, 6*9, 6*6; 8*9, 6*8
     "shuffle_v2": ([(48, 35), (54, 12), (36, 12), (72, 12), (48, 12)], 6 + 6 + 6 + 8 + 6),
 }
-
-
-def counts(config, size):
-    with torch.device("meta"):
-        module = build(config).eval()
-        x = torch.empty(1, config.in_channels, *size)
-    return macs(module, x), parameters(module)
 
 
 @pytest.mark.parametrize("kind", WORKED)

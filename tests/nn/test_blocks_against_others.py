@@ -5,7 +5,7 @@ import importlib
 import pytest
 import torch
 from support.slot_configs import block
-from support.witness import assert_same, copy_weights
+from support.witness import assert_block_is, assert_same, copy_weights
 from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
@@ -39,12 +39,11 @@ def downsample(before, after, stride):
 @pytest.mark.parametrize(("before", "after", "stride"), CHANGES)
 def test_basic_is_basic_block(torchvision_models, before, after, stride):
     theirs = torchvision_models.resnet.BasicBlock(before, after, stride, downsample(before, after, stride))
-    lively(theirs).eval()
-    ours = build(block("basic", "static", before, after, stride)).eval()
-    copy_weights(
-        ours, theirs, {**unit("first", "conv1", "bn1"), **unit("second", "conv2", "bn2"), **SHORTCUT}
+    assert_block_is(
+        theirs,
+        block("basic", "static", before, after, stride),
+        {**unit("first", "conv1", "bn1"), **unit("second", "conv2", "bn2"), **SHORTCUT},
     )
-    assert_same(ours, theirs, torch.randn(3, before, 7, 7))
 
 
 @pytest.mark.parametrize(("before", "after", "stride"), CHANGES)
@@ -52,26 +51,24 @@ def test_bottleneck_is_bottleneck(torchvision_models, before, after, stride):
     theirs = torchvision_models.resnet.Bottleneck(
         before, after // 4, stride, downsample(before, after, stride)
     )
-    lively(theirs).eval()
-    ours = build(block("bottleneck", "static", before, after, stride)).eval()
     parts = {
         **unit("reduce", "conv1", "bn1"),
         **unit("middle", "conv2", "bn2"),
         **unit("restore", "conv3", "bn3"),
         **SHORTCUT,
     }
-    copy_weights(ours, theirs, parts)
-    assert_same(ours, theirs, torch.randn(3, before, 7, 7))
+    assert_block_is(theirs, block("bottleneck", "static", before, after, stride), parts)
 
 
 @pytest.mark.parametrize("expand", [1.0, 3.0])
 @pytest.mark.parametrize(("before", "after", "stride"), CHANGES)
 def test_fused_mbconv_is_edge_residual(timm, before, after, stride, expand):
     theirs = timm.models._efficientnet_blocks.EdgeResidual(before, after, 3, stride, exp_ratio=expand)
-    lively(theirs).eval()
-    ours = build(block("fused_mbconv", "static", before, after, stride, expand=expand)).eval()
-    copy_weights(ours, theirs, {**unit("expand", "conv_exp", "bn1"), **unit("project", "conv_pwl", "bn2")})
-    assert_same(ours, theirs, torch.randn(3, before, 7, 7))
+    assert_block_is(
+        theirs,
+        block("fused_mbconv", "static", before, after, stride, expand=expand),
+        {**unit("expand", "conv_exp", "bn1"), **unit("project", "conv_pwl", "bn2")},
+    )
 
 
 @pytest.mark.parametrize(("before", "after", "stride"), CHANGES)

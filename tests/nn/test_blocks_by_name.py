@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from support.slot_configs import pictures
 from torch import nn
 from torch.testing import assert_close
 
@@ -17,7 +18,7 @@ from dynnas.testing.conformance import lively
 
 
 def images(batch=24):
-    return torch.randn(batch, 8, 6, 6, generator=torch.Generator().manual_seed(batch))
+    return pictures(batch, 6)
 
 
 class Counted(nn.Module):

@@ -5,6 +5,7 @@ import io
 import pytest
 import torch
 from support.mixed_problems import by_definition
+from support.slot_configs import pictures
 from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
@@ -33,7 +34,7 @@ DEPTHWISE = GEOMETRIES["depthwise"]
 
 
 def images(batch=3):
-    return torch.randn(batch, 8, 9, 7, generator=torch.Generator().manual_seed(batch))
+    return pictures(batch, 9, 7)
 
 
 @geometries

@@ -6,7 +6,7 @@ Batch norms add 2 parameters a channel; other element-wise work (residuals, gate
 
 import pytest
 import torch
-from support.slot_configs import block
+from support.slot_configs import block, counts
 
 from dynnas.nn.config.network import ExitConfig, HeadConfig, StemConfig
 from dynnas.nn.networks.modes import settle
@@ -44,13 +44,6 @@ def extra(op, block_kind):
     # dynet: a linear layer 8 -> 4 * Co for each convolution
     coefficients = sum(4 * out_channels for _, out_channels, _ in convs)
     return 4 * weights + 8 * coefficients, 3 * weights + 8 * coefficients + coefficients
-
-
-def counts(config, size):
-    with torch.device("meta"):
-        module = build(config).eval()
-        x = torch.empty(1, config.in_channels, *size)
-    return macs(module, x), parameters(module)
 
 
 @pytest.mark.parametrize("op", ["static", "condconv", "dyconv", "dynet"])

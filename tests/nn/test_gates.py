@@ -10,7 +10,7 @@ from support import networks
 from support.contexts import decisions, executed, running
 from support.gated import gated_config, with_gate
 from support.gated import undecided as undecided_network
-from support.slot_configs import block
+from support.slot_configs import block, pictures
 
 from dynnas.errors import SpaceError
 from dynnas.nn.config.choice import Choice
@@ -40,10 +40,6 @@ def undecided(config):
         logits = features(pictures(40)).flatten(0, -2)
         features.expand.bias.sub_(logits.median(0).values)
     return module
-
-
-def pictures(count):
-    return torch.randn(count, 8, 4, 4, generator=torch.Generator().manual_seed(count))
 
 
 def fit(words, knob, gate):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from support.contexts import decisions, executed
-from support.slot_configs import block, gated
+from support.slot_configs import block, gated, pictures
 from torch.nn import functional as F
 
 from dynnas.errors import SpaceError
@@ -22,10 +22,6 @@ from dynnas.training.algorithms.gates.budget import squared_variation
 def mixture(experts=4, target=0.5, kind="mbconv", **more):
     config = block(kind, **{"expand": 2.0, **more})
     return gated(config, "moe", target, experts=experts)
-
-
-def pictures(count, size=4):
-    return torch.randn(count, 8, size, size, generator=torch.Generator().manual_seed(count))
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from support.contexts import decisions, executed
 from support.gated import of_channels, with_gate
-from support.slot_configs import block
+from support.slot_configs import block, pictures
 
 from dynnas.errors import SpaceError
 from dynnas.nn.gates.costs import alternative_macs
@@ -25,10 +25,6 @@ def always(module, alternative):
         module.gate[0].logits_by_target.zero_()
         module.gate[0].expand.bias.copy_(torch.eye(4)[alternative])
     return module
-
-
-def pictures(count):
-    return torch.randn(count, 8, 4, 4, generator=torch.Generator().manual_seed(count))
 
 
 @pytest.mark.parametrize("hidden", range(1, 40))

@@ -1,12 +1,11 @@
 """The tables of operators say what the code counts; their last column, the measured latency, is left out."""
 
-import importlib.util
 import re
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from support.scripts import load_script
 
 from dynnas.nn.kernels.kernel import KERNELS
 from dynnas.nn.registry import ACTIVATIONS, ATTENTIONS, BLOCKS
@@ -17,13 +16,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def bench() -> ModuleType:
     """The script that writes the tables."""
-    spec = importlib.util.spec_from_file_location("operators_bench", ROOT / "tests/bench/operators.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where its dataclasses look themselves up
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "tests/bench/operators.py")
 
 
 def written(file: str, name: str) -> list[list[str]]:

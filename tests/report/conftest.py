@@ -1,11 +1,15 @@
 """A finished study of small networks with everything that a report can show, and its page."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from filelock import FileLock
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from support.small_study import small_space
 
 from dynnas.cli.options import command_of
@@ -66,3 +70,11 @@ def command(study: Study) -> str:
 def report(study: Study, summary: StudySummary, command: str) -> Path:
     study.folder.report.write_text(html_page(summary, command), encoding="utf-8")
     return study.folder.report
+
+
+@pytest.fixture
+def axes(tmp_path: Path) -> Iterator[list[Axes]]:
+    """The axes of every figure that is saved during a test."""
+    saved: list[Axes] = []
+    with patch.object(Figure, "savefig", lambda figure, path: saved.extend(figure.axes)):
+        yield saved

@@ -3,22 +3,19 @@
 from dataclasses import replace
 
 import pytest
-from support.small_study import small_space
+from support.small_study import copied
 
 from dynnas.export.card import facts_of
 from dynnas.nn.layers.digest import weights_digest
 from dynnas.report.markdown import markdown
 from dynnas.report.page.page import html_page
 from dynnas.report.summary import summarize
-from dynnas.workflows.run import run_study
 from dynnas.workflows.train import recipe_of, train_members
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("after")
-    space = small_space(folder, train={"epochs": 2}, search={"trials": 4, "controls": False})
-    return run_study(space, folder=folder / "study")
+def study(small_study, tmp_path_factory):
+    return copied(small_study, tmp_path_factory.mktemp("after"))
 
 
 def test_a_training_is_loaded_told_and_reported(study):

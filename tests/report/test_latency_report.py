@@ -1,15 +1,12 @@
 """What is said and drawn of a network's times on real images."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from unittest.mock import patch
 
 import matplotlib.image
-import pytest
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from support.figures import legend
 
 from dynnas.latency.dependent import BatchLatency, DependentLatency, WayLatency
 from dynnas.latency.interval import Estimate
@@ -133,18 +130,6 @@ def test_how_it_was_measured() -> None:
     assert how["raw times: median"] == "0.5 [0.4, 0.6] ms"
     assert (how["rounds"], how["outliers left out"], how["environment"]) == ("60", "0", "here")
     assert (how["peak memory"], how["energy"]) == ("12.2 MiB", "no counter")
-
-
-@pytest.fixture
-def axes(tmp_path: Path) -> Iterator[list[Axes]]:
-    """The axes of every figure that is saved during a test."""
-    saved: list[Axes] = []
-    with patch.object(Figure, "savefig", lambda figure, path: saved.extend(figure.axes)):
-        yield saved
-
-
-def legend(axes: Axes) -> list[str]:
-    return [text.get_text() for text in axes.get_legend().get_texts()]
 
 
 def test_the_plot_has_colours_by_exit_and_lines(axes: list[Axes]) -> None:

@@ -1,30 +1,16 @@
 """The picture of a study: the file, and what matplotlib was told to draw."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from unittest.mock import patch
 
 import matplotlib.image
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from support.figures import legend
 
 from dynnas.report.plots.front import Picture, Point, draw
 from dynnas.report.plots.growth import Growth, draw_growth
 
 FRONT = (Point(0.2, 95.0, dynamic=True), Point(0.1, 90.0))
-
-
-@pytest.fixture
-def axes(tmp_path: Path) -> Iterator[list[Axes]]:
-    """The axes of every figure that is saved during a test."""
-    saved: list[Axes] = []
-    with patch.object(Figure, "savefig", lambda figure, path: saved.extend(figure.axes)):
-        yield saved
-
-
-def legend(axes: Axes) -> list[str]:
-    return [text.get_text() for text in axes.get_legend().get_texts()]
 
 
 def test_a_picture_of_the_front_alone_is_written(tmp_path: Path) -> None:

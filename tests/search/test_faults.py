@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 from support import database
+from support.searches import trials_at, wait_until
 from support.tables import Table, grid_space, write_table
 from support.workers import Slow
 
@@ -54,11 +55,6 @@ class Heard(Progress):
         self.texts.append(text)
 
 
-def trials_at(url: str, *states: TrialState) -> list[FrozenTrial]:
-    study = optuna.load_study(study_name="grid", storage=open_storage(url))
-    return study.get_trials(states=states or None)
-
-
 def results(trials: list[FrozenTrial]) -> list[tuple[str, list[float]]]:
     return [(trial.user_attrs["key"], trial.values) for trial in trials]
 
@@ -77,13 +73,6 @@ def expected(trials: int) -> list[tuple[str, list[float]]]:
 
     dynnas.search(grid_space(), Noted(), sampler="random", trials=trials)
     return chosen
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
 
 
 def trials_in(file: Path) -> int:

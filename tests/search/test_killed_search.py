@@ -4,12 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
+from support.searches import trials_at
 from support.tables import Table, grid_space
 
 import dynnas
-from dynnas.search.storage.storage import open_storage
 
 SLOW_SEARCH = """
 import sys, time
@@ -24,11 +23,6 @@ class Slow(Table):
 
 dynnas.search(grid_space(), Slow(), trials=1000, population=8, storage={url!r})
 """
-
-
-def trials_at(url: str, *states: TrialState) -> list[FrozenTrial]:
-    study = optuna.load_study(study_name="grid", storage=open_storage(url))
-    return study.get_trials(states=states)
 
 
 def test_killed_search_goes_on_as_it_would_have(tmp_path: Path) -> None:

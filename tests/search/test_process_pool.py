@@ -17,7 +17,8 @@ import optuna
 import pytest
 import torch
 from optuna.samplers import TPESampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
+from support.searches import trials_at, wait_until
 from support.tables import Table, conditional_space, grid_space
 from support.workers import Deadly, Heavy, Slow
 
@@ -27,7 +28,6 @@ from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
 from dynnas.samplers.architecture import suggest
 from dynnas.samplers.make import make_sampler
-from dynnas.search.storage.storage import open_storage
 from dynnas.search.workers.pool import Job
 from dynnas.search.workers.processes import ProcessPool
 from dynnas.search.workers.shared_memory import SharedPickle
@@ -42,11 +42,6 @@ class Heard(Progress):
 
     def message(self, text: str) -> None:
         self.texts.append(text)
-
-
-def trials_at(url: str, *states: TrialState) -> list[FrozenTrial]:
-    study = optuna.load_study(study_name="grid", storage=open_storage(url))
-    return study.get_trials(states=states or None)
 
 
 def test_workers_find_what_one_process_finds(tmp_path: Path) -> None:
@@ -215,14 +210,6 @@ def gone(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
     except FileNotFoundError:
         return True
-
-
-def wait_until(condition: object, seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    assert callable(condition)
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """The study of dynamic kernels on a network of fixed width: its arithmetic, and its smallest run."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from scipy import stats
+from support.scripts import load_script
 
 STUDY = Path(__file__).parents[2] / "studies" / "dynet-groups"
 SMALLEST = ("--data", "digits", "--epochs", "1", "--seeds", "0", "1", "--seconds", "0.02")
@@ -16,11 +16,7 @@ NAMES = ("static x0.5", "static x1", "DyNet g=2", "WeightNet M=2 G=2")
 
 @pytest.fixture(scope="module")
 def results():
-    spec = importlib.util.spec_from_file_location("dynet_groups_results", STUDY / "results.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where its dataclasses look for their types
-    spec.loader.exec_module(module)
-    return module
+    return load_script(STUDY / "results.py")
 
 
 def network(results, name, cost, *accuracy):

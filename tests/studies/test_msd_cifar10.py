@@ -1,12 +1,12 @@
 """The study of MSDNet's protocol: its arithmetic, and its smallest run."""
 
-import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support.scripts import load_script
 
 from dynnas.metrics.budgeted import BudgetPoint, Spent
 
@@ -16,11 +16,7 @@ SMALLEST = ("--data", "digits", "--epochs", "1", "--seeds", "0", "1", "--train-i
 
 @pytest.fixture(scope="module")
 def results():
-    spec = importlib.util.spec_from_file_location("msd_cifar10_results", STUDY / "results.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where its dataclasses look for their types
-    spec.loader.exec_module(module)
-    return module
+    return load_script(STUDY / "results.py")
 
 
 def point(macs, accuracy):

@@ -1,19 +1,16 @@
 """The command line that studies share."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
+from support.scripts import load_script
 
 STUDIES = Path(__file__).parents[2] / "studies"
 
 
 @pytest.fixture(scope="module")
 def shared():
-    spec = importlib.util.spec_from_file_location("studies_shared", STUDIES / "shared.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(STUDIES / "shared.py")
 
 
 def _parser(shared, data="digits"):

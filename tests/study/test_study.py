@@ -22,83 +22,79 @@ from dynnas.tasks.intervals import wilson
 from dynnas.workflows.run import run_study
 
 
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    place = tmp_path_factory.mktemp("original")
-    return run_study(small_space(place), folder=place / "studies" / "small")
-
-
 @pytest.fixture
-def folder(original: Study, tmp_path: Path) -> Path:
+def folder(small_study: Study, tmp_path: Path) -> Path:
     """A copy of the finished study to play with."""
-    return Path(shutil.copytree(original.folder.path, tmp_path / "studies" / "small"))
+    return Path(shutil.copytree(small_study.folder.path, tmp_path / "studies" / "small"))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.glob("*.json")}
 
 
-def test_front_has_what_the_issue_asks_for(original: Study) -> None:
-    assert len(original.candidates) == 10
-    document = json.loads(original.folder.front.read_text())
-    assert [member["key"] for member in document["members"]] == [member.key for member in original.front]
+def test_front_has_what_the_issue_asks_for(small_study: Study) -> None:
+    assert len(small_study.candidates) == 10
+    document = json.loads(small_study.folder.front.read_text())
+    assert [member["key"] for member in document["members"]] == [member.key for member in small_study.front]
     for member in document["members"]:
-        candidate = original.candidates[member["trial"]]
+        candidate = small_study.candidates[member["trial"]]
         assert candidate.key == member["key"]
         assert set(member["accuracy"]) == {
             *("search", "search_low", "search_high"),
             *("test", "test_low", "test_high"),
         }
         assert {"ranked", "mean", "median", "p95", "worst"} == set(member["latency_ms"])
-        size = cost(original.space.network_config(candidate.architecture, channels=1, classes=10))
+        size = cost(small_study.space.network_config(candidate.architecture, channels=1, classes=10))
         assert (member["macs"], member["params"]) == (size.macs, size.params)
-    assert [member.key for member in original.front] == [
-        member.key for member in Front.of(original.candidates, original.goal.objectives)
+    assert [member.key for member in small_study.front] == [
+        member.key for member in Front.of(small_study.candidates, small_study.goal.objectives)
     ]
 
 
-def test_test_split_is_for_finished_fronts_and_a_few_random_networks(original: Study) -> None:
-    assert all("test_accuracy" in member.metrics for member in original.front)
-    assert not any("test_accuracy" in member.metrics for member in original.candidates)
-    for name, group in original.controls.groups.items():
-        front = {member.key for member in Front.of(group, original.goal.objectives)}
+def test_test_split_is_for_finished_fronts_and_a_few_random_networks(small_study: Study) -> None:
+    assert all("test_accuracy" in member.metrics for member in small_study.front)
+    assert not any("test_accuracy" in member.metrics for member in small_study.candidates)
+    for name, group in small_study.controls.groups.items():
+        front = {member.key for member in Front.of(group, small_study.goal.objectives)}
         if name == "random":
             front |= {member.key for member in group[:UNSELECTED]}
         assert {member.key for member in group if "test_accuracy" in member.metrics} == front
 
 
-def test_members_say_what_they_gain_on_the_test_split_over_the_cheaper_one(original: Study) -> None:
-    targets = original.dataset.test.targets
+def test_members_say_what_they_gain_on_the_test_split_over_the_cheaper_one(small_study: Study) -> None:
+    targets = small_study.dataset.test.targets
     rights = [
-        answers(original.network(member.key), original.dataset, original.dataset.test).outputs.argmax(1)
+        answers(
+            small_study.network(member.key), small_study.dataset, small_study.dataset.test
+        ).outputs.argmax(1)
         == targets
-        for member in original.front
+        for member in small_study.front
     ]
-    for member, right, before in zip(original.front[1:], rights[1:], rights, strict=False):
+    for member, right, before in zip(small_study.front[1:], rights[1:], rights, strict=False):
         gained = (right.double() - before.double()).mean().item()
         assert member.metrics[GAIN] == pytest.approx(gained, abs=1e-6)
         assert member.metrics[GAIN_LOW] <= gained <= member.metrics[GAIN_HIGH]
-    assert GAIN not in original.front[0].metrics
-    for member in original.front:
+    assert GAIN not in small_study.front[0].metrics
+    for member in small_study.front:
         low, high = wilson(member.metrics["test_accuracy"], len(targets))
         assert (member.metrics["test_accuracy_low"], member.metrics["test_accuracy_high"]) == (low, high)
 
 
-def test_network_of_a_key_is_the_one_that_was_scored(original: Study) -> None:
-    member = original.front.pick("most-accurate")
-    network = original.network(member.key)
+def test_network_of_a_key_is_the_one_that_was_scored(small_study: Study) -> None:
+    member = small_study.front.pick("most-accurate")
+    network = small_study.network(member.key)
     assert not network.training
-    found = accuracy(network, original.dataset, "search")
+    found = accuracy(network, small_study.dataset, "search")
     assert found.top1 == pytest.approx(member.metrics["accuracy"])
-    test = accuracy(network, original.dataset, "test")
+    test = accuracy(network, small_study.dataset, "test")
     assert test.top1 == pytest.approx(member.metrics["test_accuracy"])
     with pytest.raises(StudyError, match="no architectures have the key 'zz'"):
-        original.network("zz")
+        small_study.network("zz")
 
 
-def test_exits_have_shares_and_expected_macs(original: Study) -> None:
-    groups = original.controls.groups
-    everyone = [*original.candidates, *groups["random"]]
+def test_exits_have_shares_and_expected_macs(small_study: Study) -> None:
+    groups = small_study.controls.groups
+    everyone = [*small_study.candidates, *groups["random"]]
     leaving = [member for member in everyone if member.architecture["exits.at"] == "stage1"]
     assert leaving
     for member in leaving:
@@ -108,24 +104,24 @@ def test_exits_have_shares_and_expected_macs(original: Study) -> None:
     assert not any("expected_macs" in member.metrics for member in everyone if member not in leaving)
 
 
-def test_controls(original: Study) -> None:
-    groups = original.controls.groups
+def test_controls(small_study: Study) -> None:
+    groups = small_study.controls.groups
     assert len(groups["random"]) == 5  # half as many as trials
     static = {member.key for member in groups["static"]}
     known = {
         member.key
-        for member in original.candidates
-        if not original.space.network_config(member.architecture).dynamic
+        for member in small_study.candidates
+        if not small_study.space.network_config(member.architecture).dynamic
     }
     assert len(static) == 10
     assert known <= static  # what the search has evaluated counts
     for member in (*groups["static"], *groups["uniform"]):
-        assert not original.space.network_config(member.architecture).dynamic
+        assert not small_study.space.network_config(member.architecture).dynamic
     widths = {tuple(v for k, v in m.architecture.items() if k.endswith("width")) for m in groups["uniform"]}
     assert widths == {(4, 8, 8, 8), (8, 16, 8, 16)}
-    comparison = original.comparison
+    comparison = small_study.comparison
     assert set(comparison.hypervolume) == {"search", "random", "static", "uniform"}
-    stored = json.loads(original.folder.controls.read_text())
+    stored = json.loads(small_study.folder.controls.read_text())
     assert stored["reference"] == comparison.reference
     assert stored["hypervolume"] == comparison.hypervolume
     assert stored["test"] == comparison.test
@@ -139,9 +135,9 @@ def test_finished_study_is_left_alone(folder: Path, tmp_path: Path, monkeypatch:
     assert contents(folder) == before
 
 
-def test_more_trials_and_other_limits_continue(original: Study, folder: Path, tmp_path: Path) -> None:
+def test_more_trials_and_other_limits_continue(small_study: Study, folder: Path, tmp_path: Path) -> None:
     longer = run_study(small_space(tmp_path, search={"trials": 13, "controls": False}), folder=folder)
-    assert longer.candidates[:10] == original.candidates
+    assert longer.candidates[:10] == small_study.candidates
     assert len(longer.candidates) == 13
     limit = sorted(member.metrics["params"] for member in longer.candidates)[5]
     limited = {"trials": 13, "controls": False, "constraints": {"params": limit}}
@@ -176,9 +172,9 @@ def test_another_space_is_refused(folder: Path, tmp_path: Path) -> None:
         run_study(space, folder=folder)
 
 
-def test_fresh_deletes_the_study_and_nothing_else(original: Study, folder: Path, tmp_path: Path) -> None:
+def test_fresh_deletes_the_study_and_nothing_else(small_study: Study, folder: Path, tmp_path: Path) -> None:
     (folder / "notes.md").write_text("mine")
-    names = {path.name for path in original.folder.owned()}
+    names = {path.name for path in small_study.folder.owned()}
     assert {"space.yaml", "settings.json", "study.db", "cache.db", "supernet", "front.json"} <= names
     changed = {"train": {"epochs": 1}, "search": {"trials": 3, "controls": False}}
     study = run_study(small_space(tmp_path, **changed), folder=folder, fresh=True)
@@ -187,13 +183,16 @@ def test_fresh_deletes_the_study_and_nothing_else(original: Study, folder: Path,
     assert (folder / "notes.md").read_text() == "mine"
 
 
-def test_open_by_name_or_path(original: Study, tmp_path: Path) -> None:
-    studies = original.folder.path.parent
-    by_name, by_path = dynnas.open_study("small", studies), dynnas.open_study(original.folder.path, tmp_path)
-    assert by_name.front == by_path.front == original.front
+def test_open_by_name_or_path(small_study: Study, tmp_path: Path) -> None:
+    studies = small_study.folder.path.parent
+    by_name, by_path = (
+        dynnas.open_study("small", studies),
+        dynnas.open_study(small_study.folder.path, tmp_path),
+    )
+    assert by_name.front == by_path.front == small_study.front
     assert by_name.finished
-    assert by_name.space == original.space
-    assert by_name.space.settings == original.settings
+    assert by_name.space == small_study.space
+    assert by_name.space.settings == small_study.settings
     with pytest.raises(StudyError, match=r"no study 'smal'; .* has small"):
         dynnas.open_study("smal", studies)
 
@@ -226,9 +225,9 @@ def test_trials_may_lie_elsewhere(folder: Path, tmp_path: Path) -> None:
     assert [member.trial for member in again.candidates] == [0, 1]
 
 
-def test_size_is_known_before_anything_is_timed(original: Study) -> None:
-    evaluator = SupernetEvaluator(original.extractor, None)
-    assert set(next(evaluator.stages(original.front[0].architecture))) == {"macs", "params"}
+def test_size_is_known_before_anything_is_timed(small_study: Study) -> None:
+    evaluator = SupernetEvaluator(small_study.extractor, None)
+    assert set(next(evaluator.stages(small_study.front[0].architecture))) == {"macs", "params"}
 
 
 class Recorder(Progress):

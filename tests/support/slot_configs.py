@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import torch
+
 from dynnas.nn.config.choice import Choice
 from dynnas.nn.config.network import (
     BlockConfig,
@@ -11,8 +13,10 @@ from dynnas.nn.config.network import (
     NetworkConfig,
     StemConfig,
 )
+from dynnas.nn.networks.network import build
 from dynnas.nn.operators import OPERATORS
 from dynnas.space.knob import names
+from dynnas.testing.conformance import macs, parameters
 
 
 def block(
@@ -68,3 +72,17 @@ def network(exits=(), ops=("static", "static")):
     )
     stem, head = StemConfig(1, 6, 3, 1, "hswish"), HeadConfig(10, 16, "relu", 0.2, 5)
     return NetworkConfig(1, 5, 8, stem, blocks, places, head)
+
+
+def pictures(count, height=4, width=None):
+    """Inputs (count, 8, height, width) of a block; square where no width is given."""
+    generator = torch.Generator().manual_seed(count)
+    return torch.randn(count, 8, height, width or height, generator=generator)
+
+
+def counts(config, size):
+    """Multiply-adds and parameters of a slot's module on one image of that size."""
+    with torch.device("meta"):
+        module = build(config).eval()
+        x = torch.empty(1, config.in_channels, *size)
+    return macs(module, x), parameters(module)

@@ -1,13 +1,20 @@
-"""A study that takes seconds: tiny networks on the digits, hardly trained."""
+"""A study that takes seconds: tiny networks on the digits, hardly trained; one is made for all tests."""
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+from filelock import FileLock
+
 from dynnas.language.parser import load_space
 from dynnas.space.space import Space
+from dynnas.study.study import Study, open_study
+from dynnas.workflows.run import run_study
 
 SPACE = """
 name: small
@@ -33,3 +40,24 @@ def small_space(folder: Path, **changes: Mapping[str, object]) -> Space:
     space = load_space(path)
     sections = {name: replace(getattr(space.settings, name), **values) for name, values in changes.items()}
     return replace(space, settings=replace(space.settings, **sections))
+
+
+@pytest.fixture(scope="session")
+def small_study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """The finished study of that space, made by the worker that comes first; write to copies alone."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder, done = shared / "finished", shared / "finished.done"
+    with FileLock(shared / "finished.lock"):
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            run_study(small_space(folder), folder=folder / "small")
+            done.touch()
+    return open_study("small", folder)
+
+
+def copied(study: Study, folder: Path) -> Study:
+    """A copy of a finished study in `folder`, to write to."""
+    return Study(replace(study.folder, path=shutil.copytree(study.folder.path, folder / "small")))

@@ -3,6 +3,9 @@
 import torch
 from torch.testing import assert_close
 
+from dynnas.nn.networks.network import build
+from dynnas.testing.conformance import lively
+
 
 def copy_weights(ours, theirs, parts):
     """Give our module their values, which may come in other shapes (flat banks, 1x1 for linear)."""
@@ -22,3 +25,11 @@ def assert_same(ours, theirs, x):
     (ours(ours_x) * towards).sum().backward()
     (y * towards).sum().backward()
     assert_close(ours_x.grad, theirs_x.grad, rtol=1e-4, atol=1e-4)
+
+
+def assert_block_is(theirs, config, parts):
+    """Our block of this config computes what theirs does, and learns so, with the same weights."""
+    lively(theirs).eval()
+    ours = build(config).eval()
+    copy_weights(ours, theirs, parts)
+    assert_same(ours, theirs, torch.randn(3, config.in_channels, 7, 7))

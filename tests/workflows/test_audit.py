@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from scipy import stats
-from support.small_study import SPACE, small_space
+from support.small_study import SPACE, copied
 
 from dynnas.errors import StudyError
 from dynnas.language.parser import parse_space
@@ -14,14 +14,11 @@ from dynnas.progress import Progress
 from dynnas.report.audit import audit_table, draw_audit, neighbours_text
 from dynnas.study.audit import Audit, correlation, neighbours
 from dynnas.workflows.audit import audit_study, chosen, spread
-from dynnas.workflows.run import run_study
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("audited")
-    space = small_space(folder, train={"epochs": 3}, search={"trials": 2, "controls": False})
-    return run_study(space, folder=folder / "study")
+def study(small_study, tmp_path_factory):
+    return copied(small_study, tmp_path_factory.mktemp("audited"))
 
 
 def test_audited_networks_are_spread_by_their_macs():
@@ -93,8 +90,8 @@ def test_seeds_are_trained_and_averaged(study):
 
 def test_the_front_other_candidates_and_random_networks_are_audited(study):
     front = {member.key for member in study.front}
-    found = chosen(study, 6, seed=0)
-    assert len({architecture.key for architecture in found}) == 6
+    found = chosen(study, 20, seed=0)
+    assert len({architecture.key for architecture in found}) == 20
     assert front & {architecture.key for architecture in found[:1]}
     assert {candidate.key for candidate in study.candidates} <= {architecture.key for architecture in found}
 

@@ -1,11 +1,11 @@
 """Networks of one's own over images that are no squares: searched, loaded, trained, exported, run."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from support.scripts import load_script
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
@@ -92,11 +92,7 @@ def test_what_is_exported_runs_alone(flat: StudyFront, tmp_path: Path) -> None:
     data = flat.study.dataset
     manifest = export_model(flat.study.network(key), data, tmp_path / "model", "onnx", images=20)
     assert manifest["size"] == [HEIGHT, WIDTH]
-    spec = importlib.util.spec_from_file_location("run", tmp_path / "model" / "run.py")
-    assert spec is not None
-    assert spec.loader is not None
-    run = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(run)
+    run = load_script(tmp_path / "model/run.py")
     model = run.Model(tmp_path / "model")
     with torch.no_grad():
         expected = flat.study.load("knee")(data.normalise(data.test.images[:8])).argmax(1).tolist()

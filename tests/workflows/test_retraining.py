@@ -1,31 +1,21 @@
 """Members of a front trained alone: they join the study, and what is damaged or unknown is one message."""
 
 import json
-import shutil
 from dataclasses import replace
 
 import pytest
-from support.small_study import small_space
+from support.small_study import copied
 
 from dynnas.errors import StudyError
 from dynnas.metrics.accuracy import accuracy
 from dynnas.nn.layers.digest import weights_digest
-from dynnas.study.study import Study
 from dynnas.study.trained import read_trained
-from dynnas.workflows.run import run_study
 from dynnas.workflows.train import INHERITED_LR, recipe_of, train_members
 
 
-@pytest.fixture(scope="module")
-def searched(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("retrained")
-    space = small_space(folder, train={"epochs": 2}, search={"trials": 4, "controls": False})
-    return run_study(space, folder=folder / "study")
-
-
 @pytest.fixture
-def study(searched, tmp_path):
-    return Study(replace(searched.folder, path=shutil.copytree(searched.folder.path, tmp_path / "study")))
+def study(small_study, tmp_path):
+    return copied(small_study, tmp_path)
 
 
 def recipe(study, start="inherited", epochs=2, **changes):

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
+from support.combinations import combinations
 from support.networks import config, finished, images, one_by_one
 
 from dynnas.errors import TargetError
@@ -50,8 +51,7 @@ def count(model, kind):
     return sum(node.op_type == kind for node in nodes(model.graph) if not node.output[0].startswith("guard/"))
 
 
-@pytest.mark.parametrize("width", [2, 4, 5])
-@pytest.mark.parametrize("op", MIXING)
+@pytest.mark.parametrize(("op", "width"), combinations(MIXING, [2, 4, 5], every=3))
 def test_whole_and_broken_blocks_of_channels(op, width):
     agrees(finished(config("mbconv", op, attention="se", width=width)))
 
@@ -61,8 +61,7 @@ def test_every_activation(activation):
     agrees(finished(config(op="dyconv", activation=activation, **WIDE)))
 
 
-@pytest.mark.parametrize("exits", [1, 2])
-@pytest.mark.parametrize("op", MIXING)
+@pytest.mark.parametrize(("op", "exits"), combinations(MIXING, [1, 2], every=2))
 def test_each_image_leaves_where_it_should(op, exits):
     model = agrees(finished(config(op=op, exits=exits, **WIDE)))
     assert count(model, "If") == exits

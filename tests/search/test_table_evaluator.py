@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.cli import command
 from support.tables import MACRO_FILE
 
 import dynnas
@@ -254,11 +255,6 @@ def test_a_network_has_no_table() -> None:
         parse_space(text)
 
 
-def command(*arguments: str, code: str = "pass") -> subprocess.CompletedProcess[str]:
-    program = f"import sys; {code}; from dynnas.cli import main; sys.argv[1:] = {list(arguments)!r}; main()"
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-
-
 def test_a_table_is_searched_from_the_command_line_without_torch(tmp_path: Path) -> None:
     rows = ["edge,width,flag,accuracy,ms"] + [
         f"{edge},{width},{flag},{0.1 * at + 0.01 * width},{at + width / 8}"
@@ -270,27 +266,28 @@ def test_a_table_is_searched_from_the_command_line_without_torch(tmp_path: Path)
     file = tmp_path / "cells.yaml"
     file.write_text(SPACE.format(file="table.csv") + "search: {trials: 9}\n")
     studies = ("--studies", str(tmp_path / "studies"))
-    blocked = "sys.modules['torch'] = None"
-    ran = command("search", str(file), *studies, "--quiet", code=blocked)
+    words = ["search", str(file), *studies, "--quiet"]
+    program = f"import sys; sys.modules['torch'] = None; from dynnas.cli.app import main; main({words})"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert ran.stderr == ""
     assert ran.returncode == 0
     folder = tmp_path / "studies/cells"
     assert {"front.png", "hypervolume.png", "front.json", "study.db"} <= {
         path.name for path in folder.iterdir()
     }
-    again = command("search", str(file), *studies, "--quiet", "--trials", "12", code=blocked)
-    assert again.returncode == 0
+    again = command(*words, "--trials", "12")
+    assert again.status == 0
     shown = command("front", "cells", "--json", *studies)
-    members = json.loads(shown.stdout)["members"]
+    members = json.loads(shown.out)["members"]
     best = max(member["accuracy"]["search"] for member in members)
     assert best == pytest.approx(0.36)
     (tmp_path / "table.csv").write_text("\n".join(rows[:-1]))
     changed = command("search", str(file), *studies)
-    assert changed.returncode == 2
-    assert "data is" in changed.stderr
+    assert changed.status == 2
+    assert "data is" in changed.err
     wrong = command("export", "cells", "--out", str(tmp_path / "out"), *studies)
-    assert wrong.returncode == 2
-    assert "a study of a table has no images and no networks" in wrong.stderr
+    assert wrong.status == 2
+    assert "a study of a table has no images and no networks" in wrong.err
 
 
 @pytest.mark.skipif(not MACRO_FILE.exists(), reason="NAS-Bench-Macro is not there")

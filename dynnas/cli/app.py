@@ -41,6 +41,7 @@ for command in (
     measuring.tune,
     measuring.calibrate,
     measuring.measure,
+    measuring.shelf,
     shipping.audit,
     shipping.train,
     shipping.compress,
@@ -132,7 +133,7 @@ def _message(error: Exception) -> str:
 
 def _how_to_continue(words: Sequence[str]) -> str:
     """Return the command that continues an interrupted one; empty for commands that start again."""
-    if not {"demo", "search", "audit", "measure", "train", "compress", "cascade"} & set(words[:1]):
+    if not {"demo", "search", "audit", "measure", "shelf", "train", "compress", "cascade"} & set(words[:1]):
         return ""
     again = [word for word in words if word not in ("--fresh", "--yes")]
     return f"; nothing finished is lost, the same command continues: {shlex.join(['dynnas', *again])}"

@@ -177,11 +177,14 @@ def front(
     from dynnas.cli.printing import print_table
     from dynnas.report.study import study_table
     from dynnas.report.tables.cascades import cascades_table
+    from dynnas.report.tables.shelf import shelf_table
     from dynnas.report.verdict import verdict
 
     print_table(study_table(opened))
     if cascades := opened.cascades:
         print_table(cascades_table(opened, cascades))
+    if opened.shelf:
+        print_table(shelf_table(opened))
     print(verdict(opened))
 
 

@@ -8,6 +8,7 @@ from dynnas.report.prediction import prediction_table
 from dynnas.report.study import comparison_table, study_table, title_of
 from dynnas.report.summary import StudySummary
 from dynnas.report.tables.cascades import cascades_table
+from dynnas.report.tables.shelf import shelf_table
 from dynnas.report.tables.table import Column, Table
 from dynnas.report.tables.trained import compressed_table, trained_table
 from dynnas.report.verdict import verdict
@@ -30,6 +31,8 @@ def markdown(summary: StudySummary, command: str) -> str:
         parts += ["## Cascades", _table(cascades_table(study, cascades))]
     if study.controls.groups:
         parts += ["## Compared with", _table(comparison_table(study))]
+    if study.shelf:
+        parts += ["## From the shelf", _table(shelf_table(study))]
     for key, exits in summary.exit_images.items():
         shares = ", ".join(f"{100 * exit.share:.1f}% at {exit.name}" for exit in exits)
         parts.append(f"Images leave `{key}`: {shares}.")

@@ -116,6 +116,7 @@ def picture_of(study: Study) -> Picture:
         static_front=points(Front.of(controls.static, goal.objectives)),
         uniform_front=points(Front.of(controls.uniform, goal.objectives)),
         cascades=_cascade_points(study),
+        shelf=_shelf_points(study),
         cost_label=axes.cost_label,
         accuracy_label=axes.gain_label,
     )
@@ -128,6 +129,15 @@ def _cascade_points(study: Study) -> list[Point]:
         Point(cost, axes.unit * cascade.metrics["accuracy"], dynamic=True)
         for cost, cascade in placed
         if cost is not None
+    ]
+
+
+def _shelf_points(study: Study) -> list[Point]:
+    axes = axes_of(study)
+    return [
+        Point(each.metrics[axes.cost], axes.unit * each.metrics[axes.gain])
+        for each in study.shelf
+        if {axes.cost, axes.gain} <= each.metrics.keys()
     ]
 
 

@@ -232,6 +232,16 @@ class StudyFolder:
         return self.path / "controls.json"
 
     @property
+    def shelf(self) -> Path:
+        """The networks from elsewhere, with which the front is compared."""
+        return self.path / "shelf.json"
+
+    @property
+    def shelf_weights(self) -> Path:
+        """The folder of the trainings of networks from elsewhere."""
+        return self.path / "shelf"
+
+    @property
     def picture(self) -> Path:
         """The plot of the front."""
         return self.path / "front.png"
@@ -322,6 +332,7 @@ class StudyFolder:
             self.remeasuring,
             self.front,
             self.controls,
+            self.shelf,
             self.picture,
             self.growth,
             self.report,
@@ -337,6 +348,7 @@ class StudyFolder:
             self.latency,
             self.budgets,
             self.trained_weights,
+            self.shelf_weights,
             self.compressed_files,
             self.predictions,
         )

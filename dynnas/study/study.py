@@ -25,6 +25,7 @@ from dynnas.study.controls import Comparison, Controls
 from dynnas.study.folder import StudyFolder, StudyRecord
 from dynnas.study.given import OBJECTS, Given, goal_of
 from dynnas.study.latencies import read_latencies
+from dynnas.study.shelf import Shelf
 from dynnas.study.trained import Trained, read_trained
 from dynnas.study.weights import choose_weights
 
@@ -211,6 +212,12 @@ class Study:
         """The controls; empty if they were not asked for or are not there yet."""
         path = self.folder.controls
         return Controls.load(path) if path.exists() else Controls()
+
+    @property
+    def shelf(self) -> Shelf:
+        """The networks from elsewhere; empty if `dynnas shelf` was not run."""
+        path = self.folder.shelf
+        return Shelf.load(path) if path.exists() else Shelf()
 
     @property
     def comparison(self) -> Comparison:

@@ -98,6 +98,9 @@ def measure_all(study: Study, progress: Progress | None = None) -> Study:
         draft.reference.save(study.folder.anchors)
         atomic_write(study.folder.record, replace(study.record, name=draft.name).to_json())
         study.folder.remeasuring.unlink()
+        if study.shelf:
+            study.folder.shelf.unlink()
+            progress.message("the shelf was timed on the scale before: run dynnas shelf again")
         _finish(study, Front.of(candidates, study.goal.objectives), again.evaluator, cache, progress)
     return Study(study.folder)
 

@@ -64,7 +64,7 @@ def test_the_script_says_by_which_exit_an_image_left(network, dataset, tmp_path)
     assert [line.split("\t")[-1] for line in told] == ways
 
 
-@pytest.mark.parametrize("format", ["checkpoint", "safetensors"])
+@pytest.mark.parametrize("format", ["checkpoint", pytest.param("safetensors", marks=pytest.mark.slow)])
 def test_weights_load_into_the_class_alone(network, dataset, tmp_path, format):
     folder = tmp_path / "model"
     manifest = export_model(network, dataset, folder, format, images=24)

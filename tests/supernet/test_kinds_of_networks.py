@@ -168,6 +168,10 @@ KINDS = {
 }
 
 
+LATER = ("lstm_projected", "volumes", "words", "functions")
+"""Kinds with a sibling that is quicker to see."""
+
+
 def run(network, given):
     torch.manual_seed(0)
     if isinstance(given, dict):
@@ -176,7 +180,9 @@ def run(network, given):
 
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN:UserWarning")
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow if kind in LATER else ()) for kind in KINDS]
+)
 def test_a_network_of_this_kind_becomes_a_space(kind):
     make, given, elastic = KINDS[kind]
     network = trained(make)

@@ -32,6 +32,7 @@ def front_chart(study: Study) -> dict[str, Any]:
         _series("static only", "steps", Front.of(controls.static, goal.objectives), study, axes),
         _series("front", "steps", study.front, study, axes),
         _cascades(study, axes),
+        _shelf(study, axes),
     ]
     kept = [one for one in series if one["points"]]
     every = sorted(point["y"] for one in kept for point in one["points"])
@@ -177,6 +178,21 @@ def _cascades(study: Study, axes: Axes) -> dict[str, Any]:
         if (cost := cost_of_cascade(cascade, axes.cost)) is not None
     ]
     return {"name": "cascades", "style": "diamonds", "points": points}
+
+
+def _shelf(study: Study, axes: Axes) -> dict[str, Any]:
+    points = [
+        {
+            "x": each.metrics[axes.cost],
+            "y": axes.unit * each.metrics[axes.gain],
+            "tip": [each.name, "from the shelf", f"trained for {each.epochs} epochs"],
+            "dynamic": False,
+            "key": each.name,
+        }
+        for each in study.shelf
+        if {axes.cost, axes.gain} <= each.metrics.keys()
+    ]
+    return {"name": "from the shelf", "style": "crosses", "points": points}
 
 
 def _volume_unit(study: Study) -> str:

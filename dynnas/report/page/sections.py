@@ -25,6 +25,7 @@ from dynnas.report.prediction import prediction_table
 from dynnas.report.study import comparison_table, study_table
 from dynnas.report.summary import StudySummary
 from dynnas.report.tables.cascades import cascades_table
+from dynnas.report.tables.shelf import shelf_table
 from dynnas.report.tables.trained import compressed_table, trained_table
 
 _GENES = 12
@@ -64,6 +65,8 @@ def front_section(summary: StudySummary) -> Section:
     compared = ""
     if study.controls.groups:
         compared = f"<h3>Compared with</h3>{table_html(comparison_table(study))}"
+    if study.shelf:
+        compared += f"<h3>From the shelf</h3>{table_html(shelf_table(study))}"
     if study.finished and not study.space.table:
         table += (
             '<p class="note">The chart ranks by what was measured in the trials; the table has the members '

@@ -31,13 +31,14 @@ class Picture:
     static_front: Sequence[Point] = ()
     uniform_front: Sequence[Point] = ()
     cascades: Sequence[Point] = ()
+    shelf: Sequence[Point] = ()
     cost_label: str = "latency [ms]"
     accuracy_label: str = "accuracy on the search images [%]"
 
     @property
     def clouds(self) -> tuple[Point, ...]:
         """Every network that is drawn as a single point."""
-        return (*self.candidates, *self.random, *self.cascades)
+        return (*self.candidates, *self.random, *self.cascades, *self.shelf)
 
     @property
     def fronts(self) -> tuple[Point, ...]:
@@ -47,7 +48,7 @@ class Picture:
 
 # Okabe and Ito's colours, told apart with any colour vision.
 _BLUE, _ORANGE, _GREEN, _SKY, _GREY = "#0072B2", "#D55E00", "#009E73", "#56B4E9", "#9A9A9A"
-_PURPLE = "#CC79A7"
+_PURPLE, _BLACK = "#CC79A7", "#000000"
 COLOURS = (_BLUE, _ORANGE, _GREEN, _SKY, _GREY)
 
 # A cost axis that spans more than this factor is logarithmic.
@@ -72,6 +73,7 @@ def draw(picture: Picture, path: Path) -> None:
     _scatter(
         axes, picture.cascades, "cascade of members", _PURPLE, marker="D", s=44, edgecolor="white", zorder=5
     )
+    _scatter(axes, picture.shelf, "from the shelf", _BLACK, marker="P", s=60, edgecolor="white", zorder=5)
     _scale_cost(axes, picture)
     hidden = _cut_off_the_worst(axes, picture)
     axes.set(title=picture.title, xlabel=picture.cost_label, ylabel=picture.accuracy_label)

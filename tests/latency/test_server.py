@@ -151,7 +151,7 @@ def test_strangers_take_no_clients_place(tmp_path):
 
 def test_who_waits_for_another_client_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr("dynnas.latency.lock.TRY_AGAIN_SECONDS", 0.02)
-    told, real = threading.Event(), Channel.receive
+    told, real = threading.Event(), Channel.receive_whole
 
     def receive(self, seconds):
         reply = real(self, seconds)
@@ -159,7 +159,7 @@ def test_who_waits_for_another_client_is_told(tmp_path, monkeypatch):
             told.set()
         return reply
 
-    monkeypatch.setattr(Channel, "receive", receive)
+    monkeypatch.setattr(Channel, "receive_whole", receive)
     with listening(tmp_path) as (server, _):
         header = {"ask": "energy", **EXECUTION, "workloads": [], "anchors": [], "seconds": 0}
         found = []

@@ -1,6 +1,8 @@
 """A device over SSH: by a real server where one is installed, and by a stand-in for `ssh` that runs here."""
 
+import contextlib
 import getpass
+import json
 import os
 import shutil
 import signal
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 from support.networks import config, finished, images
 from support.served import ROOT
+from test_remote import search
 
 from dynnas.errors import TargetError
 from dynnas.latency.remote.client import Device
@@ -151,19 +154,48 @@ def server(tmp_path):
         f"SetEnv PYTHONPATH={ROOT} OMP_NUM_THREADS=1\n"
     )
     Path("/run/sshd").mkdir(exist_ok=True) if os.geteuid() == 0 else None
-    process = subprocess.Popen(
-        [SSHD, "-D", "-e", "-f", str(tmp_path / "sshd_config")], stderr=subprocess.DEVNULL
-    )
+    running = Server(tmp_path, port)
     try:
-        for _ in range(100):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
-        yield port
+        yield running
     finally:
-        process.kill()
-        process.wait()
+        running.kill()
+
+
+class Server:
+    """The SSH server at a port."""
+
+    def __init__(self, folder, port):
+        self.port, self._command = port, [SSHD, "-D", "-e", "-f", str(folder / "sshd_config")]
+        self.start()
+
+    def start(self):
+        # In a process group of its own, with all of its sessions and the programs that run in them.
+        self._process = subprocess.Popen(self._command, stderr=subprocess.DEVNULL, start_new_session=True)
+        for _ in range(200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.05)
+
+    def kill(self):
+        """As if the machine were gone: the server, and every session."""
+        for child in descendants(self._process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        self._process.wait()
+
+
+def descendants(pid):
+    """A process and all that come from it, by the system's table."""
+    parents = {}
+    for stat_file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            after = stat_file.read_text().rpartition(")")[2].split()
+            parents[int(stat_file.parent.name)] = int(after[1])
+    found = [pid]
+    for each in found:
+        found += [child for child, parent in parents.items() if parent == each]
+    return found
 
 
 def client(tmp_path, monkeypatch, known):
@@ -181,8 +213,8 @@ def client(tmp_path, monkeypatch, known):
 
 def test_a_real_server_is_a_device(server, tmp_path, monkeypatch):
     host = " ".join((tmp_path / "host.pub").read_text().split()[:2])
-    client(tmp_path, monkeypatch, f"[127.0.0.1]:{server} {host}\n")
-    target = target_at(f"{getpass.getuser()}@127.0.0.1:{server}")
+    client(tmp_path, monkeypatch, f"[127.0.0.1]:{server.port} {host}\n")
+    target = target_at(f"{getpass.getuser()}@127.0.0.1:{server.port}")
     times = timed(target)
     assert times.shape[0] == 1
     assert (times > 0).all()
@@ -191,8 +223,30 @@ def test_a_real_server_is_a_device(server, tmp_path, monkeypatch):
     assert RemoteTimer(target).peak_memory_mib([workload])[0] > 0
 
 
+@pytest.mark.slow
+def test_a_search_goes_on_when_the_server_and_its_sessions_are_killed(server, tmp_path, monkeypatch):
+    host = " ".join((tmp_path / "host.pub").read_text().split()[:2])
+    client(tmp_path, monkeypatch, f"[127.0.0.1]:{server.port} {host}\n")
+    folder = tmp_path / "search"
+    folder.mkdir()
+    searching = search(folder, target_at(f"{getpass.getuser()}@127.0.0.1:{server.port}").device)
+    try:
+        while not (folder / "small" / "anchors.json").exists():
+            assert searching.poll() is None, searching.communicate()
+            time.sleep(0.05)
+        server.kill()
+        server.start()
+        _, errors = searching.communicate(timeout=250)
+        assert searching.returncode == 0, errors
+    finally:
+        searching.kill()
+    members = json.loads((folder / "small" / "front.json").read_text())["members"]
+    assert all(member["latency_ms"]["mean"] > 0 for member in members)
+    assert members
+
+
 def test_a_server_with_another_key_is_refused(server, tmp_path, monkeypatch):
     user = " ".join((tmp_path / "user.pub").read_text().split()[:2])  # not the host's
-    client(tmp_path, monkeypatch, f"[127.0.0.1]:{server} {user}\n")
+    client(tmp_path, monkeypatch, f"[127.0.0.1]:{server.port} {user}\n")
     with pytest.raises(TargetError, match=r"cannot be reached \(.*Host key verification failed"):
-        Device(target_at(f"{getpass.getuser()}@127.0.0.1:{server}").device, b"", backoff=()).offers()
+        Device(target_at(f"{getpass.getuser()}@127.0.0.1:{server.port}").device, b"", backoff=()).offers()

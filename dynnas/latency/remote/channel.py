@@ -12,6 +12,7 @@ from __future__ import annotations
 import hmac
 import secrets
 import socket
+import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -98,11 +99,22 @@ class Channel:
             DocumentError: it is authentic, but no document.
         """
         self._connection.settimeout(seconds)
-        size = int.from_bytes(receive_exactly(self._connection, 8), "big")
+        return self._receive(None)
+
+    def receive_whole(self, seconds: float) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Receive the other end's next message, all of which must come within `seconds`.
+
+        Raises:
+            ChannelError, DocumentError: as `receive`.
+        """
+        return self._receive(time.monotonic() + seconds)
+
+    def _receive(self, end: float | None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        size = int.from_bytes(receive_exactly(self._connection, 8, end), "big")
         if size > self._most:
             raise ChannelError(f"a message of {size} bytes; at most {self._most} are allowed")
-        proof = receive_exactly(self._connection, PROOF)
-        body = receive_exactly(self._connection, size)
+        proof = receive_exactly(self._connection, PROOF, end)
+        body = receive_exactly(self._connection, size, end)
         expected = _proof(self._key, self._incoming, self._received.to_bytes(8, "big"), body)
         if not hmac.compare_digest(proof, expected):
             raise ChannelError("a message that does not come from the other end")
@@ -158,8 +170,13 @@ def join_device(connection: socket.socket, token: bytes, most: int) -> Channel:
     return Channel(connection, _proof(token, b"key", theirs, ours), b"client", b"device", most)
 
 
-def receive_exactly(connection: Connection, count: int) -> bytes:
-    """Receive exactly `size` bytes; memory grows with what comes, not with what was announced.
+def receive_exactly(connection: Connection, count: int, end: float | None = None) -> bytes:
+    """Receive exactly `count` bytes; memory grows with what comes, not with what was announced.
+
+    Args:
+        connection: each part must come within its timeout.
+        count: of bytes.
+        end: the time, by `time.monotonic`, by which all of them must have come.
 
     Raises:
         ChannelError: they do not come.
@@ -167,7 +184,11 @@ def receive_exactly(connection: Connection, count: int) -> bytes:
     received = bytearray()
     while len(received) < count:
         try:
+            if end is not None:
+                connection.settimeout(max(0.001, end - time.monotonic()))
             part = connection.recv(min(count - len(received), MEGABYTE))
+            if end is not None and time.monotonic() > end and len(part) < count - len(received):
+                raise TimeoutError("timed out")
         except OSError as error:
             raise ChannelError(f"the connection broke: {error}") from error
         if not part:

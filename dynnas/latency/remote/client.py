@@ -19,6 +19,7 @@ from dynnas.latency.remote.channel import (
     WrongTokenError,
     join_device,
 )
+from dynnas.latency.remote.replies import Replies
 from dynnas.latency.remote.server import keep_alive
 from dynnas.latency.remote.ssh import SshChannel, ssh_command
 from dynnas.runtimes.document import DocumentError
@@ -29,6 +30,9 @@ BACKOFF = (0.5, 1.0, 2.0, 4.0, 8.0)
 REPLY_SECONDS = 60.0
 MOST = 2**30
 """Maximum number of bytes of a reply."""
+
+WAITING_SECONDS = 3600.0
+"""Seconds for which other clients of a device are waited for."""
 
 OVERHEAD = 1024
 """Number of bytes of a message beside its payload."""
@@ -46,6 +50,7 @@ class Device:
         token: shared with a device that serves at a port.
         backoff: seconds before each new attempt.
         sleep: waits for a number of seconds.
+        patience: seconds for which a device may say that others are being timed there.
 
     Raises:
         TargetError: the address is none.
@@ -57,10 +62,12 @@ class Device:
         token: bytes,
         backoff: Sequence[float] = BACKOFF,
         sleep: Callable[[float], None] = time.sleep,
+        patience: float = WAITING_SECONDS,
     ) -> None:
         self._channel: Channel | None = None
         self.address = address
         self._token, self._backoff, self._sleep = token, backoff, sleep
+        self._patience, self._replies = patience, Replies(address)
         if address.startswith("ssh://"):
             ssh_command(address)
             return
@@ -71,8 +78,7 @@ class Device:
 
     def offers(self) -> tuple[list[str], int]:
         """Return the runtimes that are installed there, the best first, and the message limit in bytes."""
-        header, _ = self.ask({"ask": "offers"})
-        return list(header["runtimes"]), int(header["most"])
+        return self._replies.offers(self.ask({"ask": "offers"})[0])
 
     def ask(
         self,
@@ -105,7 +111,7 @@ class Device:
                     ) from error
                 self._sleep(delay)
         if "error" in reply[0]:
-            raise TargetError(f"target: device {self.address}: {reply[0]['error']}")
+            raise TargetError(f"target: device {self.address}: {str(reply[0]['error'])[:2000]}")
         return reply
 
     def ask_with(
@@ -118,7 +124,7 @@ class Device:
         """
         for _ in range(TRIES_TO_SEND):
             reply = self.ask(header, seconds=seconds)
-            missing = reply[0].get("missing")
+            missing = self._replies.missing(reply[0], parts)
             if not missing:
                 return reply
             for digest in missing:
@@ -163,9 +169,12 @@ class Device:
         if self._channel is None:
             self._channel = self._connect()
         self._channel.send(header, arrays)
+        end = time.monotonic() + self._patience
         while True:
-            reply = self._channel.receive(seconds)
+            reply = self._channel.receive_whole(seconds)
             if reply[0].get("busy"):
                 raise BusyError("it has as many clients as it takes")
             if not reply[0].get("waiting"):  # for another client, which is being timed
                 return reply
+            if time.monotonic() > end:
+                raise ChannelError(f"it has said for {self._patience:g} seconds that others are being timed")

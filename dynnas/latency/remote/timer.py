@@ -14,6 +14,7 @@ from dynnas.latency.environment import RunConfig
 from dynnas.latency.remote.blob_cache import digest_of
 from dynnas.latency.remote.client import Device
 from dynnas.latency.remote.network import RemoteNetwork
+from dynnas.latency.remote.replies import Replies
 from dynnas.latency.remote.token import VARIABLE, find_token, token_path
 from dynnas.latency.rounds import TimingPlan, Workload
 from dynnas.latency.runner import build_runner
@@ -87,7 +88,7 @@ def remote_environment(target: TargetSettings) -> dict[str, str]:
     device = open_device(target)
     try:
         header, _ = device.ask({"ask": "environment", **asdict(_run_config(target))})
-        return {str(name): str(value) for name, value in header["environment"].items()}
+        return Replies(target.device).environment(header)
     finally:
         device.close()
 
@@ -122,10 +123,7 @@ class RemoteTimer:
         everyone = [*workloads, *anchors]
         for at, workload in enumerate(everyone):
             self._check(workload, arrays.get(f"answer.{at}"))
-        times = arrays.get("times")
-        if times is None or times.ndim != 2 or len(times) != len(everyone) or not (times > 0).all():
-            raise TargetError(f"target: device {self._device.address} gave no times")
-        return times
+        return Replies(self._device.address).times(arrays, len(everyone))
 
     def energy(self, workloads: Sequence[Workload], seconds: float) -> list[Energy]:
         """Measure energy there, as `measure_energy` does here."""
@@ -139,14 +137,15 @@ class RemoteTimer:
         }
         patience = PATIENCE_SECONDS + 2 * seconds * len(workloads)
         reply, _ = self._device.ask_with(header, parts, patience)
-        return [Energy(**energy) for energy in reply["energies"]]
+        return Replies(self._device.address).energies(reply, len(workloads))
 
     def peak_memory_mib(self, workloads: Sequence[Workload]) -> list[float]:
         """Measure peak memory there, as `dynnas.latency.remote.memory.peak_memory_mib` does here."""
         parts: dict[str, bytes] = {}
         described = [_described(workload, parts) for workload in workloads]
         header = {"ask": "memory", **asdict(_run_config(self._target)), "workloads": described}
-        return [float(mib) for mib in self._device.ask_with(header, parts, PATIENCE_SECONDS)[0]["mib"]]
+        reply, _ = self._device.ask_with(header, parts, PATIENCE_SECONDS)
+        return Replies(self._device.address).memory_mib(reply, len(workloads))
 
     def close(self) -> None:
         """Hang up; it connects again when it is used."""

@@ -11,6 +11,7 @@ import typer
 
 from dynnas.cli.options import (
     STUDIES,
+    SWITCHABLE,
     Data,
     Device,
     Epochs,
@@ -235,7 +236,7 @@ def report(
 def export(
     study: StudyName,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder to write")],
-    pick: ExportPick = "knee",
+    pick: ExportPick = None,
     weights: Weights = "best",
     format: ExportFormat = "onnx",
     overwrite: Annotated[
@@ -243,10 +244,14 @@ def export(
     ] = False,
     studies: Studies = STUDIES,
 ) -> None:
-    """Write one network of the front as a model.
+    """Write one network of the front as a model, or several as one that switches between them.
 
-    It is loaded again and compared with torch on real images before the folder appears.
+    It is loaded again and compared with torch on real images before the folder appears. A switchable model
+    has the supernet's weights.
     """
+    if format == SWITCHABLE:
+        _export_switchable(study, studies, pick or ["front"], out, overwrite)
+        return
     from dynnas.cli.printing import print_table
     from dynnas.export.bundle import export_model
     from dynnas.export.card import facts_of, facts_of_cascade
@@ -259,15 +264,16 @@ def export(
 
     get_format(format)  # an unknown one is refused before anything is computed
     opened = open_study(study, studies)
-    if pick.startswith(PICK):
-        cascade = opened.cascades.pick(pick)
+    which = _only(pick or ["knee"])
+    if which.startswith(PICK):
+        cascade = opened.cascades.pick(which)
         network = opened.cascade_network(cascade)
         facts = facts_of_cascade(opened, cascade)
         manifest = export_model(network, opened.dataset, out, format, overwrite=overwrite, facts=facts)
         title = f"{title_of_cascade(cascade)}, of {opened.name}, written to {out}"
         print_table(artifacts_table(manifest, title))
         return
-    member = opened.front.pick(pick)
+    member = opened.front.pick(which)
     trained = opened.weights_of(member.key, weights)
     manifest = export_model(
         opened.trained_network(trained) if trained else opened.network(member.key),
@@ -282,6 +288,35 @@ def export(
     print_table(artifacts_table(manifest, f"{member.key} of {opened.name}, {source}, written to {out}"))
     if alike := alike_text(opened.front, member):
         print(f"note:    {alike}")
+
+
+def _only(pick: list[str]) -> str:
+    if len(pick) > 1:
+        raise StudyError(
+            f"export: {len(pick)} networks; one file holds several with --format {SWITCHABLE} alone"
+        )
+    return pick[0]
+
+
+def _export_switchable(study: str, studies: Path, pick: list[str], out: Path, overwrite: bool) -> None:
+    from dynnas.cli.printing import print_table
+    from dynnas.export.switchable.bundle import export_switchable
+    from dynnas.report.study import artifacts_table
+    from dynnas.study.study import open_study
+
+    opened = open_study(study, studies)
+    metric = opened.dataset.task.metrics[0]
+    sign = -1 if metric.direction == "maximize" else 1
+    members = sorted(opened.front.picks(pick), key=lambda member: sign * member.metrics[metric.name])
+    networks = {member.key: opened.network(member.key) for member in members}
+    facts = {"networks of the study": opened.name, "weights from": "the supernet, calibrated"}
+    manifest = export_switchable(networks, opened.dataset, out, overwrite=overwrite, facts=facts)
+    print_table(artifacts_table(manifest, f"{len(networks)} networks of {opened.name}, written to {out}"))
+    sizes = manifest["sizes"]
+    print(
+        f"sizes:   model.onnx {sizes['model.onnx'] / 1e6:.3g} MB; the largest network alone "
+        f"{sizes['largest_alone'] / 1e6:.3g} MB, all of them {sizes['all_alone'] / 1e6:.3g} MB"
+    )
 
 
 def dashboard(

@@ -86,8 +86,17 @@ Name = Annotated[
 ]
 _ONE = "knee, fastest, most-accurate, a limit as 'latency_ms<=5', or a key"
 Pick = Annotated[str, typer.Option("--pick", metavar="WHICH", help=_ONE)]
+SWITCHABLE = "switchable"
+"""The format of several networks in one model."""
+
 ExportPick = Annotated[
-    str, typer.Option("--pick", metavar="WHICH", help=f"{_ONE}, or a cascade as cascade:1")
+    list[str] | None,
+    typer.Option(
+        "--pick",
+        metavar="WHICH",
+        help=f"{_ONE}, or a cascade as cascade:1; knee if not given. "
+        f"For {SWITCHABLE} repeatable; front if not given",
+    ),
 ]
 Picks = Annotated[
     list[str] | None,
@@ -104,7 +113,7 @@ Weights = Annotated[
     ),
 ]
 ExportFormat = Annotated[
-    str, typer.Option("--format", metavar="FORMAT", help=f"what to write: {', '.join(FORMATS)}")
+    str, typer.Option("--format", metavar="FORMAT", help=f"what to write: {', '.join(FORMATS)}, {SWITCHABLE}")
 ]
 Storage = Annotated[
     str | None, typer.Option("--storage", metavar="URL", help="SQLAlchemy URL of a database for the study")

@@ -11,8 +11,18 @@ if TYPE_CHECKING:
     from dynnas.export.formats import FORMATS
     from dynnas.export.formats.checkpoint import load_checkpoint
     from dynnas.export.formats.safetensors import load_safetensors
+    from dynnas.export.switchable.bundle import export_switchable
+    from dynnas.export.switchable.model import load_switchable
 
-__all__ = ["FORMATS", "export_model", "load_checkpoint", "load_safetensors", "verify_bundle"]
+__all__ = [
+    "FORMATS",
+    "export_model",
+    "export_switchable",
+    "load_checkpoint",
+    "load_safetensors",
+    "load_switchable",
+    "verify_bundle",
+]
 
 # Imported when they are asked for: the command line lists formats and must not wait for torch.
 _HOMES = {
@@ -21,6 +31,8 @@ _HOMES = {
     "verify_bundle": "bundle",
     "load_checkpoint": "formats.checkpoint",
     "load_safetensors": "formats.safetensors",
+    "export_switchable": "switchable.bundle",
+    "load_switchable": "switchable.model",
 }
 
 __getattr__ = lazy(__name__, _HOMES)

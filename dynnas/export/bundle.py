@@ -86,10 +86,10 @@ def export_model(
         takes = ", ".join(name for name, each in FORMATS.items() if each.cascades)
         raise ExportError(f"export: the format {format} holds one network; a cascade ships as {takes}")
     folder = Path(folder).resolve()
-    _check_free(folder, overwrite)
+    check_free(folder, overwrite)
     network = copy.deepcopy(network).cpu().eval()
-    with _appearing(folder) as bundle:
-        chosen_format.write(network, bundle, _metadata(network, dataset, architecture, facts or {}))
+    with appearing(folder) as bundle:
+        chosen_format.write(network, bundle, metadata_of(network, dataset, architecture, facts or {}))
         if architecture is not None:
             (bundle / "architecture.json").write_text(architecture.to_json() + "\n")
         chosen = dataset.search[:images].to("cpu")
@@ -101,19 +101,32 @@ def export_model(
             for model in chosen_format.models
         }
         if chosen_format.script:
-            script = resources.files("dynnas.export").joinpath("standalone.py")
-            (bundle / SCRIPT).write_text(script.read_text(encoding="utf-8"), encoding="utf-8")
-        manifest = _manifest(network, dataset, chosen_format, checks, bundle)
+            write_script(bundle)
+        artifacts = [
+            asdict(model) | _use(model, network, chosen_format.branches_at_gates) | checks[model.file]
+            for model in chosen_format.models
+        ]
+        manifest = make_manifest(network, dataset, chosen_format, artifacts, bundle)
         if chosen_format.script:
             manifest["self_check"] = _self_check(network, dataset)
-        text = card(manifest, facts or {}, chosen_format.lines(network))
-        (bundle / CARD).write_text(text, encoding="utf-8")
-        manifest["files"][CARD] = _file(bundle / CARD)
-        (bundle / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+        finish_bundle(bundle, manifest, card(manifest, facts or {}, chosen_format.lines(network)))
     return manifest
 
 
-def _metadata(
+def finish_bundle(bundle: Path, manifest: dict[str, Any], text: str) -> None:
+    """Write the model card `text` and the manifest, which gets the card's digest."""
+    (bundle / CARD).write_text(text, encoding="utf-8")
+    manifest["files"][CARD] = _file(bundle / CARD)
+    (bundle / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def write_script(bundle: Path) -> None:
+    """Write the script that runs ONNX models beside them."""
+    script = resources.files("dynnas.export").joinpath("standalone.py")
+    (bundle / SCRIPT).write_text(script.read_text(encoding="utf-8"), encoding="utf-8")
+
+
+def metadata_of(
     network: Finished, dataset: Dataset, architecture: Architecture | None, facts: Mapping[str, str]
 ) -> dict[str, str]:
     """Return the metadata of a model's file, as far as its format can hold it; lists are JSON."""
@@ -185,7 +198,12 @@ def verify_bundle(folder: str | Path) -> dict[str, Any]:
     return manifest
 
 
-def _check_free(folder: Path, overwrite: bool) -> None:
+def check_free(folder: Path, overwrite: bool) -> None:
+    """Raise an error unless `folder` may be written.
+
+    Raises:
+        ExportError: something is there.
+    """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder / MANIFEST).is_file():
@@ -199,7 +217,7 @@ def _check_free(folder: Path, overwrite: bool) -> None:
 
 
 @contextmanager
-def _appearing(folder: Path) -> Iterator[Path]:
+def appearing(folder: Path) -> Iterator[Path]:
     """Open a folder that becomes `folder` at the end, and vanishes if something fails."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as workplace:
@@ -211,9 +229,10 @@ def _appearing(folder: Path) -> Iterator[Path]:
         new.rename(folder)
 
 
-def _manifest(
-    network: Finished, dataset: Dataset, chosen: Format, checks: Mapping[str, dict[str, Any]], bundle: Path
+def make_manifest(
+    network: Finished, dataset: Dataset, chosen: Format, artifacts: list[dict[str, Any]], bundle: Path
 ) -> dict[str, Any]:
+    """Return what the manifest says of a network, of the files in `bundle`, and of `artifacts` among them."""
     config = network.config
     own = isinstance(network, PlainNetwork)
     exits = [
@@ -269,10 +288,7 @@ def _manifest(
         ],
         "left_out_by_gates": chosen.branches_at_gates,
         "left_out_by_exits": chosen.branches_at_gates or not own,
-        "artifacts": [
-            asdict(model) | _use(model, network, chosen.branches_at_gates) | checks[model.file]
-            for model in chosen.models
-        ],
+        "artifacts": artifacts,
         "timed_on": f"{platform.machine()}, {platform.system()}",
         "files": {path.name: _file(path) for path in sorted(bundle.iterdir())},
     }

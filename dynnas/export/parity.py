@@ -43,6 +43,7 @@ class Answer:
         exits: index (N,) of the exit it leaves by, None for a network without.
         targets: (N, ...) of the images.
         task: what outputs and targets mean.
+        rows: index (N,) of each image among those that torch was asked for.
     """
 
     images: np.ndarray
@@ -50,6 +51,7 @@ class Answer:
     exits: np.ndarray | None
     targets: Tensor
     task: Task
+    rows: np.ndarray
 
     def score(self, outputs: np.ndarray) -> float:
         """Return the quality of `outputs` for the images, by the first metric of the task."""
@@ -110,6 +112,7 @@ def answer(network: Finished, images: Tensor, targets: Tensor, task: Task) -> An
         exits=taken[decided].numpy() if says_exit(network) else None,
         targets=targets[decided],
         task=task,
+        rows=np.flatnonzero(decided.numpy()),
     )
 
 

@@ -60,6 +60,7 @@ class Model:
 
     Attributes:
         file: the graph that runs.
+        members: of a model that holds several networks, the best first: key, ms, score and ways of each.
 
     Raises:
         ValueError: a file is not the one that the manifest describes, or none gives the manifest's logits.
@@ -70,6 +71,8 @@ class Model:
         self.classes: list[str] = manifest["class_names"]
         self.task: dict[str, Any] = manifest["task"]
         self.ways: list[str] = manifest["ways"]
+        self.members: list[dict[str, Any]] = manifest.get("members", [])
+        self._member = 0
         image = manifest["input"]
         self.shape: tuple[int, int, int] = tuple(image["shape"][1:])
         self.data_size: tuple[int, int] = tuple(image["data_size"])
@@ -100,6 +103,22 @@ class Model:
                     raise
         raise ValueError(f"{folder}: no model here gives the logits of manifest.json; export it again")
 
+    def budget_ms(self, ms: float) -> str:
+        """Switch to the best network that takes at most `ms`, else to the fastest, and return its key.
+
+        Of models that hold several networks. Times are those of the machine that exported the model.
+
+        Raises:
+            ValueError: the model holds one network.
+        """
+        if not self.members:
+            raise ValueError("this model holds one network; export several with --format switchable")
+        fastest = min(self.members, key=lambda member: member["ms"])
+        chosen = next((member for member in self.members if member["ms"] <= ms), fastest)
+        self._member, self.ways = self.members.index(chosen), chosen["ways"]
+        key: str = chosen["key"]
+        return key
+
     def _gives(self, session: Any, number: int, logits: list[float]) -> bool:
         image = test_image(number, self.shape)
         outputs = session.run(["logits"], {"image": image})[0][0]
@@ -115,7 +134,10 @@ class Model:
             ValueError: values lie outside of that.
         """
         x = (unit(pixels, self.white, pixels.dtype.kind == "f") - self._mean) / self._std
-        outputs = self._session.run(None, {"image": resize(x, self.shape[1:])[None].astype(np.float32)})
+        inputs = {"image": resize(x, self.shape[1:])[None].astype(np.float32)}
+        if self.members:
+            inputs["member"] = np.array([self._member])
+        outputs = self._session.run(None, inputs)
         way = int(outputs[1][0]) if len(outputs) > 1 else -1
         name, confidence, value = self._interpret(outputs[0][0])
         return Answer(name, confidence, self.ways[way], value)

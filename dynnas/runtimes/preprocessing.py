@@ -32,7 +32,12 @@ def ready(network: Finished, dataset: Dataset) -> nn.Sequential:
     return nn.Sequential(Prepare(dataset, network.config.shape[1:]), network.cpu()).eval()
 
 
-def prepare_images(network: Finished, dataset: Dataset, images: Images) -> Tensor:
-    """Return images [B, C, H, W] of a split as input of `network`: normalised, resized, on its device."""
+def prepare_images(
+    network: Finished, dataset: Dataset, images: Images, size: tuple[int, int] | None = None
+) -> Tensor:
+    """Return images [B, C, H, W] of a split as input of `network`: normalised, resized, on its device.
+
+    They get `size` if it is given, else that of the network.
+    """
     device = next(network.parameters()).device
-    return resize(dataset.normalise(images.to(device)), network.config.shape[1:])
+    return resize(dataset.normalise(images.to(device)), size or network.config.shape[1:])

@@ -117,6 +117,18 @@ def test_export_writes_what_agrees_with_torch(
     assert dynnas("export", study, "--format", format, "--out", str(out), "--overwrite").status == 0
 
 
+def test_a_front_is_exported_as_one_model_that_switches(study: str, tmp_path: Path, dynnas: Callable) -> None:
+    members = json.loads(dynnas("front", study, "--json").out)["members"]
+    ran = dynnas("export", study, "--format", "switchable", "--out", str(tmp_path / "model"))
+    assert ran.status == (0 if len(members) > 1 else 2), ran.err
+    if len(members) > 1:
+        manifest = json.loads((tmp_path / "model" / "manifest.json").read_text())
+        assert {member["key"] for member in manifest["members"]} == {member["key"] for member in members}
+        assert "the largest network alone" in ran.out
+    two = dynnas("export", study, "--pick", "knee", "--pick", "fastest", "--out", str(tmp_path / "other"))
+    assert (two.status, "one file holds several with --format switchable alone" in two.err) == (2, True)
+
+
 def test_trained_networks_join_the_study_and_are_exported(
     study: str, tmp_path: Path, dynnas: Callable
 ) -> None:

@@ -38,7 +38,7 @@ class Onnx(Format):
         ),
         ModelFile("model_batch.onnx", None, ANY_BATCH, _python("model_batch.onnx")),
     )
-    example: ClassVar = (
+    example: ClassVar[tuple[str, ...]] = (
         "from run import Model",
         "model = Model()",
         'print(model(model.read("picture.png")))  # class, confidence, exit',

@@ -5,9 +5,9 @@ Imports onnx: import this module only where that is installed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, checker, compose
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, checker, compose
 from onnx.helper import make_graph, make_model, make_node, make_tensor_value_info
 
 
@@ -116,3 +116,21 @@ def renamed(value: ValueInfoProto, name: str) -> ValueInfoProto:
     """Return a declaration of the same type and shape under another name."""
     tensor = value.type.tensor_type
     return make_tensor_value_info(name, tensor.elem_type, [axis.dim_value for axis in tensor.shape.dim])
+
+
+def graphs_in(graph: GraphProto) -> Iterator[GraphProto]:
+    """Yield a graph and those of its branches."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from graphs_in(attribute.g)
+
+
+def rename_uses(graph: GraphProto, old: str, new: str) -> None:
+    """Rename a value wherever nodes take it, in branches too."""
+    for inner in graphs_in(graph):
+        for node in inner.node:
+            for index, name in enumerate(node.input):
+                if name == old:
+                    node.input[index] = new

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from dynnas.errors import TargetError, require
@@ -35,10 +37,12 @@ class OnnxRunner:
     def __call__(self, image: np.ndarray) -> np.ndarray:
         return self._session.run(["logits"], {"image": image})[0]
 
-    def outputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Return every output by its name."""
+    def outputs(
+        self, images: np.ndarray, more: Mapping[str, np.ndarray] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Return every output by its name; `more` are inputs beside the images."""
         names = [output.name for output in self._session.get_outputs()]
-        return dict(zip(names, self._session.run(names, {"image": images}), strict=True))
+        return dict(zip(names, self._session.run(names, {"image": images, **(more or {})}), strict=True))
 
     def _check_packing(self) -> None:
         """Run a packed model once: the check inside it fails on other processors."""

@@ -6,8 +6,9 @@ Imports onnx: import this module only where that is installed.
 from __future__ import annotations
 
 import numpy as np
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from dynnas.runtimes.onnx.assembly import rename_uses
 from dynnas.runtimes.onnx.packing.layout import block_size
 from dynnas.runtimes.onnx.packing.rewrite_mixing import LAYOUT_DOMAIN
 from dynnas.runtimes.onnx.session import PACKED_FOR
@@ -33,7 +34,7 @@ def guard(model: ModelProto) -> ModelProto:
     packed_for = f"blocks of {block} channels"
     (image,) = (value for value in model.graph.input if value.name == "image")
     shape = [axis.dim_value for axis in image.type.tensor_type.shape.dim]
-    _rename_uses(model.graph, "image", CHECKED)
+    rename_uses(model.graph, "image", CHECKED)
     # Two blocks of two columns: element (channel, column 1) of the first block lies at block + channel.
     numbers = np.full((1, 2 * block, 1, 2), np.prod(shape) + 1, np.float32)
     numbers[0, :4, 0, 1] = shape
@@ -57,17 +58,3 @@ def guard(model: ModelProto) -> ModelProto:
     declared.name = CHECKED
     helper.set_model_props(model, {PACKED_FOR: packed_for})
     return model
-
-
-def _rename_uses(graph: GraphProto, old: str, new: str) -> None:
-    """Rename an input wherever nodes take it, in branches too."""
-    for node in graph.node:
-        for index, name in enumerate(node.input):
-            if name == old:
-                node.input[index] = new
-        for branch in _branches(node):
-            _rename_uses(branch, old, new)
-
-
-def _branches(node: NodeProto) -> list[GraphProto]:
-    return [attribute.g for attribute in node.attribute if attribute.HasField("g")]

@@ -1,0 +1,1 @@
+"""One model that holds several networks of a front, which share their weights, and switches between them."""

@@ -15,7 +15,10 @@ from optuna.trial import FrozenTrial, TrialState
 from dynnas.errors import SpaceError
 from dynnas.pareto.objectives import Goal
 from dynnas.samplers.genome import Genome
-from dynnas.samplers.trials import ERROR, MOVE, REJECTED, SCREENED, metrics_of
+from dynnas.samplers.trials import ERROR, KEY, MOVE, REJECTED, SCREENED, metrics_of
+
+# The limit that a failed evaluation breaks.
+FAILED = "failed"
 
 
 @dataclass(frozen=True)
@@ -25,9 +28,10 @@ class History:
     Attributes:
         rows: [finished, genes] those with a result, also of a rejection.
         losses: [finished, objectives] the smaller the better; nan where a limit or a prediction spared the
-            evaluation.
+            evaluation, and where it failed.
         maximised: [objectives] bool: whether the study maximises them.
         violations: [finished] by limit, relative; above 0 where the limit is broken, nan where not known.
+            Where evaluations failed, that is one more limit: 1 of these, -1 of others.
         moves: [finished] how each was made, where the sampler has noted it.
         pending: [running, genes] those that are being evaluated.
         taken: rows, as bytes, of everything that was ever proposed.
@@ -48,6 +52,11 @@ class History:
         for values in self.violations.values():
             kept &= ~(values > 0)
         return kept
+
+    @property
+    def failed(self) -> np.ndarray:
+        """Return whose evaluation failed: [finished] bool."""
+        return self.violations[FAILED] > 0 if FAILED in self.violations else np.zeros(len(self.rows), bool)
 
     @property
     def stalled(self) -> int:
@@ -109,6 +118,12 @@ class Reader:
                     # One that was tried again under looser limits counts by its last result.
                     finished[result.name] = result
                 continue
+            if _has_failed(trial):
+                result = self._result(trial, signs)
+                if result is not None:
+                    taken.add(result.name)
+                    finished.setdefault(result.name, result)
+                continue
             row = self._row(trial)
             if row is not None:
                 taken.add(row.tobytes())
@@ -118,14 +133,18 @@ class Reader:
         waiting = [row for name, row in pending.items() if name not in finished]
         genes = len(self._genome.counts)
         names = dict.fromkeys(name for result in results for name in result.violations)
+        violations = {
+            name: np.array([result.violations.get(name, np.nan) for result in results], dtype=float)
+            for name in names
+        }
+        if FAILED in violations:
+            evaluated = np.array([np.isfinite(result.losses).all() for result in results])
+            violations[FAILED][evaluated] = -1.0
         return History(
             rows=np.array([result.row for result in results], dtype=np.int16).reshape(-1, genes),
             losses=np.array([result.losses for result in results], dtype=float).reshape(-1, len(signs)),
             maximised=signs < 0,
-            violations={
-                name: np.array([result.violations.get(name, np.nan) for result in results], dtype=float)
-                for name in names
-            },
+            violations=violations,
             moves=tuple(result.move for result in results),
             pending=np.array(waiting, dtype=np.int16).reshape(-1, genes),
             taken=frozenset(taken),
@@ -139,9 +158,16 @@ class Reader:
         row = self._row(trial)
         if row is None:
             return None
-        spared = not trial.user_attrs.keys().isdisjoint((REJECTED, SCREENED, ERROR))
+        failed = trial.state == TrialState.FAIL
+        spared = failed or not trial.user_attrs.keys().isdisjoint((REJECTED, SCREENED, ERROR))
         losses = np.full(len(signs), np.nan) if spared else signs * np.clip(trial.values, -1e300, 1e300)
-        violations = self._goal.violations(metrics_of(trial, self._goal)) if self._goal else trial.constraints
+        violations: Mapping[str, float]
+        if failed:
+            violations = {FAILED: 1.0}
+        elif self._goal:
+            violations = self._goal.violations(metrics_of(trial, self._goal))
+        else:
+            violations = trial.constraints
         move = trial.user_attrs.get(MOVE)
         result = _Result(row, row.tobytes(), losses, violations, move, trial.datetime_complete)
         self._results[trial.number] = result
@@ -156,6 +182,11 @@ class Reader:
             return self._genome.encode(self._genome.space.architecture(trial.params))
         except SpaceError:
             return None
+
+
+def _has_failed(trial: FrozenTrial) -> bool:
+    """Return whether a trial says that its architecture fails; an interrupted one of dynnas says nothing."""
+    return trial.state == TrialState.FAIL and (ERROR in trial.user_attrs or KEY not in trial.user_attrs)
 
 
 def nondominated(losses: np.ndarray) -> np.ndarray:

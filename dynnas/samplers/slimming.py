@@ -79,7 +79,8 @@ class Slimming:
             history: of the study.
             patient: keep none of a step before all of it is known.
         """
-        places = {row.tobytes(): at for at, row in enumerate(history.rows)}
+        evaluated = np.flatnonzero(~history.failed)
+        places = {history.rows[at].tobytes(): int(at) for at in evaluated}
         if self._largest.tobytes() not in history.taken:
             return [], self._largest[None]
         kept = [self._largest]

@@ -9,9 +9,11 @@ the share of the whole front's hypervolume that is found, as a mean over seeds (
 end the same over all problems, with the worst of them and the worst run.
 
 `NAME-known` knows the cost before it evaluates, as the number of parameters is known; without it ours learn
-the cost, too. Rivals are searches with next to no model (`local` and `ridge`, tests/support/rivals.py) and
-Optuna's plain samplers, with Optuna's defaults: their repeats count as evaluations, as they would cost one in
-a plain study.
+the cost, too. Rivals are searches with next to no model (`local`, `ridge`), LINAS (`linas`), all of
+tests/support/rivals.py, and Optuna's plain samplers, with Optuna's defaults: their repeats count as
+evaluations, as they would cost one in a plain study.
+
+In the problems `failing`, 30 of 100 networks cannot be evaluated, which only trying them shows.
 
 `--noise` adds to every accuracy a sampler is told; the shares are of the true ones.
 """
@@ -32,6 +34,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.trial import TrialState
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -42,12 +45,13 @@ from support.problems import (
     cells,
     device_cells,
     epistatic,
+    failing,
     fractions,
     macro,
     networks,
     smooth,
 )
-from support.rivals import local_search, ridge_search
+from support.rivals import linas_search, local_search, ridge_search
 from support.trained_cells import DEVICES, trained_cells
 
 from dynnas.pareto.objectives import Goal
@@ -73,6 +77,8 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
         for seed, device in enumerate(DEVICES)
     },
     **{f"unrelated{seed}": partial(smooth, seed, related=False) for seed in (0, 1)},
+    "failing-cells": lambda: failing(device_cells(5, "memory"), 0),
+    "failing-networks": lambda: failing(networks(2), 1),
 }
 MARKS = (30, 100, 300, 1000)
 POPULATION = 10
@@ -117,6 +123,7 @@ def sampler_of(job: Job, problem: Problem, evaluation: Evaluation) -> BaseSample
         "optuna-gp": lambda: GPSampler(seed=job.seed),
         "local": lambda: local_search(problem.space, job.seed),
         "ridge": lambda: ridge_search(problem.space, job.seed),
+        "linas": lambda: linas_search(problem.space, job.seed),
     }
     if job.method in plain:
         return plain[job.method]()
@@ -148,6 +155,9 @@ def run(job: Job) -> Found:
         architecture = suggest(trial, problem.space)
         overheads.append(1000 * (time.process_time() - start))
         visited.append(problem.row(architecture))
+        if problem.fails is not None and problem.fails[visited[-1]]:
+            study.tell(trial, state=TrialState.FAIL)
+            continue
         metrics = evaluation.evaluate(architecture)
         study.tell(trial, [metrics["accuracy"], metrics[job.cost]])
     return Found(fractions(problem, job.cost, visited), np.array(overheads))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import moocore
 import numpy as np
@@ -34,6 +34,7 @@ class Problem:
         accuracy: [rows] in per cent.
         costs: [rows] by name.
         noise: deviation of what an evaluation adds to the accuracy.
+        fails: [rows] bool: what cannot be evaluated; None where everything can.
     """
 
     name: str
@@ -42,18 +43,21 @@ class Problem:
     accuracy: np.ndarray
     costs: Mapping[str, np.ndarray]
     noise: float = 0.0
+    fails: np.ndarray | None = None
 
     def row(self, architecture: Architecture) -> int:
         """Where the architecture stands."""
         return self.rows[tuple(architecture.values())]
 
     def losses(self, cost: str) -> np.ndarray:
-        """[rows, 2]."""
-        return np.column_stack([-self.accuracy, self.costs[cost]])
+        """[rows, 2]; infinite where an evaluation fails."""
+        losses = np.column_stack([-self.accuracy, self.costs[cost]])
+        return losses if self.fails is None else np.where(self.fails[:, None], np.inf, losses)
 
     def reference(self, cost: str) -> np.ndarray:
         """Median accuracy, and 1.05 times the cost of the most accurate."""
-        return np.array([-np.median(self.accuracy), 1.05 * self.costs[cost][self.accuracy.argmax()]])
+        best = self.losses(cost)[:, 0].argmin()
+        return np.array([-np.median(self.accuracy), 1.05 * self.costs[cost][best]])
 
 
 @dataclass(frozen=True)
@@ -286,3 +290,20 @@ def smooth(seed: int, plateaus: bool = False, related: bool = True) -> Problem:
     space = Space(name, tuple(Gene(f"size{at}", tuple(range(1, 8)), ordered=True) for at in range(6)))
     rows = {tuple(at + 1 for at in row): number for number, row in enumerate(choices.tolist())}
     return Problem(name, space, rows, accuracy, {"cost": cost - cost.min() + 1.0})
+
+
+def failing(problem: Problem, seed: int, share: float = 0.3) -> Problem:
+    """The problem with pairs of values of two genes that cannot be evaluated, until `share` of it is such."""
+    rng = np.random.default_rng([seed, 41])
+    architectures = list(problem.rows)
+    fails = np.zeros(len(architectures), bool)
+    genes = problem.space.genes
+    # Behind a conditional gene the place of a value in the row is not fixed.
+    fixed = next((at for at, gene in enumerate(genes) if gene.condition), len(genes))
+    places = [at for at, gene in enumerate(genes[:fixed]) if len(gene.values) > 1]
+    values = [np.array([str(row[at]) for row in architectures]) for at in places]
+    while fails.mean() < share:
+        first, second = rng.choice(len(places), 2, replace=False)
+        one, other = rng.choice(values[first]), rng.choice(values[second])
+        fails |= (values[first] == one) & (values[second] == other)
+    return replace(problem, name=f"failing-{problem.name}", fails=fails)

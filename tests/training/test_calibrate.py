@@ -1,10 +1,15 @@
 """Calibrated statistics, against averages computed by hand."""
 
+import copy
+
 import pytest
 import torch
+from support import networks
+from support.sized import sized_config, undecided
 from torch import nn
 
 from dynnas.language.parser import parse_space
+from dynnas.nn.networks.network import Network, slot_module
 from dynnas.space.moves import smallest
 from dynnas.supernet.staged import staged_supernet
 from dynnas.training.batchnorm.calibrate import calibrate
@@ -65,3 +70,16 @@ def test_dropout_takes_no_part(network):
     torch.manual_seed(1)
     calibrate(network, images)
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(network.buffers(), expected, strict=True))
+
+
+def test_a_chosen_resolution_has_at_every_size_the_statistics_of_all_images():
+    network, images = undecided(sized_config()), networks.images(64)
+    calibrate(network, images)
+    chosen = network.chosen
+    for member, resize in zip(chosen.members, chosen.resizes, strict=True):
+        slots = {slot: copy.deepcopy(member.slots[slot_module(slot)]) for slot, _ in member.config.slots()}
+        alone = calibrate(Network(member.config, slots), resize(images))
+        expected = dict(alone.slots.named_buffers())
+        assert expected
+        for name, buffer in member.slots.named_buffers():
+            torch.testing.assert_close(buffer, expected[name], atol=1e-5, rtol=1e-4)

@@ -220,7 +220,13 @@ class Deciding(Branching):
             return self.recorded(x, decision)
         if execution == "masked":
             return self.masked(x, decision)
-        if execution == "counted" and self.shares_norms:
+        if execution == "counted":
+            return self.counted(x, decision, context)
+        return self.together(x, decision, context)
+
+    def counted(self, x: Tensor, decision: Decision, context: Context) -> Tensor:
+        """Map images (B, C, H, W) to (B, Co, H', W') while batch norms count those that pass them."""
+        if self.shares_norms:
             return self.masked(x, decision, counted=True)
         return self.together(x, decision, context)
 

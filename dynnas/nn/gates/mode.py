@@ -12,8 +12,9 @@ from dynnas.nn.context import Context
 
 Execution = Literal["masked", "real", "counted"]
 """An execution: `masked` computes everything. `real` computes only what images want, those of a batch that
-want the same together. `counted` is as `real` where images do not share batch norms, else as `masked` with
-norms that are told which images a channel has; it is for `dynnas.training.batchnorm.calibrate`.
+want the same together. `counted` is for `dynnas.training.batchnorm.calibrate`, and what it computes is for
+the layer to say (`Deciding.counted`): as `real` where images do not share batch norms, else as `masked` with
+norms that are told which images a channel has; a chosen resolution runs all images at every size.
 """
 
 Choice = Literal["gate", "all", "cheapest"]

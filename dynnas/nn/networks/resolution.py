@@ -96,6 +96,10 @@ class ChosenResolution(Deciding):
         """Run the network at every size, weighted by the decision."""
         return mixed([self.branch(x, size) for size in range(len(self.members))], decision.weights)
 
+    def counted(self, x: Tensor, decision: Decision, context: Context) -> Tensor:
+        """Run the network at every size: its statistics at a size are those of all images."""
+        return self.masked(x, decision)
+
     def branch(self, x: Tensor, alternative: int) -> Tensor:
         """Run the network at one size, by its index."""
         return self.members[alternative](self.resizes[alternative](x))

@@ -51,9 +51,7 @@ def _calibrate(network: Network, norms: Sequence[Norm], images: Tensor, batch: i
             norm.reset_running_stats()
             norm.momentum = None
             norm.train()
-        # All images pass all exits, and every resolution that is chosen between.
-        mode = GateMode("masked" if network.config.choice is not None else "counted")
-        with supplied(network, Context(mode)):
+        with supplied(network, Context(GateMode("counted"))):  # all images pass all exits
             _run(network, images, batch)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum

@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 SHAPES = ("disc", "square", "triangle")
 FORMATS = ("png", "jpg", "bmp", "gif", "webp", "tiff")
 SHORT = ("--epochs", "1", "--trials", "6")
+LONG = ("--epochs", "40")  # for few pictures: about as many steps as the scenes have in two
 LIMIT = "latency_ms=0.4"
 
 
@@ -135,7 +136,7 @@ def walk(folder: Path, short: bool) -> Way:
     assert (folder / "studies/demo/report.html").exists()
     one = make_pictures(folder / "pictures", 60 if short else 200)
     own = [dynnas, "search", "mobile", "--data", "pictures", "--max", LIMIT]
-    way.step("search own pictures under a limit", *own, *(SHORT if short else ()))
+    way.step("search own pictures under a limit", *own, *(SHORT if short else LONG))
     assert (folder / "studies/mobile-pictures/front.json").exists()
     said = way.step("report as text", dynnas, "report", "mobile-pictures", "--format", "md")
     assert "Take " in said.splitlines()[2], said[:400]

@@ -28,7 +28,7 @@ def test_they_are_the_same_everywhere(raw: RawData) -> None:
         assert part is not None
         digest.update(part.images.tobytes())
         digest.update(part.labels.astype("<i8").tobytes())
-    assert digest.hexdigest() == "57bd2298881fe04b"
+    assert digest.hexdigest() == "9f7a4a0cf6f95ae2"
 
 
 def test_every_split_begins_and_ends_with_a_form() -> None:
@@ -46,6 +46,20 @@ def test_every_class_has_its_share(raw: RawData) -> None:
         counts = np.bincount(part.labels, minlength=10)
         assert counts.min() > 0.09 * len(part)
         assert counts.max() < 0.11 * len(part)
+
+
+def test_half_of_the_scenes_are_one_large_digit_alone() -> None:
+    rng = np.random.default_rng(0)
+    difficulty = scenes._difficulty(10_000, rng)
+    easy = difficulty < 0.08
+    assert abs(easy.mean() - 0.5) < 0.02
+    assert difficulty[~easy].min() >= 0.5
+    whole = scenes._whole_digits(np.zeros(10_000, int), difficulty, rng)
+    sides = whole.scales * 8
+    assert sides[easy].min() > 19
+    assert sides[~easy].max() < 18
+    assert np.rint(scenes._FRAGMENTS * difficulty[easy]).max() == 0
+    assert np.rint(scenes._FRAGMENTS * difficulty[~easy]).min() == 3
 
 
 def test_a_scene_is_what_scipy_makes_of_the_same_digit() -> None:

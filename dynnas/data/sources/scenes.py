@@ -2,9 +2,9 @@
 
 Nobody photographed these: each is composed by a fixed rule, as cluttered MNIST is (Mnih 2014,
 arXiv:1406.6247). A scene of 32 x 32 pixels shows one whole digit at any place, at some size and angle, and
-fragments of other digits; its class is that of the whole one. A difficulty from 0 to 1 is drawn for each:
-the harder, the smaller the digit and the more fragments. So some scenes need little computation, and others
-more than the smallest networks have.
+fragments of other digits; its class is that of the whole one. Half of the scenes are easy, a large digit
+alone, and half are hard: the harder, the smaller the digit and the more fragments. So some scenes need little
+computation, and others more than the smallest networks have.
 
 The digits are the test part of UCI's optical digits (Alpaydin and Kaynak 1998), by 13 writers. Who wrote
 which is not recorded; but in their order the labels run fourteen times through one sequence of about 130,
@@ -30,8 +30,11 @@ SIDE = 32
 # Where the forms of each split lie in scikit-learn's order: eight to train with, three for each other split.
 FORMS = {"train": slice(0, 1029), "search": slice(1029, 1415), "test": slice(1415, 1797)}
 
-_SCENES = {"train": 6000, "search": 2000, "test": 2000}
+_SCENES = {"train": 16000, "search": 2000, "test": 2000}
 _SEEDS = {"train": 1, "search": 2, "test": 3}
+
+_EASY = 0.5  # share of the scenes
+_EASY_RANGE, _HARD_RANGE = (0.0, 0.08), (0.5, 1.0)  # of the difficulty, which lies between 0 and 1
 
 _SIZES = (12.0, 24.0)  # side of a whole digit, in pixels of the scene
 _ANGLE = 0.4  # radians that a whole digit is turned, at most, either way
@@ -41,6 +44,7 @@ _WINDOWS = (3.0, 4.5)  # side of what is left of it, in pixels of the digit
 _FRAGMENT_BOX = 16  # pixels of the scene that hold the largest fragment, turned by any angle
 
 _DIGIT = 8  # pixels of a digit's side
+_TOGETHER = 1000  # scenes that are painted at a time, so that they take little memory
 _MARGIN = 20  # pixels around a scene while it is painted, for what reaches out of it
 
 
@@ -103,26 +107,42 @@ class _Placed:
 
 def _compose(digits: np.ndarray, labels: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Compose `count` scenes of `digits` [M, 8, 8], whose values are 0..1: rows as of `_all_scenes`."""
-    difficulty = rng.random(count)
-    whole = _whole_digits(len(digits), difficulty, rng)
+    chosen = rng.permutation(np.arange(count) % len(digits))
+    parts = []
+    for first in range(0, count, _TOGETHER):
+        numbers = chosen[first : first + _TOGETHER]
+        scenes = _painted(digits, numbers, rng).reshape(len(numbers), -1)
+        parts.append(np.column_stack([np.rint(255 * scenes).astype(np.uint8), labels[numbers]]))
+    return np.concatenate(parts)
+
+
+def _painted(digits: np.ndarray, numbers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Paint one scene around each of the digits `numbers` [N]: float32 [N, 32, 32]."""
+    count = len(numbers)
+    difficulty = _difficulty(count, rng)
     canvas = np.zeros((count, SIDE + 2 * _MARGIN, SIDE + 2 * _MARGIN), np.float32)
-    _paint(canvas, digits, whole, SIDE)
+    _paint(canvas, digits, _whole_digits(numbers, difficulty, rng), SIDE)
     fragments = np.rint(_FRAGMENTS * difficulty)
     for number in range(_FRAGMENTS):
         among = np.flatnonzero(fragments > number)
         _paint(canvas, digits, _fragments(len(digits), among, rng), _FRAGMENT_BOX)
-    scenes = canvas[:, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN].reshape(count, -1)
-    return np.column_stack([np.rint(255 * scenes).astype(np.uint8), labels[whole.digits]])
+    return canvas[:, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
 
 
-def _whole_digits(known: int, difficulty: np.ndarray, rng: np.random.Generator) -> _Placed:
-    count = len(difficulty)
+def _difficulty(count: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw how hard each scene is, from 0 to 1."""
+    easy = rng.random(count) < _EASY
+    return np.where(easy, _uniform(rng, *_EASY_RANGE, count), _uniform(rng, *_HARD_RANGE, count))
+
+
+def _whole_digits(numbers: np.ndarray, difficulty: np.ndarray, rng: np.random.Generator) -> _Placed:
+    count = len(numbers)
     smallest, largest = _SIZES
     sizes = smallest + (largest - smallest) * (1 - difficulty) * _uniform(rng, 0.7, 1.0, count)
     room = SIDE - sizes
     return _Placed(
         scenes=np.arange(count),
-        digits=rng.permutation(np.arange(count) % known),
+        digits=numbers,
         rows=(SIDE - 1) / 2 + room * _uniform(rng, -0.5, 0.5, count),
         columns=(SIDE - 1) / 2 + room * _uniform(rng, -0.5, 0.5, count),
         scales=sizes / _DIGIT,

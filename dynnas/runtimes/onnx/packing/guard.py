@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from dynnas.runtimes.onnx.assembly import rename_uses
+from dynnas.runtimes.onnx.assembly import graphs_in, rename_uses
 from dynnas.runtimes.onnx.packing.layout import block_size
 from dynnas.runtimes.onnx.packing.rewrite_mixing import LAYOUT_DOMAIN
 from dynnas.runtimes.onnx.session import PACKED_FOR
@@ -30,6 +30,7 @@ def guard(model: ModelProto) -> ModelProto:
     """
     if all(operators.domain != LAYOUT_DOMAIN for operators in model.opset_import):
         return model
+    _import_what_is_used(model)
     block = block_size()
     packed_for = f"blocks of {block} channels"
     (image,) = (value for value in model.graph.input if value.name == "image")
@@ -58,3 +59,11 @@ def guard(model: ModelProto) -> ModelProto:
     declared.name = CHECKED
     helper.set_model_props(model, {PACKED_FOR: packed_for})
     return model
+
+
+def _import_what_is_used(model: ModelProto) -> None:
+    """Drop the sets of operators that no node is of: older programs do not know their versions."""
+    used = {node.domain for graph in graphs_in(model.graph) for node in graph.node} | {LAYOUT_DOMAIN}
+    kept = [operators for operators in model.opset_import if operators.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)

@@ -26,6 +26,7 @@ from dynnas.settings.settings import SearchSettings
 from dynnas.space.architecture import Architecture, Value
 from dynnas.space.gene import Gene
 from dynnas.space.space import Space
+from dynnas.supernet.conversion.network import TrainedNetwork
 
 DOCUMENT = Document("dynnas_controls", 1, "search again")
 
@@ -250,6 +251,9 @@ def static_part(space: Space) -> Space | None:
 
     None if it has no such networks.
     """
+    if isinstance(space.model, TrainedNetwork):
+        static = space.model.choices.static()
+        return space.restrict({name: (value,) for name, value in static.items()}) if static else None
     if space.network is None:
         return None
     values: dict[str, Sequence[Value]] = {"op": ("static",)}

@@ -63,9 +63,9 @@ def test_gates_exits_and_kernels_from_the_command_line(folder, dynnas: Callable)
     words = ["--gate", "0.5", "--exit", "stage1", "--op", "condconv", "--plain-depth"]
     dynnas("elastic", "tiny.pt", "--model", MODEL, "--input", "3x16x16", *words)
     space = load_space("tiny.yaml")
-    assert space.gene("stage1.0.gate").values == (0.5, 1.0)
-    assert space.gene("exits").values == ("stage1", "none")
-    assert space.gene("exits.threshold").condition == (("exits", ("stage1",)),)
+    assert space.gene("stage1.0.gate").values == ("skip 0.5", "none")
+    assert space.gene("exits.at").values == ("stage1", "none")
+    assert space.gene("exits.threshold").condition == (("exits.at", ("stage1",)),)
     assert space.gene("stem.0.op").values == ("condconv", "static")
     assert torch.equal(space.build(largest(space))(IMAGES), trained("resnet")(IMAGES))
 

@@ -14,7 +14,9 @@ from dynnas.errors import SpaceError
 from dynnas.nn import EarlyExits, Skippable
 from dynnas.nn.context import tracing
 from dynnas.nn.early_exits import Left
+from dynnas.report.tables.table import dynamic_layers, exits, is_dynamic
 from dynnas.space.moves import largest, sample, smallest
+from dynnas.study.controls import static_part
 
 IMAGES = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -33,15 +35,17 @@ def space(network):
 
 def with_all(space):
     """The whole network with all its gates and exits."""
-    beside = {gene.name: 0.5 for gene in space.genes if gene.name.endswith(".gate")}
-    return space.architecture({**largest(space), **beside, "exits": "all", "exits.threshold": 0.6})
+    beside = {gene.name: "skip 0.5" for gene in space.genes if gene.name.endswith(".gate")}
+    beside |= {"exits.at": "stage1+stage2.0", "exits.threshold": 0.6}
+    return space.architecture({**largest(space), **beside})
 
 
 def test_what_stands_beside_is_a_choice(space):
-    assert space.gene("stage1.1.gate").values == (0.5, 0.8, 1.0)
-    assert space.gene("exits").values == ("stage1", "stage2.0", "all", "none")
-    assert space.gene("exits.threshold").condition == (("exits", ("stage1", "stage2.0", "all")),)
-    assert largest(space)["exits"] == "none"
+    assert space.gene("stage1.1.gate").values == ("skip 0.5", "skip 0.8", "none")
+    assert space.gene("exits.at").values == ("stage1", "stage2.0", "stage1+stage2.0", "none")
+    early = ("stage1", "stage2.0", "stage1+stage2.0")
+    assert space.gene("exits.threshold").condition == (("exits.at", early),)
+    assert largest(space)["exits.at"] == "none"
     assert type(space.build(largest(space))) is TinyResNet
 
 
@@ -113,7 +117,7 @@ class Dropped(TinyResNet):
 def test_why_there_are_no_exits(network, exits, reason):
     report = dn.elastic(trained(network), IMAGES, exits=exits).model.report
     assert reason in report.left_out["exits"]
-    assert "exits" not in report.choices
+    assert "exits.at" not in report.choices
 
 
 def test_why_there_are_no_gates():
@@ -153,3 +157,16 @@ def test_plain_blocks_may_be_left_out_if_that_is_asked_for():
     assert torch.equal(space.build(largest(space))(IMAGES), network(IMAGES))
     x = network[1][1](network[1][0](network[0](IMAGES)))
     assert torch.equal(space.build({"1.depth": 2})(IMAGES), network[3](network[2](x)))
+
+
+def test_reports_know_what_is_dynamic_and_controls_what_is_static(space):
+    whole = largest(space)
+    assert not is_dynamic(whole)
+    chosen = with_all(space)
+    assert dynamic_layers(chosen) == "4 skip 0.5"
+    assert exits(chosen) == "stage1 at 0.6, stage2.0 at 0.6"
+    static = static_part(space)
+    assert static is not None
+    assert all(not is_dynamic(each) for each in (smallest(static), largest(static)))
+    assert torch.equal(static.build(largest(static))(IMAGES), space.build(whole)(IMAGES))
+    assert static_part(dn.elastic(trained("resnet"), IMAGES)) is None

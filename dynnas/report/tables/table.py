@@ -129,7 +129,10 @@ def exits(architecture: Architecture) -> str:
     places = [] if at == "none" else at.split("+")
     criterion = str(architecture.get("exits.criterion", "confidence"))
     by = "" if criterion == "confidence" else f"{criterion} "
-    return ", ".join(f"{place} at {by}{architecture[f'exits.{place}.threshold']}" for place in places)
+    common = architecture.get("exits.threshold")  # one for all of a trained network's
+    return ", ".join(
+        f"{place} at {by}{architecture.get(f'exits.{place}.threshold', common)}" for place in places
+    )
 
 
 def is_dynamic(architecture: Architecture) -> bool:

@@ -7,13 +7,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from dynnas.nn.config.names import EXITS_AT
 from dynnas.supernet.conversion.analysis import Analysis, Wanted
 from dynnas.supernet.conversion.blocks import BlocksSeen, Run
 from dynnas.supernet.conversion.choices import Choice, Choices
 from dynnas.supernet.conversion.coupling.channels import Axis
 from dynnas.supernet.conversion.dynamic import Op, begun
 from dynnas.supernet.conversion.exits import ExitsAt, Threshold, unsure_exit, why_not
-from dynnas.supernet.conversion.gating import OPEN, GateOf, open_gate
+from dynnas.supernet.conversion.gating import UNGATED, GateOf, open_gate
 from dynnas.supernet.conversion.member import Begun
 
 _IMAGE_AXES = 4
@@ -23,7 +24,7 @@ def gate_choices(
     runs: Sequence[Run], seen: BlocksSeen, shares: Sequence[float], excludes: Callable[[str], bool]
 ) -> tuple[list[Choice], dict[str, str]]:
     """Return a choice for each block that may be left out, how much of it images are to use, and why not."""
-    values = (*sorted(set(shares)), OPEN)
+    values = (*(GateOf.value(share) for share in sorted(set(shares))), UNGATED)
     found, left_out = [], {}
     for block in (block for run in runs for block in run.blocks):
         shape = seen.seen[block].shapes[0]
@@ -57,7 +58,7 @@ def exit_choices(
         return [], f"{', '.join(names)}: {reason}"
     places = ExitsAt(names, tuple(seen[name].shapes[1][1] for name in names))
     return [
-        Choice("exits", places.values, places),
+        Choice(EXITS_AT, places.values, places),
         Choice("exits.threshold", tuple(sorted(set(wanted.thresholds))), Threshold()),
     ], None
 

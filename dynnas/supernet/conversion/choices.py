@@ -69,10 +69,18 @@ class Choices:
                 choice.name,
                 choice.values,
                 _condition(choice, self.listed),
-                len(choice.values) > 1 and not isinstance(choice.what, Op | ExitsAt),
+                len(choice.values) > 1 and not isinstance(choice.what, Op | GateOf | ExitsAt),
             )
             for choice in self.listed
         )
+
+    def static(self) -> dict[str, Any]:
+        """Return the values without kernels, gates and exits by which images differ; nothing without them."""
+        return {
+            choice.name: choice.values[-1]
+            for choice in self.listed
+            if isinstance(choice.what, Op | GateOf | ExitsAt)
+        }
 
     def beside(self) -> dict[str, Any]:
         """Return the values that put in all gates and exits; nothing where there are none."""
@@ -109,7 +117,7 @@ class Choices:
             elif isinstance(choice.what, Op):
                 ops[choice.what.conv] = value
             elif isinstance(choice.what, GateOf):
-                gates[choice.what.block] = value
+                gates[choice.what.block] = GateOf.share(value)
             elif isinstance(choice.what, ExitsAt):
                 exits = choice.what.taken(value)
             elif isinstance(choice.what, Threshold):

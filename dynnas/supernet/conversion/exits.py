@@ -12,8 +12,8 @@ from torch import fx, nn
 from dynnas.nn.early_exits import EarlyExits
 from dynnas.nn.slicing import Rule, indices
 
-NONE, ALL = "none", "all"
-"""Values of the choice of exits: none of them, all of them."""
+NONE = "none"
+"""The value of the choice of exits that has none of them."""
 
 _LAYER = "2"
 """The name of the layer of an exit that reads channels."""
@@ -33,11 +33,11 @@ class ExitsAt:
     @property
     def values(self) -> tuple[str, ...]:
         """The values: each alone, all, none."""
-        return (*self.names, *((ALL,) if len(self.names) > 1 else ()), NONE)
+        return (*self.names, *(("+".join(self.names),) if len(self.names) > 1 else ()), NONE)
 
     def taken(self, value: str) -> tuple[str, ...]:
         """Return the modules of a value."""
-        return self.names if value == ALL else () if value == NONE else (value,)
+        return () if value == NONE else tuple(value.split("+"))
 
     @staticmethod
     def key(name: str) -> str:

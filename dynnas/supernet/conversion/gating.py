@@ -13,8 +13,8 @@ from dynnas.nn.blocks_by_name import Skippable
 from dynnas.nn.gates.gate import OPEN_BIAS
 from dynnas.nn.slicing import Rule, indices
 
-OPEN = 1.0
-"""The share of a block that has no gate."""
+UNGATED = "none"
+"""The value of a block that has no gate."""
 
 _READS = "skip.reduce.conv.weight"
 """The tensor of a gate that reads the channels of its block's input, on axis 1."""
@@ -30,6 +30,16 @@ class GateOf:
 
     block: str
     channels: int
+
+    @staticmethod
+    def value(share: float) -> str:
+        """Return the value by which a gate is chosen that is to use this share of its block."""
+        return f"skip {share:g}"
+
+    @staticmethod
+    def share(value: str) -> float:
+        """Return the share that a value stands for."""
+        return float(value.removeprefix("skip "))
 
     @property
     def key(self) -> str:

@@ -1,15 +1,13 @@
 """Graphs with gates: what an image leaves out does not run, and the answer is that of the masked network."""
 
-import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_allclose
 from support.combinations import combinations
 from support.contexts import decisions
 from support.gated import gated_config, undecided
+from support.graphs import assert_answers, assert_answers_batch
 from support.networks import images
 from support.profiled import convolutions_run
-from test_graphs import answer, runner_of
 
 from dynnas.runtimes.onnx.graph import to_onnx, to_onnx_batch, to_packed_onnx
 
@@ -30,23 +28,13 @@ GATES = (
 )
 def test_the_graph_for_one_image_answers_as_the_masked_network(export, gates, exits, op):
     network, batch = undecided(gated_config(gates, op=op, exits=exits, attention="se")), images(24)
-    logits, taken = answer(network, batch)
-    runner = runner_of(export(network))
-    outputs = [runner.outputs(image[None].numpy()) for image in batch]
-    found = np.concatenate([output["logits"] for output in outputs])
-    assert_allclose(found, logits, rtol=1e-4, atol=1e-4)
-    if exits:
-        assert [int(output["exit"][0]) for output in outputs] == taken.tolist()
+    assert_answers(export(network), network, batch)
 
 
 @pytest.mark.parametrize("gates", GATES, ids="-".join)
 def test_the_graph_for_batches_is_masked(gates):
     network, batch = undecided(gated_config(gates, exits=1)), images(24)
-    logits, taken = answer(network, batch)
-    runner = runner_of(to_onnx_batch(network))
-    outputs = runner.outputs(batch.numpy())
-    assert_allclose(outputs["logits"], logits, rtol=1e-4, atol=1e-4)
-    assert outputs["exit"].tolist() == taken.tolist()
+    assert_answers_batch(to_onnx_batch(network), network, batch)
 
 
 def test_a_skipped_block_does_not_run(tmp_path):

@@ -4,8 +4,8 @@ import pytest
 from numpy.testing import assert_allclose
 from support.combinations import combinations
 from support.gated import gated_config, undecided
+from support.graphs import answer
 from support.networks import images, noise, one_by_one
-from test_graphs import answer
 
 from dynnas.export.bundle import export_model
 from dynnas.export.formats import FORMATS

@@ -8,27 +8,16 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 from support.combinations import combinations
+from support.graphs import answer, assert_answers, assert_answers_batch
 from support.networks import config, finished, images
 from support.profiled import convolutions_run
 
 from dynnas.nn.config.vocabulary import CRITERIA
-from dynnas.nn.exits import leave, select_confident
+from dynnas.nn.exits import select_confident
 from dynnas.nn.kernels.kernel import KERNELS
 from dynnas.nn.registry import BLOCKS
 from dynnas.runtimes.onnx.graph import to_onnx, to_onnx_batch
-from dynnas.runtimes.onnx.session import OnnxRunner
 from dynnas.runtimes.torch.export import to_pt2, to_pt2_batch
-
-
-@torch.no_grad()
-def answer(network, batch):
-    """Logits and exits by the masked rule."""
-    logits, exits = leave(network.logits(batch), network.config.exits)
-    return logits.numpy(), exits.numpy()
-
-
-def runner_of(model):
-    return OnnxRunner(model.SerializeToString(), threads=1)
 
 
 def test_the_first_confident_exit_wins():
@@ -52,12 +41,8 @@ def test_a_confidence_on_the_threshold_leaves():
 )
 def test_the_branching_graph_takes_each_image_to_its_exit(op, exits, criterion):
     network, batch = finished(config(op=op, exits=exits, criterion=criterion)), images(40)
-    logits, taken = answer(network, batch)
-    assert set(taken) == set(range(exits + 1)), "the test needs images for every exit"
-    runner = runner_of(to_onnx(network))
-    outputs = [runner.outputs(image[None].numpy()) for image in batch]
-    assert [int(output["exit"][0]) for output in outputs] == taken.tolist()
-    assert_allclose(np.concatenate([output["logits"] for output in outputs]), logits, rtol=1e-4, atol=1e-4)
+    assert set(answer(network, batch)[1]) == set(range(exits + 1)), "the test needs images for every exit"
+    assert_answers(to_onnx(network), network, batch)
 
 
 def test_what_follows_the_exit_taken_does_not_run(tmp_path):
@@ -96,13 +81,9 @@ def test_inputs_and_outputs_are_as_documented(exits):
 @pytest.mark.parametrize(("kind", "op"), [*zip(cycle(BLOCKS), [*KERNELS, *KERNELS], strict=False)])
 def test_the_batch_graph_takes_any_batch(kind, op):
     network = finished(config(kind, op, exits=1, attention="se"))
-    runner = runner_of(to_onnx_batch(network))
+    model = to_onnx_batch(network)
     for size in (1, 2, 7):
-        batch = images(size)
-        logits, taken = answer(network, batch)
-        outputs = runner.outputs(batch.numpy())
-        assert_allclose(outputs["logits"], logits, rtol=1e-4, atol=1e-4)
-        assert np.array_equal(outputs["exit"], taken)
+        assert_answers_batch(model, network, images(size))
 
 
 @pytest.mark.parametrize("criterion", combinations(CRITERIA, every=3))

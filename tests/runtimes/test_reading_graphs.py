@@ -6,9 +6,10 @@ import torch
 from numpy.testing import assert_allclose
 from support.combinations import combinations
 from support.contexts import decisions
+from support.graphs import answer, assert_answers, assert_answers_batch
 from support.networks import images, one_by_one
+from support.profiled import convolutions_run
 from support.reading import halting, halting_config, of_two_minds, reading_config
-from test_graphs import answer, convolutions_run, runner_of
 
 from dynnas.latency.runner import build_runner
 from dynnas.runtimes.batches import build_batch_runner
@@ -32,12 +33,7 @@ def network_of(gates, exits, reads="policy"):
 )
 def test_the_graph_for_one_image_answers_as_the_masked_network(reads, export, gates, exits):
     network, batch = network_of(gates, exits, reads), images(24)
-    logits, taken = answer(network, batch)
-    runner = runner_of(export(network))
-    outputs = [runner.outputs(image[None].numpy()) for image in batch]
-    assert_allclose(np.concatenate([output["logits"] for output in outputs]), logits, rtol=1e-4, atol=1e-4)
-    if exits:
-        assert [int(output["exit"][0]) for output in outputs] == taken.tolist()
+    assert_answers(export(network), network, batch)
 
 
 def test_blocks_that_the_policy_network_skips_do_not_run(tmp_path):
@@ -72,8 +68,7 @@ def test_runners_answer_as_the_masked_network(reads, runtime, exits):
 def test_batches_and_programs_answer_as_the_masked_network(reads, exits):
     network, batch = network_of(GATES[1], exits, reads), images(8)
     logits, _ = answer(network, batch)
-    found = runner_of(to_onnx_batch(network)).outputs(batch.numpy())["logits"]
-    assert_allclose(found, logits, rtol=1e-4, atol=1e-4)
+    assert_answers_batch(to_onnx_batch(network), network, batch)
     program = to_pt2(network).module()
     with torch.no_grad():
         outputs = [program(image[None]) for image in batch]
@@ -89,11 +84,8 @@ def test_graphs_of_runs_that_end_early_answer_as_the_masked_network(reads, exits
     network, batch = halting(halting_config(["halt"] * 4, exits, reads)), images(24)
     logits, _ = answer(network, batch)
     for export in (to_onnx, to_packed_onnx):
-        runner = runner_of(export(network))
-        found = np.concatenate([runner.outputs(image[None].numpy())["logits"] for image in batch])
-        assert_allclose(found, logits, rtol=1e-4, atol=1e-4)
-    found = runner_of(to_onnx_batch(network)).outputs(batch.numpy())["logits"]
-    assert_allclose(found, logits, rtol=1e-4, atol=1e-4)
+        assert_answers(export(network), network, batch)
+    assert_answers_batch(to_onnx_batch(network), network, batch)
     found = one_by_one(build_runner(network, TargetSettings(runtime="torch")), batch)
     assert_allclose(found, logits, rtol=1e-3, atol=1e-3)
 

@@ -4,16 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
 from support import networks
 from support.contexts import decisions
 from support.glancing import glance_config, glancing
+from support.graphs import answer, assert_answers, assert_answers_batch, runner_of
 from support.networks import images, noise, one_by_one
+from support.profiled import convolutions_run
 from support.sized import SIZES, sized_config, undecided
-from test_graphs import answer, convolutions_run, runner_of
 
 from dynnas.compression.int8 import INT8
 from dynnas.compression.prune import channel_groups
@@ -91,13 +91,8 @@ def sizes_chosen(network, x):
 @pytest.mark.parametrize("op", ["static", "dynet"])
 def test_the_graph_for_one_image_answers_as_the_network(kind, export, op):
     network, batch = kind.make(op=op), images(24)
-    logits, taken = answer(network, batch)
-    assert {*taken.tolist()} == {*range(len(kind.ways))}
-    runner = runner_of(export(network))
-    outputs = [runner.outputs(image[None].numpy()) for image in batch]
-    assert_allclose(np.concatenate([output["logits"] for output in outputs]), logits, rtol=1e-4, atol=1e-4)
-    if len(kind.ways) > 1:
-        assert [int(output["exit"][0]) for output in outputs] == taken.tolist()
+    assert {*answer(network, batch)[1].tolist()} == {*range(len(kind.ways))}
+    assert_answers(export(network), network, batch)
 
 
 def test_the_graph_runs_one_resolution(tmp_path):
@@ -127,13 +122,8 @@ def plain_convolutions(batch, folder):
     return convolutions_run(to_onnx(plain), batch[:1].numpy(), folder)
 
 
-def test_the_graph_for_batches_computes_all(kind, network):
-    batch = images(24)
-    logits, taken = answer(network, batch)
-    outputs = runner_of(to_onnx_batch(network)).outputs(batch.numpy())
-    assert_allclose(outputs["logits"], logits, rtol=1e-4, atol=1e-4)
-    if len(kind.ways) > 1:
-        assert outputs["exit"].tolist() == taken.tolist()
+def test_the_graph_for_batches_computes_all(network):
+    assert_answers_batch(to_onnx_batch(network), network, images(24))
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "onnxruntime_portable", "torch"])

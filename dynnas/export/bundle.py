@@ -235,15 +235,7 @@ def make_manifest(
     """Return what the manifest says of a network, of the files in `bundle`, and of `artifacts` among them."""
     config = network.config
     own = isinstance(network, PlainNetwork)
-    exits = [
-        {
-            "name": place.name,
-            "after": place.after,
-            "criterion": place.criterion,
-            "threshold": place.threshold,
-        }
-        for place in _places(network)
-    ]
+    exits = [_exit(place) for place in _places(network)]
     outputs = {"logits": _OUTPUTS.get(dataset.task.name, f"the output for the task {dataset.task.name}")}
     ways = [*(place["name"] for place in exits), "head"]
     if isinstance(network, Cascade):
@@ -297,6 +289,11 @@ def make_manifest(
 def _places(network: Finished | PlainNetwork) -> Sequence[Any]:
     """Return the early exits of a network, in their order."""
     return network.config.leaves if isinstance(network, PlainNetwork) else network.config.exits
+
+
+def _exit(place: Any) -> dict[str, Any]:
+    """Return what the manifest says of an early exit."""
+    return {name: getattr(place, name) for name in ("name", "after", "criterion", "threshold")}
 
 
 def _use(model: ModelFile, network: Finished | PlainNetwork, branches: bool) -> dict[str, str]:

@@ -22,7 +22,7 @@ Rows = np.ndarray
 
 @dataclass(frozen=True)
 class Layout:
-    """What each of an architecture's features is about.
+    """The gene or total that each feature of an architecture belongs to.
 
     Attributes:
         genes: [features] increasing: the index of a gene in `Genome.choices`, and from the number of choices

@@ -128,7 +128,7 @@ def retry_rejected(study: optuna.Study, space: Space, goal: Goal, hopeless: Verd
     """Queue the candidates that older, tighter limits had rejected, and return how many.
 
     Those that a prediction had ruled out come again too, if `hopeless` no longer says so; and so do those
-    of which a metric was not asked for that is a limit now.
+    that lack a metric which is a limit now.
     """
     trials = study.get_trials(deepcopy=False)
     latest = {trial.user_attrs[KEY]: trial for trial in trials if KEY in trial.user_attrs}

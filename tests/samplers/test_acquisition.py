@@ -7,6 +7,7 @@ from support.tables import grid_space
 from dynnas.pareto.objectives import Goal
 from dynnas.samplers.genome import Genome
 from dynnas.samplers.history import History
+from dynnas.samplers.model import acquisition
 from dynnas.samplers.model.acquisition import Fits, Outlook
 from dynnas.samplers.model.cheap_metrics import Known
 from dynnas.space.architecture import Architecture
@@ -40,7 +41,10 @@ def test_a_better_network_counts_however_dear_it_is(cheap_half: np.ndarray) -> N
     assert dear > 0.3 * gap > 0
 
 
-def test_a_known_cost_is_exact_where_it_decides(cheap_half: np.ndarray) -> None:
+def test_a_known_cost_is_exact_where_it_decides(
+    cheap_half: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acquisition, "_UNINFORMED", len(cheap_half))
     goal = Goal.of({"accuracy": "maximize", "cost": "minimize"})
 
     def cheap(architecture: Architecture) -> dict[str, float]:

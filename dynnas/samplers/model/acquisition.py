@@ -35,6 +35,10 @@ _MARGIN, _LEAST = 0.5, 0.3
 # Kinds of warp with priors of the kernel; the pair that ranks left-out results best is taken.
 _VIEWS = (("rank", ALIKE), ("linear", ALIKE), ("linear", ADDITIVE), ("rank", INTERACTING))
 
+# Number of results before which a cheap objective is learned as others are: while little is known of these,
+# certain costs draw proposals to the cheapest networks. Limits on cheap metrics are kept from the first.
+_UNINFORMED = 40
+
 # A guess of a cheap metric may be wrong by a few per cent; what it puts just above a limit is computed.
 _SLACK = 0.03
 
@@ -148,6 +152,7 @@ class Outlook:
         self._rng = rng
         self._features = genome.features(history.rows)
         self._cheap = known.survey[1] if known else {}
+        self._certain = self._cheap if len(history.rows) >= _UNINFORMED else {}
         self._forecasts = forecasts or {}
         self._names = [objective.name for objective in goal.objectives] if goal else []
         self._names += [f"objective {at}" for at in range(len(self._names), history.losses.shape[1])]
@@ -186,7 +191,7 @@ class Outlook:
     def _belief_on(self, objective: int, full: np.ndarray, losses: np.ndarray, order: np.ndarray) -> Learned:
         """Return a surrogate from the results `full` and, of a cheap objective, from its survey."""
         name, features, values = self._names[objective], self._features[full], losses[:, objective]
-        if name in self._cheap:
+        if name in self._certain:
             assert self._known is not None
             rows, metrics = self._known.survey
             features = np.concatenate([self._genome.features(rows), features])
@@ -287,7 +292,7 @@ class Outlook:
         if not exact or known is None:
             return found
         for at, name in enumerate(self._names):
-            if name in self._cheap:
+            if name in self._certain:
                 exact_metrics = [known.exact(row) for row in rows]
                 sign, middle = known.goal.objectives[at].sign, found[at][:, found[at].shape[1] // 2]
                 # What cannot be evaluated has no metrics.

@@ -1,7 +1,8 @@
 """The cases of the conformance suite: few, but any two words of the vocabulary meet in one of them.
 
 Blocks, kernel ops, attentions, activations, shapes and gates are not tried in all combinations, which would
-be thousands, but so that any two of them occur together (except what the language refuses).
+be thousands, but so that any two of them occur together (except what the language refuses), or two of their
+kinds.
 Everything comes from the registries and the vocabulary, so a new entry is covered by being there.
 """
 
@@ -11,7 +12,8 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import combinations, product
+from itertools import combinations, product, zip_longest
+from typing import Any
 
 import torch
 from torch import nn
@@ -51,24 +53,29 @@ class Case:
         return self.name
 
 
-def cases() -> list[Case]:
-    """Yield the cases: blocks as above; stem, exit and head with every activation; a large stem."""
+def cases(every: bool = False) -> list[Case]:
+    """Return the cases: blocks as above; stem, exit and head with every activation; a large stem.
+
+    Args:
+        every: whether every op meets every block and gate, and not only each kind of them.
+    """
     others = [case for activation in ACTIVATIONS for case in _other_cases(activation)]
     early = Case("stem-early", StemConfig(3, 6, 5, 4, "relu"), (StemConfig(3, 8, 7, 4, "relu"),))
-    return [*map(_block_case, rows()), *_dense_cases(), *others, early]
+    return [*map(_block_case, rows(every)), *_dense_cases(), *others, early]
 
 
 def _dense_cases() -> Iterator[Case]:
     """Yield multi-scale layers: the first one, one that drops a scale, one that reopens it.
 
-    Every word occurs once.
+    Every attention and activation is in one of them.
     """
-    for links, bottleneck, keep in (("down", 1, 1.0), ("both", 2, 0.5), ("down", 0, 1.0)):
+    scales = (("down", 1, 1.0), ("both", 2, 0.5), ("down", 0, 1.0))
+    for number, (links, bottleneck, keep) in enumerate(scales):
         words = {"links": links, "bottleneck": bottleneck}
-        for attention, activation in zip(
-            ATTENTIONS, list(ACTIVATIONS)[:: 2 if keep < 1 else 1], strict=False
-        ):
-            layer = {"block": "msd", "attention": attention, "activation": activation, "kernel": [3, 5]}
+        own = (list(registry)[number :: len(scales)] for registry in (ATTENTIONS, ACTIVATIONS))
+        for attention, activation in zip_longest(*own):
+            layer: dict[str, Any] = {"block": "msd", "kernel": [3, 5]}
+            layer |= {"attention": attention or "none", "activation": activation or "relu"}
             stages = [
                 {**layer, **words, "width": [2, 4], "depth": [1, 2], "finest": finest, "keep": keep}
                 for finest in (0, 2, 1)
@@ -81,7 +88,7 @@ def _dense_cases() -> Iterator[Case]:
             config = space.network_config(space.architecture(chosen))
             covering = space.covering_configs(3, 5)
             for slot, block in config.blocks:
-                name = f"msd-{links}-{bottleneck}-{attention}-{activation}-{slot}"
+                name = f"msd-{links}-{bottleneck}-{layer['attention']}-{layer['activation']}-{slot}"
                 yield Case(name, block, covering[slot])
 
 
@@ -116,9 +123,15 @@ def _layer(module: nn.Module) -> object:
     return type(module)
 
 
-def rows() -> Iterator[Mapping[str, str]]:
+Pair = tuple[tuple[str, str], tuple[str, str]]
+"""Two factors with their values."""
+
+
+def rows(every: bool = False) -> Iterator[Mapping[str, str]]:
     """Return choices of block, op, attention, activation, shape and gate: any two that may meet do so in one.
 
+    A block and a gate meet an op by its convolutions, router and parts, whichever op it is. So an op meets
+    each kind of block and gate, and a block and a gate each kind of op; with `every` all of them meet.
     Greedy: each row starts from a pair that is missing, and takes the values with the most missing pairs.
     """
     factors = {
@@ -129,28 +142,54 @@ def rows() -> Iterator[Mapping[str, str]]:
         "shape": tuple(SHAPES),
         "gate": operators("gate"),
     }
-    missing: dict[tuple[tuple[str, str], ...], None] = {
-        ((first, one), (second, other)): None
+    missing: dict[object, Pair] = {
+        wanted: ((first, one), (second, other))
         for first, second in combinations(factors, 2)
         for one, other in product(factors[first], factors[second])
         if not _refused({first: one, second: other})
+        for wanted in _wanted(((first, one), (second, other)), every)
     }
     while missing:
-        row = dict(next(iter(missing)))
+        row = dict(next(iter(missing.values())))
         for factor, values in factors.items():
             if factor not in row:
                 allowed = [value for value in values if not _refused(row | {factor: value})]
                 gains = {
-                    value: sum(pair in missing for pair in _pairs(row | {factor: value}, factors))
+                    value: sum(
+                        wanted in missing
+                        for pair in _pairs(row | {factor: value}, factors)
+                        for wanted in _wanted(pair, every)
+                    )
                     for value in allowed
                 }
                 row[factor] = max(allowed, key=gains.__getitem__)
         for pair in _pairs(row, factors):
-            missing.pop(pair, None)
+            for wanted in _wanted(pair, every):
+                missing.pop(wanted, None)
         yield {factor: row[factor] for factor in factors}
 
 
-def _pairs(row: Mapping[str, str], order: Mapping[str, object]) -> Iterator[tuple[tuple[str, str], ...]]:
+@cache
+def _wanted(pair: Pair, every: bool) -> tuple[object, ...]:
+    """Return what a pair of values is needed for: itself, or that an operator meets the other's kind."""
+    (first, one), (second, other) = pair
+    if every or {first, second} not in ({"block", "op"}, {"op", "gate"}):
+        return (pair,)
+    return (first, one, _kind(second, other)), (_kind(first, one), second, other)
+
+
+def _kind(factor: str, name: str) -> object:
+    """Return what tells kinds of ops, blocks or gates apart where they meet."""
+    if factor == "op":
+        op = KERNELS[name]
+        own = (getattr(op, method) is not getattr(Kernel, method) for method in ("part", "mixed"))
+        return (op.router.__func__ is not Kernel.router.__func__, *own, op.provides)  # type: ignore[attr-defined]
+    if factor == "block":
+        return BLOCKS[name].provides, BLOCKS[name].reshapes
+    return NO_GATE if name == NO_GATE else (GATES[name].requires, GATES[name].keeps_shape)
+
+
+def _pairs(row: Mapping[str, str], order: Mapping[str, object]) -> Iterator[Pair]:
     return combinations(((factor, row[factor]) for factor in order if factor in row), 2)
 
 
@@ -173,7 +212,8 @@ def _block_case(row: Mapping[str, str]) -> Case:
     if row["gate"] != NO_GATE:
         assert isinstance(config, BlockConfig)
         config = _with_gate(config, row["gate"], target=0.5, step=0)
-        covering += tuple(
+        # What is not gated there shares the block's tensors alone: one of them will do.
+        covering = covering[:1] + tuple(
             _gated(other, row["gate"])
             for other in covering
             if isinstance(other, BlockConfig) and not refused("op", other.op.name, "gate", row["gate"])

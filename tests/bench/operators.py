@@ -33,7 +33,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 from support import published
 from support.published import costs, mobilenet_v2, resnet50, shufflenet_v2
 
-from dynnas.latency.meter import LatencyMeter
+from dynnas.latency.meter import LatencyMeter, LocalTimer
 from dynnas.latency.rounds import Workload
 from dynnas.latency.runner import build_runner
 from dynnas.nn.config.network import NetworkConfig
@@ -101,6 +101,10 @@ def mobilenet_printed(macs: str, params: str, **knobs: Any) -> str:
     return f"{found_macs / 1e6:.0f} MMACs ({macs}), {found_params / 1e6:.1f} M ({params})"
 
 
+def odconv_printed() -> str:
+    return f"{mobilenet_printed('327', '11.5', op='odconv', experts=4)}, its last convolution dynamic too"
+
+
 def condconv_printed() -> str:
     macs, _ = added(published.efficientnet_b0, op="condconv", experts=8)
     return f"EfficientNet-B0, K = 8 in 3 stages: +{macs:.0f} MMACs (+22)"
@@ -126,10 +130,14 @@ KERNELS = Table(
     ("`op`", "arXiv", "MMACs", "M params", "here (published)"),
     (
         in_mobilenet("`static`", "1801.04381", partial(mobilenet_printed, "300", "3.4")),
+        in_mobilenet("`dgc`, 4 heads, half of the inputs", "2007.04242", op="dgc"),
         in_mobilenet("`hypernet`", "1609.09106", op="hypernet"),
         in_mobilenet("`deformable` v2", "1811.11168", op="deformable"),
+        in_mobilenet("`deform_kernel`, global", "1910.02940", op="deform_kernel"),
         in_mobilenet("`pac`", "1904.05373", op="pac"),
+        in_mobilenet("`involution`", "2103.06255", op="involution"),
         in_mobilenet("`dfn`", "1605.09673", op="dfn"),
+        in_mobilenet("`acnet`", "1904.03579", op="acnet"),
         in_mobilenet("`condconv` K = 4", "1904.04971", condconv_printed, op="condconv", experts=4),
         in_mobilenet(
             "`dyconv` K = 4",
@@ -138,6 +146,14 @@ KERNELS = Table(
             op="dyconv",
             experts=4,
         ),
+        in_mobilenet(
+            "`odconv` K = 4",
+            "2209.07947",
+            odconv_printed,
+            op="odconv",
+            experts=4,
+        ),
+        in_mobilenet("`drconv` K = 4, 4 regions", "2003.12243", op="drconv", experts=4),
         in_mobilenet("`dynet` g = 4", "2004.10694", op="dynet", group=4),
         in_mobilenet("`dynet_layer` g = 4", "2004.10694", op="dynet_layer", group=4),
         in_mobilenet(
@@ -160,6 +176,11 @@ GATES = Table(
             partial(resnet50_printed, "cbam", "+6", "+2.5 M"),
             attention="cbam",
         ),
+        in_mobilenet("`bam`", "1807.06514", attention="bam"),
+        in_mobilenet(
+            "`srm`", "1903.10829", partial(resnet50_printed, "srm", "–", "+0.06 M"), attention="srm"
+        ),
+        in_mobilenet("`gather_excite`, extent 4", "1810.12348", attention="gather_excite"),
         in_mobilenet("`eca`", "1910.03151", partial(resnet50_printed, "eca", "+0.5", "+80"), attention="eca"),
         in_mobilenet("`dyrelu_a`", "2003.10027", activation="dyrelu_a"),
         in_mobilenet("`dyrelu_b`", "2003.10027", dyrelu_printed, activation="dyrelu_b"),
@@ -225,13 +246,13 @@ class Stopwatch:
 
     def __init__(self, target: TargetSettings, clock: str) -> None:
         """On the device of `target`, for its `seconds` a network, by one of the `CLOCKS`."""
-        self._target, self._clock = target, CLOCKS[clock][1]
+        self._target, self._timer = target, LocalTimer(target.device, clock=CLOCKS[clock][1])
         self.disturbed: list[str] = []
 
     def __call__(self, row: Row) -> str:
         """Latency over that of the row's base; of the base itself, milliseconds."""
         config, base = row.timed(), row.base()
-        meter = LatencyMeter(self._target, [self._workload(base)], clock=self._clock)
+        meter = LatencyMeter(self._target, [self._workload(base)], timer=self._timer)
         if config == base:
             return f"1 ({meter.reference.anchor_ms:.1f} ms)"
         latency = meter.measure(self._workload(config))

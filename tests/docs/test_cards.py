@@ -82,10 +82,13 @@ def kernels() -> Iterator[Any]:
                 yield pytest.param(name, shape, id=f"{name}-{shape}")
 
 
+OWN_KNOBS = {"regions": 3, "margin": 2, "heads": 3, "kept_inputs": 0.4}
+
+
 @pytest.mark.parametrize(("name", "shape"), list(kernels()))
 def test_costs_of_kernels(name: str, shape: tuple[int, ...]) -> None:
     before, after, kernel, groups, side = shape
-    card, knobs = WRITTEN["kernels"][name], {"experts": 3, "group": 2, "splits": 2}
+    card, knobs = WRITTEN["kernels"][name], {"experts": 3, "group": 2, "splits": 2, **OWN_KNOBS}
     geometry = {"padding": kernel // 2, "groups": groups, "bias": False}
     plain = Conv2d(before, after, kernel, **geometry)  # type: ignore[arg-type]
     own = Conv2d(before, after, kernel, **geometry, op=name, **knobs)  # type: ignore[arg-type]

@@ -70,7 +70,7 @@ def test_an_op_that_makes_no_sense_in_a_block_is_located(monkeypatch: pytest.Mon
     (found,) = problems_in(network("- {width: 16, block: [conv, fire], op: [static, dynet]}"))
     message, _, allowed = found.partition("; allowed there: ")
     assert message == "f:4:40: stage1.op: dynet makes no sense in block fire (for a test)"
-    assert set(allowed.split(", ")) == {*KERNELS} - {"dynet", "dfn"}
+    assert set(allowed.split(", ")) == {*KERNELS} - {"dynet", "dfn", "involution"}
     # Each where it is written: the op of the stage, and the block of a layer that has it from there.
     found = problems_in(
         network("- {width: 16, depth: 2, block: conv, op: dynet, layers: {1: {block: fire}}}")

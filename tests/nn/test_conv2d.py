@@ -85,7 +85,7 @@ def test_a_mixture_is_torchs_convolution_with_the_mixed_kernel(geometry, op, bat
 def test_every_op_takes_every_geometry(op, batch):
     """Sizes are torch's, gradients reach every parameter, each image is computed as if alone."""
     for name, geometry in GEOMETRIES.items():
-        if op == "dfn" and name != "depthwise":
+        if op in ("dfn", "involution") and name != "depthwise":
             continue
         ours = lively(dnn.Conv2d(8, 8, **geometry, op=op))
         x = images(batch)

@@ -30,6 +30,7 @@ from support.published import (
 from torch import nn
 
 from dynnas.nn.config.network import NetworkConfig
+from dynnas.nn.conv2d import Conv2d
 from dynnas.testing.conformance import macs, parameters
 
 
@@ -146,6 +147,15 @@ def more(network: NetworkConfig, plain: NetworkConfig) -> tuple[float, float]:
     """Millions of multiply-adds and of parameters that a network has beyond another."""
     with_it, without = costs(network), costs(plain)
     return (with_it[0] - without[0]) / 1e6, (with_it[1] - without[1]) / 1e6
+
+
+@pytest.mark.parametrize(("experts", "published"), [(1, 4.94), (4, 11.51)])
+def test_odconv_in_mobilenet_v2_has_as_many_parameters_as_published(experts: int, published: float) -> None:
+    """By the authors' repository, where the last convolution is dynamic too; ours is static."""
+    last = Conv2d(320, 1280, 1, bias=False, op="odconv", experts=experts)
+    own = sum(parameter.numel() for parameter in last.parameters()) - 320 * 1280
+    _, found = costs(mobilenet_v2(op="odconv", experts=experts))
+    assert (found + own) / 1e6 == pytest.approx(published, abs=0.006)
 
 
 def test_condconv_adds_what_was_published() -> None:

@@ -15,7 +15,6 @@ from dynnas.nn.config.network import (
 )
 from dynnas.nn.networks.network import build
 from dynnas.nn.operators import OPERATORS
-from dynnas.space.knob import names
 from dynnas.testing.conformance import macs, parameters
 
 
@@ -50,8 +49,8 @@ def choice(kind, name, sizes):
     """With those knobs of an operator whose size is not None; of a block that is unknown, with none."""
     if name not in OPERATORS[kind]:
         return Choice(name)
-    known = names(OPERATORS[kind][name].knobs)
-    return Choice.of(name, **{knob: sizes[knob] for knob in known if sizes[knob] is not None})
+    found = {knob.name: sizes.get(knob.name, knob.default) for knob in OPERATORS[kind][name].knobs}
+    return Choice.of(name, **{knob: value for knob, value in found.items() if value is not None})
 
 
 def gated(config, gate, target=0.5, **knobs):

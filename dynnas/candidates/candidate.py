@@ -19,11 +19,12 @@ from dynnas.candidates.statistics import (
     statistics_of,
     unpack_statistics,
 )
-from dynnas.data.dataset import Dataset, resize
+from dynnas.data.dataset import Dataset
 from dynnas.documents import provenance_digest
 from dynnas.latency.rounds import Workload
 from dynnas.latency.runner import build_runner, load_runner
 from dynnas.nn.config.network import NetworkConfig
+from dynnas.nn.layers.resize import resize
 from dynnas.nn.networks.cost import Cost
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.artifact import Artifact

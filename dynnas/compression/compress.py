@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from dynnas.data.dataset import Dataset, resize
+from dynnas.data.dataset import Dataset
+from dynnas.nn.layers.resize import resize
 from dynnas.nn.networks.network import Network
 from dynnas.progress import Progress
 from dynnas.runtimes.artifact import Artifact

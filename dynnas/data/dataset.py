@@ -9,7 +9,6 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from dynnas.data.augment import Augment
 from dynnas.data.streaming.images import Images, in_batches, read_batches, read_images
@@ -200,19 +199,6 @@ class Dataset:
         order = torch.randperm(len(self.train), generator=_generator("calibration", seed))
         parts = list(order[:count].split(_READ_TOGETHER))
         return torch.cat([self.normalise(images) for images in read_batches(self.train.images, parts)])
-
-
-def resize(images: Tensor, size: int | tuple[int, int]) -> Tensor:
-    """Resize float `images` [B, C, H, W] to another `size`, bilinear and antialiased.
-
-    Args:
-        images: of any size.
-        size: height and width, or the side of a square.
-    """
-    height, width = (size, size) if isinstance(size, int) else size
-    if images.shape[-2:] == (height, width):
-        return images
-    return F.interpolate(images, (height, width), mode="bilinear", antialias=True)
 
 
 def _generator(purpose: str, *numbers: int) -> torch.Generator:

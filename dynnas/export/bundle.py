@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dynnas import __version__
-from dynnas.data.dataset import Dataset
-from dynnas.errors import ExportError
+from dynnas.data.dataset import Dataset, Split
+from dynnas.data.streaming.images import read_images
+from dynnas.errors import ExportError, require
 from dynnas.export.card import LICENCES, card
 from dynnas.export.formats import FORMATS
 from dynnas.export.formats.format import ANY_BATCH, ONE_IMAGE, Format, ModelFile, get_format
 from dynnas.export.parity import Answer, answer, compare
+from dynnas.export.pictures import FILE, Pictures, check_pictures, pictures_graph, takes_pictures
 from dynnas.export.timing import time_artifact
 from dynnas.nn.config.network import RESOLUTION_SLOT, NetworkConfig
 from dynnas.nn.gates.family import GATES
@@ -34,6 +36,7 @@ from dynnas.space.architecture import Architecture
 if TYPE_CHECKING:
     from dynnas.export.formats.format import Predict
 
+MODEL = "model.onnx"
 MANIFEST, SCRIPT, CARD = "manifest.json", "run.py", "README.md"
 VERSION = 1
 
@@ -46,7 +49,7 @@ _OUTPUTS = {
     "multi_label": "one value for each class name: above 0 it is there",
     "regression": "one value for each name, in standard deviations from the mean",
     "segmentation": "one value for each class name and place",
-    "detection": "boxes: x1, y1, x2, y2 in pixels of the input, score, class; those of score 0 are none",
+    "detection": "boxes: x1, y1, x2, y2 in pixels of the data, score, class; those of score 0 are none",
 }
 
 
@@ -100,6 +103,7 @@ def export_model(
             model.file: _check(model, chosen_format.load_like(bundle / model.file, network), expected)
             for model in chosen_format.models
         }
+        pictures = _pictures(network, dataset, bundle, chosen, expected) if chosen_format.script else None
         if chosen_format.script:
             write_script(bundle)
         artifacts = [
@@ -107,6 +111,8 @@ def export_model(
             for model in chosen_format.models
         ]
         manifest = make_manifest(network, dataset, chosen_format, artifacts, bundle)
+        if pictures:
+            manifest["pictures"] = asdict(pictures)
         if chosen_format.script:
             manifest["self_check"] = _self_check(network, dataset)
         finish_bundle(bundle, manifest, card(manifest, facts or {}, chosen_format.lines(network)))
@@ -153,6 +159,20 @@ def _prepare(dataset: Dataset) -> str:
         f"{scaled}, subtract mean {_numbers(dataset.mean)}, divide by std {_numbers(dataset.std)}, "
         "resize (bilinear, antialiased)"
     )
+
+
+def _pictures(
+    network: Finished, dataset: Dataset, bundle: Path, chosen: Split, expected: Answer
+) -> Pictures | None:
+    """Write the graph that takes bytes and compare it; None for data that are no bytes."""
+    if not takes_pictures(dataset):
+        return None
+    onnx = require("onnx", "onnx")
+    model = onnx.load_model(str(bundle / MODEL))
+    data = pictures_graph(model, dataset, network.config.shape[1:]).SerializeToString()
+    (bundle / FILE).write_bytes(data)
+    pixels = read_images(chosen.images)[torch.from_numpy(expected.rows)]
+    return check_pictures(data, dataset, pixels, torch.from_numpy(expected.outputs))
 
 
 def _check(model: ModelFile, predict: Predict, expected: Answer) -> dict[str, Any]:

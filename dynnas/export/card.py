@@ -126,6 +126,7 @@ def card(manifest: Mapping[str, Any], facts: Mapping[str, str], load: tuple[str,
         "exits": _exits(exits, manifest),
         **({"gates": _gates(manifest)} if manifest["gates"] else {}),
         **({"glance": _looks(manifest)} if manifest["looks"] else {}),
+        **({"pictures": _pictures(manifest)} if "pictures" in manifest else {}),
         **({"opset": str(manifest["opset"])} if "opset" in manifest else {}),
         "made by": ", ".join(f"{name} {version}" for name, version in manifest["versions"].items()),
     }
@@ -152,6 +153,18 @@ def card(manifest: Mapping[str, Any], facts: Mapping[str, str], load: tuple[str,
         "",
     ]
     return "\n".join(lines)
+
+
+def _pictures(manifest: Mapping[str, Any]) -> str:
+    """Describe the graph that takes bytes."""
+    made = manifest["pictures"]
+    given, answer = made["input"], made["output"]
+    return (
+        f"`{made['file']}` takes {given['name']}, {given['type']} {given['shape']} (1, height, width, "
+        f"channels), and gives {answer['name']}: {answer['meaning']}; normalisation, layout and resizing are "
+        f"inside; the same answer as torch for {100 * made['agreement']:.2f}% of {made['images']} pictures, "
+        f"{made['timing']['mean_ms']:.4g} ms"
+    )
 
 
 def _exits(exits: Sequence[str], manifest: Mapping[str, Any]) -> str:

@@ -4,7 +4,8 @@
 
 prints for each image its name, the answer, the confidence and the exit by which it left. The answer is a
 class, labels, numbers, the commonest classes of pixels, or boxes: class, score and x1,y1,x2,y2 in pixels of
-the file. `--masks DIR` writes the class of every pixel as a PNG. Images as `.npy` are (C, H, W) or
+the file. `--masks DIR` writes the class of every pixel as a PNG; `--pictures` runs the graph that takes bytes
+and holds the preparation and the answer inside. Images as `.npy` are (C, H, W) or
 (N, C, H, W) of the size of the data, from 0 to 255 or, as floats, from 0 to 1. A file that cannot be read is
 named at the end, and the others are still answered. `Model` does the same from Python.
 """
@@ -29,7 +30,6 @@ TOLERANCE = 1e-3
 """Largest difference of logits from the manifest's, relative to max(1, largest logit)."""
 
 PICTURES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-
 
 SURE = 0.3
 """The score from which a box is printed."""
@@ -66,7 +66,9 @@ class Model:
         ValueError: a file is not the one that the manifest describes, or none gives the manifest's logits.
     """
 
-    def __init__(self, folder: str | Path = Path(__file__).parent, threads: int = 1) -> None:
+    def __init__(
+        self, folder: str | Path = Path(__file__).parent, threads: int = 1, pictures: bool = False
+    ) -> None:
         manifest = json.loads((Path(folder) / "manifest.json").read_text())
         self.classes: list[str] = manifest["class_names"]
         self.task: dict[str, Any] = manifest["task"]
@@ -79,6 +81,9 @@ class Model:
         self.white: float = image["white"]
         self.fit: str = image["fit"]
         self._mean, self._std = (np.array(image[name], np.float32)[:, None, None] for name in ("mean", "std"))
+        self._takes_bytes = pictures
+        if pictures and "pictures" not in manifest:
+            raise ValueError(f"{folder}: no graph here takes bytes; run it without --pictures")
         self.file, self._session = self._open(Path(folder), manifest, threads)
 
     def _open(self, folder: Path, manifest: dict[str, Any], threads: int) -> tuple[str, Any]:
@@ -86,10 +91,11 @@ class Model:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
-        known = {int(number): logits for number, logits in manifest["self_check"].items()}
-        for file in MODELS:
+        files = (manifest["pictures"]["file"],) if self._takes_bytes else MODELS
+        known = {} if self._takes_bytes else {int(row): each for row, each in manifest["self_check"].items()}
+        for file in files:
             # What cannot be checked may be wrong here: then only the graph for any machine is run.
-            if (not known and file != MODELS[-1]) or not (folder / file).exists():
+            if (not known and file != files[-1]) or not (folder / file).exists():
                 continue
             content = (folder / file).read_bytes()
             if hashlib.sha256(content).hexdigest() != manifest["files"][file]["sha256"]:
@@ -99,7 +105,7 @@ class Model:
                 if all(self._gives(session, number, logits) for number, logits in known.items()):
                     return file, session
             except Exception:  # the runtime's own errors; a packed graph may not even load elsewhere
-                if file == MODELS[-1]:
+                if file == files[-1]:
                     raise
         raise ValueError(f"{folder}: no model here gives the logits of manifest.json; export it again")
 
@@ -133,43 +139,51 @@ class Model:
         Raises:
             ValueError: values lie outside of that.
         """
-        x = (unit(pixels, self.white, pixels.dtype.kind == "f") - self._mean) / self._std
-        inputs = {"image": resize(x, self.shape[1:])[None].astype(np.float32)}
-        if self.members:
-            inputs["member"] = np.array([self._member])
-        outputs = self._session.run(None, inputs)
+        x = unit(pixels, self.white, pixels.dtype.kind == "f")
+        if self._takes_bytes:
+            given = np.rint(x * self.white).astype(np.uint8 if self.white == 255 else np.uint16)
+            outputs = self._session.run(None, {"pixels": given.transpose(1, 2, 0)[None]})
+            value, sure = outputs[0][0], None
+        else:
+            inputs = {"image": resize((x - self._mean) / self._std, self.shape[1:])[None].astype(np.float32)}
+            if self.members:
+                inputs["member"] = np.array([self._member])
+            outputs = self._session.run(None, inputs)
+            value, sure = self._value(outputs[0][0])
         way = int(outputs[1][0]) if len(outputs) > 1 else -1
-        name, confidence, value = self._interpret(outputs[0][0])
-        return Answer(name, confidence, self.ways[way], value)
+        name, confidence = self._interpret(value)
+        return Answer(name, confidence if sure is None else sure, self.ways[way], value)
 
-    def _interpret(self, output: np.ndarray) -> tuple[str, float | None, np.ndarray]:
-        """Return what an output says in words, how sure it is, and its value."""
+    def _value(self, output: np.ndarray) -> tuple[np.ndarray, float | None]:
+        """Return what the task makes of an output, and how sure that is where its value does not tell."""
+        task = self.task["task"]
+        if task == "segmentation":
+            kinds = resize(output, self.data_size).argmax(0).astype(np.uint8)
+            return kinds, float(softmax(output).max(0).mean())
+        if task == "regression":
+            output = output * np.array(self.task["std"] or 1) + np.array(self.task["mean"] or 0)
+        elif task == "multi_label":
+            output = 1 / (1 + np.exp(-output))
+        return (softmax(output) if task == "classification" else output), None
+
+    def _interpret(self, value: np.ndarray) -> tuple[str, float | None]:
+        """Return what a value says in words, and how sure it is."""
         task = self.task["task"]
         if task == "classification":
-            shares = softmax(output)
-            best = int(shares.argmax())
-            return self.classes[best], float(shares[best]), shares
+            best = int(value.argmax())
+            return self.classes[best], float(value[best])
         if task == "multi_label":
-            shares = 1 / (1 + np.exp(-output))
-            there = [name for name, share in zip(self.classes, shares, strict=True) if share > 0.5]
-            return ", ".join(there) or "none", float(np.abs(2 * shares - 1).mean()), shares
+            there = [name for name, share in zip(self.classes, value, strict=True) if share > 0.5]
+            return ", ".join(there) or "none", float(np.abs(2 * value - 1).mean())
         if task == "regression":
-            numbers = output * np.array(self.task["std"] or 1) + np.array(self.task["mean"] or 0)
-            return ", ".join(f"{number:.4g}" for number in numbers), None, numbers
+            return ", ".join(f"{number:.4g}" for number in value), None
         if task == "segmentation":
-            confidence = float(softmax(output).max(0).mean())
-            kinds = resize(output, self.data_size).argmax(0).astype(np.uint8)
-            shares = np.bincount(kinds.ravel(), minlength=len(self.classes)) / kinds.size
+            shares = np.bincount(value.ravel(), minlength=len(self.classes)) / value.size
             most = [row for row in np.argsort(-shares)[:3] if shares[row]]
-            told = ", ".join(f"{self.classes[row]} {shares[row]:.0%}" for row in most)
-            return told, confidence, kinds
+            return ", ".join(f"{self.classes[row]} {shares[row]:.0%}" for row in most), None
         if task == "detection":
-            boxes = output.copy()
-            boxes[:, :4] *= np.array(
-                (self.data_size[1] / self.shape[2], self.data_size[0] / self.shape[1]) * 2
-            )
-            return boxes_in_words(boxes, self.classes), float(boxes[:, 4].max(initial=0)), boxes
-        return f"output {' x '.join(map(str, output.shape))}", None, output
+            return boxes_in_words(value, self.classes), float(value[:, 4].max(initial=0))
+        return f"output {' x '.join(map(str, value.shape))}", None
 
     def on_picture(self, answer: Answer, size: tuple[int, int]) -> Answer:
         """Return the answer with boxes in pixels of the picture that was read, of `size` (width, height)."""
@@ -179,12 +193,8 @@ class Model:
         scales = (width / size[0], height / size[1])
         if self.fit != "stretch":
             scales = (min(scales) if self.fit == "pad" else max(scales),) * 2
-        offsets = [
-            (side - old * scale) / 2 for side, old, scale in zip((width, height), size, scales, strict=True)
-        ]
-        boxes[:, :4] = ((boxes[:, :4] - np.array(offsets * 2)) / np.array(scales * 2)).clip(
-            0, np.array(size * 2)
-        )
+        offsets = (np.array((width, height)) - np.array(size) * scales) / 2
+        boxes[:, :4] = ((boxes[:, :4] - np.tile(offsets, 2)) / np.tile(scales, 2)).clip(0, np.tile(size, 2))
         boxes *= boxes[:, 4:5] > 0
         return answer._replace(name=boxes_in_words(boxes, self.classes), value=boxes)
 
@@ -356,6 +366,7 @@ def files_in(path: Path) -> list[Path]:
 
 def main(argv: list[str], folder: Path = Path(__file__).parent) -> Any:
     """Print a line for each image; print unreadable ones on standard error, and then exit with status 2."""
+    pictures, argv = "--pictures" in argv, [each for each in argv if each != "--pictures"]
     masks = None
     if "--masks" in argv[:-1]:
         at = argv.index("--masks")
@@ -363,7 +374,7 @@ def main(argv: list[str], folder: Path = Path(__file__).parent) -> Any:
     if not argv:
         return __doc__
     try:
-        model = Model(folder)
+        model = Model(folder, pictures=pictures)
     except (OSError, ValueError) as error:
         print(f"run.py: {error}", file=sys.stderr)
         return 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from dynnas.language.backbone_section import check_backbone, has_rectangles, read_head, read_rectangles
 from dynnas.language.compatibility import DenseStages, check_choice, check_gates, check_ops, check_widths
 from dynnas.language.exit_section import read_exit_section
 from dynnas.language.problems import Problems
@@ -23,7 +24,6 @@ from dynnas.nn.config.vocabulary import (
     RESOLUTION_CHOICE,
     RESOLUTIONS,
     STAGE,
-    head_knobs,
     layer_knobs,
     stem_knobs,
 )
@@ -34,15 +34,25 @@ INPUT = (RESOLUTIONS, *RESOLUTION_CHOICE, CHANNELS, CLASSES)
 LAYERS = "layers"  # the key of a stage under which single layers differ
 
 
-def read_network(entries: Mapping[str, Node], problems: Problems) -> Blueprint:
+def read_network(entries: Mapping[str, Node], problems: Problems, task: str | None = None) -> Blueprint:
     """Return the network that a file's sections describe.
+
+    Args:
+        entries: the sections. problems: where what is found is noted.
+        task: the name of the data's task, if the file says it.
 
     Raises:
         SpaceFileError: a problem was found, here or before.
     """
     channels, classes, resolutions, choice = _read_input(entries.get("input"), problems)
     stem = _read_section(entries.get("stem"), "stem", stem_knobs(), problems)
-    sides = [-(-int(side) // int(stride)) for side in resolutions for stride in stem["stride"]]
+    head = read_head(entries.get("head"), task, problems)
+    sides = [
+        -(-int(side) // int(stride))
+        for size in resolutions
+        for side in (size if isinstance(size, tuple) else (size,))
+        for stride in stem["stride"]
+    ]
     stages = _read_stages(entries.get("stages"), stem["width"], sides, problems)
     check_choice(entries, choice, problems)
     blueprint = Blueprint(
@@ -52,10 +62,12 @@ def read_network(entries: Mapping[str, Node], problems: Problems) -> Blueprint:
         choice=choice,
         stem=stem,
         stages=stages,
-        head=_read_section(entries.get("head"), "head", head_knobs(), problems),
+        head=head,
         exits=_read_exits(entries.get("exits"), stages, problems),
         policy=_read_policy(entries.get("policy"), stages, problems),
     )
+    if blueprint.has_backbone:
+        check_backbone(entries, choice, [stage.layers for stage in stages], problems)
     problems.raise_if_any()
     return blueprint
 
@@ -96,7 +108,11 @@ def _read_input(
         else None
         for knob in (CHANNELS, CLASSES)
     )
-    resolutions = read_knobs(entries, (RESOLUTIONS,), "input", problems).get(RESOLUTIONS.name, ())
+    sizes = entries.get(RESOLUTIONS.name)
+    if sizes is not None and has_rectangles(sizes):
+        resolutions = read_rectangles(sizes, problems)
+    else:
+        resolutions = read_knobs(entries, (RESOLUTIONS,), "input", problems).get(RESOLUTIONS.name, ())
     choice = with_defaults(read_knobs(entries, RESOLUTION_CHOICE, "input", problems), RESOLUTION_CHOICE)
     check_used(entries, RESOLUTION_CHOICE, [choice], "input", problems)
     several = [knob for knob in choice["choose"] if knob != FIXED]

@@ -75,7 +75,7 @@ def _parse(text: str, problems: Problems, name: str, source: str | None) -> Spac
     entries = read_table(root, "space", TOP_KEYS, problems, required)
     if "name" in entries:
         name = _read_name(entries["name"], problems)
-    settings = read_settings(entries, problems)
+    settings = _ranked_by_task(read_settings(entries, problems), entries)
     if "model" in given:
         return _model_space(entries, problems, name, settings, source)
     if is_plain:
@@ -93,8 +93,31 @@ def _parse(text: str, problems: Problems, name: str, source: str | None) -> Spac
 
     from dynnas.language.network_section import read_network  # its operators need torch; other spaces do not
 
-    blueprint = read_network(entries, problems)
-    return Space(name, blueprint.genes(), blueprint.template(), settings, source)
+    blueprint = read_network(entries, problems, settings.data.task)
+    genes, template = blueprint.genes(), blueprint.template()
+    if not blueprint.has_backbone:
+        return Space(name, genes, template, settings, source)
+
+    from dynnas.nn.networks.backbone_networks import BackboneNetworks
+
+    if not settings.data.size:
+        settings = replace(settings, data=replace(settings.data, size=blueprint.largest))
+    return Space(name, genes, None, settings, source, model=BackboneNetworks(template, genes))
+
+
+def _ranked_by_task(settings: Settings, entries: Mapping[str, Node]) -> Settings:
+    """Return settings whose objectives are the task's first score and latency, if the file says none."""
+    search, task = entries.get("search"), settings.data.task
+    said = isinstance(search, Table) and any(key.text == "objectives" for key, _ in search.entries)
+    if said or task is None:
+        return settings
+
+    from dynnas.tasks.registry import TASKS  # needs torch
+
+    if task not in TASKS:
+        return settings
+    objectives = (TASKS[task].metrics[0].name, "latency_ms")
+    return replace(settings, search=replace(settings.search, objectives=objectives))
 
 
 def _model_space(

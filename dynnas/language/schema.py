@@ -26,8 +26,10 @@ from dynnas.nn.config.vocabulary import (
     RESOLUTIONS,
     STAGE,
     exit_knobs,
+    head_kind,
     head_knobs,
     layer_knobs,
+    map_head_knobs,
     stem_knobs,
 )
 from dynnas.settings.rule import Rule
@@ -53,7 +55,7 @@ def json_schema() -> Schema:
         "stem": _table("the first convolution", _knobs(stem_knobs()), required(stem_knobs())),
         "policy": _table("the network that gates may read", _knobs(POLICY)),
         "stages": _list(_stage(), MAX_STAGES, unique=False, description="stages of blocks, in order"),
-        "head": _table("the final classifier", _knobs(head_knobs()), required(head_knobs())),
+        "head": _table("what the network ends in", _knobs((head_kind(), *head_knobs(), *map_head_knobs()))),
         "exits": _exits(),
         "choices": _choices(),
         "evaluator": _evaluator(),
@@ -114,6 +116,9 @@ def _knob(knob: Knob) -> Schema:
 
 def _input() -> Schema:
     listed = {knob.name: _knob(knob) for knob in (RESOLUTIONS, *RESOLUTION_CHOICE)}
+    side = RESOLUTIONS.rule.schema()
+    size = {"type": "array", "items": side, "minItems": 2, "maxItems": 2}
+    listed[RESOLUTIONS.name]["anyOf"].append(_list({"anyOf": [side, size]}, MAX_VALUES))
     single = {
         knob.name: {"description": knob.help, **knob.rule.schema()}
         for knob in INPUT

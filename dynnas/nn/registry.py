@@ -1,4 +1,4 @@
-"""The registries of blocks, attentions and activations, and the base classes of their entries.
+"""The registries of blocks, attentions, activations and heads, and the base classes of their entries.
 
 Kernels have theirs beside their base class, gates in `dynnas.nn.gates.family`. Reading one loads what it
 holds: see `dynnas.registry`.
@@ -42,6 +42,17 @@ class Activation(Operator, nn.Module):
     """A module from (B, C, H, W) to the same shape, made from the number of channels and its knobs."""
 
 
+class MapHead(Operator, nn.Module):
+    """A head from maps (B, Ci, Hi, Wi), the finest first, to an answer for places: (B, ...).
+
+    Its constructor takes a `dynnas.nn.config.backbone.MapHeadConfig`, whose `kind` holds the values of its
+    knobs. A knob `finest` says which maps it gets: those of that stride and coarser ones.
+    """
+
+    answers: ClassVar[str]
+    """What it answers for, as a task's `answers`: "pixels" or "boxes"."""
+
+
 BLOCKS: Registry[type[Any]] = Registry(
     "block", group="dynnas.blocks", package="dynnas.nn.blocks", order=attrgetter("capacity"), base=Block
 )
@@ -58,6 +69,10 @@ ACTIVATIONS: Registry[type[Any]] = Registry(
     package="dynnas.nn.activations",
     order=attrgetter("capacity"),
     base=Activation,
+)
+
+HEADS: Registry[type[Any]] = Registry(
+    "head", group="dynnas.heads", package="dynnas.nn.heads", order=attrgetter("capacity"), base=MapHead
 )
 
 register_block = BLOCKS.register

@@ -96,7 +96,7 @@ class Cascade(nn.Module):
 class Stage(nn.Module):
     """A network after the module that makes its images from those of size `resolution`.
 
-    They become what `dynnas.data.resize` makes of them.
+    They become what `dynnas.nn.layers.resize.resize` makes of them.
     """
 
     def __init__(self, network: Network, resolution: int) -> None:

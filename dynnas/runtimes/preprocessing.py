@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dynnas.data.dataset import Dataset, resize
+from dynnas.data.dataset import Dataset
 from dynnas.data.streaming.images import Images
+from dynnas.nn.layers.resize import resize
 from dynnas.runtimes.cascade import Finished
 
 

@@ -39,7 +39,8 @@ class DataSettings:
     )
     task: str | None = _setting(
         None,
-        "what targets mean: classification, multi_label, regression, segmentation, or package.module:object; "
+        "what targets mean: classification, multi_label, regression, segmentation, detection, or "
+        "package.module:object; "
         "told by the targets if not given",
     )
     search_images: int | None = _setting(

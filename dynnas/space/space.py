@@ -141,6 +141,14 @@ class Space:
                 "correct it or leave out these values"
             ) from error
 
+    def of_data(self, shape: tuple[int, int, int], task: Any) -> Space:
+        """Return the same space for images of `shape` (channels, height, width) and the outputs of a task.
+
+        It is the space itself unless what makes its networks asks for them.
+        """
+        made = getattr(self.model, "of_data", None)
+        return self if made is None else replace(self, model=made(shape, task))
+
     def image_shape(
         self, architecture: Mapping[str, Value], shape: tuple[int, int, int]
     ) -> tuple[int, int, int]:
@@ -268,7 +276,9 @@ class Space:
                     f"it has {_listed(gene.values)}"
                 )
             genes.append(replace(gene, values=kept))
-        return replace(self, genes=prune(genes))
+        left = prune(genes)
+        made = getattr(self.model, "with_genes", None)
+        return replace(self, genes=left, model=self.model if made is None else made(left))
 
 
 def _listed(values: Sequence[Value]) -> str:

@@ -254,7 +254,7 @@ def static_part(space: Space) -> Space | None:
     if isinstance(space.model, TrainedNetwork):
         static = space.model.choices.static()
         return space.restrict({name: (value,) for name, value in static.items()}) if static else None
-    if space.network is None:
+    if space.network is None and getattr(space.model, "template", None) is None:
         return None
     values: dict[str, Sequence[Value]] = {"op": ("static",)}
     if any(gene.name.endswith(".gate") for gene in space.genes):

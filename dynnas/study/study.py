@@ -258,8 +258,9 @@ class Study:
 
         from dynnas.training.checkpoint import load_supernet
 
+        space = self.space.of_data(dataset.shape, dataset.task)
         return load_supernet(
-            self.folder.supernet, self.space, dataset.channels, dataset.task.outputs, self.settings.train
+            self.folder.supernet, space, dataset.channels, dataset.task.outputs, self.settings.train
         )
 
     @property
@@ -346,7 +347,8 @@ class Study:
 
         data = self.dataset
         architecture = self.architecture(key)
-        module, shape = self.space.build(architecture), self.space.image_shape(architecture, data.shape)
+        space = self.space.of_data(data.shape, data.task)
+        module, shape = space.build(architecture), space.image_shape(architecture, data.shape)
         return cast("Network", PlainNetwork(module, shape, data.task.outputs))
 
     def architecture(self, key: str) -> Architecture:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from dynnas.nn.networks.backbone_networks import BackboneNetworks
 from dynnas.space.space import Space
 from dynnas.supernet.staged import staged_supernet
 from dynnas.supernet.supernet import Supernet
@@ -21,6 +24,8 @@ def make_supernet(
     Raises:
         SpaceError: the space has no networks, or no rule says how a tensor of several shapes is shared.
     """
+    if isinstance(space.model, BackboneNetworks):
+        space = replace(space, model=replace(space.model, experts=experts))
     if space.model is not None:
         return Supernet(space, seed=seed)
     return staged_supernet(space, channels, outputs, experts=experts, seed=seed)

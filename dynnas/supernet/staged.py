@@ -6,9 +6,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 
 from torch import Tensor, nn
 
-from dynnas.data.dataset import resize
 from dynnas.nn.config.network import RESOLUTION_SLOT, NetworkConfig, SlotConfig
-from dynnas.nn.layers.resize import Resize
+from dynnas.nn.layers.resize import Resize, resize
 from dynnas.nn.networks.glance import look_twice
 from dynnas.nn.networks.network import Call, Network, build, run, shared_names
 from dynnas.nn.networks.resolution import mixed

@@ -31,14 +31,15 @@ class Task(ABC):
         name: by which networks and studies name their task.
         metrics: what `score` gives; the first ranks candidates unless another is asked for.
         names: of the values that a target may have, such as classes, in their order; empty if it has none.
-        per_image: whether an output is one row of numbers for an image, as networks of space files give it.
+        answers: what an output answers for: "image" for one row of numbers, "pixels" for a map of them, or
+            "boxes". Heads of space files say the same.
         criteria: by what an exit may be told how sure it is, besides `learned`.
     """
 
     name: str
     metrics: tuple[Metric, ...]
     names: tuple[str, ...] = ()
-    per_image: ClassVar[bool] = True
+    answers: ClassVar[str] = "image"
     criteria: ClassVar[tuple[str, ...]] = ("confidence",)
 
     @property

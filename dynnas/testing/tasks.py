@@ -184,9 +184,9 @@ def check_head(example: TaskExample) -> None:
             output = head(features)
             assert isinstance(output, Tensor), f"task {task.name}: its head gives a {type(output).__name__}"
             assert len(output) == 3, f"task {task.name}: its head gives {tuple(output.shape)} for 3 images"
-            if task.per_image:
+            if task.answers == "image":
                 assert output.shape == (3, task.outputs), (
-                    f"task {task.name}: its head gives {tuple(output.shape)}; per_image says "
+                    f"task {task.name}: its head gives {tuple(output.shape)}; answers says "
                     f"(3, {task.outputs})"
                 )
             assert torch.equal(output, head(features)), f"task {task.name}: its head draws in eval mode"

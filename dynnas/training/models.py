@@ -10,11 +10,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from dynnas.data.dataset import resize
 from dynnas.nn.context import Context, supplied
 from dynnas.nn.exits import Leaving
 from dynnas.nn.gates.costs import GateCost, gate_costs, gate_costs_of
 from dynnas.nn.gates.mode import GateMode
+from dynnas.nn.layers.resize import resize
 from dynnas.nn.networks.network import Network
 from dynnas.space.architecture import Architecture
 from dynnas.space.space import Space

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import torch
 
-from dynnas.data.dataset import Dataset, resize
+from dynnas.data.dataset import Dataset
 from dynnas.nn.config.network import NetworkConfig
 from dynnas.nn.config.network_json import config_to_dict
 from dynnas.nn.layers.digest import weights_digest
+from dynnas.nn.layers.resize import resize
 from dynnas.nn.networks.network import Network
 from dynnas.progress import Progress
 from dynnas.tasks.task import Task

@@ -157,6 +157,7 @@ def _macs(study: Study, architecture: Architecture) -> float:
 def _trained_alone(study: Study, architecture: Architecture, recipe: TrainSettings) -> Supernet:
     space = study.space.restrict({name: (value,) for name, value in architecture.items()})
     recipe = replace(recipe, init=None)  # a file of weights is for the largest network
+    space = space.of_data(study.dataset.shape, study.dataset.task)
     alone = make_supernet(space, study.dataset.channels, study.dataset.task.outputs, seed=recipe.seed)
     again = "" if recipe.seed == study.settings.train.seed else f"-seed{recipe.seed}"
     folder = study.folder.alone / f"{architecture.key}-{recipe.epochs}{again}"

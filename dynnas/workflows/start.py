@@ -85,12 +85,13 @@ def _genes(space: Space | None) -> dict[str, list[Value]]:
     return {gene.name: list(gene.values) for gene in space.genes} if space else {}
 
 
+_ANSWERS = {"image": "an image as a whole", "pixels": "pixels", "boxes": "boxes"}
+
+
 def tell_contradictions(space: Space, dataset: Dataset, progress: Progress) -> None:
     """Report where channels or classes in a space file differ from those of the data, which are taken."""
-    stated = {
-        "channels": space.network.channels if space.network else None,
-        "classes": space.network.classes if space.network else None,
-    }
+    told = space.network or getattr(space.model, "template", None)
+    stated = {name: getattr(told, name, None) for name in ("channels", "classes")}
     for name, said in stated.items():
         if said is None:
             continue
@@ -117,13 +118,17 @@ def check_network_fits(space: Space, task: Task) -> None:
             f"replace the head: dynnas.elastic(network, images, classes={task.outputs})"
         )
     network = space.network
+    answers = (
+        "image" if isinstance(network, NetworkTemplate) else getattr(space.model, "answers", task.answers)
+    )
+    if answers != task.answers:
+        raise StudyError(
+            f"space {space.name}: its networks answer for {_ANSWERS.get(answers, answers)}, and the task "
+            f"{task.name} asks for {_ANSWERS.get(task.answers, task.answers)}; say the task in the file, "
+            f"data: {{task: {task.name}}}, or the head: {{kind: ...}}, or search networks of your own"
+        )
     if not isinstance(network, NetworkTemplate) or task.name == "classification":
         return
-    if not task.per_image:
-        raise StudyError(
-            f"space {space.name}: its networks give one row of numbers for each image, and the task "
-            f"{task.name} needs maps; search networks of your own: Space.of(...)"
-        )
     looks = [value for gene in space.genes if gene.name == CHOOSE for value in gene.values]
     if EXITS_AT in {gene.name for gene in space.genes} or any(str(look).startswith(GLANCE) for look in looks):
         raise StudyError(

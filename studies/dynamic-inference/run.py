@@ -24,7 +24,7 @@ from networks import ALL, FAMILIES, STATIC, STATICS, Static, config_of, family_c
 from results import Point, compare, draw, tables
 from shared import run_steps, run_study, study_parser
 
-from dynnas.data.dataset import Dataset, resize
+from dynnas.data.dataset import Dataset
 from dynnas.data.load import load_data
 from dynnas.files import atomic_write
 from dynnas.latency.anchors import build_anchors
@@ -36,6 +36,7 @@ from dynnas.metrics.accuracy import accuracy, predict_logits
 from dynnas.metrics.budgeted import budget_curve, judge
 from dynnas.nn.gates.controls import hold_gates
 from dynnas.nn.layers.digest import weights_digest
+from dynnas.nn.layers.resize import resize
 from dynnas.nn.networks.cost import cost
 from dynnas.nn.networks.network import Network
 from dynnas.progress import Progress

@@ -8,9 +8,10 @@ import torch
 from sklearn import datasets
 
 from dynnas.data.augment import Augmentation
-from dynnas.data.dataset import Dataset, resize
+from dynnas.data.dataset import Dataset
 from dynnas.data.load import load_data
 from dynnas.data.sources.digits import load_digits
+from dynnas.nn.layers.resize import resize
 from dynnas.settings.settings import DataSettings
 from dynnas.tasks import Classification
 

@@ -18,7 +18,6 @@ from numpy.testing import assert_allclose
 from PIL import Image
 from support.networks import CHANNELS, CLASSES, RESOLUTION, config, finished, noise
 
-from dynnas.data.dataset import resize
 from dynnas.data.sources import pictures
 from dynnas.data.sources.pictures import Form
 from dynnas.errors import ExportError
@@ -28,6 +27,7 @@ from dynnas.export.formats.checkpoint import load_checkpoint
 from dynnas.export.formats.safetensors import load_safetensors
 from dynnas.metrics.accuracy import predict_logits
 from dynnas.nn.exits import select_confident
+from dynnas.nn.layers.resize import resize
 from dynnas.runtimes.onnx.graph import to_onnx
 
 

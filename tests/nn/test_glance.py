@@ -9,11 +9,11 @@ from support.glancing import SIZE, glance_config, glancing
 from support.networks import CHANNELS, CLASSES, first_confident, images
 from torch.testing import assert_close
 
-from dynnas.data.dataset import resize
 from dynnas.nn.config.network import FocusConfig
 from dynnas.nn.config.network_json import config_from_dict, config_to_dict
 from dynnas.nn.exits import leave
 from dynnas.nn.layers.macs import count_macs
+from dynnas.nn.layers.resize import resize
 from dynnas.nn.networks.cost import cost
 from dynnas.nn.networks.glance import Focus, corner, cut_out
 from dynnas.nn.networks.network import Network

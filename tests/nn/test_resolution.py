@@ -10,13 +10,12 @@ from support.contexts import decisions, executed
 from support.sized import SIZES, hold, sized_config, undecided
 from torch.testing import assert_close
 
-from dynnas.data.dataset import resize
 from dynnas.nn.config.network_json import config_from_dict, config_to_dict
 from dynnas.nn.gates.controls import hold_gates
 from dynnas.nn.gates.costs import gate_costs
 from dynnas.nn.layers.digest import weights_digest
 from dynnas.nn.layers.macs import count_macs
-from dynnas.nn.layers.resize import Resize
+from dynnas.nn.layers.resize import Resize, resize
 from dynnas.nn.networks.cost import cost
 from dynnas.nn.networks.gate_use import GateUse
 from dynnas.nn.networks.modes import settle

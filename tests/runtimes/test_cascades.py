@@ -12,10 +12,10 @@ from support.gated import gated_config, undecided
 from support.networks import CHANNELS, config, finished, first_confident, noise, one_by_one
 from support.profiled import convolutions_run
 
-from dynnas.data.dataset import resize
 from dynnas.errors import TargetError
 from dynnas.latency.remote.network import RemoteNetwork
 from dynnas.latency.runner import build_runner
+from dynnas.nn.layers.resize import resize
 from dynnas.runtimes.branching import leave_one_after_another
 from dynnas.runtimes.cascade import Cascade, chain
 from dynnas.runtimes.onnx.graph import to_onnx, to_onnx_batch, to_packed_onnx

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from dynnas.data.dataset import resize
 from dynnas.language.parser import parse_space
+from dynnas.nn.layers.resize import resize
 from dynnas.nn.registry import BLOCKS
 from dynnas.space.moves import enumerate_all
 from dynnas.supernet.staged import staged_supernet

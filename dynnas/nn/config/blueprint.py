@@ -18,7 +18,17 @@ from dynnas.nn.config.names import (
     PER_IMAGE,
 )
 from dynnas.nn.config.template import NetworkTemplate, read_exits, spell_exits, spell_glance, spell_sizes
-from dynnas.nn.config.vocabulary import DENSE, POLICY, STAGE, exit_knobs, head_knobs, layer_knobs, stem_knobs
+from dynnas.nn.config.vocabulary import (
+    DENSE,
+    POLICY,
+    STAGE,
+    exit_knobs,
+    head_kind,
+    head_knobs,
+    layer_knobs,
+    map_head_knobs,
+    stem_knobs,
+)
 from dynnas.space.architecture import Value
 from dynnas.space.gene import Condition, Gene, prune
 from dynnas.space.knob import Knob, Knobs
@@ -55,6 +65,17 @@ class Blueprint:
     exits: ExitKnobs | None
     policy: Knobs | None
 
+    @property
+    def has_backbone(self) -> bool:
+        """Return whether networks take rectangles, or end in a head that reads several maps."""
+        return "kind" in self.head or any(isinstance(size, tuple) for size in self.resolutions)
+
+    @property
+    def largest(self) -> tuple[int, int]:
+        """Return height and width of the largest images."""
+        height, width = _rectangle(self.resolutions[-1])
+        return height, width
+
     def template(self) -> NetworkTemplate:
         """Return the template: everything that the genes leave open."""
         positions = self.exits.positions if self.exits else ()
@@ -62,13 +83,18 @@ class Blueprint:
 
     def genes(self) -> tuple[Gene, ...]:
         """Return every choice with the condition under which it applies, parents before children."""
-        genes = list(_resolution(self.resolutions, self.choice))
+        if self.has_backbone:
+            sizes = tuple(map(_rectangle, self.resolutions))
+            genes = [Gene("resolution", sizes, ordered=True)]
+        else:
+            genes = list(_resolution(self.resolutions, self.choice))
         genes += _section("stem", stem_knobs(), self.stem)
         for number, stage in enumerate(self.stages, start=1):
             genes += _stage(f"stage{number}", stage)
         if self.policy:
             genes += _section("policy", POLICY, self.policy)
-        genes += _section("head", head_knobs(), self.head)
+        ends = (head_kind(), *map_head_knobs()) if "kind" in self.head else head_knobs()
+        genes += _section("head", ends, self.head)
         if self.exits:
             genes += _exits(self.exits)
         # One decision for the whole network leaves nothing to others: what they save would depend on it.
@@ -77,6 +103,11 @@ class Blueprint:
             replace(gene, condition=fixed + gene.condition) if _decides(gene) else gene for gene in genes
         ]
         return prune(genes)
+
+
+def _rectangle(size: Value) -> tuple[int, int]:
+    """Return height and width; a number stands for a square."""
+    return size if isinstance(size, tuple) else (int(size), int(size))
 
 
 def _decides(gene: Gene) -> bool:

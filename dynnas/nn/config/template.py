@@ -112,7 +112,7 @@ class NetworkTemplate:
         channels = channels or self.channels or DEFAULT_CHANNELS
         classes = classes or self.classes or DEFAULT_CLASSES
         choice, glance = _choice(values, channels), _glance(values, channels)
-        blocks = self._blocks(values)
+        blocks = self.blocks(values)
         read = {slot: block.read_channels for slot, block in blocks}
         seen = {block.gate_reads for _, block in blocks}
         exits = tuple(
@@ -126,18 +126,18 @@ class NetworkTemplate:
             channels=channels,
             classes=classes,
             resolution=_resolution(values, choice, glance),
-            stem=_stem(values, channels),
+            stem=stem_of(values, channels),
             blocks=blocks,
             exits=exits,
-            head=_head(values, looks * blocks[-1][1].read_channels, classes),
+            head=classifier_of(values, looks * blocks[-1][1].read_channels, classes),
             policy=_policy(values, channels, classes) if "policy" in seen else None,
             recurrent=RecurrentConfig(channels, RECURRENT_UNITS) if "recurrent" in seen else None,
             choice=choice,
             glance=glance,
         )
 
-    def _blocks(self, values: Values) -> tuple[tuple[str, BlockConfig], ...]:
-        """Yield every block with its slot."""
+    def blocks(self, values: Values) -> tuple[tuple[str, BlockConfig], ...]:
+        """Return every block of an architecture with its slot, in order."""
         blocks: list[tuple[str, BlockConfig]] = []
         width, before = int(values["stem.width"]), None
         for stage in range(1, self.stages + 1):
@@ -152,13 +152,34 @@ class NetworkTemplate:
     ) -> dict[str, tuple[SlotConfig, ...]]:
         """Return the largest configs of each slot that any architecture has (see `Space`)."""
         largest = {gene.name: gene.values[-1] for gene in genes}
-        covering = {"stem": _cover("stem", genes, largest, partial(_stem, channels=channels))}
+        covering, read = self.covering_body(genes, channels, classes)
+        for position in self.exits:
+            if f"exits.{position}.threshold" in largest:  # else no architecture has this exit
+                channels_there = read[_slot_before(largest, position)]
+                exit_ = partial(_exit, in_channels=channels_there, classes=classes)
+                covering[f"exits.{position}"] = _cover("exits", genes, largest, exit_)
+        covering["head"] = covering_classifier(genes, list(read.values())[-1], classes)
+        for chosen in (value for gene in genes if gene.name == CHOOSE for value in gene.values):
+            if choice := _choice({**largest, CHOOSE: chosen}, channels):
+                covering[RESOLUTION_SLOT] = (choice,)
+            if str(chosen).startswith(GLANCE):
+                covering |= _covering_glance(covering, genes, largest, list(read.values())[-1], classes)
+        return covering
+
+    def covering_body(
+        self, genes: Sequence[Gene], channels: int, classes: int
+    ) -> tuple[dict[str, tuple[SlotConfig, ...]], dict[str, int]]:
+        """Return the same of the slots before exits and head, and how many channels each block gives."""
+        largest = {gene.name: gene.values[-1] for gene in genes}
+        covering: dict[str, tuple[SlotConfig, ...]] = {
+            "stem": _cover("stem", genes, largest, partial(stem_of, channels=channels))
+        }
         if "policy.width" in largest and any("policy" in gene.values for gene in genes if _is_reads(gene)):
             covering["policy"] = (_policy(largest, channels, classes),)
         if any("recurrent" in gene.values for gene in genes if _is_reads(gene)):
             covering["recurrent"] = (RecurrentConfig(channels, RECURRENT_UNITS),)
         width, before = int(largest["stem.width"]), None
-        read = {}
+        read: dict[str, int] = {}
         for stage in range(1, self.stages + 1):
             for layer in range(int(largest[f"stage{stage}.depth"])):
                 slot = f"stage{stage}.{layer}"
@@ -171,22 +192,18 @@ class NetworkTemplate:
                 first = covering[slot][0]
                 assert isinstance(first, BlockConfig)
                 width, before, read[slot] = first.out_channels, first.scales, first.read_channels
-        for position in self.exits:
-            if f"exits.{position}.threshold" in largest:  # else no architecture has this exit
-                channels_there = read[_slot_before(largest, position)]
-                exit_ = partial(_exit, in_channels=channels_there, classes=classes)
-                covering[f"exits.{position}"] = _cover("exits", genes, largest, exit_)
-        head = partial(_head, in_channels=list(read.values())[-1], classes=classes)
-        covering["head"] = _cover("head", genes, largest, head)
-        if any(gene.name == "head.width" and 0 in gene.values[:-1] for gene in genes):
-            # Without its convolution, the head's classifier reads the last block's channels.
-            covering["head"] += _cover("head", genes, {**largest, "head.width": 0}, head)
-        for chosen in (value for gene in genes if gene.name == CHOOSE for value in gene.values):
-            if choice := _choice({**largest, CHOOSE: chosen}, channels):
-                covering[RESOLUTION_SLOT] = (choice,)
-            if str(chosen).startswith(GLANCE):
-                covering |= _covering_glance(covering, genes, largest, list(read.values())[-1], classes)
-        return covering
+        return covering, read
+
+
+def covering_classifier(genes: Sequence[Gene], in_channels: int, classes: int) -> tuple[SlotConfig, ...]:
+    """Return the largest configs of the final classifier, which reads `in_channels` channels."""
+    largest = {gene.name: gene.values[-1] for gene in genes}
+    head = partial(classifier_of, in_channels=in_channels, classes=classes)
+    found = _cover("head", genes, largest, head)
+    if any(gene.name == "head.width" and 0 in gene.values[:-1] for gene in genes):
+        # Without its convolution, the head's classifier reads the last block's channels.
+        found += _cover("head", genes, {**largest, "head.width": 0}, head)
+    return found
 
 
 def _resolution(values: Values, choice: ResolutionConfig | None, glance: GlanceConfig | None) -> int:
@@ -209,7 +226,7 @@ def _covering_glance(
     }
     found: dict[str, tuple[SlotConfig, ...]] = {**looking, FOCUS_SLOT: (FocusConfig(channels),)}
     exit_ = partial(_exit_like_head, in_channels=channels, classes=classes)
-    head = partial(_head, in_channels=2 * channels, classes=classes)
+    head = partial(classifier_of, in_channels=2 * channels, classes=classes)
     for slot, make in ((f"exits.{GLANCE_EXIT}", exit_), (f"{FOCUS_SLOT}.head", head)):
         found[slot] = _cover("head", genes, largest, make)
         if any(gene.name == "head.width" and 0 in gene.values[:-1] for gene in genes):
@@ -278,7 +295,8 @@ def _policy(values: Values, channels: int, classes: int) -> PolicyConfig:
     return PolicyConfig(channels, int(values["policy.width"]), classes)
 
 
-def _stem(values: Values, channels: int) -> StemConfig:
+def stem_of(values: Values, channels: int) -> StemConfig:
+    """Return the first convolution, of images of `channels` channels."""
     return StemConfig(
         in_channels=channels,
         out_channels=int(values["stem.width"]),
@@ -350,7 +368,8 @@ def _exit(values: Values, in_channels: int, classes: int) -> ExitConfig:
     )
 
 
-def _head(values: Values, in_channels: int, classes: int) -> HeadConfig:
+def classifier_of(values: Values, in_channels: int, classes: int) -> HeadConfig:
+    """Return the final classifier, which reads `in_channels` channels."""
     return HeadConfig(
         in_channels=in_channels,
         width=int(values["head.width"]),

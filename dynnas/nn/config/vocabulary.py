@@ -17,7 +17,7 @@ from dynnas.nn.config.names import FIXED, GLANCE, PER_IMAGE
 from dynnas.nn.facts import Kind, Operator, refusal
 from dynnas.nn.gates.family import GATES
 from dynnas.nn.operators import OPERATORS
-from dynnas.nn.registry import BLOCKS, Block
+from dynnas.nn.registry import BLOCKS, HEADS, Block
 from dynnas.settings.rule import Rule
 from dynnas.space.architecture import Value
 from dynnas.space.knob import Knob, When, real, whole
@@ -190,7 +190,12 @@ def layer_choices(value_of: Callable[[str], Value | None]) -> dict[Kind, Choice]
 
 CHANNELS = Knob("channels", whole(1, 4096), "channels of an input image; taken from the data if not given")
 CLASSES = Knob("classes", whole(2, 1_000_000), "classes to tell apart; taken from the data if not given")
-RESOLUTIONS = Knob("resolutions", whole(1, 2048), "side of the square input image, in pixels")
+SIDE = whole(1, 4096)
+RESOLUTIONS = Knob(
+    "resolutions",
+    SIDE,
+    "side of the square input image, in pixels; in a list also [height, width] of one that is no square",
+)
 
 RESOLUTION_CHOICE = (
     Knob(
@@ -275,6 +280,39 @@ DENSE = (
         default=1.0,
     ),
 )
+
+
+CLASSIFIER = "classifier"
+
+
+def head_kind() -> Knob:
+    """Return the knob that chooses what the network ends in."""
+    return Knob(
+        "kind",
+        Rule(str, choices=(CLASSIFIER, *HEADS)),
+        "what reads the backbone's maps: classes or numbers of the image (classifier), classes of pixels "
+        "(lraspp, pyramid), or boxes; told by data.task if not given",
+        default=CLASSIFIER,
+    )
+
+
+def map_head_knobs() -> tuple[Knob, ...]:
+    """Return the knobs of heads that read several maps.
+
+    Raises:
+        SpaceError: two heads have knobs of one name and different meaning.
+    """
+    found: dict[str, tuple[Knob, list[str]]] = {}
+    for name, head in HEADS.items():
+        for knob in head.knobs:
+            held, users = found.setdefault(knob.name, (knob, []))
+            if held != knob:
+                raise SpaceError(
+                    f"head {name!r} and head {users[0]!r} have a knob {knob.name!r} of different values or "
+                    "defaults; one of them must call it otherwise"
+                )
+            users.append(name)
+    return tuple(replace(knob, when=When("kind", tuple(users))) for knob, users in found.values())
 
 
 def head_knobs() -> tuple[Knob, ...]:

@@ -78,7 +78,7 @@ def gate_costs_of(
         if gated.given:
             alternatives, macs, full = _macs_of_given(gated, x)
         else:
-            alternatives, macs, full = alternative_macs(gated.config, x.shape[-1])
+            alternatives, macs, full = alternative_macs(gated.config, *x.shape[-2:])
         found.append(GateCost(names[gated], alternatives, float(gated.config.gate["target"]), macs, full))
 
     handles = [gated.register_forward_pre_hook(note) for gated in names]
@@ -92,16 +92,18 @@ def gate_costs_of(
 
 
 @lru_cache(maxsize=10_000)
-def alternative_macs(config: BlockConfig, resolution: int) -> tuple[tuple[str, ...], tuple[int, ...], int]:
+def alternative_macs(
+    config: BlockConfig, height: int, width: int | None = None
+) -> tuple[tuple[str, ...], tuple[int, ...], int]:
     """Return names and multiply-adds of a gated block's alternatives, and those of the block alone.
 
     Args:
-        config: of the block. resolution: of its input.
+        config: of the block. height, width: of its input, square if there is no width.
     """
     with torch.device("meta"):
         gated = build(config).eval()
         settle(gated)
-        x = torch.zeros(1, config.in_channels, resolution, resolution)
+        x = torch.zeros(1, config.in_channels, height, width or height)
     assert isinstance(gated, Gated)
     return gated.alternatives(config), _macs_of_each(gated, x), count_macs(gated.block, x)[1]
 

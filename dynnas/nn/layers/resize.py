@@ -1,4 +1,4 @@
-"""Resizing of images inside a network, by matrix products, which every runtime can do."""
+"""Resizing of images: as a function, and inside a network by matrix products, which every runtime can do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 class Resize(nn.Module):
-    """Resizes square images as `dynnas.data.resize` does: bilinear and antialiased."""
+    """Resizes square images as `resize` does: bilinear and antialiased."""
 
     weights: Tensor
 
@@ -27,3 +27,16 @@ class Resize(nn.Module):
         # Not by `weights.T`, which is the same memory: torch exports no branch that is handed both.
         columns = F.linear(x, self.weights)
         return F.linear(columns.transpose(2, 3), self.weights).transpose(2, 3)
+
+
+def resize(images: Tensor, size: int | tuple[int, int]) -> Tensor:
+    """Resize float `images` [B, C, H, W] to another `size`, bilinear and antialiased.
+
+    Args:
+        images: of any size.
+        size: height and width, or the side of a square.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    if images.shape[-2:] == (height, width):
+        return images
+    return F.interpolate(images, (height, width), mode="bilinear", antialias=True)

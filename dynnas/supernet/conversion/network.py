@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
-from dynnas.data.dataset import resize
 from dynnas.nn.layers.digest import weights_digest
+from dynnas.nn.layers.resize import resize
 from dynnas.nn.slicing import leading
 from dynnas.space.architecture import Architecture, Value
 from dynnas.supernet.build import Call

@@ -41,7 +41,7 @@ class Detection(NamedTask):
 
     name = "detection"
     noun = "classes"
-    per_image: ClassVar[bool] = False
+    answers: ClassVar[str] = "boxes"
     metrics = (
         Metric("ap50", "share", "maximize", "average precision at an overlap of 0.5, the mean over classes"),
         Metric(
@@ -104,11 +104,12 @@ class Detection(NamedTask):
     def distill(self, output: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
         """Compute the same loss with the teacher's answer for a target: (B,).
 
-        Of outputs at the same places every place is taught, by how sure the teacher is of it. A teacher in
-        evaluation mode gives detections: those of a score of at least 0.3 are targets. The temperature has no
-        meaning here.
+        Of outputs at the same places every place is taught, by how sure the teacher is of it. Of a teacher
+        at other places, or in evaluation mode, the detections of a score of at least 0.3 are targets. The
+        temperature has no meaning here.
         """
-        if teacher.shape[-1] == _DETECTION and teacher.shape[1] != output.shape[1]:
+        if teacher.shape[1:] != output.shape[1:]:
+            teacher = self._detected(teacher)
             kinds = torch.where(teacher[..., 4] >= _SURE, teacher[..., 5], -1.0)
             return self.loss(output, torch.cat([kinds[..., None], teacher[..., :4]], -1))
         taught = teacher[..., FIELDS:].sigmoid()

@@ -36,7 +36,7 @@ class Segmentation(NamedTask):
     name = "segmentation"
     noun = "classes"
     least = 2
-    per_image = False
+    answers = "pixels"
     metrics = (
         Metric("mean_iou", "share", "maximize", "intersection over union, the mean over classes"),
         Metric("pixel_accuracy", "share", "maximize", "share of the pixels that are told right"),
@@ -87,7 +87,11 @@ class Segmentation(NamedTask):
         return losses.flatten(1).sum(1) / counted.clamp(min=1)
 
     def distill(self, output: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-        """Return T^2 times the mean cross entropy to the teacher's softmax over places: (B,)."""
+        """Return T^2 times the mean cross entropy to the teacher's softmax over places: (B,).
+
+        A teacher of another size is brought to that of the output first.
+        """
+        teacher = self._enlarged(teacher, output)
         taught = (teacher / temperature).softmax(1) * (output / temperature).log_softmax(1)
         return -(temperature**2) * taught.sum(1).flatten(1).mean(1)
 

@@ -1,0 +1,1 @@
+"""Heads that read a backbone's maps: one file each."""

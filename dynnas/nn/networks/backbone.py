@@ -1,0 +1,83 @@
+"""Networks of stages for images of any height and width, and a head that reads their maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from dynnas.nn.config.backbone import BackboneConfig, MapHeadConfig
+from dynnas.nn.config.network import SlotConfig
+from dynnas.nn.networks.network import build, slot_module
+from dynnas.nn.registry import HEADS
+
+PartConfig = SlotConfig | MapHeadConfig
+
+Call = Callable[..., Any]
+"""A function that runs a part, by its slot, its config and its input."""
+
+
+def build_part(config: PartConfig) -> nn.Module:
+    """Build the module of one slot: the stem, a block, or a head of any kind.
+
+    Raises:
+        SpaceError: the config names something that is not registered.
+    """
+    if isinstance(config, MapHeadConfig):
+        head: nn.Module = HEADS[config.kind.name](config)
+        return head
+    return build(config)
+
+
+def parts_of(config: BackboneConfig) -> tuple[tuple[str, PartConfig], ...]:
+    """Return every slot with its config: stem, blocks, head."""
+    return (("stem", config.stem), *config.blocks, ("head", config.head))
+
+
+def run_backbone(config: BackboneConfig, call: Call, x: Tensor) -> Tensor:
+    """Run a network on images (B, channels, H, W), with `call(slot, config, x)` running each slot."""
+    maps = features(config, call, x)
+    if isinstance(config.head, MapHeadConfig):
+        answer: Tensor = call("head", config.head, [maps[stride] for stride in config.head.strides])
+        return answer
+    classified: Tensor = call("head", config.head, maps[max(maps)])
+    return classified
+
+
+def features(config: BackboneConfig, call: Call, x: Tensor) -> dict[int, Tensor]:
+    """Return the last map (B, C, H / stride, W / stride) of each stride."""
+    wanted = {slot: stride for stride, slot in config.taps.items()}
+    x = call("stem", config.stem, x)
+    found = {}
+    for slot, block in config.blocks:
+        x = call(slot, block, x)
+        if slot in wanted:
+            found[wanted[slot]] = x
+    return found
+
+
+class BackboneNetwork(nn.Module):
+    """The network of a config; its slots' modules are in `slots`, keyed as those of a `Network`."""
+
+    def __init__(self, config: BackboneConfig, slots: Mapping[str, nn.Module] | None = None) -> None:
+        """Build every slot, if `slots` does not bring them along.
+
+        Raises:
+            SpaceError: the config names something that is not registered.
+        """
+        super().__init__()
+        self.structure = config
+        slots = slots or {slot: build_part(each) for slot, each in parts_of(config)}
+        self.slots = nn.ModuleDict({slot_module(slot): module for slot, module in slots.items()})
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (B, channels, H, W) to what the head gives: (B, ...)."""
+        return run_backbone(self.structure, self._call, x)
+
+    def features(self, x: Tensor) -> dict[int, Tensor]:
+        """Map images (B, channels, H, W) to the last map (B, C, H / stride, W / stride) of each stride."""
+        return features(self.structure, self._call, x)
+
+    def _call(self, slot: str, _: PartConfig, x: Tensor | Sequence[Tensor]) -> Any:
+        return self.slots[slot_module(slot)](x)

@@ -1,0 +1,209 @@
+"""The networks of a space file that takes rectangles or asks for places, as what a supernet is made for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+from torch import Tensor, nn
+
+from dynnas.nn.config.backbone import BackboneConfig, MapHeadConfig, taps_of
+from dynnas.nn.config.choice import Choice
+from dynnas.nn.config.network import BlockConfig, StemConfig
+from dynnas.nn.config.template import (
+    DEFAULT_CHANNELS,
+    DEFAULT_CLASSES,
+    NetworkTemplate,
+    classifier_of,
+    covering_classifier,
+    stem_of,
+)
+from dynnas.nn.layers.resize import resize
+from dynnas.nn.networks.backbone import (
+    BackboneNetwork,
+    Call,
+    PartConfig,
+    build_part,
+    run_backbone,
+)
+from dynnas.nn.networks.network import shared_names
+from dynnas.nn.registry import HEADS
+from dynnas.space.architecture import Architecture, Value
+from dynnas.space.gene import Gene
+from dynnas.tasks.detections import Detections
+
+RESOLUTION, KIND = "resolution", "head.kind"
+
+
+@dataclass(frozen=True)
+class BackboneNetworks:
+    """Makes the networks of a space file, part by part; it is the `model` of the file's space.
+
+    Attributes:
+        template: of stem and stages. genes: what may be chosen.
+        data_channels, data_outputs, data_size: channels, outputs of the task, and height and width, as the
+            data say; None before they are known, where the file's or usual ones stand for them.
+        detections: how outputs become boxes, as the task says.
+        experts: "shared", or "separate" for tensors of its own for each op of a block.
+    """
+
+    template: NetworkTemplate
+    genes: tuple[Gene, ...]
+    data_channels: int | None = None
+    data_outputs: int | None = None
+    data_size: tuple[int, int] | None = None
+    detections: Detections | None = None
+    experts: str = "shared"
+
+    @property
+    def __name__(self) -> str:
+        """The name of what it makes."""
+        return "BackboneNetwork"
+
+    @property
+    def identity(self) -> str:
+        """The name by which it is told from others: what the file says beside the genes."""
+        return f"backbone {self.template}"
+
+    @property
+    def channels(self) -> int:
+        """Return the channels of the images."""
+        return self.data_channels or self.template.channels or DEFAULT_CHANNELS
+
+    @property
+    def classes(self) -> int:
+        """Return how many numbers are given for an image, or for each place."""
+        return self.data_outputs or self.template.classes or DEFAULT_CLASSES
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Return the kinds of heads that read several maps; none where the head is a classifier."""
+        return next((gene.values for gene in self.genes if gene.name == KIND), ())
+
+    @property
+    def answers(self) -> str:
+        """Return what its networks answer for, as a task's `answers`."""
+        return str(HEADS[self.kinds[0]].answers) if self.kinds else "image"
+
+    def of_data(self, shape: tuple[int, int, int], task: Any) -> BackboneNetworks:
+        """Return the same for images of `shape` (channels, height, width) and the outputs of a task."""
+        return replace(
+            self,
+            data_channels=shape[0],
+            data_outputs=task.outputs,
+            data_size=shape[1:],
+            detections=getattr(task, "detections", None),
+        )
+
+    def with_genes(self, genes: tuple[Gene, ...]) -> BackboneNetworks:
+        """Return the same for fewer choices."""
+        return replace(self, genes=genes)
+
+    def config(self, architecture: Mapping[str, Value]) -> BackboneConfig:
+        """Return the concrete network of an architecture's values."""
+        stem, blocks = stem_of(architecture, self.channels), self.template.blocks(architecture)
+        size = self.size(architecture)
+        head = (
+            self._map_head(architecture, stem, blocks, size)
+            if self.kinds
+            else classifier_of(architecture, blocks[-1][1].out_channels, self.classes)
+        )
+        return BackboneConfig(self.channels, size, stem, blocks, head)
+
+    def _map_head(
+        self,
+        values: Mapping[str, Value],
+        stem: StemConfig,
+        blocks: tuple[tuple[str, BlockConfig], ...],
+        size: tuple[int, int],
+    ) -> MapHeadConfig:
+        widths = {slot: block.out_channels for slot, block in blocks}
+        taps = {stride: widths[slot] for stride, slot in taps_of(stem, blocks).items()}
+        kind = _kind(str(values[KIND]), values)
+        finest = int(kind.get("finest", 1))
+        read = [stride for stride in taps if stride >= finest] or [max(taps)]
+        given = self.data_size or size
+        return MapHeadConfig(
+            kind,
+            tuple(taps[stride] for stride in read),
+            tuple(read),
+            self.classes,
+            (given[1] / size[1], given[0] / size[0]),
+            self.detections,
+        )
+
+    def size(self, architecture: Mapping[str, Value]) -> tuple[int, int]:
+        """Return height and width of the images that a network takes."""
+        height, width = architecture[RESOLUTION]
+        return int(height), int(width)
+
+    def image_shape(
+        self, architecture: Mapping[str, Value], shape: tuple[int, int, int]
+    ) -> tuple[int, int, int]:
+        """Return the shape of the images that a network takes, of data whose images are of `shape`."""
+        return (shape[0], *self.size(architecture))
+
+    def __call__(
+        self, architecture: Mapping[str, Value] | None = None, /, **values: Value
+    ) -> BackboneNetwork:
+        """Build the network of these values."""
+        return BackboneNetwork(self.config({**(architecture or {}), **values}))
+
+    def covering(self) -> Mapping[str, Sequence[PartConfig]]:
+        """Return for each slot the largest configs that it can take."""
+        covering, read = self.template.covering_body(self.genes, self.channels, self.classes)
+        found: dict[str, Sequence[PartConfig]] = dict(covering)
+        found["head"] = (
+            tuple(dict.fromkeys(self._covering_heads()))
+            if self.kinds
+            else covering_classifier(self.genes, list(read.values())[-1], self.classes)
+        )
+        return found
+
+    def _covering_heads(self) -> list[MapHeadConfig]:
+        """Return each kind of head with its numbers at their largest, over all strides that maps may have."""
+        largest = {gene.name: gene.values[-1] for gene in self.genes}
+        strided = [gene for gene in self.genes if gene.name.endswith(".stride")]
+        finest = [gene for gene in self.genes if gene.name == "head.finest"]
+        found = []
+        for chosen in product(*(gene.values for gene in (*strided, *finest))):
+            values = {**largest, **dict(zip((g.name for g in (*strided, *finest)), chosen, strict=True))}
+            stem, blocks = stem_of(values, self.channels), self.template.blocks(values)
+            found += [
+                self._map_head({**values, KIND: kind}, stem, blocks, self.size(values)) for kind in self.kinds
+            ]
+        return found
+
+    def part(self, config: PartConfig, /) -> nn.Module:
+        """Build a slot."""
+        return build_part(config)
+
+    def shared_name(self, config: PartConfig, name: str, /) -> str:
+        """Return the name under which a tensor is shared: by kind of block and of head."""
+        if isinstance(config, MapHeadConfig):
+            return f"{config.kind.name}.{name}"
+        return shared_names(self.experts)(config, name)
+
+    def run(
+        self, call: Call, architecture: Architecture, /, x: Tensor, *, training: bool, **options: Any
+    ) -> Tensor:
+        """Run a network on images (B, channels, H, W) of any size, which are resized to its own."""
+        config = self.config(architecture)
+        return run_backbone(config, call, resize(x, config.size))
+
+    def extract(
+        self, extracted: Callable[[str, Any], nn.Module], architecture: Architecture, /, **options: Any
+    ) -> BackboneNetwork:
+        """Make a network of the parts that `extracted` gives."""
+        config = self.config(architecture)
+        parts = (("stem", config.stem), *config.blocks, ("head", config.head))
+        return BackboneNetwork(config, {slot: extracted(slot, each) for slot, each in parts})
+
+
+def _kind(name: str, values: Mapping[str, Value]) -> Choice:
+    """Return a head of that kind, with the values of its knobs."""
+    return Choice.of(
+        name, **{knob.name: values.get(f"head.{knob.name}", knob.default) for knob in HEADS[name].knobs}
+    )

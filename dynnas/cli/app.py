@@ -31,6 +31,7 @@ app = typer.Typer(
 )
 for command in (
     starting.demo,
+    starting.init,
     starting.spaces,
     commands.search,
     commands.space,

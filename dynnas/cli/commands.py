@@ -20,6 +20,7 @@ from dynnas.cli.options import (
     ExportPick,
     Fresh,
     Limits,
+    MaybeSpaceFile,
     Name,
     Processes,
     Quiet,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
 
 def search(
-    file: SpaceFile,
+    file: MaybeSpaceFile = None,
     data: Data = None,
     trials: Trials = None,
     sampler: Sampler = None,
@@ -74,6 +75,8 @@ def search(
     """
     from dynnas.language.parser import load_space
 
+    drafted = file is None
+    file = file or _drafted(data, studies, name, limits, device, threads, quiet)
     space = load_space(file)
     flags = {
         "data": data,
@@ -89,7 +92,7 @@ def search(
         "ray": ray,
     }
     space = replace(space, settings=override(space.settings, flags, limits or ()))
-    folder = study_folder(studies, name or study_name(space.name, data))
+    folder = study_folder(studies, name or study_name(space.name, None if drafted else data))
 
     from dynnas.cli.fresh import confirm_fresh
     from dynnas.cli.progress import show_progress
@@ -107,6 +110,31 @@ def search(
         given = ", ".join(f"{metric}={limit:g}" for metric, limit in study.goal.constraints.items())
         raise StudyError(f"no candidate kept the limits {given}; loosen them, or give more --trials")
     _show_study(study)
+
+
+def _drafted(
+    data: str | None,
+    studies: Path,
+    name: str | None,
+    limits: list[str] | None,
+    device: str | None,
+    threads: str | None,
+    quiet: bool,
+) -> Path:
+    """Return the space file that is drafted for the data of a search, and kept beside its study."""
+    from dynnas.cli.starting import draft, drafted_name
+
+    if data is None:
+        raise StudyError(
+            "search: give a space file, the name of one (dynnas spaces lists them), or --data for one that "
+            "is drafted for your data"
+        )
+    path = study_folder(studies, name or drafted_name(data))
+    path = path.with_name(f"{path.name}.yaml")
+    if not path.exists():
+        draft(path, data, None, limits, device, threads, quiet)
+    print(f"space:   {path}")
+    return path
 
 
 def _show_study(study: Study) -> None:

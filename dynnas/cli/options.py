@@ -58,9 +58,11 @@ def _flag(name: str) -> Any:
     return typer.Option(f"--{name}", metavar=_METAVARS[rule.kind], help=setting.metadata["help"] + choices)
 
 
-SpaceFile = Annotated[
-    Path,
-    typer.Argument(metavar="FILE", help="a space file, or the name of one that comes with dynnas, as mobile"),
+_FILE = "a space file, or the name of one that comes with dynnas, as mobile"
+SpaceFile = Annotated[Path, typer.Argument(metavar="FILE", help=_FILE)]
+MaybeSpaceFile = Annotated[
+    Path | None,
+    typer.Argument(metavar="[FILE]", help=f"{_FILE}; drafted for --data if not given, as dynnas init does"),
 ]
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="a name under --studies, or a folder")]
 Studies = Annotated[Path, typer.Option("--studies", metavar="DIR", help="folder of the studies")]

@@ -2,15 +2,76 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dynnas.cli.options import STUDIES, Quiet, Studies
+from dynnas.cli.options import STUDIES, Device, Limits, Quiet, Studies, Threads, override
 from dynnas.errors import StudyError, nearest
+from dynnas.settings.settings import Settings
 
 _DEMO = "demo"
+
+
+def init(
+    data: Annotated[
+        str,
+        typer.Option("--data", metavar="DATA", help="what data.source of a space file may be, as a folder"),
+    ],
+    task: Annotated[
+        str | None, typer.Option("--task", metavar="NAME", help="what targets mean, if they do not tell")
+    ] = None,
+    limits: Limits = None,
+    device: Device = None,
+    threads: Threads = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="file to write; named after the data if not given"),
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Draft a space file for your data.
+
+    It looks at the data, and with --max latency_ms=5 times networks on the device, so that what the file
+    spans lies around that limit. Every choice is there to be changed.
+    """
+    path = out or Path(f"{drafted_name(data)}.yaml")
+    if path.exists():
+        raise StudyError(f"--out: {path} exists; give another name, or remove it")
+    draft(path, data, task, limits, device, threads, quiet)
+    print(f"space: {path}\nnext:  dynnas space {path}, then dynnas search {path}")
+
+
+def drafted_name(data: str) -> str:
+    """Return the name of a space file that is drafted for data."""
+    place, _, function = data.partition(":")
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", function or Path(place).resolve().stem).strip("-._") or "data"
+
+
+def draft(
+    path: Path,
+    data: str,
+    task: str | None,
+    limits: list[str] | None,
+    device: str | None,
+    threads: str | None,
+    quiet: bool,
+) -> None:
+    """Write a space file for data to `path`."""
+    from dynnas.cli.progress import show_progress
+    from dynnas.workflows.init import draft_space
+
+    flags = {"data": data, "device": device, "threads": threads}
+    settings = override(Settings(), flags, limits or ())
+    with show_progress(quiet) as progress:
+        text = draft_space(
+            replace(settings.data, task=task), settings.search.constraints, settings.target, progress=progress
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
 
 
 def spaces(

@@ -36,7 +36,7 @@ _TYPES = {255.0: np.uint8, 65535.0: np.uint16}
 
 @dataclass(frozen=True)
 class Pictures:
-    """What a manifest says of the graph.
+    """The facts of the graph that a manifest holds.
 
     Attributes:
         file: its name in the bundle.
@@ -140,7 +140,7 @@ def _prepend(model: ModelProto, dataset: Dataset, size: tuple[int, int]) -> None
 
 
 class _Answer(nn.Module):
-    """What a task makes of an output (1, ...), classes of pixels at the size of the data."""
+    """The task's answer for an output (1, ...), with classes of pixels at the size of the data."""
 
     rows: Tensor
     columns: Tensor

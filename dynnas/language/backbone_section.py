@@ -1,4 +1,4 @@
-"""What a space file says of networks for rectangles, and of heads that read several maps."""
+"""The parts of a space file for networks of rectangles, and for heads that read several maps."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class MapHead(Operator, nn.Module):
     """
 
     answers: ClassVar[str]
-    """What it answers for, as a task's `answers`: "pixels" or "boxes"."""
+    """The kind of its answers, as a task's `answers`: "pixels" or "boxes"."""
 
 
 BLOCKS: Registry[type[Any]] = Registry(

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dynnas.data.augment import Augment
 from dynnas.data.dataset import Dataset, Split
@@ -19,6 +20,8 @@ from dynnas.files import cache_folder
 from dynnas.tasks.task import Task
 
 _MOST_VALUES = 2**31
+SCALES = {torch.uint8: 255.0, torch.int32: 65535.0, torch.float32: 1.0}
+"""The number that stands for white, by the type of pixels."""
 _COUNTED_TOGETHER = 256
 
 
@@ -47,7 +50,10 @@ def assemble(
     facts = f"{tuple(images.shape[1:])} {reading.fit}"
     splits = {part: _split_of(each, facts) for part, each in parts.items()}
     streamed = _with_cache(splits, reading)
-    mean, std = byte_statistics(splits["train"].images)
+    held = splits["train"].images
+    scale = SCALES[held.dtype]
+    whole = held if isinstance(held, Tensor) and held.dtype != torch.uint8 else None
+    mean, std = byte_statistics(held) if whole is None else channel_statistics(whole, scale)
     dataset = Dataset(
         name=name,
         task=task.of_data(splits["train"].targets, class_names),
@@ -57,6 +63,7 @@ def assemble(
         mean=mean,
         std=std,
         augmentation=augmentation,
+        scale=scale,
         fit=reading.fit or "crop",
     )
     return dataset, streamed
@@ -79,6 +86,16 @@ def byte_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...
     # A constant channel has no deviation to divide by: one grey level stands in.
     std = np.sqrt(np.maximum(square / pixels - mean**2, 1))
     return tuple((mean / 255).tolist()), tuple((std / 255).tolist())
+
+
+def channel_statistics(images: Tensor, scale: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of each channel of `images` [N, C, H, W] divided by `scale`."""
+    if images.dtype == torch.uint8:
+        return byte_statistics(images)
+    channels = [images[:, channel].double() / scale for channel in range(images.shape[1])]
+    # A constant channel has no deviation to divide by: one grey level stands in.
+    deviations = [max(float(channel.std(correction=0)), 1 / 255) for channel in channels]
+    return tuple(float(channel.mean()) for channel in channels), tuple(deviations)
 
 
 def _split_of(part: Labelled, facts: str) -> Split:

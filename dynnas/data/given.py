@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynnas.data.assemble import byte_statistics
+from dynnas.data.assemble import SCALES, channel_statistics
 from dynnas.data.augment import augmentation
 from dynnas.data.dataset import Dataset, Split
 from dynnas.data.split import stratified
@@ -24,7 +24,6 @@ _MOST_CHANNELS = 4
 _SEARCH_SHARE = 0.1
 _FEW_IMAGES = 50
 _MOST_SEARCH_IMAGES = 5000
-_SCALES = {torch.uint8: 255.0, torch.int32: 65535.0, torch.float32: 1.0}
 
 
 def dataset_of(
@@ -83,7 +82,7 @@ def dataset_of(
         meant.of_data(shuffled[part].targets, meant.names)
     varied = augmentation(augment, min(train.images.shape[-2:]))
     varied(read_images(train.images[:1]), train.targets[:1], meant, torch.Generator())  # can targets move?
-    scale = _SCALES[train.images.dtype]
+    scale = SCALES[train.images.dtype]
     mean, std = channel_statistics(read_images(train.images), scale)
     dataset = Dataset(
         name=name, task=meant, train=train, search=shuffled["search"], test=shuffled["test"], mean=mean,
@@ -106,16 +105,6 @@ def tell(dataset: Dataset, progress: Progress, note: str = "", left_out: str = "
                 f"warning: the {part} split has only {len(split)} images, so that one of them is "
                 f"{1 / len(split):.0%} of its score"
             )
-
-
-def channel_statistics(images: Tensor, scale: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation of each channel of `images` [N, C, H, W] divided by `scale`."""
-    if images.dtype == torch.uint8:
-        return byte_statistics(images)
-    channels = [images[:, channel].double() / scale for channel in range(images.shape[1])]
-    # A constant channel has no deviation to divide by: one grey level stands in.
-    deviations = [max(float(channel.std(correction=0)), 1 / 255) for channel in channels]
-    return tuple(float(channel.mean()) for channel in channels), tuple(deviations)
 
 
 def _splits(data: Any) -> Mapping[str, Any]:

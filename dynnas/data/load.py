@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dynnas.data import masks
+from dynnas.data import masks, packed_masks
 from dynnas.data.assemble import assemble
 from dynnas.data.augment import augmentation
 from dynnas.data.boxes.annotated import Annotated, splits_of
@@ -15,7 +15,7 @@ from dynnas.data.boxes.find import boxes_reader
 from dynnas.data.dataset import Dataset
 from dynnas.data.given import SPLITS, dataset_of, tell
 from dynnas.data.importing import called, imported, is_reference
-from dynnas.data.raw import words
+from dynnas.data.raw import Labelled, words
 from dynnas.data.reading import Reading, reading_of
 from dynnas.data.sources import find, table
 from dynnas.data.sources.labelled import LabelledFiles, read_labelled
@@ -45,6 +45,8 @@ def load_data(settings: DataSettings, progress: Progress | None = None) -> Datas
         return _with_numbers(path, settings, reading, progress)
     if masks.recognises(path):
         return _with_masks(path, settings, reading, progress)
+    if packed_masks.recognises(path):
+        return _with_packed_masks(path, settings, reading, progress)
     raw = find.read(settings.source, progress, reading)
     task = task_named(settings.task or "classification")
     parts = split(raw, settings)
@@ -115,6 +117,25 @@ def _with_masks(path: Path, settings: DataSettings, reading: Reading, progress: 
     varied = augmentation(kind, min(height, width))
     dataset, streamed = assemble(path.resolve().name, task, found.names, parts, reading, varied)
     tell(dataset, progress, "; ".join(filter(None, [streamed, cut])), left_out=found.left_out)
+    return dataset
+
+
+def _with_packed_masks(path: Path, settings: DataSettings, reading: Reading, progress: Progress) -> Dataset:
+    """Make the data set of pictures and masks in one file."""
+    task = task_named(settings.task or "segmentation")
+    found = packed_masks.read(path, reading, progress)
+    rows, cut = completed({part: len(each) for part, each in found.parts.items()}, settings, str(path))
+    parts = {}
+    for part, pairs in rows.items():
+        chosen = [found.parts[own][np.array([row])] for own, row in pairs]
+        parts[part] = Labelled(
+            np.concatenate([np.asarray(each.images) for each in chosen]),
+            np.concatenate([each.labels for each in chosen]),
+        )
+    kind = "shift" if settings.augment == "auto" else settings.augment
+    varied = augmentation(kind, min(parts["train"].images.shape[2:]))
+    dataset, _ = assemble(path.stem, task, found.names, parts, reading, varied)
+    tell(dataset, progress, cut)
     return dataset
 
 

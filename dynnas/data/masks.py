@@ -20,7 +20,7 @@ from dynnas.errors import DataError
 
 _IMAGES = ("images", "image", "imgs")
 _MASKS = ("masks", "mask", "labels", "annotations")
-_NONE = 255
+NONE = 255
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,6 @@ def read_masks(pairs: list[tuple[Path, Path]], form: Form) -> np.ndarray:
         DataError: one cannot be read, has colours, or another size than its picture.
     """
     made = np.empty((len(pairs), form.height, form.width), np.uint8)
-    size, nearest = (form.width, form.height), Image.Resampling.NEAREST
     for row, (picture, path) in enumerate(pairs):
         try:
             with Image.open(picture) as image, Image.open(path) as mask:
@@ -92,14 +91,20 @@ def read_masks(pairs: list[tuple[Path, Path]], form: Form) -> np.ndarray:
                 grey = Image.fromarray(np.asarray(mask, np.uint8))
         except DAMAGED as error:
             raise DataError(f"{path}: not a readable mask ({error}); replace or remove it") from error
-        if form.fit == "crop":
-            grey = ImageOps.fit(grey, size, nearest)
-        elif form.fit == "pad":
-            grey = ImageOps.pad(grey, size, nearest, color=_NONE)
-        else:
-            grey = grey.resize(size, nearest)
-        made[row] = np.asarray(grey)
+        made[row] = fitted_mask(grey, form)
     return made
+
+
+def fitted_mask(grey: Image.Image, form: Form) -> np.ndarray:
+    """Bring a mask to a form, the nearest pixel taken: uint8 [H, W]."""
+    size, nearest = (form.width, form.height), Image.Resampling.NEAREST
+    if form.fit == "crop":
+        grey = ImageOps.fit(grey, size, nearest)
+    elif form.fit == "pad":
+        grey = ImageOps.pad(grey, size, nearest, color=NONE)
+    else:
+        grey = grey.resize(size, nearest)
+    return np.asarray(grey)
 
 
 def _roots(folder: Path) -> dict[str, tuple[Path, Path]]:

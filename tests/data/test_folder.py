@@ -1,10 +1,12 @@
 """Folders of pictures."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from dynnas.data.load import load_data
@@ -160,8 +162,38 @@ def test_no_picture(tmp_path: Path) -> None:
 def test_deep_picture(tmp_path: Path) -> None:
     _fill(tmp_path)
     Image.fromarray(np.zeros((9, 9), np.uint16)).save(tmp_path / "cat" / "16.png")
-    with pytest.raises(DataError, match=r"cat/16\.png: more than 8 bits a channel .*; convert it to 8 bits"):
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / "cat" / "colours.png")
+    with pytest.raises(DataError, match=r"cat/16\.png is grey with 16 bits, and .* has colours; convert"):
         _read(tmp_path)
+
+
+def test_pictures_of_floats(tmp_path: Path) -> None:
+    _fill(tmp_path)
+    Image.fromarray(np.zeros((9, 9), np.float32)).save(tmp_path / "cat" / "f.tif")
+    with pytest.raises(DataError, match=r"cat/f\.tif: an image of floats, whose range no file says; save it"):
+        _read(tmp_path)
+
+
+def test_sixteen_bits_stay_sixteen_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DYNNAS_CACHE", str(tmp_path / "cache"))
+    for label, name in enumerate(("dark", "bright")):
+        (tmp_path / "scans" / name).mkdir(parents=True)
+        for number in range(10):
+            deep = np.full((8, 12), 300 + 10 * number + 40_000 * label, np.uint16)
+            Image.fromarray(deep).save(tmp_path / "scans" / name / f"{number}.png")
+    Image.fromarray(np.full((8, 12), 7, np.uint8)).save(tmp_path / "scans" / "dark" / "8bits.png")
+    settings = DataSettings(source=str(tmp_path / "scans"), size=(8, 12), augment="none")
+    dataset = load_data(settings)
+    assert (dataset.scale, dataset.channels) == (65535.0, 1)
+    every = torch.cat([split.images for split in (dataset.train, dataset.search, dataset.test)])
+    values = {300 + 10 * number + 40_000 * label for number in range(10) for label in (0, 1)}
+    assert set(torch.unique(every).tolist()) == {*values, 7 * 257}
+    normalised = dataset.normalise(dataset.train.images)
+    assert (float(normalised.mean()), float(normalised.std(correction=0))) == pytest.approx((0, 1), abs=1e-4)
+    with pytest.raises(
+        DataError, match=r"16 bits are held in memory, and these would take .* raise data.memory"
+    ):
+        load_data(replace(settings, memory_gb=0.0))
 
 
 def test_empty_class(tmp_path: Path) -> None:

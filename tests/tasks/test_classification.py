@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from sklearn.metrics import balanced_accuracy_score, f1_score, top_k_accuracy_score
+from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score, top_k_accuracy_score
 from torch.nn import functional as F
 
 from dynnas.errors import TaskError
@@ -42,7 +42,21 @@ def test_scores_are_scikit_learns() -> None:
     with pytest.warns(UserWarning, match="y_pred contains classes not in y_true"):
         expected = balanced_accuracy_score(TARGETS, answers)
     assert scores["balanced_accuracy"] == pytest.approx(expected)
+    areas = [roc_auc_score(each == TARGETS, LOGITS.softmax(1)[:, each]) for each in range(6)]
+    assert scores["auroc"] == pytest.approx(sum(areas) / 6)
     assert list(scores) == [metric.name for metric in Classification.metrics]
+
+
+def test_the_number_of_likeliest_classes_is_chosen() -> None:
+    task = Classification(7, top=3)
+    scores = task.of_data(torch.arange(7)).smoothed(0.1).score(LOGITS, TARGETS)
+    assert scores["top3_accuracy"] == pytest.approx(
+        top_k_accuracy_score(TARGETS, LOGITS, k=3, labels=range(7))
+    )
+    assert list(scores) == [metric.name for metric in task.metrics]
+    assert (task.facts()["top"], "top" in Classification(7).facts()) == (3, False)
+    with pytest.raises(TaskError, match="top is 1; it is at least 2"):
+        Classification(7, top=1)
 
 
 def test_confidence_is_that_of_the_softmax_or_of_its_entropy() -> None:

@@ -6,9 +6,11 @@ import torch
 from sklearn.metrics import (
     average_precision_score,
     confusion_matrix,
+    f1_score,
     jaccard_score,
     mean_squared_error,
     r2_score,
+    roc_auc_score,
 )
 from torch.nn import functional as F
 
@@ -36,6 +38,11 @@ def test_multi_label_losses_and_scores() -> None:
     assert scores["mean_average_precision"] == pytest.approx(np.mean(precisions))
     right = (logits > 0) == (targets > 0)
     assert scores["label_accuracy"] == pytest.approx(right.double().mean().item())
+    areas = [roc_auc_score(targets[:, row], logits[:, row]) for row in range(3)]  # ties, too
+    assert scores["auroc"] == pytest.approx(np.mean(areas))
+    said = [f1_score(targets[:, row], logits[:, row] > 0) for row in range(3)]
+    assert scores["label_f1"] == pytest.approx(np.mean(said))
+    assert MultiLabel(2).score(torch.zeros(3, 2), torch.zeros(3, 2))["auroc"] == 0.5
     assert scores["exact_match"] == pytest.approx(right.all(1).double().mean().item())
     assert torch.allclose(task.quality(logits, targets), right.float().mean(1))
     assert task.confidence(torch.tensor([[0.0, 0, 0, 0], [99, -99, 99, 99]])).tolist() == [0.0, 1.0]

@@ -85,7 +85,7 @@ def _form(listing: Listing, reading: Reading) -> Form:
     width, height = np.median(listing.facts[:, :2], axis=0)
     smaller = min(1.0, _LONGEST_SIDE / max(width, height))
     high, wide = reading.size or (round(height * smaller), round(width * smaller))
-    return Form(high, wide, listing.grey, reading.fit or "pad")
+    return Form(high, wide, listing.grey, reading.fit or "pad", listing.deep)
 
 
 def placed(boxes: np.ndarray, width: int, height: int, form: Form) -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dynnas.data.raw import RawData
 from dynnas.data.reading import Reading
-from dynnas.data.sources import arrays, cifar, digits, folder, idx, packed, scenes, table
+from dynnas.data.sources import arrays, cifar, digits, folder, idx, packed, scenes, shards, table
 from dynnas.data.sources.labelled import read_labelled
 from dynnas.errors import DataError
 from dynnas.files import data_folders
@@ -70,20 +70,28 @@ def _read_path(path: Path, progress: Progress, reading: Reading) -> RawData:
         return arrays.read(path, contents)
     if table.recognises(path):
         found = table.read(path, "classification")
-        parts = read_labelled(path.parent, found.parts, reading, progress)
-        tests, searched = parts.get("test"), parts.get("search")
-        return RawData(path.stem, str(path), found.names, parts["train"], tests, searched)
+        return _of_files(path, path.parent, found, progress, reading)
     if idx.recognises(path):
         return idx.read(path, path.resolve().name)
     if folder.recognises(path):
         return folder.read(path, progress, reading)
+    if shards.recognises(path):
+        written, found = shards.read(path, progress)
+        return _of_files(path, written, found, progress, reading)
     if path.name.endswith((".zip", ".tar", ".tar.gz", ".tgz")):
         raise DataError(f"{path}: an archive, and not CIFAR-10's; unpack it and give the folder")
     raise DataError(
         f"{path}: not a form of data that is known. A folder may hold the IDX files of MNIST, the CIFAR-10"
-        " release, or one folder of pictures for each class, known by their endings; a file may be an .npz,"
-        " a .csv of paths and labels, or CIFAR-10's .tar.gz"
+        " release, one folder of pictures for each class, known by their endings, or shards (.tar as"
+        " webdataset has them, .parquet); a file may be an .npz, a .csv of paths and labels, a shard, or"
+        " CIFAR-10's .tar.gz"
     )
+
+
+def _of_files(path: Path, folder: Path, found: table.Table, progress: Progress, reading: Reading) -> RawData:
+    parts = read_labelled(folder, found.parts, reading, progress)
+    tests, searched = parts.get("test"), parts.get("search")
+    return RawData(path.resolve().stem, str(path), found.names, parts["train"], tests, searched)
 
 
 @SOURCES.register("scenes")

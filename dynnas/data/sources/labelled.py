@@ -47,7 +47,7 @@ def read_labelled(
     files = [path for part in parts.values() for path in part.files]
     listing = Listing.of(folder, files, progress)
     side = min(_HIGHEST_RESOLUTION, int(np.median(listing.facts[:, :2].min(1))))
-    form = Form(*(reading.size or (side, side)), listing.grey, reading.fit or "crop")
+    form = Form(*(reading.size or (side, side)), listing.grey, reading.fit or "crop", listing.deep)
     images, keys = listing.images(form, reading, progress), listing.facts[:, 3]
     made, start = {}, 0
     for name, part in parts.items():

@@ -24,7 +24,7 @@ from dynnas.progress import Progress
 
 _NAMED = 10
 """Broken pictures that are named in one message."""
-_CACHE_FORM = "pictures-3"
+_CACHE_FORM = "pictures-4"
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class Listing:
         files: their paths.
         stats: int64 [N, 2], size in bytes and time of change in nanoseconds of each.
         digest: of paths and stats, so that it changes with any file.
-        facts: int64 [N, 4], width, height, whether it is grey, and a digest of its content, of each.
+        facts: int64 [N, 4], width, height, its kind, and a digest of its content, of each.
     """
 
     files: Sequence[Path]
@@ -53,23 +53,49 @@ class Listing:
         stats = [path.stat() for path in files]
         rows = np.array([(stat.st_size, stat.st_mtime_ns) for stat in stats], np.int64).reshape(-1, 2)
         digest = _digest(folder, files, rows)
-        return cls(files, rows, digest, cached(f"listed-{digest}", lambda: _facts(files, progress)))
+        return cls(files, rows, digest, cached(f"kinds-{digest}", lambda: _facts(files, progress)))
 
     @property
     def grey(self) -> bool:
         """True if all pictures are grey."""
-        return bool(self.facts[:, 2].all())
+        return bool((self.facts[:, 2] != pictures.COLOUR).all())
 
-    def images(self, form: Form, reading: Reading, progress: Progress) -> np.ndarray | StreamedImages:
-        """Return the pictures in a form: uint8 [N, C, H, W], decoded once, or streamed if that is too much.
+    @property
+    def deep(self) -> bool:
+        """True if some pictures have 16 bits a channel.
 
         Raises:
-            DataError: some cannot be decoded; they are named together.
+            DataError: others have colours.
         """
-        if math.prod((len(self.files), *form.shape)) > reading.memory_bytes:
+        deep = self.facts[:, 2] == pictures.DEEP
+        if deep.any() and not self.grey:
+            first, coloured = (
+                self.files[int(np.flatnonzero(rows)[0])]
+                for rows in (deep, self.facts[:, 2] == pictures.COLOUR)
+            )
+            raise DataError(
+                f"{first} is grey with 16 bits, and {coloured} has colours; convert the former to 8 bits"
+            )
+        return bool(deep.any())
+
+    def images(self, form: Form, reading: Reading, progress: Progress) -> np.ndarray | StreamedImages:
+        """Return the pictures in a form [N, C, H, W], decoded once, or streamed if that is too much.
+
+        Raises:
+            DataError: some cannot be decoded; they are named together. Or those of 16 bits are too many.
+        """
+        size = math.prod((len(self.files), *form.shape)) * np.dtype(form.dtype).itemsize
+        if size > reading.memory_bytes and form.deep:
+            raise DataError(
+                f"{self.files[0].parent}: pictures of 16 bits are held in memory, and these would take "
+                f"{size / 1e9:.3g} GB; raise data.memory_gb, now {reading.memory_bytes / 1e9:g}, say a "
+                "smaller data.size, or convert them to 8 bits"
+            )
+        if size > reading.memory_bytes:
             rows = np.arange(len(self.files))
             return StreamedImages(RowStore(PictureFiles.of(self.files, self.stats, form)), rows)
-        name = f"{_CACHE_FORM}-{self.digest}-{form.height}x{form.width}{form.fit}{'' if form.grey else 'x3'}"
+        kind = f"{'' if form.grey else 'x3'}{'x16' if form.deep else ''}"
+        name = f"{_CACHE_FORM}-{self.digest}-{form.height}x{form.width}{form.fit}{kind}"
         return cached(name, lambda: _decode(self.files, form, progress))
 
 
@@ -97,7 +123,7 @@ def _facts(files: Sequence[Path], progress: Progress) -> np.ndarray:
 
 
 def _decode(files: Sequence[Path], form: Form, progress: Progress) -> np.ndarray:
-    images, broken = np.empty((len(files), *form.shape), np.uint8), []
+    images, broken = np.empty((len(files), *form.shape), form.dtype), []
     with progress.task("decoding images", len(files)) as task:
         for row, path in enumerate(files):
             try:

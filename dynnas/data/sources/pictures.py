@@ -20,7 +20,11 @@ SUFFIXES = (
     *(".tif", ".tiff", ".webp"),
 )
 _GREY = ("1", "L", "LA")
-_DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+_DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+_MOST = 65535
+
+COLOUR, GREY, DEEP = 0, 1, 2
+"""Kinds of pictures: of 8 bits in colours, in grey, and grey ones of 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Form:
     Attributes:
         height, width: in pixels.
         grey: whether they have one channel; else they are RGB.
+        deep: whether that channel has 16 bits; those of 8 bits are scaled to them.
         fit: `crop` cuts the middle out, in the shape that is wanted; `pad` keeps all and puts black beside
             it; `stretch` does not keep the ratio of the sides.
     """
@@ -38,6 +43,12 @@ class Form:
     width: int
     grey: bool = False
     fit: str = "crop"
+    deep: bool = False
+
+    @property
+    def dtype(self) -> type[np.generic]:
+        """The type of its pixels: 16 bits are held as int32."""
+        return np.int32 if self.deep else np.uint8
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -45,38 +56,59 @@ class Form:
         return 1 if self.grey else 3, self.height, self.width
 
 
-def measure(file: BinaryIO, path: Path) -> tuple[int, int, bool]:
-    """Return width and height in pixels and whether the picture is grey, from its header alone.
+def measure(file: BinaryIO, path: Path) -> tuple[int, int, int]:
+    """Return width and height in pixels and the kind of the picture, from its header alone.
 
     Args:
         file: that is open. path: its path, for messages.
 
     Raises:
-        DataError: it is no picture, or one of more than 8 bits a channel.
+        DataError: it is no picture, or one of floats.
     """
     try:
         with Image.open(file) as picture:
-            if picture.mode in _DEEP:
+            if picture.mode == "F":
                 raise DataError(
-                    f"{path}: more than 8 bits a channel (mode {picture.mode}); convert it to 8 bits"
+                    f"{path}: an image of floats, whose range no file says; save it with 8 or 16 bits a "
+                    "channel, or give floats as arrays in an .npz"
                 )
-            return *picture.size, picture.mode in _GREY
+            kind = DEEP if picture.mode in _DEEP else GREY if picture.mode in _GREY else COLOUR
+            return *picture.size, kind
     except DAMAGED as error:
         raise _unreadable(str(path), error) from error
 
 
 def read(path: Path, form: Form) -> np.ndarray:
-    """Decode the upright picture in a form: uint8 [C, H, W].
+    """Decode the upright picture in a form: uint8 [C, H, W], or int32 where it is of 16 bits.
 
     Raises:
         DataError: it cannot be decoded.
     """
     try:
         with Image.open(path) as picture:
+            if form.deep:
+                return _deep(ImageOps.exif_transpose(picture), form)
             upright = _opaque(ImageOps.exif_transpose(picture)).convert("L" if form.grey else "RGB")
             return _channels_first(_fitted(upright, form))
     except DAMAGED as error:
         raise _unreadable(str(path), error) from error
+
+
+def _deep(picture: Image.Image, form: Form) -> np.ndarray:
+    """Bring a grey picture to a form of 16 bits: int32 [1, H, W].
+
+    Raises:
+        ValueError: it has more than 16 bits.
+    """
+    pixels = np.asarray(picture if picture.mode in _DEEP else _opaque(picture).convert("L")).astype(
+        np.float32
+    )
+    if picture.mode not in _DEEP:
+        pixels *= _MOST / 255
+    if pixels.min() < 0 or pixels.max() > _MOST:
+        raise ValueError(f"pixels from {pixels.min():g} to {pixels.max():g} in more than 16 bits")
+    fitted = np.asarray(_fitted(Image.fromarray(pixels), form))
+    return np.rint(fitted).clip(0, _MOST).astype(np.int32)[None]
 
 
 def _fitted(picture: Image.Image, form: Form) -> Image.Image:
@@ -88,14 +120,17 @@ def _fitted(picture: Image.Image, form: Form) -> Image.Image:
     return picture.resize(size, Image.Resampling.BICUBIC)
 
 
-def decode(content: bytes, where: str) -> np.ndarray:
-    """Decode a picture from `content`, uint8 [3, H, W]; `where` is for the message.
+def decode(content: bytes, where: str, form: Form | None = None) -> np.ndarray:
+    """Decode a picture from `content`, uint8 [3, H, W], or in a form; `where` is for the message.
 
     Raises:
         DataError: it cannot be decoded.
     """
     try:
         with Image.open(io.BytesIO(content)) as picture:
+            if form is not None:
+                upright = _opaque(picture).convert("L" if form.grey else "RGB")
+                return _channels_first(_fitted(upright, form))
             return _channels_first(_opaque(picture).convert("RGB"))
     except DAMAGED as error:
         raise _unreadable(where, error) from error

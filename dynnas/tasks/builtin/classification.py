@@ -14,6 +14,7 @@ from dynnas.errors import TaskError
 from dynnas.metric import Metric
 from dynnas.tasks.intervals import Interval, wilson
 from dynnas.tasks.named import NamedTask
+from dynnas.tasks.ranking import mean_auroc
 from dynnas.tasks.registry import TASKS
 
 
@@ -27,6 +28,8 @@ class Classification(NamedTask):
             training (`train.label_smoothing`) if None, and 0 outside of one.
         class_weights: of each class in the loss, such as the reciprocals of their frequencies; all alike if
             None.
+        top: the number of likeliest classes among which `top5_accuracy` looks; another number than 5 is in
+            the name of the metric, as `top3_accuracy`.
 
     Raises:
         TaskError: an argument is out of range.
@@ -35,11 +38,14 @@ class Classification(NamedTask):
     name = "classification"
     noun = "classes"
     least = 2
-    metrics = (
+    metrics: tuple[Metric, ...] = (
         Metric("accuracy", "share", "maximize", "share of the images that are told right"),
         Metric("balanced_accuracy", "share", "maximize", "mean over classes of the share that is told right"),
         Metric("top5_accuracy", "share", "maximize", "share whose class is among the five likeliest"),
         Metric("f1", "share", "maximize", "mean over classes of the F1 score"),
+        Metric(
+            "auroc", "share", "maximize", "mean over classes of the area under the ROC curve, one against all"
+        ),
     )
     criteria: ClassVar[tuple[str, ...]] = ("confidence", "entropy")
     doubts: ClassVar[int] = 3
@@ -50,8 +56,19 @@ class Classification(NamedTask):
         *,
         label_smoothing: float | None = None,
         class_weights: Sequence[float] | None = None,
+        top: int = 5,
     ) -> None:
         self.take_names(classes)
+        if top < 2:
+            raise TaskError(f"task classification: top is {top}; it is at least 2")
+        self.top = top
+        if top != 5:
+            told = Metric(
+                f"top{top}_accuracy", "share", "maximize", f"share whose class is among the {top} likeliest"
+            )
+            self.metrics = tuple(
+                told if each.name == "top5_accuracy" else each for each in type(self).metrics
+            )
         if label_smoothing is not None and not 0 <= label_smoothing < 1:
             raise TaskError(
                 f"task classification: label_smoothing is {label_smoothing}; it is at least 0 and less than 1"
@@ -80,7 +97,9 @@ class Classification(NamedTask):
             )
         numbered = tuple(map(str, range(given)))
         known = self.names if self.names and self.names != numbered else tuple(names) or numbered
-        return type(self)(known, label_smoothing=self.label_smoothing, class_weights=self.class_weights)
+        return type(self)(
+            known, label_smoothing=self.label_smoothing, class_weights=self.class_weights, top=self.top
+        )
 
     def head(self, in_channels: int, *, stride: int = 1, dropout: float = 0.0) -> nn.Module:
         """Build the mean over positions, dropout, and a linear classifier: (B, C, H, W) to (B, classes)."""
@@ -145,12 +164,14 @@ class Classification(NamedTask):
         there = torch.bincount(targets, minlength=count).double()
         said = torch.bincount(answers, minlength=count).double()
         seen = there > 0
-        likeliest = outputs.topk(min(5, count), dim=1).indices
+        likeliest = outputs.topk(min(self.top, count), dim=1).indices
+        there_of = F.one_hot(targets, count).bool()
         return {
             "accuracy": right.double().mean().item(),
             "balanced_accuracy": (hits[seen] / there[seen]).mean().item(),
-            "top5_accuracy": (likeliest == targets[:, None]).any(dim=1).double().mean().item(),
+            f"top{self.top}_accuracy": (likeliest == targets[:, None]).any(dim=1).double().mean().item(),
             "f1": (2 * hits[seen] / (there[seen] + said[seen])).mean().item(),
+            "auroc": mean_auroc(outputs.softmax(dim=1), there_of),
         }
 
     def intervals(self, outputs: Tensor, targets: Tensor) -> Mapping[str, Interval]:
@@ -183,7 +204,9 @@ class Classification(NamedTask):
         """Return the task with this label smoothing, if it was made without one."""
         if self.label_smoothing is not None:
             return self
-        return type(self)(self.names or None, label_smoothing=share, class_weights=self.class_weights)
+        return type(self)(
+            self.names or None, label_smoothing=share, class_weights=self.class_weights, top=self.top
+        )
 
     def facts(self) -> Mapping[str, Any]:
         """See `Task.facts`."""
@@ -192,6 +215,7 @@ class Classification(NamedTask):
             "names": list(self.names),
             "label_smoothing": self.label_smoothing,
             "class_weights": self.class_weights and list(self.class_weights),
+            **({"top": self.top} if self.top != 5 else {}),
         }
 
 

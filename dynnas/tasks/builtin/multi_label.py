@@ -13,6 +13,7 @@ from dynnas.errors import TaskError
 from dynnas.metric import Metric
 from dynnas.tasks.intervals import Interval, bootstrap
 from dynnas.tasks.named import NamedTask
+from dynnas.tasks.ranking import mean_auroc
 from dynnas.tasks.registry import TASKS
 
 
@@ -34,6 +35,8 @@ class MultiLabel(NamedTask):
         Metric("mean_average_precision", "share", "maximize", "mean over labels of the average precision"),
         Metric("label_accuracy", "share", "maximize", "share of all labels of all images that are right"),
         Metric("exact_match", "share", "maximize", "share of the images whose labels are all right"),
+        Metric("auroc", "share", "maximize", "mean over labels of the area under the ROC curve"),
+        Metric("label_f1", "share", "maximize", "mean over labels of the F1 score"),
     )
     doubts: ClassVar[int] = 1
 
@@ -103,6 +106,8 @@ class MultiLabel(NamedTask):
             "mean_average_precision": sum(precisions) / len(precisions) if precisions else 0.0,
             "label_accuracy": right.double().mean().item(),
             "exact_match": right.all(1).double().mean().item(),
+            "auroc": mean_auroc(outputs, targets > 0),
+            "label_f1": _f1(outputs > 0, targets > 0),
         }
 
     def intervals(self, outputs: Tensor, targets: Tensor) -> Mapping[str, Interval]:
@@ -137,3 +142,12 @@ def average_precision(scores: Tensor, present: Tensor) -> float:
     hits = hits[last]
     gains = torch.diff(hits, prepend=hits.new_zeros(1))
     return ((hits / counts) * gains).sum().item() / max(1.0, hits[-1].item())
+
+
+def _f1(said: Tensor, there: Tensor) -> float:
+    """Return the mean over labels (N, L) that an image has of the F1 score."""
+    seen = there.any(0)
+    if not seen.any():
+        return 0.0
+    hits, total = (said & there).sum(0).double(), said.sum(0).double() + there.sum(0).double()
+    return float((2 * hits[seen] / total[seen]).mean())

@@ -122,7 +122,7 @@ def _drafted(
     quiet: bool,
 ) -> Path:
     """Return the space file that is drafted for the data of a search, and kept beside its study."""
-    from dynnas.cli.starting import draft, drafted_name
+    from dynnas.cli.drafting import draft, drafted_name
 
     if data is None:
         raise StudyError(

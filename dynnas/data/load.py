@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +50,7 @@ def load_data(settings: DataSettings, progress: Progress | None = None) -> Datas
     if packed_masks.recognises(path):
         return _with_packed_masks(path, settings, reading, progress)
     raw = find.read(settings.source, progress, reading)
-    task = task_named(settings.task or "classification")
+    task = _task(settings, "classification")
     parts = split(raw, settings)
     kind = settings.augment
     if kind == "auto":
@@ -62,7 +64,7 @@ def load_data(settings: DataSettings, progress: Progress | None = None) -> Datas
 
 def _with_boxes(found: Annotated, settings: DataSettings, reading: Reading, progress: Progress) -> Dataset:
     """Make the data set of pictures with boxes."""
-    task = task_named(settings.task or "detection")
+    task = _task(settings, "detection")
     parts = splits_of(found, settings, reading, progress)
     kind = settings.augment
     if kind == "auto":
@@ -75,7 +77,7 @@ def _with_boxes(found: Annotated, settings: DataSettings, reading: Reading, prog
 
 def _with_numbers(path: Path, settings: DataSettings, reading: Reading, progress: Progress) -> Dataset:
     """Make the data set of a table of pictures with labels or numbers."""
-    task = task_named(settings.task or "regression")
+    task = _task(settings, "regression")
     found = table.read(path, task.name)
     rows, cut = completed({part: len(each.files) for part, each in found.parts.items()}, settings, str(path))
     chosen = {
@@ -95,7 +97,7 @@ def _with_numbers(path: Path, settings: DataSettings, reading: Reading, progress
 
 def _with_masks(path: Path, settings: DataSettings, reading: Reading, progress: Progress) -> Dataset:
     """Make the data set of pictures with masks."""
-    task = task_named(settings.task or "segmentation")
+    task = _task(settings, "segmentation")
     found = masks.find(path)
     rows, cut = completed({part: len(pairs) for part, pairs in found.parts.items()}, settings, str(path))
     pairs = {part: [found.parts[own][row] for own, row in each] for part, each in rows.items()}
@@ -122,7 +124,7 @@ def _with_masks(path: Path, settings: DataSettings, reading: Reading, progress: 
 
 def _with_packed_masks(path: Path, settings: DataSettings, reading: Reading, progress: Progress) -> Dataset:
     """Make the data set of pictures and masks in one file."""
-    task = task_named(settings.task or "segmentation")
+    task = _task(settings, "segmentation")
     found = packed_masks.read(path, reading, progress)
     rows, cut = completed({part: len(each) for part, each in found.parts.items()}, settings, str(path))
     parts = {}
@@ -147,7 +149,7 @@ def _given(settings: DataSettings, progress: Progress) -> Dataset:
         return found
     return dataset_of(
         found,
-        task_named(settings.task) if settings.task else None,
+        _task(settings, settings.task) if settings.task else None,
         name=settings.source,
         augment="none" if settings.augment == "auto" else settings.augment,
         search_images=settings.search_images,
@@ -156,16 +158,28 @@ def _given(settings: DataSettings, progress: Progress) -> Dataset:
     )
 
 
-def task_named(name: str) -> Task:
+def _task(settings: DataSettings, usual: str) -> Task:
+    """Return the task that the settings name, or the usual one of the data, with its options."""
+    return task_named(settings.task or usual, settings.task_options)
+
+
+def task_named(name: str, options: Mapping[str, Any] | None = None) -> Task:
     """Return the task of a registered name, or the object (or a function's result) at package.module:name.
+
+    Args:
+        name: of the task. options: arguments of its class.
 
     Raises:
         TaskError: there is no task of that name.
         DataError: it cannot be imported, or is no task.
     """
     if not is_reference(name):
-        return TASKS[name]()
+        return TASKS[name].of_options(options or {})
     found = imported(name, "data.task")
+    if isinstance(found, type) and issubclass(found, Task):
+        return found.of_options(options or {})
+    if options:
+        raise DataError(f"data.task_options: {name} is no class of a task, and takes none; leave them out")
     found = found if isinstance(found, Task) else called(found, f"data.task: {name}")
     if not isinstance(found, Task):
         raise DataError(f"data.task: {name} is a {type(found).__name__}; needed is a dynnas.tasks.Task")

@@ -217,6 +217,10 @@ def _setting(setting: Field[Any], section: type) -> Schema:
             setting.metadata["help"],
             {name: {"description": f"{name}, a number", **value} for name in choices_of(setting)},
         )
+    if shape == "free":
+        single = {"type": ["number", "string", "boolean"]}
+        either = {"anyOf": [single, _list(single, MAX_VALUES, unique=False)]}
+        return schema | {"type": "object", "additionalProperties": either}
     if shape == "tables":
         parts = setting.metadata["registry"]
         return schema | _table(setting.metadata["help"], {name: _part(parts[name]) for name in sorted(parts)})

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from dynnas.language.problems import Problems
 from dynnas.language.reading import check_distinct, read_list, read_one, read_table
-from dynnas.language.tree import Listing, Node, Scalar
+from dynnas.language.tree import Listing, Node, Scalar, Table
 from dynnas.settings.rule import Rule
 from dynnas.settings.settings import (
     DataSettings,
@@ -31,10 +31,11 @@ SECTIONS: Mapping[str, type] = {
 class Form(NamedTuple):
     """The form of a setting, and the rule of each value.
 
-    A `table` maps its `choices` to numbers, and `tables` map names of a registry to settings of its classes.
+    A `table` maps its `choices` to numbers, `tables` map names of a registry to settings of its classes, and
+    a `free` one maps any names to values or lists of them.
     """
 
-    shape: Literal["one", "list", "table", "tables"]
+    shape: Literal["one", "list", "table", "tables", "free"]
     rule: Rule
 
 
@@ -54,6 +55,8 @@ def setting_form(setting: Field[Any], section: type) -> Form:
         return Form("list", Rule(typing.get_args(hint)[0], minimum, maximum, choices=choices))
     if "registry" in setting.metadata:
         return Form("tables", Rule(bool))
+    if setting.metadata.get("free"):
+        return Form("free", Rule(str))
     if origin is Mapping:
         return Form("table", Rule(float, minimum, maximum))
     optional = origin is UnionType
@@ -96,7 +99,27 @@ def _read_setting(node: Node, setting: Field[Any], section: type, where: str, pr
         return {
             key: _read_part(value, registry[key], f"{where}.{key}", problems) for key, value in tables.items()
         }
+    if shape == "free":
+        return _read_free(node, where, problems)
     return read_one(node, rule, where, problems)
+
+
+def _read_free(node: Node, where: str, problems: Problems) -> dict[str, Any]:
+    """Return a mapping from names to values, or lists of them, as they are written."""
+    if not isinstance(node, Table):
+        problems.add(node.mark, f"{where}: found {node}; allowed: a mapping from names to values")
+        return {}
+    found: dict[str, Any] = {}
+    for key, value in node.entries:
+        items = value.items if isinstance(value, Listing) else (value,)
+        if not all(isinstance(item, Scalar) and item.value is not None for item in items):
+            problems.add(
+                value.mark, f"{where}.{key.text}: found {value}; allowed: a value, or a list of values"
+            )
+            continue
+        values = [item.value for item in items if isinstance(item, Scalar)]
+        found[key.text] = values if isinstance(value, Listing) else values[0]
+    return found
 
 
 def settings_of(part: type) -> dict[str, Field[Any]]:

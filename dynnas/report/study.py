@@ -11,7 +11,16 @@ from dynnas.report.plots.axes import axes_of
 from dynnas.report.plots.front import Picture, Point, draw
 from dynnas.report.plots.growth import Growth, draw_growth
 from dynnas.report.tables.cascades import cost_of_cascade
-from dynnas.report.tables.table import Column, Table, front_table, further_metrics, is_dynamic, metrics_table
+from dynnas.report.tables.table import (
+    Column,
+    Table,
+    front_table,
+    further_metrics,
+    is_dynamic,
+    is_own_class,
+    metrics_table,
+    score_name,
+)
 from dynnas.study.study import Study
 
 _CONTROLS = {
@@ -30,10 +39,11 @@ def study_table(study: Study) -> Table:
     dynamic = sum(is_dynamic(member.architecture) for member in study.front)
     state = "" if study.finished else "not finished, trials so far: "
     title = f"{state}{title_of(study)}; members: {len(study.front)}"
-    if study.space.model is not None:
+    if is_own_class(study.space):
         genes = [gene.name for gene in study.space.choices]
-        return front_table(study.front, title, further_metrics(study), genes)
-    return front_table(study.front, f"{title}, dynamic: {dynamic}", further_metrics(study))
+        return front_table(study.front, title, further_metrics(study), genes, score_name(study))
+    title = f"{title}, dynamic: {dynamic}"
+    return front_table(study.front, title, further_metrics(study), score=score_name(study))
 
 
 def comparison_table(study: Study) -> Table:

@@ -43,6 +43,12 @@ class DataSettings:
         "package.module:object; "
         "told by the targets if not given",
     )
+    task_options: Mapping[str, Any] = _setting(
+        {},
+        "arguments of the task by name, as {label_smoothing: 0.1}, {class_weights: [1, 5]} or, of detection, "
+        "{overlap: 0.5, most: 50}",
+        free=True,
+    )
     search_images: int | None = _setting(
         None,
         "images taken from the training set to rank candidates; a tenth of it (at most 5000) if not given",

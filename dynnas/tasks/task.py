@@ -6,6 +6,7 @@ known about them.
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
@@ -13,7 +14,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from dynnas.errors import TaskError
+from dynnas.errors import TaskError, nearest
 from dynnas.metric import Metric
 from dynnas.tasks.intervals import Interval, mean_interval
 
@@ -41,6 +42,28 @@ class Task(ABC):
     names: tuple[str, ...] = ()
     answers: ClassVar[str] = "image"
     criteria: ClassVar[tuple[str, ...]] = ("confidence",)
+
+    @classmethod
+    def of_options(cls, options: Mapping[str, Any]) -> Self:
+        """Make the task with options by name, as a space file gives them: arguments of its class.
+
+        Raises:
+            TaskError: it has no such argument, or refuses the value.
+        """
+        known = [name for name in inspect.signature(cls).parameters if name not in cls.made_of]
+        for name in options:
+            if name not in known:
+                raise TaskError(
+                    f"data.task_options: the task {cls.name} has no {name!r}{nearest(name, known)}; allowed: "
+                    f"{', '.join(known) or 'none'}"
+                )
+        try:
+            return cls(**options)
+        except (TypeError, ValueError) as error:
+            raise TaskError(f"data.task_options: {cls.name} does not take them ({error})") from error
+
+    made_of: ClassVar[frozenset[str]] = frozenset()
+    """The arguments that no text can say."""
 
     @property
     @abstractmethod

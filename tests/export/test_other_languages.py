@@ -16,9 +16,9 @@ import pytest
 from support.chromium import DESKTOP, browser
 from support.networks import config, finished, noise
 
-from dynnas.data.dataset import resize
 from dynnas.export.bundle import export_model
 from dynnas.export.standalone import Model
+from dynnas.nn.layers.resize import resize
 from dynnas.runtimes.preprocessing import prepare_images
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,6 @@ import torch
 from support.networks import CHANNELS, CLASSES, noise
 from torch import nn
 
-from dynnas.data.dataset import resize
 from dynnas.errors import ExportError
 from dynnas.export.bundle import verify_bundle
 from dynnas.export.standalone import Model
@@ -19,6 +18,7 @@ from dynnas.export.switchable.bundle import export_switchable
 from dynnas.export.switchable.model import load_switchable
 from dynnas.export.switchable.sharing import share
 from dynnas.language.parser import load_space
+from dynnas.nn.layers.resize import resize
 from dynnas.runtimes.onnx.graph import to_onnx
 from dynnas.supernet.staged import staged_supernet
 

@@ -52,6 +52,17 @@ def test_a_row_says_how_good_how_fast_how_big_and_what_is_dynamic() -> None:
     }
 
 
+def test_columns_have_the_name_of_the_score() -> None:
+    metrics = {"mean_iou": 0.5, "test_mean_iou": 0.25, "rmse": 3.14159, "test_rmse": 4.0}
+    for score, heading, cells in (
+        ("mean_iou", ("mean_iou %", "test %"), ("50.00", "25.00")),
+        ("rmse", ("rmse", "test"), ("3.142", "4")),
+    ):
+        table = front_table([ScoredArchitecture(STATIC, metrics)], "a front", score=score)
+        assert tuple(column.name for column in table.columns[1:3]) == heading
+        assert table.rows[0][1:3] == cells
+
+
 def test_a_gain_beyond_its_noise_has_no_mark() -> None:
     (row,) = front_table([ScoredArchitecture(STATIC, METRICS | {"test_gain_low": 0.001})], "a front").rows
     assert row[3] == "+1.2"

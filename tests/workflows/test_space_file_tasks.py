@@ -14,6 +14,7 @@ from dynnas.data.streaming.images import read_images
 from dynnas.export.bundle import export_model
 from dynnas.language.parser import parse_space
 from dynnas.metrics.score import Score
+from dynnas.report.study import study_table
 from dynnas.study.study import Study
 from dynnas.workflows.run import run_study
 
@@ -82,6 +83,11 @@ def test_candidates_are_ranked_by_the_scores_of_the_task(study: Study) -> None:
         assert again[first] == pytest.approx(member.metrics[first], abs=1e-6)
         assert member.metrics["latency_ms"] > 0
     assert study.dataset.size == (24, 32)
+    table = study_table(study)
+    assert [column.name for column in table.columns[:3]] == ["key", f"{first} %", "test %"]
+    for row, member in zip(table.rows, study.front, strict=True):
+        shown = [f"{100 * member.metrics[name]:.2f}" for name in (first, f"test_{first}")]
+        assert [cell.split(" ")[0] for cell in row[1:3]] == shown
 
 
 def test_a_loaded_network_answers_for_images_of_its_size(study: Study) -> None:

@@ -179,7 +179,7 @@ def _slice_nodes(
 
 
 def _resize(model: ModelProto, size: tuple[int, int]) -> None:
-    """Make a network's graph take images of another size, resized as `dynnas.data.dataset.resize` does."""
+    """Make a network's graph take images of another size, resized as `nn.layers.resize.resize` does."""
     (image,) = model.graph.input
     axes = image.type.tensor_type.shape.dim[2:]
     own = tuple(axis.dim_value for axis in axes)

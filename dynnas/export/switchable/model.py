@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dynnas.data.dataset import resize
 from dynnas.errors import ExportError
 from dynnas.export.switchable.sharing import Part, Sharing
 from dynnas.nn.config.network_json import config_from_dict, config_to_dict
+from dynnas.nn.layers.resize import resize
 from dynnas.nn.networks.network import Network
 from dynnas.nn.slices import Slice
 from dynnas.nn.slicing import places

@@ -10,7 +10,17 @@ from dynnas.report.plots.axes import Axes, axes_of
 from dynnas.report.prediction import predicted_and_measured
 from dynnas.report.summary import StudySummary
 from dynnas.report.tables.cascades import cost_of_cascade, tip_of_cascade
-from dynnas.report.tables.table import count, dynamic_layers, exits, further_metrics, is_dynamic
+from dynnas.report.tables.table import (
+    count,
+    dynamic_layers,
+    exits,
+    further_metrics,
+    is_dynamic,
+    is_own_class,
+    is_share,
+    score_name,
+    score_text,
+)
 from dynnas.settings.metrics import METRICS, find_metric
 from dynnas.study.study import Study
 
@@ -125,16 +135,18 @@ def tip_of(member: ScoredArchitecture, study: Study) -> list[str]:
             *(f"{name}: {value}" for name, value in list(member.architecture.items())[:8]),
         ]
     lines = [member.key]
-    if "accuracy" in metrics:
-        test = f" (test {100 * metrics['test_accuracy']:.2f}%)" if "test_accuracy" in metrics else ""
-        lines.append(f"accuracy {100 * metrics['accuracy']:.2f}%{test}")
+    score = score_name(study)
+    if score in metrics:
+        unit = "%" if is_share(score) else ""
+        said, tested = (score_text(metrics, score, name) for name in (score, f"test_{score}"))
+        lines.append(f"{score} {said}{unit}" + (f" (test {tested}{unit})" if tested else ""))
     if "latency_ms" in metrics:
         worst = f", p95 {metrics['p95_ms']:.3g} ms" if "p95_ms" in metrics else ""
         lines.append(f"latency {metrics.get('mean_ms', metrics['latency_ms']):.3g} ms{worst}")
     sizes = [f"{count(metrics[name])} {METRICS[name].unit}" for name in ("macs", "params") if name in metrics]
     lines += [", ".join(sizes)] if sizes else []
     lines += [f"{name} {metrics[name]:.4g}" for name in further_metrics(study) if name in metrics]
-    if study.space.model is not None:
+    if is_own_class(study.space):
         genes = [gene.name for gene in study.space.choices if gene.name in member.architecture]
         return [*lines, *(f"{name}: {member.architecture[name]}" for name in genes)]
     lines.append(dynamic_layers(member.architecture) or "all layers static")

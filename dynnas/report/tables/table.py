@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from dynnas.nn.config.names import CHOOSE, FIXED, GLANCE
 from dynnas.pareto.front import ScoredArchitecture
 from dynnas.pareto.noise import GAIN, beats_cheaper, half_width
+from dynnas.settings.metrics import METRICS, find_metric
 from dynnas.space.architecture import Architecture
+from dynnas.space.space import Space
 from dynnas.study.study import Study
 
 
@@ -44,27 +46,44 @@ _NOTE = (
     "≈ marks one whose 95% interval reaches down to 0: the two cannot be told apart."
 )
 
-_USUAL = {"accuracy", "latency_ms", "mean_ms", "median_ms", "p95_ms", "macs", "params"}
+_ACCURACY = "accuracy"
+_USUAL = {"latency_ms", "mean_ms", "median_ms", "p95_ms", "macs", "params"}
 
 
 def further_metrics(study: Study) -> tuple[str, ...]:
     """Return the objectives and limits of a study that its tables do not show anyway."""
-    return tuple(name for name in study.goal.metrics if name not in _USUAL)
+    return tuple(name for name in study.goal.metrics if name not in (*_USUAL, score_name(study)))
+
+
+def score_name(study: Study) -> str:
+    """Return the score by which a study ranks: its first objective to be maximised, or that is no cost.
+
+    It is the accuracy where there is none.
+    """
+    gains = [each.name for each in study.goal.objectives if each.direction == "maximize"]
+    scores = [each.name for each in study.goal.objectives if each.name not in METRICS]
+    return next(iter((*gains, *scores)), _ACCURACY)
 
 
 def front_table(
-    front: Sequence[ScoredArchitecture], title: str, further: Sequence[str] = (), genes: Sequence[str] = ()
+    front: Sequence[ScoredArchitecture],
+    title: str,
+    further: Sequence[str] = (),
+    genes: Sequence[str] = (),
+    score: str = _ACCURACY,
 ) -> Table:
     """Return one row for each member: its scores, times, size, and dynamic parts.
 
     Args:
         front: the members. title: of the table. further: names of metrics to show beside the usual ones.
         genes: names of choices to show in the place of dynamic layers and exits, of networks of a class.
+        score: name of the metric of the task that ranks.
     """
+    share = is_share(score)
     columns = (
         Column("key"),
-        Column("accuracy %", numeric=True),
-        Column("test %", numeric=True),
+        Column(f"{score} %" if share else score, numeric=True),
+        Column("test %" if share else "test", numeric=True),
         Column("gain", numeric=True),
         Column("mean ms", numeric=True),
         Column("p95", numeric=True),
@@ -75,7 +94,7 @@ def front_table(
         Column("trial", numeric=True),
     )
     note = _NOTE if any(GAIN in member.metrics for member in front) else ""
-    return Table(title, columns, tuple(_front_row(member, further, genes) for member in front), note)
+    return Table(title, columns, tuple(_front_row(member, further, genes, score) for member in front), note)
 
 
 def metrics_table(front: Sequence[ScoredArchitecture], metrics: Sequence[str], title: str) -> Table:
@@ -95,13 +114,33 @@ def metrics_table(front: Sequence[ScoredArchitecture], metrics: Sequence[str], t
     return Table(title, columns, rows)
 
 
-def _front_row(member: ScoredArchitecture, further: Sequence[str], genes: Sequence[str]) -> tuple[str, ...]:
+def is_own_class(space: Space) -> bool:
+    """Tell whether networks are of a class of the user's, whose choices have names of its own."""
+    return space.model is not None and getattr(space.model, "template", None) is None
+
+
+def is_share(score: str) -> bool:
+    """Tell whether a metric is a share, which tables show in percent."""
+    metric = find_metric(score)
+    return metric is not None and metric.unit == "share"
+
+
+def score_text(metrics: Mapping[str, float], score: str, name: str) -> str:
+    """Spell the metric `name`, in the unit of the score: that itself, or its value on the test split."""
+    if is_share(score):
+        return _percent(metrics, name)
+    return f"{metrics[name]:.4g}" if name in metrics else ""
+
+
+def _front_row(
+    member: ScoredArchitecture, further: Sequence[str], genes: Sequence[str], score: str
+) -> tuple[str, ...]:
     architecture = member.architecture
     values = [str(architecture.get(name, "")) for name in genes]
     return (
         member.key,
-        _percent(member.metrics, "accuracy"),
-        _percent(member.metrics, "test_accuracy"),
+        score_text(member.metrics, score, score),
+        score_text(member.metrics, score, f"test_{score}"),
         _gain(member.metrics),
         *(_milliseconds(member.metrics, name) for name in ("mean_ms", "p95_ms")),
         *(count(member.metrics[name]) if name in member.metrics else "" for name in ("macs", "params")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -61,6 +62,20 @@ class Detection(NamedTask):
         if box_weight <= 0:
             raise TaskError(f"task detection: box_weight is {box_weight}; it is above 0")
         self.box_weight, self.detections = box_weight, detections or Detections()
+
+    made_of: ClassVar[frozenset[str]] = frozenset({"detections"})
+
+    @classmethod
+    def of_options(cls, options: Mapping[str, Any]) -> Self:
+        """Make the task with options by name; those of `Detections` are told beside its own."""
+        known = {each.name for each in fields(Detections)}
+        own = {name: value for name, value in options.items() if name not in known}
+        found = super().of_options(own)
+        try:
+            found.detections = Detections(**{name: options[name] for name in known & options.keys()})
+        except (TypeError, ValueError) as error:
+            raise TaskError(f"data.task_options: detection does not take them ({error})") from error
+        return found
 
     def of_data(self, targets: Tensor, names: Sequence[str] = ()) -> Self:
         """Read the classes from the data: see `Task.of_data`.

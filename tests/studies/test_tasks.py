@@ -1,0 +1,75 @@
+"""The studies of segmentation and detection: their spaces, their fixed networks, and the smallest run."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dynnas.language.parser import load_space
+from dynnas.space.moves import smallest
+from dynnas.tasks import Detection
+
+STUDIES = Path(__file__).parents[2] / "studies"
+
+
+@pytest.fixture(scope="module")
+def networks():
+    spec = importlib.util.spec_from_file_location("camvid_networks", STUDIES / "camvid" / "networks.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@torch.no_grad()
+def test_enet_has_the_weights_of_the_paper_and_answers_at_full_size(networks) -> None:
+    enet = networks.ENet(12).eval()
+    assert sum(parameter.numel() for parameter in enet.parameters()) == pytest.approx(370_000, rel=0.05)
+    assert enet(torch.zeros(1, 3, 48, 64)).shape == (1, 12, 48, 64)
+    assert networks.UNet(11).eval()(torch.zeros(1, 3, 46, 60)).shape == (1, 11, 46, 60)
+
+
+@torch.no_grad()
+def test_detectors_answer_in_pixels_of_the_pictures() -> None:
+    space = load_space(STUDIES / "blood-cells" / "blood-cells.yaml").of_data((3, 480, 640), Detection(3))
+    architecture = smallest(space)
+    assert architecture["resolution"] == (240, 320)
+    detector = space.build(architecture)
+    places = detector.train()(torch.zeros(2, 3, 240, 320))[..., 4:6]
+    assert (places.amin((0, 1)).tolist(), places.amax((0, 1)).tolist()) == ([8, 8], [632, 480])
+
+
+@pytest.mark.slow
+def test_the_smallest_run(tmp_path: Path) -> None:
+    sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+    rng, held = np.random.default_rng(0), {"classes": np.array([*map(str, range(11)), "void"])}
+    from test_packed_masks import encoded
+
+    for part, count in (("train", 16), ("search", 4), ("test", 4)):
+        masks = rng.integers(0, 12, (count, 6, 8)).repeat(60, 1).repeat(60, 2).astype(np.uint8)
+        pictures = [encoded(np.repeat(20 * mask[..., None], 3, 2), "jpeg") for mask in masks]
+        files = {"jpeg": pictures, "png": [encoded(mask, "png") for mask in masks]}
+        for kind, contents in files.items():
+            held[f"{part}_{kind}"] = np.frombuffer(b"".join(contents), np.uint8)
+            held[f"{part}_{kind}_offsets"] = np.cumsum([0, *map(len, contents)])
+    np.savez(tmp_path / "roads.npz", **held)
+    words = [
+        "--data",
+        tmp_path / "roads.npz",
+        "--seeds",
+        "0",
+        "--epochs",
+        "1",
+        "--trials",
+        "2",
+        "--out",
+        tmp_path,
+    ]
+    subprocess.run([sys.executable, STUDIES / "camvid" / "run.py", *map(str, words)], check=True)
+    rows = json.loads((tmp_path / "results.json").read_text())
+    assert {row["network"] for row in rows} == {"searched", "enet", "unet"}
+    assert all(0 <= row["test_mean_iou"] <= 1 < row["macs"] for row in rows)

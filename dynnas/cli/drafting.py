@@ -27,7 +27,7 @@ def draft(
 ) -> None:
     """Write a space file for data to `path`."""
     from dynnas.cli.progress import show_progress
-    from dynnas.workflows.init import draft_space
+    from dynnas.workflows.drafting.draft import draft_space
 
     flags = {"data": data, "device": device, "threads": threads}
     settings = override(Settings(), flags, limits or ())

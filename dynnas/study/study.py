@@ -258,10 +258,8 @@ class Study:
 
         from dynnas.training.checkpoint import load_supernet
 
-        space = self.space.of_data(dataset.shape, dataset.task)
-        return load_supernet(
-            self.folder.supernet, space, dataset.channels, dataset.task.outputs, self.settings.train
-        )
+        space, outputs = self.space.of_data(dataset.shape, dataset.task), dataset.task.outputs
+        return load_supernet(self.folder.supernet, space, dataset.channels, outputs, self.settings.train)
 
     @property
     def trained(self) -> tuple[Trained, ...]:

@@ -16,7 +16,7 @@ from dynnas.nn.layers.macs import count_macs
 from dynnas.settings.settings import DataSettings, TargetSettings
 from dynnas.space.moves import largest, smallest
 from dynnas.space.space import Space
-from dynnas.workflows.init import _network, draft_space, usual_rectangle
+from dynnas.workflows.drafting.draft import _network, draft_space, usual_rectangle
 
 CLOCK = 2e4
 """Multiply-adds in a millisecond of the clock below."""

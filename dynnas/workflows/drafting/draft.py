@@ -30,7 +30,7 @@ from dynnas.settings.settings import DataSettings, TargetSettings
 from dynnas.space.architecture import Architecture
 from dynnas.space.moves import largest, smallest
 from dynnas.space.space import Space
-from dynnas.workflows.draft_text import Draft
+from dynnas.workflows.drafting.text import Draft
 
 Times = Callable[[Space, Dataset, TargetSettings], tuple[float, float]]
 """A function that times the smallest and the largest network of a space, in milliseconds."""

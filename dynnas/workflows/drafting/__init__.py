@@ -1,0 +1,1 @@
+"""Space files that are drafted for data and a device."""

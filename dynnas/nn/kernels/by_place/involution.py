@@ -20,7 +20,7 @@ from dynnas.nn.layers.layers import ConvUnit
 from dynnas.nn.slicing import Rule, centre
 
 GROUP_CHANNELS = 16
-"""How many channels share a kernel."""
+"""The number of channels that share a kernel."""
 
 
 class PlaceKernels(nn.Module):

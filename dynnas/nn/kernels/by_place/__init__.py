@@ -1,0 +1,1 @@
+"""Kernel ops that compute with something else at each place of an image, one per file."""

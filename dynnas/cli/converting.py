@@ -60,27 +60,20 @@ def elastic(
     Its channels, blocks and kernels become choices; the largest network is the trained one. Prints what could
     not be made elastic, and why. Search it with `dynnas search`.
     """
-    if not _SHAPE.fullmatch(image):
-        raise SpaceError(f"--input is {image!r}; allowed is CHANNELSxHEIGHTxWIDTH, such as 3x224x224")
+    shape = _shape_of(image)
 
     from dynnas.cli.elastic_file import make_elastic_file
 
-    options = {
-        "exclude": exclude,
-        "classes": classes,
-        "resolution": resolution,
-        "ops": op,
-        "gates": gate,
-        "exits": exits,
-        "plain_depth": plain_depth,
-    }
-    made = make_elastic_file(
-        file,
-        model,
-        [int(side) for side in image.split("x")],
-        out or Path(f"{file.stem}.yaml"),
-        options={name: value for name, value in options.items() if value},
-        overwrite=overwrite,
-    )
+    options: dict[str, object] = {"exclude": exclude, "classes": classes, "resolution": resolution, "ops": op}
+    options |= {"gates": gate, "exits": exits, "plain_depth": plain_depth}
+    given = {name: value for name, value in options.items() if value}
+    place = out or Path(f"{file.stem}.yaml")
+    made = make_elastic_file(file, model, shape, place, options=given, overwrite=overwrite)
     print(made.space.model.report)  # type: ignore[union-attr]
     print(f"space:  {made.file}\nmodule: {made.module}")
+
+
+def _shape_of(image: str) -> list[int]:
+    if not _SHAPE.fullmatch(image):
+        raise SpaceError(f"--input is {image!r}; allowed is CHANNELSxHEIGHTxWIDTH, such as 3x224x224")
+    return [int(side) for side in image.split("x")]

@@ -30,7 +30,7 @@ class Resize(nn.Module):
 
 
 def resize(images: Tensor, size: int | tuple[int, int]) -> Tensor:
-    """Resize float `images` [B, C, H, W] to another `size`, bilinear and antialiased.
+    """Resize float `images` (B, C, H, W) to another `size`, bilinear and antialiased.
 
     Args:
         images: of any size.

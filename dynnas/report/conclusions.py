@@ -32,11 +32,15 @@ def conclusions(study: Study) -> tuple[str, ...]:
         sentences.append(told)
     volumes = comparison.hypervolume
     own = volumes.get("search", 0.0)
+    tested = {"search", "static"} <= comparison.test.keys() and bool(comparison.test["search"])
+    if tested:
+        sentences.append(_against_static(comparison.test["static"] / comparison.test["search"] - 1, "test"))
     if own and "static" in volumes:
-        sentences.append(_against_static(volumes["static"] / own - 1))
-    if {"search", "static"} <= comparison.test.keys() and comparison.test["search"]:
-        share = comparison.test["static"] / comparison.test["search"]
-        sentences.append(f"By their scores on the test images, it is {100 * share:.1f}% of the search's.")
+        gain = volumes["static"] / own - 1
+        if not tested:
+            sentences.append(_against_static(gain, "search"))
+        elif abs(gain) > _ALIKE:
+            sentences.append(f"By those on the search images, which chose the networks, it is {_more(gain)}.")
     if own and "random" in volumes and volumes["random"] > (1 + _ALIKE) * own:
         sentences.append(
             f"Half as many random networks reached {100 * (volumes['random'] / own - 1):.1f}% more "
@@ -46,18 +50,16 @@ def conclusions(study: Study) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def _against_static(gain: float) -> str:
-    if gain > _ALIKE:
-        return (
-            f"Static networks alone, searched alike, reached {100 * gain:.1f}% more hypervolume: here "
-            "dynamic layers did not pay."
-        )
-    if gain < -_ALIKE:
-        return (
-            f"Static networks alone, searched alike, reached {-100 * gain:.1f}% less hypervolume: dynamic "
-            "layers paid."
-        )
-    return "Static networks alone, searched alike, reached the same hypervolume within 1%."
+def _against_static(gain: float, split: str) -> str:
+    by = f"by their scores on the {split} images"
+    if abs(gain) <= _ALIKE:
+        return f"Static networks alone, searched alike, reached the same hypervolume within 1% {by}."
+    paid = "dynamic layers paid" if gain < 0 else "here dynamic layers did not pay"
+    return f"Static networks alone, searched alike, reached {_more(gain)} hypervolume {by}: {paid}."
+
+
+def _more(gain: float) -> str:
+    return f"{100 * abs(gain):.1f}% {'more' if gain > 0 else 'less'}"
 
 
 def selection_text(study: Study, comparison: Comparison) -> str:

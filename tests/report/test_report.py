@@ -208,6 +208,17 @@ def test_the_verdict_does_not_hide_that_static_networks_won(study: Study) -> Non
     assert any("here dynamic layers did not pay" in sentence for sentence in conclusions(losing))
 
 
+def test_the_verdict_on_dynamic_layers_is_that_of_the_test_images(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volumes, test = {"search": 1.0, "static": 1.25}, {"search": 1.0, "static": 0.9}
+    compared = replace(study.comparison, hypervolume=volumes, test=test)
+    monkeypatch.setattr(Study, "comparison", compared)
+    text = " ".join(conclusions(study))
+    assert "10.0% less hypervolume by their scores on the test images: dynamic layers paid." in text
+    assert "By those on the search images, which chose the networks, it is 25.0% more." in text
+
+
 def test_texts_from_outside_cannot_become_markup(summary: StudySummary) -> None:
     page = html_page(summary, "dynnas search '<script>alert(1)</script>'")
     assert "<script>alert(1)" not in page

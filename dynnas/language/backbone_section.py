@@ -34,11 +34,6 @@ from dynnas.tasks.registry import TASKS
 _IMAGE = "image"
 
 
-def has_rectangles(node: Node) -> bool:
-    """Return whether some of the resolutions are written as [height, width]."""
-    return isinstance(node, Listing) and any(isinstance(item, Listing) for item in node.items)
-
-
 def read_rectangles(node: Node, problems: Problems) -> tuple[Value, ...]:
     """Return resolutions as (height, width), the smallest area first; a number stands for a square."""
     assert isinstance(node, Listing)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dynnas.language.backbone_section import check_backbone, has_rectangles, read_head, read_rectangles
+from dynnas.language.backbone_section import check_backbone, read_head, read_rectangles
 from dynnas.language.compatibility import DenseStages, check_choice, check_gates, check_ops, check_widths
 from dynnas.language.exit_section import read_exit_section
 from dynnas.language.problems import Problems
 from dynnas.language.reading import check_used, read_knobs, read_list, read_one, read_table, with_defaults
-from dynnas.language.tree import Node, Table
+from dynnas.language.tree import Listing, Node, Table
 from dynnas.nn.config.blueprint import Blueprint, ExitKnobs, StageKnobs
 from dynnas.nn.config.names import FIXED
 from dynnas.nn.config.vocabulary import (
@@ -24,6 +24,7 @@ from dynnas.nn.config.vocabulary import (
     RESOLUTION_CHOICE,
     RESOLUTIONS,
     STAGE,
+    head_knobs,
     layer_knobs,
     stem_knobs,
 )
@@ -46,7 +47,7 @@ def read_network(entries: Mapping[str, Node], problems: Problems, task: str | No
     """
     channels, classes, resolutions, choice = _read_input(entries.get("input"), problems)
     stem = _read_section(entries.get("stem"), "stem", stem_knobs(), problems)
-    head = read_head(entries.get("head"), task, problems)
+    head = _read_head(entries.get("head"), task, problems)
     sides = [
         -(-int(side) // int(stride))
         for size in resolutions
@@ -80,6 +81,15 @@ def _read_section(node: Node | None, where: str, table: tuple[Knob, ...], proble
     return knobs
 
 
+def _read_head(node: Node | None, task: str | None, problems: Problems) -> Knobs:
+    """Return all knobs of the head: of a classifier, unless the file asks for more or says another task."""
+    table = head_knobs()
+    asked = {key.text for key, _ in node.entries} if isinstance(node, Table) else set()
+    if task is None and asked <= set(names(table)):
+        return _read_section(node, "head", table, problems)
+    return read_head(node, task, problems)
+
+
 def _read_policy(node: Node | None, stages: Sequence[StageKnobs], problems: Problems) -> Knobs | None:
     """Return the section `policy`, which may be left out; None where no gate reads the network."""
     used = any("policy" in layer["gate_reads"] for stage in stages for layer in stage.layers)
@@ -109,7 +119,7 @@ def _read_input(
         for knob in (CHANNELS, CLASSES)
     )
     sizes = entries.get(RESOLUTIONS.name)
-    if sizes is not None and has_rectangles(sizes):
+    if isinstance(sizes, Listing) and any(isinstance(size, Listing) for size in sizes.items):
         resolutions = read_rectangles(sizes, problems)
     else:
         resolutions = read_knobs(entries, (RESOLUTIONS,), "input", problems).get(RESOLUTIONS.name, ())

@@ -26,7 +26,6 @@ from dynnas.settings.settings import SearchSettings
 from dynnas.space.architecture import Architecture, Value
 from dynnas.space.gene import Gene
 from dynnas.space.space import Space
-from dynnas.supernet.conversion.network import TrainedNetwork
 
 DOCUMENT = Document("dynnas_controls", 1, "search again")
 
@@ -251,8 +250,10 @@ def static_part(space: Space) -> Space | None:
 
     None if it has no such networks.
     """
-    if isinstance(space.model, TrainedNetwork):
-        static = space.model.choices.static()
+    # Of a trained network, whose module cannot be imported here: it needs torch.
+    static_values = getattr(space.model, "static_values", None)
+    if static_values is not None:
+        static: Mapping[str, Value] = static_values()
         return space.restrict({name: (value,) for name, value in static.items()}) if static else None
     if space.network is None and getattr(space.model, "template", None) is None:
         return None

@@ -18,7 +18,7 @@ SEARCH = ("search", "tiny.yaml", "--quiet")
 CASES = [
     (("frobnicate",), "No such command 'frobnicate'"),
     ((), "Missing command"),
-    (("search",), "Missing argument 'FILE'"),
+    (("search",), "search: give a space file, the name of one (dynnas spaces lists them), or --data for one"),
     (("front",), "Missing argument 'STUDY'"),
     (("export", "tiny"), "Missing option '--out'"),
     (("export", "tiny", "--out", "x", "--format", "tflite"), "unknown format 'tflite'; known: checkpoint, "),

@@ -138,6 +138,12 @@ def test_a_member_is_trained_and_compressed(folder: Path) -> None:
     assert "times smaller" in dynnas(folder, *compress)
 
 
+def test_a_front_ships_as_one_model(folder: Path) -> None:
+    (export,) = commands("run: switchable")
+    dynnas(folder, *export)
+    assert (folder / "several/model.onnx").exists()
+
+
 @pytest.mark.slow
 def test_networks_of_the_front_are_chained(folder: Path) -> None:
     (quick_start,) = commands("run: quick start")

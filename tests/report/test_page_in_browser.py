@@ -60,7 +60,7 @@ def test_hovering_a_point_of_the_front_says_what_it_is(page: Any, study: Study) 
         around = [key for key, (u, v) in zip(keys, places, strict=True) if math.hypot(u - x, v - y) < 3]
         assert lines[0] in around
         member = members[lines[0]]
-        assert lines[1].startswith(f"accuracy {100 * member.metrics['accuracy']:.2f}%")
+        assert lines[1].startswith(f"accuracy {100 * member.metrics['accuracy']:.2f} ± ")
         assert f"latency {member.metrics['mean_ms']:.3g} ms" in lines[2]
 
 

@@ -135,7 +135,7 @@ ONE = (Metric("accuracy", "share", "maximize", "right"),)
         (broken(post=lambda self, o: o if o.sum().item() > 0 else -o), "post cannot be exported"),
         (broken(describe=lambda self, o: int(o.argmax())), "describe gives [012], which is no text"),
         (broken(missing=lambda self, targets: ("eel",)), r"missing gives \['eel'\], which are none"),
-        (Unheard(), r"its head gives \(3, 72\); per_image says \(3, 3\)"),
+        (Unheard(), r"its head gives \(3, 72\); answers says \(3, 3\)"),
     ],
 )
 def test_a_broken_task_is_told_what_is_wrong(task, message):

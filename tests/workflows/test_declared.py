@@ -59,7 +59,7 @@ def test_networks_that_cannot_do_the_task_are_refused_before_the_training(tmp_pa
     maps = np.zeros((40, 8, 8), np.int64)
     maps[:, 4:] = 1
     data = ((IMAGES, maps), (IMAGES, maps))
-    with pytest.raises(StudyError, match="and the task segmentation needs maps"):
+    with pytest.raises(StudyError, match="and the task segmentation asks for pixels"):
         dynnas.search(plain, data=data, task=dynnas.tasks.Segmentation(), folder=tmp_path)
     data = ((IMAGES, LABELS / 2), (IMAGES, LABELS / 2))
     space = parse_space(SPACE.format(input="") + EXITS)

@@ -53,6 +53,10 @@ class TrainedNetwork:
         genes = choices.genes()
         self._whole = Architecture(tuple((gene.name, gene.values[-1]) for gene in genes))
 
+    def static_values(self) -> dict[str, Value]:
+        """Return, by gene, the value by which nothing is dynamic; empty if no gene makes anything dynamic."""
+        return self.choices.static()
+
     @property
     def identity(self) -> str:
         """The name by which it is told from others: class, structure and weights."""

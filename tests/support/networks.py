@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import nn
 
 from dynnas.data.augment import Augmentation
 from dynnas.data.dataset import Dataset, Split
@@ -83,8 +84,13 @@ def finished(network_config, seed=0):
     for parameter in network.parameters():
         if parameter.ndim < 4:
             parameter.add_(torch.randn_like(parameter) * 0.3)
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None  # the mean of all batches: small kernels are far from what a norm begins with
     for step in range(15):
         network.logits(images(16, seed=step))
+    for norm in norms:
+        norm.momentum = 0.1
     network.eval()
     # Half of the images that reach an exit leave there.
     *early, _ = network.logits(images(61, seed=99))

@@ -100,6 +100,7 @@ def test_an_example_searches_and_its_network_runs_alone(
     assert accuracy(study.network(key), data).scores[first] == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_boxes_come_out_in_pixels_of_the_file(run: Callable[[str], tuple[Any, Path]]) -> None:
     study, folder = run("detection")
     bundle = folder / "study" / "knee"

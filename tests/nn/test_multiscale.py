@@ -190,6 +190,7 @@ def finished(order):
     return network
 
 
+@pytest.mark.slow
 def test_the_exported_program_has_the_scales_too():
     network = finished("MSDNet")
     batch = torch.randn(6, 2, 8, 8, generator=torch.Generator().manual_seed(1))

@@ -26,6 +26,7 @@ def written(file: str, name: str) -> list[list[str]]:
     return [line.strip("| ").split(" | ") for line in table.splitlines()]
 
 
+@pytest.mark.slow
 def test_the_tables_say_what_is_counted(bench: ModuleType) -> None:
     for file, names in bench.FILES.items():
         for name in names:

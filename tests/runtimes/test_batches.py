@@ -8,6 +8,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
+from support.combinations import combinations
 from support.networks import config, finished, first_confident, images
 
 from dynnas.errors import TargetError
@@ -87,13 +88,13 @@ cases = given(
 
 
 @cases
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=20)
 def test_in_torch(op, thresholds, count, seed):
     check(op, thresholds, count, seed, EAGER)
 
 
 @cases
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=6)
 def test_in_onnxruntime(op, thresholds, count, seed):
     check(op, thresholds, count, seed, ONNX)
 
@@ -105,22 +106,19 @@ def test_on_cuda(op, thresholds, count, seed):
     check(op, thresholds, count, seed, CUDA)
 
 
-@pytest.mark.parametrize("target", [ONNX, EAGER], ids=["onnxruntime", "torch"])
-@pytest.mark.parametrize("count", [1, 6])
 @pytest.mark.parametrize(
-    ("thresholds", "exit"),
-    [((0.0, 0.0), 0), ((1.1, 0.0), 1), ((1.1, 1.1), 2)],
-    ids=["first", "second", "head"],
+    ("thresholds", "count", "target"),
+    combinations([(0.0, 0.0), (1.1, 0.0), (1.1, 1.1)], [1, 6], [ONNX, EAGER], every=2),
 )
-def test_all_leave_at_once(thresholds, exit, count, target):
+def test_all_leave_at_once(thresholds, count, target):
+    exit = sum(threshold > 1 for threshold in thresholds)
     network = with_thresholds(NETWORKS["dynet"], thresholds)
     _, exits = build_batch_runner(network, target, "compacted")(images(count).numpy())
     assert exits.tolist() == [exit] * count
     agree(network, images(count), target)
 
 
-@pytest.mark.parametrize("target", [ONNX, EAGER], ids=["onnxruntime", "torch"])
-@pytest.mark.parametrize("op", KERNELS)
+@pytest.mark.parametrize(("op", "target"), combinations(KERNELS, [ONNX, EAGER], every=2))
 def test_every_op(op, target):
     agree(finished(config(op=op, exits=1)), images(7), target)
 

@@ -184,6 +184,7 @@ except StudyError as error:
 """
 
 
+@pytest.mark.slow
 def test_two_who_start_at_once_on_an_empty_database(server: database.Server, tmp_path: Path) -> None:
     import psycopg
 

@@ -1,5 +1,6 @@
 """A glance learns to look where something is, through the crop alone."""
 
+import pytest
 import torch
 from torch.nn import functional as F
 
@@ -26,6 +27,7 @@ def squares(count, generator):
     return x, labels, places
 
 
+@pytest.mark.slow
 def test_it_looks_where_the_square_is():
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)

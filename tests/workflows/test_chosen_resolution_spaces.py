@@ -65,6 +65,7 @@ def test_tables_and_pictures_name_the_choice() -> None:
     )
 
 
+@pytest.mark.slow
 def test_predictors_learn_to_keep_to_their_targets(tmp_path: Path) -> None:
     dataset = load_data(DataSettings(train_images=640, augment="none"))
     supernet = staged_supernet(SPACE, channels=1, classes=10)

@@ -74,7 +74,7 @@ def test_a_huge_space_is_counted_at_once() -> None:
     started = time.perf_counter()
     # a layer: (1 + 3 + 3 + 2 ops) x 3 kernels x 2 attentions = 54; a stage: 2 widths x sum of 54^depth
     assert space.size == (2 * sum(54**depth for depth in range(1, 9))) ** 6
-    assert time.perf_counter() - started < 0.5
+    assert time.perf_counter() - started < 10  # one by one it would take years
     assert space.size > 10**80
 
 

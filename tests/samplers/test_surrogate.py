@@ -65,7 +65,7 @@ def test_gradient_is_that_of_the_likelihood(prior: Prior) -> None:
 
 
 def test_what_genes_alike_share_is_learned_from_few() -> None:
-    """Twelve results of ten genes with four values each, of which only the totals count."""
+    """Twelve results of ten genes with four values each; only the totals over them count."""
     genes = tuple(Gene(f"op{at}", ("a", "b", "c", "d")) for at in range(10))
     genome, rng = Genome(Space("alike", genes)), np.random.default_rng(0)
     rows = genome.sample(212, rng)

@@ -1,4 +1,4 @@
-"""Combinations of values for parametrised tests, so many of them that every value has its turn."""
+"""Combinations of values for parametrised tests: every value has its turn, and most combinations are slow."""
 
 from collections.abc import Iterable, Sequence
 from itertools import product

@@ -102,7 +102,7 @@ class Channel:
         return self._receive(None)
 
     def receive_whole(self, seconds: float) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Receive the other end's next message, all of which must come within `seconds`.
+        """Receive the other end's next message, which must be there as a whole within `seconds`.
 
         Raises:
             ChannelError, DocumentError: as `receive`.

@@ -17,8 +17,8 @@ from dynnas.export.formats import FORMATS
 from dynnas.language.names import NAME
 from dynnas.language.problems import Mark
 from dynnas.language.settings_reader import SECTIONS, choices_of, setting_form
-from dynnas.settings.rule import Rule
 from dynnas.settings.settings import Settings
+from dynnas.space.rule import Rule
 
 if TYPE_CHECKING:
     from dynnas.study.study import Study

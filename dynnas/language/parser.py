@@ -1,4 +1,4 @@
-"""Space files: YAML text to a `Space`, or all of its problems at once."""
+"""Space files: YAML text to a `StudySpace`, or all of its problems at once."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from dynnas.language.problems import Mark, Problems
 from dynnas.language.reading import check_distinct, read_list, read_table
 from dynnas.language.settings_reader import SECTIONS, read_settings
 from dynnas.language.shipped import find_space, shipped_spaces
+from dynnas.language.study_space import StudySpace
 from dynnas.language.table_section import read_table_section
 from dynnas.language.tree import Listing, Node, Scalar, Table
 from dynnas.language.yaml_events import read_tree
@@ -21,14 +22,13 @@ from dynnas.settings.settings import Settings
 from dynnas.space.architecture import Value
 from dynnas.space.gene import Gene
 from dynnas.space.knob import MAX_VALUES
-from dynnas.space.space import Space
 
 TOP_KEYS = ("name", "model", *NETWORK_SECTIONS, "choices", "evaluator", *SECTIONS)
 MAX_CHOICES = 2000
 """Maximum number of knobs of a plain space."""
 
 
-def load_space(path: str | Path) -> Space:
+def load_space(path: str | Path) -> StudySpace:
     """Read a space file; its name is the file's stem unless it gives one.
 
     Args:
@@ -58,7 +58,7 @@ def load_space(path: str | Path) -> Space:
     return _parse(text, problems, stem or "space", str(path))
 
 
-def parse_space(text: str, source: str = "<text>") -> Space:
+def parse_space(text: str, source: str = "<text>") -> StudySpace:
     """Read a space from YAML text; `source` stands for the file in messages.
 
     Raises:
@@ -67,7 +67,7 @@ def parse_space(text: str, source: str = "<text>") -> Space:
     return _parse(text, Problems(source), "space", None)
 
 
-def _parse(text: str, problems: Problems, name: str, source: str | None) -> Space:
+def _parse(text: str, problems: Problems, name: str, source: str | None) -> StudySpace:
     root = read_tree(text, problems)
     given = {key.text for key, _ in root.entries} if isinstance(root, Table) else set()
     is_plain = not given.isdisjoint(("choices", "model"))
@@ -84,7 +84,7 @@ def _parse(text: str, problems: Problems, name: str, source: str | None) -> Spac
         if "evaluator" in entries:
             table = read_table_section(entries["evaluator"], tuple(gene.name for gene in genes), problems)
             problems.raise_if_any()
-        return Space(name, genes, None, settings, source, table)
+        return StudySpace(name, genes, settings=settings, source=source, table=table)
     if "evaluator" in entries:
         problems.add(
             entries["evaluator"].mark,
@@ -96,13 +96,14 @@ def _parse(text: str, problems: Problems, name: str, source: str | None) -> Spac
     blueprint = read_network(entries, problems, settings.data.task)
     genes, template = blueprint.genes(), blueprint.template()
     if not blueprint.has_backbone:
-        return Space(name, genes, template, settings, source)
+        return StudySpace(name, genes, template, settings=settings, source=source)
 
     from dynnas.nn.networks.backbone_networks import BackboneNetworks
 
     if not settings.data.size:
         settings = replace(settings, data=replace(settings.data, size=blueprint.largest))
-    return Space(name, genes, None, settings, source, model=BackboneNetworks(template, genes))
+    model = BackboneNetworks(template, genes)
+    return StudySpace(name, genes, model=model, settings=settings, source=source)
 
 
 def _ranked_by_task(settings: Settings, entries: Mapping[str, Node]) -> Settings:
@@ -126,7 +127,7 @@ def _model_space(
     name: str,
     settings: Settings,
     source: str | None,
-) -> Space:
+) -> StudySpace:
     """Return the space of a class or function.
 
     Raises:
@@ -139,7 +140,7 @@ def _model_space(
                 f"{section}: a space of `model` has its own network; remove one of the two",
             )
     space = read_model(entries, Path(source).resolve().parent if source else None, problems)
-    return replace(space, name=name, settings=settings, source=source)
+    return StudySpace.around(space, name=name, settings=settings, source=source)
 
 
 def _read_name(node: Node, problems: Problems) -> str:

@@ -9,9 +9,9 @@ from typing import Any
 from dynnas.errors import nearest
 from dynnas.language.problems import Problems
 from dynnas.language.tree import Listing, Node, Scalar, Table
-from dynnas.settings.rule import Rule
 from dynnas.space.architecture import Value
 from dynnas.space.knob import MAX_VALUES, Knob, Knobs
+from dynnas.space.rule import Rule
 
 
 def read_table(

@@ -32,8 +32,8 @@ from dynnas.nn.config.vocabulary import (
     map_head_knobs,
     stem_knobs,
 )
-from dynnas.settings.rule import Rule
 from dynnas.space.knob import MAX_VALUES, Knob, required
+from dynnas.space.rule import Rule
 
 Schema = dict[str, Any]
 

@@ -11,7 +11,6 @@ from typing import Any, Literal, NamedTuple
 from dynnas.language.problems import Problems
 from dynnas.language.reading import check_distinct, read_list, read_one, read_table
 from dynnas.language.tree import Listing, Node, Scalar, Table
-from dynnas.settings.rule import Rule
 from dynnas.settings.settings import (
     DataSettings,
     SearchSettings,
@@ -19,6 +18,7 @@ from dynnas.settings.settings import (
     TargetSettings,
     TrainSettings,
 )
+from dynnas.space.rule import Rule
 
 SECTIONS: Mapping[str, type] = {
     "data": DataSettings,

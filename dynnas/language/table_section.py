@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dynnas.language.problems import Problems
 from dynnas.language.reading import read_list, read_one, read_table
 from dynnas.language.tree import Listing, Node, Scalar, Table
-from dynnas.settings.rule import Rule
 from dynnas.settings.table import TableSettings
+from dynnas.space.rule import Rule
 
 KEYS: Mapping[str, str] = {
     "table": "a .npz, .csv or .parquet file, from the folder of the space file, or else in $DYNNAS_DATA",

@@ -13,7 +13,7 @@ from typing import Any
 
 from dynnas.settings.metrics import limit_names, objective_names
 from dynnas.settings.registries import ALGORITHMS, RUNTIMES, SAMPLERS
-from dynnas.settings.rule import Pattern
+from dynnas.space.rule import Pattern
 
 _HOST_AND_PORT = r"(\[[0-9A-Fa-f:.]+\]|[^\s\[\]:/@]+):[0-9]{1,5}"
 _ACCOUNT = r"([\w.-]+@)?([\w.][\w.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[\w./+-]*)?"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from dynnas.settings.rule import Rule
 from dynnas.space.architecture import Value
+from dynnas.space.rule import Rule
 
 MAX_VALUES = 1000
 """Maximum number of values of one knob."""

@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from dynnas.errors import SpaceError, nearest
-from dynnas.settings.settings import Settings
-from dynnas.settings.table import TableSettings
 from dynnas.space.architecture import Architecture, Value
 from dynnas.space.choices import argument_of, arguments_of, genes_of, identity_of, name_of
 from dynnas.space.gene import Gene, count_architectures, prune
@@ -50,8 +48,7 @@ class Space:
     """Everything that can be searched: parents stand before children, and single-valued knobs are genes too.
 
     `network` is what a space file says of its networks, `model` the class or function of `Space.of`; both are
-    None for a plain space of `choices`. `source` is the file it came from, `table`
-    says how its `choices` are looked up in a table.
+    None for a plain space of `choices`.
 
     Raises:
         SpaceError: a gene without values, given twice, or with a condition on a gene that does not stand
@@ -61,9 +58,6 @@ class Space:
     name: str
     genes: tuple[Gene, ...]
     network: NetworkRule | None = None
-    settings: Settings = field(default_factory=Settings, hash=False)
-    source: str | None = field(default=None, compare=False)
-    table: TableSettings | None = field(default=None, hash=False)
     model: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
@@ -94,7 +88,7 @@ class Space:
 
     @cached_property
     def digest(self) -> str:
-        """Sixteen hexadecimal digits that name genes and network, but not the settings of a study."""
+        """Sixteen hexadecimal digits that name genes and network."""
         template: object = asdict(self.network) if self.network else None  # type: ignore[call-overload]
         template = identity_of(self.model) if self.model else template
         text = json.dumps([[asdict(gene) for gene in self.genes], template], sort_keys=True)
@@ -141,7 +135,7 @@ class Space:
                 "correct it or leave out these values"
             ) from error
 
-    def of_data(self, shape: tuple[int, int, int], task: Any) -> Space:
+    def of_data(self, shape: tuple[int, int, int], task: Any) -> Self:
         """Return the same space for images of `shape` (channels, height, width) and the outputs of a task.
 
         It is the space itself unless what makes its networks asks for them.
@@ -249,7 +243,7 @@ class Space:
             raise SpaceError(f"{self.name}: a space of plain `choices` describes no network")
         return self.network
 
-    def restrict(self, values: Mapping[str, Sequence[Value]]) -> Space:
+    def restrict(self, values: Mapping[str, Sequence[Value]]) -> Self:
         """Return the same space with fewer values.
 
         A key is a gene (`exits.at`), a knob (`op` stands for every gene whose name ends in `.op`), or an

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dynnas.data.dataset import Dataset
+from dynnas.language.study_space import StudySpace
 from dynnas.progress import Phase
-from dynnas.space.space import Space
 from dynnas.study.controls import UNSELECTED, static_part, uniform_widths
 
 _EVALUATION = "evaluation"
@@ -15,7 +15,7 @@ _STEP_SECONDS, _SCORE_SECONDS = 0.2, 0.4
 _FRONT = 10  # members, about
 
 
-def phases_of_study(space: Space, dataset: Dataset) -> tuple[Phase, ...]:
+def phases_of_study(space: StudySpace, dataset: Dataset) -> tuple[Phase, ...]:
     """Return the phases of `run_study`, with the numbers of their steps as far as they are known."""
     train, search, target = space.settings.train, space.settings.search, space.settings.target
     seconds = _SCORE_SECONDS + target.seconds

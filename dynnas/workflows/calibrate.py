@@ -8,6 +8,7 @@ from pathlib import Path
 from dynnas.data.load import load_data
 from dynnas.errors import StudyError
 from dynnas.files import atomic_write
+from dynnas.language.study_space import StudySpace
 from dynnas.latency.anchors import build_anchors
 from dynnas.latency.meter import LatencyMeter
 from dynnas.latency.predictor.fitting import Calibration, calibrate
@@ -34,7 +35,7 @@ class Calibrated:
 
 
 def calibrate_space(
-    space: Space,
+    space: StudySpace,
     *,
     samples: int = 50,
     held_out: int = 20,

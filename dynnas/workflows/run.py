@@ -19,6 +19,7 @@ from dynnas.data.load import load_data
 from dynnas.data.sources.find import SOURCES
 from dynnas.errors import StudyError
 from dynnas.files import atomic_write
+from dynnas.language.study_space import StudySpace
 from dynnas.latency.predictor.predictor import LatencyPredictor, load_predictor, predictor_file
 from dynnas.metrics.measurement import Measurement
 from dynnas.metrics.score import check_objectives
@@ -73,10 +74,11 @@ def run_study(
     """Train a supernet over `space`, search it, compare the result with its controls, and finish the front.
 
     Called again with the same arguments it goes on wherever it was interrupted; with more trials or other
-    limits in `space.settings` it extends the study.
+    limits in its settings it extends the study.
 
     Args:
-        space: of a file with a network, as `load_space` reads it; `space.settings` say everything else.
+        space: of a file with a network, as `load_space` reads it, whose `settings` say everything else; or
+            of `Space.of`, with default settings or those of `StudySpace.around`.
         folder: of the study; is made.
         storage: SQLAlchemy URL for the trials, if they are not to be kept in the folder.
         fresh: first delete what `StudyFolder(folder).owned()` lists, and the trials in `storage`.
@@ -97,6 +99,7 @@ def run_study(
             f"space {space.name!r}: a study needs a space file with a network, or Space.of a class; "
             "search any other space with dynnas.search(space, evaluator)"
         )
+    space = StudySpace.around(space)
     given = Given(
         space=space if space.source is None else None,
         dataset=dataset,
@@ -173,7 +176,7 @@ def _cluster(settings: Settings) -> AbstractContextManager[Cluster | None]:
 
 
 def _trained_evaluator(
-    space: Space,
+    space: StudySpace,
     dataset: Dataset,
     place: StudyFolder,
     cache: Cache,
@@ -234,7 +237,7 @@ def _predictor(
 class _Run:
     """The steps after the training; each saves its results in the folder, and finds them there again."""
 
-    space: Space
+    space: StudySpace
     place: StudyFolder
     evaluator: SupernetEvaluator
     cache: Cache

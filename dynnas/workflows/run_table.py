@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dynnas.errors import StudyError
 from dynnas.files import atomic_write
+from dynnas.language.study_space import StudySpace
 from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
 from dynnas.search.evaluators.table import TableEvaluator
@@ -15,14 +16,13 @@ from dynnas.search.storage.locks import study_lock
 from dynnas.search.storage.storage import search_storage
 from dynnas.search.storage.studies import open_trials
 from dynnas.search.workers.opening import open_cluster, open_pool
-from dynnas.space.space import Space
 from dynnas.study.folder import StudyFolder
 from dynnas.study.study import Study
 from dynnas.workflows.start import begin_study, delete_study, study_sampler
 
 
 def run_table_study(
-    space: Space,
+    space: StudySpace,
     *,
     folder: str | Path,
     storage: str | None = None,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynnas.errors import StudyError
+from dynnas.language.study_space import StudySpace
 from dynnas.pareto.front import Front
 from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
@@ -61,7 +62,7 @@ def search(
     No architecture is evaluated twice. A candidate whose evaluation fails is recorded with the reason and the
     search goes on. A search that was interrupted, even killed, continues when called again with the same
     arguments and proposes what it would have proposed anyhow (with an evaluator, given a `storage`); more
-    `trials` extend it. Whatever is None is as `space.settings` says.
+    `trials` extend it. Whatever is None is as the settings of a space file say, or by default.
 
     Args:
         space: what `dynnas.load_space` returns; a space of plain `choices` needs an evaluator.
@@ -122,6 +123,7 @@ def search(
         >>> front.pick("most-accurate").metrics["latency_ms"]
         17.6
     """
+    space = StudySpace.around(space)
     settings = _search_settings(
         space.settings.search,
         trials=trials,
@@ -163,7 +165,7 @@ def _refuse(**given: Any) -> None:
         )
 
 
-def _data_of(data: Any, task: Task | None, space: Space, progress: Progress | None) -> Any:
+def _data_of(data: Any, task: Task | None, space: StudySpace, progress: Progress | None) -> Any:
     """Return a source as it is, and splits from a program as a data set."""
     from dynnas.data.dataset import Dataset
     from dynnas.data.given import dataset_of
@@ -192,7 +194,7 @@ def _search_settings(settings: SearchSettings, **given: Any) -> SearchSettings:
 
 
 def _with_settings(
-    space: Space,
+    space: StudySpace,
     search: SearchSettings,
     data: Any,
     target: TargetSettings | None,
@@ -200,7 +202,7 @@ def _with_settings(
     seed: int | None,
     objectives: Sequence[str] | Mapping[str, str] | None,
     measurements: Sequence[Measurement],
-) -> Space:
+) -> StudySpace:
     """Return `space` with the settings of a study in place of its own."""
     if isinstance(objectives, Mapping):
         raise StudyError(
@@ -220,7 +222,7 @@ def _with_settings(
     return replace(space, settings=changed)
 
 
-def _search_supernet(space: Space, **arguments: Any) -> Front:
+def _search_supernet(space: StudySpace, **arguments: Any) -> Front:
     from dynnas.study.front import StudyFront
     from dynnas.workflows.run import run_study
 

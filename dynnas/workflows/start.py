@@ -12,6 +12,7 @@ from dynnas.errors import SpaceError, StudyError
 from dynnas.files import atomic_write
 from dynnas.language.model_section import model_text
 from dynnas.language.parser import load_space
+from dynnas.language.study_space import StudySpace
 from dynnas.nn.config.names import CHOOSE, EXITS_AT, GLANCE
 from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
@@ -31,7 +32,7 @@ if TYPE_CHECKING:  # it needs torch, which a search of a table does not
 
 
 def begin_study(
-    space: Space,
+    space: StudySpace,
     place: StudyFolder,
     storage: str | BaseStorage | None,
     *,
@@ -150,7 +151,7 @@ def _study_name(place: StudyFolder) -> str:
 
 
 def study_sampler(
-    space: Space, evaluator: AnyEvaluator, goal: Goal, sampler: BaseSampler | None = None
+    space: StudySpace, evaluator: AnyEvaluator, goal: Goal, sampler: BaseSampler | None = None
 ) -> ArchitectureSampler:
     """Return `sampler`, or the one that the settings of `space` name, for a study of `evaluator`."""
     settings = space.settings.search

@@ -18,6 +18,7 @@ from networks import ENet, UNet
 from dynnas.cli.progress import show_progress
 from dynnas.data.load import load_data
 from dynnas.language.parser import load_space
+from dynnas.language.study_space import StudySpace
 from dynnas.space.space import Space
 from dynnas.study.study import Study
 from dynnas.workflows.run import run_study
@@ -26,14 +27,14 @@ HERE = Path(__file__).parent
 METRICS = ("mean_iou", "test_mean_iou", "latency_ms", "median_ms", "macs", "params")
 
 
-def spaces(searched: Space, classes: int) -> dict[str, Space]:
+def spaces(searched: StudySpace, classes: int) -> dict[str, StudySpace]:
     """Return what is compared: the space, and the fixed networks with its settings for one trial."""
     settings = searched.settings
     alone = replace(settings, search=replace(settings.search, trials=1, controls=False))
     return {
         "searched": searched,
-        "enet": replace(Space.of(ENet, classes=[classes]), settings=alone),
-        "unet": replace(Space.of(UNet, classes=[classes], width=[16]), settings=alone),
+        "enet": StudySpace.around(Space.of(ENet, classes=[classes]), settings=alone),
+        "unet": StudySpace.around(Space.of(UNet, classes=[classes], width=[16]), settings=alone),
     }
 
 

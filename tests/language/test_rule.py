@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from dynnas.settings.rule import Rule
+from dynnas.space.rule import Rule
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import torch
 
+from dynnas.language.study_space import StudySpace
 from dynnas.nn.context import tracing
 from dynnas.nn.dynamic_conv.tuned import Problem
 from dynnas.nn.layers.conv_shape import ConvShape, depthwise, pointwise
@@ -39,7 +40,7 @@ def default_problems(threads: int) -> list[Problem]:
     ]
 
 
-def problems_of(space: Space, threads: int, seed: int = 0) -> list[Problem]:
+def problems_of(space: StudySpace, threads: int, seed: int = 0) -> list[Problem]:
     """Return the mixed convolutions of the smallest, the largest and some random networks of `space`.
 
     For training, forward and backward in its batches, in each layout and precision that it may choose; and
@@ -57,7 +58,7 @@ def problems_of(space: Space, threads: int, seed: int = 0) -> list[Problem]:
     return list(dict.fromkeys(p for network in networks for p in _problems(space, network, threads)))
 
 
-def _problems(space: Space, architecture: Architecture, threads: int) -> Iterator[Problem]:
+def _problems(space: StudySpace, architecture: Architecture, threads: int) -> Iterator[Problem]:
     train = space.settings.train
     layouts = ("channels_first", "channels_last") if train.layout == "auto" else (train.layout,)
     precisions = ("float32", "bfloat16") if train.precision == "auto" else (train.precision,)

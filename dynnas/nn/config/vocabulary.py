@@ -18,9 +18,9 @@ from dynnas.nn.facts import Kind, Operator, refusal
 from dynnas.nn.gates.family import GATES
 from dynnas.nn.operators import OPERATORS
 from dynnas.nn.registry import BLOCKS, HEADS, Block
-from dynnas.settings.rule import Rule
 from dynnas.space.architecture import Value
 from dynnas.space.knob import Knob, When, real, whole
+from dynnas.space.rule import Rule
 
 DENSE_BLOCK = "msd"  # fills a stage: its layers pass on maps of several scales
 # What a gate looks at, in the order of capacity.

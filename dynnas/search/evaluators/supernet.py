@@ -12,6 +12,7 @@ from dynnas.candidates.candidate import Candidate, Extractor
 from dynnas.candidates.statistics import Statistics
 from dynnas.data.dataset import Dataset
 from dynnas.documents import provenance_digest
+from dynnas.language.study_space import StudySpace
 from dynnas.latency.anchors import build_anchors
 from dynnas.latency.latency import AnchorReference
 from dynnas.latency.meter import LatencyMeter
@@ -26,10 +27,9 @@ from dynnas.metrics.size import Size
 from dynnas.search.evaluator import Steps, run_here
 from dynnas.search.workers.pool import Job, JobResult
 from dynnas.space.architecture import Architecture
-from dynnas.space.space import Space
 
 
-def open_meter(reference: Path, space: Space, dataset: Dataset) -> LatencyMeter:
+def open_meter(reference: Path, space: StudySpace, dataset: Dataset) -> LatencyMeter:
     """Return the latency meter of a study of `space`, whose scale is kept in the file `reference`.
 
     Its target is the space's, with the runtime that a remote device has for `auto`.

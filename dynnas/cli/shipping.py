@@ -220,6 +220,14 @@ def compress(
     rewind: Annotated[
         int | None, typer.Option("--rewind", min=1, help="epoch to rewind to; 1 if not given")
     ] = None,
+    importance: Annotated[
+        Literal["magnitude", "taylor", "obd"] | None,
+        typer.Option(
+            "--importance",
+            help="what prune keeps: the largest filters, or those without which the loss would grow most, by "
+            "its first (taylor) or second derivatives (obd: optimal brain damage); magnitude if not given",
+        ),
+    ] = None,
     epochs: TuningEpochs = None,
     seed: TrainSeed = None,
     lr: Annotated[float | None, typer.Option("--lr", min=0, help="peak learning rate, as in train")] = None,
@@ -243,7 +251,7 @@ def compress(
     from dynnas.workflows.train import recipe_of
 
     opened = open_study(study, studies)
-    given = {"amount": amount, "bits": bits, "images": images, "rewind": rewind}
+    given = {"amount": amount, "bits": bits, "images": images, "rewind": rewind, "importance": importance}
     options = {name: value for name, value in given.items() if value is not None}
     recipe = recipe_of(_settings(opened, epochs, seed), PASSES[method].start, lr, teacher=teacher)
     with show_progress(quiet) as progress:

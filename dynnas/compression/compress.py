@@ -49,6 +49,16 @@ class CompressionInput:
         images = self.dataset.calibration_images(train.calibration_images, train.seed)
         return resize(images, self.network.config.shape[1:]).cpu()
 
+    def training_batches(self) -> list[tuple[Tensor, Tensor]]:
+        """Return batches of training images, varied as in a training, with their targets."""
+        train = self.recipe.train
+        steps = min(self.dataset.steps(train.batch), max(1, train.calibration_images // train.batch))
+        size = self.network.config.shape[1:]
+        return [
+            (resize(images, size).cpu(), targets.cpu())
+            for images, targets in self.dataset.training_batches(train.seed, 0, train.batch, 0, steps)
+        ]
+
     def tune(
         self,
         network: Network,
@@ -97,6 +107,6 @@ class Pass:
     """
 
     run: Callable[[CompressionInput], CompressedModel]
-    options: Mapping[str, float | int]
+    options: Mapping[str, float | int | str]
     trains: bool = True
     start: str = "inherited"

@@ -40,30 +40,64 @@ def encode(symbols: np.ndarray, lengths: np.ndarray) -> bytes:
 
 
 def decode(content: bytes, lengths: np.ndarray, size: int) -> np.ndarray:
-    """Decode the first `size` symbols of `content`.
+    """Decode the first `size` symbols of `content`, a byte at a time.
+
+    What a byte says depends on the node of the codes' tree at which it begins: it is looked up by the two,
+    in a table whose entries are made when they are first needed.
 
     Raises:
         ValueError: it ends before, or holds what is no code.
     """
-    codes = _codes(lengths)
-    known = {(int(lengths[symbol]), int(codes[symbol])): symbol for symbol in np.flatnonzero(lengths)}
-    longest = int(lengths.max(initial=0))
-    symbols = np.empty(size, dtype=np.int64)
-    found = code = length = 0
-    for bit in np.unpackbits(np.frombuffer(content, dtype=np.uint8)).tolist():
-        if found == size:
+    tree = _tree(lengths)
+    table: dict[tuple[int, int], tuple[list[int], int]] = {}
+    symbols: list[int] = []
+    node = 0
+    for byte in content:
+        if len(symbols) >= size:
             break
-        code, length = code << 1 | bit, length + 1
-        symbol = known.get((length, code))
-        if symbol is not None:
-            symbols[found] = symbol
-            found += 1
-            code = length = 0
-        elif length > longest:
+        entry = table.get((node, byte))
+        if entry is None:
+            entry = table[node, byte] = _walk(tree, node, byte)
+        symbols += entry[0]
+        node = entry[1]
+    if len(symbols) < size:
+        raise ValueError(f"found {len(symbols)} of {size} symbols")
+    return np.array(symbols[:size], dtype=np.int64)
+
+
+def _walk(tree: list[list[int]], node: int, byte: int) -> tuple[list[int], int]:
+    """Return the symbols that end within a byte's bits, from `node` of the tree on, and the node after it."""
+    symbols = []
+    for place in range(7, -1, -1):
+        node = tree[node][byte >> place & 1]
+        if node == _NOWHERE:
             raise ValueError("no Huffman code begins like this")
-    if found < size:
-        raise ValueError(f"found {found} of {size} symbols")
-    return symbols
+        if node < 0:
+            symbols.append(~node)
+            node = 0
+    return symbols, node
+
+
+_NOWHERE = -(2**62)
+"""In a tree, where no code goes on."""
+
+
+def _tree(lengths: np.ndarray) -> list[list[int]]:
+    """Return the tree of the codes: for each node the next ones by bit; `~symbol` where a code ends."""
+    codes = _codes(lengths)
+    tree = [[_NOWHERE, _NOWHERE]]
+    for symbol in np.flatnonzero(lengths).tolist():
+        node, code = 0, int(codes[symbol])
+        for place in range(int(lengths[symbol]) - 1, -1, -1):
+            bit = code >> place & 1
+            if place == 0:
+                tree[node][bit] = ~symbol
+            else:
+                if tree[node][bit] == _NOWHERE:
+                    tree[node][bit] = len(tree)
+                    tree.append([_NOWHERE, _NOWHERE])
+                node = tree[node][bit]
+    return tree
 
 
 def _codes(lengths: np.ndarray) -> np.ndarray:

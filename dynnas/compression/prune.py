@@ -1,11 +1,11 @@
-"""Structured magnitude pruning: whole channels go, by the size of their filters, and the rest is tuned.
+"""Structured pruning: whole channels go, by the importance of their weights, and the rest is tuned.
 
 A pruned network is an ordinary one of a smaller config, so that all that runs, times and exports networks
 takes it as it is. The axes of tensors that belong to a channel are not written down anywhere: a slot's
 module is built (without values) with one number of its config changed, and the axes that change by as much
 are those. Axes that follow in another measure, as the hidden units of a squeeze, keep their leading part.
 
-Channels that residual connections tie together are kept or dropped together, with the sum of their sizes.
+Channels that residual connections tie together are kept or dropped together, with the sum of what they count.
 
 (torch-pruning 1.6 finds such groups by tracing, but only among torch's own layers: in networks whose kernels
 are modules of their own it finds none.)
@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from dynnas.compression.compress import CompressedModel, CompressionInput, Pass
+from dynnas.compression.importance import weight_importance
 from dynnas.errors import TrainingError
 from dynnas.nn.config.network import BlockConfig, ExitConfig, HeadConfig, NetworkConfig, SlotConfig
 from dynnas.nn.networks.network import Network, build, slot_module
@@ -58,9 +59,11 @@ class Axis:
 
 def _run(source: CompressionInput) -> CompressedModel:
     """Drop the share `amount` of each group's channels, then tune what is left."""
-    amount = float(source.options["amount"])
+    amount, importance = float(source.options["amount"]), str(source.options["importance"])
     groups = channel_groups(source.network.config)
-    kept = choose_channels(source.network, groups, amount)
+    batches = [] if importance == "magnitude" else source.training_batches()
+    scores = weight_importance(importance, source.network, batches, source.dataset.task)
+    kept = choose_channels(source.network, groups, amount, None if importance == "magnitude" else scores)
     pruned = prune(source.network, groups, kept)
     if pruned.config == source.network.config:
         raise TrainingError(f"prune: no channel is dropped at an amount of {amount}; give a larger --amount")
@@ -135,22 +138,32 @@ def resized(slot: Slot, sizes: Mapping[str, int]) -> Slot:
     return replace(slot, **fields)  # type: ignore[arg-type]
 
 
-def choose_channels(network: Network, groups: Mapping[str, tuple[Axis, ...]], amount: float) -> Kept:
-    """Return the channels of each group with the largest mean magnitude over all their tensors.
+def choose_channels(
+    network: Network,
+    groups: Mapping[str, tuple[Axis, ...]],
+    amount: float,
+    scores: Mapping[str, Tensor] | None = None,
+) -> Kept:
+    """Return the most important channels of each group: by the sum of what all their weights count.
 
     Args:
         network: with the weights.
         groups: as `channel_groups`.
         amount: share to drop of each group, rounded down so that what is left suits `MULTIPLE`.
+        scores: of each weight, as `weight_importance` gives them. None for magnitudes, of which a channel's
+            share in each of its tensors counts: they compare within one tensor only.
     """
     order, left = {}, {}
+    parameters = dict(network.named_parameters())
     for name, axes in groups.items():
         size = size_of(network.config, axes[0])
         score = torch.zeros(size)
-        for tensor, axis in _tensors(network, axes):
-            others = [other for other in range(tensor.ndim) if other != axis]
-            sizes = tensor.detach().float().abs().mean(others) if others else tensor.detach().float().abs()
-            score += sizes / sizes.mean().clamp(min=1e-12)
+        for path, axis in _weights(network, axes):
+            if scores is None:
+                sizes = _of_channels(parameters[path].detach().float().abs(), axis)
+                score += sizes / sizes.mean().clamp(min=1e-12)
+            else:
+                score += _of_channels(scores[path], axis)
         order[name] = score.argsort(descending=True)
         left[name] = min(size, _whole(max(1, math.ceil(size * (1 - amount))), size))
     while accident := _accident(network.config, groups, left):
@@ -214,12 +227,17 @@ def prune(network: Network, groups: Mapping[str, tuple[Axis, ...]], kept: Kept) 
     return pruned.eval()
 
 
-def _tensors(network: Network, axes: tuple[Axis, ...]) -> Iterator[tuple[Tensor, int]]:
+def _of_channels(values: Tensor, axis: int) -> Tensor:
+    """Return the sums over all axes but one."""
+    return values.movedim(axis, 0).flatten(1).sum(1)
+
+
+def _weights(network: Network, axes: tuple[Axis, ...]) -> Iterator[tuple[str, int]]:
     """Yield the parameters of convolutions and classifiers that `axes` run through, and along which axis."""
     parameters = dict(network.named_parameters())
     for path, axis in _places(network, axes):
         if path in parameters and parameters[path].ndim > 1:
-            yield parameters[path], axis
+            yield path, axis
 
 
 def _places(network: Network, axes: tuple[Axis, ...]) -> Iterator[tuple[str, int]]:
@@ -270,7 +288,7 @@ def _shapes(slot: SlotConfig) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in module.state_dict().items()}
 
 
-PRUNE = Pass(_run, {"amount": 0.3})
+PRUNE = Pass(_run, {"amount": 0.3, "importance": "magnitude"})
 
 
 def _expand(block: BlockConfig) -> float:

@@ -58,7 +58,7 @@ class Compressed:
     key: str
     method: str
     source: str
-    options: Mapping[str, float]
+    options: Mapping[str, float | str]
     settings: Mapping[str, Any] | None
     before: Figures
     after: Figures

@@ -56,7 +56,7 @@ def compress_members(
     recipe: Recipe,
     *,
     weights: str = "best",
-    options: Mapping[str, float] | None = None,
+    options: Mapping[str, float | str] | None = None,
     progress: Progress | None = None,
 ) -> tuple[Compressed, ...]:
     """Run a pass over `members` of a study, one after the other, and add the results to the study.
@@ -103,7 +103,7 @@ class _Compressor:
     study: Study
     method: str
     recipe: Recipe
-    options: Mapping[str, float]
+    options: Mapping[str, float | str]
     progress: Progress
 
     @cached_property

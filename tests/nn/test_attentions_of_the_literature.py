@@ -1,4 +1,4 @@
-"""BAM, SRM and gather-excite: against torch's layers and published numbers of parameters."""
+"""BAM, SRM and gather-excite: against torch's layers and others' numbers of parameters."""
 
 import pytest
 import torch
@@ -36,10 +36,12 @@ def test_bam_against_its_equations():
     assert_close(ours(x), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_bam_after_three_stages_of_resnet50_adds_what_was_published():
-    # Table 2 of the paper: 25.56 M without and 25.92 M with it.
-    added = sum(weights("bam", channels) for channels, _ in RESNET50[:3])
-    assert added / 1e6 == pytest.approx(25.92 - 25.56, abs=0.01)
+def test_bam_after_three_stages_of_resnet50_adds_what_the_authors_code_does():
+    # pytorchcv counts 25,915,099 in `bam_resnet50`, built as the authors' code is, and 25,557,032 without it.
+    # That code has the channels' norm before the last layer, a bias in each convolution, and no last norm.
+    ours = sum(weights("bam", channels) for channels, _ in RESNET50[:3])
+    moved = sum(channels - 5 * (channels // 16) + 1 for channels, _ in RESNET50[:3])
+    assert ours - moved == 25_915_099 - 25_557_032
 
 
 @torch.no_grad()
@@ -52,10 +54,11 @@ def test_srm_against_mean_and_deviation_of_torch():
     assert_close(ours(x), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_srm_in_resnet50_adds_what_was_published():
-    # Table 1 of the paper: 25.56 M without and 25.62 M with it.
-    added = sum(blocks * weights("srm", channels) for channels, blocks in RESNET50)
-    assert added / 1e6 == pytest.approx(25.62 - 25.56, abs=0.005)
+def test_srm_in_residual_networks_adds_what_was_counted_elsewhere():
+    # github.com/EvgenyKashin/SRMnet: ResNet-32 has 466,906 weights without and 469,146 with it, ResNet-50
+    # 25,557,032 and 25,617,448.
+    assert sum(5 * weights("srm", channels) for channels in (16, 32, 64)) == 469_146 - 466_906
+    assert sum(blocks * weights("srm", channels) for channels, blocks in RESNET50) == 25_617_448 - 25_557_032
 
 
 def test_srm_has_a_gradient_where_a_channel_is_constant():

@@ -191,7 +191,8 @@ class Front(Sequence[ScoredArchitecture]):
         """Return the volume between the front and `reference`, in the product of the objectives' units.
 
         Args:
-            reference: a bad value of every objective, as by `worst_point`; members beyond it count nothing.
+            reference: a bad value of every objective, as by `reference_point`; members beyond it count
+                nothing.
         """
         if not self.members:
             return 0.0
@@ -234,18 +235,29 @@ def _front(document: Mapping[str, Any]) -> Front:
     return Front(members, objectives_of(document["objectives"]))
 
 
-def worst_point(
-    candidates: Iterable[ScoredArchitecture], objectives: tuple[Objective, ...]
-) -> dict[str, float]:
-    """Return the worst value of every objective among `candidates`.
+_MARGIN = 0.1
 
-    It is the reference for comparing their fronts.
+
+def reference_point(fronts: Iterable[Front]) -> dict[str, float]:
+    """Return the reference for comparing the hypervolumes of `fronts`, which have the same objectives.
+
+    It lies a tenth of the range of every objective beyond the worst value of their members, so that the ends
+    of a front count. A network that stands on no front, however slow, moves nothing. An objective without a
+    range is taken a tenth of its value further.
+
+    Raises:
+        ValueError: no front has a member.
     """
-    pool = list(candidates)
-    worst = _losses(pool, objectives).max(axis=0)
+    known = [front for front in fronts if front.members]
+    if not known:
+        raise ValueError("a reference needs a front that has members")
+    objectives = known[0].objectives
+    losses = _losses([member for front in known for member in front], objectives)
+    worst, span = losses.max(axis=0), np.ptp(losses, axis=0)
+    beyond = worst + _MARGIN * np.where(span > 0, span, np.abs(worst))
     return {
         objective.name: float(objective.sign * loss)
-        for objective, loss in zip(objectives, worst, strict=True)
+        for objective, loss in zip(objectives, beyond, strict=True)
     }
 
 

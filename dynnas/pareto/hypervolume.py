@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import moocore
 import numpy as np
 
-from dynnas.pareto.front import ScoredArchitecture, worst_point
+from dynnas.pareto.front import Front, ScoredArchitecture, reference_point
 from dynnas.pareto.objectives import Objective
 
 
@@ -37,11 +37,11 @@ def hypervolume_curve(
     Args:
         candidates: feasible ones in the order of their trials.
         objectives: of the search.
-        reference: the worst value of each objective among `candidates` if None.
+        reference: that of `reference_point` for the front of all `candidates` if None.
     """
     if not candidates:
         return HypervolumeCurve(dict(reference or {}), (), ())
-    reference = reference or worst_point(candidates, objectives)
+    reference = reference or reference_point([Front.of(candidates, objectives)])
     signs = np.array([objective.sign for objective in objectives])
     names = [objective.name for objective in objectives]
     losses = signs * np.array([[one.metrics[name] for name in names] for one in candidates], dtype=float)

@@ -12,7 +12,7 @@ from typing import Any
 from dynnas.documents import Document
 from dynnas.errors import SpaceError
 from dynnas.nn.config.names import CHOOSE, EXITS_AT, FIXED, NO_EXITS
-from dynnas.pareto.front import Front, ScoredArchitecture, scored_from_json, scored_to_json, worst_point
+from dynnas.pareto.front import Front, ScoredArchitecture, reference_point, scored_from_json, scored_to_json
 from dynnas.pareto.noise import tested
 from dynnas.pareto.objectives import Goal, Objective
 from dynnas.progress import Progress
@@ -91,10 +91,10 @@ class Comparison:
     """Hypervolumes of the fronts of a search and its controls, by name.
 
     Attributes:
-        reference: the worst value of each objective among all candidates of all of them.
+        reference: that of all these fronts; see `dynnas.pareto.front.reference_point`.
         hypervolume: between each front and the reference, in the product of the objectives' units.
-        test: the same of the same fronts by their scores on the test split, for those that are tested; its
-            reference is the worst among their members.
+        test: the same of the same fronts by their scores on the test split, for those that are tested, with a
+            reference of their own.
         optimism: by how much the scores that chose the members of the search's front exceed those on the
             test split, in the mean over members; None where they are not tested.
         unselected_optimism: the same over random networks, which nothing has chosen: what is not selection
@@ -118,11 +118,10 @@ class Comparison:
     ) -> Comparison:
         """Compare what was searched with its controls; `finished` is the search's front, tested."""
         groups = {"search": tuple(searched), **controls.groups}
-        everyone = [candidate for group in groups.values() for candidate in group]
-        if not everyone:
-            return Comparison({}, {})
-        reference = worst_point(everyone, objectives)
         fronts = {name: Front.of(group, objectives) for name, group in groups.items()}
+        if not any(fronts.values()):
+            return Comparison({}, {})
+        reference = reference_point(fronts.values())
         volumes = {name: front.hypervolume(reference) for name, front in fronts.items()}
         if finished:
             fronts["search"] = finished
@@ -150,8 +149,9 @@ def _tested_volumes(
     if not known:
         return {}
     told = tuple(replace(each, name=name) if each == score else each for each in objectives)
-    reference = worst_point((member for members in known.values() for member in members), told)
-    return {group: Front.of(members, told).hypervolume(reference) for group, members in known.items()}
+    by_test = {group: Front.of(members, told) for group, members in known.items()}
+    reference = reference_point(by_test.values())
+    return {group: front.hypervolume(reference) for group, front in by_test.items()}
 
 
 def _optimism(candidates: Sequence[ScoredArchitecture], score: Objective) -> float | None:

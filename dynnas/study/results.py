@@ -127,7 +127,7 @@ class StudyResults:
 
     @property
     def growth(self) -> HypervolumeCurve:
-        """Return the growth of the front's hypervolume; its reference is the worst of all candidates."""
+        """Return the growth of the front's hypervolume; see `dynnas.pareto.front.reference_point`."""
         return hypervolume_curve(self.candidates, self.goal.objectives)
 
     @cached_property

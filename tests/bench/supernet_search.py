@@ -24,7 +24,7 @@ from typing import Any
 from dynnas.candidates.candidate import Extractor
 from dynnas.cli.progress import show_progress
 from dynnas.latency.fingerprint import environment_fingerprint
-from dynnas.pareto.front import Front, ScoredArchitecture, worst_point
+from dynnas.pareto.front import Front, ScoredArchitecture, reference_point
 from dynnas.pareto.hypervolume import hypervolume_curve
 from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
@@ -141,9 +141,9 @@ def _shares(
     found: dict[str, dict[int, list[ScoredArchitecture]]], goal: Goal
 ) -> dict[str, dict[int, dict[int, float]]]:
     """By run and seed: evaluations, and the share of the hypervolume of all runs' front after them."""
-    every = _every(found)
-    reference = worst_point(every, goal.objectives)
-    whole = Front.of(every, goal.objectives).hypervolume(reference)
+    best = Front.of(_every(found), goal.objectives)
+    reference = reference_point([best])
+    whole = best.hypervolume(reference)
     shares: dict[str, dict[int, dict[int, float]]] = {}
     for name, seeds in found.items():
         trials = int(name.partition(":")[2] or 0)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dynnas.errors import StudyError
-from dynnas.pareto.front import Front, ScoredArchitecture, worst_point
+from dynnas.pareto.front import Front, ScoredArchitecture, reference_point
 from dynnas.pareto.objectives import objectives_of
 from dynnas.space.architecture import Architecture
 
@@ -100,5 +100,16 @@ def test_json_round_trip_and_groups() -> None:
         Front.from_json("[]")
 
 
-def test_worst_point() -> None:
-    assert worst_point(pool([(1, 5), (3, 2)]), OBJECTIVES) == {"accuracy": 1.0, "latency_ms": 5.0}
+def test_the_reference_lies_beyond_the_ends_of_the_front_and_no_outlier_moves_it() -> None:
+    front = [(1, 2), (3, 5)]
+    expected = pytest.approx({"accuracy": 1 - 0.2, "latency_ms": 5 + 0.3})
+    assert reference_point([Front.of(pool(front), OBJECTIVES)]) == expected
+    fronts = [Front.of(pool(each), OBJECTIVES) for each in ([front[0], (0.1, 500)], [front[1]], [])]
+    assert reference_point(fronts) == expected
+    with pytest.raises(ValueError, match="needs a front that has members"):
+        reference_point([])
+
+
+def test_the_reference_of_one_member_is_a_tenth_worse() -> None:
+    found = reference_point([Front.of(pool([(2, 5)]), OBJECTIVES)])
+    assert found == pytest.approx({"accuracy": 1.8, "latency_ms": 5.5})

@@ -9,7 +9,7 @@ from support.tables import MACRO_FILE, MacroTable, Table, conditional_space, gri
 
 import dynnas
 from dynnas.errors import StudyError
-from dynnas.pareto.front import Front, ScoredArchitecture, worst_point
+from dynnas.pareto.front import Front, ScoredArchitecture, reference_point
 from dynnas.pareto.objectives import Goal, objectives_of
 from dynnas.progress import Progress
 from dynnas.samplers.architecture import distribution_of
@@ -106,8 +106,9 @@ def test_beats_random_on_a_benchmark(sampler: str) -> None:
     table = MacroTable()
     objectives = objectives_of(("accuracy", "macs"))
     everything = [ScoredArchitecture(architecture, metrics) for architecture, metrics in table.all()]
-    reference = worst_point(everything, objectives)
-    whole = Front.of(everything, objectives).hypervolume(reference)
+    best = Front.of(everything, objectives)
+    reference = reference_point([best])
+    whole = best.hypervolume(reference)
 
     def shares(name: str) -> list[float]:
         fronts = [

@@ -30,13 +30,27 @@ RANDOM = (
 
 def test_fronts_are_compared_by_what_their_members_reach_on_the_test_split() -> None:
     found = Comparison.of(SEARCHED, Controls(static=STATIC), OBJECTIVES, FINISHED)
-    assert found.reference == {"accuracy": 0.6, "latency_ms": 4.0}
+    # A tenth beyond fronts from 0.65 to 0.9 and from 1 to 3 ms, on the test split from 0.6 to 0.82.
+    accuracy, latency = 0.65 - 0.025, 3.2
+    assert found.reference == pytest.approx({"accuracy": accuracy, "latency_ms": latency})
+    assert found.hypervolume["static"] == pytest.approx(
+        (0.65 - accuracy) * (latency - 1) + (0.75 - 0.65) * (latency - 3)
+    )
+    accuracy = 0.6 - 0.022
     assert found.test == pytest.approx(
-        {  # against (0.6, 3.0)
-            "search": (0.66 - 0.6) * (3 - 1) + (0.79 - 0.66) * (3 - 2),
-            "static": 0.0,
+        {
+            "search": (0.66 - accuracy) * (latency - 1)
+            + (0.79 - 0.66) * (latency - 2)
+            + (0.82 - 0.79) * (latency - 3),
+            "static": (0.6 - accuracy) * (latency - 1) + (0.74 - 0.6) * (latency - 3),
         }
     )
+
+
+def test_a_network_that_took_long_in_a_busy_moment_moves_no_hypervolume() -> None:
+    slow = (*STATIC, network(8, 0.72, 900.0))
+    calm, busy = (Comparison.of(SEARCHED, Controls(static=each), OBJECTIVES) for each in (STATIC, slow))
+    assert busy.hypervolume == calm.hypervolume
 
 
 def test_selection_makes_scores_too_high_and_random_networks_say_what_the_splits_make() -> None:

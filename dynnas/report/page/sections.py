@@ -166,7 +166,7 @@ def growth_section(summary: StudySummary) -> Section | None:
         return None
     reference = summary.study.growth.reference
     point = ", ".join(f"{name} {value:.4g}" for name, value in reference.items())
-    caption = f"Volume between the front and the worst of all candidates: {escape(point)}."
+    caption = f"Volume between the front and a point just beyond its ends: {escape(point)}."
     return Section("growth", "How the search went", chart_html("growth-chart", chart, caption))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -14,8 +13,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from dynnas.errors import SpaceError, StudyError
-from dynnas.samplers.trials import KEY, MOVE
+from dynnas.errors import StudyError
+from dynnas.samplers.trials import MOVE, Unread, key_of
 from dynnas.space.architecture import Architecture, Value
 from dynnas.space.gene import Gene
 from dynnas.space.moves import enumerate_all, mutate, sample
@@ -113,7 +112,8 @@ class ArchitectureSampler(BaseSampler):
         self._proposer = proposer
         self._seed = seed
         self._first = [one for one in first if self._listed is None or one.key in self._listed]
-        self._keys: dict[tuple[int, datetime | None], str | None] = {}
+        self._unread = Unread()
+        self._keys: set[str] = set()
         self._moves: dict[int, str] = {}
         self._distributions = {gene.name: distribution_of(gene) for gene in space.choices}
 
@@ -193,23 +193,12 @@ class ArchitectureSampler(BaseSampler):
 
     def _taken(self, study: optuna.Study) -> set[str]:
         """Return the keys of all architectures that any trial was about, in whatever state."""
-        return {key for trial in study.get_trials(deepcopy=False) if (key := self._key(trial))}
-
-    def _key(self, trial: FrozenTrial) -> str | None:
-        """Return the key of the architecture that a trial is about; None while it asks for its parameters."""
-        if known := trial.user_attrs.get(KEY):
-            return str(known)
-        # The time tells apart trials of different studies, whose numbers are the same.
-        name = trial.number, trial.datetime_complete
-        if name not in self._keys:
-            try:
-                key = self._space.architecture(trial.params).key
-            except SpaceError:  # also of one that was interrupted as it asked
-                key = None
-            if not trial.state.is_finished():
-                return key
-            self._keys[name] = key
-        return self._keys[name]
+        other, finished, rest = self._unread.next(study)
+        if other:
+            self._keys.clear()
+        self._keys.update(key for trial in finished if (key := key_of(trial, self._space)))
+        # A trial that asks for its parameters, or was interrupted as it asked, has no key.
+        return self._keys.union(key for trial in rest if (key := key_of(trial, self._space)))
 
     def _anything(self, rng: random.Random) -> Iterator[Proposal]:
         """Yield random architectures, for when the proposer has nothing new."""

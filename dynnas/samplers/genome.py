@@ -27,11 +27,16 @@ class Layout:
     Attributes:
         genes: [features] increasing: the index of a gene in `Genome.choices`, and from the number of choices
             on totals over genes, and a forecast of what is to be predicted.
-        parts: the number of genes, of totals and, where there is one, of forecasts.
+        parts: the number of genes, of totals, of places on lines and, where there is one, of forecasts.
     """
 
     genes: np.ndarray
     parts: tuple[int, ...]
+
+    @property
+    def smooth(self) -> bool:
+        """Return whether there are places on lines."""
+        return len(self.parts) > 2 and self.parts[2] > 0
 
     def with_forecast(self) -> Layout:
         """Return the layout of these features with a forecast behind them."""
@@ -203,14 +208,29 @@ class Genome:
         return [np.array(places) for places in groups.values() if len(places) > 1]
 
     @cached_property
+    def _lines(self) -> list[np.ndarray]:
+        """Return tables in which a number is its place on a line, so that a kernel of them is smooth.
+
+        There are none in a space without numbers of three values or more, which has no smoothness.
+        """
+        if not (self.ordered[self.choices] & (self.counts[self.choices] > 2)).any():
+            return []
+        tables = []
+        for column, table in zip(self.choices, self._tables, strict=True):
+            count = int(self.counts[column])
+            line = np.append(np.linspace(-0.5, 0.5, count), 0.0)[:, None]
+            tables.append(line if self.ordered[column] else table)
+        return tables
+
+    @cached_property
     def layout(self) -> Layout:
         """Return what each feature is about."""
-        tables = [*self._tables, *(self._tables[places[0]] for places in self._alike)]
+        tables = [*self._tables, *(self._tables[places[0]] for places in self._alike), *self._lines]
         genes = np.repeat(np.arange(len(tables)), [table.shape[1] for table in tables])
-        return Layout(genes, (len(self._tables), len(self._alike)))
+        return Layout(genes, (len(self._tables), len(self._alike), len(self._lines)))
 
     def features(self, rows: Rows) -> np.ndarray:
-        """Return the features of the choices of `rows`, and totals over choices that are alike.
+        """Return the features of the choices of `rows`, totals over choices that are alike, and lines.
 
         Choices are alike if they have the same values, as the operations of all edges of a cell have. A total
         is divided by the root of their number, so that random rows are as far apart in it as in one choice.
@@ -220,4 +240,5 @@ class Genome:
         """
         each = [table[rows[:, column]] for column, table in zip(self.choices, self._tables, strict=True)]
         totals = [sum(each[place] for place in places) / np.sqrt(len(places)) for places in self._alike]
-        return np.concatenate([*each, *totals], axis=1)
+        lines = [table[rows[:, column]] for column, table in zip(self.choices, self._lines, strict=False)]
+        return np.concatenate([*each, *totals, *lines], axis=1)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 import moocore
 import numpy as np
@@ -15,10 +15,13 @@ from optuna.trial import FrozenTrial, TrialState
 from dynnas.errors import SpaceError
 from dynnas.pareto.objectives import Goal
 from dynnas.samplers.genome import Genome
-from dynnas.samplers.trials import ERROR, KEY, MOVE, REJECTED, SCREENED, metrics_of
+from dynnas.samplers.trials import ERROR, KEY, MOVE, REJECTED, SCREENED, Unread, metrics_of
 
 # The limit that a failed evaluation breaks.
 FAILED = "failed"
+
+# What an infinite loss is put at.
+INFINITE = 1e300
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,62 @@ class _Result:
     losses: np.ndarray
     violations: Mapping[str, float]
     move: str | None
-    ended: datetime | None
+    failed: bool
+
+
+class _Results:
+    """Results by architecture, as arrays that grow."""
+
+    def __init__(self, genes: int, objectives: int) -> None:
+        self._places: dict[bytes, int] = {}
+        self.rows = np.zeros((0, genes), dtype=np.int16)
+        self.losses = np.zeros((0, objectives))
+        self.violations: list[Mapping[str, float]] = []
+        self.moves: list[str | None] = []
+
+    def __contains__(self, name: bytes) -> bool:
+        return name in self._places
+
+    def copy(self) -> _Results:
+        """Return results to which more can be added."""
+        copied = copy.copy(self)
+        copied._places, copied.losses = dict(self._places), self.losses.copy()
+        copied.violations, copied.moves = list(self.violations), list(self.moves)
+        return copied
+
+    def add(self, results: Sequence[_Result]) -> None:
+        """Add results; one that was tried again under looser limits counts by its last result."""
+        rows, losses = [], []
+        for result in results:
+            place = self._places.get(result.name)
+            if place is None:
+                self._places[result.name] = len(self._places)
+                rows.append(result.row)
+                losses.append(result.losses)
+                self.violations.append(result.violations)
+                self.moves.append(result.move)
+            elif result.failed:
+                continue
+            else:
+                self.violations[place], self.moves[place] = result.violations, result.move
+                if place < len(self.losses):
+                    self.losses[place] = result.losses
+                else:
+                    losses[place - len(self.losses)] = result.losses
+        if rows:
+            self.rows = np.concatenate([self.rows, np.array(rows, dtype=np.int16)])
+            self.losses = np.concatenate([self.losses, np.array(losses, dtype=float)])
+
+    def violations_by_name(self) -> dict[str, np.ndarray]:
+        """Return for every limit [results], nan where it is not known."""
+        names = dict.fromkeys(name for violations in self.violations for name in violations)
+        found = {
+            name: np.array([violations.get(name, np.nan) for violations in self.violations], dtype=float)
+            for name in names
+        }
+        if FAILED in found:
+            found[FAILED][np.isfinite(self.losses).all(axis=1)] = -1.0
+        return found
 
 
 class Reader:
@@ -102,65 +160,54 @@ class Reader:
     def __init__(self, genome: Genome, goal: Goal | None) -> None:
         self._genome = genome
         self._goal = goal
-        self._results: dict[int, _Result] = {}
+        self._unread = Unread()
+        self._results: _Results | None = None
+        self._taken: set[bytes] = set()
 
     def read(self, study: optuna.Study) -> History:
         """Return the history of `study`."""
         signs = np.array([-1.0 if way == StudyDirection.MAXIMIZE else 1.0 for way in study.directions])
-        finished: dict[bytes, _Result] = {}
-        pending: dict[bytes, np.ndarray] = {}
-        taken = set()
-        for trial in study.get_trials(deepcopy=False):
-            if trial.state == TrialState.COMPLETE:
-                result = self._result(trial, signs)
-                if result is not None:
-                    taken.add(result.name)
-                    # One that was tried again under looser limits counts by its last result.
-                    finished[result.name] = result
-                continue
-            if _has_failed(trial):
-                result = self._result(trial, signs)
-                if result is not None:
-                    taken.add(result.name)
-                    finished.setdefault(result.name, result)
-                continue
-            row = self._row(trial)
-            if row is not None:
-                taken.add(row.tobytes())
-                if not trial.state.is_finished():
-                    pending[row.tobytes()] = row
-        results = tuple(finished.values())
-        waiting = [row for name, row in pending.items() if name not in finished]
-        genes = len(self._genome.counts)
-        names = dict.fromkeys(name for result in results for name in result.violations)
-        violations = {
-            name: np.array([result.violations.get(name, np.nan) for result in results], dtype=float)
-            for name in names
+        other, finished, rest = self._unread.next(study)
+        if other or self._results is None:
+            self._results, self._taken = _Results(len(self._genome.counts), len(signs)), set()
+        self._absorb(finished, signs, self._results, self._taken)
+        results, taken = self._results, self._taken
+        if rest:
+            results, taken = results.copy(), set(taken)
+            self._absorb(rest, signs, results, taken)
+        running = {
+            row.tobytes(): row
+            for trial in rest
+            if not trial.state.is_finished() and (row := self._row(trial)) is not None
         }
-        if FAILED in violations:
-            evaluated = np.array([np.isfinite(result.losses).all() for result in results])
-            violations[FAILED][evaluated] = -1.0
+        waiting = [row for name, row in running.items() if name not in results]
         return History(
-            rows=np.array([result.row for result in results], dtype=np.int16).reshape(-1, genes),
-            losses=np.array([result.losses for result in results], dtype=float).reshape(-1, len(signs)),
+            rows=results.rows,
+            losses=results.losses,
             maximised=signs < 0,
-            violations=violations,
-            moves=tuple(result.move for result in results),
-            pending=np.array(waiting, dtype=np.int16).reshape(-1, genes),
+            violations=results.violations_by_name(),
+            moves=tuple(results.moves),
+            pending=np.array(waiting, dtype=np.int16).reshape(-1, len(self._genome.counts)),
             taken=frozenset(taken),
         )
 
-    def _result(self, trial: FrozenTrial, signs: np.ndarray) -> _Result | None:
-        known = self._results.get(trial.number)
-        # The time tells apart trials of different studies, whose numbers are the same.
-        if known is not None and known.ended == trial.datetime_complete:
-            return known
-        row = self._row(trial)
-        if row is None:
-            return None
+    def _absorb(
+        self, trials: Sequence[FrozenTrial], signs: np.ndarray, results: _Results, taken: set[bytes]
+    ) -> None:
+        """Add what `trials` say to `results` and `taken`."""
+        found = []
+        for trial in trials:
+            row = self._row(trial)
+            if row is not None:
+                taken.add(row.tobytes())
+                if trial.state == TrialState.COMPLETE or _has_failed(trial):
+                    found.append(self._result(trial, row, signs))
+        results.add(found)
+
+    def _result(self, trial: FrozenTrial, row: np.ndarray, signs: np.ndarray) -> _Result:
         failed = trial.state == TrialState.FAIL
         spared = failed or not trial.user_attrs.keys().isdisjoint((REJECTED, SCREENED, ERROR))
-        losses = np.full(len(signs), np.nan) if spared else signs * np.clip(trial.values, -1e300, 1e300)
+        losses = np.full(len(signs), np.nan) if spared else signs * np.clip(trial.values, -INFINITE, INFINITE)
         violations: Mapping[str, float]
         if failed:
             violations = {FAILED: 1.0}
@@ -168,10 +215,7 @@ class Reader:
             violations = self._goal.violations(metrics_of(trial, self._goal))
         else:
             violations = trial.constraints
-        move = trial.user_attrs.get(MOVE)
-        result = _Result(row, row.tobytes(), losses, violations, move, trial.datetime_complete)
-        self._results[trial.number] = result
-        return result
+        return _Result(row, row.tobytes(), losses, violations, trial.user_attrs.get(MOVE), failed)
 
     def _row(self, trial: FrozenTrial) -> np.ndarray | None:
         """Return the row of a trial's architecture.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container
+from datetime import datetime
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -27,6 +28,37 @@ RESERVED = frozenset({KEY, ARCHITECTURE, REJECTED, SCREENED, ERROR, ATTEMPT, MOV
 AVAILABLE = "available"
 
 _ATTEMPTS = 3
+
+
+class Unread:
+    """Gives every trial of the finished beginning of a study once, for these do not change any more."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._last: tuple[int, datetime | None] | None = None
+
+    def next(self, study: optuna.Study) -> tuple[bool, list[FrozenTrial], list[FrozenTrial]]:
+        """Return trials in the order of their numbers.
+
+        Returns:
+            Whether the study is another one than before, so that what was given is void; the trials that the
+            finished beginning has more than before; and all trials from the first unfinished one on.
+        """
+        trials = study.get_trials(deepcopy=False)
+        # The time tells apart trials of different studies, whose numbers are the same.
+        other = self._count > len(trials) or (
+            self._count > 0 and _name_of(trials[self._count - 1]) != self._last
+        )
+        begin = 0 if other else self._count
+        unfinished = (at for at in range(begin, len(trials)) if not trials[at].state.is_finished())
+        end = next(unfinished, len(trials))
+        self._count = end
+        self._last = _name_of(trials[end - 1]) if end else None
+        return other, trials[begin:end], trials[end:]
+
+
+def _name_of(trial: FrozenTrial) -> tuple[int, datetime | None]:
+    return trial.number, trial.datetime_complete
 
 
 def architecture_of(trial: FrozenTrial, space: Space) -> Architecture | None:

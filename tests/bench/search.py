@@ -1,7 +1,7 @@
 """How many evaluations our samplers need, beside searches next to no model and Optuna's samplers.
 
     python tests/bench/search.py [--problems nbmacro,cells0,...] [--methods guided,local,...] [--seeds 10]
-        [--trials 1000] [--noise 0.15] [--jobs 2]
+        [--trials 1000] [--noise 0.15] [--jobs 2] [--results runs.jsonl]
 
 A problem is a table whose whole front is known (tests/support/problems.py and trained_cells.py). Printed are
 the share of the whole front's hypervolume that is found, as a mean over seeds (reference: median accuracy,
@@ -16,20 +16,27 @@ evaluations, as they would cost one in a plain study.
 In the problems `failing`, 30 of 100 networks cannot be evaluated, which only trying them shows.
 
 `--noise` adds to every accuracy a sampler is told; the shares are of the true ones.
+
+`--results` keeps every run in a file of JSON lines as it ends, so that the same command goes on where it was
+interrupted, and later ones add problems, methods and seeds. Runs of an earlier state of dynnas/samplers are
+made again; those of rivals are not. A run of more trials serves where fewer are asked for.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import statistics
 import sys
 import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -54,9 +61,11 @@ from support.problems import (
 from support.rivals import linas_search, local_search, ridge_search
 from support.trained_cells import DEVICES, trained_cells
 
+from dynnas import samplers
 from dynnas.pareto.objectives import Goal
 from dynnas.samplers.architecture import suggest
 from dynnas.samplers.make import make_sampler
+from dynnas.space.space import Space
 
 PROBLEMS: dict[str, Callable[[], Problem]] = {
     "nbmacro": macro,
@@ -109,24 +118,77 @@ class Found:
         return float(at[0] + 1) if len(at) else float("inf")
 
 
+class Results:
+    """Finished runs, kept in a file of JSON lines if one is named."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._found: dict[str, Found] = {}
+        if path is not None and path.exists():
+            for line in path.read_text().splitlines():
+                entry = json.loads(line)
+                self._add(entry.pop("run"), entry)
+
+    def _add(self, key: str, entry: dict[str, Any]) -> None:
+        known = self._found.get(key)
+        if known is None or len(known.shares) < entry["trials"]:
+            shares = np.zeros(entry["trials"])
+            for at, share in entry["gains"]:
+                shares[at:] = share
+            self._found[key] = Found(shares, np.array(entry["overhead_ms"]))
+
+    def get(self, job: Job) -> Found | None:
+        """Return the run of `job`, if there is one of at least as many trials."""
+        known = self._found.get(_key(job))
+        if known is None or len(known.shares) < job.trials:
+            return None
+        return Found(known.shares[: job.trials], known.overhead_ms)
+
+    def keep(self, job: Job, found: Found) -> None:
+        """Write a run down; of its overheads the mean and the 99th of 100 are kept."""
+        before = np.concatenate([[0.0], found.shares[:-1]])
+        gains = [[int(at), float(found.shares[at])] for at in np.flatnonzero(found.shares > before)]
+        overhead = [float(found.overhead_ms.mean()), float(np.quantile(found.overhead_ms, 0.99))]
+        entry = {"trials": job.trials, "gains": gains, "overhead_ms": overhead}
+        self._add(_key(job), entry)
+        if self._path is not None:
+            with self._path.open("a") as file:
+                file.write(json.dumps({"run": _key(job), **entry}) + "\n")
+
+
+def _key(job: Job) -> str:
+    """Return what tells a run apart from all others, but for its number of trials."""
+    facts = {name: value for name, value in asdict(job).items() if name != "trials"}
+    return json.dumps({**facts, "code": "" if job.method in RIVALS else _state_of_samplers()})
+
+
+@cache
+def _state_of_samplers() -> str:
+    files = sorted(Path(samplers.__file__).parent.rglob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
+
+
 @cache
 def problem_of(name: str) -> Problem:
     return PROBLEMS[name]()
 
 
+# Rivals by name, made for a space with a seed; `optuna-*` are Optuna's own, as they come.
+RIVALS: dict[str, Callable[[Space, int], BaseSampler]] = {
+    "optuna-random": lambda space, seed: RandomSampler(seed=seed),
+    "optuna-nsga2": lambda space, seed: NSGAIISampler(seed=seed),
+    "optuna-tpe": lambda space, seed: TPESampler(seed=seed, multivariate=True, group=True),
+    "optuna-gp": lambda space, seed: GPSampler(seed=seed),
+    "local": local_search,
+    "ridge": ridge_search,
+    "linas": linas_search,
+}
+
+
 def sampler_of(job: Job, problem: Problem, evaluation: Evaluation) -> BaseSampler:
-    """`optuna-*` are Optuna's own, as they come; the others are those of `make_sampler`."""
-    plain: dict[str, Callable[[], BaseSampler]] = {
-        "optuna-random": lambda: RandomSampler(seed=job.seed),
-        "optuna-nsga2": lambda: NSGAIISampler(seed=job.seed),
-        "optuna-tpe": lambda: TPESampler(seed=job.seed, multivariate=True, group=True),
-        "optuna-gp": lambda: GPSampler(seed=job.seed),
-        "local": lambda: local_search(problem.space, job.seed),
-        "ridge": lambda: ridge_search(problem.space, job.seed),
-        "linas": lambda: linas_search(problem.space, job.seed),
-    }
-    if job.method in plain:
-        return plain[job.method]()
+    """Return a rival, or one of `make_sampler`."""
+    if job.method in RIVALS:
+        return RIVALS[job.method](problem.space, job.seed)
     goal = Goal.of({"accuracy": "maximize", job.cost: "minimize"})
     cheap = evaluation.cheap if job.method.endswith("-known") else None
     return make_sampler(
@@ -200,8 +262,9 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--noise", type=float, default=0.0)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--results", type=Path, help="a file to keep runs in, and to take them from")
     options = parser.parse_args()
-    methods = options.methods.split(",")
+    methods, results = options.methods.split(","), Results(options.results)
     found: dict[str, dict[str, list[Found]]] = {method: {} for method in methods}
     with ProcessPoolExecutor(options.jobs) as pool:
         for name in options.problems.split(","):
@@ -211,7 +274,10 @@ def main() -> None:
                         Job(name, cost, method, seed, options.trials, options.noise)
                         for seed in range(options.seeds)
                     ]
-                    runs = list(pool.map(run, jobs))
+                    missing = [job for job in jobs if results.get(job) is None]
+                    for job, one in zip(missing, pool.map(run, missing), strict=True):
+                        results.keep(job, one)
+                    runs = [one for job in jobs if (one := results.get(job)) is not None]
                     found[method][f"{name} {cost}"] = runs
                     print(report(f"{name} {cost} {method}", runs, options.trials), flush=True)
     for method in methods:

@@ -53,7 +53,8 @@ def test_a_known_cost_is_exact_where_it_decides(
     known = Known(GENOME, goal, cheap, seed=0)
     outlook = Outlook(GENOME, history_of(cheap_half), known, Fits(), np.random.default_rng(0), goal)
     rows = np.array([[4, 0], [3, 5]], dtype=np.int16)
-    guessed, exact = (outlook._objectives(rows, exact)[1] for exact in (False, True))
+    unit = outlook._units[1]
+    guessed, exact = (unit * outlook._objectives(rows, exact)[1] for exact in (False, True))
     assert exact.tolist() == [[4.0], [3.5]]
     assert guessed[:, guessed.shape[1] // 2] == pytest.approx([4.0, 3.5], abs=0.2)
 

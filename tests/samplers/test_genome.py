@@ -89,11 +89,16 @@ def test_distances_between_features() -> None:
     genome = Genome(Space("mixed", genes))
     rows = np.array([[0, 0, 0], [1, 0, 0], [2, 0, 0], [0, 1, 0]], dtype=np.int16)
     features = genome.features(rows)
-    squares = ((features[:, None] - features[None]) ** 2).sum(axis=2)
     # By places along the values, whatever they are; the third gene leaves no choice.
+    assert genome.layout.genes.tolist() == [0, 0, 1, 1, 2, 3, 3]
+    genes, lines = features[:, :4], features[:, 4:]
+    squares = ((genes[:, None] - genes[None]) ** 2).sum(axis=2)
     assert squares[0] == pytest.approx([0, 0.5, 1, 1])
     assert squares[1, 2] == pytest.approx(0.5)
-    assert genome.layout.genes.tolist() == [0, 0, 1, 1]
+    # On a line the distance itself is that of the places, not its square.
+    squares = ((lines[:, None] - lines[None]) ** 2).sum(axis=2)
+    assert squares[0] == pytest.approx([0, 0.25, 1, 1])
+    assert genome.layout.parts == (2, 0, 2)
 
 
 def test_totals_are_over_choices_with_the_same_values() -> None:
@@ -110,8 +115,10 @@ def test_inactive_is_halfway_between_values() -> None:
     genes = (Gene("t", ("a", "b", "c")), Gene("n", (1, 2, 3), (("t", ("a",)),), ordered=True))
     genome = Genome(Space("conditional", genes))
     rows = np.array([[0, 0], [0, 2], [1, INACTIVE]], dtype=np.int16)
-    features = genome.features(rows)[:, 3:]
-    assert ((features[:2] - features[2]) ** 2).sum(axis=1) == pytest.approx([0.25, 0.25])
+    genes = genome.features(rows)[:, genome.layout.genes == 1]
+    assert ((genes[:2] - genes[2]) ** 2).sum(axis=1) == pytest.approx([0.25, 0.25])
+    line = genome.features(rows)[:, genome.layout.genes == 3]
+    assert line.ravel().tolist() == [-0.5, 0.5, 0.0]
 
 
 def test_ends_of_the_space() -> None:

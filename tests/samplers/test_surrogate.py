@@ -11,6 +11,7 @@ from dynnas.samplers.model.surrogate import (
     ADDITIVE,
     ALIKE,
     INTERACTING,
+    SMOOTH,
     Belief,
     Kernel,
     Part,
@@ -55,7 +56,7 @@ def test_predicts_as_the_textbook_does_with_kernels_of_scikit_learn() -> None:
     assert deviation**2 == pytest.approx(spread, abs=1e-8)
 
 
-@pytest.mark.parametrize("prior", [ALIKE, INTERACTING, ADDITIVE])
+@pytest.mark.parametrize("prior", [ALIKE, INTERACTING, ADDITIVE, SMOOTH])
 def test_gradient_is_that_of_the_likelihood(prior: Prior) -> None:
     genome, features, values = observations(25)
     likelihood = _Likelihood(features, genome.layout, values, prior)
@@ -78,6 +79,23 @@ def test_what_genes_alike_share_is_learned_from_few() -> None:
         guess = Belief(kernel, features[:12], values[:12]).mean(features[12:])
         errors.append(np.abs(guess - values[12:]).mean())
     assert errors[0] < 0.3 * errors[1]
+
+
+def test_smooth_laws_of_numbers_are_learned_from_few() -> None:
+    """Fifty results of four widths with nine values each, whose effects bend and depend on each other."""
+    genes = tuple(Gene(f"width{at}", tuple(range(1, 10)), ordered=True) for at in range(4))
+    genome, rng = Genome(Space("widths", genes)), np.random.default_rng(0)
+    rows = genome.sample(250, rng)
+    size = rows / 8
+    values = np.sin(3 * size @ [1.0, 0.5, -0.8, 0.2]) + size[:, 1] * size[:, 2]
+    values = (values - values[:50].mean()) / values[:50].std()
+    features = genome.features(rows)
+    errors = []
+    for prior in (SMOOTH, INTERACTING, ADDITIVE):
+        kernel = fit_kernel(features[:50], genome.layout, values[:50], prior)
+        guess = Belief(kernel, features[:50], values[:50]).mean(features[50:])
+        errors.append(np.abs(guess - values[50:]).mean())
+    assert errors[0] < 0.5 * min(errors[1:])
 
 
 def test_learns_which_genes_matter_and_how_much_is_noise() -> None:

@@ -10,10 +10,10 @@ import numpy as np
 
 from dynnas.pareto.objectives import Goal
 from dynnas.samplers.genome import Genome, Layout, Rows
-from dynnas.samplers.history import History, nondominated, ranks
+from dynnas.samplers.history import INFINITE, History, nondominated, ranks
 from dynnas.samplers.model.cheap_metrics import Known
 from dynnas.samplers.model.improvement import boxes, expected_improvement, thinned
-from dynnas.samplers.model.surrogate import ADDITIVE, ALIKE, INTERACTING, Belief, Kernel, fit_kernel
+from dynnas.samplers.model.surrogate import ADDITIVE, ALIKE, INTERACTING, SMOOTH, Belief, Kernel, fit_kernel
 from dynnas.samplers.model.warp import WEIGHTS, Warp, mean_ranks
 
 # Trials that a belief rests on, and of these, those that its kernel is fitted to.
@@ -34,6 +34,7 @@ _MARGIN, _LEAST = 0.5, 0.3
 
 # Kinds of warp with priors of the kernel; the pair that ranks left-out results best is taken.
 _VIEWS = (("rank", ALIKE), ("linear", ALIKE), ("linear", ADDITIVE), ("rank", INTERACTING))
+_VIEWS_OF_NUMBERS = (("rank", ALIKE), ("linear", ALIKE), ("linear", SMOOTH), ("rank", INTERACTING))
 
 # Number of results before which a cheap objective is learned as others are: while little is known of these,
 # certain costs draw proposals to the cheapest networks. Limits on cheap metrics are kept from the first.
@@ -79,7 +80,7 @@ class Fits:
 
 def _best_view(features: np.ndarray, layout: Layout, values: np.ndarray) -> View:
     views, errors = [], []
-    for kind, prior in _VIEWS:
+    for kind, prior in _VIEWS_OF_NUMBERS if layout.smooth else _VIEWS:
         warped = Warp.of(kind, values)(values)
         kernel = fit_kernel(features, layout, warped, prior)
         views.append(View(kind, kernel))
@@ -130,6 +131,31 @@ class Learned:
 
 def _with_forecast(features: np.ndarray, forecast: Belief | None) -> np.ndarray:
     return features if forecast is None else np.column_stack([features, forecast.mean(features)])
+
+
+def scaled(losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return losses of moderate size, which no square or product of objectives overflows.
+
+    Args:
+        losses: [points, objectives]; those beyond `INFINITE` count as infinite.
+
+    Returns:
+        Units, [objectives], which are powers of two so that nothing is rounded; and losses in them, where
+        infinite ones are as far beyond the worst finite one as that is from the best.
+    """
+    units, found = np.ones(losses.shape[1]), losses.copy()
+    for at, values in enumerate(losses.T):
+        finite = values[np.abs(values) < INFINITE]
+        if not len(finite):
+            found[:, at] = np.sign(values)
+            continue
+        units[at] = 2.0 ** np.floor(np.log2(np.abs(finite).max() or 1.0))
+        low, high = finite.min() / units[at], finite.max() / units[at]
+        beyond = (high - low) or 1.0
+        values = values / units[at]
+        values = np.where(losses[:, at] >= INFINITE, high + beyond, values)
+        found[:, at] = np.where(losses[:, at] <= -INFINITE, low - beyond, values)
+    return units, found
 
 
 class Outlook:
@@ -194,15 +220,16 @@ class Outlook:
         if name in self._certain:
             assert self._known is not None
             rows, metrics = self._known.survey
+            surveyed = self._known.goal.objectives[objective].sign * metrics[name] / self._units[objective]
             features = np.concatenate([self._genome.features(rows), features])
-            values = np.concatenate([self._known.goal.objectives[objective].sign * metrics[name], values])
+            values = np.concatenate([surveyed, values])
             order = np.concatenate([order + len(rows), np.arange(len(rows))])
         return self._belief(name, features, values, order, self._forecasts.get(name))
 
     def _look_at_objectives(self) -> None:
         history, feasible = self.history, self.history.feasible
         full = np.flatnonzero(np.isfinite(history.losses).all(axis=1))
-        losses = history.losses[full]
+        self._units, losses = scaled(history.losses[full])
         order = np.argsort(ranks(losses) + ~feasible[full], kind="stable")
         self._beliefs = [self._belief_on(at, full, losses, order) for at in range(len(self._names))]
         known = np.concatenate([losses[feasible[full]], self._pending()])
@@ -294,7 +321,8 @@ class Outlook:
         for at, name in enumerate(self._names):
             if name in self._certain:
                 exact_metrics = [known.exact(row) for row in rows]
-                sign, middle = known.goal.objectives[at].sign, found[at][:, found[at].shape[1] // 2]
+                sign = known.goal.objectives[at].sign / self._units[at]
+                middle = found[at][:, found[at].shape[1] // 2]
                 # What cannot be evaluated has no metrics.
                 values = [
                     guess if metrics is None else sign * metrics[name]

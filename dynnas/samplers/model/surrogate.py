@@ -7,9 +7,11 @@ The kernel is a sum of main effects and of interactions of every order, by the d
 
 For texts the exponential is the heat kernel on the Hamming graph, for numbers the Ornstein-Uhlenbeck process
 along the values. Genes with the same values, such as the operations of all edges of a cell, mostly act alike:
-a second part, of the same form, is of totals over them, which few observations determine. A third one is of
-a forecast by the results of another study. Weights, scales and the noise are the most likely ones under mild
-priors (MAP), found by L-BFGS; with few observations the priors decide.
+a second part, of the same form, is of totals over them, which few observations determine. A third one sees
+numbers as places on a line: its exponential is the Gaussian kernel, whose functions are smooth, as many that
+depend on widths are. A fourth one is of a forecast by the results of another study. Weights, scales and the
+noise are the most likely ones under mild priors (MAP), found by L-BFGS; with few observations the priors
+decide.
 """
 
 from __future__ import annotations
@@ -24,13 +26,16 @@ from scipy.optimize import minimize
 
 from dynnas.samplers.genome import Layout
 
-# Normal priors on logarithms: (mean, deviation). Sums of the weights of genes, of totals and of a forecast.
-_WEIGHT_SUMS, _WEIGHT_SPREAD = (3.0, 1.0, 1.0), 0.7
+# Normal priors on logarithms: (mean, deviation). Sums of the weights of genes, totals, lines and a forecast.
+_WEIGHT_SUMS, _WEIGHT_SPREAD = (3.0, 1.0, 6.0, 1.0), 0.7
 _NOISE = (-6.0, 2.0)
 _OFFSET = 1.0
 _BOUND = 6.0
 _STEPS = 15
 _JITTER = 1e-6
+
+# Points that are predicted at once, so that their covariances stay in the processor's cache.
+_CHUNK = 128
 
 
 @dataclass(frozen=True)
@@ -40,17 +45,20 @@ class Prior:
     Attributes:
         genes: of the terms over genes.
         totals: over totals; None for a kernel without them.
+        lines: over numbers as places on a line, where the space has such; None for a kernel without them.
         forecast: over a forecast, where there is one.
     """
 
     genes: tuple[float, float]
     totals: tuple[float, float] | None
+    lines: tuple[float, float] | None = None
     forecast: tuple[float, float] = (1.0, -0.5)
 
 
 ALIKE = Prior((-0.5, 0.0), (0.5, -0.5))
 INTERACTING = Prior((-0.5, 0.0), None)
 ADDITIVE = Prior((1.0, -2.0), (1.0, -2.0))
+SMOOTH = Prior((-1.0, -2.0), (-1.0, -2.0), (-1.0, 0.5))
 
 
 @dataclass(frozen=True)
@@ -71,17 +79,16 @@ class Part:
 
     def between(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Return covariances, [first, second]."""
-        scale = np.sqrt(self.weights)
-        first, second = first[:, self.columns] * scale, second[:, self.columns] * scale
-        inner = first @ second.T
-        near = 2 * inner
-        near -= (first**2).sum(axis=1)[:, None]
-        near -= (second**2).sum(axis=1)[None]
+        first, second = first[:, self.columns], second[:, self.columns]
+        weighted = (second * self.weights).T
+        # One product gives squared distances: |x|^2 + |y|^2 - 2 <x, y>, with the squares as two more columns.
+        near = np.column_stack([first, first**2 @ self.weights, np.ones(len(first))]) @ np.vstack(
+            [2 * weighted, np.full(len(second), -1.0), -(second**2 @ self.weights)]
+        )
         np.minimum(near, 0.0, out=near)
         np.exp(near, out=near)
         near *= self.interacting
-        inner *= self.linear
-        near += inner
+        near += first @ (self.linear * weighted)
         return near
 
     def variance(self, features: np.ndarray) -> np.ndarray:
@@ -101,7 +108,8 @@ class Kernel:
         covariances = self.parts[0].between(first, second)
         for part in self.parts[1:]:
             covariances += part.between(first, second)
-        return covariances + _OFFSET
+        covariances += _OFFSET
+        return covariances
 
     def variance(self, features: np.ndarray) -> np.ndarray:
         """Return prior variances, [points]."""
@@ -134,7 +142,7 @@ class _Likelihood:
         grams: list[np.ndarray] = []
         begin = 0
         for part, total, mean in zip(
-            layout.parts, _WEIGHT_SUMS, (prior.genes, prior.totals, prior.forecast), strict=False
+            layout.parts, _WEIGHT_SUMS, (prior.genes, prior.totals, prior.lines, prior.forecast), strict=False
         ):
             genes, begin = range(begin, begin + part), begin + part
             if not part or mean is None:
@@ -232,11 +240,18 @@ class Belief:
 
     def predict(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Predict mean and deviation of the noiseless value of every point."""
-        across = self.kernel.between(features, self.features)
-        explained = np.einsum("ij,ij->i", across @ self._inverse, across)
-        variance = np.maximum(self.kernel.variance(features) - explained, 1e-10)
-        return across @ self._solved, np.sqrt(variance)
+        means, explained = np.empty(len(features)), np.empty(len(features))
+        for begin in range(0, len(features), _CHUNK):
+            chunk = slice(begin, begin + _CHUNK)
+            across = self.kernel.between(features[chunk], self.features)
+            means[chunk] = across @ self._solved
+            explained[chunk] = np.einsum("ij,ij->i", across @ self._inverse, across)
+        return means, np.sqrt(np.maximum(self.kernel.variance(features) - explained, 1e-10))
 
     def mean(self, features: np.ndarray) -> np.ndarray:
         """Predict the mean alone, which costs far less."""
-        return self.kernel.between(features, self.features) @ self._solved
+        means = np.empty(len(features))
+        for begin in range(0, len(features), _CHUNK):
+            chunk = slice(begin, begin + _CHUNK)
+            means[chunk] = self.kernel.between(features[chunk], self.features) @ self._solved
+        return means

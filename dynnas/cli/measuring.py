@@ -104,7 +104,7 @@ def latency(
     opened = open_study(study, studies)
     key = opened.front.pick(pick).key
     found = latency_of(opened, key, images=images, batch=batch)
-    report = LatencyReport(opened, key, found.measured, found.resources)
+    report = LatencyReport(opened, key, found.measured, found.resources, found.placement)
     plot = report.write_plot()
     report.write_document()
     if as_json:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from dynnas.latency.rounds import Clock
 
 if TYPE_CHECKING:
     from dynnas.export.formats.format import Predict
@@ -15,15 +18,17 @@ WARM_UP = 5
 IMAGES = 64
 
 RUNS = 5
-"""Maximum number of calls with each image; the fastest counts."""
+"""Calls with each image; the fastest counts."""
 
 SECONDS = 0.5
-"""Time after which no image is run once more; each is run once in any case."""
+"""Time within which to stay, by fewer images; a file that is slower is timed on `LEAST_IMAGES` of them."""
+
+LEAST_IMAGES = 4
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds of a call with one image, over `images`, each timed up to `RUNS` times.
+    """Milliseconds of a call with one image, over `images`, each timed `RUNS` times.
 
     One after the other without anchors to compare with: it says what this machine was like at that moment,
     and is no scale to rank networks by.
@@ -36,17 +41,13 @@ class Timing:
     worst_ms: float
 
 
-def time_artifact(predict: Predict, images: np.ndarray) -> Timing:
-    """Time single images (N, channels, R, R), the fastest of up to `RUNS` calls each."""
+def time_artifact(predict: Predict, images: np.ndarray, clock: Clock = time.perf_counter) -> Timing:
+    """Time single images (N, channels, R, R), the fastest of `RUNS` calls each, by a clock in seconds."""
+    call_ms = partial(_call_ms, predict, clock)
     ones = [images[at : at + 1] for at in range(min(IMAGES, len(images)))]
-    for image in ones[:WARM_UP]:
-        predict(image)
-    end = time.monotonic() + SECONDS
-    ms = np.full(len(ones), np.inf)
-    for run in range(RUNS):
-        if run and time.monotonic() > end:
-            break
-        ms = np.minimum(ms, [_call_ms(predict, image) for image in ones])
+    usual_ms = min(call_ms(image) for image in ones[:WARM_UP])
+    ones = ones[: max(LEAST_IMAGES, int(1000 * SECONDS / (RUNS * usual_ms)))]
+    ms = np.min([[call_ms(image) for image in ones] for _ in range(RUNS)], axis=0)
     return Timing(
         images=len(ones),
         mean_ms=float(ms.mean()),
@@ -56,7 +57,7 @@ def time_artifact(predict: Predict, images: np.ndarray) -> Timing:
     )
 
 
-def _call_ms(predict: Predict, image: np.ndarray) -> float:
-    start = time.perf_counter()
+def _call_ms(predict: Predict, clock: Clock, image: np.ndarray) -> float:
+    start = clock()
     predict(image)
-    return 1000 * (time.perf_counter() - start)
+    return 1000 * (clock() - start)

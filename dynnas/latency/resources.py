@@ -18,6 +18,7 @@ from dynnas.latency.rounds import Workload
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.artifact import Artifact
 from dynnas.runtimes.compile import compile_network
+from dynnas.runtimes.onnx.placement import Placement
 from dynnas.settings.settings import TargetSettings
 
 
@@ -84,6 +85,21 @@ def call_energies(
             return timer.energy(workloads, seconds)
     with device_lock(target.device):
         return [measure_energy(workload, seconds, target.device) for workload in workloads]
+
+
+def placements(workloads: Sequence[Workload], target: TargetSettings) -> list[Placement | None]:
+    """Return where the nodes of each network run; None for a runtime without execution providers.
+
+    Args:
+        workloads: built for `target`, as `LatencyMeter.target` names it.
+
+    Raises:
+        TargetError: a remote device cannot be reached.
+    """
+    if target.remote:
+        with closing(RemoteTimer(target)) as timer:
+            return timer.placements(workloads)
+    return [getattr(workload.runner, "placement", None) for workload in workloads]
 
 
 def peak_memories_mib(

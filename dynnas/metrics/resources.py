@@ -1,4 +1,4 @@
-"""Energy and memory of a network's call."""
+"""Energy and memory of a network's call, and what of it an execution provider leaves to the CPU."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ from typing import ClassVar
 from dynnas.candidates.candidate import Candidate
 from dynnas.errors import TargetError
 from dynnas.latency.energy import NoEnergyError, energy_counter
-from dynnas.latency.resources import call_energies, peak_memories_mib
+from dynnas.latency.resources import call_energies, peak_memories_mib, placements
 from dynnas.metrics.measurement import Measurement
+from dynnas.runtimes.runtime import get_runtime
 from dynnas.settings.metrics import METRICS, register_measurement
 from dynnas.settings.settings import TargetSettings
+
+_NO_PROVIDER = (
+    "cpu_nodes cannot be counted: runtime {} has no execution providers; take it out of the objectives and "
+    "limits, or use a runtime such as onnxruntime_xnnpack"
+)
 
 
 @register_measurement("energy")
@@ -49,6 +55,36 @@ class Energy(Measurement):
         if energy.energy_mj is None:
             raise TargetError(f"energy_mj cannot be measured: {energy.reason}")
         return {"energy_mj": energy.energy_mj}
+
+
+@register_measurement("placement")
+class Placement(Measurement):
+    """The nodes of the graph that an execution provider of ONNX Runtime leaves to the CPU."""
+
+    gives = (METRICS["cpu_nodes"],)
+    needs = "artifact"
+    where = "device"
+    cost: ClassVar[float | None] = 4.2
+
+    def check(self, target: TargetSettings) -> None:
+        """Check that the runtime has execution providers.
+
+        Raises:
+            TargetError: it has none, so that nothing falls back from one.
+        """
+        if target.runtime != "auto" and not hasattr(get_runtime(target.runtime), "provider"):
+            raise TargetError(_NO_PROVIDER.format(target.runtime))
+
+    def measure(self, candidate: Candidate) -> Mapping[str, float]:
+        """Return the number of nodes.
+
+        Raises:
+            TargetError: the runtime has no execution providers.
+        """
+        (placement,) = placements([candidate.workload], candidate.target)
+        if placement is None:
+            raise TargetError(_NO_PROVIDER.format(candidate.target.runtime))
+        return {"cpu_nodes": float(placement.elsewhere)}
 
 
 @register_measurement("memory")

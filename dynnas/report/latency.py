@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,10 @@ from dynnas.latency.dependent import DependentLatency
 from dynnas.latency.resources import Resources
 from dynnas.report.plots.histogram import Histogram, draw_histogram
 from dynnas.report.tables.table import Column, Table, count
+from dynnas.runtimes.onnx.placement import Placement
 from dynnas.study.latencies import IMAGE_LATENCY
 from dynnas.study.study import Study
-from dynnas.workflows.latency import latency_of
+from dynnas.workflows.latency import NetworkLatency, latency_of
 
 BINS = 12
 BAR = 40
@@ -31,6 +32,7 @@ class LatencyReport:
     key: str
     measured: DependentLatency
     resources: Resources
+    placement: Placement | None = None
 
     @property
     def title(self) -> str:
@@ -65,7 +67,8 @@ class LatencyReport:
         folder = self.study.folder.latency
         folder.mkdir(exist_ok=True)
         path = folder / f"{self.key}.json"
-        atomic_write(path, IMAGE_LATENCY.write({**self.measured.to_dict(), **asdict(self.resources)}))
+        found = NetworkLatency(self.measured, self.resources, self.placement)
+        atomic_write(path, IMAGE_LATENCY.write(found.to_dict()))
         return path
 
 
@@ -76,7 +79,9 @@ def time_front(study: Study) -> None:
         if study.space.network_config(member.architecture, data.channels, data.task.outputs).branches:
             batch = min(32, len(data.search))
             found = latency_of(study, member.key, batch=batch)
-            LatencyReport(study, member.key, found.measured, found.resources).write_document()
+            LatencyReport(
+                study, member.key, found.measured, found.resources, found.placement
+            ).write_document()
 
 
 def histogram_of(report: LatencyReport) -> Histogram:
@@ -211,6 +216,7 @@ def _how_table(report: LatencyReport) -> Table:
         ("times the anchors", f"{latency.ratio:.4f}"),
         ("peak memory", memory),
         ("energy", energy),
+        *((("execution provider", str(report.placement)),) if report.placement else ()),
         ("environment", latency.environment),
     )
     return Table("how it was measured", (Column("what"), Column("value")), rows)

@@ -30,6 +30,7 @@ METRICS: Mapping[str, Metric] = {
         Metric("predicted_ms", "ms", "minimize", "latency by a calibrated predictor"),
         Metric("energy_mj", "mJ", "minimize", "energy of a call"),
         Metric("peak_memory_mib", "MiB", "minimize", "memory that loading and running it adds"),
+        Metric("cpu_nodes", "nodes", "minimize", "nodes that an execution provider leaves to the CPU"),
         Metric("file_mib", "MiB", "minimize", "size of the compiled network"),
         Metric("macs", "MACs", "minimize", "multiply-adds for one image"),
         Metric("expected_macs", "MACs", "minimize", "mean multiply-adds over images, by exits and gates"),

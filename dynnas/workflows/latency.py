@@ -7,9 +7,10 @@ from typing import Any
 
 from dynnas.errors import StudyError
 from dynnas.latency.dependent import DependentLatency, measure_dependent
-from dynnas.latency.resources import Resources, measure_resources
+from dynnas.latency.resources import Resources, measure_resources, placements
 from dynnas.latency.rounds import Workload
 from dynnas.latency.runner import build_runner
+from dynnas.runtimes.onnx.placement import Placement
 from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.search.evaluators.supernet import open_meter
 from dynnas.study.study import Study
@@ -17,14 +18,20 @@ from dynnas.study.study import Study
 
 @dataclass(frozen=True)
 class NetworkLatency:
-    """A network's latency on real images, with its energy and memory."""
+    """A network's latency on real images, with its energy and memory.
+
+    Attributes:
+        placement: what an execution provider runs of the graph, if the runtime has one.
+    """
 
     measured: DependentLatency
     resources: Resources
+    placement: Placement | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return all values under their names, for JSON."""
-        return {**self.measured.to_dict(), **asdict(self.resources)}
+        placed = {"placement": asdict(self.placement)} if self.placement else {}
+        return {**self.measured.to_dict(), **asdict(self.resources), **placed}
 
 
 def latency_of(study: Study, key: str, *, images: int = 256, batch: int = 32) -> NetworkLatency:
@@ -50,4 +57,5 @@ def latency_of(study: Study, key: str, *, images: int = 256, batch: int = 32) ->
     measured = measure_dependent(network, prepared, meter, meter.target, images, batch)
     workload = Workload(build_runner(network, meter.target), [prepared[: meter.target.batch].cpu().numpy()])
     (resources,) = measure_resources([network], [workload], meter.target)
-    return NetworkLatency(measured, resources)
+    (placement,) = placements([workload], meter.target)
+    return NetworkLatency(measured, resources, placement)

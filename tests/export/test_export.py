@@ -1,6 +1,7 @@
 """Bundles: they agree with torch, say how to use them, and appear whole or not at all."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from dynnas.export.bundle import export_model, verify_bundle
 from dynnas.export.formats import FORMATS
 from dynnas.export.formats.checkpoint import load_checkpoint
 from dynnas.export.formats.format import get_format
+from dynnas.export.timing import time_artifact
 from dynnas.runtimes.backends.onnxruntime import PackedOnnxRuntime
 from dynnas.runtimes.plain import PlainNetwork
 from dynnas.runtimes.preprocessing import prepare_images
@@ -271,3 +273,20 @@ def test_a_graph_that_takes_a_fixed_number_of_images_is_named(tmp_path):
     with pytest.raises(ExportError, match=r"(?s)model_batch.onnx cannot be run on .* use x\.shape\[0\]"):
         export_model(network, noise(), tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(("call_ms", "images"), [(1, 64), (2, 50), (500, 4)])
+def test_every_timed_image_runs_five_times(call_ms, images):
+    """Of a slow file fewer images are timed, not fewer calls."""
+    now, runs = 0.0, Counter()
+
+    def predict(image):
+        nonlocal now
+        which = int(image[0, 0])
+        runs[which] += 1
+        now += call_ms / 1000 * (3 if which >= 5 and runs[which] == 1 else 1)
+
+    timing = time_artifact(predict, np.arange(100.0)[:, None], lambda: now)
+    assert timing.images == images
+    assert timing.worst_ms == pytest.approx(call_ms)  # the slow first calls do not count
+    assert [runs[image] for image in range(images)] == [6] * min(5, images) + [5] * max(0, images - 5)

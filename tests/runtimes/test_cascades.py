@@ -21,8 +21,8 @@ from dynnas.runtimes.cascade import Cascade, chain
 from dynnas.runtimes.onnx.graph import to_onnx, to_onnx_batch, to_packed_onnx
 from dynnas.runtimes.onnx.session import OnnxRunner
 from dynnas.runtimes.preprocessing import prepare_images
+from dynnas.runtimes.runtime import offered_runtimes
 from dynnas.runtimes.torch.export import to_pt2
-from dynnas.settings.registries import RUNTIMES
 from dynnas.settings.settings import TargetSettings
 
 DATA = noise()
@@ -129,7 +129,7 @@ def test_the_graph_for_batches_computes_all_and_says_the_same(case):
     assert_allclose(outputs["logits"], logits, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("runtime", [name for name in RUNTIMES if name != "torch_compile"])
+@pytest.mark.parametrize("runtime", [name for name in offered_runtimes("cpu") if name != "torch_compile"])
 def test_every_runtime_runs_it_image_by_image(case, runtime):
     if runtime == "openvino":
         pytest.importorskip("openvino", reason="openvino is not installed")

@@ -1,7 +1,6 @@
 """The contract of every runtime: torch's answers, in every type and batch that it says it serves."""
 
 import importlib
-import importlib.util
 import os
 import subprocess
 import sys
@@ -18,30 +17,30 @@ from torch import nn
 from dynnas.errors import TargetError
 from dynnas.latency.runner import build_runner
 from dynnas.runtimes.compile import resolve_runtime
+from dynnas.runtimes.runtime import get_runtime
 from dynnas.runtimes.torch.compiled import _apart
 from dynnas.settings.registries import RUNTIMES
 from dynnas.settings.settings import TargetSettings
 
 TESTS = Path(__file__).parents[1]
 ENV = os.environ | {"PYTHONPATH": os.pathsep.join((str(TESTS), str(TESTS.parent))), "OMP_NUM_THREADS": "1"}
-PACKAGES = {"openvino": "openvino", "onnxruntime": "onnxruntime", "onnxruntime_portable": "onnxruntime"}
 TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
 
 
 def mark(runtime):
     """Runtimes that are not installed are skipped; torch.compile takes minutes."""
-    package = PACKAGES.get(runtime, "torch")
-    missing = importlib.util.find_spec(package) is None
+    missing = not get_runtime(runtime).can_run("cpu")
     return [
-        pytest.mark.skipif(missing, reason=f"{package} is not installed"),
+        pytest.mark.skipif(missing, reason=f"{runtime} is not installed"),
         *([pytest.mark.slow, pytest.mark.timeout(1800)] if runtime == "torch_compile" else []),
     ]
 
 
-EVERY = [pytest.param(name, marks=mark(name)) for name in RUNTIMES]
+ON_CPU = {name: runtime for name, runtime in RUNTIMES.items() if "cpu" in runtime.dtypes}
+EVERY = [pytest.param(name, marks=mark(name)) for name in ON_CPU]
 SERVED = [
     pytest.param(name, dtype, marks=mark(name), id=f"{name}-{dtype}")
-    for name, runtime in RUNTIMES.items()
+    for name, runtime in ON_CPU.items()
     for dtype in runtime.dtypes["cpu"]
 ]
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from dynnas.errors import TargetError
 from dynnas.latency.energy import Energy
+from dynnas.runtimes.onnx.placement import Placement
 
 MOST_SECONDS = 3600.0
 """Longest time of a call that is believed."""
@@ -92,6 +93,26 @@ class Replies:
         if max(sizes, default=0.0) > MOST_MIB:
             raise self._nonsense("peak memories in MiB", sizes)
         return [float(size) for size in sizes]
+
+    def placements(self, header: Mapping[str, Any], networks: int) -> list[Placement | None]:
+        """Return where the nodes of each network run; None for a runtime without execution providers."""
+        told = header.get("placements")
+        if not isinstance(told, list) or len(told) != networks:
+            raise self._nonsense(f"placements of {networks} networks", told)
+        return [None if each is None else self._placement(each) for each in told]
+
+    def _placement(self, told: Any) -> Placement:
+        try:
+            nodes = {
+                str(provider)[:100]: {str(op)[:100]: int(count) for op, count in counts.items()}
+                for provider, counts in told["nodes"].items()
+            }
+            placement = Placement(str(told["provider"])[:100], nodes)
+        except (TypeError, KeyError, AttributeError, ValueError, OverflowError) as error:
+            raise self._nonsense("the placement of a network", told) from error
+        if any(not 0 < count < 2**31 for counts in nodes.values() for count in counts.values()):
+            raise self._nonsense("the placement of a network", told)
+        return placement
 
     def _nonsense(self, wanted: str, found: object) -> TargetError:
         return TargetError(

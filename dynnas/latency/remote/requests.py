@@ -20,6 +20,7 @@ from dynnas.latency.rounds import TimingPlan, Workload, time_rounds
 from dynnas.runtimes.artifact import Artifact
 from dynnas.runtimes.compile import load_artifact
 from dynnas.runtimes.document import read_document
+from dynnas.runtimes.onnx.placement import placement_report
 from dynnas.runtimes.runtime import get_runtime, offered_runtimes
 from dynnas.settings.registries import RUNTIMES
 
@@ -68,7 +69,7 @@ class RequestHandler:
                 return {"environment": self._environment(_run_config(header))}, {}
             case "put":
                 return {"digest": self._store.put(_array(arrays, "data", "uint8").tobytes())}, {}
-            case "time" | "memory" | "energy" as what:
+            case "time" | "memory" | "energy" | "placement" as what:
                 return self._measure(what, header, waiting)
             case other:
                 raise RequestError(f"a device is not asked for {other!r}")
@@ -101,6 +102,8 @@ class RequestHandler:
                 [Workload(self._load(artifact, found, config), _images(found[i])) for artifact, i in part]
                 for part in pairs
             )
+            if what == "placement":
+                return {"placements": [placement_report(workload.runner) for workload in workloads]}, {}
             seconds = _number(header, "seconds")
             if what == "energy":
                 used = [measure_energy(workload, seconds, self._device) for workload in workloads]

@@ -22,6 +22,7 @@ from dynnas.nn.config.choice import Choice
 from dynnas.nn.config.network import BlockConfig, HeadConfig, NetworkConfig, StemConfig
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.document import write_document
+from dynnas.runtimes.onnx.placement import Placement
 from dynnas.runtimes.runtime import get_runtime
 from dynnas.settings.settings import TargetSettings
 
@@ -146,6 +147,14 @@ class RemoteTimer:
         header = {"ask": "memory", **asdict(_run_config(self._target)), "workloads": described}
         reply, _ = self._device.ask_with(header, parts, PATIENCE_SECONDS)
         return Replies(self._device.address).memory_mib(reply, len(workloads))
+
+    def placements(self, workloads: Sequence[Workload]) -> list[Placement | None]:
+        """Ask where the nodes of each network run there: see `dynnas.runtimes.onnx.placement`."""
+        parts: dict[str, bytes] = {}
+        described = [_described(workload, parts) for workload in workloads]
+        header = {"ask": "placement", **asdict(_run_config(self._target)), "workloads": described}
+        reply, _ = self._device.ask_with(header, parts, PATIENCE_SECONDS)
+        return Replies(self._device.address).placements(reply, len(workloads))
 
     def close(self) -> None:
         """Hang up; it connects again when it is used."""

@@ -17,7 +17,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from dynnas.cli import commands, converting, measuring, shipping, starting
+from dynnas.cli import commands, converting, measuring, shelving, shipping, starting
 from dynnas.errors import DynnasError
 from dynnas.threads import wait_passively
 
@@ -42,7 +42,7 @@ for command in (
     measuring.tune,
     measuring.calibrate,
     measuring.measure,
-    measuring.shelf,
+    shelving.shelf,
     shipping.audit,
     shipping.train,
     shipping.compress,

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dynnas.errors import SpaceError
-
-_SHAPE = re.compile(r"\d+x\d+x\d+")
+from dynnas.cli.options import arguments_of, image_shape
 
 
 def elastic(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="a state dict by torch.save, or .safetensors")],
     model: Annotated[
         str,
-        typer.Option(
-            "--model", metavar="PACKAGE.MODULE:CLASS", help="what makes the network, without arguments"
-        ),
+        typer.Option("--model", metavar="PACKAGE.MODULE:CLASS", help="what makes the network; or timm:NAME"),
     ],
     image: Annotated[str, typer.Option("--input", metavar="CxHxW", help="shape of an image: 3x224x224")],
+    argument: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--argument", metavar="NAME=VALUE", help="an argument of the model, as num_classes=10; repeatable"
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="FILE", help="the space file; FILE with .yaml if not given"),
@@ -60,7 +61,7 @@ def elastic(
     Its channels, blocks and kernels become choices; the largest network is the trained one. Prints what could
     not be made elastic, and why. Search it with `dynnas search`.
     """
-    shape = _shape_of(image)
+    shape = image_shape(image)
 
     from dynnas.cli.elastic_file import make_elastic_file
 
@@ -68,12 +69,8 @@ def elastic(
     options |= {"gates": gate, "exits": exits, "plain_depth": plain_depth}
     given = {name: value for name, value in options.items() if value}
     place = out or Path(f"{file.stem}.yaml")
-    made = make_elastic_file(file, model, shape, place, options=given, overwrite=overwrite)
+    made = make_elastic_file(
+        file, model, shape, place, arguments=arguments_of(argument or []), options=given, overwrite=overwrite
+    )
     print(made.space.model.report)  # type: ignore[union-attr]
     print(f"space:  {made.file}\nmodule: {made.module}")
-
-
-def _shape_of(image: str) -> list[int]:
-    if not _SHAPE.fullmatch(image):
-        raise SpaceError(f"--input is {image!r}; allowed is CHANNELSxHEIGHTxWIDTH, such as 3x224x224")
-    return [int(side) for side in image.split("x")]

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from dynnas.data.importing import called, imported
 from dynnas.errors import SpaceError
 from dynnas.files import atomic_write
 from dynnas.language.model_section import model_text
 from dynnas.space.space import Space
 from dynnas.supernet.conversion.convert import elastic
 from dynnas.training.initial_weights import load_weights
+from dynnas.workflows.shelf.names import TIMM, make_network
 
 _MODULE = '''"""The network {model} with the weights of {weights}, made elastic.
 
@@ -33,7 +32,7 @@ import dynnas
 import {module}
 from dynnas.training.initial_weights import load_weights
 
-trained = load_weights({module}.{attribute}(), Path(__file__).parent / {path!r})
+trained = load_weights({module}.{call}, Path(__file__).parent / {path!r})
 network = dynnas.elastic(trained, torch.ones(1, {shape}){options}).model
 '''
 
@@ -58,6 +57,7 @@ def make_elastic_file(
     shape: Sequence[int],
     out: Path,
     *,
+    arguments: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> ElasticFiles:
@@ -65,36 +65,35 @@ def make_elastic_file(
 
     Args:
         weights: what `torch.load(weights_only=True)` or safetensors reads: a state dict of the network.
-        model: package.module:name of a class or function that makes the network without arguments.
+        model: package.module:name of a class or function that makes the network, or timm:NAME.
+        arguments: of that class or function, written as Python literals.
         shape: (channels, height, width) of an image.
         out: the space file.
         options: further ones of `dynnas.elastic`.
         overwrite: whether files that are there are replaced.
 
     Raises:
-        SpaceError: the network cannot be made elastic, or a file is there already.
-        DataError: the model cannot be imported, or raises an error.
+        SpaceError: the network cannot be made or made elastic, or a file is there already.
+        DataError: the model cannot be imported.
         TrainingError: the weights cannot be read, or are those of another network.
     """
     name = re.sub(r"\W", "_", out.stem)
     module = out.with_name(f"{name}_elastic.py")
     if there := [path for path in (out, module) if path.exists() and not overwrite]:
         raise SpaceError(f"{there[0]} is there already; give another --out, or --overwrite")
-    network = called(imported(model, "--model"), "--model")
-    if not isinstance(network, nn.Module):
-        raise SpaceError(f"--model: {model} gives {type(network).__name__}; needed is a torch.nn.Module")
+    network = make_network(model, "--model", arguments or {})
     given = dict(options or {})
     space = elastic(load_weights(network, weights), torch.ones(1, *shape), **given)
     space = replace(space, name=name)
     text = model_text(space, f"{module.stem}:network")
     assert text is not None
-    package, _, attribute = model.partition(":")
+    package, call = _call(model, arguments or {})
     code = _MODULE.format(
         model=model,
         weights=weights.name,
         space=out.name,
         module=package,
-        attribute=attribute,
+        call=call,
         path=os.path.relpath(weights.resolve(), out.resolve().parent),
         shape=", ".join(map(str, shape)),
         options="".join(f", {name}={value!r}" for name, value in given.items()),
@@ -102,3 +101,12 @@ def make_elastic_file(
     atomic_write(module, code)
     atomic_write(out, text)
     return ElasticFiles(space, out, module)
+
+
+def _call(model: str, arguments: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the module to import and the call in it that make a network."""
+    spelled = [f"{name}={value!r}" for name, value in arguments.items()]
+    package, _, attribute = model.partition(":")
+    if model.startswith(TIMM):
+        return package, f"create_model({', '.join([repr(attribute), *spelled])})"
+    return package, f"{attribute}({', '.join(spelled)})"

@@ -225,39 +225,3 @@ def serve(
     from dynnas.latency.remote.serve import serve as serve_device
 
     serve_device(host, port, device, token_file, message_mib)
-
-
-def shelf(
-    study: StudyName,
-    networks: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="NETWORK...",
-            help="timm:NAME, PACKAGE.MODULE:FUNCTION, or a file .onnx, which is timed only",
-        ),
-    ],
-    epochs: Annotated[
-        int, typer.Option("--epochs", min=0, help="train each for so long by the recipe of the study; 0: no")
-    ] = 0,
-    seed: Annotated[int, typer.Option("--seed", help="draws weights and the order of images")] = 0,
-    studies: Studies = STUDIES,
-    quiet: Quiet = False,
-) -> None:
-    """Time networks from elsewhere on the clock of a study, and train them alike.
-
-    They stand beside its front in `dynnas front`, in the report and in its picture. One that the front does
-    not beat may be a start for `dynnas elastic`.
-    """
-    from dynnas.cli.printing import print_table
-    from dynnas.cli.progress import show_progress
-    from dynnas.report.study import write_picture
-    from dynnas.report.tables.shelf import shelf_table
-    from dynnas.study.study import open_study
-    from dynnas.workflows.shelf import shelve
-
-    opened = open_study(study, studies)
-    with show_progress(quiet) as progress:
-        shelve(opened, networks, epochs=epochs, seed=seed, progress=progress)
-    print_table(shelf_table(opened))
-    if opened.front:
-        print(f"picture: {write_picture(opened)}")

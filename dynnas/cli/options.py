@@ -40,6 +40,7 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
 }
 
 STUDIES = Path("studies")
+_SHAPE = re.compile(r"[1-9]\d*x[1-9]\d*x[1-9]\d*")
 
 _METAVARS: Mapping[type, str] = {int: "N", float: "NUMBER", str: "NAME"}
 
@@ -173,6 +174,33 @@ def override(settings: Settings, flags: Mapping[str, str | None], limits: Sequen
         raise SpaceError("\n".join(dict.fromkeys(problems)))
     sections = {name: replace(getattr(settings, name), **new) for name, new in changes.items()}
     return replace(settings, **sections)
+
+
+def image_shape(text: str) -> tuple[int, int, int]:
+    """Return (channels, height, width) from a text such as 3x224x224.
+
+    Raises:
+        SpaceError: the text is none.
+    """
+    if not _SHAPE.fullmatch(text):
+        raise SpaceError(f"--input is {text!r}; allowed is CHANNELSxHEIGHTxWIDTH, such as 3x224x224")
+    channels, height, width = map(int, text.split("x"))
+    return channels, height, width
+
+
+def arguments_of(texts: Sequence[str]) -> dict[str, Any]:
+    """Return arguments by name from texts such as num_classes=10; values are read as in a space file.
+
+    Raises:
+        SpaceError: a text is none.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not name.isidentifier() or not sign:
+            raise SpaceError(f"--argument is {text!r}; allowed is NAME=VALUE, such as num_classes=10")
+        found[name] = Scalar(value, plain=True, mark=Mark()).value
+    return found
 
 
 def command_of(study: Study) -> str:

@@ -22,12 +22,15 @@ class ShelfNetwork:
             for a trained network the scores of the task, those on the test split with `test_` before.
         interval_ms: 95% interval of the latency.
         epochs: of its training by the study's recipe; 0 if it was only timed.
+        start: what `dynnas elastic` takes to begin with it: its trained weights, a file in the study's
+            folder, and options; nothing where it was not trained, or is known by no name.
     """
 
     name: str
     metrics: Mapping[str, float]
     interval_ms: tuple[float, float]
     epochs: int = 0
+    start: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,13 @@ class Shelf(Sequence[ShelfNetwork]):
 def _shelf(document: Mapping[str, Any]) -> Shelf:
     return Shelf(
         tuple(
-            ShelfNetwork(**{**network, "interval_ms": tuple(network["interval_ms"])})
+            ShelfNetwork(
+                **{
+                    **network,
+                    "interval_ms": tuple(network["interval_ms"]),
+                    "start": tuple(network.get("start", ())),
+                }
+            )
             for network in document["networks"]
         )
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from support.trained import trained
+from support.trained import TinyResNet, trained
 
 from dynnas.language.parser import load_space
 from dynnas.space.moves import largest
@@ -57,6 +57,15 @@ def test_safetensors_and_another_head(folder, dynnas: Callable) -> None:
     space = load_space("a.yaml")
     assert space.build(largest(space))(IMAGES).shape == (2, 7)
     assert space.gene("input.resolution").values == (8, 16)
+
+
+def test_arguments_of_the_model(folder, dynnas: Callable) -> None:
+    torch.save(TinyResNet(classes=3).state_dict(), "three.pt")
+    dynnas("elastic", "three.pt", "--model", MODEL, "--argument", "classes=3", "--input", "3x16x16")
+    assert load_space("three.yaml").model.outputs == 3
+    words = ["elastic", "three.pt", "--model", MODEL, "--input", "3x16x16", "--overwrite", "--argument"]
+    assert "--argument is 'classes'; allowed is NAME=VALUE" in dynnas(*words, "classes").err
+    assert "TinyResNet with kinds raised TypeError" in dynnas(*words, "kinds=3").err
 
 
 def test_gates_exits_and_kernels_from_the_command_line(folder, dynnas: Callable) -> None:

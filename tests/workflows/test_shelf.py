@@ -19,7 +19,8 @@ from dynnas.runtimes.plain import PlainNetwork
 from dynnas.settings.settings import TrainSettings
 from dynnas.study.shelf import Shelf
 from dynnas.study.study import Study
-from dynnas.workflows.shelf import shelve
+from dynnas.training.initial_weights import load_weights
+from dynnas.workflows.shelf.shelve import shelve
 
 
 def images(count, seed):
@@ -66,6 +67,10 @@ def test_networks_are_timed_and_those_that_can_be_are_trained(study, shelf):
     assert trained.metrics["macs"] == 3 * 8 * 256 + 8 * 5
     assert trained.epochs == 1
     assert {"accuracy", "test_accuracy", "f1"} <= trained.metrics.keys()
+    weights, *options = trained.start
+    load_weights(plain(5, 3), study.folder.path / weights)
+    arguments = ["--argument", "num_classes=5", "--argument", "in_chans=3"]
+    assert options == ["--model", f"{__name__}:plain", *arguments, "--input", "3x16x16"]
     assert taken.epochs == 0
     assert set(taken.metrics) == {"latency_ms"}
     for each in found:
@@ -103,6 +108,10 @@ def test_what_the_front_does_not_beat_is_a_start(study, shelf):
     try:
         study.folder.shelf.write_text(Shelf((best, worst)).to_json())
         assert shelf_table(study).note.startswith("Not beaten by the front: best. Take it, or begin with it")
+        best = replace(best, start=("shelf/1/weights.pt", "--model", "a:b"))
+        study.folder.shelf.write_text(Shelf((best, worst)).to_json())
+        start = f"dynnas elastic {study.folder.path}/shelf/1/weights.pt --model a:b --out best.yaml"
+        assert shelf_table(study).note.endswith(f"make a space of a trained network: {start}")
         study.folder.shelf.write_text(Shelf((worst,)).to_json())
         assert shelf_table(study).note.startswith("Every network from the shelf is beaten")
     finally:

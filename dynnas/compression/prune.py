@@ -27,6 +27,7 @@ from dynnas.compression.compress import CompressedModel, CompressionInput, Pass
 from dynnas.compression.importance import weight_importance
 from dynnas.errors import TrainingError
 from dynnas.nn.config.network import BlockConfig, ExitConfig, HeadConfig, NetworkConfig, SlotConfig
+from dynnas.nn.layers.unfilled import unfilled
 from dynnas.nn.networks.network import Network, build, slot_module
 
 HIDDEN = {"mbconv", "fused_mbconv"}
@@ -283,7 +284,7 @@ def _number(slot: SlotConfig, part: str) -> int:
 
 
 def _shapes(slot: SlotConfig) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
+    with unfilled():
         module = build(slot)
     return {name: tuple(value.shape) for name, value in module.state_dict().items()}
 

@@ -3,38 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.overrides import TorchFunctionMode
 
+from dynnas.nn.layers.unfilled import unfilled
 from dynnas.nn.slices import Layout
 from dynnas.nn.slicing import places
-
-_FILLING = {
-    *(getattr(torch.Tensor, name) for name in ("normal_", "uniform_", "zero_", "fill_")),
-    *(value for name, value in vars(nn.init).items() if name.endswith("_") and not name.startswith("_")),
-}
-
-
-class _Unfilled(TorchFunctionMode):
-    """Leaves tensors without values as they are where a module would fill them.
-
-    On the meta device torch works out what a draw would do, op by op, which takes longer than all else that
-    building a module does.
-    """
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func in _FILLING:
-            tensor = args[0] if args else kwargs["tensor"]
-            if tensor.is_meta:
-                return tensor
-        return func(*args, **kwargs)
 
 
 def blank(build: Callable[[], nn.Module]) -> nn.Module:
@@ -44,7 +20,7 @@ def blank(build: Callable[[], nn.Module]) -> nn.Module:
     built with values, and always with the same: buffers belong to the network that has them.
     """
     try:
-        with torch.device("meta"), _Unfilled():
+        with unfilled():
             module = build()
     except Exception:  # whatever is wrong shows again, and better, in a module with values
         return _with_values(build)

@@ -16,6 +16,7 @@ from dynnas.nn.gates.gate import Deciding, Decision, Gated
 from dynnas.nn.gates.state import Flow
 from dynnas.nn.layers.macs import count_macs
 from dynnas.nn.layers.maps import Maps
+from dynnas.nn.layers.unfilled import unfilled
 from dynnas.nn.networks.modes import settle
 from dynnas.nn.networks.network import Network, build
 
@@ -100,7 +101,7 @@ def alternative_macs(
     Args:
         config: of the block. height, width: of its input, square if there is no width.
     """
-    with torch.device("meta"):
+    with unfilled():
         gated = build(config).eval()
         settle(gated)
         x = torch.zeros(1, config.in_channels, height, width or height)
@@ -119,7 +120,7 @@ def _macs_of_given(gated: Gated, x: Tensor) -> tuple[tuple[str, ...], tuple[int,
 @lru_cache(maxsize=10_000)
 def _resolution_macs(config: NetworkConfig) -> tuple[tuple[int, ...], int]:
     """Return the multiply-adds of a network at each resolution, and at the largest without the predictor."""
-    with torch.device("meta"):
+    with unfilled():
         chosen = Network(config).eval().chosen
         x = torch.zeros(1, config.channels, config.resolution, config.resolution)
     assert chosen is not None

@@ -13,6 +13,7 @@ from dynnas.nn.config.network import BlockConfig, FocusConfig, NetworkConfig, Sl
 from dynnas.nn.gates.costs import alternative_macs
 from dynnas.nn.kernels.kernel import KERNELS
 from dynnas.nn.layers.macs import count_macs
+from dynnas.nn.layers.unfilled import unfilled
 from dynnas.nn.networks.modes import settle
 from dynnas.nn.networks.network import build, stretches
 
@@ -89,7 +90,7 @@ class Traits:
 def traits(piece: Piece) -> Traits:
     """Return the features of a piece; sizes are logarithms, because layers cost a product of them."""
     config = piece.config
-    with torch.device("meta"):
+    with unfilled():
         module = build(config).eval()
         settle(module)
         x = torch.zeros(1, piece.channels, piece.resolution, piece.resolution)

@@ -104,6 +104,8 @@ def tell(dataset: Dataset, progress: Progress, note: str = "", left_out: str = "
             progress.message(
                 f"warning: the {part} split has only {len(split)} images, so that one of them is "
                 f"{1 / len(split):.0%} of its score"
+                if len(split) > 1
+                else f"warning: the {part} split has one image, which is all of its score"
             )
 
 

@@ -89,14 +89,23 @@ class RawData:
             )
 
 
+_SIDED = re.compile(
+    r"(^|[^a-z])(left|right|clockwise|counter-?clockwise|signs?|arrows?|turns?|speed|limit|letters?|digits?|"
+    r"zero|one|two|three|four|five|six|seven|eight|nine)($|[^a-z])",
+    re.IGNORECASE,
+)
+"""Names with such words speak of sides, signs or numbers."""
+_WORD = re.compile(r"[^\W\d_]{2}|^n\d{8}$")
+"""A name is a word if this is in it; the second are WordNet's numbers of nouns, the classes of ImageNet."""
+
+
 def words(names: Iterable[str]) -> bool:
-    """Return whether every name is a word, and none says left or right.
+    """Return whether every name is a word, and none speaks of sides, signs or numbers.
 
     Digits, letters, and classes that are only numbered, as those of traffic signs often are, may mean another
     thing when they are mirrored. A cat is a cat.
     """
-    sides = re.compile(r"(^|[^a-z])(left|right)($|[^a-z])", re.IGNORECASE)
-    return all(re.search(r"[^\W\d_]{2}", name) and not sides.search(name) for name in names)
+    return all(_WORD.search(name) and not _SIDED.search(name) for name in names)
 
 
 def numbered(labels: np.ndarray, *others: np.ndarray) -> tuple[tuple[str, ...], list[np.ndarray]]:

@@ -1,7 +1,8 @@
 """A tree of YAML text with the place of every node.
 
 Scalars are read by YAML 1.2's core rules (`1e-3` is a number, `on` and `2020-01-01` are text) and aliases are
-followed. What a space file never needs (tags, keys that are not text, several documents) is a problem.
+followed, as are merge keys (`<<: *name`). What a space file never needs (tags, keys that are not text,
+several documents) is a problem.
 """
 
 from __future__ import annotations

@@ -13,6 +13,8 @@ from dynnas.language.tree import Listing, Node, Scalar, Table
 MAX_NESTING = 20
 
 
+_MERGE = "<<"
+"""The key of YAML 1.1 by which a mapping takes over the entries of another; its own entries go first."""
 MAX_LENGTH = 200_000
 """Maximum number of characters of a space file."""
 
@@ -94,11 +96,14 @@ class Composer:
 
     def _entries(self, nesting: int) -> tuple[tuple[Scalar, Node], ...]:
         entries: dict[str, tuple[Scalar, Node]] = {}
+        merged: dict[str, tuple[Scalar, Node]] = {}
         for event in self._until(yaml.MappingEndEvent):
             key = self._node(event, nesting)
             value = self._node(next(self._events), nesting)
             if not isinstance(key, Scalar):
                 self._problems.add(key.mark, f"found {key} as a key; a key is a single word")
+            elif key.plain and key.text == _MERGE:
+                merged = self._merged(key, value) | merged
             elif key.text in entries:
                 line = entries[key.text][0].mark.line
                 self._problems.add(
@@ -106,7 +111,17 @@ class Composer:
                 )
             else:
                 entries[key.text] = (key, value)
-        return tuple(entries.values())
+        return tuple((merged | entries).values())
+
+    def _merged(self, key: Scalar, value: Node) -> dict[str, tuple[Scalar, Node]]:
+        """Return the entries of the mapping, or of the list of them, that a merge key repeats."""
+        found: dict[str, tuple[Scalar, Node]] = {}
+        for table in value.items if isinstance(value, Listing) else (value,):
+            if isinstance(table, Table):
+                found = {name.text: (name, node) for name, node in table.entries} | found
+            else:
+                self._problems.add(key.mark, f"{key} repeats {table}; it takes a mapping, as in {key}: *name")
+        return found
 
     def _repeated(self, anchor: str, mark: Mark) -> Node:
         if anchor in self._open_anchors:

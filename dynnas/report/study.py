@@ -70,22 +70,21 @@ def artifacts_table(manifest: Mapping[str, Any], title: str) -> Table:
     """List the files that `export_model` wrote, and how near each comes to torch on search images."""
     columns = (
         Column("file"),
-        Column("for"),
         Column("images compared", numeric=True),
-        Column("same class %", numeric=True),
-        Column("largest difference of logits", numeric=True),
+        Column("same answer %", numeric=True),
+        Column("largest difference", numeric=True),
     )
     rows = tuple(
         (
             artifact["file"],
-            artifact["use"],
             str(artifact["images"]),
             f"{100 * artifact['agreement']:.2f}",
             f"{artifact['largest_difference']:.1e}",
         )
         for artifact in manifest["artifacts"]
     )
-    return Table(title, columns, rows)
+    uses = "\n".join(f"{artifact['file']}: {artifact['use']}" for artifact in manifest["artifacts"])
+    return Table(title, columns, rows, uses)
 
 
 def write_picture(study: Study) -> Path:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dynnas.errors import DataError
 from dynnas.pareto.objectives import Goal
-from dynnas.settings.settings import SearchSettings
+from dynnas.settings.settings import DataSettings, SearchSettings
 from dynnas.space.space import Space
 
 if TYPE_CHECKING:
@@ -37,6 +39,23 @@ class Given:
     dataset: Dataset | None = None
     storage: BaseStorage | None = None
     measurements: tuple[Measurement, ...] = ()
+
+
+def data_of(settings: DataSettings, folder: Path) -> Dataset:
+    """Read the data of the study in a folder.
+
+    Raises:
+        DataError: they cannot be read; it says what to do if they have moved.
+    """
+    from dynnas.data.load import load_data  # needs torch, which a study of a table does not
+
+    try:
+        return load_data(settings)
+    except DataError as error:
+        raise DataError(
+            f"{folder}: the data of the study cannot be read ({error}); if they have moved, run the search "
+            "again with their new place as data.source: equal images are accepted"
+        ) from error
 
 
 def goal_of(search: SearchSettings, task: Task | None, measurements: Sequence[Measurement]) -> Goal:

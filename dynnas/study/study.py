@@ -13,7 +13,7 @@ from dynnas.space.space import Space
 from dynnas.study.cascades import PICK, Cascaded
 from dynnas.study.compressed import Compressed
 from dynnas.study.folder import StudyFolder
-from dynnas.study.given import OBJECTS, Given
+from dynnas.study.given import OBJECTS, Given, data_of
 from dynnas.study.results import StudyResults
 from dynnas.study.trained import Trained
 
@@ -115,14 +115,12 @@ class Study(StudyResults):
         if self.space.table:
             raise StudyError(f"{self.name}: a study of a table has no images and no networks")
 
-        from dynnas.data.load import load_data
-
         found = self.given.dataset
         if found is None and self.settings.data.source == OBJECTS:
             raise StudyError(
                 f"{self.name}: its data were no files but objects; open it by open_study(..., data=data)"
             )
-        found = found or load_data(self.settings.data)
+        found = found or data_of(self.settings.data, self.folder.path)
         self.record.check_data(found.digest, found.task.names, found.split_sizes, self.folder.path)
         return found
 

@@ -19,6 +19,7 @@ from dynnas.progress import Progress
 from dynnas.samplers.architecture import ArchitectureSampler
 from dynnas.samplers.make import make_sampler
 from dynnas.search.evaluator import AnyEvaluator, cheap_of, listed_of
+from dynnas.search.storage.storage import open_storage
 from dynnas.search.storage.studies import delete_trials
 from dynnas.search.storage.urls import kept_url
 from dynnas.settings.settings import Settings
@@ -52,7 +53,7 @@ def begin_study(
         class_names, images: names of the classes, and sizes of the train, search and test splits, if any.
 
     Raises:
-        StudyError: the folder holds a study made with something else.
+        StudyError: the folder holds a study made with something else, or the storage cannot be opened.
     """
     record = StudyRecord(
         name=_study_name(place),
@@ -64,6 +65,8 @@ def begin_study(
         class_names=class_names,
         images=images,
     )
+    if isinstance(storage, str) and not place.record.exists():
+        open_storage(storage)  # one that cannot be used should not be written down as the study's
     if place.record.exists():
         record.check_continues(place.read_record(), place.path, (_genes(space), _genes(_space_of(place))))
     if space.source is not None:

@@ -55,6 +55,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("choices.yaml").write_text("choices: {edge: [a, b]}\n", encoding="utf-8")
 
 
+def test_a_storage_that_cannot_be_opened_is_not_the_studys(dynnas: Callable) -> None:
+    ran = dynnas(*SEARCH, "--storage", "sqlite:////nowhere/trials.db")
+    assert (ran.status, "unable to open database file" in ran.err) == (2, True)
+    assert not Path("studies/tiny/settings.json").exists()
+
+
 @pytest.mark.parametrize(("words", "message"), CASES, ids=[" ".join(words) for words, _ in CASES])
 def test_one_message_and_exit_code_2(words: tuple[str, ...], message: str, dynnas: Callable) -> None:
     ran = dynnas(*words)

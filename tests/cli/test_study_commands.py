@@ -110,7 +110,7 @@ def test_export_writes_what_agrees_with_torch(
     out = tmp_path / "model"
     ran = dynnas("export", study, "--pick", "fastest", "--format", format, "--out", str(out))
     assert ran.status == 0, ran.err
-    assert "same class %" in ran.out
+    assert "same answer %" in ran.out
     assert files <= {path.name for path in out.iterdir()}
     taken = dynnas("export", study, "--format", format, "--out", str(out))
     assert (taken.status, "holds an exported model already" in taken.err) == (2, True)

@@ -53,6 +53,8 @@ def sizes(raw: RawData) -> tuple[int, ...]:
         (("train", "validation"), (12, 0, 4)),
         (("TRAIN", "Val", "TEST"), (12, 4, 4)),
         (("train", "valid", "test"), (12, 4, 4)),
+        (("Train", "Dev", "Eval"), (12, 4, 4)),
+        (("trn", "tst"), (12, 0, 4)),
     ],
 )
 def test_splits_are_known_in_every_spelling(
@@ -86,7 +88,7 @@ def test_splits_without_folders_of_classes_are_no_classes(tmp_path: Path) -> Non
         read(tmp_path)
 
 
-@pytest.mark.parametrize("called", ["val", "valid", "validation"])
+@pytest.mark.parametrize("called", ["val", "valid", "validation", "dev"])
 def test_a_validation_part_of_an_npz_ranks_candidates(tmp_path: Path, called: str) -> None:
     images, labels = np.zeros((30, 4, 4), np.uint8), np.arange(30)[:, None] % 3
     np.savez(
@@ -95,6 +97,25 @@ def test_a_validation_part_of_an_npz_ranks_candidates(tmp_path: Path, called: st
         test_images=images[:6], test_labels=labels[:6],
     )  # fmt: skip
     assert load_data(DataSettings(source=str(tmp_path / "med.npz"))).split_sizes == (30, 9, 6)
+
+
+def test_arrays_that_are_no_split_are_said(tmp_path: Path) -> None:
+    images, labels = np.zeros((30, 4, 4), np.uint8), np.arange(30) % 3
+    np.savez(tmp_path / "more.npz", x_train=images, y_train=labels, x_extra=images, y_extra=labels)
+    told = Told()
+    load_data(DataSettings(source=str(tmp_path / "more.npz")), told)
+    assert told.messages[0].endswith("; left out: arrays x_extra, y_extra")
+
+
+def test_splits_of_other_names_are_asked_about(tmp_path: Path) -> None:
+    for part in ("fold1", "fold2"):
+        fill(tmp_path / part)
+    told = Told()
+    assert find.read(str(tmp_path), told).class_names == ("fold1", "fold2")
+    assert told.messages == [
+        f"warning: fold1, fold2 are taken for the classes of {tmp_path}, and each has the folders cat, dog; "
+        "if those are the classes, name the others train, val and test"
+    ]
 
 
 # Kind 4: pictures are read or left out by name alone.
@@ -172,6 +193,18 @@ def test_a_scale_is_that_of_its_own_numbers(tmp_path: Path) -> None:
     assert raw.test.images.max() == 1  # of 255, as in the training images
 
 
+@pytest.mark.parametrize(("width", "lost"), [(15, None), (40, "80% of the usual picture, 8 x 40 pixels")])
+def test_a_picture_of_which_most_is_cut_off_is_said(tmp_path: Path, width: int, lost: str | None) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            Image.new("RGB", (width, 8), (i, 0, 0)).save(tmp_path / name / f"{i}.png")
+    told = Told()
+    find.read(str(tmp_path), told)
+    expected = f"warning: {lost}, is cut off to make it 8 x 8; say data: {{fit: pad}} to keep all of it, or "
+    assert told.messages == ([f"{expected}data: {{size: [height, width]}} for another shape"] if lost else [])
+
+
 # Kind 7: splits too small, or lacking a class.
 
 
@@ -219,6 +252,11 @@ def test_a_folder_of_idx_files_is_not_known_by_its_name(tmp_path: Path) -> None:
         (("a", "b", "tick"), False),
         (("Turn left ahead", "Stop"), False),
         (("arrow_RIGHT", "stop"), False),
+        (("stop sign", "yield sign"), False),
+        (("Speed limit 30", "Stop"), False),
+        (("one", "nine"), False),
+        (("design", "bone"), True),
+        (("n01440764", "n02102040"), True),
     ],
 )
 def test_only_what_has_a_word_for_a_name_is_mirrored(names: tuple[str, ...], mirrored: bool) -> None:

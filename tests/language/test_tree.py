@@ -109,6 +109,30 @@ def test_what_a_space_file_never_needs_is_noted(text: str, line: int, column: in
         problems.raise_if_any()
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: &d {x: 1, y: 2}\nb: {<<: *d, y: 3}", {"x": 1, "y": 3}),
+        ("a: &d {x: 1, y: 2}\nb: {y: 3, <<: *d}", {"x": 1, "y": 3}),
+        ("a: [&d {x: 1}, &e {x: 2, z: 4}]\nb: {<<: [*d, *e], y: 3}", {"x": 1, "z": 4, "y": 3}),
+        ("a: 0\nb: {'<<': 1}", {"<<": 1}),
+    ],
+)
+def test_merge_keys_repeat_what_is_not_said(text: str, expected: dict) -> None:
+    root = read_tree(text, Problems("f"))
+    assert isinstance(root, Table)
+    merged = root.entries[-1][1]
+    assert isinstance(merged, Table)
+    assert {key.text: getattr(node, "value", None) for key, node in merged.entries} == expected
+
+
+def test_a_merge_key_takes_mappings() -> None:
+    problems = Problems("f")
+    read_tree("b: {<<: 3}", problems)
+    with pytest.raises(SpaceFileError, match=r"1:5: '<<' repeats 3; it takes a mapping, as in '<<': \*name"):
+        problems.raise_if_any()
+
+
 def test_aliases_of_aliases_cost_nothing() -> None:
     lines = ["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 15)]
     root = read_tree("\n".join(lines), Problems("f"))

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from dynnas.data.raw import Labelled, RawData
+from dynnas.data.sources.names import names_of
 from dynnas.errors import DataError
 
 _MOST_CHANNELS = 4
@@ -48,6 +49,7 @@ def read(path: Path, arrays: Mapping[str, np.ndarray]) -> RawData:
     images, values = _part(path, arrays, "train") or _whole(path, arrays)
     names, labels = np.unique(values, return_inverse=True)
     others = {part: found for part in ("search", "test") if (found := _part(path, arrays, part))}
+    unread = sorted(arrays)
     floats = [
         array for array in (images, *(found[0] for found in others.values())) if array.dtype.kind in "bf"
     ]
@@ -69,12 +71,16 @@ def read(path: Path, arrays: Mapping[str, np.ndarray]) -> RawData:
         train=Labelled(_bytes(path, images, unit), labels.astype(np.int64)),
         test=labelled.get("test"),
         search=labelled.get("search"),
+        left_out=f"{'array' if len(unread) == 1 else 'arrays'} {', '.join(unread)}" if unread else "",
     )
 
 
-def _part(path: Path, arrays: Mapping[str, np.ndarray], part: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return images [N, C, H, W] and labels [N] of `part` (train, search or test), or None if it has none."""
-    called = ("val", "valid", "validation") if part == "search" else (part,)
+def _part(path: Path, arrays: dict[str, np.ndarray], part: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Take images [N, C, H, W] and labels [N] of `part` (train, search or test) out of the arrays.
+
+    It returns None if they have none.
+    """
+    called = names_of(part)
     image_keys = [key.format(name) for name in called for key in _IMAGE_KEYS]
     label_keys = [key.format(name) for name in called for key in _LABEL_KEYS]
     images = next((key for key in image_keys if key in arrays), None)
@@ -84,10 +90,10 @@ def _part(path: Path, arrays: Mapping[str, np.ndarray], part: str) -> tuple[np.n
     if images is None or labels is None:
         wanted = label_keys if labels is None else image_keys
         raise DataError(f"{path}: has {images or labels} but none of {', '.join(wanted)}; add the array")
-    return _images(path, images, arrays[images]), _labels(path, labels, arrays[labels])
+    return _images(path, images, arrays.pop(images)), _labels(path, labels, arrays.pop(labels))
 
 
-def _whole(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _whole(path: Path, arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     images = next((key for key in _WHOLE_IMAGES if key in arrays), None)
     labels = next((key for key in _WHOLE_LABELS if key in arrays), None)
     if images is None or labels is None:
@@ -95,7 +101,7 @@ def _whole(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np
             f"{path}: arrays {', '.join(arrays) or '(none)'} are not a data set; name them x_train and"
             " y_train, with x_test and y_test if there is a test set, or images and labels"
         )
-    return _images(path, images, arrays[images]), _labels(path, labels, arrays[labels])
+    return _images(path, images, arrays.pop(images)), _labels(path, labels, arrays.pop(labels))
 
 
 def _images(path: Path, key: str, images: np.ndarray) -> np.ndarray:

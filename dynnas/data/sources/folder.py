@@ -1,11 +1,11 @@
 """A folder with one folder of pictures for each class, or with such folders under those of its splits.
 
-Splits are recognised by their names in any spelling: train or training, val, valid, validation or dev, and
-test or testing. The validation split ranks candidates; without a test split it is the test split. Pictures
-are turned upright, what is transparent in them becomes white, and they are brought to one size. Unless
-another is asked for, they are cut to their central square, whose side is the median of their shorter sides,
-at most 224. They are read as grey where all of them are, else as RGB. What fits is decoded once and held in
-memory; more than that is decoded whenever it is needed.
+Splits are recognised by their names in any spelling: train or training, val, valid, validation or dev,
+and test, testing, eval or holdout. The validation split ranks candidates; without a test split it is the
+test split. Pictures are turned upright, what is transparent in them becomes white, and they are brought to
+one size. Unless another is asked for, they are cut to their central square, whose side is the median of
+their shorter sides, at most 224. They are read as grey where all of them are, else as RGB. What fits is
+decoded once and held in memory; more than that is decoded whenever it is needed.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ def read(folder: Path, progress: Progress, reading: Reading | None = None) -> Ra
     places = {part: _place(root) for part, root in roots.items()}
     names = tuple(places["train"].classes)
     _check_layout(folder, places["train"])
+    _tell_alike(folder, places["train"], progress)
     found = {}
     for part, place in places.items():
         files: list[Path] = []
@@ -140,6 +141,19 @@ def _check_layout(folder: Path, train: _Place) -> None:
         raise DataError(
             f"{folder}: all pictures lie in one folder, {only!r}, and labels in {', '.join(tables)} are not "
             "read; make one folder of pictures for each class"
+        )
+
+
+def _tell_alike(folder: Path, train: _Place, progress: Progress) -> None:
+    """Warn where every class has folders of the same names: it may be a split, and they the classes."""
+    inside = [
+        sorted(path.name for path in _folders(train.root / name) if _has_pictures(path))
+        for name in train.classes
+    ]
+    if len(inside) > 1 and len(inside[0]) > 1 and all(each == inside[0] for each in inside):
+        progress.message(
+            f"warning: {', '.join(train.classes)} are taken for the classes of {folder}, and each has the "
+            f"folders {', '.join(inside[0])}; if those are the classes, name the others train, val and test"
         )
 
 

@@ -91,7 +91,10 @@ class TrainSettings:
     """`train`: the supernet's training."""
 
     epochs: int = _setting(12, "passes over the training images", minimum=1)
-    batch: int = _setting(128, "images a step", minimum=2)
+    batch: int = _setting(128, "images a batch", minimum=2)
+    accumulate: int = _setting(
+        1, "batches whose mean gradient makes a step, where a larger batch does not fit in memory", minimum=1
+    )
     optimizer: str = _setting(
         "sgd", "optimizer; sgd has Nesterov momentum", choices=("sgd", "adamw", "rmsprop")
     )

@@ -24,7 +24,7 @@ def phases_of_study(space: StudySpace, dataset: Dataset) -> tuple[Phase, ...]:
         return Phase(name, steps, seconds, _EVALUATION, about)
 
     phases = [
-        Phase("training", train.epochs * dataset.steps(train.batch), _STEP_SECONDS),
+        Phase("training", train.epochs * (dataset.steps(train.batch) // train.accumulate), _STEP_SECONDS),
         evaluations("search", search.trials, ""),
     ]
     if search.controls:

@@ -126,6 +126,30 @@ class Task(ABC):
             "distill(output, teacher, temperature)"
         )
 
+    def distill_alpha(
+        self,
+        output: Tensor,
+        teacher: Tensor,
+        temperature: float = 1.0,
+        *,
+        alphas: Sequence[float] = (-1.0, 1.0),
+        clip: float = 5.0,
+    ) -> Tensor:
+        """Return the loss of each image by the largest of several alpha-divergences from its teacher: (B,).
+
+        Args:
+            temperature: as of `distill`.
+            alphas, clip: as `dynnas.tasks.divergence` takes them.
+
+        Raises:
+            TaskError: outputs are no distributions.
+        """
+        raise TaskError(
+            f"task {self.name}: its outputs are not distilled by alpha-divergences; say divergence: kl in "
+            "train.algorithms.in_place_distillation, or let the task define "
+            "distill_alpha(output, teacher, temperature, *, alphas, clip)"
+        )
+
     def confidence(self, output: Tensor, criterion: str = "confidence") -> Tensor:
         """Return the confidence of each output, from 0 to 1: (B,).
 

@@ -292,31 +292,31 @@ def check_confidence(example: TaskExample) -> None:
 def check_distillation(example: TaskExample) -> None:
     """Check that nothing is left to learn from a teacher that says the same; a task may refuse."""
     task, teacher = example.task, example.untrained
-    try:
-        task.distill(example.fitted, teacher)
-    except TaskError:
-        return
-    for temperature in (1.0, 4.0):
-        outputs = [each.clone().requires_grad_() for each in (teacher, example.fitted)]
-        same, other = (task.distill(each, teacher, temperature) for each in outputs)
-        where = f"distill at temperature {temperature:g}"
-        _check_numbers(example, where, other)
-        at_teacher, elsewhere = (
-            torch.autograd.grad(loss.sum(), output)[0].abs().max().item()
-            for loss, output in zip((same, other), outputs, strict=True)
-        )
-        assert elsewhere > 0, f"task {task.name}: {where}: no gradient reaches the outputs"
-        assert at_teacher <= 1e-3 * max(1.0, elsewhere), (
-            f"task {task.name}: {where}: what says the same as the teacher is still to change"
-        )
-        assert (same <= other + 1e-5).all(), (
-            f"task {task.name}: {where}: other outputs have a smaller loss than the teacher's own"
-        )
-        alone = [
-            task.distill(*pair, temperature)
-            for pair in zip(example.fitted.split(1), teacher.split(1), strict=True)
-        ]
-        _check_each(example, where, other, torch.cat(alone))
+    for name, distill in (("distill", task.distill), ("distill_alpha", task.distill_alpha)):
+        try:
+            distill(example.fitted, teacher)
+        except TaskError:
+            continue
+        for temperature in (1.0, 4.0):
+            _check_taught(example, f"{name} at temperature {temperature:g}", distill, temperature)
+
+
+def _check_taught(example: TaskExample, where: str, distill: Callable[..., Tensor], heat: float) -> None:
+    teacher, about = example.untrained, f"task {example.task.name}: {where}"
+    outputs = [each.clone().requires_grad_() for each in (teacher, example.fitted)]
+    same, other = (distill(each, teacher, heat) for each in outputs)
+    _check_numbers(example, where, other)
+    at_teacher, elsewhere = (
+        torch.autograd.grad(loss.sum(), output)[0].abs().max().item()
+        for loss, output in zip((same, other), outputs, strict=True)
+    )
+    assert elsewhere > 0, f"{about}: no gradient reaches the outputs"
+    assert at_teacher <= 1e-3 * max(1.0, elsewhere), (
+        f"{about}: what says the same as the teacher is still to change"
+    )
+    assert (same <= other + 1e-5).all(), f"{about}: other outputs have a smaller loss than the teacher's own"
+    pairs = zip(example.fitted.split(1), teacher.split(1), strict=True)
+    _check_each(example, where, other, torch.cat([distill(*pair, heat) for pair in pairs]))
 
 
 def check_agreement(example: TaskExample) -> None:

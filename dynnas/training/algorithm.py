@@ -9,7 +9,8 @@ An algorithm is one file in `algorithms/` with one class, registered under its n
 - what it must remember over steps it gives in `state_dict`, which lies in the checkpoint. What follows from
   the step alone is no state.
 
-Random numbers come from torch's generator, which the trainer seeds by (seed, step) before each step.
+Random numbers come from torch's generator, which the trainer seeds by (seed, number of the batch) before
+each batch.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Algorithm:
         """Get ready; the model has its initial weights, also where the training is continued."""
 
     def on_batch(self, run: Run, inputs: Any, targets: Any) -> tuple[Any, Any]:
-        """Return the inputs and targets of a step, perhaps changed."""
+        """Return the inputs and targets of a batch, perhaps changed."""
         return inputs, targets
 
     def networks(self, run: Run) -> Sequence[Pass] | None:
@@ -62,6 +63,10 @@ class Algorithm:
 
     def context(self, run: Run, context: Context) -> Context:
         """Return the context of this step's layers."""
+        return context
+
+    def network_context(self, run: Run, network: Pass, context: Context) -> Context:
+        """Return the context of one network's layers, which begins as that of the step."""
         return context
 
     @contextmanager
@@ -120,10 +125,12 @@ class Pass:
     Attributes:
         architecture: a member of the supernet's space; None for the model itself.
         open_gates: whether it is run without its gates.
+        teaches: whether later networks of the step may learn from it.
     """
 
     architecture: Architecture | None = None
     open_gates: bool = False
+    teaches: bool = True
 
     @property
     def key(self) -> str:
@@ -153,7 +160,9 @@ class Run:
         batch: the whole of it.
         context: of the current step's layers, without a trace.
         teacher: the output (B, ...) that this step's networks learn from, if there is one.
-        outputs: runs a model on the current inputs as the step does: (model, architecture, context).
+        outputs: runs a model on the current inputs as the step does: (model, architecture, context), and
+            whether its gates are left open.
+        accumulate: batches of a step. part: number of the current batch in its step, from 0.
     """
 
     model: Model
@@ -163,13 +172,20 @@ class Run:
     seed: int
     total: int
     steps_per_epoch: int
-    outputs: Callable[[Model, Architecture | None, Context], list[Tensor]]
+    outputs: Callable[..., list[Tensor]]
     step: int = 0
     inputs: Any = None
     targets: Any = None
     batch: Batch = field(default_factory=lambda: Batch.whole(0))
     context: Context = PLAIN
     teacher: Tensor | None = None
+    accumulate: int = 1
+    part: int = 0
+
+    @property
+    def batch_number(self) -> int:
+        """The number of the current batch in the training, from 0."""
+        return self.step * self.accumulate + self.part
 
     @property
     def module(self) -> nn.Module:

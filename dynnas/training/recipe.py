@@ -53,7 +53,10 @@ class Recipe:
 
 
 SUPERNET = ("sandwich", "trained_teacher", "in_place_distillation")
-"""The algorithms of supernets alone."""
+"""The algorithms by which supernets alone are trained, unless settings leave them out."""
+
+ONLY_SUPERNET = (*SUPERNET, "fair_sampling", "regularized_largest")
+"""The algorithms that single networks are not trained by."""
 
 COMMON = (
     "label_smoothing",
@@ -69,6 +72,7 @@ COMMON = (
 ORDER = (
     *SUPERNET,
     "label_smoothing",
+    "regularized_largest",
     "early_exits",
     "router_temperature",
     "routing_dropout",
@@ -94,7 +98,7 @@ def common_algorithms(settings: TrainSettings, annealed: bool = False) -> list[A
     Args:
         annealed: whether the weights have been through the annealing of temperatures and noise already.
     """
-    single = {name: given for name, given in settings.algorithms.items() if name not in SUPERNET}
+    single = {name: given for name, given in settings.algorithms.items() if name not in ONLY_SUPERNET}
     held = {"router_temperature": {"start": 1.0}, "gate_learning": {"noise": 0.0}} if annealed else {}
     return _made(replace(settings, algorithms=single), COMMON, held)
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from dynnas.errors import TrainingError
 from dynnas.settings.settings import TrainSettings
 
 
@@ -41,6 +42,20 @@ class Cosine:
 def constant(peak: float, step: int, total: int, steps_per_epoch: int) -> float:
     """Return a `Schedule` that leaves the learning rate as it was given."""
     return peak
+
+
+def steps_of(batches: int, accumulate: int) -> int:
+    """Return the steps of an epoch with this number of batches.
+
+    Raises:
+        TrainingError: an epoch has too few batches for one step.
+    """
+    if batches < accumulate:
+        raise TrainingError(
+            f"training: a step takes {accumulate} batches and an epoch has {batches}; lower train.accumulate "
+            "or train.batch"
+        )
+    return batches // accumulate
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

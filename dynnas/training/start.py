@@ -19,6 +19,7 @@ from dynnas.training.device import usable_device
 from dynnas.training.distributed.processes import launch_processes
 from dynnas.training.distributed.ranks import Ranks
 from dynnas.training.initial_weights import begin_with, file_digest
+from dynnas.training.schedule import steps_of
 from dynnas.training.train_supernet import Report, Training, train_rank
 
 
@@ -75,7 +76,7 @@ def train_supernet(
         begin_with(supernet, settings.init, folder, progress or Progress())
     training = Training(supernet, dataset, settings, identity, checkpoint, device, task, timer)
     if checkpoint is None or not checkpoint.finished:
-        total = settings.epochs * dataset.steps(settings.batch)
+        total = settings.epochs * steps_of(dataset.steps(settings.batch), settings.accumulate)
         with (progress or Progress()).task(
             "training", total, done=checkpoint.step if checkpoint else 0
         ) as bar:

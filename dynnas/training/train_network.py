@@ -89,6 +89,7 @@ def train_alone(
         optimizer=partial(make_optimizer, settings=train),
         schedule=Cosine(train.warmup_epochs),
         epochs=train.epochs,
+        accumulate=train.accumulate,
         seed=train.seed,
         clip_norm=train.clip_norm,
         folder=folder,

@@ -68,6 +68,7 @@ def train_rank(
         optimizer=partial(make_optimizer, settings=settings),
         schedule=Cosine(settings.warmup_epochs),
         epochs=settings.epochs,
+        accumulate=settings.accumulate,
         seed=settings.seed,
         clip_norm=settings.clip_norm,
         identity=training.identity,

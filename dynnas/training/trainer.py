@@ -6,24 +6,24 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dynnas.errors import DynnasError, TrainingError
-from dynnas.nn.context import PLAIN, Context, Trace
+from dynnas.nn.context import PLAIN, Context
 from dynnas.nn.dynamic_conv.mode import RouterMode
 from dynnas.nn.gates.mode import GateMode
+from dynnas.nn.layers.dropout import DropoutMode
 from dynnas.progress import Progress
-from dynnas.space.architecture import Architecture
 from dynnas.tasks.task import Task
 from dynnas.threads import StepThreads, most_threads
-from dynnas.training.algorithm import Algorithm, Forward, Pass, Run, make_algorithms, state_name
+from dynnas.training.algorithm import Algorithm, Run, make_algorithms, state_name
 from dynnas.training.batches import Batches, LoaderBatches, part_of, rows
 from dynnas.training.checkpoint import (
     FILE,
@@ -38,7 +38,8 @@ from dynnas.training.distributed.sync_layers import convert_layers, rows_of
 from dynnas.training.execution import Execution, Trial, choose_execution, choose_threads, run_trial
 from dynnas.training.interruption import Stop, stop_on_signals
 from dynnas.training.models import Model, model_of
-from dynnas.training.schedule import Schedule, constant
+from dynnas.training.passes import Passes, seeded
+from dynnas.training.schedule import Schedule, constant, steps_of
 
 Optimizer = torch.optim.Optimizer | Callable[[nn.Module], torch.optim.Optimizer]
 """An optimizer, or a function that makes one for a module."""
@@ -59,6 +60,8 @@ class Trainer:
         optimizer: of the model's parameters, or a function of the module that makes it.
         schedule: of the learning rate; None leaves it as the optimizer has it.
         epochs: passes over the data.
+        accumulate: batches whose mean gradient makes a step; those of an epoch that make no whole step are
+            left out.
         seed: draws what modules and algorithms draw.
         clip_norm: largest norm of the gradient; 0 for no clipping.
         folder: of the checkpoint; None keeps none.
@@ -72,7 +75,7 @@ class Trainer:
         timer: says when a checkpoint is due.
 
     Raises:
-        TrainingError: an algorithm's name is not known.
+        TrainingError: an algorithm's name is not known, or an epoch has too few batches for a step.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class Trainer:
         optimizer: Optimizer,
         schedule: Schedule | None = None,
         epochs: int = 1,
+        accumulate: int = 1,
         seed: int = 0,
         clip_norm: float = 0.0,
         folder: Path | None = None,
@@ -111,18 +115,27 @@ class Trainer:
         self.ranks = ranks or Ranks()
         self._save = save or (partial(save_checkpoint, folder=folder) if folder else None)
         self._timer = timer or CheckpointTimer()
-        self._execution = execution
         self._threads: StepThreads | None = None
-        steps = self._batches.steps_per_epoch
-        self.run = Run(
-            self.model, task, task.loss, self.algorithms, seed, epochs * steps, steps, self._run_model
+        self._passes = Passes(self._device, self._remedy)
+        self._passes.execution = execution
+        steps = steps_of(self._batches.steps_per_epoch, accumulate)
+        self.run = self._passes.run = Run(
+            self.model,
+            task,
+            task.loss,
+            self.algorithms,
+            seed,
+            epochs * steps,
+            steps,
+            self._passes.run_model,
+            accumulate=accumulate,
         )
         self.losses: list[float] = []
         self._epoch_loss = 0.0
         self._saved, self._plain = False, PLAIN
         self._identity = identity or self._default_identity()
         self._peaks = [group["lr"] for group in self.optimizer.param_groups]
-        self._records = tuple({kind for each in self.algorithms for kind in each.records})
+        self._passes.records = tuple({kind for each in self.algorithms for kind in each.records})
         for algorithm in self.algorithms:
             algorithm.on_start(self.run)
         if folder is not None:
@@ -148,8 +161,8 @@ class Trainer:
             algorithm.load_state_dict(checkpoint.algorithms.get(state_name(algorithm), {}))
         self.run.step = checkpoint.step
         self.losses, self._epoch_loss = checkpoint.losses, checkpoint.epoch_loss
-        self._execution = Execution(**checkpoint.execution)
-        self._threads = self._step_threads(self._execution)
+        self._passes.execution = Execution(**checkpoint.execution)
+        self._threads = self._step_threads(self._passes.execution)
         self._saved = True
 
     def fit(
@@ -196,9 +209,35 @@ class Trainer:
 
     def advance(self) -> float:
         """Take one step, and return its loss: the mean over images and over the step's networks."""
+        run, passes = self.run, self._passes
+        self._next_batch(0)
+        self.model.module.train()
+        if passes.execution is None:
+            passes.execution = self.ranks.agree(self._chosen_execution())
+        if self._threads is None:
+            self._threads = self._step_threads(passes.execution)
+        share = 1 / run.accumulate
+        with self._threads.step():
+            run.inputs = passes.execution.prepare(run.inputs)
+            loss = passes.gradients(self._plain, share)
+            for number in range(1, run.accumulate):
+                self._next_batch(number)
+                run.inputs = passes.execution.prepare(run.inputs)
+                loss += passes.gradients(self._plain, share)
+            self._update()
+        run.step += 1
+        self._epoch_loss += loss / run.steps_per_epoch
+        if run.step % run.steps_per_epoch == 0:
+            self.losses.append(self._epoch_loss)
+            self._epoch_loss = 0.0
+        return loss
+
+    def _next_batch(self, number: int) -> None:
+        """Put a batch of the current step, the first or a later one, before the algorithms."""
         run = self.run
         epoch, index = divmod(run.step, run.steps_per_epoch)
-        inputs, targets = self._batch(epoch, index)
+        inputs, targets = self._batch(epoch, index * run.accumulate + number)
+        run.part = number
         for algorithm in self.algorithms:
             inputs, targets = algorithm.on_batch(run, inputs, targets)
         run.batch = Batch(self.ranks, rows(inputs))
@@ -208,46 +247,12 @@ class Trainer:
             (inputs, targets) if whole else (part_of(inputs, part), part_of(targets, part))
         )
         self._see_whole_batch(run.batch)
-        self.model.module.train()
-        if self._execution is None:
-            self._execution = self.ranks.agree(self._chosen_execution())
-        if self._threads is None:
-            self._threads = self._step_threads(self._execution)
-        with self._threads.step():
-            loss = self._step(self._execution)
-        run.step += 1
-        self._epoch_loss += loss / run.steps_per_epoch
-        if run.step % run.steps_per_epoch == 0:
-            self.losses.append(self._epoch_loss)
-            self._epoch_loss = 0.0
-        return loss
 
-    def _batch(self, epoch: int, index: int) -> tuple[Any, Any]:
-        """Get the batch; where it cannot be had, what was trained so far is saved first."""
-        try:
-            return self._batches.batch(epoch, index)
-        except DynnasError as error:
-            if self._execution is None or self._save is None:
-                raise
-            self._keep()
-            raise type(error)(
-                f"{error}\nThe training is saved up to step {self.run.step} of {self.run.total}, and goes on "
-                "from there when it is started again"
-            ) from error
-
-    def _step(self, execution: Execution) -> float:
+    def _update(self) -> None:
+        """Take a step of the optimizer with the gradients that are there."""
         run = self.run
         for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
             group["lr"] = self._schedule(peak, run.step, run.total, run.steps_per_epoch)
-        run.context, run.teacher = self._plain, None
-        for algorithm in self.algorithms:
-            run.context = algorithm.context(run, run.context)
-        run.inputs = execution.prepare(run.inputs)
-        with seeded(run.seed, run.step), ExitStack() as stack:
-            for algorithm in self.algorithms:
-                stack.enter_context(algorithm.weights(run))
-            networks = self._networks()
-            loss = sum(self._backward(network) / len(networks) for network in networks)
         parameters = list(self.model.module.parameters())
         self.ranks.add_gradients(parameters)
         for algorithm in self.algorithms:
@@ -259,73 +264,30 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         for algorithm in self.algorithms:
             algorithm.on_step(run)
-        return float(loss)
+
+    def _batch(self, epoch: int, index: int) -> tuple[Any, Any]:
+        """Get the batch; where it cannot be had, what was trained so far is saved first."""
+        try:
+            return self._batches.batch(epoch, index)
+        except DynnasError as error:
+            if self._passes.execution is None or self._save is None:
+                raise
+            self._keep()
+            raise type(error)(
+                f"{error}\nThe training is saved up to step {self.run.step} of {self.run.total}, and goes on "
+                "from there when it is started again"
+            ) from error
 
     def _see_whole_batch(self, batch: Batch) -> None:
         """Let layers that use statistics of the batch see more than this rank's part of it."""
         if batch.ranks.count > 1 and self._plain is PLAIN:
             rows = rows_of(batch)
-            self._plain = Context(GateMode(sample=rows), RouterMode(sample=rows))
+            self._plain = Context(GateMode(sample=rows), RouterMode(sample=rows), DropoutMode(sample=rows))
             self.model.convert(partial(convert_layers, batch=batch))
-
-    def _networks(self) -> Sequence[Pass]:
-        for algorithm in reversed(self.algorithms):
-            found = algorithm.networks(self.run)
-            if found is not None:
-                return found
-        if self.model.space is None:
-            return (Pass(),)
-        raise TrainingError(
-            "training: no algorithm says which networks of the supernet a step trains; add one, such as "
-            "'sandwich'"
-        )
-
-    def _backward(self, network: Pass) -> float:
-        """Compute one network's run, add its gradient to those of the others, and return its loss."""
-        run = self.run
-        trace = Trace(*self._records) if self._records else None
-        forward = Forward(
-            network,
-            self._run_model(self.model, network.architecture, run.context.traced(trace), network.open_gates),
-            self.model.exits(network.architecture),
-            trace or Trace(),
-            partial(self.model.costs, network.architecture, run.inputs),
-            partial(self._run_model, self.model, network.architecture),
-        )
-        for algorithm in self.algorithms:
-            algorithm.before_loss(run, forward)
-        losses = run.output_loss(forward, forward.output)
-        for algorithm in self.algorithms:
-            losses = algorithm.loss(run, forward, losses)
-        forward.losses = losses
-        loss = losses.mean()
-        for algorithm in self.algorithms:
-            penalty = algorithm.penalty(run, forward)
-            loss = loss if penalty is None else loss + penalty
-        # A mean over this rank's part: their sum over ranks is the mean over the batch.
-        loss = (len(losses) / run.batch.images) * loss
-        value = float(self.ranks.add(loss.detach().clone()))
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"training: the loss{network.key} is {value} at step {run.step}{network.spelled}; "
-                f"{self._remedy()}"
-            )
-        for algorithm in self.algorithms:
-            algorithm.after_loss(run, forward)
-        loss.backward()
-        return value
-
-    def _run_model(
-        self, model: Model, architecture: Architecture | None, context: Context, open_gates: bool = False
-    ) -> list[Tensor]:
-        assert self._execution is not None
-        with self._execution.autocast(self._device):
-            found = model.forward(self.run.inputs, architecture, context, open_gates)
-        return [output.float() if output.is_floating_point() else output for output in found]
 
     def _chosen_execution(self) -> Execution:
         alone = self.ranks.count == 1
-        left = self.run.total - self.run.step
+        left = (self.run.total - self.run.step) * self.run.accumulate
         return choose_execution(self._trial(), self._layouts, self._precisions, self._device, alone, left)
 
     def _trial(self) -> Trial:
@@ -334,7 +296,7 @@ class Trainer:
 
         def trial(execution: Execution) -> None:
             with seeded(self.run.seed, self.run.step):
-                run_trial(model, self._networks(), self.run.inputs, self._device, execution)
+                run_trial(model, self._passes.networks(), self.run.inputs, self._device, execution)
 
         return trial
 
@@ -352,7 +314,7 @@ class Trainer:
             "weights": {name: list(each.shape) for name, each in self.model.module.named_parameters()},
             "task": dict(self.run.task.facts()),
             "seed": self.run.seed,
-            "steps": [self.run.total, self.run.steps_per_epoch],
+            "steps": [self.run.total, self.run.steps_per_epoch, self.run.accumulate],
             "algorithms": [state_name(each) for each in self.algorithms],
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
@@ -376,7 +338,7 @@ class Trainer:
 
     def checkpoint(self) -> Checkpoint:
         """Return the state after the last step."""
-        assert self._execution is not None
+        assert self._passes.execution is not None
         assert self._threads is not None
         return Checkpoint(
             step=self.run.step,
@@ -384,16 +346,8 @@ class Trainer:
             identity=self._identity,
             model=dict(self.model.module.state_dict()),
             optimizer=self.optimizer.state_dict(),
-            execution=asdict(replace(self._execution, threads=self._threads.count)),
+            execution=asdict(replace(self._passes.execution, threads=self._threads.count)),
             losses=list(self.losses),
             epoch_loss=self._epoch_loss,
             algorithms={state_name(each): each.state_dict() for each in self.algorithms},
         )
-
-
-@contextmanager
-def seeded(seed: int, step: int) -> Iterator[None]:
-    """Seed what modules draw (dropout) by (seed, step), and leave the caller's generator as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed * 1_000_003 + step)
-        yield

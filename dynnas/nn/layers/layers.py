@@ -16,6 +16,7 @@ from dynnas.nn.kernels.kernel import KERNELS, Kernel
 from dynnas.nn.kernels.static import Static
 from dynnas.nn.layers.channel_selection import Channels, pick, spread
 from dynnas.nn.layers.conv_shape import ConvShape, pointwise
+from dynnas.nn.layers.dropout import Dropout
 from dynnas.nn.layers.initial import linear
 from dynnas.nn.layers.naming import named
 
@@ -115,7 +116,9 @@ class Head(nn.Module):
         if config.width:
             conv = Static(pointwise(config.in_channels, config.width))
             self.widen = ConvUnit(conv, activation(config.activation, config.width))
-        self.dropout = nn.Dropout(config.dropout if isinstance(config, HeadConfig) else 0.0)
+        self.dropout: nn.Module = nn.Identity()
+        if isinstance(config, HeadConfig):
+            self.dropout = Dropout(config.dropout)
         self.classifier = linear(config.width or config.in_channels, config.classes)
         learned = isinstance(config, ExitConfig) and config.criterion == "learned"
         self.gate: nn.Module | None = Gate(config.classes) if learned else None

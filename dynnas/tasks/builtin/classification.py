@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from dynnas.errors import TaskError
 from dynnas.metric import Metric
+from dynnas.tasks.divergence import adaptive_divergence
 from dynnas.tasks.intervals import Interval, wilson
 from dynnas.tasks.named import NamedTask
 from dynnas.tasks.ranking import mean_auroc
@@ -122,6 +123,19 @@ class Classification(NamedTask):
         """
         taught = (teacher / temperature).softmax(1) * (output / temperature).log_softmax(1)
         return -(temperature**2) * taught.sum(1)
+
+    def distill_alpha(
+        self,
+        output: Tensor,
+        teacher: Tensor,
+        temperature: float = 1.0,
+        *,
+        alphas: Sequence[float] = (-1.0, 1.0),
+        clip: float = 5.0,
+    ) -> Tensor:
+        """Return T^2 times the largest alpha-divergence of the softmax from the teacher's: (B,)."""
+        student, taught = ((each / temperature).log_softmax(1) for each in (output, teacher))
+        return temperature**2 * adaptive_divergence(student, taught, alphas, clip)
 
     def confidence(self, output: Tensor, criterion: str = "confidence") -> Tensor:
         """Return the largest softmax, or for `entropy` 1 minus the normalised entropy of the softmax: (B,).

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from dynnas.errors import TaskError
 from dynnas.metric import Metric
+from dynnas.tasks.divergence import adaptive_divergence
 from dynnas.tasks.intervals import Interval, bootstrap
 from dynnas.tasks.named import NamedTask
 from dynnas.tasks.ranking import mean_auroc
@@ -85,6 +86,20 @@ class MultiLabel(NamedTask):
             output / temperature, (teacher / temperature).sigmoid(), reduction="none"
         )
         return temperature**2 * losses.mean(1)
+
+    def distill_alpha(
+        self,
+        output: Tensor,
+        teacher: Tensor,
+        temperature: float = 1.0,
+        *,
+        alphas: Sequence[float] = (-1.0, 1.0),
+        clip: float = 5.0,
+    ) -> Tensor:
+        """Return T^2 times the mean over labels of the largest alpha-divergence: (B,)."""
+        both = [torch.stack([each, -each], 1) / temperature for each in (output, teacher)]
+        student, taught = (F.logsigmoid(each) for each in both)
+        return temperature**2 * adaptive_divergence(student, taught, alphas, clip).mean(1)
 
     def confidence(self, output: Tensor, criterion: str = "confidence") -> Tensor:
         """Return the mean distance of the probabilities from a half, scaled to 0..1: (B,)."""

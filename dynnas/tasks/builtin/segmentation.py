@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from dynnas.errors import TaskError
 from dynnas.metric import Metric
+from dynnas.tasks.divergence import adaptive_divergence
 from dynnas.tasks.named import NamedTask
 from dynnas.tasks.registry import TASKS
 
@@ -94,6 +95,20 @@ class Segmentation(NamedTask):
         teacher = self._enlarged(teacher, output)
         taught = (teacher / temperature).softmax(1) * (output / temperature).log_softmax(1)
         return -(temperature**2) * taught.sum(1).flatten(1).mean(1)
+
+    def distill_alpha(
+        self,
+        output: Tensor,
+        teacher: Tensor,
+        temperature: float = 1.0,
+        *,
+        alphas: Sequence[float] = (-1.0, 1.0),
+        clip: float = 5.0,
+    ) -> Tensor:
+        """Return T^2 times the mean over places of the largest alpha-divergence: (B,)."""
+        teacher = self._enlarged(teacher, output)
+        student, taught = ((each / temperature).log_softmax(1) for each in (output, teacher))
+        return temperature**2 * adaptive_divergence(student, taught, alphas, clip).flatten(1).mean(1)
 
     def confidence(self, output: Tensor, criterion: str = "confidence") -> Tensor:
         """Return the largest softmax, as a mean over places of the output: (B,)."""

@@ -61,7 +61,7 @@ class Mixup(Algorithm):
     def on_batch(self, run: Run, inputs: Any, targets: Any) -> tuple[Any, Any]:
         """Mix each image with another of the batch."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(run.seed * 1_000_003 + run.step)
+            torch.manual_seed(run.seed * 1_000_003 + run.batch_number)
             cut = bool(torch.rand(()) < self.cutmix_share)
             alpha = self.cutmix_alpha if cut else self.alpha
             if not alpha:

@@ -17,19 +17,24 @@ from dynnas.training.algorithm import Algorithm, Pass, Run, register_algorithm, 
 class Sandwich(Algorithm):
     """Largest, smallest and random networks of a supernet (US-Nets: Yu and Huang 2019, arXiv:1903.05134).
 
-    Their gradients add up. The largest is run without its gates, which would hold back what it teaches.
+    Their gradients add up. The largest is run without its gates, which would hold back what it teaches. It
+    costs the most: with `largest_every` it is trained less often, and in between in-place distillation asks
+    it without a backward pass.
     """
 
     name = "sandwich"
 
     random: int = setting(2, "random networks beside the largest and the smallest", minimum=0)
+    largest_every: int = setting(1, "steps from one that trains the largest network to the next", minimum=1)
 
     def networks(self, run: Run) -> Sequence[Pass] | None:
         """Return the networks of a step, largest first; None for a single network."""
         if run.model.space is None:
             return None
-        found = sandwich(run.model.space, self.random, run.seed, run.step)
-        return [Pass(each, open_gates=place == 0) for place, each in enumerate(found)]
+        first, *others = sandwich(run.model.space, self.random, run.seed, run.step)
+        if run.step % self.largest_every and others:
+            return [Pass(each, teaches=False) for each in others]
+        return [Pass(first, open_gates=True), *map(Pass, others)]
 
 
 def sandwich(space: Space, randoms: int, seed: int, step: int) -> tuple[Architecture, ...]:

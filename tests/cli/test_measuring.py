@@ -34,6 +34,7 @@ def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DYNNAS_CACHE", str(folder / "cache"))
 
 
+@pytest.mark.slow
 def test_a_calibrated_space_is_searched_with_predictions(dynnas: Callable, folder: Path) -> None:
     ran = dynnas("calibrate", "tiny.yaml", *FEW)
     assert ran.status == 0, ran.err

@@ -69,7 +69,10 @@ except Printed:
 
 @pytest.mark.parametrize(
     ("file", "most_entered"),
-    [("mobile.yaml", 24), ("exits.yaml", 24)],  # a section `exits` has a reader of its own
+    [
+        pytest.param("mobile.yaml", 24, marks=pytest.mark.slow),
+        ("exits.yaml", 24),
+    ],  # a section `exits` has a reader of its own
 )
 def test_a_space_file_passes_through_few_files_before_its_table(file: str, most_entered: int) -> None:
     command = [sys.executable, "-c", FOLLOW, str(ROOT / "spaces" / file)]

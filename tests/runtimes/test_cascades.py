@@ -111,7 +111,9 @@ def test_as_a_module_it_answers_like_its_networks_one_by_one(case):
     assert_allclose(left.numpy(), logits, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("make", [to_onnx, to_packed_onnx], ids=["portable", "packed"])
+@pytest.mark.parametrize(
+    ("case", "make"), combinations(CASES, [to_onnx, to_packed_onnx], every=2), indirect=["case"]
+)
 def test_the_graph_sends_every_image_to_its_network(case, make):
     cascade, images, logits, stages = case
     model = make(cascade)

@@ -24,7 +24,7 @@ GATES = (
 
 @pytest.mark.parametrize(
     ("gates", "exits", "export", "op"),
-    combinations(GATES, [0, 1], [to_onnx, to_packed_onnx], ["static", "dynet"]),
+    combinations(GATES, [0, 1], [to_onnx, to_packed_onnx], ["static", "dynet"], every=6),
 )
 def test_the_graph_for_one_image_answers_as_the_masked_network(export, gates, exits, op):
     network, batch = undecided(gated_config(gates, op=op, exits=exits, attention="se")), images(24)

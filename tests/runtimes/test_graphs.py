@@ -1,6 +1,6 @@
 """The graphs that ship: for one image with branches that are really skipped, and for any batch."""
 
-from itertools import cycle, product
+from itertools import cycle
 
 import numpy as np
 import onnx
@@ -37,7 +37,10 @@ def test_a_confidence_on_the_threshold_leaves():
 
 @pytest.mark.parametrize(
     ("op", "exits", "criterion"),
-    [*product(KERNELS, [1, 2], ["confidence"]), *product(["dynet"], [1, 2], ["entropy", "learned"])],
+    [
+        *combinations(KERNELS, [1, 2], ["confidence"], every=2),
+        *combinations(["dynet"], [1, 2], ["entropy", "learned"], every=2),
+    ],
 )
 def test_the_branching_graph_takes_each_image_to_its_exit(op, exits, criterion):
     network, batch = finished(config(op=op, exits=exits, criterion=criterion)), images(40)
@@ -78,7 +81,7 @@ def test_inputs_and_outputs_are_as_documented(exits):
 
 
 # Every block and every op; conformance has all pairs of them, one block at a time.
-@pytest.mark.parametrize(("kind", "op"), [*zip(cycle(BLOCKS), [*KERNELS, *KERNELS], strict=False)])
+@pytest.mark.parametrize(("kind", "op"), [*zip(cycle(BLOCKS), KERNELS, strict=False)])
 def test_the_batch_graph_takes_any_batch(kind, op):
     network = finished(config(kind, op, exits=1, attention="se"))
     model = to_onnx_batch(network)

@@ -29,7 +29,7 @@ def network_of(gates, exits, reads="policy"):
 
 @pytest.mark.parametrize(
     ("gates", "exits", "export", "reads"),
-    combinations(GATES, [0, 2], [to_onnx, to_packed_onnx], READS, every=2),
+    combinations(GATES, [0, 2], [to_onnx, to_packed_onnx], READS),
 )
 def test_the_graph_for_one_image_answers_as_the_masked_network(reads, export, gates, exits):
     network, batch = network_of(gates, exits, reads), images(24)
@@ -78,7 +78,7 @@ def test_batches_and_programs_answer_as_the_masked_network(reads, exits):
 
 
 @pytest.mark.parametrize(
-    ("exits", "reads"), combinations([(), (2,)], ["block", "policy", "recurrent"], every=2)
+    ("exits", "reads"), combinations([(), (2,)], ["block", "policy", "recurrent"], every=3)
 )
 def test_graphs_of_runs_that_end_early_answer_as_the_masked_network(reads, exits):
     network, batch = halting(halting_config(["halt"] * 4, exits, reads)), images(24)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from support.combinations import combinations
 from support.networks import config, finished, images
 from torch import nn
 
@@ -77,8 +78,7 @@ def check(network, target, calls=6):
     assert_allclose(np.concatenate(answers), network(batch).numpy(), rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("exits", [0, 2])
-@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize(("batch", "exits"), combinations([1, 3], [0, 2], every=2))
 @pytest.mark.parametrize(("runtime", "dtype"), SERVED)
 def test_it_says_what_torch_says(runtime, dtype, batch, exits):
     """One image leaves at its exit; a batch is answered as if each image had."""

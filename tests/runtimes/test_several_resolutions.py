@@ -8,6 +8,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 from support import networks
+from support.combinations import combinations
 from support.contexts import decisions
 from support.glancing import glance_config, glancing
 from support.graphs import answer, assert_answers, assert_answers_batch, runner_of
@@ -87,8 +88,11 @@ def sizes_chosen(network, x):
     return found[0].choice.to(torch.uint8).argmax(1)
 
 
-@pytest.mark.parametrize("export", [to_onnx, to_packed_onnx])
-@pytest.mark.parametrize("op", ["static", "dynet"])
+@pytest.mark.parametrize(
+    ("kind", "op", "export"),
+    combinations(KINDS, ["static", "dynet"], [to_onnx, to_packed_onnx], every=2),
+    indirect=["kind"],
+)
 def test_the_graph_for_one_image_answers_as_the_network(kind, export, op):
     network, batch = kind.make(op=op), images(24)
     assert {*answer(network, batch)[1].tolist()} == {*range(len(kind.ways))}
@@ -126,7 +130,11 @@ def test_the_graph_for_batches_computes_all(network):
     assert_answers_batch(to_onnx_batch(network), network, images(24))
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime", "onnxruntime_portable", "torch"])
+@pytest.mark.parametrize(
+    ("kind", "runtime"),
+    combinations(KINDS, ["onnxruntime", "onnxruntime_portable", "torch"], every=2),
+    indirect=["kind"],
+)
 def test_every_runtime_answers_as_the_masked_network(network, runtime):
     batch = images(24)
     logits, taken = answer(network, batch)
@@ -159,12 +167,12 @@ def test_it_can_be_a_member_of_a_cascade(network):
 
 
 @pytest.mark.parametrize(
-    "format",
+    ("kind", "format"),
     [
-        pytest.param(format, marks=pytest.mark.slow) if format == "pt2" else format
-        for format in FORMATS
-        if format != "executorch"
+        *combinations(KINDS, [name for name in FORMATS if name not in ("executorch", "pt2")], every=2),
+        *(pytest.param(kind, "pt2", marks=pytest.mark.slow) for kind in KINDS),
     ],
+    indirect=["kind"],
 )
 def test_every_artifact_agrees_with_torch(kind, network, format, tmp_path):
     if format == "openvino":

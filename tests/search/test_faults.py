@@ -213,7 +213,7 @@ def test_two_who_start_at_once_on_an_empty_database(server: database.Server, tmp
     assert set(Counter(trial.user_attrs["key"] for trial in trials).values()) == {1}
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def test_second_of_two_is_told_and_takes_over_when_the_first_dies(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

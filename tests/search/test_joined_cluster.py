@@ -62,6 +62,7 @@ def listens(port: int) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_search_on_a_cluster_by_its_address(home: Mapping[str, str], address: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "dynnas", "search", str(write_table(tmp_path)), "--trials", "30"]
     command += ["--studies", str(tmp_path), "--quiet", "--ray", address]

@@ -87,8 +87,8 @@ def finished(network_config, seed=0):
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = None  # the mean of all batches: small kernels are far from what a norm begins with
-    for step in range(15):
-        network.logits(images(16, seed=step))
+    for step in range(4):
+        network.logits(images(60, seed=step))
     for norm in norms:
         norm.momentum = 0.1
     network.eval()

@@ -188,6 +188,7 @@ def test_an_interrupted_run_goes_on(study, monkeypatch):
     assert [one.key for one in found] == [one.key for one in unmeasured]
 
 
+@pytest.mark.slow
 def test_predictions_of_other_weights_or_damaged_ones_are_made_again(study, monkeypatch):
     cascade_study(study, keep=1, size=2)
     files = sorted(study.folder.predictions.glob("*-search.npz"))
@@ -218,6 +219,7 @@ def test_predictions_of_other_weights_or_damaged_ones_are_made_again(study, monk
     assert done.count("predict") >= (1 if best else 0)
 
 
+@pytest.mark.slow
 def test_a_search_for_operations_is_served_too(study):
     found = cascade_study(study, keep=3, by="macs", size=2)
     static = [one.metrics for one in study.front if "expected_macs" not in one.metrics]

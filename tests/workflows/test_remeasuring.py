@@ -78,6 +78,7 @@ def test_another_machine_is_refused_until_all_is_measured_there(study: Study) ->
     assert measure_all(new).record.name == "small-measured-3"
 
 
+@pytest.mark.slow
 def test_trials_keep_their_limits(study: Study) -> None:
     old, new = _trials(study), _trials(measure_all(study))
     assert any(trial.constraints.get("params", 0) > 0 for trial in old)
@@ -85,6 +86,7 @@ def test_trials_keep_their_limits(study: Study) -> None:
     assert [trial.params for trial in new] == [trial.params for trial in old]
 
 
+@pytest.mark.slow
 def test_interrupted_it_goes_on(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     moved = elsewhere(study)
     measured = []

@@ -22,9 +22,9 @@ def hold(case, checks):
         pytest.skip(str(missing))
 
 
-# Graphs take as long as all other checks: a third of the cases has its turn here, and all of them below. Graphs
-# of every kernel, attention and activation are in tests/runtimes, too.
-@pytest.mark.parametrize(("number", "case"), enumerate(cases()), ids=str)
+# Graphs take as long as all other checks: a third of the cases has its turn here, and all of them below.
+# Graphs of every kernel, attention and activation are in tests/runtimes, too.
+@pytest.mark.parametrize(("number", "case"), [*enumerate(cases())], ids=str)
 def test_op(number, case):
     hold(case, [check for check in CHECKS if check is not exports_to_onnx or number % 3 == 0])
 

@@ -18,7 +18,6 @@ Start = Annotated[
     Literal["inherited", "scratch"],
     typer.Option("--from", help="weights to start from: the supernet's, or fresh ones"),
 ]
-Teacher = Literal["largest", "none"]
 TuningEpochs = Annotated[
     int | None, typer.Option("--epochs", min=1, help="epochs of tuning; the supernet's if not given")
 ]
@@ -60,7 +59,12 @@ def train(
     pick: Picks = None,
     start: Start = "inherited",
     teacher: Annotated[
-        Teacher, typer.Option("--teacher", help="the supernet's largest network teaches, or none")
+        str,
+        typer.Option(
+            "--teacher",
+            help="largest: the supernet's largest network teaches; none; or names of earlier trainings of "
+            "the study, joined by commas",
+        ),
     ] = "largest",
     epochs: TrainEpochs = None,
     seed: TrainSeed = None,
@@ -231,9 +235,7 @@ def compress(
     epochs: TuningEpochs = None,
     seed: TrainSeed = None,
     lr: Annotated[float | None, typer.Option("--lr", min=0, help="peak learning rate, as in train")] = None,
-    teacher: Annotated[
-        Teacher, typer.Option("--teacher", help="teacher of the tuning, as in train")
-    ] = "largest",
+    teacher: Annotated[str, typer.Option("--teacher", help="teacher of the tuning, as in train")] = "largest",
     studies: Studies = STUDIES,
     quiet: Quiet = False,
 ) -> None:

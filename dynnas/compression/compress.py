@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ class CompressionInput:
         network: calibrated, in eval mode, on the CPU; a pass changes a copy only.
         dataset: its training images are all that a pass looks at.
         recipe: of the tuning.
-        teacher: of the tuning, or None.
+        teacher: those of the tuning, or None.
         folder: for checkpoints, and for the files that the pass makes.
         options: of the pass, as `amount`.
         progress: told of every training.
@@ -37,7 +37,7 @@ class CompressionInput:
     network: Network
     dataset: Dataset
     recipe: Recipe
-    teacher: Network | None
+    teacher: Sequence[Network] | None
     folder: Path
     options: Mapping[str, Any]
     progress: Progress

@@ -20,7 +20,8 @@ class Recipe:
         train: schedule, optimizer, algorithms and seed, as of a supernet; precision `auto` is bfloat16 on
             CUDA and float32 elsewhere.
         start: the weights that the training starts from: `inherited` ones, or random ones, `scratch`.
-        teacher: `largest`, the supernet's largest network, or `none`.
+        teacher: `largest`, the supernet's largest network; `none`; or names of earlier trainings of the
+            study, joined by commas: one is a teacher assistant, several teach together.
         teacher_weight: the teacher's share in the loss. teacher_temperature: of the distillation.
         ema: largest decay of the average of the weights, which is what ships; 0 for the last weights.
         weights: `real`, or `binary` kernels (BinaryConnect).

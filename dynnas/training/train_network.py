@@ -19,7 +19,7 @@ from dynnas.nn.networks.network import Network
 from dynnas.progress import Progress
 from dynnas.tasks.task import Task
 from dynnas.training.algorithm import Algorithm, state_name
-from dynnas.training.algorithms.distillation import Distillation
+from dynnas.training.algorithms.distillation import Distillation, teachers_of
 from dynnas.training.algorithms.ema import Ema
 from dynnas.training.batches import DatasetBatches
 from dynnas.training.batchnorm.calibrate import calibrate
@@ -43,7 +43,7 @@ def train_alone(
     recipe: Recipe,
     folder: Path,
     *,
-    teacher: Network | None = None,
+    teacher: Network | Sequence[Network] | None = None,
     algorithms: Sequence[Algorithm] = (),
     task: Task | None = None,
     since: int = 0,
@@ -63,7 +63,7 @@ def train_alone(
         network: with the weights to start from.
         recipe: how. Exits are trained with the head, their losses added as in the supernet.
         folder: of the checkpoint.
-        teacher: in eval mode, calibrated; teaches by its head. None for labels alone.
+        teacher: in eval mode, calibrated; teaches by its head. It may be several; None for labels alone.
         algorithms: beside those of the recipe, such as a constraint on the weights.
         task: what outputs and labels mean; the data's task if None.
         since: the epoch to begin with, as if those before it had been run.
@@ -108,7 +108,9 @@ def train_alone(
     return calibrate(network, resize(images, network.config.shape[1:]))
 
 
-def _algorithms(recipe: Recipe, teacher: Network | None, extra: Sequence[Algorithm]) -> list[Algorithm]:
+def _algorithms(
+    recipe: Recipe, teacher: Network | Sequence[Network] | None, extra: Sequence[Algorithm]
+) -> list[Algorithm]:
     """Return the algorithms with averages first, so that later conversions of weights convert the average."""
     train = recipe.train
     taught = [Distillation(recipe.teacher_weight, recipe.teacher_temperature, teacher)] if teacher else []
@@ -121,7 +123,7 @@ def _identity(
     network: Network,
     dataset: Dataset,
     recipe: Recipe,
-    teacher: Network | None,
+    teacher: Network | Sequence[Network] | None,
     algorithms: Sequence[Algorithm],
 ) -> str:
     """Return the facts that must be equal for a checkpoint to be continued."""
@@ -133,7 +135,7 @@ def _identity(
         weights_digest(network),
         dataset.digest,
         recipe.digest,
-        weights_digest(teacher) if teacher else None,
+        [weights_digest(each) for each in teachers_of(teacher)],
         [state_name(each) for each in algorithms],
     ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

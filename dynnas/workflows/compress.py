@@ -38,7 +38,7 @@ from dynnas.study.compressed import Compressed, Figures, compressed_to_json
 from dynnas.study.study import Study
 from dynnas.training.recipe import Recipe
 from dynnas.training.weights_io import save_network
-from dynnas.workflows.train import largest_network
+from dynnas.workflows.train import teachers_for
 
 ANY_CLASS = ("int8",)
 """The passes that work on networks of one's own class."""
@@ -137,7 +137,7 @@ class _Compressor:
             network=network,
             dataset=study.dataset,
             recipe=self.recipe,
-            teacher=largest_network(study) if recipe and recipe.teacher == "largest" else None,
+            teacher=teachers_for(study, recipe.teacher) if recipe else None,
             folder=folder,
             options=self.options,
             progress=self.progress,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from dynnas.errors import StudyError, nearest
 from dynnas.files import atomic_write
 from dynnas.metrics.accuracy import accuracy
 from dynnas.nn.layers.digest import weights_digest
@@ -48,6 +49,32 @@ def largest_network(study: Study) -> Network:
     return study.extractor.candidate(largest(study.space), open_gates=True).copy()
 
 
+def teachers_for(study: Study, teacher: str) -> list[Network]:
+    """Return the networks that teach: none, the supernet's largest, or those of trainings of the study.
+
+    A training with the largest network as its teacher may teach a smaller network in turn: a teacher
+    assistant (Mirzadeh et al. 2020, arXiv:1902.03393).
+
+    Args:
+        teacher: as `Recipe.teacher`.
+
+    Raises:
+        StudyError: the study has no training of that name.
+    """
+    if teacher == "none":
+        return []
+    if teacher == "largest":
+        return [largest_network(study)]
+    trained = {each.name: each for each in study.trained}
+    for name in teacher.split(","):
+        if name not in trained:
+            raise StudyError(
+                f"teacher: found {name!r}{nearest(name, trained)}; allowed: largest, none, or names of "
+                f"trainings of the study ({', '.join(trained) or 'there are none yet'})"
+            )
+    return [study.trained_network(trained[name]) for name in teacher.split(",")]
+
+
 def train_members(
     study: Study, members: Sequence[ScoredArchitecture], recipe: Recipe, progress: Progress | None = None
 ) -> tuple[Trained, ...]:
@@ -63,7 +90,7 @@ def train_members(
         progress: told of every training.
 
     Raises:
-        StudyError: another process drives the study.
+        StudyError: another process drives the study, or it has no training that is to teach.
         TrainingError: the supernet is not trained, a checkpoint is damaged, or a loss is not finite.
     """
     progress = progress or Progress()
@@ -97,7 +124,7 @@ class MemberTraining:
         algorithms = [BinaryWeights()] if self.recipe.weights == "binary" else []
         device = self.study.settings.target.host_device
         train_alone(
-            network, self.study.dataset, self.recipe, folder, teacher=self.teacher,
+            network, self.study.dataset, self.recipe, folder, teacher=self.teachers,
             algorithms=algorithms, progress=self.progress, name=title, device=device,
         )  # fmt: skip
         trained = self._judged(network, member, name, before, folder)
@@ -120,9 +147,9 @@ class MemberTraining:
             return self.study.fresh_network(member.key)
 
     @cached_property
-    def teacher(self) -> Network | None:
-        """Return the supernet's largest network, if the recipe asks for a teacher."""
-        return None if self.recipe.teacher == "none" else largest_network(self.study)
+    def teachers(self) -> list[Network]:
+        """Return the networks that teach by the recipe."""
+        return teachers_for(self.study, self.recipe.teacher)
 
     def _judged(
         self, network: Network, member: ScoredArchitecture, name: str, before: float, folder: Path

@@ -10,7 +10,7 @@ from dynnas.errors import StudyError
 from dynnas.metrics.accuracy import accuracy
 from dynnas.nn.layers.digest import weights_digest
 from dynnas.study.trained import read_trained
-from dynnas.workflows.train import INHERITED_LR, recipe_of, train_members
+from dynnas.workflows.train import INHERITED_LR, recipe_of, teachers_for, train_members
 
 
 @pytest.fixture
@@ -45,6 +45,11 @@ def test_inherited_and_fresh_weights_are_different_starts(study):
     assert inherited[0].losses != fresh[0].losses
     assert inherited[0].accuracy > fresh[0].accuracy
     assert recipe(study).train.lr == INHERITED_LR * recipe(study, "scratch").train.lr
+    names = [each.name for each in study.trained]
+    assistants = teachers_for(study, ",".join(names))
+    assert [weights_digest(each) for each in assistants] == [each.weights_digest for each in study.trained]
+    with pytest.raises(StudyError, match=rf"teacher: found 'small'; allowed: largest, none, .* \({names[0]}"):
+        train_members(study, [member], recipe(study, teacher="small"))
 
 
 def test_the_same_recipe_is_not_trained_twice(study):

@@ -1,7 +1,8 @@
-"""Distillation from another network, which is trained already."""
+"""Distillation from other networks, which are trained already."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,10 +16,14 @@ from dynnas.training.models import model_of
 @register_algorithm("distillation")
 @dataclass(eq=False)
 class Distillation(Algorithm):
-    """A finished network teaches by its last output (Hinton et al. 2015, arXiv:1503.02531).
+    """Finished networks teach by their last outputs (Hinton et al. 2015, arXiv:1503.02531).
+
+    Of several teachers the mean of their losses counts, which for classes is the loss against their mean
+    probabilities (You et al. 2017, doi:10.1145/3097983.3098135, equation 2). The temperature may move while
+    the training goes on, as in annealed distillation (Jafari et al. 2021, arXiv:2104.07163).
 
     Args:
-        teacher: in evaluation mode, with batch-norm statistics; None teaches nothing.
+        teacher: in evaluation mode, with batch-norm statistics, or several; None teaches nothing.
     """
 
     name = "distillation"
@@ -27,23 +32,40 @@ class Distillation(Algorithm):
         0.5, "how much the teacher teaches; targets do the rest", minimum=0.0, maximum=1.0
     )
     temperature: float = setting(2.0, "of the distillation", minimum=0.1)
-    teacher: nn.Module | None = None
+    teacher: nn.Module | Sequence[nn.Module] | None = None
+    last_temperature: float = setting(
+        0.0, "temperature at the end, reached by equal steps; 0 for the same all the time", minimum=0.0
+    )
 
     def on_start(self, run: Run) -> None:
-        """Put the teacher beside the model."""
+        """Put the teachers beside the model."""
         device = next(run.module.parameters()).device
-        self._model = model_of(self.teacher.to(device).eval()) if self.teacher else None
+        self._models = [model_of(teacher.to(device).eval()) for teacher in teachers_of(self.teacher)]
+        self._outputs: list[Tensor] = []
 
     @torch.no_grad()
     def before_loss(self, run: Run, forward: Forward) -> None:
-        """Ask the teacher about the step's inputs."""
-        if self._model is not None and run.teacher is None:
-            run.teacher = run.outputs(self._model, None, PLAIN)[-1]
+        """Ask the teachers about the step's inputs."""
+        if run.teacher is None:
+            self._outputs = [run.outputs(model, None, PLAIN)[-1] for model in self._models]
+            run.teacher = self._outputs[0] if self._outputs else None
 
     def output_loss(self, run: Run, forward: Forward, output: Tensor, loss: Tensor) -> Tensor:
-        """Mix the loss against the teacher's output with the loss (B,) so far."""
+        """Mix the loss against the teachers' outputs with the loss (B,) so far."""
         if run.teacher is None or not self.weight:
             return loss
-        return (
-            self.weight * run.task.distill(output, run.teacher, self.temperature) + (1 - self.weight) * loss
-        )
+        temperature = self.temperature_at(run)
+        taught = [run.task.distill(output, said, temperature) for said in self._outputs or [run.teacher]]
+        return self.weight * torch.stack(taught).mean(0) + (1 - self.weight) * loss
+
+    def temperature_at(self, run: Run) -> float:
+        """Return the temperature of the current step."""
+        last = self.last_temperature or self.temperature
+        return self.temperature + (last - self.temperature) * run.step / max(1, run.total - 1)
+
+
+def teachers_of(teacher: nn.Module | Sequence[nn.Module] | None) -> list[nn.Module]:
+    """Return one teacher, several, or none as a list."""
+    if teacher is None:
+        return []
+    return [teacher] if isinstance(teacher, nn.Module) else list(teacher)

@@ -1,7 +1,8 @@
 """Layers as plain torch modules, static and dynamic, which serve networks of any kind.
 
 `Conv2d` is torch's with dynamic kernels to choose from. `EarlyExits` lets images leave early, `Skippable`
-lets them pass by a module, and `Halting` ends a run of modules for them. `block`, `attention` and
+lets them pass by a module, and `Halting` ends a run of modules for them. `SkipRNN` leaves out updates of its
+state, and `ExitInTime` stops reading a sequence once it is sure. `block`, `attention` and
 `activation` make modules by name.
 
 What is registered under a name is imported when a registry is first read.
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from dynnas.nn.early_exits import EarlyExits
     from dynnas.nn.gates.family import GATES
     from dynnas.nn.kernels.kernel import KERNELS
+    from dynnas.nn.recurrent import ExitInTime, SkipRNN
     from dynnas.nn.registry import ACTIVATIONS, ATTENTIONS, BLOCKS
 
 __all__ = [
@@ -30,7 +32,9 @@ __all__ = [
     "KERNELS",
     "Conv2d",
     "EarlyExits",
+    "ExitInTime",
     "Halting",
+    "SkipRNN",
     "Skippable",
     "activation",
     "attention",
@@ -45,7 +49,9 @@ _HOMES = {
     "KERNELS": "kernels.kernel",
     "Conv2d": "conv2d",
     "EarlyExits": "early_exits",
+    "ExitInTime": "recurrent",
     "Halting": "blocks_by_name",
+    "SkipRNN": "recurrent",
     "Skippable": "blocks_by_name",
     "activation": "by_name",
     "attention": "by_name",

@@ -82,11 +82,11 @@ class Skippable(Skip):
     """
 
     def __init__(self, module: nn.Module, channels: int, target: float = 0.5) -> None:
-        super().__init__(_around("Skippable", module, channels, "skip", target), module)
+        super().__init__(gate_around("Skippable", module, channels, "skip", target), module)
 
     def forward(self, x: Tensor | Flow, *, context: Context | None = None) -> Any:
         """Map (B, C, H, W) to the same shape."""
-        return super().forward(x, context=_real_in_evaluation(self, context))
+        return super().forward(x, context=real_in_evaluation(self, context))
 
 
 class Halting(nn.Module):
@@ -119,21 +119,25 @@ class _Halted(Halt):
     """A module of a run that images halt in, and the gate behind it."""
 
     def __init__(self, module: nn.Module, channels: int, target: float) -> None:
-        super().__init__(_around("Halting", module, channels, "halt", target), module)
+        super().__init__(gate_around("Halting", module, channels, "halt", target), module)
 
     def forward(self, x: Tensor | Flow, *, context: Context | None = None) -> Any:
-        return super().forward(x, context=_real_in_evaluation(self, context))
+        return super().forward(x, context=real_in_evaluation(self, context))
 
 
-def _around(owner: str, module: nn.Module, channels: int, gate: str, target: float) -> BlockConfig:
-    """Return the config of a gate around a module that keeps its shape."""
+def gate_around(owner: str, module: nn.Module, channels: int, gate: str, target: float) -> BlockConfig:
+    """Return the config of a gate around a module that maps (B, channels, ...) to the same shape.
+
+    Raises:
+        SpaceError: the target is not above 0 and at most 1; the message begins with `owner`.
+    """
     if not 0 < target <= 1:
         raise SpaceError(f"{owner}: target is {target}; allowed: above 0, at most 1")
     kind = Choice(type(module).__name__)
     return BlockConfig(kind, channels, channels, 1, 1, gate=Choice.of(gate, target=target))
 
 
-def _real_in_evaluation(layer: Contextual, context: Context | None) -> Context:
+def real_in_evaluation(layer: Contextual, context: Context | None) -> Context:
     """Return the context of a call; one that nobody has said leaves out in evaluation what gates do."""
     if context is not None:
         return context

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -30,12 +31,15 @@ class GateUse:
     @staticmethod
     def of(size: Cost, exits: Tensor, decided: Sequence[Decision]) -> GateUse:
         """Return the statistics of images that leave by `exits` (N,), from the decisions of each gate."""
-        shares = {}
+        shares: dict[str, dict[str, float]] = {}
+        calls = Counter(gate.slot for gate in size.gates)  # a layer may be called for each step of a sequence
         signs = [exits[:, None]]
         for gate, stretch, decision in zip(size.gates, size.stretches, decided, strict=True):
             there = exits >= stretch
             mean = decision.usage[there].double().mean(0).nan_to_num(0.0)  # no image may get there
-            shares[gate.slot] = dict(zip(gate.alternatives, mean.tolist(), strict=True))
+            own = shares.setdefault(gate.slot, dict.fromkeys(gate.alternatives, 0.0))
+            for name, share in zip(gate.alternatives, mean.tolist(), strict=True):
+                own[name] += share / calls[gate.slot]
             signs.append((decision.choice & there[:, None]).to(exits.dtype))
         macs = size.image_macs(exits, [decision.usage for decision in decided])
         policies = len(torch.cat(signs, dim=1).unique(dim=0))

@@ -2,7 +2,8 @@
 
 `Conv2d` is torch's with dynamic kernels to choose from. `EarlyExits` lets images leave early, `Skippable`
 lets them pass by a module, and `Halting` ends a run of modules for them. `SkipRNN` leaves out updates of its
-state, and `ExitInTime` stops reading a sequence once it is sure. `block`, `attention` and
+state, and `ExitInTime` stops reading a sequence once it is sure.
+`SoftDecisionTree` is a head. `block`, `attention` and
 `activation` make modules by name.
 
 What is registered under a name is imported when a registry is first read.
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from dynnas.nn.kernels.kernel import KERNELS
     from dynnas.nn.recurrent import ExitInTime, SkipRNN
     from dynnas.nn.registry import ACTIVATIONS, ATTENTIONS, BLOCKS
+    from dynnas.nn.soft_tree import SoftDecisionTree
 
 __all__ = [
     "ACTIVATIONS",
@@ -36,6 +38,7 @@ __all__ = [
     "Halting",
     "SkipRNN",
     "Skippable",
+    "SoftDecisionTree",
     "activation",
     "attention",
     "block",
@@ -53,6 +56,7 @@ _HOMES = {
     "Halting": "blocks_by_name",
     "SkipRNN": "recurrent",
     "Skippable": "blocks_by_name",
+    "SoftDecisionTree": "soft_tree",
     "activation": "by_name",
     "attention": "by_name",
     "block": "blocks_by_name",

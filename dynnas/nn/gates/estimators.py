@@ -38,7 +38,7 @@ class Chooser(Contextual):
     def forward(self, logits: Tensor, *, context: Context | None = None) -> Tensor:
         """Map logits (B, ..., A) to rows that sum to 1.
 
-        They are exactly 0 and 1, except for `soft` in training.
+        They are exactly 0 and 1, except for `soft` and `semhash` in training.
         """
         if not self.training:
             return _hard(logits)
@@ -47,6 +47,8 @@ class Chooser(Contextual):
             return _hard(_policy(logits, mode) + mode.sample(draw_gumbel, logits))
         if mode.estimator == "gumbel":
             logits = logits + mode.noise * mode.sample(draw_gumbel, logits)
+        if mode.estimator == "semhash":
+            return _semantic_hash(logits, mode)
         soft = torch.softmax(logits / mode.temperature, dim=-1)
         if mode.estimator == "soft":
             return soft
@@ -67,6 +69,24 @@ class Chooser(Contextual):
 def _policy(logits: Tensor, mode: GateMode) -> Tensor:
     """Return the logits that `reinforce` draws from: the less noise, the more alike are draws."""
     return logits / (mode.temperature * max(mode.noise, LEAST_NOISE))
+
+
+def _semantic_hash(logits: Tensor, mode: GateMode) -> Tensor:
+    """Return rows of a saturating softmax for half of the images, and their largest for the others.
+
+    Of two alternatives it is the saturating sigmoid max(0, min(1, 1.2 sigmoid(v) - 0.1)) of the difference v
+    of their logits (section 2.1), with standard normal noise; of more, their softmax saturates. All rows have
+    the gradient of the saturating ones. Without noise all of them are the largest.
+    """
+    spread = mode.noise * 0.5**0.5
+    soft = torch.softmax((logits + spread * mode.sample(draw_normal, logits)) / mode.temperature, dim=-1)
+    soft = (1.2 * soft - 0.1).clamp(0, 1)
+    soft = soft / soft.sum(-1, keepdim=True)
+    hard = _hard(soft) + (soft - soft.detach())  # the bracket is 0, with its gradient
+    if not mode.noise:
+        return hard
+    coin = mode.sample(draw_normal, logits[..., :1])
+    return torch.where(coin > 0, soft, hard)
 
 
 def _hard(logits: Tensor) -> Tensor:

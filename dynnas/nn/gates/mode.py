@@ -22,11 +22,12 @@ Choice = Literal["gate", "all", "cheapest"]
 `cheapest` runs the cheapest alternative for every image; decisions are not recorded.
 """
 
-Estimator = Literal["gumbel", "straight", "soft", "reinforce"]
+Estimator = Literal["gumbel", "straight", "soft", "semhash", "reinforce"]
 """An estimator: `gumbel` draws by the logits' softmax (Gumbel straight-through: Jang et al. 2017,
 arXiv:1611.01144); `straight` takes the largest logit, with the softmax's gradient (straight-through: Bengio
-et al. 2013, arXiv:1308.3432); `soft` takes the softmax itself, while training; `reinforce` draws, passes no
-gradient, and learns from the outcome (Williams 1992): see
+et al. 2013, arXiv:1308.3432); `soft` takes the softmax itself, while training; `semhash` takes a saturating
+one for half of the images, and its largest for the others (improved semantic hashing: Kaiser and Bengio 2018,
+arXiv:1801.09797); `reinforce` draws, passes no gradient, and learns from the outcome (Williams 1992): see
 `dynnas.training.algorithms.gates.reinforce`.
 """
 

@@ -43,4 +43,5 @@ class MutualLearning(Algorithm):
 
     def after_loss(self, run: Run, forward: Forward) -> None:
         """Make the network a peer of those that follow."""
-        self._peers.append(forward.output.detach())
+        if forward.network.teaches:
+            self._peers.append(forward.output.detach())

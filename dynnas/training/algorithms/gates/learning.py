@@ -26,9 +26,9 @@ class GateLearning(Algorithm):
 
     estimator: str = setting(
         "gumbel",
-        "how gates learn: by draws, by their largest logit, by shares of everything that are not drawn, or "
-        "by what becomes of an image after a draw (reinforce)",
-        choices=("gumbel", "straight", "soft", "reinforce"),
+        "how gates learn: by draws, by their largest logit, by shares of everything that are not drawn, by "
+        "shares for half of the images (semhash), or by what becomes of an image after a draw (reinforce)",
+        choices=("gumbel", "straight", "soft", "semhash", "reinforce"),
     )
     reinforce_epochs: float = setting(
         0.0, "number of last epochs in which gates learn by reinforce, after the other way", minimum=0.0

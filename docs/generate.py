@@ -54,7 +54,9 @@ def space_file_page() -> str:
     for name, section in schema["properties"].items():
         needed = "; required for a network" if name in schema["else"]["required"] else ""
         lines += ["", f"## `{name}`", "", f"{_sentence(section.get('description', ''))}{needed}", ""]
-        lines += _keys(section.get("items", section))
+        others = section.get("additionalProperties")
+        each = others if isinstance(others, dict) and "properties" in others else section
+        lines += ["Each has the keys of `target`."] if each is others else _keys(section.get("items", each))
         if name == "train":
             lines += _algorithms(section["properties"]["algorithms"])
     return NOTE + "\n".join(lines) + "\n"

@@ -249,10 +249,22 @@ class Candidate:
             TargetError: the network cannot be compiled for the target.
         """
         if self._workload is None:
-            network = self.calibrated if self.config.branches else self.network
+            network = self._timed
             runner = load_runner(network, self._compiled(network), self.target)
             self._workload = Workload(runner, inputs_of(network, self.dataset, self.target))
         return self._workload
+
+    def workload_on(self, target: TargetSettings) -> Workload:
+        """Return the benchmark of the same network on another target; it is compiled for this call.
+
+        Raises:
+            TargetError: the network cannot be compiled for the target.
+        """
+        return workload_of(self._timed, self.dataset, target)
+
+    @property
+    def _timed(self) -> Network:
+        return self.calibrated if self.config.branches else self.network
 
     def release(self) -> None:
         """Drop the compiled network; it is made again when it is next needed."""

@@ -145,6 +145,10 @@ def _show_study(study: Study) -> None:
 
     picture, growth = write_picture(study), write_growth(study)
     print_table(study_table(study))
+    if study.settings.devices:
+        from dynnas.report.tables.devices import devices_table
+
+        print_table(devices_table(study))
     if study.controls.groups:
         print_table(comparison_table(study))
     if not study.space.table:

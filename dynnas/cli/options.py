@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, fields, replace
 from operator import attrgetter
 from pathlib import Path
@@ -168,7 +168,8 @@ def override(settings: Settings, flags: Mapping[str, str | None], limits: Sequen
             except ValueError as error:
                 problems.append(f"--{flag}: {error}")
     if limits:
-        constraints = {**settings.search.constraints, **dict(_read_limits(limits, problems))}
+        given = dict(_read_limits(limits, settings.devices, problems))
+        constraints = {**settings.search.constraints, **given}
         changes["search"]["constraints"] = constraints
     if problems:
         raise SpaceError("\n".join(dict.fromkeys(problems)))
@@ -225,8 +226,10 @@ def command_of(study: Study) -> str:
     return shlex.join(words)
 
 
-def _read_limits(limits: Sequence[str], problems: list[str]) -> Iterator[tuple[str, float]]:
-    known = choices_of(_setting("search.constraints")[0])
+def _read_limits(
+    limits: Sequence[str], devices: Iterable[str], problems: list[str]
+) -> Iterator[tuple[str, float]]:
+    known = choices_of(_setting("search.constraints")[0], devices)
     for text in limits:
         metric, _, limit = text.partition("=")
         if metric not in known:

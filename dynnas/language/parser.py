@@ -12,7 +12,7 @@ from dynnas.language.model_section import read_model
 from dynnas.language.names import NAME, NETWORK_SECTIONS, REQUIRED_SECTIONS
 from dynnas.language.problems import Mark, Problems
 from dynnas.language.reading import check_distinct, read_list, read_table
-from dynnas.language.settings_reader import SECTIONS, read_settings
+from dynnas.language.settings_reader import DEVICES, SECTIONS, read_settings
 from dynnas.language.shipped import find_space, shipped_spaces
 from dynnas.language.study_space import StudySpace
 from dynnas.language.table_section import read_table_section
@@ -23,7 +23,7 @@ from dynnas.space.architecture import Value
 from dynnas.space.gene import Gene
 from dynnas.space.knob import MAX_VALUES
 
-TOP_KEYS = ("name", "model", *NETWORK_SECTIONS, "choices", "evaluator", *SECTIONS)
+TOP_KEYS = ("name", "model", *NETWORK_SECTIONS, "choices", "evaluator", *SECTIONS, DEVICES)
 MAX_CHOICES = 2000
 """Maximum number of knobs of a plain space."""
 

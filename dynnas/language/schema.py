@@ -14,7 +14,7 @@ from dynnas.language.exit_section import POSITION, POSITIONS
 from dynnas.language.names import NAME, NETWORK_SECTIONS, REQUIRED_SECTIONS
 from dynnas.language.network_section import INPUT, LAYERS
 from dynnas.language.parser import MAX_CHOICES
-from dynnas.language.settings_reader import SECTIONS, choices_of, setting_form, settings_of
+from dynnas.language.settings_reader import DEVICE, DEVICES, SECTIONS, choices_of, setting_form, settings_of
 from dynnas.language.table_section import DIRECTIONS, KEYS, REQUIRED
 from dynnas.nn.config.vocabulary import (
     DENSE,
@@ -32,6 +32,7 @@ from dynnas.nn.config.vocabulary import (
     map_head_knobs,
     stem_knobs,
 )
+from dynnas.settings.metrics import BY_DEVICE
 from dynnas.space.knob import MAX_VALUES, Knob, required
 from dynnas.space.rule import Rule
 
@@ -60,6 +61,12 @@ def json_schema() -> Schema:
         "choices": _choices(),
         "evaluator": _evaluator(),
         **{name: _settings(section) for name, section in SECTIONS.items()},
+        DEVICES: {
+            "type": "object",
+            "description": "further targets by their names: latency_ms@NAME is the latency on one",
+            "propertyNames": {"pattern": f"^{DEVICE.pattern}$"},
+            "additionalProperties": _settings(SECTIONS["target"]),
+        },
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -210,12 +217,21 @@ def _setting(setting: Field[Any], section: type) -> Schema:
     shape, rule = setting_form(setting, section)
     value = rule.schema()
     schema: Schema = {"description": setting.metadata["help"]}
+    by_device = bool(setting.metadata.get("by_device"))
+    elsewhere = f"^({'|'.join(BY_DEVICE)})@{DEVICE.pattern}$"
+    if shape == "list" and by_device:
+        value = {"type": "string", "anyOf": [{"enum": list(rule.choices)}, {"pattern": elsewhere}]}
+        return schema | {"anyOf": [value, _list(value, MAX_VALUES)]}
     if shape == "list":
         return schema | {"anyOf": [value, _list(value, len(rule.choices))]}
     if shape == "table":
-        return schema | _table(
-            setting.metadata["help"],
-            {name: {"description": f"{name}, a number", **value} for name in choices_of(setting)},
+        return (
+            schema
+            | _table(
+                setting.metadata["help"],
+                {name: {"description": f"{name}, a number", **value} for name in choices_of(setting)},
+            )
+            | ({"patternProperties": {elsewhere: value}} if by_device else {})
         )
     if shape == "free":
         single = {"type": ["number", "string", "boolean"]}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import Field, fields
 from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple
@@ -11,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from dynnas.language.problems import Problems
 from dynnas.language.reading import check_distinct, read_list, read_one, read_table
 from dynnas.language.tree import Listing, Node, Scalar, Table
+from dynnas.settings.metrics import device_metrics
 from dynnas.settings.settings import (
     DataSettings,
     SearchSettings,
@@ -28,6 +30,12 @@ SECTIONS: Mapping[str, type] = {
 }
 
 
+DEVICES = "devices"
+"""The section of further targets by their names."""
+
+DEVICE = re.compile(r"[A-Za-z]\w*")
+
+
 class Form(NamedTuple):
     """The form of a setting, and the rule of each value.
 
@@ -39,16 +47,20 @@ class Form(NamedTuple):
     rule: Rule
 
 
-def choices_of(setting: Field[Any]) -> tuple[str, ...]:
-    """Return the texts that a setting may be, or the keys of its table; none if any text will do."""
+def choices_of(setting: Field[Any], devices: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return the texts that a setting may be, or the keys of its table; none if any text will do.
+
+    Those that are metrics may also be those of `devices`.
+    """
     choices = setting.metadata.get("choices", ())
-    return tuple(choices()) if callable(choices) else tuple(choices)
+    known = tuple(choices()) if callable(choices) else tuple(choices)
+    return (*known, *device_metrics(devices)) if setting.metadata.get("by_device") else known
 
 
-def setting_form(setting: Field[Any], section: type) -> Form:
-    """Return the form of one field of a section's dataclass."""
+def setting_form(setting: Field[Any], section: type, devices: Iterable[str] = ()) -> Form:
+    """Return the form of one field of a section's dataclass, in a file with these `devices`."""
     hint = typing.get_type_hints(section)[setting.name]
-    choices = choices_of(setting)
+    choices = choices_of(setting, devices)
     minimum, maximum = setting.metadata.get("minimum"), setting.metadata.get("maximum")
     origin = typing.get_origin(hint)
     if origin is tuple:
@@ -67,23 +79,53 @@ def setting_form(setting: Field[Any], section: type) -> Form:
 
 def read_settings(entries: Mapping[str, Node], problems: Problems) -> Settings:
     """Return the settings of the sections in the file; the rest keep their defaults."""
-    sections: dict[str, Any] = {}
-    for name, section in SECTIONS.items():
-        if name not in entries:
-            continue
-        known = {setting.name: setting for setting in fields(section)}
-        given = read_table(entries[name], name, tuple(known), problems)
-        sections[name] = section(
-            **{
-                key: _read_setting(node, known[key], section, f"{name}.{key}", problems)
-                for key, node in given.items()
-            }
-        )
-    return Settings(**sections)
+    devices = _read_devices(entries[DEVICES], problems) if DEVICES in entries else {}
+    sections = {
+        name: _read_section(entries[name], name, section, problems, tuple(devices))
+        for name, section in SECTIONS.items()
+        if name in entries
+    }
+    return Settings(**sections, devices=devices)
 
 
-def _read_setting(node: Node, setting: Field[Any], section: type, where: str, problems: Problems) -> Any:
-    shape, rule = setting_form(setting, section)
+def _read_section(
+    node: Node, where: str, section: type, problems: Problems, devices: tuple[str, ...] = ()
+) -> Any:
+    known = {setting.name: setting for setting in fields(section)}
+    given = read_table(node, where, tuple(known), problems)
+    return section(
+        **{
+            key: _read_setting(each, known[key], section, f"{where}.{key}", problems, devices)
+            for key, each in given.items()
+        }
+    )
+
+
+def _read_devices(node: Node, problems: Problems) -> dict[str, TargetSettings]:
+    """Return the further targets by their names."""
+    if not isinstance(node, Table):
+        problems.add(node.mark, f"{DEVICES}: found {node}; allowed: a mapping from names to targets")
+        return {}
+    found = {}
+    for key, each in node.entries:
+        if not DEVICE.fullmatch(key.text):
+            problems.add(
+                key.mark,
+                f"{DEVICES}: found {key} as a name; allowed: letters, digits and '_', a letter first",
+            )
+        found[key.text] = _read_section(each, f"{DEVICES}.{key.text}", TargetSettings, problems)
+    return found
+
+
+def _read_setting(
+    node: Node,
+    setting: Field[Any],
+    section: type,
+    where: str,
+    problems: Problems,
+    devices: tuple[str, ...] = (),
+) -> Any:
+    shape, rule = setting_form(setting, section, devices)
     if shape == "list":
         items = read_list(node, where, str(rule), problems) if isinstance(node, Listing) else (node,)
         values = tuple(read_one(item, rule, where, problems) for item in items)
@@ -91,7 +133,7 @@ def _read_setting(node: Node, setting: Field[Any], section: type, where: str, pr
             check_distinct(items, values, where, problems)
         return values
     if shape == "table":
-        entries = read_table(node, where, choices_of(setting), problems)
+        entries = read_table(node, where, choices_of(setting, devices), problems)
         return {key: read_one(value, rule, f"{where}.{key}", problems) for key, value in entries.items()}
     if shape == "tables":
         registry = setting.metadata["registry"]

@@ -28,7 +28,7 @@ def measurements_for(
                 added[entry] = kind.create(meter)
                 break
         else:
-            names = objective_names()
+            names = tuple(dict.fromkeys((*objective_names(), *known)))
             raise StudyError(
                 f"no measurement gives {name!r}{nearest(name, names)}; known metrics: {', '.join(names)}"
             )

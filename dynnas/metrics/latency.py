@@ -1,8 +1,8 @@
-"""The latency of a network on its target: measured, and predicted."""
+"""The latency of a network on its target and on further devices: measured, and predicted."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -11,9 +11,10 @@ from dynnas.latency.dependent import ways_of
 from dynnas.latency.latency import Latency as MeasuredLatency
 from dynnas.latency.meter import LatencyMeter
 from dynnas.latency.predictor.predictor import LatencyPredictor
+from dynnas.metric import Metric
 from dynnas.metrics.measurement import Measurement
 from dynnas.runtimes.preprocessing import prepare_images
-from dynnas.settings.metrics import METRICS, register_measurement
+from dynnas.settings.metrics import METRICS, device_metrics, find_metric, register_measurement
 
 
 @register_measurement("latency")
@@ -61,6 +62,60 @@ class Latency(Measurement):
         """Return the latency by which candidates are ranked, and its distribution over images."""
         latency = self.meter.measure(candidate.workload)
         return {"latency_ms": latency.latency_ms, **spread_over_images(latency)}
+
+
+@dataclass(frozen=True)
+class DeviceLatency(Measurement):
+    """The time of a call on a further device of a study, after the score.
+
+    Attributes:
+        device: its name in the study.
+        meter: times networks there, on that device's own scale.
+        gives: `latency_ms@device` and `p95_ms@device`.
+    """
+
+    device: str
+    meter: LatencyMeter
+    gives: tuple[Metric, ...]
+
+    needs = "artifact"
+    where = "device"
+    cost: ClassVar[float | None] = 4.1
+
+    @staticmethod
+    def on(device: str, meter: LatencyMeter) -> DeviceLatency:
+        """Return the measurement by `meter`, for the device of that name."""
+        known = (find_metric(name) for name in device_metrics([device]))
+        return DeviceLatency(device, meter, tuple(metric for metric in known if metric is not None))
+
+    @property
+    def provenance(self) -> str:
+        """Return the device's environment and scale, and how long is measured."""
+        target, scale = self.meter.target, self.meter.reference
+        return f"{scale.environment}, {scale.anchor_ms:.9g} ms, {target.images} images, {target.seconds} s"
+
+    def needs_statistics(self, candidate: Candidate) -> bool:
+        """Return whether the network runs differently for every image: only then it is calibrated before."""
+        return candidate.config.branches
+
+    def measure(self, candidate: Candidate) -> Mapping[str, float]:
+        """Return the latency there, and its 95th percentile over images."""
+        return self.measure_jointly([candidate])[0]
+
+    def measure_jointly(self, candidates: Sequence[Candidate]) -> list[dict[str, float]]:
+        """Return the same of several candidates that are timed in the same rounds."""
+        workloads = [candidate.workload_on(self.meter.target) for candidate in candidates]
+        found = self.meter.measure_jointly(workloads) if workloads else []
+        return [
+            dict(
+                zip(
+                    (metric.name for metric in self.gives),
+                    (latency.latency_ms, latency.p95_ms),
+                    strict=True,
+                )
+            )
+            for latency in found
+        ]
 
 
 @dataclass(frozen=True)

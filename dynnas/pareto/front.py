@@ -21,7 +21,7 @@ from dynnas.space.architecture import Architecture
 
 DOCUMENT = Document("dynnas_front", 1, "search again to write it")
 
-LIMIT = re.compile(r"([A-Za-z_.]\w*)\s*(<=|>=)\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)")
+LIMIT = re.compile(r"([A-Za-z_.]\w*(?:@\w+)?)\s*(<=|>=)\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)")
 """A limit by which a member is picked."""
 
 # How `Front.to_json` groups metrics; others of `METRICS` stand by themselves, unknown ones under "metrics".

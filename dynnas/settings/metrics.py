@@ -5,7 +5,7 @@ Objectives and limits are written as names of metrics, in space files, on the co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dynnas.metric import Metric
@@ -43,9 +43,28 @@ METRICS: Mapping[str, Metric] = {
 """The metrics of dynnas itself, known without loading any measurement."""
 
 
+BY_DEVICE = ("latency_ms", "p95_ms")
+"""The metrics that every further device of a study gives: see `on_device`."""
+
+
+def on_device(name: str, device: str) -> str:
+    """Return the name of a metric as measured on one of a study's further devices, `latency_ms@phone`."""
+    return f"{name}@{device}"
+
+
+def device_metrics(devices: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of the metrics that these devices give."""
+    return tuple(on_device(name, device) for device in devices for name in BY_DEVICE)
+
+
 def find_metric(name: str) -> Metric | None:
     """Return the metric of that name; None if no measurement gives it."""
-    return METRICS.get(name) or _given().get(name)
+    found = METRICS.get(name) or _given().get(name)
+    base, _, device = name.partition("@")
+    if found is None and base in BY_DEVICE and device:
+        metric = METRICS[base]
+        return Metric(name, metric.unit, metric.direction, f"{metric.title}, on {device}")
+    return found
 
 
 def known_metrics() -> Mapping[str, Metric]:

@@ -167,6 +167,7 @@ class SearchSettings:
         {},
         "end when a candidate reaches all of these",
         choices=objective_names,
+        by_device=True,
         minimum=0.0,
     )
     patience: int | None = _setting(
@@ -179,11 +180,12 @@ class SearchSettings:
     )
     objectives: tuple[str, ...] = _setting(
         ("accuracy", "latency_ms"),
-        "what is ranked",
+        "what is ranked; latency_ms@NAME is that of one of `devices`",
         choices=objective_names,
+        by_device=True,
     )
     constraints: Mapping[str, float] = _setting(
-        {}, "upper limits in the metrics' units", choices=limit_names, minimum=0.0
+        {}, "upper limits in the metrics' units", choices=limit_names, by_device=True, minimum=0.0
     )
     population: int = _setting(10, "population of nsga2 and nsga3, and random start of tpe and gp", minimum=2)
     controls: bool = _setting(
@@ -242,9 +244,13 @@ class TargetSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """Every section of a space file that is not the space itself."""
+    """Every section of a space file that is not the space itself.
+
+    `devices` are further targets by their names: a network is timed on each, beside `target`.
+    """
 
     data: DataSettings = field(default_factory=DataSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
     target: TargetSettings = field(default_factory=TargetSettings)
+    devices: Mapping[str, TargetSettings] = field(default_factory=dict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from dynnas.errors import StudyError
 from dynnas.language.settings_reader import SECTIONS
 from dynnas.search.storage.studies import differences, gene_differences
 from dynnas.search.storage.urls import sqlite_url
-from dynnas.settings.settings import Settings
+from dynnas.settings.settings import Settings, TargetSettings
 
 DOCUMENT = Document("dynnas_study", 1, "delete the study with --fresh")
 
@@ -168,11 +168,12 @@ class StudyRecord:
 
 def _settings(document: Mapping[str, Any]) -> Settings:
     sections = {}
-    for field in fields(Settings):
-        values = document[field.name]
-        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
-        sections[field.name] = SECTIONS[field.name](**{**values, **lists})
-    return Settings(**sections)
+    for name, section in SECTIONS.items():
+        values = document[name]
+        lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+        sections[name] = section(**{**values, **lists})
+    devices = {name: TargetSettings(**values) for name, values in document["devices"].items()}
+    return Settings(**sections, devices=devices)
 
 
 @dataclass(frozen=True)
@@ -210,6 +211,10 @@ class StudyFolder:
     def anchors(self) -> Path:
         """The scale of latencies."""
         return self.path / "anchors.json"
+
+    def anchors_on(self, device: str) -> Path:
+        """Return the scale of latencies on a further device."""
+        return self.path / f"anchors-{device}.json"
 
     @property
     def predictor(self) -> Path:
@@ -341,6 +346,7 @@ class StudyFolder:
             self.trained,
             self.compressed,
             self.cascades,
+            *sorted(self.path.glob(self.anchors_on("*").name)),
         )
         folders = (
             self.supernet,

@@ -51,7 +51,9 @@ def check_declaration(measurement: Measurement, candidate: Candidate) -> None:
 def check_metric(metric: Metric, owner: str) -> None:
     """Check that a metric can be an objective by its name, and means what others of that name mean."""
     assert isinstance(metric, Metric), f"{owner}: {metric!r} is no Metric"
-    assert metric.name.isidentifier(), f"{owner}: {metric.name!r} is no name for a command line"
+    assert metric.name.replace("@", "_", 1).isidentifier(), (
+        f"{owner}: {metric.name!r} is no name for a command line"
+    )
     assert metric.direction in get_args(Direction), f"{metric.name}: direction {metric.direction!r}"
     known = find_metric(metric.name)
     if known is not None:

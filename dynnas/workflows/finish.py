@@ -38,6 +38,7 @@ class Finisher:
             networks = [candidate.calibrated for candidate in candidates]
             workloads = [candidate.workload for candidate in candidates]
             latencies = evaluator.meter.measure_jointly(workloads) if workloads else []
+            elsewhere = [device.measure_jointly(candidates) for device in evaluator.devices]
             task.advance(len(front), note="timed together")
             artifacts = [candidate.artifact for candidate in candidates]
             target = evaluator.meter.target
@@ -45,8 +46,10 @@ class Finisher:
             task.advance(len(front), note="energy and memory")
             members = []
             scores = Examination(evaluator.extractor.dataset)
-            for member, candidate, latency, used in zip(front, candidates, latencies, resources, strict=True):
-                timed = {**spread_over_images(latency), **used.metrics}
+            for place, (member, candidate) in enumerate(zip(front, candidates, strict=True)):
+                timed = {**spread_over_images(latencies[place]), **resources[place].metrics}
+                for times in elsewhere:
+                    timed |= times[place]
                 members.append(replace(member, metrics={**member.metrics, **timed, **scores.of(candidate)}))
                 task.advance(note="tested")
         for reason in dict.fromkeys(text for used in resources for text in (used.no_energy, used.no_memory)):

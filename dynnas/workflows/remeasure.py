@@ -19,16 +19,18 @@ from dynnas.latency.fingerprint import environment_fingerprint
 from dynnas.latency.latency import AnchorReference
 from dynnas.latency.meter import LatencyMeter
 from dynnas.latency.remote.timer import resolve_target
+from dynnas.metrics.latency import DeviceLatency
 from dynnas.pareto.front import Front, ScoredArchitecture
 from dynnas.pareto.noise import is_tested
 from dynnas.progress import Progress, Task
 from dynnas.samplers.make import make_sampler
 from dynnas.samplers.trials import RESERVED, candidates_of, metrics_of
 from dynnas.search.cache import Cache, Evaluation
-from dynnas.search.evaluators.supernet import SupernetEvaluator, open_meter
+from dynnas.search.evaluators.supernet import SupernetEvaluator, open_devices, open_meter
 from dynnas.search.storage.locks import study_lock
 from dynnas.search.storage.storage import open_storage
 from dynnas.search.storage.studies import load_trials, open_trials
+from dynnas.settings.settings import TargetSettings
 from dynnas.space.architecture import Architecture
 from dynnas.study.controls import Comparison, Controls
 from dynnas.study.study import Study
@@ -49,7 +51,8 @@ def measure_front(study: Study, progress: Progress | None = None) -> Study:
         closing(Cache(study.folder.cache)) as cache,
     ):
         meter = open_meter(study.folder.anchors, study.space, study.dataset)
-        evaluator = SupernetEvaluator(_extractor(study, meter, cache), meter)
+        devices = open_devices(study.folder.anchors_on, study.space, study.dataset)
+        evaluator = SupernetEvaluator(_extractor(study, meter, cache), meter, extra=devices)
         _finish(study, study.front, evaluator, cache, progress or Progress())
     return Study(study.folder)
 
@@ -72,8 +75,13 @@ def measure_all(study: Study, progress: Progress | None = None) -> Study:
         if old is None or not old.trials:
             raise StudyError(f"{study.name}: there are no trials to measure; search first")
         draft = _draft(study)
-        meter = draft.meter(study)
-        again = _Remeasuring(study, SupernetEvaluator(_extractor(study, meter, cache), meter), cache)
+        meter = _meter(study, study.settings.target, draft.reference)
+        devices = tuple(
+            DeviceLatency.on(name, _meter(study, target, draft.devices[name]))
+            for name, target in study.settings.devices.items()
+        )
+        evaluator = SupernetEvaluator(_extractor(study, meter, cache), meter, extra=devices)
+        again = _Remeasuring(study, evaluator, cache)
         sampler = make_sampler("random", study.space, population=2, seed=0)
         new = open_trials(
             open_storage(study.storage),
@@ -96,6 +104,8 @@ def measure_all(study: Study, progress: Progress | None = None) -> Study:
             told = Comparison.of(candidates, compared, study.goal.objectives, study.front)
             atomic_write(study.folder.controls, compared.to_json(told))
         draft.reference.save(study.folder.anchors)
+        for name, reference in draft.devices.items():
+            reference.save(study.folder.anchors_on(name))
         atomic_write(study.folder.record, replace(study.record, name=draft.name).to_json())
         study.folder.remeasuring.unlink()
         if study.shelf:
@@ -107,29 +117,38 @@ def measure_all(study: Study, progress: Progress | None = None) -> Study:
 
 @dataclass(frozen=True)
 class _Draft:
-    """The state of an unfinished `measure_all`: the name of the new trials, and the scale."""
+    """The state of an unfinished `measure_all`: the name of the new trials, and the scale of each device."""
 
     name: str
     reference: AnchorReference
+    devices: Mapping[str, AnchorReference]
 
     @staticmethod
     def of(document: Mapping[str, Any]) -> _Draft:
         """Read what `asdict` made."""
-        return _Draft(document["name"], AnchorReference(**document["reference"]))
+        devices = {name: AnchorReference(**each) for name, each in document["devices"].items()}
+        return _Draft(document["name"], AnchorReference(**document["reference"]), devices)
 
-    def meter(self, study: Study) -> LatencyMeter:
-        target, dataset = resolve_target(study.settings.target), study.dataset
-        anchors = build_anchors(study.space, target, dataset.channels, dataset.task.outputs, dataset.size)
-        return LatencyMeter(target, anchors, self.reference)
+
+def _meter(study: Study, target: TargetSettings, reference: AnchorReference | None = None) -> LatencyMeter:
+    """Return the meter of one of the study's targets, on a new scale if none is given."""
+    target, dataset = resolve_target(target), study.dataset
+    anchors = build_anchors(study.space, target, dataset.channels, dataset.task.outputs, dataset.size)
+    return LatencyMeter(target, anchors, reference)
 
 
 def _draft(study: Study) -> _Draft:
     """Return the draft in the folder, if it was begun in this environment, or a new one."""
-    path, dataset = study.folder.remeasuring, study.dataset
-    target = resolve_target(study.settings.target)
+    path, settings = study.folder.remeasuring, study.settings
     if path.exists():
         found = DOCUMENT.load(path, _Draft.of)
-        if found.reference.environment == environment_fingerprint(target)["digest"]:
+        begun = {"": found.reference, **found.devices}
+        targets = {"": settings.target, **settings.devices}
+        here = {
+            name: environment_fingerprint(resolve_target(target))["digest"]
+            for name, target in targets.items()
+        }
+        if here == {name: reference.environment for name, reference in begun.items()}:
             return found
     base, _, number = study.record.name.rpartition("-measured-")
     names = {each.study_name for each in optuna.get_all_study_summaries(open_storage(study.storage))}
@@ -137,8 +156,8 @@ def _draft(study: Study) -> _Draft:
     base = base or study.record.name
     while (name := f"{base}-measured-{count}") in names:
         count += 1
-    anchors = build_anchors(study.space, target, dataset.channels, dataset.task.outputs, dataset.size)
-    draft = _Draft(name, LatencyMeter(target, anchors).reference)
+    devices = {device: _meter(study, target).reference for device, target in settings.devices.items()}
+    draft = _Draft(name, _meter(study, settings.target).reference, devices)
     atomic_write(path, DOCUMENT.write(asdict(draft)))
     return draft
 

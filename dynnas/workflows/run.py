@@ -27,7 +27,7 @@ from dynnas.pareto.front import Front
 from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
 from dynnas.search.cache import Cache, CachedEvaluator
-from dynnas.search.evaluators.supernet import SupernetEvaluator, extra_measurements, open_meter
+from dynnas.search.evaluators.supernet import SupernetEvaluator, extra_measurements, open_devices, open_meter
 from dynnas.search.loop import SearchLoop
 from dynnas.search.prefilter import DEVIATIONS, Prefilter
 from dynnas.search.stopping import StopConditions
@@ -191,7 +191,8 @@ def _trained_evaluator(
     meter = open_meter(place.anchors, space, dataset)
     wanted = goal_of(space.settings.search, dataset.task, measurements).metrics
     wanted = tuple(name for name in wanted if all(name != metric.name for metric in dataset.task.metrics))
-    extra = (*measurements, *extra_measurements(wanted, measurements, meter))
+    given = (*measurements, *open_devices(place.anchors_on, space, dataset))
+    extra = (*given, *extra_measurements(wanted, given, meter))
     for measurement in extra:
         measurement.check(meter.target)
     supernet = make_supernet(

@@ -34,6 +34,7 @@ def search(
     data: Dataset | str | Path | Sequence[Any] | Mapping[str, Any] | None = None,
     task: Task | None = None,
     target: TargetSettings | None = None,
+    devices: Mapping[str, TargetSettings] | None = None,
     train: TrainSettings | None = None,
     measurements: Sequence[Measurement] = (),
     objectives: Sequence[str] | Mapping[str, str] | None = None,
@@ -75,6 +76,7 @@ def search(
             `dynnas.data.given.dataset_of` takes them; or a data set that it made.
         task: what the targets of such splits mean; classification if they are whole numbers.
         target: where latency is measured.
+        devices: further ones by name; `latency_ms@name` may be an objective or a limit.
         train: how the supernet is trained.
         measurements: further ones to take of every candidate; their metrics may be objectives and limits.
         objectives: names of metrics, or {"any name": "maximize" | "minimize"}.
@@ -140,14 +142,21 @@ def search(
     )
     chosen = None if isinstance(sampler, str) else sampler
     if evaluator is not None:
-        _refuse(data=data, task=task, target=target, train=train, measurements=measurements or None)
+        _refuse(
+            data=data,
+            task=task,
+            target=target,
+            devices=devices,
+            train=train,
+            measurements=measurements or None,
+        )
         goal = Goal.of(objectives or settings.objectives, settings.constraints)
         return search_with(
             space, evaluator, goal, settings, sampler=chosen, storage=storage, name=name, progress=progress
         )
     data = _data_of(data, task, space, progress)
     return _search_supernet(
-        _with_settings(space, settings, data, target, train, seed, objectives, measurements),
+        _with_settings(space, settings, data, target, devices, train, seed, objectives, measurements),
         folder=Path("studies", name or space.name) if folder is None else Path(folder),
         storage=storage,
         progress=progress,
@@ -198,6 +207,7 @@ def _with_settings(
     search: SearchSettings,
     data: Any,
     target: TargetSettings | None,
+    devices: Mapping[str, TargetSettings] | None,
     train: TrainSettings | None,
     seed: int | None,
     objectives: Sequence[str] | Mapping[str, str] | None,
@@ -216,6 +226,7 @@ def _with_settings(
         settings,
         search=search if objectives is None else replace(search, objectives=tuple(objectives)),
         target=target or settings.target,
+        devices=settings.devices if devices is None else dict(devices),
         train=train if seed is None else replace(train, seed=seed),
         data=settings.data if source is None else replace(settings.data, source=source),
     )

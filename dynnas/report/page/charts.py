@@ -22,11 +22,22 @@ from dynnas.report.tables.table import (
     score_text,
 )
 from dynnas.settings.metrics import METRICS, find_metric
+from dynnas.study.devices import front_on
 from dynnas.study.study import Study
 
 _LOG_SPAN = 5.0
 _MOST_POINTS = 1500
 """Maximum number of points of a cloud: more would only be drawn over each other."""
+
+
+def device_chart(study: Study, device: str) -> dict[str, Any]:
+    """Return the chart of all networks by their latency on a further device, with the front there."""
+    axes = axes_of(study, device)
+    series = [
+        _series("searched", "dots", study.candidates, study, axes),
+        _series("front", "steps", front_on(study, device), study, axes),
+    ]
+    return _chart(axes, series)
 
 
 def front_chart(study: Study) -> dict[str, Any]:
@@ -44,6 +55,10 @@ def front_chart(study: Study) -> dict[str, Any]:
         _cascades(study, axes),
         _shelf(study, axes),
     ]
+    return _chart(axes, series)
+
+
+def _chart(axes: Axes, series: Sequence[dict[str, Any]]) -> dict[str, Any]:
     kept = [one for one in series if one["points"]]
     every = sorted(point["y"] for one in kept for point in one["points"])
     steps = [point["y"] for one in kept if one["style"] == "steps" for point in one["points"]]

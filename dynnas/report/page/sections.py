@@ -12,6 +12,7 @@ from dynnas.pareto.importance import Importances
 from dynnas.report.conclusions import conclusions
 from dynnas.report.page.charts import (
     audit_chart,
+    device_chart,
     front_chart,
     growth_chart,
     has_distribution,
@@ -25,6 +26,7 @@ from dynnas.report.prediction import prediction_table
 from dynnas.report.study import comparison_table, study_table
 from dynnas.report.summary import StudySummary
 from dynnas.report.tables.cascades import cascades_table
+from dynnas.report.tables.devices import devices_table
 from dynnas.report.tables.shelf import shelf_table
 from dynnas.report.tables.trained import compressed_table, trained_table
 
@@ -62,6 +64,11 @@ def front_section(summary: StudySummary) -> Section:
     if cascades := study.cascades:
         table += f"<h3>Cascades of its networks</h3>{table_html(cascades_table(study, cascades))}"
         table += f'<p class="note">{_CASCADES}</p>'
+    if devices := study.settings.devices:
+        table += f"<h3>On each device</h3>{table_html(devices_table(study))}"
+        for name in devices:
+            said = f"The same networks by their latency on {name}, and the front there."
+            table += chart_html(f"device-{name}", device_chart(study, name), said)
     compared = ""
     if study.controls.groups:
         compared = f"<h3>Compared with</h3>{table_html(comparison_table(study))}"

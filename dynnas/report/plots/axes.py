@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dynnas.settings.metrics import find_metric
+from dynnas.settings.metrics import find_metric, on_device
 from dynnas.study.study import Study
 
 
@@ -20,8 +20,8 @@ class Axes:
     gain_rises: bool = True
 
 
-def axes_of(study: Study) -> Axes:
-    """Return the first searched quality against the first cost.
+def axes_of(study: Study, device: str | None = None) -> Axes:
+    """Return the first searched quality against the first cost, or against the latency on a `device`.
 
     They are accuracy and latency if there is none.
 
@@ -35,7 +35,7 @@ def axes_of(study: Study) -> Axes:
         cost = costs[0] if costs else goal.objectives[-1].name
         gain = gains[0] if gains else goal.objectives[0].name
         return Axes(cost, gain, cost, gain, gain_rises=bool(gains))
-    cost = costs[0] if costs else "latency_ms"
+    cost = on_device("latency_ms", device) if device else costs[0] if costs else "latency_ms"
     gain = gains[0] if gains else "accuracy"
     metric = find_metric(gain)
     share = metric is not None and metric.unit == "share"

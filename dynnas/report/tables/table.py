@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from dynnas.nn.config.names import CHOOSE, FIXED, GLANCE
 from dynnas.pareto.front import ScoredArchitecture
 from dynnas.pareto.noise import GAIN, beats_cheaper, half_width
-from dynnas.settings.metrics import METRICS, find_metric
+from dynnas.settings.metrics import METRICS, find_metric, on_device
 from dynnas.space.architecture import Architecture
 from dynnas.space.space import Space
 from dynnas.study.study import Study
@@ -51,8 +51,10 @@ _USUAL = {"latency_ms", "mean_ms", "median_ms", "p95_ms", "macs", "params"}
 
 
 def further_metrics(study: Study) -> tuple[str, ...]:
-    """Return the objectives and limits of a study that its tables do not show anyway."""
-    return tuple(name for name in study.goal.metrics if name not in (*_USUAL, score_name(study)))
+    """Return what a study's tables show beside the usual: objectives, limits, and latencies elsewhere."""
+    elsewhere = (on_device("latency_ms", name) for name in study.settings.devices)
+    found = dict.fromkeys((*study.goal.metrics, *elsewhere))
+    return tuple(name for name in found if name not in (*_USUAL, score_name(study)))
 
 
 def score_name(study: Study) -> str:

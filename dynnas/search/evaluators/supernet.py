@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ from dynnas.candidates.candidate import Candidate, Extractor
 from dynnas.candidates.statistics import Statistics
 from dynnas.data.dataset import Dataset
 from dynnas.documents import provenance_digest
+from dynnas.errors import StudyError, TargetError
 from dynnas.language.study_space import StudySpace
 from dynnas.latency.anchors import build_anchors
 from dynnas.latency.latency import AnchorReference
@@ -20,31 +21,51 @@ from dynnas.latency.predictor.predictor import LatencyPredictor
 from dynnas.latency.remote.timer import resolve_target
 from dynnas.metrics.accuracy import accuracy
 from dynnas.metrics.choose import measurements_for
-from dynnas.metrics.latency import Latency, Prediction
+from dynnas.metrics.latency import DeviceLatency, Latency, Prediction
 from dynnas.metrics.measurement import Measurement
 from dynnas.metrics.score import Score
 from dynnas.metrics.size import Size
 from dynnas.search.evaluator import Steps, run_here
 from dynnas.search.workers.pool import Job, JobResult
+from dynnas.settings.settings import TargetSettings
 from dynnas.space.architecture import Architecture
 
 
-def open_meter(reference: Path, space: StudySpace, dataset: Dataset) -> LatencyMeter:
+def open_meter(
+    reference: Path, space: StudySpace, dataset: Dataset, target: TargetSettings | None = None
+) -> LatencyMeter:
     """Return the latency meter of a study of `space`, whose scale is kept in the file `reference`.
 
-    Its target is the space's, with the runtime that a remote device has for `auto`.
+    Its target is the space's if none is given, with the runtime that a remote device has for `auto`.
 
     Raises:
         StudyError: the scale was made in another environment.
         TargetError: the target cannot be used on this machine.
     """
-    target = resolve_target(space.settings.target)
+    target = resolve_target(target or space.settings.target)
     known = AnchorReference.load(reference, target) if reference.exists() else None
     anchors = build_anchors(space, target, dataset.channels, dataset.task.outputs, dataset.size)
     meter = LatencyMeter(target, anchors, known)
     if known is None:
         meter.reference.save(reference)
     return meter
+
+
+def open_devices(
+    reference: Callable[[str], Path], space: StudySpace, dataset: Dataset
+) -> tuple[DeviceLatency, ...]:
+    """Return the latencies on the further devices of a study; `reference` names the file of each one's scale.
+
+    Raises:
+        StudyError, TargetError: as `open_meter`; the message names the device.
+    """
+    found = []
+    for name, target in space.settings.devices.items():
+        try:
+            found.append(DeviceLatency.on(name, open_meter(reference(name), space, dataset, target)))
+        except (StudyError, TargetError) as error:
+            raise type(error)(f"devices.{name}: {error}") from error
+    return tuple(found)
 
 
 def extra_measurements(
@@ -103,7 +124,7 @@ class SupernetEvaluator:
                 "calibration": self.extractor.calibration,
             }
             | ({"predictor": self.predictor.digest} if self.predictor else {})
-            | {type(each).__qualname__: each.provenance for each in self.extra}
+            | {_names(each): each.provenance for each in self.extra}
         )
 
     @property
@@ -151,8 +172,16 @@ class SupernetEvaluator:
             yield measurement.measure(candidate)
 
     def latency(self, candidate: Candidate) -> Mapping[str, float]:
-        """Return the metrics of a candidate that need the clock."""
-        return Latency(self.meter).measure(candidate)
+        """Return the metrics of a candidate that need a clock, those of every device."""
+        found = dict(Latency(self.meter).measure(candidate))
+        for device in self.devices:
+            found |= device.measure(candidate)
+        return found
+
+    @property
+    def devices(self) -> tuple[DeviceLatency, ...]:
+        """The latencies on further devices."""
+        return tuple(each for each in self.extra if isinstance(each, DeviceLatency))
 
 
 @dataclass(frozen=True)
@@ -166,6 +195,11 @@ class HeldOutEvaluator:
         network = self.extractor.candidate(architecture).calibrated
         scores = accuracy(network, self.extractor.dataset, "test").scores
         return {f"test_{name}": value for name, value in scores.items()}
+
+
+def _names(measurement: Measurement) -> str:
+    """Return the class of a measurement and its metrics, for one class may give those of several devices."""
+    return " ".join((type(measurement).__qualname__, *(metric.name for metric in measurement.gives)))
 
 
 CALIBRATE = "calibrate"

@@ -174,7 +174,10 @@ def tune(
 
     space = load_space(file) if file else None
     if space and not space.network:
-        raise SpaceError(f"{file}: a space of plain choices has no convolutions to measure")
+        what = "networks of a class say no" if space.model else "a space of plain choices has no"
+        raise SpaceError(
+            f"{file}: {what} convolutions to measure; dynnas tune without a file measures usual sizes"
+        )
 
     import torch
 

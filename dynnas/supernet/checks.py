@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from torch._subclasses.fake_tensor import (
 
 from dynnas.errors import SpaceError
 from dynnas.nn.context import PLAIN, supplied
+from dynnas.nn.slicing import layouts
 from dynnas.space.architecture import Value
 from dynnas.space.moves import largest, smallest
 from dynnas.space.space import Space
 from dynnas.supernet.blank import blank
+from dynnas.supernet.states import changed, noted
 
 _IMAGES = 2
 
@@ -37,8 +40,8 @@ def check_networks(space: Space, shape: tuple[int, int, int]) -> None:
 
     Raises:
         SpaceError: a network cannot be built or run, is another one each time, shares memory between
-            parameters, does not give the same for the same images, or decides by the values of its input
-            what it runs. The message names the values and the remedy.
+            parameters, does not give the same for the same images, decides by the values of its input what it
+            runs, or keeps a state in training that no rule shares. The message says the remedy.
     """
     for architecture in dict.fromkeys((smallest(space), largest(space))):
         where = f"{space.name}({_spelled(space.arguments(architecture))})"
@@ -50,6 +53,7 @@ def check_networks(space: Space, shape: tuple[int, int, int]) -> None:
         images = torch.randn(_IMAGES, *space.image_shape(architecture, shape), generator=generator)
         _check_runs(where, network, images)
         _check_data(where, network, images)
+        _check_states(where, network, images)
 
 
 def _spelled(arguments: Mapping[str, Value]) -> str:
@@ -123,6 +127,19 @@ def _check_data(where: str, network: nn.Module, images: Tensor) -> None:
         "images what one of them asked for; use dynnas.nn.EarlyExits, dynnas.nn.Skippable or a gated block, "
         "which become real branches, or torch.where, which computes both"
     )
+
+
+def _check_states(where: str, network: nn.Module, images: Tensor) -> None:
+    """See whether a training changes buffers of which each network would have its own."""
+    before = noted(network)
+    with suppress(Exception), torch.random.fork_rng(devices=[]), torch.no_grad(), supplied(network, PLAIN):
+        network.train()(images)  # what a training would raise it says itself
+    if names := sorted(changed(network, before) - layouts(network).keys()):
+        raise SpaceError(
+            f"{where} keeps a state in training: its buffer {names[0]} is another one after a run, and each "
+            "network would keep its own. Leave it out (such as spectral norm), or share it: "
+            f'elastic = {{"{names[0]}": leading}} in the class, with `leading` of dynnas.nn.slicing'
+        )
 
 
 def _place(error: BaseException) -> str:

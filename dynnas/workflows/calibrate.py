@@ -46,10 +46,11 @@ def calibrate_space(
     """Fit a predictor that any later study of `space` in this environment will use; see `calibrate`.
 
     Raises:
-        StudyError: a space of plain choices, or one with gates.
+        StudyError: a space of plain choices, of a class of one's own, or one with gates.
         TargetError: too few networks, or the target cannot be used on this machine.
         DataError: the file leaves channels or classes to the data, which cannot be read.
     """
+    _check_layers(space)
     if space.network is None:
         raise StudyError(f"space {space.name!r}: a space of plain choices has no networks to time")
     _check_gates(space)
@@ -80,9 +81,11 @@ def calibrate_study(
     """Fit a predictor on the scale of `study`, which its next search uses; see `calibrate`.
 
     Raises:
-        StudyError: its latencies were measured in another environment, or its space has gates.
+        StudyError: its latencies were measured in another environment, or its space has gates or is that of a
+            class of one's own.
         TargetError: too few networks, or the target cannot be used on this machine.
     """
+    _check_layers(study.space)
     dataset = study.dataset
     _check_gates(study.space)
     meter = open_meter(study.folder.anchors, study.space, dataset)
@@ -96,6 +99,19 @@ def calibrate_study(
 def _kept(found: Calibration, path: Path) -> Calibrated:
     atomic_write(path, found.predictor.to_json())
     return Calibrated(found, path)
+
+
+def _check_layers(space: Space) -> None:
+    """Refuse networks of a class of one's own, or of a trained one, whose layers no table lists.
+
+    Raises:
+        StudyError: the space has such networks.
+    """
+    if space.model is not None:
+        raise StudyError(
+            f"space {space.name!r}: a latency predictor adds up the layers that a space file lists, and "
+            "these networks are of a class; search without one, every candidate is timed then"
+        )
 
 
 def _check_gates(space: Space) -> None:

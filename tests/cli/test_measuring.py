@@ -70,6 +70,10 @@ def test_what_cannot_be_calibrated_is_said_in_one_line(dynnas: Callable) -> None
     ran = dynnas("calibrate", "choices.yaml")
     assert (ran.status, ran.out) == (2, "")
     assert "a space of plain choices has no networks to time" in ran.err
+    Path("mine.yaml").write_text("model: support.mynet:MyNet\nchoices: {depth: [1, 2], width: [4, 8]}\n")
+    ran = dynnas("calibrate", "mine.yaml")
+    assert ran.status == 2
+    assert "these networks are of a class; search without one, every candidate is timed then" in ran.err
     ran = dynnas("calibrate", "nowhere")
     assert ran.status == 2
     assert "no study 'nowhere'" in ran.err

@@ -59,4 +59,4 @@ def test_interrupted_it_shows_and_keeps_what_it_has(
 def test_a_space_without_a_network_is_refused(dynnas: Callable) -> None:
     ran = dynnas("tune", "choices.yaml")
     assert (ran.status, ran.out) == (2, "")
-    assert "choices.yaml: a space of plain choices has no convolutions to measure" in ran.err
+    assert "choices.yaml: a space of plain choices has no convolutions to measure; dynnas tune" in ran.err

@@ -1,6 +1,7 @@
 """What cannot work with a class of one's own is said before a training, with the values and the remedy."""
 
 import random
+from typing import ClassVar
 
 import pytest
 import torch
@@ -11,10 +12,12 @@ from torch import nn
 import dynnas as dn
 from dynnas.data.load import load_data
 from dynnas.errors import SpaceError
+from dynnas.nn.slicing import leading
 from dynnas.settings.settings import DataSettings, TrainSettings
 from dynnas.supernet.checks import check_networks
 
 SHAPE = (3, 8, 8)
+IMAGES = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(0))
 
 
 class Base(nn.Module):
@@ -100,6 +103,30 @@ class Flat(Base):
 def test_what_cannot_work_is_named(model, message):
     with pytest.raises(SpaceError, match=message):
         check_networks(dn.Space.of(model, width=[2, 4]), SHAPE)
+
+
+class Spectral(Base):
+    def __init__(self, width):
+        super().__init__(width)
+        nn.utils.parametrizations.spectral_norm(self.head)
+
+
+def test_a_state_of_a_training_is_refused_unless_a_rule_shares_it():
+    message = (
+        r"Spectral\(width=2\) keeps a state in training: its buffer head.parametrizations.weight.0._u is"
+    )
+    with pytest.raises(SpaceError, match=message):
+        check_networks(dn.Space.of(Spectral, width=[2, 4]), SHAPE)
+
+    class Shared(Spectral):
+        elastic: ClassVar = {"head.parametrizations.weight.0._[uv]": leading}
+
+    space = dn.Space.of(Shared, width=[2, 4])
+    check_networks(space, SHAPE)
+    supernet = dn.Supernet(space).train()
+    member = supernet.extract(space.architecture({"width": 2})).train()
+    for _ in range(3):
+        assert torch.equal(supernet(space.architecture({"width": 2}), IMAGES), member(IMAGES))
 
 
 def test_dynamic_layers_are_no_forward_that_depends_on_data():

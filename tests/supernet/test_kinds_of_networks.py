@@ -130,6 +130,34 @@ def attention():
     )
 
 
+def buffers():
+    def run(net, x):
+        x = (net.first(x) + net.position).relu() * net.scale[:, None, None]
+        return pooled(net, net.second(x))
+
+    net = Net(run, first=nn.Conv2d(3, 16, 3), second=nn.Conv2d(16, 32, 3), head=nn.Linear(32, 5))
+    net.register_buffer("position", torch.randn(1, 16, 1, 1))
+    net.register_buffer("scale", torch.rand(16), persistent=False)
+    return net
+
+
+def spectral():
+    normed, last = nn.Conv2d(3, 16, 3), nn.Conv2d(32, 5, 3)
+    for layer in (normed, last):
+        nn.utils.parametrizations.spectral_norm(layer)
+    return nn.Sequential(normed, nn.ReLU(), nn.Conv2d(16, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3), last)
+
+
+def decoder():
+    layer = nn.TransformerDecoderLayer(32, 4, 64, dropout=0.0, batch_first=True)
+
+    def run(net, x):
+        x = net.embed(x.transpose(1, 2))
+        return net.head(net.decoder(x, x.flip(1)).mean(1))
+
+    return Net(run, embed=nn.Linear(3, 32), decoder=nn.TransformerDecoder(layer, 3), head=nn.Linear(32, 5))
+
+
 def words():
     return nn.Sequential(
         nn.Embedding(50, 32), nn.Linear(32, 64), nn.ReLU(), nn.LayerNorm(64), nn.Linear(64, 5)
@@ -163,6 +191,9 @@ KINDS = {
     "convolutions": (convolutions, IMAGES, {"0.0", "1.0", "2", "4"}),
     "rearranged": (rearranged, IMAGES, {"stem.0", "up", "inner.0", "gate.0"}),
     "attention": (attention, SIGNALS, {"embed", "encoder.layers.0.linear1", "encoder.layers.1.linear1"}),
+    "buffers": (buffers, IMAGES, {"first", "second"}),
+    "spectral_norm": (spectral, IMAGES, {"2"}),
+    "decoder": (decoder, SIGNALS, {"embed", "decoder.layers.0.linear1"}),
     "words": (words, WORDS, {"0", "1"}),
     "functions": (functions, IMAGES, {"weight", "mix"}),
 }
@@ -223,6 +254,19 @@ def test_hidden_units_are_left_out_of_all_gates_of_a_recurrent_layer():
     kept = [at for at in range(24) if any(torch.equal(units[at], unit) for unit in left)]
     assert len(kept) == 12
     assert torch.equal(member.memory.weight_hh_l0.view(4, 12, 12), rows[:, kept][:, :, kept])
+
+
+def test_layers_that_take_more_than_one_input_are_taken_from_the_end_of_their_list():
+    space = dn.elastic(trained(decoder), SIGNALS, gates=(0.5,))
+    assert space.model.report.choices["decoder.layers.depth"] == (2, 3)
+    assert space.gene("decoder.layers.2.linear1.width").condition == (("decoder.layers.depth", (3,)),)
+    reason = space.model.report.left_out["decoder.layers.0.gate"]
+    assert reason == "a gate hands on one input, and the block takes more"
+    member = space.build({"decoder.layers.depth": 2})
+    assert (len(member.decoder.layers), member.decoder.num_layers) == (2, 2)
+    whole = trained(decoder)
+    whole.decoder.layers = whole.decoder.layers[:2]
+    assert torch.equal(member(SIGNALS), whole(SIGNALS))
 
 
 def test_what_is_not_used_stays():

@@ -87,9 +87,10 @@ def export_switchable(
         )
     for key, network in networks.items():
         if not isinstance(network, Network):
+            kind = type(getattr(network, "module", network)).__name__
             raise ExportError(
-                f"export: {key} is a {type(network).__name__}; a switchable model holds networks of space "
-                "files: export each by itself"
+                f"export: {key} is a {kind}; a switchable model holds networks of space files: export each "
+                "by itself"
             )
     folder = Path(folder).resolve()
     check_free(folder, overwrite)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
@@ -25,6 +24,7 @@ from dynnas.supernet.conversion.coupling.functions import function_rule_of
 from dynnas.supernet.conversion.coupling.operators import rule_of
 from dynnas.supernet.conversion.coupling.sizes import sizes_known
 from dynnas.supernet.conversion.coupling.tracing import Facts, Tracer, following
+from dynnas.supernet.states import changed, noted
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,17 @@ class Example:
 
 @dataclass(frozen=True)
 class Analysis:
-    """Findings of one run of a network."""
+    """Findings of one run of a network.
+
+    Attributes:
+        states: names of buffers that a training changes, beside the statistics of norms.
+    """
 
     tracer: Tracer
     solution: Solution
     blocks: BlocksSeen
     outputs: Any
+    states: frozenset[str] = frozenset()
 
 
 def copied(module: nn.Module) -> nn.Module:
@@ -139,7 +144,7 @@ def analyse(network: nn.Module, example: Example, wanted: Wanted) -> Analysis:
             f"{type(network).__name__}: gives another output each time it is run on the same input in eval "
             "mode; take the randomness out of its forward pass"
         )
-    _check_training(again, example)
+    states = _check_training(again, example)
     tracer = Tracer()
     for name, parameter in network.named_parameters(remove_duplicate=False):
         tracer.know(name, parameter, carries=True)
@@ -166,7 +171,7 @@ def analyse(network: nn.Module, example: Example, wanted: Wanted) -> Analysis:
                 tracer.couplings.fix(axis, "is excluded")
     if wanted.plain_depth:
         blocks.join_plain(tracer.couplings)
-    return Analysis(tracer, tracer.couplings.solve(), blocks, traced)
+    return Analysis(tracer, tracer.couplings.solve(), blocks, traced, states)
 
 
 def _tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -174,8 +179,12 @@ def _tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from network.named_buffers(remove_duplicate=False)
 
 
-def _check_training(network: nn.Module, example: Example) -> None:
-    """See whether a network runs layers in training that it does not run in eval mode."""
+def _check_training(network: nn.Module, example: Example) -> frozenset[str]:
+    """See whether a network runs layers in training that it does not run in eval mode.
+
+    Returns:
+        The names of the buffers that training changes.
+    """
     running: set[str] = set()
     hooks = [
         part.register_forward_pre_hook(lambda _, inputs, name=name: running.add(name))
@@ -184,9 +193,14 @@ def _check_training(network: nn.Module, example: Example) -> None:
     ]
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         example.run(network)
-        known = frozenset(running)
-        with suppress(Exception):  # a batch of one, and whatever else a training would say itself
-            example.run(network.train())
+        known, before = frozenset(running), noted(network)
+        network.train()
+        for each in (example, example.changed(_twice)):  # norms do not train on a batch of one
+            try:
+                each.run(network)
+            except Exception:  # whatever else a training would say itself
+                continue
+            break
     for hook in hooks:
         hook.remove()
     if more := sorted(running - known):
@@ -195,6 +209,11 @@ def _check_training(network: nn.Module, example: Example) -> None:
             f"{', '.join(more[:3])}; which channels they read is not known, so make it without them (such as "
             "aux_logits=False)"
         )
+    return changed(network, before)
+
+
+def _twice(each: Any) -> Any:
+    return torch.cat([each, each]) if isinstance(each, Tensor) and each.dim() else each
 
 
 @torch.no_grad()

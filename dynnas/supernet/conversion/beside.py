@@ -30,6 +30,8 @@ def gate_choices(
         shape = seen.seen[block].shapes[0]
         if excludes(block):
             left_out[f"{block}.gate"] = "is excluded"
+        elif seen.seen[block].more:
+            left_out[f"{block}.gate"] = "a gate hands on one input, and the block takes more"
         elif len(shape) != _IMAGE_AXES:
             left_out[f"{block}.gate"] = f"gates read maps (B, C, H, W), and the block gets {len(shape)} axes"
         else:

@@ -21,11 +21,14 @@ class Run:
     Attributes:
         container: its name. blocks: names of the blocks.
         others: how many other parts with weights the container has.
+        removed: whether a block that is left out is taken from its list, as one that takes more than one
+            input; else `nn.Identity` takes its place.
     """
 
     container: str
     blocks: tuple[str, ...]
     others: int
+    removed: bool = False
 
     def least(self, share: float) -> int:
         """Return the least number of blocks that stay, if `share` of the container's parts must."""
@@ -39,6 +42,7 @@ class _Seen:
 
     Attributes:
         added: whether its input reaches its output by additions. parts: whether it has modules of its own.
+        more: whether it takes more than one input.
     """
 
     before: tuple[Axis, ...] = ()
@@ -48,6 +52,7 @@ class _Seen:
     problem: str | None = None
     added: bool = False
     parts: bool = False
+    more: bool = False
 
     @property
     def keeps(self) -> bool:
@@ -126,9 +131,10 @@ def _entered(tracer: Tracer, found: BlocksSeen, name: str) -> Any:
     def hook(module: nn.Module, args: tuple[Any, ...], options: Mapping[str, Any]) -> None:
         seen = found.seen[name]
         seen.calls += 1
-        if len(args) != 1 or options or not isinstance(args[0], Tensor):
-            seen.problem = "takes more than one input"
+        if not args or not isinstance(args[0], Tensor):
+            seen.problem = "its first input is no tensor"
             return
+        seen.more = len(args) > 1 or bool(options)
         facts = tracer.facts(args[0])
         tracer.set(args[0], replace(facts, tokens=facts.tokens | {name}))
         seen.before, seen.shapes = facts.axes, (args[0].shape, None)
@@ -161,9 +167,10 @@ def runs_of(network: nn.Module, found: BlocksSeen, solution: Solution) -> list[R
             if name and found.may_go(name, solution):
                 current.append(name)
                 continue
-            if current:
+            more = any(found.seen[block].more for block in current)
+            if current and not (more and name):  # of a list only the last may be taken
                 weighty = sum(child in found.seen for child in children)
-                runs.append(Run(container, tuple(current), weighty - len(current)))
+                runs.append(Run(container, tuple(current), weighty - len(current), more))
             current = []
     return runs
 

@@ -106,6 +106,7 @@ class Choices:
         exits: tuple[str, ...] = ()
         threshold = 1.0
         skipped: list[str] = []
+        removed: list[str] = []
         for choice in self.listed:
             value = values.get(choice.name, choice.values[-1])
             if isinstance(choice.what, Threshold):
@@ -114,6 +115,7 @@ class Choices:
                 continue
             if isinstance(choice.what, Run):
                 skipped += choice.what.blocks[value:]
+                removed += choice.what.blocks[value:] if choice.what.removed else ()
             elif isinstance(choice.what, Op):
                 ops[choice.what.conv] = value
             elif isinstance(choice.what, GateOf):
@@ -140,7 +142,17 @@ class Choices:
             key.removeprefix(NUMBER): kept for (key, _), kept in found.items() if key.startswith(_BESIDE)
         }
         return Cuts(
-            tensors, kernels, skipped, counted, self.whole_groups, ops, gates, exits, threshold, beside
+            tensors,
+            kernels,
+            skipped,
+            counted,
+            self.whole_groups,
+            ops,
+            gates,
+            exits,
+            threshold,
+            beside,
+            frozenset(removed),
         )
 
 

@@ -112,7 +112,7 @@ def elastic(
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:5])
         raise SpaceError(f"{type(network).__name__}: nothing of it can be made elastic: {reasons}")
     begun = begun_modules(network, choices, analysis.outputs, experts, seed)
-    return _space(network, choices, begun, left_out, analysis.outputs, teaches=classes is None)
+    return _space(network, choices, begun, left_out, analysis, teaches=classes is None)
 
 
 def _names(given: str | Iterable[str]) -> tuple[str, ...]:
@@ -284,7 +284,7 @@ def _space(
     choices: Choices,
     begun: Begun,
     left_out: Mapping[str, str],
-    outputs: Any,
+    analysis: Analysis,
     teaches: bool,
 ) -> Space:
     smallest = TrainedNetwork(network, choices, NO_REPORT, begun=begun)(
@@ -297,6 +297,9 @@ def _space(
         dict(left_out),
         counts,
     )
+    outputs = analysis.outputs
     count = outputs.shape[1] if isinstance(outputs, Tensor) and outputs.dim() > 1 else None
-    trained = TrainedNetwork(network, choices, report, begun=begun, outputs=count, teaches=teaches)
+    trained = TrainedNetwork(
+        network, choices, report, begun=begun, outputs=count, teaches=teaches, states=analysis.states
+    )
     return Space(type(network).__name__, choices.genes(), model=trained)

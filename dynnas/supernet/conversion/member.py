@@ -43,6 +43,7 @@ class Cuts:
         gates: the shares that blocks are to be used for, by their names, where there is a gate.
         exits: names of the modules behind which images may leave. threshold: how sure an exit must be.
         beside: the channels that stay of those that gates and exits read, by their keys.
+        removed: those of the skipped blocks that are taken from their lists.
     """
 
     indices: Mapping[tuple[str, int], np.ndarray]
@@ -55,6 +56,7 @@ class Cuts:
     exits: tuple[str, ...] = ()
     threshold: float = 1.0
     beside: Mapping[str, np.ndarray] = field(default_factory=dict)
+    removed: frozenset[str] = frozenset()
 
     def trained_name(self, name: str) -> str:
         """Return the name that a member's tensor has in the whole network, gates and exits beside it."""
@@ -110,12 +112,17 @@ class Begun:
 def cut(template: nn.Module, cuts: Cuts, begun: Begun) -> nn.Module:
     """Return a copy of `template` that is smaller by `cuts`, and has what they have beside.
 
-    The class of the module is the same, unless it has exits; what is left out is `torch.nn.Identity`.
+    The class of the module is the same, unless it has exits; what is left out is `torch.nn.Identity`, or gone
+    from its list.
     """
     module = copy.deepcopy(template)
     for name in cuts.skipped:
         parent, _, key = name.rpartition(".")
-        module.get_submodule(parent)._modules[key] = nn.Identity()
+        held = module.get_submodule(parent)._modules
+        if name in cuts.removed:
+            del held[key]
+        else:
+            held[key] = nn.Identity()
     _cut_tensors(module, cuts)
     for name, part in module.named_modules():
         _fit_numbers(name, part, cuts)
@@ -210,9 +217,11 @@ def _fit_numbers(name: str, part: nn.Module, cuts: Cuts) -> None:
 
 
 def _fit_fused(part: nn.Module) -> None:
-    """Let a recurrent layer, or attention, say its sizes."""
+    """Let recurrent layers, attention and transformers say their sizes."""
     held: Any = part
-    if isinstance(part, nn.RNNBase):
+    if isinstance(part, nn.TransformerEncoder | nn.TransformerDecoder):
+        held.num_layers = len(held.layers)
+    elif isinstance(part, nn.RNNBase):
         held.input_size, held.hidden_size = held.weight_ih_l0.shape[1], held.weight_hh_l0.shape[1]
         if part.proj_size:
             held.proj_size, held.hidden_size = held.weight_hr_l0.shape

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from dynnas.supernet.conversion.choices import RESOLUTION, Choices
 from dynnas.supernet.conversion.dynamic import rules_of
 from dynnas.supernet.conversion.member import Begun, cut, kernel_rule
 from dynnas.supernet.conversion.report import ElasticReport
+from dynnas.supernet.states import own_buffers_of
 
 
 class TrainedNetwork:
@@ -34,6 +36,7 @@ class TrainedNetwork:
         choices: what may be chosen. begun: modules that members may have beside those of the network.
         outputs: channels that it gives; None where that is not one number.
         teaches: whether its outputs are those that it was trained for.
+        states: names of buffers that a training changes, beside the statistics of norms.
     """
 
     def __init__(
@@ -45,10 +48,11 @@ class TrainedNetwork:
         begun: Begun | None = None,
         outputs: int | None = None,
         teaches: bool = True,
+        states: frozenset[str] = frozenset(),
     ) -> None:
         self.network, self.choices, self.report = network, choices, report
         self.begun = begun or Begun()
-        self.outputs, self.teaches = outputs, teaches
+        self.outputs, self.teaches, self.states = outputs, teaches, states
         self.__name__ = type(network).__name__
         genes = choices.genes()
         self._whole = Architecture(tuple((gene.name, gene.values[-1]) for gene in genes))
@@ -94,6 +98,12 @@ class TrainedNetwork:
             listed.append(Architecture(tuple({**self._whole, **beside}.items())))
         return {"network": listed}
 
+    @cached_property
+    def _shared_buffers(self) -> list[str]:
+        """The names of the buffers that members have in common: those with fewer channels, and all states."""
+        cut = {name for name, _ in self.choices.sizes}
+        return [name for name, _ in own_buffers_of(self.network) if name in cut or name in self.states]
+
     def part(self, config: Architecture, /) -> nn.Module:
         """Build a member that says which slices its tensors are."""
         cuts = self.choices.cuts(config)
@@ -112,6 +122,8 @@ class TrainedNetwork:
             if isinstance(owner, nn.RNNBase | nn.RNNCellBase | nn.MultiheadAttention):
                 for key, _ in owner.named_parameters(prefix=name):  # channels are picked, whatever is fused
                     rules.setdefault(key, leading)
+        for name in self._shared_buffers:
+            rules.setdefault(name, leading)
         for name, op in cuts.ops.items():
             found = rules_of(self.begun.ops[name, op], *cuts.kept(name))
             rules |= {f"{name}.{tensor}": rule for tensor, rule in found.items()}

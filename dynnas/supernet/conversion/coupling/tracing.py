@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import _Orthogonal, _SpectralNorm
+from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -152,7 +154,7 @@ class _Operators(TorchDispatchMode):
             if any(axis is not None for facts in known for axis in facts.axes):
                 tracer.unknown.setdefault(f"aten.{name}", _where(tracer))
             for each in inputs:
-                tracer.fix(each, f"goes through aten.{name}, which has no rule")
+                tracer.fix(each, _no_rule(tracer, name))
             return result
         axes = rule(tracer, func, args, kwargs, result)
         results = [result] if isinstance(result, Tensor) else list(result)
@@ -168,6 +170,7 @@ _KEEPS = {
     "view", "_unsafe_view", "reshape", "clone", "alias", "detach", "permute", "transpose", "t", "unsqueeze",
     "squeeze", "expand", "native_batch_norm", "_to_copy", "contiguous", "roll", "native_dropout",
     "hardswish", "hardswish_", "_native_batch_norm_legit_no_training", "leaky_relu", "prelu", "_prelu_kernel",
+    "native_layer_norm", "native_group_norm",
 }  # fmt: skip
 _ADDS = {"add", "add_", "sub", "sub_"}
 
@@ -178,6 +181,20 @@ def _tokens(name: str, known: Sequence[Facts], shapes: Sequence[Any], func: Any)
         return frozenset().union(*(facts.tokens for facts in known))
     unary = len(known) == 1 and torch.Tag.pointwise in func.tags
     return known[0].tokens if known and (unary or name in _KEEPS) else frozenset()
+
+
+def _no_rule(tracer: Tracer, name: str) -> str:
+    running = tracer.modules.get(tracer.module)
+    if isinstance(running, _SpectralNorm) or _has_hook(running, SpectralNorm):
+        return "its spectral norm is that of the whole weight"
+    if isinstance(running, _Orthogonal):
+        return "its weight is orthogonal as a whole"
+    return f"goes through aten.{name}, which has no rule"
+
+
+def _has_hook(module: nn.Module | None, kind: type) -> bool:
+    hooks = module._forward_pre_hooks.values() if module is not None else ()
+    return any(isinstance(hook, kind) for hook in hooks)
 
 
 def _where(tracer: Tracer) -> str:

@@ -23,3 +23,21 @@ class Metric:
     unit: str
     direction: Direction
     title: str
+
+    @property
+    def share(self) -> bool:
+        """Tell whether it is a share, which is written in percent."""
+        return self.unit == "share"
+
+    @property
+    def heading(self) -> str:
+        """Return its name as the heading of a column, with its unit."""
+        return f"{self.name} %" if self.share else self.name
+
+    def text(self, value: float) -> str:
+        """Spell a value, without its unit: a share in percent."""
+        return f"{100 * value:.2f}" if self.share else f"{value:.4g}"
+
+    def better(self, value: float, other: float) -> bool:
+        """Tell whether a value is better than another."""
+        return value > other if self.direction == "maximize" else value < other

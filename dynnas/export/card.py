@@ -83,12 +83,12 @@ def _metrics_of(member: ScoredArchitecture, made: Trained | Compressed | None) -
     """Return the metrics of `member` that also hold for the trained or compressed network, and its own."""
     metrics = dict(member.metrics)
     if isinstance(made, Trained):
-        return metrics | {"accuracy": made.accuracy, "test_accuracy": made.test_accuracy}
+        return metrics | dict(made.scores)
     if made is None:
         return metrics
     after = made.after
     metrics = {name: value for name, value in metrics.items() if name not in (*_TIMES, "macs", "params")}
-    metrics |= {"accuracy": after.accuracy, "test_accuracy": after.test_accuracy, "mean_ms": after.latency_ms}
+    metrics |= {**after.scores, "mean_ms": after.latency_ms}
     sizes = {"macs": after.macs, "params": after.params}
     return metrics | {name: value for name, value in sizes.items() if value is not None}
 

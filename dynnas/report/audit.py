@@ -13,12 +13,13 @@ from dynnas.study.audit import Audit
 
 def audit_table(audit: Audit, name: str) -> Table:
     """Return a table of every audited network, and the rank correlation of inherited and own weights."""
+    metric = audit.metric
     columns = (
         Column("key"),
         Column("front"),
         Column("MACs", numeric=True),
-        Column("inherited %", numeric=True),
-        Column("alone %", numeric=True),
+        Column("inherited %" if metric.share else "inherited", numeric=True),
+        Column("alone %" if metric.share else "alone", numeric=True),
         *(Column(f"seed {seed}", numeric=True) for seed in range(audit.seeds) if audit.seeds > 1),
     )
     rows = tuple(
@@ -26,32 +27,38 @@ def audit_table(audit: Audit, name: str) -> Table:
             network.key,
             "yes" if network.on_front else "",
             count(network.macs),
-            f"{100 * network.inherited:.2f}",
-            f"{100 * network.alone:.2f}",
-            *(f"{100 * accuracy:.2f}" for accuracy in network.by_seed if audit.seeds > 1),
+            metric.text(network.inherited),
+            metric.text(network.alone),
+            *(metric.text(score) for score in network.by_seed if audit.seeds > 1),
         )
         for network in audit.networks
     )
     agreement = f"Kendall's tau {audit.kendall_tau}, Spearman {audit.spearman} (95% by bootstrap)"
     return Table(
-        f"{name}: accuracy on search images after {audit.epochs} epochs alone; {agreement}", columns, rows
+        f"{name}: {metric.name} on search images after {audit.epochs} epochs alone; {agreement}",
+        columns,
+        rows,
     )
 
 
 def neighbours_text(audit: Audit) -> str:
     """Say how many neighbours of the front differ by less than the noise, and how large that is."""
-    found = audit.neighbours
-    noise = f"{100 * found.split_deviation:.2f} points by the choice of search images"
+    found, unit = audit.neighbours, " points" if audit.metric.share else ""
+    parts = []
+    if found.split_deviation is not None:
+        parts.append(f"{audit.metric.text(found.split_deviation)}{unit} by the choice of search images")
     if found.seed_deviation is not None:
-        noise += f", {100 * found.seed_deviation:.2f} between {audit.seeds} seeds"
+        parts.append(f"{audit.metric.text(found.seed_deviation)}{unit} between {audit.seeds} seeds")
+    if not parts:
+        return f"how many neighbours on the front are inside the noise of {audit.metric.name} is not known"
     return (
         f"neighbours on the front inside the noise: {found.inside} of {found.pairs} (differing by less than "
-        f"one standard deviation of a difference; that of one accuracy: {noise})"
+        f"one standard deviation of a difference; that of one {audit.metric.name}: {', '.join(parts)})"
     )
 
 
 def draw_audit(audit: Audit, title: str, path: Path) -> Path:
-    """Draw inherited against stand-alone accuracy into `path`, with the range over seeds."""
+    """Draw inherited against stand-alone scores into `path`, with the range over seeds."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -60,22 +67,24 @@ def draw_audit(audit: Audit, title: str, path: Path) -> Path:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     every = [value for network in audit.networks for value in (network.inherited, *network.by_seed)]
-    ends = 100 * np.array([min(every) - 0.005, max(every) + 0.005])
+    metric, unit = audit.metric, 100 if audit.metric.share else 1
+    margin = 0.005 if metric.share else 0.02 * (max(every) - min(every))
+    ends = unit * np.array([min(every) - margin, max(every) + margin])
     axes.plot(ends, ends, color=grey, linewidth=1, label="equal")
     for name, colour, on_front in (("other networks", blue, False), ("members of the front", orange, True)):
         shown = [network for network in audit.networks if network.on_front == on_front]
-        x = [100 * network.alone for network in shown]
+        x = [unit * network.alone for network in shown]
         reach = np.array(
             [
-                [100 * (network.alone - min(network.by_seed)) for network in shown],
-                [100 * (max(network.by_seed) - network.alone) for network in shown],
+                [unit * (network.alone - min(network.by_seed)) for network in shown],
+                [unit * (max(network.by_seed) - network.alone) for network in shown],
             ]
         ).clip(min=0)  # a mean of equal numbers may differ from them in the last digit
-        y = [100 * network.inherited for network in shown]
+        y = [unit * network.inherited for network in shown]
         axes.errorbar(x, y, xerr=reach, fmt="o", markersize=4, color=colour, label=name, elinewidth=0.8)
     axes.set(
-        xlabel=f"accuracy trained alone, {audit.epochs} epochs [%]",
-        ylabel="accuracy with the supernet's weights [%]",
+        xlabel=f"{metric.heading} trained alone, {audit.epochs} epochs",
+        ylabel=f"{metric.heading} with the supernet's weights",
         title=f"{title}\nKendall's tau {audit.kendall_tau}, Spearman {audit.spearman}",
     )
     axes.grid(visible=True, alpha=0.25)

@@ -135,9 +135,9 @@ def _cascade_points(study: Study) -> list[Point]:
     axes = axes_of(study)
     placed = [(cost_of_cascade(cascade, axes.cost), cascade) for cascade in study.cascades]
     return [
-        Point(cost, axes.unit * cascade.metrics["accuracy"], dynamic=True)
+        Point(cost, axes.unit * cascade.metrics[axes.gain], dynamic=True)
         for cost, cascade in placed
-        if cost is not None
+        if cost is not None and axes.gain in cascade.metrics
     ]
 
 

@@ -101,7 +101,8 @@ def _best_within(
 ) -> ScoredArchitecture | None:
     """Return the best by the metric that chose the members, so that nothing is chosen by test images."""
     within = [each for each in members if each.metrics[axes.cost] <= limit]
-    return max(within, key=lambda each: each.metrics[axes.gain], default=None)
+    sign = 1 if axes.gain_rises else -1
+    return max(within, key=lambda each: sign * each.metrics[axes.gain], default=None)
 
 
 def _difference(axes: Axes, value: float) -> str:

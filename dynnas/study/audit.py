@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,15 @@ import numpy as np
 
 from dynnas.documents import Document
 from dynnas.errors import StudyError
+from dynnas.metric import Metric
 
-DOCUMENT = Document("dynnas_audit", 2, "audit again")
+DOCUMENT = Document("dynnas_audit", 3, "audit again")
 RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
 class AuditedNetwork:
-    """One network, and its accuracies on the search split.
+    """One network, and its scores on the search split.
 
     Attributes:
         on_front: whether it is a member of the study's front.
@@ -53,31 +55,35 @@ class Correlation:
 class Neighbours:
     """The number of the front's neighbouring ranks that mean something.
 
-    Two neighbours of the front, in the order of their accuracy, are inside the noise where their inherited
-    accuracies differ by less than one standard deviation of a difference: sqrt(2) times that of one accuracy.
-    Its variance is that of the search split, p (1 - p) / n, plus, where networks were trained with several
-    seeds, that between the seeds. Both networks see the same images, so the first part errs to the safe side.
+    Two neighbours of the front, in the order of their score, are inside the noise where their inherited
+    scores differ by less than one standard deviation of a difference: sqrt(2) times that of one score.
+    Its variance is that of the search split (of a share of images p (1 - p) / n), plus, where networks were
+    trained with several seeds, that between the seeds. Both networks see the same images, so the first part
+    errs to the safe side.
 
     Attributes:
         pairs, inside: neighbours, and how many of them are inside the noise.
-        split_deviation: of one accuracy by the choice of search images, mean over the front.
-        seed_deviation: of one accuracy between seeds, pooled over the audited networks; None for one seed.
+        split_deviation: of one score by the choice of search images, mean over the front; None if the task
+            does not tell.
+        seed_deviation: of one score between seeds, pooled over the audited networks; None for one seed.
     """
 
     pairs: int
     inside: int
-    split_deviation: float
+    split_deviation: float | None
     seed_deviation: float | None
 
 
 @dataclass(frozen=True)
 class Audit:
-    """Inherited against stand-alone accuracies of networks spread over a study.
+    """Inherited against stand-alone scores of networks spread over a study.
 
     Attributes:
+        metric: the score by which the task ranks.
         epochs, seeds: of each network alone.
     """
 
+    metric: Metric
     networks: tuple[AuditedNetwork, ...]
     epochs: int
     seeds: int
@@ -105,6 +111,7 @@ def _audit(document: Mapping[str, Any]) -> Audit:
         for network in document["networks"]
     )
     parts = {
+        "metric": Metric(**document["metric"]),
         "networks": tuple(networks),
         "kendall_tau": Correlation(**document["kendall_tau"]),
         "spearman": Correlation(**document["spearman"]),
@@ -125,7 +132,7 @@ def correlation(
     """
     pairs = np.array([first, second])
     if any(len(set(row)) < 2 for row in pairs.tolist()):
-        raise StudyError("the audited networks all have the same accuracy: there is nothing to rank")
+        raise StudyError("the audited networks all have the same score: there is nothing to rank")
     rng = np.random.default_rng(seed)
     values: list[float] = []
     while len(values) < RESAMPLES:
@@ -136,25 +143,27 @@ def correlation(
     return Correlation(float(statistic(*pairs).statistic), float(low), float(high))
 
 
-def neighbours(front: Sequence[float], search_images: int, by_seed: Sequence[Sequence[float]]) -> Neighbours:
-    """Compare the accuracies of a front with their noise.
+def neighbours(
+    front: Sequence[float], variances: Sequence[float | None], by_seed: Sequence[Sequence[float]]
+) -> Neighbours:
+    """Compare the scores of a front with their noise.
 
     Args:
-        front: inherited accuracies of the members.
-        search_images: on which they were measured.
-        by_seed: of each audited network the accuracies alone, one for each seed.
+        front: inherited scores of the members.
+        variances: of each of them by the choice of search images; None where the task does not tell.
+        by_seed: of each audited network the scores alone, one for each seed.
     """
-    ranked = sorted(front)
-    variances = [accuracy * (1 - accuracy) / search_images for accuracy in ranked]
+    ranked = sorted(zip(front, (variance or 0.0 for variance in variances), strict=True))
     several = len(by_seed[0]) > 1
     between_seeds = float(np.mean([np.var(row, ddof=1) for row in by_seed])) if several else 0.0
     inside = sum(
         higher - lower < math.sqrt(first + second + 2 * between_seeds)
-        for lower, higher, first, second in zip(ranked, ranked[1:], variances, variances[1:], strict=False)
+        for (lower, first), (higher, second) in pairwise(ranked)
     )
+    known = [variance for variance in variances if variance is not None]
     return Neighbours(
         pairs=max(0, len(ranked) - 1),
         inside=inside,
-        split_deviation=math.sqrt(sum(variances) / len(variances)) if variances else 0.0,
+        split_deviation=math.sqrt(sum(known) / len(known)) if known else None,
         seed_deviation=math.sqrt(between_seeds) if several else None,
     )

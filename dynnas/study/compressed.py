@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from dynnas.documents import Document
+from dynnas.metric import Metric
 
-DOCUMENT = Document("dynnas_compressed", 1, "delete it, and compress again")
+DOCUMENT = Document("dynnas_compressed", 2, "delete it, and compress again")
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class Figures:
     """The scores and costs of a network.
 
     Attributes:
-        accuracy, test_accuracy: shares, of the form that ships.
+        scores: of the search and (`test_`) the test split by the names of their metrics, of the form that
+            ships.
         bytes: of the file that ships.
         file: that file, relative to the study's folder.
         latency_ms, interval_ms: mean over images and its 95% interval, measured in the same rounds as the
@@ -25,8 +27,7 @@ class Figures:
         macs, params: of the network; None for a graph.
     """
 
-    accuracy: float
-    test_accuracy: float
+    scores: Mapping[str, float]
     bytes: int
     file: str
     latency_ms: float
@@ -46,8 +47,9 @@ class Compressed:
         source: the weights it began with: `inherited`, or the name of a training.
         options: of the pass.
         settings: the recipe of the tuning; None for a pass without.
+        metric: the score by which the task ranks.
         before, after: the network in float32, and what the pass made of it.
-        controls: accuracies of what the pass made on the way, by name.
+        controls: scores of what the pass made on the way, by name.
         details: what else the pass has to tell.
         environment: digest of where the latencies were measured.
         file, weights_digest: the resulting network in torch, relative to the study's folder, and its weights;
@@ -60,6 +62,7 @@ class Compressed:
     source: str
     options: Mapping[str, float | str]
     settings: Mapping[str, Any] | None
+    metric: Metric
     before: Figures
     after: Figures
     controls: Mapping[str, Mapping[str, float]]
@@ -87,7 +90,7 @@ def read_compressed(path: Path) -> tuple[Compressed, ...]:
 
 def _compressed(document: Mapping[str, Any]) -> Compressed:
     forms = {name: _figures(document[name]) for name in ("before", "after")}
-    return Compressed(**{**document, **forms})
+    return Compressed(**{**document, **forms, "metric": Metric(**document["metric"])})
 
 
 def _figures(document: Mapping[str, Any]) -> Figures:

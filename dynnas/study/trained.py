@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from dynnas.documents import Document
+from dynnas.metric import Metric
+from dynnas.pareto.noise import tested
 
 DOCUMENT = Document(
-    "dynnas_trained", 1, "delete it, and train again: finished trainings are found in their folders"
+    "dynnas_trained", 2, "delete it, and train again: finished trainings are found in their folders"
 )
 
 
@@ -24,8 +26,10 @@ class Trained:
         start, teacher, weights: as in `dynnas.training.Recipe`.
         epochs, seed: of the training.
         settings: all of the recipe.
-        inherited_accuracy: on the search split with the supernet's weights, as the search saw it.
-        accuracy, test_accuracy: shares on the search and the test split, thresholds of exits as searched.
+        metric: the score by which the task ranks.
+        inherited: that of the search split with the supernet's weights, as the search saw it.
+        scores: of the search and (`test_`) the test split by the names of their metrics, thresholds of exits
+            as searched.
         exit_shares: shares of search images that leave at each exit, then at the head.
         weights_digest: of the weights in `file`.
         file: relative to the study's folder.
@@ -40,13 +44,23 @@ class Trained:
     epochs: int
     seed: int
     settings: Mapping[str, Any]
-    inherited_accuracy: float
-    accuracy: float
-    test_accuracy: float
+    metric: Metric
+    inherited: float
+    scores: Mapping[str, float]
     exit_shares: tuple[float, ...]
     weights_digest: str
     file: str
     losses: tuple[float, ...]
+
+    @property
+    def score(self) -> float:
+        """Return the score of the search split by which the task ranks."""
+        return self.scores[self.metric.name]
+
+    @property
+    def test_score(self) -> float:
+        """Return that of the test split."""
+        return self.scores[tested(self.metric.name)]
 
 
 def trained_to_json(trained: Iterable[Trained]) -> str:
@@ -67,4 +81,4 @@ def read_trained(path: Path) -> tuple[Trained, ...]:
 
 def _trained(document: Mapping[str, Any]) -> Trained:
     lists = {name: tuple(value) for name, value in document.items() if isinstance(value, list)}
-    return Trained(**{**document, **lists})
+    return Trained(**{**document, **lists, "metric": Metric(**document["metric"])})

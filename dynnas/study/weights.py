@@ -26,8 +26,11 @@ def choose_weights(
     if which == "inherited":
         return None
     if which == "best":
-        best = max(own, key=lambda each: each.accuracy, default=None)
-        return best if best and best.accuracy >= best.inherited_accuracy else None
+        best = None
+        for each in own:
+            if best is None or each.metric.better(each.score, best.score):
+                best = each
+        return None if best is None or best.metric.better(best.inherited, best.score) else best
     made = [each for each in compressed if each.key == key and each.file]
     known: list[Trained | Compressed] = [*own, *made]
     found = [each for each in known if each.name.startswith(which)]

@@ -17,6 +17,7 @@ from dynnas.metrics.accuracy import accuracy
 from dynnas.metrics.size import Size
 from dynnas.nn.networks.cost import cost
 from dynnas.pareto.front import ScoredArchitecture
+from dynnas.pareto.noise import half_width
 from dynnas.progress import Progress, Task
 from dynnas.settings.settings import TrainSettings
 from dynnas.space.architecture import Architecture
@@ -34,6 +35,8 @@ FRONT_SHARE = 0.5
 """Maximum share of members of the front among the networks: ranks must be known where the front lies, but a
 front alone is too narrow to show whether the rest is ranked.
 """
+_DEVIATIONS = 1.96
+"""Half of a 95% interval, in standard deviations."""
 
 
 def audit_study(
@@ -79,17 +82,26 @@ def audit_study(
             for architecture in chosen(study, networks, seed)
         ]
     columns = [network.inherited for network in audited], [network.alone for network in audited]
-    front = [member.metrics[study.dataset.task.metrics[0].name] for member in study.front]
+    metric = study.dataset.task.metrics[0]
+    front = [member.metrics[metric.name] for member in study.front]
+    variances = [_variance(member, metric.name) for member in study.front]
     result = Audit(
+        metric=metric,
         networks=tuple(audited),
         epochs=recipe.epochs,
         seeds=seeds,
         kendall_tau=correlation(stats.kendalltau, *columns, seed),
         spearman=correlation(stats.spearmanr, *columns, seed),
-        neighbours=neighbours(front, len(study.dataset.search), [network.by_seed for network in audited]),
+        neighbours=neighbours(front, variances, [network.by_seed for network in audited]),
     )
     atomic_write(study.folder.audit, result.to_json())
     return result
+
+
+def _variance(member: ScoredArchitecture, metric: str) -> float | None:
+    """Return the variance of a score by the choice of search images; None without an interval."""
+    noise = half_width(member.metrics, metric)
+    return None if noise is None else (noise / _DEVIATIONS) ** 2
 
 
 def _audited(

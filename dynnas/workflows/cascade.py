@@ -74,6 +74,11 @@ def cascade_study(
         raise StudyError(f"{study.name}: there is no finished front yet; let its search come to an end")
     if len(study.front) < 2:
         raise StudyError(f"{study.name}: the front has one network, and a cascade needs two; search on")
+    if study.dataset.task.name != "classification":
+        raise StudyError(
+            f"{study.name}: images leave a cascade where a class is likely enough, and the task "
+            f"{study.dataset.task.name} has no classes of images; take one network of the front"
+        )
     with study_lock(study.folder.lock, f"study {study.folder.path}"):
         return _Cascading(study, size, keep, by or _cost_of(study), weights, progress or Progress()).run()
 

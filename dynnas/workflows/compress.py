@@ -22,10 +22,10 @@ from dynnas.files import atomic_write
 from dynnas.latency.latency import Latency
 from dynnas.latency.meter import LatencyMeter
 from dynnas.latency.rounds import Workload
-from dynnas.metrics.accuracy import accuracy
 from dynnas.nn.layers.digest import weights_digest
 from dynnas.nn.networks.network import Network
 from dynnas.pareto.front import ScoredArchitecture
+from dynnas.pareto.noise import tested
 from dynnas.progress import Progress
 from dynnas.runtimes.artifact import Artifact
 from dynnas.runtimes.compile import compile_network, load_artifact
@@ -35,6 +35,7 @@ from dynnas.search.evaluators.supernet import open_meter
 from dynnas.search.storage.locks import study_lock
 from dynnas.settings.settings import TargetSettings
 from dynnas.study.compressed import Compressed, Figures, compressed_to_json
+from dynnas.study.scores import scores_of
 from dynnas.study.study import Study
 from dynnas.training.recipe import Recipe
 from dynnas.training.weights_io import save_network
@@ -61,7 +62,7 @@ def compress_members(
 ) -> tuple[Compressed, ...]:
     """Run a pass over `members` of a study, one after the other, and add the results to the study.
 
-    Accuracies are of the form that ships, on the search and the test split; latencies before and after are
+    Scores are of the form that ships, on the search and the test split; latencies before and after are
     measured in the same rounds, on the study's scale. What was done before is not done again. Interrupted,
     the same call goes on.
 
@@ -152,9 +153,10 @@ class _Compressor:
             source=source_name,
             options=self.options,
             settings=asdict(recipe) if recipe else None,
+            metric=study.dataset.task.metrics[0],
             before=before,
             after=after,
-            controls={title: _judged(each, study) for title, each in compressed.controls.items()},
+            controls={title: scores_of(each, study.dataset) for title, each in compressed.controls.items()},
             details=compressed.details,
             environment=meter.reference.environment,
             file=self._inside(save_network(compressed.network, folder)) if compressed.network else None,
@@ -178,13 +180,13 @@ class _Compressor:
             assert compressed.network is not None
             artifact = compile_network(compressed.network, PORTABLE)
             made = workload_of(compressed.network, study.dataset, self.meter.target)
-            scores = _judged(compressed.network, study)
+            scores = scores_of(compressed.network, study.dataset)
         earlier, now = self.meter.measure_jointly([workload, made])
         for file, content in ((BEFORE, compile_network(network, PORTABLE).data), (AFTER, artifact.data)):
             (folder / file).write_bytes(content)
         ships = compressed.file or folder / AFTER
         return (
-            self._figure(_judged(network, study), folder / BEFORE, earlier, network),
+            self._figure(scores_of(network, study.dataset), folder / BEFORE, earlier, network),
             self._figure(scores, ships, now, compressed.network),
         )
 
@@ -193,8 +195,7 @@ class _Compressor:
     ) -> Figures:
         size = cost_of(network) if network else None
         return Figures(
-            accuracy=scores["accuracy"],
-            test_accuracy=scores["test_accuracy"],
+            scores=scores,
             bytes=file.stat().st_size,
             file=self._inside(file),
             latency_ms=latency.latency_ms,
@@ -207,23 +208,16 @@ class _Compressor:
         return str(path.relative_to(self.study.folder.path))
 
 
-def _judged(network: Network, study: Study) -> dict[str, float]:
-    return {
-        "accuracy": accuracy(network, study.dataset, "search").top1,
-        "test_accuracy": accuracy(network, study.dataset, "test").top1,
-    }
-
-
 def _artifact_scores(artifact: Artifact, network: Network, study: Study) -> dict[str, float]:
-    """Return accuracies of an artifact for one image; `network` says how images are prepared for it."""
+    """Return scores of an artifact for one image; `network` says how images are prepared for it."""
     runner = load_artifact(artifact)
 
-    def score(split: Literal["search", "test"]) -> float:
+    def scores(split: Literal["search", "test"]) -> Mapping[str, float]:
         part = getattr(study.dataset, split)
         said = []
         for images in in_batches(part.images, 256):
             prepared = prepare_images(network, study.dataset, images).numpy()
             said += [torch.from_numpy(np.array(runner(image[None]))) for image in prepared]
-        return next(iter(study.dataset.task.score(torch.cat(said), part.targets).values()))
+        return study.dataset.task.score(torch.cat(said), part.targets)
 
-    return {"accuracy": score("search"), "test_accuracy": score("test")}
+    return {**scores("search"), **{tested(name): value for name, value in scores("test").items()}}

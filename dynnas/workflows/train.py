@@ -19,6 +19,7 @@ from dynnas.progress import Progress
 from dynnas.search.storage.locks import study_lock
 from dynnas.settings.settings import TrainSettings
 from dynnas.space.moves import largest
+from dynnas.study.scores import scores_of
 from dynnas.study.study import Study
 from dynnas.study.trained import Trained, trained_to_json
 from dynnas.training.algorithms.binary_weights import BinaryWeights
@@ -115,7 +116,9 @@ class MemberTraining:
         name = f"{member.key}-{self.recipe.digest}"
         done = next((each for each in self.study.trained if each.name == name), None)
         if done and (self.study.folder.path / done.file).exists():
-            self.progress.message(f"{name}: trained before, search accuracy {done.accuracy:.2%}")
+            self.progress.message(
+                f"{name}: trained before, {done.metric.heading} {done.metric.text(done.score)}"
+            )
             return done
         folder = self.study.folder.trained_weights / name
         inherited = self.inherited(member)
@@ -155,7 +158,6 @@ class MemberTraining:
         self, network: Network, member: ScoredArchitecture, name: str, before: float, folder: Path
     ) -> Trained:
         dataset, recipe = self.study.dataset, self.recipe
-        score = accuracy(network, dataset, "search")
         checkpoint = read_checkpoint(folder)
         return Trained(
             name=name,
@@ -166,10 +168,10 @@ class MemberTraining:
             epochs=recipe.train.epochs,
             seed=recipe.train.seed,
             settings=asdict(recipe),
-            inherited_accuracy=before,
-            accuracy=score.top1,
-            test_accuracy=accuracy(network, dataset, "test").top1,
-            exit_shares=score.exit_shares,
+            metric=dataset.task.metrics[0],
+            inherited=before,
+            scores=scores_of(network, dataset),
+            exit_shares=accuracy(network, dataset, "search").exit_shares,
             weights_digest=weights_digest(network),
             file=str(save_network(network, folder).relative_to(self.study.folder.path)),
             losses=tuple(checkpoint.losses) if checkpoint else (),

@@ -15,6 +15,7 @@ from support.small_study import small_space
 from dynnas.cli.options import command_of
 from dynnas.report.page.page import html_page
 from dynnas.report.summary import StudySummary, summarize
+from dynnas.settings.metrics import METRICS
 from dynnas.study.audit import Audit, AuditedNetwork, Correlation, Neighbours
 from dynnas.study.folder import StudyFolder
 from dynnas.study.study import Study
@@ -51,7 +52,7 @@ def searched(folder: Path) -> Study:
         for at, member in enumerate(study.candidates[:5])
     )
     whole = Correlation(1.0, 0.9, 1.0)
-    audit = Audit(audited, 3, 1, whole, whole, Neighbours(1, 1, 0.04, None))
+    audit = Audit(METRICS["accuracy"], audited, 3, 1, whole, whole, Neighbours(1, 1, 0.04, None))
     study.folder.audit.write_text(audit.to_json())
     return Study(study.folder)
 

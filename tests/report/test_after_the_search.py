@@ -31,11 +31,11 @@ def test_a_training_is_loaded_told_and_reported(study):
     facts = facts_of(study, member, found)
     assert facts["weights from"] == f"training alone for 2 epochs from fresh weights ({found.name})"
     test = next(name for name in facts if "test images" in name)
-    assert facts[test].startswith(f"{100 * found.test_accuracy:.2f}%")
+    assert facts[test].startswith(f"{100 * found.test_score:.2f}%")
     assert facts["multiply-adds"] == before["multiply-adds"]
 
     summary = summarize(study)
     assert summary.trained == (found,)
     for text in (markdown(summary, "command"), html_page(summary, "command")):
         assert found.name in text
-        assert f"{100 * found.test_accuracy:.2f}" in text
+        assert f"{100 * found.test_score:.2f}" in text

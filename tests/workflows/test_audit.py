@@ -98,14 +98,16 @@ def test_the_front_other_candidates_and_random_networks_are_audited(study):
 
 def test_neighbours_inside_the_noise_by_hand():
     """0.9 of 100 images has a deviation of 3 points, a difference 4.2; seeds 1 and 2 points apart add 1.1."""
-    found = neighbours([0.90, 0.93, 0.99], 100, [(0.5,), (0.6,)])
+    variances = (0.9 * 0.1 / 100, 0.93 * 0.07 / 100, 0.99 * 0.01 / 100)
+    found = neighbours([0.90, 0.93, 0.99], variances, [(0.5,), (0.6,)])
     assert (found.pairs, found.inside, found.seed_deviation) == (2, 1, None)
-    variances = (0.9 * 0.1, 0.93 * 0.07, 0.99 * 0.01)
-    assert found.split_deviation == pytest.approx(np.sqrt(sum(variances) / 300))
-    seeded = neighbours([0.90, 0.93, 0.99], 100, [(0.50, 0.60), (0.60, 0.70)])
+    assert found.split_deviation == pytest.approx(np.sqrt(sum(variances) / 3))
+    seeded = neighbours([0.90, 0.93, 0.99], variances, [(0.50, 0.60), (0.60, 0.70)])
     assert seeded.seed_deviation == pytest.approx(np.sqrt(0.005))
     assert seeded.inside == 2
-    assert neighbours([], 100, [(0.5,)]).pairs == 0
+    assert neighbours([], [], [(0.5,)]).pairs == 0
+    unknown = neighbours([2.0, 2.5], [None, None], [(0.5,)])  # of a task that tells no interval
+    assert (unknown.pairs, unknown.inside, unknown.split_deviation) == (1, 0, None)
 
 
 def test_a_damaged_or_older_audit_is_one_message(tmp_path):
@@ -113,6 +115,6 @@ def test_a_damaged_or_older_audit_is_one_message(tmp_path):
     path.write_text('{"dynnas_audit": 1}')
     with pytest.raises(StudyError, match=r"audit\.json: found format"):
         Audit.load(path)
-    path.write_text('{"dynnas_audit": 2, "networks": []}')
+    path.write_text('{"dynnas_audit": 3, "networks": []}')
     with pytest.raises(StudyError, match=r"audit\.json: damaged"):
         Audit.load(path)

@@ -48,8 +48,8 @@ def test_a_pass_makes_a_network_that_joins_the_study(study, method):
     found = compress(study, method, **options)
     assert study.compressed == (found,)
     network = study.trained_network(study.weights_of(found.key, found.name))
-    assert accuracy(network, study.dataset, "search").top1 == found.after.accuracy
-    assert accuracy(network, study.dataset, "test").top1 == found.after.test_accuracy
+    assert accuracy(network, study.dataset, "search").top1 == found.after.scores["accuracy"]
+    assert accuracy(network, study.dataset, "test").top1 == found.after.scores["test_accuracy"]
     assert cost(network.config).params == found.after.params
     for figures in (found.before, found.after):
         assert (study.folder.path / figures.file).stat().st_size == figures.bytes
@@ -69,8 +69,8 @@ def test_an_int8_graph_is_judged_as_it_ships(study):
     network, search = study.network(found.key), study.dataset.search
     prepared = prepare_images(network, study.dataset, search.images).numpy()
     said = np.array([int(session.run(["logits"], {"image": image[None]})[0].argmax()) for image in prepared])
-    assert found.after.accuracy == (said == search.targets.numpy()).mean()
-    assert found.before.accuracy == accuracy(network, study.dataset, "search").top1
+    assert found.after.scores["accuracy"] == (said == search.targets.numpy()).mean()
+    assert found.before.scores["accuracy"] == accuracy(network, study.dataset, "search").top1
     with pytest.raises(StudyError, match="have the name"):
         study.weights_of(found.key, found.name)
 
@@ -108,7 +108,7 @@ def test_a_pass_begins_with_the_best_weights(study):
     study.folder.trained.write_text(json.dumps(document))
     found = compress(study, "int8", images=16)
     assert found.source == trained.name
-    assert found.before.accuracy == trained.accuracy
+    assert found.before.scores["accuracy"] == trained.score
 
 
 def test_what_cannot_be_done_is_one_message(study):

@@ -198,7 +198,7 @@ def test_it_is_trained_on_and_ships_so(studies: Path) -> None:
     data = study.dataset
     with torch.no_grad():
         said = network(data.normalise(data.search.images)).argmax(1)
-    assert float((said == data.search.targets).float().mean()) == pytest.approx(trained.accuracy, abs=1e-6)
+    assert float((said == data.search.targets).float().mean()) == pytest.approx(trained.score, abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -29,9 +29,9 @@ def test_a_trained_network_joins_the_study(study):
     network = study.trained_network(found)
     assert weights_digest(network) == found.weights_digest
     assert network.config == study.network(member.key).config
-    assert accuracy(network, study.dataset, "search").top1 == found.accuracy
-    assert accuracy(network, study.dataset, "test").top1 == found.test_accuracy
-    assert found.inherited_accuracy == member.metrics["accuracy"]
+    assert accuracy(network, study.dataset, "search").top1 == found.score
+    assert accuracy(network, study.dataset, "test").top1 == found.test_score
+    assert found.inherited == member.metrics["accuracy"]
     assert len(found.losses) == 2
     assert study.folder.trained in study.folder.owned()
     assert study.folder.trained_weights in study.folder.owned()
@@ -43,7 +43,7 @@ def test_inherited_and_fresh_weights_are_different_starts(study):
     fresh = train_members(study, [member], recipe(study, "scratch", epochs=1, teacher="none"))
     assert [each.start for each in study.trained] == ["inherited", "scratch"]
     assert inherited[0].losses != fresh[0].losses
-    assert inherited[0].accuracy > fresh[0].accuracy
+    assert inherited[0].score > fresh[0].score
     assert recipe(study).train.lr == INHERITED_LR * recipe(study, "scratch").train.lr
     names = [each.name for each in study.trained]
     assistants = teachers_for(study, ",".join(names))
@@ -68,8 +68,8 @@ def test_best_weights_are_best_on_search_images(study):
     assert study.weights_of(member.key, "inherited") is None
     assert study.weights_of(member.key, found.name) == found
     better = json.loads(study.folder.trained.read_text())
-    for accuracy_now, expected in ((found.inherited_accuracy + 0.01, True), (0.0, False)):
-        better["networks"][0]["accuracy"] = accuracy_now
+    for accuracy_now, expected in ((found.inherited + 0.01, True), (0.0, False)):
+        better["networks"][0]["scores"]["accuracy"] = accuracy_now
         study.folder.trained.write_text(json.dumps(better))
         assert bool(study.weights_of(member.key)) == expected
     with pytest.raises(StudyError, match=r"no trainings of .* have the name 'other'; allowed are best"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from dynnas.metric import Metric
 from dynnas.pareto.front import Front, ScoredArchitecture
 from dynnas.report.plots.axes import Axes, axes_of
 from dynnas.report.prediction import predicted_and_measured
@@ -118,22 +119,24 @@ def prediction_chart(study: Study) -> dict[str, Any] | None:
 
 
 def audit_chart(audit: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the chart of inherited against stand-alone accuracy."""
+    """Return the chart of inherited against stand-alone scores."""
+    metric = Metric(**audit["metric"])
+    unit, sign = (100, "%") if metric.share else (1, "")
     points = [
         {
-            "x": 100 * network["inherited"],
-            "y": 100 * network["alone"],
+            "x": unit * network["inherited"],
+            "y": unit * network["alone"],
             "tip": [
                 network["key"],
-                f"with the supernet's weights {100 * network['inherited']:.2f}%",
-                f"trained alone {100 * network['alone']:.2f}%",
+                f"with the supernet's weights {metric.text(network['inherited'])}{sign}",
+                f"trained alone {metric.text(network['alone'])}{sign}",
             ],
         }
         for network in audit["networks"]
     ]
     return {
-        "x": {"label": "accuracy with the supernet's weights [%]"},
-        "y": {"label": "accuracy trained alone [%]"},
+        "x": {"label": f"{metric.heading} with the supernet's weights"},
+        "y": {"label": f"{metric.heading} trained alone"},
         "series": [{"name": "front", "style": "dots", "points": points}],
     }
 
@@ -196,13 +199,13 @@ def _cascades(study: Study, axes: Axes) -> dict[str, Any]:
     points = [
         {
             "x": cost,
-            "y": axes.unit * cascade.metrics["accuracy"],
+            "y": axes.unit * cascade.metrics[axes.gain],
             "tip": tip_of_cascade(number, cascade),
             "dynamic": True,
             "key": cascade.key,
         }
         for number, cascade in enumerate(study.cascades, start=1)
-        if (cost := cost_of_cascade(cascade, axes.cost)) is not None
+        if axes.gain in cascade.metrics and (cost := cost_of_cascade(cascade, axes.cost)) is not None
     ]
     return {"name": "cascades", "style": "diamonds", "points": points}
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dynnas.settings.metrics import find_metric, on_device
+from dynnas.pareto.objectives import Goal
+from dynnas.settings.metrics import METRICS, find_metric, on_device
 from dynnas.study.study import Study
 
 
@@ -23,7 +24,7 @@ class Axes:
 def axes_of(study: Study, device: str | None = None) -> Axes:
     """Return the first searched quality against the first cost, or against the latency on a `device`.
 
-    They are accuracy and latency if there is none.
+    A quality may be an error, which is minimised. They are accuracy and latency if there is none.
 
     Of a table, the first objective that is maximised against the first that is minimised; of objectives
     that are all alike, the first and the last.
@@ -35,17 +36,29 @@ def axes_of(study: Study, device: str | None = None) -> Axes:
         cost = costs[0] if costs else goal.objectives[-1].name
         gain = gains[0] if gains else goal.objectives[0].name
         return Axes(cost, gain, cost, gain, gain_rises=bool(gains))
-    cost = on_device("latency_ms", device) if device else costs[0] if costs else "latency_ms"
-    gain = gains[0] if gains else "accuracy"
+    gain = ranking_score(goal)
+    usual = next((name for name in costs if name != gain), "latency_ms")
+    cost = on_device("latency_ms", device) if device else usual
     metric = find_metric(gain)
-    share = metric is not None and metric.unit == "share"
+    share = metric is not None and metric.share
     return Axes(
         cost=cost,
         gain=gain,
         cost_label=_label(cost),
         gain_label="accuracy on the search images [%]" if gain == "accuracy" else _label(gain, percent=share),
         unit=100.0 if share else 1.0,
+        gain_rises=gain in gains or gain not in costs,
     )
+
+
+def ranking_score(goal: Goal) -> str:
+    """Return the score by which a study ranks: its first objective to be maximised, or that is no cost.
+
+    It is the accuracy where there is none.
+    """
+    gains = [each.name for each in goal.objectives if each.direction == "maximize"]
+    scores = [each.name for each in goal.objectives if each.name.partition("@")[0] not in METRICS]
+    return next(iter((*gains, *scores)), "accuracy")
 
 
 def _label(name: str, percent: bool = False) -> str:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from dynnas.nn.config.names import CHOOSE, FIXED, GLANCE
 from dynnas.pareto.front import ScoredArchitecture
 from dynnas.pareto.noise import GAIN, beats_cheaper, half_width
-from dynnas.settings.metrics import METRICS, find_metric, on_device
+from dynnas.report.plots.axes import ranking_score
+from dynnas.settings.metrics import find_metric, on_device
 from dynnas.space.architecture import Architecture
 from dynnas.space.space import Space
 from dynnas.study.study import Study
@@ -62,9 +63,7 @@ def score_name(study: Study) -> str:
 
     It is the accuracy where there is none.
     """
-    gains = [each.name for each in study.goal.objectives if each.direction == "maximize"]
-    scores = [each.name for each in study.goal.objectives if each.name not in METRICS]
-    return next(iter((*gains, *scores)), _ACCURACY)
+    return ranking_score(study.goal)
 
 
 def front_table(

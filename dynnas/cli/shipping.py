@@ -224,6 +224,13 @@ def compress(
     rewind: Annotated[
         int | None, typer.Option("--rewind", min=1, help="epoch to rewind to; 1 if not given")
     ] = None,
+    ticket: Annotated[
+        Literal["rewound", "signs"] | None,
+        typer.Option(
+            "--ticket",
+            help="what a lottery ticket begins with: the early weights, or their signs; rewound if not given",
+        ),
+    ] = None,
     importance: Annotated[
         Literal["magnitude", "taylor", "obd"] | None,
         typer.Option(
@@ -253,7 +260,10 @@ def compress(
     from dynnas.workflows.train import recipe_of
 
     opened = open_study(study, studies)
-    given = {"amount": amount, "bits": bits, "images": images, "rewind": rewind, "importance": importance}
+    given: dict[str, float | str | None] = {
+        "amount": amount, "bits": bits, "images": images, "rewind": rewind, "importance": importance,
+        "start": ticket,
+    }  # fmt: skip
     options = {name: value for name, value in given.items() if value is not None}
     recipe = recipe_of(_settings(opened, epochs, seed), PASSES[method].start, lr, teacher=teacher)
     with show_progress(quiet) as progress:

@@ -3,10 +3,15 @@
 The network is trained from fresh weights, and those after `rewind` epochs are kept. When it is trained, the
 share `amount` of its weights with the smallest magnitude goes; what is left is put back to the early weights
 and trained on from there, along the same schedule.
+
+What matters about early weights may be their signs alone: with `start` "signs" all that are left of a tensor
+begin at one size, the deviation of its early weights (Zhou et al. 2019, arXiv:1905.01067, section 4). A
+control is the early network under the mask without any training, a supermask (section 5).
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 
 import torch
@@ -19,10 +24,14 @@ from dynnas.errors import TrainingError
 from dynnas.nn.layers.digest import weights_digest
 from dynnas.nn.networks.network import Network
 from dynnas.training.algorithm import Algorithm, Run
+from dynnas.training.batchnorm.calibrate import calibrate
 from dynnas.training.train_network import fresh_network
 from dynnas.training.weights_io import load_network, save_network
 
 FILE = "weights.sparse"
+
+STARTS = ("rewound", "signs")
+"""The weights that a ticket begins with: the early ones, or their signs at one size for each tensor."""
 
 
 class Mask(Algorithm):
@@ -66,6 +75,14 @@ def _run(source: CompressionInput) -> CompressedModel:
     early = load_network(folder / "weights.pt", digest.read_text())
     dense = source.tune(fresh_network(config, seed), name="dense")
     masks = largest_weights(dense, amount)
+    start = str(source.options["start"])
+    if start not in STARTS:
+        raise TrainingError(f"lottery: found start {start!r}; allowed: {', '.join(STARTS)}")
+    supermask = copy.deepcopy(early)
+    Mask(supermask, masks)
+    calibrate(supermask, source.calibration_images())
+    if start == "signs":
+        keep_signs(early)
     mask = Mask(early, masks)
     ticket = source.tune(early, mask, name="ticket", since=rewind)
     path = source.folder / FILE
@@ -74,8 +91,8 @@ def _run(source: CompressionInput) -> CompressedModel:
     return CompressedModel(
         network=read_coded(path),  # what ships is what was read back
         file=path,
-        controls={"dense, trained alike": dense},
-        details={"weights_left": left, "rewound_to_epoch": rewind},
+        controls={"dense, trained alike": dense, "early weights under the mask": supermask},
+        details={"weights_left": left, "rewound_to_epoch": rewind, "start": start},
     )
 
 
@@ -90,4 +107,11 @@ def largest_weights(network: Network, amount: float) -> dict[str, Tensor]:
     return {name: (value > limit).float() for name, value in magnitudes.items()}
 
 
-LOTTERY = Pass(_run, {"amount": 0.8, "rewind": 1}, start="scratch")
+@torch.no_grad()
+def keep_signs(network: Network) -> None:
+    """Give all weights of a kernel, bank or matrix one size, the standard deviation of what they were."""
+    for _, value in shared_parameters(network):
+        value.copy_(value.sign() * value.std(correction=0))
+
+
+LOTTERY = Pass(_run, {"amount": 0.8, "rewind": 1, "start": "rewound"}, start="scratch")

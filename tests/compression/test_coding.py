@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from dynnas.compression.cluster import Clusters, cluster, shared_parameters
 from dynnas.compression.coded_file import read_coded, write_coded
 from dynnas.compression.huffman import code_lengths, decode, encode
-from dynnas.compression.lottery import Mask, largest_weights
+from dynnas.compression.lottery import Mask, keep_signs, largest_weights
 from dynnas.errors import TrainingError
 
 
@@ -135,6 +135,13 @@ def test_the_smallest_weights_of_all_tensors_go(network):
     gone = torch.cat([value.abs()[masks[name] == 0] for name, value in shared_parameters(network)])
     assert kept.min() > gone.max()
     assert len(gone) == pytest.approx(len(kept), abs=1)
+
+
+def test_signs_alone_are_kept_at_the_deviation_of_a_tensor(network):
+    before = {name: value.detach().clone() for name, value in shared_parameters(network)}
+    keep_signs(network)
+    for name, value in shared_parameters(network):
+        torch.testing.assert_close(value.detach(), before[name].sign() * before[name].std(correction=0))
 
 
 @pytest.mark.parametrize("damage", ["cut", "mark", "longer"])

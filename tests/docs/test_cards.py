@@ -1,6 +1,7 @@
 """Every technique has a method card, whose formulas give what the code counts."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -131,6 +132,17 @@ NETWORKS = {
     "recurrent": (RecurrentConfig(3, 10), (3, 8, 8), {"u": 10}),
 }
 """What decides for a network: its config, its input, and the values of the card's formulas."""
+
+
+def test_the_files_and_tests_of_the_literature_are_there() -> None:
+    table = (ROOT / "docs" / "literature.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:-1] for line in table.splitlines() if line.startswith("| ") and "/" in line]
+    assert len(rows) > 40
+    for name, files, tests, *_ in rows:
+        for cell, folder in ((files, "dynnas/"), (tests, "tests/")):
+            found = re.findall(r"`([^`]+)`", cell)
+            assert found, name
+            assert [path for path in found if not path.startswith(folder) or not (ROOT / path).exists()] == []
 
 
 @pytest.mark.parametrize("name", [name for name, card in WRITTEN["networks"].items() if "params" in card])

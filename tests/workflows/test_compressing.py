@@ -77,7 +77,7 @@ def test_an_int8_graph_is_judged_as_it_ships(study):
 
 def test_a_ticket_is_judged_beside_the_dense_network(study):
     found = compress(study, "lottery", epochs=3, amount=0.5, rewind=2)
-    assert set(found.controls) == {"dense, trained alike"}
+    assert set(found.controls) == {"dense, trained alike", "early weights under the mask"}
     assert found.details["weights_left"] == pytest.approx(0.5, abs=0.02)
     network = study.trained_network(found)
     zeros = sum(int((value == 0).sum()) for value in network.parameters() if value.ndim > 1)

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from dynnas.cli.options import (
+    FLAGS,
     STUDIES,
     SWITCHABLE,
     Data,
     Device,
+    Earlier,
     Epochs,
     Experts,
     ExportFormat,
@@ -28,6 +30,7 @@ from dynnas.cli.options import (
     Sampler,
     Seed,
     SpaceFile,
+    Starts,
     Storage,
     Studies,
     StudyName,
@@ -52,6 +55,8 @@ def search(
     data: Data = None,
     trials: Trials = None,
     sampler: Sampler = None,
+    starts: Starts = None,
+    earlier: Earlier = None,
     seed: Seed = None,
     epochs: Epochs = None,
     experts: Experts = None,
@@ -73,24 +78,13 @@ def search(
     Trains a supernet, searches it, and measures what it finds; a file with a table needs neither. Killed at
     any moment, the same command continues. Flags override the settings of the space file.
     """
+    given = locals()  # the arguments by name
     from dynnas.language.parser import load_space
 
     drafted = file is None
     file = file or _drafted(data, studies, name, limits, device, threads, quiet)
     space = load_space(file)
-    flags = {
-        "data": data,
-        "trials": trials,
-        "sampler": sampler,
-        "seed": seed,
-        "epochs": epochs,
-        "experts": experts,
-        "device": device,
-        "threads": threads,
-        "workers": workers,
-        "processes": processes,
-        "ray": ray,
-    }
+    flags = {flag: given[flag] for flag in FLAGS}
     space = replace(space, settings=override(space.settings, flags, limits or ()))
     folder = study_folder(studies, name or study_name(space.name, None if drafted else data))
 
@@ -107,8 +101,8 @@ def search(
     with show_progress(quiet) as progress:
         study = run(space, folder=folder, storage=storage, fresh=fresh, progress=progress)
     if not study.front:
-        given = ", ".join(f"{metric}={limit:g}" for metric, limit in study.goal.constraints.items())
-        raise StudyError(f"no candidate kept the limits {given}; loosen them, or give more --trials")
+        kept = ", ".join(f"{metric}={limit:g}" for metric, limit in study.goal.constraints.items())
+        raise StudyError(f"no candidate kept the limits {kept}; loosen them, or give more --trials")
     _show_study(study)
 
 

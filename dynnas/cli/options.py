@@ -29,6 +29,8 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
     "data": ("data.source",),
     "trials": ("search.trials",),
     "sampler": ("search.sampler",),
+    "starts": ("search.starts",),
+    "earlier": ("search.earlier",),
     "seed": ("search.seed", "train.seed"),
     "epochs": ("train.epochs",),
     "experts": ("train.experts",),
@@ -52,11 +54,12 @@ def _setting(path: str) -> tuple[Field[Any], Rule]:
     return setting, setting_form(setting, SECTIONS[section]).rule
 
 
-def _flag(name: str) -> Any:
+def _flag(name: str, more: str = "") -> Any:
     """Return the typer option of one of `FLAGS`."""
     setting, rule = _setting(FLAGS[name][0])
     choices = f" ({rule})" if rule.choices else ""
-    return typer.Option(f"--{name}", metavar=_METAVARS[rule.kind], help=setting.metadata["help"] + choices)
+    told = setting.metadata["help"] + choices + more
+    return typer.Option(f"--{name}", metavar=_METAVARS[rule.kind], help=told)
 
 
 _FILE = "a space file, or the name of one that comes with dynnas, as mobile"
@@ -71,6 +74,8 @@ Studies = Annotated[Path, typer.Option("--studies", metavar="DIR", help="folder 
 Data = Annotated[str | None, _flag("data")]
 Trials = Annotated[str | None, _flag("trials")]
 Sampler = Annotated[str | None, _flag("sampler")]
+Starts = Annotated[list[str] | None, _flag("starts", "; repeatable")]
+Earlier = Annotated[list[str] | None, _flag("earlier", "; repeatable")]
 Seed = Annotated[str | None, _flag("seed")]
 Epochs = Annotated[str | None, _flag("epochs")]
 Experts = Annotated[str | None, _flag("experts")]
@@ -145,14 +150,16 @@ def study_folder(studies: Path, name: str) -> Path:
     return studies / name
 
 
-def override(settings: Settings, flags: Mapping[str, str | None], limits: Sequence[str]) -> Settings:
+def override(
+    settings: Settings, flags: Mapping[str, str | Sequence[str] | None], limits: Sequence[str]
+) -> Settings:
     """Return `settings` with the given flags in place of its values.
 
     Flags are read as the same words in a space file would be.
 
     Args:
         settings: those of the space file.
-        flags: texts by the names of `FLAGS`; None where a flag is not given.
+        flags: texts by the names of `FLAGS`, or several of a repeatable one; None where a flag is not given.
         limits: constraints as `latency_ms=5`, which join those of the file.
 
     Raises:
@@ -160,11 +167,13 @@ def override(settings: Settings, flags: Mapping[str, str | None], limits: Sequen
     """
     changes: dict[str, dict[str, object]] = {section: {} for section in SECTIONS}
     problems: list[str] = []
-    for flag, text in ((flag, text) for flag, text in flags.items() if text is not None):
+    for flag, text in ((flag, text) for flag, text in flags.items() if text not in (None, [])):
         for path in FLAGS[flag]:
             section, _, setting = path.partition(".")
             try:
-                changes[section][setting] = _read(text, path)
+                changes[section][setting] = (
+                    _read(text, path) if isinstance(text, str) else tuple(_read(one, path) for one in text)
+                )
             except ValueError as error:
                 problems.append(f"--{flag}: {error}")
     if limits:
@@ -219,7 +228,9 @@ def command_of(study: Study) -> str:
     for flag, paths in FLAGS.items():
         values = attrgetter(*paths)
         if values(used) != values(given):
-            words += [f"--{flag}", str(attrgetter(paths[0])(used))]
+            value = attrgetter(paths[0])(used)
+            for one in value if isinstance(value, tuple) else (value,):
+                words += [f"--{flag}", str(one)]
     for metric, limit in used.search.constraints.items():
         if given.search.constraints.get(metric) != limit:
             words += ["--max", f"{metric}={limit:g}"]

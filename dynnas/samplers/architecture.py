@@ -133,7 +133,7 @@ class ArchitectureSampler(BaseSampler):
         """
         taken = self._taken(study)
         drawn = random.Random(f"{self._seed}/{len(taken)}")
-        first = map(Proposal, self._first[len(taken) :])
+        first = (Proposal(one) for one in self._first if one.key not in taken)
         proposed = self._proposer(study, trial, np.random.default_rng(drawn.getrandbits(64)))
         proposals = itertools.chain(first, proposed, self._anything(drawn))
         new = next((proposal for proposal in proposals if self._is_new(proposal, taken)), None)

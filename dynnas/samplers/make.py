@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from optuna.samplers import BaseSampler
 
+from dynnas.errors import StudyError
 from dynnas.pareto.front import ScoredArchitecture
 from dynnas.pareto.objectives import Goal
 from dynnas.samplers.architecture import ArchitectureSampler
@@ -16,6 +17,20 @@ from dynnas.settings.registries import SAMPLERS
 from dynnas.space.architecture import Architecture
 from dynnas.space.moves import largest, smallest
 from dynnas.space.space import Space
+
+
+def check_learns(sampler: str | BaseSampler) -> None:
+    """Check that a sampler learns from results of another study.
+
+    Raises:
+        StudyError: it does not.
+    """
+    if not (isinstance(sampler, str) and getattr(SAMPLERS[sampler], "learns_earlier", False)):
+        name = sampler if isinstance(sampler, str) else type(sampler).__name__
+        raise StudyError(
+            f"earlier results are for the sampler guided, which learns from them; {name} does not: "
+            "leave them out, or search with guided"
+        )
 
 
 def make_sampler(
@@ -53,10 +68,12 @@ def make_sampler(
             metrics, and learns from the trials how far they carry over.
 
     Raises:
-        StudyError: no sampler has this name.
+        StudyError: no sampler has this name, or it does not learn from `earlier`.
     """
     if isinstance(sampler, ArchitectureSampler):
         return sampler
+    if earlier:
+        check_learns(sampler)
     if isinstance(sampler, BaseSampler):
         return ArchitectureSampler(space, Drawn(space, Always(sampler)), seed, starts, listed, sampler)
     if goal and cheap and not (cheap(smallest(space)) or {}).keys() & set(goal.metrics):

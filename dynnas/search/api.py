@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 
 from dynnas.errors import StudyError
-from dynnas.pareto.front import Front
+from dynnas.pareto.front import Front, ScoredArchitecture
 from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
 from dynnas.samplers.make import make_sampler
@@ -17,6 +19,7 @@ from dynnas.search.storage.storage import search_storage
 from dynnas.search.storage.studies import open_trials
 from dynnas.search.workers.opening import open_cluster, open_pool
 from dynnas.settings.settings import SearchSettings
+from dynnas.space.architecture import Architecture
 from dynnas.space.space import Space
 
 
@@ -27,6 +30,8 @@ def search_with(
     settings: SearchSettings,
     *,
     sampler: BaseSampler | None = None,
+    starts: Sequence[Architecture] = (),
+    earlier: Sequence[ScoredArchitecture] = (),
     storage: str | BaseStorage | None = None,
     name: str | None = None,
     progress: Progress | None = None,
@@ -39,6 +44,8 @@ def search_with(
         goal: objectives and limits.
         settings: how long, with which workers, and by which sampler unless one is given.
         sampler: proposes architectures.
+        starts: architectures to propose first.
+        earlier: results of another study, for a sampler that learns from them.
         storage: URL or storage of the trials; None for memory.
         name: of the study in the storage; the space's if None.
         progress: told of every trial.
@@ -61,6 +68,8 @@ def search_with(
         cheap=cheap_of(evaluator, goal),
         listed=listed_of(evaluator),
         parallel=settings.workers > 1 or settings.ray is not None,
+        starts=starts,
+        earlier=earlier,
     )
     name, progress = name or space.name, progress or Progress()
     stopping = StopConditions.of(settings)

@@ -178,6 +178,16 @@ class SearchSettings:
         "who proposes candidates",
         choices=SAMPLERS,
     )
+    starts: tuple[str, ...] = _setting(
+        (),
+        "what is proposed first: architectures as `width=32 op=dynamic`, or the fronts of studies, by name, "
+        "folder or front.json",
+    )
+    earlier: tuple[str, ...] = _setting(
+        (),
+        "studies of the same networks, by name, folder or front.json, whose results guided begins with; for "
+        "another device, say",
+    )
     objectives: tuple[str, ...] = _setting(
         ("accuracy", "latency_ms"),
         "what is ranked; latency_ms@NAME is that of one of `devices`",

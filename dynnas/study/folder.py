@@ -28,6 +28,8 @@ _FREE = {
         "workers",
         "ray",
         "sampler",
+        "starts",
+        "earlier",
         "seed",
         "population",
         "constraints",
@@ -377,3 +379,18 @@ class StudyFolder:
         if not self.record.exists():
             raise StudyError(f"{self.path}: no study; `dynnas search SPACE.yaml` makes one")
         return StudyRecord.load(self.record)
+
+
+def find_study(name_or_path: str | Path, studies: str | Path) -> StudyFolder:
+    """Return the folder of the study of that name under `studies`, or at that path.
+
+    Raises:
+        StudyError: there is none.
+    """
+    places = (Path(studies) / name_or_path, Path(name_or_path))
+    folder = next((place for place in places if StudyFolder(place).record.exists()), None)
+    if folder is None:
+        known = sorted(path.parent.name for path in Path(studies).glob(f"*/{StudyFolder(Path()).record}"))
+        listed = f"; {studies} has {', '.join(known)}" if known else f"; {studies} has none"
+        raise StudyError(f"no study {str(name_or_path)!r}{listed}; `dynnas search SPACE.yaml` makes one")
+    return StudyFolder(folder)

@@ -12,7 +12,7 @@ from dynnas.errors import StudyError
 from dynnas.space.space import Space
 from dynnas.study.cascades import PICK, Cascaded
 from dynnas.study.compressed import Compressed
-from dynnas.study.folder import StudyFolder
+from dynnas.study.folder import find_study
 from dynnas.study.given import OBJECTS, Given, data_of
 from dynnas.study.results import StudyResults
 from dynnas.study.trained import Trained
@@ -57,13 +57,7 @@ def open_study(
         network = study.load("most-accurate")
         network(study.dataset.search.images[:8]).argmax(dim=1)
     """
-    places = (Path(studies) / name_or_path, Path(name_or_path))
-    folder = next((place for place in places if StudyFolder(place).record.exists()), None)
-    if folder is None:
-        known = sorted(path.parent.name for path in Path(studies).glob(f"*/{StudyFolder(Path()).record}"))
-        listed = f"; {studies} has {', '.join(known)}" if known else f"; {studies} has none"
-        raise StudyError(f"no study {str(name_or_path)!r}{listed}; `dynnas search SPACE.yaml` makes one")
-    return Study(StudyFolder(folder), Given(space, data, storage, tuple(measurements)))
+    return Study(find_study(name_or_path, studies), Given(space, data, storage, tuple(measurements)))
 
 
 @dataclass(frozen=True)

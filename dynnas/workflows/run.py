@@ -40,13 +40,13 @@ from dynnas.settings.settings import SearchSettings, Settings
 from dynnas.space.space import Space
 from dynnas.study.controls import Comparison, Controls, evaluate_controls
 from dynnas.study.folder import StudyFolder
-from dynnas.study.given import OBJECTS, Given, goal_of
+from dynnas.study.given import OBJECTS, Given, KnownBefore, goal_of
 from dynnas.study.phases import phases_of_study
 from dynnas.study.study import Study
 from dynnas.supernet.checks import check_networks
 from dynnas.supernet.make import make_supernet
 from dynnas.training.device import usable_device
-from dynnas.training.start import Launch, train_supernet
+from dynnas.training.start import train_supernet
 from dynnas.workflows.finish import Finisher
 from dynnas.workflows.start import (
     begin_study,
@@ -69,6 +69,7 @@ def run_study(
     progress: Progress | None = None,
     dataset: Dataset | None = None,
     sampler: BaseSampler | None = None,
+    known: KnownBefore | None = None,
     measurements: tuple[Measurement, ...] = (),
 ) -> Study:
     """Train a supernet over `space`, search it, compare the result with its controls, and finish the front.
@@ -85,6 +86,7 @@ def run_study(
         progress: told of everything.
         dataset: the data, if not those that the settings name.
         sampler: proposes candidates, if not that of the settings.
+        known: what the search begins with, beside what the settings name.
         measurements: further ones to take of every candidate.
 
     Returns:
@@ -117,6 +119,7 @@ def run_study(
         space = space.of_data(dataset.shape, dataset.task)
         progress.plan(phases_of_study(space, dataset))
         _check_goal(space.settings.search, dataset, measurements)
+        known = (known or KnownBefore()).with_settings(space, space.settings.search, sampler, place)
         if fresh:
             delete_study(place, storage)
         record = begin_study(
@@ -128,16 +131,14 @@ def run_study(
             class_names=dataset.task.names,
             images=dataset.split_sizes,
         )
-        url = storage or place.url(record)
         # Before the training: a second process should not find out after it.
         with (
-            search_storage(url, record.name, progress, locked=not storage) as trials,
+            search_storage(storage or place.url(record), record.name, progress, locked=not storage) as trials,
             closing(Cache(place.cache)) as cache,
         ):
             with _cluster(space.settings) as cluster:
-                launch = cluster.train if cluster else None
-                evaluator = _trained_evaluator(space, dataset, place, cache, progress, launch, measurements)
-                run = _Run(space, place, evaluator, cache, progress, sampler)
+                evaluator = _trained_evaluator(space, dataset, place, cache, progress, cluster, measurements)
+                run = _Run(space, place, evaluator, cache, progress, known, sampler)
                 with run.pool(cluster) as pool:
                     loop = run.search(trials, record.name, pool)
                     controls = run.compare(loop)
@@ -181,7 +182,7 @@ def _trained_evaluator(
     place: StudyFolder,
     cache: Cache,
     progress: Progress,
-    launch: Launch | None,
+    cluster: Cluster | None,
     measurements: tuple[Measurement, ...],
 ) -> SupernetEvaluator:
     train, target = space.settings.train, space.settings.target
@@ -205,7 +206,7 @@ def _trained_evaluator(
         place.supernet,
         progress=progress,
         device=target.host_device,
-        launch=launch,
+        launch=cluster.train if cluster else None,
     )
     predictor = _predictor(space, dataset, place, meter.reference.environment, progress)
     extractor = Extractor(supernet, dataset, train, meter.target, cache)
@@ -243,6 +244,7 @@ class _Run:
     evaluator: SupernetEvaluator
     cache: Cache
     progress: Progress
+    known: KnownBefore
     sampler: BaseSampler | None = None
 
     @cached_property
@@ -279,7 +281,7 @@ class _Run:
             name,
             self.space,
             goal.objectives,
-            study_sampler(self.space, self.cached, goal, self.sampler),
+            study_sampler(self.space, self.cached, goal, self.known, self.sampler),
             {
                 **self.place.read_record().facts,
                 "environment": self.evaluator.meter.reference.environment,

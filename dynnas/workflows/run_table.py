@@ -17,6 +17,7 @@ from dynnas.search.storage.storage import search_storage
 from dynnas.search.storage.studies import open_trials
 from dynnas.search.workers.opening import open_cluster, open_pool
 from dynnas.study.folder import StudyFolder
+from dynnas.study.given import KnownBefore
 from dynnas.study.study import Study
 from dynnas.workflows.start import begin_study, delete_study, study_sampler
 
@@ -51,6 +52,7 @@ def run_table_study(
     with study_lock(place.lock, f"study {place.path}"):
         if fresh:
             delete_study(place, storage)
+        known = KnownBefore().with_settings(space, settings, None, place)
         record = begin_study(space, place, storage, data=evaluator.provenance, settings=space.settings)
         goal = Goal.of(space.table.objectives, {**space.table.limits, **settings.constraints})
         url = storage or place.url(record)
@@ -60,7 +62,7 @@ def run_table_study(
                 record.name,
                 space,
                 goal.objectives,
-                study_sampler(space, evaluator, goal),
+                study_sampler(space, evaluator, goal, known),
                 record.facts,
             )
             with (

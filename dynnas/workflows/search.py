@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from dynnas.errors import StudyError
 from dynnas.language.study_space import StudySpace
-from dynnas.pareto.front import Front
+from dynnas.pareto.front import Front, ScoredArchitecture
 from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
 from dynnas.search.api import search_with
 from dynnas.search.evaluator import AnyEvaluator
 from dynnas.settings.settings import SearchSettings, TargetSettings, TrainSettings
+from dynnas.space.architecture import Value
 from dynnas.space.space import Space
+from dynnas.study.given import KnownBefore
 
 # What needs torch is imported where a supernet is trained.
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ def search(
     objectives: Sequence[str] | Mapping[str, str] | None = None,
     limits: Mapping[str, float] | None = None,
     sampler: str | BaseSampler | None = None,
+    starts: Sequence[Mapping[str, Value] | str] = (),
+    earlier: Sequence[ScoredArchitecture | str] = (),
     trials: int | None = None,
     minutes: float | None = None,
     until: Mapping[str, float] | None = None,
@@ -83,6 +87,10 @@ def search(
         limits: upper limits by metric.
         sampler: an Optuna sampler, or guided | evolution | autoslim | autoslim-rate | random | nsga2 |
             nsga3 | tpe | gp, as `dynnas.samplers.make.make_sampler` describes them.
+        starts: what to propose first: architectures, or their values by gene; or what `search.starts` of a
+            space file may be.
+        earlier: results of a search of the same networks, for another device, say, from which guided learns:
+            a front, or what `search.earlier` of a space file may be.
         trials: candidates in all, counting those of earlier runs.
         minutes: end this call after that time.
         until: end when one candidate reaches all these values of metrics.
@@ -140,7 +148,7 @@ def search(
         constraints=limits,
         sampler=sampler if isinstance(sampler, str) else None,
     )
-    chosen = None if isinstance(sampler, str) else sampler
+    known = KnownBefore.of(space, starts, earlier, sampler or settings.sampler)
     if evaluator is not None:
         _refuse(
             data=data,
@@ -151,18 +159,45 @@ def search(
             measurements=measurements or None,
         )
         goal = Goal.of(objectives or settings.objectives, settings.constraints)
-        return search_with(
-            space, evaluator, goal, settings, sampler=chosen, storage=storage, name=name, progress=progress
-        )
+        kept = {"storage": storage, "name": name, "progress": progress}
+        return _search_evaluator(space, evaluator, goal, settings, known, sampler, **kept)
     data = _data_of(data, task, space, progress)
     return _search_supernet(
         _with_settings(space, settings, data, target, devices, train, seed, objectives, measurements),
         folder=Path("studies", name or space.name) if folder is None else Path(folder),
         storage=storage,
         progress=progress,
-        dataset=None if isinstance(data, str | Path) else data,
-        sampler=chosen,
+        data=data,
+        sampler=_object(sampler),
+        known=known,
         measurements=tuple(measurements),
+    )
+
+
+def _object(sampler: str | BaseSampler | None) -> BaseSampler | None:
+    """Return a sampler that is an object; settings keep the name of another."""
+    return None if isinstance(sampler, str) else sampler
+
+
+def _search_evaluator(
+    space: StudySpace,
+    evaluator: AnyEvaluator,
+    goal: Goal,
+    settings: SearchSettings,
+    known: KnownBefore,
+    sampler: str | BaseSampler | None,
+    **arguments: Any,
+) -> Front:
+    known = known.with_settings(space, settings, _object(sampler))
+    return search_with(
+        space,
+        evaluator,
+        goal,
+        settings,
+        sampler=_object(sampler),
+        starts=known.starts,
+        earlier=known.earlier,
+        **arguments,
     )
 
 
@@ -233,9 +268,9 @@ def _with_settings(
     return replace(space, settings=changed)
 
 
-def _search_supernet(space: StudySpace, **arguments: Any) -> Front:
+def _search_supernet(space: StudySpace, data: Any, **arguments: Any) -> Front:
     from dynnas.study.front import StudyFront
     from dynnas.workflows.run import run_study
 
-    study = run_study(space, **arguments)
+    study = run_study(space, dataset=None if isinstance(data, str | Path) else data, **arguments)
     return StudyFront(study.front.members, study.front.objectives, study)

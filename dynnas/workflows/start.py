@@ -26,6 +26,7 @@ from dynnas.settings.settings import Settings
 from dynnas.space.architecture import Value
 from dynnas.space.space import Space
 from dynnas.study.folder import StudyFolder, StudyRecord
+from dynnas.study.given import KnownBefore
 
 if TYPE_CHECKING:  # it needs torch, which a search of a table does not
     from dynnas.data.dataset import Dataset
@@ -154,7 +155,11 @@ def _study_name(place: StudyFolder) -> str:
 
 
 def study_sampler(
-    space: StudySpace, evaluator: AnyEvaluator, goal: Goal, sampler: BaseSampler | None = None
+    space: StudySpace,
+    evaluator: AnyEvaluator,
+    goal: Goal,
+    known: KnownBefore,
+    sampler: BaseSampler | None = None,
 ) -> ArchitectureSampler:
     """Return `sampler`, or the one that the settings of `space` name, for a study of `evaluator`."""
     settings = space.settings.search
@@ -167,4 +172,6 @@ def study_sampler(
         cheap=cheap_of(evaluator),
         listed=listed_of(evaluator),
         parallel=settings.workers > 1 or settings.ray is not None,
+        starts=known.starts,
+        earlier=known.earlier,
     )

@@ -26,6 +26,9 @@ class SamplerFamily:
     ends_first: ClassVar[bool] = True
     """True if the smallest and the largest architecture come first: chance alone hardly ever draws them."""
 
+    learns_earlier: ClassVar[bool] = False
+    """True if it learns from results of another study."""
+
     @classmethod
     def make(cls, request: SamplerRequest) -> Proposer:
         """Return the proposer for a study."""
@@ -88,6 +91,8 @@ class _OptunaFamily(SamplerFamily):
 @SAMPLERS.register("guided")
 class GuidedFamily(SamplerFamily):
     """Evolution screened by a surrogate (`Guided`)."""
+
+    learns_earlier = True
 
     @classmethod
     def make(cls, request: SamplerRequest) -> Proposer:

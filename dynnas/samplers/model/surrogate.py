@@ -27,7 +27,7 @@ from scipy.optimize import minimize
 from dynnas.samplers.genome import Layout
 
 # Normal priors on logarithms: (mean, deviation). Sums of the weights of genes, totals, lines and a forecast.
-_WEIGHT_SUMS, _WEIGHT_SPREAD = (3.0, 1.0, 6.0, 1.0), 0.7
+_WEIGHT_SUMS = (3.0, 1.0, 6.0, 1.0)
 _NOISE = (-6.0, 2.0)
 _OFFSET = 1.0
 _BOUND = 6.0
@@ -47,18 +47,20 @@ class Prior:
         totals: over totals; None for a kernel without them.
         lines: over numbers as places on a line, where the space has such; None for a kernel without them.
         forecast: over a forecast, where there is one.
+        spread: deviation of the logarithms of the weights.
     """
 
     genes: tuple[float, float]
     totals: tuple[float, float] | None
     lines: tuple[float, float] | None = None
     forecast: tuple[float, float] = (1.0, -0.5)
+    spread: float = 0.7
 
 
 ALIKE = Prior((-0.5, 0.0), (0.5, -0.5))
 INTERACTING = Prior((-0.5, 0.0), None)
 ADDITIVE = Prior((1.0, -2.0), (1.0, -2.0))
-SMOOTH = Prior((-1.0, -2.0), (-1.0, -2.0), (-1.0, 0.5))
+SMOOTH = Prior((-1.0, -2.0), (-1.0, -2.0), (-1.0, 0.5), spread=1.3)
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ class _Likelihood:
         self._inner = inner.reshape(self._count, -1)
         self._distance = (squares[:, :, None] + squares[:, None, :] - 2 * inner).reshape(self._count, -1)
         self._means = np.array([*centers, *scales, _NOISE[0]])
-        self._spreads = np.array([*[_WEIGHT_SPREAD] * self._count, *[1.0] * len(scales), _NOISE[1]])
+        self._spreads = np.array([*[prior.spread] * self._count, *[1.0] * len(scales), _NOISE[1]])
 
     def best(self) -> Kernel:
         """Return the parameters at the minimum that L-BFGS finds from the priors' means."""

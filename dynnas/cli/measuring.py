@@ -219,6 +219,14 @@ def serve(
     message_mib: Annotated[
         int, typer.Option("--message-mib", min=1, help="size of the largest network, in MiB")
     ] = 256,
+    certificate: Annotated[
+        Path | None,
+        typer.Option("--certificate", metavar="FILE", help="PEM file for TLS: clients say tcp+tls://"),
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option("--key", metavar="FILE", help="PEM file of its private key, if not in the same one"),
+    ] = None,
 ) -> None:
     """Let other machines time their networks on this one.
 
@@ -227,4 +235,4 @@ def serve(
     """
     from dynnas.latency.remote.serve import serve as serve_device
 
-    serve_device(host, port, device, token_file, message_mib)
+    serve_device(host, port, device, token_file, message_mib, certificate, key)

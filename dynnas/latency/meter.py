@@ -19,7 +19,7 @@ from dynnas.latency.fingerprint import environment_fingerprint
 from dynnas.latency.interval import estimate, low_quantile
 from dynnas.latency.latency import AnchorReference, Latency, Spread, count_outliers
 from dynnas.latency.lock import device_lock
-from dynnas.latency.remote.timer import RemoteTimer
+from dynnas.latency.remote.timer import open_timer
 from dynnas.latency.rounds import Clock, TimingPlan, Workload, by_pass, ratios_to, time_rounds
 from dynnas.settings.settings import TargetSettings
 
@@ -62,7 +62,7 @@ class LatencyMeter:
     ) -> None:
         self.target = target
         self._anchors = tuple(anchors)
-        self._timer = timer or (RemoteTimer(target) if target.remote else LocalTimer(target.device))
+        self._timer = timer or (open_timer(target) if target.remote else LocalTimer(target.device))
         self._environment = environment_fingerprint(target)["digest"]
         self.reference = reference or self._measure_reference()
 

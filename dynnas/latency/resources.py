@@ -13,7 +13,7 @@ from dynnas.latency.energy import Energy, measure_energy
 from dynnas.latency.lock import device_lock
 from dynnas.latency.remote.memory import peak_memory_mib
 from dynnas.latency.remote.network import RemoteNetwork
-from dynnas.latency.remote.timer import RemoteTimer
+from dynnas.latency.remote.timer import open_timer
 from dynnas.latency.rounds import Workload
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.artifact import Artifact
@@ -81,7 +81,7 @@ def call_energies(
         TargetError: a remote device cannot be reached.
     """
     if target.remote:
-        with closing(RemoteTimer(target)) as timer:
+        with closing(open_timer(target)) as timer:
             return timer.energy(workloads, seconds)
     with device_lock(target.device):
         return [measure_energy(workload, seconds, target.device) for workload in workloads]
@@ -97,7 +97,7 @@ def placements(workloads: Sequence[Workload], target: TargetSettings) -> list[Pl
         TargetError: a remote device cannot be reached.
     """
     if target.remote:
-        with closing(RemoteTimer(target)) as timer:
+        with closing(open_timer(target)) as timer:
             return timer.placements(workloads)
     return [getattr(workload.runner, "placement", None) for workload in workloads]
 
@@ -121,7 +121,7 @@ def peak_memories_mib(
     """
     artifacts = artifacts or [compile_network(network, target) for network in networks]
     if target.remote:
-        with closing(RemoteTimer(target)) as timer:
+        with closing(open_timer(target)) as timer:
             runners = map(RemoteNetwork, networks, artifacts)
             workloads = [Workload(runner, [image]) for runner, image in zip(runners, images, strict=True)]
             return timer.peak_memory_mib(workloads)

@@ -17,7 +17,11 @@ from dynnas.space.rule import Pattern
 
 _HOST_AND_PORT = r"(\[[0-9A-Fa-f:.]+\]|[^\s\[\]:/@]+):[0-9]{1,5}"
 _ACCOUNT = r"([\w.-]+@)?([\w.][\w.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[\w./+-]*)?"
-ADDRESS = Pattern("tcp://host:port, ssh://user@host", f"(tcp://{_HOST_AND_PORT}|ssh://{_ACCOUNT})")
+_PROGRAM = r"([\w.:][\w.:-]*)?/[\w./+-]+"
+ADDRESS = Pattern(
+    "tcp://host:port, tcp+tls://host:port, ssh://user@host, adb://serial/program",
+    f"(tcp(\\+tls)?://{_HOST_AND_PORT}|ssh://{_ACCOUNT}|adb://{_PROGRAM})",
+)
 REFERENCE = Pattern("package.module:object", r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*(\.\w+)*")
 CLUSTER = Pattern("host:port", _HOST_AND_PORT)
 
@@ -218,7 +222,8 @@ class TargetSettings:
     device: str = _setting(
         "cpu",
         "the device that will run the model; an ssh address is an account on any machine with dynnas, a "
-        "tcp address one where `dynnas serve` runs",
+        "tcp address one where `dynnas serve` runs, an adb address a program of ONNX Runtime on an Android "
+        "device",
         choices=("cpu", "cuda"),
         pattern=ADDRESS,
     )

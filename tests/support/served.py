@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -75,10 +76,12 @@ def served(**how: object) -> Iterator[Served]:
 
 
 @contextmanager
-def listening(folder: Path, limits: Limits | None = None) -> Iterator[tuple[DeviceServer, list[str]]]:
+def listening(
+    folder: Path, limits: Limits | None = None, tls: ssl.SSLContext | None = None
+) -> Iterator[tuple[DeviceServer, list[str]]]:
     """A server in this process, and what it reports."""
     lines: list[str] = []
-    server = DeviceServer(TOKEN.encode(), limits=limits, report=lines.append, lock_folder=folder)
+    server = DeviceServer(TOKEN.encode(), limits=limits, report=lines.append, lock_folder=folder, tls=tls)
     thread = threading.Thread(target=server.serve)
     thread.start()
     try:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from dynnas.errors import TargetError
+from dynnas.latency.remote import tls
 from dynnas.latency.remote.channel import (
     HANDSHAKE_SECONDS,
     BusyError,
@@ -46,7 +47,7 @@ class Device:
     """A device that serves at an address; the client connects when it is first asked for something.
 
     Args:
-        address: `tcp://host:port`, or `ssh://` as `SshChannel` takes it.
+        address: `tcp://host:port`, `tcp+tls://host:port`, or `ssh://` as `SshChannel` takes it.
         token: shared with a device that serves at a port.
         backoff: seconds before each new attempt.
         sleep: waits for a number of seconds.
@@ -71,7 +72,8 @@ class Device:
         if address.startswith("ssh://"):
             ssh_command(address)
             return
-        host, _, port = address.removeprefix("tcp://").rpartition(":")
+        self._scheme, _, place = address.partition("://")
+        host, _, port = place.rpartition(":")
         if not port.isdigit() or not 0 < int(port) < 2**16:
             raise TargetError(f"target: device {address}: found the port {port!r}; allowed: from 1 to 65535")
         self._place = (host.strip("[]"), int(port))
@@ -158,6 +160,8 @@ class Device:
         connection = socket.create_connection(self._place, timeout=HANDSHAKE_SECONDS)
         try:
             keep_alive(connection)
+            if self._scheme == tls.SCHEME:
+                connection = tls.join(connection, self._place[0], self.address)
             return join_device(connection, self._token, MOST)
         except BaseException:
             connection.close()

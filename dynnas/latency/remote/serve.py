@@ -12,6 +12,7 @@ from dynnas.latency.remote.channel import MEGABYTE, ChannelError
 from dynnas.latency.remote.requests import RequestHandler
 from dynnas.latency.remote.server import DeviceServer, Limits, answer_requests
 from dynnas.latency.remote.ssh import accept_pipes
+from dynnas.latency.remote.tls import SCHEME, server_context
 from dynnas.latency.remote.token import VARIABLE, find_token, make_token, token_path
 from dynnas.runtimes.runtime import offered_runtimes
 
@@ -24,6 +25,8 @@ def serve(
     device: str = "cpu",
     token_file: Path | None = None,
     message_mib: int = MESSAGE_MIB,
+    certificate: Path | None = None,
+    key: Path | None = None,
 ) -> None:
     """Serve this machine as a device, until interrupted.
 
@@ -31,9 +34,10 @@ def serve(
         host, port: where to listen; port 0 for any that is free. device: `cpu` or `cuda`.
         token_file: holds the secret; made if it is not there. Without one, see `find_token`.
         message_mib: of the largest network that is taken; four times that is kept.
+        certificate, key: PEM files, for TLS; see `server_context`.
 
     Raises:
-        TargetError: no runtime is installed for the device, or the token is no good.
+        TargetError: no runtime is installed for the device, or the token or the certificate is no good.
         OSError: it cannot listen there.
     """
     offered = offered_runtimes(device)
@@ -44,9 +48,11 @@ def serve(
         token, path = make_token(token_file)
         _say(f"new token, kept in {path}: {token.decode()}")
     message = message_mib * MEGABYTE
-    server = DeviceServer(token, host, port, device, Limits(message, 4 * message), _say)
+    tls = server_context(certificate, key) if certificate else None
+    server = DeviceServer(token, host, port, device, Limits(message, 4 * message), _say, tls=tls)
     shown = f"[{server.address[0]}]" if ":" in server.address[0] else server.address[0]
-    _say(f"serving {device} with {', '.join(offered)} at tcp://{shown}:{server.address[1]}; Ctrl-C ends it")
+    place = f"{SCHEME if tls else 'tcp'}://{shown}:{server.address[1]}"
+    _say(f"serving {device} with {', '.join(offered)} at {place}; Ctrl-C ends it")
     try:
         server.serve()
     finally:
@@ -89,12 +95,22 @@ def main() -> None:
         "--stdio", action="store_true", help="serve one client over standard input and output, as by ssh"
     )
     parser.add_argument("--message-mib", type=int, default=MESSAGE_MIB, help="size of the largest network")
+    parser.add_argument("--certificate", type=Path, help="PEM file for TLS: clients say tcp+tls://")
+    parser.add_argument("--key", type=Path, help="PEM file of its private key, if it is not in the same one")
     given = parser.parse_args()
     try:
         if given.stdio:
             serve_pipes(given.device, given.message_mib)
             return
-        serve(given.host, given.port, given.device, given.token_file, given.message_mib)
+        serve(
+            given.host,
+            given.port,
+            given.device,
+            given.token_file,
+            given.message_mib,
+            given.certificate,
+            given.key,
+        )
     except (DynnasError, OSError, OverflowError) as error:
         sys.exit(f"dynnas: {error}")
     except KeyboardInterrupt:

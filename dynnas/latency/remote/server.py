@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ class DeviceServer:
         device: `cpu` or `cuda`.
         report: told what happens, a line at a time.
         lock_folder: see `device_lock`.
+        tls: encrypts every connection, see `dynnas.latency.remote.tls`.
 
     Raises:
         OSError: it cannot listen there.
@@ -66,7 +68,9 @@ class DeviceServer:
         limits: Limits | None = None,
         report: Callable[[str], None] = print,
         lock_folder: Path | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        self._tls = tls
         self._token, self._limits, self._report = token, limits or Limits(), report
         self._requests = RequestHandler(
             device, BlobCache(self._limits.store), self._limits.message, lock_folder
@@ -99,18 +103,22 @@ class DeviceServer:
         self._listener.close()
 
     def _client(self, connection: socket.socket, host: str) -> None:
-        with connection:
+        with contextlib.ExitStack() as ends:
+            ends.enter_context(connection)
             try:
-                self._converse(self._let_in(connection))
+                self._converse(self._let_in(connection, ends))
             except (WrongTokenError, ChannelError, OSError) as error:
                 self._report(f"{host}: {error}")
 
-    def _let_in(self, connection: socket.socket) -> Channel:
+    def _let_in(self, connection: socket.socket, ends: contextlib.ExitStack) -> Channel:
         if not self._doors.acquire(blocking=False):
             connection.sendall(BUSY * len(GREETING))
             raise ChannelError("sent away, for too many are in their handshake")
         try:
             keep_alive(connection)
+            if self._tls:
+                connection.settimeout(HANDSHAKE_SECONDS)
+                connection = ends.enter_context(self._tls.wrap_socket(connection, server_side=True))
             return accept_client(connection, self._token, self._limits.message)
         finally:
             self._doors.release()

@@ -11,6 +11,7 @@ import torch
 from dynnas.errors import TargetError
 from dynnas.latency.energy import Energy
 from dynnas.latency.environment import RunConfig
+from dynnas.latency.remote.adb import AdbDevice, AdbTimer, adb_target
 from dynnas.latency.remote.blob_cache import digest_of
 from dynnas.latency.remote.client import Device
 from dynnas.latency.remote.network import RemoteNetwork
@@ -61,6 +62,8 @@ def resolve_target(target: TargetSettings) -> TargetSettings:
     """
     if not target.remote:
         return target
+    if over_adb(target):
+        return adb_target(target)
     device = open_device(target)
     try:
         offered, _ = device.offers()
@@ -86,12 +89,28 @@ def remote_environment(target: TargetSettings) -> dict[str, str]:
     Raises:
         TargetError: the device cannot be reached, or cannot run so.
     """
+    if over_adb(target):
+        return AdbDevice(target.device).environment(target)
     device = open_device(target)
     try:
         header, _ = device.ask({"ask": "environment", **asdict(_run_config(target))})
         return Replies(target.device).environment(header)
     finally:
         device.close()
+
+
+def over_adb(target: TargetSettings) -> bool:
+    """Return whether the device is an Android one over adb."""
+    return target.device.startswith("adb://")
+
+
+def open_timer(target: TargetSettings) -> RemoteTimer | AdbTimer:
+    """Return the timer of a remote target.
+
+    Raises:
+        TargetError: there is no token for the device.
+    """
+    return AdbTimer(target) if over_adb(target) else RemoteTimer(target)
 
 
 class RemoteTimer:

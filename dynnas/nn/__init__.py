@@ -2,9 +2,8 @@
 
 `Conv2d` is torch's with dynamic kernels to choose from. `EarlyExits` lets images leave early, `Skippable`
 lets them pass by a module, and `Halting` ends a run of modules for them. `SkipRNN` leaves out updates of its
-state, and `ExitInTime` stops reading a sequence once it is sure.
-`SoftDecisionTree` is a head. `block`, `attention` and
-`activation` make modules by name.
+state, and `ExitInTime` stops reading a sequence once it is sure. `SoftDecisionTree` is a head, and `Carafe`
+enlarges maps. `block`, `attention` and `activation` make modules by name.
 
 What is registered under a name is imported when a registry is first read.
 """
@@ -18,6 +17,7 @@ from dynnas.lazy import lazy
 if TYPE_CHECKING:
     from dynnas.nn.blocks_by_name import Halting, Skippable, block
     from dynnas.nn.by_name import activation, attention
+    from dynnas.nn.carafe import Carafe
     from dynnas.nn.conv2d import Conv2d
     from dynnas.nn.early_exits import EarlyExits
     from dynnas.nn.gates.family import GATES
@@ -32,6 +32,7 @@ __all__ = [
     "BLOCKS",
     "GATES",
     "KERNELS",
+    "Carafe",
     "Conv2d",
     "EarlyExits",
     "ExitInTime",
@@ -50,6 +51,7 @@ _HOMES = {
     "BLOCKS": "registry",
     "GATES": "gates.family",
     "KERNELS": "kernels.kernel",
+    "Carafe": "carafe",
     "Conv2d": "conv2d",
     "EarlyExits": "early_exits",
     "ExitInTime": "recurrent",

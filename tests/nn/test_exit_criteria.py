@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from support.networks import config, finished, first_confident, images
+from support.networks import config, finished, images, one_after_another
 from torch.testing import assert_close
 
 from dynnas.language.parser import parse_space
@@ -67,10 +67,10 @@ def test_all_at_once_decides_as_one_by_one(criterion):
     network, batch = finished(config(op="dynet", exits=2, criterion=criterion)), images(40)
     with torch.no_grad():
         logits, exits = leave(network.logits(batch), network.config.exits)
-        alone = [first_confident(network.segments(), image[None]) for image in batch]
+        alone, taken = one_after_another(network, batch)
     assert set(exits.tolist()) == {0, 1, 2}
-    assert exits.tolist() == [exit for _, exit in alone]
-    assert_close(logits, torch.cat([one for one, _ in alone]), rtol=1e-4, atol=1e-5)
+    assert exits.tolist() == taken
+    assert_close(logits, alone, rtol=1e-4, atol=1e-5)
     assert logits.shape == (40, 5)
 
 

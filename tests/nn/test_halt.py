@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import networks
 from support.contexts import decisions, executed
-from support.gated import macs_of_runs
-from support.networks import first_confident
+from support.gated import assert_masked_equals_real, macs_of_runs
 from support.reading import halting, halting_config
 
 from dynnas.errors import SpaceError
@@ -77,13 +76,7 @@ def test_masked_equals_real(gates, exits, reads, batch) -> None:
     exits = sorted(at for at in exits if at <= len(gates))
     network = halting(halting_config(gates, exits, reads))
     x = networks.images(batch, seed=batch)
-    logits, left = leave(network.logits(x), network.config.exits)
-    network = executed(network, "real")
-    together = leave(network.logits(x), network.config.exits)[0]
-    alone = [first_confident(network.segments(), image[None]) for image in x]
-    torch.testing.assert_close(together, logits, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(torch.cat([one for one, _ in alone]), logits, rtol=1e-4, atol=1e-4)
-    assert [exit_taken for _, exit_taken in alone] == left.tolist()
+    assert_masked_equals_real(network, x)
 
 
 @torch.no_grad()

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import networks
 from support.contexts import decisions, executed
-from support.gated import macs_of_runs
-from support.networks import first_confident
+from support.gated import assert_masked_equals_real, macs_of_runs
 from support.reading import WIDTH, of_two_minds, reading_config
 
 from dynnas.errors import SpaceError
@@ -63,16 +62,10 @@ def test_masked_equals_real(gates, reads, exits, batch) -> None:
         return
     network = of_two_minds(reading_config(gates, reads, exits))
     x = networks.images(batch, seed=batch)
-    logits, left = leave(network.logits(x), network.config.exits)
     with decisions(network) as found:
         network.logits(x)
     assert len(found) == len(network.config.gated)
-    network = executed(network, "real")
-    together = leave(network.logits(x), network.config.exits)[0]
-    alone = [first_confident(network.segments(), image[None]) for image in x]
-    torch.testing.assert_close(together, logits, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(torch.cat([one for one, _ in alone]), logits, rtol=1e-4, atol=1e-4)
-    assert [exit_taken for _, exit_taken in alone] == left.tolist()
+    assert_masked_equals_real(network, x)
 
 
 @torch.no_grad()

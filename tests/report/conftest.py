@@ -1,15 +1,14 @@
 """A finished study of small networks with everything that a report can show, and its page."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-from filelock import FileLock
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from support.made_once import made_once
 from support.small_study import small_space
 
 from dynnas.cli.options import command_of
@@ -25,20 +24,11 @@ from dynnas.workflows.run import run_study
 @pytest.fixture(scope="session")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """Searched by the worker that comes first, and read by the others."""
-    shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent
-    folder, done = shared / "reported", shared / "reported.done"
-    with FileLock(shared / "reported.lock"):
-        if done.exists():
-            return Study(StudyFolder(folder / "small"))
-        folder.mkdir(exist_ok=True)
-        study = searched(folder)
-        done.touch()
-        return study
+    return Study(StudyFolder(made_once(tmp_path_factory, "reported", search) / "small"))
 
 
-def searched(folder: Path) -> Study:
+def search(folder: Path) -> None:
+    """Search a space, and add what its report can show beside its front."""
     space = small_space(folder, search={"trials": 20}, data={"search_images": 128})
     study = run_study(space, folder=folder / "small")
     # What is on the front depends on the clock; on this one somebody leaves early.
@@ -54,7 +44,6 @@ def searched(folder: Path) -> Study:
     whole = Correlation(1.0, 0.9, 1.0)
     audit = Audit(METRICS["accuracy"], audited, 3, 1, whole, whole, Neighbours(1, 1, 0.04, None))
     study.folder.audit.write_text(audit.to_json())
-    return Study(study.folder)
 
 
 @pytest.fixture(scope="session")

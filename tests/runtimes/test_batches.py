@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from support.combinations import combinations
-from support.networks import config, finished, first_confident, images
+from support.networks import config, finished, images, one_after_another
 
 from dynnas.errors import TargetError
 from dynnas.latency.runner import build_runner
@@ -49,8 +49,8 @@ def with_thresholds(network, thresholds):
 @torch.no_grad()
 def alone(network, batch):
     """Every image by itself, in torch: logits (B, classes), exits (B,)."""
-    logits, exits = zip(*(first_confident(network.segments(), image[None]) for image in batch), strict=True)
-    return torch.cat(logits).numpy(), np.array(exits)
+    logits, exits = one_after_another(network, batch)
+    return logits.numpy(), np.array(exits)
 
 
 @torch.no_grad()

@@ -36,15 +36,21 @@ def test_the_graph_for_one_image_answers_as_the_masked_network(reads, export, ga
     assert_answers(export(network), network, batch)
 
 
-def test_blocks_that_the_policy_network_skips_do_not_run(tmp_path):
-    network, batch = network_of(("skip", "skip", "none"), 0), images(24)
-    with decisions(network) as found, torch.no_grad():
+@torch.no_grad()
+def one_image_each(network, batch):
+    """An image for each number of gated blocks that some image runs."""
+    with decisions(network) as found:
         network.logits(batch)
     runs = sum(decision.choice[:, 1].long() for decision in found)
-    assert len(set(runs.tolist())) > 1
+    return {number: batch[runs == number][:1].numpy() for number in set(runs.tolist())}
+
+
+def test_blocks_that_the_policy_network_skips_do_not_run(tmp_path):
+    network, batch = network_of(("skip", "skip", "none"), 0), images(24)
+    images_of = one_image_each(network, batch)
+    assert len(images_of) > 1
     model = to_onnx(network)
-    for number in set(runs.tolist()):
-        image = batch[runs == number][:1].numpy()
+    for number, image in images_of.items():
         # Those of the policy network, the stem, three of each block that runs, the classifier's.
         policy = convolutions_run(model, image, tmp_path) - (1 + 3 * (2 + number) + 1)
         assert policy == 4
@@ -92,12 +98,9 @@ def test_graphs_of_runs_that_end_early_answer_as_the_masked_network(reads, exits
 
 def test_blocks_behind_the_last_that_counts_do_not_run(tmp_path):
     network, batch = halting(halting_config(["halt"] * 5)), images(61)
-    with decisions(network) as found, torch.no_grad():
-        network.logits(batch)
-    runs = sum(decision.choice[:, 1].long() for decision in found)
-    assert len(set(runs.tolist())) > 2
+    images_of = one_image_each(network, batch)
+    assert len(images_of) > 2
     model = to_onnx(network)
-    for number in set(runs.tolist()):
-        image = batch[runs == number][:1].numpy()
+    for number, image in images_of.items():
         # The stem, three of each block that runs, the classifier's.
         assert convolutions_run(model, image, tmp_path) == 1 + 3 * (2 + number) + 1

@@ -15,33 +15,11 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.testing.pytest_samplers import (
-    BasicSamplerTestCase,
-    MultiObjectiveSamplerTestCase,
-    RelativeSamplerTestCase,
-)
+from optuna.testing.pytest_samplers import RelativeSamplerTestCase
 
 from dynnas.samplers.plain import PlainSampler, _Levels
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-
-
-@pytest.fixture(params=["guided", "evolution"])
-def sampler(request: pytest.FixtureRequest) -> Callable[[], BaseSampler]:
-    """Makes a sampler of a name."""
-    return lambda: PlainSampler(request.param, seed=0)
-
-
-class TestBasic(BasicSamplerTestCase):
-    @pytest.fixture
-    def sampler(self, sampler: Callable[[], BaseSampler]) -> Callable[[], BaseSampler]:
-        return sampler
-
-
-class TestMultiObjective(MultiObjectiveSamplerTestCase):
-    @pytest.fixture
-    def sampler(self, sampler: Callable[[], BaseSampler]) -> Callable[[], BaseSampler]:
-        return sampler
 
 
 class TestRelative(RelativeSamplerTestCase):

@@ -1,13 +1,11 @@
 """The study of dynamic kernels on a network of fixed width: its arithmetic, and its smallest run."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from scipy import stats
-from support.scripts import load_script
+from support.scripts import load_script, run_script
 
 STUDY = Path(__file__).parents[2] / "studies" / "dynet-groups"
 SMALLEST = ("--data", "digits", "--epochs", "1", "--seeds", "0", "1", "--seconds", "0.02")
@@ -47,8 +45,7 @@ def test_gains_have_students_interval(results):
 
 
 def run(step, out):
-    command = [sys.executable, STUDY / "run.py", step, *SMALLEST, "--out", out, "--variants", *NAMES]
-    return subprocess.run(command, capture_output=True, text=True, check=True)
+    return run_script(STUDY / "run.py", step, *SMALLEST, "--out", out, "--variants", *NAMES)
 
 
 @pytest.mark.slow

@@ -1,12 +1,10 @@
 """The study of MSDNet's protocol: its arithmetic, and its smallest run."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from support.scripts import load_script
+from support.scripts import load_script, run_script
 
 from dynnas.metrics.budgeted import BudgetPoint, Spent
 
@@ -42,8 +40,7 @@ def test_means_have_their_spread(results):
 
 
 def run(step, out):
-    command = [sys.executable, STUDY / "run.py", step, *SMALLEST, "--seconds", "0.02", "--out", out]
-    return subprocess.run(command, capture_output=True, text=True, check=True)
+    return run_script(STUDY / "run.py", step, *SMALLEST, "--seconds", "0.02", "--out", out)
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 
 from dynnas.nn.config.choice import Choice
+from dynnas.nn.exits import leave
 from dynnas.nn.gates.family import GATES
 from dynnas.nn.layers.macs import count_macs
 from dynnas.nn.networks.network import build, slot_module
@@ -49,6 +50,18 @@ def undecided(config, seed=0):
         logits = features(seen[slot]).flatten(0, -2)
         features.expand.bias.sub_(logits.median(0).values)
     return network
+
+
+@torch.no_grad()
+def assert_masked_equals_real(network, images):
+    """Images leave with the same logits by the same exits, with gates masked, run really, and one by one."""
+    logits, left = leave(network.logits(images), network.config.exits)
+    network = executed(network, "real")
+    together = leave(network.logits(images), network.config.exits)[0]
+    alone, taken = networks.one_after_another(network, images)
+    torch.testing.assert_close(together, logits, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(alone, logits, rtol=1e-4, atol=1e-4)
+    assert taken == left.tolist()
 
 
 def macs_of_runs(network, images, exits):

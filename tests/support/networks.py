@@ -8,9 +8,7 @@ from torch import nn
 
 from dynnas.data.augment import Augmentation
 from dynnas.data.dataset import Dataset, Split
-from dynnas.nn.config.choice import Choice
 from dynnas.nn.config.network import (
-    BlockConfig,
     ExitConfig,
     ExitPlace,
     HeadConfig,
@@ -20,7 +18,7 @@ from dynnas.nn.config.network import (
 from dynnas.nn.exits import answer, is_confident, sureness
 from dynnas.nn.networks.network import Network
 from dynnas.tasks import Classification
-from support.slot_configs import choice
+from support.slot_configs import block_of_sizes
 
 CHANNELS, RESOLUTION, CLASSES = 2, 12, 5
 
@@ -37,18 +35,15 @@ def first_confident(segments, x):
     raise ValueError("the last segment of a network has no exit")
 
 
+def one_after_another(network, batch):
+    """Run images each by itself: logits (B, classes) with which they leave, and the list of their exits."""
+    found = [first_confident(network.segments(), image[None]) for image in batch]
+    return torch.cat([logits for logits, _ in found]), [exit for _, exit in found]
+
+
 def block(kind, op, in_channels, out_channels, stride=1, attention="none", activation="relu", kernel=3):
     sizes = {"experts": 3, "group": 2, "splits": 2, "rank": 0.5, "expand": 2.0 if kind == "mbconv" else 1.0}
-    return BlockConfig(
-        choice("block", kind, sizes),
-        in_channels,
-        out_channels,
-        stride,
-        kernel,
-        choice("op", op, sizes),
-        Choice(attention),
-        Choice(activation),
-    )
+    return block_of_sizes(kind, op, in_channels, out_channels, sizes, stride, kernel, attention, activation)
 
 
 def config(

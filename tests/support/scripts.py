@@ -1,9 +1,16 @@
 """Scripts that lie in no package, as modules."""
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+
+
+def run_script(path: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a script that must succeed, and return what it says."""
+    command = [sys.executable, str(path), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True)
 
 
 def load_script(path: Path, name: str | None = None) -> ModuleType:

@@ -33,6 +33,11 @@ def block(
     splits=2,
 ):
     sizes = {"experts": bank, "group": bank, "splits": splits, "expand": expand, "rank": rank}
+    return block_of_sizes(kind, op, in_channels, out_channels, sizes, stride, kernel, attention, activation)
+
+
+def block_of_sizes(kind, op, in_channels, out_channels, sizes, stride, kernel, attention, activation):
+    """A block whose operators take their knobs from `sizes`."""
     return BlockConfig(
         choice("block", kind, sizes),
         in_channels,

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from dynnas.language.parser import load_space
-from dynnas.space.space import Space
+from dynnas.language.study_space import StudySpace
 from dynnas.study.study import Study, open_study
 from dynnas.workflows.run import run_study
+from support.made_once import made_once
 
 SPACE = """
 name: small
@@ -33,7 +32,7 @@ target: {seconds: 0.02, images: 8}
 """
 
 
-def small_space(folder: Path, **changes: Mapping[str, object]) -> Space:
+def small_space(folder: Path, **changes: Mapping[str, object]) -> StudySpace:
     """The space above, read from a file in `folder`, with changed settings, as `search={"trials": 5}`."""
     path = folder / "small.yaml"
     path.write_text(SPACE)
@@ -44,18 +43,12 @@ def small_space(folder: Path, **changes: Mapping[str, object]) -> Space:
 
 @pytest.fixture(scope="session")
 def small_study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """The finished study of that space, made by the worker that comes first; write to copies alone."""
-    shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent
-    folder, done = shared / "finished", shared / "finished.done"
-    with FileLock(shared / "finished.lock"):
-        if not done.exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            run_study(small_space(folder), folder=folder / "small")
-            done.touch()
-    return open_study("small", folder)
+    """The finished study of that space, one for all workers; write to copies alone."""
+
+    def make(folder: Path) -> None:
+        run_study(small_space(folder), folder=folder / "small")
+
+    return open_study("small", made_once(tmp_path_factory, "finished", make))
 
 
 def copied(study: Study, folder: Path) -> Study:

@@ -3,13 +3,14 @@
 import pytest
 import torch
 from support.contexts import decisions, executed
+from support.recipes import short_training
 
 from dynnas.candidates.candidate import calibrated_network
 from dynnas.data.load import load_data
 from dynnas.language.parser import parse_space
 from dynnas.metrics.accuracy import accuracy
 from dynnas.nn.networks.cost import cost
-from dynnas.settings.settings import DataSettings, TrainSettings
+from dynnas.settings.settings import DataSettings
 from dynnas.space.moves import largest
 from dynnas.supernet.staged import staged_supernet
 from dynnas.training.start import train_supernet
@@ -22,14 +23,7 @@ stages:
      layers: {0: {gate: moe}, 1: {gate: positions}, 2: {gate: [none, moe]}}}
 head: {width: 32}
 """)
-SETTINGS = TrainSettings(
-    epochs=12,
-    batch=32,
-    lr=0.1,
-    precision="float32",
-    layout="channels_last",
-    algorithms={"sandwich": {"random": 1}},
-)
+SETTINGS = short_training()
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import pytest
 import torch
 from support.contexts import executed
 from support.interrupts import Interrupt
+from support.recipes import short_training
 from support.runs import run_of
 from torch import nn
 
@@ -146,14 +147,7 @@ stages:
   - {{block: mbconv, depth: 4, width: 16, stride: 2, expand: 2, gate: [{gates}], gate_target: [0.4, 0.7]}}
 """)
     supernet = _supernet(space)
-    settings = TrainSettings(
-        epochs=12,
-        batch=32,
-        lr=0.1,
-        precision="float32",
-        layout="channels_last",
-        algorithms={"sandwich": {"random": 1}, **WAYS[way]},
-    )
+    settings = short_training(**WAYS[way])
     train_supernet(supernet, dataset, settings, tmp_path)
     for target in (0.4, 0.7):
         values = {gene.name: gene.values[0] for gene in space.genes}

@@ -5,6 +5,7 @@ import random
 import pytest
 import torch
 from support.interrupts import Interrupt
+from support.recipes import short_training
 
 from dynnas.candidates.candidate import calibrated_network
 from dynnas.data.load import load_data
@@ -67,14 +68,7 @@ stages:
   - {{block: mbconv, depth: 5, width: 16, stride: 2, expand: 2, {gate}, gate_target: [0.4, 0.7]}}
 """)
     supernet = staged_supernet(space, channels=1, classes=10)
-    settings = TrainSettings(
-        epochs=12,
-        batch=32,
-        lr=0.1,
-        precision="float32",
-        layout="channels_last",
-        algorithms={"sandwich": {"random": 1}},
-    )
+    settings = short_training()
     train_supernet(supernet, dataset, settings, tmp_path)
     for target in (0.4, 0.7):
         values = {gene.name: gene.values[0] for gene in space.genes}

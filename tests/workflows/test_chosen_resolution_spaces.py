@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.contexts import executed
+from support.recipes import short_training
 
 from dynnas.candidates.candidate import calibrated_network
 from dynnas.data.load import load_data
@@ -18,7 +19,7 @@ from dynnas.report.tables.space import costs_table, genes_table
 from dynnas.report.tables.table import dynamic_layers, is_dynamic
 from dynnas.runtimes.folding import fold_batchnorm
 from dynnas.runtimes.preprocessing import prepare_images
-from dynnas.settings.settings import DataSettings, TrainSettings
+from dynnas.settings.settings import DataSettings
 from dynnas.space.moves import largest, smallest
 from dynnas.study.controls import static_part
 from dynnas.supernet.staged import staged_supernet
@@ -69,14 +70,7 @@ def test_tables_and_pictures_name_the_choice() -> None:
 def test_predictors_learn_to_keep_to_their_targets(tmp_path: Path) -> None:
     dataset = load_data(DataSettings(train_images=640, augment="none"))
     supernet = staged_supernet(SPACE, channels=1, classes=10)
-    settings = TrainSettings(
-        epochs=8,
-        batch=32,
-        lr=0.1,
-        precision="float32",
-        layout="channels_last",
-        algorithms={"sandwich": {"random": 1}},
-    )
+    settings = short_training(8)
     train_supernet(supernet, dataset, settings, tmp_path)
     for target in (0.4, 0.8):
         values = {"resolution.choose": "4+6+8", "resolution.target": target}

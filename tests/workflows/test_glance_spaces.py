@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.interrupts import Interrupt
+from support.recipes import short_training
 
 from dynnas.candidates.candidate import calibrated_network
 from dynnas.data.load import load_data
@@ -32,14 +33,7 @@ search: {trials: 5, population: 2, controls: false}
 target: {seconds: 0.02, images: 8}
 """
 SPACE = parse_space(FILE)
-SETTINGS = TrainSettings(
-    epochs=10,
-    batch=32,
-    lr=0.1,
-    precision="float32",
-    layout="channels_last",
-    algorithms={"sandwich": {"random": 1}},
-)
+SETTINGS = short_training(10)
 
 
 def glancing(size, threshold):

@@ -180,7 +180,7 @@ class Dataset:
         Raises:
             DataError: when the batch is due whose images cannot be read.
         """
-        order = torch.randperm(len(self.train), generator=_generator("order", seed, epoch))
+        order = self.training_order(seed, epoch)
         steps = range(start, self.steps(batch) if stop is None else stop)
         parts = [order[step * batch : (step + 1) * batch] for step in steps]
         for step, part, images in zip(steps, parts, read_batches(self.train.images, parts), strict=True):
@@ -188,6 +188,10 @@ class Dataset:
             draws = _generator("augmentation", seed, epoch, step)
             varied, targets = self.augmentation(images, targets, self.task, draws)
             yield self.normalise(varied), targets
+
+    def training_order(self, seed: int, epoch: int) -> Tensor:
+        """Return the numbers (N,) of the training images in the order of an epoch."""
+        return torch.randperm(len(self.train), generator=_generator("order", seed, epoch))
 
     def evaluation_batches(self, split: Split, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield every image of `split` in order, normalised and unvaried, with its target."""

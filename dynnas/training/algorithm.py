@@ -159,6 +159,8 @@ class Run:
         inputs, targets: of this rank's part of the current batch.
         batch: the whole of it.
         context: of the current step's layers, without a trace.
+        numbers: of the images of `inputs` in the training split, (B,); None where they are varied, or the
+            data do not say.
         teacher: the output (B, ...) that this step's networks learn from, if there is one.
         outputs: runs a model on the current inputs as the step does: (model, architecture, context), and
             whether its gates are left open.
@@ -177,6 +179,7 @@ class Run:
     inputs: Any = None
     targets: Any = None
     batch: Batch = field(default_factory=lambda: Batch.whole(0))
+    numbers: Tensor | None = None
     context: Context = PLAIN
     teacher: Tensor | None = None
     accumulate: int = 1
@@ -206,6 +209,10 @@ class Run:
     def fraction(self) -> float:
         """Return the finished share of the training, from 0 to 1."""
         return self.step / self.total
+
+    def last_output(self, model: Model) -> Tensor:
+        """Return what another model says of the current inputs, (B, ...)."""
+        return self.outputs(model, None, PLAIN)[-1]
 
     def output_loss(self, forward: Forward, output: Tensor) -> Tensor:
         """Return the loss of each image (B,) for one output, by the targets and all algorithms."""

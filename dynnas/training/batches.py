@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from dynnas.data.augment import Augmentation
 from dynnas.data.dataset import Dataset
 from dynnas.errors import TrainingError
 
@@ -42,11 +43,20 @@ class DatasetBatches:
         self._dataset, self._size, self._seed = dataset, size, seed
         self._next = (-1, 0)
         self._iterator: Iterator[tuple[Any, Any]] = iter(())
+        self._order = (-1, torch.zeros(0, dtype=torch.int64))
 
     @property
     def steps_per_epoch(self) -> int:
         """Return the number of batches; the last, incomplete batch is left out unless it is the only one."""
         return self._dataset.steps(self._size)
+
+    def numbers(self, epoch: int, index: int) -> Tensor | None:
+        """Return the numbers (B,) of the images of a batch in their split; None where images are varied."""
+        if self._dataset.augmentation != Augmentation():
+            return None
+        if epoch != self._order[0]:
+            self._order = (epoch, self._dataset.training_order(self._seed, epoch))
+        return self._order[1][index * self._size : (index + 1) * self._size]
 
     def batch(self, epoch: int, index: int) -> tuple[Any, Any]:
         """See `Batches`."""

@@ -236,12 +236,15 @@ class Trainer:
         """Put a batch of the current step, the first or a later one, before the algorithms."""
         run = self.run
         epoch, index = divmod(run.step, run.steps_per_epoch)
-        inputs, targets = self._batch(epoch, index * run.accumulate + number)
-        run.part = number
+        given, targets = self._batch(epoch, index * run.accumulate + number)
+        run.part, inputs = number, given
         for algorithm in self.algorithms:
             inputs, targets = algorithm.on_batch(run, inputs, targets)
         run.batch = Batch(self.ranks, rows(inputs))
         part = run.batch.part
+        numbers = getattr(self._batches, "numbers", None)
+        known = None if numbers is None else numbers(epoch, index * run.accumulate + number)
+        run.numbers = None if known is None or inputs is not given else known[part]
         whole = self.ranks.count == 1
         run.inputs, run.targets = (
             (inputs, targets) if whole else (part_of(inputs, part), part_of(targets, part))

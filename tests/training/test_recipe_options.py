@@ -10,6 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+from dynnas.data.augment import Augmentation
+from dynnas.data.dataset import Dataset, Split
 from dynnas.errors import TrainingError
 from dynnas.language.parser import parse_space
 from dynnas.nn.context import PLAIN, Context, supplied
@@ -21,10 +23,12 @@ from dynnas.supernet.staged import staged_supernet
 from dynnas.supernet.supernet import Supernet
 from dynnas.tasks import Classification
 from dynnas.training.algorithm import Algorithm, Pass
+from dynnas.training.algorithms.distillation import Distillation
 from dynnas.training.algorithms.in_place_distillation import InPlaceDistillation
 from dynnas.training.algorithms.mixup import MixedTargets, Mixup
 from dynnas.training.algorithms.regularized_largest import RegularizedLargest
 from dynnas.training.algorithms.sandwich import Sandwich
+from dynnas.training.batches import DatasetBatches
 from dynnas.training.checkpoint import read_checkpoint
 from dynnas.training.recipe import common_algorithms, supernet_algorithms
 from dynnas.training.trainer import Trainer
@@ -214,3 +218,51 @@ def test_dropout_has_its_own_rate_or_that_of_the_mode():
     assert set(sampled.unique().tolist()) == {0.0, 2.0}
     with pytest.raises(ValueError, match="from 0 to below 1, not 1"):
         DropoutMode(rate=1)
+
+
+class Teacher(Mine):
+    """Counts how often it is asked."""
+
+    asked = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.asked += 1
+        return super().forward(x)
+
+
+def taught(folder=None, cache=True, algorithms=(), augmentation=None, epochs=3, progress=None):
+    """A network of a data set of 24 images, a batch of 8, and how often its teacher was asked."""
+    split = Split(torch.arange(24 * 16, dtype=torch.uint8).view(24, 1, 4, 4), torch.arange(24) % 4)
+    augmentation = augmentation or Augmentation()
+    dataset = Dataset("few", Classification(4), split, split, split, (0.5,), (0.2,), augmentation)
+    torch.manual_seed(0)
+    network, teacher = Mine(4), Teacher(8)
+    trainer = Trainer(
+        network,
+        dataset.task,
+        DatasetBatches(dataset, 8, seed=0),
+        algorithms=[Distillation(0.5, 2.0, teacher, cache=cache), *algorithms],
+        optimizer=lambda module: torch.optim.SGD(module.parameters(), lr=0.1),
+        epochs=epochs,
+        folder=folder,
+    )
+    trainer.fit(progress=progress)
+    return weights(network), teacher.asked
+
+
+def test_a_fixed_teacher_is_asked_once_about_each_image_that_is_not_varied(tmp_path):
+    plain, asked = taught(cache=False)
+    assert asked == 9
+    kept, asked = taught()
+    assert asked == 3
+    torch.testing.assert_close(kept, plain)
+    with pytest.raises(KeyboardInterrupt):
+        taught(tmp_path, progress=Interrupt(4))
+    resumed, asked = taught(tmp_path)
+    assert asked == 0
+    assert torch.equal(resumed, kept)
+
+
+@pytest.mark.parametrize("more", [{"algorithms": [Mixup()]}, {"augmentation": Augmentation(shift=1)}])
+def test_images_that_are_varied_are_asked_about_again(more):
+    assert taught(**more)[1] == 9

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dynnas.nn.context import PLAIN
 from dynnas.training.algorithm import Algorithm, Forward, Run, register_algorithm, setting
 from dynnas.training.models import model_of
+from dynnas.training.teacher import TeacherOutputs
 
 
 @register_algorithm("distillation")
@@ -24,6 +26,7 @@ class Distillation(Algorithm):
 
     Args:
         teacher: in evaluation mode, with batch-norm statistics, or several; None teaches nothing.
+        cache: whether what they say of images that are not varied is kept, here and in the checkpoint.
     """
 
     name = "distillation"
@@ -36,18 +39,23 @@ class Distillation(Algorithm):
     last_temperature: float = setting(
         0.0, "temperature at the end, reached by equal steps; 0 for the same all the time", minimum=0.0
     )
+    cache: bool = False
 
     def on_start(self, run: Run) -> None:
         """Put the teachers beside the model."""
         device = next(run.module.parameters()).device
         self._models = [model_of(teacher.to(device).eval()) for teacher in teachers_of(self.teacher)]
         self._outputs: list[Tensor] = []
+        self._kept = [TeacherOutputs() for _ in self._models]
 
     @torch.no_grad()
     def before_loss(self, run: Run, forward: Forward) -> None:
         """Ask the teachers about the step's inputs."""
         if run.teacher is None:
-            self._outputs = [run.outputs(model, None, PLAIN)[-1] for model in self._models]
+            self._outputs = [
+                kept.of(run, partial(run.last_output, model), self.cache)
+                for model, kept in zip(self._models, self._kept, strict=True)
+            ]
             run.teacher = self._outputs[0] if self._outputs else None
 
     def output_loss(self, run: Run, forward: Forward, output: Tensor, loss: Tensor) -> Tensor:
@@ -57,6 +65,15 @@ class Distillation(Algorithm):
         temperature = self.temperature_at(run)
         taught = [run.task.distill(output, said, temperature) for said in self._outputs or [run.teacher]]
         return self.weight * torch.stack(taught).mean(0) + (1 - self.weight) * loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the outputs that are kept."""
+        return {"kept": [each.state_dict() for each in self._kept]} if self.cache else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with outputs that were kept."""
+        for each, kept in zip(self._kept, state.get("kept", []), strict=False):
+            each.load_state_dict(kept)
 
     def temperature_at(self, run: Run) -> float:
         """Return the temperature of the current step."""

@@ -97,14 +97,14 @@ def latency(
     study's folder.
     """
     from dynnas.cli.printing import print_table
-    from dynnas.report.latency import LatencyReport
+    from dynnas.report.latency import report_of
     from dynnas.study.study import open_study
     from dynnas.workflows.latency import latency_of
 
     opened = open_study(study, studies)
     key = opened.front.pick(pick).key
     found = latency_of(opened, key, images=images, batch=batch)
-    report = LatencyReport(opened, key, found.measured, found.resources, found.placement)
+    report = report_of(opened, key, found)
     plot = report.write_plot()
     report.write_document()
     if as_json:

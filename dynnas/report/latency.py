@@ -10,6 +10,7 @@ import numpy as np
 from dynnas.files import atomic_write
 from dynnas.latency.dependent import DependentLatency
 from dynnas.latency.resources import Resources
+from dynnas.latency.throttling import Throttling
 from dynnas.report.plots.histogram import Histogram, draw_histogram
 from dynnas.report.tables.table import Column, Table, count
 from dynnas.runtimes.onnx.placement import Placement
@@ -33,6 +34,7 @@ class LatencyReport:
     measured: DependentLatency
     resources: Resources
     placement: Placement | None = None
+    throttling: Throttling | None = None
 
     @property
     def title(self) -> str:
@@ -67,9 +69,14 @@ class LatencyReport:
         folder = self.study.folder.latency
         folder.mkdir(exist_ok=True)
         path = folder / f"{self.key}.json"
-        found = NetworkLatency(self.measured, self.resources, self.placement)
+        found = NetworkLatency(self.measured, self.resources, self.placement, self.throttling)
         atomic_write(path, IMAGE_LATENCY.write(found.to_dict()))
         return path
+
+
+def report_of(study: Study, key: str, found: NetworkLatency) -> LatencyReport:
+    """Return the report of what `latency_of` found of a network."""
+    return LatencyReport(study, key, found.measured, found.resources, found.placement, found.throttling)
 
 
 def time_front(study: Study) -> None:
@@ -79,9 +86,7 @@ def time_front(study: Study) -> None:
         if study.space.network_config(member.architecture, data.channels, data.task.outputs).branches:
             batch = min(32, len(data.search))
             found = latency_of(study, member.key, batch=batch)
-            LatencyReport(
-                study, member.key, found.measured, found.resources, found.placement
-            ).write_document()
+            report_of(study, member.key, found).write_document()
 
 
 def histogram_of(report: LatencyReport) -> Histogram:
@@ -216,6 +221,7 @@ def _how_table(report: LatencyReport) -> Table:
         ("times the anchors", f"{latency.ratio:.4f}"),
         ("peak memory", memory),
         ("energy", energy),
+        *((("clock and heat", str(report.throttling)),) if report.throttling else ()),
         *((("execution provider", str(report.placement)),) if report.placement else ()),
         ("environment", latency.environment),
     )

@@ -10,6 +10,7 @@ from dynnas.latency.dependent import DependentLatency, measure_dependent
 from dynnas.latency.resources import Resources, measure_resources, placements
 from dynnas.latency.rounds import Workload
 from dynnas.latency.runner import build_runner
+from dynnas.latency.throttling import Throttling, clock_state
 from dynnas.runtimes.onnx.placement import Placement
 from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.search.evaluators.supernet import open_meter
@@ -22,16 +23,19 @@ class NetworkLatency:
 
     Attributes:
         placement: what an execution provider runs of the graph, if the runtime has one.
+        throttling: clock and heat of this machine before and after; None where another one was timed.
     """
 
     measured: DependentLatency
     resources: Resources
     placement: Placement | None = None
+    throttling: Throttling | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return all values under their names, for JSON."""
         placed = {"placement": asdict(self.placement)} if self.placement else {}
-        return {**self.measured.to_dict(), **asdict(self.resources), **placed}
+        heat = {"throttling": asdict(self.throttling)} if self.throttling else {}
+        return {**self.measured.to_dict(), **asdict(self.resources), **placed, **heat}
 
 
 def latency_of(study: Study, key: str, *, images: int = 256, batch: int = 32) -> NetworkLatency:
@@ -54,8 +58,10 @@ def latency_of(study: Study, key: str, *, images: int = 256, batch: int = 32) ->
     meter = open_meter(study.folder.anchors, study.space, dataset)
     network = study.candidate(key).calibrated
     prepared = prepare_images(network, dataset, dataset.search.images)
+    before = clock_state()
     measured = measure_dependent(network, prepared, meter, meter.target, images, batch)
+    throttling = None if meter.target.remote else Throttling(before, clock_state())
     workload = Workload(build_runner(network, meter.target), [prepared[: meter.target.batch].cpu().numpy()])
     (resources,) = measure_resources([network], [workload], meter.target)
     (placement,) = placements([workload], meter.target)
-    return NetworkLatency(measured, resources, placement)
+    return NetworkLatency(measured, resources, placement, throttling)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dynnas.nn.early_exits import EarlyExits
     from dynnas.nn.gates.family import GATES
     from dynnas.nn.kernels.kernel import KERNELS
+    from dynnas.nn.patient_exits import PatientExits
     from dynnas.nn.recurrent import ExitInTime, SkipRNN
     from dynnas.nn.registry import ACTIVATIONS, ATTENTIONS, BLOCKS
     from dynnas.nn.soft_tree import SoftDecisionTree
@@ -37,6 +38,7 @@ __all__ = [
     "EarlyExits",
     "ExitInTime",
     "Halting",
+    "PatientExits",
     "SkipRNN",
     "Skippable",
     "SoftDecisionTree",
@@ -56,6 +58,7 @@ _HOMES = {
     "EarlyExits": "early_exits",
     "ExitInTime": "recurrent",
     "Halting": "blocks_by_name",
+    "PatientExits": "patient_exits",
     "SkipRNN": "recurrent",
     "Skippable": "blocks_by_name",
     "SoftDecisionTree": "soft_tree",

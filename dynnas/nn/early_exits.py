@@ -14,7 +14,7 @@ from dynnas.nn.context import PLAIN, Context
 from dynnas.nn.dynamic_conv.selection import is_recorded
 from dynnas.nn.exits import sureness
 from dynnas.nn.gates.mode import REAL, GateMode
-from dynnas.nn.gates.state import Carried, Flow
+from dynnas.nn.gates.state import NOTHING, Beside, Carried, Flow
 
 Confidence = Callable[[Tensor], Tensor]
 """A function that maps an output (B, ...) to the confidence in each image, (B,), from 0 to 1."""
@@ -132,6 +132,17 @@ class EarlyExits(Branching):
         """Return the output (B, ...) with which each image leaves, and the number (B,) int64 of its exit."""
         return self._select(self.outputs(x)) if is_recorded() else self._run(x)
 
+    remembers: tuple[Carried, ...] = ()
+    """What an exit is told of those before it."""
+
+    def sure(self, output: Tensor, memory: Beside) -> tuple[Tensor, Beside]:
+        """Return how sure an exit is of each image, (B,), and what later exits are told.
+
+        Args:
+            output: of the exit, (B, ...). memory: what those before it have told, by name; at first nothing.
+        """
+        return self.confidence(output), memory
+
     def ways(self) -> int:
         """Return 2: an image leaves at the first exit, or goes on."""
         return 2
@@ -153,6 +164,7 @@ class EarlyExits(Branching):
         rows = torch.arange(len(x), device=x.device)
         taken = torch.zeros_like(rows)
         y: Tensor | None = None
+        memory: Beside = NOTHING
         number = 0
         for at, stage in enumerate(self.stages):
             x = stage(x)
@@ -162,7 +174,9 @@ class EarlyExits(Branching):
             if number == len(self.thresholds):
                 leaves = torch.ones(len(output), dtype=torch.bool, device=output.device)
             else:
-                leaves = self.confidence(output) >= self.thresholds[number]
+                sure, memory = self.sure(output, memory)
+                leaves = sure >= self.thresholds[number]
+                memory = {name: value[~leaves] for name, value in memory.items()}
             y = output.new_empty((len(taken), *output.shape[1:])) if y is None else y
             y[rows[leaves]] = output[leaves]
             taken[rows[leaves]] = number
@@ -176,9 +190,13 @@ class EarlyExits(Branching):
     def _select(self, outputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Select each image's output from those of all exits, without a branch."""
         chosen = outputs[-1]
+        memory: Beside = NOTHING
+        leaving = []
+        for output, threshold in zip(outputs, self.thresholds, strict=False):
+            sure, memory = self.sure(output, memory)
+            leaving.append(sure >= threshold)
         taken = torch.full_like(self.confidence(chosen), len(self.thresholds), dtype=torch.int64)
-        for number in reversed(range(len(self.thresholds))):
-            leaves = self.confidence(outputs[number]) >= self.thresholds[number]
+        for number, leaves in reversed(list(enumerate(leaving))):
             taken = torch.where(leaves, number, taken)
             chosen = torch.where(leaves.view(-1, *(1 for _ in chosen.shape[1:])), outputs[number], chosen)
         return chosen, taken
@@ -192,11 +210,10 @@ class Step(Branching):
         number: of the exit.
     """
 
-    carried = (TAKEN,)
-
     def __init__(self, exits: EarlyExits, number: int) -> None:
         super().__init__()
         self.owner, self._number = exits, number
+        self.carried = (TAKEN, *exits.remembers)
         places = [int(at) for at in exits.exits]
         self._place = places[number]
         self._start = places[number - 1] + 1 if number else 0
@@ -221,16 +238,18 @@ class Step(Branching):
         exits = self.owner
         x = self._go_on(flow)
         output = exits.exits[str(self._place)](x)
-        sure = exits.confidence(output)
+        names = [each.name for each in exits.remembers if each.name in flow.beside]
+        sure, memory = exits.sure(output, {name: flow.beside[name] for name in names})
         votes = torch.stack([sure, torch.full_like(sure, exits.thresholds[self._number])], dim=1)
-        return votes, Flow(x, {OUTPUT: output})
+        return votes, Flow(x, {OUTPUT: output, **memory})
 
     def alternative(self, flow: Flow, index: int) -> Flow:
         """Return the output of the exit, or that of a later one."""
         if not index:
             return self._left(flow.beside[OUTPUT])
         exits = self.owner
-        found: Flow = Step(exits, self._number + 1)(Flow(flow.x), context=exits.context)
+        memory = {name: value for name, value in flow.beside.items() if name != OUTPUT}
+        found: Flow = Step(exits, self._number + 1)(Flow(flow.x, memory), context=exits.context)
         return found
 
     def _left(self, output: Tensor) -> Flow:

@@ -31,27 +31,32 @@ from dynnas.supernet.states import changed, noted
 _IMAGES = 2
 
 
-def check_networks(space: Space, shape: tuple[int, int, int]) -> None:
+def check_networks(space: Space, shape: tuple[int, int, int], outputs: int = 0) -> None:
     """Build and run the smallest and the largest network of a class.
 
     Args:
         space: what `Space.of` made.
         shape: (channels, height, width) of the images of the data.
+        outputs: numbers for an image that the data ask for, such as classes; 0 where that is not known.
 
     Raises:
         SpaceError: a network cannot be built or run, is another one each time, shares memory between
-            parameters, does not give the same for the same images, decides by the values of its input what it
-            runs, or keeps a state in training that no rule shares. The message says the remedy.
+            parameters, has another number of outputs, does not give the same for the same images, decides by
+            the values of its input what it runs, or keeps a state in training that no rule shares. The
+            message says the remedy.
     """
     for architecture in dict.fromkeys((smallest(space), largest(space))):
         where = f"{space.name}({_spelled(space.arguments(architecture))})"
         with torch.random.fork_rng(devices=[]):
-            network = space.build(architecture).eval()
+            network = space.build(architecture)
+        if not isinstance(network, nn.Module):
+            raise SpaceError(f"{where} gives {type(network).__name__}; needed is a torch.nn.Module")
+        network.eval()
         _check_same(where, network, blank(lambda: space.build(architecture)))  # noqa: B023
-        _check_memory(where, network)
+        check_memory(where, network)
         generator = torch.Generator().manual_seed(0)
         images = torch.randn(_IMAGES, *space.image_shape(architecture, shape), generator=generator)
-        _check_runs(where, network, images)
+        _check_outputs(where, _check_runs(where, network, images), outputs)
         _check_data(where, network, images)
         _check_states(where, network, images)
 
@@ -71,7 +76,12 @@ def _check_same(where: str, network: nn.Module, again: nn.Module) -> None:
         )
 
 
-def _check_memory(where: str, network: nn.Module) -> None:
+def check_memory(where: str, network: nn.Module) -> None:
+    """Refuse two parameters in one memory.
+
+    Raises:
+        SpaceError: there are such; a parameter that has two names is one.
+    """
     held: dict[int, str] = {}
     for name, parameter in network.named_parameters():
         if not parameter.numel():
@@ -86,7 +96,7 @@ def _check_memory(where: str, network: nn.Module) -> None:
 
 
 @torch.no_grad()
-def _check_runs(where: str, network: nn.Module, images: Tensor) -> None:
+def _check_runs(where: str, network: nn.Module, images: Tensor) -> Tensor:
     seen = tuple(images.shape)
     try:
         with torch.random.fork_rng(devices=[]), supplied(network, PLAIN):
@@ -107,6 +117,15 @@ def _check_runs(where: str, network: nn.Module, images: Tensor) -> None:
             f"{where} is not deterministic: in eval mode the same images give outputs that differ by up to "
             f"{float((first - second).abs().max()):.3g}; leave out what is drawn or counted in `forward` "
             "unless `self.training`"
+        )
+    return first
+
+
+def _check_outputs(where: str, found: Tensor, outputs: int) -> None:
+    if outputs and found.dim() == 2 and found.shape[1] != outputs:
+        raise SpaceError(
+            f"{where} gives {found.shape[1]} outputs, and the data ask for {outputs}; let the class make as "
+            "many"
         )
 
 

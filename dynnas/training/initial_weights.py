@@ -134,7 +134,9 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 
 
 def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    """Return the first sentence; torch's go on with advice to read files that run code."""
+    line = next(iter(str(error).splitlines()), type(error).__name__)
+    return line.partition(". ")[0]
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:

@@ -187,7 +187,7 @@ def _trained_evaluator(
 ) -> SupernetEvaluator:
     train, target = space.settings.train, space.settings.target
     if space.model is not None:
-        check_networks(space, dataset.shape)
+        check_networks(space, dataset.shape, dataset.task.outputs)
     # Before the training: a target that cannot be used should not be found out after it.
     meter = open_meter(place.anchors, space, dataset)
     wanted = goal_of(space.settings.search, dataset.task, measurements).metrics

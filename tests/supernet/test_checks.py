@@ -105,28 +105,43 @@ def test_what_cannot_work_is_named(model, message):
         check_networks(dn.Space.of(model, width=[2, 4]), SHAPE)
 
 
+def test_outputs_are_those_of_the_data():
+    space = dn.Space.of(Base, width=[2, 4])
+    check_networks(space, SHAPE, 4)
+    with pytest.raises(SpaceError, match=r"Base\(width=2\) gives 4 outputs, and the data ask for 10; let "):
+        check_networks(space, SHAPE, 10)
+
+
+def test_what_is_no_module_is_named():
+    with pytest.raises(SpaceError, match=r"nothing\(width=2\) gives NoneType; needed is a torch.nn.Module"):
+        check_networks(dn.Space.of(nothing, width=[2, 4]), SHAPE)
+
+
+def nothing(width):
+    """Forget to return a network."""
+
+
 class Spectral(Base):
     def __init__(self, width):
         super().__init__(width)
-        nn.utils.parametrizations.spectral_norm(self.head)
+        nn.utils.parametrizations.spectral_norm(self.conv)
 
 
 def test_a_state_of_a_training_is_refused_unless_a_rule_shares_it():
-    message = (
-        r"Spectral\(width=2\) keeps a state in training: its buffer head.parametrizations.weight.0._u is"
-    )
+    torch.manual_seed(0)
+    message = r"keeps a state in training: its buffer conv.parametrizations.weight.0._u is another one after"
     with pytest.raises(SpaceError, match=message):
-        check_networks(dn.Space.of(Spectral, width=[2, 4]), SHAPE)
+        check_networks(dn.Space.of(Spectral, width=[16, 32]), SHAPE)
 
     class Shared(Spectral):
-        elastic: ClassVar = {"head.parametrizations.weight.0._[uv]": leading}
+        elastic: ClassVar = {"conv.parametrizations.weight.0._[uv]": leading}
 
-    space = dn.Space.of(Shared, width=[2, 4])
+    space = dn.Space.of(Shared, width=[16, 32])
     check_networks(space, SHAPE)
     supernet = dn.Supernet(space).train()
-    member = supernet.extract(space.architecture({"width": 2})).train()
+    member = supernet.extract(space.architecture({"width": 16})).train()
     for _ in range(3):
-        assert torch.equal(supernet(space.architecture({"width": 2}), IMAGES), member(IMAGES))
+        assert torch.equal(supernet(space.architecture({"width": 16}), IMAGES), member(IMAGES))
 
 
 def test_dynamic_layers_are_no_forward_that_depends_on_data():

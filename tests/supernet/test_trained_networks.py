@@ -171,6 +171,20 @@ def test_what_is_excluded_stays():
     assert space.model.report.left_out["stem.0"] == "is excluded"
 
 
+def test_a_pattern_that_excludes_nothing_is_named():
+    with pytest.raises(
+        SpaceError, match=r"exclude has 'stage9\.\*', which fits no module or tensor of TinyRes"
+    ):
+        dn.elastic(trained("resnet"), IMAGES, exclude=["stage1.*", "stage9.*"])
+
+
+def test_parameters_that_share_memory_are_refused():
+    network = trained("resnet")
+    network.twin = nn.Parameter(network.fc.weight.data)
+    with pytest.raises(SpaceError, match=r"TinyResNet: the parameters twin and fc.weight are two that share"):
+        dn.elastic(network, IMAGES)
+
+
 def test_another_head():
     network = trained("resnet")
     space = dn.elastic(network, IMAGES, classes=7)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import Tensor, nn
 
 from dynnas.errors import SpaceError, nearest
 from dynnas.space.space import Space
+from dynnas.supernet.checks import check_memory
 from dynnas.supernet.conversion.analysis import Analysis, Example, Wanted, analyse, copied
 from dynnas.supernet.conversion.beside import begun_modules, exit_choices, followed, gate_choices
 from dynnas.supernet.conversion.blocks import Run, plain_runs, runs_of
@@ -75,9 +77,9 @@ def elastic(
         seed: draws the weights of a new head.
 
     Raises:
-        SpaceError: the forward pass fails, depends on the values of its input, or is not deterministic;
-            the module cannot be copied; an option is not allowed; or nothing of it can be made elastic. The
-            message says why.
+        SpaceError: the forward pass fails, depends on the values of its input, or is not deterministic; two
+            parameters share their memory; the module cannot be copied; an option is not allowed; or nothing
+            of it can be made elastic. The message says why.
 
     Example:
         space = dynnas.elastic(resnet, torch.randn(1, 3, 224, 224), exclude="conv1")
@@ -100,6 +102,7 @@ def elastic(
     example = Example.of(example_inputs)
     network = copied(module)
     _check(wanted, network)
+    check_memory(type(network).__name__, module)  # copies would not share it
     analysis = analyse(network, example, wanted)
     if classes is not None:
         replace_head(network, analysis.tracer, analysis.solution, analysis.outputs, classes, seed)
@@ -132,6 +135,12 @@ def _check(wanted: Wanted, network: nn.Module) -> None:
         if any(not 0 < share < 1 for share in shares):
             raise SpaceError(f"elastic: {name} is {list(shares)}; allowed are numbers between 0 and 1")
     known = dict(network.named_modules())
+    own = [*known, *dict(network.named_parameters(remove_duplicate=False)), *dict(network.named_buffers())]
+    if idle := [each for each in wanted.exclude if not any(fnmatchcase(name, each) for name in own)]:
+        raise SpaceError(
+            f"elastic: exclude has {idle[0]!r}, which fits no module or tensor of {type(network).__name__}"
+            f"{nearest(idle[0], known)}"
+        )
     if wrong := [name for name in wanted.exits if not name or name not in known]:
         raise SpaceError(
             f"elastic: exits names {wrong[0]!r}, which {type(network).__name__} does not have"

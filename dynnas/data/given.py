@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -137,11 +137,12 @@ def _read(split: Any, part: str) -> Split:
     elif isinstance(split, tuple | list) and len(split) == 2 and all(map(_is_array, split)):
         pairs = [(_images(split[0], where), _targets(split[1], where))]
     elif hasattr(split, "__getitem__") and hasattr(split, "__len__"):
-        pairs = [_sample(split[at], f"{where}, image {at}") for at in range(len(split))]
+        items = _each(map(split.__getitem__, range(len(split))), f"{where}, image")
+        pairs = [_sample(item, f"{where}, image {at}") for at, item in enumerate(items)]
     elif isinstance(split, Iterable):
         pairs = [
             _batch(item, f"{where}, {'batch' if _is_batch(item) else 'image'} {at}")
-            for at, item in enumerate(split)
+            for at, item in enumerate(_each(split, f"{where}, item"))
         ]
     else:
         raise DataError(
@@ -180,6 +181,26 @@ def _batch(item: Any, where: str) -> tuple[Tensor, Tensor]:
     if _is_batch(item):
         return _images(item[0], where), _targets(item[1], where)
     return _sample(item, where)
+
+
+def _each(items: Iterable[Any], where: str) -> Iterator[Any]:
+    """Yield what a stranger's data give, one after the other.
+
+    Raises:
+        DataError: they raise an error; it says at which item.
+    """
+    at, found = 0, iter(items)
+    while True:
+        try:
+            item = next(found)
+        except StopIteration:
+            return
+        except Exception as error:  # whatever a stranger's code may raise
+            raise DataError(
+                f"{where} {at}: the data raised {type(error).__name__}: {error}; mend or leave out what it is"
+            ) from error
+        yield item
+        at += 1
 
 
 def _sample(item: Any, where: str) -> tuple[Tensor, Tensor]:

@@ -5,9 +5,8 @@
 prints for each image its name, the answer, the confidence and the exit by which it left. The answer is a
 class, labels, numbers, the commonest classes of pixels, or boxes: class, score and x1,y1,x2,y2 in pixels of
 the file. `--masks DIR` writes the class of every pixel as a PNG; `--pictures` runs the graph that takes bytes
-and holds the preparation and the answer inside. Images as `.npy` are (C, H, W) or
-(N, C, H, W) of the size of the data, from 0 to 255 or, as floats, from 0 to 1. A file that cannot be read is
-named at the end, and the others are still answered. `Model` does the same from Python.
+and holds the preparation and the answer inside. Images as `.npy` are ([N,] C, H, W) of the size of the data,
+0 to 255 or, as floats, 0 to 1. A file that cannot be read is named at the end. `Model` does it from Python.
 """
 
 from __future__ import annotations
@@ -122,8 +121,7 @@ class Model:
         fastest = min(self.members, key=lambda member: member["ms"])
         chosen = next((member for member in self.members if member["ms"] <= ms), fastest)
         self._member, self.ways = self.members.index(chosen), chosen["ways"]
-        key: str = chosen["key"]
-        return key
+        return str(chosen["key"])
 
     def _gives(self, session: Any, number: int, logits: list[float]) -> bool:
         image = test_image(number, self.shape)
@@ -201,10 +199,8 @@ class Model:
     def read(self, path: Path) -> np.ndarray:
         """Read an image file as uint8 (C, H, W): upright, brought to the size of the data as those were.
 
-        Grey pictures of 16 bits become 8 bits; the darkest and the brightest value stay what they were.
-
         Raises:
-            ValueError: it is no picture, or one of floats, whose range no file says.
+            ValueError: it is no picture, or one of floats.
         """
         return self.read_with_size(path)[0]
 
@@ -212,6 +208,7 @@ class Model:
         """Do what `read` does, and return the width and height of the upright picture too."""
         from PIL import Image, ImageOps
 
+        deep = (self.white, self.shape[0]) == (65535, 1)
         try:
             picture = Image.open(path)
             picture.load()
@@ -221,17 +218,21 @@ class Model:
             if picture.mode == "F":
                 raise ValueError(f"{path}: an image of floats; save it with 8 or 16 bits a channel")
             if picture.mode.startswith("I"):
-                picture = eight_bits(picture, path)
+                picture = grey_levels(picture, path, deep)
             upright = ImageOps.exif_transpose(picture)
             if upright.has_transparency_data:  # before white, as in training
                 layered = upright.convert("RGBA")
                 upright = Image.alpha_composite(Image.new("RGBA", layered.size, "white"), layered)
-            upright = upright.convert("L" if self.shape[0] == 1 else "RGB")
+            kind = "L" if self.shape[0] == 1 else "RGB"
+            upright = upright.convert("F" if upright.mode == "F" else kind)
+            if deep and upright.mode == "L":
+                upright = Image.fromarray(np.asarray(upright) * np.float32(257))
             size, wanted = upright.size, self.data_size[::-1]
-            if self.fit == "stretch":
-                upright = upright.resize(wanted, Image.Resampling.BICUBIC)
+            upright = upright.resize(wanted, Image.Resampling.BICUBIC) if self.fit == "stretch" else upright
             pixels = np.asarray((ImageOps.pad if self.fit == "pad" else ImageOps.fit)(upright, wanted))
         pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+        if deep:
+            return np.rint(pixels).clip(0, 65535).astype(np.int32), size
         return (pixels if self.white == 255 else (pixels / 255).astype(np.float32)), size
 
 
@@ -260,8 +261,8 @@ def compared(task: dict[str, Any], output: np.ndarray) -> np.ndarray:
     return numbers[:: max(1, len(numbers) // 4096)]
 
 
-def eight_bits(picture: Any, path: Path) -> Any:
-    """Convert a grey picture of 16 bits a pixel to 8 bits a pixel.
+def grey_levels(picture: Any, path: Path, deep: bool) -> Any:
+    """Convert a grey picture of 16 bits a pixel to one of 8 bits, or of floats that keep all if `deep`.
 
     Raises:
         ValueError: it has more.
@@ -271,7 +272,7 @@ def eight_bits(picture: Any, path: Path) -> Any:
     exif, pixels = picture.getexif(), np.asarray(picture).astype(np.int64)
     if pixels.min() < 0 or pixels.max() > 65535:
         raise ValueError(f"{path}: pixels up to {pixels.max()}; save it with 8 or 16 bits a channel")
-    made = Image.fromarray(np.rint(pixels / 257).astype(np.uint8))
+    made = Image.fromarray(np.float32(pixels) if deep else np.rint(pixels / 257).astype(np.uint8))
     made.getexif().update(exif)  # which way is up
     return made
 

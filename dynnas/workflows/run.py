@@ -115,7 +115,7 @@ def run_study(
         device = usable_device(space.settings.target.host_device)
         dataset = (dataset or load_data(space.settings.data, progress)).to(device)
         tell_contradictions(space, dataset, progress)
-        check_network_fits(space, dataset.task)
+        check_network_fits(space, dataset.task, dataset.shape)
         space = space.of_data(dataset.shape, dataset.task)
         progress.plan(phases_of_study(space, dataset))
         _check_goal(space.settings.search, dataset, measurements)

@@ -108,13 +108,15 @@ def tell_contradictions(space: Space, dataset: Dataset, progress: Progress) -> N
             )
 
 
-def check_network_fits(space: Space, task: Task) -> None:
-    """Check that the networks of a space file can do the task.
+def check_network_fits(space: Space, task: Task, shape: tuple[int, int, int]) -> None:
+    """Check that the networks of a space can do the task, for images of a shape (channels, height, width).
 
     Raises:
-        StudyError: their outputs are none of its, or it has not the confidence that exits leave by.
+        StudyError: their outputs are none of its, it has not the confidence that exits leave by, or boxes
+            would be in pixels of another size.
     """
     from dynnas.nn.config.template import NetworkTemplate  # needs torch, as a task does
+    from dynnas.supernet.conversion.choices import RESOLUTION
 
     outputs = getattr(space.model, "outputs", None)
     if outputs is not None and outputs != task.outputs:
@@ -131,6 +133,13 @@ def check_network_fits(space: Space, task: Task) -> None:
             f"space {space.name}: its networks answer for {_ANSWERS.get(answers, answers)}, and the task "
             f"{task.name} asks for {_ANSWERS.get(task.answers, task.answers)}; say the task in the file, "
             f"data: {{task: {task.name}}}, or the head: {{kind: ...}}, or search networks of your own"
+        )
+    looks = [value for gene in space.genes if gene.name == RESOLUTION for value in gene.values]
+    if task.answers == "boxes" and any((side, side) != shape[1:] for side in looks):
+        raise StudyError(
+            f"space {space.name}: its networks look at images of {', '.join(map(str, looks))} pixels and "
+            f"give boxes in those, but boxes of the data are in pixels of {shape[1]} x {shape[2]}; leave "
+            f"{RESOLUTION} out, or take a space file, whose boxes are always those of the data"
         )
     if not isinstance(network, NetworkTemplate) or task.name == "classification":
         return

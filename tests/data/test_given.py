@@ -161,6 +161,24 @@ def test_what_is_no_data_set_is_refused(data, message: str) -> None:
         dataset_of(data)
 
 
+def test_data_that_raise_are_one_message() -> None:
+    class Failing(list):
+        def __getitem__(self, at):
+            if at == 3:
+                raise OSError("the disk is gone")
+            return np.zeros((4, 4), np.uint8), at % 2
+
+    def batches():
+        yield np.zeros((2, 4, 4), np.uint8), np.arange(2)
+        raise RuntimeError("no more")
+
+    told = "data: train split, image 3: the data raised OSError: the disk is gone"
+    with pytest.raises(DataError, match=told):
+        dataset_of({"train": Failing(range(6)), "test": Failing(range(2))})
+    with pytest.raises(DataError, match="data: train split, item 1: the data raised RuntimeError: no more"):
+        dataset_of({"train": batches(), "test": Failing(range(2))})
+
+
 def test_test_targets_that_training_does_not_have_are_refused() -> None:
     with pytest.raises(TaskError, match="from 5 to 7 but there are 3 classes"):
         dataset_of(((IMAGES, LABELS), (IMAGES, LABELS + 5)), Classification())

@@ -173,6 +173,19 @@ def test_pictures_of_16_bits_keep_their_brightness(bundle, tmp_path):
     assert np.array_equal(model.read(tmp_path / "16.png"), model.read(tmp_path / "8.png"))
 
 
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_pictures_of_16_bits_are_read_as_training_reads_them(bundle, tmp_path, fit):
+    model = standalone.Model(bundle)
+    model.shape, model.white, model.fit, model.data_size = (1, 8, 8), 65535, fit, (9, 12)
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 65536, (20, 16)).astype(np.uint16)).save(tmp_path / "deep.png")
+    Image.fromarray(rng.integers(0, 256, (20, 16)).astype(np.uint8)).save(tmp_path / "grey.png")
+    Image.fromarray(rng.integers(0, 256, (20, 16, 3)).astype(np.uint8)).save(tmp_path / "colour.png")
+    for path in tmp_path.iterdir():
+        trained_on = pictures.read(path, Form(9, 12, grey=True, fit=fit, deep=True))
+        assert np.array_equal(model.read(path), trained_on)
+
+
 @pytest.mark.parametrize("white", [65535, 1], ids=["16 bits", "floats"])
 def test_the_script_takes_pixels_as_the_data_have_them(white, network, dataset, tmp_path, capsys):
     def scaled(split):

@@ -150,17 +150,9 @@ def search(
     )
     known = KnownBefore.of(space, starts, earlier, sampler or settings.sampler)
     if evaluator is not None:
-        _refuse(
-            data=data,
-            task=task,
-            target=target,
-            devices=devices,
-            train=train,
-            measurements=measurements or None,
-        )
-        goal = Goal.of(objectives or settings.objectives, settings.constraints)
-        kept = {"storage": storage, "name": name, "progress": progress}
-        return _search_evaluator(space, evaluator, goal, settings, known, sampler, **kept)
+        alone = {"data": data, "task": task, "target": target, "devices": devices, "train": train}
+        _refuse(**alone, measurements=measurements or None)
+        return _by_evaluator(space, evaluator, objectives, settings, known, sampler, storage, name, progress)
     data = _data_of(data, task, space, progress)
     return _search_supernet(
         _with_settings(space, settings, data, target, devices, train, seed, objectives, measurements),
@@ -179,15 +171,18 @@ def _object(sampler: str | BaseSampler | None) -> BaseSampler | None:
     return None if isinstance(sampler, str) else sampler
 
 
-def _search_evaluator(
+def _by_evaluator(
     space: StudySpace,
     evaluator: AnyEvaluator,
-    goal: Goal,
+    objectives: Sequence[str] | Mapping[str, str] | None,
     settings: SearchSettings,
     known: KnownBefore,
     sampler: str | BaseSampler | None,
-    **arguments: Any,
+    storage: str | BaseStorage | None,
+    name: str | None,
+    progress: Progress | None,
 ) -> Front:
+    goal = Goal.of(objectives or settings.objectives, settings.constraints)
     known = known.with_settings(space, settings, _object(sampler))
     return search_with(
         space,
@@ -197,7 +192,9 @@ def _search_evaluator(
         sampler=_object(sampler),
         starts=known.starts,
         earlier=known.earlier,
-        **arguments,
+        storage=storage,
+        name=name,
+        progress=progress,
     )
 
 

@@ -285,7 +285,7 @@ def export(
     from dynnas.report.study import artifacts_table
     from dynnas.report.tables.cascades import title_of_cascade
     from dynnas.report.verdict import alike_text
-    from dynnas.study.cascades import PICK
+    from dynnas.study.records.cascades import PICK
     from dynnas.study.study import open_study
 
     get_format(format)  # an unknown one is refused before anything is computed

@@ -13,10 +13,10 @@ import torch
 
 from dynnas.errors import SpaceError
 from dynnas.files import atomic_write
-from dynnas.language.model_section import model_text
+from dynnas.language.sections.model import model_text
 from dynnas.space.space import Space
 from dynnas.supernet.conversion.convert import elastic
-from dynnas.training.initial_weights import load_weights
+from dynnas.training.weights.initial import load_weights
 from dynnas.workflows.shelf.names import TIMM, make_network
 
 _MODULE = '''"""The network {model} with the weights of {weights}, made elastic.
@@ -30,7 +30,7 @@ import torch
 
 import dynnas
 import {module}
-from dynnas.training.initial_weights import load_weights
+from dynnas.training.weights.initial import load_weights
 
 trained = load_weights({module}.{call}, Path(__file__).parent / {path!r})
 network = dynnas.elastic(trained, torch.ones(1, {shape}){options}).model

@@ -193,16 +193,34 @@ def cascade(
     print(f"cascades: {opened.folder.cascades}\npicture:  {write_picture(opened)}")
 
 
+PassName = Annotated[
+    Literal["int8", "prune", "cluster", "lottery"],
+    typer.Option(
+        "--pass",
+        help="int8: static quantisation; prune: whole channels; cluster: shared weights in Huffman "
+        "codes; lottery: single weights, rewound to early ones",
+    ),
+]
+Ticket = Annotated[
+    Literal["rewound", "signs"] | None,
+    typer.Option(
+        "--ticket",
+        help="what a lottery ticket begins with: the early weights, or their signs; rewound if not given",
+    ),
+]
+Importance = Annotated[
+    Literal["magnitude", "taylor", "obd"] | None,
+    typer.Option(
+        "--importance",
+        help="what prune keeps: the largest filters, or those without which the loss would grow most, by "
+        "its first (taylor) or second derivatives (obd: optimal brain damage); magnitude if not given",
+    ),
+]
+
+
 def compress(
     study: StudyName,
-    method: Annotated[
-        Literal["int8", "prune", "cluster", "lottery"],
-        typer.Option(
-            "--pass",
-            help="int8: static quantisation; prune: whole channels; cluster: shared weights in Huffman "
-            "codes; lottery: single weights, rewound to early ones",
-        ),
-    ],
+    method: PassName,
     pick: Picks = None,
     weights: Weights = "best",
     amount: Annotated[
@@ -224,21 +242,8 @@ def compress(
     rewind: Annotated[
         int | None, typer.Option("--rewind", min=1, help="epoch to rewind to; 1 if not given")
     ] = None,
-    ticket: Annotated[
-        Literal["rewound", "signs"] | None,
-        typer.Option(
-            "--ticket",
-            help="what a lottery ticket begins with: the early weights, or their signs; rewound if not given",
-        ),
-    ] = None,
-    importance: Annotated[
-        Literal["magnitude", "taylor", "obd"] | None,
-        typer.Option(
-            "--importance",
-            help="what prune keeps: the largest filters, or those without which the loss would grow most, by "
-            "its first (taylor) or second derivatives (obd: optimal brain damage); magnitude if not given",
-        ),
-    ] = None,
+    ticket: Ticket = None,
+    importance: Importance = None,
     epochs: TuningEpochs = None,
     seed: TrainSeed = None,
     lr: Annotated[float | None, typer.Option("--lr", min=0, help="peak learning rate, as in train")] = None,

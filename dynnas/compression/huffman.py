@@ -79,7 +79,7 @@ def _walk(tree: list[list[int]], node: int, byte: int) -> tuple[list[int], int]:
 
 
 _NOWHERE = -(2**62)
-"""In a tree, where no code goes on."""
+"""The mark of a place in a tree at which no code goes on."""
 
 
 def _tree(lengths: np.ndarray) -> list[list[int]]:

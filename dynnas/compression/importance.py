@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from dynnas.errors import StudyError, TrainingError, nearest
-from dynnas.nn.exits import answers
+from dynnas.nn.exits.exits import answers
 from dynnas.nn.networks.network import Network
 from dynnas.tasks.task import Task
 

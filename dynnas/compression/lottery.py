@@ -26,7 +26,7 @@ from dynnas.nn.networks.network import Network
 from dynnas.training.algorithm import Algorithm, Run
 from dynnas.training.batchnorm.calibrate import calibrate
 from dynnas.training.train_network import fresh_network
-from dynnas.training.weights_io import load_network, save_network
+from dynnas.training.weights.files import load_network, save_network
 
 FILE = "weights.sparse"
 

@@ -151,8 +151,8 @@ def choose_channels(
         network: with the weights.
         groups: as `channel_groups`.
         amount: share to drop of each group, rounded down so that what is left suits `MULTIPLE`.
-        scores: of each weight, as `weight_importance` gives them. None for magnitudes, of which a channel's
-            share in each of its tensors counts: they compare within one tensor only.
+        scores: of each weight, as `weight_importance` gives them. If None, magnitudes count, by a channel's
+            share in each of its tensors: they compare within one tensor only.
     """
     order, left = {}, {}
     parameters = dict(network.named_parameters())

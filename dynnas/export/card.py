@@ -7,10 +7,10 @@ from typing import Any
 
 from dynnas.metric import Metric
 from dynnas.pareto.front import ScoredArchitecture
-from dynnas.study.cascades import Cascaded
-from dynnas.study.compressed import Compressed
+from dynnas.study.records.cascades import Cascaded
+from dynnas.study.records.compressed import Compressed
+from dynnas.study.records.trained import Trained
 from dynnas.study.study import Study
-from dynnas.study.trained import Trained
 from dynnas.tasks.intervals import wilson
 
 LICENCES: Mapping[str, str] = {

@@ -13,8 +13,8 @@ from torch import Tensor
 from dynnas.errors import ExportError
 from dynnas.export.formats.format import ModelFile
 from dynnas.nn.context import tracing
-from dynnas.nn.early_exits import Left
-from dynnas.nn.exits import Leaving, leave, sureness
+from dynnas.nn.exits.early_exits import Left
+from dynnas.nn.exits.exits import Leaving, leave, sureness
 from dynnas.nn.gates.gate import Decision
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.branching import left_by, own_exits, says_exit

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from dynnas.language.model_section import read_model
 from dynnas.language.names import NAME, NETWORK_SECTIONS, REQUIRED_SECTIONS
 from dynnas.language.problems import Mark, Problems
 from dynnas.language.reading import check_distinct, read_list, read_table
+from dynnas.language.sections.model import read_model
+from dynnas.language.sections.table import read_table_section
 from dynnas.language.settings_reader import DEVICES, SECTIONS, read_settings
 from dynnas.language.shipped import find_space, shipped_spaces
 from dynnas.language.study_space import StudySpace
-from dynnas.language.table_section import read_table_section
 from dynnas.language.tree import Listing, Node, Scalar, Table
 from dynnas.language.yaml_events import read_tree
 from dynnas.settings.settings import Settings
@@ -91,7 +91,7 @@ def _parse(text: str, problems: Problems, name: str, source: str | None) -> Stud
             "evaluator: a network is evaluated by its supernet; a table goes with a space of `choices`",
         )
 
-    from dynnas.language.network_section import read_network  # its operators need torch; other spaces do not
+    from dynnas.language.sections.network import read_network  # its operators need torch; other spaces do not
 
     blueprint = read_network(entries, problems, settings.data.task)
     genes, template = blueprint.genes(), blueprint.template()

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields
 from typing import Any
 
-from dynnas.language.exit_section import POSITION, POSITIONS
 from dynnas.language.names import NAME, NETWORK_SECTIONS, REQUIRED_SECTIONS
-from dynnas.language.network_section import INPUT, LAYERS
 from dynnas.language.parser import MAX_CHOICES
+from dynnas.language.sections.exits import POSITION, POSITIONS
+from dynnas.language.sections.network import INPUT, LAYERS
+from dynnas.language.sections.table import DIRECTIONS, KEYS, REQUIRED
 from dynnas.language.settings_reader import DEVICE, DEVICES, SECTIONS, choices_of, setting_form, settings_of
-from dynnas.language.table_section import DIRECTIONS, KEYS, REQUIRED
 from dynnas.nn.config.vocabulary import (
     DENSE,
     EXIT_COUNT,

@@ -20,7 +20,7 @@ from dynnas.latency.meter import LatencyMeter
 from dynnas.latency.rounds import Workload
 from dynnas.latency.runner import build_runner
 from dynnas.nn.context import tracing
-from dynnas.nn.early_exits import Left
+from dynnas.nn.exits.early_exits import Left
 from dynnas.nn.gates.gate import Decision
 from dynnas.nn.networks.gate_use import GateUse
 from dynnas.nn.networks.network import Network

@@ -12,8 +12,8 @@ from torch import Tensor
 from dynnas.data.dataset import Dataset, Split
 from dynnas.data.streaming.images import Images, in_batches
 from dynnas.nn.context import tracing
-from dynnas.nn.early_exits import Left
-from dynnas.nn.exits import leave
+from dynnas.nn.exits.early_exits import Left
+from dynnas.nn.exits.exits import leave
 from dynnas.nn.gates.gate import Decision
 from dynnas.nn.networks.gate_use import GateUse
 from dynnas.nn.networks.network import Network

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dynnas.nn.config.network import ExitPlace
-from dynnas.nn.exits import answers, sureness
+from dynnas.nn.exits.exits import answers, sureness
 from dynnas.tasks.task import Task
 
 NEVER = 2.0

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dynnas.nn.context import PLAIN, supplied
 from dynnas.nn.conv2d import Conv2d
-from dynnas.nn.early_exits import EarlyExits
+from dynnas.nn.exits.early_exits import EarlyExits
 from dynnas.nn.layers.macs import count_macs
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.plain import PlainNetwork, blank_images

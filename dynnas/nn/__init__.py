@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from dynnas.nn.by_name import activation, attention
     from dynnas.nn.carafe import Carafe
     from dynnas.nn.conv2d import Conv2d
-    from dynnas.nn.early_exits import EarlyExits
+    from dynnas.nn.exits.early_exits import EarlyExits
+    from dynnas.nn.exits.patient_exits import PatientExits
     from dynnas.nn.gates.family import GATES
     from dynnas.nn.kernels.kernel import KERNELS
-    from dynnas.nn.patient_exits import PatientExits
     from dynnas.nn.recurrent import ExitInTime, SkipRNN
     from dynnas.nn.registry import ACTIVATIONS, ATTENTIONS, BLOCKS
     from dynnas.nn.soft_tree import SoftDecisionTree

@@ -2,8 +2,8 @@
 
 A layer declares its branches by three methods: `ways` says how many alternatives there are, `votes` decides
 between them for one image, and `alternative` runs one. Gates (`dynnas.nn.gates.gate`) and early exits
-(`dynnas.nn.early_exits`) do so. The maker of a graph supplies a `BranchMode`, whose `run` is called in the
-place of each such layer, wherever in a network it stands.
+(`dynnas.nn.exits.early_exits`) do so. The maker of a graph supplies a `BranchMode`, whose `run` is called in
+the place of each such layer, wherever in a network it stands.
 """
 
 from __future__ import annotations

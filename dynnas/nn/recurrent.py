@@ -17,7 +17,7 @@ from dynnas.nn.blocks_by_name import gate_around, real_in_evaluation
 from dynnas.nn.config.network import BlockConfig
 from dynnas.nn.context import PLAIN, Context
 from dynnas.nn.dynamic_conv.selection import is_recorded
-from dynnas.nn.early_exits import EarlyExits
+from dynnas.nn.exits.early_exits import EarlyExits
 from dynnas.nn.gates.gate import Decision, Gated, record
 from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.gates.state import Flow

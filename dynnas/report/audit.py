@@ -8,7 +8,7 @@ import numpy as np
 
 from dynnas.report.plots.front import COLOURS
 from dynnas.report.tables.table import Column, Table, count
-from dynnas.study.audit import Audit
+from dynnas.study.records.audit import Audit
 
 
 def audit_table(audit: Audit, name: str) -> Table:

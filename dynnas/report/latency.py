@@ -14,7 +14,7 @@ from dynnas.latency.throttling import Throttling
 from dynnas.report.plots.histogram import Histogram, draw_histogram
 from dynnas.report.tables.table import Column, Table, count
 from dynnas.runtimes.onnx.placement import Placement
-from dynnas.study.latencies import IMAGE_LATENCY
+from dynnas.study.records.latencies import IMAGE_LATENCY
 from dynnas.study.study import Study
 from dynnas.workflows.latency import NetworkLatency, latency_of
 

@@ -10,9 +10,9 @@ from dynnas.errors import DynnasError, StudyError
 from dynnas.nn.config.network import NetworkConfig
 from dynnas.pareto.front import ScoredArchitecture
 from dynnas.pareto.importance import LEAST, Importances, importances
-from dynnas.study.compressed import Compressed
+from dynnas.study.records.compressed import Compressed
+from dynnas.study.records.trained import Trained
 from dynnas.study.study import Study
-from dynnas.study.trained import Trained
 
 if TYPE_CHECKING:
     from dynnas.metrics.parts import Part

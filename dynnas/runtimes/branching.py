@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from dynnas.nn.context import Trace, tracing
-from dynnas.nn.early_exits import Left
-from dynnas.nn.exits import Leaving, answer, is_confident, leave
+from dynnas.nn.exits.early_exits import Left
+from dynnas.nn.exits.exits import Leaving, answer, is_confident, leave
 from dynnas.nn.networks.network import Segment
 from dynnas.runtimes.plain import Compilable, PlainNetwork
 

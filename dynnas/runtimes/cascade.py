@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor, nn
 
-from dynnas.nn.exits import select_confident
+from dynnas.nn.exits.exits import select_confident
 from dynnas.nn.layers.resize import Resize
 from dynnas.nn.networks.network import Body, Network, Segment
 

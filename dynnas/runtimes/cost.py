@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from dynnas.nn.context import Context, supplied
-from dynnas.nn.early_exits import ExitMode
+from dynnas.nn.exits.early_exits import ExitMode
 from dynnas.nn.gates.costs import GateCost, gate_costs_of
 from dynnas.nn.gates.gate import Gated
 from dynnas.nn.gates.mode import GateMode

@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from dynnas.errors import TargetError
 from dynnas.nn.branching import Branching
 from dynnas.nn.config.network import NetworkConfig
-from dynnas.nn.early_exits import EarlyExits
-from dynnas.nn.exits import sureness
+from dynnas.nn.exits.early_exits import EarlyExits
+from dynnas.nn.exits.exits import sureness
 from dynnas.nn.gates.gate import Gated
 from dynnas.nn.networks.network import Body, Network, Segment
 from dynnas.runtimes.cascade import Cascade, CascadeConfig, Finished
 
 if TYPE_CHECKING:
     from dynnas.nn.config.network import BlockConfig
-    from dynnas.nn.exits import Leaving
+    from dynnas.nn.exits.exits import Leaving
 
 
 @dataclass(frozen=True)

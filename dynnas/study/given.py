@@ -1,4 +1,4 @@
-"""What a study is given: objects that its folder cannot keep, and what is known before it begins."""
+"""The objects that the folder of a study cannot keep, and the knowledge with which a study begins."""
 
 from __future__ import annotations
 

@@ -14,13 +14,13 @@ import torch
 from dynnas.documents import provenance_digest
 from dynnas.files import replacing
 from dynnas.metrics.accuracy import predict
-from dynnas.nn.exits import select_confident
+from dynnas.nn.exits.exits import select_confident
 from dynnas.nn.networks.network import Network
 from dynnas.progress import Progress
 from dynnas.runtimes.cost import cost_of
-from dynnas.study.compressed import Compressed
+from dynnas.study.records.compressed import Compressed
+from dynnas.study.records.trained import Trained
 from dynnas.study.study import Study
-from dynnas.study.trained import Trained
 from dynnas.tasks.task import Task
 
 FORMAT = 2

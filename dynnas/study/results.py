@@ -17,15 +17,15 @@ from dynnas.samplers.trials import candidates_of
 from dynnas.search.storage.studies import load_trials
 from dynnas.settings.settings import Settings
 from dynnas.space.architecture import Architecture
-from dynnas.study.audit import Audit
-from dynnas.study.cascades import Cascades, read_cascades
-from dynnas.study.compressed import Compressed, read_compressed
 from dynnas.study.controls import Comparison, Controls
 from dynnas.study.folder import StudyFolder, StudyRecord
 from dynnas.study.given import Given, goal_of
-from dynnas.study.latencies import read_latencies
-from dynnas.study.shelf import Shelf
-from dynnas.study.trained import Trained, read_trained
+from dynnas.study.records.audit import Audit
+from dynnas.study.records.cascades import Cascades, read_cascades
+from dynnas.study.records.compressed import Compressed, read_compressed
+from dynnas.study.records.latencies import read_latencies
+from dynnas.study.records.shelf import Shelf
+from dynnas.study.records.trained import Trained, read_trained
 from dynnas.study.weights import choose_weights
 
 # What needs torch is imported where it is used: a study of a table has no networks.

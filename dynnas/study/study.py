@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, cast
 
 from dynnas.errors import StudyError
 from dynnas.space.space import Space
-from dynnas.study.cascades import PICK, Cascaded
-from dynnas.study.compressed import Compressed
 from dynnas.study.folder import find_study
 from dynnas.study.given import OBJECTS, Given, data_of
+from dynnas.study.records.cascades import PICK, Cascaded
+from dynnas.study.records.compressed import Compressed
+from dynnas.study.records.trained import Trained
 from dynnas.study.results import StudyResults
-from dynnas.study.trained import Trained
 
 # What needs torch is imported where it is used: a study of a table has no networks.
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class Study(StudyResults):
         if trained.file is None or trained.weights_digest is None:
             raise StudyError(f"{trained.name}: is no network, but a graph")
 
-        from dynnas.training.weights_io import load_network
+        from dynnas.training.weights.files import load_network
 
         build = partial(self.fresh_network, trained.key) if self.space.model is not None else None
         return load_network(self.folder.path / trained.file, trained.weights_digest, build)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dynnas.errors import StudyError
-from dynnas.study.compressed import Compressed
-from dynnas.study.trained import Trained
+from dynnas.study.records.compressed import Compressed
+from dynnas.study.records.trained import Trained
 
 
 def choose_weights(

@@ -149,7 +149,7 @@ def _check_data(where: str, network: nn.Module, images: Tensor) -> None:
 
 
 def _check_states(where: str, network: nn.Module, images: Tensor) -> None:
-    """See whether a training changes buffers of which each network would have its own."""
+    """See whether a training changes buffers that each network would have for itself."""
     before = noted(network)
     with suppress(Exception), torch.random.fork_rng(devices=[]), torch.no_grad(), supplied(network, PLAIN):
         network.train()(images)  # what a training would raise it says itself

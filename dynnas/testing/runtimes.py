@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dynnas.language.parser import parse_space
-from dynnas.nn.exits import sureness
+from dynnas.nn.exits.exits import sureness
 from dynnas.nn.layers.digest import weights_digest
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.artifact import Artifact

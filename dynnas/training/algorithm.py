@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from dynnas.errors import TrainingError
 from dynnas.nn.context import PLAIN, Context, Trace
-from dynnas.nn.exits import Leaving, answer
+from dynnas.nn.exits.exits import Leaving, answer
 from dynnas.nn.gates.costs import GateCost
 from dynnas.settings.registries import ALGORITHMS
 from dynnas.space.architecture import Architecture

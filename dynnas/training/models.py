@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dynnas.nn.context import Context, supplied
-from dynnas.nn.exits import Leaving
+from dynnas.nn.exits.exits import Leaving
 from dynnas.nn.gates.costs import GateCost, gate_costs, gate_costs_of
 from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.layers.resize import resize

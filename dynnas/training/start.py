@@ -18,9 +18,9 @@ from dynnas.training.checkpoint import FILE, CheckpointTimer, read_checkpoint, s
 from dynnas.training.device import usable_device
 from dynnas.training.distributed.processes import launch_processes
 from dynnas.training.distributed.ranks import Ranks
-from dynnas.training.initial_weights import begin_with, file_digest
 from dynnas.training.schedule import steps_of
 from dynnas.training.train_supernet import Report, Training, train_rank
+from dynnas.training.weights.initial import begin_with, file_digest
 
 
 class Launch(Protocol):

@@ -19,8 +19,8 @@ from dynnas.nn.networks.network import Network
 from dynnas.progress import Progress
 from dynnas.tasks.task import Task
 from dynnas.training.algorithm import Algorithm, state_name
-from dynnas.training.algorithms.distillation import Distillation, teachers_of
 from dynnas.training.algorithms.ema import Ema
+from dynnas.training.algorithms.teaching.distillation import Distillation, teachers_of
 from dynnas.training.batches import DatasetBatches
 from dynnas.training.batchnorm.calibrate import calibrate
 from dynnas.training.checkpoint import CheckpointTimer

@@ -111,8 +111,7 @@ class Trainer:
         self._schedule = schedule or constant
         self._clip_norm, self._folder = clip_norm, folder
         self._device = torch.device(device)
-        self._layouts, self._precisions = layouts, precisions
-        self.ranks = ranks or Ranks()
+        self._layouts, self._precisions, self.ranks = layouts, precisions, ranks or Ranks()
         self._save = save or (partial(save_checkpoint, folder=folder) if folder else None)
         self._timer = timer or CheckpointTimer()
         self._threads: StepThreads | None = None
@@ -131,17 +130,14 @@ class Trainer:
             accumulate=accumulate,
         )
         self.losses: list[float] = []
-        self._epoch_loss = 0.0
-        self._saved, self._plain = False, PLAIN
+        self._epoch_loss, self._saved, self._plain = 0.0, False, PLAIN
         self._identity = identity or self._default_identity()
         self._peaks = [group["lr"] for group in self.optimizer.param_groups]
         self._passes.records = tuple({kind for each in self.algorithms for kind in each.records})
         for algorithm in self.algorithms:
             algorithm.on_start(self.run)
-        if folder is not None:
-            checkpoint = read_checkpoint(folder)
-            if checkpoint is not None:
-                self.restore(checkpoint)
+        if folder is not None and (checkpoint := read_checkpoint(folder)) is not None:
+            self.restore(checkpoint)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue from a checkpoint.

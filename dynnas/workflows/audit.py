@@ -23,7 +23,7 @@ from dynnas.settings.settings import TrainSettings
 from dynnas.space.architecture import Architecture
 from dynnas.space.moves import sample
 from dynnas.space.space import Space
-from dynnas.study.audit import Audit, AuditedNetwork, correlation, neighbours
+from dynnas.study.records.audit import Audit, AuditedNetwork, correlation, neighbours
 from dynnas.study.study import Study
 from dynnas.supernet.make import make_supernet
 from dynnas.supernet.supernet import Supernet

@@ -13,7 +13,7 @@ from dynnas.errors import StudyError
 from dynnas.metrics.accuracy import predict
 from dynnas.metrics.budgeted import QUOTAS, BudgetPoint, budget_curve, judge
 from dynnas.nn.networks.cost import cost
-from dynnas.study.latencies import IMAGE_LATENCY
+from dynnas.study.records.latencies import IMAGE_LATENCY
 from dynnas.study.study import Study
 
 

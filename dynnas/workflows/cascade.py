@@ -27,8 +27,8 @@ from dynnas.runtimes.cascade import chain
 from dynnas.search.cascades import PredictionMatrix, best_chains, score_chain
 from dynnas.search.evaluators.supernet import open_meter
 from dynnas.search.storage.locks import study_lock
-from dynnas.study.cascades import Cascaded, Cascades
 from dynnas.study.predictions import Predictions, Source, predictions
+from dynnas.study.records.cascades import Cascaded, Cascades
 from dynnas.study.study import Study
 
 COSTS = ("latency_ms", "macs")

@@ -34,11 +34,11 @@ from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.search.evaluators.supernet import open_meter
 from dynnas.search.storage.locks import study_lock
 from dynnas.settings.settings import TargetSettings
-from dynnas.study.compressed import Compressed, Figures, compressed_to_json
+from dynnas.study.records.compressed import Compressed, Figures, compressed_to_json
 from dynnas.study.scores import scores_of
 from dynnas.study.study import Study
 from dynnas.training.recipe import Recipe
-from dynnas.training.weights_io import save_network
+from dynnas.training.weights.files import save_network
 from dynnas.workflows.train import teachers_for
 
 ANY_CLASS = ("int8",)

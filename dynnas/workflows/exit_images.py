@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dynnas.data.streaming.images import read_images
 from dynnas.metrics.accuracy import predict
-from dynnas.nn.exits import leave
+from dynnas.nn.exits.exits import leave
 from dynnas.study.study import Study
 
 

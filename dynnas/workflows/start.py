@@ -10,8 +10,8 @@ from optuna.storages import BaseStorage
 
 from dynnas.errors import SpaceError, StudyError
 from dynnas.files import atomic_write
-from dynnas.language.model_section import model_text
 from dynnas.language.parser import load_space
+from dynnas.language.sections.model import model_text
 from dynnas.language.study_space import StudySpace
 from dynnas.nn.config.names import CHOOSE, EXITS_AT, GLANCE
 from dynnas.pareto.objectives import Goal

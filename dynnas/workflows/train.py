@@ -19,14 +19,14 @@ from dynnas.progress import Progress
 from dynnas.search.storage.locks import study_lock
 from dynnas.settings.settings import TrainSettings
 from dynnas.space.moves import largest
+from dynnas.study.records.trained import Trained, trained_to_json
 from dynnas.study.scores import scores_of
 from dynnas.study.study import Study
-from dynnas.study.trained import Trained, trained_to_json
 from dynnas.training.algorithms.binary_weights import BinaryWeights
 from dynnas.training.checkpoint import read_checkpoint
 from dynnas.training.recipe import Recipe
 from dynnas.training.train_network import fresh_network, train_alone
-from dynnas.training.weights_io import save_network
+from dynnas.training.weights.files import save_network
 
 INHERITED_LR = 0.25
 """Share of the supernet's learning rate at which inherited weights are trained on."""

@@ -45,7 +45,7 @@ from dynnas.settings.settings import DataSettings, TargetSettings, TrainSettings
 from dynnas.training.batchnorm.calibrate import calibrate
 from dynnas.training.recipe import Recipe
 from dynnas.training.train_network import fresh_network, train_alone
-from dynnas.training.weights_io import load_network, save_network
+from dynnas.training.weights.files import load_network, save_network
 
 HERE = Path(__file__).parent
 RESULT, TIMES, WEIGHTS = "result.json", "times.json", "weights.pt"

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from dynnas.metrics.budgeted import Judged, budget_curve
-from dynnas.nn.exits import sureness
+from dynnas.nn.exits.exits import sureness
 
 Said = Mapping[str, Sequence[Tensor]]
 """Of the splits `search` and `test`: logits (N, classes) of every exit, then of the head."""

@@ -21,7 +21,7 @@ import numpy as np
 
 from dynnas.cli.progress import show_progress
 from dynnas.pareto.contribution import hypervolume, most_useful, reference_of
-from dynnas.study.cascades import Cascades
+from dynnas.study.records.cascades import Cascades
 from dynnas.study.study import Study, open_study
 from dynnas.workflows.cascade import cascade_study
 

@@ -27,7 +27,7 @@ from dynnas.nn.config.network import (
     ResolutionConfig,
     StemConfig,
 )
-from dynnas.nn.exits import leave, sureness
+from dynnas.nn.exits.exits import leave, sureness
 from dynnas.nn.gates.costs import GateCost, total_macs
 from dynnas.nn.gates.family import GATES
 from dynnas.nn.gates.features import Features

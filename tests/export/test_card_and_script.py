@@ -26,7 +26,7 @@ from dynnas.export.bundle import export_model
 from dynnas.export.formats.checkpoint import load_checkpoint
 from dynnas.export.formats.safetensors import load_safetensors
 from dynnas.metrics.accuracy import predict_logits
-from dynnas.nn.exits import select_confident
+from dynnas.nn.exits.exits import select_confident
 from dynnas.nn.layers.resize import resize
 from dynnas.runtimes.onnx.graph import to_onnx
 

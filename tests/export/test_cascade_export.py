@@ -13,7 +13,7 @@ from support.networks import config, finished, noise
 from dynnas.errors import ExportError
 from dynnas.export.bundle import export_model, verify_bundle
 from dynnas.export.formats import FORMATS
-from dynnas.nn.exits import select_confident
+from dynnas.nn.exits.exits import select_confident
 from dynnas.runtimes.cascade import chain
 from dynnas.runtimes.preprocessing import prepare_images
 

@@ -14,7 +14,7 @@ from dynnas.errors import ExportError
 from dynnas.export.bundle import export_model
 from dynnas.export.formats.checkpoint import load_checkpoint
 from dynnas.nn.context import tracing
-from dynnas.nn.early_exits import Left
+from dynnas.nn.exits.early_exits import Left
 from dynnas.runtimes.plain import PlainNetwork
 
 SHAPE = (3, 12, 12)

@@ -23,7 +23,7 @@ from dynnas.latency.dependent import (
 from dynnas.latency.meter import LatencyMeter, LocalTimer
 from dynnas.latency.rounds import Workload
 from dynnas.latency.runner import build_runner
-from dynnas.nn.exits import leave, select_confident
+from dynnas.nn.exits.exits import leave, select_confident
 from dynnas.nn.networks.cost import cost
 from dynnas.nn.networks.gate_use import GateUse
 from dynnas.settings.settings import TargetSettings

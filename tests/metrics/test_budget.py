@@ -13,7 +13,7 @@ from support.networks import images
 
 from dynnas.metrics.budgeted import NEVER, Judged, budget_curve, fit_thresholds, judge, quota_shares, spend
 from dynnas.nn.config.network import ExitConfig, ExitPlace
-from dynnas.nn.exits import leave
+from dynnas.nn.exits.exits import leave
 from dynnas.nn.networks.cost import cost
 from dynnas.nn.networks.gate_use import GateUse
 from dynnas.tasks import Classification

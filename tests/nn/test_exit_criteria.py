@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from dynnas.language.parser import parse_space
 from dynnas.nn.config.network_json import config_from_dict, config_to_dict
 from dynnas.nn.config.vocabulary import CRITERIA
-from dynnas.nn.exits import Gate, answers, leave, select_confident, sureness
+from dynnas.nn.exits.exits import Gate, answers, leave, select_confident, sureness
 from dynnas.nn.layers.macs import count_macs
 from dynnas.nn.layers.resize import resize
 from dynnas.nn.networks.network import Network

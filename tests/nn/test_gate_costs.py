@@ -12,7 +12,7 @@ from support.gated import gated_config, macs_of_runs, undecided
 from support.slot_configs import gated
 
 from dynnas.metrics.accuracy import accuracy
-from dynnas.nn.exits import select_confident
+from dynnas.nn.exits.exits import select_confident
 from dynnas.nn.gates.costs import alternative_macs
 from dynnas.nn.networks.cost import cost
 from dynnas.nn.networks.gate_use import GateUse

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from dynnas.nn.config.network import FocusConfig
 from dynnas.nn.config.network_json import config_from_dict, config_to_dict
-from dynnas.nn.exits import leave
+from dynnas.nn.exits.exits import leave
 from dynnas.nn.layers.macs import count_macs
 from dynnas.nn.layers.resize import resize
 from dynnas.nn.networks.cost import cost

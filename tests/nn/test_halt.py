@@ -10,7 +10,7 @@ from support.gated import assert_masked_equals_real, macs_of_runs
 from support.reading import halting, halting_config
 
 from dynnas.errors import SpaceError
-from dynnas.nn.exits import leave
+from dynnas.nn.exits.exits import leave
 from dynnas.nn.gates.families.halt import ENOUGH
 from dynnas.nn.gates.state import Flow
 from dynnas.nn.networks.cost import cost

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from dynnas.language.parser import parse_space
 from dynnas.latency.runner import build_runner
 from dynnas.nn.config.network_json import config_from_dict, config_to_dict
-from dynnas.nn.exits import leave
+from dynnas.nn.exits.exits import leave
 from dynnas.nn.layers.maps import pack, unpack
 from dynnas.nn.networks.cost import cost
 from dynnas.nn.networks.network import Network, build

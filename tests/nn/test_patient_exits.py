@@ -8,7 +8,7 @@ from torch import nn
 
 from dynnas.nn import PatientExits
 from dynnas.nn.context import tracing
-from dynnas.nn.early_exits import Left
+from dynnas.nn.exits.early_exits import Left
 from dynnas.runtimes.onnx.graph import to_onnx
 from dynnas.runtimes.onnx.session import OnnxRunner
 from dynnas.runtimes.plain import PlainNetwork

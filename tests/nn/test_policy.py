@@ -17,7 +17,7 @@ from dynnas.nn.config.choice import Choice
 from dynnas.nn.config.network import PolicyConfig
 from dynnas.nn.config.network_json import config_from_dict, config_to_dict
 from dynnas.nn.context import tracing
-from dynnas.nn.exits import leave
+from dynnas.nn.exits.exits import leave
 from dynnas.nn.gates.policy import Policy, PolicyLogits
 from dynnas.nn.gates.state import Carried, Flow, Pack, Unpack, alive
 from dynnas.nn.networks.cost import cost

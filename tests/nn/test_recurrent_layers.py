@@ -9,8 +9,8 @@ from torch import nn
 from dynnas.errors import SpaceError
 from dynnas.nn import ExitInTime, SkipRNN
 from dynnas.nn.context import tracing
-from dynnas.nn.early_exits import Left
-from dynnas.nn.exits import sureness
+from dynnas.nn.exits.early_exits import Left
+from dynnas.nn.exits.exits import sureness
 from dynnas.nn.gates.gate import Decision
 from dynnas.nn.networks.gate_use import GateUse
 from dynnas.runtimes.cost import cost_of

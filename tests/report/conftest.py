@@ -15,8 +15,8 @@ from dynnas.cli.options import command_of
 from dynnas.report.page.page import html_page
 from dynnas.report.summary import StudySummary, summarize
 from dynnas.settings.metrics import METRICS
-from dynnas.study.audit import Audit, AuditedNetwork, Correlation, Neighbours
 from dynnas.study.folder import StudyFolder
+from dynnas.study.records.audit import Audit, AuditedNetwork, Correlation, Neighbours
 from dynnas.study.study import Study
 from dynnas.workflows.run import run_study
 

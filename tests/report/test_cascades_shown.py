@@ -15,7 +15,7 @@ from dynnas.report.plots.front import Point, draw
 from dynnas.report.study import picture_of
 from dynnas.report.summary import summarize
 from dynnas.report.tables.cascades import cascades_table, cost_of_cascade, title_of_cascade
-from dynnas.study.cascades import Cascaded, Cascades
+from dynnas.study.records.cascades import Cascaded, Cascades
 from dynnas.study.study import Study
 
 

@@ -14,7 +14,7 @@ from support.networks import config, finished, images, one_after_another
 from dynnas.errors import TargetError
 from dynnas.latency.runner import build_runner
 from dynnas.nn.context import PLAIN, layers_of
-from dynnas.nn.exits import sureness
+from dynnas.nn.exits.exits import sureness
 from dynnas.nn.kernels.kernel import KERNELS
 from dynnas.runtimes.batches import build_batch_runner
 from dynnas.runtimes.branching import leave_one_after_another

@@ -13,7 +13,7 @@ from dynnas.latency.dependent import ways_of
 from dynnas.latency.runner import build_runner
 from dynnas.nn import Halting
 from dynnas.nn.context import tracing
-from dynnas.nn.early_exits import Left
+from dynnas.nn.exits.early_exits import Left
 from dynnas.nn.gates.gate import Decision
 from dynnas.nn.layers.macs import count_macs
 from dynnas.nn.networks.gate_use import GateUse

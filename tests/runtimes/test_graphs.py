@@ -13,7 +13,7 @@ from support.networks import config, finished, images
 from support.profiled import convolutions_run
 
 from dynnas.nn.config.vocabulary import CRITERIA
-from dynnas.nn.exits import select_confident
+from dynnas.nn.exits.exits import select_confident
 from dynnas.nn.kernels.kernel import KERNELS
 from dynnas.nn.registry import BLOCKS
 from dynnas.runtimes.onnx.graph import to_onnx, to_onnx_batch

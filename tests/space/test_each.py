@@ -10,8 +10,8 @@ from torch import nn
 
 import dynnas as dn
 from dynnas.errors import SpaceError
-from dynnas.language.model_section import model_text
 from dynnas.language.parser import parse_space
+from dynnas.language.sections.model import model_text
 from dynnas.samplers.architecture import suggest
 from dynnas.space.moves import crossover, enumerate_all, largest, mutate, sample, smallest
 from dynnas.testing import check_space

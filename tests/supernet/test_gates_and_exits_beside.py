@@ -13,7 +13,7 @@ import dynnas as dn
 from dynnas.errors import SpaceError
 from dynnas.nn import EarlyExits, Skippable
 from dynnas.nn.context import tracing
-from dynnas.nn.early_exits import Left
+from dynnas.nn.exits.early_exits import Left
 from dynnas.report.tables.table import dynamic_layers, exits, is_dynamic
 from dynnas.space.moves import largest, sample, smallest
 from dynnas.study.controls import static_part

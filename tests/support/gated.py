@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from dynnas.nn.config.choice import Choice
-from dynnas.nn.exits import leave
+from dynnas.nn.exits.exits import leave
 from dynnas.nn.gates.family import GATES
 from dynnas.nn.layers.macs import count_macs
 from dynnas.nn.networks.network import build, slot_module

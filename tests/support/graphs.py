@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numpy.testing import assert_allclose
 
-from dynnas.nn.exits import leave
+from dynnas.nn.exits.exits import leave
 from dynnas.runtimes.onnx.session import OnnxRunner
 
 

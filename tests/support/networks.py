@@ -15,7 +15,7 @@ from dynnas.nn.config.network import (
     NetworkConfig,
     StemConfig,
 )
-from dynnas.nn.exits import answer, is_confident, sureness
+from dynnas.nn.exits.exits import answer, is_confident, sureness
 from dynnas.nn.networks.network import Network
 from dynnas.tasks import Classification
 from support.slot_configs import block_of_sizes

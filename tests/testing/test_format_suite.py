@@ -7,7 +7,7 @@ from dynnas.errors import MissingExtraError
 from dynnas.export.formats import FORMATS
 from dynnas.export.formats.format import ANY_BATCH, ModelFile
 from dynnas.export.formats.pt2 import Pt2
-from dynnas.nn.exits import leave
+from dynnas.nn.exits.exits import leave
 from dynnas.testing.formats import KINDS, FormatSubject, check_format, format_checks
 
 QUICK = {"executorch": ("dynamic",)}

@@ -26,7 +26,7 @@ from dynnas.training.algorithms.ema import Ema
 from dynnas.training.checkpoint import read_checkpoint
 from dynnas.training.recipe import Recipe
 from dynnas.training.train_network import fresh_network, train_alone
-from dynnas.training.weights_io import load_network, save_network
+from dynnas.training.weights.files import load_network, save_network
 
 TRAIN = TrainSettings(epochs=3, batch=64, lr=0.1, calibration_images=128, layout="channels_first")
 RECIPE = Recipe(TRAIN, start="scratch", ema=0.9)

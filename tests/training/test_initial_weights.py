@@ -17,8 +17,8 @@ from dynnas.progress import Progress
 from dynnas.settings.settings import DataSettings, TrainSettings
 from dynnas.space.moves import largest
 from dynnas.supernet.staged import staged_supernet
-from dynnas.training.initial_weights import load_initial_weights
 from dynnas.training.start import train_supernet
+from dynnas.training.weights.initial import load_initial_weights
 
 IMAGES = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 STAGED = parse_space("""

@@ -14,10 +14,10 @@ from dynnas.nn.context import PLAIN
 from dynnas.nn.dynamic_conv.mode import RouterMode
 from dynnas.space.moves import largest, smallest
 from dynnas.training.algorithms.early_exits import EarlyExits
-from dynnas.training.algorithms.in_place_distillation import InPlaceDistillation
 from dynnas.training.algorithms.label_smoothing import LabelSmoothing
 from dynnas.training.algorithms.router_temperature import RouterTemperature
 from dynnas.training.algorithms.sandwich import sandwich
+from dynnas.training.algorithms.teaching.in_place_distillation import InPlaceDistillation
 from dynnas.training.schedule import Cosine
 
 SPACE = parse_space("choices: {a: [1, 2, 3, 4], b: [x, y, z], c: [1, 2, 3, 4, 5]}")

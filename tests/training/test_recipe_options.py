@@ -23,11 +23,11 @@ from dynnas.supernet.staged import staged_supernet
 from dynnas.supernet.supernet import Supernet
 from dynnas.tasks import Classification
 from dynnas.training.algorithm import Algorithm, Pass
-from dynnas.training.algorithms.distillation import Distillation
-from dynnas.training.algorithms.in_place_distillation import InPlaceDistillation
 from dynnas.training.algorithms.mixup import MixedTargets, Mixup
 from dynnas.training.algorithms.regularized_largest import RegularizedLargest
 from dynnas.training.algorithms.sandwich import Sandwich
+from dynnas.training.algorithms.teaching.distillation import Distillation
+from dynnas.training.algorithms.teaching.in_place_distillation import InPlaceDistillation
 from dynnas.training.batches import DatasetBatches
 from dynnas.training.checkpoint import read_checkpoint
 from dynnas.training.recipe import common_algorithms, supernet_algorithms

@@ -9,14 +9,14 @@ from torch.nn import functional as F
 
 from dynnas.errors import TrainingError
 from dynnas.nn.context import supplied
-from dynnas.training.algorithms.distillation import Distillation
-from dynnas.training.algorithms.feature_distillation import (
+from dynnas.training.algorithms.teaching.distillation import Distillation
+from dynnas.training.algorithms.teaching.feature_distillation import (
     FeatureDistillation,
     angle_loss,
     attention_loss,
     distance_loss,
 )
-from dynnas.training.algorithms.mutual_learning import MutualLearning
+from dynnas.training.algorithms.teaching.mutual_learning import MutualLearning
 
 LABELS = torch.tensor([0, 2, 1, 1])
 

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from dynnas.errors import TrainingError
 from dynnas.nn.context import Context, supplied, tracing
-from dynnas.nn.early_exits import EarlyExits
+from dynnas.nn.exits.early_exits import EarlyExits
 from dynnas.nn.gates.gate import Decision
 from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.networks.network import build

@@ -12,7 +12,7 @@ from dynnas.language.parser import parse_space
 from dynnas.nn.networks.cost import cost
 from dynnas.progress import Progress
 from dynnas.report.audit import audit_table, draw_audit, neighbours_text
-from dynnas.study.audit import Audit, correlation, neighbours
+from dynnas.study.records.audit import Audit, correlation, neighbours
 from dynnas.workflows.audit import audit_study, chosen, spread
 
 

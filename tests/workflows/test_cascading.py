@@ -15,8 +15,8 @@ from dynnas.errors import StudyError
 from dynnas.nn.networks.cost import cost
 from dynnas.pareto.front import Front
 from dynnas.study import predictions
-from dynnas.study.cascades import Cascades, read_cascades
-from dynnas.study.latencies import IMAGE_LATENCY
+from dynnas.study.records.cascades import Cascades, read_cascades
+from dynnas.study.records.latencies import IMAGE_LATENCY
 from dynnas.study.study import Study
 from dynnas.workflows import cascade as cascading
 from dynnas.workflows.cascade import cascade_study

@@ -16,7 +16,7 @@ from dynnas.nn.networks.cost import cost
 from dynnas.progress import Progress
 from dynnas.report.tables.trained import compressed_table, compressed_text
 from dynnas.runtimes.preprocessing import prepare_images
-from dynnas.study.compressed import read_compressed
+from dynnas.study.records.compressed import read_compressed
 from dynnas.study.study import Study
 from dynnas.workflows.compress import compress_members
 from dynnas.workflows.run import run_study

@@ -9,7 +9,7 @@ from support.small_study import copied
 from dynnas.errors import StudyError
 from dynnas.metrics.accuracy import accuracy
 from dynnas.nn.layers.digest import weights_digest
-from dynnas.study.trained import read_trained
+from dynnas.study.records.trained import read_trained
 from dynnas.workflows.train import INHERITED_LR, recipe_of, teachers_for, train_members
 
 

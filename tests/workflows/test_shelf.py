@@ -17,9 +17,9 @@ from dynnas.report.tables.shelf import shelf_table
 from dynnas.runtimes.onnx.graph import to_onnx
 from dynnas.runtimes.plain import PlainNetwork
 from dynnas.settings.settings import TrainSettings
-from dynnas.study.shelf import Shelf
+from dynnas.study.records.shelf import Shelf
 from dynnas.study.study import Study
-from dynnas.training.initial_weights import load_weights
+from dynnas.training.weights.initial import load_weights
 from dynnas.workflows.shelf.shelve import shelve
 
 

@@ -12,7 +12,7 @@ from dynnas.settings.settings import TrainSettings
 from dynnas.supernet.supernet import Supernet
 from dynnas.tasks import Classification
 from dynnas.training.algorithm import Run
-from dynnas.training.algorithms.trained_teacher import TrainedTeacher
+from dynnas.training.algorithms.teaching.trained_teacher import TrainedTeacher
 from dynnas.training.batches import DatasetBatches
 from dynnas.training.trainer import Trainer
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from dynnas.nn.exits import answers
+from dynnas.nn.exits.exits import answers
 from dynnas.runtimes.artifact import Artifact
 from dynnas.runtimes.folding import fold_batchnorm
 from dynnas.runtimes.plain import as_compilable

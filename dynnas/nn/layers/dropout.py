@@ -45,7 +45,7 @@ class Dropout(Contextual):
         self.rate = rate
 
     def forward(self, x: Tensor, *, context: Context | None = None) -> Tensor:
-        """Drop values while training."""
+        """Drop values of `x`, of any shape, while training."""
         mode = (context or self.context)[DropoutMode]
         rate = self.rate if mode.rate is None else mode.rate
         if not self.training or rate == 0:

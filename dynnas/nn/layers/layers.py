@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from dynnas.nn.by_name import activation, attention
 from dynnas.nn.config.network import BlockConfig, ExitConfig, HeadConfig, StemConfig
-from dynnas.nn.exits import Gate
+from dynnas.nn.exits.exits import Gate
 from dynnas.nn.kernels.kernel import KERNELS, Kernel
 from dynnas.nn.kernels.static import Static
 from dynnas.nn.layers.channel_selection import Channels, pick, spread

@@ -21,7 +21,7 @@ from dynnas.nn.config.network import (
     SlotConfig,
     StemConfig,
 )
-from dynnas.nn.exits import Leaving, leave
+from dynnas.nn.exits.exits import Leaving, leave
 from dynnas.nn.gates.family import GATES
 from dynnas.nn.gates.gate import is_of_gate, shared_name
 from dynnas.nn.gates.policy import Policy, embedding
@@ -129,7 +129,7 @@ def run(config: NetworkConfig, call: Call, x: Tensor) -> tuple[Tensor, ...]:
 
     Returns:
         Logits (B, classes) of every exit in order, then of the head; what an exit of the criterion
-        `learned` says has one column more (see `dynnas.nn.exits`).
+        `learned` says has one column more (see `dynnas.nn.exits.exits`).
     """
     logits = []
     flow = Flow(x)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dynnas.report.tables.table import Column, Table, count
-from dynnas.study.cascades import PICK, Cascaded, Cascades
+from dynnas.study.records.cascades import PICK, Cascaded, Cascades
 from dynnas.study.study import Study
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dynnas.report.plots.axes import axes_of
 from dynnas.report.tables.table import Column, Table, count
-from dynnas.study.shelf import ShelfNetwork
+from dynnas.study.records.shelf import ShelfNetwork
 from dynnas.study.study import Study
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from dynnas.pareto.noise import tested
 from dynnas.report.tables.table import Column, Table
-from dynnas.study.compressed import Compressed
-from dynnas.study.trained import Trained
+from dynnas.study.records.compressed import Compressed
+from dynnas.study.records.trained import Trained
 
 
 def trained_table(trained: Sequence[Trained], name: str) -> Table:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dynnas.nn.context import Context
 from dynnas.nn.dynamic_conv.mode import ConvMode
-from dynnas.nn.exits import answer, is_confident
+from dynnas.nn.exits.exits import answer, is_confident
 from dynnas.nn.networks.network import Network, Segment
 from dynnas.runtimes.folding import fold_batchnorm
 from dynnas.runtimes.onnx.graph import to_onnx_batch

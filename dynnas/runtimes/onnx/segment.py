@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from dynnas.nn.context import tracing
-from dynnas.nn.early_exits import Left
-from dynnas.nn.exits import Leaving, answer, sureness
+from dynnas.nn.exits.early_exits import Left
+from dynnas.nn.exits.exits import Leaving, answer, sureness
 from dynnas.nn.networks.network import Segment
 from dynnas.runtimes.onnx.recording import Recorder
 from dynnas.runtimes.onnx.trace import trace

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dynnas.nn.context import Context
-from dynnas.nn.exits import leave
+from dynnas.nn.exits.exits import leave
 from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.branching import leave_one_after_another

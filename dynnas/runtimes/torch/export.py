@@ -10,7 +10,7 @@ from torch.export import Dim, ExportedProgram, export
 
 from dynnas.nn.context import Context
 from dynnas.nn.dynamic_conv.mode import ConvMode
-from dynnas.nn.exits import Leaving, answer, is_confident
+from dynnas.nn.exits.exits import Leaving, answer, is_confident
 from dynnas.nn.networks.network import Segment
 from dynnas.runtimes.branching import MaskedNetwork
 from dynnas.runtimes.cascade import Finished

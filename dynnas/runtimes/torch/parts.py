@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dynnas.nn.context import Context, with_context
-from dynnas.nn.exits import Leaving, answer, is_confident
+from dynnas.nn.exits.exits import Leaving, answer, is_confident
 from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.networks.network import Network, Segment
 from dynnas.runtimes.branching import MaskedNetwork

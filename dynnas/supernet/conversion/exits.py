@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import fx, nn
 
-from dynnas.nn.early_exits import EarlyExits
+from dynnas.nn.exits.early_exits import EarlyExits
 from dynnas.nn.slicing import Rule, indices
 
 NONE = "none"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dynnas.nn.exits import Leaving, answer
+from dynnas.nn.exits.exits import Leaving, answer
 from dynnas.tasks.task import Task
 from dynnas.training.algorithm import Algorithm, Forward, Run, register_algorithm, setting
 

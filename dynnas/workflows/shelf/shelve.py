@@ -17,10 +17,10 @@ from dynnas.metrics.accuracy import accuracy
 from dynnas.progress import Progress
 from dynnas.search.evaluators.supernet import open_meter
 from dynnas.search.storage.locks import study_lock
-from dynnas.study.shelf import Shelf, ShelfNetwork
+from dynnas.study.records.shelf import Shelf, ShelfNetwork
 from dynnas.study.study import Study
 from dynnas.training.train_network import train_alone
-from dynnas.training.weights_io import WEIGHTS, save_network
+from dynnas.training.weights.files import WEIGHTS, save_network
 from dynnas.workflows.shelf.made import Made, make
 from dynnas.workflows.train import recipe_of
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dynnas.language.backbone_section import check_backbone, read_head, read_rectangles
 from dynnas.language.compatibility import DenseStages, check_choice, check_gates, check_ops, check_widths
-from dynnas.language.exit_section import read_exit_section
 from dynnas.language.problems import Problems
 from dynnas.language.reading import check_used, read_knobs, read_list, read_one, read_table, with_defaults
+from dynnas.language.sections.backbone import check_backbone, read_head, read_rectangles
+from dynnas.language.sections.exits import read_exit_section
 from dynnas.language.tree import Listing, Node, Table
 from dynnas.nn.config.blueprint import Blueprint, ExitKnobs, StageKnobs
 from dynnas.nn.config.names import FIXED

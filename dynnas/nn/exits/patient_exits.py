@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from dynnas.nn.early_exits import EarlyExits
+from dynnas.nn.exits.early_exits import EarlyExits
 from dynnas.nn.gates.state import Beside, Carried
 
 SAID, AGREED = Carried("exit_said", 1), Carried("exit_agreed", 1)

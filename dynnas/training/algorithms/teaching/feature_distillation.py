@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from dynnas.errors import TrainingError
 from dynnas.nn.networks.network import Network
 from dynnas.training.algorithm import Algorithm, Forward, Run, register_algorithm, setting
-from dynnas.training.algorithms.distillation import Distillation, teachers_of
+from dynnas.training.algorithms.teaching.distillation import Distillation, teachers_of
 
 
 @register_algorithm("feature_distillation")

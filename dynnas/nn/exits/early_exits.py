@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dynnas.nn.branching import Branching, BranchMode
 from dynnas.nn.context import PLAIN, Context
 from dynnas.nn.dynamic_conv.selection import is_recorded
-from dynnas.nn.exits import sureness
+from dynnas.nn.exits.exits import sureness
 from dynnas.nn.gates.mode import REAL, GateMode
 from dynnas.nn.gates.state import NOTHING, Beside, Carried, Flow
 
@@ -133,7 +133,7 @@ class EarlyExits(Branching):
         return self._select(self.outputs(x)) if is_recorded() else self._run(x)
 
     remembers: tuple[Carried, ...] = ()
-    """What an exit is told of those before it."""
+    """Values of earlier exits that an exit is told."""
 
     def sure(self, output: Tensor, memory: Beside) -> tuple[Tensor, Beside]:
         """Return how sure an exit is of each image, (B,), and what later exits are told.

@@ -1,0 +1,1 @@
+"""Early exits, by which an image leaves before the end of a network."""

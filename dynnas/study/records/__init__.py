@@ -1,0 +1,1 @@
+"""The results of commands that follow a search, as a study keeps them in its folder."""

@@ -1,0 +1,1 @@
+"""Algorithms in which networks learn from the answers of others."""

@@ -13,7 +13,7 @@ OTHERS = {
     "nn/kernels/": "attention over experts",
     "nn/gates/": "choices of gates",
     "nn/dynamic_conv/": "attention over experts",
-    "nn/early_exits.py": "the alternative of most votes",
+    "nn/exits/early_exits.py": "the alternative of most votes",
     "nn/networks/glance.py": "where to look",
     "training/algorithms/gates/guidance.py": "what gates are taught to choose",
     "training/algorithms/early_exits.py": "what an exit is taught of its own quality",

@@ -25,7 +25,7 @@ TASKS = ("classification", "regression", "segmentation", "detection", "sequences
 SLOW = ("detection", "sequences")
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", TASKS[:4])  # the fifth is a space of its own, not a script that was there
 def test_a_search_takes_ten_lines(task: str) -> None:
     lines = (EXAMPLES / f"{task}.py").read_text().splitlines()
     begin, end = (lines.index(mark) for mark in ("    # search", "    # end of search"))

@@ -14,6 +14,7 @@ from dynnas.nn.config.network_json import config_from_dict, config_to_dict
 from dynnas.nn.gates.controls import hold_gates
 from dynnas.nn.gates.costs import gate_costs
 from dynnas.nn.layers.digest import weights_digest
+from dynnas.nn.layers.dropout import Dropout
 from dynnas.nn.layers.macs import count_macs
 from dynnas.nn.layers.resize import Resize, resize
 from dynnas.nn.networks.cost import cost
@@ -78,8 +79,8 @@ def test_resolutions_share_weights_but_no_statistics():
 def test_gradients_reach_the_predictor_and_every_size():
     network = Network(sized_config()).train()
     for module in network.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
+        if isinstance(module, Dropout):
+            module.rate = 0.0
     x, weights = networks.images(32), torch.randn(32, networks.CLASSES)
     (network(x) * weights).sum().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())

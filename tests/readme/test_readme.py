@@ -138,19 +138,16 @@ def test_a_member_is_trained_and_compressed(folder: Path) -> None:
     assert "times smaller" in dynnas(folder, *compress)
 
 
-def test_a_front_ships_as_one_model(folder: Path) -> None:
-    (export,) = commands("run: switchable")
-    dynnas(folder, *export)
-    assert (folder / "several/model.onnx").exists()
-
-
 @pytest.mark.slow
-def test_networks_of_the_front_are_chained(folder: Path) -> None:
+def test_networks_of_the_front_ship_as_one_and_are_chained(folder: Path) -> None:
     (quick_start,) = commands("run: quick start")
     longer = ("--studies", "longer", "--epochs", "8", "--trials", "12")  # so that the front has two networks
     dynnas(folder, *quick_start, *longer)
     (cascade,) = commands("run: cascade")
     assert "cascades.json" in dynnas(folder, *cascade, *longer[:2])
+    (export,) = commands("run: switchable")
+    dynnas(folder, *export, *longer[:2])
+    assert (folder / "several/model.onnx").exists()
 
 
 def test_own_data_is_a_folder_of_pictures(folder: Path) -> None:

@@ -104,7 +104,7 @@ def test_a_pass_begins_with_the_best_weights(study):
     member = study.front.pick("most-accurate")
     (trained,) = train_members(study, [member], recipe_of(study.settings.train, "inherited"))
     document = json.loads(study.folder.trained.read_text())
-    document["networks"][0]["accuracy"] = 1.0
+    document["networks"][0]["scores"]["accuracy"] = 1.0
     study.folder.trained.write_text(json.dumps(document))
     found = compress(study, "int8", images=16)
     assert found.source == trained.name

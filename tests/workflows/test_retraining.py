@@ -79,7 +79,7 @@ def test_best_weights_are_best_on_search_images(study):
 def test_a_damaged_list_is_one_message_and_loses_nothing(study):
     member = study.front.pick("knee")
     (found,) = train_members(study, [member], recipe(study, epochs=1))
-    study.folder.trained.write_text('{"dynnas_trained": 1, "networks": [{"name": 1}]}')
+    study.folder.trained.write_text('{"dynnas_trained": 2, "networks": [{"name": 1}]}')
     with pytest.raises(StudyError, match=r"trained\.json: damaged, or not by dynnas"):
         read_trained(study.folder.trained)
     study.folder.trained.write_text('{"dynnas_trained": 9}')

@@ -30,7 +30,7 @@ from dynnas.language.parser import parse_space
 from dynnas.latency.anchors import build_anchors
 from dynnas.latency.fingerprint import environment_fingerprint
 from dynnas.latency.meter import LatencyMeter
-from dynnas.latency.predictor.layers import Way
+from dynnas.latency.predictor.layers import ExitPath
 from dynnas.metrics.accuracy import predict_logits
 from dynnas.metrics.budgeted import budget_curve, judge
 from dynnas.nn.config.network import NetworkConfig
@@ -106,7 +106,7 @@ class TimingPlan:
 
 def facts(dataset: Dataset) -> dict[str, int]:
     """What a space file says of its images."""
-    return {field: getattr(dataset, field) for field in ("channels", "classes", "resolution")}
+    return {"channels": dataset.channels, "classes": dataset.task.outputs, "resolution": dataset.size[0]}
 
 
 def read_data(plan: TimingPlan) -> Dataset:
@@ -156,7 +156,7 @@ def measure(plan: TimingPlan, progress: Progress) -> None:
     configs = {name: config_of(name, dataset) for name in plan.networks}
     ways = [(name, exit) for name, config in configs.items() for exit in range(len(config.exits) + 1)]
     progress.message(f"timing {len(ways)} ways together for {plan.seconds * len(ways):.0f} s")
-    workloads = [Way.of(configs[name], exit).workload(target) for name, exit in ways]
+    workloads = [ExitPath.of(configs[name], exit).workload(target) for name, exit in ways]
     space = parse_space(IMAGES.format(**facts(dataset)) + NETWORKS["static"])
     meter = LatencyMeter(target, build_anchors(space, target, dataset.channels, dataset.task.outputs))
     latencies = meter.measure_jointly(workloads)

@@ -69,7 +69,11 @@ class Variant:
     def space(self, dataset: Dataset) -> Space:
         """The space of this one network; channels are multiples of 8, as in MobileNet's own ladder."""
         widths = {name: max(8, 8 * round(self.width * width / 8)) for name, width in WIDTHS.items()}
-        images = {name: getattr(dataset, name) for name in ("channels", "classes", "resolution")}
+        images = {
+            "channels": dataset.channels,
+            "classes": dataset.task.outputs,
+            "resolution": dataset.resolution,
+        }
         return parse_space(SPACE.format(layer=self.layer, **widths, **images))
 
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dynnas.data.importing import imported, is_reference
 from dynnas.data.transforms import Transform
 from dynnas.errors import DataError
+from dynnas.tasks.importing import imported, is_reference
 from dynnas.tasks.task import Task
 
 

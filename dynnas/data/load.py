@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +14,6 @@ from dynnas.data.boxes.annotated import Annotated, splits_of
 from dynnas.data.boxes.find import boxes_reader
 from dynnas.data.dataset import Dataset
 from dynnas.data.given import SPLITS, dataset_of, tell
-from dynnas.data.importing import called, imported, is_reference
 from dynnas.data.raw import Labelled, words
 from dynnas.data.reading import Reading, reading_of
 from dynnas.data.sources import find, table
@@ -26,7 +23,8 @@ from dynnas.data.split import completed, split
 from dynnas.errors import DataError
 from dynnas.progress import Progress
 from dynnas.settings.settings import DataSettings
-from dynnas.tasks.registry import TASKS
+from dynnas.tasks.importing import called, imported, is_reference
+from dynnas.tasks.named_by import task_named
 from dynnas.tasks.task import Task
 
 
@@ -161,26 +159,3 @@ def _given(settings: DataSettings, progress: Progress) -> Dataset:
 def _task(settings: DataSettings, usual: str) -> Task:
     """Return the task that the settings name, or the usual one of the data, with its options."""
     return task_named(settings.task or usual, settings.task_options)
-
-
-def task_named(name: str, options: Mapping[str, Any] | None = None) -> Task:
-    """Return the task of a registered name, or the object (or a function's result) at package.module:name.
-
-    Args:
-        name: of the task. options: arguments of its class.
-
-    Raises:
-        TaskError: there is no task of that name.
-        DataError: it cannot be imported, or is no task.
-    """
-    if not is_reference(name):
-        return TASKS[name].of_options(options or {})
-    found = imported(name, "data.task")
-    if isinstance(found, type) and issubclass(found, Task):
-        return found.of_options(options or {})
-    if options:
-        raise DataError(f"data.task_options: {name} is no class of a task, and takes none; leave them out")
-    found = found if isinstance(found, Task) else called(found, f"data.task: {name}")
-    if not isinstance(found, Task):
-        raise DataError(f"data.task: {name} is a {type(found).__name__}; needed is a dynnas.tasks.Task")
-    return found

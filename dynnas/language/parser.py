@@ -7,7 +7,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from dynnas.errors import DataError, TaskError
 from dynnas.language.names import NAME, NETWORK_SECTIONS, REQUIRED_SECTIONS
 from dynnas.language.problems import Mark, Problems
 from dynnas.language.reading import check_distinct, read_list, read_table
@@ -22,6 +24,9 @@ from dynnas.settings.settings import Settings
 from dynnas.space.architecture import Value
 from dynnas.space.gene import Gene
 from dynnas.space.knob import MAX_VALUES
+
+if TYPE_CHECKING:
+    from dynnas.tasks.task import Task
 
 TOP_KEYS = ("name", "model", *NETWORK_SECTIONS, "choices", "evaluator", *SECTIONS, DEVICES)
 MAX_CHOICES = 2000
@@ -75,7 +80,9 @@ def _parse(text: str, problems: Problems, name: str, source: str | None) -> Stud
     entries = read_table(root, "space", TOP_KEYS, problems, required)
     if "name" in entries:
         name = _read_name(entries["name"], problems)
-    settings = _ranked_by_task(read_settings(entries, problems), entries)
+    settings = read_settings(entries, problems)
+    task = _task_of(settings, entries, problems)
+    settings = _ranked_by(task, settings, entries)
     if "model" in given:
         return _model_space(entries, problems, name, settings, source)
     if is_plain:
@@ -93,7 +100,7 @@ def _parse(text: str, problems: Problems, name: str, source: str | None) -> Stud
 
     from dynnas.language.sections.network import read_network  # its operators need torch; other spaces do not
 
-    blueprint = read_network(entries, problems, settings.data.task)
+    blueprint = read_network(entries, problems, task)
     genes, template = blueprint.genes(), blueprint.template()
     if not blueprint.has_backbone:
         return StudySpace(name, genes, template, settings=settings, source=source)
@@ -106,18 +113,27 @@ def _parse(text: str, problems: Problems, name: str, source: str | None) -> Stud
     return StudySpace(name, genes, model=model, settings=settings, source=source)
 
 
-def _ranked_by_task(settings: Settings, entries: Mapping[str, Node]) -> Settings:
+def _task_of(settings: Settings, entries: Mapping[str, Node], problems: Problems) -> Task | None:
+    """Return the task that the file names, as it is before the data are known; None if it names none."""
+    if settings.data.task is None:
+        return None
+
+    from dynnas.tasks.named_by import task_named  # needs torch
+
+    try:
+        return task_named(settings.data.task, settings.data.task_options)
+    except (DataError, TaskError) as error:
+        problems.add(entries["data"].mark, str(error))
+        return None
+
+
+def _ranked_by(task: Task | None, settings: Settings, entries: Mapping[str, Node]) -> Settings:
     """Return settings whose objectives are the task's first score and latency, if the file says none."""
-    search, task = entries.get("search"), settings.data.task
+    search = entries.get("search")
     said = isinstance(search, Table) and any(key.text == "objectives" for key, _ in search.entries)
     if said or task is None:
         return settings
-
-    from dynnas.tasks.registry import TASKS  # needs torch
-
-    if task not in TASKS:
-        return settings
-    objectives = (TASKS[task].metrics[0].name, "latency_ms")
+    objectives = (task.metrics[0].name, "latency_ms")
     return replace(settings, search=replace(settings.search, objectives=objectives))
 
 

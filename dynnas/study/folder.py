@@ -11,6 +11,7 @@ from typing import Any
 from dynnas.documents import Document
 from dynnas.errors import StudyError
 from dynnas.language.settings_reader import SECTIONS
+from dynnas.metric import Metric
 from dynnas.search.storage.studies import differences, gene_differences
 from dynnas.search.storage.urls import sqlite_url
 from dynnas.settings.settings import Settings, TargetSettings
@@ -58,6 +59,7 @@ class StudyRecord:
         settings: as of the last run.
         class_names: of the images, in the order of the labels; empty for a table.
         images: how many the train, search and test splits have; empty for a table.
+        metrics: the scores of the task; empty for a table.
     """
 
     name: str
@@ -68,6 +70,7 @@ class StudyRecord:
     settings: Settings
     class_names: tuple[str, ...]
     images: tuple[int, ...]
+    metrics: tuple[Metric, ...] = ()
 
     def to_json(self) -> str:
         """Return a document that `load` reads back."""
@@ -88,6 +91,7 @@ class StudyRecord:
                     "settings": _settings(content["settings"]),
                     "class_names": tuple(content["class_names"]),
                     "images": tuple(content["images"]),
+                    "metrics": tuple(Metric(**each) for each in content["metrics"]),
                 }
             ),
         )

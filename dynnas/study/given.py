@@ -11,6 +11,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
 from dynnas.errors import DataError, SpaceError, StudyError
+from dynnas.metric import Metric
 from dynnas.pareto.front import Front, ScoredArchitecture
 from dynnas.pareto.objectives import Goal
 from dynnas.samplers.make import check_learns
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from dynnas.data.dataset import Dataset
     from dynnas.metrics.measurement import Measurement
-    from dynnas.tasks.task import Task
 
 
 OBJECTS = "<objects>"
@@ -67,19 +67,19 @@ def data_of(settings: DataSettings, folder: Path) -> Dataset:
         ) from error
 
 
-def goal_of(search: SearchSettings, task: Task | None, measurements: Sequence[Measurement]) -> Goal:
+def goal_of(search: SearchSettings, metrics: Sequence[Metric], measurements: Sequence[Measurement]) -> Goal:
     """Return the objectives and limits of a search.
 
     Args:
         search: its settings.
-        task: its metrics count beside those that dynnas knows; None for no more.
+        metrics: of the task, which count beside those that dynnas knows.
         measurements: those that are not registered; their metrics count too.
 
     Raises:
         StudyError: an objective or a limit is no metric.
     """
     given = [metric for measurement in measurements for metric in measurement.gives]
-    return Goal.of(search.objectives, search.constraints, [*(task.metrics if task else ()), *given])
+    return Goal.of(search.objectives, search.constraints, [*metrics, *given])
 
 
 @dataclass(frozen=True)

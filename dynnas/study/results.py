@@ -88,8 +88,7 @@ class StudyResults:
         search, table = self.settings.search, self.space.table
         if table:
             return Goal.of(table.objectives, {**table.limits, **search.constraints})
-        task = self.given.dataset.task if self.given.dataset else None
-        return goal_of(search, task, self.given.measurements)
+        return goal_of(search, self.record.metrics, self.given.measurements)
 
     @cached_property
     def front(self) -> Front:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dynnas.tasks.detection_head import DetectionHead
     from dynnas.tasks.detections import Detections
     from dynnas.tasks.functions import from_functions
+    from dynnas.tasks.heads import WithHead
     from dynnas.tasks.registry import TASKS
     from dynnas.tasks.task import Task
 
@@ -31,6 +32,7 @@ __all__ = [
     "Regression",
     "Segmentation",
     "Task",
+    "WithHead",
     "from_functions",
 ]
 
@@ -45,6 +47,7 @@ _HOMES = {
     "Regression": "builtin.regression",
     "Segmentation": "builtin.segmentation",
     "from_functions": "functions",
+    "WithHead": "heads",
 }
 
 __getattr__ = lazy(__name__, _HOMES)

@@ -12,6 +12,20 @@ from dynnas.tasks.boxes import suppressed
 FIELDS = 7
 """Numbers before the logits of an output: the box, its place (x, y) and the stride of it."""
 
+DETECTION = 6
+"""Numbers of a detection: the box, its score and its class."""
+
+
+def rescaled(output: Tensor, scale: tuple[float, float]) -> Tensor:
+    """Return outputs (B, L, 7 + classes) or detections (B, D, 6) with pixels multiplied by `scale` (x, y)."""
+    x, y = scale
+    if x == y == 1:
+        return output
+    corners = [x, y, x, y]
+    factors = corners if output.shape[-1] == DETECTION else [*corners, x, y, max(x, y)]
+    moved = output[..., : len(factors)] * output.new_tensor(factors)
+    return torch.cat([moved, output[..., len(factors) :]], -1)
+
 
 @dataclass(frozen=True)
 class Detections:

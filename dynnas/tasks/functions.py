@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from dynnas.errors import TaskError
 from dynnas.metric import Direction, Metric
@@ -22,6 +22,7 @@ class FunctionTask(Task):
         metrics: Mapping[str, Direction],
         name: str,
         outputs: int | None,
+        head: Callable[[Sequence[int], Sequence[int]], nn.Module] | None = None,
     ) -> None:
         if not metrics:
             raise TaskError(f"task {name}: it needs at least one metric, such as {{'psnr': 'maximize'}}")
@@ -32,7 +33,7 @@ class FunctionTask(Task):
                 )
         self.name, self._outputs = name, outputs
         self.metrics = tuple(Metric(each, "", direction, each) for each, direction in metrics.items())
-        self._loss, self._score = loss, score
+        self._loss, self._score, self._head = loss, score, head
 
     @property
     def outputs(self) -> int:
@@ -47,6 +48,17 @@ class FunctionTask(Task):
                 "search networks of your own"
             )
         return self._outputs
+
+    @property
+    def has_own_head(self) -> bool:
+        """True if a function for the head was given."""
+        return self._head is not None
+
+    def head(self, in_channels: Sequence[int], strides: Sequence[int], *, dropout: float = 0.0) -> nn.Module:
+        """Build what the function builds; dropout is its own affair."""
+        if self._head is None:
+            return super().head(in_channels, strides, dropout=dropout)
+        return self._head(in_channels, strides)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the loss of the function: (B,).
@@ -87,8 +99,9 @@ def from_functions(
     *,
     name: str = "own",
     outputs: int | None = None,
+    head: Callable[[Sequence[int], Sequence[int]], nn.Module] | None = None,
 ) -> Task:
-    """Make a task of a loss and a score, for networks that bring their own head.
+    """Make a task of a loss and a score, for networks that bring their own head or end in that of the task.
 
     Args:
         loss: of outputs (B, ...) and targets (B, ...), one number for each image: (B,).
@@ -96,6 +109,7 @@ def from_functions(
         metrics: "maximize" or "minimize" by name; the first ranks candidates.
         name: of the task in studies.
         outputs: how many numbers a network says, where its class asks.
+        head: builds the head from the channels and the strides of maps, the finest first; see `Task.head`.
 
     Raises:
         TaskError: a metric has no direction, or there is none.
@@ -112,4 +126,4 @@ def from_functions(
         >>> round(task.score(torch.full((4, 1, 8, 8), 0.1), torch.zeros(4, 1, 8, 8))["psnr"], 3)
         20.0
     """
-    return FunctionTask(loss, score, metrics, name, outputs)
+    return FunctionTask(loss, score, metrics, name, outputs, head)

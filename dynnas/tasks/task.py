@@ -97,11 +97,15 @@ class Task(ABC):
         except TaskError:
             return None
 
-    def head(self, in_channels: int, *, stride: int = 1, dropout: float = 0.0) -> nn.Module:
-        """Build the head, from the last feature maps (B, in_channels, H, W) to an output (B, ...).
+    def head(self, in_channels: Sequence[int], strides: Sequence[int], *, dropout: float = 0.0) -> nn.Module:
+        """Build the head, from maps of a backbone to an output (B, ...).
+
+        It is called with the maps [(B, Ci, Hi, Wi), ...], the finest first. Networks of space files end in
+        it where `head: {kind: task}` says so; `dynnas.tasks.WithHead` puts it on any backbone.
 
         Args:
-            stride: pixels of the input between two values of the feature maps.
+            in_channels: of each map, the finest first.
+            strides: pixels of the image between two places of each map.
             dropout: probability, before the last layer.
 
         Raises:
@@ -109,8 +113,24 @@ class Task(ABC):
         """
         raise TaskError(
             f"task {self.name}: it has no head, so only networks of your own can be trained for it "
-            "(Space.of(...)); for others let it define head(in_channels, *, stride, dropout)"
+            "(Space.of(...)); for others let it define head(in_channels, strides, *, dropout)"
         )
+
+    @property
+    def has_own_head(self) -> bool:
+        """True if it says which head stands on a backbone, and is none of the tasks that come with dynnas."""
+        owner = next(each for each in type(self).__mro__ if "head" in vars(each))
+        return not owner.__module__.startswith("dynnas.tasks.")
+
+    def rescaled(self, output: Tensor, scale: tuple[float, float]) -> Tensor:
+        """Return an output (B, ...) of images that were seen at another size, in pixels of the data.
+
+        By default it is `output`, which is not in pixels.
+
+        Args:
+            scale: pixels of the data for one pixel that was seen, along x and y.
+        """
+        return output
 
     def distill(self, output: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
         """Return the loss of each image with a `teacher`'s output as its target: (B,).

@@ -114,9 +114,9 @@ def task_example(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         features = torch.randn(len(targets), _CHANNELS, *size)
-        head = nn.Identity() if outputs is not None else known.head(_CHANNELS)
+        head = nn.Identity() if outputs is not None else known.head([_CHANNELS], [1])
         start = features if outputs is None else outputs.detach().float()
-        untrained = head(start).detach()
+        untrained = _said(head, start).detach()
         fitted = _trained(known, head, start, targets, _FIT_STEPS)
         wrong = _trained(known, head, start, targets, -_SPOIL_STEPS)
     return TaskExample(known, task, before, targets, untrained, fitted, wrong)
@@ -129,11 +129,15 @@ def _trained(task: Task, head: nn.Module, features: Tensor, targets: Tensor, ste
     optimizer = torch.optim.Adam([learnt, *head.parameters()], lr=_RATE)
     for _ in range(abs(steps)):
         optimizer.zero_grad()
-        losses = task.loss(head(learnt), targets)
+        losses = task.loss(_said(head, learnt), targets)
         assert losses.requires_grad, f"task {task.name}: no gradient passes through its loss"
         (losses.sum() if steps > 0 else -losses.sum()).backward()
         optimizer.step()
-    return head(learnt).detach()
+    return _said(head, learnt).detach()
+
+
+def _said(head: nn.Module, features: Tensor) -> Tensor:
+    return head(features if isinstance(head, nn.Identity) else [features])
 
 
 def check_declaration(example: TaskExample) -> None:
@@ -173,23 +177,20 @@ def check_that_data_are_taken(example: TaskExample) -> None:
 def check_head(example: TaskExample) -> None:
     """Check that the head gives one output for each image, of any size, and as many numbers as said."""
     task = example.task
-    try:
-        heads = [task.head(_CHANNELS), task.head(_CHANNELS, stride=2, dropout=0.5)]
-    except TaskError:
-        return
-    for head in heads:
-        head.eval()
-        for height, width in ((6, 4), (8, 8)):
-            features = torch.ones(3, _CHANNELS, height, width)
-            output = head(features)
+    for each in ([2], [2, 4]):
+        try:
+            head = task.head([_CHANNELS] * len(each), each, dropout=0.5).eval()
+        except TaskError:
+            return
+        for height, width in ((12, 8), (16, 16)):
+            maps = [torch.ones(3, _CHANNELS, height // stride, width // stride) for stride in each]
+            output = head(maps)
             assert isinstance(output, Tensor), f"task {task.name}: its head gives a {type(output).__name__}"
             assert len(output) == 3, f"task {task.name}: its head gives {tuple(output.shape)} for 3 images"
             if task.answers == "image":
-                assert output.shape == (3, task.outputs), (
-                    f"task {task.name}: its head gives {tuple(output.shape)}; answers says "
-                    f"(3, {task.outputs})"
-                )
-            assert torch.equal(output, head(features)), f"task {task.name}: its head draws in eval mode"
+                told = f"task {task.name}: its head gives {tuple(output.shape)}; answers says"
+                assert output.shape == (3, task.outputs), f"{told} (3, {task.outputs})"
+            assert torch.equal(output, head(maps)), f"task {task.name}: its head draws in eval mode"
 
 
 def check_loss(example: TaskExample) -> None:

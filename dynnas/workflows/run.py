@@ -128,7 +128,7 @@ def run_study(
             storage,
             data=dataset.digest,
             settings=_located(space.settings, given),
-            class_names=dataset.task.names,
+            task=dataset.task,
             images=dataset.split_sizes,
         )
         # Before the training: a second process should not find out after it.
@@ -153,7 +153,7 @@ def _check_goal(search: SearchSettings, dataset: Dataset, measurements: tuple[Me
         StudyError: an objective, a limit or a condition to stop is no metric of this task.
     """
     check_objectives((*search.objectives, *search.constraints), dataset.task)
-    StopConditions.of(search).check(goal_of(search, dataset.task, measurements))
+    StopConditions.of(search).check(goal_of(search, dataset.task.metrics, measurements))
 
 
 def _located(settings: Settings, given: Given) -> Settings:
@@ -190,7 +190,7 @@ def _trained_evaluator(
         check_networks(space, dataset.shape, dataset.task.outputs)
     # Before the training: a target that cannot be used should not be found out after it.
     meter = open_meter(place.anchors, space, dataset)
-    wanted = goal_of(space.settings.search, dataset.task, measurements).metrics
+    wanted = goal_of(space.settings.search, dataset.task.metrics, measurements).metrics
     wanted = tuple(name for name in wanted if all(name != metric.name for metric in dataset.task.metrics))
     given = (*measurements, *open_devices(place.anchors_on, space, dataset))
     extra = (*given, *extra_measurements(wanted, given, meter))
@@ -256,7 +256,7 @@ class _Run:
     def goal(self) -> Goal:
         """Objectives and limits."""
         task = self.evaluator.extractor.dataset.task
-        return goal_of(self.space.settings.search, task, self.evaluator.extra)
+        return goal_of(self.space.settings.search, task.metrics, self.evaluator.extra)
 
     @contextmanager
     def pool(self, cluster: Cluster | None) -> Iterator[WorkerPool | None]:

@@ -40,7 +40,7 @@ def begin_study(
     *,
     data: str,
     settings: Settings,
-    class_names: tuple[str, ...] = (),
+    task: Task | None = None,
     images: tuple[int, ...] = (),
 ) -> StudyRecord:
     """Write the record of the study, after checking that a study that is there can go on with it.
@@ -51,7 +51,7 @@ def begin_study(
         storage: SQLAlchemy URL or Optuna storage of the trials, if they are not to be kept in the folder.
         data: digest of what is searched.
         settings: to write down.
-        class_names, images: names of the classes, and sizes of the train, search and test splits, if any.
+        task, images: the meaning of the data, and sizes of the train, search and test splits, if any.
 
     Raises:
         StudyError: the folder holds a study made with something else, or the storage cannot be opened.
@@ -63,8 +63,9 @@ def begin_study(
         space=space.digest,
         data=data,
         settings=settings,
-        class_names=class_names,
+        class_names=task.names if task else (),
         images=images,
+        metrics=task.metrics if task else (),
     )
     if isinstance(storage, str) and not place.record.exists():
         open_storage(storage)  # one that cannot be used should not be written down as the study's
@@ -94,7 +95,16 @@ _ANSWERS = {"image": "an image as a whole", "pixels": "pixels", "boxes": "boxes"
 
 
 def tell_contradictions(space: Space, dataset: Dataset, progress: Progress) -> None:
-    """Report where channels or classes in a space file differ from those of the data, which are taken."""
+    """Report where channels or classes in a space file differ from those of the data, which are taken.
+
+    Also report a head of the task that is not used.
+    """
+    kinds = getattr(space.model, "kinds", () if space.network else None)
+    if dataset.task.has_own_head and kinds is not None and "task" not in kinds:
+        progress.message(
+            f"warning: the task {dataset.task.name} builds a head of its own, and networks of the space "
+            f"{space.name} end in another; say head: {{kind: task}} in the file to take it"
+        )
     told = space.network or getattr(space.model, "template", None)
     stated = {name: getattr(told, name, None) for name in ("channels", "classes")}
     for name, said in stated.items():
@@ -128,11 +138,12 @@ def check_network_fits(space: Space, task: Task, shape: tuple[int, int, int]) ->
     answers = (
         "image" if isinstance(network, NetworkTemplate) else getattr(space.model, "answers", task.answers)
     )
-    if answers != task.answers:
+    if answers and answers != task.answers:
         raise StudyError(
             f"space {space.name}: its networks answer for {_ANSWERS.get(answers, answers)}, and the task "
             f"{task.name} asks for {_ANSWERS.get(task.answers, task.answers)}; say the task in the file, "
-            f"data: {{task: {task.name}}}, or the head: {{kind: ...}}, or search networks of your own"
+            f"data: {{task: {task.name}}}, or the head: {{kind: ...}} (task: what the task builds), or "
+            "search networks of your own"
         )
     looks = [value for gene in space.genes if gene.name == RESOLUTION for value in gene.values]
     if task.answers == "boxes" and any((side, side) != shape[1:] for side in looks):

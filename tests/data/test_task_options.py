@@ -4,11 +4,12 @@ import json
 
 import pytest
 
-from dynnas.data.load import load_data, task_named
+from dynnas.data.load import load_data
 from dynnas.errors import SpaceError, TaskError
 from dynnas.language.parser import parse_space
 from dynnas.settings.settings import DataSettings
 from dynnas.tasks import Classification, Detection
+from dynnas.tasks.named_by import task_named
 
 FILE = (
     "input: {{resolutions: 8}}\nstem: {{width: 4}}\nstages: [{{width: 8}}]\ndata: {{task_options: {options}}}"

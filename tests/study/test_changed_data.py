@@ -39,7 +39,7 @@ def begin(place: Path, space: Space, images: Path) -> Study:
         None,
         data=dataset.digest,
         settings=settings,
-        class_names=dataset.task.names,
+        task=dataset.task,
         images=dataset.split_sizes,
     )
     return Study(StudyFolder(place))

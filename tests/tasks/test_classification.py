@@ -94,10 +94,12 @@ def test_targets_that_contradict_the_task_are_refused() -> None:
 
 
 def test_the_head_tells_classes_of_feature_maps() -> None:
-    head = Classification(7).head(12, dropout=0.5).eval()
+    head = Classification(7).head([4, 12], [8, 16], dropout=0.5).eval()
     x = torch.randn(4, 12, 5, 3)
     linear = head[-1]
-    assert torch.allclose(head(x), F.linear(x.mean((2, 3)), linear.weight, linear.bias), atol=1e-6)
+    assert torch.allclose(
+        head([torch.zeros(4, 4, 10, 6), x]), F.linear(x.mean((2, 3)), linear.weight, linear.bias), atol=1e-6
+    )
 
 
 def test_a_task_is_found_by_name_and_what_it_lacks_is_said() -> None:
@@ -120,7 +122,7 @@ def test_a_task_is_found_by_name_and_what_it_lacks_is_said() -> None:
     with pytest.raises(TaskError, match=r"leave out train\.algorithms\.in_place_distillation"):
         Count().distill(output, output)
     with pytest.raises(TaskError, match=r"only networks of your own .*Space\.of"):
-        Count().head(8)
+        Count().head([8], [4])
     with pytest.raises(TaskError, match="how good a single answer is, is not known"):
         Count().quality(output, output)
     assert torch.equal(Count().post(output), output)

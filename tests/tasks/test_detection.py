@@ -245,7 +245,7 @@ def test_targets_that_are_none(targets: Tensor, message: str) -> None:
 
 
 def test_one_map_is_enough_for_the_head_of_the_task() -> None:
-    head = Detection(3).head(6, stride=16)
+    head = Detection(3).head([6], [16])
     assert head.train()(torch.zeros(2, 6, 3, 5)).shape == (2, 15, 10)
     assert head.eval()(torch.zeros(2, 6, 3, 5)).shape == (2, 15, 6)
     assert len(set(itertools.chain(*Detection(3).facts()))) > 0

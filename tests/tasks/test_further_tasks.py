@@ -47,7 +47,7 @@ def test_multi_label_losses_and_scores() -> None:
     assert torch.allclose(task.quality(logits, targets), right.float().mean(1))
     assert task.confidence(torch.tensor([[0.0, 0, 0, 0], [99, -99, 99, 99]])).tolist() == [0.0, 1.0]
     assert task.describe(torch.tensor([1.0, -1, 2, -1])) == "a, c"
-    assert task.head(6).eval()(draw(2, 6, 3, 5)).shape == (2, 4)
+    assert task.head([6], [4]).eval()([draw(2, 6, 3, 5)]).shape == (2, 4)
 
 
 def test_what_multi_label_distillation_pulls_at_is_the_teachers_probability() -> None:
@@ -100,7 +100,12 @@ def test_segmentation_losses_and_scores() -> None:
         float((large.argmax(1) == targets)[0, 5:].float().mean())
     )
     assert task.confidence(logits).shape == (20,)
-    assert task.head(5, dropout=0.1).eval()(draw(2, 5, 6, 8)).shape == (2, 3, 6, 8)
+    head, fine, coarse = task.head([5, 4], [4, 8], dropout=0.1).eval(), draw(2, 5, 6, 8), draw(2, 4, 3, 4)
+    assert torch.equal(
+        head([fine, 0 * coarse]), head.classifiers[0](fine) + head.classifiers[1].bias[:, None, None]
+    )
+    enlarged = F.interpolate(head.classifiers[1](coarse), (6, 8), mode="bilinear", align_corners=False)
+    assert torch.allclose(head([fine, coarse]), head.classifiers[0](fine) + enlarged, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -101,9 +101,14 @@ def towards_labels(self, output, teacher, temperature=1.0):
     return F.cross_entropy(output, teacher.argmax(1), reduction="none")
 
 
+class Finest(torch.nn.Sequential):
+    def forward(self, maps):
+        return super().forward(maps[0])
+
+
 class Unheard(Classification):
-    def head(self, in_channels, *, stride=1, dropout=0.0):
-        return torch.nn.Sequential(torch.nn.Conv2d(in_channels, self.outputs, 1), torch.nn.Flatten())
+    def head(self, in_channels, strides, *, dropout=0.0):
+        return Finest(torch.nn.Conv2d(in_channels[0], self.outputs, 1), torch.nn.Flatten())
 
 
 ONE = (Metric("accuracy", "share", "maximize", "right"),)

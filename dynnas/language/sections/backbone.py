@@ -19,6 +19,7 @@ from dynnas.nn.config.names import FIXED
 from dynnas.nn.config.vocabulary import (
     CLASSIFIER,
     DENSE_BLOCK,
+    OF_TASK,
     SIDE,
     head_kind,
     head_knobs,
@@ -29,7 +30,7 @@ from dynnas.nn.gates.gate import Gated
 from dynnas.nn.registry import HEADS
 from dynnas.space.architecture import Value
 from dynnas.space.knob import MAX_VALUES, Knobs, names
-from dynnas.tasks.registry import TASKS
+from dynnas.tasks.task import Task
 
 _IMAGE = "image"
 
@@ -54,11 +55,11 @@ def read_rectangles(node: Node, problems: Problems) -> tuple[Value, ...]:
     return tuple(sorted(dict.fromkeys(found), key=lambda size: (size[0] * size[1], size)))
 
 
-def read_head(node: Node | None, task: str | None, problems: Problems) -> Knobs:
+def read_head(node: Node | None, task: Task | None, problems: Problems) -> Knobs:
     """Return all knobs of the head; `kind` is among them unless it is a classifier.
 
     Args:
-        task: the name of the data's task, which says the kind where the file does not.
+        task: of the data, which says the kind where the file does not.
     """
     chooses, classifier, maps = head_kind(), head_knobs(), map_head_knobs()
     allowed = names((chooses, *classifier, *maps))
@@ -66,8 +67,9 @@ def read_head(node: Node | None, task: str | None, problems: Problems) -> Knobs:
     kinds = read_knob(entries["kind"], chooses, "head.kind", problems) if "kind" in entries else ()
     kinds = kinds or (_kind_for(task),)
     answers = {kind: _IMAGE if kind == CLASSIFIER else str(HEADS[str(kind)].answers) for kind in kinds}
-    if len(set(answers.values())) > 1:
-        told = ", ".join(f"{kind} (of {answer})" for kind, answer in answers.items())
+    mixed = CLASSIFIER in kinds and len(kinds) > 1
+    if mixed or len(set(filter(None, answers.values()))) > 1:
+        told = ", ".join(f"{kind} (of {answer or 'any'})" for kind, answer in answers.items())
         problems.add(entries["kind"].mark, f"head.kind: found {told}; allowed: kinds with one kind of answer")
     table = classifier if kinds == (CLASSIFIER,) else (chooses, *maps)
     used = set(names(table)) | {"kind"}
@@ -86,10 +88,14 @@ def read_head(node: Node | None, task: str | None, problems: Problems) -> Knobs:
     return knobs
 
 
-def _kind_for(task: str | None) -> str:
-    """Return the first kind of head that answers what a registered task asks for."""
-    wanted = TASKS[task].answers if task is not None and task in TASKS else _IMAGE
-    return next((kind for kind, head in HEADS.items() if head.answers == wanted), CLASSIFIER)
+def _kind_for(task: Task | None) -> str:
+    """Return the kind of head for a task: its own, or the first that answers what it asks for."""
+    if task is None:
+        return CLASSIFIER
+    if task.has_own_head:
+        return OF_TASK
+    usual = CLASSIFIER if task.answers == _IMAGE else OF_TASK
+    return next((kind for kind, head in HEADS.items() if head.answers == task.answers), usual)
 
 
 def check_backbone(

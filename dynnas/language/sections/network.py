@@ -30,17 +30,18 @@ from dynnas.nn.config.vocabulary import (
 )
 from dynnas.space.architecture import Value
 from dynnas.space.knob import Knob, Knobs, names, required
+from dynnas.tasks.task import Task
 
 INPUT = (RESOLUTIONS, *RESOLUTION_CHOICE, CHANNELS, CLASSES)
 LAYERS = "layers"  # the key of a stage under which single layers differ
 
 
-def read_network(entries: Mapping[str, Node], problems: Problems, task: str | None = None) -> Blueprint:
+def read_network(entries: Mapping[str, Node], problems: Problems, task: Task | None = None) -> Blueprint:
     """Return the network that a file's sections describe.
 
     Args:
         entries: the sections. problems: where what is found is noted.
-        task: the name of the data's task, if the file says it.
+        task: of the data, if the file says it.
 
     Raises:
         SpaceFileError: a problem was found, here or before.
@@ -81,7 +82,7 @@ def _read_section(node: Node | None, where: str, table: tuple[Knob, ...], proble
     return knobs
 
 
-def _read_head(node: Node | None, task: str | None, problems: Problems) -> Knobs:
+def _read_head(node: Node | None, task: Task | None, problems: Problems) -> Knobs:
     """Return all knobs of the head: of a classifier, unless the file asks for more or says another task."""
     table = head_knobs()
     asked = {key.text for key, _ in node.entries} if isinstance(node, Table) else set()

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
 
 from dynnas.nn.config.choice import Choice
 from dynnas.nn.config.network import BlockConfig, HeadConfig, StemConfig
 from dynnas.tasks.detections import Detections
+from dynnas.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class TaskOfData:
+    """A task as a value: equal to others of the same facts.
+
+    Attributes:
+        facts: of the task, as JSON.
+        task: that knows the data.
+    """
+
+    facts: str
+    task: Task = field(compare=False, repr=False)
+
+    @staticmethod
+    def of(task: Task) -> TaskOfData:
+        """Return a task as a value."""
+        return TaskOfData(json.dumps(dict(task.facts()), sort_keys=True, default=str), task)
 
 
 @dataclass(frozen=True)
@@ -20,6 +40,7 @@ class MapHeadConfig:
         outputs: numbers for each place, such as the classes.
         scale: what boxes are multiplied by, along x and y: pixels of the data for one that it sees.
         detections: how outputs become boxes; None where there are none.
+        task: that builds the head, where the kind is `task`; None where another does, or no data are known.
     """
 
     kind: Choice
@@ -28,6 +49,7 @@ class MapHeadConfig:
     outputs: int
     scale: tuple[float, float] = (1.0, 1.0)
     detections: Detections | None = None
+    task: TaskOfData | None = None
 
 
 @dataclass(frozen=True)

@@ -282,7 +282,7 @@ DENSE = (
 )
 
 
-CLASSIFIER = "classifier"
+CLASSIFIER, OF_TASK = "classifier", "task"
 
 
 def head_kind() -> Knob:
@@ -291,7 +291,7 @@ def head_kind() -> Knob:
         "kind",
         Rule(str, choices=(CLASSIFIER, *HEADS)),
         "what reads the backbone's maps: classes or numbers of the image (classifier), classes of pixels "
-        "(lraspp, pyramid), or boxes; told by data.task if not given",
+        "(lraspp, pyramid), boxes, or the head that the task builds (task); told by data.task if not given",
         default=CLASSIFIER,
     )
 

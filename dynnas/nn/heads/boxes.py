@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from dynnas.nn.config.backbone import MapHeadConfig
 from dynnas.nn.heads.neck import FINEST, NECK, TOWER, Neck
 from dynnas.nn.registry import HEADS, MapHead
 from dynnas.tasks.detection_head import DetectionHead
+from dynnas.tasks.detections import rescaled
 
 
 @HEADS.register("boxes")
@@ -39,11 +39,4 @@ class Boxes(MapHead):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Map (B, Ci, Hi, Wi), the finest first, to outputs (B, L, 7 + classes) or detections (B, D, 6)."""
-        output = self.head(self.neck(maps))
-        x, y = self.scale
-        if x == y == 1:
-            return output
-        corners = [x, y, x, y]
-        factors = [*corners, x, y, max(x, y)] if self.training else corners
-        moved = output[..., : len(factors)] * output.new_tensor(factors)
-        return torch.cat([moved, output[..., len(factors) :]], -1)
+        return rescaled(self.head(self.neck(maps)), self.scale)

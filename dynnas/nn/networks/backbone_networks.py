@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dynnas.nn.config.backbone import BackboneConfig, MapHeadConfig, taps_of
+from dynnas.nn.config.backbone import BackboneConfig, MapHeadConfig, TaskOfData, taps_of
 from dynnas.nn.config.choice import Choice
 from dynnas.nn.config.network import BlockConfig, StemConfig
 from dynnas.nn.config.template import (
@@ -20,6 +20,7 @@ from dynnas.nn.config.template import (
     covering_classifier,
     stem_of,
 )
+from dynnas.nn.config.vocabulary import OF_TASK
 from dynnas.nn.layers.resize import resize
 from dynnas.nn.networks.backbone import (
     BackboneNetwork,
@@ -46,6 +47,7 @@ class BackboneNetworks:
         data_channels, data_outputs, data_size: channels, outputs of the task, and height and width, as the
             data say; None before they are known, where the file's or usual ones stand for them.
         detections: how outputs become boxes, as the task says.
+        task: that builds the head of the kind `task`, once the data are known.
         experts: "shared", or "separate" for tensors of its own for each op of a block.
     """
 
@@ -55,6 +57,7 @@ class BackboneNetworks:
     data_outputs: int | None = None
     data_size: tuple[int, int] | None = None
     detections: Detections | None = None
+    task: TaskOfData | None = None
     experts: str = "shared"
 
     @property
@@ -84,8 +87,9 @@ class BackboneNetworks:
 
     @property
     def answers(self) -> str:
-        """Return what its networks answer for, as a task's `answers`."""
-        return str(HEADS[self.kinds[0]].answers) if self.kinds else "image"
+        """Return what its networks answer for, as a task's `answers`; empty for what any task asks for."""
+        told = [str(HEADS[kind].answers) for kind in self.kinds]
+        return next(filter(None, told), "") if self.kinds else "image"
 
     def of_data(self, shape: tuple[int, int, int], task: Any) -> BackboneNetworks:
         """Return the same for images of `shape` (channels, height, width) and the outputs of a task."""
@@ -95,6 +99,7 @@ class BackboneNetworks:
             data_outputs=task.outputs,
             data_size=shape[1:],
             detections=getattr(task, "detections", None),
+            task=TaskOfData.of(task) if OF_TASK in self.kinds else None,
         )
 
     def with_genes(self, genes: tuple[Gene, ...]) -> BackboneNetworks:
@@ -132,6 +137,7 @@ class BackboneNetworks:
             self.classes,
             (given[1] / size[1], given[0] / size[0]),
             self.detections,
+            self.task if kind.name == OF_TASK else None,
         )
 
     def size(self, architecture: Mapping[str, Value]) -> tuple[int, int]:

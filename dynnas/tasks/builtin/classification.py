@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from dynnas.errors import TaskError
 from dynnas.metric import Metric
 from dynnas.tasks.divergence import adaptive_divergence
+from dynnas.tasks.heads import PooledLinear
 from dynnas.tasks.intervals import Interval, wilson
 from dynnas.tasks.named import NamedTask
 from dynnas.tasks.ranking import mean_auroc
@@ -102,11 +103,9 @@ class Classification(NamedTask):
             known, label_smoothing=self.label_smoothing, class_weights=self.class_weights, top=self.top
         )
 
-    def head(self, in_channels: int, *, stride: int = 1, dropout: float = 0.0) -> nn.Module:
-        """Build the mean over positions, dropout, and a linear classifier: (B, C, H, W) to (B, classes)."""
-        return nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(in_channels, self.outputs)
-        )
+    def head(self, in_channels: Sequence[int], strides: Sequence[int], *, dropout: float = 0.0) -> nn.Module:
+        """Build the mean over positions of the coarsest map, dropout, and a linear layer: (B, classes)."""
+        return PooledLinear(in_channels, self.outputs, dropout)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the cross entropy of the logits to the classes, smoothed and weighted as asked: (B,)."""

@@ -16,12 +16,11 @@ from dynnas.metric import Metric
 from dynnas.tasks.assignment import assign
 from dynnas.tasks.boxes import THRESHOLDS, areas, average_precision, giou, iou, matches
 from dynnas.tasks.detection_head import DetectionHead
-from dynnas.tasks.detections import FIELDS, Detections
+from dynnas.tasks.detections import DETECTION, FIELDS, Detections, rescaled
 from dynnas.tasks.named import NamedTask
 from dynnas.tasks.registry import TASKS
 
 _SURE = 0.3
-_DETECTION = 6
 
 
 @TASKS.register("detection")
@@ -100,9 +99,13 @@ class Detection(NamedTask):
         known = self.names or tuple(names) or tuple(map(str, range(given)))
         return type(self)(known, box_weight=self.box_weight, detections=self.detections)
 
-    def head(self, in_channels: int, *, stride: int = 1, dropout: float = 0.0) -> nn.Module:
-        """Make the head of a single map: (B, C, H, W) to outputs; a detector of several has its own."""
-        return DetectionHead([in_channels], [stride], self.outputs, detections=self.detections)
+    def head(self, in_channels: Sequence[int], strides: Sequence[int], *, dropout: float = 0.0) -> nn.Module:
+        """Build an anchor-free head on the maps, which needs no dropout."""
+        return DetectionHead(in_channels, strides, self.outputs, detections=self.detections)
+
+    def rescaled(self, output: Tensor, scale: tuple[float, float]) -> Tensor:
+        """Return outputs (B, L, 7 + classes) or detections (B, D, 6) in pixels of the data."""
+        return rescaled(output, scale)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the cross entropy of classes and the generalised overlap of boxes: (B,).
@@ -240,7 +243,7 @@ class Detection(NamedTask):
         return ", ".join(told) or "nothing"
 
     def _detected(self, output: Tensor) -> Tensor:
-        return output if output.shape[-1] == _DETECTION else self.detections(output)
+        return output if output.shape[-1] == DETECTION else self.detections(output)
 
 
 def _numpy(values: Tensor) -> np.ndarray:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from dynnas.errors import TaskError
 from dynnas.metric import Metric
 from dynnas.tasks.divergence import adaptive_divergence
+from dynnas.tasks.heads import PooledLinear
 from dynnas.tasks.intervals import Interval, bootstrap
 from dynnas.tasks.named import NamedTask
 from dynnas.tasks.ranking import mean_auroc
@@ -66,11 +67,9 @@ class MultiLabel(NamedTask):
         known = self.names or tuple(names) or tuple(map(str, range(targets.shape[1])))
         return type(self)(known, positive_weights=self.positive_weights)
 
-    def head(self, in_channels: int, *, stride: int = 1, dropout: float = 0.0) -> nn.Module:
-        """Build the mean over positions, dropout, and a linear layer: (B, C, H, W) to (B, labels)."""
-        return nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(in_channels, self.outputs)
-        )
+    def head(self, in_channels: Sequence[int], strides: Sequence[int], *, dropout: float = 0.0) -> nn.Module:
+        """Build the mean over positions of the coarsest map, dropout, and a linear layer: (B, labels)."""
+        return PooledLinear(in_channels, self.outputs, dropout)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the binary cross entropy, as a mean over labels: (B,)."""

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from dynnas.errors import TaskError
 from dynnas.metric import Metric
+from dynnas.tasks.heads import PooledLinear
 from dynnas.tasks.intervals import Interval, bootstrap
 from dynnas.tasks.named import NamedTask
 from dynnas.tasks.registry import TASKS
@@ -79,11 +80,9 @@ class Regression(NamedTask):
         mean, deviation = (self.mean, self.std) if self.std else (rows.mean(0).tolist(), std.tolist())
         return type(self)(known, loss=self.kind, mean=mean, std=deviation)
 
-    def head(self, in_channels: int, *, stride: int = 1, dropout: float = 0.0) -> nn.Module:
-        """Build the mean over positions, dropout, and a linear layer: (B, C, H, W) to (B, numbers)."""
-        return nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(in_channels, self.outputs)
-        )
+    def head(self, in_channels: Sequence[int], strides: Sequence[int], *, dropout: float = 0.0) -> nn.Module:
+        """Build the mean over positions of the coarsest map, dropout, and a linear layer: (B, numbers)."""
+        return PooledLinear(in_channels, self.outputs, dropout)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the error in standard deviations, squared or Huber's, as a mean over numbers: (B,)."""

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from dynnas.errors import TaskError
 from dynnas.metric import Metric
 from dynnas.tasks.divergence import adaptive_divergence
+from dynnas.tasks.heads import PlaceClassifier
 from dynnas.tasks.named import NamedTask
 from dynnas.tasks.registry import TASKS
 
@@ -73,9 +74,9 @@ class Segmentation(NamedTask):
         known = self.names or tuple(names) or tuple(map(str, range(given)))
         return type(self)(known, class_weights=self.class_weights, ignored=self.ignored)
 
-    def head(self, in_channels: int, *, stride: int = 1, dropout: float = 0.0) -> nn.Module:
-        """Build dropout of channels and a 1x1 convolution: (B, C, H, W) to (B, classes, H, W)."""
-        return nn.Sequential(nn.Dropout2d(dropout), nn.Conv2d(in_channels, self.outputs, 1))
+    def head(self, in_channels: Sequence[int], strides: Sequence[int], *, dropout: float = 0.0) -> nn.Module:
+        """Build a 1x1 convolution on each map, whose answers are added: (B, classes, H, W) of the finest."""
+        return PlaceClassifier(in_channels, self.outputs, dropout)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the cross entropy, as a mean over the pixels that count: (B,)."""

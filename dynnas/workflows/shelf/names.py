@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from dynnas.data.importing import imported, is_reference
 from dynnas.errors import MissingExtraError, SpaceError
+from dynnas.tasks.importing import imported, is_reference
 
 TIMM = "timm:"
 """Prefix of the names of timm's networks."""

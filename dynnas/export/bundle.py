@@ -29,7 +29,7 @@ from dynnas.export.timing import time_artifact
 from dynnas.nn.config.network import RESOLUTION_SLOT, NetworkConfig
 from dynnas.nn.gates.family import GATES
 from dynnas.runtimes.cascade import Cascade, Finished
-from dynnas.runtimes.plain import PlainNetwork
+from dynnas.runtimes.plain import PlainNetwork, exits_of
 from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.space.architecture import Architecture
 
@@ -146,7 +146,7 @@ def metadata_of(
         "prepare": _prepare(dataset),
         "data": f"{dataset.name} {dataset.digest}",
         "data_size": json.dumps(list(dataset.size)),
-        "exits": json.dumps([place.name for place in _places(network)]),
+        "exits": json.dumps([place.name for place in exits_of(network)]),
         **({"architecture": architecture.to_json()} if architecture is not None else {}),
         **({"facts": json.dumps(dict(facts))} if facts else {}),
     }
@@ -255,7 +255,7 @@ def make_manifest(
     """Return what the manifest says of a network, of the files in `bundle`, and of `artifacts` among them."""
     config = network.config
     own = isinstance(network, PlainNetwork)
-    exits = [_exit(place) for place in _places(network)]
+    exits = [_exit(place) for place in exits_of(network)]
     outputs = {"logits": _OUTPUTS.get(dataset.task.name, f"the output for the task {dataset.task.name}")}
     ways = [*(place["name"] for place in exits), "head"]
     if isinstance(network, Cascade):
@@ -306,11 +306,6 @@ def make_manifest(
     }
 
 
-def _places(network: Finished | PlainNetwork) -> Sequence[Any]:
-    """Return the early exits of a network, in their order."""
-    return network.config.leaves if isinstance(network, PlainNetwork) else network.config.exits
-
-
 def _exit(place: Any) -> dict[str, Any]:
     """Return what the manifest says of an early exit."""
     return {name: getattr(place, name) for name in ("name", "after", "criterion", "threshold")}
@@ -320,7 +315,7 @@ def _use(model: ModelFile, network: Finished | PlainNetwork, branches: bool) -> 
     """Return what a file of a network of one's own class is for; nothing for others."""
     if not isinstance(network, PlainNetwork):
         return {}
-    if not _places(network):
+    if not exits_of(network):
         words = ("one image at a time", "any number of images at a time")
     else:
         words = (ONE_IMAGE if branches else "one image at a time, with every exit computed", ANY_BATCH)

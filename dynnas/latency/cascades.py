@@ -66,7 +66,8 @@ def measure_overhead(networks: Sequence[Network], dataset: Dataset, meter: Laten
         run["after", member] = _pair(networks[leads[member]], network, NEVER, dataset)
         if network.config.resolution != dataset.resolution:
             run["resized", member] = Cascade([network], (), ("",), dataset.resolution)
-    workloads = [workload_of(one, dataset, range(FEW_IMAGES), meter.target) for one in run.values()]
+    few = range(min(FEW_IMAGES, len(dataset.search.images)))
+    workloads = [workload_of(one, dataset, few, meter.target) for one in run.values()]
     timed = meter.measure_images(workloads, AS_LONG * meter.target.seconds * len(workloads))
     ms = {name: latency.mean_ms for name, (latency, _) in zip(run, timed, strict=True)}
     resize = tuple(max(0.0, ms.get(("resized", member), 0.0) - ms["alone", member]) for member in everyone)

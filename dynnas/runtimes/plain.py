@@ -147,6 +147,11 @@ class PlainNetwork(nn.Module):
         return [Segment(Body(_Whole(self.module)), nn.Identity(), None)]
 
 
+def exits_of(network: Network | Cascade | PlainNetwork) -> Sequence[Any]:
+    """Return the early exits of a network in their order, each with its name, place and threshold."""
+    return network.config.leaves if isinstance(network, PlainNetwork) else network.config.exits
+
+
 class _Whole(nn.Module):
     """A module as one slot."""
 

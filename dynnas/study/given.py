@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 OBJECTS = "<objects>"
 """The `data.source` of a study whose data were given as objects."""
+
+_NAME = re.compile(r"(?:^|\s)([^\s=]+)=")
+"""A name before its value."""
 
 
 @dataclass(frozen=True)
@@ -148,14 +152,18 @@ class KnownBefore:
 def parse_architecture(space: Space, text: str) -> Architecture:
     """Return the architecture whose choices are written as a front prints them: `width=32 op=dynamic`.
 
+    A value may hold spaces, as `gate=skip 0.5` or `kernel=(3, 5)`: it ends before the next name.
+
     Raises:
         SpaceError: no such gene or value, or a choice is missing.
     """
+    before, *words = _NAME.split(text)
     values: dict[str, Value] = {}
-    for word in text.split():
-        name, _, written = word.partition("=")
+    for word in before.split():  # it names no choice
+        space.gene(word)
+    for name, written in zip(words[::2], words[1::2], strict=True):
         gene = space.gene(name)
-        values[name] = next((value for value in gene.values if str(value) == written), written)
+        values[name] = next((value for value in gene.values if str(value) == written.strip()), written)
     return space.architecture(values)
 
 

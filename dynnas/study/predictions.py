@@ -14,7 +14,7 @@ import torch
 from dynnas.documents import provenance_digest
 from dynnas.files import replacing
 from dynnas.metrics.accuracy import predict
-from dynnas.nn.exits.exits import select_confident
+from dynnas.nn.exits.exits import leave
 from dynnas.nn.networks.network import Network
 from dynnas.progress import Progress
 from dynnas.runtimes.cost import cost_of
@@ -23,7 +23,7 @@ from dynnas.study.records.trained import Trained
 from dynnas.study.study import Study
 from dynnas.tasks.task import Task
 
-FORMAT = 2
+FORMAT = 3
 
 Split = Literal["search", "test"]
 
@@ -98,11 +98,10 @@ def predictions(source: Source, split: Split, progress: Progress) -> Predictions
     except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
         progress.message(f"{path}: damaged ({error!r}), so it is computed again")
     network = source.network()
-    thresholds = [place.threshold for place in network.config.exits]
     dataset = source.study.dataset
     with torch.inference_mode():
-        outputs, decided, _ = predict(network, dataset, getattr(dataset, split).images)
-        chosen, exits = select_confident(outputs, thresholds)
+        outputs, decided, exits = predict(network, dataset, getattr(dataset, split).images)
+        chosen, _ = leave(outputs, network.config.exits)
         macs = cost_of(network).image_macs(exits, [decision.usage for decision in decided])
     made = Predictions(chosen.float().cpu().numpy(), exits.cpu().numpy(), macs.cpu().numpy())
     _write(path, digest, made)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-
 from dynnas.errors import StudyError
-from dynnas.metrics.accuracy import predict
-from dynnas.metrics.budgeted import QUOTAS, BudgetPoint, budget_curve, judge
-from dynnas.nn.networks.cost import cost
+from dynnas.metrics.budgeted import QUOTAS, BudgetPoint, budget_curve
+from dynnas.metrics.judging import judge_network
+from dynnas.runtimes.cost import cost_of
+from dynnas.runtimes.plain import exits_of
 from dynnas.study.records.latencies import IMAGE_LATENCY
 from dynnas.study.study import Study
 
@@ -62,25 +61,18 @@ def budget_of(study: Study, key: str, quotas: Sequence[float] = QUOTAS, weights:
             raise StudyError(f"--quota: found {quota:g}; allowed: numbers above 0, as 0.5")
     trained = study.weights_of(key, weights)
     network = study.trained_network(trained) if trained else study.candidate(key).calibrated
-    exits, dataset = network.config.exits, study.dataset
-    if not exits:
+    dataset = study.dataset
+    if not exits_of(network):
         raise StudyError(
             f"{study.name}: {key} has no exits, so every image costs the same; pick a network with exits"
         )
-    size, way_ms = cost(network.config), _times(study, key)
-    judged = []
-    for split in (dataset.search, dataset.test):
-        with torch.inference_mode():
-            outputs, decided, _ = predict(network, dataset, split.images)
-            of_outputs = judge(outputs, exits, split.targets, dataset.task)
-        saved = size.saved_macs([decision.usage for decision in decided]) if decided else None
-        judged.append(replace(of_outputs, saved=saved))
-    search, test = judged
+    size, way_ms = cost_of(network), _times(study, key)
+    search, test = (judge_network(network, dataset, split, size) for split in (dataset.search, dataset.test))
     saved_by_exit = [0.0] * len(size.exit_macs) if test.saved is None else test.saved.mean(dim=1).tolist()
     return Budget(
         key=key,
         weights=trained.name if trained else "inherited",
-        ways=(*(place.name for place in exits), "head"),
+        ways=network.config.ways,
         exit_macs=tuple(macs - saved for macs, saved in zip(size.exit_macs, saved_by_exit, strict=True)),
         way_ms=way_ms,
         search_anytime=search.accuracies,

@@ -355,7 +355,7 @@ def _by_way(member: ScoredArchitecture, config: NetworkConfig, known: Mapping[st
     They are of each if `dynnas latency` timed them, else the mean.
     """
     mean = _milliseconds(member)
-    ways = len(config.exits) + 1
+    ways = len(config.ways)
     if ways == 1 or known is None or len(known["ways"]) != ways:  # gates make more ways than exits
         return np.full(ways, mean)
     return np.array([mean if way["mean_ms"] is None else way["mean_ms"] for way in known["ways"]])

@@ -126,6 +126,11 @@ def test_a_written_architecture_is_checked_against_the_space() -> None:
     space = Space("mixed", (Gene("op", ("a", "b")), Gene("n", (1, 2), (("op", ("b",)),), ordered=True)))
     assert dict(parse_architecture(space, "op=b n=2")) == {"op": "b", "n": 2}
     assert dict(parse_architecture(space, "op=a")) == {"op": "a"}
+    spaced = Space("spaced", (Gene("a.gate", ("skip 0.5", "none")), Gene("kernel", ((3, 5), (5, 5)))))
+    written = parse_architecture(spaced, "a.gate=skip 0.5 kernel=(3, 5)")
+    assert dict(written) == {"a.gate": "skip 0.5", "kernel": (3, 5)}
+    with pytest.raises(SpaceError, match="there is no gene 'opp'"):
+        parse_architecture(space, "opp op=b n=2")
     with pytest.raises(SpaceError, match="n is '3'; allowed: 1, 2"):
         parse_architecture(space, "op=b n=3")
     with pytest.raises(SpaceError, match="n is not given"):

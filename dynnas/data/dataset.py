@@ -100,8 +100,8 @@ class Dataset:
         height, width = self.size
         if height != width:
             raise DataError(
-                f"data {self.name}: images are {height} x {width} pixels (height x width), and networks of "
-                "space files take squares; crop or pad them, or search networks of your own"
+                f"data {self.name}: images are {height} x {width} pixels (height x width), and networks "
+                "of a cascade take squares; crop or pad them, or take one network with early exits"
             )
         return height
 

@@ -102,13 +102,13 @@ def _parse(text: str, problems: Problems, name: str, source: str | None) -> Stud
 
     blueprint = read_network(entries, problems, task)
     genes, template = blueprint.genes(), blueprint.template()
+    if not settings.data.size and (blueprint.has_backbone or blueprint.takes_rectangles):
+        settings = replace(settings, data=replace(settings.data, size=blueprint.largest))
     if not blueprint.has_backbone:
         return StudySpace(name, genes, template, settings=settings, source=source)
 
     from dynnas.nn.networks.backbone_networks import BackboneNetworks
 
-    if not settings.data.size:
-        settings = replace(settings, data=replace(settings.data, size=blueprint.largest))
     model = BackboneNetworks(template, genes)
     return StudySpace(name, genes, model=model, settings=settings, source=source)
 

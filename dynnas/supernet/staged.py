@@ -71,7 +71,7 @@ class StagedBuild:
             open_gates: every image runs all of every block, at the largest resolution.
         """
         config = self.config(architecture, open_gates)
-        x = resize(x, config.resolution)
+        x = resize(x, config.shape[1:])
         if config.choice is not None:
             return (_run_chosen(config, call, x),)
         if config.glance is not None:

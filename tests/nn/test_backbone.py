@@ -12,11 +12,10 @@ from dynnas.nn.config.choice import Choice
 from dynnas.nn.gates.costs import gate_costs_of
 from dynnas.nn.layers.macs import count_macs
 from dynnas.nn.layers.resize import resize
-from dynnas.nn.networks.backbone_networks import BackboneNetworks
 from dynnas.nn.registry import HEADS
 from dynnas.space.moves import largest, sample, smallest
 from dynnas.supernet.make import make_supernet
-from dynnas.tasks import Classification, Detection, Segmentation
+from dynnas.tasks import Detection, Segmentation
 
 FILE = """
 input: {{resolutions: {sizes}}}
@@ -29,7 +28,6 @@ data: {{task: {task}}}
 """
 SIZES = "[[12, 20], [16, 24]]"
 HEADS_OF = {
-    "classification": (Classification(5), "{width: [0, 16]}"),
     "segmentation": (
         Segmentation(5),
         "{kind: [lraspp, pyramid], neck: [8, 12], tower: [0, 2], finest: [4, 8]}",
@@ -60,15 +58,15 @@ def test_extracted_networks_equal_the_supernet(task: str) -> None:
 def test_files_without_a_task_have_a_classifier_for_rectangles() -> None:
     space = parse_space("input: {resolutions: [[8, 12], 6]}\nstem: {width: 4}\nstages: [{width: 8}]")
     assert space.gene("resolution").values == ((6, 6), (8, 12))
-    assert isinstance(space.model, BackboneNetworks)
-    assert (space.model.answers, space.settings.data.size) == ("image", (8, 12))
-    network = space.of_data((1, 8, 12), Classification(3)).build(largest(space)).eval()
+    assert (space.model, space.settings.data.size) == (None, (8, 12))
+    network = make_supernet(space, 1, 3).extract(largest(space)).eval()
     assert network(torch.zeros(2, 1, 8, 12)).shape == (2, 3)
 
 
 def test_multiply_adds_of_a_gate_are_those_of_its_rectangle() -> None:
-    head = HEADS_OF["classification"][1]
-    space = parse_space(FILE.format(sizes="[[16, 24]]", head=head, task="classification"))
+    space = parse_space(
+        FILE.format(sizes="[[16, 24]]", head=HEADS_OF["segmentation"][1], task="segmentation")
+    )
     network = space.build({**largest(space), "stage2.1.gate": "skip", "stage2.1.gate_target": 0.5}).eval()
     images = torch.zeros(1, 3, 16, 24)
     (cost,) = gate_costs_of(network, lambda: network(images))
@@ -114,8 +112,8 @@ def test_a_teacher_of_another_size_can_teach(task: str) -> None:
             r"input.resolutions: found a list; allowed: \[height, width\]",
         ),
         (("[[12, 20], [16, 24]]", "[[12, 20], [12, 20]]"), "input.resolutions: a list is listed twice"),
-        (("data:", "exits: {positions: stage1}\ndata:"), "exits: networks for rectangles.*have none"),
-        (("gate: [none, skip]", "gate: [none, halt]"), "stage2.gate: found halt; networks for rectangles"),
+        (("data:", "exits: {positions: stage1}\ndata:"), "exits: networks whose head reads maps have none"),
+        (("gate: [none, skip]", "gate: [none, halt]"), "stage2.gate: found halt; networks whose head"),
         (("gate: [none, skip]", "gate: skip, gate_reads: policy"), "stage2.gate_reads: .*allowed: block"),
     ],
 )

@@ -101,16 +101,17 @@ def _kind_for(task: Task | None) -> str:
 def check_backbone(
     sections: Mapping[str, Node], choice: Knobs, stages: Sequence[Sequence[Knobs]], problems: Problems
 ) -> None:
-    """Check that a network for rectangles, or with a head of maps, has nothing that it cannot have.
+    """Check that a network whose head reads maps has nothing that it cannot have.
 
     Args:
         sections: of the file. choice: how a resolution is chosen. stages: the knobs of the layers of each.
     """
-    why = "networks for rectangles, and those whose head reads maps, have none"
+    why = "networks whose head reads maps have none"
     for name in ("exits", "policy"):
         if name in sections:
             problems.add(
-                sections[name].mark, f"{name}: {why}; leave it out, or take squares and a classifier"
+                sections[name].mark,
+                f"{name}: {why}; leave it out, or take a classifier (head: {{kind: {CLASSIFIER}}})",
             )
     if choice["choose"] not in ((), (FIXED,)):
         problems.add(sections["input"].mark, f"input.choose: {why}; allowed: {FIXED}")

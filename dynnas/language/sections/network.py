@@ -127,7 +127,13 @@ def _read_input(
     choice = with_defaults(read_knobs(entries, RESOLUTION_CHOICE, "input", problems), RESOLUTION_CHOICE)
     check_used(entries, RESOLUTION_CHOICE, [choice], "input", problems)
     several = [knob for knob in choice["choose"] if knob != FIXED]
-    if several and resolutions and not 2 <= len(resolutions) <= MAX_SIZES:
+    if several and any(isinstance(size, tuple) for size in resolutions):
+        problems.add(
+            entries["choose"].mark,
+            f"input.choose: found {several[0]}, and resolutions that are no squares; allowed: {FIXED}, or "
+            "resolutions that are the sides of squares",
+        )
+    elif several and resolutions and not 2 <= len(resolutions) <= MAX_SIZES:
         problems.add(
             entries["choose"].mark,
             f"input.choose: found {several[0]}, and {len(resolutions)} in input.resolutions; allowed: "

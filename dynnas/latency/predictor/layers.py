@@ -20,8 +20,8 @@ def piece_workload(piece: Piece, target: TargetSettings) -> Workload:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = build(piece.config).eval()
-    runner = build_runner(module, target, (piece.channels, piece.resolution, piece.resolution))
-    shape = (target.batch, piece.channels, piece.resolution, piece.resolution)
+    runner = build_runner(module, target, piece.shape)
+    shape = (target.batch, *piece.shape)
     image = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     return Workload(runner, [image])
 
@@ -59,6 +59,6 @@ class ExitPath:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             network = Network(self.config).eval()
-        shape = (target.batch, self.config.channels, self.config.resolution, self.config.resolution)
+        shape = (target.batch, *self.config.shape)
         image = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
         return Workload(build_runner(network, target), [image])

@@ -77,7 +77,7 @@ def _traced(
     """Return the convolutions that a network runs, recorded by running it on two images."""
     config = space.network_config(architecture)
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    x = torch.zeros(2, config.channels, config.resolution, config.resolution)
+    x = torch.zeros(2, *config.shape)
     with torch.random.fork_rng(devices=[]), torch.set_grad_enabled(backward):
         network = Network(config).train()
         with tracing(network, Problem) as trace:

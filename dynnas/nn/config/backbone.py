@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 
 from dynnas.nn.config.choice import Choice
-from dynnas.nn.config.network import BlockConfig, HeadConfig, StemConfig
+from dynnas.nn.config.network import BlockConfig, StemConfig
 from dynnas.tasks.detections import Detections
 from dynnas.tasks.task import Task
 
@@ -59,14 +59,14 @@ class BackboneConfig:
     Attributes:
         size: height and width of the images.
         blocks: with their slots, as `stage2.0`.
-        head: a classifier of the last map, or a head that reads several maps.
+        head: that reads maps of several strides.
     """
 
     channels: int
     size: tuple[int, int]
     stem: StemConfig
     blocks: tuple[tuple[str, BlockConfig], ...]
-    head: HeadConfig | MapHeadConfig
+    head: MapHeadConfig
 
     @property
     def taps(self) -> dict[int, str]:

@@ -67,8 +67,13 @@ class Blueprint:
 
     @property
     def has_backbone(self) -> bool:
-        """Return whether networks take rectangles, or end in a head that reads several maps."""
-        return "kind" in self.head or any(isinstance(size, tuple) for size in self.resolutions)
+        """Return whether networks end in a head that reads several maps."""
+        return "kind" in self.head
+
+    @property
+    def takes_rectangles(self) -> bool:
+        """Return whether resolutions are height and width."""
+        return any(isinstance(size, tuple) for size in self.resolutions)
 
     @property
     def largest(self) -> tuple[int, int]:

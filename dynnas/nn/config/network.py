@@ -208,8 +208,9 @@ class ExitPlace:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """A network: input (`channels`, `resolution`, `resolution`), stem, blocks and exits in order, head.
+    """A network: its input, stem, blocks and exits in order, and head.
 
+    Images are (`channels`, `resolution`, `width`), squares where there is no width.
     It has a `policy` network, and a `recurrent` one, where a gate reads it.
     With a `choice` of resolutions, `resolution` is the largest; there are then neither exits nor gates. With
     a `glance` it is the size of the image whose parts are seen, the exit is behind the blocks, and no block
@@ -227,11 +228,12 @@ class NetworkConfig:
     recurrent: RecurrentConfig | None = None
     choice: ResolutionConfig | None = None
     glance: GlanceConfig | None = None
+    width: int | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Return channels, height and width of an image."""
-        return self.channels, self.resolution, self.resolution
+        return self.channels, self.resolution, self.width or self.resolution
 
     @property
     def dynamic(self) -> bool:
@@ -270,6 +272,8 @@ class NetworkConfig:
         """Return in words at which resolutions the network sees an image."""
         if self.choice:
             return self.choice.words
+        if self.width is not None:
+            return f"{self.resolution} x {self.width}"
         return f"{self.glance.size} of {self.resolution}" if self.glance else str(self.resolution)
 
     def without_glance(self) -> NetworkConfig:

@@ -32,7 +32,7 @@ def config_to_dict(config: NetworkConfig) -> dict[str, Any]:
         block |= {kind: getattr(own, kind).to_json() for kind in KINDS}
         if own.scales is None:
             del block["scales"]
-    for part in ("policy", "recurrent", "choice", "glance"):
+    for part in ("policy", "recurrent", "choice", "glance", "width"):
         if document[part] is None:
             del document[part]
     return document
@@ -55,6 +55,7 @@ def config_from_dict(document: Mapping[str, Any]) -> NetworkConfig:
         recurrent=RecurrentConfig(**recurrent) if (recurrent := document.get("recurrent")) else None,
         choice=ResolutionConfig(**{**choice, "sizes": tuple(choice["sizes"])}) if choice else None,
         glance=GlanceConfig(**glance) if glance else None,
+        width=document.get("width"),
     )
 
 

@@ -122,10 +122,12 @@ class NetworkTemplate:
         if glance:
             exits = (_glance_exit(values, blocks, classes),)
         looks = 2 if glance else 1
+        height, width = _size(values, choice, glance)
         return NetworkConfig(
             channels=channels,
             classes=classes,
-            resolution=_resolution(values, choice, glance),
+            resolution=height,
+            width=None if width == height else width,
             stem=stem_of(values, channels),
             blocks=blocks,
             exits=exits,
@@ -206,11 +208,13 @@ def covering_classifier(genes: Sequence[Gene], in_channels: int, classes: int) -
     return found
 
 
-def _resolution(values: Values, choice: ResolutionConfig | None, glance: GlanceConfig | None) -> int:
-    """Return the resolution of the images that a network takes."""
-    if choice:
-        return choice.sizes[-1]
-    return glance.given if glance else int(values["resolution"])
+def _size(values: Values, choice: ResolutionConfig | None, glance: GlanceConfig | None) -> tuple[int, int]:
+    """Return height and width of the images that a network takes."""
+    if choice or glance:
+        side = choice.sizes[-1] if choice else glance.given  # type: ignore[union-attr]
+        return side, side
+    size = values["resolution"]
+    return (int(size[0]), int(size[1])) if isinstance(size, tuple) else (int(size), int(size))
 
 
 def _covering_glance(

@@ -51,12 +51,12 @@ def gate_costs(config: NetworkConfig) -> tuple[GateCost, ...]:
     if config.choice is not None:
         macs, full = _resolution_macs(config)
         return (GateCost(RESOLUTION_SLOT, config.choice.alternatives, config.choice.target, macs, full),)
-    found, resolution = [], -(-config.resolution // config.stem.stride)
+    found, size = [], [-(-side // config.stem.stride) for side in config.shape[1:]]
     for slot, block in config.blocks:
         if block.gated:
-            names, macs, full = alternative_macs(block, resolution)
+            names, macs, full = alternative_macs(block, *size)
             found.append(GateCost(slot, names, float(block.gate["target"]), macs, full))
-        resolution = -(-resolution // block.stride)
+        size = [-(-side // block.stride) for side in size]
     return tuple(found)
 
 
@@ -122,7 +122,7 @@ def _resolution_macs(config: NetworkConfig) -> tuple[tuple[int, ...], int]:
     """Return the multiply-adds of a network at each resolution, and at the largest without the predictor."""
     with unfilled():
         chosen = Network(config).eval().chosen
-        x = torch.zeros(1, config.channels, config.resolution, config.resolution)
+        x = torch.zeros(1, *config.shape)
     assert chosen is not None
     settle(chosen)
     return _macs_of_each(chosen, x), count_macs(chosen.members[-1], x)[1]

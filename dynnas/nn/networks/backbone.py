@@ -38,11 +38,8 @@ def parts_of(config: BackboneConfig) -> tuple[tuple[str, PartConfig], ...]:
 def run_backbone(config: BackboneConfig, call: Call, x: Tensor) -> Tensor:
     """Run a network on images (B, channels, H, W), with `call(slot, config, x)` running each slot."""
     maps = features(config, call, x)
-    if isinstance(config.head, MapHeadConfig):
-        answer: Tensor = call("head", config.head, [maps[stride] for stride in config.head.strides])
-        return answer
-    classified: Tensor = call("head", config.head, maps[max(maps)])
-    return classified
+    answer: Tensor = call("head", config.head, [maps[stride] for stride in config.head.strides])
+    return answer
 
 
 def features(config: BackboneConfig, call: Call, x: Tensor) -> dict[int, Tensor]:

@@ -1,4 +1,4 @@
-"""The networks of a space file that takes rectangles or asks for places, as what a supernet is made for."""
+"""The networks of a space file whose head reads several maps, as what a supernet is made for."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from dynnas.nn.config.template import (
     DEFAULT_CHANNELS,
     DEFAULT_CLASSES,
     NetworkTemplate,
-    classifier_of,
-    covering_classifier,
     stem_of,
 )
 from dynnas.nn.config.vocabulary import OF_TASK
@@ -82,14 +80,14 @@ class BackboneNetworks:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Return the kinds of heads that read several maps; none where the head is a classifier."""
-        return next((gene.values for gene in self.genes if gene.name == KIND), ())
+        """Return the kinds of heads."""
+        return next(gene.values for gene in self.genes if gene.name == KIND)
 
     @property
     def answers(self) -> str:
         """Return what its networks answer for, as a task's `answers`; empty for what any task asks for."""
         told = [str(HEADS[kind].answers) for kind in self.kinds]
-        return next(filter(None, told), "") if self.kinds else "image"
+        return next(filter(None, told), "")
 
     def of_data(self, shape: tuple[int, int, int], task: Any) -> BackboneNetworks:
         """Return the same for images of `shape` (channels, height, width) and the outputs of a task."""
@@ -110,11 +108,7 @@ class BackboneNetworks:
         """Return the concrete network of an architecture's values."""
         stem, blocks = stem_of(architecture, self.channels), self.template.blocks(architecture)
         size = self.size(architecture)
-        head = (
-            self._map_head(architecture, stem, blocks, size)
-            if self.kinds
-            else classifier_of(architecture, blocks[-1][1].out_channels, self.classes)
-        )
+        head = self._map_head(architecture, stem, blocks, size)
         return BackboneConfig(self.channels, size, stem, blocks, head)
 
     def _map_head(
@@ -159,14 +153,8 @@ class BackboneNetworks:
 
     def covering(self) -> Mapping[str, Sequence[PartConfig]]:
         """Return for each slot the largest configs that it can take."""
-        covering, read = self.template.covering_body(self.genes, self.channels, self.classes)
-        found: dict[str, Sequence[PartConfig]] = dict(covering)
-        found["head"] = (
-            tuple(dict.fromkeys(self._covering_heads()))
-            if self.kinds
-            else covering_classifier(self.genes, list(read.values())[-1], self.classes)
-        )
-        return found
+        covering, _ = self.template.covering_body(self.genes, self.channels, self.classes)
+        return {**covering, "head": tuple(dict.fromkeys(self._covering_heads()))}
 
     def _covering_heads(self) -> list[MapHeadConfig]:
         """Return each kind of head with its numbers at their largest, over all strides that maps may have."""

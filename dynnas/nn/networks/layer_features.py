@@ -23,10 +23,21 @@ _LANES = 16
 
 @dataclass(frozen=True)
 class Piece:
-    """A slot and its input (batch, channels, resolution, resolution)."""
+    """A slot and its input (batch, channels, height, width)."""
 
     config: SlotConfig
-    resolution: int
+    height: int
+    width: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return channels, height and width of the input."""
+        return self.channels, self.height, self.width
+
+    @property
+    def resolution(self) -> float:
+        """Return the side of a square with as many pixels."""
+        return math.sqrt(self.height * self.width)
 
     @property
     def channels(self) -> int:
@@ -45,17 +56,17 @@ def pieces_of(config: NetworkConfig) -> tuple[tuple[Piece, ...], ...]:
     An image that leaves by exit k has run those of the first k + 1 stretches.
     """
     found = []
-    resolution = config.resolution
+    size = config.shape[1:]
     # What chooses the resolution looks at the image before all else, and counts as the largest one.
-    pieces = [Piece(first, resolution) for first in (config.choice, config.glance) if first]
-    resolution = config.glance.size if config.glance else resolution
+    pieces = [Piece(first, *size) for first in (config.choice, config.glance) if first]
+    size = (config.glance.size, config.glance.size) if config.glance else size
     for stretch in stretches(config):
         for _, slot in stretch.body:
-            pieces.append(Piece(slot, resolution))
-            resolution = -(-resolution // _stride(slot))
+            pieces.append(Piece(slot, *size))
+            size = (-(-size[0] // _stride(slot)), -(-size[1] // _stride(slot)))
             if isinstance(slot, FocusConfig) and config.glance:
-                resolution = config.glance.size
-        pieces.append(Piece(stretch.classifier[1], resolution))
+                size = (config.glance.size, config.glance.size)
+        pieces.append(Piece(stretch.classifier[1], *size))
         found.append(tuple(pieces))
         pieces = []
     return tuple(found)
@@ -93,11 +104,11 @@ def traits(piece: Piece) -> Traits:
     with unfilled():
         module = build(config).eval()
         settle(module)
-        x = torch.zeros(1, piece.channels, piece.resolution, piece.resolution)
+        x = torch.zeros(1, *piece.shape)
     output, macs = count_macs(module, x)
     if isinstance(config, BlockConfig) and config.gated:
         # Of an image that runs all of it: what masking computes beside that is no part of it.
-        macs = max(alternative_macs(config, piece.resolution)[1])
+        macs = max(alternative_macs(config, piece.height, piece.width)[1])
     weights = sum(parameter.numel() for parameter in module.parameters())
     numbers = {
         "resolution": math.log(piece.resolution),

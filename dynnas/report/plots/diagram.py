@@ -69,29 +69,36 @@ def _layers(config: NetworkConfig, shares: Mapping[str, float]) -> Iterator[Laye
         yield Layer("resolution", text, config.channels, config.resolution, "dynamic", "of each image")
     if config.glance:
         yield Layer("glance", "the whole image", config.channels, config.glance.size, "static", config.sizes)
-    resolution = -(-(config.glance.size if config.glance else config.resolution) // stem.stride)
+    size = (config.glance.size, config.glance.size) if config.glance else config.shape[1:]
+    size = _shrunk(size, stem.stride)
     if config.policy:
         numbers = config.policy.width
         yield Layer("policy", "of the image, for gates", numbers, 1, "dynamic", f"{numbers} numbers")
     text = f"conv {stem.kernel}×{stem.kernel}"
-    yield Layer(
-        "stem", text, stem.out_channels, resolution, "static", f"{stem.out_channels} ch, {resolution}²"
-    )
+    yield Layer("stem", text, stem.out_channels, size[0], "static", f"{stem.out_channels} ch, {_side(size)}")
     for name, block in config.blocks:
-        resolution = -(-resolution // block.stride)
+        size = _shrunk(size, block.stride)
         kind = "static" if is_static(block) else "dynamic"
-        note = f"{block.out_channels} ch, {resolution}²"
-        yield Layer(name, _block_text(block), block.out_channels, resolution, kind, note)
+        note = f"{block.out_channels} ch, {_side(size)}"
+        yield Layer(name, _block_text(block), block.out_channels, size[0], kind, note)
         for place in config.exits:
             if place.after == name:
                 leave = f"{100 * shares[place.name]:.0f}% leave" if place.name in shares else ""
                 by = "sure" if place.criterion == "confidence" else place.criterion
-                yield Layer("exit", f"if {by} by {place.threshold:g}", 0, resolution, "exit", leave)
+                yield Layer("exit", f"if {by} by {place.threshold:g}", 0, size[0], "exit", leave)
     if config.glance:
         text = f"a part of {config.sizes}, again"
-        yield Layer("focus", text, head.in_channels, resolution, "dynamic", "same layers")
+        yield Layer("focus", text, head.in_channels, size[0], "dynamic", "same layers")
     rest = f"{100 * shares['head']:.0f}% get here" if config.exits and "head" in shares else ""
     yield Layer("head", f"{config.classes} classes", head.width or head.in_channels, 1, "static", rest)
+
+
+def _shrunk(size: tuple[int, int], stride: int) -> tuple[int, int]:
+    return -(-size[0] // stride), -(-size[1] // stride)
+
+
+def _side(size: tuple[int, int]) -> str:
+    return f"{size[0]}²" if size[0] == size[1] else f"{size[0]}×{size[1]}"
 
 
 def is_static(block: BlockConfig) -> bool:
@@ -124,7 +131,7 @@ def _block_text(block: BlockConfig) -> str:
 def draw_diagram(config: NetworkConfig, shares: Mapping[str, float] | None = None) -> str:
     """Return a network as SVG, a line for every layer: a bar's length grows with the root of its channels."""
     layers = layers_of(config, shares)
-    return _draw(layers, f"Network at {config.resolution}×{config.resolution} pixels, layers: {len(layers)}")
+    return _draw(layers, f"Network at {config.resolution}×{config.shape[2]} pixels, layers: {len(layers)}")
 
 
 def draw_parts(parts: Sequence[Part]) -> str:

@@ -33,12 +33,18 @@ def audit_table(audit: Audit, name: str) -> Table:
         )
         for network in audit.networks
     )
-    agreement = f"Kendall's tau {audit.kendall_tau}, Spearman {audit.spearman} (95% by bootstrap)"
     return Table(
-        f"{name}: {metric.name} on search images after {audit.epochs} epochs alone; {agreement}",
+        f"{name}: {metric.name} on search images after {audit.epochs} epochs alone; {agreement_text(audit)}",
         columns,
         rows,
     )
+
+
+def agreement_text(audit: Audit) -> str:
+    """Say how well the ranks of inherited and own weights agree."""
+    if audit.kendall_tau is None or audit.spearman is None:
+        return f"no rank correlation: every network has the same {audit.metric.name}"
+    return f"Kendall's tau {audit.kendall_tau}, Spearman {audit.spearman} (95% by bootstrap)"
 
 
 def neighbours_text(audit: Audit) -> str:
@@ -85,7 +91,7 @@ def draw_audit(audit: Audit, title: str, path: Path) -> Path:
     axes.set(
         xlabel=f"{metric.heading} trained alone, {audit.epochs} epochs",
         ylabel=f"{metric.heading} with the supernet's weights",
-        title=f"{title}\nKendall's tau {audit.kendall_tau}, Spearman {audit.spearman}",
+        title=f"{title}\n{agreement_text(audit)}",
     )
     axes.grid(visible=True, alpha=0.25)
     axes.legend(loc="upper left")

@@ -50,8 +50,12 @@ def markdown(summary: StudySummary, command: str) -> str:
         tau = audit["kendall_tau"]
         parts += [
             "## Supernet against stand-alone",
-            f"{len(audit['networks'])} networks trained alone for {audit['epochs']} epochs: Kendall's tau "
-            f"{tau['value']:.2f} (95%: {tau['low']:.2f} to {tau['high']:.2f}).",
+            f"{len(audit['networks'])} networks trained alone for {audit['epochs']} epochs: "
+            + (
+                f"Kendall's tau {tau['value']:.2f} (95%: {tau['low']:.2f} to {tau['high']:.2f})."
+                if tau
+                else "no rank correlation, for every network has the same score."
+            ),
         ]
     if summary.trained:
         parts += ["## Trained after the search", _table(trained_table(summary.trained, study.name))]

@@ -9,10 +9,11 @@ from support.small_study import SPACE, copied
 
 from dynnas.errors import StudyError
 from dynnas.language.parser import parse_space
+from dynnas.metric import Metric
 from dynnas.nn.networks.cost import cost
 from dynnas.progress import Progress
 from dynnas.report.audit import audit_table, draw_audit, neighbours_text
-from dynnas.study.records.audit import Audit, correlation, neighbours
+from dynnas.study.records.audit import Audit, AuditedNetwork, correlation, neighbours
 from dynnas.workflows.audit import audit_study, chosen, spread
 
 
@@ -45,9 +46,19 @@ def test_a_perfect_ranking_is_certain():
     assert (found.value, found.low, found.high) == pytest.approx((1, 1, 1))
 
 
-def test_equal_accuracies_cannot_be_ranked():
-    with pytest.raises(StudyError, match="nothing to rank"):
-        correlation(stats.kendalltau, [0.5, 0.5, 0.5], [0.1, 0.2, 0.3], seed=0)
+def test_equal_scores_have_no_ranks(tmp_path):
+    assert correlation(stats.kendalltau, [0.5, 0.5, 0.5], [0.1, 0.2, 0.3], seed=0) is None
+    networks = tuple(
+        AuditedNetwork(key, {}, macs=1, on_front=False, inherited=0.5, alone=alone, by_seed=(alone,))
+        for key, alone in (("a", 0.1), ("b", 0.2), ("c", 0.3))
+    )
+    metric = Metric("accuracy", "share", "maximize", "accuracy")
+    audit = Audit(metric, networks, 1, 1, None, None, neighbours([], [], [(0.1,)]))
+    path = tmp_path / "audit.json"
+    path.write_text(audit.to_json())
+    assert Audit.load(path) == audit
+    assert "no rank correlation: every network has the same accuracy" in audit_table(audit, "small").title
+    assert draw_audit(audit, "small", tmp_path / "audit.png").exists()
 
 
 def test_too_few_networks_are_refused(study):

@@ -292,8 +292,10 @@ def _importance(found: Importances) -> str:
 
 def _taus(audit: Mapping[str, Any]) -> str:
     names: Sequence[tuple[str, str]] = (("kendall_tau", "Kendall's tau"), ("spearman", "Spearman"))
+    if not any(audit.get(name) for name, _ in names):
+        return "There is no rank correlation, for every network has the same score."
     return ", ".join(
         f"{title} {audit[name]['value']:.2f} (95%: {audit[name]['low']:.2f} to {audit[name]['high']:.2f})"
         for name, title in names
-        if name in audit
+        if audit.get(name)
     )

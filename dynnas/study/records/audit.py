@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from dynnas.documents import Document
-from dynnas.errors import StudyError
 from dynnas.metric import Metric
 
 DOCUMENT = Document("dynnas_audit", 3, "audit again")
@@ -81,14 +80,15 @@ class Audit:
     Attributes:
         metric: the score by which the task ranks.
         epochs, seeds: of each network alone.
+        kendall_tau, spearman: None where all scores of one side are equal, so that there are no ranks.
     """
 
     metric: Metric
     networks: tuple[AuditedNetwork, ...]
     epochs: int
     seeds: int
-    kendall_tau: Correlation
-    spearman: Correlation
+    kendall_tau: Correlation | None
+    spearman: Correlation | None
     neighbours: Neighbours
 
     def to_json(self) -> str:
@@ -113,26 +113,27 @@ def _audit(document: Mapping[str, Any]) -> Audit:
     parts = {
         "metric": Metric(**document["metric"]),
         "networks": tuple(networks),
-        "kendall_tau": Correlation(**document["kendall_tau"]),
-        "spearman": Correlation(**document["spearman"]),
+        **{name: _correlation(document[name]) for name in ("kendall_tau", "spearman")},
         "neighbours": Neighbours(**document["neighbours"]),
     }
     return Audit(**{**document, **parts})
 
 
+def _correlation(document: Mapping[str, Any] | None) -> Correlation | None:
+    return None if document is None else Correlation(**document)
+
+
 def correlation(
     statistic: Callable[..., Any], first: Sequence[float], second: Sequence[float], seed: int
-) -> Correlation:
+) -> Correlation | None:
     """Return a rank correlation of paired values, with a percentile bootstrap interval over the pairs.
 
-    Resamples in which either side is constant have no ranks and are drawn again.
-
-    Raises:
-        StudyError: all values of one side are equal.
+    Resamples in which either side is constant have no ranks and are drawn again. If all values of one side
+    are equal, there is no correlation: None.
     """
     pairs = np.array([first, second])
     if any(len(set(row)) < 2 for row in pairs.tolist()):
-        raise StudyError("the audited networks all have the same score: there is nothing to rank")
+        return None
     rng = np.random.default_rng(seed)
     values: list[float] = []
     while len(values) < RESAMPLES:

@@ -5,7 +5,7 @@ import importlib.util
 import os
 import signal
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -30,11 +30,30 @@ def pytest_xdist_auto_num_workers() -> int:
     return len(os.sched_getaffinity(0)) + 1
 
 
+def leave_to_the_slow_run(items: list[pytest.Item]) -> None:
+    """Mark as slow all but `n` cases of each test that is `sampled(n)`; those kept are spread evenly."""
+    sampled = defaultdict(list)
+    for item in items:
+        mark = item.get_closest_marker("sampled")
+        skipped = any(
+            condition is True for skipif in item.iter_markers("skipif") for condition in skipif.args
+        )
+        if mark and not skipped and not item.get_closest_marker("slow"):
+            sampled[item.path, item.nodeid.split("[")[0], *mark.args].append(item)
+    for (*_, kept), cases in sampled.items():
+        places = {round(place * (len(cases) - 1) / max(1, kept - 1)) for place in range(kept)}
+        for place, item in enumerate(cases):
+            if place not in places:
+                item.add_marker(pytest.mark.slow)
+
+
+@pytest.hookimpl(tryfirst=True)  # before cases are chosen by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, so that no worker is left alone with it at the end.
+    """Leave some to the slow run, and begin with what takes longest, which else ends alone.
 
     That is the conformance of operators, then files of few tests: those start programs and train networks.
     """
+    leave_to_the_slow_run(items)
     counts = Counter(item.path for item in items)
     items.sort(
         key=lambda item: (item.path.name != "test_conformance.py", counts[item.path], item.path.as_posix())

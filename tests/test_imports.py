@@ -6,7 +6,8 @@ Read from the syntax trees, so that imports inside functions count as well.
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -87,8 +88,13 @@ CONFINED = {
 }
 
 
-def imports(path: Path) -> Iterator[str]:
+@cache
+def imports(path: Path) -> tuple[str, ...]:
     """Every module that a file imports, as a dotted name; relative imports made absolute."""
+    return tuple(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[str]:
     package = ("dynnas", *path.relative_to(PACKAGE).parent.parts)
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -103,13 +109,20 @@ def package_of(path: Path) -> str:
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def test_packages_import_one_way(path: Path) -> None:
-    seen = {name.split(".")[1] for name in imports(path) if name.startswith("dynnas.")}
-    seen = {name for name in seen if (PACKAGE / name).exists() or (PACKAGE / f"{name}.py").exists()}
-    own = package_of(path)
-    allowed = PUBLIC if own == "__init__" else set(PACKAGES[: PACKAGES.index(own) + 1])
-    assert seen - allowed == set()
+def offences(forbidden: Callable[[Path, set[str]], set[str]]) -> dict[str, set[str]]:
+    """What files import that `forbidden` names, of all that a file imports, by the file's path."""
+    found = {path.relative_to(PACKAGE).as_posix(): forbidden(path, set(imports(path))) for path in FILES}
+    return {path: names for path, names in found.items() if names}
+
+
+def test_packages_import_one_way() -> None:
+    def above(path: Path, names: set[str]) -> set[str]:
+        seen = {name.split(".")[1] for name in names if name.startswith("dynnas.")}
+        seen = {name for name in seen if (PACKAGE / name).exists() or (PACKAGE / f"{name}.py").exists()}
+        own = package_of(path)
+        return seen - (PUBLIC if own == "__init__" else set(PACKAGES[: PACKAGES.index(own) + 1]))
+
+    assert offences(above) == {}
 
 
 def test_no_module_is_in_an_import_circle() -> None:
@@ -125,10 +138,12 @@ def test_no_module_is_in_an_import_circle() -> None:
     assert list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def test_heavy_packages_stay_in_their_places(path: Path) -> None:
-    heavy = {name.split(".")[0] for name in imports(path)} & set(CONFINED)
-    assert {name for name in heavy if package_of(path) not in CONFINED[name]} == set()
+def test_heavy_packages_stay_in_their_places() -> None:
+    def misplaced(path: Path, names: set[str]) -> set[str]:
+        heavy = {name.split(".")[0] for name in names} & set(CONFINED)
+        return {name for name in heavy if package_of(path) not in CONFINED[name]}
+
+    assert offences(misplaced) == {}
 
 
 def loaded_by(statement: str) -> set[str]:

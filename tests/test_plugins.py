@@ -127,6 +127,7 @@ def test_an_entry_of_another_class_is_refused() -> None:
             pass
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("registry", "name"),
     [

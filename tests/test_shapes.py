@@ -4,6 +4,7 @@ import ast
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ SHAPE = re.compile(
 )
 
 
+@cache
 def methods() -> dict[str, list[tuple[set[str], list[ast.expr]]]]:
     """The names of methods, and the bases, of the classes of each name in the package."""
     found: dict[str, list[tuple[set[str], list[ast.expr]]]] = defaultdict(list)
@@ -30,13 +32,10 @@ def methods() -> dict[str, list[tuple[set[str], list[ast.expr]]]]:
     return found
 
 
-METHODS = methods()
-
-
 def is_inherited(name: str, bases: list[ast.expr]) -> bool:
     """Whether a base class of the package has a method of that name, whose docstring holds for all."""
     for base in bases:
-        for own, further in METHODS.get(re.split(r"[\[.]", ast.unparse(base))[0], ()):
+        for own, further in methods().get(re.split(r"[\[.]", ast.unparse(base))[0], ()):
             if name in own or is_inherited(name, further):
                 return True
     return False

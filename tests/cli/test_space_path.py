@@ -67,6 +67,7 @@ except Printed:
 """
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("file", "most_entered"),
     [

@@ -38,6 +38,7 @@ def test_it_keeps_the_contract_of_a_space(example: ModuleType) -> None:
     assert len(checked.architectures) == 4
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("export", [to_onnx, to_packed_onnx])
 def test_graphs_branch_and_say_what_torch_says(example: ModuleType, export) -> None:
     space = example.space_of(**SMALL[example.__name__])

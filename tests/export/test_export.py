@@ -41,6 +41,7 @@ def spoiled(format, monkeypatch, write):
     monkeypatch.setattr(FORMATS[format], "write", lambda _, network, folder, metadata: write(network, folder))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("format", [format for format in FORMATS if format != "executorch"])
 def test_every_artifact_agrees_with_torch(format, network, dataset, tmp_path):
     if format == "openvino":

@@ -21,6 +21,7 @@ def test_the_interval_of_a_median_is_about_scipys():
     assert ours.high == pytest.approx(theirs.high, abs=1.5e-3)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("law", "memory"),
     combinations([(np.median, 0.0), (low_quantile, stats.norm.ppf(0.1))], [0.0, 0.7], every=2),

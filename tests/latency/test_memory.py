@@ -16,6 +16,7 @@ TARGET = TargetSettings(runtime="onnxruntime_portable")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process's peak memory")
 
 
+@pytest.mark.slow
 @linux
 def test_weights_are_in_it():
     image = images().numpy()

@@ -240,6 +240,7 @@ def test_a_search_with_a_device_elsewhere_that_is_killed_in_the_middle(tmp_path)
     assert set(reference) == {"dynnas_anchors", "anchor_ms", "environment"}
 
 
+@pytest.mark.slow
 def test_a_search_whose_device_cannot_be_reached_ends_with_one_message(tmp_path):
     searching = search(tmp_path, "tcp://127.0.0.1:9")
     _, errors = searching.communicate(timeout=200)

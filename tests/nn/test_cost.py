@@ -55,6 +55,7 @@ def test_shares_of_another_network_are_refused():
         Cost(300, 1, (100, 300)).expected_macs((1.0,))
 
 
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize(("kind", "op"), combinations(BLOCKS, KERNELS, every=8))
 def test_the_real_network_runs_what_was_counted(kind, op):
     network = finished(config(kind, op, exits=2, attention="se"))

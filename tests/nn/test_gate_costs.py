@@ -21,6 +21,7 @@ GATES = (("skip", "width"), ("channels", "skip"), ("width", "channels"), ("skip"
 CASES = [*product(GATES, ("static", "dyconv", "dynet")), (("positions", "moe"), "static")]
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(("case", "exits"), combinations(CASES, [0, 1], every=2))
 @torch.no_grad()
 def test_an_image_costs_what_it_runs(case, exits):

@@ -160,6 +160,7 @@ def test_weights_belong_to_the_same_features_in_every_width_and_depth():
     assert_close(kernel.joined()[:, 4:], expected, rtol=0, atol=0)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("order", ORDERS)
 def test_all_at_once_is_one_after_another(order):
     network = finished(order)

@@ -63,6 +63,7 @@ def logits_of(network, batch):
     return torch.cat([network(image[None]) for image in batch]).numpy()
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("kind", ["static", "exits", "cascade"])
 @pytest.mark.parametrize("runtime", INSTALLED)
 def test_a_sent_artifact_answers_as_the_network(runtime, kind):

@@ -106,6 +106,7 @@ def test_on_cuda(op, thresholds, count, seed):
     check(op, thresholds, count, seed, CUDA)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("thresholds", "count", "target"),
     combinations([(0.0, 0.0), (1.1, 0.0), (1.1, 1.1)], [1, 6], [ONNX, EAGER]),
@@ -118,6 +119,7 @@ def test_all_leave_at_once(thresholds, count, target):
     agree(network, images(count), target)
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(("op", "target"), combinations(KERNELS, [ONNX, EAGER]))
 def test_every_op(op, target):
     agree(finished(config(op=op, exits=1)), images(7), target)

@@ -111,6 +111,7 @@ def test_as_a_module_it_answers_like_its_networks_one_by_one(case):
     assert_allclose(left.numpy(), logits, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("case", "make"), combinations(CASES, [to_onnx, to_packed_onnx], every=2), indirect=["case"]
 )
@@ -131,6 +132,7 @@ def test_the_graph_for_batches_computes_all_and_says_the_same(case):
     assert_allclose(outputs["logits"], logits, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("runtime", [name for name in offered_runtimes("cpu") if name != "torch_compile"])
 def test_every_runtime_runs_it_image_by_image(case, runtime):
     if runtime == "openvino":

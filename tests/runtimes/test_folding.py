@@ -14,6 +14,7 @@ from dynnas.runtimes.folding import fold_batchnorm
 from dynnas.runtimes.plain import PlainNetwork
 
 
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize(("kind", "op"), combinations(BLOCKS, KERNELS, every=8))
 @torch.no_grad()
 def test_folding_changes_no_output(kind, op):

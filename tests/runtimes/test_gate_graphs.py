@@ -22,6 +22,7 @@ GATES = (
 )
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("gates", "exits", "export", "op"),
     combinations(GATES, [0, 1], [to_onnx, to_packed_onnx], ["static", "dynet"], every=6),
@@ -31,6 +32,7 @@ def test_the_graph_for_one_image_answers_as_the_masked_network(export, gates, ex
     assert_answers(export(network), network, batch)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("gates", GATES, ids="-".join)
 def test_the_graph_for_batches_is_masked(gates):
     network, batch = undecided(gated_config(gates, exits=1)), images(24)

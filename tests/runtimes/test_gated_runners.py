@@ -20,6 +20,7 @@ from dynnas.settings.settings import TargetSettings
 GATES = (("skip", "width"), ("skip", "channels"), ("positions", "moe"))
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("runtime", "gates", "exits"),
     combinations(["torch", "onnxruntime", "onnxruntime_portable", "openvino"], GATES, [0, 2], every=2),
@@ -32,6 +33,7 @@ def test_one_image_is_answered_as_by_the_masked_network(runtime, gates, exits):
     assert_allclose(one_by_one(runner, batch), answer(network, batch)[0], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])
 @pytest.mark.parametrize("execution", ["masked", "compacted"])
 @pytest.mark.parametrize("gates", GATES, ids="-".join)
@@ -72,6 +74,7 @@ def test_the_time_of_a_gated_network_is_that_of_many_images():
     assert found.expected_ms == pytest.approx(found.latency.mean_ms, rel=0.5)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "format",
     [

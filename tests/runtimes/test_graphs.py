@@ -35,6 +35,7 @@ def test_a_confidence_on_the_threshold_leaves():
     assert select_confident((early, last), (0.5,))[1].tolist() == [0]
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(
     ("op", "exits", "criterion"),
     [
@@ -80,6 +81,7 @@ def test_inputs_and_outputs_are_as_documented(exits):
         assert shapes == (expected | {"exit": [batch]} if exits else expected)
 
 
+@pytest.mark.sampled(8)
 # Every block and every op; conformance has all pairs of them, one block at a time.
 @pytest.mark.parametrize(("kind", "op"), [*zip(cycle(BLOCKS), KERNELS, strict=False)])
 def test_the_batch_graph_takes_any_batch(kind, op):

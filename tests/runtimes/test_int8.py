@@ -17,6 +17,7 @@ def outputs(model, batch):
     return [session.run(None, {"image": image[None].numpy()}) for image in batch]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("kind", ["mbconv", "conv", "basic"])
 @pytest.mark.parametrize("op", ["static", "condconv", "dyconv"])
 def test_int8_is_near_to_float_and_smaller(kind, op):

@@ -27,6 +27,7 @@ def says_the_same(model, network, batch):
         assert_allclose(answers, network(batch).numpy(), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.sampled(2)
 @needs_blocks
 @pytest.mark.parametrize("op", ["static", "condconv"])
 @pytest.mark.parametrize("kind", ["mbconv", "basic"])

@@ -51,22 +51,26 @@ def count(model, kind):
     return sum(node.op_type == kind for node in nodes(model.graph) if not node.output[0].startswith("guard/"))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("op", "width"), combinations(MIXING, [2, 4, 5], every=3))
 def test_whole_and_broken_blocks_of_channels(op, width):
     agrees(finished(config("mbconv", op, attention="se", width=width)))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_every_activation(activation):
     agrees(finished(config(op="dyconv", activation=activation, **WIDE)))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("op", "exits"), combinations(MIXING, [1, 2], every=2))
 def test_each_image_leaves_where_it_should(op, exits):
     model = agrees(finished(config(op=op, exits=exits, **WIDE)))
     assert count(model, "If") == exits
 
 
+@pytest.mark.sampled(3)
 @needs_blocks
 @pytest.mark.parametrize("op", MIXING)
 def test_mixed_kernels_run_as_fast_ones_and_the_maps_stay_as_they_lie(op):

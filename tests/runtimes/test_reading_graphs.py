@@ -27,6 +27,7 @@ def network_of(gates, exits, reads="policy"):
     return of_two_minds(reading_config(gates, reads, exits))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("gates", "exits", "export", "reads"),
     combinations(GATES, [0, 2], [to_onnx, to_packed_onnx], READS),
@@ -56,6 +57,7 @@ def test_blocks_that_the_policy_network_skips_do_not_run(tmp_path):
         assert policy == 4
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("runtime", "exits", "reads"), combinations(["torch", "onnxruntime"], [0, 1], READS, every=2)
 )
@@ -70,6 +72,7 @@ def test_runners_answer_as_the_masked_network(reads, runtime, exits):
         assert_allclose(found, logits, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("exits", "reads"), combinations([0, 1], READS, every=2))
 def test_batches_and_programs_answer_as_the_masked_network(reads, exits):
     network, batch = network_of(GATES[1], exits, reads), images(8)
@@ -83,6 +86,7 @@ def test_batches_and_programs_answer_as_the_masked_network(reads, exits):
     )
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("exits", "reads"), combinations([(), (2,)], ["block", "policy", "recurrent"], every=3)
 )

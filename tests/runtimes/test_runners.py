@@ -29,6 +29,7 @@ def agree(network, target):
     assert_allclose(answers, network(batch).numpy(), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(("kind", "op"), combinations(BLOCKS, KERNELS, every=12))
 def test_onnxruntime_runs_every_op_in_every_block(kind, op):
     agree(
@@ -46,11 +47,13 @@ def test_onnxruntime_runs_every_attention(attention):
     agree(finished(config(attention=attention)), ONNX)
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("op", KERNELS)
 def test_the_portable_graph_runs_every_op(op):
     agree(finished(config(op=op)), PORTABLE)
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("op", KERNELS)
 def test_eager_runs_every_op(op):
     agree(finished(config(op=op, attention="se")), EAGER)

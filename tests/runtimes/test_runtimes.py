@@ -78,6 +78,7 @@ def check(network, target, calls=6):
     assert_allclose(np.concatenate(answers), network(batch).numpy(), rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.sampled(10)
 @pytest.mark.parametrize(("batch", "exits"), combinations([1, 3], [0, 2], every=2))
 @pytest.mark.parametrize(("runtime", "dtype"), SERVED)
 def test_it_says_what_torch_says(runtime, dtype, batch, exits):
@@ -86,6 +87,7 @@ def test_it_says_what_torch_says(runtime, dtype, batch, exits):
     check(network, TargetSettings(runtime=runtime, dtype=dtype, batch=batch))
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("op", ["static", "dynet", "deformable"])
 @pytest.mark.parametrize("runtime", EVERY)
 def test_it_branches_in_networks_of_all_sorts(runtime, op):
@@ -126,6 +128,7 @@ print(started[1] - started[0], torch.get_num_threads())
 """
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the system does not list threads")
 @pytest.mark.parametrize("runtime", EVERY)
 def test_threads_are_honoured(runtime):

@@ -88,6 +88,7 @@ def sizes_chosen(network, x):
     return found[0].choice.to(torch.uint8).argmax(1)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("kind", "op", "export"),
     combinations(KINDS, ["static", "dynet"], [to_onnx, to_packed_onnx], every=2),
@@ -130,6 +131,7 @@ def test_the_graph_for_batches_computes_all(network):
     assert_answers_batch(to_onnx_batch(network), network, images(24))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("kind", "runtime"),
     combinations(KINDS, ["onnxruntime", "onnxruntime_portable", "torch"], every=2),
@@ -166,6 +168,7 @@ def test_it_can_be_a_member_of_a_cascade(network):
     assert_allclose(one_by_one(runner_of(to_onnx(cascade)), batch), logits, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("kind", "format"),
     [

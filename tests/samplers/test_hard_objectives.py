@@ -131,6 +131,7 @@ HARD: dict[str, Callable[[np.ndarray], Losses]] = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", HARD)
 def test_hard_objectives_are_searched_alike_twice_and_without_a_warning(name: str) -> None:
     space = NUMBERS if name in ("huge", "infinite", "one") else TEXTS

@@ -354,6 +354,7 @@ def test_slimming_needs_numbers_and_two_objectives() -> None:
         dynnas.search(grid_space(), Table(), sampler="autoslim", trials=3, objectives=("accuracy",))
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("sampler", OWN)
 def test_resumed_with_other_kernels_in_memory_it_goes_the_same_way(sampler: str, tmp_path: Path) -> None:
     space = conditional_space()

@@ -81,6 +81,7 @@ def test_seed_decides(sampler: str) -> None:
     assert first != other
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("sampler", ["guided", "autoslim"])
 def test_extended_search_equals_a_long_one(sampler: str, tmp_path: object) -> None:
     space = conditional_space()

@@ -102,6 +102,7 @@ def test_constant_tiles_are_the_most_frequent_ones(study):
     torch.testing.assert_close(use.drawn()[:, 1], run)
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("random", [False, True])
 @pytest.mark.parametrize("family", GATES)
 def test_held_gates_use_what_learned_ones_use(study, dataset, family, random):

@@ -119,6 +119,7 @@ def uninterrupted(dataset, tmp_path_factory):
     return weights_digest(trained(tmp_path_factory.mktemp("whole"), dataset))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("stop", [3, 8, 13])
 def test_resumed_training_ends_with_the_same_weights(dataset, tmp_path, uninterrupted, stop):
     with pytest.raises(KeyboardInterrupt):

@@ -31,6 +31,7 @@ def dataset():
     return load_data(DataSettings(train_images=320, augment="none"))
 
 
+@pytest.mark.slow
 def test_tiles_reach_their_target_and_every_expert_is_used(dataset, tmp_path):
     supernet = staged_supernet(SPACE, channels=1, classes=10)
     train_supernet(supernet, dataset, SETTINGS, tmp_path)

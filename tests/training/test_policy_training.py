@@ -52,12 +52,13 @@ def test_elastic_networks_are_what_is_extracted():
         assert all(torch.equal(one, two) for one, two in zip(elastic, plain, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "gate",
     [
         "gate: [none, skip], gate_reads: policy",
-        pytest.param("gate: [none, skip], gate_reads: recurrent", marks=pytest.mark.slow),
-        pytest.param("gate: [none, halt]", marks=pytest.mark.slow),
+        "gate: [none, skip], gate_reads: recurrent",
+        "gate: [none, halt]",
     ],
 )
 def test_gates_reach_their_targets(gate, dataset, tmp_path):

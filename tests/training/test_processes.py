@@ -210,7 +210,8 @@ def test_ranks_end_with_a_killed_parent(tmp_path):
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_ranks_save_before_their_parent_ends(tmp_path, number):
     command = [sys.executable, "-c", CHILD, str(tmp_path), str(Path(__file__).parent)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as parent:

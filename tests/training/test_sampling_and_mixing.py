@@ -62,7 +62,7 @@ def test_a_cut_share_is_that_of_the_pixels():
 def test_shares_have_the_mean_and_variance_of_a_beta_distribution():
     mixup = Mixup(alpha=0.4, cutmix_share=0.0)
     x, labels = torch.zeros(2, 1, 1, 1), torch.arange(2)
-    shares = torch.tensor([mixup.on_batch(run_of(step=step), x, labels)[1].share for step in range(4000)])
+    shares = torch.tensor([mixup.on_batch(run_of(step=step), x, labels)[1].share for step in range(1000)])
     expected = torch.distributions.Beta(0.4, 0.4)
     assert float(shares.mean()) == pytest.approx(float(expected.mean), abs=0.02)
     assert float(shares.var()) == pytest.approx(float(expected.variance), abs=0.01)

@@ -93,6 +93,7 @@ def test_predictors_learn_to_keep_to_their_targets(tmp_path: Path) -> None:
             torch.testing.assert_close(folded(x), network(x), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_candidates_are_scored_by_what_their_images_run(tmp_path: Path) -> None:
     (tmp_path / "sized.yaml").write_text(FILE)
     space = load_space(tmp_path / "sized.yaml")

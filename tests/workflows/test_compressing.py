@@ -42,6 +42,7 @@ def compress(study, method, epochs=2, progress=None, **options):
     return found
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("method", ["prune", "cluster", "lottery"])
 def test_a_pass_makes_a_network_that_joins_the_study(study, method):
     options = {"amount": 0.5} if method == "prune" else {}
@@ -85,6 +86,7 @@ def test_a_ticket_is_judged_beside_the_dense_network(study):
     assert zeros / weights == pytest.approx(0.5, abs=0.02)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("stopped", ["dense", "ticket"])
 def test_an_interrupted_pass_goes_on_to_the_same_weights(study, tmp_path, stopped):
     class Interrupt(Progress):

@@ -95,6 +95,7 @@ def test_tables_and_page_have_each_device(study: Study) -> None:
     assert "latency by which candidates are ranked, on eager [ms]" in page
 
 
+@pytest.mark.slow
 def test_all_devices_are_measured_again(study: Study) -> None:
     before = {member.key: member.metrics["latency_ms@eager"] for member in study.front}
     again = measure_front(study)

@@ -84,6 +84,7 @@ def test_tables_and_pictures_name_the_glance() -> None:
     assert layers["focus"] == ("a part of 4 of 8, again", "dynamic")
 
 
+@pytest.mark.slow
 def test_looks_are_learned(tmp_path: Path) -> None:
     dataset = load_data(DataSettings(train_images=640, augment="none"))
     supernet = staged_supernet(SPACE, channels=1, classes=10)

@@ -33,6 +33,7 @@ def split(count: int, seed: int) -> TensorDataset:
     return TensorDataset(torch.from_numpy(images.astype(np.uint8)), torch.from_numpy(brightness))
 
 
+@pytest.mark.slow
 def test_a_number_is_told_of_images_and_the_error_is_an_objective(tmp_path: Path) -> None:
     splits, task = (split(160, 0), split(60, 1), split(60, 2)), dynnas.tasks.Regression(["brightness"])
     front = dynnas.search(

@@ -49,6 +49,7 @@ def elsewhere(study: Study) -> Study:
     return open_study(study.folder.path)
 
 
+@pytest.mark.slow
 def test_a_front_is_timed_again_on_the_same_scale(study: Study) -> None:
     before = study.front
     after = measure_front(study).front

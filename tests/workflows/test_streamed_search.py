@@ -47,6 +47,7 @@ def accuracies(front: StudyFront) -> dict[str, float]:
     return {each.key: each.metrics["accuracy"] for each in front.study.candidates}
 
 
+@pytest.mark.slow
 def test_streamed_and_in_memory_are_ranked_alike(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,7 +65,7 @@ def index_page() -> str:
     for kind in PAGES:
         head, written = cards()["pages"][kind], cards().get(kind, {})
         names = registries().get(kind) or written
-        lines += ["", f"## {head['title']}", "", "| | technique | published |", "| --- | --- | --- |"]
+        lines += ["", f"## {head['title']}", "", "| name | technique | published |", "| --- | --- | --- |"]
         for name, found in names.items():
             card = written.get(name, {})
             title = card.get("title") or _first_sentence(found)

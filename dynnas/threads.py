@@ -10,6 +10,7 @@ process as on an idle machine, and with one thread as long in either case. So th
 * `fastest_count` measures how many threads are fastest, and `StepThreads` and `ForwardThreads` measure again
   where that has changed.
 
+numpy and scipy bring threads of their own, which spin likewise: `one_blas_thread` does without them.
 `tests/bench/threads.py` shows the effect on an idle machine, beside a busy process and under a quota.
 """
 
@@ -133,6 +134,17 @@ def candidate_counts(most: int) -> tuple[int, ...]:
     """Return the numbers of threads to try: 1, 2, 4 and so on, and `most`."""
     doubled = (2**power for power in range(most.bit_length()))
     return (*(count for count in doubled if count < most), most)
+
+
+def one_blas_thread() -> AbstractContextManager[object]:
+    """Let the linear algebra of numpy and scipy, as far as they are loaded, run in one thread inside.
+
+    OpenBLAS splits even matrices of a hundred rows between threads that spin while they wait for one another.
+    Beside busy processes the surrogates of a search take ten times as long with two of them as with one.
+    """
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(limits=1, user_api="blas")
 
 
 @contextmanager

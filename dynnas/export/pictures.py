@@ -17,6 +17,8 @@ from dynnas.export.timing import time_artifact
 from dynnas.tasks.task import Task
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from onnx import ModelProto
 
 FILE = "model_pictures.onnx"
@@ -176,10 +178,19 @@ def _answer_graph(task: Task, model: ModelProto, size: tuple[int, int]) -> Model
 def _output_shape(model: ModelProto) -> tuple[int, ...]:
     """Return the shape of the logits for one image."""
     onnxruntime = require("onnxruntime", "onnx")
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), _one_thread(onnxruntime), providers=["CPUExecutionProvider"]
+    )
     (given,) = session.get_inputs()
     kind = np.uint16 if "uint16" in given.type else np.uint8
     return tuple(session.run(["logits"], {INPUT: np.zeros(given.shape, kind)})[0].shape)
+
+
+def _one_thread(onnxruntime: ModuleType) -> Any:
+    """Return options of a session that starts no threads, and tells of errors alone."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    return options
 
 
 def check_pictures(data: bytes, dataset: Dataset, images: Tensor, expected: Tensor) -> Pictures:
@@ -194,9 +205,7 @@ def check_pictures(data: bytes, dataset: Dataset, images: Tensor, expected: Tens
         ExportError: it does not agree.
     """
     onnxruntime = require("onnxruntime", "onnx")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(data, _one_thread(onnxruntime), providers=["CPUExecutionProvider"])
     kind = _TYPES[dataset.scale]
     pixels = images.permute(0, 2, 3, 1).contiguous().numpy().astype(kind)
 

@@ -13,6 +13,7 @@ from dynnas.samplers.context import Ground
 from dynnas.samplers.genome import Rows
 from dynnas.samplers.history import History
 from dynnas.samplers.model.acquisition import Fits, Outlook
+from dynnas.threads import one_blas_thread
 
 # Trials before the surrogate has a say, and where another study gives it forecasts.
 RANDOM, _RANDOM_WITH_FORECASTS = 10, 4
@@ -60,6 +61,10 @@ class Guided:
 
     def rows(self, history: History, rng: np.random.Generator) -> Rows:
         """Return what to evaluate after `history`, the most promising first."""
+        with one_blas_thread():
+            return self._rows(history, rng)
+
+    def _rows(self, history: History, rng: np.random.Generator) -> Rows:
         known = self._ground.known
         rows = np.zeros((0, len(self._ground.genome.counts)), dtype=np.int16)
         if len(history.rows) < (_RANDOM_WITH_FORECASTS if self._ground.forecasts else RANDOM):

@@ -273,13 +273,15 @@ def exports_to_onnx(case: Case, every: bool = False) -> None:
     module = lively(build(case.config)).eval()
     runtime = require("onnxruntime", "onnx")
     require("onnx", "onnx")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1
     plans: tuple[tuple[Strategy, int, tuple[int, ...]], ...] = (("auto", 1, (1,)), ("conv_first", 2, (1, 3)))
     # Strategies do not differ where no convolution reads them.
     mixed = any(isinstance(part, Kernel) and part.reads_context for part in module.modules())
     for strategy, exported, ran in plans if mixed else plans[1:]:
         free = with_context(module, Context(ConvMode(strategy)))
         graph = _onnx(free, images(case, exported), free_batch=exported > 1)
-        session = runtime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+        session = runtime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         for batch in ran:
             x = images(case, batch)
             (y,) = session.run(None, {"x": x.numpy()})

@@ -5,11 +5,11 @@ from collections import Counter
 from dataclasses import replace
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from numpy.testing import assert_allclose
 from safetensors import safe_open
+from support.graphs import session_of
 from support.networks import config, finished, noise
 from torch import nn
 from torch.testing import assert_close
@@ -78,7 +78,7 @@ def test_the_manifest_is_enough_to_run_the_model(network, dataset, tmp_path):
     x = torch.nn.functional.interpolate(
         torch.from_numpy((pixels - mean) / std), size, mode="bilinear", antialias=True
     )
-    session = onnxruntime.InferenceSession(str(tmp_path / "model" / manifest["artifacts"][0]["file"]))
+    session = session_of(str(tmp_path / "model" / manifest["artifacts"][0]["file"]))
     logits, exit = session.run(None, {manifest["input"]["name"]: x.numpy()})
 
     with torch.no_grad():
@@ -194,7 +194,7 @@ def stated(format, folder):
     """The metadata of every model file, by the library that reads it."""
     if format == "onnx":
         for file in ("model.onnx", "model_packed.onnx", "model_batch.onnx"):
-            session = onnxruntime.InferenceSession(folder / file)
+            session = session_of(folder / file)
             yield session.get_modelmeta().custom_metadata_map
     elif format == "pt2":
         names = ("class_names", "mean", "std", "input_shape", "data_size", "data")

@@ -1,9 +1,9 @@
 """The graph that takes the bytes of a picture: what comes before the network and behind it is inside."""
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
+from support.graphs import session_of
 from torch import nn
 
 from dynnas.data.dataset import Dataset
@@ -51,7 +51,7 @@ def test_bytes_go_in_and_answers_come_out(name: str, deep: bool) -> None:
     dataset = data(name, deep)
     made = network(dataset.task)
     graph = pictures_graph(to_onnx(made), dataset, SMALL).SerializeToString()
-    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    session = session_of(graph)
     (given,), (answer,) = session.get_inputs(), session.get_outputs()
     kind = "uint16" if deep else "uint8"
     assert (given.name, given.type, given.shape) == ("pixels", f"tensor({kind})", [1, *SIZE, 2])

@@ -1,13 +1,13 @@
 """What gates ask, in few operators: the same answer, and nothing put together to be taken apart."""
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from support.gated import gated_config, undecided
+from support.graphs import session_of
 from support.networks import config, finished, images
 from test_layout_boundaries import says_the_same
 from test_packing import count, needs_blocks, nodes
@@ -45,7 +45,7 @@ def question(module, votes=2):
 
 
 def answers(model, x):
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = session_of(model.SerializeToString())
     return [session.run(None, {"image": row[None].numpy()}) for row in x]
 
 
@@ -107,7 +107,7 @@ def test_pooled_maps_are_read_as_they_lie(quarter, takes):
         x_given = filled.unflatten(1, (full, -1)).permute(0, 1, 3, 4, 2).reshape(filled.shape)
     else:
         x_given = x
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = session_of(model.SerializeToString())
     (said,) = session.run(None, {"image": x_given.contiguous().numpy()})
     assert_allclose(said, pooled(x).numpy(), rtol=1e-4, atol=1e-5)
 

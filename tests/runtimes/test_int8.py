@@ -2,10 +2,10 @@
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from onnx import numpy_helper
+from support.graphs import session_of
 from support.networks import config, finished, images, one_after_another
 
 from dynnas.runtimes.onnx.graph import to_onnx
@@ -13,7 +13,7 @@ from dynnas.runtimes.onnx.int8 import to_int8_onnx
 
 
 def outputs(model, batch):
-    session = onnxruntime.InferenceSession(model.SerializeToString())
+    session = session_of(model.SerializeToString())
     return [session.run(None, {"image": image[None].numpy()}) for image in batch]
 
 

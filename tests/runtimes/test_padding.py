@@ -1,13 +1,13 @@
 """Channels of zeros between two dense convolutions: the answers stay, and all is laid out."""
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from support.gated import gated_config, undecided
+from support.graphs import session_of
 from support.networks import images
 from test_layout_boundaries import says_the_same
 from test_packing import count, needs_blocks, nodes
@@ -52,7 +52,7 @@ def graphs(module, channels=4):
 
 
 def answer(model, x):
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = session_of(model.SerializeToString())
     return session.run(None, {"image": x.numpy()})[0]
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from support.problems import Evaluation, Problem, cells, fractions
 from support.tables import Table, conditional_space, grid_space
 from test_genome import spaces
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import dynnas
 from dynnas.errors import StudyError
@@ -25,6 +26,7 @@ from dynnas.samplers.evolution import MOVES, move_rates
 from dynnas.samplers.genome import Genome
 from dynnas.samplers.history import Reader
 from dynnas.samplers.make import make_sampler
+from dynnas.samplers.model.acquisition import Outlook
 from dynnas.samplers.slimming import Slimming
 from dynnas.samplers.trials import MOVE
 from dynnas.search.loop import SearchLoop
@@ -147,6 +149,24 @@ def test_what_cannot_be_evaluated_is_not_proposed_where_that_is_known() -> None:
             return None if sum(architecture.values()) % 3 == 0 else {}
 
     dynnas.search(space, Holes(), trials=60)
+
+
+def test_guided_computes_in_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads of OpenBLAS that spin beside busy processes make it ten times slower."""
+    threads = []
+
+    def spied(self: Outlook, rows: np.ndarray) -> np.ndarray:
+        threads.extend(each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas")
+        return worth(self, rows)
+
+    worth = Outlook.worth
+    monkeypatch.setattr(Outlook, "worth", spied)
+    with threadpool_limits(limits=2, user_api="blas"):
+        front = dynnas.search(grid_space(), Table(), trials=12, sampler="guided")
+        after = [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
+    assert front
+    assert set(threads) == {1}
+    assert set(after) == {2}
 
 
 def searched(problem: Problem, cost: str, sampler: str, trials: int, seed: int, **kinds: bool) -> float:

@@ -1,6 +1,9 @@
 """ONNX graphs of networks, held against the networks themselves."""
 
+from pathlib import Path
+
 import numpy as np
+import onnxruntime
 import torch
 from numpy.testing import assert_allclose
 
@@ -13,6 +16,13 @@ def answer(network, batch):
     """Logits and exits by the masked rule."""
     logits, exits = leave(network.logits(batch), network.config.exits)
     return logits.numpy(), exits.numpy()
+
+
+def session_of(model: bytes | str | Path) -> onnxruntime.InferenceSession:
+    """A session of ONNX Runtime as it is, in one thread: more would spin beside other tests."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def runner_of(model):

@@ -5,8 +5,8 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
-import onnxruntime
 import pytest
+from support.graphs import session_of
 from support.small_study import small_space
 
 from dynnas.compression import PASSES
@@ -66,7 +66,7 @@ def test_an_int8_graph_is_judged_as_it_ships(study):
     found = compress(study, "int8", images=64)
     assert found.details == {"calibration_images": 64}
     assert (found.settings, found.file, found.after.params) == (None, None, None)
-    session = onnxruntime.InferenceSession(str(study.folder.path / found.after.file))
+    session = session_of(str(study.folder.path / found.after.file))
     network, search = study.network(found.key), study.dataset.search
     prepared = prepare_images(network, study.dataset, search.images).numpy()
     said = np.array([int(session.run(["logits"], {"image": image[None]})[0].argmax()) for image in prepared])

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
+from support.graphs import session_of
 from support.own_branches import Branchy
 
 import dynnas as dn
@@ -77,7 +77,7 @@ def test_it_ships_with_its_branches(front: StudyFront, tmp_path: Path) -> None:
     assert all(artifact["agreement"] == 1 for artifact in manifest["artifacts"])
     graph = onnx.load(tmp_path / "out" / "model.onnx").graph
     assert "If" in {node.op_type for node in graph.node}
-    session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
+    session = session_of(tmp_path / "out" / "model.onnx")
     image = study.dataset.normalise(study.dataset.search.images[:1])
     with torch.no_grad():
         expected = study.load(member.key)(image).numpy()

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
+from support.graphs import session_of
 from support.mynet import MyNet
 from typer.testing import CliRunner
 
@@ -180,7 +180,7 @@ def test_an_exported_graph_says_what_the_class_says(studies: Path, tmp_path: Pat
     study = dn.open_study("own", studies)
     network, data = study.load("knee"), study.dataset
     image = data.normalise(data.search.images[:1])
-    session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
+    session = session_of(tmp_path / "out" / "model.onnx")
     (found, *_) = session.run(None, {"image": image.numpy()})
     with torch.no_grad():
         assert np.allclose(found, network(image).numpy(), atol=1e-4)

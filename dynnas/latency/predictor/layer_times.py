@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from dynnas.threads import one_blas_thread
+
 _MOST_FOR_SCALES = 250
 """Maximum number of pieces for finding the length scales: the search takes the cube of it, many times."""
 
@@ -108,7 +110,8 @@ def _fit_scales(points: np.ndarray, targets: np.ndarray, seed: int) -> tuple[np.
     with warnings.catch_warnings():
         # A scale at the end of its range says that a feature does not matter.
         warnings.simplefilter("ignore")
-        fitted = GaussianProcessRegressor(kernel).fit(points[chosen], targets[chosen]).kernel_
+        with one_blas_thread():
+            fitted = GaussianProcessRegressor(kernel).fit(points[chosen], targets[chosen]).kernel_
     process, line, noise = fitted.k1.k1, fitted.k1.k2, fitted.k2
     return (
         np.atleast_1d(process.k2.length_scale) * np.ones(width),

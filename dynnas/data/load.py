@@ -89,7 +89,7 @@ def _with_numbers(path: Path, settings: DataSettings, reading: Reading, progress
     kind = "none" if settings.augment == "auto" else settings.augment
     varied = augmentation(kind, min(parts["train"].images.shape[2:]))
     dataset, streamed = assemble(path.stem, task, found.names, parts, reading, varied)
-    tell(dataset, progress, "; ".join(filter(None, [streamed, cut])))
+    tell(dataset, progress, "; ".join(filter(None, [streamed, cut])), left_out=found.left_out)
     return dataset
 
 
@@ -113,6 +113,7 @@ def _with_masks(path: Path, settings: DataSettings, reading: Reading, progress: 
         )
     form = Form(height, width, fit=reading.fit or "crop")
     parts = {part: replace(each, labels=masks.read_masks(pairs[part], form)) for part, each in parts.items()}
+    masks.check_classes(path, parts["train"].labels)
     kind = "shift" if settings.augment == "auto" else settings.augment
     varied = augmentation(kind, min(height, width))
     dataset, streamed = assemble(path.resolve().name, task, found.names, parts, reading, varied)

@@ -95,6 +95,21 @@ def read_masks(pairs: list[tuple[Path, Path]], form: Form) -> np.ndarray:
     return made
 
 
+def check_classes(folder: Path, masks: np.ndarray) -> None:
+    """Check that training masks, uint8 [N, H, W], hold more than one class.
+
+    Raises:
+        DataError: they hold one, or none.
+    """
+    values = np.unique(masks)
+    if len(values[values != NONE]) < 2:
+        told = " and ".join(map(str, values.tolist()))
+        raise DataError(
+            f"{folder}: training masks hold only {told}, and {NONE} counts for nothing; save the number of "
+            "the class of each pixel: 0 for the background and 1 for what is in front"
+        )
+
+
 def fitted_mask(grey: Image.Image, form: Form) -> np.ndarray:
     """Bring a mask to a form, the nearest pixel taken: uint8 [H, W]."""
     size, nearest = (form.width, form.height), Image.Resampling.NEAREST

@@ -41,6 +41,8 @@ def coco(root: Path, in_folders: bool) -> Path:
                         "iscrowd": int(number == 3),
                     }
                 )
+        nothing = {"id": 99, "image_id": annotations[0]["image_id"], "category_id": 17, "bbox": [3, 4, 0, 2]}
+        annotations.append(nothing)
         categories = [{"id": 90, "name": "dot"}, {"id": 17, "name": "cell"}, {"id": 1, "name": "nothing"}]
         content = {"images": images, "annotations": annotations, "categories": categories}
         path = folder / "_annotations.coco.json"
@@ -111,7 +113,7 @@ def test_coco(tmp_path: Path, in_folders: bool) -> None:
     assert dataset.task.names == NAMES
     assert dataset.split_sizes == (11, 1, 3)  # the validation pictures are the test ones
     check_boxes(dataset, skipped=True)
-    assert told.lines[0].endswith("left out: 2 crowds")
+    assert told.lines[0].endswith("left out: 2 crowds and 2 boxes without an area")
 
 
 def test_the_same_boxes_and_bytes_streamed(tmp_path: Path) -> None:

@@ -96,6 +96,23 @@ def test_masks_that_cannot_be_used(tmp_path: Path, change, message: str) -> None
         load(root)
 
 
+def test_masks_of_nothing_and_what_is_in_front_say_how_to_be_saved(tmp_path: Path) -> None:
+    root = write(tmp_path / "road", range(20))
+    for path in (root / "masks").iterdir():
+        Image.fromarray(np.where(np.asarray(Image.open(path)) == 1, 255, 0).astype(np.uint8)).save(path)
+    with pytest.raises(
+        DataError, match=r"masks hold only 0 and 255, and 255 counts for nothing; .* 1 for what"
+    ):
+        load(root)
+
+
+def test_the_line_of_what_was_read_says_how_much_each_class_has(tmp_path: Path) -> None:
+    task = load(write(tmp_path / "road", range(20)), size=(12, 16)).task
+    masks = torch.tensor([[[0, 0, 1, 255]]], dtype=torch.uint8)
+    assert task.summary(masks) == "2 classes of pixels in training (1 33.3%, 0 66.7%)"
+    assert task.missing(masks[..., :2]) == ("1",)
+
+
 def test_masks_that_do_not_fit_into_memory(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"masks of 12 x 12 pixels would take 1\.73e-06 GB of memory"):
         load(write(tmp_path / "road", range(12)), memory_gb=0.000001)

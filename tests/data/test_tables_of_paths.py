@@ -52,6 +52,43 @@ def test_classes(tmp_path: Path, name: str) -> None:
     assert streamed.digest == dataset.digest
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(",", ";"), (",", "\t"), ("/", "\\"), ("path,", "\ufeffpath,"), ("\n", "\r\n")],
+    ids=["semicolons", "tabs", "backslashes", "mark", "lines"],
+)
+def test_tables_as_other_programs_write_them(tmp_path: Path, old: str, new: str) -> None:
+    path = _write(tmp_path, "path,label", [("cat", "dog")[n % 2] for n in range(30)])
+    expected = _load(path)
+    path.write_bytes(path.read_text().replace(old, new).encode())
+    dataset = _load(path)
+    assert (dataset.task.names, dataset.digest) == (("cat", "dog"), expected.digest)
+
+
+def test_a_picture_that_is_listed_again_counts_once(tmp_path: Path) -> None:
+    told = []
+
+    class Told(Progress):
+        def message(self, text: str) -> None:
+            told.append(text)
+
+    path = _write(tmp_path, "path,label", [("cat", "dog")[n % 2] for n in range(30)])
+    expected = _load(path).digest
+    lines = path.read_text().split("\n")
+    path.write_text("\n".join([*lines, *lines[3:7]]))
+    assert _load(path, Told()).digest == expected
+    assert told[0].endswith("left out: 4 lines that name a picture again")
+    path.write_text("\n".join([*lines, lines[3].replace("cat", "dog")]))
+    with pytest.raises(DataError, match=r"line 32: pictures/2.png is in line 4 already, with other cells"):
+        _load(path)
+
+
+def test_lines_without_a_class_are_refused(tmp_path: Path) -> None:
+    path = _write(tmp_path, "path,label", [("cat", "dog", "")[n % 3] for n in range(30)])
+    with pytest.raises(DataError, match="10 of 30 lines have no label; say the class of each picture"):
+        _load(path)
+
+
 def test_numbered_classes_are_in_their_order_and_splits_are_kept(tmp_path: Path) -> None:
     parts = ["train"] * 10 + ["Valid"] * 4 + ["test"] * 6
     path = _write(tmp_path, "image,split,class", [f"{part},{9 + n % 3}" for n, part in enumerate(parts)])

@@ -36,7 +36,7 @@ def read(folder: Path) -> Annotated:
     """
     splits: dict[str, list[Picture]] = {}
     names: tuple[str, ...] = ()
-    crowds = 0
+    crowds = empty = 0
     for part, path, images in sorted(_files(folder), key=lambda one: one[0] != "train"):
         content = _load(path)
         kinds = {each["id"]: str(each["name"]) for each in content["categories"]}
@@ -51,11 +51,15 @@ def read(folder: Path) -> Annotated:
             )
         splits[part] = _pictures(path, content, images, kinds, names)
         crowds += sum(bool(each.get("iscrowd")) for each in content["annotations"])
+        empty += sum(
+            not each.get("iscrowd") and min(each["bbox"][2:]) <= 0 for each in content["annotations"]
+        )
     if "train" not in splits:
         raise DataError(f"{folder}: no annotations of training pictures; name the file instances_train*.json")
     if "search" in splits and "test" not in splits:
         splits["test"] = splits.pop("search")
-    left_out = f"{crowds} crowds" if crowds else ""
+    told = [f"{crowds} crowds" if crowds else "", f"{empty} boxes without an area" if empty else ""]
+    left_out = " and ".join(filter(None, told))
     return Annotated(folder.resolve().name, str(folder), names, splits, left_out)
 
 

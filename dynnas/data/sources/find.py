@@ -91,7 +91,15 @@ def _read_path(path: Path, progress: Progress, reading: Reading) -> RawData:
 def _of_files(path: Path, folder: Path, found: table.Table, progress: Progress, reading: Reading) -> RawData:
     parts = read_labelled(folder, found.parts, reading, progress)
     tests, searched = parts.get("test"), parts.get("search")
-    return RawData(path.resolve().stem, str(path), found.names, parts["train"], tests, searched)
+    return RawData(
+        path.resolve().stem,
+        str(path),
+        found.names,
+        parts["train"],
+        tests,
+        searched,
+        left_out=found.left_out,
+    )
 
 
 @SOURCES.register("scenes")

@@ -1,5 +1,6 @@
 """A .csv or .tsv with the path of a picture in each row, and its class, labels or numbers.
 
+Cells of a .csv are separated by commas, semicolons or tabs, as the line of the columns tells.
 The path, relative to the table, lies in a column called path, file, filename, file_name, image or image_path.
 A column split, set or subset says train, val or test. The class lies in a column label, class, target,
 category or labels. For the task multi_label there is a column of 0 and 1 for each label, or one that holds
@@ -32,10 +33,12 @@ class Table:
     Attributes:
         names: of classes, labels or numbers.
         parts: files with labels int64 [N], or float32 [N, names], by split; `train` is among them.
+        left_out: what lies there and was not read, in words.
     """
 
     names: tuple[str, ...]
     parts: Mapping[str, LabelledFiles]
+    left_out: str = ""
 
 
 def recognises(path: Path) -> bool:
@@ -47,15 +50,17 @@ def read(path: Path, task: str) -> Table:
     """Read the table at `path` for the task of that name.
 
     Raises:
-        DataError: a column is missing, a row has no picture or another form, or no row is to train on.
+        DataError: a column is missing, a row has no picture or another form, a picture is there twice and
+            not alike, or no row is to train on.
     """
-    rows, columns = _rows(path)
+    given, columns = _rows(path)
     where = _column(columns, _PATHS)
     if where is None:
         raise DataError(f"{path}: no column for the picture; name it {', '.join(_PATHS)}")
     split, label = _column(columns, _SPLITS), _column(columns, _LABELS)
     others = [name for name in columns if name not in (where, split)]
-    files = [path.parent / row[where] for row in rows]
+    rows = _once(path, given, where)
+    files = [_file(path.parent, row[where]) for row in rows]
     if missing := [file for file in files if not file.is_file()]:
         more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise DataError(f"{path}: {missing[0]} is not there{more}; paths are relative to the table")
@@ -75,13 +80,15 @@ def read(path: Path, task: str) -> Table:
         raise DataError(f"{path}: no row is of the training split; say train in the column {split}")
     if "search" in parts and "test" not in parts:
         parts["test"] = parts.pop("search")
-    return Table(names, parts)
+    again = len(given) - len(rows)
+    return Table(names, parts, f"{again} lines that name a picture again" if again else "")
 
 
 def _rows(path: Path) -> tuple[list[dict[str, str]], list[str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            separator = "\t" if path.suffix.lower() == ".tsv" else ","
+            separator = "\t" if path.suffix.lower() == ".tsv" else _separator(file.readline())
+            file.seek(0)
             rows = list(csv.DictReader(file, delimiter=separator, strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a readable table ({error}); save it as UTF-8") from error
@@ -91,6 +98,35 @@ def _rows(path: Path) -> tuple[list[dict[str, str]], list[str]]:
         if None in row or None in row.values():
             raise DataError(f"{path}, line {number}: not as many cells as columns; mend the line")
     return rows, list(rows[0])
+
+
+def _separator(header: str) -> str:
+    """Return what separates the columns: the first of comma, semicolon and tab by which there are several."""
+    return next((each for each in ",;\t" if len(next(csv.reader([header], delimiter=each), [])) > 1), ",")
+
+
+def _once(path: Path, rows: Sequence[dict[str, str]], where: str) -> list[dict[str, str]]:
+    """Return the rows with each picture once.
+
+    Raises:
+        DataError: two rows say different things of a picture.
+    """
+    known: dict[str, tuple[int, dict[str, str]]] = {}
+    for number, row in enumerate(rows, start=2):
+        first, said = known.setdefault(row[where], (number, row))
+        # A column without a name counts the rows, as pandas writes it.
+        if {**row, "": ""} != {**said, "": ""}:
+            raise DataError(
+                f"{path}, line {number}: {row[where]} is in line {first} already, with other cells; keep one "
+                "of the two (several labels of a picture go into one line, with ';' between them)"
+            )
+    return [row for _, row in known.values()]
+
+
+def _file(folder: Path, text: str) -> Path:
+    """Return the path of a picture, which may be written with the backslashes of Windows."""
+    found = folder / text
+    return found if "\\" not in text or found.exists() else folder / text.replace("\\", "/")
 
 
 def _column(columns: Sequence[str], names: Sequence[str]) -> str | None:
@@ -113,6 +149,11 @@ def _classes(
             "multi_label"
         )
     texts = [row[label].strip() for row in rows]
+    if empty := texts.count(""):
+        raise DataError(
+            f"{path}: {empty} of {len(rows)} lines have no {label}; say the class of each picture, or remove "
+            "the lines"
+        )
     # Numbered classes in the order of their numbers.
     names = sorted(set(texts), key=lambda text: (0, int(text), text) if text.isdecimal() else (1, 0, text))
     numbers = {name: number for number, name in enumerate(names)}

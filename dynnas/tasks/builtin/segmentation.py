@@ -158,6 +158,21 @@ class Segmentation(NamedTask):
         """Return the likeliest class of each place: (B, h, w)."""
         return output.argmax(1)
 
+    def summary(self, targets: Tensor) -> str:
+        """Describe the classes with the share of pixels of each, the rarest and commonest of many."""
+        counts = torch.bincount(targets.flatten().int(), minlength=self.ignored + 1)[: len(self.names)]
+        shares = (counts / counts.sum().clamp(min=1)).tolist()
+        pairs = sorted(zip(shares, self.names, strict=True))
+        if len(pairs) > 6:
+            pairs = [pairs[0], pairs[-1]]
+        told = ", ".join(f"{name} {share:.1%}" for share, name in pairs)
+        return f"{len(self.names)} classes of pixels in training ({told})"
+
+    def missing(self, targets: Tensor) -> tuple[str, ...]:
+        """Return the classes without a pixel."""
+        there = set(targets.unique().tolist())
+        return tuple(name for number, name in enumerate(self.names) if number not in there)
+
     def describe(self, output: Tensor) -> str:
         """Name the class that most places have."""
         return self.describe_target(output.argmax(0))

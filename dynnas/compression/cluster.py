@@ -33,7 +33,7 @@ def _run(source: CompressionInput) -> CompressedModel:
     path = source.folder / FILE
     written = write_coded(network, path, clusters.indices())
     # What ships is what was read back.
-    return CompressedModel(network=read_coded(path), file=path, details={"bits": bits, **written})
+    return CompressedModel(network=read_coded(path, network), file=path, details={"bits": bits, **written})
 
 
 def shared_parameters(network: Network) -> Iterator[tuple[str, nn.Parameter]]:

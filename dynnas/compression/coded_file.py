@@ -7,6 +7,7 @@ sparse one a bit for each value, whether it is kept, and those values (float32);
 
 from __future__ import annotations
 
+import copy
 import json
 import struct
 import zlib
@@ -31,7 +32,7 @@ def write_coded(
     """Write `network`.
 
     Args:
-        network: in eval mode.
+        network: in eval mode; of one's own class the tensors alone are written.
         path: of the file.
         indices: of tensors that have one value for each cluster, by name: which one each value is of.
         sparse: names of tensors that are mostly zeros.
@@ -68,16 +69,20 @@ def write_coded(
         sizes["float_bytes"] += values.nbytes
         sizes["index_bytes"] += centroids.nbytes + -(-flat.size * max(1, (clusters - 1).bit_length()) // 8)
         sizes["coded_bytes"] += len(coded)
-    header = zlib.compress(
-        json.dumps({"config": config_to_dict(network.config), "tensors": tensors}).encode()
-    )
+    config = config_to_dict(network.config) if isinstance(network, Network) else None
+    header = zlib.compress(json.dumps({"config": config, "tensors": tensors}).encode())
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"".join([MARK, struct.pack("<I", len(header)), header, *parts]))
     return sizes
 
 
-def read_coded(path: Path) -> Network:
+def read_coded(path: Path, like: Network | None = None) -> Network:
     """Return the network that `write_coded` wrote, in eval mode.
+
+    Args:
+        path: of the file.
+        like: a network of the same shapes, a copy of it gets the tensors. The file of a network of one's own
+            class does not say what it is.
 
     Raises:
         TrainingError: the file is damaged.
@@ -89,7 +94,7 @@ def read_coded(path: Path) -> Network:
         start = len(MARK) + 4
         (length,) = struct.unpack("<I", content[len(MARK) : start])
         header = json.loads(zlib.decompress(content[start : start + length]))
-        network = Network(config_from_dict(header["config"]))
+        network = copy.deepcopy(like) if like else Network(config_from_dict(header["config"]))
         state, at = network.state_dict(), start + length
         for entry in header["tensors"]:
             values, at = _read_tensor(content, at, entry)

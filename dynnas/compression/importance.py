@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from dynnas.errors import StudyError, TrainingError, nearest
 from dynnas.nn.exits.exits import answers
 from dynnas.nn.networks.network import Network
+from dynnas.runtimes.plain import PlainNetwork, outputs_by_exit
 from dynnas.tasks.task import Task
 
 Batches = Sequence[tuple[Tensor, Tensor]]
@@ -110,6 +111,8 @@ def _root_of_second_derivatives(output: Tensor, targets: Tensor, task: Task) -> 
 
 
 def _outputs(network: Network, images: Tensor) -> list[Tensor]:
+    if isinstance(network, PlainNetwork):
+        return list(outputs_by_exit(network, images))
     return answers(network.logits(images), network.config.exits)
 
 

@@ -9,6 +9,8 @@ Channels that residual connections tie together are kept or dropped together, wi
 
 (torch-pruning 1.6 finds such groups by tracing, but only among torch's own layers: in networks whose kernels
 are modules of their own it finds none.)
+
+A network of one's own class has the groups that `dynnas.elastic` finds (`dynnas.supernet.prunable`).
 """
 
 from __future__ import annotations
@@ -18,17 +20,19 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from dynnas.compression.compress import CompressedModel, CompressionInput, Pass
-from dynnas.compression.importance import weight_importance
+from dynnas.compression.importance import Scores, weight_importance
 from dynnas.errors import TrainingError
 from dynnas.nn.config.network import BlockConfig, ExitConfig, HeadConfig, NetworkConfig, SlotConfig
 from dynnas.nn.layers.unfilled import unfilled
 from dynnas.nn.networks.network import Network, build, slot_module
+from dynnas.runtimes.plain import PlainNetwork
+from dynnas.supernet.prunable import PrunableModule, whole
 
 HIDDEN = {"mbconv", "fused_mbconv"}
 """Blocks whose inner channels are their input's times `expand`."""
@@ -38,12 +42,12 @@ FREE = {"conv", "dwsep", "lowrank", *HIDDEN}
 shortcut that is not an identity.
 """
 
-MULTIPLE, WIDE = 4, 16
-"""Rounding of channel counts: `WIDE` or more become a multiple of `MULTIPLE`, for the vector registers."""
-
 _FIELDS = {"in": "in_channels", "out": "out_channels", "width": "width"}
 
 Slot = TypeVar("Slot", bound=SlotConfig)
+
+_Channels = dict[str, list[int]]
+"""The numbers of channels before and after, by the name of their group."""
 
 Kept = Mapping[str, Tensor]
 """Indices of the channels that stay, by the name of their group."""
@@ -61,17 +65,34 @@ class Axis:
 def _run(source: CompressionInput) -> CompressedModel:
     """Drop the share `amount` of each group's channels, then tune what is left."""
     amount, importance = float(source.options["amount"]), str(source.options["importance"])
-    groups = channel_groups(source.network.config)
     batches = [] if importance == "magnitude" else source.training_batches()
     scores = weight_importance(importance, source.network, batches, source.dataset.task)
-    kept = choose_channels(source.network, groups, amount, None if importance == "magnitude" else scores)
-    pruned = prune(source.network, groups, kept)
-    if pruned.config == source.network.config:
+    known = None if importance == "magnitude" else scores
+    if isinstance(source.network, PlainNetwork):
+        pruned, channels = _pruned_module(source.network, amount, known)
+    else:
+        pruned, channels = _pruned_slots(source.network, amount, known)
+    if all(before == after for before, after in channels.values()):
         raise TrainingError(f"prune: no channel is dropped at an amount of {amount}; give a larger --amount")
-    network = source.tune(pruned)
-    before = source.network.config
-    channels = {name: [size_of(before, axes[0]), len(kept[name])] for name, axes in groups.items()}
-    return CompressedModel(network=network, details={"channels": channels})
+    return CompressedModel(network=source.tune(pruned), details={"channels": channels})
+
+
+def _pruned_slots(network: Network, amount: float, scores: Scores | None) -> tuple[Network, _Channels]:
+    groups = channel_groups(network.config)
+    kept = choose_channels(network, groups, amount, scores)
+    sizes = {name: [size_of(network.config, axes[0]), len(kept[name])] for name, axes in groups.items()}
+    return prune(network, groups, kept), sizes
+
+
+def _pruned_module(network: PlainNetwork, amount: float, scores: Scores | None) -> tuple[Network, _Channels]:
+    """Prune a network of one's own class, which `Study.trained_network` makes once more by the sizes."""
+    config = network.config
+    found = PrunableModule.of(network.module, config.shape)
+    if scores is not None:
+        found = found.ordered({name.removeprefix("module."): value for name, value in scores.items()})
+    widths = found.widths(amount)
+    made = PlainNetwork(found.pruned(widths), config.shape, config.classes)
+    return cast(Network, made), {name: [found.groups[name].size, width] for name, width in widths.items()}
 
 
 def channel_groups(config: NetworkConfig) -> dict[str, tuple[Axis, ...]]:
@@ -166,15 +187,11 @@ def choose_channels(
             else:
                 score += _of_channels(scores[path], axis)
         order[name] = score.argsort(descending=True)
-        left[name] = min(size, _whole(max(1, math.ceil(size * (1 - amount))), size))
+        left[name] = min(size, whole(max(1, math.ceil(size * (1 - amount))), size))
     while accident := _accident(network.config, groups, left):
         size = len(order[accident])
-        left[accident] = min(size, _whole(left[accident] + 1, size))
+        left[accident] = min(size, whole(left[accident] + 1, size))
     return {name: order[name][: left[name]].sort().values for name in groups}
-
-
-def _whole(left: int, size: int) -> int:
-    return MULTIPLE * math.ceil(left / MULTIPLE) if size >= WIDE else left
 
 
 def _accident(

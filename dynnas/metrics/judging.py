@@ -14,12 +14,12 @@ from dynnas.data.dataset import Dataset, Split
 from dynnas.data.streaming.images import in_batches
 from dynnas.metrics.accuracy import predict
 from dynnas.metrics.budgeted import Judged, judge
-from dynnas.nn.context import Context, Trace, supplied
-from dynnas.nn.exits.early_exits import EarlyExits, ExitMode
+from dynnas.nn.context import Trace
+from dynnas.nn.exits.early_exits import EarlyExits
 from dynnas.nn.gates.gate import Decision
 from dynnas.nn.networks.cost import Cost
 from dynnas.nn.networks.network import Network
-from dynnas.runtimes.plain import PlainNetwork
+from dynnas.runtimes.plain import PlainNetwork, outputs_by_exit
 from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.training.batchnorm.calibrate import SCORING_BATCH
 
@@ -67,17 +67,18 @@ def _by_exit(network: PlainNetwork, dataset: Dataset, split: Split) -> _Said:
 
 def _said(network: PlainNetwork, x: Tensor) -> tuple[list[Tensor], list[Tensor], Sequence[Decision]]:
     (container,) = (layer for layer in network.modules() if isinstance(layer, EarlyExits))
-    sure, outputs = list[Tensor](), list[Tensor]()
-    memory: Mapping[str, Any] = {}
     trace = Trace(Decision)
-    for number in range(len(container.exits)):
-        trace = Trace(Decision)
-        with supplied(network, Context(ExitMode(number), trace=trace)), _heard(container) as heard:
-            outputs.append(network(x))
-        if number < len(container.thresholds):
-            confident, memory = container.sure(heard[0], memory)
-            sure.append(confident)
-    return sure, outputs, trace.of(Decision)  # the last run passes all gates
+    outputs, passed = list[Tensor](), 0
+    with _heard(container) as heard:
+        for output in outputs_by_exit(network, x, trace):
+            outputs.append(output)
+            decided, passed = trace.of(Decision)[passed:], len(trace.of(Decision))
+    sure = list[Tensor]()
+    memory: Mapping[str, Any] = {}
+    for said in heard[:-1]:
+        confident, memory = container.sure(said, memory)
+        sure.append(confident)
+    return sure, outputs, decided  # the last run passes all gates
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from dynnas.errors import TargetError
 from dynnas.nn.branching import Branching
 from dynnas.nn.config.network import NetworkConfig
-from dynnas.nn.exits.early_exits import EarlyExits
+from dynnas.nn.context import Context, Trace, supplied
+from dynnas.nn.exits.early_exits import EarlyExits, ExitMode
 from dynnas.nn.exits.exits import sureness
 from dynnas.nn.gates.gate import Gated
 from dynnas.nn.networks.network import Body, Network, Segment
@@ -150,6 +151,20 @@ class PlainNetwork(nn.Module):
 def exits_of(network: Network | Cascade | PlainNetwork) -> Sequence[Any]:
     """Return the early exits of a network in their order, each with its name, place and threshold."""
     return network.config.leaves if isinstance(network, PlainNetwork) else network.config.exits
+
+
+def outputs_by_exit(network: PlainNetwork, x: Tensor, trace: Trace | None = None) -> Iterator[Tensor]:
+    """Yield for each exit, and at last the head, the outputs (B, ...) if all images leave there.
+
+    What the forward pass does behind the exits is done to each. All of every gated block is computed.
+
+    Args:
+        network: in eval mode. x: images (B, C, H, W). trace: is told of each run.
+    """
+    for number in range(len(network.config.leaves) + 1):
+        with supplied(network, Context(ExitMode(number if network.config.leaves else None), trace=trace)):
+            output = network(x)
+        yield output
 
 
 class _Whole(nn.Module):

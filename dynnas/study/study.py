@@ -161,8 +161,24 @@ class Study(StudyResults):
 
         from dynnas.training.weights.files import load_network
 
-        build = partial(self.fresh_network, trained.key) if self.space.model is not None else None
+        build = partial(self._shaped, trained) if self.space.model is not None else None
         return load_network(self.folder.path / trained.file, trained.weights_digest, build)
+
+    def _shaped(self, trained: Trained | Compressed) -> Network:
+        """Return a network of one's own class of the shape that a training or a pass ended with."""
+        if not isinstance(trained, Compressed):
+            return self.fresh_network(trained.key)
+        source = self.weights_of(trained.key, trained.source)
+        network = self._shaped(source) if source else self.fresh_network(trained.key)
+        if "channels" not in trained.details:
+            return network
+        from dynnas.runtimes.plain import PlainNetwork
+        from dynnas.supernet.prunable import PrunableModule
+
+        plain, left = cast("PlainNetwork", network), trained.details["channels"]
+        found = PrunableModule.of(plain.module.eval(), plain.config.shape)
+        module = found.pruned({name: after for name, (_, after) in left.items()})
+        return cast("Network", PlainNetwork(module, plain.config.shape, plain.config.classes))
 
     def fresh_network(self, key: str) -> Network:
         """Return a network of one's own class with weights as the class draws them."""

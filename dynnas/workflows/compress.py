@@ -41,7 +41,7 @@ from dynnas.training.recipe import Recipe
 from dynnas.training.weights.files import save_network
 from dynnas.workflows.train import teachers_for
 
-ANY_CLASS = ("int8",)
+ANY_CLASS = ("int8", "prune", "cluster")
 """The passes that work on networks of one's own class."""
 
 BEFORE, AFTER = "before.onnx", "model.onnx"
@@ -91,8 +91,8 @@ def compress_members(
         )
     if study.space.model is not None and method not in ANY_CLASS:
         raise StudyError(
-            f"compress: pass {method} changes the layers of space files' networks, and this study's are of a "
-            f"class of your own; on these works {', '.join(ANY_CLASS)}"
+            f"compress: pass {method} begins with fresh weights of space files' networks, and this study's "
+            f"are of a class of your own; on these works {', '.join(ANY_CLASS)}"
         )
     with study_lock(study.folder.lock, f"study {study.folder.path}"):
         compressor = _Compressor(study, method, recipe, chosen, progress or Progress())

@@ -157,6 +157,19 @@ def test_a_member_is_exported_and_run(pick: str, tmp_path: Path, capsys: pytest.
     assert {way for *_, way in lines} <= {"exit0", "head"}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["prune", "cluster"])
+def test_a_member_with_a_gate_and_an_exit_is_made_smaller(method: str, tmp_path: Path) -> None:
+    more = ("--pick", "fastest", "--epochs", "1", "--teacher", "none", "--quiet")
+    run("compress", "net", "--pass", method, *more)
+    study = open_study("net")
+    made = next(each for each in study.compressed if each.method == method)
+    assert made.after.bytes < made.before.bytes
+    network = study.load(made.key, weights=made.name)
+    assert sum(each.numel() for each in network.parameters()) == made.after.params
+    run("export", "net", "--pick", "fastest", "--weights", made.name, "--out", str(tmp_path / "out"))
+
+
 def _answers(bundle: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
     """What `run.py` of a bundle prints of the test images."""
     images = open_study("net").dataset.test.images

@@ -217,6 +217,23 @@ def test_commands_take_it(studies: Path, command: str, more: tuple[str, ...], fi
     assert (studies / "own" / file).exists()
 
 
-def test_passes_that_need_known_layers_say_so(studies: Path) -> None:
-    found: Any = CliRunner().invoke(app, ["compress", "own", "--studies", str(studies), "--pass", "prune"])
-    assert "of a class of your own; on these works int8" in str(found.exception)
+def test_passes_that_need_fresh_weights_say_so(studies: Path) -> None:
+    found: Any = CliRunner().invoke(app, ["compress", "own", "--studies", str(studies), "--pass", "lottery"])
+    assert "of a class of your own; on these works int8, prune, cluster" in str(found.exception)
+
+
+@pytest.mark.parametrize("method", ["prune", pytest.param("cluster", marks=pytest.mark.slow)])
+def test_it_is_made_smaller_and_read_again(studies: Path, method: str) -> None:
+    run("compress", "own", "--studies", str(studies), "--pass", method, "--epochs", "1", "--quiet")
+    study = dn.open_study("own", studies)
+    made = next(each for each in study.compressed if each.method == method)
+    network = study.load(made.key, weights=made.name)
+    assert type(network) is MyNet
+    params = sum(each.numel() for each in network.parameters())
+    assert params == made.after.params
+    assert (params < made.before.params) == (method == "prune")
+    data = study.dataset
+    with torch.no_grad():
+        said = network(data.normalise(data.search.images)).argmax(1)
+    right = float((said == data.search.targets).float().mean())
+    assert right == pytest.approx(made.after.scores["accuracy"], abs=1e-6)

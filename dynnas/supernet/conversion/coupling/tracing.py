@@ -157,6 +157,8 @@ class _Operators(TorchDispatchMode):
                 tracer.fix(each, _no_rule(tracer, name))
             return result
         axes = rule(tracer, func, args, kwargs, result)
+        if not isinstance(result, Tensor | tuple | list):  # a number, which carries nothing
+            return result
         results = [result] if isinstance(result, Tensor) else list(result)
         axes = [axes] if isinstance(result, Tensor) else list(axes)
         tokens = _tokens(name, known, shapes, func)

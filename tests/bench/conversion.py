@@ -23,6 +23,7 @@ import time
 import warnings
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,8 @@ NETWORKS = (
     "mobileone_s0", "fbnetc_100", "rexnet_100", "starnet_s1", "dla46_c", "hrnet_w18_small", "skresnet18",
     "inception_next_atto", "efficientformer_l1",
 )  # fmt: skip
+MODULES = {"torch_pruning": "torch_pruning", "fastnas": "modelopt"}
+"""The module by which a rival is found."""
 PARITY = 1e-3
 """Largest difference of outputs, as a share of their largest value."""
 
@@ -259,6 +262,9 @@ def main() -> None:
     kept = prepare_torchvision()
     tools = {"dynnas": partial(ours, rounds=args.rounds), "torch_pruning": torch_pruning, "fastnas": fastnas}
     for tool, act in tools.items():
+        if tool in MODULES and find_spec(MODULES[tool]) is None:
+            print(f"{tool} is not installed: its column stays as it is")
+            continue
         for name in args.networks:
             found = results.setdefault(name, {})
             if tool not in found:

@@ -28,6 +28,10 @@ class Murderous(Progress):
         self.texts: list[str] = []
         self.killed: list[int] = []
 
+    @property
+    def lost(self) -> bool:
+        return any("a worker was lost (killed by SIGKILL)" in text for text in self.texts)
+
     def message(self, text: str) -> None:
         self.texts.append(text)
 
@@ -42,7 +46,7 @@ class _Deed(Task):
 
     def advance(self, steps: int = 1, note: str = "") -> None:
         self.steps += steps
-        if self.steps == 3:
+        if self.steps >= 3 and not self.progress.lost:  # workers without a job are replaced without a word
             self.progress.killed = workers()
             for worker in self.progress.killed:
                 os.kill(worker, signal.SIGKILL)
@@ -57,7 +61,7 @@ def test_study_with_workers_is_the_study_without(tmp_path: Path) -> None:
         small_space(tmp_path, search={**search, "workers": 2}), folder=tmp_path / "shared", progress=progress
     )
     assert len(progress.killed) == 2
-    assert any("a worker was lost (killed by SIGKILL)" in text for text in progress.texts)
+    assert progress.lost
     expected = {candidate.key: candidate.metrics for candidate in alone.candidates}
     assert len(expected) == 12
     assert any("exit_share.head" in metrics for metrics in expected.values())

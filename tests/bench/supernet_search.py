@@ -197,7 +197,7 @@ def _draw(found: dict[str, dict[int, list[ScoredArchitecture]]], goal: Goal, pat
     for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
         axis("{x:.2f}")
     axes.grid(visible=True, alpha=0.25)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="lower right")
     figure.savefig(path)
 
 

@@ -53,5 +53,5 @@ def draw_histogram(histogram: Histogram, path: Path) -> None:
         axes.axvline(ms, color="black", linestyle=style, linewidth=1.2, label=f"{name} {ms:.4g}")
     axes.set(title=histogram.title, xlabel="latency of an image at batch 1 [ms]", ylabel="images")
     axes.grid(visible=True, alpha=0.25)
-    axes.legend(framealpha=0.9)
+    axes.legend(framealpha=0.9, loc="upper right")  # to look for the best place may take seconds
     figure.savefig(path)

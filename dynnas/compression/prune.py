@@ -15,7 +15,6 @@ A network of one's own class has the groups that `dynnas.elastic` finds (`dynnas
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -32,7 +31,7 @@ from dynnas.nn.config.network import BlockConfig, ExitConfig, HeadConfig, Networ
 from dynnas.nn.layers.unfilled import unfilled
 from dynnas.nn.networks.network import Network, build, slot_module
 from dynnas.runtimes.plain import PlainNetwork
-from dynnas.supernet.prunable import PrunableModule, whole
+from dynnas.supernet.prunable import PrunableModule, left_of, whole
 
 HIDDEN = {"mbconv", "fused_mbconv"}
 """Blocks whose inner channels are their input's times `expand`."""
@@ -187,7 +186,7 @@ def choose_channels(
             else:
                 score += _of_channels(scores[path], axis)
         order[name] = score.argsort(descending=True)
-        left[name] = min(size, whole(max(1, math.ceil(size * (1 - amount))), size))
+        left[name] = left_of(size, amount)
     while accident := _accident(network.config, groups, left):
         size = len(order[accident])
         left[accident] = min(size, whole(left[accident] + 1, size))

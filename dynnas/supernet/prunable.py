@@ -88,10 +88,7 @@ class PrunableModule:
 
     def widths(self, amount: float) -> dict[str, int]:
         """Return what each group keeps without the share `amount`, rounded up so that it suits `MULTIPLE`."""
-        return {
-            name: min(group.size, whole(max(1, math.ceil(group.size * (1 - amount))), group.size))
-            for name, group in self.groups.items()
-        }
+        return {name: left_of(group.size, amount) for name, group in self.groups.items()}
 
     def pruned(self, widths: Mapping[str, int]) -> nn.Module:
         """Return a module with this number of channels of each group, the most important ones, in eval mode.
@@ -107,6 +104,11 @@ class PrunableModule:
             if isinstance(layer, Contextual):
                 layer.context = layers[name].context
         return found.eval()
+
+
+def left_of(size: int, amount: float) -> int:
+    """Return how many of `size` channels to leave without the share `amount`: at least one."""
+    return min(size, whole(max(1, math.ceil(size * (1 - amount))), size))
 
 
 def whole(left: int, size: int) -> int:

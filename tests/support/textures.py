@@ -1,6 +1,6 @@
 """A network that is trained by construction: it tells sixteen textures apart, by one channel each.
 
-What a search finds for it does not hang on what a short training reaches: the whole network knows all
+What a search finds for it does not depend on what a short training reaches: the whole network knows all
 textures, and one of half the channels cannot.
 """
 

@@ -10,6 +10,9 @@ import numpy as np
 RESAMPLES = 200
 CONFIDENCE = 0.95
 
+DRAWN_AT_ONCE = 100_000
+"""Maximum number of drawn values that are in memory at once."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -54,7 +57,8 @@ def estimate(
     block = max(1, round(count ** (1 / 3)))
     starts = np.random.default_rng(seed).integers(count - block + 1, size=(RESAMPLES, -(-count // block)))
     drawn = (starts[:, :, None] + np.arange(block)).reshape(RESAMPLES, -1)[:, :count]
-    values = np.array([statistic(passes[rows], 0).mean() for rows in drawn])
+    parts = np.array_split(drawn, -(-RESAMPLES * passes.size // DRAWN_AT_ONCE))
+    values = np.concatenate([statistic(passes[rows], 1).mean(1) for rows in parts])
     low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]).tolist()
     return Estimate(float(statistic(passes, 0).mean()), low, high)
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from dynnas.nn.context import Context, with_context
+from dynnas.nn.context import Context, layers_of
 from dynnas.nn.layers.layers import ConvUnit
 from dynnas.nn.networks.modes import settle
 from dynnas.runtimes.fusing import fuse_norms
@@ -35,4 +35,7 @@ def fold_batchnorm(network: Folded, context: Context | None = None) -> Folded:
         fuse_norms(folded, blank_images(folded.config).to(like.device, like.dtype))
     settle(folded)
     folded.requires_grad_(False)
-    return folded if context is None else with_context(folded, context)
+    if context is not None:
+        for layer in layers_of(folded):
+            layer.context = context
+    return folded

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,28 @@ class Front(Sequence[ScoredArchitecture]):
         A finished front says how exact scores are, and marks members that are no better than the one above
         as far as the test images tell.
         """
+        lines = self._lines()
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        told = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+        return "\n".join([self._title, *told])
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the members as a table, as `str` has them."""
+        head, *rows = (
+            "".join(f"<{cell}>{html.escape(text)}</{cell}>" for text in line)
+            for line, cell in zip(self._lines(), chain(["th"], repeat("td")), strict=False)
+        )
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        caption = f"<caption>{self._title}</caption>"
+        return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+    @property
+    def _title(self) -> str:
+        count = len(self.members)
+        return f"{count} network{'s' if count != 1 else ''}, cheapest first"
+
+    def _lines(self) -> list[tuple[str, ...]]:
+        """Return the names of the columns, and a line for each member."""
         names = [objective.name for objective in self.objectives]
         lines = [("", *names, "architecture")]
         for number, member in enumerate(self.members):
@@ -94,9 +118,7 @@ class Front(Sequence[ScoredArchitecture]):
             choices = " ".join(f"{name}={value}" for name, value in member.architecture.items())
             mark = " ≈" if beats_cheaper(member.metrics) is False else ""
             lines.append((f"{number}{mark}", *reached, choices))
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        told = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
-        return "\n".join([f"{len(self.members)} networks, cheapest first", *told])
+        return lines
 
     def __getitem__(self, index: Any) -> Any:
         return self.members[index]

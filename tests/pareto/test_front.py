@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Sequence
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -68,6 +69,14 @@ def test_a_printed_front_is_a_table() -> None:
         "0  10        1.5         x=0",
         "1  60        22          x=1",
     ]
+
+
+def test_a_notebook_shows_the_same_table() -> None:
+    members = [ScoredArchitecture(Architecture((("op", "<b>"),)), {"accuracy": 10, "latency_ms": 1.5})]
+    page = ElementTree.fromstring(Front.of(members, OBJECTIVES)._repr_html_())
+    assert [cell.text for cell in page.iter("th")] == [None, "accuracy", "latency_ms", "architecture"]
+    assert [cell.text for cell in page.iter("td")] == ["0", "10", "1.5", "op=<b>"]
+    assert page.findtext("caption") == "1 network, cheapest first"
 
 
 def test_pick_by_a_direction_that_no_objective_has() -> None:

@@ -332,7 +332,8 @@ def _gates(config: NetworkConfig) -> Iterator[dict[str, Any]]:
     if choice := config.choice:
         yield {"block": RESOLUTION_SLOT, "gate": choice.words, "target": choice.target, "branches": True}
     for slot, block in config.gated:
-        branches = GATES[block.gate.name].leaves_out(block)
+        # What is no family of blocks, such as `DynamicResolution`, has a branch for each alternative.
+        branches = block.gate.name not in GATES or GATES[block.gate.name].leaves_out(block)
         yield {"block": slot, "gate": block.gate.name, "target": block.gate["target"], "branches": branches}
 
 

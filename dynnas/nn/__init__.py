@@ -1,9 +1,10 @@
 """Layers as plain torch modules, static and dynamic, which serve networks of any kind.
 
 `Conv2d` is torch's with dynamic kernels to choose from. `EarlyExits` lets images leave early, `Skippable`
-lets them pass by a module, and `Halting` ends a run of modules for them. `SkipRNN` leaves out updates of its
-state, and `ExitInTime` stops reading a sequence once it is sure. `SoftDecisionTree` is a head, and `Carafe`
-enlarges maps. `block`, `attention` and `activation` make modules by name.
+lets them pass by a module, `Halting` ends a run of modules for them, and `DynamicResolution` runs a module at
+a resolution that suits them. `SkipRNN` leaves out updates of its state, and `ExitInTime` stops reading a
+sequence once it is sure. `SoftDecisionTree` is a head, and `Carafe` enlarges maps. `block`, `attention` and
+`activation` make modules by name.
 
 What is registered under a name is imported when a registry is first read.
 """
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from dynnas.nn.by_name import activation, attention
     from dynnas.nn.carafe import Carafe
     from dynnas.nn.conv2d import Conv2d
+    from dynnas.nn.dynamic_resolution import DynamicResolution
     from dynnas.nn.exits.early_exits import EarlyExits
     from dynnas.nn.exits.patient_exits import PatientExits
     from dynnas.nn.gates.family import GATES
@@ -35,6 +37,7 @@ __all__ = [
     "KERNELS",
     "Carafe",
     "Conv2d",
+    "DynamicResolution",
     "EarlyExits",
     "ExitInTime",
     "Halting",
@@ -55,6 +58,7 @@ _HOMES = {
     "KERNELS": "kernels.kernel",
     "Carafe": "carafe",
     "Conv2d": "conv2d",
+    "DynamicResolution": "dynamic_resolution",
     "EarlyExits": "exits.early_exits",
     "ExitInTime": "recurrent",
     "Halting": "blocks_by_name",

@@ -9,6 +9,13 @@ import typer
 
 from dynnas.cli.options import arguments_of, image_shape
 
+NewWeights = Annotated[
+    bool, typer.Option("--new-weights", help="draw all weights again: a control for the trained ones")
+]
+PlainDepth = Annotated[
+    bool, typer.Option("--plain-depth", help="blocks without a residual may be left out as well")
+]
+
 
 def elastic(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="a state dict by torch.save, or .safetensors")],
@@ -51,9 +58,8 @@ def elastic(
         list[str] | None,
         typer.Option("--exit", metavar="MODULE", help="a module behind which images may leave"),
     ] = None,
-    plain_depth: Annotated[
-        bool, typer.Option("--plain-depth", help="blocks without a residual may be left out as well")
-    ] = False,
+    new_weights: NewWeights = False,
+    plain_depth: PlainDepth = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace files that are there")] = False,
 ) -> None:
     """Make a space file of a trained network.
@@ -66,7 +72,7 @@ def elastic(
     from dynnas.cli.elastic_file import make_elastic_file
 
     options: dict[str, object] = {"exclude": exclude, "classes": classes, "resolution": resolution, "ops": op}
-    options |= {"gates": gate, "exits": exits, "plain_depth": plain_depth}
+    options |= {"gates": gate, "exits": exits, "plain_depth": plain_depth, "fresh": new_weights}
     given = {name: value for name, value in options.items() if value}
     place = out or Path(f"{file.stem}.yaml")
     made = make_elastic_file(

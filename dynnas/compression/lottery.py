@@ -25,7 +25,6 @@ from dynnas.nn.layers.digest import weights_digest
 from dynnas.nn.networks.network import Network
 from dynnas.training.algorithm import Algorithm, Run
 from dynnas.training.batchnorm.calibrate import calibrate
-from dynnas.training.train_network import fresh_network
 from dynnas.training.weights.files import load_network, save_network
 
 FILE = "weights.sparse"
@@ -65,15 +64,14 @@ def _run(source: CompressionInput) -> CompressedModel:
     epochs = source.recipe.train.epochs
     if not 0 < rewind < epochs:
         raise TrainingError(f"lottery: rewinds to epoch {rewind} of {epochs}; give more --epochs")
-    config, seed = source.network.config, source.recipe.train.seed
     folder = source.folder / "early"
     digest = folder / "digest"
     if not digest.exists():
-        first = source.tune(fresh_network(config, seed), name="dense", until=rewind)
+        first = source.tune(source.fresh(), name="dense", until=rewind)
         save_network(first, folder)
         digest.write_text(weights_digest(first))
-    early = load_network(folder / "weights.pt", digest.read_text())
-    dense = source.tune(fresh_network(config, seed), name="dense")
+    early = load_network(folder / "weights.pt", digest.read_text(), source.fresh)
+    dense = source.tune(source.fresh(), name="dense")
     masks = largest_weights(dense, amount)
     start = str(source.options["start"])
     if start not in STARTS:
@@ -89,7 +87,7 @@ def _run(source: CompressionInput) -> CompressedModel:
     write_coded(ticket, path, {}, sparse=frozenset(masks))
     left = sum(int(mask.sum()) for mask in masks.values()) / sum(mask.numel() for mask in masks.values())
     return CompressedModel(
-        network=read_coded(path),  # what ships is what was read back
+        network=read_coded(path, ticket),  # what ships is what was read back
         file=path,
         controls={"dense, trained alike": dense, "early weights under the mask": supermask},
         details={"weights_left": left, "rewound_to_epoch": rewind, "start": start},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -167,9 +167,9 @@ class Study(StudyResults):
     def _shaped(self, trained: Trained | Compressed) -> Network:
         """Return a network of one's own class of the shape that a training or a pass ended with."""
         if not isinstance(trained, Compressed):
-            return self.fresh_network(trained.key)
+            return self._built(trained.key, self.space)
         source = self.weights_of(trained.key, trained.source)
-        network = self._shaped(source) if source else self.fresh_network(trained.key)
+        network = self._shaped(source) if source else self._built(trained.key, self.space)
         if "channels" not in trained.details:
             return network
         from dynnas.runtimes.plain import PlainNetwork
@@ -180,13 +180,30 @@ class Study(StudyResults):
         module = found.pruned({name: after for name, (_, after) in left.items()})
         return cast("Network", PlainNetwork(module, plain.config.shape, plain.config.classes))
 
-    def fresh_network(self, key: str) -> Network:
-        """Return a network of one's own class with weights as the class draws them."""
+    def fresh_network(self, key: str, seed: int) -> Network:
+        """Return a network of one's own class, or of a trained network, with weights drawn from `seed`.
+
+        Raises:
+            StudyError: there is no such key.
+        """
+        import torch
+
+        from dynnas.supernet.conversion.network import TrainedNetwork
+
+        space = self.space
+        if isinstance(space.model, TrainedNetwork):
+            space = replace(space, model=space.model.fresh(seed))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self._built(key, space)
+
+    def _built(self, key: str, space: Space) -> Network:
+        """Return a network of one's own class as its space builds it."""
         from dynnas.runtimes.plain import PlainNetwork
 
         data = self.dataset
         architecture = self.architecture(key)
-        space = self.space.of_data(data.shape, data.task)
+        space = space.of_data(data.shape, data.task)
         module, shape = space.build(architecture), space.image_shape(architecture, data.shape)
         return cast("Network", PlainNetwork(module, shape, data.task.outputs))
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +17,7 @@ from dynnas.candidates.candidate import workload_of
 from dynnas.compression import PASSES
 from dynnas.compression.compress import CompressedModel, CompressionInput
 from dynnas.data.streaming.images import in_batches
-from dynnas.errors import StudyError, TargetError
+from dynnas.errors import StudyError, TargetError, TrainingError
 from dynnas.files import atomic_write
 from dynnas.latency.latency import Latency
 from dynnas.latency.meter import LatencyMeter
@@ -38,11 +38,9 @@ from dynnas.study.records.compressed import Compressed, Figures, compressed_to_j
 from dynnas.study.scores import scores_of
 from dynnas.study.study import Study
 from dynnas.training.recipe import Recipe
+from dynnas.training.train_network import fresh_network
 from dynnas.training.weights.files import save_network
 from dynnas.workflows.train import teachers_for
-
-ANY_CLASS = ("int8", "prune", "cluster")
-"""The passes that work on networks of one's own class."""
 
 BEFORE, AFTER = "before.onnx", "model.onnx"
 
@@ -88,11 +86,6 @@ def compress_members(
         raise StudyError(
             f"compress: pass {method} has no option {', '.join(sorted(unknown))}; "
             f"it has {', '.join(PASSES[method].options)}"
-        )
-    if study.space.model is not None and method not in ANY_CLASS:
-        raise StudyError(
-            f"compress: pass {method} begins with fresh weights of space files' networks, and this study's "
-            f"are of a class of your own; on these works {', '.join(ANY_CLASS)}"
         )
     with study_lock(study.folder.lock, f"study {study.folder.path}"):
         compressor = _Compressor(study, method, recipe, chosen, progress or Progress())
@@ -143,6 +136,7 @@ class _Compressor:
             options=self.options,
             progress=self.progress,
             device=study.settings.target.host_device,
+            fresh=partial(self._fresh, member.key, network),
         )
         compressed = PASSES[self.method].run(source)
         before, after = self._figures(network, compressed, folder)
@@ -165,6 +159,20 @@ class _Compressor:
         others = [each for each in study.compressed if each.name != name]
         atomic_write(study.folder.compressed, compressed_to_json([*others, result]))
         return result
+
+    def _fresh(self, key: str, like: Network) -> Network:
+        """Return a network like another one with the weights that the recipe's seed draws."""
+        seed = self.recipe.train.seed
+        if isinstance(like, Network):
+            return fresh_network(like.config, seed)
+        found = self.study.fresh_network(key, seed)
+        shapes = [[value.shape for value in each.state_dict().values()] for each in (found, like)]
+        if shapes[0] != shapes[1]:
+            raise TrainingError(
+                f"compress: pass {self.method} begins with new weights, and these of {key} belong to a "
+                "network that has lost channels, which its class does not make; give --weights inherited"
+            )
+        return found
 
     def _figures(
         self, network: Network, compressed: CompressedModel, folder: Path

@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import torch
-
 from dynnas.errors import StudyError, nearest
 from dynnas.files import atomic_write
 from dynnas.metrics.accuracy import accuracy
@@ -145,9 +143,7 @@ class MemberTraining:
             return inherited
         if isinstance(inherited, Network):
             return fresh_network(inherited.config, self.recipe.train.seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.recipe.train.seed)
-            return self.study.fresh_network(member.key)
+        return self.study.fresh_network(member.key, self.recipe.train.seed)
 
     @cached_property
     def teachers(self) -> list[Network]:

@@ -103,3 +103,16 @@ def test_the_trained_network_teaches():
     assert len(heard) == 2 * 4
     for inputs, teacher in heard:
         torch.testing.assert_close(teacher, network(inputs), rtol=1e-4, atol=1e-5)
+
+
+def test_new_weights_of_a_member_are_not_the_trained_ones(space, front):
+    study = front.study
+    key = front.pick("fastest").key
+    trained_weights = space.build(study.architecture(key)).state_dict()
+    drawn, again = (study.fresh_network(key, 0).state_dict() for _ in "ab")
+    assert {name: tensor.shape for name, tensor in drawn.items()} == {
+        f"module.{name}": tensor.shape for name, tensor in trained_weights.items()
+    }
+    assert all(torch.equal(drawn[name], again[name]) for name in drawn)
+    kernels = [name for name, tensor in trained_weights.items() if tensor.dim() > 1]
+    assert not any(bool((drawn[f"module.{name}"] == trained_weights[name]).any()) for name in kernels)

@@ -41,6 +41,7 @@ def elastic(
     thresholds: Sequence[float] = (0.5, 0.7, 0.9),
     exclude: str | Iterable[str] = (),
     classes: int | None = None,
+    fresh: bool = False,
     seed: int = 0,
 ) -> Space:
     """Make a design space of a trained network: its channels, blocks, kernels and input size may get fewer.
@@ -74,7 +75,10 @@ def elastic(
         thresholds: values of how sure an exit must be, from 0 to 1.
         exclude: names or patterns (`layer1.*`, `stem`) of modules and tensors that stay as they are.
         classes: outputs of a head that replaces the network's own, with new weights; the rest is kept.
-        seed: draws the weights of a new head.
+        fresh: whether all weights are drawn again, by the `reset_parameters` of the layers: a control, which
+            tells what the trained weights are worth. The choices stay, and nothing is taught by what was
+            trained.
+        seed: draws new weights, of a head or of all.
 
     Raises:
         SpaceError: the forward pass fails, depends on the values of its input, or is not deterministic; two
@@ -115,7 +119,9 @@ def elastic(
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:5])
         raise SpaceError(f"{type(network).__name__}: nothing of it can be made elastic: {reasons}")
     begun = begun_modules(network, choices, analysis.outputs, experts, seed)
-    return _space(network, choices, begun, left_out, analysis, teaches=classes is None)
+    trained = _trained(network, choices, begun, left_out, analysis, teaches=classes is None)
+    model = trained.fresh(seed) if fresh else trained
+    return Space(type(network).__name__, choices.genes(), model=model)
 
 
 def _names(given: str | Iterable[str]) -> tuple[str, ...]:
@@ -288,14 +294,14 @@ def _parameters(module: nn.Module) -> int:
     return sum(each.numel() for each in module.parameters())
 
 
-def _space(
+def _trained(
     network: nn.Module,
     choices: Choices,
     begun: Begun,
     left_out: Mapping[str, str],
     analysis: Analysis,
     teaches: bool,
-) -> Space:
+) -> TrainedNetwork:
     smallest = TrainedNetwork(network, choices, NO_REPORT, begun=begun)(
         {choice.name: choice.values[0] for choice in choices.listed}
     )
@@ -308,7 +314,6 @@ def _space(
     )
     outputs = analysis.outputs
     count = outputs.shape[1] if isinstance(outputs, Tensor) and outputs.dim() > 1 else None
-    trained = TrainedNetwork(
+    return TrainedNetwork(
         network, choices, report, begun=begun, outputs=count, teaches=teaches, states=analysis.states
     )
-    return Space(type(network).__name__, choices.genes(), model=trained)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -13,15 +14,18 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
+from dynnas.nn.conv2d import Conv2d
 from dynnas.nn.layers.digest import weights_digest
 from dynnas.nn.layers.resize import resize
 from dynnas.nn.slicing import leading
 from dynnas.space.architecture import Architecture, Value
 from dynnas.supernet.build import Call
 from dynnas.supernet.conversion.choices import RESOLUTION, Choices
+from dynnas.supernet.conversion.dynamic import begun as begun_conv
 from dynnas.supernet.conversion.dynamic import rules_of
 from dynnas.supernet.conversion.member import Begun, cut, kernel_rule
 from dynnas.supernet.conversion.report import ElasticReport
+from dynnas.supernet.fresh import draw_weights
 from dynnas.supernet.states import own_buffers_of
 
 
@@ -67,6 +71,29 @@ class TrainedNetwork:
         structure = hashlib.sha256(repr(self.network).encode()).hexdigest()[:16]
         begun = [weights_digest(each) for each in self.begun.modules()]
         return " ".join([type(self.network).__qualname__, structure, weights_digest(self.network), *begun])
+
+    def fresh(self, seed: int) -> TrainedNetwork:
+        """Return the same choices of the same network, whose weights are drawn from `seed`.
+
+        They are drawn as `dynnas.supernet.fresh.draw_weights` says. Gates begin open and exits unsure, as
+        they did. The order in which channels are left out stays.
+        """
+        network = copy.deepcopy(self.network)
+        draw_weights(network, seed)
+        ops: dict[tuple[str, str], Conv2d] = {}
+        for place, ((name, op), whole) in enumerate(self.begun.ops.items()):
+            conv = network.get_submodule(name)
+            assert isinstance(conv, nn.Conv2d)
+            ops[name, op] = begun_conv(conv, op, len(whole.conv.weight), seed + place)
+        return TrainedNetwork(
+            network,
+            self.choices,
+            self.report,
+            begun=replace(self.begun, ops=ops),
+            outputs=self.outputs,
+            teaches=False,
+            states=self.states,
+        )
 
     def __call__(self, architecture: Mapping[str, Value] | None = None, /, **values: Value) -> nn.Module:
         """Build the member of these values, with the trained weights; what is not named is as trained.

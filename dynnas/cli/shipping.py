@@ -34,8 +34,11 @@ LearningRate = Annotated[
     ),
 ]
 Kernels = Annotated[
-    Literal["real", "binary"],
-    typer.Option("--weights", help="kind of weights; binary: kernels of signs (BinaryConnect)"),
+    Literal["real", "binary", "ternary"],
+    typer.Option(
+        "--weights",
+        help="kind of weights; binary: kernels of signs (BinaryConnect); ternary: of two numbers and zero",
+    ),
 ]
 Temperature = Annotated[float, typer.Option("--temperature", min=0.1, help="temperature of the distillation")]
 TeacherWeight = Annotated[

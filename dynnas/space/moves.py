@@ -10,8 +10,8 @@ from dynnas.space.gene import Gene
 from dynnas.space.space import Space
 
 
-def _build(space: Space, choose: Callable[[Gene], Value]) -> Architecture:
-    """Build the architecture whose active genes, in order, have the values that `choose` returns."""
+def choose_each(space: Space, choose: Callable[[Gene], Value]) -> Architecture:
+    """Return the architecture whose active genes, in order, have the values that `choose` returns."""
     values: dict[str, Value] = {}
     for gene in space.genes:
         if gene.is_active(values):
@@ -21,17 +21,17 @@ def _build(space: Space, choose: Callable[[Gene], Value]) -> Architecture:
 
 def sample(space: Space, rng: random.Random) -> Architecture:
     """Draw every active gene uniformly from its values, parents first."""
-    return _build(space, lambda gene: rng.choice(gene.values))
+    return choose_each(space, lambda gene: rng.choice(gene.values))
 
 
 def smallest(space: Space) -> Architecture:
     """Return the first value of every gene: the least depth, width, kernel, and the cheapest op."""
-    return _build(space, lambda gene: gene.values[0])
+    return choose_each(space, lambda gene: gene.values[0])
 
 
 def largest(space: Space) -> Architecture:
     """Return the last value of every gene: the greatest depth, width, kernel, and the op of most capacity."""
-    return _build(space, lambda gene: gene.values[-1])
+    return choose_each(space, lambda gene: gene.values[-1])
 
 
 def mutate(
@@ -56,7 +56,7 @@ def mutate(
         value = architecture[gene.name]
         return _another(gene, value, rng) if gene.name in changing else value
 
-    return _build(space, choose)
+    return choose_each(space, choose)
 
 
 def _another(gene: Gene, value: Value, rng: random.Random) -> Value:
@@ -77,7 +77,7 @@ def crossover(space: Space, a: Architecture, b: Architecture, rng: random.Random
         known = [parent[gene.name] for parent in (a, b) if gene.name in parent]
         return rng.choice(known or gene.values)
 
-    return _build(space, choose)
+    return choose_each(space, choose)
 
 
 def enumerate_all(space: Space) -> Iterator[Architecture]:

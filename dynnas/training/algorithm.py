@@ -165,6 +165,7 @@ class Run:
         outputs: runs a model on the current inputs as the step does: (model, architecture, context), and
             whether its gates are left open.
         accumulate: batches of a step. part: number of the current batch in its step, from 0.
+        trial: whether networks are asked for only to time a step; nothing can be run then.
     """
 
     model: Model
@@ -184,6 +185,7 @@ class Run:
     teacher: Tensor | None = None
     accumulate: int = 1
     part: int = 0
+    trial: bool = False
 
     @property
     def batch_number(self) -> int:

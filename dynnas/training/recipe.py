@@ -24,7 +24,7 @@ class Recipe:
             study, joined by commas: one is a teacher assistant, several teach together.
         teacher_weight: the teacher's share in the loss. teacher_temperature: of the distillation.
         ema: largest decay of the average of the weights, which is what ships; 0 for the last weights.
-        weights: `real`, or `binary` kernels (BinaryConnect).
+        weights: `real`, or `binary` (BinaryConnect) or `ternary` kernels (trained ternary quantisation).
     """
 
     train: TrainSettings
@@ -56,7 +56,14 @@ class Recipe:
 SUPERNET = ("sandwich", "trained_teacher", "in_place_distillation")
 """The algorithms by which supernets alone are trained, unless settings leave them out."""
 
-ONLY_SUPERNET = (*SUPERNET, "fair_sampling", "regularized_largest")
+ONLY_SUPERNET = (
+    *SUPERNET,
+    "fair_sampling",
+    "attentive_sampling",
+    "adjacent_sampling",
+    "progressive_resolution",
+    "regularized_largest",
+)
 """The algorithms that single networks are not trained by."""
 
 COMMON = (
@@ -72,9 +79,15 @@ COMMON = (
 
 ORDER = (
     *SUPERNET,
+    "fair_sampling",
+    "attentive_sampling",
+    "adjacent_sampling",
+    "progressive_resolution",
     "label_smoothing",
     "regularized_largest",
     "early_exits",
+    "exit_order",
+    "exit_ranking",
     "router_temperature",
     "routing_dropout",
     "gate_learning",

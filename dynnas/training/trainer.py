@@ -295,7 +295,10 @@ class Trainer:
 
         def trial(execution: Execution) -> None:
             with seeded(self.run.seed, self.run.step):
-                run_trial(model, self._passes.networks(), self.run.inputs, self._device, execution)
+                self.run.trial = True
+                networks = self._passes.networks()
+                self.run.trial = False
+                run_trial(model, networks, self.run.inputs, self._device, execution)
 
         return trial
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,9 @@ from dynnas.space.moves import largest
 from dynnas.study.records.trained import Trained, trained_to_json
 from dynnas.study.scores import scores_of
 from dynnas.study.study import Study
+from dynnas.training.algorithm import Algorithm
 from dynnas.training.algorithms.binary_weights import BinaryWeights
+from dynnas.training.algorithms.ternary_weights import TernaryWeights
 from dynnas.training.checkpoint import read_checkpoint
 from dynnas.training.recipe import Recipe
 from dynnas.training.train_network import fresh_network, train_alone
@@ -28,6 +30,9 @@ from dynnas.training.weights.files import save_network
 
 INHERITED_LR = 0.25
 """Share of the supernet's learning rate at which inherited weights are trained on."""
+
+QUANTIZED: Mapping[str, type[Algorithm]] = {"binary": BinaryWeights, "ternary": TernaryWeights}
+"""The algorithms by the kinds of weights that a recipe may ask for."""
 
 
 def recipe_of(train: TrainSettings, start: str, lr: float | None = None, **changes: object) -> Recipe:
@@ -122,7 +127,7 @@ class MemberTraining:
         inherited = self.inherited(member)
         before = accuracy(inherited, self.study.dataset, "search").top1
         network = self.start_of(member, inherited)
-        algorithms = [BinaryWeights()] if self.recipe.weights == "binary" else []
+        algorithms = [QUANTIZED[self.recipe.weights]()] if self.recipe.weights in QUANTIZED else []
         device = self.study.settings.target.host_device
         train_alone(
             network, self.study.dataset, self.recipe, folder, teacher=self.teachers,

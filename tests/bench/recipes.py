@@ -25,6 +25,7 @@ import torch
 from dynnas.candidates.candidate import Extractor
 from dynnas.data.dataset import Dataset
 from dynnas.data.load import load_data
+from dynnas.errors import TrainingError
 from dynnas.language.parser import load_space
 from dynnas.language.study_space import StudySpace
 from dynnas.metrics.accuracy import accuracy
@@ -44,11 +45,15 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {
     "one random": {"sandwich": {"random": 1}},
     "regularized_largest": {"regularized_largest": {}},
     "fair_sampling": {"sandwich": False, "fair_sampling": {}, "in_place_distillation": {"weight": 0.0}},
+    "attentive, best": {"attentive_sampling": {}},
+    "attentive, worst": {"attentive_sampling": {"prefer": "worst"}},
+    "adjacent": {"adjacent_sampling": {}},
+    "progressive": {"progressive_resolution": {}},
     "mixup": {"mixup": {}},
     "ema": {"ema": {}},
     "no smoothing": {"label_smoothing": False},
 }
-WARM_UP, TIMED = 2, 8
+WARM_UP, TIMED = 2, 12
 COLUMNS = ("largest", "smallest", "random")
 
 
@@ -69,13 +74,16 @@ def trainer_of(supernet: Supernet, dataset: Dataset, settings: TrainSettings) ->
 
 
 def step_seconds(trainer: Trainer) -> float:
-    """Processor seconds of a step."""
+    """Processor seconds of a step: the mean over steps of the whole training, which need not be alike."""
     for _ in range(WARM_UP):
         trainer.advance()
-    start = time.process_time()
-    for _ in range(TIMED):
+    seconds = 0.0
+    for place in range(TIMED):
+        trainer.run.step = place * trainer.run.total // TIMED
+        start = time.process_time()
         trainer.advance()
-    return (time.process_time() - start) / TIMED
+        seconds += time.process_time() - start
+    return seconds / TIMED
 
 
 def trained(
@@ -137,12 +145,15 @@ def main() -> None:
     print(f"{'recipe':<20} {'steps':>7} " + " ".join(f"{name:>22}" for name in COLUMNS), flush=True)
     for name, changes in recipes.items():
         found, steps = [], 0
-        for seed in arguments.seeds:
-            settings = replace(space.settings.train, seed=seed, precision="float32").with_algorithms(
-                **changes
-            )
-            supernet, steps = trained(space, dataset, settings, arguments.seconds)
-            found.append(scores(space, supernet, dataset, settings, arguments.members))
+        try:
+            for seed in arguments.seeds:
+                settings = replace(space.settings.train, seed=seed, precision="float32")
+                settings = settings.with_algorithms(**changes)
+                supernet, steps = trained(space, dataset, settings, arguments.seconds)
+                found.append(scores(space, supernet, dataset, settings, arguments.members))
+        except TrainingError as error:
+            print(f"{name:<20} {error}", flush=True)
+            continue
         columns = list(zip(*found, strict=True))
         base = base or columns
         cells = [

@@ -42,7 +42,7 @@ def step_seconds(space: str, steps: int, way: str) -> dict[str, float]:
     from dynnas.supernet.staged import staged_supernet
     from dynnas.threads import StepThreads
     from dynnas.training.algorithm import Pass
-    from dynnas.training.algorithms.sandwich import sandwich
+    from dynnas.training.algorithms.sampling.sandwich import sandwich
     from dynnas.training.execution import Execution, choose_threads, run_trial
     from dynnas.training.models import model_of
 

@@ -16,7 +16,7 @@ OTHERS = {
     "nn/exits/early_exits.py": "the alternative of most votes",
     "nn/exits/patient_exits.py": "PABEE counts exits that name the same class",
     "nn/carafe.py": "a kernel for each place",
-    "nn/soft_tree.py": "a path of a tree",
+    "nn/trees/soft_tree.py": "a path of a tree",
     "nn/networks/glance.py": "where to look",
     "training/algorithms/gates/guidance.py": "what gates are taught to choose",
     "training/algorithms/early_exits.py": "what an exit is taught of its own quality",
@@ -26,6 +26,7 @@ OTHERS = {
     "report/latency.py": "the most work",
     "export/standalone.py": "runs without dynnas, so that it says itself what outputs mean",
     "study/study.py": "an example in a docstring",
+    "training/algorithms/sampling/": "the network of the least or greatest loss",
 }
 
 

@@ -23,6 +23,7 @@ from dynnas.settings.settings import DataSettings, TrainSettings
 from dynnas.tasks.builtin.classification import Classification
 from dynnas.training.algorithms.binary_weights import BinaryWeights, binary_kernels
 from dynnas.training.algorithms.ema import Ema
+from dynnas.training.algorithms.ternary_weights import TernaryWeights
 from dynnas.training.checkpoint import read_checkpoint
 from dynnas.training.recipe import Recipe
 from dynnas.training.train_network import fresh_network, train_alone
@@ -99,9 +100,9 @@ def test_the_first_weights_are_soon_forgotten():
     assert abs(ema.state_dict()["weight"].item() - 1) < 1e-3
 
 
-def trained(folder, dataset, recipe=RECIPE, progress=None, network=None, timer=None):
+def trained(folder, dataset, recipe=RECIPE, progress=None, network=None, timer=None, algorithms=()):
     network = network or small()
-    algorithms = [BinaryWeights()] if recipe.weights == "binary" else []
+    algorithms = [*algorithms, *([BinaryWeights()] if recipe.weights == "binary" else [])]
     return train_alone(
         network,
         dataset,
@@ -210,6 +211,51 @@ def test_a_binary_step_is_that_of_the_paper(dataset):
     binary.on_step(run)
     torch.testing.assert_close(kernel, expected)
     assert (expected.abs() == 1).any()
+
+
+def test_ternary_weights_are_two_numbers_and_zero(dataset, tmp_path):
+    recipe = replace(RECIPE, ema=0.0)
+    folder = tmp_path / "whole"
+    network = trained(folder, dataset, recipe, algorithms=[TernaryWeights(lr=0.05)])
+    kernels, kept = binary_kernels(network), read_checkpoint(folder).algorithms["ternary_weights"]
+    for kernel, (above, below) in zip(kernels, kept["scales"], strict=True):
+        assert set(kernel.detach().unique().tolist()) == {-float(below), 0.0, float(above)}
+        assert (float(above), float(below)) != (1.0, 1.0)
+    assert network.slots["stem"].conv.weight.unique().numel() > 3
+    assert read_checkpoint(folder).model["slots.stage1__0.expand.conv.weight"].unique().numel() > 3
+
+
+def test_a_ternary_step_is_that_of_the_paper(dataset):
+    """By autograd: p * [w > d] - n * [w < -d], and the gradient of w times p, n or 1."""
+    network = small(exits=0, op="static")
+    name = "slots.stage1__0.expand.conv.weight"
+    kernel = network.get_parameter(name)
+    ternary = TernaryWeights(threshold=0.3, lr=0.1)
+    run = run_of([ternary], model=network)
+    with torch.no_grad():
+        ternary.scales[:, 0], ternary.scales[:, 1] = 1.5, 0.5
+    images, labels = dataset.train_batch(0, 0, 0, 64)
+    numbers, values, expected = [], dict(network.named_parameters()), {}
+    for other in ternary.kernels:
+        bound = 0.3 * other.detach().abs().max()
+        pair = torch.tensor([1.5, 0.5], requires_grad=True)
+        numbers.append(pair)
+        (found,) = (key for key, value in values.items() if value is other)
+        expected[found] = (other > bound) * pair[0] - (other < -bound) * pair[1]
+    torch.manual_seed(0)  # of the head's dropout
+    output = torch.func.functional_call(network.train(), {**values, **expected}, (images,))
+    wanted = torch.autograd.grad(F.cross_entropy(output, labels), [*numbers, expected[name]])
+    torch.manual_seed(0)
+    with ternary.weights(run):
+        F.cross_entropy(network.train()(images), labels).backward()
+    ternary.on_gradients(run)
+    torch.testing.assert_close(ternary.scales.grad, torch.stack(wanted[:-1]))
+    bound = 0.3 * kernel.detach().abs().max()
+    factor = torch.where(kernel > bound, 1.5, torch.where(kernel < -bound, 0.5, 1.0))
+    torch.testing.assert_close(kernel.grad, wanted[-1] * factor)
+    ternary.on_step(run)
+    first = torch.tensor([1.5, 0.5]) - 0.1 * torch.stack(wanted[:-1]).sign()  # Adam's first step
+    torch.testing.assert_close(ternary.scales.detach(), first, atol=1e-4, rtol=0)
 
 
 def test_kept_networks_are_loaded_again_or_refused(tmp_path):

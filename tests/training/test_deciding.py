@@ -14,7 +14,7 @@ from dynnas.nn.gates.costs import GateCost
 from dynnas.nn.gates.estimators import Chooser
 from dynnas.nn.gates.gate import Decision
 from dynnas.nn.gates.mode import GateMode
-from dynnas.nn.soft_tree import Paths
+from dynnas.nn.trees.soft_tree import Paths
 from dynnas.space.space import Space
 from dynnas.supernet.supernet import Supernet
 from dynnas.training.algorithms.gates.lagrangian import GateLagrangian

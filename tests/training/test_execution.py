@@ -8,7 +8,7 @@ import torch
 from dynnas.language.parser import parse_space
 from dynnas.supernet.staged import staged_supernet
 from dynnas.training.algorithm import Pass
-from dynnas.training.algorithms.sandwich import sandwich
+from dynnas.training.algorithms.sampling.sandwich import sandwich
 from dynnas.training.execution import Execution, _faster, choose_execution, run_trial
 from dynnas.training.models import model_of
 

@@ -16,7 +16,7 @@ from dynnas.space.moves import largest, smallest
 from dynnas.training.algorithms.early_exits import EarlyExits
 from dynnas.training.algorithms.label_smoothing import LabelSmoothing
 from dynnas.training.algorithms.router_temperature import RouterTemperature
-from dynnas.training.algorithms.sandwich import sandwich
+from dynnas.training.algorithms.sampling.sandwich import sandwich
 from dynnas.training.algorithms.teaching.in_place_distillation import InPlaceDistillation
 from dynnas.training.schedule import Cosine
 

@@ -25,7 +25,7 @@ from dynnas.tasks import Classification
 from dynnas.training.algorithm import Algorithm, Pass
 from dynnas.training.algorithms.mixup import MixedTargets, Mixup
 from dynnas.training.algorithms.regularized_largest import RegularizedLargest
-from dynnas.training.algorithms.sandwich import Sandwich
+from dynnas.training.algorithms.sampling.sandwich import Sandwich
 from dynnas.training.algorithms.teaching.distillation import Distillation
 from dynnas.training.algorithms.teaching.in_place_distillation import InPlaceDistillation
 from dynnas.training.batches import DatasetBatches

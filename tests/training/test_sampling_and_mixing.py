@@ -8,9 +8,9 @@ from support.runs import run_of
 from torch.nn import functional as F
 
 from dynnas.language.parser import parse_space
-from dynnas.training.algorithms.fair_sampling import fair_networks
 from dynnas.training.algorithms.label_smoothing import LabelSmoothing
 from dynnas.training.algorithms.mixup import MixedTargets, Mixup
+from dynnas.training.algorithms.sampling.fair_sampling import fair_networks
 from dynnas.training.distributed.ranks import Batch
 
 SPACE = parse_space("choices: {a: [1, 2, 3, 4], b: [x, y], c: [1, 2, 3]}")

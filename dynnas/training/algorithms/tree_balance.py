@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dynnas.nn.soft_tree import Paths
+from dynnas.nn.trees.soft_tree import Paths
 from dynnas.training.algorithm import Algorithm, Forward, Run, register_algorithm, setting
 
 

@@ -55,7 +55,7 @@ class FeatureDistillation(Algorithm):
         if self._teacher is None or run.model.space is not None:
             self._pairs: Mapping[str, str] = {}
             return
-        self._pairs = self.pairs or _stages(run.module, self._teacher)
+        self._pairs = self.pairs or _last_blocks(run.module, self._teacher)
         names = [dict(module.named_modules()) for module in (run.module, self._teacher)]
         missing = [
             name
@@ -146,11 +146,17 @@ LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def _stages(network: nn.Module, teacher: nn.Module) -> dict[str, str]:
+def stages_of(network: nn.Module) -> Mapping[str, tuple[str, ...]]:
+    """Return the blocks of each stage of a network or supernet of space files, by the stages' names."""
+    slots = getattr(network, "slots", {})
+    found: dict[str, tuple[str, ...]] = {}
+    for match in filter(None, (re.fullmatch(r"(?!exits__)(.+)__\d+", name) for name in slots)):
+        found[match[1]] = (*found.get(match[1], ()), f"slots.{match[0]}")
+    return found
+
+
+def _last_blocks(network: nn.Module, teacher: nn.Module) -> dict[str, str]:
     """Return the last blocks of the stages that two networks of space files share, by their names."""
-    found = []
-    for module in (network, teacher):
-        slots = list(module.slots) if isinstance(module, Network) else []
-        blocks = (re.fullmatch(r"(.+)__\d+", name) for name in slots)
-        found.append({match[1]: f"slots.{match[0]}" for match in blocks if match})
-    return {own: found[1][stage] for stage, own in found[0].items() if stage in found[1]}
+    known = [stages_of(each) if isinstance(each, Network) else {} for each in (network, teacher)]
+    own, others = known
+    return {own[stage][-1]: others[stage][-1] for stage in own if stage in others}

@@ -1,0 +1,1 @@
+"""Algorithms that say which networks of a supernet a step trains."""

@@ -157,16 +157,22 @@ def _show_study(study: Study) -> None:
 def space(file: SpaceFile) -> None:
     """Show what a space file spans.
 
-    Its layers and choices, the number of architectures, and how large its networks are.
+    Its layers and choices, the number of architectures, how large its networks are, and which design rules
+    of fast networks the largest one breaks.
     """
     from dynnas.cli.printing import print_table
     from dynnas.language.parser import load_space
+    from dynnas.report.tables.rules import rules_table
     from dynnas.report.tables.space import costs_table, genes_table
+    from dynnas.space.moves import largest
 
     space = load_space(file)
     print_table(genes_table(space))
     if space.network:
         print_table(costs_table(space))
+        rules = rules_table(space.network_config(largest(space)), "largest")
+        if rules.rows:
+            print_table(rules)
 
 
 def schema(

@@ -27,6 +27,7 @@ from dynnas.report.study import comparison_table, study_table
 from dynnas.report.summary import StudySummary
 from dynnas.report.tables.cascades import cascades_table
 from dynnas.report.tables.devices import devices_table
+from dynnas.report.tables.rules import rules_table
 from dynnas.report.tables.shelf import shelf_table
 from dynnas.report.tables.trained import compressed_table, trained_table
 
@@ -100,6 +101,7 @@ def networks_section(summary: StudySummary) -> Section | None:
         + "".join(f' <span class="badge">{pick}</span>' for pick in picks.get(member.key, ()))
         + f'</h3><p class="facts">{"<br>".join(map(escape, tip_of(member, study)[1:4]))}</p>'
         + drawings[member.key]
+        + _rules(summary, member.key)
         + "</article>"
         for member in drawn
     )
@@ -110,6 +112,15 @@ def networks_section(summary: StudySummary) -> Section | None:
         f"layer's channels; beside it are {beside}.</p>"
     )
     return Section("networks", "The networks", f'{keys}<div class="cards">{cards}</div>')
+
+
+def _rules(summary: StudySummary, key: str) -> str:
+    """Return the design rules that a network of a space file breaks, folded up; empty if there are none."""
+    config = summary.configs.get(key)
+    table = rules_table(config, key) if config is not None else None
+    if table is None or not table.rows:
+        return ""
+    return f"<details><summary>Design rules that it breaks</summary>{table_html(table)}</details>"
 
 
 def exit_images_section(summary: StudySummary) -> Section | None:

@@ -1,10 +1,12 @@
 """Layers as plain torch modules, static and dynamic, which serve networks of any kind.
 
 `Conv2d` is torch's with dynamic kernels to choose from. `EarlyExits` lets images leave early, `Skippable`
-lets them pass by a module, `Halting` ends a run of modules for them, and `DynamicResolution` runs a module at
-a resolution that suits them. `SkipRNN` leaves out updates of its state, and `ExitInTime` stops reading a
-sequence once it is sure. `SoftDecisionTree` is a head, and `Carafe` enlarges maps. `block`, `attention` and
-`activation` make modules by name.
+lets them pass by a module, `Halting` ends a run of modules for them, `HaltingTokens` for single tokens, and
+`DynamicResolution` runs a module at a resolution that suits them. `SkipRNN` leaves out updates of its state,
+and `ExitInTime` stops reading a sequence once it is sure. `RecurrentAttention` looks closer at a part of an
+image, `PatchSelection` and `FrameSelection` choose what is looked at, and `ConditionalMLP` how wide fully
+connected layers are. `SoftDecisionTree` and `NeuralTree` are heads, and `Carafe` enlarges maps. `block`,
+`attention` and `activation` make modules by name.
 
 What is registered under a name is imported when a registry is first read.
 """
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from dynnas.nn.blocks_by_name import Halting, Skippable, block
     from dynnas.nn.by_name import activation, attention
     from dynnas.nn.carafe import Carafe
+    from dynnas.nn.conditional_mlp import ConditionalMLP
     from dynnas.nn.conv2d import Conv2d
     from dynnas.nn.dynamic_resolution import DynamicResolution
     from dynnas.nn.exits.early_exits import EarlyExits
@@ -26,8 +29,12 @@ if TYPE_CHECKING:
     from dynnas.nn.gates.family import GATES
     from dynnas.nn.kernels.kernel import KERNELS
     from dynnas.nn.recurrent import ExitInTime, SkipRNN
+    from dynnas.nn.regions.recurrent_attention import AttentionCrop, RecurrentAttention
+    from dynnas.nn.regions.selection import FrameSelection, PatchSelection
     from dynnas.nn.registry import ACTIVATIONS, ATTENTIONS, BLOCKS
-    from dynnas.nn.soft_tree import SoftDecisionTree
+    from dynnas.nn.token_halting import HaltingTokens, TokenLayer
+    from dynnas.nn.trees.neural_tree import NeuralTree
+    from dynnas.nn.trees.soft_tree import SoftDecisionTree
 
 __all__ = [
     "ACTIVATIONS",
@@ -35,16 +42,24 @@ __all__ = [
     "BLOCKS",
     "GATES",
     "KERNELS",
+    "AttentionCrop",
     "Carafe",
+    "ConditionalMLP",
     "Conv2d",
     "DynamicResolution",
     "EarlyExits",
     "ExitInTime",
+    "FrameSelection",
     "Halting",
+    "HaltingTokens",
+    "NeuralTree",
+    "PatchSelection",
     "PatientExits",
+    "RecurrentAttention",
     "SkipRNN",
     "Skippable",
     "SoftDecisionTree",
+    "TokenLayer",
     "activation",
     "attention",
     "block",
@@ -56,16 +71,24 @@ _HOMES = {
     "BLOCKS": "registry",
     "GATES": "gates.family",
     "KERNELS": "kernels.kernel",
+    "AttentionCrop": "regions.recurrent_attention",
     "Carafe": "carafe",
+    "ConditionalMLP": "conditional_mlp",
     "Conv2d": "conv2d",
     "DynamicResolution": "dynamic_resolution",
     "EarlyExits": "exits.early_exits",
     "ExitInTime": "recurrent",
+    "FrameSelection": "regions.selection",
     "Halting": "blocks_by_name",
+    "HaltingTokens": "token_halting",
+    "NeuralTree": "trees.neural_tree",
+    "PatchSelection": "regions.selection",
     "PatientExits": "exits.patient_exits",
+    "RecurrentAttention": "regions.recurrent_attention",
     "SkipRNN": "recurrent",
     "Skippable": "blocks_by_name",
-    "SoftDecisionTree": "soft_tree",
+    "SoftDecisionTree": "trees.soft_tree",
+    "TokenLayer": "token_halting",
     "activation": "by_name",
     "attention": "by_name",
     "block": "blocks_by_name",

@@ -139,7 +139,7 @@ class Positions(Gated):
         logits = self.gate(_means(seen, self.side))
         rows = self.chooser(logits, context=context)
         run = rows[:, :, 1]
-        return Decision(run, _usage(run), likelihood=self.chooser.likelihood(logits, rows, context))
+        return Decision(run, usage_of_parts(run), likelihood=self.chooser.likelihood(logits, rows, context))
 
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
         """Compute all positions, and weight each by the decision."""
@@ -198,13 +198,13 @@ def _means(x: Tensor, side: int) -> Tensor:
     return down @ x @ across.t()
 
 
-def _usage(run: Tensor) -> Tensor:
-    """Count the tiles: turn weights (B, tiles) into rows (B, tiles + 1) over their number.
+def usage_of_parts(run: Tensor) -> Tensor:
+    """Count the parts, such as tiles: turn weights (B, parts) into rows (B, parts + 1) over their number.
 
-    The gradient is that of a cost in proportion to the tiles.
+    The gradient is that of a cost in proportion to the parts.
     """
-    tiles = run.shape[1]
+    parts = run.shape[1]
     number = run.sum(1, keepdim=True)
-    usage = F.relu(1 - (number.detach() - torch.arange(tiles + 1, device=run.device)).abs())
-    rate = (number - number.detach()) / tiles
-    return usage + F.pad(rate, (tiles, 0)) - F.pad(rate, (0, tiles))
+    usage = F.relu(1 - (number.detach() - torch.arange(parts + 1, device=run.device)).abs())
+    rate = (number - number.detach()) / parts
+    return usage + F.pad(rate, (parts, 0)) - F.pad(rate, (0, parts))

@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dynnas.candidates.statistics import (
     Statistics,
@@ -34,12 +35,16 @@ from dynnas.runtimes.plain import PlainNetwork
 from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.settings.settings import TargetSettings, TrainSettings
 from dynnas.space.architecture import Architecture
+from dynnas.space.gene import QUANTIZE, of_network
 from dynnas.supernet.blank import blank
 from dynnas.supernet.supernet import Supernet
 from dynnas.training.batchnorm.calibrate import calibrate
 
 KEPT = 32
 """Number of the latest candidates that keep their networks, whether or not anyone else holds them."""
+
+INT8_IMAGES = 128
+"""Training images whose activations set the ranges of int8."""
 
 
 class Extractor:
@@ -126,6 +131,9 @@ class Candidate:
     def __init__(self, source: Extractor, architecture: Architecture, key: str, open_gates: bool) -> None:
         self.architecture, self.key = architecture, key
         self._source, self._open_gates = source, open_gates
+        # A network in int8 has the statistics that it has in float32.
+        own = Architecture(tuple(of_network(architecture).items()))
+        self._statistics_key = own.key + key.removeprefix(architecture.key)
         self._statistics: Statistics | None = None
         self._ready = False
         self._workload: Workload | None = None
@@ -145,6 +153,19 @@ class Candidate:
     def own_class(self) -> bool:
         """Return whether the network is of the user's own class, not a staged network of a space file."""
         return self._source.supernet.space.model is not None
+
+    @property
+    def quantized(self) -> bool:
+        """Return whether the network is quantised to int8 when it is compiled."""
+        return self.architecture.get(QUANTIZE, "none") == "int8"
+
+    @property
+    def timed_calibrated(self) -> bool:
+        """Return whether the network must be calibrated before it is timed.
+
+        It must be where its work depends on its images, or its values set the ranges of int8.
+        """
+        return bool(self.config.branches) or self.quantized
 
     @cached_property
     def config(self) -> NetworkConfig:
@@ -186,7 +207,7 @@ class Candidate:
         """Return the batch-norm statistics as far as they are known: here, or in the store."""
         store = self._source.store
         if self._statistics is None and store is not None:
-            packed = store.read_statistics(self.key, self._source.provenance)
+            packed = store.read_statistics(self._statistics_key, self._source.provenance)
             self._statistics = unpack_statistics(packed) if packed else None
         return self._statistics
 
@@ -199,7 +220,7 @@ class Candidate:
         self._statistics = statistics
         if self._source.store is not None:
             packed = pack_statistics(statistics)
-            self._source.store.write_statistics(self.key, self._source.provenance, packed)
+            self._source.store.write_statistics(self._statistics_key, self._source.provenance, packed)
 
     @property
     def calibrated(self) -> Network:
@@ -235,8 +256,12 @@ class Candidate:
 
     def _compiled(self, network: Network) -> Artifact:
         if self._artifact is None:
-            self._artifact = compile_network(network, self.target)
+            self._artifact = compile_network(network, self.target, int8_images=self._int8_images)
         return self._artifact
+
+    @property
+    def _int8_images(self) -> Tensor | None:
+        return int8_images(self.network, self.dataset, self._source.train) if self.quantized else None
 
     @property
     def workload(self) -> Workload:
@@ -260,11 +285,13 @@ class Candidate:
         Raises:
             TargetError: the network cannot be compiled for the target.
         """
-        return workload_of(self._timed, self.dataset, target)
+        network = self._timed
+        artifact = compile_network(network, target, int8_images=self._int8_images)
+        return Workload(load_runner(network, artifact, target), inputs_of(network, self.dataset, target))
 
     @property
     def _timed(self) -> Network:
-        return self.calibrated if self.config.branches else self.network
+        return self.calibrated if self.timed_calibrated else self.network
 
     def release(self) -> None:
         """Drop the compiled network; it is made again when it is next needed."""
@@ -278,6 +305,12 @@ def workload_of(network: Network, dataset: Dataset, target: TargetSettings) -> W
         network: in evaluation mode; calibrated if its work depends on its images.
     """
     return Workload(build_runner(network, target), inputs_of(network, dataset, target))
+
+
+def int8_images(network: Network, dataset: Dataset, train: TrainSettings) -> Tensor:
+    """Return the training images (N, channels, H, W) by which `network` is quantised, prepared for it."""
+    images = dataset.calibration_images(min(INT8_IMAGES, train.calibration_images), train.seed)
+    return resize(images, network.config.shape[1:]).cpu()
 
 
 def inputs_of(network: Network, dataset: Dataset, target: TargetSettings) -> list[np.ndarray]:

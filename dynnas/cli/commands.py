@@ -284,6 +284,7 @@ def export(
     if format == SWITCHABLE:
         _export_switchable(study, studies, pick or ["front"], out, overwrite)
         return
+    from dynnas.candidates.candidate import int8_images
     from dynnas.cli.printing import print_table
     from dynnas.export.bundle import export_model
     from dynnas.export.card import facts_of, facts_of_cascade
@@ -299,22 +300,25 @@ def export(
     which = _only(pick or ["knee"])
     if which.startswith(PICK):
         cascade = opened.cascades.pick(which)
-        network = opened.cascade_network(cascade)
+        chain = opened.cascade_network(cascade)
         facts = facts_of_cascade(opened, cascade)
-        manifest = export_model(network, opened.dataset, out, format, overwrite=overwrite, facts=facts)
+        manifest = export_model(chain, opened.dataset, out, format, overwrite=overwrite, facts=facts)
         title = f"{title_of_cascade(cascade)}, of {opened.name}, written to {out}"
         print_table(artifacts_table(manifest, title))
         return
     member = opened.front.pick(which)
     trained = opened.weights_of(member.key, weights)
+    network = opened.trained_network(trained) if trained else opened.network(member.key)
+    quantized = opened.candidate(member.key).quantized
     manifest = export_model(
-        opened.trained_network(trained) if trained else opened.network(member.key),
+        network,
         opened.dataset,
         out,
         format,
         architecture=member.architecture,
         overwrite=overwrite,
         facts=facts_of(opened, member, trained),
+        int8_images=int8_images(network, opened.dataset, opened.settings.train) if quantized else None,
     )
     source = f"weights of training {trained.name}" if trained else "weights of the supernet"
     print_table(artifacts_table(manifest, f"{member.key} of {opened.name}, {source}, written to {out}"))
@@ -340,6 +344,10 @@ def _export_switchable(study: str, studies: Path, pick: list[str], out: Path, ov
     metric = opened.dataset.task.metrics[0]
     sign = -1 if metric.direction == "maximize" else 1
     members = sorted(opened.front.picks(pick), key=lambda member: sign * member.metrics[metric.name])
+    if quantized := [member.key for member in members if opened.candidate(member.key).quantized]:
+        raise StudyError(
+            f"export: {', '.join(quantized)} are in int8, and a switchable model holds float32; pick others"
+        )
     networks = {member.key: opened.network(member.key) for member in members}
     facts = {"networks of the study": opened.name, "weights from": "the supernet, calibrated"}
     manifest = export_switchable(networks, opened.dataset, out, overwrite=overwrite, facts=facts)

@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 from dynnas.compression.compress import CompressedModel, CompressionInput, Pass
-from dynnas.errors import TrainingError, require
+from dynnas.errors import require
 from dynnas.runtimes.artifact import ONNX_MODEL, Artifact
 
 
 def _run(source: CompressionInput) -> CompressedModel:
-    """Quantise with ranges from `images` training images.
-
-    Raises:
-        TrainingError: the network has gates or sees several resolutions.
-    """
-    if source.network.config.gated:
-        raise TrainingError(
-            "int8: the branches of gated blocks are not quantised yet; "
-            "take a network without gates (exits are served), or another pass"
-        )
-    if source.network.config.choice or source.network.config.glance:
-        raise TrainingError(
-            f"int8: networks that see images at several resolutions ({source.network.config.sizes}) are not "
-            "quantised yet; take one of a fixed resolution, or another pass"
-        )
+    """Quantise with ranges from `images` training images."""
     require("onnx", "onnx")
 
-    from dynnas.runtimes.onnx.int8 import to_int8_onnx
+    from dynnas.runtimes.onnx.int8.quantization import to_int8_onnx
 
     images = source.calibration_images()[: int(source.options["images"])]
     graph = to_int8_onnx(source.network, images).SerializeToString()

@@ -43,6 +43,9 @@ VERSION = 1
 SELF_CHECKS = 4
 """Test images on which `run.py` compares a graph with the manifest before it is used."""
 
+INT8_TOLERANCE = 0.1
+"""The tolerance of that comparison in int8: processors round differently."""
+
 
 _OUTPUTS = {
     "classification": "one value for each class name",
@@ -63,6 +66,7 @@ def export_model(
     images: int = 256,
     overwrite: bool = False,
     facts: Mapping[str, str] | None = None,
+    int8_images: torch.Tensor | None = None,
 ) -> dict[str, Any]:
     """Write `network` as a bundle: it appears in `folder` whole and checked against torch, or not at all.
 
@@ -75,6 +79,8 @@ def export_model(
         images: how many to compare.
         overwrite: replace an earlier bundle in `folder`.
         facts: what else is known of it, for the model card, as `facts_of` gives them.
+        int8_images: training images, as `dynnas.candidates.candidate.int8_images` gives them, to quantise the
+            network to int8 by.
 
     Returns:
         The manifest, as it stands in `manifest.json`.
@@ -85,6 +91,8 @@ def export_model(
         MissingExtraError: a package that the format needs is not installed.
     """
     chosen_format = get_format(format)
+    if int8_images is not None:
+        chosen_format = chosen_format.in_int8(int8_images)
     if isinstance(network, Cascade) and not chosen_format.cascades:
         takes = ", ".join(name for name, each in FORMATS.items() if each.cascades)
         raise ExportError(f"export: the format {format} holds one network; a cascade ships as {takes}")
@@ -99,11 +107,15 @@ def export_model(
         expected = answer(
             network, prepare_images(network, dataset, chosen.images), chosen.targets, dataset.task
         )
+        loaded = [
+            (model, chosen_format.load_like(bundle / model.file, network)) for model in chosen_format.models
+        ]
         checks = {
-            model.file: _check(model, chosen_format.load_like(bundle / model.file, network), expected)
-            for model in chosen_format.models
+            model.file: _check(model, predict, expected, chosen_format.exact) for model, predict in loaded
         }
-        pictures = _pictures(network, dataset, bundle, chosen, expected) if chosen_format.script else None
+        pictures = None
+        if chosen_format.script and chosen_format.exact:
+            pictures = _pictures(network, dataset, bundle, chosen, expected)
         if chosen_format.script:
             write_script(bundle)
         artifacts = [
@@ -114,7 +126,7 @@ def export_model(
         if pictures:
             manifest["pictures"] = asdict(pictures)
         if chosen_format.script:
-            manifest["self_check"] = _self_check(network, dataset)
+            manifest |= _checks_of_script(network, dataset, None if chosen_format.exact else loaded[0][1])
         finish_bundle(bundle, manifest, card(manifest, facts or {}, chosen_format.lines(network)))
     return manifest
 
@@ -175,14 +187,26 @@ def _pictures(
     return check_pictures(data, dataset, pixels, torch.from_numpy(expected.outputs))
 
 
-def _check(model: ModelFile, predict: Predict, expected: Answer) -> dict[str, Any]:
+def _check(model: ModelFile, predict: Predict, expected: Answer, exact: bool) -> dict[str, Any]:
     """Compare a file that was loaded again, and time it."""
-    parity = compare(model, predict, expected)
+    parity = compare(model, predict, expected, exact)
     return {**asdict(parity), "timing": asdict(time_artifact(predict, expected.images))}
 
 
-def _self_check(network: Finished, dataset: Dataset) -> dict[str, list[float]]:
-    """Return the logits of the script's test images by their numbers, without those that rounding decides."""
+def _checks_of_script(network: Finished, dataset: Dataset, predict: Predict | None) -> dict[str, Any]:
+    """Return what `run.py` compares before it uses a graph, and how closely."""
+    if predict is None:
+        return {"self_check": _self_check(network, dataset)}
+    return {"self_check": _self_check(network, dataset, predict), "tolerance": INT8_TOLERANCE}
+
+
+def _self_check(
+    network: Finished, dataset: Dataset, predict: Predict | None = None
+) -> dict[str, list[float]]:
+    """Return the logits of the script's test images by their numbers, without those that rounding decides.
+
+    They are those of torch, or of `predict`, where that is not exact.
+    """
     from dynnas.export.standalone import compared, test_image  # needs onnxruntime, which wrote the bundle
 
     found: dict[str, list[float]] = {}
@@ -192,7 +216,8 @@ def _self_check(network: Finished, dataset: Dataset) -> dict[str, list[float]]:
             expected = answer(network, image, torch.zeros(1, dtype=torch.long), dataset.task)
         except ExportError:  # an exit or a gate could go either way
             continue
-        numbers = compared(dict(dataset.task.facts()), expected.outputs[0])
+        outputs = expected.outputs if predict is None else predict(expected.images)[0]
+        numbers = compared(dict(dataset.task.facts()), outputs[0])
         found[str(number)] = [float(f"{number:.7g}") for number in numbers.tolist()]
     return found
 

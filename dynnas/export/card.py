@@ -7,6 +7,7 @@ from typing import Any
 
 from dynnas.metric import Metric
 from dynnas.pareto.front import ScoredArchitecture
+from dynnas.pareto.noise import AGREEMENT, ARTIFACT_GAP
 from dynnas.study.records.cascades import Cascaded
 from dynnas.study.records.compressed import Compressed
 from dynnas.study.records.trained import Trained
@@ -63,6 +64,11 @@ def _figures(study: Study, metrics: Mapping[str, float]) -> dict[str, str]:
         for metric in dataset.task.metrics:
             if (value := metrics.get(f"{prefix}{metric.name}")) is not None:
                 facts[f"{metric.name} on {images} {what}"] = _score(metric, value, images)
+    if AGREEMENT in metrics:
+        facts["scores on test images"] = (
+            f"of the compiled network, which answers {100 * metrics[AGREEMENT]:.2f}% of the search and test "
+            "images as torch does"
+        )
     if "mean_ms" in metrics:
         words = (f"{name.removesuffix('_ms')} {metrics[name]:.4g} ms" for name in _TIMES if name in metrics)
         facts["latency of one image in the study"] = ", ".join(words)
@@ -81,11 +87,12 @@ def _figures(study: Study, metrics: Mapping[str, float]) -> dict[str, str]:
 
 def _metrics_of(member: ScoredArchitecture, made: Trained | Compressed | None) -> dict[str, float]:
     """Return the metrics of `member` that also hold for the trained or compressed network, and its own."""
-    metrics = dict(member.metrics)
+    if made is None:
+        return dict(member.metrics)
+    of_others = (AGREEMENT, ARTIFACT_GAP)
+    metrics = {name: value for name, value in member.metrics.items() if name not in of_others}
     if isinstance(made, Trained):
         return metrics | dict(made.scores)
-    if made is None:
-        return metrics
     after = made.after
     metrics = {name: value for name, value in metrics.items() if name not in (*_TIMES, "macs", "params")}
     metrics |= {**after.scores, "mean_ms": after.latency_ms}
@@ -122,6 +129,7 @@ def card(manifest: Mapping[str, Any], facts: Mapping[str, str], load: tuple[str,
         "task": _task(manifest),
         "data": f"{data['name']}, {height} x {width} pixels",
         "licence of the data": data["licence"],
+        **({"weights and activations": manifest["quantize"]} if "quantize" in manifest else {}),
         "input": f"float32 {manifest['input']['shape']}; {manifest['input']['prepare']}",
         "exits": _exits(exits, manifest),
         **({"gates": _gates(manifest)} if manifest["gates"] else {}),

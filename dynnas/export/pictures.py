@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from dynnas.data.dataset import Dataset
 from dynnas.errors import ExportError, require
-from dynnas.export.parity import LEAST_AGREEMENT
 from dynnas.export.timing import time_artifact
+from dynnas.metrics.artifact import LEAST_AGREEMENT
 from dynnas.tasks.task import Task
 
 if TYPE_CHECKING:

@@ -73,6 +73,7 @@ class Model:
         self.task: dict[str, Any] = manifest["task"]
         self.ways: list[str] = manifest["ways"]
         self.members: list[dict[str, Any]] = manifest.get("members", [])
+        self._tolerance: float = manifest.get("tolerance", TOLERANCE)
         self._member = 0
         image = manifest["input"]
         self.shape: tuple[int, int, int] = tuple(image["shape"][1:])
@@ -127,7 +128,7 @@ class Model:
         image = test_image(number, self.shape)
         outputs = session.run(["logits"], {"image": image})[0][0]
         difference = np.abs(compared(self.task, outputs) - logits).max()
-        return bool(difference <= TOLERANCE * max(1.0, np.abs(logits).max()))  # false for nan, too
+        return bool(difference <= self._tolerance * max(1.0, np.abs(logits).max()))  # false for nan, too
 
     def __call__(self, pixels: np.ndarray) -> Answer:
         """Return the answer for one image (C, H, W): integers from 0 to 255, or floats from 0 to 1.

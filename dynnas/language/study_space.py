@@ -7,6 +7,7 @@ from typing import Any
 
 from dynnas.settings.settings import Settings
 from dynnas.settings.table import TableSettings
+from dynnas.space.gene import QUANTIZATIONS, QUANTIZE, Gene
 from dynnas.space.space import Space
 
 
@@ -23,6 +24,17 @@ class StudySpace(Space):
     settings: Settings = field(default_factory=Settings, hash=False)
     source: str | None = field(default=None, compare=False)
     table: TableSettings | None = field(default=None, hash=False)
+
+    def __post_init__(self) -> None:
+        """Add the gene of quantisation where the target asks for it, behind all others."""
+        own = tuple(gene for gene in self.genes if gene.name != QUANTIZE)
+        known = tuple(gene for gene in self.genes if gene.name == QUANTIZE)
+        asked = tuple(value for value in QUANTIZATIONS if value in self.settings.target.quantize)
+        if asked not in ((), ("none",)) and (self.network is not None or self.model is not None):
+            restricted = all({*gene.values} <= {*asked} for gene in known)
+            own += known if known and restricted else (Gene(QUANTIZE, asked),)
+        object.__setattr__(self, "genes", own)
+        super().__post_init__()
 
     @staticmethod
     def around(space: Space, **changes: Any) -> StudySpace:

@@ -18,12 +18,13 @@ from torch import Tensor
 from dynnas.latency.latency import Latency
 from dynnas.latency.meter import LatencyMeter
 from dynnas.latency.rounds import Workload
-from dynnas.latency.runner import build_runner
+from dynnas.latency.runner import build_runner, load_runner
 from dynnas.nn.context import tracing
 from dynnas.nn.exits.early_exits import Left
 from dynnas.nn.gates.gate import Decision
 from dynnas.nn.networks.gate_use import GateUse
 from dynnas.nn.networks.network import Network
+from dynnas.runtimes.artifact import Artifact
 from dynnas.runtimes.batches import build_batch_runner
 from dynnas.runtimes.branching import left_by
 from dynnas.runtimes.compile import resolve_runtime
@@ -188,7 +189,13 @@ class DependentLatency:
 
 
 def measure_dependent(
-    network: Network, images: Tensor, meter: LatencyMeter, target: TargetSettings, timed: int, batch: int
+    network: Network,
+    images: Tensor,
+    meter: LatencyMeter,
+    target: TargetSettings,
+    timed: int,
+    batch: int,
+    int8: Artifact | None = None,
 ) -> DependentLatency:
     """Time a network one by one on real images, by the ways that they take, and in batches.
 
@@ -198,6 +205,7 @@ def measure_dependent(
         meter: of `target`.
         timed: how many of them to time, the first ones; one if the work does not depend on the image.
         batch: images in a batch.
+        int8: the network in int8, which is timed in its place, and in no batches.
 
     Raises:
         TargetError, MissingExtraError: as `build_runner`.
@@ -205,7 +213,7 @@ def measure_dependent(
     ways = ways_of(network, images)
     pixels = images.cpu().numpy()
     timed = min(timed, len(pixels)) if network.config.branches else 1
-    runner = build_runner(network, target)
+    runner = load_runner(network, int8, target) if int8 else build_runner(network, target)
     every = Workload(runner, [pixels[[number]] for number in range(timed)])
     # In the same rounds: taken apart, the mean and what it is made of would see the machine at two speeds.
     workloads = way_workloads(runner, pixels, ways) if len(ways.names) > 1 else {}
@@ -225,7 +233,9 @@ def measure_dependent(
         ways=by_way,
         counted=len(pixels),
         expected_ms=expected_ms(by_way),
-        batches=measure_batches(network, pixels[: max(timed, batch)], meter, target, batch, latency.mean_ms),
+        batches=()
+        if int8
+        else measure_batches(network, pixels[: max(timed, batch)], meter, target, batch, latency.mean_ms),
     )
 
 

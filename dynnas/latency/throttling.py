@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,15 @@ class ClockState:
     mhz: float | None
     celsius: float | None
     throttled: int | None
+
+    @staticmethod
+    def of(khz: Sequence[int], millicelsius: Sequence[int], throttled: Sequence[int] = ()) -> ClockState:
+        """Return the state of the clocks of cores, the temperatures of zones, and the slowdowns of cores."""
+        return ClockState(
+            mhz=sum(khz) / len(khz) / 1e3 if khz else None,
+            celsius=max(millicelsius) / 1e3 if millicelsius else None,
+            throttled=sum(throttled) if throttled else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -60,13 +69,10 @@ class Throttling:
 def clock_state(system: Path = SYSTEM) -> ClockState:
     """Return the state now, as Linux tells it in `system`."""
     cores, zones = system / "devices/system/cpu", system / "class/thermal"
-    clocks = _numbers(cores.glob("cpu[0-9]*/cpufreq/scaling_cur_freq"))
-    heats = _numbers(zones.glob("thermal_zone*/temp"))
-    counts = _numbers(cores.glob("cpu[0-9]*/thermal_throttle/core_throttle_count"))
-    return ClockState(
-        mhz=sum(clocks) / len(clocks) / 1e3 if clocks else None,
-        celsius=max(heats) / 1e3 if heats else None,
-        throttled=sum(counts) if counts else None,
+    return ClockState.of(
+        _numbers(cores.glob("cpu[0-9]*/cpufreq/scaling_cur_freq")),
+        _numbers(zones.glob("thermal_zone*/temp")),
+        _numbers(cores.glob("cpu[0-9]*/thermal_throttle/core_throttle_count")),
     )
 
 

@@ -55,8 +55,8 @@ class Latency(Measurement):
         return f"{self.meter.reference.anchor_ms:.9g} ms, {target.images} images, {target.seconds} s"
 
     def needs_statistics(self, candidate: Candidate) -> bool:
-        """Return whether the network runs differently for every image: only then it is calibrated before."""
-        return candidate.config.branches
+        """Return whether the candidate must be calibrated before it is timed."""
+        return candidate.timed_calibrated
 
     def measure(self, candidate: Candidate) -> Mapping[str, float]:
         """Return the latency by which candidates are ranked, and its distribution over images."""
@@ -95,8 +95,8 @@ class DeviceLatency(Measurement):
         return f"{scale.environment}, {scale.anchor_ms:.9g} ms, {target.images} images, {target.seconds} s"
 
     def needs_statistics(self, candidate: Candidate) -> bool:
-        """Return whether the network runs differently for every image: only then it is calibrated before."""
-        return candidate.config.branches
+        """Return whether the candidate must be calibrated before it is timed."""
+        return candidate.timed_calibrated
 
     def measure(self, candidate: Candidate) -> Mapping[str, float]:
         """Return the latency there, and its 95th percentile over images."""

@@ -16,7 +16,15 @@ import numpy as np
 
 from dynnas.documents import Document
 from dynnas.errors import StudyError
-from dynnas.pareto.noise import GAIN, GAIN_HIGH, GAIN_LOW, beats_cheaper, half_width
+from dynnas.pareto.noise import (
+    AGREEMENT,
+    ARTIFACT_GAP,
+    GAIN,
+    GAIN_HIGH,
+    GAIN_LOW,
+    beats_cheaper,
+    half_width,
+)
 from dynnas.pareto.objectives import Objective, objectives_of
 from dynnas.settings.metrics import METRICS
 from dynnas.space.architecture import Architecture
@@ -37,6 +45,8 @@ _PLACES = {
     GAIN: ("test_gain", "mean"),
     GAIN_LOW: ("test_gain", "low"),
     GAIN_HIGH: ("test_gain", "high"),
+    AGREEMENT: ("artifact", "agreement"),
+    ARTIFACT_GAP: ("artifact", "gap"),
     "latency_ms": ("latency_ms", "ranked"),
     "mean_ms": ("latency_ms", "mean"),
     "median_ms": ("latency_ms", "median"),

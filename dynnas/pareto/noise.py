@@ -7,6 +7,11 @@ from collections.abc import Mapping
 GAIN, GAIN_LOW, GAIN_HIGH = "test_gain", "test_gain_low", "test_gain_high"
 """The gain of a member on the test split over the next cheaper one, image by image, and its 95% interval."""
 
+AGREEMENT, ARTIFACT_GAP = "artifact_agreement", "artifact_gap"
+"""The share of search and test images that the compiled network answers as torch does, and its test score,
+less that of torch.
+"""
+
 
 def tested(metric: str) -> str:
     """Return the name of a metric on the test split."""

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from dynnas.pareto.front import ScoredArchitecture
 from dynnas.report.plots.axes import axes_of
 from dynnas.report.tables.cascades import cascades_text
 from dynnas.report.tables.table import is_dynamic
+from dynnas.settings.metrics import INT8_RATIO
+from dynnas.space.gene import QUANTIZE
 from dynnas.study.controls import Comparison
 from dynnas.study.study import Study
 
@@ -24,6 +29,8 @@ def conclusions(study: Study) -> tuple[str, ...]:
     sentences = [f"{counted}, {dynamic} of these with dynamic layers or exits."]
     if not study.finished:
         sentences.append("The search has not finished: accuracies and latencies are those of the trials.")
+    if told := int8_text(study.front):
+        sentences.append(told)
     if cascades := study.cascades:
         text = cascades_text(study, cascades)
         sentences.append(f"{text[0].upper()}{text[1:]}.")
@@ -60,6 +67,19 @@ def _against_static(gain: float, split: str) -> str:
 
 def _more(gain: float) -> str:
     return f"{100 * abs(gain):.1f}% {'more' if gain > 0 else 'less'}"
+
+
+def int8_text(front: Sequence[ScoredArchitecture]) -> str:
+    """Say whether int8 made the networks of a front faster; empty where nothing was to choose."""
+    ratios = sorted(member.metrics[INT8_RATIO] for member in front if INT8_RATIO in member.metrics)
+    if not ratios:
+        return ""
+    chosen = sum(member.architecture.get(QUANTIZE) == "int8" for member in front)
+    slower = sum(ratio > 1 for ratio in ratios)
+    return (
+        f"{chosen} of the front's networks are in int8. In int8 they take {ratios[0]:.2f} to "
+        f"{ratios[-1]:.2f} times as long as in float32, and {slower} of {len(ratios)} get slower by it."
+    )
 
 
 def selection_text(study: Study, comparison: Comparison) -> str:

@@ -21,6 +21,7 @@ from dynnas.report.tables.table import (
     metrics_table,
     score_name,
 )
+from dynnas.space.gene import QUANTIZE
 from dynnas.study.study import Study
 
 _CONTROLS = {
@@ -40,7 +41,7 @@ def study_table(study: Study) -> Table:
     state = "" if study.finished else "not finished, trials so far: "
     title = f"{state}{title_of(study)}; members: {len(study.front)}"
     if is_own_class(study.space):
-        genes = [gene.name for gene in study.space.choices]
+        genes = [gene.name for gene in study.space.choices if gene.name != QUANTIZE]
         return front_table(study.front, title, further_metrics(study), genes, score_name(study))
     title = f"{title}, dynamic: {dynamic}"
     return front_table(study.front, title, further_metrics(study), score=score_name(study))

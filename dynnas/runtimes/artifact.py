@@ -51,6 +51,11 @@ class Artifact:
         return self.metadata.get("dtype", "float32")
 
     @property
+    def quantized(self) -> str:
+        """Return the quantisation of weights and activations, as in `TargetSettings.quantize`."""
+        return self.metadata.get("quantize", "none")
+
+    @property
     def device(self) -> str:
         """The kind of device it is compiled for, `cpu` or `cuda`."""
         return self.metadata.get("device", "cpu")

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from dynnas.errors import TargetError
 from dynnas.runtimes.artifact import Artifact
-from dynnas.runtimes.runtime import Runner, get_runtime
+from dynnas.runtimes.runtime import Runner, Runtime, get_runtime
+from dynnas.settings.registries import RUNTIMES
 from dynnas.settings.settings import TargetSettings
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 def resolve_runtime(target: TargetSettings) -> str:
@@ -41,7 +42,10 @@ def resolve_runtime(target: TargetSettings) -> str:
 
 
 def compile_network(
-    network: nn.Module, target: TargetSettings, shape: Sequence[int] | None = None
+    network: nn.Module,
+    target: TargetSettings,
+    shape: Sequence[int] | None = None,
+    int8_images: Tensor | None = None,
 ) -> Artifact:
     """Fold and compile a copy of `network` for `target`.
 
@@ -51,6 +55,7 @@ def compile_network(
         network: calibrated; a staged network, a cascade, or any other module.
         target: where it will run.
         shape: (channels, height, width) of an image; a staged network and a cascade say it themselves.
+        int8_images: training images (N, channels, H, W), prepared for the network, to quantise it to int8 by.
 
     Raises:
         TargetError: the device is missing, the runtime does not serve it in this type, or the network cannot
@@ -66,7 +71,30 @@ def compile_network(
             f"target: cascades decide image by image, and this target has {target.batch} images a call; "
             "use batch: 1"
         )
-    return runtime.compile(as_compilable(network, shape), target)
+    compilable = as_compilable(network, shape)
+    if int8_images is None:
+        return runtime.compile(compilable, target)
+    check_quantizes(runtime, target)
+    return runtime.quantize(compilable, target, int8_images)
+
+
+def check_quantizes(runtime: Runtime, target: TargetSettings) -> None:
+    """Check that a runtime quantises networks to int8 for a target.
+
+    Raises:
+        TargetError: it does not.
+    """
+    if "int8" not in runtime.quantizations:
+        able = [name for name in RUNTIMES if "int8" in get_runtime(name).quantizations]
+        raise TargetError(
+            f"target.quantize: runtime {runtime.name} has no int8; leave it out, or use runtime "
+            f"{' or '.join(able)}"
+        )
+    if target.batch > 1 or target.dtype != "float32":
+        raise TargetError(
+            f"target.quantize: int8 runs one image a call beside float32, and the target says {target.batch} "
+            f"images of {target.dtype}; leave out quantize, or batch and dtype"
+        )
 
 
 def load_artifact(artifact: Artifact, threads: int = 1) -> Runner:

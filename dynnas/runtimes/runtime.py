@@ -18,6 +18,7 @@ from dynnas.settings.registries import RUNTIMES
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from dynnas.nn.networks.network import Network
     from dynnas.runtimes.artifact import Artifact
@@ -70,6 +71,7 @@ class Runtime(ABC):
         regroups_gates: whether batches of any size are regrouped by what gates decide.
         portable: name of the runtime whose artifacts run on any processor, where this one's are right only on
             those like the one that compiled them.
+        quantizations: of weights and activations, as in `TargetSettings.quantize`, by the method `quantize`.
     """
 
     name: ClassVar[str]
@@ -81,6 +83,7 @@ class Runtime(ABC):
     branches: ClassVar[bool] = False
     regroups_gates: ClassVar[bool] = False
     portable: ClassVar[str | None] = None
+    quantizations: ClassVar[tuple[str, ...]] = ("none",)
 
     @abstractmethod
     def compile(self, network: Compilable, target: TargetSettings) -> Artifact:
@@ -95,6 +98,22 @@ class Runtime(ABC):
             MissingExtraError: a package is not installed.
             TargetError: the network cannot be compiled so.
         """
+
+    def quantize(self, network: Compilable, target: TargetSettings, images: Tensor) -> Artifact:
+        """Fold, quantise to int8 and compile a copy of `network` for one image a call.
+
+        Args:
+            network: calibrated; no cascade.
+            target: as of `compile`, with a batch of 1.
+            images: training images (N, channels, H, W), prepared for it; their activations set the ranges.
+
+        Raises:
+            TargetError: this runtime does not quantise.
+            MissingExtraError: a package is not installed.
+        """
+        raise TargetError(
+            f"target: runtime {self.name} does not quantise; use runtime onnxruntime or onnxruntime_portable"
+        )
 
     @abstractmethod
     def load(self, artifact: Artifact, threads: int = 1) -> Runner:

@@ -16,6 +16,9 @@ MEASUREMENTS: Registry[Any] = Registry("measurement", group="dynnas.measurements
 
 register_measurement = MEASUREMENTS.register
 
+INT8_RATIO = "int8_ratio"
+"""A metric of finished fronts in spaces that choose between float32 and int8."""
+
 METRICS: Mapping[str, Metric] = {
     metric.name: metric
     for metric in (
@@ -32,6 +35,7 @@ METRICS: Mapping[str, Metric] = {
         Metric("peak_memory_mib", "MiB", "minimize", "memory that loading and running it adds"),
         Metric("cpu_nodes", "nodes", "minimize", "nodes that an execution provider leaves to the CPU"),
         Metric("file_mib", "MiB", "minimize", "size of the compiled network"),
+        Metric(INT8_RATIO, "times", "minimize", "time in int8, as a multiple of that in float32"),
         Metric("macs", "MACs", "minimize", "multiply-adds for one image"),
         Metric("expected_macs", "MACs", "minimize", "mean multiply-adds over images, by exits and gates"),
         Metric("p95_macs", "MACs", "minimize", "95th percentile of an image's multiply-adds, by its gates"),

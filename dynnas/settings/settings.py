@@ -13,6 +13,7 @@ from typing import Any
 
 from dynnas.settings.metrics import limit_names, objective_names
 from dynnas.settings.registries import ALGORITHMS, RUNTIMES, SAMPLERS
+from dynnas.space.gene import QUANTIZATIONS
 from dynnas.space.rule import Pattern
 
 _HOST_AND_PORT = r"(\[[0-9A-Fa-f:.]+\]|[^\s\[\]:/@]+):[0-9]{1,5}"
@@ -238,6 +239,12 @@ class TargetSettings:
         "float32",
         "numeric type; supported types depend on runtime and device",
         choices=("float32", "bfloat16", "float16"),
+    )
+    quantize: tuple[str, ...] = _setting(
+        ("none",),
+        "quantisation of weights and activations: none, int8 (by onnxruntime or onnxruntime_portable), "
+        "or both, among which every candidate chooses",
+        choices=QUANTIZATIONS,
     )
     batch: int = _setting(1, "images in a call; latencies are those of a call", minimum=1)
     images: int = _setting(64, "real search images over which an input-dependent network is timed", minimum=1)

@@ -13,6 +13,18 @@ Label = int | float | str | bool | None
 
 Condition = tuple[tuple[str, tuple[Value, ...]], ...]
 
+OF_TARGET = "target."
+"""The beginning of the names of genes that say how a network runs, not what it is."""
+
+QUANTIZE = f"{OF_TARGET}quantize"
+QUANTIZATIONS = ("int8", "none")
+"""The gene of quantisation, and what it may be, that of the least capacity first."""
+
+
+def of_network(values: Mapping[str, Value]) -> dict[str, Value]:
+    """Return the values of the genes that say what a network is."""
+    return {name: value for name, value in values.items() if not name.startswith(OF_TARGET)}
+
 
 @dataclass(frozen=True)
 class Gene:

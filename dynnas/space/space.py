@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self
 from dynnas.errors import SpaceError, nearest
 from dynnas.space.architecture import Architecture, Value
 from dynnas.space.choices import argument_of, arguments_of, genes_of, identity_of, name_of
-from dynnas.space.gene import Gene, count_architectures, prune
+from dynnas.space.gene import OF_TARGET, Gene, count_architectures, of_network, prune
 
 
 class NetworkRule(Protocol):
@@ -154,8 +154,8 @@ class Space:
         return takes(architecture, shape) if takes is not None else shape
 
     def arguments(self, architecture: Mapping[str, Value]) -> dict[str, Any]:
-        """Return the arguments that `build` gives: the architecture, with the values of `each` as tuples."""
-        return arguments_of(architecture)
+        """Return the arguments that `build` gives: the values of the network, those of `each` as tuples."""
+        return arguments_of(of_network(architecture))
 
     def gene(self, name: str) -> Gene:
         """Return the gene of that name.
@@ -174,6 +174,8 @@ class Space:
     def architecture(self, values: Mapping[str, Value]) -> Architecture:
         """Return the canonical architecture: without inactive genes, and with single-valued ones.
 
+        How a network runs is its last value where it is not given: not quantised.
+
         Raises:
             SpaceError: an unknown gene, a value that is not allowed, or an active choice that is not given.
         """
@@ -185,11 +187,11 @@ class Space:
             if not gene.is_active(active):
                 continue
             if gene.name not in values:
-                if not gene.fixed:
+                if not gene.fixed and not gene.name.startswith(OF_TARGET):
                     raise SpaceError(
                         f"{self.name}: {gene.name} is not given; allowed: {_listed(gene.values)}"
                     )
-                active[gene.name] = gene.values[0]
+                active[gene.name] = gene.values[-1]
                 continue
             at = gene.find(values[gene.name])
             if at is None:

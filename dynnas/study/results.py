@@ -77,10 +77,12 @@ class StudyResults:
             raise StudyError(
                 f"{self.name}: its space was no file but an object; open it by open_study(..., space=space)"
             )
-        if space is not None and space.digest != self.record.space:
+        made = StudySpace.around(
+            space or load_space(self.folder.space), name=self.record.space_name, settings=self.settings
+        )
+        if space is not None and made.digest != self.record.space:
             raise StudyError(f"{self.name}: the space is another one than the study was made with")
-        space = space or load_space(self.folder.space)
-        return StudySpace.around(space, name=self.record.space_name, settings=self.settings)
+        return made
 
     @property
     def goal(self) -> Goal:

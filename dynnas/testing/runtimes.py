@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dynnas.errors import TargetError
 from dynnas.language.parser import parse_space
 from dynnas.nn.exits.exits import sureness
 from dynnas.nn.layers.digest import weights_digest
@@ -25,6 +26,9 @@ M = TypeVar("M", bound=nn.Module)
 
 TOLERANCES = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
 """Allowed difference from torch in float32, relative to max(1, largest |output|)."""
+
+INT8_TOLERANCE = 0.2
+"""The same of a network in int8."""
 
 SHAPE = 3, 12, 12
 IMAGES = 6
@@ -62,6 +66,7 @@ def runtime_checks() -> Iterator[Callable[[Runtime, TargetSettings], None]]:
     yield check_batches
     yield check_that_the_network_is_left_alone
     yield check_that_outputs_stay
+    yield check_int8
 
 
 def check_facts(runtime: Runtime, target: TargetSettings) -> None:
@@ -128,6 +133,30 @@ def check_that_outputs_stay(runtime: Runtime, target: TargetSettings) -> None:
     runner(second.numpy())
     assert found.dtype == np.float32, f"{runtime.name}: outputs are {found.dtype}, not float32"
     assert np.array_equal(found, kept), f"{runtime.name}: a call changes the output of the one before"
+
+
+def check_int8(runtime: Runtime, target: TargetSettings) -> None:
+    """Check that networks in int8 give nearly torch's answers, or that the runtime refuses to quantise."""
+    _, network = next(networks())
+    images = decided_images(network)
+    if "int8" not in runtime.quantizations or target.dtype != "float32":
+        try:
+            runtime.quantize(network, target, images)
+        except TargetError:
+            return
+        assert "int8" in runtime.quantizations, f"{runtime.name}: it quantises and does not say so"
+        return
+    artifact = runtime.quantize(network, target, images)
+    assert artifact.quantized == "int8", f"{runtime.name}: its artifact does not say that it is in int8"
+    runner = runtime.load(Artifact.from_bytes(artifact.to_bytes()))
+    with torch.no_grad():
+        expected = network(images).numpy()
+    found = np.concatenate([runner(image.numpy()) for image in images.split(1)])
+    allowed = INT8_TOLERANCE * max(1.0, float(np.abs(expected).max()))
+    difference = float(np.abs(found - expected).max())
+    assert difference <= allowed, (
+        f"{runtime.name}: in int8 outputs differ by {difference:.2g} from torch's, allowed is {allowed:.2g}"
+    )
 
 
 def networks() -> Iterator[tuple[str, Compilable]]:

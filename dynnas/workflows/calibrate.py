@@ -17,6 +17,7 @@ from dynnas.latency.remote.timer import resolve_target
 from dynnas.nn.config.names import FIXED
 from dynnas.progress import Progress
 from dynnas.search.evaluators.supernet import open_meter
+from dynnas.space.gene import QUANTIZE
 from dynnas.space.space import Space
 from dynnas.study.study import Study
 
@@ -115,11 +116,16 @@ def _check_layers(space: Space) -> None:
 
 
 def _check_gates(space: Space) -> None:
-    """Refuse gates, because a predictor adds up pieces that an image runs whole.
+    """Refuse gates and int8, because a predictor adds up pieces in float32 that an image runs whole.
 
     Raises:
-        StudyError: the space has gates, or resolutions that are chosen for each image.
+        StudyError: the space has gates, resolutions that are chosen for each image, or int8.
     """
+    if any(gene.name == QUANTIZE for gene in space.genes):
+        raise StudyError(
+            f"space {space.name!r}: a latency predictor knows nothing of int8 (target.quantize); search "
+            "without one, every candidate is timed then"
+        )
     ungated = {"gate": ("none",), "choose": (FIXED,)}
     gated = [
         gene.name

@@ -8,15 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal
-
-import numpy as np
-import torch
 
 from dynnas.candidates.candidate import workload_of
 from dynnas.compression import PASSES
 from dynnas.compression.compress import CompressedModel, CompressionInput
-from dynnas.data.streaming.images import in_batches
 from dynnas.errors import StudyError, TargetError, TrainingError
 from dynnas.files import atomic_write
 from dynnas.latency.latency import Latency
@@ -25,17 +20,14 @@ from dynnas.latency.rounds import Workload
 from dynnas.nn.layers.digest import weights_digest
 from dynnas.nn.networks.network import Network
 from dynnas.pareto.front import ScoredArchitecture
-from dynnas.pareto.noise import tested
 from dynnas.progress import Progress
-from dynnas.runtimes.artifact import Artifact
 from dynnas.runtimes.compile import compile_network, load_artifact
 from dynnas.runtimes.cost import cost_of
-from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.search.evaluators.supernet import open_meter
 from dynnas.search.storage.locks import study_lock
 from dynnas.settings.settings import TargetSettings
 from dynnas.study.records.compressed import Compressed, Figures, compressed_to_json
-from dynnas.study.scores import scores_of
+from dynnas.study.scores import artifact_scores, scores_of
 from dynnas.study.study import Study
 from dynnas.training.recipe import Recipe
 from dynnas.training.train_network import fresh_network
@@ -183,7 +175,7 @@ class _Compressor:
         if compressed.artifact:
             artifact = compressed.artifact
             made = Workload(load_artifact(artifact, self.meter.target.threads), workload.images)
-            scores = _artifact_scores(artifact, network, study)
+            scores = artifact_scores(artifact, network, study.dataset)
         else:
             assert compressed.network is not None
             artifact = compile_network(compressed.network, PORTABLE)
@@ -214,18 +206,3 @@ class _Compressor:
 
     def _inside(self, path: Path) -> str:
         return str(path.relative_to(self.study.folder.path))
-
-
-def _artifact_scores(artifact: Artifact, network: Network, study: Study) -> dict[str, float]:
-    """Return scores of an artifact for one image; `network` says how images are prepared for it."""
-    runner = load_artifact(artifact)
-
-    def scores(split: Literal["search", "test"]) -> Mapping[str, float]:
-        part = getattr(study.dataset, split)
-        said = []
-        for images in in_batches(part.images, 256):
-            prepared = prepare_images(network, study.dataset, images).numpy()
-            said += [torch.from_numpy(np.array(runner(image[None]))) for image in prepared]
-        return study.dataset.task.score(torch.cat(said), part.targets)
-
-    return {**scores("search"), **{tested(name): value for name, value in scores("test").items()}}

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from dynnas.candidates.candidate import Candidate as NetworkCandidate
-from dynnas.data.dataset import Dataset
+from dynnas.latency.remote.timer import clock_of
 from dynnas.latency.resources import measure_resources
-from dynnas.metrics.accuracy import answers
+from dynnas.latency.throttling import Throttling
+from dynnas.metrics.artifact import LEAST_AGREEMENT, Compared, artifact_runner, compare_answers
 from dynnas.metrics.latency import spread_over_images
 from dynnas.pareto.front import Front, ScoredArchitecture
-from dynnas.pareto.noise import GAIN, GAIN_HIGH, GAIN_LOW, high, low, tested
+from dynnas.pareto.noise import AGREEMENT, ARTIFACT_GAP, GAIN, GAIN_HIGH, GAIN_LOW, high, low, tested
 from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
+from dynnas.runtimes.runtime import Runner
 from dynnas.search.cache import Cache, CachedEvaluator
 from dynnas.search.evaluator import assess
 from dynnas.search.evaluators.supernet import HeldOutEvaluator, SupernetEvaluator
+from dynnas.settings.metrics import INT8_RATIO
+from dynnas.space.gene import QUANTIZE
 from dynnas.study.controls import UNSELECTED, Controls
 
 
@@ -36,26 +40,61 @@ class Finisher:
         with self.progress.task("finishing the front", total=3 * len(front)) as task:
             candidates = [evaluator.extractor.candidate(member.architecture) for member in front]
             networks = [candidate.calibrated for candidate in candidates]
+            twins = self._twins(candidates)
             workloads = [candidate.workload for candidate in candidates]
-            latencies = evaluator.meter.measure_jointly(workloads) if workloads else []
+            others = [twin.workload for twin in twins.values()]
+            target = evaluator.meter.target
+            before = clock_of(target)
+            latencies = evaluator.meter.measure_jointly([*workloads, *others]) if workloads else []
+            throttling = Throttling(before, clock_of(target))
+            twin_ms = dict(zip(twins, (each.mean_ms for each in latencies[len(workloads) :]), strict=True))
             elsewhere = [device.measure_jointly(candidates) for device in evaluator.devices]
             task.advance(len(front), note="timed together")
             artifacts = [candidate.artifact for candidate in candidates]
-            target = evaluator.meter.target
             resources = measure_resources(networks, workloads, target, artifacts) if workloads else []
             task.advance(len(front), note="energy and memory")
+            runners = [artifact_runner(candidate) for candidate in candidates]
             members = []
-            scores = Examination(evaluator.extractor.dataset)
+            scores = Examination()
             for place, (member, candidate) in enumerate(zip(front, candidates, strict=True)):
                 timed = {**spread_over_images(latencies[place]), **resources[place].metrics}
                 for times in elsewhere:
                     timed |= times[place]
-                members.append(replace(member, metrics={**member.metrics, **timed, **scores.of(candidate)}))
+                if place in twin_ms:
+                    ratio = latencies[place].mean_ms / twin_ms[place]
+                    timed[INT8_RATIO] = ratio if candidate.quantized else 1 / ratio
+                found = scores.of(candidate, runners[place])
+                if found is None:
+                    self.progress.message(_refusal(member.key, candidate.artifact.runtime))
+                else:
+                    members.append(replace(member, metrics={**member.metrics, **timed, **found}))
                 task.advance(note="tested")
+        if throttling.slowed:
+            self.progress.message(f"warning: while the front was timed: {throttling}: dynnas measure")
+        if None in runners:
+            self.progress.message(
+                f"scores are those of torch: runtime {artifacts[0].runtime} of {target.device} is not here"
+            )
         for reason in dict.fromkeys(text for used in resources for text in (used.no_energy, used.no_memory)):
             if reason:
                 self.progress.message(f"not measured: {reason}")
         return Front(tuple(members), front.objectives)
+
+    def _twins(self, candidates: Sequence[NetworkCandidate]) -> dict[int, NetworkCandidate]:
+        """Return the same networks in int8 where they are not, and the other way round, by their places.
+
+        None where the space does not leave it to choose.
+        """
+        extractor = self.evaluator.extractor
+        space = extractor.supernet.space
+        if all(gene.name != QUANTIZE for gene in space.choices):
+            return {}
+        found = {}
+        for place, candidate in enumerate(candidates):
+            other = "none" if candidate.quantized else "int8"
+            architecture = space.architecture({**candidate.architecture, QUANTIZE: other})
+            found[place] = extractor.candidate(architecture)
+        return found
 
     def finish_controls(self, controls: Controls, front: Front) -> Controls:
         """Return the same controls with the members of their fronts and the first random networks tested."""
@@ -91,24 +130,59 @@ class Finisher:
         return {name: assess(tester, member.architecture, Goal.of({name: metric.direction})).metrics[name]}
 
 
-class Examination:
-    """Scores networks of one front, cheapest first, each beside the one before it."""
+def _refusal(key: str, runtime: str) -> str:
+    return (
+        f"{key} was taken off the front: compiled for runtime {runtime}, it does not give the network's "
+        "answers; report it, and use another runtime"
+    )
 
-    def __init__(self, dataset: Dataset) -> None:
-        self._dataset = dataset
+
+class Examination:
+    """Scores networks of one front, cheapest first, each beside the one before it.
+
+    It is the compiled network that is scored, where its runtime is installed here.
+    """
+
+    def __init__(self) -> None:
         self._before: Tensor | None = None
 
-    def of(self, candidate: NetworkCandidate) -> dict[str, float]:
-        """Return the test scores, the intervals on both splits, and the gain on the test split."""
-        task = self._dataset.task
+    def of(self, candidate: NetworkCandidate, runner: Runner | None) -> dict[str, float] | None:
+        """Return the test scores, the intervals on both splits, and the gain on the test split.
+
+        With a runner there are also its agreement with torch and the difference of its test score. It is None
+        for a compiled network that is wrong: it must not ship.
+
+        Args:
+            candidate: of the network.
+            runner: from `artifact_runner`.
+        """
+        task = candidate.dataset.task
+        search, test = (compare_answers(candidate, runner, split) for split in ("search", "test"))
+        if any(_is_wrong(each, candidate) for each in (search, test)):
+            return None
         metrics: dict[str, float] = {}
-        for split, named in ((self._dataset.search, str), (self._dataset.test, tested)):
-            outputs = answers(candidate.calibrated, self._dataset, split).outputs
-            targets = split.targets.to(outputs.device)
-            if split is self._dataset.test:
-                metrics |= {tested(name): value for name, value in task.score(outputs, targets).items()}
-            for name, ends in task.intervals(outputs, targets).items():
+        for compared, named in ((search, str), (test, tested)):
+            for name, ends in task.intervals(compared.outputs, compared.targets).items():
                 metrics |= {low(named(name)): ends[0], high(named(name)): ends[1]}
-        gain = None if self._before is None else task.gain(outputs, self._before, targets)
-        self._before = outputs
+        scores = task.score(test.outputs, test.targets)
+        metrics |= {tested(name): value for name, value in scores.items()}
+        if runner is not None:
+            ranking = task.metrics[0].name
+            same = [*search.same(task).tolist(), *test.same(task).tolist()]
+            metrics[AGREEMENT] = sum(same) / len(same)
+            metrics[ARTIFACT_GAP] = scores[ranking] - task.score(test.torch_outputs, test.targets)[ranking]
+        before, self._before = self._before, test.outputs
+        gain = None if before is None else task.gain(test.outputs, before, test.targets)
         return metrics | (dict(zip((GAIN, GAIN_LOW, GAIN_HIGH), gain, strict=True)) if gain else {})
+
+
+def _is_wrong(compared: Compared, candidate: NetworkCandidate) -> bool:
+    """Return whether a compiled network says something else than torch.
+
+    In int8 or less than float32, or with the kernels of a graphics card, outputs differ; they must be
+    numbers.
+    """
+    target = candidate.target
+    if candidate.quantized or target.dtype != "float32" or target.host_device != "cpu":
+        return not bool(compared.outputs.isfinite().all())
+    return float(compared.near(candidate.dataset.task).double().mean()) < LEAST_AGREEMENT

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from dynnas.candidates.candidate import int8_images
 from dynnas.errors import StudyError
 from dynnas.latency.dependent import DependentLatency, measure_dependent
+from dynnas.latency.remote.timer import clock_of
 from dynnas.latency.resources import Resources, measure_resources, placements
 from dynnas.latency.rounds import Workload
-from dynnas.latency.runner import build_runner
-from dynnas.latency.throttling import Throttling, clock_state
+from dynnas.latency.runner import load_runner
+from dynnas.latency.throttling import Throttling
+from dynnas.runtimes.compile import compile_network
 from dynnas.runtimes.onnx.placement import Placement
 from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.search.evaluators.supernet import open_meter
@@ -23,7 +26,7 @@ class NetworkLatency:
 
     Attributes:
         placement: what an execution provider runs of the graph, if the runtime has one.
-        throttling: clock and heat of this machine before and after; None where another one was timed.
+        throttling: clock and heat of the device before and after; None where nobody looked.
     """
 
     measured: DependentLatency
@@ -56,12 +59,18 @@ def latency_of(study: Study, key: str, *, images: int = 256, batch: int = 32) ->
     if batch > len(dataset.search):
         raise StudyError(f"--batch: found {batch}, but {study.name} has {len(dataset.search)} search images")
     meter = open_meter(study.folder.anchors, study.space, dataset)
-    network = study.candidate(key).calibrated
+    candidate = study.candidate(key)
+    network = candidate.calibrated
+    images_of_int8 = int8_images(network, dataset, study.settings.train) if candidate.quantized else None
+    artifact = compile_network(network, meter.target, int8_images=images_of_int8)
     prepared = prepare_images(network, dataset, dataset.search.images)
-    before = clock_state()
-    measured = measure_dependent(network, prepared, meter, meter.target, images, batch)
-    throttling = None if meter.target.remote else Throttling(before, clock_state())
-    workload = Workload(build_runner(network, meter.target), [prepared[: meter.target.batch].cpu().numpy()])
-    (resources,) = measure_resources([network], [workload], meter.target)
+    before = clock_of(meter.target)
+    measured = measure_dependent(
+        network, prepared, meter, meter.target, images, batch, artifact if candidate.quantized else None
+    )
+    throttling = Throttling(before, clock_of(meter.target))
+    runner = load_runner(network, artifact, meter.target)
+    workload = Workload(runner, [prepared[: meter.target.batch].cpu().numpy()])
+    (resources,) = measure_resources([network], [workload], meter.target, [artifact])
     (placement,) = placements([workload], meter.target)
     return NetworkLatency(measured, resources, placement, throttling)

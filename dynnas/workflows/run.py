@@ -21,11 +21,14 @@ from dynnas.errors import StudyError
 from dynnas.files import atomic_write
 from dynnas.language.study_space import StudySpace
 from dynnas.latency.predictor.predictor import LatencyPredictor, load_predictor, predictor_file
+from dynnas.metrics.latency import DeviceLatency
 from dynnas.metrics.measurement import Measurement
 from dynnas.metrics.score import check_objectives
 from dynnas.pareto.front import Front
 from dynnas.pareto.objectives import Goal
 from dynnas.progress import Progress
+from dynnas.runtimes.compile import check_quantizes, resolve_runtime
+from dynnas.runtimes.runtime import get_runtime
 from dynnas.search.cache import Cache, CachedEvaluator
 from dynnas.search.evaluators.supernet import SupernetEvaluator, extra_measurements, open_devices, open_meter
 from dynnas.search.loop import SearchLoop
@@ -37,6 +40,7 @@ from dynnas.search.storage.studies import open_trials
 from dynnas.search.workers.opening import open_cluster, open_pool
 from dynnas.search.workers.pool import WorkerPool
 from dynnas.settings.settings import SearchSettings, Settings
+from dynnas.space.gene import QUANTIZE
 from dynnas.space.space import Space
 from dynnas.study.controls import Comparison, Controls, evaluate_controls
 from dynnas.study.folder import StudyFolder
@@ -193,6 +197,10 @@ def _trained_evaluator(
     wanted = goal_of(space.settings.search, dataset.task.metrics, measurements).metrics
     wanted = tuple(name for name in wanted if all(name != metric.name for metric in dataset.task.metrics))
     given = (*measurements, *open_devices(place.anchors_on, space, dataset))
+    if any(gene.name == QUANTIZE for gene in space.genes):
+        elsewhere = (each.meter for each in given if isinstance(each, DeviceLatency))
+        for target_of in (meter, *elsewhere):
+            check_quantizes(get_runtime(resolve_runtime(target_of.target)), target_of.target)
     extra = (*given, *extra_measurements(wanted, given, meter))
     for measurement in extra:
         measurement.check(meter.target)

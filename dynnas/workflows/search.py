@@ -16,6 +16,7 @@ from dynnas.search.api import search_with
 from dynnas.search.evaluator import AnyEvaluator
 from dynnas.settings.settings import SearchSettings, TargetSettings, TrainSettings
 from dynnas.space.architecture import Value
+from dynnas.space.gene import OF_TARGET
 from dynnas.space.space import Space
 from dynnas.study.given import KnownBefore
 
@@ -262,7 +263,8 @@ def _with_settings(
         train=train if seed is None else replace(train, seed=seed),
         data=settings.data if source is None else replace(settings.data, source=source),
     )
-    return replace(space, settings=changed)
+    others = tuple(gene for gene in space.genes if not gene.name.startswith(OF_TARGET))
+    return replace(space, genes=others, settings=changed)
 
 
 def _search_supernet(space: StudySpace, data: Any, **arguments: Any) -> Front:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from dynnas.candidates.candidate import int8_images
 from dynnas.errors import StudyError, nearest
 from dynnas.files import atomic_write
 from dynnas.metrics.accuracy import accuracy
@@ -14,11 +15,13 @@ from dynnas.nn.layers.digest import weights_digest
 from dynnas.nn.networks.network import Network
 from dynnas.pareto.front import ScoredArchitecture
 from dynnas.progress import Progress
+from dynnas.runtimes.compile import compile_network
 from dynnas.search.storage.locks import study_lock
-from dynnas.settings.settings import TrainSettings
+from dynnas.settings.settings import TargetSettings, TrainSettings
+from dynnas.space.gene import QUANTIZE
 from dynnas.space.moves import largest
 from dynnas.study.records.trained import Trained, trained_to_json
-from dynnas.study.scores import scores_of
+from dynnas.study.scores import artifact_scores, scores_of
 from dynnas.study.study import Study
 from dynnas.training.algorithm import Algorithm
 from dynnas.training.algorithms.binary_weights import BinaryWeights
@@ -155,6 +158,15 @@ class MemberTraining:
         """Return the networks that teach by the recipe."""
         return teachers_for(self.study, self.recipe.teacher)
 
+    def _scores(self, network: Network, member: ScoredArchitecture) -> dict[str, float]:
+        """Return the scores as the network will ship: in int8 where that was chosen."""
+        dataset = self.study.dataset
+        if member.architecture.get(QUANTIZE) != "int8":
+            return scores_of(network, dataset)
+        images = int8_images(network, dataset, self.study.settings.train)
+        artifact = compile_network(network, TargetSettings(), int8_images=images)
+        return artifact_scores(artifact, network, dataset)
+
     def _judged(
         self, network: Network, member: ScoredArchitecture, name: str, before: float, folder: Path
     ) -> Trained:
@@ -171,7 +183,7 @@ class MemberTraining:
             settings=asdict(recipe),
             metric=dataset.task.metrics[0],
             inherited=before,
-            scores=scores_of(network, dataset),
+            scores=self._scores(network, member),
             exit_shares=accuracy(network, dataset, "search").exit_shares,
             weights_digest=weights_digest(network),
             file=str(save_network(network, folder).relative_to(self.study.folder.path)),

@@ -3,6 +3,7 @@
 import math
 import os
 import stat
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -17,10 +18,11 @@ from dynnas.latency.anchors import build_anchors
 from dynnas.latency.fingerprint import environment_fingerprint
 from dynnas.latency.meter import LatencyMeter
 from dynnas.latency.remote.adb import LEAST_ROUNDS, AdbDevice, AdbTimer
-from dynnas.latency.remote.timer import resolve_target
+from dynnas.latency.remote.timer import clock_of, resolve_target
 from dynnas.latency.resources import call_energies, peak_memories_mib, placements
 from dynnas.latency.rounds import TimingPlan, Workload
 from dynnas.latency.runner import build_runner
+from dynnas.latency.throttling import ClockState
 from dynnas.settings.settings import ADDRESS, TargetSettings
 
 ADB = """#!/bin/sh
@@ -139,6 +141,20 @@ def test_the_environment_is_what_the_device_says(phone):
     assert found["runtime"].startswith("onnxruntime_portable, onnxruntime_perf_test ")
     script(phone.folder / "perf_test", "#!/bin/sh\n# another build\n")
     assert environment_fingerprint(phone.target)["digest"] != found["digest"]
+
+
+def test_clocks_and_temperatures_are_read_there(phone):
+    tools = phone.path.partition(os.pathsep)[0]
+    lines = (
+        "/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq:1800000",
+        "/sys/devices/system/cpu/cpu7/cpufreq/scaling_cur_freq:3000000",
+        "/sys/class/thermal/thermal_zone0/temp:-2000",
+        "/sys/class/thermal/thermal_zone1/temp:41500",
+    )
+    script(Path(tools, "grep"), "#!/bin/sh\n" + "".join(f"echo {line}\n" for line in lines))
+    assert clock_of(phone.target) == ClockState(2400.0, 41.5, None)
+    script(Path(tools, "grep"), "#!/bin/sh\nexit 2\n")  # nothing may be read
+    assert clock_of(phone.target) == ClockState(None, None, None)
 
 
 def test_what_the_program_does_not_tell_is_said(phone):

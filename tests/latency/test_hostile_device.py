@@ -18,6 +18,7 @@ from dynnas.latency.remote.replies import Replies
 from dynnas.latency.remote.timer import RemoteTimer
 from dynnas.latency.rounds import TimingPlan, Workload
 from dynnas.latency.runner import build_runner
+from dynnas.latency.throttling import ClockState
 from dynnas.settings.settings import TargetSettings
 
 MOST = 2**26
@@ -183,3 +184,12 @@ def test_energies_memories_and_environments_are_checked():
     for environment in (None, [1], {str(number): "" for number in range(101)}):
         with pytest.raises(TargetError, match="an environment"):
             replies.environment({"environment": environment})
+
+
+def test_clocks_are_checked():
+    replies = Replies("tcp://box:1")
+    told = {"mhz": 1500.5, "celsius": -3.0, "throttled": None}
+    assert replies.clock({"clock": told}) == ClockState(1500.5, -3.0, None)
+    for wrong in (None, 3, {"mhz": "fast"}, {"celsius": float("nan")}, {"throttled": True}):
+        with pytest.raises(TargetError, match="the clock and heat of its processor"):
+            replies.clock({"clock": wrong})

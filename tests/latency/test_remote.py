@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import threading
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -23,6 +23,7 @@ from dynnas.latency.remote.client import Device
 from dynnas.latency.remote.timer import RemoteTimer, resolve_target
 from dynnas.latency.rounds import TimingPlan, Workload
 from dynnas.latency.runner import build_runner
+from dynnas.latency.throttling import clock_state
 from dynnas.settings.settings import TargetSettings
 
 PLAN = TimingPlan(seconds=0.05)
@@ -66,6 +67,9 @@ def test_a_device_without_torch_times_and_offers_what_it_has(server, target):
     assert timer.peak_memory_mib(everyone)[0] > 0
     (energy,) = timer.energy(everyone[:1], 0.0)
     assert (energy.energy_mj is None) == bool(energy.reason)
+    here, there = clock_state(), timer.clock()  # the same machine
+    for known, told in zip(astuple(here), astuple(there), strict=True):
+        assert (known is None) == (told is None)
     timer.close()
 
 

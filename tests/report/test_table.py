@@ -85,3 +85,16 @@ def test_dynamic_means_kernels_or_exits() -> None:
 )
 def test_counts_have_three_figures(value: float, text: str) -> None:
     assert count(value) == text
+
+
+def test_compiled_networks_that_differ_from_torch_say_by_how_much() -> None:
+    alike, unlike = (
+        {"artifact_agreement": share, "artifact_gap": gap} for share, gap in ((1, 0), (0.989, -0.0031))
+    )
+    table = front_table([ScoredArchitecture(STATIC, METRICS | alike)], "a front")
+    assert "artifact" not in [column.name for column in table.columns]
+    assert table.note.endswith("which answer every image as torch does.")
+    members = [ScoredArchitecture(STATIC, METRICS | each) for each in (alike, unlike)]
+    table = front_table(members, "a front")
+    at = [column.name for column in table.columns].index("artifact")
+    assert [row[at] for row in table.rows] == ["+0.00, 100.0% alike", "-0.31, 98.9% alike"]

@@ -5,11 +5,14 @@ import onnx
 import pytest
 import torch
 from onnx import numpy_helper
-from support.graphs import session_of
+from support.gated import gated_config, undecided
+from support.graphs import answer, session_of
 from support.networks import config, finished, images, one_after_another
 
+from dynnas.runtimes.onnx.assembly import graphs_in
 from dynnas.runtimes.onnx.graph import to_onnx
-from dynnas.runtimes.onnx.int8 import to_int8_onnx
+from dynnas.runtimes.onnx.int8.branches import run_graph
+from dynnas.runtimes.onnx.int8.quantization import to_int8_onnx
 
 
 def outputs(model, batch):
@@ -71,3 +74,38 @@ def test_ranges_are_those_of_the_images():
             return float(np.abs(ours - network(batch).numpy()).mean())
 
     assert error(images(32, seed=1)) < 0.5 * error(10 * images(32, seed=1))
+
+
+GATES = (("skip", "width"), ("width", "channels"), ("skip", "moe"), ("skip", "tree"), ("skip", "routes"))
+
+
+@pytest.mark.sampled(3)
+@pytest.mark.parametrize("exits", [0, 1])
+@pytest.mark.parametrize("gates", GATES, ids="-".join)
+def test_gates_still_branch(gates, exits):
+    network = undecided(gated_config(gates, exits=exits, width=3))
+    model = to_int8_onnx(network, images(64, seed=1))
+    batch = images(40, seed=2)
+    ours = np.concatenate([found[0] for found in outputs(model, batch)])
+    theirs, _ = answer(network, batch)
+    # Rounding leads a few images another way.
+    differences = np.abs(ours - theirs).max(axis=1) / np.abs(theirs).max()
+    assert np.quantile(differences, 0.75) < 0.15
+    assert (differences > 0).any()
+    inner = [node for graph in graphs_in(model.graph) for node in graph.node if graph is not model.graph]
+    assert sum(node.op_type == "QuantizeLinear" for node in inner) >= 2
+    onnx.checker.check_model(model, full_check=True)
+
+
+def test_graphs_are_run_image_by_image_with_the_inputs_that_they_have():
+    double = onnx.helper.make_node("Mul", ["image", "two"], ["features"])
+    two = numpy_helper.from_array(np.float32([2.0]), "two")
+    value = onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, [1, 1])
+    made = onnx.helper.make_tensor_value_info("features", onnx.TensorProto.FLOAT, [1, 1])
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph([double], "double", [value], [made], [two]),
+        opset_imports=[onnx.helper.make_opsetid("", 18)],
+        ir_version=10,
+    )
+    found = run_graph(model, {"image": [np.float32([[1.0]]), np.float32([[3.0]])], "unused": [None, None]})
+    assert [float(each[0, 0]) for each in found["features"]] == [2.0, 6.0]

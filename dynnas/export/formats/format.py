@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from dynnas.errors import ExportError
 from dynnas.export.formats import FORMATS
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     Outputs = tuple[np.ndarray, np.ndarray | None]
     """Logits (B, classes) and, for a network with exits, the index (B,) of the exit that each image took."""
@@ -55,6 +57,7 @@ class Format(ABC):
         cascades: whether it takes cascades of networks as well.
         branches_at_gates: whether its file for one image skips what gates leave out; else all is computed.
         script: whether a script that needs little to be installed is written beside it.
+        exact: whether files give the numbers of the network, up to rounding.
         details: what else the manifest says.
     """
 
@@ -64,7 +67,8 @@ class Format(ABC):
     cascades: ClassVar[bool] = True
     branches_at_gates: ClassVar[bool] = False
     script: ClassVar[bool] = False
-    details: ClassVar[Mapping[str, int]] = {}
+    exact: ClassVar[bool] = True
+    details: ClassVar[Mapping[str, int | str]] = {}
 
     @abstractmethod
     def write(self, network: Any, folder: Path, metadata: Mapping[str, str]) -> None:
@@ -82,6 +86,19 @@ class Format(ABC):
     @abstractmethod
     def load(self, path: Path) -> Predict:
         """Make one of `models` ready to run."""
+
+    def in_int8(self, images: Tensor) -> Format:
+        """Return the same format for networks quantised to int8.
+
+        Args:
+            images: training images (N, channels, H, W), prepared for the network, by which it is quantised.
+
+        Raises:
+            ExportError: it has none.
+        """
+        raise ExportError(
+            f"export: the format {self.name} has no int8, and this network is in int8; it ships as onnx"
+        )
 
     def load_like(self, path: Path, network: Any) -> Predict:
         """Make one of `models` ready to run, where the file alone does not tell the class of `network`."""

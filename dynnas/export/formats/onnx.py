@@ -11,6 +11,7 @@ from dynnas.export.formats.format import ANY_BATCH, ONE_IMAGE, Format, ModelFile
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from dynnas.export.formats.format import Outputs, Predict
     from dynnas.runtimes.cascade import Finished
@@ -27,7 +28,7 @@ class Onnx(Format):
     """The artifacts of ONNX Runtime, with their metadata added at the end."""
 
     name = "onnx"
-    models: ClassVar = (
+    models: ClassVar[tuple[ModelFile, ...]] = (
         ModelFile("model.onnx", 1, f"{ONE_IMAGE}; on any machine", _python("model.onnx")),
         ModelFile(
             "model_packed.onnx",
@@ -46,6 +47,10 @@ class Onnx(Format):
     branches_at_gates = True
     script = True
     details: ClassVar = {"opset": OPSET}
+
+    def in_int8(self, images: Tensor) -> Format:
+        """Return the format of one file, the graph for one image in int8."""
+        return _Int8Onnx(images)
 
     def write(self, network: Finished, folder: Path, metadata: Mapping[str, str]) -> None:
         """Write the artifacts of the runtimes, as they are timed."""
@@ -76,3 +81,34 @@ class Onnx(Format):
             return outputs["logits"], outputs.get("exit")
 
         return predict
+
+
+class _Int8Onnx(Onnx):
+    """The artifact of ONNX Runtime in int8, for one image; it is `onnx` for networks that were quantised."""
+
+    models: ClassVar[tuple[ModelFile, ...]] = (
+        ModelFile(
+            "model.onnx",
+            1,
+            f"{ONE_IMAGE}; weights and activations in int8, as its latency is measured; on any machine",
+            _python("model.onnx"),
+        ),
+    )
+    exact = False
+    details: ClassVar = {"opset": OPSET, "quantize": "int8"}
+
+    def __init__(self, images: Tensor) -> None:
+        self._images = images
+
+    def write(self, network: Finished, folder: Path, metadata: Mapping[str, str]) -> None:
+        """Write the artifact in int8."""
+        from dynnas.runtimes.compile import compile_network
+        from dynnas.runtimes.onnx.metadata import metadata_bytes
+        from dynnas.settings.settings import TargetSettings
+
+        checker = require("onnx.checker", "onnx")
+        target = TargetSettings(runtime="onnxruntime_portable")
+        artifact = compile_network(network, target, int8_images=self._images)
+        content = artifact.data + metadata_bytes(metadata)
+        checker.check_model(content, full_check=True)
+        (folder / "model.onnx").write_bytes(content)

@@ -15,6 +15,7 @@ from dynnas.errors import SpaceError, nearest
 from dynnas.language.problems import Problems
 from dynnas.language.tree import Listing, Node, Scalar, Table
 from dynnas.space.choices import each, when
+from dynnas.space.gene import OF_TARGET
 from dynnas.space.space import Space
 
 FORM = "package.module:Class"
@@ -131,11 +132,12 @@ def model_text(space: Space, path: str | None = None) -> str | None:
     path = path or _path(space.model)
     if path is None:
         return None
-    values = [value for gene in space.genes for value in gene.values]
+    genes = [gene for gene in space.genes if not gene.name.startswith(OF_TARGET)]
+    values = [value for gene in genes for value in gene.values]
     if not all(value is None or isinstance(value, bool | int | float | str) for value in values):
         return None
     choices: dict[str, Any] = {}
-    for gene in space.genes:
+    for gene in genes:
         listed = list(gene.values)
         condition = {name: list(allowed) for name, allowed in gene.condition}
         choices[gene.name] = {WHEN: condition, CHOOSE: listed} if condition else listed

@@ -26,6 +26,7 @@ from dynnas.latency.energy import Energy
 from dynnas.latency.lock import device_lock
 from dynnas.latency.remote.network import RemoteNetwork
 from dynnas.latency.rounds import Clock, TimingPlan, Workload
+from dynnas.latency.throttling import ClockState
 from dynnas.runtimes.onnx.placement import Placement
 from dynnas.settings.settings import TargetSettings
 
@@ -46,6 +47,12 @@ RUNS = 20
 LEAST_ROUNDS = 10
 BACKOFF = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds before each new attempt while the device is not there."""
+
+CLOCKS = (
+    "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq",
+    "/sys/class/thermal/thermal_zone*/temp",
+)
+"""The files of clocks and temperatures, as far as Android lets a shell read them."""
 
 SHELL_SECONDS = 600.0
 MOST_SECONDS = 3600.0
@@ -216,6 +223,20 @@ class AdbTimer:
     def placements(self, workloads: Sequence[Workload]) -> list[Placement | None]:
         """Return nothing of where nodes run: the program does not tell."""
         return [None for _ in workloads]
+
+    def clock(self) -> ClockState:
+        """Read the clock and the heat of its processor now, where Android lets a shell read them.
+
+        Raises:
+            TargetError: the device is not there.
+        """
+        told = self._device.shell(f"grep -H . {' '.join(CLOCKS)} 2>/dev/null; true")
+        files = (
+            re.findall(rf"/{name}:(-?\d{{1,9}})\s*$", told, re.MULTILINE)
+            for name in ("scaling_cur_freq", "temp")
+        )
+        clocks, heats = ([int(number) for number in found] for found in files)
+        return ClockState.of(clocks, heats)
 
     def close(self) -> None:
         """Do nothing: no connection stays open."""

@@ -11,8 +11,8 @@ from dynnas.runtimes.artifact import Artifact
 from dynnas.runtimes.folding import fold_batchnorm
 from dynnas.runtimes.plain import as_compilable
 
-TOLERANCES = {"float32": 0.01, "float16": 0.05, "bfloat16": 0.2}
-"""Allowed deviation by dtype, relative to max(1, largest |logit|)."""
+TOLERANCES = {"float32": 0.01, "float16": 0.05, "bfloat16": 0.2, "int8": 0.5}
+"""Allowed deviation by dtype or quantisation, relative to max(1, largest |logit|)."""
 
 
 class RemoteNetwork:
@@ -28,7 +28,7 @@ class RemoteNetwork:
     def __init__(self, network: nn.Module, artifact: Artifact) -> None:
         shape = [int(side) for side in artifact.metadata["shape"].split()]
         self._network = fold_batchnorm(as_compilable(network, shape)).cpu()
-        self._tolerance = TOLERANCES[artifact.dtype]
+        self._tolerance = max(TOLERANCES[artifact.dtype], TOLERANCES.get(artifact.quantized, 0.0))
         self.artifact = artifact
 
     @torch.inference_mode()

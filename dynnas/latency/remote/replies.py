@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
 from dynnas.errors import TargetError
 from dynnas.latency.energy import Energy
+from dynnas.latency.throttling import ClockState
 from dynnas.runtimes.onnx.placement import Placement
 
 MOST_SECONDS = 3600.0
@@ -101,6 +103,16 @@ class Replies:
             raise self._nonsense(f"placements of {networks} networks", told)
         return [None if each is None else self._placement(each) for each in told]
 
+    def clock(self, header: Mapping[str, Any]) -> ClockState:
+        """Return the clock and the heat of its processor."""
+        told = header.get("clock")
+        names = [each.name for each in fields(ClockState)]
+        values = [told.get(name) for name in names] if isinstance(told, dict) else [math.nan]
+        for value in values:
+            if value is not None and not _is_finite(value):  # a temperature may lie below 0
+                raise self._nonsense("the clock and heat of its processor", told)
+        return ClockState(*values)
+
     def _placement(self, told: Any) -> Placement:
         try:
             nodes = {
@@ -123,3 +135,7 @@ class Replies:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -17,6 +17,7 @@ from dynnas.latency.lock import device_lock
 from dynnas.latency.remote.blob_cache import BlobCache
 from dynnas.latency.remote.memory import peak_memory_mib
 from dynnas.latency.rounds import TimingPlan, Workload, time_rounds
+from dynnas.latency.throttling import clock_state
 from dynnas.runtimes.artifact import Artifact
 from dynnas.runtimes.compile import load_artifact
 from dynnas.runtimes.document import read_document
@@ -67,6 +68,8 @@ class RequestHandler:
                 return {"runtimes": offered_runtimes(self._device), "most": self._most}, {}
             case "environment":
                 return {"environment": self._environment(_run_config(header))}, {}
+            case "clock":
+                return {"clock": asdict(clock_state())}, {}
             case "put":
                 return {"digest": self._store.put(_array(arrays, "data", "uint8").tobytes())}, {}
             case "time" | "memory" | "energy" | "placement" as what:

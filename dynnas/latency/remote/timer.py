@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from dynnas.latency.remote.replies import Replies
 from dynnas.latency.remote.token import VARIABLE, find_token, token_path
 from dynnas.latency.rounds import TimingPlan, Workload
 from dynnas.latency.runner import build_runner
+from dynnas.latency.throttling import ClockState, clock_state
 from dynnas.nn.config.choice import Choice
 from dynnas.nn.config.network import BlockConfig, HeadConfig, NetworkConfig, StemConfig
 from dynnas.nn.networks.network import Network
@@ -113,6 +115,18 @@ def open_timer(target: TargetSettings) -> RemoteTimer | AdbTimer:
     return AdbTimer(target) if over_adb(target) else RemoteTimer(target)
 
 
+def clock_of(target: TargetSettings) -> ClockState:
+    """Return the clock and the heat of the processor of a target now: of this machine, or of its device.
+
+    Raises:
+        TargetError: a device cannot be reached.
+    """
+    if not target.remote:
+        return clock_state()
+    with closing(open_timer(target)) as timer:
+        return timer.clock()
+
+
 class RemoteTimer:
     """Times in rounds on the device of a remote target; the runners of its workloads are `RemoteNetwork`s.
 
@@ -174,6 +188,15 @@ class RemoteTimer:
         header = {"ask": "placement", **asdict(_run_config(self._target)), "workloads": described}
         reply, _ = self._device.ask_with(header, parts, PATIENCE_SECONDS)
         return Replies(self._device.address).placements(reply, len(workloads))
+
+    def clock(self) -> ClockState:
+        """Ask for the clock and the heat of its processor now.
+
+        Raises:
+            TargetError: the device was lost, or what it answers is nonsense.
+        """
+        header, _ = self._device.ask({"ask": "clock"})
+        return Replies(self._device.address).clock(header)
 
     def close(self) -> None:
         """Hang up; it connects again when it is used."""

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from dynnas.nn.config.names import CHOOSE, FIXED, GLANCE
 from dynnas.pareto.front import ScoredArchitecture
-from dynnas.pareto.noise import GAIN, beats_cheaper, half_width
+from dynnas.pareto.noise import AGREEMENT, ARTIFACT_GAP, GAIN, beats_cheaper, half_width
 from dynnas.report.plots.axes import ranking_score
-from dynnas.settings.metrics import find_metric, on_device
+from dynnas.settings.metrics import INT8_RATIO, find_metric, on_device
 from dynnas.space.architecture import Architecture
+from dynnas.space.gene import QUANTIZE
 from dynnas.space.space import Space
 from dynnas.study.study import Study
 
@@ -46,6 +47,15 @@ _NOTE = (
     "± is half of a 95% interval. The gain is that of the test images over the network above, in points; "
     "≈ marks one whose 95% interval reaches down to 0: the two cannot be told apart."
 )
+_ALL_ALIKE = "Test scores are those of the compiled networks, which answer every image as torch does."
+_NOT_ALIKE = (
+    "Test scores are those of the compiled networks; artifact is their difference to the scores in torch, "
+    "and the share of images with the same answer."
+)
+
+_SEEN = 5e-5
+"""A difference of scores that tables show."""
+_INT8 = "int8 / float32 is the time of the same network in int8, as a multiple of that in float32."
 
 _ACCURACY = "accuracy"
 _USUAL = {"latency_ms", "mean_ms", "median_ms", "p95_ms", "macs", "params"}
@@ -81,21 +91,30 @@ def front_table(
         score: name of the metric of the task that ranks.
     """
     share = is_share(score)
+    differ = any(_differs(member.metrics) for member in front)
+    quantized = any(QUANTIZE in member.architecture for member in front)
     columns = (
         Column("key"),
         Column(f"{score} %" if share else score, numeric=True),
         Column("test %" if share else "test", numeric=True),
         Column("gain", numeric=True),
+        *((Column("artifact", numeric=True),) if differ else ()),
         Column("mean ms", numeric=True),
         Column("p95", numeric=True),
         Column("MACs", numeric=True),
         Column("params", numeric=True),
         *(Column(name, numeric=True) for name in further),
         *(map(Column, genes) if genes else (Column("dynamic layers"), Column("exits"))),
+        *((Column("type"), Column("int8 / float32", numeric=True)) if quantized else ()),
         Column("trial", numeric=True),
     )
-    note = _NOTE if any(GAIN in member.metrics for member in front) else ""
-    return Table(title, columns, tuple(_front_row(member, further, genes, score) for member in front), note)
+    notes = [_NOTE] if any(GAIN in member.metrics for member in front) else []
+    if any(AGREEMENT in member.metrics for member in front):
+        notes.append(_NOT_ALIKE if differ else _ALL_ALIKE)
+    if quantized:
+        notes.append(_INT8)
+    rows = tuple(_front_row(member, further, genes, score, differ, quantized) for member in front)
+    return Table(title, columns, rows, " ".join(notes))
 
 
 def metrics_table(front: Sequence[ScoredArchitecture], metrics: Sequence[str], title: str) -> Table:
@@ -134,7 +153,12 @@ def score_text(metrics: Mapping[str, float], score: str, name: str) -> str:
 
 
 def _front_row(
-    member: ScoredArchitecture, further: Sequence[str], genes: Sequence[str], score: str
+    member: ScoredArchitecture,
+    further: Sequence[str],
+    genes: Sequence[str],
+    score: str,
+    differ: bool,
+    quantized: bool,
 ) -> tuple[str, ...]:
     architecture = member.architecture
     values = [str(architecture.get(name, "")) for name in genes]
@@ -143,10 +167,12 @@ def _front_row(
         score_text(member.metrics, score, score),
         score_text(member.metrics, score, f"test_{score}"),
         _gain(member.metrics),
+        *((_artifact(member.metrics, score),) if differ else ()),
         *(_milliseconds(member.metrics, name) for name in ("mean_ms", "p95_ms")),
         *(count(member.metrics[name]) if name in member.metrics else "" for name in ("macs", "params")),
         *(f"{member.metrics[name]:.4g}" if name in member.metrics else "" for name in further),
         *(values or (dynamic_layers(architecture), exits(architecture))),
+        *(_quantization(member) if quantized else ()),
         "" if member.trial is None else str(member.trial),
     )
 
@@ -193,6 +219,25 @@ def _gain(metrics: Mapping[str, float]) -> str:
         return ""
     mark = "" if beats_cheaper(metrics) else " ≈"
     return f"{100 * metrics[GAIN]:+.1f}{mark}"
+
+
+def _quantization(member: ScoredArchitecture) -> tuple[str, str]:
+    """Return the numeric type of a network, and its time in int8 as a multiple of that in float32."""
+    kind = "int8" if member.architecture.get(QUANTIZE) == "int8" else "float32"
+    return kind, f"{member.metrics[INT8_RATIO]:.2f}" if INT8_RATIO in member.metrics else ""
+
+
+def _differs(metrics: Mapping[str, float]) -> bool:
+    # Scores that are sums of many numbers differ in their last digits.
+    return metrics.get(AGREEMENT, 1.0) < 1 or abs(metrics.get(ARTIFACT_GAP, 0.0)) >= _SEEN
+
+
+def _artifact(metrics: Mapping[str, float], score: str) -> str:
+    """Say how far a compiled network is from torch: `-0.31, 98.9% alike`."""
+    if AGREEMENT not in metrics:
+        return ""
+    unit = 100 if is_share(score) else 1
+    return f"{unit * metrics[ARTIFACT_GAP]:+.2f}, {100 * metrics[AGREEMENT]:.1f}% alike"
 
 
 def _milliseconds(metrics: Mapping[str, float], name: str) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from dynnas.errors import TargetError
 from dynnas.runtimes.artifact import ONNX_MODEL, Artifact
 from dynnas.runtimes.runtime import BatchExecution, BatchRunner, Runner, Runtime, register_runtime
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from dynnas.nn.networks.network import Network
     from dynnas.runtimes.plain import Compilable
     from dynnas.settings.settings import TargetSettings
@@ -25,6 +28,7 @@ class PackedOnnxRuntime(Runtime):
     note = ", packed graphs 3"
     branches = True
     portable: ClassVar[str | None] = "onnxruntime_portable"
+    quantizations: ClassVar[tuple[str, ...]] = ("none", "int8")
 
     def compile(self, network: Compilable, target: TargetSettings) -> Artifact:
         """Compile to an ONNX graph; there is one for batches, whatever the processor."""
@@ -35,6 +39,22 @@ class PackedOnnxRuntime(Runtime):
         model = to_onnx_batch(network) if target.batch > 1 else for_one(network)
         files = {"model.onnx": model.SerializeToString()}
         return Artifact(files, "model.onnx", ONNX_MODEL, self.name, describe(network, target))
+
+    def quantize(self, network: Compilable, target: TargetSettings, images: Tensor) -> Artifact:
+        """Compile to an ONNX graph in int8, the same for any processor.
+
+        Raises:
+            TargetError: the network is a cascade.
+        """
+        from dynnas.runtimes.cascade import Cascade
+        from dynnas.runtimes.metadata import describe
+        from dynnas.runtimes.onnx.int8.quantization import to_int8_onnx
+
+        if isinstance(network, Cascade):
+            raise TargetError("target: cascades are not quantised; quantise their networks")
+        files = {"model.onnx": to_int8_onnx(network, images).SerializeToString()}
+        metadata = describe(network, target) | {"quantize": "int8"}
+        return Artifact(files, "model.onnx", ONNX_MODEL, self.name, metadata)
 
     def load(self, artifact: Artifact, threads: int = 1) -> Runner:
         """Load a session on a CPU."""

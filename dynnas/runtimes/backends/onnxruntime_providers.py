@@ -31,6 +31,7 @@ class ProviderRuntime(PortableOnnxRuntime):
 
     provider: ClassVar[Provider]
     rank = 50
+    quantizations: ClassVar[tuple[str, ...]] = ("none",)
 
     def can_run(self, device: str) -> bool:
         """Return whether an ONNX Runtime is installed that has the provider."""

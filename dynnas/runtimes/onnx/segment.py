@@ -26,6 +26,20 @@ def no_packing(part: ModelProto, takes: bool, gives: bool | None) -> tuple[Model
 
 
 @torch.no_grad()
+def trace_segment(segment: Segment, x: Tensor, own_exits: bool = False) -> ModelProto:
+    """Return the graph of a segment, in which a node stands for each layer that branches.
+
+    Args:
+        segment, x, own_exits: as `segment_graph` takes them.
+
+    Raises:
+        MissingExtraError: onnx is not installed.
+    """
+    outputs = ["logits", "exit"] if own_exits else _outputs(segment.exit)
+    return trace(_Tensors(segment, own_exits), x, ["image"], outputs)
+
+
+@torch.no_grad()
 def segment_graph(
     segment: Segment, recorder: Recorder, x: Tensor, laid_out: bool, pack: Pack, own_exits: bool = False
 ) -> tuple[ModelProto, Tensor, bool]:
@@ -45,8 +59,7 @@ def segment_graph(
     Raises:
         MissingExtraError: onnx is not installed.
     """
-    outputs = ["logits", "exit"] if own_exits else _outputs(segment.exit)
-    traced = trace(_Tensors(segment, own_exits), x, ["image"], outputs)
+    traced = trace_segment(segment, x, own_exits)
     from dynnas.runtimes.onnx.splitting import with_branches
 
     graph, laid_out = with_branches(traced, recorder.calls, pack, laid_out)

@@ -40,9 +40,9 @@ def with_branches(
     laid_out = laid_out and any(value.name == "image" for value in traced.graph.input)
     if not any(node.domain == DOMAIN for node in traced.graph.node):
         return pack(traced, laid_out, gives)
-    whole = _Whole(traced)
+    whole = Whole(traced)
     made = Assembly(traced)
-    parts = _split(whole)
+    parts = split(whole)
     map_now = "image"
     for number, part in enumerate(parts):
         if not part.is_empty:
@@ -76,7 +76,7 @@ def _gate(
     return choose(decide, [*others, last]), given
 
 
-class _Whole:
+class Whole:
     """A traced graph, by the names of its values."""
 
     def __init__(self, traced: ModelProto) -> None:
@@ -107,7 +107,7 @@ class _Whole:
 
 
 @dataclass
-class _Part:
+class Part:
     """The nodes before one that stands for a layer, or behind the last of these.
 
     Attributes:
@@ -142,7 +142,7 @@ class _Part:
         """The values beside the map that come in, by the names of its inputs."""
         return {f"own/{name}": name for name in self.takes}
 
-    def model(self, whole: _Whole) -> ModelProto:
+    def model(self, whole: Whole) -> ModelProto:
         """Return it as a graph from `image` to `features`, or to the outputs of the whole graph."""
         made = self.made
         names = {name: f"own/{name}" for name in ("image", "features") if name not in self.outputs}
@@ -174,7 +174,7 @@ class _Part:
 
     def _model(
         self,
-        whole: _Whole,
+        whole: Whole,
         nodes: list[NodeProto],
         ends: list[ValueInfoProto],
         called: Callable[[str], str],
@@ -191,7 +191,7 @@ class _Part:
         return shape_inference.infer_shapes(model, data_prop=True)
 
 
-def _split(whole: _Whole) -> list[_Part]:
+def split(whole: Whole) -> list[Part]:
     """Return the parts between the nodes that stand for layers; the last one gives the outputs."""
     stands = [node for node in whole.nodes if node.domain == DOMAIN]
     made = {number for number, node in enumerate(whole.nodes) if node.domain == DOMAIN}
@@ -201,7 +201,7 @@ def _split(whole: _Whole) -> list[_Part]:
         made |= own
         nodes = [whole.nodes[number] for number in sorted(own)]
         features, outputs = (stand.input[0], []) if stand else (None, whole.outputs)
-        parts.append(_Part(nodes, stand, image, features, [], [], outputs))
+        parts.append(Part(nodes, stand, image, features, [], [], outputs))
         image = stand.output[0] if stand else ""
     later: dict[str, None] = {}
     for part in reversed(parts):

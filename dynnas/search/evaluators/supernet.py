@@ -19,7 +19,7 @@ from dynnas.latency.latency import AnchorReference
 from dynnas.latency.meter import LatencyMeter
 from dynnas.latency.predictor.predictor import LatencyPredictor
 from dynnas.latency.remote.timer import resolve_target
-from dynnas.metrics.accuracy import accuracy
+from dynnas.metrics.artifact import artifact_accuracy
 from dynnas.metrics.choose import measurements_for
 from dynnas.metrics.latency import DeviceLatency, Latency, Prediction
 from dynnas.metrics.measurement import Measurement
@@ -192,8 +192,7 @@ class HeldOutEvaluator:
 
     def evaluate(self, architecture: Architecture) -> Mapping[str, float]:
         """Return the scores of the task to report, each with `test_` before its name."""
-        network = self.extractor.candidate(architecture).calibrated
-        scores = accuracy(network, self.extractor.dataset, "test").scores
+        scores = artifact_accuracy(self.extractor.candidate(architecture), "test").scores
         return {f"test_{name}": value for name, value in scores.items()}
 
 

@@ -1,10 +1,11 @@
-"""ONNX graphs in int8: static quantisation by ONNX Runtime, with real branching at the exits.
+"""ONNX graphs in int8: static quantisation by ONNX Runtime, with real branching at exits and gates.
 
-Convolutions with a constant kernel, the additions and activations between them and the classifiers compute
-in int8: weights int8 for each channel, activations uint8 with ranges from calibration images. What a router
-or an attention computes is left in float32, for it is small and decides much. A kernel that is mixed for each
-image has no constant range, so its convolution stays in float32; its bank is kept in int8, with a scale for
-each of its rows, and turned back when the graph runs.
+Every part between branches is quantised alone, with ranges from the images that run it; what decides at
+gates stays in float32. Convolutions with a constant kernel, the additions and activations between them, and
+classifiers compute in int8: weights int8 for each channel, activations uint8 with ranges from calibration
+images. What a router or an attention computes is left in float32, for it is small and decides much. A kernel
+that is mixed for each image has no constant range, so its convolution stays in float32; its bank is kept in
+int8, with a scale for each of its rows, and turned back when the graph runs.
 
 Small networks get slower by it: turning numbers to int8 and back costs more than it saves where a convolution
 takes microseconds. In a trial on a processor with VNNI, one thread, residual blocks of 24 to 48 channels took
@@ -18,7 +19,7 @@ Imports onnx: import this module only where that is installed.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +29,17 @@ from onnx import ModelProto, NodeProto, helper, load_model, numpy_helper
 from torch import Tensor
 
 from dynnas.errors import require
+from dynnas.nn.branching import BranchMode
+from dynnas.nn.context import Context
+from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.networks.network import Network
+from dynnas.runtimes.branching import own_exits
 from dynnas.runtimes.folding import fold_batchnorm
-from dynnas.runtimes.onnx.graph import join, segment_graphs
+from dynnas.runtimes.onnx.graph import join
+from dynnas.runtimes.onnx.int8.branches import Values, int8_with_branches
+from dynnas.runtimes.onnx.recording import Recorder
+from dynnas.runtimes.onnx.segment import trace_segment
+from dynnas.runtimes.plain import PlainNetwork, blank_images
 
 if TYPE_CHECKING:
     from onnx import GraphProto
@@ -40,7 +49,7 @@ LEAST_BANK = 512
 """Minimum size of a constant that is worth a scale for each row."""
 
 
-def to_int8_onnx(network: Network, images: Tensor) -> ModelProto:
+def to_int8_onnx(network: Network | PlainNetwork, images: Tensor) -> ModelProto:
     """Return the graph for one image in int8; inputs and outputs as `to_onnx`.
 
     Args:
@@ -50,27 +59,35 @@ def to_int8_onnx(network: Network, images: Tensor) -> ModelProto:
     Raises:
         MissingExtraError: onnxruntime is not installed.
     """
-    folded = fold_batchnorm(network).cpu()
-    parts, x = [], images.cpu()
-    for part, segment in zip(segment_graphs(network), folded.segments(), strict=True):
-        parts.append(_quantise(part, x.numpy()))
+    recorder = Recorder()
+    folded = fold_batchnorm(network, Context(GateMode("real"), BranchMode(recorder.run))).cpu()
+    parts, x = [], blank_images(network.config)
+    inputs = {"image": [image[None] for image in images.cpu().numpy()]}
+    for segment in folded.segments():
+        traced = trace_segment(segment, x, own_exits(network))
+        part, found = int8_with_branches(traced, recorder.calls, inputs, _quantise)
+        parts.append(part)
         with torch.no_grad():
             x = segment.body(x)
+        inputs = {"image": list(found.get("features", ()))}
     return join(network, parts)
 
 
-def _quantise(model: ModelProto, inputs: np.ndarray) -> ModelProto:
-    """Return one graph without branches, its ranges set by `inputs` (N, ...)."""
+def _quantise(model: ModelProto, inputs: Values) -> ModelProto:
+    """Return one graph without branches, its ranges set by `inputs`."""
+    if not any(node.op_type in QUANTISED for node in model.graph.node):
+        return model
     quantization = require("onnxruntime.quantization", "onnx")
     preparation = require("onnxruntime.quantization.shape_inference", "onnx")
     with tempfile.TemporaryDirectory() as folder:
         prepared, quantised = str(Path(folder, "prepared.onnx")), str(Path(folder, "int8.onnx"))
-        preparation.quant_pre_process(model, prepared, skip_symbolic_shape=True)
+        copied = ModelProto.FromString(model.SerializeToString())  # what it takes is no longer of use
+        preparation.quant_pre_process(copied, prepared, skip_symbolic_shape=True)
         graph = load_model(prepared).graph
         quantization.quantize_static(
             prepared,
             quantised,
-            _Images(inputs, graph.input[0].name),
+            _Images(inputs, [value.name for value in graph.input]),
             quant_format=quantization.QuantFormat.QDQ,
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
@@ -87,8 +104,9 @@ def _quantise(model: ModelProto, inputs: np.ndarray) -> ModelProto:
 class _Images:
     """A reader of calibration images for ONNX Runtime, one by one."""
 
-    def __init__(self, inputs: np.ndarray, name: str) -> None:
-        self._left = iter([{name: image[None]} for image in inputs])
+    def __init__(self, inputs: Values, names: Sequence[str]) -> None:
+        rows = zip(*(inputs[name] for name in names), strict=True)
+        self._left = iter([dict(zip(names, row, strict=True)) for row in rows])
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         return next(self._left, None)

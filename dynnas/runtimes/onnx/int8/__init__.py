@@ -1,0 +1,1 @@
+"""Graphs in int8, part by part between branches."""

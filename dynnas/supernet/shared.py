@@ -87,6 +87,13 @@ def _check(path: str, first: Layout, second: Layout) -> None:
     shapes = f"{first.shape} and {second.shape}"
     shorter = min(first, second, key=lambda layout: len(layout.axes))
     if len(first.axes) != len(second.axes) and not shorter.averaged:
+        if first.owner is not second.owner:
+            kinds = f"{first.owner.__name__} and of {second.owner.__name__}"
+            raise SpaceError(
+                f"{path} has shapes {shapes}, of {kinds}: two kinds of layer need two names, such as "
+                "nn.ModuleDict({kind: layer}) in their place; or declare "
+                f'how it is shared: elastic = {{"{_pattern(path)}": mean()}} in its module'
+            )
         raise SpaceError(
             f"{path} has shapes {shapes}: where the axes differ in number, declare how it is shared: "
             f'elastic = {{"{_pattern(path)}": mean()}} in its module takes the mean over leading axes'

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dynnas.errors import SpaceError
+from dynnas.errors import DynnasError, SpaceError
 from dynnas.nn.context import PLAIN, Context
 from dynnas.nn.layers.digest import weights_digest
 from dynnas.space.architecture import Architecture, Value
@@ -16,6 +16,9 @@ from dynnas.space.space import Space
 from dynnas.supernet.build import Build, BuildsParts, OnePart
 from dynnas.supernet.covering import covering as find_covering
 from dynnas.supernet.elastic import Convert, Elastic
+
+_SPELLED = 8
+"""Maximum number of values that a message names."""
 
 
 class Supernet(nn.Module):
@@ -77,12 +80,28 @@ class Supernet(nn.Module):
             context: is supplied to all layers of dynnas.
             convert: runs what it makes of each part of the network; None runs the parts as they are built.
             options: further arguments of the network.
+
+        Raises:
+            SpaceError: a network of one's own class fails; the message names its values.
         """
 
         def call(part: str, config: Any, *values: Any, **more: Any) -> Any:
             return self.slots[slot_key(part)](config, *values, context=context, convert=convert, **more)
 
-        return self.build.run(call, self._member(architecture), *inputs, training=self.training, **options)
+        member = self._member(architecture)
+        try:
+            return self.build.run(call, member, *inputs, training=self.training, **options)
+        except DynnasError:
+            raise
+        except Exception as error:
+            if self.space.model is None:
+                raise
+            spelled = [f"{name}={value!r}" for name, value in self.space.arguments(member).items()]
+            values = ", ".join([*spelled[:_SPELLED], *(["..."] if len(spelled) > _SPELLED else [])])
+            raise SpaceError(
+                f"{self.space.name}({values}) cannot be run: {type(error).__name__}: {error}; correct it or "
+                "leave out these values"
+            ) from error
 
     def extract(self, architecture: Mapping[str, Value], **options: Any) -> Any:
         """Return a plain network with its own copies of the weights, in the mode and place of the supernet.

@@ -173,6 +173,47 @@ def functions():
     )
 
 
+def siamese():
+    def run(net, one, other):
+        one, other = (net.encoder(each).mean((2, 3)) for each in (one, other))
+        alike = F.cosine_similarity(one, other, dim=1)
+        return net.head(torch.cat([(one - other).abs(), one * other, alike[:, None]], 1))
+
+    return Net(run, encoder=nn.Sequential(conv(3, 16), conv(16, 32)), head=nn.Linear(65, 5))
+
+
+def bilinear():
+    """A layer that multiplies two inputs, and one scaled and shifted by the other."""
+
+    def run(net, image, numbers):
+        scale, shift = net.film(numbers)[:, :, None, None].chunk(2, 1)
+        x = F.relu(torch.addcmul(shift, net.stem(image), 1 + scale))
+        return net.head(net.both(x.mean((2, 3)), net.side(numbers)))
+
+    parts = {"stem": nn.Conv2d(3, 16, 3), "film": nn.Linear(4, 32), "side": nn.Linear(4, 16)}
+    return Net(run, **parts, both=nn.Bilinear(16, 16, 24), head=nn.Linear(24, 5))
+
+
+def pyramid():
+    """Heads that all levels have in common, each level added to the one above."""
+
+    def run(net, x):
+        levels = []
+        for stage in net.stages:
+            x = stage(x)
+            levels.append(x)
+        merged = [net.sides[-1](levels[-1])]
+        for at in (1, 0):
+            above = F.interpolate(merged[0], size=levels[at].shape[-2:])
+            merged.insert(0, net.sides[at](levels[at]) + above)
+        return [net.head(net.tower(each)) for each in merged], {"boxes": net.boxes(net.tower(merged[0]))}
+
+    stages = nn.ModuleList([conv(3, 16), conv(16, 32, 3, 2), conv(32, 48, 3, 2)])
+    sides = nn.ModuleList(nn.Conv2d(channels, 32, 1) for channels in (16, 32, 48))
+    heads = {"head": nn.Conv2d(32, 5, 1), "boxes": nn.Conv2d(32, 4, 1)}
+    return Net(run, stages=stages, sides=sides, tower=conv(32, 32), **heads)
+
+
 KINDS = {
     "unet": (unet, IMAGES, {"first.0", "below.0", "rise", "mix.0"}),
     "vgg": (vgg, IMAGES, {"0.0.0", "0.2.0", "0.3.0", "2.0"}),
@@ -196,10 +237,13 @@ KINDS = {
     "decoder": (decoder, SIGNALS, {"embed", "decoder.layers.0.linear1"}),
     "words": (words, WORDS, {"0", "1"}),
     "functions": (functions, IMAGES, {"weight", "mix"}),
+    "siamese": (siamese, (IMAGES, IMAGES.flip(0)), {"encoder.0.0", "encoder.1.0"}),
+    "bilinear": (bilinear, (IMAGES, torch.ones(2, 4)), {"stem", "side", "both"}),
+    "pyramid": (pyramid, IMAGES, {"stages.0.0", "stages.1.0", "stages.2.0", "sides.0", "tower.0"}),
 }
 
 
-LATER = ("lstm_projected", "volumes", "words", "functions")
+LATER = ("lstm_projected", "volumes", "words", "functions", "siamese", "pyramid")
 """Kinds with a sibling that is quicker to see."""
 
 
@@ -267,6 +311,26 @@ def test_layers_that_take_more_than_one_input_are_taken_from_the_end_of_their_li
     whole = trained(decoder)
     whole.decoder.layers = whole.decoder.layers[:2]
     assert torch.equal(member(SIGNALS), whole(SIGNALS))
+
+
+def test_a_layer_of_two_inputs_says_what_it_reads():
+    space = dn.elastic(trained(bilinear), (IMAGES, torch.ones(2, 4)))
+    both = space.build(smallest(space)).both
+    assert both.weight.shape == (both.out_features, both.in1_features, both.in2_features) == (8, 8, 8)
+
+
+def test_what_a_fixed_matrix_mixes_stays():
+    """Pixels are no channels: a member sees the same picture as the whole network."""
+
+    def run(net, x):
+        small = F.linear(F.linear(x, net.matrix).transpose(2, 3), net.matrix.clone()).transpose(2, 3)
+        return pooled(net, F.relu(net.stem(small)))
+
+    net = Net(run, stem=nn.Conv2d(3, 16, 3), head=nn.Linear(16, 5))
+    net.register_buffer("matrix", torch.randn(8, 16))
+    space = dn.elastic(trained(lambda: net), IMAGES)
+    assert [gene.name for gene in space.genes] == ["stem.width"]
+    assert torch.equal(space.build(smallest(space)).matrix, net.matrix)
 
 
 def test_what_is_not_used_stays():

@@ -179,6 +179,36 @@ def test_what_no_rule_covers_is_named_with_the_remedy(choices, rule, message):
     assert dn.Supernet(dn.Space.of(lambda **values: Odd(**values, elastic=rule), **choices))
 
 
+def test_layers_of_two_kinds_need_two_names():
+    def normed(kind="batch"):
+        return nn.Sequential(nn.BatchNorm2d(4) if kind == "batch" else nn.LayerNorm([4, 6, 6]))
+
+    space = dn.Space.of(normed, kind=["batch", "layer"])
+    with pytest.raises(
+        SpaceError, match=r"0/weight has shapes .* of \w+Norm\w* and of \w+Norm\w*: .* two names"
+    ):
+        dn.Supernet(space)
+
+
+def test_a_network_that_fails_in_a_run_is_named_by_its_values():
+    class Fails(nn.Module):
+        def __init__(self, width=4, kind="a"):
+            super().__init__()
+            self.linear, self.fails = nn.Linear(2, width), kind == "b" and width == 4
+
+        def forward(self, x):
+            if self.fails:
+                raise ValueError("no such width")
+            return self.linear(x)
+
+    supernet = dn.Supernet(dn.Space.of(Fails, width=[4, 8], kind=["a", "b"]))
+    assert supernet({"width": 4, "kind": "a"}, torch.randn(1, 2)).shape == (1, 4)
+    with pytest.raises(
+        SpaceError, match=r"Fails\(width=4, kind='b'\) cannot be run: ValueError: no such width"
+    ):
+        supernet({"width": 4, "kind": "b"}, torch.randn(1, 2))
+
+
 def test_an_architecture_that_does_not_fit_is_named():
     class Uneven(nn.Module):
         def __init__(self, a=0, b=0):

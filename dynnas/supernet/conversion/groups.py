@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from dynnas.supernet.conversion.coupling.channels import Axis, Solution
 from dynnas.supernet.conversion.importance import magnitudes
@@ -69,6 +69,7 @@ def groups_of(
     """Return the groups of channels that may be left out, in the order in which tensors are listed.
 
     Channels are of one group if they have the same numbers of indices on the same axes of the same tensors.
+    A group has a parameter among them.
 
     Args:
         tensors: axes of all parameters and buffers, and of numbers that count channels.
@@ -86,7 +87,8 @@ def groups_of(
             signatures.setdefault(int(label), []).append((name, at, int(count)))
     alike: dict[tuple[tuple[str, int, int], ...], list[int]] = {}
     for label, where in signatures.items():
-        if all(name not in values for name, _, _ in where):
+        # Pixels or times that a fixed matrix mixes are no channels: nothing was trained for them.
+        if not any(isinstance(values.get(name), nn.Parameter) for name, _, _ in where):
             continue
         alike.setdefault(tuple(where), []).append(label)
     return [_group(where, found, labels, values) for where, found in alike.items()]

@@ -206,6 +206,8 @@ def _fit_numbers(name: str, part: nn.Module, cuts: Cuts) -> None:
             part.out_channels, part.in_channels = first, second * part.groups
     elif isinstance(part, nn.Linear):
         part.out_features, part.in_features = weight.shape
+    elif isinstance(part, nn.Bilinear):
+        part.out_features, part.in1_features, part.in2_features = weight.shape
     elif isinstance(part, _NormBase):
         part.num_features = weight.shape[0]
     elif isinstance(part, nn.GroupNorm):

@@ -159,6 +159,17 @@ def _linear(tracer: Tracer, func: Any, args: Any, kwargs: Any, result: Tensor) -
     return (*axes[:-1], out)
 
 
+@operator_rule("_trilinear")
+def _trilinear(tracer: Tracer, func: Any, args: Any, kwargs: Any, result: Tensor) -> Axes:
+    """Follow three factors that are spread over common axes, multiplied and summed: `nn.Bilinear`."""
+    found: dict[int, Axis] = {}
+    for tensor, added in zip(args[:3], args[3:6], strict=True):
+        own = [at for at in range(tensor.dim() + len(added)) if at not in added]
+        for at, axis in zip(own, tracer.axes(tensor), strict=True):
+            found[at] = tracer.couplings.join(found[at], axis) if at in found else axis
+    return tuple(axis for at, axis in sorted(found.items()) if at not in args[6])
+
+
 @operator_rule(
     "_scaled_dot_product_flash_attention_for_cpu",
     "_scaled_dot_product_flash_attention",

@@ -43,6 +43,10 @@ class UnavailableError(StudyError):
     """Raised by an evaluator for what it cannot evaluate: a candidate that is rejected, not a failure."""
 
 
+class ExhaustedError(StudyError):
+    """Raised by a sampler where the study has seen every architecture of the space."""
+
+
 class StorageError(StudyError):
     """Raised when the database of a study cannot be reached or written; nothing that it holds is lost."""
 

@@ -13,7 +13,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from dynnas.errors import StudyError
+from dynnas.errors import ExhaustedError, StudyError
+from dynnas.samplers.lock import OwnLock
 from dynnas.samplers.trials import MOVE, Unread, key_of
 from dynnas.space.architecture import Architecture, Value
 from dynnas.space.gene import Gene
@@ -93,6 +94,7 @@ class ArchitectureSampler(BaseSampler):
     dynnas, ask for the parameters with `suggest`, or by the genes' names and values.
 
     Hooks of a trial are handed on to `inner`, the sampler object that the proposer draws from, if any.
+    Several threads may ask at once.
     All randomness follows from the seed and the number of architectures proposed so far. A search that was
     interrupted therefore goes on exactly as it would have gone.
     """
@@ -115,6 +117,8 @@ class ArchitectureSampler(BaseSampler):
         self._unread = Unread()
         self._keys: set[str] = set()
         self._moves: dict[int, str] = {}
+        self._handed: dict[int, str] = {}  # keys by trial, until the trial has its values
+        self._lock = OwnLock()
         self._distributions = {gene.name: distribution_of(gene) for gene in space.choices}
 
     def infer_relative_search_space(
@@ -129,8 +133,20 @@ class ArchitectureSampler(BaseSampler):
         """Return values for all active genes of a new architecture.
 
         Raises:
-            StudyError: the study has seen every architecture of the space.
+            ExhaustedError: the study has seen every architecture of the space.
         """
+        with self._lock:
+            new = self._propose(study, trial)
+            self._handed[trial.number] = new.architecture.key
+            if new.move:
+                self._moves[trial.number] = new.move
+        return {
+            gene.name: gene.labels[gene.values.index(new.architecture[gene.name])]
+            for gene in self._space.choices
+            if gene.name in new.architecture
+        }
+
+    def _propose(self, study: optuna.Study, trial: FrozenTrial) -> Proposal:
         taken = self._taken(study)
         drawn = random.Random(f"{self._seed}/{len(taken)}")
         first = (Proposal(one) for one in self._first if one.key not in taken)
@@ -139,14 +155,8 @@ class ArchitectureSampler(BaseSampler):
         new = next((proposal for proposal in proposals if self._is_new(proposal, taken)), None)
         if new is None:
             size = self._space.size if self._listed is None else len(self._listed)
-            raise StudyError(f"space {self._space.name!r}: all {size} architectures have been proposed")
-        if new.move:
-            self._moves[trial.number] = new.move
-        return {
-            gene.name: gene.labels[gene.values.index(new.architecture[gene.name])]
-            for gene in self._space.choices
-            if gene.name in new.architecture
-        }
+            raise ExhaustedError(f"space {self._space.name!r}: all {size} architectures have been proposed")
+        return new
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Tell the sampler that the proposer draws from, if it was given, that a trial begins."""
@@ -166,7 +176,14 @@ class ArchitectureSampler(BaseSampler):
         """Forget the trial, and tell the sampler that the proposer draws from, if it was given."""
         if self._inner is not None:
             self._inner.after_trial(study, trial, state, values)
-        self._moves.pop(trial.number, None)
+        with self._lock:
+            self._moves.pop(trial.number, None)
+            self._handed.pop(trial.number, None)
+
+    def release(self) -> None:
+        """Forget what was handed to trials that have not told the study their values."""
+        with self._lock:
+            self._handed.clear()
 
     def stand(self, study: optuna.Study) -> Stand:
         """Return whether the proposer has something to propose now; most always have."""
@@ -196,9 +213,13 @@ class ArchitectureSampler(BaseSampler):
         other, finished, rest = self._unread.next(study)
         if other:
             self._keys.clear()
+            self._handed.clear()
         self._keys.update(key for trial in finished if (key := key_of(trial, self._space)))
         # A trial that asks for its parameters, or was interrupted as it asked, has no key.
-        return self._keys.union(key for trial in rest if (key := key_of(trial, self._space)))
+        keys = {trial.number: key for trial in rest if (key := key_of(trial, self._space))}
+        for number in (*keys, *(trial.number for trial in (*finished, *rest) if trial.state.is_finished())):
+            self._handed.pop(number, None)
+        return self._keys.union(keys.values(), self._handed.values())
 
     def _anything(self, rng: random.Random) -> Iterator[Proposal]:
         """Yield random architectures, for when the proposer has nothing new."""

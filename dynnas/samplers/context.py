@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dynnas.pareto.front import ScoredArchitecture
 from dynnas.pareto.objectives import Goal
@@ -24,6 +24,7 @@ class Ground:
         seed: draws the architectures on which guesses of cheap metrics rest.
         listed: the only architectures to propose, where these are a small part of the space.
         earlier: results of another study, from which metrics of the goal are forecast.
+        errors: by metric the standard deviation of an evaluation's error, where it is known.
     """
 
     def __init__(
@@ -34,9 +35,11 @@ class Ground:
         seed: int,
         listed: Sequence[Architecture] | None,
         earlier: Sequence[ScoredArchitecture] = (),
+        errors: Mapping[str, float] | None = None,
     ) -> None:
         self.genome = Genome(space)
         self.goal = goal
+        self.errors = errors or {}
         self.forecasts = forecasts_of(self.genome, goal, earlier) if goal and earlier else {}
         self.reader = Reader(self.genome, goal)
         self.listed = Listed(self.genome, self.genome.encode_all(listed)) if listed else None

@@ -49,7 +49,7 @@ class Evolution:
             parents = history.rows[order[: max(front, min(_PARENTS, len(order)))]]
             moves = rng.choice(MOVES, size=_CHILDREN, p=move_rates(history))
             rows = np.concatenate([self._child(str(move), parents, rng) for move in moves])
-            rows = self._ground.listed.nearest(rows, rng) if self._ground.listed else rows
+            rows = self._ground.listed.nearest(rows, history.taken, rng) if self._ground.listed else rows
         kept = range(len(rows)) if self._ground.known is None else self._ground.known.worth_trying(rows)
         for at in kept:
             yield Proposal(self._ground.genome.decode(rows[at]), str(moves[at]))

@@ -5,7 +5,7 @@ A row has one number a gene of the space: the place of its value among the gene'
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -57,14 +57,21 @@ class Listed:
     def __init__(self, genome: Genome, rows: Rows) -> None:
         self.rows = rows
         self._genome = genome
+        self._names = [row.tobytes() for row in rows]
 
     def sample(self, count: int, rng: np.random.Generator) -> Rows:
         """Return `count` of the rows, or all."""
         return self.rows[rng.permutation(len(self.rows))[:count]]
 
-    def nearest(self, rows: Rows, rng: np.random.Generator) -> Rows:
-        """Return for every one of `rows` a listed one that is as similar as any of a large sample."""
-        among = self.sample(self._AMONG, rng)
+    def nearest(self, rows: Rows, taken: Collection[bytes], rng: np.random.Generator) -> Rows:
+        """Return for every one of `rows` a listed one that is as similar as any of a large sample.
+
+        Those that are `taken` are passed over; of all the others, a row may be the nearest of several.
+        """
+        free = np.array([at for at, name in enumerate(self._names) if name not in taken], dtype=int)
+        among = self.rows[rng.permutation(free)[: self._AMONG]]
+        if not len(among):
+            return among
         own = self._genome.layout.genes < len(self._genome.choices)
         features, wanted = (self._genome.features(some)[:, own] for some in (among, rows))
         squares = (features**2).sum(axis=1)[None] - 2 * wanted @ features.T
@@ -170,6 +177,20 @@ class Genome:
         stepping = self.ordered[None] & (rng.random(rows.shape) < local)
         changed = np.where(stepping, near, other)
         return self.canonical(np.where(changing, changed, rows), rng)
+
+    def neighbours(self, rows: Rows, rng: np.random.Generator) -> Rows:
+        """Return every row that differs from one of `rows` in one active choice, each once.
+
+        Genes that become active by the change are drawn.
+        """
+        found = []
+        for column in self.choices:
+            active = rows[rows[:, column] != INACTIVE]
+            changed = np.repeat(active, self.counts[column] - 1, axis=0)
+            steps = np.tile(np.arange(1, self.counts[column]), len(active))
+            changed[:, column] = (changed[:, column] + steps) % self.counts[column]
+            found.append(changed)
+        return np.unique(self.canonical(np.concatenate([rows[:0], *found]), rng), axis=0)
 
     def cross(self, first: Rows, second: Rows, rng: np.random.Generator) -> Rows:
         """Take every gene from either row; a gene that only one has follows that row."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import optuna
@@ -30,8 +30,11 @@ _LOCAL = 0.5
 # Number of results in a row off the front after which every other proposal is one that no model has chosen:
 # where the model is wrong, plain local search goes on. How many of those differ from a member of the front in
 # one gene, and in two; the others come from anywhere, so that every part of the space is reached in the end.
-_PATIENCE, _ONE, _TWO = 6, 0.75, 0.15
+_PATIENCE, _EVERY, _ONE, _TWO = 6, 2, 0.75, 0.15
 _NEIGHBOURS = 64
+
+# Number of neighbours of the front that are looked at: all of them, unless the front or the space is large.
+_NEAR = 3000
 
 # Number of finalists whose cheap metrics are computed exactly.
 _SHORTLIST = 48
@@ -69,28 +72,46 @@ class Guided:
         rows = np.zeros((0, len(self._ground.genome.counts)), dtype=np.int16)
         if len(history.rows) < (_RANDOM_WITH_FORECASTS if self._ground.forecasts else RANDOM):
             rows = self._ground.source.sample(_SHORTLIST, rng)
-        elif history.stalled >= _PATIENCE and len(history.rows) % 2:
+        elif history.stalled >= _PATIENCE and len(history.rows) % _EVERY == 1:
             rows = self._unscreened(history, rng)
         if not len(rows):
             ground = self._ground
-            outlook = Outlook(ground.genome, history, known, self._fits, rng, ground.goal, ground.forecasts)
+            outlook = Outlook(
+                ground.genome, history, known, self._fits, rng, ground.goal, ground.forecasts, ground.errors
+            )
             return self._screened(outlook, rng)
         return rows if known is None else rows[known.worth_trying(rows)]
 
     def _unscreened(self, history: History, rng: np.random.Generator) -> Rows:
-        """Return new rows that no model has chosen: neighbours of the front, or from anywhere."""
-        kind = rng.random()
+        """Return new rows that no model has chosen: neighbours of the front, or from anywhere.
+
+        Where all neighbours by one gene were tried, they are those by two.
+        """
+        kind, taken = rng.random(), history.taken
+        rows = np.zeros((0, len(self._ground.genome.counts)), dtype=np.int16)
         if kind < _ONE + _TWO:
             order, front = history.order()
-            parents = history.rows[order[:front]][rng.integers(front, size=_NEIGHBOURS)]
-            changes = np.full(_NEIGHBOURS, 1 if kind < _ONE else 2)
-            rows = self._listed(self._ground.genome.mutate(parents, changes, _LOCAL, rng), rng)
+            near = self._neighbours(history.rows[order[:front]], rng)
+            if kind < _ONE:
+                near = near[rng.permutation(len(near))]
+                some = near[:_NEIGHBOURS] if self._ground.listed else near
+                rows = _new(self._listed(some, taken, rng), set(taken))
+            if not len(rows) and len(near):
+                near = near[rng.integers(len(near), size=_NEIGHBOURS)]
+                second = self._ground.genome.mutate(near, np.ones(len(near)), _LOCAL, rng)
+                rows = _new(self._listed(second, taken, rng), set(taken))
         else:
-            rows = self._ground.source.sample(_NEIGHBOURS, rng)
-        return _new(rows, set(history.taken))
+            rows = _new(self._ground.source.sample(_NEIGHBOURS, rng), set(taken))
+        return rows[rng.permutation(len(rows))[:_NEIGHBOURS]]
 
-    def _listed(self, rows: Rows, rng: np.random.Generator) -> Rows:
-        return self._ground.listed.nearest(rows, rng) if self._ground.listed else rows
+    def _neighbours(self, front: Rows, rng: np.random.Generator) -> Rows:
+        """Return all rows that differ from one of `front` in one gene; of a long front, those of some."""
+        genome = self._ground.genome
+        most = max(_NEAR // max(int((genome.counts - 1).sum()), 1), 1)
+        return genome.neighbours(front[rng.permutation(len(front))[:most]], rng)
+
+    def _listed(self, rows: Rows, taken: Collection[bytes], rng: np.random.Generator) -> Rows:
+        return self._ground.listed.nearest(rows, taken, rng) if self._ground.listed else rows
 
     def _screened(self, outlook: Outlook, rng: np.random.Generator) -> Rows:
         """Return new rows, the most promising first."""
@@ -98,13 +119,13 @@ class Guided:
         order, front = history.order()
         elite = history.rows[order]
         seen = set(history.taken)
-        pool = _new(self._relatives(elite[:front], elite[:_ELITE], _RELATIVES, rng), seen)
+        pool = _new(self._relatives(elite[:front], elite[:_ELITE], _RELATIVES, seen, rng), seen)
         worth = outlook.worth(pool)
         for _ in range(_ROUNDS):
             best = pool[np.argsort(-worth, kind="stable")[:_PROMISING]]
             if not len(best):
                 break
-            more = _new(self._relatives(best, best, _AGAIN, rng), seen)
+            more = _new(self._relatives(best, best, _AGAIN, seen, rng), seen)
             pool, worth = np.concatenate([pool, more]), np.concatenate([worth, outlook.worth(more)])
         best = np.argsort(-worth, kind="stable")[:_SHORTLIST]
         if self._ground.known is not None and len(best):
@@ -112,23 +133,29 @@ class Guided:
             best = best[np.argsort(-exact, kind="stable")]
         return pool[best]
 
-    def _relatives(self, front: Rows, elite: Rows, count: int, rng: np.random.Generator) -> Rows:
+    def _relatives(
+        self, front: Rows, elite: Rows, count: int, taken: Collection[bytes], rng: np.random.Generator
+    ) -> Rows:
         genome = self._ground.genome
         one, two, three, crossed = (int(share * count) for share in _SHARES.values())
 
         def drawn(rows: Rows, number: int) -> Rows:
             return rows[rng.integers(len(rows), size=number)]
 
+        anywhere = count - one - two - three - crossed
+        near = self._neighbours(front, rng)
+        near = _new(near[rng.permutation(len(near))], set(taken))[:one]
+        two += one - len(near)
         made = np.concatenate(
             [
-                genome.mutate(drawn(front, one), np.ones(one), _LOCAL, rng),
+                near,
                 genome.mutate(drawn(front, two), np.full(two, 2), _LOCAL, rng),
                 genome.mutate(drawn(elite, three), rng.integers(1, 4, size=three), _LOCAL, rng),
                 genome.cross(drawn(front, crossed), drawn(elite, crossed), rng),
-                self._ground.source.sample(count - one - two - three - crossed, rng),
+                self._ground.source.sample(anywhere, rng),
             ]
         )
-        return self._listed(made, rng)
+        return self._listed(made, taken, rng)
 
 
 def _new(rows: Rows, seen: set[bytes]) -> Rows:

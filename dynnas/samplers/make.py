@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from optuna.samplers import BaseSampler
 
@@ -45,6 +45,7 @@ def make_sampler(
     parallel: bool = False,
     starts: Sequence[Architecture] = (),
     earlier: Sequence[ScoredArchitecture] = (),
+    errors: Mapping[str, float] | None = None,
 ) -> ArchitectureSampler:
     """Return the sampler for `space`; it serves in any Optuna study whose objectives are the goal's.
 
@@ -66,6 +67,9 @@ def make_sampler(
         earlier: results of another study of this space, or of one with some of its architectures, such as
             those for another device; needs a goal. From those whose names the goal has, guided forecasts the
             metrics, and learns from the trials how far they carry over.
+        errors: by objective the standard deviation of an evaluation's own error, such as an accuracy on a few
+            random images has; needs a goal. guided then looks for the best truth, not for the luckiest
+            result. Without it every result is the truth.
 
     Raises:
         StudyError: no sampler has this name, or it does not learn from `earlier`.
@@ -79,7 +83,7 @@ def make_sampler(
     if goal and cheap and not (cheap(smallest(space)) or {}).keys() & set(goal.metrics):
         cheap = None  # it tells nothing of what is asked for
     family = SAMPLERS[sampler]
-    request = SamplerRequest(space, population, seed, goal, cheap, listed, parallel, earlier)
+    request = SamplerRequest(space, population, seed, goal, cheap, listed, parallel, earlier, errors or {})
     made = family.make(request) if hasattr(family, "make") else family(seed=seed)
     # Texts have no order, and so no ends.
     ends = getattr(family, "ends_first", False) and any(gene.ordered for gene in space.choices)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ class SamplerRequest:
         listed: the only architectures to propose, where these are a small part of the space.
         parallel: whether several trials run at once.
         earlier: results of another study.
+        errors: by metric the standard deviation of an evaluation's error, where it is known.
     """
 
     space: Space
@@ -38,9 +39,10 @@ class SamplerRequest:
     listed: Sequence[Architecture] | None = None
     parallel: bool = False
     earlier: Sequence[ScoredArchitecture] = ()
+    errors: Mapping[str, float] = field(default_factory=dict)
 
     def ground(self) -> Ground:
         """Return the context of the built-in samplers."""
         from dynnas.samplers.context import Ground
 
-        return Ground(self.space, self.goal, self.cheap, self.seed, self.listed, self.earlier)
+        return Ground(self.space, self.goal, self.cheap, self.seed, self.listed, self.earlier, self.errors)

@@ -9,13 +9,14 @@ the share of the whole front's hypervolume that is found, as a mean over seeds (
 end the same over all problems, with the worst of them and the worst run.
 
 `NAME-known` knows the cost before it evaluates, as the number of parameters is known; without it ours learn
-the cost, too. Rivals are searches with next to no model (`local`, `ridge`), LINAS (`linas`), all of
-tests/support/rivals.py, and Optuna's plain samplers, with Optuna's defaults: their repeats count as
-evaluations, as they would cost one in a plain study.
+the cost, too. `NAME-told` knows the deviation of `--noise`. Rivals are searches with next to no model
+(`local`, `ridge`), LINAS (`linas`), all of tests/support/rivals.py, and Optuna's plain samplers, with
+Optuna's defaults: their repeats count as evaluations, as they would cost one in a plain study.
 
 In the problems `failing`, 30 of 100 networks cannot be evaluated, which only trying them shows.
 
-`--noise` adds to every accuracy a sampler is told; the shares are of the true ones.
+`--noise` adds to every accuracy a sampler is told; the shares are of the true ones. Behind them is the share
+of the networks that a user would take: those on the front of what was told.
 
 `--results` keeps every run in a file of JSON lines as it ends, so that the same command goes on where it was
 interrupted, and later ones add problems, methods and seeds. Runs of an earlier state of dynnas/samplers are
@@ -64,6 +65,7 @@ from support.trained_cells import DEVICES, trained_cells
 from dynnas import samplers
 from dynnas.pareto.objectives import Goal
 from dynnas.samplers.architecture import suggest
+from dynnas.samplers.history import nondominated
 from dynnas.samplers.make import make_sampler
 from dynnas.space.space import Space
 
@@ -107,10 +109,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Found:
-    """The share of the hypervolume after every evaluation, and each proposal's processor milliseconds."""
+    """What a search found.
+
+    Attributes:
+        shares: of the hypervolume after every evaluation.
+        overhead_ms: each proposal's processor milliseconds.
+        taken: the share of those that are the best by what was told, at the end.
+    """
 
     shares: np.ndarray
     overhead_ms: np.ndarray
+    taken: float
 
     def reached(self, share: float) -> float:
         """How many evaluations that took; infinite if it was not reached."""
@@ -135,21 +144,22 @@ class Results:
             shares = np.zeros(entry["trials"])
             for at, share in entry["gains"]:
                 shares[at:] = share
-            self._found[key] = Found(shares, np.array(entry["overhead_ms"]))
+            self._found[key] = Found(shares, np.array(entry["overhead_ms"]), entry.get("taken", float("nan")))
 
     def get(self, job: Job) -> Found | None:
         """Return the run of `job`, if there is one of at least as many trials."""
         known = self._found.get(_key(job))
         if known is None or len(known.shares) < job.trials:
             return None
-        return Found(known.shares[: job.trials], known.overhead_ms)
+        taken = known.taken if len(known.shares) == job.trials else float("nan")
+        return Found(known.shares[: job.trials], known.overhead_ms, taken)
 
     def keep(self, job: Job, found: Found) -> None:
         """Write a run down; of its overheads the mean and the 99th of 100 are kept."""
         before = np.concatenate([[0.0], found.shares[:-1]])
         gains = [[int(at), float(found.shares[at])] for at in np.flatnonzero(found.shares > before)]
         overhead = [float(found.overhead_ms.mean()), float(np.quantile(found.overhead_ms, 0.99))]
-        entry = {"trials": job.trials, "gains": gains, "overhead_ms": overhead}
+        entry = {"trials": job.trials, "gains": gains, "overhead_ms": overhead, "taken": found.taken}
         self._add(_key(job), entry)
         if self._path is not None:
             with self._path.open("a") as file:
@@ -192,12 +202,13 @@ def sampler_of(job: Job, problem: Problem, evaluation: Evaluation) -> BaseSample
     goal = Goal.of({"accuracy": "maximize", job.cost: "minimize"})
     cheap = evaluation.cheap if job.method.endswith("-known") else None
     return make_sampler(
-        job.method.removesuffix("-known"),
+        job.method.removesuffix("-known").removesuffix("-told"),
         problem.space,
         population=POPULATION,
         seed=job.seed,
         goal=goal,
         cheap=cheap,
+        errors={"accuracy": job.noise} if job.method.endswith("-told") else None,
     )
 
 
@@ -210,7 +221,7 @@ def run(job: Job) -> Found:
     study = optuna.create_study(
         directions=["maximize", "minimize"], sampler=sampler_of(job, problem, evaluation)
     )
-    visited, overheads = [], []
+    visited, overheads, told = [], [], {}
     for _ in range(job.trials):
         start = time.process_time()
         trial = study.ask()
@@ -222,16 +233,24 @@ def run(job: Job) -> Found:
             continue
         metrics = evaluation.evaluate(architecture)
         study.tell(trial, [metrics["accuracy"], metrics[job.cost]])
-    return Found(fractions(problem, job.cost, visited), np.array(overheads))
+        told[visited[-1]] = [-metrics["accuracy"], metrics[job.cost]]
+    front = nondominated(np.array(list(told.values())))
+    taken = [row for row, best in zip(told, front, strict=True) if best]
+    return Found(
+        fractions(problem, job.cost, visited),
+        np.array(overheads),
+        float(fractions(problem, job.cost, taken)[-1]),
+    )
 
 
-def report(name: str, found: list[Found], trials: int) -> str:
+def report(name: str, found: list[Found], trials: int, noise: float = 0.0) -> str:
     marks = [mark for mark in MARKS if mark <= trials]
     shares = "  ".join(f"{mark}: {np.mean([one.shares[mark - 1] for one in found]):.3f}" for mark in marks)
     to95, to99 = (statistics.median(one.reached(share) for one in found) for share in (0.95, 0.99))
     overhead = np.concatenate([one.overhead_ms for one in found])
+    taken = f"taken: {np.mean([one.taken for one in found]):.3f}  " if noise else ""
     return (
-        f"{name:32} {shares}  95%: {to95:5.0f}  99%: {to99:5.0f}  "
+        f"{name:32} {shares}  95%: {to95:5.0f}  99%: {to99:5.0f}  {taken}"
         f"overhead {overhead.mean():.1f} ms, 99 of 100 below {np.quantile(overhead, 0.99):.0f}"
     )
 
@@ -279,7 +298,7 @@ def main() -> None:
                         results.keep(job, one)
                     runs = [one for job in jobs if (one := results.get(job)) is not None]
                     found[method][f"{name} {cost}"] = runs
-                    print(report(f"{name} {cost} {method}", runs, options.trials), flush=True)
+                    print(report(f"{name} {cost} {method}", runs, options.trials, options.noise), flush=True)
     for method in methods:
         print(summary(method, found[method], options.trials))
 

@@ -63,3 +63,29 @@ def test_results_since_the_front_moved_are_counted(cheap_half: np.ndarray) -> No
     history = history_of(cheap_half)
     assert history.stalled == len(cheap_half) - 3  # the first three are the front
     assert history_of(cheap_half[:3]).stalled == 0
+
+
+def test_a_lucky_result_counts_less_where_the_error_is_known() -> None:
+    rows = np.array([[first, second] for second in range(6) for first in range(6)], dtype=np.int16)
+    rng = np.random.default_rng(0)
+    losses = np.array([[-float(row[0]) + rng.normal(0, 0.3), cost_of(row)] for row in rows])
+    lucky = 14  # of the middle of the range, and by luck better than all
+    losses[lucky, 0] -= 4.0
+    none = np.zeros((0, 2), dtype=np.int16)
+    taken = frozenset(row.tobytes() for row in rows)
+    history = History(rows, losses, np.array([True, False]), {}, (None,) * len(rows), none, taken)
+    goal = Goal.of({"accuracy": "maximize", "cost": "minimize"})
+
+    def seen(errors: dict[str, float]) -> np.ndarray:
+        outlook = Outlook(GENOME, history, None, Fits(), np.random.default_rng(0), goal, None, errors)
+        learned = outlook._beliefs[0]
+        found = np.empty(len(rows))
+        found[learned.chosen] = outlook._units[0] * learned.corrected()
+        return found
+
+    assert seen({}) == pytest.approx(losses[:, 0])
+    corrected = seen({"accuracy": 1.0})
+    assert losses[lucky, 0] < losses[:, 0][np.arange(36) != lucky].min()
+    assert corrected[lucky] > corrected[rows[:, 0] == 5].mean()
+    ordinary = np.arange(36) != lucky
+    assert np.abs(corrected - losses[:, 0])[ordinary].mean() < 0.5

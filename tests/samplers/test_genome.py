@@ -65,6 +65,32 @@ def test_mutation_changes_as_many_genes_as_asked() -> None:
     assert ((mutants != rows).sum(axis=1) == changes).all()
 
 
+@given(spaces(), st.integers(0, 2**32))
+@settings(deadline=None)
+def test_neighbours_are_all_rows_with_another_value_of_one_gene(space: Space, seed: int) -> None:
+    genome, rng = Genome(space), np.random.default_rng(seed)
+    rows = np.unique(genome.sample(3, rng), axis=0)
+    found = genome.neighbours(rows, rng)
+    assert len({row.tobytes() for row in found}) == len(found)
+    changed = set()
+    for row in found:
+        assert space.architecture(dict(genome.decode(row))) == genome.decode(row)
+        parents = [own for own in rows if sum((own != row) & (own != INACTIVE) & (row != INACTIVE)) == 1]
+        changed |= {(own.tobytes(), int(at)) for own in parents for at in np.flatnonzero(own != row)}
+        assert parents or any((own == row).all() for own in rows)
+    expected = {(own.tobytes(), int(at)) for own in rows for at in genome.choices if own[at] != INACTIVE}
+    assert expected <= changed
+
+
+def test_neighbours_of_texts_and_numbers_are_counted() -> None:
+    genes = (Gene("n", (1, 2, 4), ordered=True), Gene("t", ("a", "b")), Gene("u", ("a",)))
+    genome = Genome(Space("mixed", genes))
+    found = genome.neighbours(np.array([[0, 0, 0]], dtype=np.int16), np.random.default_rng(0))
+    assert found.tolist() == [[0, 1, 0], [1, 0, 0], [2, 0, 0]]
+    assert found.dtype == np.int16
+    assert len(genome.neighbours(found[:0], np.random.default_rng(0))) == 0
+
+
 def test_a_local_mutation_moves_numbers_to_neighbours_and_texts_anywhere() -> None:
     numbers = Genome(grid_space(3, 5))
     rng = np.random.default_rng(0)

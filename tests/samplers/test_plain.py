@@ -23,9 +23,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalW
 
 
 class TestRelative(RelativeSamplerTestCase):
-    @pytest.fixture
-    def sampler(self) -> Callable[[], BaseSampler]:
-        return lambda: PlainSampler(seed=0)
+    @pytest.fixture(params=["guided", "evolution"])
+    def sampler(self, request: pytest.FixtureRequest) -> Callable[[], BaseSampler]:
+        return lambda: PlainSampler(request.param, seed=0)
 
 
 def found(sampler: BaseSampler, trials: int) -> float:

@@ -56,6 +56,19 @@ def test_predicts_as_the_textbook_does_with_kernels_of_scikit_learn() -> None:
     assert deviation**2 == pytest.approx(spread, abs=1e-8)
 
 
+def test_values_without_their_error_are_those_of_the_joint_normal() -> None:
+    """A value is the process, what no gene explains, and an error: the first two are asked for."""
+    genome, features, values = observations()
+    kernel = fit_kernel(features, genome.layout, values)
+    kernel = Kernel(kernel.parts, noise=0.5)
+    error, points = 0.3, len(values)
+    truth = kernel.between(features, features) + (0.5 - error + 1e-6) * np.eye(points)
+    expected = truth @ np.linalg.solve(truth + error * np.eye(points), values)
+    found = Belief(kernel, features, values).without(error)
+    assert found == pytest.approx(expected, abs=1e-8)
+    assert Belief(kernel, features, values).without(0.0) == pytest.approx(values)
+
+
 @pytest.mark.parametrize("prior", [ALIKE, INTERACTING, ADDITIVE, SMOOTH])
 def test_gradient_is_that_of_the_likelihood(prior: Prior) -> None:
     genome, features, values = observations(25)

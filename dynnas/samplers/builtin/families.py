@@ -29,6 +29,9 @@ class SamplerFamily:
     learns_earlier: ClassVar[bool] = False
     """True if it learns from results of another study."""
 
+    plain: ClassVar[bool] = False
+    """True if it serves over ordinary distributions, by `PlainSampler`."""
+
     @classmethod
     def make(cls, request: SamplerRequest) -> Proposer:
         """Return the proposer for a study."""
@@ -93,6 +96,7 @@ class GuidedFamily(SamplerFamily):
     """Evolution screened by a surrogate (`Guided`)."""
 
     learns_earlier = True
+    plain = True
 
     @classmethod
     def make(cls, request: SamplerRequest) -> Proposer:
@@ -105,6 +109,8 @@ class GuidedFamily(SamplerFamily):
 @SAMPLERS.register("evolution")
 class EvolutionFamily(SamplerFamily):
     """Evolution of the front."""
+
+    plain = True
 
     @classmethod
     def make(cls, request: SamplerRequest) -> Proposer:

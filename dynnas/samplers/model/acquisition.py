@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -113,16 +113,31 @@ def _best_and_some(order: np.ndarray, most: int, rng: np.random.Generator) -> np
 
 @dataclass(frozen=True)
 class Learned:
-    """A surrogate of one metric, in the metric's own unit; it may see a forecast of it."""
+    """A surrogate of one metric, in the metric's own unit.
+
+    Attributes:
+        warp: of the metric.
+        belief: about warped values.
+        chosen: the places of its observations among the results.
+        forecast: of the metric, if there is one; the belief sees it.
+        error: the variance of an evaluation's own error, as far as it is known, in warped values. The rest of
+            the kernel's noise is what no gene explains; it is part of the architecture.
+    """
 
     warp: Warp
     belief: Belief
+    chosen: np.ndarray
     forecast: Belief | None = None
+    error: float = 0.0
 
     def predict(self, features: np.ndarray) -> np.ndarray:
-        """Return losses at the nodes of the warp, [points, nodes]; noise of an evaluation is included."""
+        """Return true losses at the nodes of the warp, [points, nodes]."""
         mean, deviation = self.belief.predict(_with_forecast(features, self.forecast))
-        return self.warp.quantiles(mean, np.sqrt(deviation**2 + self.belief.kernel.noise))
+        return self.warp.quantiles(mean, np.sqrt(deviation**2 + self.belief.kernel.noise - self.error))
+
+    def corrected(self) -> np.ndarray:
+        """Return the losses of the observations as expected without their error, [chosen]."""
+        return self.warp.inverse(self.belief.without(self.error))
 
     def middle(self, features: np.ndarray) -> np.ndarray:
         """Return the median alone, [points], which costs far less."""
@@ -131,6 +146,11 @@ class Learned:
 
 def _with_forecast(features: np.ndarray, forecast: Belief | None) -> np.ndarray:
     return features if forecast is None else np.column_stack([features, forecast.mean(features)])
+
+
+def _warped(warp: Warp, losses: np.ndarray, error: float) -> float:
+    """Return the mean variance of warped losses that have an error of a deviation."""
+    return float(((warp(losses + error) - warp(losses - error)) ** 2).mean() / 4)
 
 
 def scaled(losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -170,6 +190,7 @@ class Outlook:
         rng: np.random.Generator,
         goal: Goal | None = None,
         forecasts: Mapping[str, Belief] | None = None,
+        errors: Mapping[str, float] | None = None,
     ) -> None:
         self.history = history
         self._genome = genome
@@ -180,6 +201,7 @@ class Outlook:
         self._cheap = known.survey[1] if known else {}
         self._certain = self._cheap if len(history.rows) >= _UNINFORMED else {}
         self._forecasts = forecasts or {}
+        self._errors = errors or {}
         self._names = [objective.name for objective in goal.objectives] if goal else []
         self._names += [f"objective {at}" for at in range(len(self._names), history.losses.shape[1])]
         self._limits = {
@@ -205,14 +227,21 @@ class Outlook:
         values: np.ndarray,
         order: np.ndarray,
         forecast: Belief | None,
+        error: float = 0.0,
     ) -> Learned:
-        """Return a surrogate from results with `values`, the most informative of them first in `order`."""
+        """Return a surrogate from results with `values`, the most informative of them first in `order`.
+
+        `error` is the known deviation of an evaluation.
+        """
         seen = _with_forecast(features, forecast)
         layout = self._genome.layout if forecast is None else self._genome.layout.with_forecast()
         view = self._fits.view(name, seen, layout, values)
         chosen = _best_and_some(order, _TRAINED, self._rng)
         warp = Warp.of(view.kind, values[chosen])
-        return Learned(warp, Belief(view.kernel, seen[chosen], warp(values[chosen])), forecast)
+        known = _warped(warp, values[chosen], error)
+        kernel = replace(view.kernel, noise=max(view.kernel.noise, known))
+        belief = Belief(kernel, seen[chosen], warp(values[chosen]))
+        return Learned(warp, belief, chosen, forecast, known)
 
     def _belief_on(self, objective: int, full: np.ndarray, losses: np.ndarray, order: np.ndarray) -> Learned:
         """Return a surrogate from the results `full` and, of a cheap objective, from its survey."""
@@ -224,7 +253,9 @@ class Outlook:
             features = np.concatenate([self._genome.features(rows), features])
             values = np.concatenate([surveyed, values])
             order = np.concatenate([order + len(rows), np.arange(len(rows))])
-        return self._belief(name, features, values, order, self._forecasts.get(name))
+            return self._belief(name, features, values, order, self._forecasts.get(name))
+        error = self._errors.get(name, 0.0) / self._units[objective]
+        return self._belief(name, features, values, order, self._forecasts.get(name), error)
 
     def _look_at_objectives(self) -> None:
         history, feasible = self.history, self.history.feasible
@@ -232,6 +263,9 @@ class Outlook:
         self._units, losses = scaled(history.losses[full])
         order = np.argsort(ranks(losses) + ~feasible[full], kind="stable")
         self._beliefs = [self._belief_on(at, full, losses, order) for at in range(len(self._names))]
+        for at, learned in enumerate(self._beliefs):
+            if learned.error > 0:
+                losses[learned.chosen, at] = learned.corrected()
         known = np.concatenate([losses[feasible[full]], self._pending()])
         front = known[nondominated(known)]
         usual = np.where(history.maximised, self._usual(losses), np.inf)

@@ -240,6 +240,14 @@ class Belief:
         """Return leave-one-out predictions, [points] (Rasmussen and Williams 2006, equation 5.12)."""
         return self.values - self._solved / np.diag(self._inverse)
 
+    def without(self, noise: float) -> np.ndarray:
+        """Return what is expected of the values without a part of their noise, [points].
+
+        Args:
+            noise: the variance of that part; what it leaves of the kernel's noise stays in the values.
+        """
+        return self.values - noise * self._solved
+
     def predict(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Predict mean and deviation of the noiseless value of every point."""
         means, explained = np.empty(len(features)), np.empty(len(features))

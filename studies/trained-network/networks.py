@@ -1,0 +1,147 @@
+"""The networks of this study, in plain torch, and its images in the size that they take."""
+
+from __future__ import annotations
+
+import io
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dynnas.files import replacing
+
+
+def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    """Return a convolution with its batch norm."""
+    padding = kernel // 2
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs),
+    )
+
+
+class Basic(nn.Module):
+    """ResNet's block of two 3x3 convolutions (He et al. 2016, arXiv:1512.03385)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.first, self.second = conv(inputs, outputs, 3, stride), conv(outputs, outputs, 3)
+        same = stride == 1 and inputs == outputs
+        self.shortcut = nn.Identity() if same else conv(inputs, outputs, 1, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
+        return F.relu(self.second(F.relu(self.first(x))) + self.shortcut(x))
+
+
+class ResNet(nn.Module):
+    """A ResNet of four stages of two blocks: images (B, channels, H, W) to logits (B, classes)."""
+
+    def __init__(self, channels: int, classes: int, width: int = 16) -> None:
+        super().__init__()
+        self.stem = conv(channels, width, 5, 2)
+        sizes = [width, width, 2 * width, 4 * width, 8 * width]
+        self.stages = nn.Sequential(
+            *(
+                nn.Sequential(
+                    Basic(sizes[at], sizes[at + 1], 1 + (at > 0)), Basic(sizes[at + 1], sizes[at + 1], 1)
+                )
+                for at in range(4)
+            )
+        )
+        self.fc = nn.Linear(sizes[-1], classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images to logits."""
+        x = F.max_pool2d(F.relu(self.stem(x)), 3, 2, 1)
+        return self.fc(self.stages(x).mean((2, 3)))
+
+
+class Inverted(nn.Module):
+    """MobileNetV2's inverted residual (Sandler et al. 2018, arXiv:1801.04381)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, expand: int) -> None:
+        super().__init__()
+        hidden = expand * inputs
+        self.expand = conv(inputs, hidden, 1) if expand > 1 else None
+        self.depthwise, self.project = conv(hidden, hidden, 3, stride, hidden), conv(hidden, outputs, 1)
+        self.skips = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, inputs, H, W) to (B, outputs, H / stride, W / stride)."""
+        y = x if self.expand is None else F.relu6(self.expand(x))
+        y = self.project(F.relu6(self.depthwise(y)))
+        return x + y if self.skips else y
+
+
+class MobileNet(nn.Module):
+    """A network of inverted residuals: images (B, channels, H, W) to logits (B, classes)."""
+
+    def __init__(self, channels: int, classes: int, width: int = 16) -> None:
+        super().__init__()
+        self.stem = conv(channels, width, 3, 2)
+        stages, before = [], width
+        for factor, blocks, stride in ((1, 1, 1), (1.5, 2, 2), (2, 2, 2), (4, 3, 2), (6, 2, 1)):
+            after = 8 * round(width * factor / 8)
+            expand = 4 if stages else 1
+            inverted = [Inverted(before, after, stride, expand)]
+            inverted += [Inverted(after, after, 1, expand) for _ in range(blocks - 1)]
+            stages.append(nn.Sequential(*inverted))
+            before = after
+        self.stages, self.last = nn.Sequential(*stages), conv(before, 20 * width, 1)
+        self.fc = nn.Linear(20 * width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images to logits."""
+        x = F.relu6(self.last(self.stages(F.relu6(self.stem(x)))))
+        return self.fc(x.mean((2, 3)))
+
+
+NETWORKS = {"resnet": ResNet, "mobilenet": MobileNet}
+
+
+def drawn(name: str, channels: int, classes: int, width: int | None, seed: int) -> nn.Module:
+    """Return a network with weights drawn from `seed`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        options = {} if width is None else {"width": width}
+        return NETWORKS[name](channels, classes, **options)
+
+
+def shrunk(source: str, side: int, folder: Path) -> str:
+    """Return a packed file of JPEG pictures as a file of arrays with squares of `side` pixels, made once.
+
+    What is no packed file is returned as it is.
+    """
+    path = Path(source)
+    if path.suffix != ".npz" or not path.exists():
+        return source
+    made = folder / f"{path.stem}-{side}.npz"
+    if made.exists():
+        return str(made)
+    with np.load(path, allow_pickle=False) as packed:
+        if "train_jpeg" not in packed:
+            return source
+        arrays = {}
+        names = np.asarray(packed["classes"])
+        for part in ("train", "test"):
+            jpeg, offsets = packed[f"{part}_jpeg"], packed[f"{part}_offsets"]
+            arrays[f"{part}_images"] = np.stack(
+                [_picture(jpeg[start:stop].tobytes(), side) for start, stop in pairwise(offsets)]
+            )
+            arrays[f"{part}_labels"] = names[packed[f"{part}_labels"]]
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(made) as file:
+        np.savez(file, **arrays)
+    return str(made)
+
+
+def _picture(jpeg: bytes, side: int) -> np.ndarray:
+    """Return a picture (3, side, side) as uint8."""
+    with Image.open(io.BytesIO(jpeg)) as image:
+        small = image.convert("RGB").resize((side, side), Image.Resampling.BOX)
+    return np.asarray(small).transpose(2, 0, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import Field, fields, replace
 from operator import attrgetter
 from pathlib import Path
@@ -16,8 +16,9 @@ from dynnas.errors import SpaceError, StudyError, nearest
 from dynnas.export.formats import FORMATS
 from dynnas.language.names import NAME
 from dynnas.language.problems import Mark
-from dynnas.language.settings_reader import SECTIONS, choices_of, setting_form
-from dynnas.settings.settings import Settings
+from dynnas.language.settings_reader import SECTIONS, Named, choices_of, setting_form
+from dynnas.metric import Metric
+from dynnas.settings.settings import DataSettings, Settings
 from dynnas.space.rule import Rule
 
 if TYPE_CHECKING:
@@ -177,7 +178,8 @@ def override(
             except ValueError as error:
                 problems.append(f"--{flag}: {error}")
     if limits:
-        given = dict(_read_limits(limits, settings.devices, problems))
+        named = Named(tuple(settings.devices), _task_metrics(settings.data))
+        given = dict(_read_limits(limits, named, problems))
         constraints = {**settings.search.constraints, **given}
         changes["search"]["constraints"] = constraints
     if problems:
@@ -237,10 +239,16 @@ def command_of(study: Study) -> str:
     return shlex.join(words)
 
 
-def _read_limits(
-    limits: Sequence[str], devices: Iterable[str], problems: list[str]
-) -> Iterator[tuple[str, float]]:
-    known = choices_of(_setting("search.constraints")[0], devices)
+def _task_metrics(data: DataSettings) -> tuple[Metric, ...]:
+    if data.task is None:
+        return ()
+    from dynnas.tasks.named_by import task_named  # needs torch
+
+    return task_named(data.task, data.task_options).metrics
+
+
+def _read_limits(limits: Sequence[str], named: Named, problems: list[str]) -> Iterator[tuple[str, float]]:
+    known = choices_of(_setting("search.constraints")[0], named)
     for text in limits:
         metric, _, limit = text.partition("=")
         if metric not in known:

@@ -71,7 +71,9 @@ def _taylor(network: Network, batches: Batches, task: Task) -> Scores:
     weights = dict(_weights(network))
     scores = {name: torch.zeros_like(value) for name, value in weights.items()}
     for images, targets in batches:
-        losses = [task.loss(output, targets).mean() for output in _outputs(network, images)]
+        outputs = _outputs(network, images)
+        said = [_said_by(network, images, place, output) for place, output in enumerate(outputs)]
+        losses = [task.step(model, (images, targets)).mean() for model in said]
         for name, gradient in _gradients(torch.stack(losses).sum(), weights).items():
             scores[name] += (gradient * weights[name].detach()).square() / len(batches)
     return scores
@@ -83,7 +85,7 @@ def _obd(network: Network, batches: Batches, task: Task) -> Scores:
     generator = torch.Generator().manual_seed(0)
     for images, targets in batches:
         outputs = _outputs(network, images)
-        roots = [_root_of_second_derivatives(output, targets, task) for output in outputs]
+        roots = [_root_of_second_derivatives(output, images, targets, task) for output in outputs]
         for _ in range(PROBES):
             signs = [2.0 * torch.randint(2, output.shape, generator=generator) - 1 for output in outputs]
             pulls = [(root @ sign[..., None])[..., 0] for root, sign in zip(roots, signs, strict=True)]
@@ -93,7 +95,7 @@ def _obd(network: Network, batches: Batches, task: Task) -> Scores:
     return {name: value.detach().square() * curvature[name] / 2 for name, value in weights.items()}
 
 
-def _root_of_second_derivatives(output: Tensor, targets: Tensor, task: Task) -> Tensor:
+def _root_of_second_derivatives(output: Tensor, images: Tensor, targets: Tensor, task: Task) -> Tensor:
     """Return S (B, D, D) with S S' = H, the second derivatives of the mean loss by the output (B, D)."""
     if output.ndim != 2 or output.shape[1] > LARGEST_OUTPUT:
         raise TrainingError(
@@ -101,7 +103,9 @@ def _root_of_second_derivatives(output: Tensor, targets: Tensor, task: Task) -> 
             f"allowed are up to {LARGEST_OUTPUT} numbers in a row; take taylor"
         )
     leaf = output.detach().requires_grad_()
-    (slope,) = torch.autograd.grad(task.loss(leaf, targets).mean(), leaf, create_graph=True)
+    (slope,) = torch.autograd.grad(
+        task.step(lambda inputs: leaf, (images, targets)).mean(), leaf, create_graph=True
+    )
     rows = [
         torch.autograd.grad(slope[:, place].sum(), leaf, retain_graph=True)[0]
         for place in range(output.shape[1])
@@ -114,6 +118,11 @@ def _outputs(network: Network, images: Tensor) -> list[Tensor]:
     if isinstance(network, PlainNetwork):
         return list(outputs_by_exit(network, images))
     return answers(network.logits(images), network.config.exits)
+
+
+def _said_by(network: Network, images: Tensor, place: int, output: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return a model of one exit: what it said of `images` is known, of others it is asked."""
+    return lambda inputs: output if inputs is images else _outputs(network, inputs)[place]
 
 
 def _gradients(loss: Tensor, weights: Mapping[str, nn.Parameter]) -> Scores:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from dynnas.nn.gates.gate import Decision
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.branching import left_by, own_exits, says_exit
 from dynnas.runtimes.cascade import Cascade, Finished
+from dynnas.tasks.scored import ScoredModel
 from dynnas.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Answer:
         targets: (N, ...) of the images.
         task: what outputs and targets mean.
         rows: index (N,) of each image among those that torch was asked for.
+        run: the network on other images, from (N, channels, R, R) to outputs (N, ...).
     """
 
     images: np.ndarray
@@ -47,10 +49,17 @@ class Answer:
     targets: Tensor
     task: Task
     rows: np.ndarray
+    run: Callable[[Tensor], Tensor]
 
-    def score(self, outputs: np.ndarray) -> float:
-        """Return the quality of `outputs` for the images, by the first metric of the task."""
-        return next(iter(self.task.score(torch.from_numpy(outputs), self.targets).values()))
+    def score(self, outputs: np.ndarray, run: Callable[[Tensor], Tensor]) -> float:
+        """Return the quality of a model by the first metric of the task.
+
+        Args:
+            outputs: of it for `images`. run: it, on other images.
+        """
+        images = torch.from_numpy(self.images)
+        model = ScoredModel(torch.from_numpy(outputs), self.targets, images.__getitem__, run)
+        return next(iter(self.task.score_model(model).values()))
 
 
 @dataclass(frozen=True)
@@ -108,6 +117,7 @@ def answer(network: Finished, images: Tensor, targets: Tensor, task: Task) -> An
         targets=targets[decided],
         task=task,
         rows=np.flatnonzero(decided.numpy()),
+        run=lambda images: leave(network.logits(images), exits)[0],
     )
 
 
@@ -158,12 +168,18 @@ def compare(model: ModelFile, predict: Predict, expected: Answer, exact: bool = 
         ExportError: it disagrees.
     """
     batch = model.batch or len(expected.images)
-    batches = [expected.images[at : at + batch] for at in range(0, len(expected.images), batch)]
+
+    def parts_of(images: np.ndarray) -> list[tuple[np.ndarray, np.ndarray | None]]:
+        return [predict(images[at : at + batch]) for at in range(0, len(images), batch)]
+
+    def run(images: Tensor) -> Tensor:
+        return torch.from_numpy(np.concatenate([part[0] for part in parts_of(images.numpy())]))
+
     try:
-        parts = [predict(images) for images in batches]
+        parts = parts_of(expected.images)
     except Exception as error:  # each runtime has its own
         raise ExportError(
-            f"{model.file} cannot be run on {len(batches[0])} images at a time: {error}; the `forward` of a "
+            f"{model.file} cannot be run on {batch} images at a time: {error}; the `forward` of a "
             "class of your own may use len(x), which a graph keeps as a number: use x.shape[0]"
         ) from error
     outputs = np.concatenate([part[0] for part in parts])
@@ -180,8 +196,8 @@ def compare(model: ModelFile, predict: Predict, expected: Answer, exact: bool = 
         largest_difference=float(expected.task.difference(torch.from_numpy(outputs), reference).max()),
         agreement=same.double().mean().item(),
         exit_agreement=exit_agreement,
-        score=expected.score(outputs),
-        network_score=expected.score(expected.outputs),
+        score=expected.score(outputs, run),
+        network_score=expected.score(expected.outputs, expected.run),
     )
     allowed = TOLERANCE * max(1.0, float(np.abs(expected.outputs).max()))
     agrees = parity.largest_difference <= allowed and parity.agreement >= LEAST_AGREEMENT

@@ -15,12 +15,12 @@ from dynnas.language.problems import Mark, Problems
 from dynnas.language.reading import check_distinct, read_list, read_table
 from dynnas.language.sections.model import read_model
 from dynnas.language.sections.table import read_table_section
-from dynnas.language.settings_reader import DEVICES, SECTIONS, read_settings
+from dynnas.language.settings_reader import DEVICES, SECTIONS, read_data, read_settings
 from dynnas.language.shipped import find_space, shipped_spaces
 from dynnas.language.study_space import StudySpace
 from dynnas.language.tree import Listing, Node, Scalar, Table
 from dynnas.language.yaml_events import read_tree
-from dynnas.settings.settings import Settings
+from dynnas.settings.settings import DataSettings, Settings
 from dynnas.space.architecture import Value
 from dynnas.space.gene import Gene
 from dynnas.space.knob import MAX_VALUES
@@ -80,8 +80,9 @@ def _parse(text: str, problems: Problems, name: str, source: str | None) -> Stud
     entries = read_table(root, "space", TOP_KEYS, problems, required)
     if "name" in entries:
         name = _read_name(entries["name"], problems)
-    settings = read_settings(entries, problems)
-    task = _task_of(settings, entries, problems)
+    data = read_data(entries, problems)
+    task = _task_of(data, entries, problems)
+    settings = read_settings(entries, problems, data, task.metrics if task else ())
     settings = _ranked_by(task, settings, entries)
     if "model" in given:
         return _model_space(entries, problems, name, settings, source)
@@ -113,15 +114,15 @@ def _parse(text: str, problems: Problems, name: str, source: str | None) -> Stud
     return StudySpace(name, genes, model=model, settings=settings, source=source)
 
 
-def _task_of(settings: Settings, entries: Mapping[str, Node], problems: Problems) -> Task | None:
+def _task_of(data: DataSettings, entries: Mapping[str, Node], problems: Problems) -> Task | None:
     """Return the task that the file names, as it is before the data are known; None if it names none."""
-    if settings.data.task is None:
+    if data.task is None:
         return None
 
     from dynnas.tasks.named_by import task_named  # needs torch
 
     try:
-        return task_named(settings.data.task, settings.data.task_options)
+        return task_named(data.task, data.task_options)
     except (DataError, TaskError) as error:
         problems.add(entries["data"].mark, str(error))
         return None

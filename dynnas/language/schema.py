@@ -33,6 +33,7 @@ from dynnas.nn.config.vocabulary import (
     stem_knobs,
 )
 from dynnas.settings.metrics import BY_DEVICE
+from dynnas.settings.settings import REFERENCE
 from dynnas.space.knob import MAX_VALUES, Knob, required
 from dynnas.space.rule import Rule
 
@@ -82,6 +83,23 @@ def json_schema() -> Schema:
             "else": {"properties": {"choices": {"additionalProperties": _plain_choice()}}},
         },
         "else": {"required": list(REQUIRED_SECTIONS), "properties": {"evaluator": False}},
+        "allOf": [_known_metrics()],
+    }
+
+
+def _known_metrics() -> Schema:
+    """Return the rule that metrics are known ones, unless the task is the user's, who has others."""
+    own = {"type": "string", "anyOf": [{"const": "functions"}, {"pattern": f"^{REFERENCE.expression}$"}]}
+    data = {"type": "object", "required": ["task"], "properties": {"task": own}}
+    section = SECTIONS["search"]
+    strict = {
+        each.name: _setting(each, section, own_metrics=False)
+        for each in fields(section)
+        if "of_task" in each.metadata
+    }
+    return {
+        "if": {"required": ["data"], "properties": {"data": data}},
+        "else": {"properties": {"search": {"properties": strict}}},
     }
 
 
@@ -213,14 +231,17 @@ def _settings(section: type) -> Schema:
     return _table((section.__doc__ or "").partition("`: ")[2].strip("."), properties)
 
 
-def _setting(setting: Field[Any], section: type) -> Schema:
+def _setting(setting: Field[Any], section: type, own_metrics: bool = True) -> Schema:
+    """Return the schema of a setting; with `own_metrics` what names metrics may name those of any task."""
     shape, rule = setting_form(setting, section)
     value = rule.schema()
     schema: Schema = {"description": setting.metadata["help"]}
     by_device = bool(setting.metadata.get("by_device"))
+    own_metrics = own_metrics and "of_task" in setting.metadata
     elsewhere = f"^({'|'.join(BY_DEVICE)})@{DEVICE.pattern}$"
     if shape == "list" and by_device:
-        value = {"type": "string", "anyOf": [{"enum": list(rule.choices)}, {"pattern": elsewhere}]}
+        own: list[Schema] = [{"type": "string", "minLength": 1}] if own_metrics else []
+        value = {"type": "string", "anyOf": [{"enum": list(rule.choices)}, {"pattern": elsewhere}, *own]}
         return schema | {"anyOf": [value, _list(value, MAX_VALUES)]}
     if shape == "list":
         return schema | {"anyOf": [value, _list(value, len(rule.choices))]}
@@ -232,10 +253,12 @@ def _setting(setting: Field[Any], section: type) -> Schema:
                 {name: {"description": f"{name}, a number", **value} for name in choices_of(setting)},
             )
             | ({"patternProperties": {elsewhere: value}} if by_device else {})
+            | ({"additionalProperties": value} if own_metrics else {})
         )
     if shape == "free":
         single = {"type": ["number", "string", "boolean"]}
-        either = {"anyOf": [single, _list(single, MAX_VALUES, unique=False)]}
+        table = {"type": "object", "additionalProperties": single}
+        either = {"anyOf": [single, _list(single, MAX_VALUES, unique=False), table]}
         return schema | {"type": "object", "additionalProperties": either}
     if shape == "tables":
         parts = setting.metadata["registry"]

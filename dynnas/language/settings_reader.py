@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields
 from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple
@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from dynnas.language.problems import Problems
 from dynnas.language.reading import check_distinct, read_list, read_one, read_table
 from dynnas.language.tree import Listing, Node, Scalar, Table
+from dynnas.metric import Metric
 from dynnas.settings.metrics import device_metrics
 from dynnas.settings.settings import (
     DataSettings,
@@ -40,27 +41,39 @@ class Form(NamedTuple):
     """The form of a setting, and the rule of each value.
 
     A `table` maps its `choices` to numbers, `tables` map names of a registry to settings of its classes, and
-    a `free` one maps any names to values or lists of them.
+    a `free` one maps any names to values, lists of them, or mappings to them.
     """
 
     shape: Literal["one", "list", "table", "tables", "free"]
     rule: Rule
 
 
-def choices_of(setting: Field[Any], devices: Iterable[str] = ()) -> tuple[str, ...]:
+class Named(NamedTuple):
+    """The names that a file itself gives: those of further targets, and of the metrics of its task."""
+
+    devices: tuple[str, ...] = ()
+    metrics: tuple[Metric, ...] = ()
+
+
+NOTHING = Named()
+
+
+def choices_of(setting: Field[Any], named: Named = NOTHING) -> tuple[str, ...]:
     """Return the texts that a setting may be, or the keys of its table; none if any text will do.
 
-    Those that are metrics may also be those of `devices`.
+    Those that are metrics may also be those that the file names.
     """
     choices = setting.metadata.get("choices", ())
     known = tuple(choices()) if callable(choices) else tuple(choices)
-    return (*known, *device_metrics(devices)) if setting.metadata.get("by_device") else known
+    ways = setting.metadata.get("of_task", ())
+    own = [each.name for each in named.metrics if each.direction in ways and each.name not in known]
+    return (*known, *own, *(device_metrics(named.devices) if setting.metadata.get("by_device") else ()))
 
 
-def setting_form(setting: Field[Any], section: type, devices: Iterable[str] = ()) -> Form:
-    """Return the form of one field of a section's dataclass, in a file with these `devices`."""
+def setting_form(setting: Field[Any], section: type, named: Named = NOTHING) -> Form:
+    """Return the form of one field of a section's dataclass, in a file that names what is `named`."""
     hint = typing.get_type_hints(section)[setting.name]
-    choices = choices_of(setting, devices)
+    choices = choices_of(setting, named)
     minimum, maximum = setting.metadata.get("minimum"), setting.metadata.get("maximum")
     origin = typing.get_origin(hint)
     if origin is tuple:
@@ -77,25 +90,39 @@ def setting_form(setting: Field[Any], section: type, devices: Iterable[str] = ()
     return Form("one", Rule(kind, minimum, maximum, choices=choices, optional=optional, pattern=pattern))
 
 
-def read_settings(entries: Mapping[str, Node], problems: Problems) -> Settings:
-    """Return the settings of the sections in the file; the rest keep their defaults."""
+def read_data(entries: Mapping[str, Node], problems: Problems) -> DataSettings:
+    """Return the settings of the section `data`, which says the task; what is not given keeps its default."""
+    if "data" not in entries:
+        return DataSettings()
+    found: DataSettings = _read_section(entries["data"], "data", DataSettings, problems)
+    return found
+
+
+def read_settings(
+    entries: Mapping[str, Node], problems: Problems, data: DataSettings, metrics: Sequence[Metric] = ()
+) -> Settings:
+    """Return the settings of the other sections beside `data`; the rest keep their defaults.
+
+    Args:
+        entries: of the file. problems: gets what is wrong.
+        data: what `read_data` returned. metrics: of the task that it names.
+    """
     devices = _read_devices(entries[DEVICES], problems) if DEVICES in entries else {}
+    named = Named(tuple(devices), tuple(metrics))
     sections = {
-        name: _read_section(entries[name], name, section, problems, tuple(devices))
+        name: _read_section(entries[name], name, section, problems, named)
         for name, section in SECTIONS.items()
-        if name in entries
+        if name in entries and name != "data"
     }
-    return Settings(**sections, devices=devices)
+    return Settings(data=data, **sections, devices=devices)
 
 
-def _read_section(
-    node: Node, where: str, section: type, problems: Problems, devices: tuple[str, ...] = ()
-) -> Any:
+def _read_section(node: Node, where: str, section: type, problems: Problems, named: Named = NOTHING) -> Any:
     known = {setting.name: setting for setting in fields(section)}
     given = read_table(node, where, tuple(known), problems)
     return section(
         **{
-            key: _read_setting(each, known[key], section, f"{where}.{key}", problems, devices)
+            key: _read_setting(each, known[key], section, f"{where}.{key}", problems, named)
             for key, each in given.items()
         }
     )
@@ -123,9 +150,9 @@ def _read_setting(
     section: type,
     where: str,
     problems: Problems,
-    devices: tuple[str, ...] = (),
+    named: Named = NOTHING,
 ) -> Any:
-    shape, rule = setting_form(setting, section, devices)
+    shape, rule = setting_form(setting, section, named)
     if shape == "list":
         items = read_list(node, where, str(rule), problems) if isinstance(node, Listing) else (node,)
         values = tuple(read_one(item, rule, where, problems) for item in items)
@@ -133,7 +160,7 @@ def _read_setting(
             check_distinct(items, values, where, problems)
         return values
     if shape == "table":
-        entries = read_table(node, where, choices_of(setting, devices), problems)
+        entries = read_table(node, where, choices_of(setting, named), problems)
         return {key: read_one(value, rule, f"{where}.{key}", problems) for key, value in entries.items()}
     if shape == "tables":
         registry = setting.metadata["registry"]
@@ -147,21 +174,32 @@ def _read_setting(
 
 
 def _read_free(node: Node, where: str, problems: Problems) -> dict[str, Any]:
-    """Return a mapping from names to values, or lists of them, as they are written."""
+    """Return a mapping from names to values, lists of them, or mappings to them, as they are written."""
     if not isinstance(node, Table):
         problems.add(node.mark, f"{where}: found {node}; allowed: a mapping from names to values")
         return {}
     found: dict[str, Any] = {}
     for key, value in node.entries:
-        items = value.items if isinstance(value, Listing) else (value,)
+        items = _parts(value)
         if not all(isinstance(item, Scalar) and item.value is not None for item in items):
             problems.add(
-                value.mark, f"{where}.{key.text}: found {value}; allowed: a value, or a list of values"
+                value.mark,
+                f"{where}.{key.text}: found {value}; allowed: a value, a list of values, or a mapping from "
+                "names to values",
             )
             continue
         values = [item.value for item in items if isinstance(item, Scalar)]
-        found[key.text] = values if isinstance(value, Listing) else values[0]
+        if isinstance(value, Table):
+            found[key.text] = {name.text: each for (name, _), each in zip(value.entries, values, strict=True)}
+        else:
+            found[key.text] = values if isinstance(value, Listing) else values[0]
     return found
+
+
+def _parts(node: Node) -> Sequence[Node]:
+    if isinstance(node, Table):
+        return [each for _, each in node.entries]
+    return node.items if isinstance(node, Listing) else (node,)
 
 
 def settings_of(part: type) -> dict[str, Field[Any]]:

@@ -15,11 +15,13 @@ from dynnas.nn.context import tracing
 from dynnas.nn.exits.early_exits import Left
 from dynnas.nn.exits.exits import leave
 from dynnas.nn.gates.gate import Decision
+from dynnas.nn.layers.resize import resize
 from dynnas.nn.networks.gate_use import GateUse
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.branching import left_by
 from dynnas.runtimes.cost import cost_of
 from dynnas.runtimes.preprocessing import prepare_images
+from dynnas.tasks.scored import ScoredModel
 from dynnas.threads import FORWARD_THREADS
 from dynnas.training.batchnorm.calibrate import SCORING_BATCH
 
@@ -123,6 +125,24 @@ def answers(network: Network, dataset: Dataset, split: Split) -> Answers:
     return Answers(chosen, exits, len(network.config.ways), decided)
 
 
+def scored_model(network: Network, dataset: Dataset, split: Split, outputs: Tensor) -> ScoredModel:
+    """Return a network for its task to score: with its outputs for a split, and able to see other images."""
+    device = next(network.parameters()).device
+
+    @torch.inference_mode()
+    def run(images: Tensor) -> Tensor:
+        logits = network.logits(resize(images.to(device), network.config.shape[1:]))
+        return leave(logits, network.config.exits)[0]
+
+    return ScoredModel(
+        outputs,
+        split.targets.to(outputs.device),
+        lambda part: dataset.normalise(split.images[part].to(device)),
+        run,
+        SCORING_BATCH,
+    )
+
+
 def accuracy(
     network: Network, dataset: Dataset, split: Literal["train", "search", "test"] = "search"
 ) -> Accuracy:
@@ -131,7 +151,7 @@ def accuracy(
     found = answers(network, dataset, part)
     counts = torch.bincount(found.exits, minlength=found.leaves)
     return Accuracy(
-        scores=dict(dataset.task.score(found.outputs, part.targets.to(found.outputs.device))),
+        scores=dict(dataset.task.score_model(scored_model(network, dataset, part, found.outputs))),
         exit_shares=tuple((counts / len(found.exits)).tolist()),
         gates=GateUse.of(cost_of(network), found.exits, found.decided) if found.decided else None,
     )

@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 
 from dynnas.candidates.candidate import Candidate
-from dynnas.data.dataset import Dataset
+from dynnas.data.dataset import Dataset, Split
 from dynnas.data.streaming.images import Images, in_batches
 from dynnas.metrics.accuracy import Accuracy, accuracy, answers
+from dynnas.nn.layers.resize import resize
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.compile import load_artifact
 from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.runtimes.runtime import Runner, get_runtime
+from dynnas.tasks.scored import ScoredModel
 from dynnas.tasks.task import Task
 
 TOLERANCE = 1e-3
@@ -72,16 +74,41 @@ def run_artifact(
     outputs: list[Tensor] = []
     exits: list[Tensor] = []
     for part in in_batches(images, max(1, _PREPARED // batch) * batch):
-        prepared = prepare_images(network, dataset, part).cpu()
-        for at in range(0, len(prepared), batch):
-            call = prepared[at : at + batch]
-            missing = batch - len(call)
-            whole = torch.cat([call, call[-1:].expand(missing, *call.shape[1:])]) if missing else call
-            output, left = _call(runner, whole.numpy())
-            outputs.append(torch.from_numpy(output.copy())[: len(call)])
-            if left is not None:
-                exits.append(torch.from_numpy(left.copy())[: len(call)])
+        _run_prepared(runner, prepare_images(network, dataset, part).cpu(), batch, outputs, exits)
     return Answered(torch.cat(outputs), torch.cat(exits) if exits else None)
+
+
+def _run_prepared(
+    runner: Runner, prepared: Tensor, batch: int, outputs: list[Tensor], exits: list[Tensor]
+) -> None:
+    """Run a compiled network on images as it takes them, and add what it says to both lists."""
+    for at in range(0, len(prepared), batch):
+        call = prepared[at : at + batch]
+        missing = batch - len(call)
+        whole = torch.cat([call, call[-1:].expand(missing, *call.shape[1:])]) if missing else call
+        output, left = _call(runner, whole.numpy())
+        outputs.append(torch.from_numpy(output.copy())[: len(call)])
+        if left is not None:
+            exits.append(torch.from_numpy(left.copy())[: len(call)])
+
+
+def scored_artifact(
+    runner: Runner, network: Network, dataset: Dataset, split: Split, outputs: Tensor, batch: int = 1
+) -> ScoredModel:
+    """Return a compiled network for its task to score: with its outputs, and able to see other images.
+
+    Arguments are those of `run_artifact`; outputs (N, ...) are what it gave for the split.
+    """
+
+    def run(images: Tensor) -> Tensor:
+        said = list[Tensor]()
+        _run_prepared(runner, resize(images.cpu(), network.config.shape[1:]), batch, said, [])
+        return torch.cat(said)
+
+    def normalised(part: slice) -> Tensor:
+        return dataset.normalise(split.images[part]).cpu()
+
+    return ScoredModel(outputs, split.targets.cpu(), normalised, run)
 
 
 def _call(runner: Runner, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -113,7 +140,7 @@ def artifact_accuracy(candidate: Candidate, split: SplitName = "search") -> Accu
     gates = accuracy(network, dataset, split).gates if candidate.config.branches else None
     exits = torch.zeros(len(part), dtype=torch.int64) if found.exits is None else found.exits
     return Accuracy(
-        scores=dict(dataset.task.score(found.outputs, part.targets.cpu())),
+        scores=dict(dataset.task.score_model(scored_artifact(runner, network, dataset, part, found.outputs))),
         exit_shares=tuple((torch.bincount(exits, minlength=ways) / len(part)).tolist()),
         gates=gates,
     )

@@ -46,12 +46,13 @@ class DataSettings:
         None,
         "what targets mean: classification, multi_label, regression, segmentation, detection, or "
         "package.module:object; "
-        "told by the targets if not given",
+        "told by the targets if not given; functions is a task of two functions, named in task_options",
     )
     task_options: Mapping[str, Any] = _setting(
         {},
-        "arguments of the task by name, as {label_smoothing: 0.1}, {class_weights: [1, 5]} or, of detection, "
-        "{overlap: 0.5, most: 50}",
+        "arguments of the task by name, as {label_smoothing: 0.1}, {class_weights: [1, 5]}, of detection "
+        "{overlap: 0.5, most: 50}, or of functions {step: package.module:function, score: "
+        "package.module:function, metrics: {psnr: maximize}}",
         free=True,
     )
     search_images: int | None = _setting(
@@ -173,6 +174,7 @@ class SearchSettings:
         "end when a candidate reaches all of these",
         choices=objective_names,
         by_device=True,
+        of_task=("maximize", "minimize"),
         minimum=0.0,
     )
     patience: int | None = _setting(
@@ -198,9 +200,15 @@ class SearchSettings:
         "what is ranked; latency_ms@NAME is that of one of `devices`",
         choices=objective_names,
         by_device=True,
+        of_task=("maximize", "minimize"),
     )
     constraints: Mapping[str, float] = _setting(
-        {}, "upper limits in the metrics' units", choices=limit_names, by_device=True, minimum=0.0
+        {},
+        "upper limits in the metrics' units",
+        choices=limit_names,
+        by_device=True,
+        of_task=("minimize",),
+        minimum=0.0,
     )
     population: int = _setting(10, "population of nsga2 and nsga3, and random start of tpe and gp", minimum=2)
     controls: bool = _setting(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dynnas.data.dataset import Dataset
 from dynnas.metrics.accuracy import accuracy
-from dynnas.metrics.artifact import run_artifact
+from dynnas.metrics.artifact import run_artifact, scored_artifact
 from dynnas.nn.networks.network import Network
 from dynnas.pareto.noise import tested
 from dynnas.runtimes.artifact import Artifact
@@ -27,6 +27,6 @@ def artifact_scores(artifact: Artifact, network: Network, dataset: Dataset) -> d
     runner, found = load_artifact(artifact), dict[str, float]()
     for split, named in ((dataset.search, str), (dataset.test, tested)):
         outputs = run_artifact(runner, network, dataset, split.images).outputs
-        scores = dataset.task.score(outputs, split.targets.cpu())
+        scores = dataset.task.score_model(scored_artifact(runner, network, dataset, split, outputs))
         found |= {named(name): value for name, value in scores.items()}
     return found

@@ -12,14 +12,15 @@ from dynnas.lazy import lazy
 if TYPE_CHECKING:
     from dynnas.tasks.builtin.classification import Classification
     from dynnas.tasks.builtin.detection import Detection
+    from dynnas.tasks.builtin.functions import Functions
     from dynnas.tasks.builtin.multi_label import MultiLabel
     from dynnas.tasks.builtin.regression import Regression
     from dynnas.tasks.builtin.segmentation import Segmentation
     from dynnas.tasks.detection_head import DetectionHead
     from dynnas.tasks.detections import Detections
-    from dynnas.tasks.functions import from_functions
     from dynnas.tasks.heads import WithHead
     from dynnas.tasks.registry import TASKS
+    from dynnas.tasks.scored import ScoredModel
     from dynnas.tasks.task import Task
 
 __all__ = [
@@ -28,16 +29,18 @@ __all__ = [
     "Detection",
     "DetectionHead",
     "Detections",
+    "Functions",
     "MultiLabel",
     "Regression",
+    "ScoredModel",
     "Segmentation",
     "Task",
     "WithHead",
-    "from_functions",
 ]
 
 _HOMES = {
     "TASKS": "registry",
+    "ScoredModel": "scored",
     "Task": "task",
     "Classification": "builtin.classification",
     "Detection": "builtin.detection",
@@ -46,7 +49,7 @@ _HOMES = {
     "MultiLabel": "builtin.multi_label",
     "Regression": "builtin.regression",
     "Segmentation": "builtin.segmentation",
-    "from_functions": "functions",
+    "Functions": "builtin.functions",
     "WithHead": "heads",
 }
 

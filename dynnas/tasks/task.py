@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from dynnas.errors import TaskError, nearest
 from dynnas.metric import Metric
 from dynnas.tasks.intervals import Interval, mean_interval
+from dynnas.tasks.scored import ScoredModel
 
 
 class Task(ABC):
@@ -35,13 +36,15 @@ class Task(ABC):
         answers: what an output answers for: "image" for one row of numbers, "pixels" for a map of them, or
             "boxes". Heads of space files say the same.
         criteria: by what an exit may be told how sure it is, besides `learned`.
+        identity: what else than its name tells one task from another, in words; studies compare it.
     """
 
     name: str
     metrics: tuple[Metric, ...]
     names: tuple[str, ...] = ()
-    answers: ClassVar[str] = "image"
+    answers: str = "image"
     criteria: ClassVar[tuple[str, ...]] = ("confidence",)
+    identity: tuple[str, ...] = ()
 
     @classmethod
     def of_options(cls, options: Mapping[str, Any]) -> Self:
@@ -77,6 +80,21 @@ class Task(ABC):
     @abstractmethod
     def score(self, outputs: Tensor, targets: Tensor) -> Mapping[str, float]:
         """Return the value of each of `metrics` over a whole split, outputs (N, ...) and targets (N, ...)."""
+
+    def step(self, model: Callable[[Any], Tensor], batch: tuple[Any, Any]) -> Tensor:
+        """Return the loss of each image (B,) of a training's batch; by default `loss` of what the model says.
+
+        Args:
+            model: from inputs to outputs (B, ...): one output of a network that is trained. What it says of
+                the batch's own inputs is known; of any others, the network is run once more.
+            batch: inputs (B, ...) and targets (B, ...).
+        """
+        inputs, targets = batch
+        return self.loss(model(inputs), targets)
+
+    def score_model(self, model: ScoredModel) -> Mapping[str, float]:
+        """Return the value of each of `metrics` for a model; by default `score` of its outputs."""
+        return self.score(model.outputs, model.targets)
 
     def intervals(self, outputs: Tensor, targets: Tensor) -> Mapping[str, Interval]:
         """Return the 95% interval of scores over a split, (N, ...) both, by the names of metrics.

@@ -152,7 +152,7 @@ class Run:
     Attributes:
         model: what is trained; `module` has its weights.
         task: what outputs and targets mean.
-        target_loss: from an output and the targets to the loss of each image (B,); `task.loss` at first.
+        target_loss: from an output and the targets to the loss of each image (B,); that of the task at first.
         algorithms: all of them.
         seed: draws everything, together with the step.
         step: number of the current step, from 0. total: of steps. steps_per_epoch: of them in an epoch.
@@ -164,13 +164,13 @@ class Run:
         teacher: the output (B, ...) that this step's networks learn from, if there is one.
         outputs: runs a model on the current inputs as the step does: (model, architecture, context), and
             whether its gates are left open.
+        forward: the current network's run.
         accumulate: batches of a step. part: number of the current batch in its step, from 0.
         trial: whether networks are asked for only to time a step; nothing can be run then.
     """
 
     model: Model
     task: Task
-    target_loss: Callable[[Tensor, Any], Tensor]
     algorithms: Sequence[Algorithm]
     seed: int
     total: int
@@ -183,9 +183,27 @@ class Run:
     numbers: Tensor | None = None
     context: Context = PLAIN
     teacher: Tensor | None = None
+    forward: Forward | None = None
     accumulate: int = 1
     part: int = 0
     trial: bool = False
+
+    def __post_init__(self) -> None:
+        self.target_loss: Callable[[Tensor, Any], Tensor] = self.loss_of(self.task)
+
+    def loss_of(self, task: Task) -> Callable[[Tensor, Any], Tensor]:
+        """Return the loss of a task, from an output and the targets of the current inputs to (B,)."""
+
+        def loss(output: Tensor, targets: Any) -> Tensor:
+            def model(inputs: Any) -> Tensor:
+                if inputs is self.inputs:
+                    return output
+                assert self.forward is not None
+                return self.forward.elsewhere(inputs, output)
+
+            return task.step(model, (self.inputs, targets))
+
+        return loss
 
     @property
     def batch_number(self) -> int:
@@ -236,6 +254,7 @@ class Forward:
         trace: what its layers recorded.
         costs: gives what its gates decide on, in the order of their decisions.
         again: runs it on the same images once more, with its gates, in another context.
+        others: runs it on other images, and records nothing.
         losses: of each image (B,), once they are known.
     """
 
@@ -245,14 +264,23 @@ class Forward:
     trace: Trace
     costs: Callable[[], Sequence[GateCost]]
     again: Callable[[Context], Sequence[Tensor]]
+    others: Callable[[Any], Sequence[Tensor]]
     losses: Tensor = field(default_factory=lambda: torch.empty(0))
 
     @cached_property
     def outputs(self) -> list[Tensor]:
         """The outputs (B, ...) of every exit in order, then the last."""
+        return self._answers(self.raw)
+
+    def _answers(self, raw: Sequence[Tensor]) -> list[Tensor]:
         criteria = (place.criterion for place in self.exits)
-        pairs = zip_longest(self.raw, criteria, fillvalue="confidence")
+        pairs = zip_longest(raw, criteria, fillvalue="confidence")
         return [answer(output, criterion) for output, criterion in pairs]  # type: ignore[arg-type]
+
+    def elsewhere(self, inputs: Any, output: Tensor) -> Tensor:
+        """Return the output (B, ...) for other inputs of the exit that said `output`, or else of the last."""
+        place = next((at for at, each in enumerate(self.outputs) if each is output), -1)
+        return self._answers(self.others(inputs))[place]
 
     @property
     def output(self) -> Tensor:

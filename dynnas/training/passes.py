@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -90,7 +91,9 @@ class Passes:
             trace or Trace(),
             partial(run.model.costs, network.architecture, run.inputs),
             partial(self.run_model, run.model, network.architecture),
+            lambda inputs: self._run_on(inputs, network, context.traced(None)),
         )
+        run.forward = forward
         for algorithm in run.algorithms:
             algorithm.before_loss(run, forward)
         losses = run.output_loss(forward, forward.output)
@@ -112,15 +115,31 @@ class Passes:
         for algorithm in run.algorithms:
             algorithm.after_loss(run, forward)
         (share * loss).backward()
+        run.forward = None
         return value
 
     def run_model(
         self, model: Model, architecture: Architecture | None, context: Context, open_gates: bool = False
     ) -> list[Tensor]:
         """Return the outputs (B, ...) of a model on the current inputs."""
+        return self._outputs(model, self.run.inputs, architecture, context, open_gates)
+
+    def _run_on(self, inputs: Any, network: Pass, context: Context) -> list[Tensor]:
+        assert self.execution is not None
+        inputs = self.execution.prepare(inputs)
+        return self._outputs(self.run.model, inputs, network.architecture, context, network.open_gates)
+
+    def _outputs(
+        self,
+        model: Model,
+        inputs: Any,
+        architecture: Architecture | None,
+        context: Context,
+        open_gates: bool,
+    ) -> list[Tensor]:
         assert self.execution is not None
         with self.execution.autocast(self._device):
-            found = model.forward(self.run.inputs, architecture, context, open_gates)
+            found = model.forward(inputs, architecture, context, open_gates)
         return [output.float() if output.is_floating_point() else output for output in found]
 
 

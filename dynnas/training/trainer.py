@@ -121,7 +121,6 @@ class Trainer:
         self.run = self._passes.run = Run(
             self.model,
             task,
-            task.loss,
             self.algorithms,
             seed,
             epochs * steps,

@@ -11,7 +11,14 @@ from dynnas.candidates.candidate import Candidate as NetworkCandidate
 from dynnas.latency.remote.timer import clock_of
 from dynnas.latency.resources import measure_resources
 from dynnas.latency.throttling import Throttling
-from dynnas.metrics.artifact import LEAST_AGREEMENT, Compared, artifact_runner, compare_answers
+from dynnas.metrics.accuracy import scored_model
+from dynnas.metrics.artifact import (
+    LEAST_AGREEMENT,
+    Compared,
+    artifact_runner,
+    compare_answers,
+    scored_artifact,
+)
 from dynnas.metrics.latency import spread_over_images
 from dynnas.pareto.front import Front, ScoredArchitecture
 from dynnas.pareto.noise import AGREEMENT, ARTIFACT_GAP, GAIN, GAIN_HIGH, GAIN_LOW, high, low, tested
@@ -164,13 +171,19 @@ class Examination:
         for compared, named in ((search, str), (test, tested)):
             for name, ends in task.intervals(compared.outputs, compared.targets).items():
                 metrics |= {low(named(name)): ends[0], high(named(name)): ends[1]}
-        scores = task.score(test.outputs, test.targets)
+        network, dataset = candidate.calibrated, candidate.dataset
+        of_torch = scored_model(network, dataset, dataset.test, test.torch_outputs)
+        scores = task.score_model(
+            of_torch
+            if runner is None
+            else scored_artifact(runner, network, dataset, dataset.test, test.outputs, candidate.target.batch)
+        )
         metrics |= {tested(name): value for name, value in scores.items()}
         if runner is not None:
             ranking = task.metrics[0].name
             same = [*search.same(task).tolist(), *test.same(task).tolist()]
             metrics[AGREEMENT] = sum(same) / len(same)
-            metrics[ARTIFACT_GAP] = scores[ranking] - task.score(test.torch_outputs, test.targets)[ranking]
+            metrics[ARTIFACT_GAP] = scores[ranking] - task.score_model(of_torch)[ranking]
         before, self._before = self._before, test.outputs
         gain = None if before is None else task.gain(test.outputs, before, test.targets)
         return metrics | (dict(zip((GAIN, GAIN_LOW, GAIN_HIGH), gain, strict=True)) if gain else {})

@@ -59,6 +59,7 @@ from dynnas.workflows.start import (
     study_sampler,
     tell_contradictions,
 )
+from dynnas.workflows.trial import try_functions
 
 if TYPE_CHECKING:
     from dynnas.search.workers.cluster import Cluster
@@ -119,7 +120,7 @@ def run_study(
         device = usable_device(space.settings.target.host_device)
         dataset = (dataset or load_data(space.settings.data, progress)).to(device)
         tell_contradictions(space, dataset, progress)
-        check_network_fits(space, dataset.task, dataset.shape)
+        check_network_fits(space, dataset.task)
         space = space.of_data(dataset.shape, dataset.task)
         progress.plan(phases_of_study(space, dataset))
         _check_goal(space.settings.search, dataset, measurements)
@@ -207,6 +208,7 @@ def _trained_evaluator(
     supernet = make_supernet(
         space, dataset.channels, dataset.task.outputs, experts=train.experts, seed=train.seed
     )
+    try_functions(supernet, dataset, train, target.host_device)
     train_supernet(
         supernet,
         dataset,

@@ -108,25 +108,22 @@ def tell_contradictions(space: Space, dataset: Dataset, progress: Progress) -> N
     told = space.network or getattr(space.model, "template", None)
     stated = {name: getattr(told, name, None) for name in ("channels", "classes")}
     for name, said in stated.items():
-        if said is None:
-            continue
         count = dataset.channels if name == "channels" else dataset.task.outputs
-        if said != count:
+        if said is not None and count and said != count:
             progress.message(
                 f"warning: input.{name} of the space {space.name} is {said}, but the data {dataset.name} "
                 f"have {count}, which is taken; leave it out of the file to let the data say"
             )
 
 
-def check_network_fits(space: Space, task: Task, shape: tuple[int, int, int]) -> None:
-    """Check that the networks of a space can do the task, for images of a shape (channels, height, width).
+def check_network_fits(space: Space, task: Task) -> None:
+    """Check that the networks of a space can do the task.
 
     Raises:
-        StudyError: their outputs are none of its, it has not the confidence that exits leave by, or boxes
-            would be in pixels of another size.
+        StudyError: their outputs are none of its, or it has not the confidence that exits leave by.
     """
     from dynnas.nn.config.template import NetworkTemplate  # needs torch, as a task does
-    from dynnas.supernet.conversion.choices import RESOLUTION
+    from dynnas.nn.config.vocabulary import OF_TASK
 
     outputs = getattr(space.model, "outputs", None)
     if outputs is not None and outputs != task.outputs:
@@ -135,6 +132,13 @@ def check_network_fits(space: Space, task: Task, shape: tuple[int, int, int]) ->
             f"replace the head: dynnas.elastic(network, images, classes={task.outputs})"
         )
     network = space.network
+    kinds = getattr(space.model, "kinds", (OF_TASK,))
+    if not task.outputs and (isinstance(network, NetworkTemplate) or kinds != (OF_TASK,)):
+        raise StudyError(
+            f"space {space.name}: its networks end in a head of a number of outputs, which the task "
+            f"{task.name} does not say; give outputs: N among its options, a head of its own, or search "
+            "networks of your own"
+        )
     answers = (
         "image" if isinstance(network, NetworkTemplate) else getattr(space.model, "answers", task.answers)
     )
@@ -144,13 +148,6 @@ def check_network_fits(space: Space, task: Task, shape: tuple[int, int, int]) ->
             f"{task.name} asks for {_ANSWERS.get(task.answers, task.answers)}; say the task in the file, "
             f"data: {{task: {task.name}}}, or the head: {{kind: ...}} (task: what the task builds), or "
             "search networks of your own"
-        )
-    looks = [value for gene in space.genes if gene.name == RESOLUTION for value in gene.values]
-    if task.answers == "boxes" and any((side, side) != shape[1:] for side in looks):
-        raise StudyError(
-            f"space {space.name}: its networks look at images of {', '.join(map(str, looks))} pixels and "
-            f"give boxes in those, but boxes of the data are in pixels of {shape[1]} x {shape[2]}; leave "
-            f"{RESOLUTION} out, or take a space file, whose boxes are always those of the data"
         )
     if not isinstance(network, NetworkTemplate) or task.name == "classification":
         return

@@ -21,11 +21,11 @@ from dynnas.export.bundle import export_model
 from dynnas.metrics.accuracy import accuracy
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
-TASKS = ("classification", "regression", "segmentation", "detection", "sequences")
+TASKS = ("classification", "regression", "segmentation", "detection", "embedding", "sequences")
 SLOW = ("detection", "sequences")
 
 
-@pytest.mark.parametrize("task", TASKS[:4])  # the fifth is a space of its own, not a script that was there
+@pytest.mark.parametrize("task", TASKS[:5])  # the sixth is a space of its own, not a script that was there
 def test_a_search_takes_ten_lines(task: str) -> None:
     lines = (EXAMPLES / f"{task}.py").read_text().splitlines()
     begin, end = (lines.index(mark) for mark in ("    # search", "    # end of search"))
@@ -79,7 +79,8 @@ def test_an_example_searches_and_its_network_runs_alone(
     data, key = study.dataset, study.front[0].key
     bundle = tmp_path / "model"
     manifest = export_model(study.network(key), data, bundle, facts={"network": key})
-    assert manifest["task"]["task"] == ("classification" if task == "sequences" else task)
+    kinds = {"sequences": "classification", "embedding": "functions"}
+    assert manifest["task"]["task"] == kinds.get(task, task)
     first = data.task.metrics[0].name
     assert f"{first} " in (bundle / "README.md").read_text()
 
@@ -93,6 +94,8 @@ def test_an_example_searches_and_its_network_runs_alone(
     elif task == "segmentation":
         logits = torch.nn.functional.one_hot(values.long(), data.task.outputs).permute(0, 3, 1, 2).float()
         found = data.task.score(logits, data.search.targets)[first]
+    elif task == "embedding":
+        found = data.task.score(values, data.search.targets)[first]
     elif task == "regression":
         found = (values - data.search.targets).square().mean(0).sqrt().mean().item()
     else:

@@ -101,3 +101,14 @@ def test_every_property_has_a_description() -> None:
 def test_the_schema_beside_the_spaces_is_up_to_date() -> None:
     written = json.loads((FOLDER / "schema.json").read_text(encoding="utf-8"))
     assert written == json_schema(), "write it again: dynnas schema --out spaces/schema.json"
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "valid"),
+    [("functions", "psnr", True), ("my.tasks:Restoring", "psnr", True), ("regression", "psnr", False)],
+)
+def test_the_metrics_of_a_task_of_your_own_are_valid(task: str, metric: str, valid: bool) -> None:
+    chosen = f"search: {{objectives: [{metric}, params], constraints: {{{metric}: 3}}}}"
+    text = f"{MINIMAL}data: {{task: '{task}'}}\n{chosen}"
+    assert is_valid(text) is valid
+    assert not is_valid(f"{MINIMAL}search: {{target: {{{metric}: 3}}}}")

@@ -14,7 +14,7 @@ def run_of(algorithms=(), targets=None, total=100, steps_per_epoch=10, step=0, m
     """A run at a step, with these targets; its algorithms have been started."""
     model = model_of(model or nn.Linear(1, 1))
     task = Classification()
-    run = Run(model, task, task.loss, list(algorithms), seed, total, steps_per_epoch, None, step=step)
+    run = Run(model, task, list(algorithms), seed, total, steps_per_epoch, None, step=step)
     if targets is not None:
         run.targets, run.batch = targets, Batch.whole(len(targets))
     for algorithm in algorithms:
@@ -24,7 +24,7 @@ def run_of(algorithms=(), targets=None, total=100, steps_per_epoch=10, step=0, m
 
 def forward_of(outputs, trace=None, costs=(), exits=(), again=None):
     """A network's run with these outputs."""
-    return Forward(Pass(), outputs, exits, trace or Trace(), lambda: costs, again)
+    return Forward(Pass(), outputs, exits, trace or Trace(), lambda: costs, again, None)
 
 
 def loss_of(run, forward):

@@ -15,7 +15,7 @@ from sklearn.metrics import (
 from torch.nn import functional as F
 
 from dynnas.errors import TaskError
-from dynnas.tasks import TASKS, MultiLabel, Regression, Segmentation, from_functions
+from dynnas.tasks import TASKS, MultiLabel, Regression, Segmentation
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -117,22 +117,8 @@ def test_segmentation_losses_and_scores() -> None:
         (lambda: Regression(loss="l3"), "allowed are squared, huber"),
         (lambda: Segmentation(2).of_data(torch.tensor([[[0, 2]]])), "from 0 to 2 but there are 2 classes"),
         (lambda: Segmentation().of_data(torch.zeros(3)), "a class for each pixel"),
-        (lambda: from_functions(lambda o, t: o, lambda o, t: {}, {}), "at least one metric"),
-        (lambda: from_functions(lambda o, t: o, lambda o, t: {}, {"a": "up"}), "say maximize or minimize"),
     ],
 )
 def test_what_does_not_fit_is_refused(refused, message: str) -> None:
     with pytest.raises(TaskError, match=message):
         refused()
-
-
-def test_a_task_of_two_functions_says_what_they_do_wrong() -> None:
-    task = from_functions(
-        lambda output, target: (output - target).abs().mean(), lambda o, t: {"mae": 1.0}, {"psnr": "maximize"}
-    )
-    with pytest.raises(TaskError, match=r"its loss has the shape \(\) for 3 images; .*reduction='none'"):
-        task.loss(torch.zeros(3, 1), torch.zeros(3, 1))
-    with pytest.raises(TaskError, match="gives mae but not psnr"):
-        task.score(torch.zeros(3, 1), torch.zeros(3, 1))
-    with pytest.raises(TaskError, match=r"give outputs=\.\.\."):
-        _ = task.outputs

@@ -10,9 +10,7 @@ from dynnas.data.given import dataset_of
 from dynnas.errors import StudyError
 from dynnas.language.parser import parse_space
 from dynnas.progress import Progress
-from dynnas.space.gene import Gene
-from dynnas.space.space import Space
-from dynnas.workflows.start import check_network_fits, tell_contradictions
+from dynnas.workflows.start import tell_contradictions
 
 SPACE = """
 name: declared
@@ -54,18 +52,6 @@ def test_a_share_in_percent_is_refused_before_the_training(tmp_path: Path) -> No
 
 
 EXITS = "exits: {positions: [stage1], count: [0, 1], thresholds: [0.8]}\n"
-
-
-def test_boxes_in_pixels_of_another_size_are_refused() -> None:
-    class Detector:  # of a trained network, whose input may be smaller
-        answers = "boxes"
-
-    look = Gene("input.resolution", (16, 32), ordered=True)
-    space = Space("small", (look,), model=Detector())
-    with pytest.raises(StudyError, match=r"look at images of 16, 32 pixels .* are in pixels of 32 x 32"):
-        check_network_fits(space, dynnas.tasks.Detection(2), (3, 32, 32))
-    alone = Space("alone", (Gene("input.resolution", (32,)),), model=Detector())
-    check_network_fits(alone, dynnas.tasks.Detection(2), (3, 32, 32))
 
 
 def test_networks_that_cannot_do_the_task_are_refused_before_the_training(tmp_path: Path) -> None:

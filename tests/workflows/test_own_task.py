@@ -19,7 +19,7 @@ from dynnas.space.moves import largest, smallest
 from dynnas.study.folder import StudyFolder
 from dynnas.study.study import Study
 from dynnas.supernet.make import make_supernet
-from dynnas.tasks import Classification, Segmentation, WithHead, from_functions
+from dynnas.tasks import Classification, Functions, Segmentation, WithHead
 from dynnas.testing import check_task
 from dynnas.workflows.run import run_study
 from dynnas.workflows.start import check_network_fits
@@ -116,9 +116,9 @@ def test_own_classes_and_trained_networks_take_the_head_of_the_task(task) -> Non
 
 
 def test_a_task_of_functions_may_bring_a_head() -> None:
-    task = from_functions(
-        lambda output, target: (output - target).abs().flatten(1).mean(1),
-        lambda outputs, targets: {"mae": float((outputs - targets).abs().mean())},
+    task = Functions(
+        lambda model, batch: (model(batch[0]) - batch[1]).abs().mean(),
+        lambda model, batches: {"mae": float(sum((model(x) - y).abs().sum() for x, y in batches))},
         {"mae": "minimize"},
         outputs=2,
         head=lambda channels, strides: SoftArgmax(channels[0], strides[0], 2),
@@ -159,6 +159,6 @@ def test_a_head_that_is_not_known_yet_or_does_not_fit_is_refused() -> None:
         space.build(largest(space))
     squares = parse_space("input: {resolutions: 8}\nstem: {width: 4}\nstages: [{width: 8}]")
     with pytest.raises(StudyError, match=r"asks for points; say the task in the file.*head"):
-        check_network_fits(squares, Keypoints(), (3, 24, 32))
+        check_network_fits(squares, Keypoints())
     with pytest.raises(TaskError, match="Flatten gives no maps"):
         WithHead(nn.Flatten(), Keypoints(), torch.zeros(1, 3, 8, 8))

@@ -41,7 +41,7 @@ class Detection(NamedTask):
 
     name = "detection"
     noun = "classes"
-    answers: ClassVar[str] = "boxes"
+    answers = "boxes"
     metrics = (
         Metric("ap50", "share", "maximize", "average precision at an overlap of 0.5, the mean over classes"),
         Metric(

@@ -31,7 +31,8 @@ class ExitRanking(Algorithm):
         """Add the loss (B,) of all pairs of neighbouring exits."""
         if len(forward.outputs) < 2 or not self.weight:
             return loss
-        sure = [(-run.task.loss(output, run.targets)).exp() for output in forward.outputs]
+        by_targets = run.loss_of(run.task)
+        sure = [(-by_targets(output, run.targets)).exp() for output in forward.outputs]
         pairs = itertools.pairwise(sure)
         paid = [(one - other + self.margin).clamp(min=0) for one, other in pairs]
         return loss + self.weight * torch.stack(paid).sum(0)

@@ -22,4 +22,4 @@ class LabelSmoothing(Algorithm):
     def on_start(self, run: Run) -> None:
         """Use the smoothed loss of targets."""
         if self.share:
-            run.target_loss = run.task.smoothed(self.share).loss
+            run.target_loss = run.loss_of(run.task.smoothed(self.share))

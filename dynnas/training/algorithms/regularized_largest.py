@@ -33,9 +33,9 @@ class RegularizedLargest(Algorithm):
         """Use a loss of targets that depends on the network."""
         space = run.model.space
         self._largest = None if space is None else largest(space)
-        self._loss = run.task.loss
-        smoothed = run.task.smoothed(self.smoothing).loss if self.smoothing else run.task.loss
-        self._losses = {True: smoothed, False: run.task.loss}
+        self._loss = plain = run.loss_of(run.task)
+        smoothed = run.loss_of(run.task.smoothed(self.smoothing)) if self.smoothing else plain
+        self._losses = {True: smoothed, False: plain}
 
         def loss(output: Tensor, targets: Any) -> Tensor:
             return self._loss(output, targets)

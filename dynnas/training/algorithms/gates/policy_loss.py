@@ -25,5 +25,6 @@ class PolicyLoss(Algorithm):
     def penalty(self, run: Run, forward: Forward) -> Tensor | None:
         """Return the mean loss over the images."""
         said = forward.trace.of(PolicyLogits)
-        losses = [run.task.loss(each.logits.float(), run.targets).mean() for each in said]
+        loss = run.loss_of(run.task)
+        losses = [loss(each.logits.float(), run.targets).mean() for each in said]
         return torch.stack(losses).sum() if losses else None

@@ -72,7 +72,7 @@ class Reinforce(Algorithm):
         if self.baseline == "greedy":
             likeliest = run.context.replace(replace(run.context[GateMode], estimator="straight", noise=0.0))
             with torch.no_grad():
-                return run.task.loss(forward.again(likeliest)[-1], run.targets)
+                return run.loss_of(run.task)(forward.again(likeliest)[-1], run.targets)
         return torch.zeros_like(losses) if self.baseline == "none" else None
 
     def on_step(self, run: Run) -> None:

@@ -52,7 +52,7 @@ class GateSparsity(Algorithm):
         if not decided or not self.weight:
             return None
         with torch.no_grad():
-            losses = run.task.loss(forward.output, run.targets)
+            losses = run.loss_of(run.task)(forward.output, run.targets)
         return self.weight * use_of_easy(forward.costs(), decided, easiness(losses, run.batch))
 
 

@@ -19,7 +19,8 @@ from dynnas.data.streaming.row_cache import RowCache, slots_of
 from dynnas.files import cache_folder
 from dynnas.tasks.task import Task
 
-_MOST_VALUES = 2**31
+_SAMPLED_VALUES = 2**28
+"""Numbers in the training images by which all are normalised, where there are more of them."""
 SCALES = {torch.uint8: 255.0, torch.int32: 65535.0, torch.float32: 1.0}
 """The number that stands for white, by the type of pixels."""
 _COUNTED_TOGETHER = 256
@@ -33,7 +34,9 @@ def assemble(
     reading: Reading,
     augmentation: Augment,
 ) -> tuple[Dataset, str]:
-    """Make the data set of images that were read, and say in words how they are streamed, if they are.
+    """Make the data set of images that were read, and say in words what is not plain about it.
+
+    That is how they are streamed, if they are, and by how many of them all are normalised, if not by all.
 
     Args:
         name: of the data set.
@@ -54,6 +57,7 @@ def assemble(
     scale = SCALES[held.dtype]
     whole = held if isinstance(held, Tensor) and held.dtype != torch.uint8 else None
     mean, std = byte_statistics(held) if whole is None else channel_statistics(whole, scale)
+    notes = [streamed, sampled_note(held)]
     dataset = Dataset(
         name=name,
         task=task.of_data(splits["train"].targets, class_names),
@@ -66,19 +70,34 @@ def assemble(
         scale=scale,
         fit=reading.fit or "crop",
     )
-    return dataset, streamed
+    return dataset, "; ".join(filter(None, notes))
+
+
+def sampled(images: Images) -> Images:
+    """Return the images of a split [N, C, H, W] that stand for all of them in statistics.
+
+    They are its first, which is a random sample by the seed of its order; all of them up to
+    `_SAMPLED_VALUES` numbers. Reading more of what is streamed would take as long as an epoch, and what lies
+    in memory is to be normalised in the same way.
+    """
+    return images[: max(1, _SAMPLED_VALUES // math.prod(images.shape[1:]))]
+
+
+def sampled_note(images: Images) -> str:
+    """Return in words how many images stand for all; empty where all do."""
+    count = len(sampled(images))
+    return "" if count == len(images) else f"normalised by {count:,} training images drawn at random"
 
 
 def byte_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation of each channel of uint8 `images` [N, C, H, W] scaled to 0..1.
+    """Return mean and standard deviation of each channel of uint8 images [N, C, H, W] scaled to 0..1.
 
-    They are those of the first images where there are more than `_MOST_VALUES` numbers: images are in random
-    order, and reading all that is streamed would take as long as an epoch.
+    They are those of the images that are `sampled`.
     """
-    count = min(len(images), max(1, _MOST_VALUES // math.prod(images.shape[1:])))
-    pixels = count * math.prod(images.shape[2:])
+    images = sampled(images)
+    pixels = len(images) * math.prod(images.shape[2:])
     total = square = np.zeros(images.shape[1], np.int64)
-    for part in in_batches(images[:count], _COUNTED_TOGETHER):
+    for part in in_batches(images, _COUNTED_TOGETHER):
         values = part.cpu().numpy()
         total = total + values.sum((0, 2, 3), dtype=np.int64)
         square = square + np.square(values, dtype=np.uint16).sum((0, 2, 3), dtype=np.int64)
@@ -89,9 +108,13 @@ def byte_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...
 
 
 def channel_statistics(images: Tensor, scale: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation of each channel of `images` [N, C, H, W] divided by `scale`."""
+    """Return mean and standard deviation of each channel of `images` [N, C, H, W] divided by `scale`.
+
+    They are those of the images that are `sampled`.
+    """
     if images.dtype == torch.uint8:
         return byte_statistics(images)
+    images = images[: len(sampled(images))]
     channels = [images[:, channel].double() / scale for channel in range(images.shape[1])]
     # A constant channel has no deviation to divide by: one grey level stands in.
     deviations = [max(float(channel.std(correction=0)), 1 / 255) for channel in channels]

@@ -58,7 +58,8 @@ class Dataset:
         train: sets weights and batch-norm statistics.
         search: ranks candidates and sets thresholds.
         test: the final report only.
-        mean, std: of each channel over the training split, for pixels divided by `scale`.
+        mean, std: of each channel over the training split, or a random sample of it if it is large, for
+            pixels divided by `scale`.
         augmentation: how training images are varied.
         scale: what stands for white: 255 for bytes, 65535 for 16 bits, 1 for floats.
         fit: how pictures of other shapes are brought to the size of the images: crop, pad or stretch.
@@ -125,7 +126,7 @@ class Dataset:
     @cached_property
     def digest(self) -> str:
         """Return a digest of the contents: splits, kind and names of targets, and augmentation."""
-        facts = (self.task.name, self.task.names, repr(self.augmentation), self.scale)
+        facts = (self.task.name, self.task.names, repr(self.augmentation), self.scale, *self.task.identity)
         digest = hashlib.blake2b(repr(facts).encode(), digest_size=16)
         for split in (self.train, self.search, self.test):
             tensors = [split.targets]

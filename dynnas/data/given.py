@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynnas.data.assemble import SCALES, channel_statistics
+from dynnas.data.assemble import SCALES, channel_statistics, sampled_note
 from dynnas.data.augment import augmentation
 from dynnas.data.dataset import Dataset, Split
 from dynnas.data.split import stratified
@@ -36,6 +36,8 @@ def dataset_of(
     search_images: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    notes: Sequence[str] = (),
+    left_out: str = "",
 ) -> Dataset:
     """Read the splits that a program gives once, and return them as a data set held in memory.
 
@@ -58,6 +60,7 @@ def dataset_of(
         search_images: the number of images of a search split that is taken out.
         seed: draws the order of the images, and which are taken out.
         progress: told what was read.
+        notes, left_out: what else it is told, in words, and what lies there and was not read.
 
     Raises:
         DataError: a split is missing, empty or not of a form named above, or splits differ in form.
@@ -88,7 +91,9 @@ def dataset_of(
         name=name, task=meant, train=train, search=shuffled["search"], test=shuffled["test"], mean=mean,
         std=std, augmentation=varied, scale=scale,
     )  # fmt: skip
-    tell(dataset, progress, "the search split is taken out of the training images" if taken_out else "")
+    taken = "the search split is taken out of the training images" if taken_out else ""
+    told = [*notes, taken, sampled_note(train.images)]
+    tell(dataset, progress, "; ".join(filter(None, told)), left_out)
     return dataset
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from dynnas.data.dataset import Dataset
 from dynnas.data.given import SPLITS, dataset_of, tell
 from dynnas.data.raw import Labelled, words
 from dynnas.data.reading import Reading, reading_of
-from dynnas.data.sources import find, table
+from dynnas.data.sources import arrays, find, table
 from dynnas.data.sources.labelled import LabelledFiles, read_labelled
 from dynnas.data.sources.pictures import Form
 from dynnas.data.split import completed, split
@@ -47,6 +48,8 @@ def load_data(settings: DataSettings, progress: Progress | None = None) -> Datas
         return _with_masks(path, settings, reading, progress)
     if packed_masks.recognises(path):
         return _with_packed_masks(path, settings, reading, progress)
+    if path.suffix == ".npz" and arrays.of_other_tasks(contents := arrays.load(path), settings.task):
+        return _with_arrays(path, contents, settings, progress)
     raw = find.read(settings.source, progress, reading)
     task = _task(settings, "classification")
     parts = split(raw, settings)
@@ -138,6 +141,35 @@ def _with_packed_masks(path: Path, settings: DataSettings, reading: Reading, pro
     dataset, _ = assemble(path.stem, task, found.names, parts, reading, varied)
     tell(dataset, progress, cut)
     return dataset
+
+
+def _with_arrays(
+    path: Path, contents: Mapping[str, np.ndarray], settings: DataSettings, progress: Progress
+) -> Dataset:
+    """Make the data set of arrays of images and of targets that are no classes."""
+    found, left_out = arrays.any_targets(path, contents)
+    height, width = found["train"][0].shape[2:]
+    if settings.size:
+        raise DataError(
+            f"data.size: the images of {path} are taken as they are, {height} x {width} pixels; leave it "
+            "out, or give a folder of pictures"
+        )
+    rows, cut = completed({part: len(each[0]) for part, each in found.items()}, settings, str(path))
+    splits = {
+        part: tuple(np.stack([found[own][kind][row] for own, row in pairs]) for kind in (0, 1))
+        for part, pairs in rows.items()
+    }
+    usual = "shift" if settings.task == "segmentation" else "none"
+    return dataset_of(
+        splits,
+        _task(settings, "regression"),
+        name=path.stem,
+        augment=usual if settings.augment == "auto" else settings.augment,
+        seed=settings.seed,
+        progress=progress,
+        notes=(cut,),
+        left_out=left_out,
+    )
 
 
 def _given(settings: DataSettings, progress: Progress) -> Dataset:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from dynnas.data.sources.names import split_of
-from dynnas.data.sources.pictures import DAMAGED, SUFFIXES, Form
+from dynnas.data.sources.pictures import DAMAGED, SUFFIXES, Form, upright_size
 from dynnas.errors import DataError
 
 _IMAGES = ("images", "image", "imgs")
@@ -51,8 +51,8 @@ def find(folder: Path) -> Masked:
     """
     roots, parts, alone = _roots(folder), {}, 0
     for part, (images, masks) in roots.items():
-        by_stem = {path.stem: path for path in sorted(masks.iterdir()) if path.suffix.lower() == ".png"}
-        pictures = [path for path in sorted(images.iterdir()) if path.suffix.lower() in SUFFIXES]
+        by_stem = {path.stem: path for path in _files(masks) if path.suffix.lower() == ".png"}
+        pictures = [path for path in _files(images) if path.suffix.lower() in SUFFIXES]
         if missing := [path for path in pictures if path.stem not in by_stem]:
             raise DataError(
                 f"{missing[0]}: no mask {masks / missing[0].stem}.png (nor of {len(missing) - 1} others); "
@@ -70,6 +70,11 @@ def find(folder: Path) -> Masked:
     return Masked(tuple(name.strip() for name in names if name.strip()), parts, told)
 
 
+def _files(folder: Path) -> list[Path]:
+    """Return what lies in a folder, without the files that macOS writes beside others."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("._"))
+
+
 def read_masks(pairs: list[tuple[Path, Path]], form: Form) -> np.ndarray:
     """Bring masks to a form as pictures are, the nearest pixel taken: uint8 [N, H, W].
 
@@ -84,9 +89,11 @@ def read_masks(pairs: list[tuple[Path, Path]], form: Form) -> np.ndarray:
                     raise DataError(
                         f"{path}: a mask of mode {mask.mode}; save the class of each pixel as 8 bits"
                     )
-                if mask.size != image.size:
+                size = upright_size(image)
+                if mask.size != size:
+                    turned = ", turned as its EXIF orientation says" if mask.size == image.size else ""
                     raise DataError(
-                        f"{path}: {mask.size} pixels, but its picture has {image.size}; make them alike"
+                        f"{path}: {mask.size} pixels, but its picture has {size}{turned}; make them alike"
                     )
                 grey = Image.fromarray(np.asarray(mask, np.uint8))
         except DAMAGED as error:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dynnas.data.augment import Augmentation, augmentation, crop
 from dynnas.errors import DataError, TaskError
-from dynnas.tasks import Classification, Detection, Segmentation, from_functions
+from dynnas.tasks import Classification, Detection, Functions, Segmentation
 
 
 def _images(count: int, channels: int, side: int) -> Tensor:
@@ -124,6 +124,6 @@ def test_a_box_that_leaves_the_image_is_none() -> None:
 
 
 def test_a_task_that_does_not_say_how_targets_move() -> None:
-    task = from_functions(lambda o, t: o, lambda o, t: {}, {"psnr": "maximize"}, name="restore")
+    task = Functions(lambda model, batch: 0, lambda model, batches: {}, {"psnr": "maximize"}, name="restore")
     with pytest.raises(TaskError, match=r"task restore: how targets of shape \(1, 4, 4\) move"):
         augmentation("shift", 4)(_images(2, 1, 4), _images(2, 1, 4), task, torch.Generator())

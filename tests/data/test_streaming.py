@@ -14,11 +14,13 @@ import torch
 from PIL import Image
 from support.squares import Squares
 
+from dynnas.data import assemble
 from dynnas.data.dataset import Dataset
 from dynnas.data.load import load_data
 from dynnas.data.streaming.images import StreamedImages, in_batches, read_images
 from dynnas.data.streaming.pool import WorkerPool
 from dynnas.data.streaming.row_cache import RowCache, slots_of
+from dynnas.data.streaming.store import RowStore
 from dynnas.errors import DataError
 from dynnas.progress import Progress
 from dynnas.settings.settings import DataSettings
@@ -85,6 +87,26 @@ def test_the_same_bytes_from_disk_and_from_memory(pets: Path, settings: dict[str
         assert _equal(_epoch(streamed, epoch), _epoch(held, epoch))
     assert torch.equal(streamed.train_batch(3, 1, 2, 7)[0], held.train_batch(3, 1, 2, 7)[0])
     assert torch.equal(streamed.calibration_images(20, 1), held.calibration_images(20, 1))
+
+
+def test_few_images_stand_for_all_where_there_are_many(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assemble, "_SAMPLED_VALUES", 20 * 3 * 13 * 13)
+    told: list[str] = []
+    progress = Progress()
+    monkeypatch.setattr(progress, "message", told.append)
+    opened: list[int] = []
+    read = RowStore.read
+    monkeypatch.setattr(RowStore, "read", lambda self, rows: opened.extend(rows) or read(self, rows))
+    streamed = _load(pets, progress, cache_gb=0.0)
+    assert len(opened) == 20
+    held = _load(pets, progress, memory_gb=2.0)
+    first = held.train.images[:20].double() / 255
+    assert held.mean == pytest.approx(tuple(first.mean((0, 2, 3)).tolist()))
+    assert held.std == pytest.approx(tuple(first.std((0, 2, 3), correction=0).tolist()))
+    assert (streamed.mean, streamed.std) == (held.mean, held.std)
+    assert _equal(_epoch(streamed), _epoch(held))
+    note = "normalised by 20 training images drawn at random"
+    assert [text.count(note) for text in told if text.startswith("data: ")] == [1, 1]
 
 
 def test_readers_in_turn_share_the_workers(pets: Path) -> None:

@@ -44,6 +44,7 @@ def test_detections_are_said_beside_the_task() -> None:
         ),
         ("classification", {"label_smoothing": 2}, "label_smoothing is 2; it is at least 0"),
         ("classification", {"top": "many"}, "classification does not take them"),
+        ("classification", {"top": {"a": 1}}, "classification does not take them"),
         ("detection", {"detections": 3}, "the task detection has no 'detections'"),
     ],
 )
@@ -58,7 +59,7 @@ def test_what_a_task_does_not_take(task: str, options: dict[str, object], messag
     ("options", "message"),
     [
         ("3", "data.task_options: found 3; allowed: a mapping"),
-        ("{top: {a: 1}}", "data.task_options.top: found a mapping"),
+        ("{top: {a: {b: 1}}}", "data.task_options.top: found a mapping"),
     ],
 )
 def test_texts_that_are_no_options(options: str, message: str) -> None:

@@ -13,6 +13,7 @@ from dynnas.data.reading import Reading
 from dynnas.data.sources.listing import Listing
 from dynnas.data.sources.pictures import Form
 from dynnas.data.split import completed
+from dynnas.errors import DataError
 from dynnas.progress import Progress
 from dynnas.settings.settings import DataSettings
 
@@ -28,10 +29,12 @@ class Picture:
     Attributes:
         path: of the file.
         boxes: float64 [M, 5], class, x1, y1, x2, y2 in pixels of the file.
+        size: width and height that the annotation says; None if it does not.
     """
 
     path: Path
     boxes: np.ndarray
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +69,7 @@ def splits_of(
         found.notes.append(cut)
     everything = [picture for part in parts.values() for picture in part]
     listing = Listing.of(Path(found.where), [picture.path for picture in everything], progress)
+    _check_sizes(everything, listing.facts[:, :2], found.where, progress)
     form = _form(listing, reading)
     images = listing.images(form, reading, progress)
     boxes = [
@@ -78,6 +82,32 @@ def splits_of(
         start += len(chosen)
         made[part] = Labelled(images[rows], _padded([boxes[row] for row in rows]), listing.facts[rows, 3])
     return made
+
+
+def _check_sizes(pictures: Sequence[Picture], sizes: np.ndarray, where: str, progress: Progress) -> None:
+    """Compare the sizes that annotations say with those of the upright pictures, [N, 2].
+
+    Raises:
+        DataError: one is turned by a quarter, so that boxes would lie beside what they mean.
+    """
+    other = []
+    for picture, (width, height) in zip(pictures, sizes.tolist(), strict=True):
+        if picture.size in (None, (0, 0), (width, height)):
+            continue
+        if picture.size == (height, width):
+            raise DataError(
+                f"{picture.path}: upright it has {width} x {height} pixels, and its annotation says "
+                f"{height} x {width}; turn its boxes, or save it without an EXIF orientation"
+            )
+        other.append((picture, (width, height)))
+    if other:
+        first, (width, height) = other[0]
+        assert first.size is not None
+        progress.message(
+            f"warning: {where}: {len(other)} pictures have another size than their annotations say, as "
+            f"{first.path.name}, {width} x {height} and not {first.size[0]} x {first.size[1]}; boxes are "
+            "taken as pixels of the pictures"
+        )
 
 
 def _form(listing: Listing, reading: Reading) -> Form:

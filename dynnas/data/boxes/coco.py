@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from dynnas.data.boxes.annotated import Annotated, Picture
+from dynnas.data.sources.names import split_of
 from dynnas.errors import DataError
 
 _IN_FOLDERS = "_annotations.coco.json"
-_PARTS = {"train": "train", "val": "search", "valid": "search", "validation": "search", "test": "test"}
 
 
 def recognises(path: Path) -> bool:
@@ -36,20 +36,30 @@ def read(folder: Path) -> Annotated:
     """
     splits: dict[str, list[Picture]] = {}
     names: tuple[str, ...] = ()
-    crowds = empty = 0
-    for part, path, images in sorted(_files(folder), key=lambda one: one[0] != "train"):
+    crowds = empty = strays = 0
+    found = sorted(_files(folder), key=lambda one: one[0] != "train")
+    files: dict[str, Path] = {}
+    for part, path, _ in found:
+        if files.setdefault(part, path) != path:
+            raise DataError(f"{files[part]} and {path} are both of the {part} split; keep one of them")
+    for part, path, images in found:
         content = _load(path)
         kinds = {each["id"]: str(each["name"]) for each in content["categories"]}
         used = {each["category_id"] for each in content["annotations"]}
+        if nameless := sorted(used - set(kinds)):
+            raise DataError(
+                f"{path}: annotations are of category {nameless[0]}, and its categories are "
+                f"{', '.join(map(str, sorted(kinds)))}; add it to them"
+            )
         if not names:
             names = tuple(kinds[number] for number in sorted(kinds) if number in used)
-        if unknown := sorted(
-            kinds.get(number, str(number)) for number in used if kinds.get(number) not in names
-        ):
+        if unknown := sorted(kinds[number] for number in used if kinds[number] not in names):
             raise DataError(
                 f"{path}: no training picture has {', '.join(unknown)}; the classes are {', '.join(names)}"
             )
         splits[part] = _pictures(path, content, images, kinds, names)
+        known = {each["id"] for each in content["images"]}
+        strays += sum(each["image_id"] not in known for each in content["annotations"])
         crowds += sum(bool(each.get("iscrowd")) for each in content["annotations"])
         empty += sum(
             not each.get("iscrowd") and min(each["bbox"][2:]) <= 0 for each in content["annotations"]
@@ -58,7 +68,11 @@ def read(folder: Path) -> Annotated:
         raise DataError(f"{folder}: no annotations of training pictures; name the file instances_train*.json")
     if "search" in splits and "test" not in splits:
         splits["test"] = splits.pop("search")
-    told = [f"{crowds} crowds" if crowds else "", f"{empty} boxes without an area" if empty else ""]
+    told = [
+        f"{crowds} crowds" if crowds else "",
+        f"{empty} boxes without an area" if empty else "",
+        f"{strays} boxes of pictures that are not listed" if strays else "",
+    ]
     left_out = " and ".join(filter(None, told))
     return Annotated(folder.resolve().name, str(folder), names, splits, left_out)
 
@@ -67,23 +81,30 @@ def _files(folder: Path) -> Iterator[tuple[str, Path, tuple[Path, ...]]]:
     """Yield split, annotations, and the folders in which its pictures may lie."""
     for path in sorted((folder / "annotations").glob("*.json")):
         found = re.fullmatch(r"(?:instances_)?([a-z]+)(\d*)", path.stem)
-        if found and found[1] in _PARTS:
+        part = split_of(found[1]) if found else None
+        if found and part:
             own = found[1] + found[2]
             places = (folder / own, folder / "images" / own, folder / "images", folder)
-            yield _PARTS[found[1]], path, places
+            yield part, path, places
     for path in sorted(folder.glob(f"*/{_IN_FOLDERS}")):
-        if path.parent.name in _PARTS:
-            yield _PARTS[path.parent.name], path, (path.parent,)
+        if part := split_of(path.parent.name):
+            yield part, path, (path.parent,)
 
 
 def _load(path: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         missing = [key for key in ("images", "annotations", "categories") if key not in content]
-    except (OSError, ValueError, TypeError) as error:
+        bare = [each.get("id") for each in content.get("annotations", ()) if len(each.get("bbox", ())) != 4]
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: not readable as JSON ({error}); fetch or export it again") from error
     if missing:
         raise DataError(f"{path}: it has no {', '.join(missing)}; needed are annotations of COCO")
+    if bare:
+        raise DataError(
+            f"{path}: {len(bare)} annotations have no bbox of x, y, width and height, as number {bare[0]}; "
+            "export boxes (those of captions and of keypoints alone are not read)"
+        )
     return content
 
 
@@ -110,5 +131,6 @@ def _pictures(
                 f"{path}: it names {each['file_name']!r}, which is in none of {', '.join(map(str, places))}; "
                 "put the pictures there"
             )
-        made.append(Picture(file, np.array(rows[each["id"]], np.float64).reshape(-1, 5)))
+        size = int(each.get("width") or 0), int(each.get("height") or 0)
+        made.append(Picture(file, np.array(rows[each["id"]], np.float64).reshape(-1, 5), size))
     return made

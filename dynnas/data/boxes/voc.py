@@ -29,24 +29,33 @@ def read(folder: Path) -> Annotated:
     Raises:
         DataError: an annotation is missing or damaged, or a list names a picture that is not there.
     """
-    files = {path.stem: path for path in sorted((folder / _IMAGES).iterdir()) if path.is_file()}
+    inside = sorted(path for path in (folder / _IMAGES).iterdir() if not path.name.startswith("."))
+    files = {path.stem: path for path in inside if path.is_file()}
     listed = _lists(folder, files)
-    objects = {
-        name: _objects(folder / _ANNOTATIONS / f"{name}.xml") for part in listed.values() for name in part
+    roots = {
+        name: _parsed(folder / _ANNOTATIONS / f"{name}.xml") for part in listed.values() for name in part
     }
+    objects = {name: _objects(folder / _ANNOTATIONS / f"{name}.xml", root) for name, root in roots.items()}
     counts = Counter(kind for each in objects.values() for kind, _, _ in each)
     names = tuple(sorted(counts))
     if not names:
         raise DataError(f"{folder}: no annotation has a box")
     splits = {
-        part: [Picture(files[name], _boxes(objects[name], names)) for name in chosen]
+        part: [Picture(files[name], _boxes(objects[name], names), _size(roots[name])) for name in chosen]
         for part, chosen in listed.items()
     }
     difficult = sum(hard for each in objects.values() for *_, hard in each)
+    flat = sum(
+        corners[2] < corners[0] or corners[3] < corners[1]
+        for each in objects.values()
+        for _, corners, hard in each
+        if not hard
+    )
     unlisted = len(files) - len(objects)
     told = [
         *([f"{unlisted} pictures that no list names"] if unlisted else []),
         *([f"{difficult} boxes that are marked as difficult"] if difficult else []),
+        *([f"{flat} boxes that end before they begin"] if flat else []),
     ]
     return Annotated(folder.resolve().name, str(folder), names, splits, ", ".join(told))
 
@@ -77,13 +86,31 @@ def _lists(folder: Path, files: Mapping[str, Path]) -> dict[str, Sequence[str]]:
     return found
 
 
-def _objects(path: Path) -> list[tuple[str, tuple[float, ...], bool]]:
-    """Return class, corners as written, and whether it is difficult, of each thing in an annotation."""
+def _parsed(path: Path) -> ElementTree.Element:
     try:
-        root = ElementTree.parse(path).getroot()
+        return ElementTree.parse(path).getroot()
+    except (OSError, ElementTree.ParseError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception | str) -> DataError:
+    return DataError(f"{path}: not a readable annotation ({error}); mend it, or unlist the picture")
+
+
+def _size(root: ElementTree.Element) -> tuple[int, int] | None:
+    """Return width and height as an annotation says them; None if it does not."""
+    told = [root.findtext(f"size/{side}", "").strip() for side in ("width", "height")]
+    return (int(told[0]), int(told[1])) if all(text.isdecimal() for text in told) else None
+
+
+def _objects(path: Path, root: ElementTree.Element) -> list[tuple[str, tuple[float, ...], bool]]:
+    """Return class, corners as written, and whether it is difficult, of each thing in an annotation."""
+    if any(not thing.findtext("name", "").strip() for thing in root.iter("object")):
+        raise _unreadable(path, "an object has no name")
+    try:
         return [
             (
-                str(thing.findtext("name")).strip(),
+                thing.findtext("name", "").strip(),
                 tuple(
                     float(thing.findtext(f"bndbox/{side}", "")) for side in ("xmin", "ymin", "xmax", "ymax")
                 ),
@@ -91,10 +118,8 @@ def _objects(path: Path) -> list[tuple[str, tuple[float, ...], bool]]:
             )
             for thing in root.iter("object")
         ]
-    except (OSError, ElementTree.ParseError, ValueError) as error:
-        raise DataError(
-            f"{path}: not a readable annotation ({error}); mend it, or unlist the picture"
-        ) from error
+    except ValueError as error:
+        raise _unreadable(path, error) from error
 
 
 def _boxes(objects: Sequence[tuple[str, tuple[float, ...], bool]], names: Sequence[str]) -> np.ndarray:

@@ -1,14 +1,14 @@
-"""Data in an .npz file of arrays: images and labels, for training and test or in one.
+"""Data in an .npz file of arrays: images and labels, for training, search and test or in one.
 
 Images are [N, H, W], [N, H, W, C] or [N, C, H, W] with up to four channels, in 0..255 or, as floats, 0..1.
-Labels are integers of any value or strings, [N] or [N, 1].
+Labels are integers of any value or strings, [N] or [N, 1]; tasks without classes have targets [N, ...].
 """
 
 from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,9 @@ _IMAGE_KEYS = ("x_{}", "{}_x", "{}_images", "images_{}", "{}_data")
 _LABEL_KEYS = ("y_{}", "{}_y", "{}_labels", "labels_{}", "{}_targets")
 _WHOLE_IMAGES = ("images", "x", "data")
 _WHOLE_LABELS = ("labels", "y", "targets", "target")
+
+Checked = Callable[[Path, str, np.ndarray], np.ndarray]
+"""Looks at an array of targets: from the path, its name and itself to what is taken for it."""
 
 
 def load(path: Path) -> dict[str, np.ndarray]:
@@ -45,11 +48,11 @@ def read(path: Path, arrays: Mapping[str, np.ndarray]) -> RawData:
     Raises:
         DataError: images or labels are missing or of a form not named above.
     """
-    arrays = {key.lower(): array for key, array in arrays.items()}
-    images, values = _part(path, arrays, "train") or _whole(path, arrays)
+    arrays = _by_lower_case(path, arrays)
+    images, values = _part(path, arrays, "train", _labels) or _whole(path, arrays, _labels)
     names, labels = np.unique(values, return_inverse=True)
-    others = {part: found for part in ("search", "test") if (found := _part(path, arrays, part))}
-    unread = sorted(arrays)
+    others = {part: found for part in ("search", "test") if (found := _part(path, arrays, part, _labels))}
+    left_out = _left_out(arrays)
     floats = [
         array for array in (images, *(found[0] for found in others.values())) if array.dtype.kind in "bf"
     ]
@@ -71,18 +74,69 @@ def read(path: Path, arrays: Mapping[str, np.ndarray]) -> RawData:
         train=Labelled(_bytes(path, images, unit), labels.astype(np.int64)),
         test=labelled.get("test"),
         search=labelled.get("search"),
-        left_out=f"{'array' if len(unread) == 1 else 'arrays'} {', '.join(unread)}" if unread else "",
+        left_out=left_out,
     )
 
 
-def _part(path: Path, arrays: dict[str, np.ndarray], part: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Take images [N, C, H, W] and labels [N] of `part` (train, search or test) out of the arrays.
+def of_other_tasks(arrays: Mapping[str, np.ndarray], task: str | None) -> bool:
+    """Return whether arrays are read for a task whose targets are no classes.
+
+    Args:
+        task: by its name, or as a reference, whose targets may be anything.
+    """
+    if task in (None, "classification"):
+        return False
+    if task in ("regression", "multi_label", "segmentation"):
+        return True
+    keys = [key for key in arrays if key.lower() in (*_WHOLE_LABELS, *_keys(_LABEL_KEYS, "train"))]
+    return any(arrays[key].ndim != 1 or arrays[key].dtype.kind not in "biuSU" for key in keys)
+
+
+def any_targets(
+    path: Path, arrays: Mapping[str, np.ndarray]
+) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], str]:
+    """Return images [N, C, H, W] and targets [N, ...] of each split, and in words what was not read.
+
+    Raises:
+        DataError: images or targets are missing or of a form not named above, or are not as many.
+    """
+    arrays = _by_lower_case(path, arrays)
+    found = {"train": _part(path, arrays, "train", _untouched) or _whole(path, arrays, _untouched)}
+    for part in ("search", "test"):
+        if pair := _part(path, arrays, part, _untouched):
+            found[part] = pair
+    for part, (images, targets) in found.items():
+        if len(images) != len(targets):
+            raise DataError(
+                f"{path}: {len(images)} {part} images but {len(targets)} targets; give one for each"
+            )
+    return found, _left_out(arrays)
+
+
+def _left_out(arrays: Mapping[str, np.ndarray]) -> str:
+    return f"{'array' if len(arrays) == 1 else 'arrays'} {', '.join(sorted(arrays))}" if arrays else ""
+
+
+def _by_lower_case(path: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    found: dict[str, str] = {}
+    for key in arrays:
+        if found.setdefault(key.lower(), key) != key:
+            raise DataError(f"{path}: has {found[key.lower()]} and {key}; keep one of the two")
+    return {lower: arrays[key] for lower, key in found.items()}
+
+
+def _keys(forms: Sequence[str], part: str) -> list[str]:
+    return [form.format(name) for name in names_of(part) for form in forms]
+
+
+def _part(
+    path: Path, arrays: dict[str, np.ndarray], part: str, checked: Checked
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Take images [N, C, H, W] and what is `checked` of `part` (train, search or test) out of the arrays.
 
     It returns None if they have none.
     """
-    called = names_of(part)
-    image_keys = [key.format(name) for name in called for key in _IMAGE_KEYS]
-    label_keys = [key.format(name) for name in called for key in _LABEL_KEYS]
+    image_keys, label_keys = _keys(_IMAGE_KEYS, part), _keys(_LABEL_KEYS, part)
     images = next((key for key in image_keys if key in arrays), None)
     labels = next((key for key in label_keys if key in arrays), None)
     if images is None and labels is None:
@@ -90,10 +144,10 @@ def _part(path: Path, arrays: dict[str, np.ndarray], part: str) -> tuple[np.ndar
     if images is None or labels is None:
         wanted = label_keys if labels is None else image_keys
         raise DataError(f"{path}: has {images or labels} but none of {', '.join(wanted)}; add the array")
-    return _images(path, images, arrays.pop(images)), _labels(path, labels, arrays.pop(labels))
+    return _images(path, images, arrays.pop(images)), checked(path, labels, arrays.pop(labels))
 
 
-def _whole(path: Path, arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _whole(path: Path, arrays: dict[str, np.ndarray], checked: Checked) -> tuple[np.ndarray, np.ndarray]:
     images = next((key for key in _WHOLE_IMAGES if key in arrays), None)
     labels = next((key for key in _WHOLE_LABELS if key in arrays), None)
     if images is None or labels is None:
@@ -101,7 +155,7 @@ def _whole(path: Path, arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.nd
             f"{path}: arrays {', '.join(arrays) or '(none)'} are not a data set; name them x_train and"
             " y_train, with x_test and y_test if there is a test set, or images and labels"
         )
-    return _images(path, images, arrays.pop(images)), _labels(path, labels, arrays.pop(labels))
+    return _images(path, images, arrays.pop(images)), checked(path, labels, arrays.pop(labels))
 
 
 def _images(path: Path, key: str, images: np.ndarray) -> np.ndarray:
@@ -118,6 +172,10 @@ def _images(path: Path, key: str, images: np.ndarray) -> np.ndarray:
         f"{path}: {key} is {images.shape}; needed are images [N, H, W], [N, H, W, C] or [N, C, H, W]"
         f" of at most {_MOST_CHANNELS} channels"
     )
+
+
+def _untouched(path: Path, key: str, targets: np.ndarray) -> np.ndarray:
+    return targets
 
 
 def _labels(path: Path, key: str, labels: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ decoded once and held in memory; more than that is decoded whenever it is needed
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,13 @@ from dynnas.errors import DataError
 from dynnas.progress import Progress
 
 _NOT_DATA = ("@eadir", "__macosx", "#recycle", "$recycle.bin", "lost+found")
-"""Folders that systems leave behind, in lower case; and any whose name begins with a dot."""
+"""Folders that systems leave behind, in lower case. What begins with a dot is no data either."""
+_OF_PROGRAMS = (
+    *(".ds_store", ".git", ".svn", ".hg", ".dvc", ".ipynb_checkpoints", ".cache", ".idea", ".vscode"),
+    *(".thumbnails", ".trashes", ".appledouble", ".spotlight-v100", ".fseventsd", ".temporaryitems"),
+)
+_BEGINNINGS_OF_PROGRAMS = ("._", ".trash", ".nfs", ".fuse_hidden", ".~")
+"""Names with a dot that are nobody's data, in lower case; other hidden pictures are said to be left out."""
 _NOT_PICTURES = ("thumbs.db", "desktop.ini", "readme.md", "readme.txt")
 
 
@@ -37,6 +43,7 @@ class _Place:
     root: Path
     classes: Mapping[str, tuple[Path, ...]]
     left_out: tuple[Path, ...]
+    hidden: tuple[Path, ...]
 
 
 def recognises(folder: Path) -> bool:
@@ -105,10 +112,10 @@ def _split_roots(folder: Path) -> dict[str, Path]:
 
 
 def _place(root: Path) -> _Place:
-    classes, left_out = {}, []
+    classes, left_out, hidden = {}, [], _hidden_folders(root)
     for folder in _folders(root):
         found = []
-        for path in _walk(folder):
+        for path in _walk(folder, hidden):
             if path.suffix.lower() not in SUFFIXES:
                 left_out.append(path)
             elif not path.exists():
@@ -116,7 +123,7 @@ def _place(root: Path) -> _Place:
             else:
                 found.append(path)
         classes[folder.name] = tuple(found)
-    return _Place(root, classes, tuple(left_out))
+    return _Place(root, classes, tuple(left_out), tuple(hidden))
 
 
 def _check_layout(folder: Path, train: _Place) -> None:
@@ -166,13 +173,20 @@ def _known(place: _Place, names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-def _told(folder: Path, roots: Mapping[str, Path], places: Iterable[_Place]) -> str:
+def _told(folder: Path, roots: Mapping[str, Path], places: Collection[_Place]) -> str:
     """Say in words what lies there and was not read; empty if nothing was left."""
     ends = Counter(path.suffix.lower() or "no ending" for place in places for path in place.left_out)
     told = [f"{number} {'file' if number == 1 else 'files'} ({end})" for end, number in ends.most_common()]
+    hidden = [path for place in places for path in place.hidden]
     if "train" in roots and roots["train"] != folder:
+        hidden += _hidden_folders(folder)
         used = {root.name for root in roots.values()}
         told += [f"the folder {path.name}" for path in _folders(folder) if path.name not in used]
+    folders = sorted(path.name for path in hidden if path.is_dir())
+    pictures = sorted(path.name for path in hidden if not path.is_dir())
+    for kind, names in (("folder", folders), ("picture", pictures)):
+        if names:
+            told.append(f"{len(names)} hidden {kind}{'s' * (len(names) > 1)} ({names[0]})")
     return ", ".join(told)
 
 
@@ -186,10 +200,26 @@ def _folders(root: Path) -> list[Path]:
     return sorted(path for path in root.iterdir() if path.is_dir() and _is_data(path.name))
 
 
-def _walk(root: Path) -> Iterator[Path]:
+def _hidden_folders(root: Path) -> list[Path]:
+    """Return the folders with pictures whose names begin with a dot, and which no program made."""
+    named = sorted(path for path in root.iterdir() if path.name.startswith("."))
+    return [path for path in named if path.is_dir() and _is_hidden_data(path)]
+
+
+def _is_hidden_data(path: Path) -> bool:
+    name = path.name.lower()
+    if not name.startswith(".") or name in _OF_PROGRAMS or name.startswith(_BEGINNINGS_OF_PROGRAMS):
+        return False
+    return _has_pictures(path) if path.is_dir() else path.suffix.lower() in SUFFIXES
+
+
+def _walk(root: Path, hidden: list[Path] | None = None) -> Iterator[Path]:
     """Yield every file below `root` that is not a system's own, in the order of names.
 
     Folders that link back are walked through once.
+
+    Args:
+        hidden: gets what looks like data but for the dot that its name begins with.
     """
     seen: set[Path] = set()
 
@@ -200,6 +230,8 @@ def _walk(root: Path) -> Iterator[Path]:
         seen.add(real)
         for path in sorted(folder.iterdir()):
             if not _is_data(path.name):
+                if hidden is not None and _is_hidden_data(path):
+                    hidden.append(path)
                 continue
             if path.is_dir():
                 yield from inside(path)

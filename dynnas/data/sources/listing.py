@@ -35,7 +35,7 @@ class Listing:
         files: their paths.
         stats: int64 [N, 2], size in bytes and time of change in nanoseconds of each.
         digest: of paths and stats, so that it changes with any file.
-        facts: int64 [N, 4], width, height, its kind, and a digest of its content, of each.
+        facts: int64 [N, 4], width and height of the upright picture, its kind, and a digest of its content.
     """
 
     files: Sequence[Path]
@@ -53,7 +53,7 @@ class Listing:
         stats = [path.stat() for path in files]
         rows = np.array([(stat.st_size, stat.st_mtime_ns) for stat in stats], np.int64).reshape(-1, 2)
         digest = _digest(folder, files, rows)
-        return cls(files, rows, digest, cached(f"kinds-{digest}", lambda: _facts(files, progress)))
+        return cls(files, rows, digest, cached(f"facts-{digest}", lambda: _facts(files, progress)))
 
     @property
     def grey(self) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 _SPLITS: Mapping[str, tuple[str, ...]] = {
     "train": ("train", "training", "trn"),
-    "search": ("val", "valid", "validation", "dev", "devel", "development"),
+    "search": ("val", "valid", "validation", "dev", "devel", "development", "search"),
     "test": ("test", "testing", "tst", "eval", "evaluation", "holdout"),
 }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from dynnas.errors import DataError
 
@@ -57,7 +57,7 @@ class Form:
 
 
 def measure(file: BinaryIO, path: Path) -> tuple[int, int, int]:
-    """Return width and height in pixels and the kind of the picture, from its header alone.
+    """Return width and height of the upright picture in pixels, and its kind, from its header alone.
 
     Args:
         file: that is open. path: its path, for messages.
@@ -73,9 +73,18 @@ def measure(file: BinaryIO, path: Path) -> tuple[int, int, int]:
                     "channel, or give floats as arrays in an .npz"
                 )
             kind = DEEP if picture.mode in _DEEP else GREY if picture.mode in _GREY else COLOUR
-            return *picture.size, kind
+            return *upright_size(picture), kind
     except DAMAGED as error:
         raise _unreadable(str(path), error) from error
+
+
+def upright_size(picture: Image.Image) -> tuple[int, int]:
+    """Return width and height of a picture as it is shown: cameras say how it is to be turned."""
+    width, height = picture.size
+    if picture.format == "PNG" and "exif" not in picture.info:
+        return width, height  # looking for more would decode it
+    lies = picture.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+    return (height, width) if lies else (width, height)
 
 
 def read(path: Path, form: Form) -> np.ndarray:

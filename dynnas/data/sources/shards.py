@@ -151,7 +151,7 @@ def _is_webdataset(file: Path) -> bool:
         with tarfile.open(file) as tar:
             first = []
             for member in tar:
-                if member.isfile():
+                if member.isfile() and not Path(member.name).name.startswith("."):
                     first.append(Path(member.name))
                 if len(first) == 2:
                     break
@@ -174,6 +174,8 @@ def _of_tar(file: Path) -> Iterator[_Sample]:
                 if not member.isfile():
                     continue
                 name = Path(member.name)
+                if name.name.startswith("."):  # as macOS writes beside each file
+                    continue
                 if _key(name) != key:
                     if held:
                         yield _sample(file, key, held)
@@ -189,7 +191,12 @@ def _of_tar(file: Path) -> Iterator[_Sample]:
 
 def _sample(file: Path, key: str, held: dict[str, bytes]) -> _Sample:
     where = f"{file}: {key}"
-    content = next((content for ending, content in held.items() if f".{ending}" in SUFFIXES), None)
+    found = [ending for ending in held if f".{ending}" in SUFFIXES]
+    if len(found) > 1:
+        raise DataError(
+            f"{where} has several pictures, {', '.join(found)}; keep one, or write .seg.png and the like"
+        )
+    content = held[found[0]] if found else None
     if content is None:
         raise DataError(f"{where} has {', '.join(held)} but no picture; make the tar again")
     try:

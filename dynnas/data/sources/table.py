@@ -89,11 +89,17 @@ def _rows(path: Path) -> tuple[list[dict[str, str]], list[str]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             separator = "\t" if path.suffix.lower() == ".tsv" else _separator(file.readline())
             file.seek(0)
-            rows = list(csv.DictReader(file, delimiter=separator, strict=True))
+            reader = csv.DictReader(file, delimiter=separator, strict=True)
+            rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a readable table ({error}); save it as UTF-8") from error
     if not rows:
         raise DataError(f"{path}: no rows; the first line names the columns, and each other one is a picture")
+    columns = list(reader.fieldnames or ())
+    if twice := sorted({name for name in columns if name and columns.count(name) > 1}):
+        raise DataError(
+            f"{path}: several columns are called {', '.join(twice)}; rename or remove all but one"
+        )
     for number, row in enumerate(rows, start=2):
         if None in row or None in row.values():
             raise DataError(f"{path}, line {number}: not as many cells as columns; mend the line")

@@ -107,11 +107,13 @@ def check_backbone(
         sections: of the file. choice: how a resolution is chosen. stages: the knobs of the layers of each.
     """
     why = "networks whose head reads maps have none"
+    other = {"exits": "search a class of your own with dynnas.nn.EarlyExits around its stages, "}
     for name in ("exits", "policy"):
         if name in sections:
             problems.add(
                 sections[name].mark,
-                f"{name}: {why}; leave it out, or take a classifier (head: {{kind: {CLASSIFIER}}})",
+                f"{name}: {why}; leave it out, {other.get(name, '')}or take a classifier (head: {{kind: "
+                f"{CLASSIFIER}}})",
             )
     if choice["choose"] not in ((), (FIXED,)):
         problems.add(sections["input"].mark, f"input.choose: {why}; allowed: {FIXED}")

@@ -63,7 +63,8 @@ class EarlyExits(Branching):
             The last stage needs one, which takes all images that are left.
         threshold: how sure an exit must be of an image, from 0 to 1: one for all, or one for each exit but
             the last.
-        confidence: how sure an output is; by default the largest softmax over axis 1.
+        confidence: how sure an output is; by default the largest softmax over axis 1, of maps the mean over
+            places.
 
     Raises:
         ValueError: the last stage has no exit, or the numbers of stages, exits and thresholds differ.

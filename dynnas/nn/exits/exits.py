@@ -60,12 +60,14 @@ def sureness(output: Tensor, criterion: str = "confidence") -> Tensor:
     """Return the confidence (B,) of an exit, from 0 to 1.
 
     Args:
-        output: of the exit, (B, classes), and one column more for `learned`.
+        output: of the exit, (B, classes), and one column more for `learned`; of maps (B, classes, ...) the
+            mean over places counts.
         criterion: one of the task's (`Classification.confidence`), or `learned`.
     """
     if criterion == "learned":
         return output[:, -1].sigmoid()
-    return TASK.confidence(output, criterion)
+    sure = TASK.confidence(output, criterion)
+    return sure if sure.ndim == 1 else sure.flatten(1).mean(1)
 
 
 def is_confident(output: Tensor, threshold: float, criterion: str = "confidence") -> Tensor:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.boxes import voc
+from support.scripts import load_script
 
 from dynnas.language.parser import load_space
 from dynnas.space.moves import smallest
@@ -41,6 +44,33 @@ def test_detectors_answer_in_pixels_of_the_pictures() -> None:
     detector = space.build(architecture)
     places = detector.train()(torch.zeros(2, 3, 240, 320))[..., 4:6]
     assert (places.amin((0, 1)).tolist(), places.amax((0, 1)).tolist()) == ([8, 8], [632, 480])
+
+
+@torch.no_grad()
+def test_the_detector_with_a_shelf_backbone_answers_in_pixels(timm: object) -> None:
+    module = load_script(STUDIES / "blood-cells" / "networks.py", "blood_cells_networks")
+    detector = module.ShelfDetector(3, width=8)
+    places = detector.train()(torch.zeros(2, 3, 64, 96))[..., 4:6]
+    assert places.shape[1] == 8 * 12 + 4 * 6 + 2 * 3
+    assert (places.amin((0, 1)).tolist(), places.amax((0, 1)).tolist()) == ([4, 4], [92, 60])
+    assert detector.eval()(torch.zeros(2, 3, 64, 96)).shape == (2, 100, 6)
+
+
+@pytest.mark.slow
+def test_the_smallest_run_of_blood_cells(
+    timm: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = voc(tmp_path / "cells", names=("cell", "dot", "rod"))
+    words = ["--data", cells, "--seeds", 0, "--epochs", 1, "--trials", 2, "--out", tmp_path]
+    folder = STUDIES / "blood-cells"
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr(sys, "argv", ["run.py", *map(str, words)])
+    monkeypatch.delitem(sys.modules, "networks", raising=False)
+    runpy.run_path(str(folder / "run.py"), run_name="__main__")
+    monkeypatch.delitem(sys.modules, "networks")
+    rows = json.loads((tmp_path / "results.json").read_text())
+    assert {row["network"] for row in rows} == {"searched", "shelf"}
+    assert all(0 <= row["test_ap50"] <= 1 < row["macs"] for row in rows)
 
 
 @pytest.mark.slow

@@ -206,6 +206,40 @@ def test_the_size_of_images_is_a_choice():
     assert torch.equal(supernet(architecture, IMAGES), supernet(architecture, small))
 
 
+class Detector(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
+        self.head = dn.tasks.DetectionHead([8], [2], 3, width=8, detections=dn.tasks.Detections(most=10))
+
+    def forward(self, x):
+        return self.head(self.body(x))
+
+
+def test_detectors_that_look_at_smaller_images_give_boxes_in_pixels_of_the_data():
+    network, task = Detector().eval(), dn.tasks.Detection(3)
+    space = dn.elastic(network, IMAGES, resolution=(8,), divisor=2).of_data((3, 32, 48), task)
+    assert space.digest == dn.elastic(network, IMAGES, resolution=(8,), divisor=2).digest
+    images = torch.randn(2, 3, 32, 48)
+    for side in (8, 16):
+        architecture = space.architecture({**largest(space), "input.resolution": side})
+        small = F.interpolate(images, (side, side), mode="bilinear", antialias=True)
+        x, y = 48 / side, 32 / side
+        built = space.build(architecture)
+        assert torch.equal(built(small), network(small) * torch.tensor([x, y, x, y, 1, 1]))
+        supernet = dn.Supernet(space).train()
+        output = supernet(architecture, images)
+        extracted = supernet.extract(architecture)
+        assert torch.equal(extracted(small), output)
+        own = extracted.network(small)
+        stretched = torch.tensor([x, y, x, y, x, y, max(x, y), 1, 1, 1])
+        assert torch.allclose(output, own * stretched)
+        built.load_state_dict(extracted.state_dict())
+    assert space.model.outputs is None  # boxes by image, not numbers: the task is not asked for as many
+    assert type(space.build({**largest(space)}).network) is Detector
+    assert isinstance(dn.elastic(network, IMAGES, divisor=2).of_data((3, 16, 16), task).build({}), Detector)
+
+
 def test_a_size_that_the_network_refuses_is_left_out():
     space = dn.elastic(trained("vit"), IMAGES, resolution=(8,))
     assert "input.resolution" not in [gene.name for gene in space.genes]

@@ -313,7 +313,7 @@ def _trained(
         counts,
     )
     outputs = analysis.outputs
-    count = outputs.shape[1] if isinstance(outputs, Tensor) and outputs.dim() > 1 else None
+    count = outputs.shape[1] if isinstance(outputs, Tensor) and outputs.dim() in (2, 4) else None
     return TrainedNetwork(
         network, choices, report, begun=begun, outputs=count, teaches=teaches, states=analysis.states
     )

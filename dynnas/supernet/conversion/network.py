@@ -26,7 +26,9 @@ from dynnas.supernet.conversion.dynamic import rules_of
 from dynnas.supernet.conversion.member import Begun, cut, kernel_rule
 from dynnas.supernet.conversion.report import ElasticReport
 from dynnas.supernet.fresh import draw_weights
+from dynnas.supernet.rescaled import Rescaled
 from dynnas.supernet.states import own_buffers_of
+from dynnas.tasks.task import Task
 
 
 class TrainedNetwork:
@@ -41,7 +43,12 @@ class TrainedNetwork:
         outputs: channels that it gives; None where that is not one number.
         teaches: whether its outputs are those that it was trained for.
         states: names of buffers that a training changes, beside the statistics of norms.
+        task, data_size: whose outputs are brought to pixels of the data, and height and width of these; None
+            where outputs are in no pixels, or no data are known.
     """
+
+    task: Task | None = None
+    data_size: tuple[int, int] | None = None
 
     def __init__(
         self,
@@ -60,6 +67,28 @@ class TrainedNetwork:
         self.__name__ = type(network).__name__
         genes = choices.genes()
         self._whole = Architecture(tuple((gene.name, gene.values[-1]) for gene in genes))
+
+    def of_data(self, shape: tuple[int, int, int], task: Task) -> TrainedNetwork:
+        """Return the same for images of `shape` (channels, height, width) and the outputs of a task."""
+        if type(task).rescaled is Task.rescaled:
+            return self
+        found = copy.copy(self)
+        found.task, found.data_size = task, (shape[1], shape[2])
+        return found
+
+    def _scale(self, architecture: Mapping[str, Value]) -> tuple[float, float] | None:
+        """Return the pixels of the data for one that a member sees (x, y); None where they are alike."""
+        side = architecture.get(RESOLUTION, self._whole.get(RESOLUTION))
+        if side is None or self.data_size in (None, (side, side)):
+            return None
+        assert self.data_size is not None
+        height, width = self.data_size
+        return width / side, height / side
+
+    def _answering(self, module: nn.Module, architecture: Mapping[str, Value]) -> nn.Module:
+        """Return a member that answers in pixels of the data."""
+        scale = self._scale(architecture)
+        return module if scale is None or self.task is None else Rescaled(module, self.task, scale)
 
     def static_values(self) -> dict[str, Value]:
         """Return, by gene, the value by which nothing is dynamic; empty if no gene makes anything dynamic."""
@@ -85,7 +114,7 @@ class TrainedNetwork:
             conv = network.get_submodule(name)
             assert isinstance(conv, nn.Conv2d)
             ops[name, op] = begun_conv(conv, op, len(whole.conv.weight), seed + place)
-        return TrainedNetwork(
+        found = TrainedNetwork(
             network,
             self.choices,
             self.report,
@@ -94,13 +123,20 @@ class TrainedNetwork:
             teaches=False,
             states=self.states,
         )
+        found.task, found.data_size = self.task, self.data_size
+        return found
 
     def __call__(self, architecture: Mapping[str, Value] | None = None, /, **values: Value) -> nn.Module:
         """Build the member of these values, with the trained weights; what is not named is as trained.
 
-        It is an ordinary module of the network's class, in eval mode, and knows nothing of dynnas.
+        It is an ordinary module of the network's class, in eval mode, and knows nothing of dynnas; one whose
+        outputs are in pixels of smaller images than those of the data stands in a `Rescaled`.
         """
-        return cut(self._template(), self.choices.cuts({**(architecture or {}), **values}), self.begun)
+        given = {**(architecture or {}), **values}
+        return self._answering(self._cut(given), given)
+
+    def _cut(self, values: Mapping[str, Value]) -> nn.Module:
+        return cut(self._template(), self.choices.cuts(values), self.begun)
 
     def _template(self) -> nn.Module:
         """Return the trained network, or, where torch makes tensors without values, its shapes."""
@@ -183,7 +219,9 @@ class TrainedNetwork:
         self, call: Call, architecture: Architecture, /, *inputs: Any, training: bool, **options: Any
     ) -> Any:
         """Run a member on inputs of any size, if its size is chosen."""
-        return call("network", architecture, *(self.images(architecture, each) for each in inputs), **options)
+        sized = [self.images(architecture, each) for each in inputs]
+        output, scale = call("network", architecture, *sized, **options), self._scale(architecture)
+        return output if scale is None or self.task is None else self.task.rescaled(output, scale)
 
     def extract(
         self, extracted: Callable[[str, Any], nn.Module], architecture: Architecture, /, **options: Any
@@ -191,10 +229,10 @@ class TrainedNetwork:
         """Make a member of the shared weights; its norms have the trained statistics of their channels."""
         module = extracted("network", architecture)
         del module.elastic
-        trained = dict(self(architecture).named_buffers())
+        trained = dict(self._cut(architecture).named_buffers())
         with torch.no_grad():
             for name, part in module.named_modules():
                 if isinstance(part, _NormBase):
                     for key, buffer in part.named_buffers(recurse=False):
                         buffer.copy_(trained[f"{name}.{key}" if name else key])
-        return module
+        return self._answering(module, architecture)

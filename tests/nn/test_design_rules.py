@@ -76,7 +76,7 @@ def test_published_networks_break_what_their_critics_say():
 
 def test_multiply_adds_of_blocks_are_those_of_the_cost():
     space = parse_space("""
-input: {channels: 3, classes: 10, resolutions: 32}
+input: {channels: 3, classes: 10, resolutions: 64}
 stem: {width: 16, stride: 1}
 stages:
   - {block: conv, depth: 2, width: 16}
@@ -89,7 +89,7 @@ head: {width: 64}
     config = space.network_config(architecture)
     found = broken(config)
     (early,) = {each.degree for each in found["early high resolution"]}
-    at_two = 32 * 32 * 9 * (3 * 16 + 2 * 16 * 16)
+    at_two = 64 * 64 * 9 * (3 * 16 + 2 * 16 * 16)
     assert 0.3 < at_two / cost(config).macs < early < 1
     assert [each.place for each in found["unequal channels"]] == ["stage3.0", "stage3.1"]
     assert [(each.place, each.degree) for each in found["groups"]] == [("stage4.0", 2.0)]

@@ -28,8 +28,13 @@ UNEQUAL = 4
 ELEMENTWISE = 0.05
 """Element-wise values for each multiply-add from which a block is said to have many."""
 
-EARLY_STRIDE, EARLY_SHARE = 2, 0.3
-"""Stride up to which maps are of high resolution, and the share of all multiply-adds that is much there."""
+EARLY_STRIDE, EARLY_SHARE, EARLY_SIDE = 2, 0.3, 56
+"""Stride up to which maps are of high resolution, the share of all multiply-adds that is much there, and the
+least side in pixels of such maps.
+"""
+
+BRANCHES = 3
+"""Convolutions on one map from which a block is said to have branches; two are a block and its shortcut."""
 
 _ELEMENTWISE = frozenset(
     (
@@ -173,7 +178,7 @@ def breaks_of(config: NetworkConfig) -> Sequence[Break]:
         operations = operations_of(*_built(piece))
         total += operations.macs
         seen = max((max(c.height, c.width) for c in operations.convolutions), default=1)
-        if seen * EARLY_STRIDE >= side:
+        if seen * EARLY_STRIDE >= side and seen >= EARLY_SIDE:
             early += operations.macs
             places.append(name)
         if isinstance(piece.config, BlockConfig):
@@ -201,7 +206,7 @@ def block_breaks(place: str, operations: Operations) -> Iterator[Break]:
         yield Break("groups", place, f"{max(grouped)} groups", float(max(grouped)))
     sources = [each.source for each in convolutions if each.stride == 1 and not each.part]
     branches = max(map(sources.count, sources), default=0)
-    if branches > 1:
+    if branches >= BRANCHES:
         yield Break("branches", place, f"{branches} convolutions read one map", float(branches))
     if operations.macs and operations.elementwise / operations.macs >= ELEMENTWISE:
         share = operations.elementwise / operations.macs

@@ -1,6 +1,6 @@
 """The tables of operators: what each costs beside its published figures, and its measured latency.
 
-    python tests/bench/operators.py [--write] [--clock wall] [--seconds 1] [--threads 1]
+    python tests/bench/operators.py [--write] [--clock wall] [--seconds 1] [--threads 1] [--only se stn]
 
 Prints the tables in Markdown; `--write` puts them into docs/guide/space-file.md and dynnas/nn/README.md.
 Latency is that of the exported graph in ONNX Runtime at batch 1, by the project's meter with the static
@@ -181,6 +181,7 @@ GATES = Table(
             "`srm`", "1903.10829", partial(resnet50_printed, "srm", "–", "+0.06 M"), attention="srm"
         ),
         in_mobilenet("`gather_excite`, extent 4", "1810.12348", attention="gather_excite"),
+        in_mobilenet("`stn`", "1506.02025", attention="stn"),
         in_mobilenet("`eca`", "1910.03151", partial(resnet50_printed, "eca", "+0.5", "+80"), attention="eca"),
         in_mobilenet("`dyrelu_a`", "2003.10027", activation="dyrelu_a"),
         in_mobilenet("`dyrelu_b`", "2003.10027", dyrelu_printed, activation="dyrelu_b"),
@@ -297,11 +298,17 @@ def main() -> None:
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--seconds", type=float, default=1.0, help="of timing for each operator")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", nargs="+", default=[], help="time these operators, and print nothing else")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.clock == "processor" and args.threads > 1:
         parser.error("--clock processor adds up the time of all threads: it is a latency on one thread only")
     stopwatch = Stopwatch(TargetSettings(threads=args.threads, seconds=args.seconds), args.clock)
+    if args.only:
+        names = tuple(f"`{name}`" for name in args.only)
+        for row in (row for table in TABLES.values() for row in table.rows if row.name.startswith(names)):
+            print(f"{row.name}: {stopwatch(row)}", flush=True)
+        return
     tables = {name: table.lines(stopwatch, args.clock) for name, table in TABLES.items()}
     for lines in tables.values():
         print("\n".join(lines), end="\n\n")

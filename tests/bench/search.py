@@ -10,8 +10,9 @@ end the same over all problems, with the worst of them and the worst run.
 
 `NAME-known` knows the cost before it evaluates, as the number of parameters is known; without it ours learn
 the cost, too. `NAME-told` knows the deviation of `--noise`. Rivals are searches with next to no model
-(`local`, `ridge`), LINAS (`linas`), all of tests/support/rivals.py, and Optuna's plain samplers, with
-Optuna's defaults: their repeats count as evaluations, as they would cost one in a plain study.
+(`local`, `ridge`), LINAS (`linas`), all of tests/support/rivals.py, BoTorch's qLogNEHVI (`botorch`, which
+needs the extra `bench`), and Optuna's plain samplers, with Optuna's defaults: their repeats count as
+evaluations, as they would cost one in a plain study.
 
 In the problems `failing`, 30 of 100 networks cannot be evaluated, which only trying them shows.
 
@@ -36,6 +37,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +185,13 @@ def problem_of(name: str) -> Problem:
     return PROBLEMS[name]()
 
 
+def botorch(space: Space, seed: int) -> BaseSampler:
+    """BoTorch is no dependency: it is loaded where it is asked for."""
+    from support.botorch_rival import botorch_search
+
+    return botorch_search(space, seed)
+
+
 # Rivals by name, made for a space with a seed; `optuna-*` are Optuna's own, as they come.
 RIVALS: dict[str, Callable[[Space, int], BaseSampler]] = {
     "optuna-random": lambda space, seed: RandomSampler(seed=seed),
@@ -192,6 +201,7 @@ RIVALS: dict[str, Callable[[Space, int], BaseSampler]] = {
     "local": local_search,
     "ridge": ridge_search,
     "linas": linas_search,
+    "botorch": botorch,
 }
 
 
@@ -284,6 +294,9 @@ def main() -> None:
     parser.add_argument("--results", type=Path, help="a file to keep runs in, and to take them from")
     options = parser.parse_args()
     methods, results = options.methods.split(","), Results(options.results)
+    if "botorch" in methods and find_spec("botorch") is None:
+        print("botorch: not installed (pip install 'dynnas[bench]'), left out")
+        methods.remove("botorch")
     found: dict[str, dict[str, list[Found]]] = {method: {} for method in methods}
     with ProcessPoolExecutor(options.jobs) as pool:
         for name in options.problems.split(","):

@@ -89,3 +89,21 @@ def test_a_lucky_result_counts_less_where_the_error_is_known() -> None:
     assert corrected[lucky] > corrected[rows[:, 0] == 5].mean()
     ordinary = np.arange(36) != lucky
     assert np.abs(corrected - losses[:, 0])[ordinary].mean() < 0.5
+
+
+def test_of_losses_that_are_all_minimised_the_first_may_be_an_error() -> None:
+    """An error is of no use beyond the usual, however cheap the network is; of two costs all is."""
+
+    def bounded(first: list[float]) -> bool:
+        rows = np.array([[place, 0] for place in range(6)], dtype=np.int16)
+        losses = np.column_stack([first, np.arange(6.0)])
+        none = np.zeros((0, 2), dtype=np.int16)
+        taken = frozenset(row.tobytes() for row in rows)
+        history = History(rows, losses, np.array([False, False]), {}, (None,) * 6, none, taken)
+        outlook = Outlook(GENOME, history, None, Fits(), np.random.default_rng(0))
+        reference = outlook._reference * outlook._units
+        assert reference[1] > 5.0
+        return bool(reference[0] < max(first))
+
+    assert bounded([0.9, 0.1, 0.09, 0.08, 0.07, 0.06])
+    assert not bounded([1.0, 0.8, 0.6, 0.4, 0.2, 0.0])

@@ -38,6 +38,7 @@ class Case:
         limit: by row above 0 where a limit is broken, which only an evaluation tells; None without a limit.
         at_once: evaluations that run at the same time.
         listed: the only architectures, of a list that is a part of the space.
+        told: whether negative losses are told as what is maximised.
     """
 
     problem: Problem
@@ -45,6 +46,7 @@ class Case:
     limit: np.ndarray | None = None
     at_once: int = 1
     listed: tuple[Architecture, ...] = ()
+    told: bool = True
 
     @property
     def allowed(self) -> np.ndarray:
@@ -108,6 +110,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "unknown limit": limited,
     "eight at once": lambda: replace(case_of(device_cells(7, "memory")), at_once=8),
     "pool": pool,
+    "error and cost, both minimised": lambda: replace(case_of(device_cells(7, "memory")), told=False),
     "numbers with plateaus": lambda: case_of(smooth(1, plateaus=True)),
 }
 
@@ -128,7 +131,7 @@ def searched(case: Case, sampler: BaseSampler, trials: int) -> float:
     """Return the share of the whole front's hypervolume that a search finds."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     # Negative losses are those of what is maximised.
-    signs = np.where(np.nanmax(case.losses, axis=0) < 0, -1.0, 1.0)
+    signs = np.where(case.told & (np.nanmax(case.losses, axis=0) < 0), -1.0, 1.0)
     directions = ["maximize" if sign < 0 else "minimize" for sign in signs]
     study = optuna.create_study(directions=directions, sampler=sampler)
     found = []

@@ -28,6 +28,10 @@ _SURVEYED, _FIRST = 400, 10
 # The reference is drawn between the usual loss, which is an estimate, and this share of the way to the best.
 _STRICTER = 0.5
 
+# Of losses that are all minimised the first is taken for an error if the front goes beyond the usual loss by
+# this many times as much as the best is below it.
+_FAR = 3.0
+
 # A network that is better and dearer than the front counts as if its cost were this far below the reference,
 # in ranges of the front: `_LEAST`, and up to `_MARGIN` more the nearer it is to the front.
 _MARGIN, _LEAST = 0.5, 0.3
@@ -268,8 +272,8 @@ class Outlook:
                 losses[learned.chosen, at] = learned.corrected()
         known = np.concatenate([losses[feasible[full]], self._pending()])
         front = known[nondominated(known)]
-        usual = np.where(history.maximised, self._usual(losses), np.inf)
-        self._bound(front, usual)
+        usual = self._usual(losses)
+        self._bound(front, np.where(self._is_quality(front, usual), usual, np.inf))
         self._low, self._high = boxes(thinned(front, front.shape[1]), self._reference)
 
     def _usual(self, losses: np.ndarray) -> np.ndarray:
@@ -281,6 +285,18 @@ class Outlook:
         surveyed = self._genome.features(self._genome.sample(_SURVEYED, self._rng))
         expected = [np.median(belief.middle(surveyed)) for belief in self._beliefs]
         return 0.5 * (np.array(expected) + np.median(losses[:_FIRST], axis=0))
+
+    def _is_quality(self, front: np.ndarray, usual: np.ndarray) -> np.ndarray:
+        """Return which objectives are of no use beyond the usual loss, [objectives] bool.
+
+        They are those that are maximised. Where none is, the first is, as an error before a cost, if the
+        front goes far beyond the usual loss there: so do the cheapest networks, which have learned nothing.
+        """
+        quality = self.history.maximised.copy()
+        if len(quality) > 1 and not quality.any():
+            best, worst = front[:, 0].min(), front[:, 0].max()
+            quality[0] = worst - usual[0] > _FAR * (usual[0] - best)
+        return quality
 
     def _bound(self, front: np.ndarray, usual: np.ndarray) -> None:
         """Set the reference: of what is maximised about the usual loss; of costs, beyond the front.

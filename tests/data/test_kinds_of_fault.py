@@ -303,5 +303,5 @@ def test_one_folder_too_deep_and_labels_in_a_table(tmp_path: Path) -> None:
         read(tmp_path / "wrapped")
     fill(tmp_path / "table", ("images",))
     (tmp_path / "table" / "labels.csv").write_text("0.png,cat\n")
-    with pytest.raises(DataError, match=r"one folder, 'images', and labels in labels\.csv are not read"):
+    with pytest.raises(DataError, match=r"one folder, 'images', and labels in labels\.csv; give the table"):
         read(tmp_path / "table")

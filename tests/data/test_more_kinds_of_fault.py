@@ -111,6 +111,42 @@ def test_arrays_of_other_tasks_keep_their_splits(tmp_path: Path) -> None:
         load(tmp_path / "split.npz")
 
 
+def test_arrays_of_16_bits(tmp_path: Path) -> None:
+    images = (np.arange(30, dtype=np.uint16) * 2000).repeat(16).reshape(30, 4, 4)
+    np.savez(tmp_path / "deep.npz", images=images, labels=np.arange(30) % 2)
+    data = load(tmp_path / "deep.npz")
+    assert (data.scale, data.train.images.dtype) == (65535.0, torch.int32)
+    for part in (data.train, data.search, data.test):
+        for image, label in zip(read_images(part.images), part.targets.tolist(), strict=True):
+            assert int(image[0, 0, 0]) // 2000 % 2 == label
+    few = (images // 2000).astype(np.uint16)
+    np.savez(tmp_path / "bytes.npz", images=few, labels=np.arange(30) % 2)
+    assert load(tmp_path / "bytes.npz").train.images.dtype == torch.uint8
+    mixed = {"x_train": images, "y_train": np.arange(30) % 2, "x_test": few.astype(np.uint8)}
+    np.savez(tmp_path / "mixed.npz", **mixed, y_test=np.arange(30) % 2)
+    with pytest.raises(DataError, match="image values reach from 0 to 58000; needed is 0"):
+        load(tmp_path / "mixed.npz")
+
+
+def test_rows_that_are_no_labels(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((30, 4, 4), np.uint8), y=np.eye(3)[np.arange(30) % 3])
+    message = r"\(where of 0 and 1, the place of the 1\), or say data.task: regression, multi_label or"
+    with pytest.raises(DataError, match=message):
+        load(tmp_path / "a.npz")
+
+
+def test_idx_files_as_torchvision_leaves_them(tmp_path: Path) -> None:
+    folder = tmp_path / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        labels = np.arange(30, dtype=np.uint8) % 2
+        for name, array in (("images-idx3", np.zeros((30, 4, 4), np.uint8)), ("labels-idx1", labels)):
+            header = bytes((0, 0, 8, array.ndim)) + np.array(array.shape, ">u4").tobytes()
+            (folder / f"{part}-{name}-ubyte").write_bytes(header + array.tobytes())
+    for root in (tmp_path, tmp_path / "MNIST"):
+        assert load(root).split_sizes == (27, 3, 30)
+
+
 # Folders.
 
 
@@ -218,7 +254,7 @@ def test_of_an_animation_the_first_frame_counts(tmp_path: Path) -> None:
 
 
 def table(folder: Path, text: bytes, count: int = 12) -> Path:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for i in range(count):
         Image.new("RGB", (8, 8), (i,) * 3).save(folder / f"a,{i}.png")
     (folder / "t.csv").write_bytes(text)
@@ -258,6 +294,16 @@ def test_tables_that_cannot_be_meant(tmp_path: Path, header: str, line: str, mes
     text = "\n".join([header, *(line.format(i=i) for i in range(12))])
     with pytest.raises(DataError, match=message):
         load(table(tmp_path / "t", text.encode()))
+
+
+def test_a_table_beside_the_folder_of_its_pictures(tmp_path: Path) -> None:
+    table(tmp_path / "t" / "images", b"")
+    (tmp_path / "t" / "images" / "t.csv").unlink()
+    text = "\n".join(["file,label", *(f'"a,{i}.png",{i % 2}' for i in range(12))])
+    (tmp_path / "t" / "labels.csv").write_text(text)
+    assert sum(load(tmp_path / "t" / "labels.csv").split_sizes) == 12
+    with pytest.raises(DataError, match=r"one folder, 'images', and labels in labels\.csv; give the table"):
+        load(tmp_path / "t")
 
 
 def test_a_csv_in_another_encoding(tmp_path: Path) -> None:

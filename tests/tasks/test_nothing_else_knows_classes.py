@@ -15,6 +15,7 @@ OTHERS = {
     "nn/dynamic_conv/": "attention over experts",
     "nn/exits/early_exits.py": "the alternative of most votes",
     "nn/exits/patient_exits.py": "PABEE counts exits that name the same class",
+    "runtimes/onnx/int8/branches.py": "the alternative of most votes",
     "nn/carafe.py": "a kernel for each place",
     "nn/trees/soft_tree.py": "a path of a tree",
     "nn/networks/glance.py": "where to look",

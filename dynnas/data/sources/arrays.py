@@ -1,6 +1,7 @@
 """Data in an .npz file of arrays: images and labels, for training, search and test or in one.
 
-Images are [N, H, W], [N, H, W, C] or [N, C, H, W] with up to four channels, in 0..255 or, as floats, 0..1.
+Images are [N, H, W], [N, H, W, C] or [N, C, H, W] with up to four channels, in 0..255, as floats in
+0..1, or of 16 bits as uint16.
 Labels are integers of any value or strings, [N] or [N, 1]; tasks without classes have targets [N, ...].
 """
 
@@ -58,6 +59,10 @@ def read(path: Path, arrays: Mapping[str, np.ndarray]) -> RawData:
     ]
     # One scale for all arrays of floats: a part that happens to be dark means the same as the others.
     unit = bool(floats) and max(array.max(initial=0) for array in floats) <= 1
+    whole = [images, *(found[0] for found in others.values())]
+    deep = (
+        all(array.dtype == np.uint16 for array in whole) and max(each.max(initial=0) for each in whole) > 255
+    )
     labelled = {}
     for part, (part_images, part_values) in others.items():
         if unknown := sorted(set(part_values.tolist()) - set(names.tolist())):
@@ -66,12 +71,12 @@ def read(path: Path, arrays: Mapping[str, np.ndarray]) -> RawData:
                 " remove those images or add some to train on"
             )
         part_labels = np.searchsorted(names, part_values)
-        labelled[part] = Labelled(_bytes(path, part_images, unit), part_labels.astype(np.int64))
+        labelled[part] = Labelled(_pixels(path, part_images, unit, deep), part_labels.astype(np.int64))
     return RawData(
         name=path.stem,
         where=str(path),
         class_names=tuple(map(str, names)),
-        train=Labelled(_bytes(path, images, unit), labels.astype(np.int64)),
+        train=Labelled(_pixels(path, images, unit, deep), labels.astype(np.int64)),
         test=labelled.get("test"),
         search=labelled.get("search"),
         left_out=left_out,
@@ -183,13 +188,21 @@ def _labels(path: Path, key: str, labels: np.ndarray) -> np.ndarray:
         labels = labels[:, 0]
     if labels.ndim != 1 or labels.dtype.kind not in "biuSU":
         raise DataError(
-            f"{path}: {key} is {labels.dtype} {labels.shape}; needed is an integer or a string for each image"
+            f"{path}: {key} is {labels.dtype} {labels.shape}; needed is an integer or a string for each "
+            "image (where of 0 and 1, the place of the 1), or say data.task: regression, multi_label or "
+            "segmentation"
         )
     return labels
 
 
-def _bytes(path: Path, images: np.ndarray, unit: bool) -> np.ndarray:
-    """Return `images` as uint8; `unit` says that their values are 0..1."""
+def _pixels(path: Path, images: np.ndarray, unit: bool, deep: bool) -> np.ndarray:
+    """Return images as uint8, or as int32 where they have 16 bits.
+
+    Args:
+        unit: whether their values are 0..1. deep: whether those of all splits have 16 bits.
+    """
+    if deep:
+        return images.astype(np.int32)
     if images.dtype == np.uint8:
         return images
     if images.dtype.kind not in "biuf":

@@ -71,8 +71,9 @@ def _read_path(path: Path, progress: Progress, reading: Reading) -> RawData:
     if table.recognises(path):
         found = table.read(path, "classification")
         return _of_files(path, path.parent, found, progress, reading)
-    if idx.recognises(path):
-        return idx.read(path, path.resolve().name)
+    for place in (path, path / "raw", path / "MNIST" / "raw"):  # where torchvision puts them
+        if idx.recognises(place):
+            return idx.read(place, path.resolve().name)
     if folder.recognises(path):
         return folder.read(path, progress, reading)
     if shards.recognises(path):

@@ -146,8 +146,8 @@ def _check_layout(folder: Path, train: _Place) -> None:
     )
     if tables:
         raise DataError(
-            f"{folder}: all pictures lie in one folder, {only!r}, and labels in {', '.join(tables)} are not "
-            "read; make one folder of pictures for each class"
+            f"{folder}: all pictures lie in one folder, {only!r}, and labels in {', '.join(tables)}; give "
+            "the table (.csv or .tsv) instead of the folder, or make one folder of pictures for each class"
         )
 
 

@@ -74,7 +74,8 @@ class Listing:
                 for rows in (deep, self.facts[:, 2] == pictures.COLOUR)
             )
             raise DataError(
-                f"{first} is grey with 16 bits, and {coloured} has colours; convert the former to 8 bits"
+                f"{first} is grey with 16 bits or more, and {coloured} has colours; convert the former to 8 "
+                "bits"
             )
         return bool(deep.any())
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from dynnas.errors import DataError
 
@@ -162,4 +162,10 @@ def _channels_first(picture: Image.Image) -> np.ndarray:
 
 
 def _unreadable(where: str, error: Exception) -> DataError:
-    return DataError(f"{where}: not a readable image ({error}); replace or remove it")
+    # Pillow names the object that it reads from.
+    told = (
+        "its content is no form of picture that is known"
+        if isinstance(error, UnidentifiedImageError)
+        else error
+    )
+    return DataError(f"{where}: not a readable image ({told}); replace or remove it")

@@ -1,7 +1,8 @@
 """A .csv or .tsv with the path of a picture in each row, and its class, labels or numbers.
 
 Cells of a .csv are separated by commas, semicolons or tabs, as the line of the columns tells.
-The path, relative to the table, lies in a column called path, file, filename, file_name, image or image_path.
+The path, relative to the table or to a folder beside it, lies in a column called path, file, filename,
+file_name, image or image_path.
 A column split, set or subset says train, val or test. The class lies in a column label, class, target,
 category or labels. For the task multi_label there is a column of 0 and 1 for each label, or one that holds
 labels with ";" or "|" between them; for regression every other column is a number.
@@ -60,7 +61,8 @@ def read(path: Path, task: str) -> Table:
     split, label = _column(columns, _SPLITS), _column(columns, _LABELS)
     others = [name for name in columns if name not in (where, split)]
     rows = _once(path, given, where)
-    files = [_file(path.parent, row[where]) for row in rows]
+    root = _root(path.parent, rows[0][where])
+    files = [_file(root, row[where]) for row in rows]
     if missing := [file for file in files if not file.is_file()]:
         more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise DataError(f"{path}: {missing[0]} is not there{more}; paths are relative to the table")
@@ -127,6 +129,12 @@ def _once(path: Path, rows: Sequence[dict[str, str]], where: str) -> list[dict[s
                 "of the two (several labels of a picture go into one line, with ';' between them)"
             )
     return [row for _, row in known.values()]
+
+
+def _root(folder: Path, first: str) -> Path:
+    """Return the folder to which paths are relative: the table's own, or one in it with the first."""
+    inside = [each for each in sorted(folder.iterdir()) if each.is_dir() and _file(each, first).is_file()]
+    return inside[0] if len(inside) == 1 and not _file(folder, first).is_file() else folder
 
 
 def _file(folder: Path, text: str) -> Path:

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from dynnas.nn.layers.stepwise import stepwise_attention
+
 
 @runtime_checkable
 class CountsItself(Protocol):
@@ -38,7 +40,11 @@ def count_macs(module: nn.Module, x: Tensor) -> tuple[Tensor, int]:
     hooks = [part.register_forward_pre_hook(add) for part in parts]
     try:
         # On a CPU torch's counter does not know the fused attention.
-        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        with (
+            stepwise_attention(),
+            FlopCounterMode(display=False) as counter,
+            sdpa_kernel(SDPBackend.MATH),
+        ):
             y = module(x)
     finally:
         for hook in hooks:

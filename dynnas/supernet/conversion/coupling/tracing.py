@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from dynnas.errors import SpaceError
+from dynnas.nn.layers.stepwise import stepwise_attention
 from dynnas.supernet.conversion.coupling.channels import Axis, Couplings
 from dynnas.supernet.conversion.coupling.sizes import Attribute, Size, attributes_in
 
@@ -253,12 +254,14 @@ def following(
         nn.modules.module.register_module_forward_pre_hook(enter),
         nn.modules.module.register_module_forward_hook(leave),
     ]
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.no_grad(), _Functions(tracer, function_rule_of), _Operators(tracer, rule_of):
+        with (
+            torch.no_grad(),
+            stepwise_attention(),
+            _Functions(tracer, function_rule_of),
+            _Operators(tracer, rule_of),
+        ):
             yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
         for hook in hooks:
             hook.remove()

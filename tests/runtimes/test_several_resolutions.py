@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
@@ -16,7 +16,6 @@ from support.networks import images, noise, one_by_one
 from support.profiled import convolutions_run
 from support.sized import SIZES, sized_config, undecided
 
-from dynnas.compression.int8 import INT8
 from dynnas.compression.prune import channel_groups
 from dynnas.errors import TrainingError
 from dynnas.export.bundle import export_model
@@ -31,6 +30,7 @@ from dynnas.nn.layers.digest import weights_digest
 from dynnas.runtimes.batches import build_batch_runner
 from dynnas.runtimes.cascade import chain
 from dynnas.runtimes.onnx.graph import to_onnx, to_onnx_batch, to_packed_onnx
+from dynnas.runtimes.onnx.int8.quantization import to_int8_onnx
 from dynnas.settings.settings import TargetSettings
 
 SPACE = parse_space(
@@ -195,8 +195,15 @@ def test_every_artifact_agrees_with_torch(kind, network, format, tmp_path):
         assert weights_digest(load_checkpoint(tmp_path / "model")) == weights_digest(network)
 
 
+def test_a_network_in_int8_still_chooses(kind, network):
+    model = to_int8_onnx(network, images(64, seed=1))
+    batch = images(40, seed=2)
+    ours = one_by_one(runner_of(model), batch)
+    theirs, _ = answer(network, batch)
+    assert np.quantile(np.abs(ours - theirs).max(1) / np.abs(theirs).max(), 0.75) < 0.15
+    assert (ours != theirs).any()
+
+
 def test_passes_that_cannot_serve_it_say_so(kind, network):
     with pytest.raises(TrainingError, match=rf"sees images at several resolutions {kind.resolutions}"):
         channel_groups(network.config)
-    with pytest.raises(TrainingError, match=rf"see images at several resolutions {kind.resolutions}"):
-        INT8.run(SimpleNamespace(network=network))

@@ -7,8 +7,10 @@ Batch norms add 2 parameters a channel; other element-wise work (residuals, gate
 import pytest
 import torch
 from support.slot_configs import block, counts
+from torch import nn
 
 from dynnas.nn.config.network import ExitConfig, HeadConfig, StemConfig
+from dynnas.nn.layers.macs import count_macs
 from dynnas.nn.networks.modes import settle
 from dynnas.nn.networks.network import build
 from dynnas.testing.conformance import macs, parameters
@@ -153,3 +155,24 @@ def test_other_attentions():
     # cbam: 12 -> 1 -> 12 for each of two pools, and 2 * 49 weights at 12 pixels; eca: 3 taps for 12 channels
     assert with_cbam == (plain[0] + 2 * 24 + 98 * 12, plain[1] + 24 + 98 + 2)
     assert with_eca == (plain[0] + 36, plain[1] + 3)
+
+
+@pytest.mark.parametrize(("kind", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
+@pytest.mark.parametrize("training", [False, True])
+def test_recurrent_layers_of_torch(kind, gates, training):
+    """Two layers of 6 units in both directions, on 5 steps of 7 numbers; the second reads 12."""
+    layer = getattr(nn, kind)(7, 6, 2, bidirectional=True, batch_first=True).train(training)
+    expected = 5 * 2 * gates * 6 * ((7 + 6) + (12 + 6))
+    assert count_macs(layer, torch.randn(1, 5, 7))[1] == expected
+
+
+def test_a_bilinear_layer_multiplies_every_pair():
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.both = nn.Bilinear(4, 5, 6)
+
+        def forward(self, x):
+            return self.both(x[:, :4], x[:, 4:])
+
+    assert count_macs(Both(), torch.randn(3, 9))[1] == 3 * 4 * 5 * 6

@@ -7,6 +7,8 @@ additions, plain activations, pooling, residuals, gates and batch norm (which fo
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -16,6 +18,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dynnas.nn.layers.stepwise import stepwise_attention
 
+Shape = Sequence[int]
+
 
 @runtime_checkable
 class CountsItself(Protocol):
@@ -24,6 +28,27 @@ class CountsItself(Protocol):
     def unseen_macs(self, x: Tensor) -> int:
         """Return the multiply-adds for the input `x`, which may have any shape; its values do not matter."""
         ...
+
+
+def _of_recurrent_layer(seen: Shape, incoming: Shape, recurrent: Shape, *_: Any, **__: Any) -> int:
+    """Return the operations of oneDNN's LSTM on (T, B, inputs), by the shapes of both of its matrices."""
+    return 2 * seen[0] * seen[1] * (math.prod(incoming) + math.prod(recurrent))
+
+
+def _of_three_factors(*given: Any, **_: Any) -> int:
+    """Return the operations of `nn.Bilinear`: one multiply-add for each triple of numbers."""
+    lengths: dict[int, int] = {}
+    for shape, added in zip(given[:3], given[3:6], strict=True):
+        own = (at for at in range(len(shape) + len(added)) if at not in added)
+        lengths |= dict(zip(own, shape, strict=True))
+    return 2 * math.prod(lengths.values())
+
+
+UNKNOWN = {
+    torch.ops.aten.mkldnn_rnn_layer: _of_recurrent_layer,
+    torch.ops.aten._trilinear: _of_three_factors,
+}
+"""Operators that torch's counter does not know, with functions from shapes to operations."""
 
 
 @torch.no_grad()
@@ -42,7 +67,7 @@ def count_macs(module: nn.Module, x: Tensor) -> tuple[Tensor, int]:
         # On a CPU torch's counter does not know the fused attention.
         with (
             stepwise_attention(),
-            FlopCounterMode(display=False) as counter,
+            FlopCounterMode(display=False, custom_mapping=UNKNOWN) as counter,
             sdpa_kernel(SDPBackend.MATH),
         ):
             y = module(x)

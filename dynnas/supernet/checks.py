@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
@@ -41,9 +42,9 @@ def check_networks(space: Space, shape: tuple[int, int, int], outputs: int = 0) 
 
     Raises:
         SpaceError: a network cannot be built or run, is another one each time, shares memory between
-            parameters, has another number of outputs, does not give the same for the same images, decides by
-            the values of its input what it runs, or keeps a state in training that no rule shares. The
-            message says the remedy.
+            parameters, cannot be copied, has another number of outputs, does not give the same for the same
+            images, decides by the values of its input what it runs, or keeps a state in training that no rule
+            shares. The message says the remedy.
     """
     for architecture in dict.fromkeys((smallest(space), largest(space))):
         where = f"{space.name}({_spelled(space.arguments(architecture))})"
@@ -54,6 +55,7 @@ def check_networks(space: Space, shape: tuple[int, int, int], outputs: int = 0) 
         network.eval()
         _check_same(where, network, blank(lambda: space.build(architecture)))  # noqa: B023
         check_memory(where, network)
+        _check_copies(where, network)
         generator = torch.Generator().manual_seed(0)
         images = torch.randn(_IMAGES, *space.image_shape(architecture, shape), generator=generator)
         _check_outputs(where, _check_runs(where, network, images), outputs)
@@ -119,6 +121,19 @@ def _check_runs(where: str, network: nn.Module, images: Tensor) -> Tensor:
             "unless `self.training`"
         )
     return first
+
+
+def _check_copies(where: str, network: nn.Module) -> None:
+    """See whether a network can be copied, as it is to be calibrated, timed and shipped."""
+    try:
+        copy.deepcopy(network)
+    except Exception as error:  # whatever a module may hold
+        said = next(iter(str(error).splitlines()), "")
+        raise SpaceError(
+            f"{where} cannot be copied: {type(error).__name__}: {said}; leave out what keeps computed "
+            "tensors, as torch.nn.utils.weight_norm does; torch.nn.utils.parametrizations.weight_norm can be "
+            "copied"
+        ) from error
 
 
 def _check_outputs(where: str, found: Tensor, outputs: int) -> None:

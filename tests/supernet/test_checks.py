@@ -66,11 +66,18 @@ class Wide(Base):
         self.conv = nn.Conv2d(1, width, 3)
 
 
+class OldNorm(Base):
+    def __init__(self, width):
+        super().__init__(width)
+        self.conv = nn.utils.weight_norm(self.conv)
+
+
 class Flat(Base):
     def forward(self, x):
         return super().forward(x).flatten()
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
 @pytest.mark.parametrize(
     ("model", "message"),
     [
@@ -93,6 +100,11 @@ class Flat(Base):
         (
             Wide,
             r"Wide\(width=2\) cannot be run on images \(2, 3, 8, 8\): RuntimeError: .* must take what ",
+        ),
+        (
+            OldNorm,
+            r"OldNorm\(width=2\) cannot be copied: RuntimeError: Only Tensors created explicitly "
+            r".* torch.nn.utils.parametrizations.weight_norm can be copied",
         ),
         (
             Flat,

@@ -81,7 +81,9 @@ CONFINED = {
     "matplotlib": ("report",),
     "onnx": ("runtimes", "export"),
     "onnxruntime": ("runtimes", "export"),  # in the script that runs without dynnas
+    "ncnn": ("runtimes",),
     "openvino": ("runtimes",),
+    "pnnx": ("runtimes",),
     "ray": ("search", "training"),
     "sklearn": ("data", "latency", "pareto", "samplers"),
     "yaml": ("language",),

@@ -24,7 +24,7 @@ from dynnas.settings.registries import RUNTIMES
 from dynnas.settings.settings import TargetSettings
 
 SHAPE = (CHANNELS, RESOLUTION, RESOLUTION)
-INSTALLED = [name for name in offered_runtimes("cpu") if name != "torch_compile"]
+INSTALLED = [name for name in offered_runtimes("cpu") if name not in ("ncnn", "torch_compile")]
 
 
 class ConvNet(nn.Module):

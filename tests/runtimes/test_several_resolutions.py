@@ -172,7 +172,9 @@ def test_it_can_be_a_member_of_a_cascade(network):
 @pytest.mark.parametrize(
     ("kind", "format"),
     [
-        *combinations(KINDS, [name for name in FORMATS if name not in ("executorch", "pt2")], every=2),
+        *combinations(
+            KINDS, [name for name in FORMATS if name not in ("executorch", "ncnn", "pt2")], every=2
+        ),
         *(pytest.param(kind, "pt2", marks=pytest.mark.slow) for kind in KINDS),
     ],
     indirect=["kind"],

@@ -35,6 +35,7 @@ ABSENT = {
     "scipy",
     "sklearn",
     "PIL",
+    "ncnn",
     "openvino",
     "sqlalchemy",
 }

@@ -14,7 +14,12 @@ from dynnas.settings.registries import RUNTIMES
 from dynnas.settings.settings import TargetSettings
 from dynnas.testing.runtimes import SHAPE, check_runtime, runtime_checks
 
-BUILT_IN = [name for name in offered_runtimes("cpu") if name != "torch_compile"]  # that takes minutes
+SLOW = ("ncnn", "torch_compile")  # the latter is left out: it takes minutes
+BUILT_IN = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
+    for name in offered_runtimes("cpu")
+    if name != "torch_compile"
+]
 
 
 @pytest.mark.parametrize("check", [*runtime_checks()], ids=lambda check: check.__name__)

@@ -1,0 +1,1 @@
+"""Conversion to NCNN, and networks that run by it."""

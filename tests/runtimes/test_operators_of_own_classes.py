@@ -12,6 +12,7 @@ from dynnas.runtimes.cost import cost_of
 from dynnas.runtimes.onnx.graph import to_onnx, to_onnx_batch
 from dynnas.runtimes.onnx.session import OnnxRunner
 from dynnas.runtimes.plain import PlainNetwork
+from dynnas.runtimes.torch.export import to_pt2_batch
 
 SHAPE = (3, 8, 8)
 IMAGES = torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(0))
@@ -93,3 +94,22 @@ def test_attention_is_counted_in_eval_mode():
     assert cost_of(one).macs == attention + around
     two = PlainNetwork(KINDS["encoder"]().eval(), SHAPE, 5).eval()
     assert cost_of(two).macs == 2 * (attention + 2 * 4 * 16 * 32) + around
+
+
+class Counting(nn.Module):
+    """A class token for as many images as there are, by their number."""
+
+    def __init__(self):
+        super().__init__()
+        self.token, self.head = nn.Parameter(torch.randn(1, 3)), nn.Linear(6, 5)
+
+    def forward(self, x):
+        return self.head(torch.cat([self.token.expand(len(x), -1), x.mean((2, 3))], 1))
+
+
+def test_a_program_for_one_number_of_images_is_refused_with_the_remedy():
+    network = PlainNetwork(Counting().eval(), SHAPE, 5).eval()
+    with pytest.raises(
+        TargetError, match=r"torch.export: the network has no program for any .* use x.shape\[0\]"
+    ):
+        to_pt2_batch(network)

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, export
 
+from dynnas.errors import TargetError
 from dynnas.nn.context import Context
 from dynnas.nn.dynamic_conv.mode import ConvMode
 from dynnas.nn.exits.exits import Leaving, answer, is_confident
-from dynnas.nn.networks.network import Segment
+from dynnas.nn.networks.network import Network, Segment
 from dynnas.runtimes.branching import MaskedNetwork
-from dynnas.runtimes.cascade import Finished
+from dynnas.runtimes.cascade import Cascade, Finished
 from dynnas.runtimes.folding import fold_batchnorm
 from dynnas.runtimes.plain import blank_images
 
@@ -34,10 +35,22 @@ def to_pt2_batch(network: Finished) -> ExportedProgram:
     """Return the program for any batch: every exit is computed, and the first confident one chosen.
 
     As `to_pt2`, with the batch's size in place of 1.
+
+    Raises:
+        TargetError: the network of one's own class is recorded for one size of batch alone.
     """
     folded = fold_batchnorm(network, Context(ConvMode("conv_first"))).cpu()
     shapes = {"image": {0: Dim("batch")}}
-    return export(MaskedNetwork(folded), (blank_images(network.config, 2),), dynamic_shapes=shapes)
+    try:
+        return export(MaskedNetwork(folded), (blank_images(network.config, 2),), dynamic_shapes=shapes)
+    except Exception as error:
+        if isinstance(network, Network | Cascade):  # ours: what is wrong is no user's
+            raise
+        said = next(iter(str(error).splitlines()), type(error).__name__)
+        raise TargetError(
+            f"torch.export: the network has no program for any number of images: {said}; a class of your own "
+            "may use len(x), which a program keeps as a number: use x.shape[0]"
+        ) from error
 
 
 class _Last(nn.Module):

@@ -74,7 +74,7 @@ if __name__ == "__main__":
     from dynnas.settings.settings import TrainSettings
 
     front = dn.search(
-        dn.Space.of(Embedding, width=[4, 8, 16], size=[8, 16], kernel=[3, 5]),
+        dn.Space.of(Embedding, width=[4, 8, 16], size=16, kernel=[3, 5]),
         data=(train, search, test), task=dn.tasks.Functions(step, score, {"recall": "maximize"}),
         train=TrainSettings(epochs=given.epochs, batch=64, optimizer="adamw", lr=3e-3),
         objectives=("recall", "latency_ms"), trials=given.trials, folder=given.study,

@@ -133,7 +133,8 @@ class _Draft:
 def _meter(study: Study, target: TargetSettings, reference: AnchorReference | None = None) -> LatencyMeter:
     """Return the meter of one of the study's targets, on a new scale if none is given."""
     target, dataset = resolve_target(target), study.dataset
-    anchors = build_anchors(study.space, target, dataset.channels, dataset.task.outputs, dataset.size)
+    space = study.space.of_data(dataset.shape, dataset.task)
+    anchors = build_anchors(space, target, dataset.channels, dataset.task.outputs, dataset.size)
     return LatencyMeter(target, anchors, reference)
 
 

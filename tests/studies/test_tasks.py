@@ -13,6 +13,7 @@ import torch
 from support.boxes import voc
 from support.scripts import load_script
 
+from dynnas.language import parser
 from dynnas.language.parser import load_space
 from dynnas.space.moves import smallest
 from dynnas.tasks import Detection
@@ -63,6 +64,15 @@ def test_the_smallest_run_of_blood_cells(
     cells = voc(tmp_path / "cells", names=("cell", "dot", "rod"))
     words = ["--data", cells, "--seeds", 0, "--epochs", 1, "--trials", 2, "--out", tmp_path]
     folder = STUDIES / "blood-cells"
+    text = (folder / "blood-cells.yaml").read_text()
+    for old, new in (
+        ("[[240, 320], [360, 480], [480, 640]]", "[[64, 96]]"),
+        ("seconds: 1.0", "seconds: 0.02"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    text = text.replace("{trials: 200}", "{trials: 200, controls: false}")
+    monkeypatch.setattr(parser, "load_space", lambda path: parser.parse_space(text))
     monkeypatch.syspath_prepend(folder)
     monkeypatch.setattr(sys, "argv", ["run.py", *map(str, words)])
     monkeypatch.delitem(sys.modules, "networks", raising=False)

@@ -90,6 +90,19 @@ def test_a_step_may_call_its_model_on_other_images() -> None:
     assert network.calls >= 2
 
 
+def test_outputs_of_other_sizes_are_not_compared() -> None:
+    task = Functions(restoring.step, restoring.score, OPTIONS["metrics"])
+    one, other = torch.rand(2, 3), torch.rand(2, 3)
+    assert torch.equal(task.distill(one, other), (one - other).square().mean(1))
+    message = (
+        r"an output of \(3,\) numbers cannot be compared with its teacher.s of \(2,\); give distill, let all"
+    )
+    with pytest.raises(TaskError, match=message):
+        task.distill(one, other[:, :2])
+    own = Functions(restoring.step, restoring.score, OPTIONS["metrics"], distill=lambda one, other: one[:, 0])
+    assert torch.equal(own.distill(one, other[:, :2]), one[:, 0])
+
+
 def test_a_mean_loss_counts_for_every_image() -> None:
     task = Functions(lambda model, batch: (model(batch[0]) ** 2).mean(), dict, {"a": "minimize"})
     assert task.step(halved, (IMAGES, LABELS)).tolist() == [float((IMAGES / 2).square().mean())] * 10

@@ -44,6 +44,7 @@ def open_meter(
     """
     target = resolve_target(target or space.settings.target)
     known = AnchorReference.load(reference, target) if reference.exists() else None
+    space = space.of_data(dataset.shape, dataset.task)  # whose head may be the task's
     anchors = build_anchors(space, target, dataset.channels, dataset.task.outputs, dataset.size)
     meter = LatencyMeter(target, anchors, known)
     if known is None:

@@ -224,10 +224,20 @@ class Functions(Task):
         return {name: float(found[name]) for name in names}
 
     def distill(self, output: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-        """See `Task.distill`; there is no temperature."""
+        """Return the loss of the function, or the mean squared difference; there is no temperature.
+
+        Raises:
+            TaskError: outputs have other shapes than the teacher's, and no function was given.
+        """
         if "distill" in self._calls:
             taught: Tensor = self._calls["distill"](output, teacher)
             return taught
+        if output.shape != teacher.shape:
+            raise TaskError(
+                f"task {self.name}: an output of {tuple(output.shape[1:])} numbers cannot be compared with "
+                f"its teacher's of {tuple(teacher.shape[1:])}; give distill, let all networks have one size "
+                "of output, or leave out train.algorithms.in_place_distillation"
+            )
         return (output - teacher).square().flatten(1).mean(1)
 
     def confidence(self, output: Tensor, criterion: str = "confidence") -> Tensor:

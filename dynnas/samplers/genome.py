@@ -38,6 +38,11 @@ class Layout:
         """Return whether there are places on lines."""
         return len(self.parts) > 2 and self.parts[2] > 0
 
+    @property
+    def forecasts(self) -> bool:
+        """Return whether there is a forecast."""
+        return len(self.parts) > 3
+
     def with_forecast(self) -> Layout:
         """Return the layout of these features with a forecast behind them."""
         return Layout(np.append(self.genes, self.genes[-1] + 1), (*self.parts, 1))

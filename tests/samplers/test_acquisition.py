@@ -107,3 +107,31 @@ def test_of_losses_that_are_all_minimised_the_first_may_be_an_error() -> None:
 
     assert bounded([0.9, 0.1, 0.09, 0.08, 0.07, 0.06])
     assert not bounded([1.0, 0.8, 0.6, 0.4, 0.2, 0.0])
+
+
+def test_a_known_cost_tells_of_the_accuracy_where_that_follows_it() -> None:
+    goal = Goal.of({"accuracy": "maximize", "cost": "minimize"})
+    genome = Genome(grid_space(5, 4))
+    rng = np.random.default_rng(0)
+    prices = rng.uniform(0.5, 2.0, (5, 4))
+
+    def cheap(architecture: Architecture) -> dict[str, float]:
+        return {"cost": float(np.prod(prices[np.arange(5), list(architecture.values())]))}
+
+    rows = genome.sample(14, rng)
+    costs = np.array([cheap(genome.decode(row))["cost"] for row in rows])
+    losses = np.column_stack([-np.sqrt(costs), costs])
+    none = np.zeros((0, 5), dtype=np.int16)
+    taken = frozenset(row.tobytes() for row in rows)
+    history = History(rows, losses, np.array([True, False]), {}, (None,) * 14, none, taken)
+    known = Known(genome, goal, cheap, seed=0)
+    new = genome.sample(200, rng)
+    truth = -np.sqrt([cheap(genome.decode(row))["cost"] for row in new])
+
+    def agreement(known: Known | None) -> float:
+        accuracy, cost = Outlook(genome, history, known, Fits(), rng, goal)._beliefs
+        assert accuracy.forecast is (known.hint if known else None)
+        assert cost.forecast is None
+        return float(np.corrcoef(accuracy.middle(genome.features(new)), truth)[0, 1])
+
+    assert agreement(None) < 0.95 < agreement(known)

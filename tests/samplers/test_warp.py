@@ -47,3 +47,9 @@ def test_of_a_linear_warp_the_quadrature_gives_mean_and_deviation() -> None:
     assert mean == pytest.approx(5.0 + np.array([0.0, 0.5]) * np.std([2, 4, 9]))
     assert np.sqrt((found**2) @ WEIGHTS - mean**2) == pytest.approx(np.array([1.0, 0.2]) * np.std([2, 4, 9]))
     assert found[:, len(NODES) // 2] == pytest.approx(mean)
+
+
+def test_the_variance_of_an_error_is_that_of_the_scaled_losses() -> None:
+    losses = np.random.default_rng(0).normal(5.0, 2.0, 50)
+    assert Warp.of("linear", losses).variance(losses, 0.3) == pytest.approx((0.3 / losses.std()) ** 2)
+    assert Warp.of("rank", losses).variance(losses, 0.0) == 0.0

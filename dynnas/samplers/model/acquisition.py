@@ -13,7 +13,16 @@ from dynnas.samplers.genome import Genome, Layout, Rows
 from dynnas.samplers.history import INFINITE, History, nondominated, ranks
 from dynnas.samplers.model.cheap_metrics import Known
 from dynnas.samplers.model.improvement import boxes, expected_improvement, thinned
-from dynnas.samplers.model.surrogate import ADDITIVE, ALIKE, INTERACTING, SMOOTH, Belief, Kernel, fit_kernel
+from dynnas.samplers.model.surrogate import (
+    ADDITIVE,
+    ALIKE,
+    INTERACTING,
+    SMOOTH,
+    Belief,
+    Kernel,
+    Prior,
+    fit_kernel,
+)
 from dynnas.samplers.model.warp import WEIGHTS, Warp, mean_ranks
 
 # Trials that a belief rests on, and of these, those that its kernel is fitted to.
@@ -68,8 +77,13 @@ class Fits:
     def __init__(self) -> None:
         self._views: dict[tuple[str, int], tuple[bytes, View]] = {}
 
-    def view(self, name: str, features: np.ndarray, layout: Layout, values: np.ndarray) -> View:
-        """Return the view of metric `name` with known `values`, [points], in the order of the trials."""
+    def view(
+        self, name: str, features: np.ndarray, layout: Layout, values: np.ndarray, forecast: Belief | None
+    ) -> View:
+        """Return the view of metric `name` with known `values`, [points], in the order of the trials.
+
+        `layout` is that of the features with the forecast, if there is one.
+        """
         count = _fitted_at(len(values))
         features, values = features[:count], values[:count]
         digest = features.tobytes() + values.tobytes()
@@ -77,14 +91,17 @@ class Fits:
         if known is None or known[0] != digest:
             rng = np.random.default_rng(count)
             chosen = _best_and_some(np.argsort(values, kind="stable"), _FITTED, rng)
-            view = _best_view(features[chosen], layout, values[chosen])
+            view = _best_view(_with_forecast(features[chosen], forecast), layout, values[chosen])
             self._views[name, count] = known = digest, view
         return known[1]
 
 
 def _best_view(features: np.ndarray, layout: Layout, values: np.ndarray) -> View:
     views, errors = [], []
-    for kind, prior in _VIEWS_OF_NUMBERS if layout.smooth else _VIEWS:
+    pairs: tuple[tuple[str, Prior], ...] = _VIEWS_OF_NUMBERS if layout.smooth else _VIEWS
+    if layout.forecasts:  # it may say nothing
+        pairs = (*pairs, *((kind, replace(prior, forecast=None)) for kind, prior in pairs))
+    for kind, prior in pairs:
         warped = Warp.of(kind, values)(values)
         kernel = fit_kernel(features, layout, warped, prior)
         views.append(View(kind, kernel))
@@ -150,11 +167,6 @@ class Learned:
 
 def _with_forecast(features: np.ndarray, forecast: Belief | None) -> np.ndarray:
     return features if forecast is None else np.column_stack([features, forecast.mean(features)])
-
-
-def _warped(warp: Warp, losses: np.ndarray, error: float) -> float:
-    """Return the mean variance of warped losses that have an error of a deviation."""
-    return float(((warp(losses + error) - warp(losses - error)) ** 2).mean() / 4)
 
 
 def scaled(losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -237,14 +249,13 @@ class Outlook:
 
         `error` is the known deviation of an evaluation.
         """
-        seen = _with_forecast(features, forecast)
         layout = self._genome.layout if forecast is None else self._genome.layout.with_forecast()
-        view = self._fits.view(name, seen, layout, values)
+        view = self._fits.view(name, features, layout, values, forecast)
         chosen = _best_and_some(order, _TRAINED, self._rng)
         warp = Warp.of(view.kind, values[chosen])
-        known = _warped(warp, values[chosen], error)
+        known = warp.variance(values[chosen], error)
         kernel = replace(view.kernel, noise=max(view.kernel.noise, known))
-        belief = Belief(kernel, seen[chosen], warp(values[chosen]))
+        belief = Belief(kernel, _with_forecast(features[chosen], forecast), warp(values[chosen]))
         return Learned(warp, belief, chosen, forecast, known)
 
     def _belief_on(self, objective: int, full: np.ndarray, losses: np.ndarray, order: np.ndarray) -> Learned:
@@ -259,7 +270,10 @@ class Outlook:
             order = np.concatenate([order + len(rows), np.arange(len(rows))])
             return self._belief(name, features, values, order, self._forecasts.get(name))
         error = self._errors.get(name, 0.0) / self._units[objective]
-        return self._belief(name, features, values, order, self._forecasts.get(name), error)
+        forecast = self._forecasts.get(name)
+        if forecast is None and self._known is not None and name not in self._cheap:
+            forecast = self._known.hint
+        return self._belief(name, features, values, order, forecast, error)
 
     def _look_at_objectives(self) -> None:
         history, feasible = self.history, self.history.feasible

@@ -10,6 +10,7 @@ import numpy as np
 from dynnas.pareto.objectives import Goal
 from dynnas.samplers.genome import Genome, Listed, Rows
 from dynnas.samplers.model.surrogate import Belief, fit_kernel
+from dynnas.samplers.model.warp import Warp
 from dynnas.space.architecture import Architecture
 
 # Random architectures whose cheap metrics are computed once, and how many of them set the kernel.
@@ -78,6 +79,16 @@ class Known:
         rows, metrics = self.survey
         features = self._genome.features(rows) if metrics else rows
         return {name: Guess.of(self._genome, features, values) for name, values in metrics.items()}
+
+    @cached_property
+    def hint(self) -> Belief | None:
+        """Return a process of normal scores of the first cheap metric, which others may depend on."""
+        rows, metrics = self.survey
+        if not metrics:
+            return None
+        values, features = next(iter(metrics.values()))[:_FITTED], self._genome.features(rows[:_FITTED])
+        warped = Warp.of("rank", values)(values)
+        return Belief(fit_kernel(features, self._genome.layout, warped), features, warped)
 
 
 class Guess:

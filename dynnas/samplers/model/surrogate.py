@@ -46,14 +46,14 @@ class Prior:
         genes: of the terms over genes.
         totals: over totals; None for a kernel without them.
         lines: over numbers as places on a line, where the space has such; None for a kernel without them.
-        forecast: over a forecast, where there is one.
+        forecast: over a forecast, where there is one; None for a kernel without it.
         spread: deviation of the logarithms of the weights.
     """
 
     genes: tuple[float, float]
     totals: tuple[float, float] | None
     lines: tuple[float, float] | None = None
-    forecast: tuple[float, float] = (1.0, -0.5)
+    forecast: tuple[float, float] | None = (1.0, -0.5)
     spread: float = 0.7
 
 

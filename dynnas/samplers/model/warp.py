@@ -57,6 +57,10 @@ class Warp:
         """Return losses at `NODES`, [points, nodes], of warped losses that are normal."""
         return self.inverse(mean[:, None] + deviation[:, None] * NODES)
 
+    def variance(self, losses: np.ndarray, error: float) -> float:
+        """Return the mean variance of warped losses, [points], that have an error of this deviation."""
+        return float(((self(losses + error) - self(losses - error)) ** 2).mean() / 4)
+
 
 def mean_ranks(values: np.ndarray) -> np.ndarray:
     """Return the rank of each value from 1, [points]; equal ones share their mean rank."""

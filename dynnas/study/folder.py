@@ -173,13 +173,13 @@ class StudyRecord:
 
 
 def _settings(document: Mapping[str, Any]) -> Settings:
-    sections = {}
-    for name, section in SECTIONS.items():
-        values = document[name]
-        lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
-        sections[name] = section(**{**values, **lists})
-    devices = {name: TargetSettings(**values) for name, values in document["devices"].items()}
+    sections = {name: section(**_values(document[name])) for name, section in SECTIONS.items()}
+    devices = {name: TargetSettings(**_values(each)) for name, each in document["devices"].items()}
     return Settings(**sections, devices=devices)
+
+
+def _values(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in document.items()}
 
 
 @dataclass(frozen=True)

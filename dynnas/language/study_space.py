@@ -25,16 +25,15 @@ class StudySpace(Space):
     source: str | None = field(default=None, compare=False)
     table: TableSettings | None = field(default=None, hash=False)
 
-    def __post_init__(self) -> None:
-        """Add the gene of quantisation where the target asks for it, behind all others."""
+    def _all_genes(self) -> tuple[Gene, ...]:
+        """Return the genes, and behind them that of quantisation where the target asks for it."""
         own = tuple(gene for gene in self.genes if gene.name != QUANTIZE)
         known = tuple(gene for gene in self.genes if gene.name == QUANTIZE)
         asked = tuple(value for value in QUANTIZATIONS if value in self.settings.target.quantize)
         if asked not in ((), ("none",)) and (self.network is not None or self.model is not None):
             restricted = all({*gene.values} <= {*asked} for gene in known)
             own += known if known and restricted else (Gene(QUANTIZE, asked),)
-        object.__setattr__(self, "genes", own)
-        super().__post_init__()
+        return own
 
     @staticmethod
     def around(space: Space, **changes: Any) -> StudySpace:

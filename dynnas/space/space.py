@@ -61,6 +61,7 @@ class Space:
     model: Callable[..., Any] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "genes", self._all_genes())
         known: set[str] = set()
         for gene in self.genes:
             if not gene.values or gene.name in known:
@@ -71,6 +72,10 @@ class Space:
                         f"{self.name}: gene {gene.name!r} depends on {parent!r}, which must stand before it"
                     )
             known.add(gene.name)
+
+    def _all_genes(self) -> tuple[Gene, ...]:
+        """Return the genes; a subclass may have more than it is given."""
+        return self.genes
 
     @cached_property
     def _by_name(self) -> Mapping[str, Gene]:

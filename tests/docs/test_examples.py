@@ -22,7 +22,7 @@ from dynnas.metrics.accuracy import accuracy
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 TASKS = ("classification", "regression", "segmentation", "detection", "embedding", "sequences")
-SLOW = ("detection", "embedding", "sequences")
+SLOW = ("classification", "detection", "embedding", "sequences")
 
 
 @pytest.mark.parametrize("task", TASKS[:5])  # the sixth is a space of its own, not a script that was there

@@ -88,13 +88,13 @@ cases = given(
 
 
 @cases
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=12)
 def test_in_torch(op, thresholds, count, seed):
     check(op, thresholds, count, seed, EAGER)
 
 
 @cases
-@settings(deadline=None, max_examples=6)
+@settings(deadline=None, max_examples=4)
 def test_in_onnxruntime(op, thresholds, count, seed):
     check(op, thresholds, count, seed, ONNX)
 

@@ -139,6 +139,7 @@ t.trained(pathlib.Path(sys.argv[1]), data, t.RECIPE, timer=every_step())
 """
 
 
+@pytest.mark.slow
 def test_killed_training_ends_with_the_same_weights(dataset, tmp_path, uninterrupted):
     """kill -9 of a real process, after its first checkpoint."""
     here = os.path.dirname(__file__)

@@ -170,6 +170,7 @@ def test_nothing_is_computed_twice(cascaded, monkeypatch):
     assert cascade_study(Study(study.folder), keep=4, size=3).members[0].networks == found[0].networks
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on(study, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt("in the middle")

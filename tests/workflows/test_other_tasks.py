@@ -53,6 +53,7 @@ def test_a_number_is_told_of_images_and_the_error_is_an_objective(tmp_path: Path
     assert error == pytest.approx(best.metrics["test_rmse"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_task_of_two_functions_is_searched_by_its_own_metric(tmp_path: Path) -> None:
     def apart(model: Any, batch: Any) -> torch.Tensor:
         return (model(batch[0])[:, 0] - batch[1] / 100).abs()

@@ -216,6 +216,7 @@ def test_ctrl_c_says_how_to_continue(search: tuple[str, ...], folder: Path) -> N
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_the_dashboard_serves_the_page_and_the_trials(study: str) -> None:
     command = [sys.executable, "-m", "dynnas", "dashboard", study, "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:

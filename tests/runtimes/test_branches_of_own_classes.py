@@ -59,7 +59,7 @@ def test_masked_equals_real(network):
     assert_allclose(torch.cat([real(image[None]) for image in images(40)]), outputs, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("export", [to_onnx, to_packed_onnx])
 @pytest.mark.parametrize(("op", "gate"), [("static", "width"), ("condconv", "moe"), ("static", "positions")])
 def test_the_graph_for_one_image_answers_as_the_masked_network(export, op, gate):

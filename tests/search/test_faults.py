@@ -230,6 +230,7 @@ def test_second_of_two_is_told_and_takes_over_when_the_first_dies(
     assert sorted(results(after)) == sorted(expected(len(after)))
 
 
+@pytest.mark.slow
 def test_two_folders_of_one_database(url: str, tmp_path: Path) -> None:
     space = load_space(write_table(tmp_path))
     first = started(url, tmp_path / "notes")

@@ -10,7 +10,7 @@ from dynnas.export.formats.pt2 import Pt2
 from dynnas.nn.exits.exits import leave
 from dynnas.testing.formats import KINDS, FormatSubject, check_format, format_checks
 
-QUICK = {"executorch": ("dynamic",), "ncnn": ("dynamic",)}
+QUICK = {"executorch": ("dynamic",), "ncnn": ("dynamic",), "pt2": ("dynamic",)}
 """The kinds of networks for formats that take many seconds for each; the slow test takes all."""
 
 

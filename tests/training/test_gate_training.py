@@ -169,6 +169,7 @@ def _gated_share(network, score):
     return (sum(score.gates.image_macs) / len(score.gates.image_macs) - rest) / full
 
 
+@pytest.mark.slow
 def test_a_resumed_training_ends_with_the_same_weights(dataset, tmp_path):
     whole = _supernet()
     train_supernet(whole, dataset, SETTINGS, tmp_path / "whole")

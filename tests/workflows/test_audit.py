@@ -66,6 +66,7 @@ def test_too_few_networks_are_refused(study):
         audit_study(study, networks=2)
 
 
+@pytest.mark.slow
 def test_an_interrupted_audit_goes_on(study):
     class Interrupt(Progress):
         def task(self, name, total, done=0):

@@ -158,6 +158,7 @@ def counted(monkeypatch):
     return done
 
 
+@pytest.mark.slow
 def test_nothing_is_computed_twice(cascaded, monkeypatch):
     study, found = cascaded
     done = counted(monkeypatch)

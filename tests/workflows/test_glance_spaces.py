@@ -113,6 +113,7 @@ def test_a_resumed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
     assert resumed.digest() == whole.digest()
 
 
+@pytest.mark.slow
 def test_candidates_are_scored_by_where_their_images_leave(tmp_path: Path) -> None:
     (tmp_path / "glance.yaml").write_text(FILE)
     study = run_study(load_space(tmp_path / "glance.yaml"), folder=tmp_path / "studies" / "glance")

@@ -8,76 +8,23 @@ mean IoU on the search and the test images and the milliseconds of every network
 
 from __future__ import annotations
 
-import argparse
-import json
-from dataclasses import replace
+import sys
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parents[1]))  # where `compared` lies
+
+from compared import compare
 from networks import ENet, UNet
 
-from dynnas.cli.progress import show_progress
-from dynnas.data.load import load_data
-from dynnas.language.parser import load_space
-from dynnas.language.study_space import StudySpace
 from dynnas.space.space import Space
-from dynnas.study.study import Study
-from dynnas.workflows.run import run_study
 
-HERE = Path(__file__).parent
 METRICS = ("mean_iou", "test_mean_iou", "latency_ms", "median_ms", "macs", "params")
 
 
-def spaces(searched: StudySpace, classes: int) -> dict[str, StudySpace]:
-    """Return what is compared: the space, and the fixed networks with its settings for one trial."""
-    settings = searched.settings
-    alone = replace(settings, search=replace(settings.search, trials=1, controls=False))
-    return {
-        "searched": searched,
-        "enet": StudySpace.around(Space.of(ENet, classes=[classes]), settings=alone),
-        "unet": StudySpace.around(Space.of(UNet, classes=[classes], width=[16]), settings=alone),
-    }
-
-
-def rows(study: Study, name: str, seed: int) -> list[dict[str, object]]:
-    """Return the members of a front with what was measured of them."""
-    return [
-        {"network": name, "seed": seed, "key": member.key}
-        | {metric: member.metrics[metric] for metric in METRICS if metric in member.metrics}
-        for member in study.front
-    ]
-
-
-def main() -> None:
-    """Run what is missing, and write the results."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--epochs", type=int, default=200)
-    parser.add_argument("--trials", type=int, default=200)
-    parser.add_argument("--out", type=Path, default=HERE, help="folder of the results and of local/")
-    given = parser.parse_args()
-    searched = load_space(HERE / "camvid.yaml")
-    found: list[dict[str, object]] = []
-    with show_progress() as progress:
-        data = replace(searched.settings.data, source=given.data)
-        dataset = load_data(data, progress)
-        for seed in given.seeds:
-            settings = replace(
-                searched.settings,
-                data=data,
-                train=replace(searched.settings.train, epochs=given.epochs, seed=seed),
-                search=replace(searched.settings.search, trials=given.trials, seed=seed),
-            )
-            for name, space in spaces(replace(searched, settings=settings), dataset.task.outputs).items():
-                folder = given.out / "local" / f"{name}-{seed}"
-                study = run_study(space, folder=folder, progress=progress, dataset=dataset)
-                found += rows(study, name, seed)
-    (given.out / "results.json").write_text(json.dumps(found, indent=2) + "\n")
-    for row in sorted(found, key=lambda row: float(str(row.get("latency_ms", 0)))):
-        print(row)
+def fixed(classes: int) -> dict[str, Space]:
+    """Return the networks to compare with."""
+    return {"enet": Space.of(ENet, classes=[classes]), "unet": Space.of(UNet, classes=[classes], width=[16])}
 
 
 if __name__ == "__main__":
-    main()
+    compare(__doc__, Path(__file__).parent / "camvid.yaml", fixed, METRICS, epochs=200)

@@ -384,7 +384,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, help="of the networks, in place of their own")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=0.2, help="for timing a network")
-    parser.add_argument("--train-images", type=int, help="use only so many")
+    parser.add_argument("--train-images", type=int, help="use only this many")
     parser.add_argument("--out", type=Path, default=HERE, help="folder of the results and of local/")
     given = parser.parse_args()
     torch.set_num_threads(1)

@@ -34,14 +34,9 @@ class BinaryWeights(Algorithm):
     @contextmanager
     def weights(self, run: Run) -> Iterator[None]:
         """Run with signs."""
-        real = [kernel.detach().clone() for kernel in self.kernels]
-        self._sign()
-        try:
+        with restored(self.kernels):
+            self._sign()
             yield
-        finally:
-            with torch.no_grad():
-                for kernel, weight in zip(self.kernels, real, strict=True):
-                    kernel.copy_(weight)
 
     @torch.no_grad()
     def on_step(self, run: Run) -> None:
@@ -68,3 +63,15 @@ def binary_kernels(module: nn.Module) -> Sequence[nn.Parameter]:
         and isinstance(part.weight, nn.Parameter)
         and not name.startswith("slots.stem.")
     ]
+
+
+@contextmanager
+def restored(kernels: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Give kernels that are changed inside the values back that they had before."""
+    real = [kernel.detach().clone() for kernel in kernels]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for kernel, weight in zip(kernels, real, strict=True):
+                kernel.copy_(weight)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dynnas.training.algorithm import Algorithm, Run, register_algorithm, setting
-from dynnas.training.algorithms.binary_weights import binary_kernels
+from dynnas.training.algorithms.binary_weights import binary_kernels, restored
 
 
 @register_algorithm("ternary_weights")
@@ -44,14 +44,9 @@ class TernaryWeights(Algorithm):
     @contextmanager
     def weights(self, run: Run) -> Iterator[None]:
         """Run with ternary kernels."""
-        real = [kernel.detach().clone() for kernel in self.kernels]
-        self._quantize()
-        try:
+        with restored(self.kernels):
+            self._quantize()
             yield
-        finally:
-            with torch.no_grad():
-                for kernel, weight in zip(self.kernels, real, strict=True):
-                    kernel.copy_(weight)
 
     @torch.no_grad()
     def on_gradients(self, run: Run) -> None:

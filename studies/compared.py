@@ -1,0 +1,75 @@
+"""A searched front beside fixed networks, each trained by the same recipe, for some seeds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from dynnas.cli.progress import show_progress
+from dynnas.data.load import load_data
+from dynnas.language.parser import load_space
+from dynnas.language.study_space import StudySpace
+from dynnas.space.space import Space
+from dynnas.study.study import Study
+from dynnas.workflows.run import run_study
+
+
+def compare(
+    doc: str | None,
+    file: Path,
+    fixed: Callable[[int], Mapping[str, Space]],
+    metrics: Sequence[str],
+    epochs: int,
+) -> None:
+    """Run what is missing as the command line says, and write `results.json`.
+
+    Args:
+        doc: of the command.
+        file: the space that is searched; results lie beside it.
+        fixed: returns the networks to compare with, by name, for a number of classes.
+        metrics: that the results hold of each network.
+        epochs: of a training, if the command line does not say.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--epochs", type=int, default=epochs)
+    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--out", type=Path, default=file.parent, help="folder of the results and of local/")
+    given = parser.parse_args()
+    searched = load_space(file)
+    found: list[dict[str, object]] = []
+    with show_progress() as progress:
+        data = replace(searched.settings.data, source=given.data)
+        dataset = load_data(data, progress)
+        for seed in given.seeds:
+            settings = replace(
+                searched.settings,
+                data=data,
+                train=replace(searched.settings.train, epochs=given.epochs, seed=seed),
+                search=replace(searched.settings.search, trials=given.trials, seed=seed),
+            )
+            alone = replace(settings, search=replace(settings.search, trials=1, controls=False))
+            spaces = {"searched": replace(searched, settings=settings)} | {
+                name: StudySpace.around(space, settings=alone)
+                for name, space in fixed(dataset.task.outputs).items()
+            }
+            for name, space in spaces.items():
+                folder = given.out / "local" / f"{name}-{seed}"
+                study = run_study(space, folder=folder, progress=progress, dataset=dataset)
+                found += _rows(study, name, seed, metrics)
+    (given.out / "results.json").write_text(json.dumps(found, indent=2) + "\n")
+    for row in sorted(found, key=lambda row: float(str(row.get("latency_ms", 0)))):
+        print(row)
+
+
+def _rows(study: Study, name: str, seed: int, metrics: Sequence[str]) -> list[dict[str, object]]:
+    """Return the members of a front with what was measured of them."""
+    return [
+        {"network": name, "seed": seed, "key": member.key}
+        | {metric: member.metrics[metric] for metric in metrics if metric in member.metrics}
+        for member in study.front
+    ]

@@ -66,8 +66,8 @@ def _figures(study: Study, metrics: Mapping[str, float]) -> dict[str, str]:
                 facts[f"{metric.name} on {images} {what}"] = _score(metric, value, images)
     if AGREEMENT in metrics:
         facts["scores on test images"] = (
-            f"of the compiled network, which answers {100 * metrics[AGREEMENT]:.2f}% of the search and test "
-            "images as torch does"
+            f"of the compiled network, which answers {100 * metrics[AGREEMENT]:.2f}% of the "
+            "test images as torch does"
         )
     if "mean_ms" in metrics:
         words = (f"{name.removesuffix('_ms')} {metrics[name]:.4g} ms" for name in _TIMES if name in metrics)

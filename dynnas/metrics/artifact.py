@@ -183,7 +183,17 @@ def compare_answers(candidate: Candidate, runner: Runner | None, split: SplitNam
     network, dataset = candidate.calibrated, candidate.dataset
     part = getattr(dataset, split)
     expected = answers(network, dataset, part).outputs.cpu()
-    outputs = expected
-    if runner is not None:
-        outputs = run_artifact(runner, network, dataset, part.images, candidate.target.batch).outputs
+    outputs = expected if runner is None else compiled_outputs(candidate, runner, split)
     return Compared(outputs, expected, part.targets.cpu())
+
+
+def compiled_outputs(candidate: Candidate, runner: Runner | None, split: SplitName) -> Tensor:
+    """Return what the compiled network of a candidate says to a split: (N, ...).
+
+    Torch says it where there is no runner. Arguments are those of `compare_answers`.
+    """
+    network, dataset = candidate.calibrated, candidate.dataset
+    part = getattr(dataset, split)
+    if runner is None:
+        return answers(network, dataset, part).outputs.cpu()
+    return run_artifact(runner, network, dataset, part.images, candidate.target.batch).outputs

@@ -8,7 +8,7 @@ GAIN, GAIN_LOW, GAIN_HIGH = "test_gain", "test_gain_low", "test_gain_high"
 """The gain of a member on the test split over the next cheaper one, image by image, and its 95% interval."""
 
 AGREEMENT, ARTIFACT_GAP = "artifact_agreement", "artifact_gap"
-"""The share of search and test images that the compiled network answers as torch does, and its test score,
+"""The share of test images that the compiled network answers as torch does, and its test score,
 less that of torch.
 """
 

@@ -17,6 +17,7 @@ from dynnas.metrics.artifact import (
     Compared,
     artifact_runner,
     compare_answers,
+    compiled_outputs,
     scored_artifact,
 )
 from dynnas.metrics.latency import spread_over_images
@@ -156,22 +157,27 @@ class Examination:
     def of(self, candidate: NetworkCandidate, runner: Runner | None) -> dict[str, float] | None:
         """Return the test scores, the intervals on both splits, and the gain on the test split.
 
-        With a runner there are also its agreement with torch and the difference of its test score. It is None
-        for a compiled network that is wrong: it must not ship.
+        With a runner there are also its agreement with torch on the test split and the difference of its score.
+        It is None for a compiled network that is wrong: it must not ship.
 
         Args:
             candidate: of the network.
             runner: from `artifact_runner`.
         """
         task = candidate.dataset.task
-        search, test = (compare_answers(candidate, runner, split) for split in ("search", "test"))
-        if any(_is_wrong(each, candidate) for each in (search, test)):
+        dataset = candidate.dataset
+        test = compare_answers(candidate, runner, "test")
+        if _is_wrong(test, candidate):
             return None
+        search = compiled_outputs(candidate, runner, "search")
         metrics: dict[str, float] = {}
-        for compared, named in ((search, str), (test, tested)):
-            for name, ends in task.intervals(compared.outputs, compared.targets).items():
+        for outputs, targets, named in (
+            (search, dataset.search.targets.cpu(), str),
+            (test.outputs, test.targets, tested),
+        ):
+            for name, ends in task.intervals(outputs, targets).items():
                 metrics |= {low(named(name)): ends[0], high(named(name)): ends[1]}
-        network, dataset = candidate.calibrated, candidate.dataset
+        network = candidate.calibrated
         of_torch = scored_model(network, dataset, dataset.test, test.torch_outputs)
         scores = task.score_model(
             of_torch
@@ -181,7 +187,7 @@ class Examination:
         metrics |= {tested(name): value for name, value in scores.items()}
         if runner is not None:
             ranking = task.metrics[0].name
-            same = [*search.same(task).tolist(), *test.same(task).tolist()]
+            same = test.same(task).tolist()
             metrics[AGREEMENT] = sum(same) / len(same)
             metrics[ARTIFACT_GAP] = scores[ranking] - task.score_model(of_torch)[ranking]
         before, self._before = self._before, test.outputs

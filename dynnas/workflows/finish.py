@@ -157,8 +157,8 @@ class Examination:
     def of(self, candidate: NetworkCandidate, runner: Runner | None) -> dict[str, float] | None:
         """Return the test scores, the intervals on both splits, and the gain on the test split.
 
-        With a runner there are also its agreement with torch on the test split and the difference of its score.
-        It is None for a compiled network that is wrong: it must not ship.
+        With a runner there are also its agreement with torch on the test split, and the difference of its
+        score. It is None for a compiled network that is wrong: it must not ship.
 
         Args:
             candidate: of the network.

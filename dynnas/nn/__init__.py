@@ -4,9 +4,9 @@
 lets them pass by a module, `Halting` ends a run of modules for them, `HaltingTokens` for single tokens, and
 `DynamicResolution` runs a module at a resolution that suits them. `SkipRNN` leaves out updates of its state,
 and `ExitInTime` stops reading a sequence once it is sure. `RecurrentAttention` looks closer at a part of an
-image, `PatchSelection` and `FrameSelection` choose what is looked at, and `ConditionalMLP` how wide fully
-connected layers are. `SoftDecisionTree` and `NeuralTree` are heads, and `Carafe` enlarges maps. `block`,
-`attention` and `activation` make modules by name.
+image, `GlimpseRNN` sees it by small patches alone, `PatchSelection` and `FrameSelection` choose what is
+looked at, and `ConditionalMLP` how wide fully connected layers are. `SoftDecisionTree` and `NeuralTree` are
+heads, and `Carafe` enlarges maps. `block`, `attention` and `activation` make modules by name.
 
 What is registered under a name is imported when a registry is first read.
 """
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dynnas.nn.gates.family import GATES
     from dynnas.nn.kernels.kernel import KERNELS
     from dynnas.nn.recurrent import ExitInTime, SkipRNN
+    from dynnas.nn.regions.glimpses import GlimpseRNN, GlimpseSensor
     from dynnas.nn.regions.recurrent_attention import AttentionCrop, RecurrentAttention
     from dynnas.nn.regions.selection import FrameSelection, PatchSelection
     from dynnas.nn.registry import ACTIVATIONS, ATTENTIONS, BLOCKS
@@ -50,6 +51,8 @@ __all__ = [
     "EarlyExits",
     "ExitInTime",
     "FrameSelection",
+    "GlimpseRNN",
+    "GlimpseSensor",
     "Halting",
     "HaltingTokens",
     "NeuralTree",
@@ -79,6 +82,8 @@ _HOMES = {
     "EarlyExits": "exits.early_exits",
     "ExitInTime": "recurrent",
     "FrameSelection": "regions.selection",
+    "GlimpseRNN": "regions.glimpses",
+    "GlimpseSensor": "regions.glimpses",
     "Halting": "blocks_by_name",
     "HaltingTokens": "token_halting",
     "NeuralTree": "trees.neural_tree",

@@ -73,6 +73,7 @@ COMMON = (
     "gate_learning",
     "gate_budget",
     "reinforce",
+    "policy_gradient",
     "policy_loss",
 )
 """The algorithms of supernets and single networks, unless settings leave them out."""
@@ -94,6 +95,7 @@ ORDER = (
     "gate_budget",
     "gate_sparsity",
     "reinforce",
+    "policy_gradient",
     "gate_guidance",
     "gate_similarity",
     "policy_loss",

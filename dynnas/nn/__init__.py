@@ -3,10 +3,11 @@
 `Conv2d` is torch's with dynamic kernels to choose from. `EarlyExits` lets images leave early, `Skippable`
 lets them pass by a module, `Halting` ends a run of modules for them, `HaltingTokens` for single tokens, and
 `DynamicResolution` runs a module at a resolution that suits them. `SkipRNN` leaves out updates of its state,
-and `ExitInTime` stops reading a sequence once it is sure. `RecurrentAttention` looks closer at a part of an
-image, `GlimpseRNN` sees it by small patches alone, `PatchSelection` and `FrameSelection` choose what is
-looked at, and `ConditionalMLP` how wide fully connected layers are. `SoftDecisionTree` and `NeuralTree` are
-heads, and `Carafe` enlarges maps. `block`, `attention` and `activation` make modules by name.
+`JumpRNN` steps of a sequence, and `ExitInTime` stops reading it once it is sure. `RecurrentAttention` looks
+closer at a part of an image, `GlimpseRNN` sees it by small patches alone, `PatchSelection` and
+`FrameSelection` choose what is looked at, and `ConditionalMLP` how wide fully connected layers are.
+`SoftDecisionTree` and `NeuralTree` are heads, and `Carafe` enlarges maps. `block`, `attention` and
+`activation` make modules by name.
 
 What is registered under a name is imported when a registry is first read.
 """
@@ -28,11 +29,12 @@ if TYPE_CHECKING:
     from dynnas.nn.exits.patient_exits import PatientExits
     from dynnas.nn.gates.family import GATES
     from dynnas.nn.kernels.kernel import KERNELS
-    from dynnas.nn.recurrent import ExitInTime, SkipRNN
     from dynnas.nn.regions.glimpses import GlimpseRNN, GlimpseSensor
     from dynnas.nn.regions.recurrent_attention import AttentionCrop, RecurrentAttention
     from dynnas.nn.regions.selection import FrameSelection, PatchSelection
     from dynnas.nn.registry import ACTIVATIONS, ATTENTIONS, BLOCKS
+    from dynnas.nn.sequences.jump_rnn import JumpRNN
+    from dynnas.nn.sequences.recurrent import ExitInTime, SkipRNN
     from dynnas.nn.token_halting import HaltingTokens, TokenLayer
     from dynnas.nn.trees.neural_tree import NeuralTree
     from dynnas.nn.trees.soft_tree import SoftDecisionTree
@@ -55,6 +57,7 @@ __all__ = [
     "GlimpseSensor",
     "Halting",
     "HaltingTokens",
+    "JumpRNN",
     "NeuralTree",
     "PatchSelection",
     "PatientExits",
@@ -80,17 +83,18 @@ _HOMES = {
     "Conv2d": "conv2d",
     "DynamicResolution": "dynamic_resolution",
     "EarlyExits": "exits.early_exits",
-    "ExitInTime": "recurrent",
+    "ExitInTime": "sequences.recurrent",
     "FrameSelection": "regions.selection",
     "GlimpseRNN": "regions.glimpses",
     "GlimpseSensor": "regions.glimpses",
     "Halting": "blocks_by_name",
     "HaltingTokens": "token_halting",
+    "JumpRNN": "sequences.jump_rnn",
     "NeuralTree": "trees.neural_tree",
     "PatchSelection": "regions.selection",
     "PatientExits": "exits.patient_exits",
     "RecurrentAttention": "regions.recurrent_attention",
-    "SkipRNN": "recurrent",
+    "SkipRNN": "sequences.recurrent",
     "Skippable": "blocks_by_name",
     "SoftDecisionTree": "trees.soft_tree",
     "TokenLayer": "token_halting",

@@ -67,8 +67,15 @@ class SkipRNN(nn.Module):
         return torch.stack(seen, dim=1)
 
 
-class _Cell(nn.Module):
-    """A cell on an input, a state and two more numbers in one row: (B, inputs + width + 2) to the same."""
+class RecurrentCell(nn.Module):
+    """A cell on an input, a state and two more numbers in one row: (B, inputs + width + 2) to the same.
+
+    Args:
+        inputs: numbers of an input. units: numbers of the state that is seen. cell: `gru` or `lstm`.
+
+    Raises:
+        SpaceError: there is no such cell.
+    """
 
     def __init__(self, inputs: int, units: int, cell: str) -> None:
         super().__init__()
@@ -79,7 +86,7 @@ class _Cell(nn.Module):
         self.cells = nn.ModuleDict({cell: CELLS[cell](inputs, units)})
 
     def forward(self, packed: Tensor) -> Tensor:
-        """Update the state, and leave the rest."""
+        """Update the state in rows (B, inputs + width + 2), and leave the rest."""
         x, state, rest = packed.split(
             [self.inputs, self.width, packed.shape[1] - self.inputs - self.width], 1
         )
@@ -105,16 +112,16 @@ class _Update(Gated):
     branches = True
 
     def __init__(self, inputs: int, units: int, cell: str, target: float) -> None:
-        block = _Cell(inputs, units, cell)
+        block = RecurrentCell(inputs, units, cell)
         config = gate_around("SkipRNN", block, inputs + block.width + 2, "skip", target)
         super().__init__(
             config, start=(BIAS,), features=lambda _, start, __: _due(units, start[0]), block=block
         )
 
     @property
-    def cell(self) -> _Cell:
+    def cell(self) -> RecurrentCell:
         """The cell."""
-        assert isinstance(self.block, _Cell)
+        assert isinstance(self.block, RecurrentCell)
         return self.block
 
     @classmethod
@@ -198,7 +205,7 @@ class ExitInTime(EarlyExits):
     ) -> None:  # fmt: skip
         if steps < 1 or every < 1:
             raise SpaceError(f"ExitInTime: steps is {steps} and every is {every}; allowed: 1 or more")
-        reader = _Cell(inputs, units, cell)
+        reader = RecurrentCell(inputs, units, cell)
         head = _Head(units, outputs, reader.width)
         stretches = [every] * (steps // every) + [steps % every] * (steps % every > 0)
         stages = [_Read(reader, stretch) for stretch in stretches]
@@ -215,7 +222,7 @@ class ExitInTime(EarlyExits):
 class _Read(nn.Module):
     """Reads some steps off the front of a row that ends in the state."""
 
-    def __init__(self, cell: _Cell, steps: int) -> None:
+    def __init__(self, cell: RecurrentCell, steps: int) -> None:
         super().__init__()
         self.cell, self.steps = cell, steps
 

@@ -1,0 +1,1 @@
+"""Layers on sequences that read no more of them than it takes."""

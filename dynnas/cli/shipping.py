@@ -205,18 +205,20 @@ PassName = Annotated[
     ),
 ]
 Ticket = Annotated[
-    Literal["rewound", "signs"] | None,
+    Literal["rewound", "signs", "trained", "fresh"] | None,
     typer.Option(
         "--ticket",
-        help="what a lottery ticket begins with: the early weights, or their signs; rewound if not given",
+        help="what a lottery ticket begins with: the early weights, their signs, the trained weights, or new "
+        "ones; rewound if not given",
     ),
 ]
 Importance = Annotated[
-    Literal["magnitude", "taylor", "obd"] | None,
+    Literal["magnitude", "taylor", "obd", "random"] | None,
     typer.Option(
         "--importance",
         help="what prune keeps: the largest filters, or those without which the loss would grow most, by "
-        "its first (taylor) or second derivatives (obd: optimal brain damage); magnitude if not given",
+        "its first (taylor) or second derivatives (obd: optimal brain damage), or random ones, a control; "
+        "magnitude if not given",
     ),
 ]
 

@@ -32,7 +32,7 @@ class CompressionInput:
         options: of the pass, as `amount`.
         progress: told of every training.
         device: where networks are trained.
-        fresh: makes a network like `network` with weights drawn from the seed of `recipe`.
+        fresh: makes a network like `network` with weights drawn from a seed.
     """
 
     network: Network
@@ -43,7 +43,7 @@ class CompressionInput:
     options: Mapping[str, Any]
     progress: Progress
     device: str
-    fresh: Callable[[], Network]
+    fresh: Callable[[int], Network]
 
     def calibration_images(self) -> Tensor:
         """Training images (N, channels, H, W), normalised, of the size that the network takes."""

@@ -7,6 +7,7 @@
   and Solla 1989, equation 5). As there, second derivatives of the network itself are left out, which leaves
   J' H J with the network's Jacobian J and the loss's second derivatives H by its outputs (Gauss-Newton). Its
   diagonal is estimated: the mean of (J' S r)^2 over random signs r, where S S' = H.
+- `random`: any number, from a fixed seed; what the others know is to be read against it.
 
 Of a group of weights, such as a channel, the sum counts.
 """
@@ -33,6 +34,9 @@ Scores = dict[str, Tensor]
 PROBES = 16
 """Number of random sign vectors for each batch."""
 
+WITHOUT_IMAGES = ("magnitude", "random")
+"""Importances that look at no images."""
+
 LARGEST_OUTPUT = 1024
 """Number of numbers in an image's output up to which its loss's second derivatives are computed."""
 
@@ -43,7 +47,7 @@ def weight_importance(name: str, network: Network, batches: Batches, task: Task)
     Args:
         name: one of `IMPORTANCES`.
         network: in eval mode, on the CPU; it is not changed.
-        batches: of training images. `magnitude` does not look at them.
+        batches: of training images; `WITHOUT_IMAGES` do not look at them.
         task: its loss is that of the last output and of all exits together.
 
     Raises:
@@ -55,7 +59,7 @@ def weight_importance(name: str, network: Network, batches: Batches, task: Task)
         raise StudyError(
             f"importance: found {name!r}{nearest(name, IMPORTANCES)}; allowed: {', '.join(IMPORTANCES)}"
         )
-    if name != "magnitude" and network.config.gated:
+    if name not in WITHOUT_IMAGES and network.config.gated:
         raise TrainingError(
             f"importance {name}: gradients do not reach the gates of a finished network "
             f"({network.config.gated[0][0]}); take magnitude"
@@ -65,6 +69,11 @@ def weight_importance(name: str, network: Network, batches: Batches, task: Task)
 
 def _magnitude(network: Network, batches: Batches, task: Task) -> Scores:
     return {name: value.detach().float().abs().cpu() for name, value in _weights(network)}
+
+
+def _random(network: Network, batches: Batches, task: Task) -> Scores:
+    generator = torch.Generator().manual_seed(0)
+    return {name: torch.rand(value.shape, generator=generator) for name, value in _weights(network)}
 
 
 def _taylor(network: Network, batches: Batches, task: Task) -> Scores:
@@ -141,4 +150,5 @@ IMPORTANCES: Mapping[str, Callable[[Network, Batches, Task], Scores]] = {
     "magnitude": _magnitude,
     "taylor": _taylor,
     "obd": _obd,
+    "random": _random,
 }

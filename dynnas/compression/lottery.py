@@ -7,12 +7,17 @@ and trained on from there, along the same schedule.
 What matters about early weights may be their signs alone: with `start` "signs" all that are left of a tensor
 begin at one size, the deviation of its early weights (Zhou et al. 2019, arXiv:1905.01067, section 4). A
 control is the early network under the mask without any training, a supermask (section 5).
+
+With `start` "trained" the weights stay as they were trained, and the learning rate alone goes back (Renda et
+al. 2020, arXiv:2003.02389). With "fresh" they are drawn anew and trained from the first epoch on: the control
+of Frankle and Carbin, and of Liu et al. 2019, arXiv:1810.05270.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +34,11 @@ from dynnas.training.weights.files import load_network, save_network
 
 FILE = "weights.sparse"
 
-STARTS = ("rewound", "signs")
-"""The weights that a ticket begins with: the early ones, or their signs at one size for each tensor."""
+STARTS = ("rewound", "signs", "trained", "fresh")
+"""The weights that a ticket begins with: early, their signs at one size for each tensor, trained, or new."""
+
+REDRAWN = 1000
+"""Number by which the seed of a ticket's new weights differs from that of the dense network's."""
 
 
 class Mask(Algorithm):
@@ -61,28 +69,22 @@ class Mask(Algorithm):
 
 def _run(source: CompressionInput) -> CompressedModel:
     amount, rewind = float(source.options["amount"]), int(source.options["rewind"])
-    epochs = source.recipe.train.epochs
-    if not 0 < rewind < epochs:
-        raise TrainingError(f"lottery: rewinds to epoch {rewind} of {epochs}; give more --epochs")
-    folder = source.folder / "early"
-    digest = folder / "digest"
-    if not digest.exists():
-        first = source.tune(source.fresh(), name="dense", until=rewind)
-        save_network(first, folder)
-        digest.write_text(weights_digest(first))
-    early = load_network(folder / "weights.pt", digest.read_text(), source.fresh)
-    dense = source.tune(source.fresh(), name="dense")
-    masks = largest_weights(dense, amount)
-    start = str(source.options["start"])
+    start, train = str(source.options["start"]), source.recipe.train
+    if not 0 < rewind < train.epochs:
+        raise TrainingError(f"lottery: rewinds to epoch {rewind} of {train.epochs}; give more --epochs")
     if start not in STARTS:
         raise TrainingError(f"lottery: found start {start!r}; allowed: {', '.join(STARTS)}")
+    early, dense = _early_and_trained(source, rewind)
+    masks = largest_weights(dense, amount)
     supermask = copy.deepcopy(early)
     Mask(supermask, masks)
     calibrate(supermask, source.calibration_images())
+    begun = {"trained": dense, "fresh": source.fresh(train.seed + REDRAWN)}.get(start, early)
+    ticket = copy.deepcopy(begun)
     if start == "signs":
-        keep_signs(early)
-    mask = Mask(early, masks)
-    ticket = source.tune(early, mask, name="ticket", since=rewind)
+        keep_signs(ticket)
+    since = 0 if start == "fresh" else rewind
+    ticket = source.tune(ticket, Mask(ticket, masks), name=f"{start} ticket", since=since)
     path = source.folder / FILE
     write_coded(ticket, path, {}, sparse=frozenset(masks))
     left = sum(int(mask.sum()) for mask in masks.values()) / sum(mask.numel() for mask in masks.values())
@@ -92,6 +94,19 @@ def _run(source: CompressionInput) -> CompressedModel:
         controls={"dense, trained alike": dense, "early weights under the mask": supermask},
         details={"weights_left": left, "rewound_to_epoch": rewind, "start": start},
     )
+
+
+def _early_and_trained(source: CompressionInput, rewind: int) -> tuple[Network, Network]:
+    """Return the network after `rewind` epochs, and at the end of the same training."""
+    folder = source.folder / "early"
+    fresh = partial(source.fresh, source.recipe.train.seed)
+    digest = folder / "digest"
+    if not digest.exists():
+        first = source.tune(fresh(), name="dense", until=rewind)
+        save_network(first, folder)
+        digest.write_text(weights_digest(first))
+    early = load_network(folder / "weights.pt", digest.read_text(), fresh)
+    return early, source.tune(fresh(), name="dense")
 
 
 def largest_weights(network: Network, amount: float) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from dynnas.compression.compress import CompressedModel, CompressionInput, Pass
-from dynnas.compression.importance import Scores, weight_importance
+from dynnas.compression.importance import WITHOUT_IMAGES, Scores, weight_importance
 from dynnas.errors import TrainingError
 from dynnas.nn.config.network import BlockConfig, ExitConfig, HeadConfig, NetworkConfig, SlotConfig
 from dynnas.nn.layers.unfilled import unfilled
@@ -64,7 +64,7 @@ class Axis:
 def _run(source: CompressionInput) -> CompressedModel:
     """Drop the share `amount` of each group's channels, then tune what is left."""
     amount, importance = float(source.options["amount"]), str(source.options["importance"])
-    batches = [] if importance == "magnitude" else source.training_batches()
+    batches = [] if importance in WITHOUT_IMAGES else source.training_batches()
     scores = weight_importance(importance, source.network, batches, source.dataset.task)
     known = None if importance == "magnitude" else scores
     if isinstance(source.network, PlainNetwork):

@@ -5,6 +5,7 @@ What comes back is a module of the same class with smaller tensors.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -85,6 +86,13 @@ class PrunableModule:
         choices = Choices(listed, before.followers, before.whole_groups, before.sizes)
         made = TrainedNetwork(self._made.network, choices, NO_REPORT, begun=self._made.begun)
         return PrunableModule(self.module, groups, made)
+
+    def rewound(self, module: nn.Module) -> PrunableModule:
+        """Return it with the weights of `module`, such as earlier ones of a training; the order stays."""
+        network = copy.deepcopy(self._made.network)
+        network.load_state_dict(module.state_dict())
+        made = TrainedNetwork(network, self._made.choices, NO_REPORT, begun=self._made.begun)
+        return PrunableModule(module, self.groups, made)
 
     def widths(self, amount: float) -> dict[str, int]:
         """Return what each group keeps without the share `amount`, rounded up so that it suits `MULTIPLE`."""

@@ -152,9 +152,8 @@ class _Compressor:
         atomic_write(study.folder.compressed, compressed_to_json([*others, result]))
         return result
 
-    def _fresh(self, key: str, like: Network) -> Network:
-        """Return a network like another one with the weights that the recipe's seed draws."""
-        seed = self.recipe.train.seed
+    def _fresh(self, key: str, like: Network, seed: int) -> Network:
+        """Return a network like another one with the weights that `seed` draws."""
         if isinstance(like, Network):
             return fresh_network(like.config, seed)
         found = self.study.fresh_network(key, seed)

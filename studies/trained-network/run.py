@@ -25,18 +25,16 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import os
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 sys.path.append(str(Path(__file__).parents[1]))  # where `shared` lies
 import torch
+from clock import Clock, Timed, once
 from networks import NETWORKS, drawn, shrunk
 from results import table
 from rivals import METHODS, Task, load
@@ -52,8 +50,7 @@ from dynnas.data.load import load_data
 from dynnas.errors import StudyError
 from dynnas.files import atomic_write
 from dynnas.pareto.front import ScoredArchitecture
-from dynnas.progress import Phase, Progress
-from dynnas.progress import Task as ProgressTask
+from dynnas.progress import Progress
 from dynnas.runtimes.cost import cost_of
 from dynnas.runtimes.plain import PlainNetwork
 from dynnas.search.evaluators.supernet import open_meter
@@ -71,7 +68,6 @@ TIMES = (0.75, 0.5)
 """Shares of the trained network's time that picked members may take."""
 LR, TUNING_LR = 0.1, 0.02
 FRESH = "fresh"
-_WRITING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -84,73 +80,6 @@ class Scale:
     width: int | None
     batch: int
     seconds: float
-
-
-class Clock:
-    """Seconds of processor time by what they were spent on, kept in a file, also if the process is killed.
-
-    Args:
-        path: the file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    @property
-    def seconds(self) -> dict[str, float]:
-        """What is kept."""
-        found: dict[str, float] = json.loads(self._path.read_text()) if self._path.exists() else {}
-        return found
-
-    @contextmanager
-    def spent(self, what: str) -> Iterator[None]:
-        """Add the time that is spent inside; it is written every few seconds."""
-        before, start, ended = self.seconds.get(what, 0.0), _processor_seconds(), threading.Event()
-
-        def write() -> None:
-            with _WRITING:
-                known = self.seconds | {what: before + _processor_seconds() - start}
-                atomic_write(self._path, json.dumps(known))
-
-        def watch() -> None:
-            while not ended.wait(5.0):
-                write()
-
-        watcher = threading.Thread(target=watch, daemon=True)
-        watcher.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            watcher.join()
-            write()
-
-
-def _processor_seconds() -> float:
-    """Return the processor time of this process and those that it has started and ended."""
-    return sum(os.times()[:4])
-
-
-class Timed(Progress):
-    """Progress that notes the processor time of a task named `training`."""
-
-    def __init__(self, inner: Progress, clock: Clock, what: str) -> None:
-        self._inner, self._clock, self._what = inner, clock, what
-
-    def plan(self, phases: Sequence[Phase]) -> None:
-        self._inner.plan(phases)
-
-    @contextmanager
-    def task(self, name: str, total: int, done: int = 0) -> Iterator[ProgressTask]:
-        with self._inner.task(name, total, done) as task:
-            if name == "training":
-                with self._clock.spent(self._what):
-                    yield task
-            else:
-                yield task
-
-    def message(self, text: str) -> None:
-        self._inner.message(text)
 
 
 @dataclass(frozen=True)
@@ -173,12 +102,7 @@ class Comparison:
 
     def once(self, name: str, number: Callable[[], int]) -> int:
         """Return a number that is worked out once and kept: it follows from times, and must not change."""
-        path = self.folder / "numbers.json"
-        known: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
-        if name not in known:
-            known[name] = number()
-            atomic_write(path, json.dumps(known))
-        return known[name]
+        return once(self.folder / "numbers.json", name, number)
 
     def train(self, epochs: int, lr: float) -> TrainSettings:
         """Return the settings of a training."""

@@ -105,6 +105,20 @@ def identity_of(build: Callable[..., Any]) -> str:
     return f"{own.__module__}:{own.__qualname__}"
 
 
+def static_values_of(build: Callable[..., Any]) -> Mapping[str, Value] | None:
+    """Return, by argument, the value with which nothing depends on the input, where `build` states it.
+
+    It is empty where an argument that is fixed has another value.
+    """
+    given: dict[str, Any] = {}
+    while isinstance(build, partial):
+        given, build = {**build.keywords, **given}, build.func
+    stated: Mapping[str, Value] | None = getattr(build, "static_values", None)
+    if stated is None:
+        return None
+    return stated if all(given.get(name, value) == value for name, value in stated.items()) else {}
+
+
 def arguments_of(architecture: Mapping[str, Value]) -> dict[str, Any]:
     """Return the arguments of an architecture: the values of `each` layer as one tuple."""
     arguments: dict[str, Any] = {}
@@ -153,6 +167,12 @@ def _check_arguments(name: str, build: Callable[..., Any], choices: Mapping[str,
             raise SpaceError(
                 f"{name} has no argument {argument!r}{nearest(argument, named)}; "
                 f"it has {', '.join(named) or 'none'}"
+            )
+    for argument in static_values_of(build) or ():
+        if argument not in named and not takes_any:
+            raise SpaceError(
+                f"{name}.static_values has {argument!r}{nearest(argument, named)}, which is no argument; "
+                f"allowed: {', '.join(named) or 'none'}"
             )
     for argument, parameter in named.items():
         needed = parameter.default is parameter.empty

@@ -24,6 +24,7 @@ from dynnas.search.storage.studies import open_trials
 from dynnas.search.workers.pool import WorkerPool
 from dynnas.settings.settings import SearchSettings
 from dynnas.space.architecture import Architecture, Value
+from dynnas.space.choices import argument_of, static_values_of
 from dynnas.space.gene import Gene
 from dynnas.space.space import Space
 
@@ -250,11 +251,9 @@ def static_part(space: Space) -> Space | None:
 
     None if it has no such networks.
     """
-    # Of a trained network, whose module cannot be imported here: it needs torch.
-    static_values = getattr(space.model, "static_values", None)
-    if static_values is not None:
-        static: Mapping[str, Value] = static_values()
-        return space.restrict({name: (value,) for name, value in static.items()}) if static else None
+    if space.model is not None and (stated := static_values_of(space.model)) is not None:
+        arguments = {argument_of(gene.name) for gene in space.genes}
+        return _restricted(space, {name: (value,) for name, value in stated.items() if name in arguments})
     if space.network is None and getattr(space.model, "template", None) is None:
         return None
     values: dict[str, Sequence[Value]] = {"op": ("static",)}
@@ -262,8 +261,12 @@ def static_part(space: Space) -> Space | None:
         values["gate"] = ("none",)
     names = {gene.name for gene in space.genes}
     values |= {name: (none,) for name, none in ((EXITS_AT, NO_EXITS), (CHOOSE, FIXED)) if name in names}
+    return _restricted(space, values)
+
+
+def _restricted(space: Space, values: Mapping[str, Sequence[Value]]) -> Space | None:
     try:
-        return space.restrict(values)
+        return space.restrict(values) if values else None
     except SpaceError:  # some layer has no static op or always a gate, or some exit is always there
         return None
 
@@ -281,7 +284,7 @@ def uniform_widths(space: Space) -> tuple[Architecture, ...]:
     """Return networks with all widths and expansions at one quantile, and other choices at another."""
 
     def value_at(gene: Gene, width: float, rest: float) -> Value:
-        is_width = gene.name.endswith((".width", ".expand"))
+        is_width = argument_of(gene.name).rpartition(".")[2] in ("width", "expand")
         return gene.values[round((width if is_width else rest) * (len(gene.values) - 1))]
 
     networks = (

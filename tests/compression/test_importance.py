@@ -68,6 +68,16 @@ def test_the_channels_that_count_most_stay(network):
     assert kept["head width"].tolist() == [2, 3, 5, 6, 7, 8, 9, 11]
 
 
+def test_random_importance_looks_at_nothing(network):
+    first, again = (weight_importance("random", network, [], TASK) for _ in range(2))
+    sizes = weight_importance("magnitude", network, [], TASK)
+    assert first.keys() == sizes.keys()
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+    same = np.corrcoef(first[HEAD].flatten(), sizes[HEAD].flatten())[0, 1]
+    assert abs(same) < 0.3
+    weight_importance("random", finished(gated_config(("skip", "width"))), [], TASK)
+
+
 def test_what_has_no_importance_is_one_message(network):
     with pytest.raises(
         StudyError, match=r"importance: found 'tailor' \(did you mean 'taylor'\?\); allowed: magnitude"

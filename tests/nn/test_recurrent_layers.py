@@ -7,16 +7,18 @@ from support.contexts import executed
 from torch import nn
 
 from dynnas.errors import SpaceError
-from dynnas.nn import ExitInTime, SkipRNN
+from dynnas.nn import ExitInTime, FrameSelection, SkipRNN
 from dynnas.nn.context import tracing
 from dynnas.nn.exits.early_exits import Left
 from dynnas.nn.exits.exits import sureness
 from dynnas.nn.gates.gate import Decision
 from dynnas.nn.networks.gate_use import GateUse
+from dynnas.runtimes.compile import compile_network
 from dynnas.runtimes.cost import cost_of
 from dynnas.runtimes.onnx.graph import to_onnx
 from dynnas.runtimes.onnx.session import OnnxRunner
 from dynnas.runtimes.plain import PlainNetwork
+from dynnas.settings.settings import TargetSettings
 from dynnas.space.space import Space
 from dynnas.supernet.supernet import Supernet
 from dynnas.tasks import Classification
@@ -164,3 +166,22 @@ def test_what_cannot_be_read_is_one_message():
         SkipRNN(3, 4, "rnn")
     with pytest.raises(SpaceError, match="steps is 4 and every is 0; allowed: 1 or more"):
         ExitInTime(3, 4, 2, steps=4, every=0)
+
+
+class Choosing(Skipping):
+    """Skips updates of what a scorer has chosen, whose number of steps the graph computes."""
+
+    def __init__(self):
+        super().__init__()
+        self.select = FrameSelection(nn.Linear(INPUTS, 1), count=4)
+
+    def forward(self, x):
+        return self.head(self.read(self.select(x[:, 0]))[:, -1])
+
+
+@torch.no_grad()
+def test_graphs_branch_on_values_of_unknown_shape():
+    network, x = PlainNetwork(lively(Choosing()), (1, STEPS, INPUTS), CLASSES).eval(), rows(8)
+    runner = OnnxRunner(compile_network(network, TargetSettings()).data, threads=1)
+    answers = np.concatenate([runner(one[None].numpy()) for one in x])
+    np.testing.assert_allclose(answers, network(x).numpy(), rtol=1e-4, atol=1e-5)

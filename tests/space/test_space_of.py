@@ -139,6 +139,15 @@ def test_what_cannot_be_chosen_is_named(choices, message):
         dn.Space.of(network, **choices)
 
 
+def test_static_values_of_no_argument_are_named():
+    def one(op="static"):
+        return op
+
+    one.static_values = {"opp": "static"}
+    with pytest.raises(SpaceError, match=r"one.static_values has 'opp' \(did you mean 'op'\?\), which is no "):
+        dn.Space.of(one, op=["static", "condconv"])
+
+
 def test_when_needs_a_condition():
     with pytest.raises(SpaceError, match="there is no condition"):
         dn.when(choose=[1])

@@ -99,3 +99,17 @@ def test_what_has_no_channels_is_refused_with_the_reason():
         PrunableModule.of(Linear().eval(), (1, 8, 8))
     with pytest.raises(TrainingError, match=r"has no channels 'stem\.width'"):
         PrunableModule.of(plain(), (1, 8, 8)).pruned({"stem.width": 8})
+
+
+def test_earlier_weights_lose_the_same_channels():
+    module = plain()
+    early = plain()
+    with torch.no_grad():
+        for value in early.parameters():
+            value.copy_(torch.randn(value.shape, generator=torch.Generator().manual_seed(7)))
+    found = PrunableModule.of(module, (1, 8, 8))
+    widths = found.widths(0.5)
+    (group,) = found.groups.values()
+    kept = torch.from_numpy(group.kept(8 * group.each))
+    assert torch.equal(found.rewound(early).pruned(widths).stem[0].weight, early.stem[0].weight[kept])
+    assert torch.equal(found.pruned(widths).stem[0].weight, module.stem[0].weight[kept])

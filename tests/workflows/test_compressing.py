@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from support.graphs import session_of
 from support.small_study import small_space
 
@@ -86,8 +87,27 @@ def test_a_ticket_is_judged_beside_the_dense_network(study):
     assert zeros / weights == pytest.approx(0.5, abs=0.02)
 
 
+@pytest.mark.slow
+def test_tickets_of_other_weights_have_the_same_mask(study):
+    made = {
+        start: compress(study, "lottery", epochs=3, amount=0.5, rewind=1, start=start)
+        for start in ("rewound", "trained", "fresh")
+    }
+    weights = [
+        torch.cat([value.flatten() for value in study.trained_network(each).parameters() if value.ndim > 1])
+        for each in made.values()
+    ]
+    assert [each.details["start"] for each in made.values()] == list(made)
+    assert all(torch.equal(each == 0, weights[0] == 0) for each in weights)
+    left = weights[0] != 0
+    likeness = torch.corrcoef(torch.stack([each[left] for each in weights]))
+    assert likeness[0, 1] > 0.5 > 0.3 > abs(likeness[0, 2])  # new weights have nothing of the trained ones
+    with pytest.raises(TrainingError, match="found start 'old'; allowed: rewound, signs, trained, fresh"):
+        compress(study, "lottery", epochs=3, start="old")
+
+
 @pytest.mark.sampled(1)
-@pytest.mark.parametrize("stopped", ["dense", "ticket"])
+@pytest.mark.parametrize("stopped", ["dense", "rewound ticket"])
 def test_an_interrupted_pass_goes_on_to_the_same_weights(study, tmp_path, stopped):
     class Interrupt(Progress):
         def task(self, name, total, done=0):

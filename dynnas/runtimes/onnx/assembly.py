@@ -113,9 +113,11 @@ def _read_by(node: NodeProto) -> set[str]:
 
 
 def renamed(value: ValueInfoProto, name: str) -> ValueInfoProto:
-    """Return a declaration of the same type and shape under another name."""
+    """Return a declaration of the same type and shape, also an unknown one, under another name."""
     tensor = value.type.tensor_type
-    return make_tensor_value_info(name, tensor.elem_type, [axis.dim_value for axis in tensor.shape.dim])
+    known = tensor.HasField("shape")
+    shape = [axis.dim_value for axis in tensor.shape.dim] if known else None
+    return make_tensor_value_info(name, tensor.elem_type, shape)
 
 
 def graphs_in(graph: GraphProto) -> Iterator[GraphProto]:

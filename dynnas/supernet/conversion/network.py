@@ -90,6 +90,7 @@ class TrainedNetwork:
         scale = self._scale(architecture)
         return module if scale is None or self.task is None else Rescaled(module, self.task, scale)
 
+    @property
     def static_values(self) -> dict[str, Value]:
         """Return, by gene, the value by which nothing is dynamic; empty if no gene makes anything dynamic."""
         return self.choices.static()

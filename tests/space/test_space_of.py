@@ -144,7 +144,7 @@ def test_static_values_of_no_argument_are_named():
         return op
 
     one.static_values = {"opp": "static"}
-    with pytest.raises(SpaceError, match=r"one.static_values has 'opp' \(did you mean 'op'\?\), which is no "):
+    with pytest.raises(SpaceError, match=r"one.static_values has 'opp' \(did you mean 'op'\?\), which"):
         dn.Space.of(one, op=["static", "condconv"])
 
 

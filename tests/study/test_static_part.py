@@ -1,6 +1,7 @@
 """The part of a space of one's own class that the static-only control searches."""
 
 from functools import partial
+from typing import ClassVar
 
 import dynnas as dn
 from dynnas.study.controls import static_part
@@ -9,7 +10,7 @@ from dynnas.study.controls import static_part
 class Net:
     """A class that says with which values nothing depends on the input."""
 
-    static_values = {"op": "static", "leaves": False}
+    static_values: ClassVar = {"op": "static", "leaves": False}
 
     def __init__(self, width, op="static", leaves=False):
         pass

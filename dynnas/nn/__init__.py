@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dynnas.nn.dynamic_resolution import DynamicResolution
     from dynnas.nn.exits.early_exits import EarlyExits
     from dynnas.nn.exits.patient_exits import PatientExits
+    from dynnas.nn.exits.policy_exits import PolicyExits
     from dynnas.nn.gates.family import GATES
     from dynnas.nn.kernels.kernel import KERNELS
     from dynnas.nn.regions.glimpses import GlimpseRNN, GlimpseSensor
@@ -61,6 +62,7 @@ __all__ = [
     "NeuralTree",
     "PatchSelection",
     "PatientExits",
+    "PolicyExits",
     "RecurrentAttention",
     "SkipRNN",
     "Skippable",
@@ -93,6 +95,7 @@ _HOMES = {
     "NeuralTree": "trees.neural_tree",
     "PatchSelection": "regions.selection",
     "PatientExits": "exits.patient_exits",
+    "PolicyExits": "exits.policy_exits",
     "RecurrentAttention": "regions.recurrent_attention",
     "SkipRNN": "sequences.recurrent",
     "Skippable": "blocks_by_name",

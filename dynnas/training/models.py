@@ -11,10 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from dynnas.nn.context import Context, supplied
+from dynnas.nn.exits.early_exits import EarlyExits, ExitMode
 from dynnas.nn.exits.exits import Leaving
 from dynnas.nn.gates.costs import GateCost, gate_costs, gate_costs_of
 from dynnas.nn.gates.mode import GateMode
+from dynnas.nn.layers.macs import count_macs
 from dynnas.nn.layers.resize import resize
+from dynnas.nn.networks.cost import cost
 from dynnas.nn.networks.network import Network
 from dynnas.space.architecture import Architecture
 from dynnas.space.space import Space
@@ -49,6 +52,10 @@ class Model(Protocol):
         """Return the costs of the network's gates, in the order in which they run."""
         ...
 
+    def exit_macs(self, architecture: Architecture | None, inputs: Any) -> Sequence[int]:
+        """Return the multiply-adds of an image that leaves at each exit, then at the head."""
+        ...
+
     def trial(self) -> Model:
         """Return a model to time steps with, whose steps change nothing in this one but gradients."""
         ...
@@ -74,6 +81,7 @@ class SupernetModel:
         self.module = supernet
         self.space: Space | None = supernet.space
         self._costs: dict[Architecture, Sequence[GateCost]] = {}
+        self._exit_macs: dict[Architecture, Sequence[int]] = {}
         self._convert: Callable[[nn.Module], nn.Module] | None = None
 
     def forward(
@@ -108,6 +116,18 @@ class SupernetModel:
                 self._costs[architecture] = gate_costs_of(network, lambda: network(inputs))
         return self._costs[architecture]
 
+    def exit_macs(self, architecture: Architecture | None, inputs: Any) -> Sequence[int]:
+        """See `Model.exit_macs`."""
+        assert architecture is not None
+        if architecture not in self._exit_macs:
+            build = self.module.build
+            self._exit_macs[architecture] = (
+                cost(build.config(architecture)).exit_macs
+                if isinstance(build, StagedBuild)
+                else _counted(self.module.extract(architecture), inputs)
+            )
+        return self._exit_macs[architecture]
+
     def trial(self) -> Model:
         """Return the model itself: shared weights have no statistics."""
         return self
@@ -125,6 +145,7 @@ class ModuleModel:
     def __init__(self, module: nn.Module) -> None:
         self.module = module
         self._costs: Sequence[GateCost] | None = None
+        self._exit_macs: Sequence[int] | None = None
 
     def forward(
         self, inputs: Any, architecture: Architecture | None, context: Context, open_gates: bool
@@ -148,6 +169,12 @@ class ModuleModel:
             with torch.no_grad():
                 self._costs = gate_costs_of(still.module, lambda: still.call(inputs))
         return self._costs
+
+    def exit_macs(self, architecture: Architecture | None, inputs: Any) -> Sequence[int]:
+        """See `Model.exit_macs`; found by a run for each exit on one of these inputs."""
+        if self._exit_macs is None:
+            self._exit_macs = _counted(self.module, inputs)
+        return self._exit_macs
 
     def trial(self) -> Model:
         """Return a copy, because statistics of batch norms must not change."""
@@ -174,6 +201,22 @@ class NetworkModel(ModuleModel):
     def costs(self, architecture: Architecture | None, inputs: Any) -> Sequence[GateCost]:
         """See `Model.costs`."""
         return gate_costs(self.module.config)
+
+    def exit_macs(self, architecture: Architecture | None, inputs: Any) -> Sequence[int]:
+        """See `Model.exit_macs`."""
+        return cost(self.module.config).exit_macs
+
+
+@torch.no_grad()
+def _counted(module: nn.Module, inputs: Any) -> Sequence[int]:
+    """Return the multiply-adds of an image that leaves at each exit of a module's `EarlyExits`."""
+    still = copy.deepcopy(module).eval()
+    exits = max((len(each.thresholds) for each in still.modules() if isinstance(each, EarlyExits)), default=0)
+    found = []
+    for number in range(exits + 1):
+        with supplied(still, Context(GateMode(choice="all"), ExitMode(number))):
+            found.append(count_macs(still, inputs[:1])[1])
+    return found
 
 
 def _several(outputs: Any) -> tuple[Tensor, ...]:

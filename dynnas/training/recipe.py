@@ -69,6 +69,7 @@ ONLY_SUPERNET = (
 COMMON = (
     "label_smoothing",
     "early_exits",
+    "exit_policy",
     "router_temperature",
     "gate_learning",
     "gate_budget",
@@ -89,6 +90,7 @@ ORDER = (
     "early_exits",
     "exit_order",
     "exit_ranking",
+    "exit_policy",
     "router_temperature",
     "routing_dropout",
     "gate_learning",

@@ -17,7 +17,7 @@ from dynnas.nn.networks.network import Network
 from dynnas.space.moves import largest
 from dynnas.supernet.staged import staged_supernet
 from dynnas.tasks.builtin.classification import Classification
-from dynnas.training.algorithms.early_exits import criterion_loss
+from dynnas.training.algorithms.exits.early_exits import criterion_loss
 
 SPACE = """
 input: {channels: 2, classes: 4, resolutions: 8}
@@ -74,12 +74,12 @@ def test_all_at_once_decides_as_one_by_one(criterion):
     assert logits.shape == (40, 5)
 
 
-def test_a_gate_costs_a_weighted_sum_of_three_numbers():
+def test_a_gate_costs_a_weighted_sum_of_three_numbers_and_a_policy_sixteen():
     costs = {
         criterion: count_macs(Network(config(exits=1, criterion=criterion)).eval(), images())[1]
         for criterion in CRITERIA
     }
-    assert costs["entropy"] == costs["confidence"] == costs["learned"] - 3
+    assert costs["entropy"] == costs["confidence"] == costs["learned"] - 3 == costs["policy"] - 16 * 3 - 16
 
 
 def test_a_gate_learns_whether_its_exit_is_right_and_teaches_nothing_else():

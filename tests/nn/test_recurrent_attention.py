@@ -16,7 +16,7 @@ from dynnas.runtimes.onnx.session import OnnxRunner
 from dynnas.runtimes.plain import PlainNetwork
 from dynnas.space.space import Space
 from dynnas.testing.spaces import check_space
-from dynnas.training.algorithms.exit_ranking import ExitRanking
+from dynnas.training.algorithms.exits.exit_ranking import ExitRanking
 
 CLASSES = 3
 

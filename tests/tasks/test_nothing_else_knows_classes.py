@@ -20,13 +20,15 @@ OTHERS = {
     "nn/trees/soft_tree.py": "a path of a tree",
     "nn/networks/glance.py": "where to look",
     "training/algorithms/gates/guidance.py": "what gates are taught to choose",
-    "training/algorithms/early_exits.py": "what an exit is taught of its own quality",
+    "training/algorithms/exits/early_exits.py": "what an exit is taught of its own quality",
     "metrics/budgeted.py": "the first exit that is reached",
     "pareto/": "the best of a list",
     "report/tables/": "the most work",
     "report/latency.py": "the most work",
     "export/standalone.py": "runs without dynnas, so that it says itself what outputs mean",
     "study/study.py": "an example in a docstring",
+    "training/algorithms/exits/exit_policy.py": "a distribution over exits",
+    "nn/sequences/jump_rnn.py": "how far to jump",
     "training/algorithms/sampling/": "the network of the least or greatest loss",
 }
 

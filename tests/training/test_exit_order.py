@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from dynnas.nn import EarlyExits
 from dynnas.nn.networks.network import Network
-from dynnas.training.algorithms.early_exits import EarlyExits as JointExits
-from dynnas.training.algorithms.exit_order import ExitOrder, parts_of
+from dynnas.training.algorithms.exits.early_exits import EarlyExits as JointExits
+from dynnas.training.algorithms.exits.exit_order import ExitOrder, parts_of
 
 LABELS = torch.tensor([0, 2, 1, 1])
 

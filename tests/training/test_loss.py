@@ -13,7 +13,7 @@ from dynnas.language.parser import parse_space
 from dynnas.nn.context import PLAIN
 from dynnas.nn.dynamic_conv.mode import RouterMode
 from dynnas.space.moves import largest, smallest
-from dynnas.training.algorithms.early_exits import EarlyExits
+from dynnas.training.algorithms.exits.early_exits import EarlyExits
 from dynnas.training.algorithms.label_smoothing import LabelSmoothing
 from dynnas.training.algorithms.router_temperature import RouterTemperature
 from dynnas.training.algorithms.sampling.sandwich import sandwich

@@ -20,7 +20,7 @@ from dynnas.nn.gates.gate import Decision
 from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.layers.digest import weights_digest
 from dynnas.settings.settings import DataSettings, TrainSettings
-from dynnas.training.algorithms.early_exits import EarlyExits
+from dynnas.training.algorithms.exits.early_exits import EarlyExits
 from dynnas.training.algorithms.gates.budget import GateBudget, budget_loss, budget_shares
 from dynnas.training.algorithms.gates.learning import GateLearning
 from dynnas.training.algorithms.gates.reinforce import Reinforce

@@ -114,7 +114,7 @@ class BlockConfig:
 class ExitConfig:
     """A classifier after an inner block: 1x1 convolution, batch norm, activation, pooling, linear.
 
-    `criterion` is how sure it is of an image; `learned` has weights of its own.
+    `criterion` is how sure it is of an image; `learned` and `policy` have weights of their own.
     """
 
     in_channels: int

@@ -25,7 +25,7 @@ from dynnas.space.rule import Rule
 DENSE_BLOCK = "msd"  # fills a stage: its layers pass on maps of several scales
 # What a gate looks at, in the order of capacity.
 READS = ("block", "policy", "recurrent")
-CRITERIA = ("confidence", "entropy", "learned")
+CRITERIA = ("confidence", "entropy", "learned", "policy")
 
 MAX_STAGES = 32
 MAX_DEPTH = 64
@@ -347,7 +347,8 @@ def exit_knobs() -> tuple[Knob, ...]:
             "criterion",
             Rule(str, choices=CRITERIA),
             "confidence of an exit: its largest softmax (confidence), 1 - entropy / log(classes) (entropy), "
-            "or the output of a gate that is trained for it (learned)",
+            "the output of a gate that is trained to know whether the exit is right (learned), or that of a "
+            "policy that is trained to stop where loss and price are least (policy)",
             default="confidence",
             when=_EXITS_WANTED,
         ),

@@ -1,13 +1,14 @@
 """Early exit at the first exit that is sure enough, decided for every image of a batch.
 
-What an exit says of an image is a row of logits; an exit that is trained to judge itself (criterion
-`learned`) appends one more column, the logit of being right. How sure it is lies between 0 and 1 by every
-criterion, so that one threshold means as much everywhere: an image leaves where the exit is that sure.
+What an exit says of an image is a row of logits; an exit that is trained to judge itself appends one more
+column, the logit of being right (criterion `learned`) or of stopping there (`policy`). How sure it is lies
+between 0 and 1 by every criterion, so that one threshold means as much everywhere: an image leaves where the
+exit is that sure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -51,20 +52,42 @@ class Gate(nn.Module):
         return self.weigh(self.task.doubt(logits.detach()))
 
 
+class ExitPolicy(nn.Module):
+    """A head that says from an exit's logits whether an image stops there (criterion `policy`).
+
+    A small network on what a `Gate` sees, detached as well. It is trained to stop where an image's loss and
+    the price of what is run are least (`dynnas.training.algorithms.exits.exit_policy`).
+    """
+
+    def __init__(self, classes: int, hidden: int = 16) -> None:
+        super().__init__()
+        self.task = Classification(tuple(map(str, range(classes))))
+        self.see, self.say = nn.Linear(self.task.doubts, hidden), linear(hidden, 1)
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Map (B, classes) to the logit (B, 1) of stopping."""
+        found: Tensor = self.say(torch.relu(self.see(self.task.doubt(logits.detach()))))
+        return found
+
+
+JUDGED: Mapping[str, type[Gate | ExitPolicy]] = {"learned": Gate, "policy": ExitPolicy}
+"""Criteria that are weights of an exit; what they say is one more column of its output."""
+
+
 def answer(output: Tensor, criterion: str = "confidence") -> Tensor:
     """Return the logits (B, classes) in the output of an exit of this criterion, or of the head."""
-    return output[:, :-1] if criterion == "learned" else output
+    return output[:, :-1] if criterion in JUDGED else output
 
 
 def sureness(output: Tensor, criterion: str = "confidence") -> Tensor:
     """Return the confidence (B,) of an exit, from 0 to 1.
 
     Args:
-        output: of the exit, (B, classes), and one column more for `learned`; of maps (B, classes, ...) the
-            mean over places counts.
-        criterion: one of the task's (`Classification.confidence`), or `learned`.
+        output: of the exit, (B, classes), and one column more for `learned` and `policy`; of maps
+            (B, classes, ...) the mean over places counts.
+        criterion: one of the task's (`Classification.confidence`), or `learned` or `policy`.
     """
-    if criterion == "learned":
+    if criterion in JUDGED:
         return output[:, -1].sigmoid()
     sure = TASK.confidence(output, criterion)
     return sure if sure.ndim == 1 else sure.flatten(1).mean(1)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from dynnas.nn.by_name import activation, attention
 from dynnas.nn.config.network import BlockConfig, ExitConfig, HeadConfig, StemConfig
-from dynnas.nn.exits.exits import Gate
+from dynnas.nn.exits.exits import JUDGED
 from dynnas.nn.kernels.kernel import KERNELS, Kernel
 from dynnas.nn.kernels.static import Static
 from dynnas.nn.layers.channel_selection import Channels, pick, spread
@@ -120,8 +120,8 @@ class Head(nn.Module):
         if isinstance(config, HeadConfig):
             self.dropout = Dropout(config.dropout)
         self.classifier = linear(config.width or config.in_channels, config.classes)
-        learned = isinstance(config, ExitConfig) and config.criterion == "learned"
-        self.gate: nn.Module | None = Gate(config.classes) if learned else None
+        judge = JUDGED.get(config.criterion) if isinstance(config, ExitConfig) else None
+        self.gate: nn.Module | None = None if judge is None else judge(config.classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to logits (B, classes); a gate appends its own, (B, classes + 1)."""

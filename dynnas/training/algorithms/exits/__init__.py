@@ -1,0 +1,1 @@
+"""Algorithms by which early exits learn."""

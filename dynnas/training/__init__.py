@@ -11,11 +11,12 @@ from dynnas.lazy import lazy
 
 if TYPE_CHECKING:
     from dynnas.training.algorithm import ALGORITHMS, Algorithm, register_algorithm, setting
+    from dynnas.training.growth.neural_tree import grow_tree
     from dynnas.training.trainer import Trainer
 
-__all__ = ["ALGORITHMS", "Algorithm", "Trainer", "register_algorithm", "setting"]
+__all__ = ["ALGORITHMS", "Algorithm", "Trainer", "grow_tree", "register_algorithm", "setting"]
 
-_HOMES = {**dict.fromkeys(__all__, "algorithm"), "Trainer": "trainer"}
+_HOMES = {**dict.fromkeys(__all__, "algorithm"), "Trainer": "trainer", "grow_tree": "growth.neural_tree"}
 
 __getattr__ = lazy(__name__, _HOMES)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
 import torch
@@ -26,8 +27,9 @@ class NeuralTree(nn.Module):
     evaluation an input goes the likelier way at each router, and only that way is run (section 3.3): a graph
     for one input has an `If` at each router.
 
-    The paper grows a tree leaf by leaf: it is split, or made deeper, if that helps. `grown` lists these
-    structures, so that a space can choose among them; its networks share what stands at the same place.
+    The paper grows a tree leaf by leaf: it is split, or made deeper, if that helps.
+    `dynnas.training.grow_tree` does so. `grown` lists the structures of one such step, so that a
+    space can choose among them; its networks share what stands at the same place.
 
     Args:
         inputs: numbers of an input. outputs: number of classes.
@@ -41,11 +43,35 @@ class NeuralTree(nn.Module):
     def __init__(self, inputs: int, outputs: int, structure: str = "(.,.)", hard: bool = False) -> None:
         super().__init__()
         self.root = _subtree(inputs, outputs, structure, hard)
+        self.inputs, self.hard = inputs, hard
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, inputs) to the logarithms of the classes' probabilities, (B, outputs)."""
         found: Tensor = self.root(x)
         return found
+
+    @property
+    def structure(self) -> str:
+        """The structure of the tree as it is now."""
+        return _spelled(self.root)
+
+    def leaves(self) -> list[str]:
+        """Return the names of the leaves among the modules of the tree, from left to right."""
+        return [name for name, module in self.named_modules() if isinstance(module, _Leaf)]
+
+    def split(self, leaf: str) -> nn.Module:
+        """Return a router with two copies of a leaf, by its name: it answers as the leaf does."""
+        found = self.get_submodule(leaf)
+        return _Split(self.inputs, copy.deepcopy(found), copy.deepcopy(found), self.hard)
+
+    def deepen(self, leaf: str) -> nn.Module:
+        """Return a copy of a leaf, by its name, behind a new transformation."""
+        return _Deeper(self.inputs, copy.deepcopy(self.get_submodule(leaf)))
+
+    def put(self, name: str, subtree: nn.Module) -> None:
+        """Put a subtree in the place of the one of this name."""
+        parent, _, attribute = name.rpartition(".")
+        setattr(self.get_submodule(parent), attribute, subtree)
 
 
 class _Leaf(nn.Module):
@@ -135,6 +161,13 @@ def _subtree(inputs: int, outputs: int, structure: str, hard: bool) -> nn.Module
     if next(signs, None) is not None:
         raise _unreadable(structure)
     return tree
+
+
+def _spelled(tree: nn.Module) -> str:
+    """Return the structure of a subtree."""
+    if isinstance(tree, _Split):
+        return f"({_spelled(tree.left)},{_spelled(tree.right)})"
+    return DEEPER + _spelled(tree.below) if isinstance(tree, _Deeper) else LEAF
 
 
 def _read(signs: Iterator[str], inputs: int, outputs: int, structure: str, hard: bool) -> nn.Module:

@@ -24,7 +24,7 @@ class OpenVinoSession:
 
     Raises:
         MissingExtraError: openvino is not installed.
-        TargetError: the processor does not compute in `dtype`.
+        TargetError: the processor does not compute in `dtype`, or OpenVINO cannot run the graph.
     """
 
     def __init__(self, model: bytes | Path, threads: int, dtype: str = "float32") -> None:
@@ -36,11 +36,18 @@ class OpenVinoSession:
             raise TargetError(
                 f"target: OpenVINO has no {dtype} on this processor; use dtype {allowed}, or another runtime"
             )
-        compiled = core.compile_model(
-            core.read_model(model, b"") if isinstance(model, bytes) else core.read_model(model),
-            "CPU",
-            {"INFERENCE_PRECISION_HINT": hint, "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads},
-        )
+        try:
+            compiled = core.compile_model(
+                core.read_model(model, b"") if isinstance(model, bytes) else core.read_model(model),
+                "CPU",
+                {"INFERENCE_PRECISION_HINT": hint, "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": threads},
+            )
+        except RuntimeError as error:
+            said = " ".join(str(error).split())
+            raise TargetError(
+                f"target: OpenVINO cannot run the network's graph: {said[:300]}; write that part with other "
+                "operators, or take another runtime"
+            ) from error
         self.threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
         self._request = compiled.create_infer_request()
         self._names = [_name(output.names) for output in compiled.outputs]

@@ -50,6 +50,8 @@ class Attention(nn.Module):
 class Experts(nn.Module):
     """A mixture of MLPs: together they run as many tokens as there are, each those that it wants most."""
 
+    input_dependent = True  # so that reports and controls count it among what is dynamic
+
     def __init__(self, width: int, hidden: int, experts: int):
         super().__init__()
         self.router = nn.Linear(width, experts, bias=False)
@@ -77,7 +79,7 @@ class Layer(nn.Module):
 
     def __init__(self, width: int, heads: int, ratio: float, experts: int, kept: float):
         super().__init__()
-        self.kept = kept
+        self.kept, self.input_dependent = kept, kept < 1
         self.norm1, self.attention = nn.LayerNorm(width), Attention(width, heads)
         hidden = int(width * ratio)
         self.norm2 = nn.LayerNorm(width)

@@ -26,6 +26,11 @@ class Branching(Contextual):
 
     carried: tuple[Carried, ...] = ()
 
+    @property
+    def can_branch(self) -> bool:
+        """False for one that was built with a single alternative."""
+        return True
+
     def branches_on(self, flow: Flow) -> bool:
         """Tell whether an image can take either of several branches here."""
         return True

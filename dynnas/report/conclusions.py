@@ -25,7 +25,7 @@ def conclusions(study: Study) -> tuple[str, ...]:
     counted = f"{len(study.candidates)} candidates evaluated, {len(front)} of them on the front"
     if study.space.table:
         return (f"{counted}.",)
-    dynamic = sum(is_dynamic(member.architecture) for member in front)
+    dynamic = sum(is_dynamic(member.architecture, study.space) for member in front)
     sentences = [f"{counted}, {dynamic} of these with dynamic layers or exits."]
     if not study.finished:
         sentences.append("The search has not finished: accuracies and latencies are those of the trials.")

@@ -37,13 +37,12 @@ def study_table(study: Study) -> Table:
     if study.space.table:
         names = [objective.name for objective in study.goal.objectives]
         return metrics_table(study.front, names, f"{title_of(study)}; members: {len(study.front)}")
-    dynamic = sum(is_dynamic(member.architecture) for member in study.front)
+    dynamic = sum(is_dynamic(member.architecture, study.space) for member in study.front)
     state = "" if study.finished else "not finished, trials so far: "
-    title = f"{state}{title_of(study)}; members: {len(study.front)}"
+    title = f"{state}{title_of(study)}; members: {len(study.front)}, dynamic: {dynamic}"
     if is_own_class(study.space):
         genes = [gene.name for gene in study.space.choices if gene.name != QUANTIZE]
         return front_table(study.front, title, further_metrics(study), genes, score_name(study))
-    title = f"{title}, dynamic: {dynamic}"
     return front_table(study.front, title, further_metrics(study), score=score_name(study))
 
 
@@ -113,7 +112,7 @@ def picture_of(study: Study) -> Picture:
             Point(
                 member.metrics[axes.cost],
                 axes.unit * member.metrics[axes.gain],
-                is_dynamic(member.architecture),
+                is_dynamic(member.architecture, study.space),
             )
             for member in candidates
         ]

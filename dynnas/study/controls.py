@@ -11,7 +11,6 @@ from typing import Any
 
 from dynnas.documents import Document
 from dynnas.errors import SpaceError
-from dynnas.nn.config.names import CHOOSE, EXITS_AT, FIXED, NO_EXITS
 from dynnas.pareto.front import Front, ScoredArchitecture, reference_point, scored_from_json, scored_to_json
 from dynnas.pareto.noise import tested
 from dynnas.pareto.objectives import Goal, Objective
@@ -24,9 +23,10 @@ from dynnas.search.storage.studies import open_trials
 from dynnas.search.workers.pool import WorkerPool
 from dynnas.settings.settings import SearchSettings
 from dynnas.space.architecture import Architecture, Value
-from dynnas.space.choices import argument_of, static_values_of
+from dynnas.space.choices import argument_of
 from dynnas.space.gene import Gene
 from dynnas.space.space import Space
+from dynnas.study.static_part import static_part
 
 DOCUMENT = Document("dynnas_controls", 1, "search again")
 
@@ -246,31 +246,6 @@ def evaluate_controls(
     )
 
 
-def static_part(space: Space) -> Space | None:
-    """Return `space` without dynamic kernels, gates, exits and choice of resolutions, which may be all of it.
-
-    None if it has no such networks.
-    """
-    if space.model is not None and (stated := static_values_of(space.model)) is not None:
-        arguments = {argument_of(gene.name) for gene in space.genes}
-        return _restricted(space, {name: (value,) for name, value in stated.items() if name in arguments})
-    if space.network is None and getattr(space.model, "template", None) is None:
-        return None
-    values: dict[str, Sequence[Value]] = {"op": ("static",)}
-    if any(gene.name.endswith(".gate") for gene in space.genes):
-        values["gate"] = ("none",)
-    names = {gene.name for gene in space.genes}
-    values |= {name: (none,) for name, none in ((EXITS_AT, NO_EXITS), (CHOOSE, FIXED)) if name in names}
-    return _restricted(space, values)
-
-
-def _restricted(space: Space, values: Mapping[str, Sequence[Value]]) -> Space | None:
-    try:
-        return space.restrict(values) if values else None
-    except SpaceError:  # some layer has no static op or always a gate, or some exit is always there
-        return None
-
-
 def _among(space: Space, candidates: Sequence[ScoredArchitecture]) -> list[Architecture]:
     """Return the architectures of those candidates that `space` has, too."""
     found = []
@@ -281,12 +256,19 @@ def _among(space: Space, candidates: Sequence[ScoredArchitecture]) -> list[Archi
 
 
 def uniform_widths(space: Space) -> tuple[Architecture, ...]:
-    """Return networks with all widths and expansions at one quantile, and other choices at another."""
+    """Return networks with all widths and expansions at one quantile, and other choices at another.
+
+    There are none where no choice is a width.
+    """
+
+    def is_width(gene: Gene) -> bool:
+        return argument_of(gene.name).rpartition(".")[2] in ("width", "expand")
 
     def value_at(gene: Gene, width: float, rest: float) -> Value:
-        is_width = argument_of(gene.name).rpartition(".")[2] in ("width", "expand")
-        return gene.values[round((width if is_width else rest) * (len(gene.values) - 1))]
+        return gene.values[round((width if is_width(gene) else rest) * (len(gene.values) - 1))]
 
+    if not any(map(is_width, space.genes)):
+        return ()
     networks = (
         space.architecture({gene.name: value_at(gene, width, rest) for gene in space.genes})
         for width, rest in itertools.product(_WIDTHS, _REST)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dynnas.data.dataset import Dataset
 from dynnas.language.study_space import StudySpace
 from dynnas.progress import Phase
-from dynnas.study.controls import UNSELECTED, static_part, uniform_widths
+from dynnas.study.controls import UNSELECTED, uniform_widths
+from dynnas.study.static_part import static_part
 
 _EVALUATION = "evaluation"
 
@@ -30,15 +31,12 @@ def phases_of_study(space: StudySpace, dataset: Dataset) -> tuple[Phase, ...]:
     if search.controls:
         static = static_part(space)
         names = [evaluations("random control", max(1, search.trials // 2), "to compare with chance")]
-        if static:
-            names += [
-                evaluations(
-                    "static-only control", search.trials, "to compare with networks without dynamic layers"
-                ),
-                evaluations(
-                    "uniform-width control", len(uniform_widths(static)), "to compare with one width for all"
-                ),
-            ]
+        if static and static.digest != space.digest:
+            about = "to compare with networks without dynamic layers"
+            names.append(evaluations("static-only control", search.trials, about))
+        if static and (uniform := uniform_widths(static)):
+            about = "to compare with one width for all"
+            names.append(evaluations("uniform-width control", len(uniform), about))
         phases += names
     phases.append(Phase("finishing the front", 3 * _FRONT, seconds / 3))
     if search.controls:

@@ -9,7 +9,7 @@ import torch
 from dynnas.language.parser import load_space
 from dynnas.runtimes.plain import PlainNetwork
 from dynnas.space.moves import enumerate_all
-from dynnas.study.controls import static_part
+from dynnas.study.static_part import static_part
 
 FILE = Path(__file__).parents[2] / "studies" / "sequences" / "sequences.yaml"
 

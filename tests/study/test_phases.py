@@ -7,8 +7,9 @@ from typing import Any, cast
 from support.small_study import small_space
 
 from dynnas.data.dataset import Dataset
-from dynnas.study.controls import static_part, uniform_widths
+from dynnas.study.controls import uniform_widths
 from dynnas.study.phases import phases_of_study
+from dynnas.study.static_part import static_part
 
 
 def dataset(steps: int) -> Dataset:

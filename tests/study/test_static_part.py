@@ -4,7 +4,7 @@ from functools import partial
 from typing import ClassVar
 
 import dynnas as dn
-from dynnas.study.controls import static_part
+from dynnas.study.static_part import static_part
 
 
 class Net:

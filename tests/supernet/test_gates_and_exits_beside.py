@@ -16,7 +16,7 @@ from dynnas.nn.context import tracing
 from dynnas.nn.exits.early_exits import Left
 from dynnas.report.tables.table import dynamic_layers, exits, is_dynamic
 from dynnas.space.moves import largest, sample, smallest
-from dynnas.study.controls import static_part
+from dynnas.study.static_part import static_part
 
 IMAGES = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 

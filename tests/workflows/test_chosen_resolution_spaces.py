@@ -21,7 +21,7 @@ from dynnas.runtimes.folding import fold_batchnorm
 from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.settings.settings import DataSettings
 from dynnas.space.moves import largest, smallest
-from dynnas.study.controls import static_part
+from dynnas.study.static_part import static_part
 from dynnas.supernet.staged import staged_supernet
 from dynnas.training.start import train_supernet
 from dynnas.workflows.calibrate import calibrate_space

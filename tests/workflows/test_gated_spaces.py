@@ -8,7 +8,7 @@ from dynnas.errors import StudyError
 from dynnas.language.parser import load_space, parse_space
 from dynnas.report.tables.table import dynamic_layers, is_dynamic
 from dynnas.space.moves import smallest
-from dynnas.study.controls import static_part
+from dynnas.study.static_part import static_part
 from dynnas.workflows.calibrate import calibrate_space
 from dynnas.workflows.run import run_study
 

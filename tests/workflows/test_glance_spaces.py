@@ -17,7 +17,7 @@ from dynnas.report.plots.diagram import layers_of
 from dynnas.report.tables.table import dynamic_layers, is_dynamic
 from dynnas.settings.settings import DataSettings, TrainSettings
 from dynnas.space.moves import largest, smallest
-from dynnas.study.controls import static_part
+from dynnas.study.static_part import static_part
 from dynnas.supernet.staged import staged_supernet
 from dynnas.training.start import train_supernet
 from dynnas.workflows.run import run_study

@@ -144,6 +144,11 @@ class EarlyExits(Branching):
         """
         return self.confidence(output), memory
 
+    @property
+    def can_branch(self) -> bool:
+        """False if there is but the last exit."""
+        return bool(self.thresholds)
+
     def ways(self) -> int:
         """Return 2: an image leaves at the first exit, or goes on."""
         return 2

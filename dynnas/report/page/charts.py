@@ -186,7 +186,7 @@ def _series(
             "x": member.metrics[axes.cost],
             "y": axes.unit * member.metrics[axes.gain],
             "tip": tip_of(member, study),
-            "dynamic": is_dynamic(member.architecture),
+            "dynamic": is_dynamic(member.architecture, study.space),
             "key": member.key,
         }
         for member in listed

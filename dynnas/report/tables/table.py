@@ -14,6 +14,7 @@ from dynnas.settings.metrics import INT8_RATIO, find_metric, on_device
 from dynnas.space.architecture import Architecture
 from dynnas.space.gene import QUANTIZE
 from dynnas.space.space import Space
+from dynnas.study.static_part import is_static
 from dynnas.study.study import Study
 
 
@@ -201,8 +202,14 @@ def exits(architecture: Architecture) -> str:
     )
 
 
-def is_dynamic(architecture: Architecture) -> bool:
-    """Tell whether any weight, or what is run, depends on the image."""
+def is_dynamic(architecture: Architecture, space: Space | None = None) -> bool:
+    """Tell whether any weight, or what is run, depends on the image.
+
+    Args:
+        space: of the architecture; some networks of a class of one's own are built to see it.
+    """
+    if space is not None and is_own_class(space):
+        return not is_static(space, architecture)
     return bool(dynamic_layers(architecture) or exits(architecture))
 
 

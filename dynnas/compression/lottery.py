@@ -9,7 +9,7 @@ begin at one size, the deviation of its early weights (Zhou et al. 2019, arXiv:1
 control is the early network under the mask without any training, a supermask (section 5).
 
 With `start` "trained" the weights stay as they were trained, and the learning rate alone goes back (Renda et
-al. 2020, arXiv:2003.02389). With "fresh" they are drawn anew and trained from the first epoch on: the control
+al. 2020, arXiv:2003.02389). With "fresh" new ones are drawn and trained from the first epoch on: the control
 of Frankle and Carbin, and of Liu et al. 2019, arXiv:1810.05270.
 """
 

@@ -23,6 +23,7 @@ def compare(
     fixed: Callable[[int], Mapping[str, Space]],
     metrics: Sequence[str],
     epochs: int,
+    trials: int,
 ) -> None:
     """Run what is missing as the command line says, and write `results.json`.
 
@@ -31,13 +32,13 @@ def compare(
         file: the space that is searched; results lie beside it.
         fixed: returns the networks to compare with, by name, for a number of classes.
         metrics: that the results hold of each network.
-        epochs: of a training, if the command line does not say.
+        epochs: of a training, if the command line does not say. trials: of a search, likewise.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--epochs", type=int, default=epochs)
-    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--trials", type=int, default=trials)
     parser.add_argument("--out", type=Path, default=file.parent, help="folder of the results and of local/")
     given = parser.parse_args()
     searched = load_space(file)

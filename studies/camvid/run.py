@@ -27,4 +27,4 @@ def fixed(classes: int) -> dict[str, Space]:
 
 
 if __name__ == "__main__":
-    compare(__doc__, Path(__file__).parent / "camvid.yaml", fixed, METRICS, epochs=200)
+    compare(__doc__, Path(__file__).parent / "camvid.yaml", fixed, METRICS, epochs=200, trials=200)

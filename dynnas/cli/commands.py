@@ -162,14 +162,16 @@ def space(file: SpaceFile) -> None:
     """
     from dynnas.cli.printing import print_table
     from dynnas.language.parser import load_space
+    from dynnas.nn.networks.backbone_networks import BackboneNetworks
     from dynnas.report.tables.rules import rules_table
     from dynnas.report.tables.space import costs_table, genes_table
     from dynnas.space.moves import largest
 
     space = load_space(file)
     print_table(genes_table(space))
-    if space.network:
+    if space.network or isinstance(space.model, BackboneNetworks):
         print_table(costs_table(space))
+    if space.network:
         rules = rules_table(space.network_config(largest(space)), "largest")
         if rules.rows:
             print_table(rules)

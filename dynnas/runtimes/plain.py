@@ -79,7 +79,7 @@ class PlainConfig:
             channels,
             height,
             outputs,
-            ways=(*(f"exit{number}" for number in range(early)), "head"),
+            ways=(*(next(iter(exits.values())).names if early else ()), "head"),
             leaves=_leaves(layers, *next(iter(exits.items()))) if early else (),
             gated=tuple(gated),
             branches=any(isinstance(layer, Branching) for layer in layers.values()),
@@ -114,10 +114,10 @@ def _leaves(layers: Mapping[str, nn.Module], name: str, exits: EarlyExits) -> tu
         return ()
     criterion = "confidence" if exits.confidence is sureness else getattr(exits.confidence, "__name__", "own")
     prefix = f"{name}." if name else ""
-    places = zip(exits.exits, exits.thresholds, strict=False)
+    places = zip(exits.names, exits.exits, exits.thresholds, strict=False)
     return tuple(
-        OwnExit(f"exit{number}", f"{prefix}stages.{stage}", criterion, float(threshold))
-        for number, (stage, threshold) in enumerate(places)
+        OwnExit(name, f"{prefix}stages.{stage}", criterion, float(threshold))
+        for name, stage, threshold in places
     )
 
 

@@ -112,7 +112,6 @@ def test_a_teacher_of_another_size_can_teach(task: str) -> None:
             r"input.resolutions: found a list; allowed: \[height, width\]",
         ),
         (("[[12, 20], [16, 24]]", "[[12, 20], [12, 20]]"), "input.resolutions: a list is listed twice"),
-        (("data:", "exits: {positions: stage1}\ndata:"), "exits: networks whose head reads maps have none"),
         (("gate: [none, skip]", "gate: [none, halt]"), "stage2.gate: found halt; networks whose head"),
         (("gate: [none, skip]", "gate: skip, gate_reads: policy"), "stage2.gate_reads: .*allowed: block"),
     ],

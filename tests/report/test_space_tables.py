@@ -4,6 +4,8 @@ from dynnas.language.parser import parse_space
 from dynnas.nn.networks.cost import cost
 from dynnas.report.tables.space import costs_table, genes_table, size_text
 from dynnas.report.tables.table import count
+from dynnas.runtimes.cost import cost_of
+from dynnas.runtimes.plain import PlainNetwork
 from dynnas.space.moves import largest, smallest
 
 SPACE = parse_space(
@@ -58,6 +60,23 @@ def test_costs_are_those_of_the_module() -> None:
             count(size.macs),
             count(size.params),
         )
+
+
+def test_rectangles_and_heads_of_maps_are_shown_with_their_costs() -> None:
+    space = parse_space(
+        "input: {resolutions: [[8, 12], [16, 24]]}\nstem: {width: 8, stride: 2}\n"
+        "stages: [{width: 8}, {width: 8}]\nhead: {kind: pyramid, neck: 8, finest: 2}\n"
+        "exits: {positions: stage1, count: 1, thresholds: [0.5, 0.9], width: 4}\n"
+        "data: {task: segmentation}"
+    )
+    parts = {part: choices for part, choices, _ in genes_table(space).rows}
+    assert parts["input"] == "resolution 8 x 12 16 x 24"
+    assert parts["exits.stage1"] == "threshold 0.5 0.9"
+    smallest_row, _, largest_row = costs_table(space).rows
+    network = space.build(largest(space)).eval()
+    worst = PlainNetwork(network, (3, 16, 24))
+    assert largest_row[1:] == ("16 x 24", "2", *map(count, (cost_of(worst).macs, cost_of(worst).params)))
+    assert smallest_row[1] == "8 x 12"
 
 
 def test_sizes_are_exact_as_long_as_they_can_be_read() -> None:

@@ -14,7 +14,8 @@ from dynnas.language.reading import (
     read_table,
     with_defaults,
 )
-from dynnas.language.tree import Listing, Node
+from dynnas.language.tree import Listing, Node, Table
+from dynnas.nn.config.blueprint import ExitKnobs
 from dynnas.nn.config.names import FIXED
 from dynnas.nn.config.vocabulary import (
     CLASSIFIER,
@@ -33,6 +34,13 @@ from dynnas.space.knob import MAX_VALUES, Knobs, names
 from dynnas.tasks.task import Task
 
 _IMAGE = "image"
+_ASKED = {_IMAGE: "a whole image", "pixels": "pixels", "boxes": "boxes"}
+_CRITERIA = {
+    _IMAGE: ("confidence", "entropy", "learned", "policy"),
+    "pixels": ("confidence", "pixels"),
+    "boxes": ("confidence",),
+}
+"""By what an exit is sure, by what it answers for."""
 
 
 def read_rectangles(node: Node, problems: Problems) -> tuple[Value, ...]:
@@ -107,14 +115,11 @@ def check_backbone(
         sections: of the file. choice: how a resolution is chosen. stages: the knobs of the layers of each.
     """
     why = "networks whose head reads maps have none"
-    other = {"exits": "search a class of your own with dynnas.nn.EarlyExits around its stages, "}
-    for name in ("exits", "policy"):
-        if name in sections:
-            problems.add(
-                sections[name].mark,
-                f"{name}: {why}; leave it out, {other.get(name, '')}or take a classifier (head: {{kind: "
-                f"{CLASSIFIER}}})",
-            )
+    if "policy" in sections:
+        problems.add(
+            sections["policy"].mark,
+            f"policy: {why}; leave it out, or take a classifier (head: {{kind: {CLASSIFIER}}})",
+        )
     if choice["choose"] not in ((), (FIXED,)):
         problems.add(sections["input"].mark, f"input.choose: {why}; allowed: {FIXED}")
     for number, layers in enumerate(stages, start=1):
@@ -126,6 +131,32 @@ def check_backbone(
             problems.add(mark, f"stage{number}.gate: found {', '.join(sorted(carrying))}; {why}")
         if any(set(layer["gate_reads"]) - {"block"} for layer in layers):
             problems.add(mark, f"stage{number}.gate_reads: {why}; allowed: block")
+
+
+def check_exits(node: Node, exits: ExitKnobs, head: Knobs, problems: Problems) -> None:
+    """Check that the section `exits` fits what the head answers."""
+    kinds = [str(kind) for kind in head.get("kind", ())]
+    given = {key.text: value.mark for key, value in node.entries} if isinstance(node, Table) else {}
+    if OF_TASK in kinds:
+        problems.add(
+            node.mark,
+            f"exits: found head.kind {OF_TASK}, and what the task's head says of fewer maps is not known; "
+            "leave exits out, or search a class of your own with dynnas.nn.EarlyExits around its stages",
+        )
+        return
+    answers = str(HEADS[kinds[0]].answers) if kinds else _IMAGE
+    if kinds and "activation" in given:
+        problems.add(
+            given["activation"],
+            f"exits.activation: never used; it applies only where head.kind is {CLASSIFIER}",
+        )
+    for criterion in map(str, exits.knobs["criterion"]):
+        if criterion not in _CRITERIA[answers]:
+            problems.add(
+                given["criterion"],
+                f"exits.criterion: found {criterion}, and the head answers for {_ASKED[answers]}; allowed: "
+                f"{', '.join(_CRITERIA[answers])}",
+            )
 
 
 def _carries(gate: str) -> bool:

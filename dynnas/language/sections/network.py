@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dynnas.language.compatibility import DenseStages, check_choice, check_gates, check_ops, check_widths
 from dynnas.language.problems import Problems
 from dynnas.language.reading import check_used, read_knobs, read_list, read_one, read_table, with_defaults
-from dynnas.language.sections.backbone import check_backbone, read_head, read_rectangles
+from dynnas.language.sections.backbone import check_backbone, check_exits, read_head, read_rectangles
 from dynnas.language.sections.exits import read_exit_section
 from dynnas.language.tree import Listing, Node, Table
 from dynnas.nn.config.blueprint import Blueprint, ExitKnobs, StageKnobs
@@ -70,6 +70,8 @@ def read_network(entries: Mapping[str, Node], problems: Problems, task: Task | N
     )
     if blueprint.has_backbone:
         check_backbone(entries, choice, [stage.layers for stage in stages], problems)
+    if blueprint.exits:
+        check_exits(entries["exits"], blueprint.exits, head, problems)
     problems.raise_if_any()
     return blueprint
 

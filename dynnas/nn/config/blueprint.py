@@ -101,7 +101,7 @@ class Blueprint:
         ends = (head_kind(), *map_head_knobs()) if "kind" in self.head else head_knobs()
         genes += _section("head", ends, self.head)
         if self.exits:
-            genes += _exits(self.exits)
+            genes += _exits(self.exits, classifiers=not self.has_backbone)
         # One decision for the whole network leaves nothing to others: what they save would depend on it.
         fixed = ((CHOOSE, (FIXED,)),) if genes[0].name == CHOOSE else ()
         genes = [
@@ -162,7 +162,7 @@ def _stage(prefix: str, stage: StageKnobs) -> Iterator[Gene]:
         yield from _section(f"{prefix}.{index}", layer_knobs(), layer, ((f"{prefix}.depth", deep_enough),))
 
 
-def _exits(exits: ExitKnobs) -> Iterator[Gene]:
+def _exits(exits: ExitKnobs, classifiers: bool) -> Iterator[Gene]:
     places = [
         spell_exits(chosen) for count in exits.counts for chosen in combinations(exits.positions, int(count))
     ]
@@ -176,5 +176,6 @@ def _exits(exits: ExitKnobs) -> Iterator[Gene]:
     for knob in exit_knobs():
         # The criterion is younger than studies: where a file has but the old one, their keys hold.
         old = knob.name == "criterion" and exits.knobs[knob.name] == (knob.default,)
-        if knob.name != "thresholds" and not old:
+        no_use = knob.name == "activation" and not classifiers
+        if knob.name != "thresholds" and not old and not no_use:
             yield Gene(f"exits.{knob.name}", exits.knobs[knob.name], ((EXITS_AT, some),), knob.ordered)

@@ -157,7 +157,7 @@ class NetworkTemplate:
         covering, read = self.covering_body(genes, channels, classes)
         for position in self.exits:
             if f"exits.{position}.threshold" in largest:  # else no architecture has this exit
-                channels_there = read[_slot_before(largest, position)]
+                channels_there = read[slot_before(largest, position)]
                 exit_ = partial(_exit, in_channels=channels_there, classes=classes)
                 covering[f"exits.{position}"] = _cover("exits", genes, largest, exit_)
         covering["head"] = covering_classifier(genes, list(read.values())[-1], classes)
@@ -345,7 +345,7 @@ def _scales(
     return dense.layer(layer, in_channels, previous)
 
 
-def _slot_before(values: Values, position: str) -> str:
+def slot_before(values: Values, position: str) -> str:
     """Return the block behind which an exit stands."""
     stage, _, layer = position.partition(".")
     return position if layer else f"{stage}.{int(values[f'{stage}.depth']) - 1}"
@@ -353,7 +353,7 @@ def _slot_before(values: Values, position: str) -> str:
 
 def _exit_place(values: Values, position: str, classes: int, read: Mapping[str, int]) -> ExitPlace:
     """Return an exit; `read` gives for every block how many channels a classifier behind it reads."""
-    after = _slot_before(values, position)
+    after = slot_before(values, position)
     return ExitPlace(
         name=position,
         after=after,

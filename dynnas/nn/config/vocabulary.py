@@ -25,7 +25,7 @@ from dynnas.space.rule import Rule
 DENSE_BLOCK = "msd"  # fills a stage: its layers pass on maps of several scales
 # What a gate looks at, in the order of capacity.
 READS = ("block", "policy", "recurrent")
-CRITERIA = ("confidence", "entropy", "learned", "policy")
+CRITERIA = ("confidence", "entropy", "learned", "policy", "pixels")
 
 MAX_STAGES = 32
 MAX_DEPTH = 64
@@ -346,9 +346,11 @@ def exit_knobs() -> tuple[Knob, ...]:
         Knob(
             "criterion",
             Rule(str, choices=CRITERIA),
-            "confidence of an exit: its largest softmax (confidence), 1 - entropy / log(classes) (entropy), "
-            "the output of a gate that is trained to know whether the exit is right (learned), or that of a "
-            "policy that is trained to stop where loss and price are least (policy)",
+            "confidence of an exit: its largest softmax, of pixels the mean, of boxes the highest score "
+            "(confidence), 1 - entropy / log(classes) (entropy), the output of a gate that is trained to "
+            "know whether the exit is right (learned), that of a policy that is trained to stop where "
+            "loss and price are least (policy), or the share of pixels that are told with at least 0.9 "
+            "(pixels)",
             default="confidence",
             when=_EXITS_WANTED,
         ),

@@ -57,6 +57,9 @@ class EarlyExits(Branching):
     all exits to be computed, which select. An ONNX graph for one image has an `If` at every exit; other
     graphs compute all exits.
 
+    A class of its own may say what stages hand on beside the map (`advance`, `remembers`) and what an exit
+    reads of it (`said`).
+
     Args:
         stages: run one after the other; the first takes the network's input.
         exits: one for each stage, from its output to an output of the network; None where there is no exit.
@@ -96,6 +99,11 @@ class EarlyExits(Branching):
             )
         self.confidence = confidence
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the exits but the last, in order."""
+        return tuple(f"exit{number}" for number in range(len(self.thresholds)))
+
     def forward(self, x: Tensor, *, context: Context | None = None) -> Tensor | tuple[Tensor, ...]:
         """Return in training the outputs of all exits, each (B, ...), and else that of each image's exit."""
         if self.training:
@@ -111,7 +119,7 @@ class EarlyExits(Branching):
             found: Flow = self.step(0)(Flow(x), context=context)
             y, taken = found.x, found.beside[TAKEN.name]  # type: ignore[assignment]
         elif is_recorded() or context[GateMode].execution != "real":
-            y, taken = self._select(self.outputs(x))
+            y, taken = self.select(self.outputs(x))
         else:
             y, taken = self._run(x)
         if context.trace is not None:
@@ -121,20 +129,34 @@ class EarlyExits(Branching):
     def outputs(self, x: Tensor, last: int | None = None) -> tuple[Tensor, ...]:
         """Return the outputs (B, ...) of all exits for all images, in order, or of those up to `last`."""
         found: list[Tensor] = []
-        for at, stage in enumerate(self.stages):
-            x = stage(x)
+        memory: Beside = NOTHING
+        for at in range(len(self.stages)):
+            x, memory = self.advance(at, x, memory)
             if str(at) in self.exits:
-                found.append(self.exits[str(at)](x))
+                found.append(self.said(at, x, memory))
             if last is not None and len(found) > last:
                 break
         return tuple(found)
 
     def leave(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the output (B, ...) with which each image leaves, and the number (B,) int64 of its exit."""
-        return self._select(self.outputs(x)) if is_recorded() else self._run(x)
+        return self.select(self.outputs(x)) if is_recorded() else self._run(x)
 
     remembers: tuple[Carried, ...] = ()
-    """Values of earlier exits that an exit is told."""
+    """Values of earlier stages and exits that later ones are told."""
+
+    def advance(self, at: int, x: Tensor, memory: Beside) -> tuple[Tensor, Beside]:
+        """Run a stage on the map (B, ...) of the one before it.
+
+        Returns:
+            Its map, and what later stages and exits are told beside it.
+        """
+        return self.stages[at](x), memory
+
+    def said(self, at: int, x: Tensor, memory: Beside) -> Tensor:
+        """Return the output (B, ...) of the exit behind a stage, from its map and what is told beside it."""
+        output: Tensor = self.exits[str(at)](x)
+        return output
 
     def sure(self, output: Tensor, memory: Beside) -> tuple[Tensor, Beside]:
         """Return how sure an exit is of each image, (B,), and what later exits are told.
@@ -172,11 +194,11 @@ class EarlyExits(Branching):
         y: Tensor | None = None
         memory: Beside = NOTHING
         number = 0
-        for at, stage in enumerate(self.stages):
-            x = stage(x)
+        for at in range(len(self.stages)):
+            x, memory = self.advance(at, x, memory)
             if str(at) not in self.exits:
                 continue
-            output = self.exits[str(at)](x)
+            output = self.said(at, x, memory)
             if number == len(self.thresholds):
                 leaves = torch.ones(len(output), dtype=torch.bool, device=output.device)
             else:
@@ -193,19 +215,29 @@ class EarlyExits(Branching):
         assert y is not None
         return y, taken
 
-    def _select(self, outputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Select each image's output from those of all exits, without a branch."""
-        chosen = outputs[-1]
+    def select(self, outputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Select each image's output from those of all exits, without a branch; returns as `leave`."""
         memory: Beside = NOTHING
         leaving = []
         for output, threshold in zip(outputs, self.thresholds, strict=False):
             sure, memory = self.sure(output, memory)
             leaving.append(sure >= threshold)
-        taken = torch.full_like(self.confidence(chosen), len(self.thresholds), dtype=torch.int64)
-        for number, leaves in reversed(list(enumerate(leaving))):
-            taken = torch.where(leaves, number, taken)
-            chosen = torch.where(leaves.view(-1, *(1 for _ in chosen.shape[1:])), outputs[number], chosen)
-        return chosen, taken
+        return first_of(outputs, leaving)
+
+
+def first_of(outputs: Sequence[Tensor], leaving: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the output (B, ...) of the first exit by which each image may leave, and its number (B,) int64.
+
+    Args:
+        outputs: of the exits in order, then the last, by which all may leave.
+        leaving: of each exit but the last, (B,) bool: the images that may leave there.
+    """
+    chosen = outputs[-1]
+    taken = torch.full_like(chosen.flatten(1)[:, 0], len(leaving), dtype=torch.int64)
+    for number, leaves in reversed(list(enumerate(leaving))):
+        taken = torch.where(leaves, number, taken)
+        chosen = torch.where(leaves.view(-1, *(1 for _ in chosen.shape[1:])), outputs[number], chosen)
+    return chosen, taken
 
 
 class Step(Branching):
@@ -228,7 +260,9 @@ class Step(Branching):
         """Map what the exit before saw to the output with which the image leaves."""
         exits = self.owner
         if self._number == len(exits.thresholds):
-            return self._left(exits.exits[str(self._place)](self._go_on(flow)))
+            gone = self._go_on(flow)
+            assert isinstance(gone.x, Tensor)
+            return self._left(exits.said(self._place, gone.x, gone.beside))
         instead = (context or exits.context)[BranchMode].run
         if instead is not None:
             return instead(self, flow)
@@ -242,12 +276,12 @@ class Step(Branching):
     def votes(self, flow: Flow) -> tuple[Tensor, Flow]:
         """Return the confidence of the exit beside its threshold, and the map with the output of the exit."""
         exits = self.owner
-        x = self._go_on(flow)
-        output = exits.exits[str(self._place)](x)
-        names = [each.name for each in exits.remembers if each.name in flow.beside]
-        sure, memory = exits.sure(output, {name: flow.beside[name] for name in names})
+        gone = self._go_on(flow)
+        assert isinstance(gone.x, Tensor)
+        output = exits.said(self._place, gone.x, gone.beside)
+        sure, memory = exits.sure(output, gone.beside)
         votes = torch.stack([sure, torch.full_like(sure, exits.thresholds[self._number])], dim=1)
-        return votes, Flow(x, {OUTPUT: output, **memory})
+        return votes, Flow(gone.x, {OUTPUT: output, **memory})
 
     def alternative(self, flow: Flow, index: int) -> Flow:
         """Return the output of the exit, or that of a later one."""
@@ -262,9 +296,11 @@ class Step(Branching):
         taken = torch.full_like(output.flatten(1)[:, 0], self._number, dtype=torch.int64)
         return Flow(output, {TAKEN.name: taken})
 
-    def _go_on(self, flow: Flow) -> Tensor:
-        x = flow.x
+    def _go_on(self, flow: Flow) -> Flow:
+        exits, x = self.owner, flow.x
         assert isinstance(x, Tensor)
-        for stage in self.owner.stages[self._start : self._place + 1]:
-            x = stage(x)
-        return x
+        names = [each.name for each in exits.remembers if each.name in flow.beside]
+        memory: Beside = {name: flow.beside[name] for name in names}
+        for at in range(self._start, self._place + 1):
+            x, memory = exits.advance(at, x, memory)
+        return Flow(x, memory)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dynnas.nn.config.backbone import BackboneConfig, MapHeadConfig
 from dynnas.nn.config.network import SlotConfig
+from dynnas.nn.exits.map_exits import MapExits, as_head, read_at
 from dynnas.nn.networks.network import build, slot_module
 from dynnas.nn.registry import HEADS
 
@@ -32,14 +33,26 @@ def build_part(config: PartConfig) -> nn.Module:
 
 def parts_of(config: BackboneConfig) -> tuple[tuple[str, PartConfig], ...]:
     """Return every slot with its config: stem, blocks, head."""
-    return (("stem", config.stem), *config.blocks, ("head", config.head))
+    ends = ((end.slot, end.config) for end in config.ends)
+    return (("stem", config.stem), *config.blocks, *ends)
 
 
-def run_backbone(config: BackboneConfig, call: Call, x: Tensor) -> Tensor:
-    """Run a network on images (B, channels, H, W), with `call(slot, config, x)` running each slot."""
-    maps = features(config, call, x)
-    answer: Tensor = call("head", config.head, [maps[stride] for stride in config.head.strides])
-    return answer
+def run_backbone(config: BackboneConfig, call: Call, x: Tensor) -> tuple[Tensor, ...]:
+    """Run a network on images (B, channels, H, W), with `call(slot, config, x)` running each slot.
+
+    Returns:
+        What each exit says in order, then what the head says: (B, ...) each.
+    """
+    wanted = {slot: stride for stride, slot in config.taps.items()}
+    maps, said = dict[int, Tensor](), list[Tensor]()
+    for slots, end in config.stretches():
+        for slot, part in slots:
+            x = call(slot, part, x)
+            if slot in wanted:
+                maps[wanted[slot]] = x
+        read = read_at(end, [maps[stride] for stride in end.reads], x)
+        said.append(as_head(config, call(end.slot, end.config, read)))
+    return tuple(said)
 
 
 def features(config: BackboneConfig, call: Call, x: Tensor) -> dict[int, Tensor]:
@@ -66,15 +79,28 @@ class BackboneNetwork(nn.Module):
         super().__init__()
         self.structure = config
         slots = slots or {slot: build_part(each) for slot, each in parts_of(config)}
-        self.slots = nn.ModuleDict({slot_module(slot): module for slot, module in slots.items()})
+        self.slots = nn.ModuleDict()
+        if config.exits:
+            self.slots["exits"] = MapExits(config, slots)
+        else:
+            self.slots.update({slot_module(slot): module for slot, module in slots.items()})
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map images (B, channels, H, W) to what the head gives: (B, ...)."""
-        return run_backbone(self.structure, self._call, x)
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Map images (B, channels, H, W) to what the head gives: (B, ...).
+
+        Of a network with exits it is what the exit gives by which each image leaves; in training all exits'
+        answers.
+        """
+        if self.structure.exits:
+            found: Tensor | tuple[Tensor, ...] = self.slots["exits"](x)
+            return found
+        return run_backbone(self.structure, self._call, x)[0]
 
     def features(self, x: Tensor) -> dict[int, Tensor]:
         """Map images (B, channels, H, W) to the last map (B, C, H / stride, W / stride) of each stride."""
         return features(self.structure, self._call, x)
 
     def _call(self, slot: str, _: PartConfig, x: Tensor | Sequence[Tensor]) -> Any:
-        return self.slots[slot_module(slot)](x)
+        exits = self.slots["exits"] if self.structure.exits else None
+        module = exits.part(slot) if isinstance(exits, MapExits) else self.slots[slot_module(slot)]
+        return module(x)

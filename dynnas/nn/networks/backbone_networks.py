@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
 from torch import Tensor, nn
 
-from dynnas.nn.config.backbone import BackboneConfig, MapHeadConfig, TaskOfData, taps_of
+from dynnas.nn.config.backbone import BackboneConfig, MapExit, MapHeadConfig, TaskOfData, taps_of
 from dynnas.nn.config.choice import Choice
+from dynnas.nn.config.names import EXITS_AT, NO_EXITS
 from dynnas.nn.config.network import BlockConfig, StemConfig
 from dynnas.nn.config.template import (
     DEFAULT_CHANNELS,
     DEFAULT_CLASSES,
     NetworkTemplate,
+    read_exits,
+    slot_before,
     stem_of,
 )
 from dynnas.nn.config.vocabulary import OF_TASK
+from dynnas.nn.exits.map_exits import left_with
+from dynnas.nn.heads.neck import FINEST, NECK
 from dynnas.nn.layers.resize import resize
 from dynnas.nn.networks.backbone import (
     BackboneNetwork,
     Call,
     PartConfig,
     build_part,
+    parts_of,
     run_backbone,
 )
 from dynnas.nn.networks.network import shared_names
@@ -45,7 +51,7 @@ class BackboneNetworks:
         data_channels, data_outputs, data_size: channels, outputs of the task, and height and width, as the
             data say; None before they are known, where the file's or usual ones stand for them.
         detections: how outputs become boxes, as the task says.
-        task: that builds the head of the kind `task`, once the data are known.
+        task: that builds the head of the kind `task` and says how sure exits are, once the data are known.
         experts: "shared", or "separate" for tensors of its own for each op of a block.
     """
 
@@ -97,7 +103,7 @@ class BackboneNetworks:
             data_outputs=task.outputs,
             data_size=shape[1:],
             detections=getattr(task, "detections", None),
-            task=TaskOfData.of(task) if OF_TASK in self.kinds else None,
+            task=TaskOfData.of(task) if OF_TASK in self.kinds or self.template.exits else None,
         )
 
     def with_genes(self, genes: tuple[Gene, ...]) -> BackboneNetworks:
@@ -109,7 +115,39 @@ class BackboneNetworks:
         stem, blocks = stem_of(architecture, self.channels), self.template.blocks(architecture)
         size = self.size(architecture)
         head = self._map_head(architecture, stem, blocks, size)
-        return BackboneConfig(self.channels, size, stem, blocks, head)
+        exits = tuple(
+            self._exit(architecture, stem, blocks, head, position)
+            for position in read_exits(architecture.get(EXITS_AT, NO_EXITS))
+        )
+        task = self.task if exits else None
+        return BackboneConfig(self.channels, size, stem, blocks, head, exits, task)
+
+    def _exit(
+        self,
+        values: Mapping[str, Value],
+        stem: StemConfig,
+        blocks: tuple[tuple[str, BlockConfig], ...],
+        head: MapHeadConfig,
+        position: str,
+    ) -> MapExit:
+        """Return the exit at a position: a small head that answers on a map of the size of the head's."""
+        after = slot_before(values, position)
+        place = [slot for slot, _ in blocks].index(after)
+        before = blocks[: place + 1]
+        taps, channels = taps_of(stem, before), {slot: block.out_channels for slot, block in before}
+        finest = min(head.strides)
+        read = [stride for stride in taps if stride >= finest]
+        shrink = 1 if read else finest // max(taps)
+        config = replace(
+            head,
+            kind=_exit_kind(head.kind.name, int(values["exits.width"])),
+            in_channels=tuple(channels[taps[stride]] for stride in read) or (channels[after],),
+            strides=tuple(read) or (finest,),
+        )
+        criterion = str(values.get("exits.criterion", "confidence"))
+        return MapExit(
+            position, after, config, shrink, float(values[f"exits.{position}.threshold"]), criterion
+        )
 
     def _map_head(
         self,
@@ -153,22 +191,30 @@ class BackboneNetworks:
 
     def covering(self) -> Mapping[str, Sequence[PartConfig]]:
         """Return for each slot the largest configs that it can take."""
-        covering, _ = self.template.covering_body(self.genes, self.channels, self.classes)
-        return {**covering, "head": tuple(dict.fromkeys(self._covering_heads()))}
+        body, _ = self.template.covering_body(self.genes, self.channels, self.classes)
+        ends: dict[str, list[PartConfig]] = {}
+        for slot, config in self._covering_ends():
+            ends.setdefault(slot, []).append(config)
+        return {**body, **{slot: tuple(dict.fromkeys(configs)) for slot, configs in ends.items()}}
 
-    def _covering_heads(self) -> list[MapHeadConfig]:
-        """Return each kind of head with its numbers at their largest, over all strides that maps may have."""
+    def _covering_ends(self) -> Iterator[tuple[str, MapHeadConfig]]:
+        """Yield the heads of exits and networks: every kind with its numbers at their largest.
+
+        It is of every stride that maps may have.
+        """
         largest = {gene.name: gene.values[-1] for gene in self.genes}
         strided = [gene for gene in self.genes if gene.name.endswith(".stride")]
         finest = [gene for gene in self.genes if gene.name == "head.finest"]
-        found = []
+        positions = [each for each in self.template.exits if f"exits.{each}.threshold" in largest]
         for chosen in product(*(gene.values for gene in (*strided, *finest))):
             values = {**largest, **dict(zip((g.name for g in (*strided, *finest)), chosen, strict=True))}
             stem, blocks = stem_of(values, self.channels), self.template.blocks(values)
-            found += [
-                self._map_head({**values, KIND: kind}, stem, blocks, self.size(values)) for kind in self.kinds
-            ]
-        return found
+            for kind in self.kinds:
+                head = self._map_head({**values, KIND: kind}, stem, blocks, self.size(values))
+                yield "head", head
+                for position in positions:
+                    end = self._exit(values, stem, blocks, head, position)
+                    yield end.slot, end.config
 
     def part(self, config: PartConfig, /) -> nn.Module:
         """Build a slot."""
@@ -182,18 +228,31 @@ class BackboneNetworks:
 
     def run(
         self, call: Call, architecture: Architecture, /, x: Tensor, *, training: bool, **options: Any
-    ) -> Tensor:
-        """Run a network on images (B, channels, H, W) of any size, which are resized to its own."""
+    ) -> Tensor | tuple[Tensor, ...]:
+        """Run a network on images (B, channels, H, W) of any size, which are resized to its own.
+
+        In training it gives what every exit says in order, then what the head says.
+        """
         config = self.config(architecture)
-        return run_backbone(config, call, resize(x, config.size))
+        outputs = run_backbone(config, call, resize(x, config.size))
+        if training or not config.exits:
+            return outputs if config.exits else outputs[0]
+        return left_with(config, outputs)
 
     def extract(
         self, extracted: Callable[[str, Any], nn.Module], architecture: Architecture, /, **options: Any
     ) -> BackboneNetwork:
         """Make a network of the parts that `extracted` gives."""
         config = self.config(architecture)
-        parts = (("stem", config.stem), *config.blocks, ("head", config.head))
-        return BackboneNetwork(config, {slot: extracted(slot, each) for slot, each in parts})
+        return BackboneNetwork(config, {slot: extracted(slot, each) for slot, each in parts_of(config)})
+
+
+def _exit_kind(head: str, width: int) -> Choice:
+    """Return the head of an exit in a network with that head: the smallest of the same kind of answer."""
+    name, small = next((name, each) for name, each in HEADS.items() if each.answers == HEADS[head].answers)
+    return Choice.of(
+        name, **{knob.name: width if knob == NECK else knob.default for knob in small.knobs if knob != FINEST}
+    )
 
 
 def _kind(name: str, values: Mapping[str, Value]) -> Choice:

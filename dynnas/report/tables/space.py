@@ -6,9 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, pairwise
 from random import Random
 
+from dynnas.nn.networks.backbone_networks import BackboneNetworks
 from dynnas.nn.networks.cost import Cost, cost
 from dynnas.report.tables.table import Column, Table, count
-from dynnas.space.architecture import Architecture
+from dynnas.runtimes.cost import cost_of
+from dynnas.runtimes.plain import PlainNetwork
+from dynnas.space.architecture import Architecture, Value
 from dynnas.space.gene import Gene
 from dynnas.space.moves import largest, sample, smallest
 from dynnas.space.space import Space
@@ -54,23 +57,28 @@ def costs_table(space: Space, seed: int = 0) -> Table:
         Column("MACs", numeric=True),
         Column("parameters", numeric=True),
     )
-    rows = tuple(_cost_row(space, name, network, size) for name, (network, size) in named.items())
+    rows = tuple(
+        (name, *_shape(space, network), count(size.macs), count(size.params))
+        for name, (network, size) in named.items()
+    )
     return Table("networks for one image", columns, rows)
 
 
 def _cost(space: Space, architecture: Architecture) -> Cost:
-    return cost(space.network_config(architecture))
+    if not isinstance(space.model, BackboneNetworks):
+        return cost(space.network_config(architecture))
+    config = space.model.config(architecture)
+    network = PlainNetwork(space.build(architecture).eval(), (config.channels, *config.size))
+    return cost_of(network)
 
 
-def _cost_row(space: Space, name: str, architecture: Architecture, size: Cost) -> tuple[str, ...]:
+def _shape(space: Space, architecture: Architecture) -> tuple[str, str]:
+    """Return the resolution of a network in words, and its number of blocks."""
+    if isinstance(space.model, BackboneNetworks):
+        own = space.model.config(architecture)
+        return _word(own.size), str(len(own.blocks))
     config = space.network_config(architecture)
-    return (
-        name,
-        config.sizes,
-        str(len(config.blocks)),
-        count(size.macs),
-        count(size.params),
-    )
+    return config.sizes, str(len(config.blocks))
 
 
 def _part(gene: Gene) -> str:
@@ -94,11 +102,17 @@ def _values(genes: Iterable[Gene]) -> tuple[str, str]:
 
 def _spelled(gene: Gene) -> str:
     """Spell values as `16 24 32`, or `8..64 step 8` for many evenly spaced numbers."""
-    numbers = [value for value in gene.values if not isinstance(value, str)]
+    numbers = [value for value in gene.values if isinstance(value, int | float)]
     steps = {round(b - a, 9) for a, b in pairwise(numbers)}
     if len(numbers) > 4 and len(steps) == 1:
         return f"{numbers[0]:g}..{numbers[-1]:g} step {steps.pop():g}"
-    return " ".join(value if isinstance(value, str) else f"{value:g}" for value in gene.values)
+    return " ".join(map(_word, gene.values))
+
+
+def _word(value: Value) -> str:
+    if isinstance(value, tuple):
+        return " x ".join(map(_word, value))
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _merged(parts: Mapping[str, Sequence[Gene]]) -> Iterator[tuple[list[str], tuple[str, str]]]:

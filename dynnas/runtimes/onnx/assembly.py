@@ -19,6 +19,7 @@ class Assembly:
         self._inputs = {value.name: renamed(value, value.name) for value in whole.graph.input}
         self._ends = {value.name: renamed(value, value.name) for value in whole.graph.output}
         self._known = {name: name for name in self._inputs}
+        self._kinds: dict[str, ValueInfoProto] = {}
         self._nodes: list[NodeProto] = []
         self._tensors: list[TensorProto] = []
         self._operators = {domain.domain: domain for domain in whole.opset_import}
@@ -64,7 +65,7 @@ class Assembly:
         self._tensors.extend(part.graph.initializer)
         self._operators |= {domain.domain: domain for domain in part.opset_import}
         for output, value in gives.items():
-            self._known[value] = scope + output
+            self._known[value], self._kinds[value] = scope + output, outputs[output]
         for name in ends:
             self._ends[name] = outputs[name]
             self._give(scope + name, name)
@@ -93,8 +94,9 @@ class Assembly:
         """Return the whole; `maps` are the names here of maps that may be its outputs."""
         for name in self._ends:
             if name not in self._made:
-                if name in maps and self._map is not None:
-                    self._ends[name] = renamed(self._map, name)
+                own = self._map if name in maps else self._kinds.get(name)
+                if own is not None:  # a part may know a shape that the whole does not
+                    self._ends[name] = renamed(own, name)
                 self._give(maps.get(name) or self._value(name), name)
         graph = make_graph(
             self._nodes, "network", [*self._inputs.values()], [*self._ends.values()], self._tensors

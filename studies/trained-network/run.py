@@ -35,7 +35,8 @@ from typing import Any
 sys.path.append(str(Path(__file__).parents[1]))  # where `shared` lies
 import torch
 from clock import Clock, Timed, once
-from networks import NETWORKS, drawn, shrunk
+from networks import NETWORKS, drawn
+from pictures import shrunk
 from results import table
 from rivals import METHODS, Task, load
 from shared import run_study

@@ -1,13 +1,10 @@
 """The study of trained networks: its images, its clock, its table, and its smallest run."""
 
-import io
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from support.scripts import load_script, run_script
 
 STUDY = Path(__file__).parents[2] / "studies" / "trained-network"
@@ -16,34 +13,6 @@ STUDY = Path(__file__).parents[2] / "studies" / "trained-network"
 @pytest.fixture(scope="module")
 def networks():
     return load_script(STUDY / "networks.py")
-
-
-def jpeg(value, side=32):
-    file = io.BytesIO()
-    Image.fromarray(np.full((side, side, 3), value, np.uint8)).save(file, "JPEG")
-    return np.frombuffer(file.getvalue(), np.uint8)
-
-
-def test_packed_pictures_are_shrunk_once(networks, tmp_path):
-    parts = {}
-    for part, values in {"train": (10, 200, 90), "test": (60,)}.items():
-        files = [jpeg(value) for value in values]
-        parts |= {
-            f"{part}_jpeg": np.concatenate(files),
-            f"{part}_offsets": np.cumsum([0, *map(len, files)]),
-            f"{part}_labels": np.arange(len(values)) % 2,
-        }
-    np.savez(tmp_path / "two.npz", **parts, classes=np.array(["dog", "cat"]))
-    made = networks.shrunk(str(tmp_path / "two.npz"), 8, tmp_path / "local")
-    with np.load(made) as found:
-        assert found["train_images"].shape == (3, 3, 8, 8)
-        np.testing.assert_allclose(found["train_images"].mean((1, 2, 3)), [10, 200, 90], atol=2)
-        assert found["train_labels"].tolist() == ["dog", "cat", "dog"]
-        assert found["test_labels"].tolist() == ["dog"]
-    before = Path(made).stat().st_mtime_ns
-    assert networks.shrunk(str(tmp_path / "two.npz"), 8, tmp_path / "local") == made
-    assert Path(made).stat().st_mtime_ns == before
-    assert networks.shrunk("digits", 8, tmp_path) == "digits"
 
 
 @pytest.mark.parametrize("name", ["resnet", "mobilenet"])

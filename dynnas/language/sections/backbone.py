@@ -40,7 +40,7 @@ _CRITERIA = {
     "pixels": ("confidence", "pixels"),
     "boxes": ("confidence",),
 }
-"""By what an exit is sure, by what it answers for."""
+"""The criteria that an exit may have, by what it answers for."""
 
 
 def read_rectangles(node: Node, problems: Problems) -> tuple[Value, ...]:

@@ -94,7 +94,7 @@ class _Stretch(nn.ModuleDict):
 
 @dataclass(frozen=True)
 class Sureness:
-    """How sure an exit is of each image, as the task says.
+    """Tells how sure an exit is of each image, as the task says.
 
     Attributes:
         criterion: of the task. answers: what outputs answer for, as a task's `answers`.

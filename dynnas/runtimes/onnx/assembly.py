@@ -115,11 +115,11 @@ def _read_by(node: NodeProto) -> set[str]:
 
 
 def renamed(value: ValueInfoProto, name: str) -> ValueInfoProto:
-    """Return a declaration of the same type and shape, also an unknown one, under another name."""
+    """Return a declaration of the same type and shape under another name; what is unknown of it stays so."""
     tensor = value.type.tensor_type
     known = tensor.HasField("shape")
-    shape = [axis.dim_value for axis in tensor.shape.dim] if known else None
-    return make_tensor_value_info(name, tensor.elem_type, shape)
+    axes = [axis.dim_value if axis.HasField("dim_value") else None for axis in tensor.shape.dim]
+    return make_tensor_value_info(name, tensor.elem_type, axes if known else None)
 
 
 def graphs_in(graph: GraphProto) -> Iterator[GraphProto]:

@@ -44,7 +44,9 @@ def test_pieces_are_what_a_network_runs(name):
         seen = []
         for slot, slot_config in config.slots():
             network.slots[slot_module(slot)].register_forward_pre_hook(
-                lambda _, inputs, seen=seen, of=slot_config: seen.append((of, inputs[0].shape[1:]))
+                lambda _, inputs, seen=seen, of=slot_config: seen.append(
+                    (of, getattr(inputs[0], "x", inputs[0]).shape[1:])
+                )
             )
         network.logits(torch.zeros(1, config.channels, config.resolution, config.resolution))
         pieces = [piece for stretch in pieces_of(config) for piece in stretch]

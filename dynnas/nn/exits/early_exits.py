@@ -216,7 +216,7 @@ class EarlyExits(Branching):
         return y, taken
 
     def select(self, outputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Select each image's output from those of all exits, without a branch; returns as `leave`."""
+        """Select each image's output from those (B, ...) of all exits; returns as `leave`."""
         memory: Beside = NOTHING
         leaving = []
         for output, threshold in zip(outputs, self.thresholds, strict=False):

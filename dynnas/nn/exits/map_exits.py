@@ -141,7 +141,7 @@ def read_at(end: MapExit, finer: Sequence[Tensor], x: Tensor) -> list[Tensor]:
 
 
 def as_head(config: BackboneConfig, output: Tensor) -> Tensor:
-    """Return an output as long as that of the network's head: lists of detections are filled with none."""
+    """Return an output (B, ...) as long as that of the network's head: lists of detections are filled up."""
     detections = config.head.detections
     if detections is None or output.ndim != 3 or output.shape[-1] != DETECTION:
         return output

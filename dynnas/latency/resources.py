@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import repeat
 
 import numpy as np
 
@@ -22,7 +20,6 @@ from dynnas.runtimes.artifact import Artifact
 from dynnas.runtimes.compile import compile_network
 from dynnas.runtimes.onnx.placement import Placement
 from dynnas.settings.settings import TargetSettings
-from dynnas.threads import usable_cores
 
 
 @dataclass(frozen=True)
@@ -128,5 +125,7 @@ def peak_memories_mib(
             runners = map(RemoteNetwork, networks, artifacts)
             workloads = [Workload(runner, [image]) for runner, image in zip(runners, images, strict=True)]
             return timer.peak_memory_mib(workloads)
-    with ThreadPoolExecutor(usable_cores()) as pool:  # each is a process of its own
-        return list(pool.map(peak_memory_mib, artifacts, images, repeat(target.threads, len(images))))
+    return [
+        peak_memory_mib(artifact, image, target.threads)
+        for artifact, image in zip(artifacts, images, strict=True)
+    ]

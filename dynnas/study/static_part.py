@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from dynnas.errors import SpaceError
@@ -49,7 +49,7 @@ def _restricted(space: Space, values: Mapping[str, Sequence[Value]]) -> Space | 
 
 
 @lru_cache(maxsize=4096)
-def layers_per_image(model: Callable[..., Any], architecture: Architecture) -> int:
+def _dynamic_layers(model: Callable[..., Any], architecture: Architecture) -> int:
     """Return how many layers of a network of one's own class do another thing for another image.
 
     It is 0 for a network that cannot be built.
@@ -71,7 +71,7 @@ def is_static(space: Space, architecture: Architecture) -> bool:
         )
     kept = _static_values(space.model, space.genes)
     if kept is None:
-        return not layers_per_image(space.model, architecture)
+        return not _dynamic_layers(space.model, architecture)
     return all(value in kept.get(name, ()) for name, value in architecture.items())
 
 
@@ -84,7 +84,7 @@ def _static_values(model: Callable[..., Any], genes: tuple[Gene, ...]) -> dict[s
     """
     space = Space(name_of(model), genes, model=model)
     static = _calmed(space, largest(space), {gene.name for gene in genes})
-    if layers_per_image(model, static):
+    if _dynamic_layers(model, static):
         return None
     kept: dict[str, list[Value]] = {}
     bases = [static]
@@ -97,11 +97,11 @@ def _static_values(model: Callable[..., Any], genes: tuple[Gene, ...]) -> dict[s
             for value in gene.values:
                 changed = _changed(space, base, {gene.name: value})
                 changed = _calmed(space, changed, changed.keys() - base.keys())
-                if not layers_per_image(model, changed):
+                if not _dynamic_layers(model, changed):
                     kept[gene.name].append(value)
                     bases += [changed] if changed.keys() - kept.keys() else []
     part, drawn = space.restrict(kept), random.Random(0)
-    if any(layers_per_image(model, sample(part, drawn)) for _ in range(TRIES)):
+    if any(_dynamic_layers(model, sample(part, drawn)) for _ in range(TRIES)):
         return None
     return kept
 
@@ -116,11 +116,9 @@ def _calmed(space: Space, base: Architecture, free: Collection[str]) -> Architec
 
     What depends on other choices is chosen before them: the kernel of a layer, and not whether it is there.
     """
-    assert space.model is not None
+    count = partial(_dynamic_layers, space.model)
     for gene in sorted(space.genes, key=lambda gene: -len(gene.condition)):
-        if gene.name in free and gene.name in base and layers_per_image(space.model, base):
-            own = base[gene.name]
-            options = [_changed(space, base, {gene.name: value}) for value in (own, *gene.values)]
-            model = space.model
-            base = min(options, key=lambda option: layers_per_image(model, option))
+        if gene.name in free and gene.name in base and count(base):
+            others = (_changed(space, base, {gene.name: value}) for value in gene.values)
+            base = min((base, *others), key=count)  # of equals the first
     return base

@@ -164,8 +164,8 @@ class Examination:
             candidate: of the network.
             runner: from `artifact_runner`.
         """
-        task = candidate.dataset.task
         dataset = candidate.dataset
+        task = dataset.task
         test = compare_answers(candidate, runner, "test")
         if _is_wrong(test, candidate):
             return None

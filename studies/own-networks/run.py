@@ -1,7 +1,7 @@
 """A vision transformer and a hybrid of one's own, searched on photographs, audited and exported.
 
     python studies/own-networks/run.py --data imagenette224_jpeg.npz [--networks levit vit] [--seed 0]
-        [--size 96] [--epochs 6] [--trials 60] [--audited 6] [--audit-epochs 3] [--out DIR]
+        [--size 96] [--epochs 5] [--trials 40] [--audited 8] [--audit-epochs 2] [--out DIR]
 
 The classes are those of `docs/examples`. For each, its supernet is trained, its space searched by `guided` on
 measured milliseconds beside the usual controls, and the knee of the front exported and compared with torch on
@@ -166,10 +166,10 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", choices=SPACES, default=list(SPACES))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", type=int, default=96, help="side to which packed pictures are brought")
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--trials", type=int, default=60)
-    parser.add_argument("--audited", type=int, default=6, help="networks of the audit; 0 for none")
-    parser.add_argument("--audit-epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--audited", type=int, default=8, help="networks of the audit; 0 for none")
+    parser.add_argument("--audit-epochs", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=0.2, help="for timing a network")
     parser.add_argument("--train-images", type=int, help="use only this many")
     parser.add_argument("--out", type=Path, default=HERE, help="folder of the results and of local/")

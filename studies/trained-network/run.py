@@ -2,7 +2,7 @@
 
     python studies/trained-network/run.py --data imagenette224_jpeg.npz [--networks resnet mobilenet]
         [--methods tuned torch-pruning fastnas fresh] [--seeds 0 1] [--size 64]
-        [--epochs 8] [--tuning 2] [--trials 60] [--out DIR]
+        [--epochs 30] [--tuning 4] [--trials 60] [--out DIR]
 
 For each network and seed:
 
@@ -303,8 +303,8 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--size", type=int, default=64, help="side to which packed pictures are brought")
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--tuning", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--tuning", type=int, default=4)
     parser.add_argument("--trials", type=int, default=60)
     parser.add_argument("--width", type=int, help="of the networks, in place of their own")
     parser.add_argument("--batch", type=int, default=64)

@@ -4,6 +4,7 @@ import random
 
 import pytest
 import torch
+from support.map_heads import HEADS_OF
 
 from dynnas.errors import SpaceError
 from dynnas.language.parser import parse_space
@@ -15,7 +16,6 @@ from dynnas.nn.layers.resize import resize
 from dynnas.nn.registry import HEADS
 from dynnas.space.moves import largest, sample, smallest
 from dynnas.supernet.make import make_supernet
-from dynnas.tasks import Detection, Segmentation
 
 FILE = """
 input: {{resolutions: {sizes}}}
@@ -27,13 +27,6 @@ head: {head}
 data: {{task: {task}}}
 """
 SIZES = "[[12, 20], [16, 24]]"
-HEADS_OF = {
-    "segmentation": (
-        Segmentation(5),
-        "{kind: [lraspp, pyramid, pointrend], neck: [8, 12], tower: [0, 2], finest: [4, 8], points: [9, 30]}",
-    ),
-    "detection": (Detection(5), "{neck: [8, 12], tower: [1, 2], finest: [4, 8]}"),
-}
 
 
 @pytest.mark.parametrize("task", HEADS_OF)

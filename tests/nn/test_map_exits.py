@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from support.map_heads import HEADS_OF
 from support.networks import one_by_one
 from torch import nn
 from torch.nn import functional as F
@@ -24,7 +25,7 @@ from dynnas.runtimes.onnx.session import OnnxRunner
 from dynnas.runtimes.plain import PlainNetwork
 from dynnas.space.moves import largest, sample, smallest
 from dynnas.supernet.make import make_supernet
-from dynnas.tasks import Detection, Segmentation
+from dynnas.tasks import Segmentation
 
 FILE = """
 input: {{resolutions: {sizes}}}
@@ -38,21 +39,14 @@ exits: {{positions: [stage1, stage2, stage3.0], count: [0, 1, 2, 3], thresholds:
 data: {{task: {task}}}
 """
 SIZES = "[[12, 20], [24, 32]]"
-TASKS = {
-    "segmentation": (
-        Segmentation(5),
-        "{kind: [lraspp, pyramid, pointrend], neck: [8, 12], tower: [0, 2], finest: [4, 8], points: [9, 30]}",
-    ),
-    "detection": (Detection(5), "{neck: [8, 12], tower: [1, 2], finest: [4, 8]}"),
-}
 
 
 def space_of(task: str, **more: str):
-    known, head = TASKS[task]
+    known, head = HEADS_OF[task]
     return parse_space(FILE.format(sizes=SIZES, head=head, task=task, **more)).of_data((3, 24, 32), known)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", HEADS_OF)
 def test_extracted_networks_equal_the_supernet_at_every_exit(task: str) -> None:
     space = space_of(task)
     supernet, rng = make_supernet(space, 3, 5).train(), random.Random(0)
@@ -85,7 +79,7 @@ head: {head}
 exits: {{positions: [stage1, stage2.0], count: 2, thresholds: 0.5, width: 8}}
 data: {{task: {task}}}
 """
-    space = parse_space(text.format(head=head, task=task)).of_data((3, 24, 32), TASKS[task][0])
+    space = parse_space(text.format(head=head, task=task)).of_data((3, 24, 32), HEADS_OF[task][0])
     torch.manual_seed(0)
     network = space.build(largest(space)).train()
     for module in network.modules():
@@ -120,7 +114,7 @@ def test_masked_outputs_are_those_of_real_branches_and_of_graphs(task: str, head
     network, exits, images = unsure(task, head)
     outputs = exits.outputs(images)
     masked, expected = exits.select(outputs)
-    sure = [TASKS[task][0].confidence(output) for output in outputs]
+    sure = [HEADS_OF[task][0].confidence(output) for output in outputs]
     for row, taken in enumerate(expected.tolist()):
         first = next((at for at in (0, 1) if sure[at][row] >= exits.thresholds[at]), 2)
         assert taken == first
@@ -194,7 +188,7 @@ def test_pixels_are_a_criterion_of_their_own() -> None:
     assert float(task.confidence(logits)) == pytest.approx((3 * 1 / (1 + np.exp(-9)) + 0.5) / 4)
     space = space_of("segmentation")
     told = parse_space(
-        FILE.format(sizes=SIZES, head=TASKS["segmentation"][1], task="segmentation").replace(
+        FILE.format(sizes=SIZES, head=HEADS_OF["segmentation"][1], task="segmentation").replace(
             "width: [4, 8]}\ndata", "width: 8, criterion: [pixels]}\ndata"
         )
     ).of_data((3, 24, 32), task)
@@ -219,7 +213,7 @@ def test_pixels_are_a_criterion_of_their_own() -> None:
     ],
 )
 def test_sections_that_make_no_sense(task: str, change: tuple[str, str], message: str) -> None:
-    text = FILE.format(sizes=SIZES, head=TASKS[task][1], task=task)
+    text = FILE.format(sizes=SIZES, head=HEADS_OF[task][1], task=task)
     assert change[0] in text
     with pytest.raises(SpaceError, match=message):
         parse_space(text.replace(*change))

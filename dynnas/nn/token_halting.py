@@ -13,6 +13,7 @@ from dynnas.errors import SpaceError
 from dynnas.nn.blocks_by_name import gate_around, real_in_evaluation
 from dynnas.nn.config.network import BlockConfig
 from dynnas.nn.context import PLAIN, Context
+from dynnas.nn.dynamic_conv.selection import is_recorded
 from dynnas.nn.gates.families.halt import ENOUGH
 from dynnas.nn.gates.families.positions import usage_of_parts
 from dynnas.nn.gates.gate import Decision, Gated
@@ -63,12 +64,13 @@ class HaltingTokens(nn.Module):
     layers by h_1 .. h_N-1 and what these leave of 1 (equations 5 and 9). Nobody looks at a token that has
     halted (section 3.2), so that leaving it out gives the same.
 
-    In training all tokens are computed. In evaluation a layer runs those that are left: torch takes them out,
-    image by image, while a graph computes all of them, as ONNX has no branch for each number of tokens.
-    Multiply-adds are counted by the tokens that ran. `dynnas.training.Trainer` keeps them to the target, by
-    the gradient of the remaining probabilities, in the place of the paper's ponder loss and of its prior for
-    the depth at which tokens halt. The authors' scale and center are 10 and 30, for networks that were
-    trained before; these are for new ones, whose tokens begin around 0.
+    In training all tokens are computed. In evaluation a layer runs those that are left, image by image. A
+    graph for one image takes them out as well, and has an `If` at each layer for when none is left; a graph
+    for a batch computes all tokens. Multiply-adds are counted by the tokens that ran.
+    `dynnas.training.Trainer` keeps them to the target, by the gradient of the remaining probabilities, in the
+    place of the paper's ponder loss and of its prior for the depth at which tokens halt. The authors' scale
+    and center are 10 and 30, for networks that were trained before; these are for new ones, whose tokens
+    begin around 0.
 
     Args:
         layers: from tokens (B, N, width), and which of them have halted, (B, N) bool or None, to the same
@@ -157,6 +159,26 @@ class _Halting(Gated):
         usage = usage_of_parts(run + left - left.detach())
         return Decision(run, usage, in_a_run=True)
 
+    def branches_on(self, flow: Flow) -> bool:
+        return True
+
+    def ways(self) -> int:
+        return 2
+
+    def votes(self, flow: Flow) -> tuple[Tensor, Flow]:
+        assert isinstance(flow.x, Tensor)
+        most = flow.x[..., -1].amax(1) - ENOUGH
+        return torch.stack([torch.zeros_like(most), most], dim=1), flow
+
+    def alternative(self, flow: Flow, index: int) -> Flow:
+        x = flow.x
+        assert isinstance(x, Tensor)
+        if index == 0:
+            return flow.hand_on(x)
+        run = x[0, :, -1] > ENOUGH
+        # In the example of a graph no token may be left, and torch fails at empty attention.
+        return flow.hand_on(self._of_some(x, (run | ~run.any()).nonzero().flatten()))
+
     def masked(self, x: Tensor, decision: Decision, counted: bool = False) -> Tensor:
         run = decision.weights[..., None]
         y = self._goes_on(x, self.block(x, halted=decision.weights == 0))
@@ -164,13 +186,20 @@ class _Halting(Gated):
 
     def alone(self, x: Tensor, choice: Tensor, decision: Decision) -> Tensor:
         rows = choice.nonzero().flatten().to(x.device)
-        if not len(rows):
-            return x
-        some = x.index_select(1, rows)
-        return x.index_copy(1, rows, self._goes_on(some, self.block(some)))
+        return self._of_some(x, rows) if len(rows) else x
 
     def whole(self, x: Tensor) -> Tensor:
         return self._goes_on(x, self.block(x))
+
+    def _of_some(self, x: Tensor, rows: Tensor) -> Tensor:
+        """Run the layer on the tokens (n,) of packed rows (B, N, ...), and leave the others as they are."""
+        some = x.index_select(1, rows)
+        y = self._goes_on(some, self.block(some))
+        if (
+            is_recorded()
+        ):  # of one image: ScatterND copies rows, where graphs of index_copy have an index for each number
+            return x[0].index_put((rows,), y[0])[None]
+        return x.index_copy(1, rows, y)
 
     def _goes_on(self, packed: Tensor, tokens: Tensor) -> Tensor:
         """Return the rows (B, n, ...) of tokens that the layer has run, (B, n, width)."""

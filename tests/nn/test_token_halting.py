@@ -1,6 +1,11 @@
 """Tokens that halt: the equations by a loop over tokens, real execution, costs, graphs and sharing."""
 
+import json
+from math import prod
+from pathlib import Path
+
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from support.contexts import executed
@@ -20,14 +25,15 @@ from dynnas.space.space import Space
 from dynnas.testing.spaces import check_space
 
 TOKENS, WIDTH, CLASSES = 6, 8, 3
+SIDES = ("input_type_shape", "output_type_shape")
 
 
 class Net(nn.Module):
-    def __init__(self, depth: int = 4, heads: int = 2, width: int = WIDTH) -> None:
+    def __init__(self, depth: int = 4, heads: int = 2, width: int = WIDTH, center: float = 1.0) -> None:
         super().__init__()
         self.embed = nn.Linear(5, width)
         layers = [TokenLayer(width, heads, head=4, ratio=2) for _ in range(depth)]
-        self.body = HaltingTokens(layers, TOKENS, center=1.0)
+        self.body = HaltingTokens(layers, TOKENS, center=center)
         self.head = nn.Linear(width, CLASSES)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -38,9 +44,9 @@ def images(count, seed=0):
     return torch.randn(count, 1, TOKENS, 5, generator=torch.Generator().manual_seed(seed))
 
 
-def lively():
+def lively(center=1.0):
     torch.manual_seed(2)
-    network = Net().eval()
+    network = Net(center=center).eval()
     with torch.no_grad():
         for value in network.parameters():
             if value.ndim > 1:
@@ -104,6 +110,39 @@ def test_costs_are_those_of_the_tokens_that_ran():
     macs = torch.tensor(size.gates[0].macs)
     assert used.image_macs == tuple((fixed + macs[counts].sum(0)).tolist())
     assert len({*used.image_macs}) > 1
+
+
+def multiply_adds_run(model, images, folder):
+    """By image, from the shapes that ONNX Runtime's profiler saw multiplied."""
+    options = onnxruntime.SessionOptions()
+    options.enable_profiling = True
+    found = []
+    for image in images:
+        options.profile_file_prefix = str(folder / "profile")
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session.run(None, {"image": image[None].numpy()})
+        events = json.loads(Path(session.end_profiling()).read_text())
+        runs = [event["args"] for event in events if event["name"].endswith("_kernel_time")]
+        products = [run for run in runs if "MatMul" in run["op_name"] or "Gemm" in run["op_name"]]
+        shapes = [[next(iter(run[side][0].values())) for side in SIDES] for run in products]
+        found.append(sum(prod(into) * out[-1] for into, out in shapes))
+    return found
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("center", [1.0, -9.0])
+def test_graphs_multiply_no_token_that_has_halted(center, tmp_path):
+    network = PlainNetwork(lively(center), (1, TOKENS, 5), CLASSES).eval()
+    size, x = cost_of(network), images(8)
+    with tracing(network, Decision) as trace:
+        expected = network(x)
+    used = GateUse.of(size, torch.zeros(8, dtype=torch.int64), trace.of(Decision)).image_macs
+    model = to_onnx(network).SerializeToString()
+    runner = OnnxRunner(model, threads=1)
+    answers = np.concatenate([runner(one[None].numpy()) for one in x])
+    np.testing.assert_allclose(answers, expected.numpy(), rtol=1e-3, atol=1e-4)
+    assert multiply_adds_run(model, x, tmp_path) == [*used]
+    assert (max(used) < size.macs / 2) == (center < 0)  # all halt behind the first layer
 
 
 def test_gradients_of_the_use_ask_tokens_to_halt():

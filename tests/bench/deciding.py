@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from unittest import mock
 
 import torch
+
+sys.path.append(str(Path(__file__).parents[1]))
+
 from support.contexts import decisions
 from torch import Tensor
 

@@ -192,7 +192,7 @@ def _set_bias(network: Network, images: Tensor, saving: float, number: int, gate
     asked, name = (features, "forward") if gate.slot == RESOLUTION_SLOT else (gated, "decide")
     seen: list[Tensor] = []
     decide = getattr(asked, name)
-    with mock.patch.object(asked, name, lambda x: seen.append(x) or decide(x)):
+    with mock.patch.object(asked, name, lambda x, *rest: seen.append(x) or decide(x, *rest)):
         means = _spread(network, features, images, number, 1.0)
     steps = torch.linspace(0, 1, len(means))
 

@@ -262,14 +262,18 @@ def settle(network: nn.Module, images: Tensor) -> None:
         network.train()(images)
     network.eval()
     for gate in [each for each in network.modules() if isinstance(each, Gated)]:
-        if hasattr(features := gate.gate, "__getitem__") and hasattr(features[0], "expand"):
+        features = gate.gate
+        if isinstance(features[0], nn.Linear):  # of SkipRNN: an update is half due after each step
+            features[0].weight.zero_()
+            features[0].bias.zero_()
+        elif hasattr(features[0], "expand"):
             seen: list[Tensor] = []
             hook = features[0].register_forward_hook(lambda _, __, said, seen=seen: seen.append(said))
             network(images)
             hook.remove()
             features[0].expand.bias.sub_(torch.cat(seen).flatten(0, -2).median(0).values)
     for exits in [each for each in network.modules() if isinstance(each, EarlyExits)]:
-        first = exits.exits.get("0", None)
+        first = dict(exits.exits.named_children()).get("0")
         if first is not None and not isinstance(exits, dnn.JumpRNN | dnn.PatientExits):
             said: list[Tensor] = []
             hook = first.register_forward_hook(lambda _, __, out, said=said: said.append(out))

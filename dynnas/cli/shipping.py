@@ -66,7 +66,7 @@ def train(
         typer.Option(
             "--teacher",
             help="largest: the supernet's largest network teaches; none; or names of earlier trainings of "
-            "the study, joined by commas",
+            "the study, joined by commas, or by a plus for the mean of their weights",
         ),
     ] = "largest",
     epochs: TrainEpochs = None,

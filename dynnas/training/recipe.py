@@ -21,7 +21,8 @@ class Recipe:
             CUDA and float32 elsewhere.
         start: the weights that the training starts from: `inherited` ones, or random ones, `scratch`.
         teacher: `largest`, the supernet's largest network; `none`; or names of earlier trainings of the
-            study, joined by commas: one is a teacher assistant, several teach together.
+            study, joined by commas: one is a teacher assistant, several teach together, and one whose names
+            are joined by a plus has the mean of their weights.
         teacher_weight: the teacher's share in the loss. teacher_temperature: of the distillation.
         ema: largest decay of the average of the weights, which is what ships; 0 for the last weights.
         weights: `real`, or `binary` (BinaryConnect) or `ternary` kernels (trained ternary quantisation).

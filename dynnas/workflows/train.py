@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 from dynnas.candidates.candidate import int8_images
@@ -12,6 +13,7 @@ from dynnas.errors import StudyError, nearest
 from dynnas.files import atomic_write
 from dynnas.metrics.accuracy import accuracy
 from dynnas.nn.layers.digest import weights_digest
+from dynnas.nn.layers.resize import resize
 from dynnas.nn.networks.network import Network
 from dynnas.pareto.front import ScoredArchitecture
 from dynnas.progress import Progress
@@ -26,9 +28,11 @@ from dynnas.study.study import Study
 from dynnas.training.algorithm import Algorithm
 from dynnas.training.algorithms.binary_weights import BinaryWeights
 from dynnas.training.algorithms.ternary_weights import TernaryWeights
+from dynnas.training.batchnorm.calibrate import calibrate
 from dynnas.training.checkpoint import read_checkpoint
 from dynnas.training.recipe import Recipe
 from dynnas.training.train_network import fresh_network, train_alone
+from dynnas.training.weights.average import averaged
 from dynnas.training.weights.files import save_network
 
 INHERITED_LR = 0.25
@@ -60,26 +64,43 @@ def teachers_for(study: Study, teacher: str) -> list[Network]:
     """Return the networks that teach: none, the supernet's largest, or those of trainings of the study.
 
     A training with the largest network as its teacher may teach a smaller network in turn: a teacher
-    assistant (Mirzadeh et al. 2020, arXiv:1902.03393).
+    assistant (Mirzadeh et al. 2020, arXiv:1902.03393). Of several teachers the outputs are averaged, or,
+    where a plus joins trainings of one network, the weights.
 
     Args:
         teacher: as `Recipe.teacher`.
 
     Raises:
-        StudyError: the study has no training of that name.
+        StudyError: the study has no training of that name, or a plus joins different networks.
     """
     if teacher == "none":
         return []
     if teacher == "largest":
         return [largest_network(study)]
     trained = {each.name: each for each in study.trained}
-    for name in teacher.split(","):
+    teams = [part.split("+") for part in teacher.split(",")]
+    for name in chain(*teams):
         if name not in trained:
             raise StudyError(
                 f"teacher: found {name!r}{nearest(name, trained)}; allowed: largest, none, or names of "
                 f"trainings of the study ({', '.join(trained) or 'there are none yet'})"
             )
-    return [study.trained_network(trained[name]) for name in teacher.split(",")]
+    return [_team(study, [trained[name] for name in team]) for team in teams]
+
+
+def _team(study: Study, trained: Sequence[Trained]) -> Network:
+    """Return the network of a training, or of the mean weights of several."""
+    networks = [study.trained_network(each) for each in trained]
+    if len(networks) == 1:
+        return networks[0]
+    if len({each.key for each in trained}) > 1:
+        raise StudyError(
+            f"teacher: {'+'.join(each.name for each in trained)} are trainings of different networks, whose "
+            "weights have no mean; join them by commas, and their outputs are averaged"
+        )
+    network, train = averaged(networks), study.settings.train
+    images = study.dataset.calibration_images(train.calibration_images, train.seed)
+    return calibrate(network, resize(images, network.config.shape[1:]))
 
 
 def train_members(

@@ -185,7 +185,7 @@ GATES = Table(
         in_mobilenet("`eca`", "1910.03151", partial(resnet50_printed, "eca", "+0.5", "+80"), attention="eca"),
         in_mobilenet("`dyrelu_a`", "2003.10027", activation="dyrelu_a"),
         in_mobilenet("`dyrelu_b`", "2003.10027", dyrelu_printed, activation="dyrelu_b"),
-        in_mobilenet("`hswish`; also `relu`, `relu6`, `silu`", "1905.02244", activation="hswish"),
+        in_mobilenet("`hswish`; also `relu`, `relu6`, `silu`, `sign`", "1905.02244", activation="hswish"),
     ),
 )
 

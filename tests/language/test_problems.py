@@ -94,7 +94,7 @@ WIDTH = "allowed: a whole number from 1 to 8192"
         (
             "STEM",
             "width: 8, activation: @{from: 1}",
-            "stem.activation: found a mapping; allowed: relu, relu6, ",
+            "stem.activation: found a mapping; allowed: sign, relu, relu6, ",
         ),
         ("HEAD", "width: 8, dropout: @1", "head.dropout: found 1; allowed: a number from 0 to 0.95"),
         (

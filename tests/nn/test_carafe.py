@@ -23,11 +23,13 @@ def lively(module):
 
 
 @torch.no_grad()
-def test_new_pixels_are_weighted_sums_of_old_ones():
+@pytest.mark.parametrize("hidden", [6, None])
+def test_new_pixels_are_weighted_sums_of_old_ones(hidden):
     """As mmcv's reference: kernels by pixel shuffle, softmax over each, zeros outside of the map."""
     scale, kernel, x = 2, 3, torch.randn(2, 4, 3, 5)
-    module = lively(Carafe(4, scale, kernel=kernel, hidden=6))
+    module = lively(Carafe(4, scale, kernel=kernel, hidden=hidden))
     (encode,) = module.encode.values()
+    assert isinstance(module.compress, nn.Identity) == (hidden is None)
     masks = F.pixel_shuffle(encode(module.compress(x)), scale)
     masks = masks.view(2, kernel**2, 3 * scale, 5 * scale).softmax(1)
     padded, y = F.pad(x, (1, 1, 1, 1)), torch.empty(2, 4, 3 * scale, 5 * scale)
@@ -54,10 +56,10 @@ def test_it_costs_what_was_published():
 
 
 class Enlarging(nn.Module):
-    def __init__(self, width=4, kernel=3):
+    def __init__(self, width=4, kernel=3, hidden=4):
         super().__init__()
         self.stem = nn.Conv2d(2, width, 3, padding=1)
-        self.up = Carafe(width, kernel=kernel, hidden=4)
+        self.up = Carafe(width, kernel=kernel, hidden=hidden)
         self.head = nn.Conv2d(width, 3, 1)
 
     def forward(self, x):

@@ -134,7 +134,7 @@ def test_stem_and_classifiers():
 
 
 def test_plain_activations_cost_nothing():
-    plain = ("relu", "relu6", "hswish", "silu")
+    plain = ("sign", "relu", "relu6", "hswish", "silu")
     found = {counts(block("mbconv", expand=2.0, activation=name), (7, 5)) for name in plain}
     assert len(found) == 1
 

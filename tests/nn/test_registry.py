@@ -21,7 +21,7 @@ ORDER = {
     "fused_mbconv",
     "op": "static hypernet deformable pac dfn condconv dyconv dynet dynet_layer weightnet",
     "attention": "none eca se cbam",
-    "activation": "relu relu6 hswish silu dyrelu_a dyrelu_b",
+    "activation": "sign relu relu6 hswish silu dyrelu_a dyrelu_b",
     "gate": "skip halt positions tree routes width channels moe none",
 }
 

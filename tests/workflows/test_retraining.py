@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 from support.small_study import copied
 
 from dynnas.errors import StudyError
@@ -50,6 +51,28 @@ def test_inherited_and_fresh_weights_are_different_starts(study):
     assert [weights_digest(each) for each in assistants] == [each.weights_digest for each in study.trained]
     with pytest.raises(StudyError, match=rf"teacher: found 'small'; allowed: largest, none, .* \({names[0]}"):
         train_members(study, [member], recipe(study, teacher="small"))
+
+
+def test_trainings_teach_by_the_mean_of_their_weights(study):
+    member, other = study.front.pick("fastest"), study.front.pick("most-accurate")
+    for seed in (1, 2):
+        train_members(
+            study, [member], recipe_of(replace(study.settings.train, epochs=1, seed=seed), "scratch")
+        )
+    train_members(study, [other], recipe(study, epochs=1))
+    first, second, third = study.trained
+    (teacher,) = teachers_for(study, f"{first.name}+{second.name}")
+    states = [study.trained_network(each).state_dict() for each in (first, second)]
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    for name, value in teacher.state_dict().items():
+        mean = (states[0][name] + states[1][name]) / 2
+        if name.endswith(statistics):
+            assert not torch.equal(value, mean) or name.endswith("tracked")  # calibrated for the mean
+        else:
+            torch.testing.assert_close(value, mean)
+    assert len(teachers_for(study, f"{first.name}+{second.name},{third.name}")) == 2
+    with pytest.raises(StudyError, match="are trainings of different networks, whose weights have no mean"):
+        teachers_for(study, f"{first.name}+{third.name}")
 
 
 def test_the_same_recipe_is_not_trained_twice(study):

@@ -110,9 +110,7 @@ def export_model(
         loaded = [
             (model, chosen_format.load_like(bundle / model.file, network)) for model in chosen_format.models
         ]
-        checks = {
-            model.file: _check(model, predict, expected, chosen_format.exact) for model, predict in loaded
-        }
+        checks = {model.file: _check(model, predict, expected, chosen_format) for model, predict in loaded}
         pictures = None
         if chosen_format.script and chosen_format.exact:
             pictures = _pictures(network, dataset, bundle, chosen, expected)
@@ -187,10 +185,11 @@ def _pictures(
     return check_pictures(data, dataset, pixels, torch.from_numpy(expected.outputs))
 
 
-def _check(model: ModelFile, predict: Predict, expected: Answer, exact: bool) -> dict[str, Any]:
-    """Compare a file that was loaded again, and time it."""
-    parity = compare(model, predict, expected, exact)
-    return {**asdict(parity), "timing": asdict(time_artifact(predict, expected.images))}
+def _check(model: ModelFile, predict: Predict, expected: Answer, chosen: Format) -> dict[str, Any]:
+    """Compare a file that was loaded again, and time it where this system runs it."""
+    parity = compare(model, predict, expected, chosen.exact)
+    timing = asdict(time_artifact(predict, expected.images)) if chosen.runs_here else None
+    return {**asdict(parity), "timing": timing}
 
 
 def _checks_of_script(network: Finished, dataset: Dataset, predict: Predict | None) -> dict[str, Any]:
@@ -324,10 +323,14 @@ def make_manifest(
             {"size": look.size, "of": look.given} for member in members if (look := member.config.glance)
         ],
         "left_out_by_gates": chosen.branches_at_gates,
-        "left_out_by_exits": chosen.branches_at_gates or not own,
+        "left_out_by_exits": chosen.branches_at_gates or (chosen.branches_at_exits and not own),
         "artifacts": artifacts,
         "timed_on": f"{platform.machine()}, {platform.system()}",
-        "files": {path.name: _file(path) for path in sorted(bundle.iterdir())},
+        "files": {
+            path.relative_to(bundle).as_posix(): _file(path)
+            for path in sorted(bundle.rglob("*"))
+            if path.is_file()
+        },
     }
 
 

@@ -130,6 +130,7 @@ def card(manifest: Mapping[str, Any], facts: Mapping[str, str], load: tuple[str,
         "data": f"{data['name']}, {height} x {width} pixels",
         "licence of the data": data["licence"],
         **({"weights and activations": manifest["quantize"]} if "quantize" in manifest else {}),
+        **({"computes in": manifest["computes"]} if "computes" in manifest else {}),
         "input": f"float32 {manifest['input']['shape']}; {manifest['input']['prepare']}",
         "exits": _exits(exits, manifest),
         **({"gates": _gates(manifest)} if manifest["gates"] else {}),
@@ -151,7 +152,7 @@ def card(manifest: Mapping[str, Any], facts: Mapping[str, str], load: tuple[str,
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
         *(_row(artifact, score) for artifact in manifest["artifacts"]),
         "",
-        f"Times of one image on {manifest['timed_on']}, when it was exported: rougher than those of a study.",
+        _times(manifest),
         "",
         "## How to load it",
         "",
@@ -161,6 +162,18 @@ def card(manifest: Mapping[str, Any], facts: Mapping[str, str], load: tuple[str,
         "",
     ]
     return "\n".join(lines)
+
+
+def _times(manifest: Mapping[str, Any]) -> str:
+    """Say where the files were timed, or that they were not run."""
+    if all(artifact["timing"] is None for artifact in manifest["artifacts"]):
+        return (
+            f"{manifest['timed_on']} does not run this format, so nothing was timed: what was written was "
+            "read again, and its operations and weights evaluated by torch. Run it on a device before you "
+            "ship it."
+        )
+    place = manifest["timed_on"]
+    return f"Times of one image on {place}, when it was exported: rougher than those of a study."
 
 
 def _pictures(manifest: Mapping[str, Any]) -> str:
@@ -180,8 +193,8 @@ def _exits(exits: Sequence[str], manifest: Mapping[str, Any]) -> str:
     if not exits or manifest["left_out_by_exits"]:
         return ", ".join(exits) or "none"
     return (
-        f"{', '.join(exits)}; this format has no branches for the exits of a class of one's own: all of the "
-        "network is computed, which the times count, and the first sure exit is chosen"
+        f"{', '.join(exits)}; this format has no branches for these exits: all of the network is computed, "
+        "which the times count, and the first sure exit is chosen"
     )
 
 
@@ -230,13 +243,13 @@ def _percent(manifest: Mapping[str, Any]) -> str:
 def _row(artifact: Mapping[str, Any], percent: str) -> str:
     scores = (artifact["score"], artifact["network_score"])
     ours, torchs = (f"{100 * score:.2f}" if percent else f"{score:.4g}" for score in scores)
+    timing = artifact["timing"]
     cells = (
         artifact["file"],
         artifact["use"],
         f"{100 * artifact['agreement']:.2f}",
         f"{artifact['largest_difference']:.1e}",
         f"{ours} ({torchs})",
-        f"{artifact['timing']['mean_ms']:.4g}",
-        f"{artifact['timing']['p95_ms']:.4g}",
+        *("not run" if timing is None else f"{timing[name]:.4g}" for name in ("mean_ms", "p95_ms")),
     )
     return f"| {' | '.join(cells)} |"

@@ -162,8 +162,9 @@ def check_example(subject: FormatSubject) -> None:
     """Check that the example runs beside the files, and without dynnas where it does not import it.
 
     Where the example is about the script that a bundle has, `dynnas.export.bundle.export_model` writes that.
+    Where this system does not run the format, nothing is checked.
     """
-    if subject.format.script:
+    if subject.format.script or not subject.format.runs_here:
         return
     example = "\n".join(subject.format.example)
     program = _EXAMPLE.format(

@@ -105,10 +105,15 @@ def format_rows(study: Study, candidate: Candidate, args: argparse.Namespace) ->
                 continue
             for each in manifest["artifacts"]:
                 branches = manifest["left_out_by_exits"] and each["batch"] == 1
+                ms = f"{each['timing']['median_ms']:.4f}" if each["timing"] else "not run"
+                size = sum(
+                    file["bytes"]
+                    for path, file in manifest["files"].items()
+                    if path.split("/")[0] == each["file"]
+                )
                 rows.append(
                     [candidate.key, f"{name}: {each['file']}", f"{each['largest_difference']:.1e}",
-                     f"{100 * each['agreement']:.1f}", f"{each['timing']['median_ms']:.4f}",
-                     f"{manifest['files'][each['file']]['bytes'] / 1e3:.1f}", _kept(candidate, branches)]
+                     f"{100 * each['agreement']:.1f}", ms, f"{size / 1e3:.1f}", _kept(candidate, branches)]
                 )  # fmt: skip
     return rows
 

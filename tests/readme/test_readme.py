@@ -110,6 +110,14 @@ def test_a_model_goes_to_a_phone(folder: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_model_goes_to_apple(folder: Path) -> None:
+    pytest.importorskip("coremltools", reason="coremltools is not installed")
+    (export,) = commands("run: coreml")
+    dynnas(folder, *export[: export.index("#")] if "#" in export else export)
+    assert (folder / "apple/model.mlpackage/Manifest.json").exists()
+
+
+@pytest.mark.slow
 def test_a_study_is_timed_elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert BLOCKS["run: serve"].split() == ["python", "-m", "dynnas.latency.remote.serve", "--port", "7411"]
     monkeypatch.setenv("DYNNAS_TOKEN", TOKEN)

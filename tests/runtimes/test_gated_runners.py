@@ -84,8 +84,9 @@ def test_the_time_of_a_gated_network_is_that_of_many_images():
     ],
 )
 def test_every_artifact_of_a_gated_network_agrees_with_torch(format, tmp_path):
-    if format == "openvino":
-        pytest.importorskip("openvino", reason="openvino is not installed")
+    if format in ("openvino", "coreml"):
+        module = {"openvino": "openvino", "coreml": "coremltools"}[format]
+        pytest.importorskip(module, reason=f"{module} is not installed")
     network = undecided(gated_config(("skip", "channels"), exits=1))
     manifest = export_model(network, noise(), tmp_path / "model", format, images=40)
     for artifact in manifest["artifacts"]:

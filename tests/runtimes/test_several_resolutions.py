@@ -180,8 +180,9 @@ def test_it_can_be_a_member_of_a_cascade(network):
     indirect=["kind"],
 )
 def test_every_artifact_agrees_with_torch(kind, network, format, tmp_path):
-    if format == "openvino":
-        pytest.importorskip("openvino", reason="openvino is not installed")
+    if format in ("openvino", "coreml"):
+        module = {"openvino": "openvino", "coreml": "coremltools"}[format]
+        pytest.importorskip(module, reason=f"{module} is not installed")
     manifest = export_model(network, noise(), tmp_path / "model", format, images=40)
     for artifact in manifest["artifacts"]:
         assert artifact["agreement"] == artifact["exit_agreement"] == 1

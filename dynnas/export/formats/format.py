@@ -35,7 +35,7 @@ class ModelFile:
     """A file that can be run.
 
     Attributes:
-        file: its name in the bundle.
+        file: its name in the bundle; for a format of packages that of a folder.
         batch: images that it takes at a time, None for any number.
         use: what it is for.
         python: how to run it on `image`.
@@ -56,6 +56,7 @@ class Format(ABC):
         example: lines of Python that load it from the bundle's folder and run it on `image`.
         cascades: whether it takes cascades of networks as well.
         branches_at_gates: whether its file for one image skips what gates leave out; else all is computed.
+        branches_at_exits: whether its file for one image skips what exits leave out.
         script: whether a script that needs little to be installed is written beside it.
         exact: whether files give the numbers of the network, up to rounding.
         details: what else the manifest says.
@@ -66,9 +67,15 @@ class Format(ABC):
     example: ClassVar[tuple[str, ...]]
     cascades: ClassVar[bool] = True
     branches_at_gates: ClassVar[bool] = False
+    branches_at_exits: ClassVar[bool] = True
     script: ClassVar[bool] = False
     exact: ClassVar[bool] = True
     details: ClassVar[Mapping[str, int | str]] = {}
+
+    @property
+    def runs_here(self) -> bool:
+        """Return whether this system runs the files; if not, `load` evaluates them, and none is timed."""
+        return True
 
     @abstractmethod
     def write(self, network: Any, folder: Path, metadata: Mapping[str, str]) -> None:

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from dynnas.data.augment import Augment
 from dynnas.data.streaming.images import Images, in_batches, read_batches, read_images
-from dynnas.errors import DataError
 from dynnas.tasks.task import Task
 
 _PARTS = ("train", "search", "test")
@@ -90,21 +89,6 @@ class Dataset:
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of an image."""
         return self.channels, *self.size
-
-    @property
-    def resolution(self) -> int:
-        """The side of square images, in pixels.
-
-        Raises:
-            DataError: they are not square.
-        """
-        height, width = self.size
-        if height != width:
-            raise DataError(
-                f"data {self.name}: images are {height} x {width} pixels (height x width), and networks "
-                "of a cascade take squares; crop or pad them, or take one network with early exits"
-            )
-        return height
 
     @property
     def summary(self) -> str:

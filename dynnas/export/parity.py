@@ -15,7 +15,7 @@ from dynnas.export.formats.format import ModelFile
 from dynnas.metrics.artifact import LEAST_AGREEMENT, TOLERANCE
 from dynnas.nn.context import tracing
 from dynnas.nn.exits.early_exits import Left
-from dynnas.nn.exits.exits import Leaving, leave, sureness
+from dynnas.nn.exits.exits import Leaving, leave, sureness_at
 from dynnas.nn.gates.gate import Decision
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.branching import left_by, own_exits, says_exit
@@ -125,7 +125,7 @@ def _decided(outputs: Sequence[Tensor], exits: Sequence[Leaving]) -> Tensor:
     """Return which images take a path that does not depend on rounding: (B,) bool."""
     decided = torch.ones(len(outputs[-1]), dtype=torch.bool)
     for early, place in zip(outputs, exits, strict=False):
-        decided &= (sureness(early, place.criterion) - place.threshold).abs() > UNDECIDED
+        decided &= (sureness_at(place, early) - place.threshold).abs() > UNDECIDED
     return decided
 
 

@@ -12,7 +12,8 @@ from dynnas.latency.meter import LatencyMeter
 from dynnas.latency.rounds import Workload
 from dynnas.latency.runner import build_runner
 from dynnas.nn.networks.network import Network
-from dynnas.runtimes.cascade import Cascade, Finished, chain
+from dynnas.runtimes.cascade import Cascade, Finished
+from dynnas.runtimes.chaining import Answering, chain
 from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.settings.settings import TargetSettings
 
@@ -45,7 +46,9 @@ class Overhead:
         return Overhead(0.0, (0.0,) * networks, (0.0,) * networks)
 
 
-def measure_overhead(networks: Sequence[Network], dataset: Dataset, meter: LatencyMeter) -> Overhead:
+def measure_overhead(
+    networks: Sequence[Network], dataset: Dataset, meter: LatencyMeter, answering: Answering | None = None
+) -> Overhead:
     """Time every network alone, after the module that makes its image, and after another network.
 
     All are timed in the same rounds.
@@ -54,18 +57,23 @@ def measure_overhead(networks: Sequence[Network], dataset: Dataset, meter: Laten
         networks: two or more, calibrated, in eval mode, the fastest first.
         dataset: whose search images are run.
         meter: of the target.
+        answering: as `chain` takes it.
 
     Raises:
         TargetError: the target runs no cascades.
     """
     everyone = range(len(networks))
     leads = [0 if member else 1 for member in everyone]
-    run: dict[tuple[str, int], Finished] = {("leave", 0): _pair(networks[0], networks[1], ALWAYS, dataset)}
+
+    def pair(first: int, second: int, threshold: float) -> Cascade:
+        return chain((networks[first], networks[second]), (threshold,), ("", ""), dataset.size, answering)
+
+    run: dict[tuple[str, int], Finished] = {("leave", 0): pair(0, 1, ALWAYS)}
     for member, network in enumerate(networks):
         run["alone", member] = network
-        run["after", member] = _pair(networks[leads[member]], network, NEVER, dataset)
-        if network.config.resolution != dataset.resolution:
-            run["resized", member] = Cascade([network], (), ("",), dataset.resolution)
+        run["after", member] = pair(leads[member], member, NEVER)
+        if network.config.shape[1:] != dataset.size:
+            run["resized", member] = Cascade([network], (), ("",), dataset.size)
     few = range(min(FEW_IMAGES, len(dataset.search.images)))
     workloads = [workload_of(one, dataset, few, meter.target) for one in run.values()]
     timed = meter.measure_images(workloads, AS_LONG * meter.target.seconds * len(workloads))
@@ -74,7 +82,7 @@ def measure_overhead(networks: Sequence[Network], dataset: Dataset, meter: Laten
 
     def made(member: int, other: int) -> float:
         """Return the module that makes a network's image in a chain with another one."""
-        alike = networks[member].config.resolution == networks[other].config.resolution
+        alike = networks[member].config.shape[1:] == networks[other].config.shape[1:]
         return 0.0 if alike else resize[member]
 
     later = tuple(
@@ -111,7 +119,3 @@ def representative(ways: np.ndarray, count: int) -> list[int]:
     chosen[most_missing[: min(count, len(taken)) - chosen.sum()]] += 1
     rows = [np.flatnonzero(taken == way)[: chosen[way]] for way in range(len(names))]
     return sorted(np.concatenate(rows).tolist())
-
-
-def _pair(first: Network, second: Network, threshold: float, dataset: Dataset) -> Cascade:
-    return chain((first, second), (threshold,), ("", ""), dataset.resolution)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dynnas.nn.context import Trace, tracing
 from dynnas.nn.exits.early_exits import Left
-from dynnas.nn.exits.exits import Leaving, answer, is_confident, leave
+from dynnas.nn.exits.exits import Leaving, answer, is_confident_at, leave
 from dynnas.nn.networks.network import Segment
 from dynnas.runtimes.plain import Compilable, PlainNetwork
 
@@ -24,7 +24,7 @@ def leave_one_after_another(segments: Sequence[Segment], x: Tensor) -> tuple[Ten
         if place is None:
             left.append((rows, output))
             break
-        leaves = is_confident(output, place.threshold, place.criterion)
+        leaves = is_confident_at(place, output)
         left.append((rows[leaves], answer(output, place.criterion)[leaves]))
         stays = ~leaves
         rows = rows[stays]

@@ -4,38 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor, nn
 
-from dynnas.nn.exits.exits import select_confident
+from dynnas.nn.exits.exits import leave
 from dynnas.nn.layers.resize import Resize
 from dynnas.nn.networks.network import Body, Network, Segment
+
+if TYPE_CHECKING:
+    from dynnas.tasks.task import Task
 
 
 @dataclass(frozen=True)
 class Link:
-    """A network of a cascade before the last: its place, its key, and the confidence to leave after it."""
+    """A network of a cascade before the last: its place, its key, and the confidence to leave after it.
+
+    Attributes:
+        name: of the place. after: the key.
+        threshold: the confidence from which on an image leaves. criterion: of the task.
+        task: which says how sure an output is; None where outputs are logits of classes.
+    """
 
     name: str
     after: str
     threshold: float
     criterion: str = "confidence"
+    task: Task | None = None
 
 
 @dataclass(frozen=True)
 class CascadeConfig:
-    """The input of a cascade (`channels`, `resolution`, `resolution`), and where images leave it."""
+    """The input of a cascade, `channels` and `size` (height and width), and where images leave it."""
 
     channels: int
     classes: int
-    resolution: int
+    size: tuple[int, int]
     exits: tuple[Link, ...]
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of an image."""
-        return self.channels, self.resolution, self.resolution
+        return self.channels, *self.size
 
 
 class Cascade(nn.Module):
@@ -45,23 +56,29 @@ class Cascade(nn.Module):
     exits: the confidence of what an image leaves a member with decides whether it goes on to the next.
 
     Args:
-        networks: two or more in eval mode, for the same images and classes.
-        thresholds: the largest softmax from which on an image leaves, of all networks but the last.
+        networks: two or more in eval mode, for the same images, that answer in the same shape.
+        thresholds: the confidence from which on an image leaves, of all networks but the last.
         names: of the networks.
-        resolution: of the images that it takes, from which those of each network are made.
+        size: height and width of the images that it takes, from which those of each network are made.
+        task: which says how sure an output is; None where outputs are logits of classes.
     """
 
     def __init__(
-        self, networks: Sequence[Network], thresholds: Sequence[float], names: Sequence[str], resolution: int
+        self,
+        networks: Sequence[Network],
+        thresholds: Sequence[float],
+        names: Sequence[str],
+        size: tuple[int, int],
+        task: Task | None = None,
     ) -> None:
         super().__init__()
-        self.stages = nn.ModuleList(Stage(network, resolution) for network in networks)
+        self.stages = nn.ModuleList(Stage(network, size) for network in networks)
         links = (
-            Link(f"network{place}", name, threshold)
+            Link(f"network{place}", name, threshold, task=task)
             for place, (name, threshold) in enumerate(zip(names, thresholds, strict=False), start=1)
         )
         first = networks[0].config
-        self.config = CascadeConfig(first.channels, first.classes, resolution, tuple(links))
+        self.config = CascadeConfig(first.channels, first.classes, size, tuple(links))
 
     @property
     def members(self) -> list[Stage]:
@@ -74,7 +91,7 @@ class Cascade(nn.Module):
         return tuple(link.threshold for link in self.config.exits)
 
     def logits(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Map images (B, channels, R, R) to the logits (B, classes) of every network."""
+        """Map images (B, channels, H, W) to the outputs (B, ...) of every network."""
         return tuple(stage(x) for stage in self.stages)
 
     def segments(self) -> list[Segment]:
@@ -86,32 +103,34 @@ class Cascade(nn.Module):
         return [Segment(Body(), stage, link) for stage, link in zip(self.stages, links, strict=True)]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images (B, channels, R, R) to the logits (B, classes) with which each leaves.
+        """Map images (B, channels, H, W) to the outputs (B, ...) with which each leaves.
 
         Everything is computed.
         """
-        return select_confident(self.logits(x), self.thresholds)[0]
+        return leave(self.logits(x), self.config.exits)[0]
 
 
 class Stage(nn.Module):
-    """A network after the module that makes its images from those of size `resolution`.
+    """A network after the module that makes its images from those of a `size` (height and width).
 
     They become what `dynnas.nn.layers.resize.resize` makes of them.
     """
 
-    def __init__(self, network: Network, resolution: int) -> None:
+    def __init__(self, network: Network, size: tuple[int, int]) -> None:
         super().__init__()
-        own = network.config.resolution
-        self.own = Resize(resolution, own)
+        _, height, width = network.config.shape
+        self.own = Resize(size, (height, width))
         self.network = network
 
     @property
-    def lines(self) -> np.ndarray | None:
-        """Return (own, resolution): the share of each given line of pixels in each of its own.
+    def lines(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the share of each given line of pixels in each of its own, along both sides.
 
-        It is None where nothing changes.
+        They are (own, given) heights and widths, or None where nothing changes.
         """
-        return self.own.weights.cpu().numpy() if self.own.resizes else None
+        if not self.own.resizes:
+            return None
+        return self.own.rows.cpu().numpy(), self.own.columns.cpu().numpy()
 
     def forward(self, x: Tensor) -> Tensor:
         own = self.own(x)
@@ -121,11 +140,3 @@ class Stage(nn.Module):
 
 Finished = Network | Cascade
 """A network or a cascade that can be scored, timed and shipped."""
-
-
-def chain(
-    networks: Sequence[Network], thresholds: Sequence[float], names: Sequence[str], data_resolution: int
-) -> Cascade:
-    """Return a cascade of images as its networks take them, or of the size of the data where these differ."""
-    sizes = {network.config.resolution for network in networks}
-    return Cascade(networks, thresholds, names, sizes.pop() if len(sizes) == 1 else data_resolution)

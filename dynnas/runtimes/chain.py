@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import torch
 
+from dynnas.nn.exits.exits import is_confident_at
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.cascade import Cascade
 from dynnas.runtimes.runtime import Runner
@@ -22,16 +24,11 @@ class ChainRunner:
     def __init__(self, cascade: Cascade, build: Callable[[Network], Runner]) -> None:
         runners = (build(stage.network) for stage in cascade.members)
         lines = (stage.lines for stage in cascade.members)
-        self._links = tuple(zip(runners, lines, (*cascade.thresholds, None), strict=True))
+        self._links = tuple(zip(runners, lines, (*cascade.config.exits, None), strict=True))
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        for runner, lines, threshold in self._links:
-            logits = runner(image if lines is None else lines @ image @ lines.T)
-            if threshold is None or _confidence(logits) >= threshold:
+        for runner, lines, link in self._links:
+            output = runner(image if lines is None else lines[0] @ image @ lines[1].T)
+            if link is None or is_confident_at(link, torch.from_numpy(output)).item():
                 break
-        return logits
-
-
-def _confidence(logits: np.ndarray) -> float:
-    """Return the largest softmax of logits (1, classes)."""
-    return float(1 / np.exp(logits - logits.max()).sum())
+        return output

@@ -30,9 +30,10 @@ def fold_batchnorm(network: Folded, context: Context | None = None) -> Folded:
     for module in folded.modules():
         if isinstance(module, ConvUnit):
             module.fold()
-    if isinstance(folded, PlainNetwork):
-        like = next(folded.parameters(), torch.empty(0))
-        fuse_norms(folded, blank_images(folded.config).to(like.device, like.dtype))
+    for plain in list(folded.modules()):  # itself, or a network of a cascade
+        if isinstance(plain, PlainNetwork):
+            like = next(plain.parameters(), torch.empty(0))
+            fuse_norms(plain, blank_images(plain.config).to(like.device, like.dtype))
     settle(folded)
     folded.requires_grad_(False)
     if context is not None:

@@ -1,7 +1,7 @@
 """Chains of two or three networks, scored for every useful threshold from the predictions of each network.
 
 Nothing is run: an image's way through a chain is known from the confidence that each network has in it, so
-accuracy and cost of a chain are sums over images. Plain numpy.
+quality and cost of a chain are sums over images. Plain numpy.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ class PredictionMatrix:
     """Predictions of several networks for the same images, with the cost of each image in each network.
 
     Attributes:
-        confidence: (networks, images) float32, the largest softmax.
+        confidence: (networks, images) float32, as the task says it.
         right: (networks, images) float64, how good an answer is, from 0 to 1 (right).
         cost: (networks, images) float64.
-        resolution: (networks,), of the images that they take.
+        size: (networks,), height and width of the images that they take.
         overhead: of chains.
     """
 
     confidence: np.ndarray
     right: np.ndarray
     cost: np.ndarray
-    resolution: tuple[int, ...]
+    size: tuple[tuple[int, int], ...]
     overhead: Overhead
 
     def __len__(self) -> int:
@@ -47,7 +47,7 @@ class PredictionMatrix:
 
     def extra(self, members: Sequence[int]) -> list[float]:
         """Return the overhead of each network in a chain over its cost alone."""
-        mixed = len({self.resolution[member] for member in members}) > 1
+        mixed = len({self.size[member] for member in members}) > 1
         resize = [self.overhead.resize[member] if mixed else 0.0 for member in members]
         later = [0.0, *(self.overhead.later[member] for member in members[1:])]
         return [one + other for one, other in zip(resize, later, strict=True)]
@@ -60,12 +60,12 @@ class CascadeCandidates:
     Attributes:
         members: (chains, length) int, into the pool.
         thresholds: (chains, length - 1) float32: an image leaves from this confidence on.
-        accuracy, cost: (chains,) means over the images.
+        quality, cost: (chains,) means over the images.
     """
 
     members: np.ndarray
     thresholds: np.ndarray
-    accuracy: np.ndarray
+    quality: np.ndarray
     cost: np.ndarray
 
     def __len__(self) -> int:
@@ -73,18 +73,18 @@ class CascadeCandidates:
 
     def __getitem__(self, rows: np.ndarray) -> CascadeCandidates:
         return CascadeCandidates(
-            self.members[rows], self.thresholds[rows], self.accuracy[rows], self.cost[rows]
+            self.members[rows], self.thresholds[rows], self.quality[rows], self.cost[rows]
         )
 
     @property
     def points(self) -> np.ndarray:
-        """Return accuracies and costs, (chains, 2)."""
-        return np.stack([self.accuracy, self.cost], axis=1)
+        """Return qualities and costs, (chains, 2)."""
+        return np.stack([self.quality, self.cost], axis=1)
 
     @staticmethod
     def joined(chains: Sequence[CascadeCandidates]) -> CascadeCandidates:
         """Join chains of one length."""
-        columns = ("members", "thresholds", "accuracy", "cost")
+        columns = ("members", "thresholds", "quality", "cost")
         return CascadeCandidates(
             *(np.concatenate([getattr(one, name) for one in chains]) for name in columns)
         )

@@ -138,7 +138,7 @@ class Study(StudyResults):
         Raises:
             StudyError: a network or a training is no longer there.
         """
-        from dynnas.runtimes.cascade import chain
+        from dynnas.runtimes.chaining import Answering, chain
 
         made = [
             self.weights_of(key, name) for key, name in zip(cascaded.networks, cascaded.weights, strict=True)
@@ -147,7 +147,8 @@ class Study(StudyResults):
             self.trained_network(each) if each else self.network(key)
             for key, each in zip(cascaded.networks, made, strict=True)
         ]
-        return chain(networks, cascaded.thresholds, cascaded.networks, self.dataset.resolution)
+        answering = Answering(self.dataset.task, cascaded.shape)
+        return chain(networks, cascaded.thresholds, cascaded.networks, self.dataset.size, answering)
 
     def trained_network(self, trained: Trained | Compressed) -> Network:
         """Return the network that a training or a pass ended with, in evaluation mode.

@@ -27,6 +27,14 @@ def rescaled(output: Tensor, scale: tuple[float, float]) -> Tensor:
     return torch.cat([moved, output[..., len(factors) :]], -1)
 
 
+def filled_up(output: Tensor, missing: int) -> Tensor:
+    """Return detections (B, D, 6) with that many more, which are none: zeros."""
+    if missing <= 0:
+        return output
+    none = torch.zeros_like(output[:, :1]).expand(-1, missing, -1)
+    return torch.cat([output, none], 1)
+
+
 @dataclass(frozen=True)
 class Detections:
     """Decoding and non-maximum suppression, in operations that can be exported.

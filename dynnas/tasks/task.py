@@ -250,6 +250,22 @@ class Task(ABC):
         """Return how far two outputs for each image lie apart: (B,), by default the largest of any number."""
         return (output - other).abs().flatten(1).amax(1)
 
+    def in_shape(self, output: Tensor, shape: Sequence[int]) -> Tensor:
+        """Return an output (B, ...) as the answer of a larger `shape` (...) that says the same.
+
+        Networks of a cascade answer alike by it. It is in operations that can be exported.
+
+        Raises:
+            TaskError: it has another shape, and the task does not say what the answer would be.
+        """
+        if tuple(output.shape[1:]) == tuple(shape):
+            return output
+        raise TaskError(
+            f"task {self.name}: one network answers in the shape {tuple(output.shape[1:])} and another in "
+            f"{tuple(shape)}; the networks of a cascade answer in one shape: take such networks, or let the "
+            "task define in_shape(output, shape)"
+        )
+
     def doubt(self, output: Tensor) -> Tensor:
         """Return the numbers (B, `doubts`) that an exit of the criterion `learned` reads of its output."""
         return self.confidence(output)[:, None]

@@ -65,7 +65,7 @@ class FormatSubject:
         found: dict[str, Network | Cascade] = {**single}
         if self.format.cascades:
             members = [single["static"], single["dynamic"]]
-            found["cascade"] = Cascade(members, [0.3], ["static", "dynamic"], SHAPE[1]).eval()
+            found["cascade"] = Cascade(members, [0.3], ["static", "dynamic"], SHAPE[1:]).eval()
         return {kind: network for kind, network in found.items() if kind in self.kinds}
 
     @cached_property

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dynnas.errors import TargetError
 from dynnas.language.parser import parse_space
-from dynnas.nn.exits.exits import sureness
+from dynnas.nn.exits.exits import sureness_at
 from dynnas.nn.layers.digest import weights_digest
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.artifact import Artifact
@@ -172,7 +172,7 @@ def decided_images(network: Compilable) -> Tensor:
     images = torch.randn(16 * IMAGES, *SHAPE, generator=torch.Generator().manual_seed(0))
     distance = torch.ones(len(images))
     for place, output in zip(network.config.exits, network.logits(images), strict=False):
-        distance = distance.minimum((sureness(output, place.criterion) - place.threshold).abs())
+        distance = distance.minimum((sureness_at(place, output) - place.threshold).abs())
     return images[distance.argsort(descending=True)[:IMAGES]]
 
 

@@ -5,33 +5,37 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from torch import Tensor
 
 from dynnas.documents import provenance_digest
-from dynnas.errors import StudyError
+from dynnas.errors import StudyError, TaskError
 from dynnas.files import atomic_write
 from dynnas.latency.cascades import Overhead, measure_overhead, representative, workload_of
 from dynnas.latency.dependent import IMAGES_OF_A_WAY, TIMES_AS_LONG
 from dynnas.latency.meter import LatencyMeter
 from dynnas.latency.rounds import Workload
+from dynnas.metric import Metric
 from dynnas.metrics.latency import spread_over_images
 from dynnas.nn.config.network import NetworkConfig
 from dynnas.nn.networks.network import Network
 from dynnas.pareto.contribution import hypervolume, most_useful, non_dominated, reference_of
 from dynnas.pareto.front import ScoredArchitecture
 from dynnas.progress import Progress
-from dynnas.runtimes.cascade import chain
+from dynnas.runtimes.chaining import Answering, chain
 from dynnas.search.cascades import PredictionMatrix, best_chains, score_chain
 from dynnas.search.evaluators.supernet import open_meter
 from dynnas.search.storage.locks import study_lock
-from dynnas.study.predictions import Predictions, Source, predictions
+from dynnas.study.predictions import Source, predictions
 from dynnas.study.records.cascades import Cascaded, Cascades
 from dynnas.study.study import Study
+from dynnas.workflows.chained import Chained, Said, by_way, check_task, milliseconds
 
 COSTS = ("latency_ms", "macs")
+
+SCORED = 64
+"""The number of chains that the task scores, of those that are best by the quality of their answers."""
 
 IMAGES = 256
 """Number of images on which a cascade is timed: single images are slow or fast by the networks they pass."""
@@ -48,22 +52,23 @@ def cascade_study(
 ) -> Cascades:
     """Chain the networks of a study's front, and keep the chains that make the front better.
 
-    All pairs at every useful threshold, and all triples on a grid of thresholds, are scored on the search
-    split from what each network says of its images; that is computed once. Of those that nothing beats, the
-    `keep` that add most to the hypervolume are tested once and timed. They join the study. Interrupted, the
-    same call goes on.
+    All pairs at every useful threshold, and all triples on a grid of thresholds, are judged on the search
+    split by the mean quality of the answers, from what each network says of its images; that is computed
+    once. The best of them get the task's score. Of those that nothing beats, the `keep` that add most to the
+    hypervolume are tested once and timed. They join the study. Interrupted, the same call goes on.
 
     Args:
         study: with a finished front.
         size: networks in the longest chain: 2 or 3. Triples have more thresholds to fit: look at their test
-            accuracies.
+            scores.
         keep: the largest number of cascades to keep.
-        by: the cost beside accuracy; by what the study was searched for if None.
+        by: the cost beside the score; by what the study was searched for if None.
         weights: of the networks, as `Study.weights_of` takes them.
         progress: told of every step.
 
     Raises:
-        StudyError: there is no finished front of two networks, another process drives the study, or it was
+        StudyError: there is no finished front of two networks, the task does not say how sure or how good an
+            answer is, networks do not answer in one shape, another process drives the study, or it was
             measured in another environment.
         TargetError: the target runs no cascades, or cannot be used on this machine.
         TrainingError: the supernet is not trained.
@@ -74,11 +79,6 @@ def cascade_study(
         raise StudyError(f"{study.name}: there is no finished front yet; let its search come to an end")
     if len(study.front) < 2:
         raise StudyError(f"{study.name}: the front has one network, and a cascade needs two; search on")
-    if study.dataset.task.name != "classification":
-        raise StudyError(
-            f"{study.name}: images leave a cascade where a class is likely enough, and the task "
-            f"{study.dataset.task.name} has no classes of images; take one network of the front"
-        )
     with study_lock(study.folder.lock, f"study {study.folder.path}"):
         return _Cascading(study, size, keep, by or _cost_of(study), weights, progress or Progress()).run()
 
@@ -103,6 +103,7 @@ class _Cascading:
 
     def run(self) -> Cascades:
         """Score, choose, test and save the cascades; then time them, and save again."""
+        check_task(self.sources[0], self.progress)
         chosen = self.chosen()
         known = {one.key: one for one in self._before}
         if known.keys() >= {one.key for one in chosen} and all(one.measured for one in known.values()):
@@ -118,7 +119,7 @@ class _Cascading:
     @cached_property
     def members(self) -> tuple[ScoredArchitecture, ...]:
         """Return the front's members, the fastest first."""
-        return tuple(sorted(self.study.front, key=lambda member: _milliseconds(member)))
+        return tuple(sorted(self.study.front, key=lambda member: milliseconds(member)))
 
     @cached_property
     def configs(self) -> tuple[NetworkConfig, ...]:
@@ -131,7 +132,7 @@ class _Cascading:
         """Milliseconds of each member to each of its exits and to its head."""
         known = self.study.latencies
         return [
-            _by_way(member, config, known.get(member.key))
+            by_way(member, config, known.get(member.key))
             for member, config in zip(self.members, self.configs, strict=True)
         ]
 
@@ -154,17 +155,39 @@ class _Cascading:
         return open_meter(self.study.folder.anchors, self.study.space, self.study.dataset)
 
     @cached_property
-    def on_search(self) -> dict[int, Predictions]:
-        """The predictions of every member on the search split."""
-        return self._said("search", range(len(self.members)))
+    def answering(self) -> Answering:
+        """The shape in which all members answer."""
+        shapes = []
+        with self.progress.task("predictions for the search split", total=len(self.sources)) as task:
+            for source in self.sources:
+                shapes.append(predictions(source, "search", self.progress).outputs.shape[1:])
+                task.advance(note=source.key)
+        try:
+            return Answering.of(self.study.dataset.task, shapes)
+        except TaskError as error:
+            raise StudyError(f"{self.study.name}: {error}") from error
 
-    def _said(self, split: Literal["search", "test"], rows: Sequence[int]) -> dict[int, Predictions]:
-        found = {}
-        with self.progress.task(f"what networks say of the {split} split", total=len(rows)) as task:
-            for row in rows:
-                found[row] = predictions(self.sources[row], split, self.progress)
-                task.advance(note=self.sources[row].key)
-        return found
+    @cached_property
+    def searched(self) -> Chained:
+        """The members on the search split."""
+        return Chained(self.sources, "search", self.answering, self.progress)
+
+    @cached_property
+    def on_search(self) -> dict[int, Said]:
+        """Return what every member says of the search split."""
+        return self.searched.said(range(len(self.members)))
+
+    @cached_property
+    def score(self) -> Metric:
+        """Return the score beside the cost: the task's first that was searched for, else its first."""
+        searched = {objective.name for objective in self.study.front.objectives}
+        metrics = self.study.dataset.task.metrics
+        return next((metric for metric in metrics if metric.name in searched), metrics[0])
+
+    def _gain(self, scores: Mapping[str, float]) -> float:
+        """Return the score as what is to be large."""
+        value = scores[self.score.name]
+        return value if self.score.direction == "maximize" else -value
 
     @cached_property
     def made_of(self) -> str:
@@ -190,14 +213,13 @@ class _Cascading:
             (leave,), later, resize = (before[name] for name in ("leave", "later", "resize"))
             return Overhead(leave, tuple(later), tuple(resize))
         with self.progress.task("timing pairs of networks", total=1) as task:
-            found = measure_overhead(self.networks, self.study.dataset, self.meter)
+            found = measure_overhead(self.networks, self.study.dataset, self.meter, self.answering)
             task.advance()
         return found
 
     def pool(
         self,
-        said: Mapping[int, Predictions],
-        targets: Tensor,
+        said: Mapping[int, Said],
         by: str,
         ms: Sequence[np.ndarray] | None = None,
     ) -> PredictionMatrix:
@@ -206,41 +228,37 @@ class _Cascading:
         Members without predictions are left empty.
 
         Args:
-            said: by member. targets: of the images. by: a cost. ms: in place of the known ones.
+            said: by member. by: a cost. ms: in place of the known ones.
         """
-        shape = (len(self.members), len(targets))
+        images = len(next(iter(said.values())).exits)
+        shape = (len(self.members), images)
         confidence, right, spent = np.zeros(shape, np.float32), np.zeros(shape), np.zeros(shape)
-        task = self.study.dataset.task
         for row, one in said.items():
-            confidence[row], right[row] = one.confidence(task), one.quality(task, targets)
+            confidence[row], right[row] = one.confidence, one.quality
             spent[row] = one.macs if by == "macs" else (ms or self.ms)[row][one.exits]
-        resolution = tuple(config.resolution for config in self.configs)
+        size = tuple(config.shape[1:] for config in self.configs)
         extra = Overhead.nothing(len(self.members)) if by == "macs" else self.overhead
-        return PredictionMatrix(confidence, right, spent, resolution, extra)
+        return PredictionMatrix(confidence, right, spent, size, extra)
 
     @cached_property
     def pools(self) -> dict[str, PredictionMatrix]:
         """Return all members on the search split, for every cost."""
-        targets = self.study.dataset.search.targets
-        return {by: self.pool(self.on_search, targets, by) for by in COSTS}
+        return {by: self.pool(self.on_search, by) for by in COSTS}
 
     def chosen(self) -> Cascades:
         """Return the cascades to keep, tested."""
-        pool = self.pools[self.by]
-        known = np.stack([pool.right.mean(axis=1), pool.cost.mean(axis=1)], axis=1)
-        offered = best_chains(pool, self.size)
-        points = np.concatenate([chains.points for chains in offered])
-        chains = [
-            (one.members[row].tolist(), one.thresholds[row].tolist())
-            for one in offered
-            for row in range(len(one))
-        ]
-        best = non_dominated(np.concatenate([known, points]))[len(known) :].nonzero()[0]
-        reference = reference_of(np.concatenate([known, points[best]]))
-        kept = best[most_useful(known, points[best], reference, self.keep)]
+        offered, costs = self._offered()
+        scored = [self._cascaded(*each) for each in offered]
+        points = np.array([[self._gain(one.metrics), cost] for one, cost in zip(scored, costs, strict=True)])
+        points = points.reshape(-1, 2)
+        alone = [self._gain(self.searched.score([row])) for row in range(len(self.members))]
+        known = np.stack([np.array(alone), self.pools[self.by].cost.mean(axis=1)], axis=1)
+        reference = reference_of(np.concatenate([known, points]))
+        kept = np.array(most_useful(known, points, reference, self.keep), dtype=int)
         kept = kept[points[kept, 1].argsort()]
         return Cascades(
-            members=tuple(self.tested([self._cascaded(*chains[row]) for row in kept])),
+            members=tuple(self.tested([scored[row] for row in kept])),
+            score=self.score.name,
             by=self.by,
             front=tuple(member.key for member in self.study.front),
             made_of=self.made_of,
@@ -256,19 +274,41 @@ class _Cascading:
             },
         )
 
+    def _offered(self) -> tuple[list[tuple[list[int], list[float]]], np.ndarray]:
+        """Return the chains that the task is to score, as members and thresholds, and their costs.
+
+        They are the best by the mean quality of answers, which is known of all chains at once. A score of all
+        images together, such as the mean of intersections over unions, is not.
+        """
+        pool = self.pools[self.by]
+        known = np.stack([pool.right.mean(axis=1), pool.cost.mean(axis=1)], axis=1)
+        offered = best_chains(pool, self.size)
+        points = np.concatenate([chains.points for chains in offered])
+        chains = [
+            (one.members[row].tolist(), one.thresholds[row].tolist())
+            for one in offered
+            for row in range(len(one))
+        ]
+        best = non_dominated(np.concatenate([known, points]))[len(known) :].nonzero()[0]
+        reference = reference_of(np.concatenate([known, points[best]]))
+        few = best[most_useful(known, points[best], reference, max(SCORED, self.keep))]
+        few = np.array(sorted(few, key=lambda row: chains[row][0]), dtype=int)  # outputs are read seldom
+        return [chains[row] for row in few], points[few, 1]
+
     def _cascaded(self, rows: Sequence[int], thresholds: Sequence[float]) -> Cascaded:
-        scores = {by: score_chain(pool, rows, thresholds) for by, pool in self.pools.items()}
-        right, _, stage = scores["latency_ms"]
+        costs = {by: score_chain(pool, rows, thresholds) for by, pool in self.pools.items()}
+        _, _, stage = costs["latency_ms"]
         sizes = [self.members[row].metrics for row in rows]
         return Cascaded(
             networks=tuple(self.members[row].key for row in rows),
             weights=tuple(self.sources[row].weights for row in rows),
             thresholds=tuple(thresholds),
             shares=tuple((np.bincount(stage, minlength=len(rows)) / len(stage)).tolist()),
+            shape=self.answering.shape,
             metrics={
-                "accuracy": float(right.mean()),
-                "latency_ms": float(scores["latency_ms"][1].mean()),
-                "expected_macs": float(scores["macs"][1].mean()),
+                **self.searched.score(rows, thresholds, stage),
+                "latency_ms": float(costs["latency_ms"][1].mean()),
+                "expected_macs": float(costs["macs"][1].mean()),
                 "macs": sum(size["macs"] for size in sizes),
                 "params": sum(size["params"] for size in sizes),
             },
@@ -279,14 +319,18 @@ class _Cascading:
         return [keys.index(key) for key in cascaded.networks]
 
     def tested(self, cascades: Sequence[Cascaded]) -> list[Cascaded]:
-        """Return the cascades with test accuracies; no test image had a part in their thresholds."""
+        """Return the cascades with test scores; no test image had a part in their thresholds."""
+        if not cascades:
+            return []
+        tested = Chained(self.sources, "test", self.answering, self.progress)
         rows = sorted({row for one in cascades for row in self._rows(one)})
-        targets = self.study.dataset.test.targets
-        pool = self.pool(self._said("test", rows), targets, self.by)
-        return [
-            _with(one, test_accuracy=score_chain(pool, self._rows(one), one.thresholds)[0].mean())
-            for one in cascades
-        ]
+        pool = self.pool(tested.said(rows), self.by)
+        found = []
+        for one in cascades:
+            _, _, stage = score_chain(pool, self._rows(one), one.thresholds)
+            scores = tested.score(self._rows(one), one.thresholds, stage)
+            found.append(_with(one, **{f"test_{name}": value for name, value in scores.items()}))
+        return found
 
     def measured(self, cascades: Sequence[Cascaded]) -> tuple[Cascaded, ...]:
         """Return the cascades with the times of whole chains, and of their networks in the same rounds."""
@@ -294,9 +338,8 @@ class _Cascading:
         runs = []
         for one in cascades:
             rows = self._rows(one)
-            built = chain(
-                [self.networks[row] for row in rows], one.thresholds, one.networks, dataset.resolution
-            )
+            members = [self.networks[row] for row in rows]
+            built = chain(members, one.thresholds, one.networks, dataset.size, self.answering)
             images = representative(self._ways(rows, one.thresholds), IMAGES)
             runs.append(workload_of(built, dataset, images, target))
         alone = self._alone({row for one in cascades for row in self._rows(one)})
@@ -308,7 +351,7 @@ class _Cascading:
         ms = [values.copy() for values in self.ms]
         for (row, way), latency in zip(alone, timed[len(runs) :], strict=True):
             ms[row][way] = latency.mean_ms
-        pool = self.pool(self.on_search, dataset.search.targets, "latency_ms", ms)
+        pool = self.pool(self.on_search, "latency_ms", ms)
         return tuple(
             _with(
                 one,
@@ -342,23 +385,6 @@ class _Cascading:
             for row in sorted(rows)
             for way in np.unique(self.on_search[row].exits).tolist()
         }
-
-
-def _milliseconds(member: ScoredArchitecture) -> float:
-    """Return the mean over images, as the finished front has it."""
-    return member.metrics["mean_ms"]
-
-
-def _by_way(member: ScoredArchitecture, config: NetworkConfig, known: Mapping[str, Any] | None) -> np.ndarray:
-    """Return the milliseconds by each exit and by the head.
-
-    They are of each if `dynnas latency` timed them, else the mean.
-    """
-    mean = _milliseconds(member)
-    ways = len(config.ways)
-    if ways == 1 or known is None or len(known["ways"]) != ways:  # gates make more ways than exits
-        return np.full(ways, mean)
-    return np.array([mean if way["mean_ms"] is None else way["mean_ms"] for way in known["ways"]])
 
 
 def _with(cascaded: Cascaded, **metrics: float) -> Cascaded:

@@ -29,7 +29,7 @@ def test_digits_are_those_of_scikit_learn() -> None:
 
 
 def test_digits(digits: Dataset) -> None:
-    assert (digits.name, digits.channels, digits.task.outputs, digits.resolution) == ("digits", 1, 10, 8)
+    assert (digits.name, digits.channels, digits.task.outputs, digits.size) == ("digits", 1, 10, (8, 8))
     assert digits.task.names == tuple("0123456789")
     assert (len(digits.train), len(digits.search), len(digits.test)) == (1294, 144, 359)
     assert digits.augmentation == Augmentation(shift=1)

@@ -98,7 +98,7 @@ def test_fewer_labels_than_images(tmp_path: Path) -> None:
 @pytest.mark.skipif(not _INSTALLED.is_dir(), reason="Debian's dataset-fashion-mnist is missing")
 def test_fashion_mnist() -> None:
     data = load_data(DataSettings(source="fashion-mnist"))
-    assert (data.name, data.channels, data.task.outputs, data.resolution) == ("fashion-mnist", 1, 10, 28)
+    assert (data.name, data.channels, data.task.outputs, data.size) == ("fashion-mnist", 1, 10, (28, 28))
     assert data.task.names[:2] == ("T-shirt/top", "Trouser")
     for split, each in ((data.train, 5500), (data.search, 500), (data.test, 1000)):
         assert split.targets.bincount().tolist() == [each] * 10

@@ -14,7 +14,7 @@ from dynnas.errors import ExportError
 from dynnas.export.bundle import export_model, verify_bundle
 from dynnas.export.formats import FORMATS
 from dynnas.nn.exits.exits import select_confident
-from dynnas.runtimes.cascade import chain
+from dynnas.runtimes.chaining import chain
 from dynnas.runtimes.preprocessing import prepare_images
 
 
@@ -30,7 +30,7 @@ def cascade(dataset):
     second = finished(config("mbconv", "condconv"), seed=1)
     with torch.no_grad():
         sure = first(prepare_images(first, dataset, dataset.search.images)).softmax(1).amax(1)
-    return chain([first, second], (sure.median().item() + 1e-3,), ("fast", "slow"), dataset.resolution)
+    return chain([first, second], (sure.median().item() + 1e-3,), ("fast", "slow"), dataset.size)
 
 
 @pytest.mark.parametrize(

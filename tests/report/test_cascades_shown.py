@@ -28,12 +28,13 @@ def cascaded(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
     sizes = {"expected_macs": 12345.0, "macs": 20000.0, "params": 3000.0}
     computed = {"accuracy": 0.9, "test_accuracy": 0.8512, "latency_ms": 0.0123, **sizes}
     times = {"mean_ms": 0.0131, "median_ms": 0.01, "p95_ms": 0.02, "worst_ms": 0.03, "joint_ms": 0.0129}
-    timed = Cascaded((first, last), ("inherited",) * 2, (0.75,), (0.625, 0.375), {**computed, **times})
+    timed = Cascaded((first, last), ("inherited",) * 2, (0.75,), (0.625, 0.375), (10,), {**computed, **times})
     untimed = Cascaded(
         (first, last, first),
         ("inherited",) * 3,
         (0.5, 0.25),
         (0.5, 0.25, 0.25),
+        (10,),
         {**computed, "latency_ms": 0.5},
     )
     made = Cascades(

@@ -16,7 +16,7 @@ from dynnas.errors import TargetError
 from dynnas.latency.remote.network import RemoteNetwork
 from dynnas.latency.runner import build_runner
 from dynnas.runtimes.artifact import Artifact
-from dynnas.runtimes.cascade import chain
+from dynnas.runtimes.chaining import chain
 from dynnas.runtimes.compile import compile_network, load_artifact
 from dynnas.runtimes.document import DocumentError, write_document
 from dynnas.runtimes.runtime import get_runtime, offered_runtimes
@@ -69,7 +69,7 @@ def logits_of(network, batch):
 def test_a_sent_artifact_answers_as_the_network(runtime, kind):
     network = finished(config(op="condconv", exits=kind == "exits"))
     if kind == "cascade":
-        network = chain([network, finished(config(width=2), seed=1)], (0.5,), ("a", "b"), RESOLUTION).eval()
+        network = chain([network, finished(config(width=2), seed=1)], (0.5,), ("a", "b"), SHAPE[1:]).eval()
     artifact = compile_network(network, TargetSettings(runtime=runtime))
     batch = images(12)
     for each in (artifact, sent(artifact)):

@@ -17,7 +17,8 @@ from dynnas.latency.remote.network import RemoteNetwork
 from dynnas.latency.runner import build_runner
 from dynnas.nn.layers.resize import resize
 from dynnas.runtimes.branching import leave_one_after_another
-from dynnas.runtimes.cascade import Cascade, chain
+from dynnas.runtimes.cascade import Cascade
+from dynnas.runtimes.chaining import chain
 from dynnas.runtimes.onnx.graph import to_onnx, to_onnx_batch, to_packed_onnx
 from dynnas.runtimes.onnx.session import OnnxRunner
 from dynnas.runtimes.preprocessing import prepare_images
@@ -60,7 +61,7 @@ def thresholds_of(members):
 
 def cascade_of(members):
     names = [f"net{place}" for place in range(len(members))]
-    return chain(members, thresholds_of(members), names, DATA.resolution)
+    return chain(members, thresholds_of(members), names, DATA.size)
 
 
 CASES = {
@@ -94,9 +95,9 @@ def case(request):
 
 
 def test_a_cascade_takes_images_as_its_networks_do_or_as_the_data_are():
-    assert cascade_of(networks((12, 12), (0, 0))).config.resolution == 12
+    assert cascade_of(networks((12, 12), (0, 0))).config.size == (12, 12)
     mixed = cascade_of(networks((8, 12), (0, 0)))
-    assert mixed.config.resolution == DATA.resolution
+    assert mixed.config.size == DATA.size
     x = DATA.normalise(DATA.search.images[:3])
     assert_allclose(mixed.members[0].own(x).numpy(), resize(x, 8).numpy(), atol=1e-5)
     assert [(link.name, link.after) for link in mixed.config.exits] == [("network1", "net0")]
@@ -207,7 +208,7 @@ def test_what_cannot_run_it_says_so():
 
 def test_a_chain_of_one_is_the_network_behind_what_makes_its_images():
     (network,) = networks((8,), (0,))
-    cascade = Cascade([network], (), ("",), DATA.resolution)
+    cascade = Cascade([network], (), ("",), DATA.size)
     image = DATA.normalise(DATA.search.images[:1])
     assert image.shape[1] == CHANNELS
     with torch.no_grad():

@@ -8,7 +8,7 @@ from support.networks import config, finished, images, one_after_another
 
 from dynnas.errors import TargetError
 from dynnas.runtimes.artifact import Artifact
-from dynnas.runtimes.cascade import chain
+from dynnas.runtimes.chaining import chain
 from dynnas.runtimes.compile import compile_network, load_artifact
 from dynnas.settings.settings import TargetSettings
 
@@ -56,7 +56,7 @@ def test_what_ncnn_lacks_is_refused():
         compile_network(undecided(gated_config(("skip", "width"))), TARGET)
     members = [finished(config()), finished(config(), seed=1)]
     with pytest.raises(TargetError, match="runtime ncnn runs no cascades"):
-        compile_network(chain(members, [0.5], ["a", "b"], members[0].config.resolution), TARGET)
+        compile_network(chain(members, [0.5], ["a", "b"], members[0].config.shape[1:]), TARGET)
 
     with pytest.raises(TargetError, match=r"it has no torch\.topk"):
         compile_network(finished(config(exits=1, criterion="learned")), TARGET)

@@ -28,7 +28,7 @@ from dynnas.latency.meter import LatencyMeter
 from dynnas.latency.runner import build_runner
 from dynnas.nn.layers.digest import weights_digest
 from dynnas.runtimes.batches import build_batch_runner
-from dynnas.runtimes.cascade import chain
+from dynnas.runtimes.chaining import chain
 from dynnas.runtimes.onnx.graph import to_onnx, to_onnx_batch, to_packed_onnx
 from dynnas.runtimes.onnx.int8.quantization import to_int8_onnx
 from dynnas.settings.settings import TargetSettings
@@ -162,7 +162,7 @@ def test_its_latency_is_a_distribution(kind, network):
 
 def test_it_can_be_a_member_of_a_cascade(network):
     batch = images(24)
-    cascade = chain([networks.finished(networks.config()), network], (0.5,), ("a", "b"), 12).eval()
+    cascade = chain([networks.finished(networks.config()), network], (0.5,), ("a", "b"), (12, 12)).eval()
     with torch.no_grad():
         logits = cascade(batch).numpy()
     assert_allclose(one_by_one(runner_of(to_onnx(cascade)), batch), logits, rtol=1e-4, atol=1e-4)

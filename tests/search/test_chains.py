@@ -32,14 +32,14 @@ def pools(draw, networks=3, most=12):
         confidence=draw(arrays.arrays(np.float32, shape, elements=grid)),
         right=draw(arrays.arrays(bool, shape)),
         cost=draw(arrays.arrays(float, shape, elements=costs)),
-        resolution=tuple(draw(st.sampled_from((8, 16))) for _ in range(networks)),
+        size=tuple((draw(st.sampled_from((8, 16))), 8) for _ in range(networks)),
         overhead=Overhead(0.25, (0.5, 0.125, 0.75), (0.1, 0.2, 0.3)),
     )
 
 
 def walked(pool, members, thresholds):
     """Accuracy and mean cost, by letting every image walk through the chain."""
-    mixed = len({pool.resolution[member] for member in members}) > 1
+    mixed = len({pool.size[member] for member in members}) > 1
     right, spent = 0, 0.0
     for image in range(pool.images):
         for place, member in enumerate(members):
@@ -115,7 +115,7 @@ def test_a_large_pool_agrees_with_walking_too():
         confidence=random.beta(4, 1, (5, 700)).astype(np.float32),
         right=random.random((5, 700)) < 0.8,
         cost=random.random((5, 700)) + np.arange(5)[:, None],
-        resolution=(8, 8, 16, 16, 24),
+        size=((8, 8), (8, 8), (16, 16), (16, 16), (24, 24)),
         overhead=Overhead(0.1, (0.2,) * 5, (0.3,) * 5),
     )
     for chains in best_chains(pool, 3, grid=9):

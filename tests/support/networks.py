@@ -15,7 +15,7 @@ from dynnas.nn.config.network import (
     NetworkConfig,
     StemConfig,
 )
-from dynnas.nn.exits.exits import ExitPolicy, answer, is_confident, sureness
+from dynnas.nn.exits.exits import ExitPolicy, answer, is_confident_at, sureness
 from dynnas.nn.networks.network import Network
 from dynnas.tasks import Classification
 from support.slot_configs import block_of_sizes
@@ -30,7 +30,7 @@ def first_confident(segments, x):
         output, place = segment.classifier(x), segment.exit
         if place is None:
             return output, index
-        if is_confident(output, place.threshold, place.criterion):
+        if is_confident_at(place, output):
             return answer(output, place.criterion), index
     raise ValueError("the last segment of a network has no exit")
 

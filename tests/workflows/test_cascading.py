@@ -279,8 +279,8 @@ def test_the_document_comes_back_whole(cascaded, tmp_path: Path):
         StudyError, match=r"cascades\.json: damaged, or not by dynnas .* run dynnas cascade again"
     ):
         read_cascades(path)
-    path.write_text(text.replace('"dynnas_cascades": 1', '"dynnas_cascades": 0'))
-    with pytest.raises(StudyError, match=r"cascades\.json: found format 0, this dynnas reads 1"):
+    path.write_text(text.replace('"dynnas_cascades": 2', '"dynnas_cascades": 0'))
+    with pytest.raises(StudyError, match=r"cascades\.json: found format 0, this dynnas reads 2"):
         read_cascades(path)
     path.write_text(text.replace('"thresholds"', '"limits"'))
     with pytest.raises(

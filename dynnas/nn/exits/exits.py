@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from dynnas.nn.layers.initial import linear
 from dynnas.tasks.builtin.classification import Classification
+from dynnas.tasks.task import Task
 
 TASK = Classification()
 """The task by which confidence is computed: exits of space files are classifiers."""
@@ -32,6 +33,11 @@ class Leaving(Protocol):
     @property
     def criterion(self) -> str:
         """Return the confidence criterion; see `sureness`."""
+        ...
+
+    @property
+    def task(self) -> Task | None:
+        """Return the task that says how sure an output is; None where outputs are logits of classes."""
         ...
 
 
@@ -79,27 +85,38 @@ def answer(output: Tensor, criterion: str = "confidence") -> Tensor:
     return output[:, :-1] if criterion in JUDGED else output
 
 
-def sureness(output: Tensor, criterion: str = "confidence") -> Tensor:
+def sureness(output: Tensor, criterion: str = "confidence", task: Task | None = None) -> Tensor:
     """Return the confidence (B,) of an exit, from 0 to 1.
 
     Args:
         output: of the exit, (B, classes), and one column more for `learned` and `policy`; of maps
             (B, classes, ...) the mean over places counts.
-        criterion: one of the task's (`Classification.confidence`), or `learned` or `policy`.
+        criterion: one of the task's (`Task.confidence`), or `learned` or `policy`.
+        task: which says so of its outputs (B, ...); classification if None.
     """
     if criterion in JUDGED:
         return output[:, -1].sigmoid()
+    if task is not None:
+        return task.confidence(output, criterion)
     sure = TASK.confidence(output, criterion)
     return sure if sure.ndim == 1 else sure.flatten(1).mean(1)
 
 
-def is_confident(output: Tensor, threshold: float, criterion: str = "confidence") -> Tensor:
-    """Return whether an exit is sure enough of each image: (B,) bool. For `output` see `sureness`."""
-    return sureness(output, criterion) >= threshold
+def sureness_at(place: Leaving, output: Tensor) -> Tensor:
+    """Return the confidence (B,) at a place where images may leave. For `output` see `sureness`."""
+    return sureness(output, place.criterion, place.task)
+
+
+def is_confident_at(place: Leaving, output: Tensor) -> Tensor:
+    """Return whether each image leaves at a place: (B,) bool. For `output` see `sureness`."""
+    return sureness_at(place, output) >= place.threshold
 
 
 def select_confident(
-    outputs: Sequence[Tensor], thresholds: Sequence[float], criteria: Sequence[str] = ()
+    outputs: Sequence[Tensor],
+    thresholds: Sequence[float],
+    criteria: Sequence[str] = (),
+    task: Task | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return where each image leaves, when every exit was computed for the whole batch.
 
@@ -107,9 +124,10 @@ def select_confident(
         outputs: of every exit in order, then of the head; see `sureness`.
         thresholds: of every exit.
         criteria: of every exit; all `confidence` if there is none.
+        task: as of `sureness`.
 
     Returns:
-        The logits (B, classes) that each image leaves with, and the index (B,) int64 of its exit (the
+        The outputs (B, ...) that each image leaves with, and the index (B,) int64 of its exit (the
         number of exits for the head).
     """
     chosen = outputs[-1]
@@ -121,8 +139,9 @@ def select_confident(
     exits = torch.full((), len(thresholds), device=chosen.device)
     # Backwards, so that the first exit that is sure enough has the last word.
     for index in reversed(range(len(thresholds))):
-        leaves = is_confident(outputs[index], thresholds[index], criteria[index])
-        chosen = torch.where(leaves[:, None], answer(outputs[index], criteria[index]), chosen)
+        leaves = sureness(outputs[index], criteria[index], task) >= thresholds[index]
+        each = leaves[(slice(None), *(None for _ in chosen.shape[1:]))]
+        chosen = torch.where(each, answer(outputs[index], criteria[index]), chosen)
         exits = torch.where(leaves, index, exits)
     return chosen, exits
 
@@ -133,7 +152,10 @@ def leave(outputs: Sequence[Tensor], exits: Sequence[Leaving]) -> tuple[Tensor, 
     Shapes are those of `select_confident`.
     """
     return select_confident(
-        outputs, [place.threshold for place in exits], [place.criterion for place in exits]
+        outputs,
+        [place.threshold for place in exits],
+        [place.criterion for place in exits],
+        exits[0].task if exits else None,
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,7 +14,7 @@ from dynnas.nn.gates.state import Beside, Carried
 from dynnas.nn.registry import HEADS
 from dynnas.tasks.builtin.detection import Detection
 from dynnas.tasks.builtin.segmentation import Segmentation
-from dynnas.tasks.detections import DETECTION
+from dynnas.tasks.detections import DETECTION, filled_up
 from dynnas.tasks.task import Task
 
 _BEFORE_DATA: Mapping[str, Task] = {task.answers: task for task in (Segmentation(), Detection())}
@@ -147,11 +146,7 @@ def as_head(config: BackboneConfig, output: Tensor) -> Tensor:
         return output
     height, width = config.size
     places = sum(-(-height // stride) * -(-width // stride) for stride in config.head.strides)
-    missing = min(detections.most, detections.candidates, places) - output.shape[1]
-    if missing <= 0:
-        return output
-    none = torch.zeros_like(output[:, :1]).expand(-1, missing, -1)
-    return torch.cat([output, none], 1)
+    return filled_up(output, min(detections.most, detections.candidates, places) - output.shape[1])
 
 
 def _name(stride: int) -> str:

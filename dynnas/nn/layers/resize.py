@@ -8,25 +8,51 @@ from torch.nn import functional as F
 
 
 class Resize(nn.Module):
-    """Resizes square images as `resize` does: bilinear and antialiased."""
+    """Resizes images as `resize` does: bilinear and antialiased.
+
+    Attributes:
+        resizes: whether anything changes.
+    """
+
+    def __init__(self, given: int | tuple[int, int], wanted: int | tuple[int, int]) -> None:
+        """Resize from `given` to `wanted` pixels: height and width, or the side of a square."""
+        super().__init__()
+        pairs = list(zip(_sides(given), _sides(wanted), strict=True))
+        # They follow from the config.
+        self.register_buffer("weights", _shares(*pairs[0]), persistent=False)
+        self.register_buffer("across", None if pairs[0] == pairs[1] else _shares(*pairs[1]), persistent=False)
+        self.resizes = _sides(given) != _sides(wanted)
 
     weights: Tensor
+    across: Tensor | None
 
-    def __init__(self, given: int, wanted: int) -> None:
-        """Resize from `given` to `wanted` pixels along each side."""
-        super().__init__()
-        lines = F.interpolate(torch.eye(given)[None, None], (wanted, given), mode="bilinear", antialias=True)
-        # (wanted, given): of each given line of pixels in each wanted one. It follows from the config.
-        self.register_buffer("weights", lines[0, 0], persistent=False)
-        self.resizes = given != wanted
+    @property
+    def rows(self) -> Tensor:
+        """Return (wanted, given): the share of each given line of pixels in each wanted one."""
+        return self.weights
+
+    @property
+    def columns(self) -> Tensor:
+        """Return (wanted, given): the same of columns of pixels."""
+        return self.weights if self.across is None else self.across
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, given, given) to (B, C, wanted, wanted)."""
+        """Map images (B, C, H, W) of the given size to those of the wanted one."""
         if not self.resizes:
             return x
         # Not by `weights.T`, which is the same memory: torch exports no branch that is handed both.
-        columns = F.linear(x, self.weights)
-        return F.linear(columns.transpose(2, 3), self.weights).transpose(2, 3)
+        columns = F.linear(x, self.columns)
+        return F.linear(columns.transpose(2, 3), self.rows).transpose(2, 3)
+
+
+def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def _shares(given: int, wanted: int) -> Tensor:
+    """Return (wanted, given): the share of each given line of pixels in each wanted one."""
+    lines = F.interpolate(torch.eye(given)[None, None], (wanted, given), mode="bilinear", antialias=True)
+    return lines[0, 0]
 
 
 def resize(images: Tensor, size: int | tuple[int, int]) -> Tensor:

@@ -44,7 +44,8 @@ def run_backbone(config: BackboneConfig, call: Call, x: Tensor) -> tuple[Tensor,
         What each exit says in order, then what the head says: (B, ...) each.
     """
     wanted = {slot: stride for stride, slot in config.taps.items()}
-    maps, said = dict[int, Tensor](), list[Tensor]()
+    maps: dict[int, Tensor] = {}
+    said: list[Tensor] = []
     for slots, end in config.stretches():
         for slot, part in slots:
             x = call(slot, part, x)

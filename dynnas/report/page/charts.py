@@ -200,7 +200,7 @@ def _cascades(study: Study, axes: Axes) -> dict[str, Any]:
         {
             "x": cost,
             "y": axes.unit * cascade.metrics[axes.gain],
-            "tip": tip_of_cascade(number, cascade),
+            "tip": tip_of_cascade(number, cascade, study.cascades.score),
             "dynamic": True,
             "key": cascade.key,
         }

@@ -36,9 +36,10 @@ _TIMES = (("mean_ms", "mean"), ("median_ms", "median"), ("p95_ms", "p95"), ("wor
 
 
 _CASCADES = (
-    "An image goes to the next network until one is confident (in its largest softmax). Thresholds are "
-    "fitted on the search images; test images had no part in that. Computed times are sums over what each "
-    "image passes, by the networks' own times; the others are of whole cascades, over single images."
+    "An image goes to the next network until one is confident, as the task says it (of classes, by the "
+    "largest softmax). Thresholds are fitted on the search images; test images had no part in that. Computed "
+    "times are sums over what each image passes, by the networks' own times; the others are of whole "
+    "cascades, over single images."
 )
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dynnas.nn.context import Context
 from dynnas.nn.dynamic_conv.mode import ConvMode
-from dynnas.nn.exits.exits import answer, is_confident
+from dynnas.nn.exits.exits import answer, is_confident_at
 from dynnas.nn.networks.network import Network, Segment
 from dynnas.runtimes.folding import fold_batchnorm
 from dynnas.runtimes.onnx.graph import to_onnx_batch
@@ -82,5 +82,4 @@ class _Part(nn.Module):
         output = self.classifier(features)
         if self.exit is None:
             return output
-        criterion = self.exit.criterion
-        return answer(output, criterion), is_confident(output, self.exit.threshold, criterion), features
+        return answer(output, self.exit.criterion), is_confident_at(self.exit, output), features

@@ -47,21 +47,22 @@ def join_segments(parts: Sequence[ModelProto], thresholds: Sequence[float]) -> M
 def join_networks(
     parts: Sequence[ModelProto],
     thresholds: Sequence[float],
-    resizing: Sequence[np.ndarray | None],
-    resolution: int,
+    resizing: Sequence[tuple[np.ndarray, np.ndarray] | None],
+    size: tuple[int, int],
 ) -> ModelProto:
     """Return one model that runs network after network, each on the image, until one is confident.
 
     Args:
-        parts: a model for each network, all of one opset, from `image` to `logits` (1, classes); what else
-            they give is not used.
-        thresholds: of all networks but the last; the confidence is the largest softmax.
-        resizing: for each network (new, old), of each old line of pixels in each new one; None where the
-            image is as the network takes it.
-        resolution: of the image.
+        parts: a model for each network, all of one opset, from `image` to `logits` (1, ...). One that gives
+            its `sureness` (1,) too is decided on by that, others by their largest softmax; what else they
+            give is not used.
+        thresholds: of all networks but the last.
+        resizing: for each network (new, old), of each old line of pixels in each new one, along the height
+            and along the width; None where the image is as the network takes it.
+        size: height and width of the image.
 
     Returns:
-        A model from `image` to `logits` (1, classes) and `exit` (1,) int64: which network these are of.
+        A model from `image` to `logits` (1, ...) and `exit` (1,) int64: which network these are of.
     """
 
     def feed(graph: GraphProto, index: int) -> None:
@@ -70,14 +71,30 @@ def join_networks(
             graph.node.append(make_node("Identity", ["image"], [scope + "image"]))
             return
         lines, columns, half = scope + "lines", scope + "columns", scope + "half"
-        graph.initializer.append(numpy_helper.from_array(weights, lines))
-        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(weights.T), columns))
+        graph.initializer.append(numpy_helper.from_array(weights[0], lines))
+        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(weights[1].T), columns))
         graph.node.append(make_node("MatMul", [lines, "image"], [half]))
         graph.node.append(make_node("MatMul", [half, columns], [scope + "image"]))
 
     kind, shape = _kind(parts[0].graph.input[0])
-    image = make_tensor_value_info("image", kind, [*shape[:2], resolution, resolution])
+    image = make_tensor_value_info("image", kind, [*shape[:2], *size])
     return _Branching("network", parts, thresholds, feed).model(image)
+
+
+def shape_of(part: ModelProto, name: str) -> list[int]:
+    """Return the shape of an output of a model."""
+    return next(_kind(value)[1] for value in part.graph.output if value.name == name)
+
+
+def add_sureness(part: ModelProto, sureness: ModelProto) -> None:
+    """Let a model that gives `logits` give its `sureness` (1,) too, by a model from `output` to that."""
+    scope = "sureness/"
+    compose.add_prefix(sureness, scope, inplace=True)
+    part.graph.node.append(make_node("Identity", ["logits"], [f"{scope}output"]))
+    part.graph.node.extend(sureness.graph.node)
+    part.graph.node.append(make_node("Identity", [f"{scope}sureness"], ["sureness"]))
+    part.graph.initializer.extend(sureness.graph.initializer)
+    part.graph.output.append(make_tensor_value_info("sureness", TensorProto.FLOAT, [1]))
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor, nn
+
 from dynnas.errors import require
 from dynnas.nn.branching import BranchMode
 from dynnas.nn.context import Context
 from dynnas.nn.dynamic_conv.mode import ConvMode
+from dynnas.nn.exits.exits import Leaving, sureness_at
 from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.branching import MaskedNetwork, own_exits, says_exit
@@ -30,7 +34,7 @@ def to_onnx(network: Compilable) -> ModelProto:
 
     That is at every exit, at gates that branch, and between the networks of a cascade.
 
-    Input `image` (1, channels, resolution, resolution) float32; outputs `logits` (1, classes) and, for a
+    Input `image` (1, channels, height, width) float32; outputs `logits` (1, ...) and, for a
     network with exits, `exit` (1,) int64: the index of the exit taken, the number of exits for the head. For
     a cascade, `exit` is the index of the network that answers.
 
@@ -105,9 +109,24 @@ def join_cascade(cascade: Cascade, graph_of: Callable[[Network], ModelProto]) ->
     parts = [graph_of(stage.network) for stage in cascade.members]
     resizing = [stage.lines for stage in cascade.members]
 
-    from dynnas.runtimes.onnx.branching import join_networks
+    from dynnas.runtimes.onnx.branching import add_sureness, join_networks, shape_of
 
-    return join_networks(parts, cascade.thresholds, resizing, cascade.config.resolution)
+    for part, link in zip(parts, cascade.config.exits, strict=False):
+        if link.task is not None:
+            output = torch.zeros(shape_of(part, "logits"))
+            add_sureness(part, trace(_Sureness(link), output, ["output"], ["sureness"]))
+    return join_networks(parts, cascade.thresholds, resizing, cascade.config.size)
+
+
+class _Sureness(nn.Module):
+    """Tells from an output how sure a network of a cascade is."""
+
+    def __init__(self, place: Leaving) -> None:
+        super().__init__()
+        self.place = place
+
+    def forward(self, output: Tensor) -> Tensor:
+        return sureness_at(self.place, output)
 
 
 def to_onnx_batch(network: Compilable) -> ModelProto:

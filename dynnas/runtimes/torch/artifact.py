@@ -57,13 +57,24 @@ def read_torch_artifact(artifact: Artifact) -> Compilable:
 
 
 def write_network(network: Finished) -> bytes:
-    """Return `network`, on a CPU, as bytes for `read_network`."""
+    """Return `network`, on a CPU, as bytes for `read_network`.
+
+    Raises:
+        TargetError: it is a cascade that is not of staged classifiers, which bytes do not hold.
+    """
     if isinstance(network, Cascade):
+        if any(link.task for link in network.config.exits) or not all(
+            isinstance(stage.network, Network) for stage in network.members
+        ):
+            raise TargetError(
+                "target: the runtimes of torch send no cascade to a device but of classifiers of a space "
+                "file; use runtime onnxruntime_portable"
+            )
         header: dict[str, Any] = {
             "networks": [config_to_dict(stage.network.config) for stage in network.members],
             "thresholds": list(network.thresholds),
             "names": [link.after for link in network.config.exits],
-            "resolution": network.config.resolution,
+            "size": list(network.config.size),
         }
         members: Sequence[Network] = [stage.network for stage in network.members]
     else:
@@ -88,7 +99,8 @@ def read_network(data: bytes) -> Finished:
         if "thresholds" not in header:
             (network,) = members
             return network.eval()
-        return Cascade(members, header["thresholds"], header["names"], int(header["resolution"])).eval()
+        height, width = map(int, header["size"])
+        return Cascade(members, header["thresholds"], header["names"], (height, width)).eval()
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DocumentError(f"no network: {error!r}"[:1000]) from error
 

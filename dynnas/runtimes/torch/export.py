@@ -11,7 +11,7 @@ from torch.export import Dim, ExportedProgram, export
 from dynnas.errors import TargetError
 from dynnas.nn.context import Context
 from dynnas.nn.dynamic_conv.mode import ConvMode
-from dynnas.nn.exits.exits import Leaving, answer, is_confident
+from dynnas.nn.exits.exits import Leaving, answer, is_confident_at
 from dynnas.nn.networks.network import Network, Segment
 from dynnas.runtimes.branching import MaskedNetwork
 from dynnas.runtimes.cascade import Cascade, Finished
@@ -75,7 +75,7 @@ class _Inner(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         features = self.body(image)
         output = self.classifier(features)
-        confident = is_confident(output, self.place.threshold, self.place.criterion).all()
+        confident = is_confident_at(self.place, output).all()
         return torch.cond(
             confident, self._leave, self._go_on, (features, answer(output, self.place.criterion))
         )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dynnas.nn.context import Context, with_context
-from dynnas.nn.exits.exits import Leaving, answer, is_confident
+from dynnas.nn.exits.exits import Leaving, answer, is_confident_at
 from dynnas.nn.gates.mode import GateMode
 from dynnas.nn.networks.network import Network, Segment
 from dynnas.runtimes.branching import MaskedNetwork
@@ -60,7 +60,7 @@ def run_parts(parts: Sequence[Part], x: Tensor) -> Tensor:
     output = x
     for run, place in parts:
         x, output = run(x)
-        if place is not None and is_confident(output, place.threshold, place.criterion).item():
+        if place is not None and is_confident_at(place, output).item():
             return answer(output, place.criterion)
     return output
 

@@ -12,7 +12,7 @@ from typing import Any
 from dynnas.documents import Document
 from dynnas.errors import StudyError
 
-DOCUMENT = Document("dynnas_cascades", 1, "delete it, and run dynnas cascade again")
+DOCUMENT = Document("dynnas_cascades", 2, "delete it, and run dynnas cascade again")
 
 PICK = "cascade:"
 """Prefix by which a cascade is picked, with a number or the start of a key."""
@@ -25,18 +25,20 @@ class Cascaded:
     Attributes:
         networks: keys, in the order in which they run.
         weights: of each: `inherited`, or the name of a training.
-        thresholds: confidences (largest softmax) from which on an image leaves, of all but the last.
+        thresholds: confidences, as the task says them, from which on an image leaves, of all but the last.
         shares: of the search images that each network answers.
-        metrics: by name. `accuracy`, `latency_ms` and `expected_macs` are computed on the search split from
-            what the networks say and cost, `test_accuracy` on the test split, `macs` and `params` are of all
-            networks. By the clock are `mean_ms`, `median_ms`, `p95_ms` and `worst_ms`, over images, and
-            `joint_ms`, which is `latency_ms` again by its networks timed in the same rounds.
+        shape: in which all of them answer, without the batch.
+        metrics: by name. The task's scores, `latency_ms` and `expected_macs` are computed on the search split
+            from what the networks say and cost, `test_` and a score on the test split, `macs` and `params`
+            are of all networks. By the clock are `mean_ms`, `median_ms`, `p95_ms` and `worst_ms`, over
+            images, and `joint_ms`, which is `latency_ms` again by its networks timed in the same rounds.
     """
 
     networks: tuple[str, ...]
     weights: tuple[str, ...]
     thresholds: tuple[float, ...]
     shares: tuple[float, ...]
+    shape: tuple[int, ...]
     metrics: Mapping[str, float]
 
     @property
@@ -57,16 +59,18 @@ class Cascades(Sequence[Cascaded]):
 
     Attributes:
         members: themselves.
-        by: the cost by which they were chosen, beside accuracy: `latency_ms` or `macs`.
+        score: the metric by which they were chosen.
+        by: the cost by which they were chosen, beside the score: `latency_ms` or `macs`.
         front: keys of the front that they were made of.
         made_of: digest of all that they were computed from.
         overhead: milliseconds that chains take beside their networks, the fastest network first; see
             `dynnas.latency.cascades.Overhead`.
-        reference: an accuracy and a cost that bound the hypervolumes.
+        reference: a score, negative where it is minimised, and a cost, which bound the hypervolumes.
         hypervolumes: in the product of the units, of the `front` alone and of the front `with cascades`.
     """
 
     members: tuple[Cascaded, ...] = ()
+    score: str = "accuracy"
     by: str = "latency_ms"
     front: tuple[str, ...] = ()
     made_of: str = ""
@@ -128,8 +132,8 @@ def read_cascades(path: Path) -> Cascades:
 
 def _cascades(document: Mapping[str, Any]) -> Cascades:
     known = {field.name: document[field.name] for field in fields(Cascades)}
-    accuracy, cost = known["reference"]
-    lists = {"front": tuple(known["front"]), "reference": (float(accuracy), float(cost))}
+    score, cost = known["reference"]
+    lists = {"front": tuple(known["front"]), "reference": (float(score), float(cost))}
     return Cascades(**{**known, **lists, "members": tuple(map(_cascaded, known["members"]))})
 
 

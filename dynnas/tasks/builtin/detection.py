@@ -16,7 +16,7 @@ from dynnas.metric import Metric
 from dynnas.tasks.assignment import assign
 from dynnas.tasks.boxes import THRESHOLDS, areas, average_precision, giou, iou, matches
 from dynnas.tasks.detection_head import DetectionHead
-from dynnas.tasks.detections import DETECTION, FIELDS, Detections, rescaled
+from dynnas.tasks.detections import DETECTION, FIELDS, Detections, filled_up, rescaled
 from dynnas.tasks.named import NamedTask
 from dynnas.tasks.registry import TASKS
 
@@ -152,6 +152,13 @@ class Detection(NamedTask):
             total = len(detected) + len(truth)
             found.append(2 * hits / total if total else 1.0)
         return torch.tensor(found, device=output.device)
+
+    def in_shape(self, output: Tensor, shape: Sequence[int]) -> Tensor:
+        """Return detections (B, D, 6) in a longer list, of a shape (D', 6), that ends in none."""
+        missing = shape[0] - output.shape[1]
+        if tuple(output.shape[2:]) != tuple(shape[1:]) or output.shape[2:] != (DETECTION,) or missing < 0:
+            return super().in_shape(output, shape)
+        return filled_up(output, missing)
 
     def score(self, outputs: Tensor, targets: Tensor) -> Mapping[str, float]:
         """Return average precision as COCO has it, of boxes of any size.

@@ -128,6 +128,12 @@ class Segmentation(NamedTask):
         right = (self._enlarged(output, target).argmax(1) == target) & counted
         return right.flatten(1).sum(1) / counted.flatten(1).sum(1).clamp(min=1)
 
+    def in_shape(self, output: Tensor, shape: Sequence[int]) -> Tensor:
+        """Return logits (B, classes, h, w) enlarged (bilinear) to a shape (classes, H, W)."""
+        if output.ndim == 1 + len(shape) == 4 and output.shape[1] == shape[0]:
+            return self._resized(output, shape[1:])
+        return super().in_shape(output, shape)
+
     def score(self, outputs: Tensor, targets: Tensor) -> Mapping[str, float]:
         """Return scores from 0 to 1, over all pixels of the split.
 
@@ -201,6 +207,10 @@ class Segmentation(NamedTask):
 
     @staticmethod
     def _enlarged(output: Tensor, target: Tensor) -> Tensor:
-        if output.shape[-2:] == target.shape[-2:]:
+        return Segmentation._resized(output, target.shape[-2:])
+
+    @staticmethod
+    def _resized(output: Tensor, size: Sequence[int]) -> Tensor:
+        if tuple(output.shape[-2:]) == tuple(size):
             return output
-        return F.interpolate(output, target.shape[-2:], mode="bilinear", align_corners=False)
+        return F.interpolate(output, tuple(size), mode="bilinear", align_corners=False)

@@ -362,6 +362,50 @@ def test_channels_that_are_cut_by_a_constant_are_named():
     assert report.left_out["stem.0"] == "is cut at a constant place"
 
 
+def test_channels_whose_number_was_read_of_others_are_the_same():
+    """Linear attention: what the values' channels become is viewed by the number of the input's."""
+
+    def forward(net, x):
+        x = net.stem(x)
+        batch, channels, height, width = x.shape
+        queries, keys, values = net.mix(x).flatten(2).chunk(3, 1)
+        seen = torch.einsum("bcn,bdn->bcd", keys.softmax(-1), values)
+        seen = torch.einsum("bcd,bcn->bdn", seen, queries.softmax(1))
+        return pooled(net, x + net.out(seen.reshape(batch, channels, height, width)))
+
+    network = trained(
+        lambda: Net(
+            forward,
+            stem=conv(3, 32),
+            mix=nn.Conv2d(32, 96, 1),
+            out=nn.Conv2d(32, 32, 1),
+            head=nn.Linear(32, 5),
+        )
+    )
+    space = dn.elastic(network, IMAGES)
+    assert list(space.model.report.choices) == ["stem.0.width"]
+    for width in space.model.report.choices["stem.0.width"]:
+        member = space.model({"stem.0.width": width})
+        assert member(IMAGES).shape == (2, 5)
+        assert member.mix.weight.shape == (3 * width, width, 1, 1)
+
+
+def test_choices_that_fail_beside_larger_ones_are_named():
+    """Two widths have to be equal for a reason that no rule sees; all at their smallest they are."""
+
+    def forward(net, x):
+        first, second = net.first(x), net.second(x)
+        count = first.shape[1] // 2 * 2
+        return pooled(net, net.last(second.reshape(len(x), count, *x.shape[2:]) * first.amax()))
+
+    network = Net(
+        forward, first=conv(3, 16), second=conv(3, 16), last=conv(16, 16), head=nn.Linear(16, 5)
+    ).eval()
+    report = dn.elastic(network, IMAGES).model.report
+    assert list(report.choices) == ["last.0.width"]
+    assert all("the forward pass fails" in report.left_out[f"{name}.0.width"] for name in ("first", "second"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "mobilenetv2_035"])
 def test_timms(timm, name):

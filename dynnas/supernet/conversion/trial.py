@@ -32,13 +32,14 @@ class Trial:
     def possible(self, choices: Choices) -> tuple[Choices, dict[str, str]]:
         """Return the choices without those that do not run, and why these do not.
 
-        All are tried at their smallest first, and each alone if that fails.
+        All are tried at their smallest first, and then halves of them: of any two choices, either is tried at
+        its smallest where the other is at its largest. Each is tried alone if anything fails.
         """
         failed: dict[str, str] = {}
         reason = None
         for _ in range(ROUNDS):
             smallest = {choice.name: choice.values[0] for choice in choices.listed}
-            if (reason := self.problem(choices, smallest)) is None:
+            if (reason := self._any_problem(choices, smallest)) is None:
                 return choices, failed
             alone = {}
             for choice in choices.listed:
@@ -47,6 +48,17 @@ class Trial:
             failed |= alone or self._together(choices)
             choices = choices.without(list(failed))
         return choices.without(list(choices.names)), {**failed, "the rest": str(reason)}
+
+    def _any_problem(self, choices: Choices, smallest: Mapping[str, Any]) -> str | None:
+        """Return why the smallest member or one of a half of its values fails; None if none does."""
+        names = list(smallest)
+        halves = [
+            {name: smallest[name] for at, name in enumerate(names) if (at >> bit) % 2 == side}
+            for bit in range((len(names) - 1).bit_length())
+            for side in (0, 1)
+        ]
+        problems = (self.problem(choices, values) for values in (smallest, *halves))
+        return next((each for each in problems if each is not None), None)
 
     def _together(self, choices: Choices) -> dict[str, str]:
         """Return what fails beside others: choices are taken in one by one."""

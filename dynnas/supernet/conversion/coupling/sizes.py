@@ -1,4 +1,4 @@
-"""Numbers that modules keep and give to torch as sizes, such as the width of a head of attention."""
+"""Numbers that a program gives to torch as sizes: those that modules keep, and those read of a shape."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
+
+from dynnas.supernet.conversion.coupling.channels import Channels
 
 
 class Attribute(NamedTuple):
@@ -46,14 +48,34 @@ class Size(int):
         return int(self)
 
 
+class Count(int):
+    """A size that was read of a tensor's shape, and that knows which channels it counts."""
+
+    channels: Channels
+
+    def __new__(cls, value: int, channels: Channels) -> Count:
+        """Make the number of these channels."""
+        made = super().__new__(cls, value)
+        made.channels = channels
+        return made
+
+    def __reduce__(self) -> Any:
+        """Copy as a plain number."""
+        return int, (int(self),)
+
+    def __deepcopy__(self, memo: Any) -> int:
+        """Copy as a plain number."""
+        return int(self)
+
+
 def attributes_in(arguments: Any) -> tuple[Any, ...]:
-    """Return the numbers among arguments in their order, if any of them knows where it is kept."""
+    """Return the numbers among arguments in their order, if any of them knows where it comes from."""
     found: list[Any] = []
     known = False
 
     def walk(value: Any) -> None:
         nonlocal known
-        if isinstance(value, Size):
+        if isinstance(value, Size | Count):
             known = True
         if isinstance(value, int):
             found.append(value)

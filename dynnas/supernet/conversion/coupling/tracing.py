@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _Orthogonal, _SpectralNorm
@@ -19,7 +20,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from dynnas.errors import SpaceError
 from dynnas.nn.layers.stepwise import stepwise_attention
 from dynnas.supernet.conversion.coupling.channels import Axis, Couplings
-from dynnas.supernet.conversion.coupling.sizes import Attribute, Size, attributes_in
+from dynnas.supernet.conversion.coupling.sizes import Attribute, Count, Size, attributes_in
 
 _READS = {"_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "unique2", "_unique2"}
 """Operators whose result, or its shape, depends on values."""
@@ -117,9 +118,14 @@ class Tracer:
                 self.couplings.fix(axis, reason)
 
     def follow(self, size: Any, channels: Axis) -> None:
-        """Note that a size comes from numbers that modules keep, where it counts channels."""
+        """Note where a size comes from that counts channels: a number that a module keeps, or other channels.
+
+        The latter are as many in every member: they are the same ones.
+        """
         if isinstance(size, Size) and channels is not None:
             self.followers.append(Follower(size.attribute, channels, size.factor))
+        if isinstance(size, Count) and channels is not None and channels.size == size.channels.size:
+            self.couplings.join_all(np.stack([size.channels.reshape(-1), channels.reshape(-1)]))
 
     def follow_module(self, name: str, place: int | None, channels: Axis) -> None:
         """Note that the module that runs keeps the number of these channels in an attribute, if it does."""
@@ -204,6 +210,10 @@ def _where(tracer: Tracer) -> str:
     return tracer.module or "the network"
 
 
+_SHAPES = {Tensor.shape.__get__, Tensor.size}  # type: ignore[attr-defined]  # a getter of C
+"""Functions that tell a tensor's sizes."""
+
+
 class _Functions(TorchFunctionMode):
     """Sees the sizes that a program gives before torch turns them into plain numbers, and whole functions."""
 
@@ -221,6 +231,8 @@ class _Functions(TorchFunctionMode):
                 self.tracer.paused = False
             rule(self.tracer, args, kwargs or {}, result)
             return result
+        if func in _SHAPES:
+            return self._counted(args[0], func(*args, **(kwargs or {})))
         before = self.tracer.sizes
         given = attributes_in((args, kwargs))
         self.tracer.sizes = given or before
@@ -228,6 +240,16 @@ class _Functions(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         finally:
             self.tracer.sizes = before
+
+    def _counted(self, tensor: Tensor, found: Any) -> Any:
+        """Return a tensor's sizes, or one of them, as numbers that know which channels they count."""
+        if not isinstance(found, torch.Size):
+            return found
+        axes = self.tracer.axes(tensor) or (None,) * len(found)
+        return torch.Size(
+            size if axis is None or axis.size != size else Count(size, axis)
+            for size, axis in zip(found, axes, strict=True)
+        )
 
 
 @contextmanager

@@ -27,6 +27,7 @@ class Couplings:
         self._count = 0
         self._pairs: list[tuple[np.ndarray, np.ndarray]] = []
         self._fixed: list[tuple[np.ndarray, str]] = []
+        self._alike: list[tuple[np.ndarray, np.ndarray]] = []
 
     def new(self, size: int) -> Channels:
         """Give numbers to the channels of a new axis."""
@@ -59,6 +60,13 @@ class Couplings:
         for row in rows[1:]:
             self._pairs.append((rows[0], row))
 
+    def count_alike(self, one: np.ndarray, other: np.ndarray) -> None:
+        """Say that channels (C,) are as many as others in every member: then they are the same, one by one.
+
+        Those that are the same ones in another order, such as shuffled channels, are as many anyway.
+        """
+        self._alike.append((one, other))
+
     def fix(self, channels: Axis, reason: str) -> None:
         """Say that channels must stay, and why."""
         if channels is not None and len(channels):
@@ -66,18 +74,28 @@ class Couplings:
 
     def solve(self) -> Solution:
         """Put together what is the same channel."""
-        if self._pairs:
-            one = np.concatenate([each.reshape(-1) for each, _ in self._pairs])
-            other = np.concatenate([each.reshape(-1) for _, each in self._pairs])
-        else:
-            one = other = np.zeros(0, np.int64)
-        graph = coo_matrix((np.ones(len(one), np.int8), (one, other)), (self._count, self._count))
-        _, labels = connected_components(graph, directed=False)
+        labels = self._labels(self._pairs)
+        alike = [
+            (one, other)
+            for one, other in self._alike
+            if not np.array_equal(np.sort(labels[one]), np.sort(labels[other]))
+        ]
+        if alike:
+            labels = self._labels([*self._pairs, *alike])
         reasons: dict[int, str] = {}
         for channels, reason in self._fixed:
             for label in np.unique(labels[channels]):
                 reasons.setdefault(int(label), reason)
         return Solution(labels, reasons)
+
+    def _labels(self, pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+        """Return a label of every number: one for each set of numbers that pairs join."""
+        one, other = (
+            np.concatenate([np.zeros(0, np.int64), *(pair[side].reshape(-1) for pair in pairs)])
+            for side in (0, 1)
+        )
+        graph = coo_matrix((np.ones(len(one), np.int8), (one, other)), (self._count, self._count))
+        return connected_components(graph, directed=False)[1]
 
 
 class Solution:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from dynnas.supernet.conversion.coupling.channels import Axis
+from dynnas.supernet.conversion.coupling.sizes import Count
 from dynnas.supernet.conversion.coupling.tracing import Rule, Tracer
 from dynnas.supernet.conversion.coupling.views import viewed
 
@@ -94,6 +95,11 @@ def _view(tracer: Tracer, func: Any, args: Any, kwargs: Any, result: Tensor) -> 
     for size, at in zip(given, places, strict=False):
         if 0 <= at < result.dim() and int(size) == result.shape[at]:
             tracer.follow(size, found[at])
+        if (
+            isinstance(size, Count) and size.parts > 1
+        ):  # heads, say, that are as wide as those of something else
+            for axis in tracer.axes(source):
+                tracer.same_number(size, axis)
     return found
 
 

@@ -49,15 +49,26 @@ class Size(int):
 
 
 class Count(int):
-    """A size that was read of a tensor's shape, and that knows which channels it counts."""
+    """A size that was read of a tensor's shape, or a whole part of one; it knows which channels it counts.
+
+    Attributes:
+        channels: what is counted. parts: by how many the number was divided.
+    """
 
     channels: Channels
+    parts: int
 
-    def __new__(cls, value: int, channels: Channels) -> Count:
-        """Make the number of these channels."""
+    def __new__(cls, value: int, channels: Channels, parts: int = 1) -> Count:
+        """Make the number of these channels, divided by `parts`."""
         made = super().__new__(cls, value)
-        made.channels = channels
+        made.channels, made.parts = channels, parts
         return made
+
+    def __floordiv__(self, other: Any) -> Any:
+        """Divide; a whole part of a number of channels, such as the width of a head, knows them too."""
+        quotient = int(self) // other
+        whole = isinstance(other, int) and not isinstance(other, Count) and int(self) % other == 0
+        return Count(quotient, self.channels, self.parts * int(other)) if whole else quotient
 
     def __reduce__(self) -> Any:
         """Copy as a plain number."""

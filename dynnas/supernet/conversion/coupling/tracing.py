@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _Orthogonal, _SpectralNorm
@@ -124,8 +123,13 @@ class Tracer:
         """
         if isinstance(size, Size) and channels is not None:
             self.followers.append(Follower(size.attribute, channels, size.factor))
-        if isinstance(size, Count) and channels is not None and channels.size == size.channels.size:
-            self.couplings.join_all(np.stack([size.channels.reshape(-1), channels.reshape(-1)]))
+        if isinstance(size, Count) and size.parts == 1:
+            self.same_number(size, channels)
+
+    def same_number(self, size: Count, channels: Axis) -> None:
+        """Note that these channels, if they are as many, are in number those that a size counts."""
+        if channels is not None and channels.size == size.channels.size:
+            self.couplings.count_alike(size.channels.reshape(-1), channels.reshape(-1))
 
     def follow_module(self, name: str, place: int | None, channels: Axis) -> None:
         """Note that the module that runs keeps the number of these channels in an attribute, if it does."""

@@ -18,6 +18,7 @@ import argparse
 import copy
 import gc
 import json
+import random
 import statistics
 import time
 import warnings
@@ -34,6 +35,7 @@ from torch import nn
 import dynnas as dn
 from dynnas.latency.runner import build_runner
 from dynnas.settings.settings import TargetSettings
+from dynnas.space.moves import sample
 
 NETWORKS = (
     "resnet18", "resnext26ts", "regnetx_002", "regnety_002", "mobilenetv1_100", "mobilenetv2_035",
@@ -48,6 +50,8 @@ NETWORKS = (
 )  # fmt: skip
 MODULES = {"torch_pruning": "torch_pruning", "fastnas": "modelopt"}
 """The module by which a rival is found."""
+MEMBERS = 4
+"""Random members that are tried."""
 PARITY = 1e-3
 """Largest difference of outputs, as a share of their largest value."""
 
@@ -92,14 +96,26 @@ def ours(name: str, rounds: int) -> dict[str, Any]:
     with torch.no_grad():
         equal = torch.equal(space.model()(image), network(image))
     small = space.model(half(report.choices))
+    rng = random.Random(0)
+    members = [works(space.build(sample(space, rng)), network, image) for _ in range(MEMBERS)]
     return {
         "seconds": round(seconds, 1),
         "genes": len(report.choices),
         "left_out": dict(report.left_out),
         "smallest": round(report.parameters[1] / report.parameters[0], 3),
         "equal": equal,
+        "members": sum(members),
         **timed(small, network, image, rounds),
     }
+
+
+@torch.no_grad()
+def works(member: nn.Module, network: nn.Module, image: torch.Tensor) -> bool:
+    """Whether a member runs, and gives what the network gives in shape."""
+    try:
+        return bool(member.eval()(image).shape == network(image).shape)
+    except RuntimeError:
+        return False
 
 
 def half(choices: Any) -> dict[str, int]:
@@ -229,6 +245,7 @@ def table(results: dict[str, Any]) -> str:
         f"Of {len(results)} networks dynnas converts {counts['dynnas']}: "
         f"{sum(each['equal'] for each in good)} largest members are equal bit for bit, "
         f"{sum(each['parity'] for each in good)} members have parity, "
+        f"{sum(each['members'] for each in good)} of {MEMBERS * len(good)} random ones run, "
         f"{sum(each['time'] < 1 for each in good)} are faster. Torch-Pruning converts "
         f"{counts['torch_pruning']} of {len(run['torch_pruning'])}, FastNAS {counts['fastnas']} of "
         f"{len(run['fastnas'])}.",

@@ -34,10 +34,11 @@ LearningRate = Annotated[
     ),
 ]
 Kernels = Annotated[
-    Literal["real", "binary", "ternary"],
+    Literal["real", "binary", "ternary", "int8"],
     typer.Option(
         "--weights",
-        help="kind of weights; binary: kernels of signs (BinaryConnect); ternary: of two numbers and zero",
+        help="kind of weights; binary: kernels of signs (BinaryConnect); ternary: of two numbers and zero; "
+        "int8: quantisation-aware, for members in int8",
     ),
 ]
 Temperature = Annotated[float, typer.Option("--temperature", min=0.1, help="temperature of the distillation")]
@@ -197,11 +198,11 @@ def cascade(
 
 
 PassName = Annotated[
-    Literal["int8", "prune", "cluster", "lottery"],
+    Literal["int8", "qat", "prune", "cluster", "lottery"],
     typer.Option(
         "--pass",
-        help="int8: static quantisation; prune: whole channels; cluster: shared weights in Huffman "
-        "codes; lottery: single weights, rewound to early ones",
+        help="int8: static quantisation; qat: the same after quantisation-aware training; prune: whole "
+        "channels; cluster: shared weights in Huffman codes; lottery: single weights, rewound to early ones",
     ),
 ]
 Ticket = Annotated[

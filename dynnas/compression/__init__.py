@@ -7,7 +7,14 @@ from dynnas.compression.compress import CompressedModel, CompressionInput, Pass
 from dynnas.compression.int8 import INT8
 from dynnas.compression.lottery import LOTTERY
 from dynnas.compression.prune import PRUNE
+from dynnas.compression.qat import QAT
 
-PASSES: Mapping[str, Pass] = {"int8": INT8, "prune": PRUNE, "cluster": CLUSTER, "lottery": LOTTERY}
+PASSES: Mapping[str, Pass] = {
+    "int8": INT8,
+    "qat": QAT,
+    "prune": PRUNE,
+    "cluster": CLUSTER,
+    "lottery": LOTTERY,
+}
 
 __all__ = ["PASSES", "CompressedModel", "CompressionInput", "Pass"]

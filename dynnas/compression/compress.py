@@ -105,10 +105,12 @@ class Pass:
         run: does it.
         options: names and defaults of what may be set.
         trains: whether it trains, and so reads the recipe.
+        compiles: whether it ends with a graph in int8, which runs on a CPU.
         start: of its trainings, as in `dynnas.training.Recipe`.
     """
 
     run: Callable[[CompressionInput], CompressedModel]
     options: Mapping[str, float | int | str]
     trains: bool = True
+    compiles: bool = False
     start: str = "inherited"

@@ -110,6 +110,11 @@ class Algorithm:
     def on_finish(self, run: Run) -> None:
         """Turn the trained weights into those that ship; not called where a training stops before its end."""
 
+    @contextmanager
+    def calibration(self, run: Run) -> Iterator[None]:
+        """Run the network as it ships inside, where its batch norms get their final statistics."""
+        yield
+
     def state_dict(self) -> dict[str, Any]:
         """Return the state for a checkpoint: tensors, numbers, text, and lists and dicts of these."""
         return {}

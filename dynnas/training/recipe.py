@@ -25,7 +25,8 @@ class Recipe:
             are joined by a plus has the mean of their weights.
         teacher_weight: the teacher's share in the loss. teacher_temperature: of the distillation.
         ema: largest decay of the average of the weights, which is what ships; 0 for the last weights.
-        weights: `real`, or `binary` (BinaryConnect) or `ternary` kernels (trained ternary quantisation).
+        weights: `real`; `binary` (BinaryConnect) or `ternary` kernels (trained ternary quantisation); or
+            `int8`, quantisation-aware training of a network that ships so.
     """
 
     train: TrainSettings

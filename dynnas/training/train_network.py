@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -105,7 +106,10 @@ def train_alone(
     if until is not None:
         return network
     images = data.calibration_images(train.calibration_images, train.seed)
-    return calibrate(network, resize(images, network.config.shape[1:]))
+    with ExitStack() as stack:
+        for algorithm in trainer.algorithms:
+            stack.enter_context(algorithm.calibration(trainer.run))
+        return calibrate(network, resize(images, network.config.shape[1:]))
 
 
 def _algorithms(

@@ -96,7 +96,7 @@ class _Compressor:
     def meter(self) -> LatencyMeter:
         meter = open_meter(self.study.folder.anchors, self.study.space, self.study.dataset)
         target = meter.target
-        if self.method == "int8" and (target.device != "cpu" or target.batch > 1):
+        if PASSES[self.method].compiles and (target.device != "cpu" or target.batch > 1):
             raise TargetError(
                 f"compress: an int8 graph runs on this machine's CPU, one image a call; the study's target "
                 f"is {target.device} with {target.batch} images a call, so it could not be timed beside float"

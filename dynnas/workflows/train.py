@@ -27,6 +27,7 @@ from dynnas.study.scores import artifact_scores, scores_of
 from dynnas.study.study import Study
 from dynnas.training.algorithm import Algorithm
 from dynnas.training.algorithms.binary_weights import BinaryWeights
+from dynnas.training.algorithms.fake_quantization import FakeQuantization
 from dynnas.training.algorithms.ternary_weights import TernaryWeights
 from dynnas.training.batchnorm.calibrate import calibrate
 from dynnas.training.checkpoint import read_checkpoint
@@ -38,7 +39,11 @@ from dynnas.training.weights.files import save_network
 INHERITED_LR = 0.25
 """Share of the supernet's learning rate at which inherited weights are trained on."""
 
-QUANTIZED: Mapping[str, type[Algorithm]] = {"binary": BinaryWeights, "ternary": TernaryWeights}
+QUANTIZED: Mapping[str, type[Algorithm]] = {
+    "binary": BinaryWeights,
+    "ternary": TernaryWeights,
+    "int8": FakeQuantization,
+}
 """The algorithms by the kinds of weights that a recipe may ask for."""
 
 
@@ -118,7 +123,8 @@ def train_members(
         progress: told of every training.
 
     Raises:
-        StudyError: another process drives the study, or it has no training that is to teach.
+        StudyError: another process drives the study, it has no training that is to teach, or a member in
+            float32 is to be trained for int8.
         TrainingError: the supernet is not trained, a checkpoint is damaged, or a loss is not finite.
     """
     progress = progress or Progress()
@@ -139,7 +145,16 @@ class MemberTraining:
     progress: Progress
 
     def train(self, member: ScoredArchitecture, title: str) -> Trained:
-        """Train one network and write it down, unless that was done."""
+        """Train one network and write it down, unless that was done.
+
+        Raises:
+            StudyError: it is to be trained for int8, and does not ship so.
+        """
+        if self.recipe.weights == "int8" and member.architecture.get(QUANTIZE) != "int8":
+            raise StudyError(
+                f"train: weights for int8 are of members that chose int8, and {member.key} ships in float32; "
+                "tune it by dynnas compress --pass qat, or search with target: {quantize: [none, int8]}"
+            )
         name = f"{member.key}-{self.recipe.digest}"
         done = next((each for each in self.study.trained if each.name == name), None)
         if done and (self.study.folder.path / done.file).exists():

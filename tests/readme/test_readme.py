@@ -147,6 +147,12 @@ def test_a_member_is_trained_and_compressed(folder: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_member_is_tuned_for_int8(folder: Path) -> None:
+    (compress,) = commands("run: qat")
+    assert "times smaller" in dynnas(folder, *compress, "--epochs", "1")
+
+
+@pytest.mark.slow
 def test_networks_of_the_front_ship_as_one_and_are_chained(folder: Path) -> None:
     (quick_start,) = commands("run: quick start")
     longer = ("--studies", "longer", "--epochs", "8", "--trials", "12")  # so that the front has two networks

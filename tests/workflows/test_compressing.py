@@ -77,6 +77,28 @@ def test_an_int8_graph_is_judged_as_it_ships(study):
         study.weights_of(found.key, found.name)
 
 
+def test_int8_after_tuning_for_it_is_judged_as_it_ships(study):
+    plain, tuned = compress(study, "int8", images=64), compress(study, "qat", epochs=6, images=64)
+    assert tuned.settings["train"]["epochs"] == 6
+    assert (tuned.details, tuned.file) == ({"calibration_images": 64}, None)
+    assert tuned.before.scores == plain.before.scores
+    content = (study.folder.path / tuned.after.file).read_bytes()
+    assert content != (study.folder.path / plain.after.file).read_bytes()
+    assert tuned.after.bytes == pytest.approx(plain.after.bytes, rel=0.01)
+    session, network = session_of(content), study.network(tuned.key)
+    search = study.dataset.search
+    prepared = prepare_images(network, study.dataset, search.images).numpy()
+    said = np.array([int(session.run(["logits"], {"image": image[None]})[0].argmax()) for image in prepared])
+    assert tuned.after.scores["accuracy"] == (said == search.targets.numpy()).mean()
+    assert tuned.after.scores["accuracy"] >= plain.after.scores["accuracy"]
+
+
+def test_weights_for_int8_are_of_members_in_int8(study):
+    recipe = recipe_of(study.settings.train, "inherited", weights="int8")
+    with pytest.raises(StudyError, match=r"ships in float32; tune it by dynnas compress --pass qat"):
+        train_members(study, [study.front.pick("knee")], recipe)
+
+
 def test_a_ticket_is_judged_beside_the_dense_network(study):
     found = compress(study, "lottery", epochs=3, amount=0.5, rewind=2)
     assert set(found.controls) == {"dense, trained alike", "early weights under the mask"}
@@ -134,7 +156,7 @@ def test_a_pass_begins_with_the_best_weights(study):
 
 
 def test_what_cannot_be_done_is_one_message(study):
-    with pytest.raises(StudyError, match="found pass 'fp4', allowed are int8, prune, cluster, lottery"):
+    with pytest.raises(StudyError, match="found pass 'fp4', allowed are int8, qat, prune, cluster, lottery"):
         compress_members(study, study.front.members, "fp4", recipe_of(study.settings.train, "scratch"))
     with pytest.raises(StudyError, match="pass int8 has no option bits; it has images"):
         compress(study, "int8", bits=3)

@@ -18,6 +18,7 @@ from dynnas.errors import ExportError, StudyError, TargetError
 from dynnas.export.bundle import export_model
 from dynnas.language.parser import parse_space
 from dynnas.metrics.score import Score
+from dynnas.nn.kernels.static import Static
 from dynnas.pareto.front import ScoredArchitecture
 from dynnas.report.conclusions import int8_text
 from dynnas.report.study import study_table
@@ -29,10 +30,12 @@ from dynnas.settings.settings import TargetSettings, TrainSettings
 from dynnas.space.architecture import Architecture
 from dynnas.space.gene import QUANTIZE
 from dynnas.space.moves import largest, smallest
+from dynnas.study.scores import artifact_scores
 from dynnas.study.study import Study, open_study
 from dynnas.supernet.staged import staged_supernet
 from dynnas.workflows.calibrate import calibrate_space
 from dynnas.workflows.run import run_study
+from dynnas.workflows.train import recipe_of, train_members
 
 BOTH = {"quantize": ("none", "int8")}
 
@@ -189,6 +192,21 @@ def test_an_int8_network_ships_as_it_was_scored(study: Study, tmp_path: Path) ->
     assert "no model here gives the logits" in ran.stderr
     with pytest.raises(ExportError, match="the format pt2 has no int8"):
         export_model(candidate.copy(), study.dataset, tmp_path / "other", "pt2", int8_images=images)
+
+
+@pytest.mark.slow
+def test_an_int8_network_is_trained_for_int8_and_judged_so(study: Study) -> None:
+    member = next(each for each in study.candidates if each.architecture[QUANTIZE] == "int8")
+    recipe = recipe_of(study.settings.train, "inherited", weights="int8", teacher="none")
+    (trained,) = train_members(study, [member], recipe)
+    network = study.trained_network(trained)
+    images = int8_images(network, study.dataset, study.settings.train)
+    artifact = compile_network(network, TargetSettings(), int8_images=images)
+    assert trained.scores == artifact_scores(artifact, network, study.dataset)
+    assert trained.weights == "int8"
+    kernels = [each.weight for each in network.modules() if isinstance(each, Static)]
+    assert kernels
+    assert all(len(channel.unique()) < 256 for kernel in kernels for channel in kernel)
 
 
 def _nodes(data: bytes):

@@ -125,6 +125,7 @@ class ActorPool:
         self._packed = _put(worker)
         self._backlog: deque[tuple[int, Job]] = deque()
         self._lost: dict[int, int] = {}
+        self._suspects: set[int] = set()
         self._tickets = 0
         self._stillborn = 0
         self._handles = [self._spawn() for _ in range(workers)]
@@ -179,13 +180,15 @@ class ActorPool:
         return _Handle(actor, ready=actor.load.remote())
 
     def _assign(self) -> None:
-        """Give jobs to the actors that have fewest."""
+        """Give jobs to the actors that have fewest; a suspect gets one for itself."""
         at_work = [handle for handle in self._handles if handle.ready is None]
         while self._backlog and at_work:
             handle = min(at_work, key=lambda handle: len(handle.calls))
-            if len(handle.calls) >= _AHEAD:
+            job_id, job = self._backlog[0]
+            suspected = not self._suspects.isdisjoint({job_id, *(other for _, other, _ in handle.calls)})
+            if len(handle.calls) >= (1 if suspected else _AHEAD):
                 return
-            job_id, job = self._backlog.popleft()
+            self._backlog.popleft()
             handle.calls.append((handle.actor.run.remote(job_id, job), job_id, job))
 
     def _receive(self, handle: _Handle, reference: Any) -> JobResult | None:
@@ -206,10 +209,15 @@ class ActorPool:
         handle.calls.popleft()
         found: JobResult = pickle.loads(said)
         self._lost.pop(found.job_id, None)
+        self._suspects.discard(found.job_id)
         return found
 
     def _died(self, handle: _Handle, error: RayError) -> JobResult | None:
-        """Replace an actor that died; only its running job has failed."""
+        """Replace an actor that died, and do its jobs again.
+
+        Of two jobs either may have been running, as an answer on its way is lost with its actor. Neither has
+        failed then, and each is done again by an actor that has no other: a death there is its own.
+        """
         gone = isinstance(error, RayActorError)
         death = "killed, or its machine is gone" if gone else type(error).__name__
         ray.kill(handle.actor)  # where it is only out of reach
@@ -221,8 +229,13 @@ class ActorPool:
                     f"ray: {ATTEMPTS} workers in a row died before their first job, the last: {death}"
                 )
             return None
-        (_, job_id, job), *others = handle.calls
-        self._backlog.extendleft(reversed([(job_id, job) for _, job_id, job in others]))
+        jobs = [(job_id, job) for _, job_id, job in handle.calls]
+        self._suspects.update(job_id for job_id, _ in jobs)
+        if len(jobs) != 1:
+            self._backlog.extendleft(reversed(jobs))
+            self._progress.message(f"a worker was lost ({death}); its jobs are tried again, each alone")
+            return None
+        ((job_id, job),) = jobs
         self._lost[job_id] = lost = self._lost.get(job_id, 0) + 1
         if lost >= ATTEMPTS:
             return JobResult(job_id, failure=f"LostWorker: its worker died {lost} times, the last: {death}")

@@ -117,6 +117,16 @@ def test_axes_have_units(page: Any) -> None:
     assert upwards == "accuracy on the search images [%]"
 
 
+def test_no_text_of_a_chart_is_cut_off(page: Any) -> None:
+    outside = """
+        return [...document.querySelectorAll("#front-chart svg text")].filter(text => {
+            const own = text.getBoundingClientRect(), around = text.ownerSVGElement.getBoundingClientRect();
+            return own.left < around.left - 1 || own.right > around.right + 1
+                || own.top < around.top - 1 || own.bottom > around.bottom + 1;
+        }).map(text => text.textContent)"""
+    assert page.execute_script(outside) == []
+
+
 def test_every_network_is_drawn_with_its_layers(page: Any, study: Study) -> None:
     for member in study.front:
         drawn = texts(page, f"#net-{member.key} svg text")

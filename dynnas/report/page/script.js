@@ -139,8 +139,10 @@
         element("line", { class: "grid", x1: left, x2: width - right, y1: at, y2: at }, svg);
         element("text", { x: left - 8, y: at + 4, "text-anchor": "end" }, svg).textContent = plain(value);
       }
-      element("text", { class: "axis", x: (left + width - right) / 2, y: height - 8, "text-anchor": "middle" }, svg)
-        .textContent = this.chart.x.label;
+      const below = element("text", { class: "axis", y: height - 8, "text-anchor": "middle" }, svg);
+      below.textContent = this.chart.x.label;
+      // Under the axis, but inside of the picture: on a phone a label is nearly as wide.
+      below.setAttribute("x", Math.min((left + width - right) / 2, width - below.getComputedTextLength() / 2 - 2));
       const middle = (top + height - bottom) / 2;
       element("text", { class: "axis", x: 12, y: middle, "text-anchor": "middle",
         transform: `rotate(-90 12 ${middle})` }, svg).textContent = this.chart.y.label;

@@ -3,8 +3,8 @@
 import importlib.util
 import json
 import runpy
-import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -57,59 +57,63 @@ def test_the_detector_with_a_shelf_backbone_answers_in_pixels(timm: object) -> N
     assert detector.eval()(torch.zeros(2, 3, 64, 96)).shape == (2, 100, 6)
 
 
+def run_small(
+    study: str, changes: Mapping[str, str], words: Sequence[object], monkeypatch: pytest.MonkeyPatch
+) -> list[dict[str, float]]:
+    """What the program of a study found with its space changed, given these words."""
+    folder = STUDIES / study
+    text = (folder / f"{study}.yaml").read_text()
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    out = words[words.index("--out") + 1]
+    monkeypatch.setattr(parser, "load_space", lambda path: parser.parse_space(text))
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr(sys, "argv", ["run.py", *map(str, words)])
+    # Both studies have modules of these names, and what is imported keeps the space of the other.
+    for name in ("networks", "compared"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    runpy.run_path(str(folder / "run.py"), run_name="__main__")
+    for name in ("networks", "compared"):
+        monkeypatch.delitem(sys.modules, name)
+    return json.loads((Path(str(out)) / "results.json").read_text())
+
+
+FAST = {"seconds: 1.0": "seconds: 0.02"}
+
+
 @pytest.mark.slow
 def test_the_smallest_run_of_blood_cells(
     timm: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cells = voc(tmp_path / "cells", names=("cell", "dot", "rod"))
     words = ["--data", cells, "--seeds", 0, "--epochs", 1, "--trials", 2, "--out", tmp_path]
-    folder = STUDIES / "blood-cells"
-    text = (folder / "blood-cells.yaml").read_text()
-    for old, new in (
-        ("[[180, 240], [240, 320]]", "[[64, 96]]"),
-        ("seconds: 1.0", "seconds: 0.02"),
-    ):
-        assert old in text
-        text = text.replace(old, new)
-    text = text.replace("{trials: 200}", "{trials: 200, controls: false}")
-    monkeypatch.setattr(parser, "load_space", lambda path: parser.parse_space(text))
-    monkeypatch.syspath_prepend(folder)
-    monkeypatch.setattr(sys, "argv", ["run.py", *map(str, words)])
-    monkeypatch.delitem(sys.modules, "networks", raising=False)
-    runpy.run_path(str(folder / "run.py"), run_name="__main__")
-    monkeypatch.delitem(sys.modules, "networks")
-    rows = json.loads((tmp_path / "results.json").read_text())
+    small = {"[[180, 240], [240, 320]]": "[[64, 96]]", **FAST}
+    rows = run_small("blood-cells", small, words, monkeypatch)
     assert {row["network"] for row in rows} == {"searched", "shelf"}
     assert all(0 <= row["test_ap50"] <= 1 < row["macs"] for row in rows)
 
 
 @pytest.mark.slow
-def test_the_smallest_run(tmp_path: Path) -> None:
-    sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+def test_the_smallest_run_of_camvid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "data")
     rng, held = np.random.default_rng(0), {"classes": np.array([*map(str, range(11)), "void"])}
     from test_packed_masks import encoded
 
     for part, count in (("train", 16), ("search", 4), ("test", 4)):
-        masks = rng.integers(0, 12, (count, 6, 8)).repeat(60, 1).repeat(60, 2).astype(np.uint8)
+        masks = rng.integers(0, 12, (count, 6, 8)).repeat(8, 1).repeat(8, 2).astype(np.uint8)
         pictures = [encoded(np.repeat(20 * mask[..., None], 3, 2), "jpeg") for mask in masks]
         files = {"jpeg": pictures, "png": [encoded(mask, "png") for mask in masks]}
         for kind, contents in files.items():
             held[f"{part}_{kind}"] = np.frombuffer(b"".join(contents), np.uint8)
             held[f"{part}_{kind}_offsets"] = np.cumsum([0, *map(len, contents)])
     np.savez(tmp_path / "roads.npz", **held)
-    words = [
-        "--data",
-        tmp_path / "roads.npz",
-        "--seeds",
-        "0",
-        "--epochs",
-        "1",
-        "--trials",
-        "2",
-        "--out",
-        tmp_path,
-    ]
-    subprocess.run([sys.executable, STUDIES / "camvid" / "run.py", *map(str, words)], check=True)
-    rows = json.loads((tmp_path / "results.json").read_text())
+    words = ["--data", tmp_path / "roads.npz", "--seeds", 0, "--epochs", 1, "--trials", 2, "--out", tmp_path]
+    small = {
+        "[[270, 360], [360, 480]]": "[[36, 48], [48, 64]]",
+        "{trials: 200}": "{trials: 200, controls: false}",
+        **FAST,
+    }
+    rows = run_small("camvid", small, words, monkeypatch)
     assert {row["network"] for row in rows} == {"searched", "enet", "unet"}
     assert all(0 <= row["test_mean_iou"] <= 1 < row["macs"] for row in rows)

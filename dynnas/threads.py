@@ -18,11 +18,17 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 Clock = Callable[[], float]
 """Seconds since some moment, such as `time.perf_counter`."""
@@ -44,6 +50,9 @@ SLOW_RATIO = 1.5
 
 WINDOW = 8
 """Steps are slow if the fastest of this many is: a single slow step is noise, or a large network."""
+
+_WITH_BLAS = ("numpy", "scipy.linalg", "sklearn", "torch")
+"""Packages that bring linear algebra with threads of its own."""
 
 TRIAL_SHARE = 0.03
 """Trials may take at most this part of the time."""
@@ -142,9 +151,15 @@ def one_blas_thread() -> AbstractContextManager[object]:
     OpenBLAS splits even matrices of a hundred rows between threads that spin while they wait for one another.
     Beside busy processes the surrogates of a search take ten times as long with two of them as with one.
     """
-    from threadpoolctl import threadpool_limits
+    return _blas(sum(name in sys.modules for name in _WITH_BLAS)).limit(limits=1, user_api="blas")
 
-    return threadpool_limits(limits=1, user_api="blas")
+
+@lru_cache(maxsize=1)
+def _blas(loaded: int) -> ThreadpoolController:
+    """Return what sets the threads, found again once more of the packages are `loaded`: that takes 8 ms."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 @contextmanager

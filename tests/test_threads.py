@@ -279,3 +279,30 @@ def test_forward_threads_obey_a_bound_that_falls():
     bound[0] = 1
     with forward.running(machine.run):
         assert machine.count == 1
+
+
+BLAS = """
+import numpy
+from threadpoolctl import threadpool_info
+
+from dynnas.threads import one_blas_thread
+
+def threads():
+    return [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
+
+before = threads()
+with one_blas_thread():
+    print(set(threads()) == {1})
+print(threads() == before, max(before))
+import scipy.linalg
+before = threads()
+with one_blas_thread():
+    print(set(threads()) == {1})
+print(threads() == before)
+"""
+
+
+def test_linear_algebra_has_one_thread_inside_also_what_is_loaded_later():
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2"}
+    found = subprocess.run([sys.executable, "-c", BLAS], env=environment, capture_output=True, text=True)
+    assert found.stdout.split() == ["True", "True", "2", "True", "True"], found.stderr

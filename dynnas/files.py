@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from filelock import FileLock, Timeout
-
 
 def cache_folder() -> Path:
     """Return $DYNNAS_CACHE, or `dynnas` in the user's cache folder.
@@ -83,6 +81,8 @@ def locked(
         waiting: called again and again while another holds the lock; what it raises ends the waiting.
         poll_seconds: time between two calls of `waiting`.
     """
+    from filelock import FileLock, Timeout  # a device that only times has none
+
     lock = FileLock(path, mode=0o666)
     while True:
         try:
@@ -121,6 +121,8 @@ def locked_or_refused(path: Path) -> Iterator[None]:
         os.ftruncate(descriptor, 0)
         os.lseek(descriptor, 0, os.SEEK_SET)
         os.write(descriptor, str(os.getpid()).encode())
+
+    from filelock import FileLock, Timeout
 
     lock = FileLock(path, on_acquired=sign)
     try:

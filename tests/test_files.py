@@ -36,6 +36,15 @@ except ImportError:
 """
 
 
+def test_a_device_needs_no_locks_for_its_cache_folder():
+    """TensorRT's engines are kept there, on devices with numpy and onnxruntime alone."""
+    hidden = 'import sys; sys.modules["filelock"] = None; '
+    program = f"{hidden}from dynnas.files import cache_folder; print(cache_folder())"
+    env = {**os.environ, "DYNNAS_CACHE": "kept"}
+    ran = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True)
+    assert ran.stdout == "kept\n"
+
+
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "new" / "settings.json"
     atomic_write(path, "größer\n")

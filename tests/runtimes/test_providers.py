@@ -1,7 +1,11 @@
 """ONNX Runtime's execution providers: what they run, what they leave to the CPU, and what is refused."""
 
+from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
+import onnxruntime
 import pytest
 import torch
 from numpy.testing import assert_allclose
@@ -22,6 +26,8 @@ from dynnas.settings.registries import RUNTIMES
 from dynnas.settings.settings import TargetSettings
 from dynnas.testing.measurements import check_declaration
 from dynnas.testing.runtimes import check_runtime, decided_images, networks
+
+TENSORRT = "TensorrtExecutionProvider"
 
 
 class Azure(ProviderRuntime):
@@ -106,6 +112,80 @@ def test_the_target_is_checked_before_anything_is_trained():
             resolve_runtime(TargetSettings(runtime="onnxruntime_xnnpack"))
     with pytest.raises(TargetError, match="onnxruntime_cuda serves the device cuda, not cpu"):
         resolve_runtime(TargetSettings(runtime="onnxruntime_cuda"))
+
+
+class Told:
+    """A session that says where its nodes run, and keeps what it was given."""
+
+    placed: ClassVar[dict[str, list[str]]] = {}
+    given: ClassVar[list[list[tuple[str, dict[str, str]]]]] = []
+
+    def __init__(self, model, options, providers):
+        self.given.append(providers)
+
+    def get_provider_graph_assignment_info(self):
+        nodes = {ep: [SimpleNamespace(op_type=op) for op in ops] for ep, ops in self.placed.items()}
+        return [SimpleNamespace(ep_name=ep, get_nodes=partial(list, found)) for ep, found in nodes.items()]
+
+    def get_modelmeta(self):
+        return SimpleNamespace(custom_metadata_map={})
+
+
+@pytest.fixture
+def with_tensorrt(monkeypatch, tmp_path):
+    """An ONNX Runtime that has TensorRT, as far as it says."""
+    monkeypatch.setenv("DYNNAS_CACHE", str(tmp_path))
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [TENSORRT, CPU])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Told)
+    monkeypatch.setattr(Told, "given", [])
+    monkeypatch.setattr(Told, "placed", {TENSORRT: ["Conv", "Gemm"]})
+    monkeypatch.setattr("dynnas.runtimes.runtime.Runtime.check", lambda *_: None)  # there is no card
+
+
+def on_cuda(seed=0):
+    target = TargetSettings(device="cuda", runtime="onnxruntime_tensorrt")
+    return PortableOnnxRuntime().compile(finished(config(), seed=seed), target)
+
+
+def test_engines_are_kept_for_each_network_and_its_weights(with_tensorrt, tmp_path):
+    runtime = get_runtime("onnxruntime_tensorrt")
+    for artifact in (on_cuda(), on_cuda(), on_cuda(seed=1)):
+        assert runtime.load(artifact).placement.elsewhere == 0
+    options = [dict(providers)[TENSORRT] for providers in Told.given]
+    assert [[name for name, _ in providers] for providers in Told.given] == [[TENSORRT, CPU]] * 3
+    assert all(
+        each["trt_engine_cache_enable"] == each["trt_timing_cache_enable"] == "True" for each in options
+    )
+    first, again, other = (Path(each["trt_engine_cache_path"]) for each in options)
+    assert first == again != other  # the graph is the same; an engine would have the other's weights
+    assert first.is_dir()
+    assert first.parent == other.parent == tmp_path / "tensorrt"
+    assert {each["trt_timing_cache_path"] for each in options} == {str(tmp_path / "tensorrt")}
+
+
+def test_tensorrt_that_takes_no_node_is_refused(with_tensorrt, monkeypatch):
+    """Where its libraries are missing, ONNX Runtime begins anew without it, and only prints so."""
+    monkeypatch.setattr(Told, "placed", {"CUDAExecutionProvider": ["Conv"], CPU: ["If", "Gemm"]})
+    with pytest.raises(
+        TargetError,
+        match=r"all 3 nodes .* on the CPU: Tensorrt takes none of them here.* libraries are there",
+    ):
+        get_runtime("onnxruntime_tensorrt").load(on_cuda())
+
+
+def test_engines_of_tensorrt_are_built_once_and_right(monkeypatch, tmp_path):
+    runtime = get_runtime("onnxruntime_tensorrt")
+    if not runtime.can_run("cuda"):
+        pytest.skip("no card here, or this build of onnxruntime has no TensorRT")
+    monkeypatch.setenv("DYNNAS_CACHE", str(tmp_path))
+    image = images(1)
+    for seed in (0, 1, 0):
+        network = finished(config(), seed=seed)
+        with torch.no_grad():
+            expected = network(image).numpy()
+        assert_allclose(runtime.load(on_cuda(seed))(image.numpy()), expected, rtol=1e-2, atol=1e-2)
+    folders = [each for each in (tmp_path / "tensorrt").iterdir() if each.is_dir()]
+    assert [len([*each.glob("*.engine")]) for each in folders] == [1, 1]
 
 
 def test_the_nodes_on_the_cpu_are_a_metric():

@@ -7,6 +7,7 @@ CPU is counted: see `dynnas.runtimes.onnx.placement`.
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, ClassVar
 
 from dynnas.errors import TargetError, require
@@ -108,14 +109,36 @@ class Cuda(ProviderRuntime):
     provider = Provider("CUDAExecutionProvider", "onnxruntime-gpu in place of onnxruntime")
 
 
+def engine_cache(model: bytes) -> dict[str, str]:
+    """Return TensorRT's settings by which the engine of a model is kept on this machine, and built once.
+
+    TensorRT names an engine by the model's graph, which networks that differ in nothing but their weights
+    share: one folder for all would give one of them the answers of another. So each model has its own, by the
+    digest of its bytes. The times of kernels hold for all models, and are shared.
+    """
+    from dynnas.files import cache_folder
+
+    folder = cache_folder() / "tensorrt"
+    own = folder / hashlib.sha256(model).hexdigest()[:32]
+    own.mkdir(parents=True, exist_ok=True)
+    return {
+        "trt_engine_cache_enable": "True",
+        "trt_engine_cache_path": str(own),
+        "trt_timing_cache_enable": "True",
+        "trt_timing_cache_path": str(folder),
+    }
+
+
 @register_runtime
 class TensorRt(ProviderRuntime):
-    """TensorRT: an engine is built for every network, which takes seconds to minutes."""
+    """TensorRT: an engine is built for every network, which takes seconds to minutes, and kept."""
 
     name = "onnxruntime_tensorrt"
     dtypes: ClassVar = {"cuda": ("float32",)}
     provider = Provider(
-        "TensorrtExecutionProvider", "onnxruntime-gpu in place of onnxruntime, and NVIDIA's TensorRT"
+        "TensorrtExecutionProvider",
+        "onnxruntime-gpu in place of onnxruntime, and NVIDIA's TensorRT",
+        of_model=engine_cache,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,21 +23,24 @@ class Provider:
         source: where a build that has it comes from, for messages.
         options: its own settings.
         threads: the option of its own number of threads; None if it has none.
+        of_model: gives its settings for one model, such as where to keep what is compiled of it.
     """
 
     name: str
     source: str
     options: Mapping[str, str] = field(default_factory=dict)
     threads: str | None = None
+    of_model: Callable[[bytes], Mapping[str, str]] | None = None
 
     @property
     def word(self) -> str:
         """The name without its ending, such as `Xnnpack`."""
         return self.name.removesuffix("ExecutionProvider")
 
-    def options_for(self, threads: int) -> dict[str, str]:
-        """Return its settings for a number of threads."""
-        return {**self.options, **({self.threads: str(threads)} if self.threads else {})}
+    def options_for(self, model: bytes, threads: int) -> dict[str, str]:
+        """Return its settings for a serialised model and a number of threads."""
+        own = self.of_model(model) if self.of_model else {}
+        return {**self.options, **own, **({self.threads: str(threads)} if self.threads else {})}
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ class OnnxRunner:
         options.add_session_config_entry(RECORDING, "1")
         if provider.threads:  # it has a pool of its own, whose threads would compete with those of the CPU
             options.intra_op_num_threads = 1
-        places = {provider.name: provider.options_for(threads)}
+        places = {provider.name: provider.options_for(model, threads)}
         places.setdefault(CPU, {})  # after the provider, which takes first
         try:
             self._session = ort.InferenceSession(model, options, providers=[*places.items()])

@@ -166,7 +166,7 @@ def cascade(
     ] = 10,
     objective: Annotated[
         Literal["latency_ms", "macs"] | None,
-        typer.Option("--objective", help="cost to weigh against accuracy; the search's if not given"),
+        typer.Option("--objective", help="cost to weigh against the score; the search's if not given"),
     ] = None,
     weights: Annotated[
         Literal["inherited", "best"],

@@ -2,8 +2,8 @@
 
     python tests/bench/cascades.py STUDY [--size 2] [--keep 10] [--by latency_ms]
 
-The study is copied first and stays as it is. Prints the hypervolume of the front in accuracy and cost with
-and without cascades: as computed, with the measured times of the cascades, and with test accuracies. Then,
+The study is copied first and stays as it is. Prints the hypervolume of the front in score and cost with and
+without cascades: as computed, with the measured times of the cascades, and with test scores. Then,
 for the three that add most to the front (by what was computed), the latency measured on real images beside
 the computed one, and beside that of their networks timed in the same rounds. 0 if the computed one is within
 5%.
@@ -48,28 +48,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _print_volumes(study: Study, found: Cascades) -> None:
     member_cost, cascade_cost = ("macs", "expected_macs") if found.by == "macs" else ("mean_ms", "latency_ms")
     computed, measured = "latency_ms", "mean_ms"
-    rows = [("search", "accuracy", cascade_cost), ("test", "test_accuracy", cascade_cost)]
+    on_search, on_test = found.score, f"test_{found.score}"
+    rows = [("search", on_search, cascade_cost), ("test", on_test, cascade_cost)]
     if cascade_cost == computed:
-        rows += [("search, measured", "accuracy", measured), ("test, measured", "test_accuracy", measured)]
-    print(f"front: {len(study.front)}, cascades: {len(found)}; hypervolume in accuracy and {found.by}")
-    for name, accuracy, cost in rows:
-        members = np.array([(one.metrics[accuracy], one.metrics[member_cost]) for one in study.front])
-        cascades = np.array([(one.metrics[accuracy], one.metrics[cost]) for one in found])
+        rows += [("search, measured", on_search, measured), ("test, measured", on_test, measured)]
+    print(f"front: {len(study.front)}, cascades: {len(found)}; hypervolume in {on_search} and {found.by}")
+    for name, score, cost in rows:
+        members = np.array([(one.metrics[score], one.metrics[member_cost]) for one in study.front])
+        cascades = np.array([(one.metrics[score], one.metrics[cost]) for one in found])
         every = np.concatenate([members, cascades])
         reference = reference_of(every)
         alone, both = hypervolume(members, reference), hypervolume(every, reference)
         print(f"  {name:17} alone {alone:.6g}, with cascades {both:.6g} ({100 * (both / alone - 1):+.1f}%)")
     losses = [
-        [100 * (one.metrics["accuracy"] - one.metrics["test_accuracy"]) for one in group]
+        [100 * (one.metrics[on_search] - one.metrics[on_test]) for one in group]
         for group in (study.front, found)
     ]
     front, cascades = (f"{np.mean(each):.2f} ({min(each):.2f} to {max(each):.2f})" for each in losses)
-    print(f"search less test accuracy, points: networks of the front {front}, cascades {cascades}")
+    print(f"search less test score, points: networks of the front {front}, cascades {cascades}")
 
 
 def _print_times(study: Study, found: Cascades) -> int:
-    members = np.array([(one.metrics["accuracy"], one.metrics["mean_ms"]) for one in study.front])
-    points = np.array([(one.metrics["accuracy"], one.metrics["latency_ms"]) for one in found])
+    members = np.array([(one.metrics[found.score], one.metrics["mean_ms"]) for one in study.front])
+    points = np.array([(one.metrics[found.score], one.metrics["latency_ms"]) for one in found])
     reference = reference_of(np.concatenate([members, points]))
     best = most_useful(members, points, reference, BEST)
     worst = 0.0
@@ -80,8 +81,8 @@ def _print_times(study: Study, found: Cascades) -> int:
         if row in best:
             worst, mark = max(worst, abs(computed / mean - 1)), "*"
         print(
-            f"{mark:1} cascade:{row + 1}: search {100 * metrics['accuracy']:.2f}%, "
-            f"test {100 * metrics['test_accuracy']:.2f}%, measured {mean:.4f} ms, "
+            f"{mark:1} cascade:{row + 1}: search {100 * metrics[found.score]:.2f}%, "
+            f"test {100 * metrics[f'test_{found.score}']:.2f}%, measured {mean:.4f} ms, "
             f"computed {computed:.4f} ({100 * (computed / mean - 1):+.1f}%), "
             f"by its networks in the same rounds {joint:.4f} ({100 * (joint / mean - 1):+.1f}%)"
         )

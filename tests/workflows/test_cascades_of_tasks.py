@@ -30,16 +30,17 @@ from dynnas.report.page.charts import front_chart
 from dynnas.report.summary import summarize
 from dynnas.report.tables.cascades import cascades_table
 from dynnas.runtimes.branching import leave_one_after_another
-from dynnas.runtimes.chaining import Answering
+from dynnas.runtimes.chaining import Answering, chain
 from dynnas.runtimes.cost import cost_of
 from dynnas.runtimes.onnx.graph import to_onnx
 from dynnas.runtimes.onnx.session import OnnxRunner
+from dynnas.runtimes.plain import PlainNetwork
 from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.runtimes.torch.artifact import write_network
 from dynnas.runtimes.torch.export import to_pt2
 from dynnas.settings.settings import TargetSettings, TrainSettings
 from dynnas.study.study import Study
-from dynnas.tasks import Detection, Segmentation
+from dynnas.tasks import Classification, Detection, MultiLabel, Segmentation
 from dynnas.workflows.cascade import cascade_study
 
 TIMES = "mean_ms", "median_ms", "p95_ms", "worst_ms", "latency_ms"
@@ -227,6 +228,19 @@ def test_what_ships_says_who_answers(cascaded, tmp_path: Path) -> None:
     assert ways == [f"network{stage + 1}" for stage in stages[:2]]
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("format", ["openvino", "pt2"])
+def test_other_formats_agree(format: str, cascaded, tmp_path: Path) -> None:
+    if format == "openvino":
+        pytest.importorskip("openvino", reason="openvino is not installed")
+    study, found = cascaded
+    _, network, _ = longest(study, found)
+    manifest = export_model(network, study.dataset, tmp_path / "model", format, images=24)
+    assert len(manifest["artifacts"]) == 2
+    assert all(each["agreement"] == each["exit_agreement"] == 1 for each in manifest["artifacts"])
+
+
 def test_tables_and_pages_tell_of_them_by_the_score(cascaded) -> None:
     study, found = cascaded
     first = study.dataset.task.metrics[0].name
@@ -289,6 +303,44 @@ def test_a_size_that_is_no_square_is_made_as_the_data_are() -> None:
     assert_allclose(Resize((9, 14), (6, 10))(images), resize(images, (6, 10)), atol=1e-6)
     assert_allclose(Resize((9, 14), (9, 7))(images), resize(images, (9, 7)), atol=1e-6)
     assert Resize((9, 14), (9, 14))(images) is images
+
+
+class Rectangles(torch.nn.Module):
+    """A network of one's own for pictures of any size."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.last = torch.nn.Conv2d(3, width, 3, 2, 1), torch.nn.Linear(width, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 4 * self.last(self.first(x).relu().mean((2, 3)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("task", [Classification(3), MultiLabel(3)], ids=lambda task: task.name)
+def test_ones_own_networks_for_rectangles_are_chained_by_the_task(task, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    sizes = (6, 10), (9, 14)
+    networks = [PlainNetwork(Rectangles(4).eval(), (3, *size), 3).eval() for size in sizes]
+    images = torch.randn(24, 3, 9, 14)
+    outputs = [network(resize(images, size)) for network, size in zip(networks, sizes, strict=True)]
+    # Of several labels, the mean distance from a half: an image is sure where all of them are.
+    sure = outputs[0].softmax(1).amax(1)
+    if task.name == "multi_label":
+        sure = (2 * outputs[0].sigmoid() - 1).abs().mean(1)
+    threshold = float(sure.median()) + 1e-4
+    stays = sure >= threshold
+    assert 0 < stays.sum() < 24
+    made = chain(networks, (threshold,), ("a", "b"), (9, 14), Answering(task, (3,)))
+    assert (made.config.size, made.config.exits[0].task is None) == ((9, 14), task.name == "classification")
+    graph = to_onnx(made)
+    runner = OnnxRunner(graph.SerializeToString(), threads=1)
+    said = [runner.outputs(image[None].numpy()) for image in images]
+    assert [int(each["exit"][0]) for each in said] == (~stays).long().tolist()
+    expected = torch.where(stays[:, None], *outputs).numpy()
+    assert_allclose(np.concatenate([each["logits"] for each in said]), expected, rtol=1e-4, atol=1e-4)
+    late = int((~stays).nonzero()[0]), int(stays.nonzero()[0])
+    assert [convolutions_run(graph, images[[number]].numpy(), tmp_path) for number in late] == [2, 1]
 
 
 class Told(torch.nn.Module):

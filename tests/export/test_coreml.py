@@ -28,6 +28,7 @@ NETWORKS = {
     "dyconv": config("conv", "dyconv"),
     "exits": config("mbconv", "condconv", exits=1, attention="se"),
     "joined and mixed channels": config("shuffle_v2"),
+    "sizes in arithmetic": config("conv", "pac"),
 }
 
 

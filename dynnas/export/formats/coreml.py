@@ -147,7 +147,7 @@ def _convert(tools: ModuleType, module: nn.Module, image: Any, names: list[str])
     import torch
 
     kinds = {EXIT: np.int32}
-    with _bias_apart():
+    with _as_core_ml_takes_it():
         traced = torch.jit.trace(module, (image,), check_trace=False)
     try:
         return tools.convert(
@@ -169,25 +169,29 @@ def _convert(tools: ModuleType, module: nn.Module, image: Any, names: list[str])
 
 
 @contextlib.contextmanager
-def _bias_apart() -> Iterator[None]:
-    """Add the bias of a convolution by itself inside: in Core ML that of a convolution is a constant.
+def _as_core_ml_takes_it() -> Iterator[None]:
+    """Make operations inside ones that the converter knows, for a trace.
 
-    Where it is one, the converter joins the two again; a mixed kernel's depends on the image.
+    The bias of a convolution is added by itself, for in Core ML it is a constant, and that of a mixed kernel
+    depends on the image; where it is one, the converter joins the two again. Sizes are plain numbers.
     """
     import torch
     from torch.overrides import TorchFunctionMode
 
-    class Apart(TorchFunctionMode):
+    class Known(TorchFunctionMode):
         def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = dict(kwargs or {})
             if function is not torch.conv2d:
-                return function(*args, **kwargs)
+                made = function(*args, **kwargs)
+                if isinstance(made, torch.Size):
+                    return torch.Size([int(size) for size in made])
+                return int(made) if function is torch.Tensor.size else made
             bias = args[2] if len(args) > 2 else kwargs.pop("bias", None)
             without: tuple[Any, ...] = (*args[:2], None, *args[3:])
             made = function(*without, **kwargs)
             return made if bias is None else made + bias.reshape(-1, 1, 1)
 
-    with Apart():
+    with Known():
         yield
 
 

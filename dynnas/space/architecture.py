@@ -88,15 +88,20 @@ class Architecture(Mapping[str, Value]):
 
 
 def as_value(value: object) -> Value:
-    """Return `value` as a gene may have it: lists as tuples, and numbers of other libraries as Python's own.
+    """Return `value` as a gene may have it: lists and arrays as tuples, and their numbers as Python's own.
 
     Raises:
         SpaceError: it is no finite number, text, truth value, None, or sequence of these.
     """
     if isinstance(value, list | tuple):
         return tuple(as_value(each) for each in value)
-    if not isinstance(value, int | float | str) and value is not None and hasattr(value, "item"):
-        value = value.item()
+    if hasattr(value, "tolist") and not isinstance(value, type):  # numbers and arrays of numpy and torch
+        return as_value(value.tolist())
     if value is None or isinstance(value, int | str) or (isinstance(value, float) and math.isfinite(value)):
         return value
-    raise SpaceError(f"{value!r} is no finite number, text, True, False, None, or sequence of these")
+    mend = (
+        "; give a text for each, and let the constructor look up what it stands for"
+        if callable(value) or hasattr(value, "__dict__")
+        else ""
+    )
+    raise SpaceError(f"{value!r} is no finite number, text, True, False, None, or sequence of these{mend}")

@@ -185,7 +185,8 @@ def _check_arguments(name: str, build: Callable[..., Any], choices: Mapping[str,
 
 
 def _gene(where: str, argument: str, choose: Any) -> Gene:
-    listed = list(choose) if isinstance(choose, list | range) else [choose]
+    several = isinstance(choose, list | range) or getattr(choose, "ndim", 0) > 0  # or an array
+    listed = list(choose) if several else [choose]
     if not listed:
         raise SpaceError(f"{where}: the list of choices is empty; give at least one value")
     values: list[Value] = []

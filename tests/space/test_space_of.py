@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import optuna
 import pytest
+import torch
 
 import dynnas as dn
 from dynnas.errors import SpaceError
@@ -115,6 +116,13 @@ def test_arguments_of_any_name_can_be_chosen():
     assert [space.build(each) for each in enumerate_all(space)] == [(1, 1), (2, 5), (2, 6)]
 
 
+def test_arrays_are_lists_of_choices():
+    space = dn.Space.of(network, depth=np.arange(1, 4), width=torch.tensor([8, 16]))
+    plain = dn.Space.of(network, depth=[1, 2, 3], width=[8, 16])
+    assert space.genes == plain.genes
+    assert space.digest == plain.digest
+
+
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
@@ -125,6 +133,7 @@ def test_arguments_of_any_name_can_be_chosen():
         ({"depth": [1, 1]}, "network: depth: 1, 1 are not all different"),
         ({"depth": [1, True]}, "1, True are not all different"),
         ({"depth": [{1}]}, r"network: depth: \{1\} is no finite number, text"),
+        ({"depth": [np.int64]}, "int64'> is no .*, or sequence of these; give a text for each, and let the"),
         ({"depth": float("nan")}, "nan is no finite number"),
         ({"depth": 1, "width": dn.when(opp="a", choose=[1])}, "width depends on 'opp', which is not chosen"),
         ({"depth": 1, "width": dn.when(depth=2, choose=[1])}, "which is no choice of it; allowed: 1"),

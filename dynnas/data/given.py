@@ -25,6 +25,10 @@ _SEARCH_SHARE = 0.1
 _FEW_IMAGES = 50
 _MOST_SEARCH_IMAGES = 5000
 
+IMAGES = ("image", "img", "images", "pixel_values")
+TARGETS = ("label", "labels", "target", "targets")
+"""Names by which an item's image and target are known where it is a mapping."""
+
 
 def dataset_of(
     data: Any,
@@ -42,7 +46,8 @@ def dataset_of(
     """Read the splits that a program gives once, and return them as a data set held in memory.
 
     A split is a `torch.utils.data.Dataset` (or any sequence) of pairs of an image and its target, a pair of
-    arrays or tensors (images, targets), or an iterable of batches of both, such as a `DataLoader`. An image
+    arrays or tensors (images, targets), or an iterable of batches of both, such as a `DataLoader`. In place
+    of a pair may stand a mapping that names both, such as `{"image": ..., "label": ...}`. An image
     is (H, W), (H, W, C) or (C, H, W) with up to four channels, an array, a tensor or a PIL image; all have
     one shape and one type, and need not be square. Pixels are bytes (0 to 255), 16 bits (0 to 65535) or
     floats, which are taken as they are. What a data set draws while it is read is drawn once. The order of
@@ -69,6 +74,8 @@ def dataset_of(
     progress = progress or Progress()
     given = _splits(data)
     parts = {part: _read(split, part) for part, split in given.items()}
+    if task is None or isinstance(task, Classification):
+        parts = {part: Split(split.images, _classes(split.targets)) for part, split in parts.items()}
     _check_alike(parts)
     rng = np.random.default_rng(seed)
     shuffled = {}
@@ -146,8 +153,7 @@ def _read(split: Any, part: str) -> Split:
         pairs = [_sample(item, f"{where}, image {at}") for at, item in enumerate(items)]
     elif isinstance(split, Iterable):
         pairs = [
-            _batch(item, f"{where}, {'batch' if _is_batch(item) else 'image'} {at}")
-            for at, item in enumerate(_each(split, f"{where}, item"))
+            _batch(item, f"{where}, item {at}") for at, item in enumerate(_each(split, f"{where}, item"))
         ]
     else:
         raise DataError(
@@ -183,6 +189,7 @@ def _is_batch(item: Any) -> bool:
 
 
 def _batch(item: Any, where: str) -> tuple[Tensor, Tensor]:
+    item = _pair(item, where)
     if _is_batch(item):
         return _images(item[0], where), _targets(item[1], where)
     return _sample(item, where)
@@ -209,10 +216,36 @@ def _each(items: Iterable[Any], where: str) -> Iterator[Any]:
 
 
 def _sample(item: Any, where: str) -> tuple[Tensor, Tensor]:
-    if not isinstance(item, tuple | list) or len(item) != 2:
-        raise DataError(f"{where}: found {type(item).__name__}; needed is a pair of an image and its target")
-    image, target = (np.asarray(part) if not isinstance(part, Tensor) else part for part in item)
+    pair = _pair(item, where)
+    image, target = (np.asarray(part) if not isinstance(part, Tensor) else part for part in pair)
     return _images(image[None], where), _targets(target[None], where)
+
+
+def _pair(item: Any, where: str) -> tuple[Any, Any]:
+    """Return image and target, or a batch of each, of a pair or of a mapping that names them."""
+    if isinstance(item, tuple | list) and len(item) == 2:
+        return item[0], item[1]
+    names = f"a mapping with one of {', '.join(IMAGES)} and one of {', '.join(TARGETS)}"
+    if not isinstance(item, Mapping):
+        of = f" of {len(item)}" if isinstance(item, tuple | list) else ""
+        raise DataError(
+            f"{where}: found {type(item).__name__}{of}; needed is a pair of an image and its target, or "
+            f"{names}"
+        )
+    found = [[name for name in known if name in item] for known in (IMAGES, TARGETS)]
+    if any(len(each) != 1 for each in found):
+        raise DataError(
+            f"{where}: found a mapping of {', '.join(map(str, item)) or 'nothing'}; needed is {names}, or a "
+            "pair of an image and its target"
+        )
+    (image,), (target,) = found
+    return item[image], item[target]
+
+
+def _classes(targets: Tensor) -> Tensor:
+    """Return whole numbers (N, 1) as (N,)."""
+    single = targets.ndim == 2 and targets.shape[1] == 1 and not targets.is_floating_point()
+    return targets[:, 0] if single else targets
 
 
 def _images(images: Any, where: str) -> Tensor:

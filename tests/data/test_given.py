@@ -55,6 +55,10 @@ FORMS = {
     "data set": tensors,
     "loader": lambda rows: DataLoader(tensors(rows), batch_size=7),
     "generator": lambda rows: ((image, label) for image, label in tensors(rows)),
+    "mappings": lambda rows: [
+        {"image": image, "label": label} for image, label in zip(IMAGES[rows], LABELS[rows], strict=True)
+    ],
+    "loader of mappings": lambda rows: DataLoader(FORMS["mappings"](rows), batch_size=7),
     "list": lambda rows: list(zip(IMAGES[rows], LABELS[rows], strict=True)),
 }
 
@@ -74,6 +78,11 @@ def test_every_form_gives_the_same_data_set(form: str) -> None:
         assert split.targets[order].tolist() == LABELS[rows][expected].tolist()
     assert data.mean == pytest.approx(IMAGES[:30].mean((0, 1, 2)) / 255)
     assert data.std == pytest.approx(IMAGES[:30].std((0, 1, 2)) / 255)
+
+
+def test_a_column_of_whole_numbers_is_classes() -> None:
+    column = dataset_of(tuple((IMAGES[rows], LABELS[rows][:, None]) for rows in ROWS))
+    assert column.digest == dataset_of(tuple((IMAGES[rows], LABELS[rows]) for rows in ROWS)).digest
 
 
 def test_a_missing_search_split_is_taken_out_of_the_training_images_and_said() -> None:
@@ -150,6 +159,14 @@ def test_targets_of_other_tasks() -> None:
         (((IMAGES.astype(int) - 5, LABELS), (IMAGES, LABELS)), "pixels reach from -5 to"),
         (([(IMAGES[0], 0), (IMAGES[1, :5], 1)], (IMAGES, LABELS)), r"number 1 is torch\.uint8 \(3, 5, 9\)"),
         (([1, 2], (IMAGES, LABELS)), "train split, image 0: found int; needed is a pair"),
+        (
+            ([(IMAGES[0], 1, 2)], (IMAGES, LABELS)),
+            "found tuple of 3; needed is a pair .*, or a mapping with one",
+        ),
+        (
+            ([{"picture": IMAGES[0], "label": 1}], (IMAGES, LABELS)),
+            "found a mapping of picture, label; needed is",
+        ),
         ((3, (IMAGES, LABELS)), "train split: a int is no split"),
         (((np.array(["a"]), LABELS), (IMAGES, LABELS)), "values are <U1; needed are numbers"),
     ],

@@ -1,6 +1,6 @@
 """The first command of a newcomer over several seeds: what it takes, and whether its front means something.
 
-    python tests/bench/first_run.py [--seeds 0 1 2 3 4] [--space mobile] [--studies DIR]
+    python tests/bench/first_run.py [--seeds 0 1 2 3 4] [--space mobile] [--workers 2] [--studies DIR]
 
 Each seed is one `dynnas search`, in a process of its own. Interrupted, the same command goes on: a finished
 seed is not run again, and the processor time of all its runs adds up. Prints a table in Markdown, one row a
@@ -45,7 +45,7 @@ COLUMNS = (
 )
 
 
-def run(space: str, seed: int, studies: Path) -> dict[str, float]:
+def run(space: str, seed: int, studies: Path, workers: int) -> dict[str, float]:
     """Search with one seed; the processor and wall seconds of this and earlier runs."""
     name = f"{load_space(space).name}-seed{seed}"
     record = studies / f"{name}.json"
@@ -55,8 +55,8 @@ def run(space: str, seed: int, studies: Path) -> dict[str, float]:
     done = (studies / name / "front.json").exists() and spent["processor"]
     try:
         if not done:
-            place = ["--studies", str(studies), "--name", name]
-            subprocess.run([*command, *place], check=True, stdout=subprocess.DEVNULL)
+            options = ["--studies", str(studies), "--name", name, "--workers", str(workers)]
+            subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL)
     finally:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         spent["processor"] += after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -106,6 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--space", default="mobile")
+    parser.add_argument("--workers", type=int, default=1, help="processes that evaluate accuracy")
     parser.add_argument(
         "--studies", type=Path, help="where the studies are kept; a passing folder if not given"
     )
@@ -118,7 +119,7 @@ def main() -> None:
         print(f"| {' | '.join('---:' for _ in COLUMNS)} |", flush=True)
         rows = []
         for seed in arguments.seeds:
-            spent = run(arguments.space, seed, studies)
+            spent = run(arguments.space, seed, studies, arguments.workers)
             found = facts(open_study(f"{load_space(arguments.space).name}-seed{seed}", studies))
             rows.append(found)
             print(f"| {' | '.join(cells(seed, spent, found))} |", flush=True)

@@ -80,9 +80,14 @@ def goal_of(search: SearchSettings, metrics: Sequence[Metric], measurements: Seq
         measurements: those that are not registered; their metrics count too.
 
     Raises:
-        StudyError: an objective or a limit is no metric.
+        StudyError: an objective or a limit is no metric, or a metric has a name that trials need.
     """
     given = [metric for measurement in measurements for metric in measurement.gives]
+    if clash := RESERVED.intersection(metric.name for metric in [*metrics, *given]):
+        raise StudyError(
+            f"a metric is called {min(clash)!r}, a name that trials need; call it something else than "
+            f"{', '.join(sorted(RESERVED))}"
+        )
     return Goal.of(search.objectives, search.constraints, [*metrics, *given])
 
 

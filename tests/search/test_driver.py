@@ -114,7 +114,7 @@ def test_failed_candidate_has_its_reason_and_the_search_goes_on(url: str) -> Non
     failed = [trial for trial in trials if trial.state == TrialState.FAIL]
     assert len(trials) == 40
     assert failed == [trial for trial in trials if trial.params["x0"] == 1]
-    assert {trial.user_attrs["error"] for trial in failed} == {"MemoryError: out of memory: 3 GiB wanted"}
+    assert {trial.user_attrs["failure"] for trial in failed} == {"MemoryError: out of memory: 3 GiB wanted"}
 
 
 class Broken:

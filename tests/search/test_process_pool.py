@@ -68,10 +68,10 @@ def test_what_kills_its_workers_fails_and_the_search_goes_on(tmp_path: Path) -> 
     )
     trials = {tuple(trial.params.values()): trial for trial in trials_at(url)}
     assert len(trials) == len(trials_at(url)) == 16
-    assert trials.pop((1, 1)).user_attrs["error"] == (
+    assert trials.pop((1, 1)).user_attrs["failure"] == (
         "LostWorker: its worker died 3 times, the last killed by SIGKILL"
     )
-    assert trials.pop((2, 2)).user_attrs["error"] == "ValueError: two twos"
+    assert trials.pop((2, 2)).user_attrs["failure"] == "ValueError: two twos"
     assert trials.pop((3, 3)).user_attrs["rejected"] == "no threes"
     assert {trial.state for trial in trials.values()} == {TrialState.COMPLETE}
     lost = [text for text in heard.texts if text.startswith("a worker was lost (killed by SIGKILL)")]

@@ -34,12 +34,13 @@ class Ncnn(Runtime):
         """Convert every part.
 
         Raises:
-            TargetError: the network is a cascade, has gates or a glance, or operators that NCNN has not.
+            TargetError: the network is a cascade, has gates, a glance or exits that are no classifiers, or
+                operators that NCNN has not.
         """
         from dynnas.runtimes.cascade import Cascade
         from dynnas.runtimes.metadata import describe
         from dynnas.runtimes.ncnn.conversion import to_ncnn
-        from dynnas.runtimes.ncnn.session import EXITS, PARAM
+        from dynnas.runtimes.ncnn.session import CRITERIA, EXITS, PARAM
 
         if isinstance(network, Cascade):
             raise TargetError("target: runtime ncnn runs no cascades; use runtime onnxruntime, or torch")
@@ -48,6 +49,12 @@ class Ncnn(Runtime):
             raise TargetError(
                 "target: runtime ncnn has no branches, and this network has gates or a glance; use another"
             )
+        for place in config.exits:
+            if place.task is not None or place.criterion not in CRITERIA:
+                raise TargetError(
+                    "target: runtime ncnn decides at exits of classifiers alone, by "
+                    f"{', '.join(CRITERIA)}; one here goes by {place.criterion}; use another runtime"
+                )
         files = to_ncnn(network)
         exits = json.dumps([(place.threshold, place.criterion) for place in config.exits])
         metadata = describe(network, target) | {EXITS: exits}

@@ -16,6 +16,9 @@ from dynnas.errors import TargetError, require
 PARAM, WEIGHTS = "part{}.param", "part{}.bin"
 """The names of the files of a part, by its number."""
 
+CRITERIA = ("confidence", "entropy")
+"""Criteria of exits that a session knows, which needs no torch; of others NCNN lacks the operators."""
+
 EXITS = "exits"
 """The metadata that holds threshold and criterion of every exit, as JSON."""
 

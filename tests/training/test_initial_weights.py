@@ -15,7 +15,7 @@ from dynnas.errors import TrainingError
 from dynnas.language.parser import parse_space
 from dynnas.progress import Progress
 from dynnas.settings.settings import DataSettings, TrainSettings
-from dynnas.space.moves import largest
+from dynnas.space.moves import largest, smallest
 from dynnas.supernet.staged import staged_supernet
 from dynnas.training.start import train_supernet
 from dynnas.training.weights.initial import load_initial_weights
@@ -65,6 +65,24 @@ def test_the_largest_network_becomes_that_of_the_file(space, tmp_path, kind):
         "running_var",
         "num_batches_tracked",
     }
+
+
+def test_a_supernets_own_checkpoint_begins_another_one(space, tmp_path):
+    theirs = dn.Supernet(space, seed=3)
+    torch.save({"step": 7, "model": theirs.state_dict()}, tmp_path / "checkpoint.pt")
+    supernet = dn.Supernet(space, seed=1)
+    report = load_initial_weights(supernet, tmp_path / "checkpoint.pt")
+    assert set(report.used) == set(theirs.state_dict())
+    assert (report.other_shape, report.unknown, report.fresh) == ({}, (), ())
+    for network in (supernet, theirs):
+        network.eval()
+    for architecture in (largest(space), smallest(space)):
+        assert torch.equal(supernet.extract(architecture)(IMAGES), theirs.extract(architecture)(IMAGES))
+    name = next(name for name, tensor in theirs.state_dict().items() if tensor.dim() > 1)
+    torch.save(theirs.state_dict() | {name: torch.zeros(3, 3)}, tmp_path / "checkpoint.pt")
+    report = load_initial_weights(dn.Supernet(space, seed=1), tmp_path / "checkpoint.pt")
+    assert list(report.other_shape) == [name]
+    assert report.fresh == (name,)
 
 
 def test_heads_that_are_sliced_apart_are_joined_in_the_file(tmp_path):

@@ -153,14 +153,21 @@ def load_initial_weights(supernet: Supernet, path: str | Path) -> InitReport:
     """Give the shared weights of `supernet` the values of a file, in place.
 
     A tensor of the file is used if one of the largest networks has it under its name and in its shape. Each
-    kernel of a bank begins as the single kernel of the file.
+    kernel of a bank begins as the single kernel of the file. Of the checkpoint of another supernet, such as
+    `supernet/checkpoint.pt` of a study, shared tensors are used by their own names and shapes.
 
     Raises:
         TrainingError: the file cannot be read, or no weight in it fits.
     """
     tensors = read_tensors(path)
     used: set[str] = set()
-    shapes: dict[str, tuple[int, ...]] = {}
+    shared = supernet.state_dict()
+    if any(name in shared for name in tensors):
+        shapes = {name: tuple(tensor.shape) for name, tensor in shared.items()}
+        used = {name for name, tensor in tensors.items() if shapes.get(name) == tuple(tensor.shape)}
+        supernet.load_state_dict({name: tensors[name] for name in used}, strict=False)
+        return _report(path, tensors, used, shapes)
+    shapes = {}
     build = supernet.build
     for part, configs in build.covering().items():
         prefix = "" if isinstance(build, OnePart) else f"slots.{slot_key(part)}."
@@ -171,6 +178,17 @@ def load_initial_weights(supernet: Supernet, path: str | Path) -> InitReport:
             used |= {prefix + name for name in elastic.write(config, own)}
             found = layouts(blank(partial(build.part, config)))
             shapes = {**{prefix + name: layout.shape for name, layout in found.items()}, **shapes}
+    return _report(path, tensors, used, shapes)
+
+
+def _report(
+    path: str | Path, tensors: Mapping[str, Tensor], used: set[str], shapes: Mapping[str, tuple[int, ...]]
+) -> InitReport:
+    """Return what was used of a file, for a supernet whose tensors have these shapes.
+
+    Raises:
+        TrainingError: no weight fits.
+    """
     if not any(tensors[name].dim() > 1 for name in used):  # a bias of a common length fits by chance
         raise TrainingError(_nothing_fits(path, tensors, shapes))
     rest = [name for name in tensors if name not in used]

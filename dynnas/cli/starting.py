@@ -87,7 +87,7 @@ def demo(studies: Studies = STUDIES, quiet: Quiet = False) -> None:
     """
     from dynnas.cli.commands import report, search
 
-    search(file=Path("mobile"), workers=2, studies=studies, name=_DEMO, quiet=quiet)
+    search(file=Path("mobile"), workers="2", studies=studies, name=_DEMO, quiet=quiet)
     report(study=_DEMO, studies=studies)
     where = "" if studies == STUDIES else f" --studies {studies}"
     print(f"next:    dynnas export {_DEMO} --pick knee --out knee{where}")

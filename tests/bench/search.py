@@ -10,9 +10,9 @@ end the same over all problems, with the worst of them and the worst run.
 
 `NAME-known` knows the cost before it evaluates, as the number of parameters is known; without it ours learn
 the cost, too. `NAME-told` knows the deviation of `--noise`. Rivals are searches with next to no model
-(`local`, `ridge`), LINAS (`linas`), all of tests/support/rivals.py, BoTorch's qLogNEHVI (`botorch`, which
-needs the extra `bench`), and Optuna's plain samplers, with Optuna's defaults: their repeats count as
-evaluations, as they would cost one in a plain study.
+(`local`, `ridge`), LINAS (`linas`), all of tests/support/rivals.py, BoTorch's qLogNEHVI and SMAC's ParEGO
+(`botorch` and `smac`, which need the extra `bench`), and Optuna's plain samplers, with Optuna's
+defaults: their repeats count as evaluations, as they would cost one in a plain study.
 
 In the problems `failing`, 30 of 100 networks cannot be evaluated, which only trying them shows.
 
@@ -192,6 +192,13 @@ def botorch(space: Space, seed: int) -> BaseSampler:
     return botorch_search(space, seed)
 
 
+def smac(space: Space, seed: int) -> BaseSampler:
+    """SMAC is no dependency, either."""
+    from support.smac_rival import smac_search
+
+    return smac_search(space, seed)
+
+
 # Rivals by name, made for a space with a seed; `optuna-*` are Optuna's own, as they come.
 RIVALS: dict[str, Callable[[Space, int], BaseSampler]] = {
     "optuna-random": lambda space, seed: RandomSampler(seed=seed),
@@ -202,6 +209,7 @@ RIVALS: dict[str, Callable[[Space, int], BaseSampler]] = {
     "ridge": ridge_search,
     "linas": linas_search,
     "botorch": botorch,
+    "smac": smac,
 }
 
 
@@ -294,9 +302,10 @@ def main() -> None:
     parser.add_argument("--results", type=Path, help="a file to keep runs in, and to take them from")
     options = parser.parse_args()
     methods, results = options.methods.split(","), Results(options.results)
-    if "botorch" in methods and find_spec("botorch") is None:
-        print("botorch: not installed (pip install 'dynnas[bench]'), left out")
-        methods.remove("botorch")
+    for rival in ("botorch", "smac"):
+        if rival in methods and find_spec(rival) is None:
+            print(f"{rival}: not installed (pip install 'dynnas[bench]'), left out")
+            methods.remove(rival)
     found: dict[str, dict[str, list[Found]]] = {method: {} for method in methods}
     with ProcessPoolExecutor(options.jobs) as pool:
         for name in options.problems.split(","):

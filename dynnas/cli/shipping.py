@@ -186,7 +186,7 @@ def cascade(
     from dynnas.report.study import write_picture
     from dynnas.report.tables.cascades import cascades_table
     from dynnas.study.study import open_study
-    from dynnas.workflows.cascade import cascade_study
+    from dynnas.workflows.cascades.cascade import cascade_study
 
     opened = open_study(study, studies)
     with show_progress(quiet) as progress:

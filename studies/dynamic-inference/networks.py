@@ -130,20 +130,20 @@ STATICS = tuple(dict.fromkeys((STATIC, *(static for ladder in LADDERS.values() f
 
 def static_space(static: Static, dataset: Dataset) -> Space:
     """The space of this one network."""
-    size = round(static.size * dataset.resolution)
+    size = round(static.size * dataset.size[0])
     return _space(dataset, f"resolutions: {size}", "gate: none", "gate: none", "", static)
 
 
 def family_config(name: str, budget: float, dataset: Dataset) -> NetworkConfig:
     """The network of a family; `budget` is of no meaning to one without targets."""
     family = ALL[name]
-    sizes = [round(size * dataset.resolution) for size in SIZES]
+    sizes = [round(size * dataset.size[0]) for size in SIZES]
     texts = (family.input, family.blocks, family.second or family.blocks, family.more)
     facts = {
         "{budget}": f"{budget:g}",
         "{sizes}": str(sizes),
-        "{glance}": str(round(GLANCE * dataset.resolution)),
-        "{whole}": str(dataset.resolution),
+        "{glance}": str(round(GLANCE * dataset.size[0])),
+        "{whole}": str(dataset.size[0]),
     }
     said = (reduce(lambda text, fact: text.replace(*fact), facts.items(), text) for text in texts)
     return config_of(_space(dataset, *said, STATIC), dataset)

@@ -72,7 +72,7 @@ class Variant:
         images = {
             "channels": dataset.channels,
             "classes": dataset.task.outputs,
-            "resolution": dataset.resolution,
+            "resolution": dataset.size[0],
         }
         return parse_space(SPACE.format(layer=self.layer, **widths, **images))
 

@@ -106,7 +106,7 @@ class TimingPlan:
 
 def facts(dataset: Dataset) -> dict[str, int]:
     """What a space file says of its images."""
-    return {"channels": dataset.channels, "classes": dataset.task.outputs, "resolution": dataset.resolution}
+    return {"channels": dataset.channels, "classes": dataset.task.outputs, "resolution": dataset.size[0]}
 
 
 def read_data(plan: TimingPlan) -> Dataset:

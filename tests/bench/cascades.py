@@ -23,7 +23,7 @@ from dynnas.cli.progress import show_progress
 from dynnas.pareto.contribution import hypervolume, most_useful, reference_of
 from dynnas.study.records.cascades import Cascades
 from dynnas.study.study import Study, open_study
-from dynnas.workflows.cascade import cascade_study
+from dynnas.workflows.cascades.cascade import cascade_study
 
 BEST = 3
 WITHIN = 0.05

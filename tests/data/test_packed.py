@@ -118,7 +118,7 @@ def test_the_first_images_of_real_cifar10(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("DYNNAS_DATA", str(tmp_path))
     _save(tmp_path / "cifar10_jpeg.npz", arrays)
     data = load_data(DataSettings(source="cifar10"))
-    assert (data.name, data.channels, data.task.outputs, data.resolution) == ("cifar10", 3, 10, 32)
+    assert (data.name, data.channels, data.task.outputs, data.size) == ("cifar10", 3, 10, (32, 32))
     assert data.task.names[-1] == "truck"
     assert (len(data.train), len(data.search), len(data.test)) == (270, 30, 60)
     assert data.mean == pytest.approx((0.49, 0.48, 0.45), abs=0.03)

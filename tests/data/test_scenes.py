@@ -109,7 +109,7 @@ def test_the_data_set_keeps_the_splits_and_takes_fewer_where_asked(tmp_path: Pat
     data = load_data(DataSettings(source="scenes", search_images=100, train_images=200))
     assert data.split_sizes == (200, 100, 2000)
     assert str(data.augmentation) == "shifts of up to 4 px"
-    assert data.resolution == scenes.SIDE
+    assert data.size == (scenes.SIDE, scenes.SIDE)
 
 
 def test_they_come_from_the_cache_the_second_time(monkeypatch: pytest.MonkeyPatch, raw: RawData) -> None:

@@ -166,7 +166,7 @@ def test_in_torch_networks_that_are_not_asked_do_not_run():
         made = build_runner(network, target)
         return lambda image: calls.append(network) or made(image)
 
-    from dynnas.runtimes.chain import ChainRunner
+    from dynnas.runtimes.torch.chain import ChainRunner
 
     members = networks((12, 12), (0, 0))
     cascade = cascade_of(members)

@@ -25,6 +25,7 @@ OTHERS = {
     "pareto/": "the best of a list",
     "report/tables/": "the most work",
     "report/latency.py": "the most work",
+    "export/mil.py": "runs any program as it is written",
     "export/standalone.py": "runs without dynnas, so that it says itself what outputs mean",
     "study/study.py": "an example in a docstring",
     "training/algorithms/exits/exit_policy.py": "a distribution over exits",

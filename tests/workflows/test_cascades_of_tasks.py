@@ -41,7 +41,7 @@ from dynnas.runtimes.torch.export import to_pt2
 from dynnas.settings.settings import TargetSettings, TrainSettings
 from dynnas.study.study import Study
 from dynnas.tasks import Classification, Detection, MultiLabel, Segmentation
-from dynnas.workflows.cascade import cascade_study
+from dynnas.workflows.cascades.cascade import cascade_study
 
 TIMES = "mean_ms", "median_ms", "p95_ms", "worst_ms", "latency_ms"
 

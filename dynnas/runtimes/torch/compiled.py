@@ -12,9 +12,9 @@ import torch
 from dynnas.errors import TargetError
 from dynnas.nn.networks.network import Network
 from dynnas.runtimes.cascade import Cascade
-from dynnas.runtimes.chain import ChainRunner
 from dynnas.runtimes.plain import Compilable, PlainNetwork, blank_images
 from dynnas.runtimes.runtime import Runner
+from dynnas.runtimes.torch.chain import ChainRunner
 from dynnas.runtimes.torch.parts import Part, Run, folded_as, parts_of, run_parts
 from dynnas.threads import use_threads
 

@@ -30,7 +30,7 @@ from dynnas.search.storage.locks import study_lock
 from dynnas.study.predictions import Source, predictions
 from dynnas.study.records.cascades import Cascaded, Cascades
 from dynnas.study.study import Study
-from dynnas.workflows.chained import Chained, Said, by_way, check_task, milliseconds
+from dynnas.workflows.cascades.chained import Chained, Said, by_way, check_task, milliseconds
 
 COSTS = ("latency_ms", "macs")
 

@@ -1,0 +1,1 @@
+"""Cascades: chains of the networks of a front, sought, scored and timed."""

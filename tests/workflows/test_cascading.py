@@ -18,7 +18,7 @@ from dynnas.study import predictions
 from dynnas.study.records.cascades import Cascades, read_cascades
 from dynnas.study.records.latencies import IMAGE_LATENCY
 from dynnas.study.study import Study
-from dynnas.workflows import cascade as cascading
+from dynnas.workflows.cascades import cascade as cascading
 from dynnas.workflows.cascades.cascade import cascade_study
 from dynnas.workflows.run import run_study
 from dynnas.workflows.train import recipe_of, train_members

@@ -195,9 +195,7 @@ class _Halting(Gated):
         """Run the layer on the tokens (n,) of packed rows (B, N, ...), and leave the others as they are."""
         some = x.index_select(1, rows)
         y = self._goes_on(some, self.block(some))
-        if (
-            is_recorded()
-        ):  # of one image: ScatterND copies rows, where graphs of index_copy have an index for each number
+        if is_recorded():  # for one image: one index for each row, where index_copy has one for each number
             return x[0].index_put((rows,), y[0])[None]
         return x.index_copy(1, rows, y)
 

@@ -2,8 +2,9 @@
 
     python tests/bench/literature.py [--rounds 15] [--only skip_rnn jumps]
 
-Each technique of which `operators.py` and `gates.py` time nothing stands in a small network, and beside it
-stands the same network that computes everything, or has the ordinary layer in its place. Weights are random;
+The techniques are those that `operators.py` and `gates.py` do not time. Each stands in a small network.
+Beside it stands the same network, which computes everything or has the ordinary layer in its place. Weights
+are random;
 thresholds and biases are set so that about half of the images leave at the first exit, and half of the gates
 are closed. In each round both run on the same images, one right after the other; told is the median over
 rounds of one time over the other, on one thread, by the processor's clock, and the share of the multiply-adds
@@ -102,7 +103,7 @@ class Pixels(nn.Module):
 
 
 class Looks(nn.Module):
-    """The networks of `RecurrentAttention`, all of which see the whole image."""
+    """The networks of `RecurrentAttention`: each sees the whole image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,7 +114,7 @@ class Looks(nn.Module):
 
 
 def looks() -> nn.Module:
-    """Return the same networks, the second of which sees a region, if the first is not sure."""
+    """Return the same networks: the second sees a region, if the first is not sure."""
     networks = [nn.Sequential(*backbone(), nn.AdaptiveAvgPool2d(1), nn.Flatten()) for _ in range(2)]
     return dnn.RecurrentAttention(networks, [4 * WIDTH] * 2, CLASSES, IMAGE)
 

@@ -26,8 +26,8 @@ def smac_search(space: Space, seed: int) -> ArchitectureSampler:
     """SMAC3 (Lindauer et al. 2022): its facade for hyperparameters, ParEGO for several objectives.
 
     Numbers are whole numbers, texts categories; inactive genes are at their first value. What is no new
-    architecture is told its known result, and SMAC asked again. It is not told of failures, of which it
-    would learn by their costs alone.
+    architecture is told its known result, and SMAC asked again. Failures are not told:
+    they have no costs.
     """
     genome = Genome(space)
     reader = Reader(genome, None)

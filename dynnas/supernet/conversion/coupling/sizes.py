@@ -19,7 +19,19 @@ class Attribute(NamedTuple):
     place: int | None = None
 
 
-class Size(int):
+class _Known(int):
+    """A number that knows where it comes from."""
+
+    def __reduce__(self) -> Any:
+        """Copy as a plain number."""
+        return int, (int(self),)
+
+    def __deepcopy__(self, memo: Any) -> int:
+        """Copy as a plain number."""
+        return int(self)
+
+
+class Size(_Known):
     """A number that knows where it is kept; a multiple of it knows that too."""
 
     attribute: Attribute
@@ -39,16 +51,8 @@ class Size(int):
 
     __rmul__ = __mul__
 
-    def __reduce__(self) -> Any:
-        """Copy as a plain number."""
-        return int, (int(self),)
 
-    def __deepcopy__(self, memo: Any) -> int:
-        """Copy as a plain number."""
-        return int(self)
-
-
-class Count(int):
+class Count(_Known):
     """A size that was read of a tensor's shape, or a whole part of one; it knows which channels it counts.
 
     Attributes:
@@ -70,14 +74,6 @@ class Count(int):
         whole = isinstance(other, int) and not isinstance(other, Count) and int(self) % other == 0
         return Count(quotient, self.channels, self.parts * int(other)) if whole else quotient
 
-    def __reduce__(self) -> Any:
-        """Copy as a plain number."""
-        return int, (int(self),)
-
-    def __deepcopy__(self, memo: Any) -> int:
-        """Copy as a plain number."""
-        return int(self)
-
 
 def attributes_in(arguments: Any) -> tuple[Any, ...]:
     """Return the numbers among arguments in their order, if any of them knows where it comes from."""
@@ -86,7 +82,7 @@ def attributes_in(arguments: Any) -> tuple[Any, ...]:
 
     def walk(value: Any) -> None:
         nonlocal known
-        if isinstance(value, Size | Count):
+        if isinstance(value, _Known):
             known = True
         if isinstance(value, int):
             found.append(value)

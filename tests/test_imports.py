@@ -81,6 +81,8 @@ CONFINED = {
     "matplotlib": ("report",),
     "onnx": ("runtimes", "export"),
     "onnxruntime": ("runtimes", "export"),  # in the script that runs without dynnas
+    "ai_edge_litert": ("runtimes",),
+    "flatbuffers": ("runtimes",),
     "ncnn": ("runtimes",),
     "openvino": ("runtimes",),
     "pnnx": ("runtimes",),

@@ -45,6 +45,7 @@ def cascade(dataset):
 )
 def test_every_artifact_agrees_with_torch(format, cascade, dataset, tmp_path):
     modules = {"openvino": "openvino", "executorch": "executorch.exir", "coreml": "coremltools"}
+    modules["litert"] = "ai_edge_litert"
     if module := modules.get(format):
         pytest.importorskip(module, reason=f"{format} is not installed")
     manifest = export_model(cascade, dataset, tmp_path / "model", format, images=40)
@@ -71,7 +72,7 @@ def test_the_manifest_and_the_card_say_who_answers(cascade, dataset, tmp_path):
 
 @pytest.mark.parametrize("format", ["checkpoint", "safetensors"])
 def test_a_format_of_one_network_says_so(format, cascade, dataset, tmp_path):
-    ships = "a cascade ships as coreml, executorch, onnx, openvino, pt2"
+    ships = "a cascade ships as coreml, executorch, litert, onnx, openvino, pt2"
     with pytest.raises(ExportError, match=f"the format {format} holds one network; {ships}"):
         export_model(cascade, dataset, tmp_path / "model", format)
     assert not (tmp_path / "model").exists()

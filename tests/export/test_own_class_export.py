@@ -98,7 +98,7 @@ def test_a_network_without_exits_has_none_in_its_card(dataset, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("format", ["openvino", "pt2"])
+@pytest.mark.parametrize("format", ["openvino", "litert", "pt2"])
 def test_other_formats_say_what_they_compute(network, dataset, tmp_path, format):
     manifest = export_model(network, dataset, tmp_path / "model", format, images=24)
     check_exits(manifest, network)

@@ -118,6 +118,14 @@ def test_a_model_goes_to_apple(folder: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_model_goes_to_android(folder: Path) -> None:
+    pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed")
+    (export,) = commands("run: litert")
+    dynnas(folder, *export[: export.index("#")] if "#" in export else export)
+    assert (folder / "android/model.tflite").read_bytes()[4:8] == b"TFL3"
+
+
+@pytest.mark.slow
 def test_a_study_is_timed_elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert BLOCKS["run: serve"].split() == ["python", "-m", "dynnas.latency.remote.serve", "--port", "7411"]
     monkeypatch.setenv("DYNNAS_TOKEN", TOKEN)

@@ -23,11 +23,14 @@ GATES = (("skip", "width"), ("skip", "channels"), ("positions", "moe"))
 @pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("runtime", "gates", "exits"),
-    combinations(["torch", "onnxruntime", "onnxruntime_portable", "openvino"], GATES, [0, 2], every=2),
+    combinations(
+        ["torch", "onnxruntime", "onnxruntime_portable", "openvino", "litert"], GATES, [0, 2], every=2
+    ),
 )
 def test_one_image_is_answered_as_by_the_masked_network(runtime, gates, exits):
-    if runtime == "openvino":
-        pytest.importorskip("openvino", reason="openvino is not installed")
+    if runtime in ("openvino", "litert"):
+        module = {"litert": "ai_edge_litert"}.get(runtime, runtime)
+        pytest.importorskip(module, reason=f"{module} is not installed")
     network, batch = undecided(gated_config(gates, exits=exits)), images(16)
     runner = build_runner(network, TargetSettings(runtime=runtime))
     assert_allclose(one_by_one(runner, batch), answer(network, batch)[0], rtol=1e-3, atol=1e-3)
@@ -84,8 +87,8 @@ def test_the_time_of_a_gated_network_is_that_of_many_images():
     ],
 )
 def test_every_artifact_of_a_gated_network_agrees_with_torch(format, tmp_path):
-    if format in ("openvino", "coreml"):
-        module = {"openvino": "openvino", "coreml": "coremltools"}[format]
+    if format in ("openvino", "coreml", "litert"):
+        module = {"coreml": "coremltools", "litert": "ai_edge_litert"}.get(format, format)
         pytest.importorskip(module, reason=f"{module} is not installed")
     network = undecided(gated_config(("skip", "channels"), exits=1))
     manifest = export_model(network, noise(), tmp_path / "model", format, images=40)
@@ -99,7 +102,7 @@ def test_every_artifact_of_a_gated_network_agrees_with_torch(format, tmp_path):
     card = (tmp_path / "model" / "README.md").read_text()
     says = (
         "left out in the file for one image, but everything is computed, and masked, for channels"
-        if format in ("onnx", "openvino")
+        if format in ("onnx", "openvino", "litert")
         else "no branches for them"
     )
     assert "stage1.1 skip (0.5), stage2.0 channels (0.5); " in card

@@ -180,8 +180,8 @@ def test_it_can_be_a_member_of_a_cascade(network):
     indirect=["kind"],
 )
 def test_every_artifact_agrees_with_torch(kind, network, format, tmp_path):
-    if format in ("openvino", "coreml"):
-        module = {"openvino": "openvino", "coreml": "coremltools"}[format]
+    if format in ("openvino", "coreml", "litert"):
+        module = {"coreml": "coremltools", "litert": "ai_edge_litert"}.get(format, format)
         pytest.importorskip(module, reason=f"{module} is not installed")
     manifest = export_model(network, noise(), tmp_path / "model", format, images=40)
     for artifact in manifest["artifacts"]:
@@ -192,7 +192,7 @@ def test_every_artifact_agrees_with_torch(kind, network, format, tmp_path):
     card = (tmp_path / "model" / "README.md").read_text()
     assert kind.card in card
     if manifest["gates"]:
-        branches = format in ("onnx", "openvino")
+        branches = format in ("onnx", "openvino", "litert")
         assert ("left out in the file for one image" if branches else "no branches for them") in card
     if format == "checkpoint":
         assert weights_digest(load_checkpoint(tmp_path / "model")) == weights_digest(network)

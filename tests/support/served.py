@@ -36,6 +36,7 @@ ABSENT = {
     "sklearn",
     "PIL",
     "ncnn",
+    "ai_edge_litert",
     "openvino",
     "sqlalchemy",
 }

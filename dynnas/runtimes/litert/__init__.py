@@ -1,0 +1,1 @@
+"""LiteRT, the successor of TensorFlow Lite: its models from ONNX graphs, and sessions that run them."""

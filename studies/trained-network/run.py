@@ -1,7 +1,7 @@
 """A trained network made elastic, beside what other tools make of it and beside fresh weights.
 
     python studies/trained-network/run.py --data imagenette224_jpeg.npz [--networks resnet mobilenet]
-        [--methods tuned torch-pruning fastnas fresh] [--seeds 0 1] [--size 64]
+        [--methods tuned torch-pruning fastnas longer matching fresh] [--seeds 0 1] [--size 64]
         [--epochs 30] [--tuning 4] [--trials 60] [--out DIR]
 
 For each network and seed:
@@ -13,6 +13,8 @@ For each network and seed:
 - `tuned`, `torch-pruning`, `fastnas`: the network itself, and two networks of either tool, tuned with the
   trained network as their teacher for as much processor time as `elastic` took in all. What is not
   installed is left out (`pip install torch-pruning nvidia-modelopt torchprofile==0.0.4`).
+- `longer`, `matching`: the members of `elastic` tuned for eight times as long, from the weights of the
+  supernet: in the same way; and by the teacher's outputs alone on mixed images, as the network itself is.
 - `fresh`: the space of `elastic` with new weights. Its supernet is trained for as much processor time as the
   network and the supernet of `elastic` together.
 
@@ -38,6 +40,7 @@ from clock import Clock, Timed, once
 from networks import NETWORKS, drawn
 from pictures import shrunk
 from results import table
+from remedies import REMEDIES, Remedy
 from rivals import METHODS, Task, load
 from shared import run_study
 from torch import nn
@@ -165,6 +168,26 @@ class Comparison:
         }
         return study, {name: each.module for name, each in modules.items()}
 
+    def remedied(self, name: str, remedy: Remedy, study: Study, network: nn.Module) -> dict[str, nn.Module]:
+        """Return the picked members of a study, tuned in another way, and the network itself if asked for."""
+        picked = picked_members(study, largest(study.space).key)
+        starts: dict[str, Any] = {
+            f"{share:g} of the time": study.extractor.candidate(each.architecture).copy()
+            for share, each in picked.items()
+        }
+        if remedy.whole:
+            starts["1"] = self.plain(copy.deepcopy(network))
+        recipe = remedy.recipe(self.train(remedy.times * max(1, self.scale.tuning // 2), TUNING_LR))
+        found: dict[str, nn.Module] = {}
+        for which, start in starts.items():
+            progress = Timed(self.progress, self.clock, f"{name} {which}")
+            tuned: Any = train_alone(
+                start, self.dataset, recipe, self.folder / name / which.partition(" ")[0],
+                teacher=self.plain(network), progress=progress, name="training",
+            )  # fmt: skip
+            found[which] = tuned.module
+        return found
+
     def rival(self, method: str, share: float, network: nn.Module, seconds: float) -> nn.Module:
         """Return what another tool makes of the network, tuned for some seconds of processor time."""
         folder = self.folder / method
@@ -231,6 +254,11 @@ class Comparison:
             for share in each.shares if method in methods else ():
                 self.progress.message(f"{self.name}, seed {self.seed}: {method} {share:g}")
                 made[method, f"{share:g}"] = self.rival(method, share, network, seconds / len(each.shares))
+        for name, remedy in REMEDIES.items():
+            if name in methods:
+                self.progress.message(f"{self.name}, seed {self.seed}: {name}")
+                found_now = self.remedied(name, remedy, study, network)
+                made |= {(name, which): each for which, each in found_now.items()}
         if FRESH in methods:
             self.progress.message(f"{self.name}, seed {self.seed}: fresh")
             train = self.train(self.fresh_epochs(), LR)
@@ -264,7 +292,8 @@ class Comparison:
         spent, rows = self.clock.seconds, []
         for (method, which), each, latency in zip(made, networks, latencies, strict=True):
             size = cost_of(each)
-            own = spent[f"{method} {which}"] if method in METHODS else self.seconds_of(method)
+            alone = method in METHODS or method in REMEDIES
+            own = spent[f"{method} {which}"] if alone else self.seconds_of(method)
             rows.append(
                 {"network": self.name, "seed": self.seed, "method": method, "which": which}
                 | scores_of(each, self.dataset)
@@ -297,7 +326,7 @@ def main() -> None:
     )
     parser.add_argument("--data", required=True, help="a packed file of JPEG, or as in `data: source`")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    methods = (*METHODS, FRESH)
+    methods = (*METHODS, *REMEDIES, FRESH)
     parser.add_argument(
         "--methods", nargs="*", choices=methods, default=list(methods), help="to compare elastic with"
     )

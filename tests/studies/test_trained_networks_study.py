@@ -45,12 +45,12 @@ def test_the_table_compares_with_the_trained_network_of_the_same_seed():
 @pytest.mark.timeout(900)
 def test_the_smallest_run_is_complete_and_repeats_nothing(tmp_path):
     size = ("--epochs", "1", "--tuning", "1", "--trials", "3", "--train-images", "128", "--seconds", "0.02")
-    words = ("--data", "digits", "--networks", "resnet", "--methods", "tuned", "--seeds", "0", *size)
+    words = ("--data", "digits", "--networks", "resnet", "--methods", "tuned", "matching", "--seeds", "0", *size)
     words = (*words, "--out", tmp_path)
     first = run_script(STUDY / "run.py", *words)
     document = json.loads((tmp_path / "results.json").read_text())
     methods = [row["method"] for row in document["rows"]]
-    assert methods == ["trained", "elastic", "elastic", "tuned"]
+    assert methods == ["trained", "elastic", "elastic", "tuned", "matching", "matching", "matching"]
     assert all(row["ms"] > 0 and 0 <= row["test_accuracy"] <= 1 for row in document["rows"])
     assert "| resnet | elastic |" in first.stdout
     (tmp_path / "local" / "resnet-0" / "rows.json").unlink()

@@ -39,8 +39,8 @@ import torch
 from clock import Clock, Timed, once
 from networks import NETWORKS, drawn
 from pictures import shrunk
-from results import table
 from remedies import REMEDIES, Remedy
+from results import table
 from rivals import METHODS, Task, load
 from shared import run_study
 from torch import nn

@@ -45,7 +45,18 @@ def test_the_table_compares_with_the_trained_network_of_the_same_seed():
 @pytest.mark.timeout(900)
 def test_the_smallest_run_is_complete_and_repeats_nothing(tmp_path):
     size = ("--epochs", "1", "--tuning", "1", "--trials", "3", "--train-images", "128", "--seconds", "0.02")
-    words = ("--data", "digits", "--networks", "resnet", "--methods", "tuned", "matching", "--seeds", "0", *size)
+    words = (
+        "--data",
+        "digits",
+        "--networks",
+        "resnet",
+        "--methods",
+        "tuned",
+        "matching",
+        "--seeds",
+        "0",
+        *size,
+    )
     words = (*words, "--out", tmp_path)
     first = run_script(STUDY / "run.py", *words)
     document = json.loads((tmp_path / "results.json").read_text())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,10 @@ from dynnas.supernet.conversion.gating import gate_rules, gated
 
 @dataclass(frozen=True)
 class Counted:
-    """A number that a module keeps: that of certain channels, times a factor."""
+    """A number that a module keeps: certain channels are `factor` times as many, and `kept` of them stay."""
 
     attribute: Attribute
-    factor: int
+    factor: Fraction
     kept: int
 
 
@@ -242,7 +243,7 @@ def _set_number(module: nn.Module, counted: Counted) -> None:
         return
     if not hasattr(part, name):
         return
-    value: Any = counted.kept * counted.factor
+    value: Any = int(counted.kept / counted.factor)
     if place is not None:
         listed = list(getattr(part, name))
         listed[place] = value

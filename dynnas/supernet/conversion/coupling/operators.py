@@ -70,12 +70,20 @@ def _pointwise(tracer: Tracer, func: Any, args: Any, kwargs: Any, result: Any) -
 
 
 @operator_rule(
-    "arange", "zeros", "ones", "empty", "full", "scalar_tensor", "rand", "randn", "eye", "linspace",
-    "new_zeros", "new_ones", "new_empty", "new_full", "empty_strided", "_local_scalar_dense",
+    "arange", "scalar_tensor", "rand", "randn", "eye", "linspace", "empty_strided", "_local_scalar_dense",
     "tril_indices", "triu_indices", "is_nonzero", "equal"
 )  # fmt: skip
 def _fresh(tracer: Tracer, func: Any, args: Any, kwargs: Any, result: Any) -> Any:
     return (None,) * result.dim() if isinstance(result, Tensor) else ()
+
+
+@operator_rule("zeros", "ones", "empty", "full", "new_zeros", "new_ones", "new_empty", "new_full")
+def _filled(tracer: Tracer, func: Any, args: Any, kwargs: Any, result: Tensor) -> Axes:
+    """Give channels to axes as long as a number that is known, such as those of a first hidden state."""
+    given = tracer.sizes[: result.dim()]
+    if tuple(given) != tuple(result.shape):
+        return (None,) * result.dim()
+    return tuple(tracer.counted(size) for size in given)
 
 
 @operator_rule(
@@ -186,6 +194,8 @@ def _split(tracer: Tracer, func: Any, args: Any, kwargs: Any, result: Any) -> An
         if [int(each) for each in given[first : first + len(sizes)]] == sizes:
             for size, part in zip(given[first:], parts, strict=False):
                 tracer.follow(size, part)
+            for size in given[first : first + len(sizes)]:
+                tracer.follow_rest(size, whole)
             break
     else:
         for size in given:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from dynnas.supernet.conversion.coupling.channels import Channels
+
+ONCE = Fraction(1)
 
 
 class Attribute(NamedTuple):
@@ -32,13 +35,17 @@ class _Known(int):
 
 
 class Size(_Known):
-    """A number that knows where it is kept; a multiple of it knows that too."""
+    """A number that knows where it is kept; a multiple and a whole part of it know that too.
+
+    Attributes:
+        attribute: where. factor: by how many times what is kept there it is.
+    """
 
     attribute: Attribute
-    factor: int
+    factor: Fraction
 
-    def __new__(cls, value: int, attribute: Attribute, factor: int = 1) -> Size:
-        """Make a number that is kept at `attribute`."""
+    def __new__(cls, value: int, attribute: Attribute, factor: Fraction = ONCE) -> Size:
+        """Make a number that is `factor` times what is kept at `attribute`."""
         made = super().__new__(cls, value)
         made.attribute, made.factor = attribute, factor
         return made
@@ -50,6 +57,33 @@ class Size(_Known):
         return Size(product, self.attribute, self.factor * other) if plain else product
 
     __rmul__ = __mul__
+
+    def __floordiv__(self, other: Any) -> Any:
+        """Divide; a whole part is one of the same attribute, for what divides it stays as it is."""
+        quotient = int(self) // other
+        whole = isinstance(other, int) and not isinstance(other, Count) and int(self) % other == 0
+        return Size(quotient, self.attribute, self.factor / int(other)) if whole else quotient
+
+    def __sub__(self, other: Any) -> Any:
+        """Subtract; what one of its parts leaves of a number knows the number."""
+        less = int(self) - other
+        return Rest(less, self) if isinstance(other, Size) and less > 0 else less
+
+
+class Rest(_Known):
+    """The rest of a number that is kept, when another one is taken from it.
+
+    Attributes:
+        whole: the number.
+    """
+
+    whole: Size
+
+    def __new__(cls, value: int, whole: Size) -> Rest:
+        """Make the rest of a number."""
+        made = super().__new__(cls, value)
+        made.whole = whole
+        return made
 
 
 class Count(_Known):

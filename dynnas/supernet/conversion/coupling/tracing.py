@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -18,8 +19,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from dynnas.errors import SpaceError
 from dynnas.nn.layers.stepwise import stepwise_attention
-from dynnas.supernet.conversion.coupling.channels import Axis, Couplings
-from dynnas.supernet.conversion.coupling.sizes import Attribute, Count, Size, attributes_in
+from dynnas.supernet.conversion.coupling.channels import Axis, Channels, Couplings
+from dynnas.supernet.conversion.coupling.sizes import ONCE, Attribute, Count, Rest, Size, attributes_in
 
 _READS = {"_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "unique2", "_unique2"}
 """Operators whose result, or its shape, depends on values."""
@@ -48,11 +49,21 @@ Rule = Callable[["Tracer", Any, Sequence[Any], Mapping[str, Any], Any], Any]
 
 @dataclass
 class Follower:
-    """A number that a module keeps, and the channels that it counts."""
+    """A number that a module keeps, and channels that are `factor` times as many."""
 
     attribute: Attribute
     channels: Axis
-    factor: int = 1
+    factor: Fraction = ONCE
+
+
+def _as_many(one: Follower, other: Follower) -> tuple[Channels, Channels] | None:
+    """Return as many channels of both, such as those of one head; None where they have no such part."""
+    first, second = one.channels, other.channels
+    if first is None or second is None or max(len(first), len(second)) % min(len(first), len(second)):
+        return None
+    longer, shorter = (first, second) if len(first) >= len(second) else (second, first)
+    rows = longer.reshape(-1, len(shorter))
+    return (rows[0], shorter) if (rows == rows[0]).all() else None
 
 
 @dataclass
@@ -122,9 +133,24 @@ class Tracer:
         The latter are as many in every member: they are the same ones.
         """
         if isinstance(size, Size) and channels is not None:
-            self.followers.append(Follower(size.attribute, channels, size.factor))
+            self._add_follower(Follower(size.attribute, channels, size.factor))
         if isinstance(size, Count) and size.parts == 1:
             self.same_number(size, channels)
+
+    def follow_rest(self, size: Any, channels: Axis) -> None:
+        """Note, if a size is the rest of a number, that the number counts these channels."""
+        if isinstance(size, Rest):
+            self.follow(size.whole, channels)
+
+    def counted(self, size: Any) -> Axis:
+        """Return the channels of a new axis that is as long as a number says, if anything is known of it."""
+        if isinstance(size, Count) and size.parts == 1:
+            return size.channels.reshape(-1)
+        if not isinstance(size, Size):
+            return None
+        axis = self.couplings.new(size)
+        self.follow(size, axis)
+        return axis
 
     def same_number(self, size: Count, channels: Axis) -> None:
         """Note that these channels, if they are as many, are in number those that a size counts."""
@@ -134,7 +160,14 @@ class Tracer:
     def follow_module(self, name: str, place: int | None, channels: Axis) -> None:
         """Note that the module that runs keeps the number of these channels in an attribute, if it does."""
         if channels is not None and hasattr(self.modules.get(self.module), name):
-            self.followers.append(Follower(Attribute(self.module, name, place), channels))
+            self._add_follower(Follower(Attribute(self.module, name, place), channels))
+
+    def _add_follower(self, new: Follower) -> None:
+        """Take in a number of channels; those that the same number counts elsewhere are as many."""
+        for known in self.followers:
+            if known.attribute == new.attribute and (pair := _as_many(known, new)) is not None:
+                self.couplings.count_alike(*pair)
+        self.followers.append(new)
 
 
 class _Operators(TorchDispatchMode):

@@ -26,7 +26,7 @@ class Rows:
 
     x: Value
     weight: np.ndarray
-    bias: np.ndarray
+    bias: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,8 @@ class Graph:
         elif value.rows is not None:
             rows = value.rows
             moved = np.arange(len(rows.weight)).reshape(value.shape).transpose(order).reshape(-1)
-            made = self._shaped(self.product(rows.x, rows.weight[moved], rows.bias[moved]), shape)
+            bias = None if rows.bias is None else rows.bias[moved]
+            made = self._shaped(self.product(rows.x, rows.weight[moved], bias), shape)
         else:
             axes = np.array([value.order.index(axis) for axis in order], np.int32)
             options = Options("TransposeOptions")
@@ -231,7 +232,6 @@ class Graph:
         """Return `x` (..., K), which is plain, times the rows of `weight` (N, K), plus `bias` (N,)."""
         shape = (*x.shape[:-1], len(weight))
         options = Options("FullyConnectedOptions", keepNumDims=True)
-        bias = np.zeros(len(weight), np.float32) if bias is None else bias
         made = self.emit("FULLY_CONNECTED", [x, weight, bias], shape, options=options)
         return replace(made, rows=Rows(x, weight, bias)) if len(weight) == np.prod(shape) else made
 

@@ -16,7 +16,10 @@ from dynnas.runtimes.litert.flatbuffer import Options
 from dynnas.runtimes.litert.graph import Graph, Input, Value, constant, lacking
 from dynnas.runtimes.litert.layout import CHANNELS_LAST
 from dynnas.runtimes.litert.operators.elementwise import binary
+from dynnas.runtimes.litert.operators.matrices import multiplied
 from dynnas.runtimes.litert.operators.node import Node, Writer
+from dynnas.runtimes.litert.operators.padding import filled
+from dynnas.runtimes.litert.operators.shapes import joined, sliced
 
 DEPTHWISE = (1, 2, 3, 0)
 """The order of the kernels (channels, 1, height, width) of a depthwise convolution."""
@@ -104,13 +107,8 @@ def _as_before(graph: Graph, made: Value, x: Value) -> Value:
 
 
 def padded(graph: Graph, x: Value, before: Sequence[int], after: Sequence[int], value: float = 0.0) -> Value:
-    """Return a map (N, C, H, W) with rows and columns around it; its channels lie last."""
-    shape = (*x.shape[:2], *(s + b + a for s, b, a in zip(x.shape[2:], before, after, strict=True)))
-    sides = np.array([[0, 0], *zip(before, after, strict=True), [0, 0]], np.int32)
-    if value == 0:
-        return graph.emit("PAD", [x, sides], shape, x.dtype, CHANNELS_LAST, Options("PadOptions"))
-    inputs: list[Input] = [x, sides, np.array(value, np.float32)]
-    return graph.emit("PADV2", inputs, shape, x.dtype, CHANNELS_LAST, Options("PadV2Options"))
+    """Return a map (N, C, H, W) with rows and columns around it."""
+    return filled(graph, x, [(0, 0), (0, 0), *zip(before, after, strict=True)], value)
 
 
 def _prepared(graph: Graph, x: Value, window: _Window, fill: float = 0.0) -> tuple[Value, int]:
@@ -136,6 +134,8 @@ def _conv(graph: Graph, node: Node) -> Value:
     image = _as_map(graph, x)
     channels, groups = image.shape[1], node.get("group", 1)
     sizes = window.sizes(image.shape[2:])
+    if weight.data is None and groups == 1 and image.shape[0] == 1:
+        return _as_before(graph, _by_product(graph, image, weight, bias, window, sizes), x)
     window, shape = window.fitted(image.shape[2:], sizes), (image.shape[0], weight.shape[0], *sizes)
     ready, padding = _prepared(graph, image, window)
     bias = constant(np.zeros(weight.shape[0], np.float32)) if bias is None else graph.plain(bias)
@@ -149,6 +149,49 @@ def _conv(graph: Graph, node: Node) -> Value:
         options = Options("Conv2DOptions", **fields)
     made = graph.emit(code, [ready, weight, bias], shape, order=CHANNELS_LAST, options=options)
     return _as_before(graph, made, x)
+
+
+def _by_product(
+    graph: Graph, image: Value, weight: Value, bias: Value | None, window: _Window, sizes: tuple[int, ...]
+) -> Value:
+    """Convolve by a kernel that depends on the image, as a product of matrices.
+
+    XNNPACK convolves by constant kernels alone, and LiteRT's own convolution takes twice as long or longer:
+    it is faster to put what the kernel sees of the image side by side.
+
+    Args:
+        image: (1, Ci, H, W). weight: (Co, Ci, height, width). bias: (Co,).
+        window: of the kernel. sizes: the height and width that it makes.
+    """
+    sides = zip(image.shape[2:], window.reach, window.strides, sizes, window.before, strict=True)
+    after = [max(0, reach - 1 + step * made - size - before) for size, reach, step, made, before in sides]
+    if any((*window.before, *after)):
+        image = padded(graph, image, window.before, after)
+    for axis in (1, 0):  # kernels lie by rows, and their columns within
+        image = _side_by_side(graph, image, window, axis, sizes[axis])
+    seen = graph.reshaped(graph.transposed(image, (0, 2, 3, 1)), (sizes[0] * sizes[1], image.shape[1]))
+    rows = graph.transposed(graph.arranged(weight, CHANNELS_LAST), (0, 2, 3, 1))
+    made = multiplied(
+        graph, seen, graph.transposed(graph.reshaped(rows, (rows.shape[0], image.shape[1])), (1, 0))
+    )
+    made = made if bias is None else binary(graph, "ADD", made, bias)
+    return graph.transposed(graph.reshaped(made, (1, *sizes, rows.shape[0])), (0, 3, 1, 2))
+
+
+def _side_by_side(graph: Graph, image: Value, window: _Window, axis: int, count: int) -> Value:
+    """Return a map with what each point of the kernel along an axis sees, as more channels."""
+    step, parts = window.strides[axis], []
+    for point in range(window.kernel[axis]):
+        begins, lengths = [0] * 4, [*image.shape]
+        begins[axis + 2], lengths[axis + 2] = point * window.dilations[axis], count * step
+        part = sliced(graph, image, begins, lengths)
+        if step > 1:
+            lines = [*part.shape[: axis + 2], count, step, *part.shape[axis + 3 :]]
+            first = [size if place != axis + 3 else 1 for place, size in enumerate(lines)]
+            part = sliced(graph, graph.reshaped(part, lines), [0] * 5, first)
+            part = graph.reshaped(part, [*image.shape[: axis + 2], count, *image.shape[axis + 3 :]])
+        parts.append(part)
+    return joined(graph, parts, 1)
 
 
 def _conv_transpose(graph: Graph, node: Node) -> Value:

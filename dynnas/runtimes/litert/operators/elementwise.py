@@ -25,6 +25,10 @@ _OPTIONS = {
 }  # fmt: skip
 
 
+_SELU = {"alpha": 1.67326319217681884765625, "gamma": 1.05070102214813232421875}
+"""The defaults of ONNX."""
+
+
 def number(value: float) -> Value:
     """Return a constant of one float32."""
     return constant(np.array(value, np.float32))
@@ -177,9 +181,19 @@ def _reciprocal(graph: Graph, node: Node) -> Value:
 
 
 def _elu(graph: Graph, node: Node) -> Value:
-    if node.get("alpha", 1.0) != 1:
-        raise lacking("Elu with another alpha than 1")
-    return unary(graph, "ELU", node[0])
+    alpha = float(node.get("alpha", 1.0))
+    return unary(graph, "ELU", node[0]) if alpha == 1 else _exponential(graph, node[0], alpha)
+
+
+def _exponential(graph: Graph, x: Value, alpha: float) -> Value:
+    """Return x above 0, and alpha * (exp(x) - 1) below."""
+    below = binary(graph, "MUL", unary(graph, "ELU", binary(graph, "MINIMUM", x, number(0))), number(alpha))
+    return binary(graph, "ADD", unary(graph, "RELU", x), below)
+
+
+def _selu(graph: Graph, node: Node) -> Value:
+    alpha, gamma = (float(node.get(name, default)) for name, default in _SELU.items())
+    return binary(graph, "MUL", _exponential(graph, node[0], alpha), number(gamma))
 
 
 def _prelu(graph: Graph, node: Node) -> Value:
@@ -263,6 +277,7 @@ WRITERS: Mapping[str, Writer] = {
     "Mish": _mish,
     "Reciprocal": _reciprocal,
     "Elu": _elu,
+    "Selu": _selu,
     "PRelu": _prelu,
     "LeakyRelu": _leaky,
     "Gelu": _gelu,

@@ -14,6 +14,7 @@ from dynnas.runtimes.litert.graph import Graph, Value, lacking
 from dynnas.runtimes.litert.layout import Order, plain
 from dynnas.runtimes.litert.operators.elementwise import binary, number
 from dynnas.runtimes.litert.operators.node import Node, Writer
+from dynnas.runtimes.litert.operators.reduction import reduced
 
 MOST_AXES = 5
 """The most axes of the values of a product."""
@@ -70,5 +71,29 @@ def _matrix(graph: Graph, value: Value) -> tuple[Value, bool]:
     return (value if value.order == plain(rank) else graph.plain(value)), False
 
 
-WRITERS: Mapping[str, Writer] = {"Gemm": _gemm, "MatMul": _matmul}
+def _einsum(graph: Graph, node: Node) -> Value:
+    taken, _, given = node.get("equation", "").replace(" ", "").partition("->")
+    words = taken.split(",")
+    if len(words) != 2 or not given or "." in taken or any(len({*word}) < len(word) for word in words):
+        raise lacking(f"Einsum of the equation {taken}->{given}")
+    sizes = dict(zip("".join(words), (*node[0].shape, *node[1].shape), strict=True))
+    both = [axis for axis in words[0] if axis in words[1]]
+    around, summed = ([axis for axis in both if (axis in given) == kept] for kept in (True, False))
+    parts, left = [], []
+    for word, x in zip(words, node.given, strict=True):
+        own = [axis for axis in word if axis not in both]
+        if gone := [axis for axis in own if axis not in given]:
+            x = reduced(graph, "SUM", x, [word.index(axis) for axis in gone], False)
+            word, own = "".join(a for a in word if a not in gone), [a for a in own if a not in gone]
+        left.append(own)
+        x = graph.transposed(x, [word.index(axis) for axis in (*around, *own, *summed)])
+        lengths = [int(np.prod([sizes[axis] for axis in axes])) for axes in (around, own, summed)]
+        parts.append(graph.reshaped(x, lengths))
+    made = multiplied(graph, parts[0], graph.transposed(parts[1], (0, 2, 1)))
+    axes = [*around, *left[0], *left[1]]
+    made = graph.reshaped(made, [sizes[axis] for axis in axes])
+    return graph.transposed(made, [axes.index(axis) for axis in given])
+
+
+WRITERS: Mapping[str, Writer] = {"Gemm": _gemm, "MatMul": _matmul, "Einsum": _einsum}
 """Products of matrices, by their names in ONNX."""

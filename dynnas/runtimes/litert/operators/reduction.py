@@ -58,6 +58,19 @@ def _sum_of_sizes(graph: Graph, node: Node) -> Value:
     return _reduced_by(graph, "SUM", node, unary(graph, "ABS", node[0]))
 
 
+def _log_of_sum(graph: Graph, node: Node) -> Value:
+    x = node[0]
+    axes = node.ints("axes", 1) or [*range(x.rank)]
+    largest = reduced(graph, "REDUCE_MAX", x, axes, True)
+    shares = unary(graph, "EXP", binary(graph, "SUB", x, largest))
+    made = unary(graph, "LOG", reduced(graph, "SUM", shares, axes, True))
+    made = binary(graph, "ADD", made, largest)
+    if node.get("keepdims", 1):
+        return made
+    gone = {axis % x.rank for axis in axes}
+    return graph.reshaped(made, [size for axis, size in enumerate(x.shape) if axis not in gone])
+
+
 def _global(code: str) -> Writer:
     return lambda graph, node: reduced(graph, code, node[0], range(2, node[0].rank), True)
 
@@ -168,6 +181,7 @@ WRITERS: Mapping[str, Writer] = {
     "ReduceProd": _reduce("REDUCE_PROD"),
     "ReduceL1": _sum_of_sizes,
     "ReduceL2": _length,
+    "ReduceLogSumExp": _log_of_sum,
     "ReduceSumSquare": _sum_of_squares,
     "GlobalAveragePool": _global("MEAN"),
     "GlobalMaxPool": _global("REDUCE_MAX"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from ai_edge_litert.schema_py_generated import MirrorPadMode
 
 from dynnas.runtimes.litert.flatbuffer import Options
 from dynnas.runtimes.litert.graph import Graph, Input, Value, constant, lacking
@@ -105,32 +104,6 @@ def _slice(graph: Graph, node: Node) -> Value:
     return graph.emit("STRIDED_SLICE", inputs, shape, x.dtype, x.order, options)
 
 
-def _pad(graph: Graph, node: Node) -> Value:
-    x, pads, mode = node[0], node.ints("pads", 1) or [], node.get("mode", "constant")
-    fill, axes = node.optional(2), node.ints("axes", 3) or [*range(x.rank)]
-    sides = [(0, 0)] * x.rank
-    for number, axis in enumerate(axes):
-        sides[axis % x.rank] = pads[number], pads[number + len(axes)]
-    begins = [max(0, -before) for before, _ in sides]
-    kept = [s + min(0, b) + min(0, a) for s, (b, a) in zip(x.shape, sides, strict=True)]
-    x = sliced(graph, x, begins, kept)  # what is padded by less than nothing is cut
-    sides = [(max(0, before), max(0, after)) for before, after in sides]
-    shape = [size + before + after for size, (before, after) in zip(x.shape, sides, strict=True)]
-    if tuple(shape) == x.shape:
-        return x
-    around = np.array([sides[axis] for axis in x.order], np.int32)
-    if mode == "reflect":
-        options = Options("MirrorPadOptions", mode=MirrorPadMode.REFLECT)
-        return graph.emit("MIRROR_PAD", [x, around], shape, x.dtype, x.order, options)
-    if mode != "constant" or (fill is not None and fill.data is None):
-        raise lacking(f"Pad in the mode {mode}, or with what depends on the image")
-    value = 0 if fill is None else fill.data.item()  # type: ignore[union-attr]
-    if value == 0:
-        return graph.emit("PAD", [x, around], shape, x.dtype, x.order, Options("PadOptions"))
-    inputs: list[Input] = [x, around, np.array(value, x.dtype)]
-    return graph.emit("PADV2", inputs, shape, x.dtype, x.order, Options("PadV2Options"))
-
-
 def _tile(graph: Graph, node: Node) -> Value:
     x, times = node[0], node.ints("repeats", 1) or []
     shape = [size * count for size, count in zip(x.shape, times, strict=True)]
@@ -185,7 +158,6 @@ WRITERS: Mapping[str, Writer] = {
     "Concat": _concat,
     "Split": _split,
     "Slice": _slice,
-    "Pad": _pad,
     "Tile": _tile,
     "DepthToSpace": _depth_to_space,
     "SpaceToDepth": _space_to_depth,

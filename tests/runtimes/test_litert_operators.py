@@ -156,6 +156,9 @@ MODULES = {
     "products of maps": lambda: Does(lambda x: x @ x.transpose(2, 3)),
     "sum of products": lambda: Does(lambda x: torch.einsum("bchw,bdhw->bcd", x, x)),
     "sum of products, summed before": lambda: Does(lambda x: torch.einsum("bchw,bdhv->wd", x, x)),
+    "turned both ways": lambda: Does(
+        lambda x: (y := x[0, :, :8, :8]).permute(1, 2, 0) + y + y.permute(1, 2, 0) * y.transpose(1, 2)
+    ),
     "outer product": lambda: Does(lambda x: x.mean(3)[..., None] * x.mean(2)[:, :, None]),
 }  # fmt: skip
 

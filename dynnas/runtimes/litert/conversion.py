@@ -71,8 +71,8 @@ class _Conversion:
     def _write(self, graph: Graph, node: NodeProto, inputs: Sequence[Value | None]) -> Sequence[Value]:
         if node.op_type == "If":
             return self._branch(graph, node, inputs[0])
-        if node.op_type == "Constant":
-            return self._folded(node, [])
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            return [constant(numpy_helper.to_array(node.attribute[0].t))]
         if all(each is None or each.data is not None for each in inputs):
             return self._folded(node, inputs)
         if node.op_type not in WRITERS or node.domain not in OWN:

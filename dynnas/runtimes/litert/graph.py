@@ -103,7 +103,8 @@ class Graph:
         self.subgraph, self.around = subgraph, around
         self.values: dict[str, Value] = {}
         self.captured: dict[str, Value] = {}
-        self._arranged: dict[tuple[int, Order], Value] = {}
+        self._arranged: dict[tuple[int, tuple[int, ...], Order, Order], Value] = {}
+        self._shaped_from: dict[int, Value] = {}
 
     @property
     def model(self) -> Model:
@@ -179,8 +180,8 @@ class Graph:
             return value
         if value.data is not None:
             return replace(value, order=order)
-        key = value.tensor, order
-        if key not in self._arranged or self._arranged[key].shape != value.shape:
+        key = value.tensor, value.shape, value.order, order
+        if key not in self._arranged:
             self._arranged[key] = self._arrange(value, order)
         return self._arranged[key]
 
@@ -204,9 +205,14 @@ class Graph:
         return self.arranged(value, plain(value.rank))
 
     def _shaped(self, value: Value, shape: Sequence[int]) -> Value:
-        """Return what lies in memory under another shape."""
+        """Return what lies in memory under another shape; of several in a row the last is left."""
+        first = self._shaped_from.get(value.tensor, value)
+        if laid(first.shape, first.order) == tuple(shape):
+            return Value(tuple(shape), value.dtype, plain(len(shape)), first.tensor)
         options = Options("ReshapeOptions", newShape=list(shape))
-        return self.emit("RESHAPE", [value, np.array(shape, np.int32)], shape, value.dtype, options=options)
+        made = self.emit("RESHAPE", [first, np.array(shape, np.int32)], shape, value.dtype, options=options)
+        self._shaped_from[made.tensor] = first
+        return made
 
     def reshaped(self, value: Value, shape: Sequence[int]) -> Value:
         """Return a value in another shape, copied only where the order of its axes demands that."""

@@ -115,7 +115,8 @@ class Space:
             more: values by argument: int, float, str, bool, None, or tuples of these.
 
         Raises:
-            SpaceError: an argument that `model` does not have or misses, or a value that cannot be chosen.
+            SpaceError: an argument that `model` does not have or misses, a value that cannot be chosen, or a
+                network in place of its class.
         """
         return Space(name_of(model), genes_of(model, {**(choices or {}), **more}), model=model)
 

@@ -157,6 +157,13 @@ def test_static_values_of_no_argument_are_named():
         dn.Space.of(one, op=["static", "condconv"])
 
 
+def test_a_network_in_place_of_its_class_is_named():
+    with pytest.raises(
+        SpaceError, match=r"found a Linear that is made already; .* Space\.of\(Linear, \.\.\.\)"
+    ):
+        dn.Space.of(torch.nn.Linear(2, 2), width=[8, 16])
+
+
 def test_when_needs_a_condition():
     with pytest.raises(SpaceError, match="there is no condition"):
         dn.when(choose=[1])

@@ -112,7 +112,8 @@ class Runtime(ABC):
             MissingExtraError: a package is not installed.
         """
         raise TargetError(
-            f"target: runtime {self.name} does not quantise; use runtime onnxruntime or onnxruntime_portable"
+            f"target: runtime {self.name} does not quantise; use runtime onnxruntime, onnxruntime_portable "
+            "or litert"
         )
 
     @abstractmethod

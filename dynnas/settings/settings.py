@@ -250,8 +250,8 @@ class TargetSettings:
     )
     quantize: tuple[str, ...] = _setting(
         ("none",),
-        "quantisation of weights and activations: none, int8 (by onnxruntime or onnxruntime_portable), "
-        "or both, among which every candidate chooses",
+        "quantisation of weights and activations: none, int8 (by onnxruntime, onnxruntime_portable or "
+        "litert), or both, among which every candidate chooses",
         choices=QUANTIZATIONS,
     )
     batch: int = _setting(1, "images in a call; latencies are those of a call", minimum=1)

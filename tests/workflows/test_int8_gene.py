@@ -116,7 +116,9 @@ def test_ranges_are_those_of_training_images(extractor: Extractor) -> None:
 
 
 def test_what_has_no_int8_is_refused(extractor: Extractor) -> None:
-    with pytest.raises(TargetError, match=r"runtime torch has no int8.*onnxruntime or onnxruntime_portable"):
+    with pytest.raises(
+        TargetError, match=r"runtime torch has no int8.*onnxruntime or onnxruntime_portable or litert"
+    ):
         check_quantizes(get_runtime("torch"), TargetSettings(runtime="torch"))
     with pytest.raises(TargetError, match="int8 runs one image a call"):
         check_quantizes(get_runtime("onnxruntime"), TargetSettings(batch=8))

@@ -104,7 +104,8 @@ class Format(ABC):
             ExportError: it has none.
         """
         raise ExportError(
-            f"export: the format {self.name} has no int8, and this network is in int8; it ships as onnx"
+            f"export: the format {self.name} has no int8, and this network is in int8; it ships as onnx or "
+            "litert"
         )
 
     def load_like(self, path: Path, network: Any) -> Predict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -10,6 +11,7 @@ from dynnas.export.formats.format import ONE_IMAGE, Format, ModelFile, register_
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from dynnas.export.formats.format import Outputs, Predict
     from dynnas.runtimes.cascade import Finished
@@ -22,7 +24,7 @@ class LitertModel(Format):
     """The artifact of the runtime `litert` with its metadata; exits and gates are branches (`IF`) in it."""
 
     name = "litert"
-    models: ClassVar = (
+    models: ClassVar[tuple[ModelFile, ...]] = (
         ModelFile(
             FILE,
             1,
@@ -36,6 +38,10 @@ class LitertModel(Format):
         'logits = model(image=image)["logits"]',
     )
     branches_at_gates = True
+
+    def in_int8(self, images: Tensor) -> Format:
+        """Return the format of the model in int8."""
+        return _Int8Litert(images)
 
     def write(self, network: Finished, folder: Path, metadata: Mapping[str, str]) -> None:
         """Write the file.
@@ -59,3 +65,26 @@ class LitertModel(Format):
             return outputs["logits"], outputs.get("exit")
 
         return predict
+
+
+class _Int8Litert(LitertModel):
+    """The artifact of LiteRT in int8; it is `litert` for networks that were quantised."""
+
+    models: ClassVar[tuple[ModelFile, ...]] = (
+        replace(
+            LitertModel.models[0],
+            use=f"{ONE_IMAGE}; weights and activations in int8, as its latency is measured; channels before "
+            "height and width",
+        ),
+    )
+    exact = False
+    details: ClassVar = {"quantize": "int8"}
+
+    def __init__(self, images: Tensor) -> None:
+        self._images = images
+
+    def write(self, network: Finished, folder: Path, metadata: Mapping[str, str]) -> None:
+        """Write the file in int8."""
+        from dynnas.runtimes.litert.compilation import compile_litert
+
+        (folder / FILE).write_bytes(compile_litert(network, metadata, self._images))

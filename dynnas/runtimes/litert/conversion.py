@@ -18,6 +18,7 @@ from dynnas.runtimes.litert.graph import FLOAT, Graph, Value, constant, lacking
 from dynnas.runtimes.litert.layout import Order, plain
 from dynnas.runtimes.litert.operators.node import Node
 from dynnas.runtimes.litert.operators.table import WRITERS
+from dynnas.runtimes.litert.operators.whole_numbers import SCALING, in_whole_numbers, scales_behind
 
 OWN = ("ai.onnx", "")
 """The domains of the operators of ONNX itself."""
@@ -63,9 +64,11 @@ class _Conversion:
         """Write the nodes of a graph of ONNX, and make its values known by their names."""
         for tensor in source.initializer:
             graph.values[tensor.name] = constant(numpy_helper.to_array(tensor))
-        for node in with_gelu(source):
+        nodes = with_gelu(source)
+        scales = scales_behind(nodes, {value.name for value in source.output})
+        for node in nodes:
             inputs = [graph.value(name) if name else None for name in node.input]
-            made = self._write(graph, node, inputs)
+            made = self._in_whole_numbers(graph, node, inputs, scales) or self._write(graph, node, inputs)
             graph.values.update(zip(node.output, made, strict=False))
 
     def _write(self, graph: Graph, node: NodeProto, inputs: Sequence[Value | None]) -> Sequence[Value]:
@@ -73,12 +76,25 @@ class _Conversion:
             return self._branch(graph, node, inputs[0])
         if node.op_type == "Constant" and node.attribute[0].name == "value":
             return [constant(numpy_helper.to_array(node.attribute[0].t))]
-        if all(each is None or each.data is not None for each in inputs):
+        if node.op_type not in SCALING and all(each is None or each.data is not None for each in inputs):
             return self._folded(node, inputs)
         if node.op_type not in WRITERS or node.domain not in OWN:
             raise lacking(f"operator {node.op_type}")
         made = WRITERS[node.op_type](graph, Node.of(node, inputs))
         return [made] if isinstance(made, Value) else made
+
+    def _in_whole_numbers(
+        self,
+        graph: Graph,
+        node: NodeProto,
+        inputs: Sequence[Value | None],
+        scales: Mapping[str, Sequence[str]],
+    ) -> list[Value] | None:
+        """Write a node in int8; None where that is not done."""
+        if node.output[0] not in scales or node.op_type in ("Constant", "If"):
+            return None
+        made = in_whole_numbers(graph, Node.of(node, inputs), *map(graph.value, scales[node.output[0]]))
+        return None if made is None else [made]
 
     def _folded(self, node: NodeProto, inputs: Sequence[Value | None]) -> list[Value]:
         """Return the outputs of a node whose inputs are constants."""

@@ -16,7 +16,10 @@ from ai_edge_litert import schema_py_generated as schema
 ALIGNMENT = 16
 """The bytes that the data of a tensor are aligned to."""
 
+INT8 = np.dtype("int8")
+
 _TYPES = {
+    INT8: schema.TensorType.INT8,
     np.dtype("float32"): schema.TensorType.FLOAT32,
     np.dtype("int32"): schema.TensorType.INT32,
     np.dtype("bool"): schema.TensorType.BOOL,
@@ -27,13 +30,27 @@ _VERSIONS = {"BROADCAST_TO": 2}
 
 
 def known(array: np.ndarray) -> np.ndarray:
-    """Return a constant in one of the types that tensors have here: float32, int32 or bool."""
+    """Return a constant in one of the types that tensors have here: float32, int32, int8 or bool."""
     if array.dtype in _TYPES:
         return array
     if array.dtype.kind == "f":
         return array.astype(np.float32)
     limits = np.iinfo(np.int32)
     return array.clip(limits.min, limits.max).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The numbers that whole ones stand for: `scales * (whole - zero)`.
+
+    Attributes:
+        scales: one, or one for each place of an axis. zero: the whole number that stands for 0.
+        axis: that axis.
+    """
+
+    scales: tuple[float, ...]
+    zero: int = 0
+    axis: int = 0
 
 
 class Options:
@@ -76,22 +93,24 @@ class Subgraph:
     inputs: list[int] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
     names: dict[int, str] = field(default_factory=dict)
-    _tensors: list[tuple[tuple[int, ...], np.dtype, int]] = field(default_factory=list)
+    _tensors: list[tuple[tuple[int, ...], np.dtype, int, Scale | None]] = field(default_factory=list)
     _operators: list[_Operator] = field(default_factory=list)
-    _constants: dict[tuple[int, tuple[int, ...], np.dtype], int] = field(default_factory=dict)
+    _constants: dict[tuple[int, tuple[int, ...], np.dtype, Scale | None], int] = field(default_factory=dict)
 
-    def tensor(self, shape: Sequence[int], dtype: np.dtype, buffer: int = 0) -> int:
+    def tensor(
+        self, shape: Sequence[int], dtype: np.dtype, buffer: int = 0, scale: Scale | None = None
+    ) -> int:
         """Add a tensor, of the operator that makes it or with the content of a buffer."""
-        self._tensors.append((tuple(shape), dtype, buffer))
+        self._tensors.append((tuple(shape), dtype, buffer, scale))
         return len(self._tensors) - 1
 
-    def constant(self, array: np.ndarray) -> int:
+    def constant(self, array: np.ndarray, scale: Scale | None = None) -> int:
         """Return the tensor of a constant, which is added once."""
         array = known(array)
         buffer = self.model.buffer(array)
-        key = buffer, array.shape, array.dtype
+        key = buffer, array.shape, array.dtype, scale
         if key not in self._constants:
-            self._constants[key] = self.tensor(array.shape, array.dtype, buffer)
+            self._constants[key] = self.tensor(array.shape, array.dtype, buffer, scale)
         return self._constants[key]
 
     def operator(
@@ -144,7 +163,7 @@ class Subgraph:
         return made
 
     def _tensor_table(self, tensor: int, buffers: dict[int, int]) -> Any:
-        shape, dtype, buffer = self._tensors[tensor]
+        shape, dtype, buffer, scale = self._tensors[tensor]
         made = schema.TensorT()
         made.shape, made.type, made.name = (
             list(shape),
@@ -153,6 +172,11 @@ class Subgraph:
         )
         made.buffer = 0 if buffer == 0 else buffers.setdefault(buffer, len(buffers) + 1)
         made.hasRank = True
+        if scale is not None:
+            made.quantization = schema.QuantizationParametersT()
+            made.quantization.scale = np.array(scale.scales, np.float32)
+            made.quantization.zeroPoint = np.full(len(scale.scales), scale.zero, np.int64)
+            made.quantization.quantizedDimension = scale.axis
         return made
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dynnas.errors import TargetError
-from dynnas.runtimes.litert.flatbuffer import Model, Options, Subgraph, known
+from dynnas.runtimes.litert.flatbuffer import Model, Options, Scale, Subgraph, known
 from dynnas.runtimes.litert.layout import Order, laid, plain, regrouped, transposed, without_ones
 
 FLOAT, INT, BOOL = np.dtype("float32"), np.dtype("int32"), np.dtype("bool")
@@ -34,11 +34,13 @@ class Value:
     """A value of the graph, or a constant.
 
     Attributes:
-        shape: as torch has it. dtype: float32, int32 or bool.
+        shape: as torch has it. dtype: float32, int32, int8 or bool.
         order: of its axes in memory.
         tensor: its number in the subgraph; -1 for a constant.
         data: of a constant, in the shape; in the type that ONNX has.
         rows: how it was made, if by a product with constant rows.
+        scale: of whole numbers that stand for others; its axis is one of the shape.
+        whole: the value in whole numbers that it was read from.
     """
 
     shape: tuple[int, ...]
@@ -47,6 +49,8 @@ class Value:
     tensor: int = -1
     data: np.ndarray | None = None
     rows: Rows | None = None
+    scale: Scale | None = None
+    whole: Value | None = None
 
     @property
     def rank(self) -> int:
@@ -122,7 +126,8 @@ class Graph:
         """Make a value of the graph around known here, by an input if it is no constant."""
         if outer.data is None and name not in self.captured:
             shape = laid(outer.shape, outer.order)
-            outer = replace(outer, tensor=self.subgraph.tensor(shape, outer.dtype), rows=None)
+            tensor = self.subgraph.tensor(shape, outer.dtype, scale=outer.scale)
+            outer = replace(outer, tensor=tensor, rows=None, whole=None)
             self.captured[name] = outer
         self.values.setdefault(name, outer)
 
@@ -134,6 +139,7 @@ class Graph:
         dtype: np.dtype = FLOAT,
         order: Order | None = None,
         options: Options | None = None,
+        scale: Scale | None = None,
     ) -> Value:
         """Add an operator of one output.
 
@@ -142,8 +148,9 @@ class Graph:
             inputs: values as they lie, constants, or None for one that is left out.
             shape, dtype, order: of the output; plain without an order.
             options: the settings.
+            scale: of the output, if that is in whole numbers.
         """
-        return self.emit_all(code, inputs, [shape], [dtype], order, options)[0]
+        return self.emit_all(code, inputs, [shape], [dtype], order, options, scale)[0]
 
     def emit_all(
         self,
@@ -153,13 +160,14 @@ class Graph:
         dtypes: Sequence[np.dtype],
         order: Order | None = None,
         options: Options | None = None,
+        scale: Scale | None = None,
     ) -> list[Value]:
         """Add an operator of several outputs, which lie alike: see `emit`."""
         made = []
         for shape, dtype in zip(shapes, dtypes, strict=True):
             own = plain(len(shape)) if order is None else order
-            tensor = self.subgraph.tensor(laid(shape, own), dtype)
-            made.append(Value(tuple(shape), dtype, own, tensor))
+            tensor = self.subgraph.tensor(laid(shape, own), dtype, scale=scale)
+            made.append(Value(tuple(shape), dtype, own, tensor, scale=scale))
         taken = [self.tensor(each) for each in inputs]
         self.subgraph.operator(code, taken, [value.tensor for value in made], options)
         return made
@@ -171,7 +179,8 @@ class Graph:
         if isinstance(value, np.ndarray):
             return self.subgraph.constant(value)
         if value.data is not None:
-            return self.subgraph.constant(value.data.transpose(value.order))
+            scale = value.scale and replace(value.scale, axis=value.order.index(value.scale.axis))
+            return self.subgraph.constant(value.data.transpose(value.order), scale)
         return value.tensor
 
     def arranged(self, value: Value, order: Order) -> Value:
@@ -197,8 +206,10 @@ class Graph:
         else:
             axes = np.array([value.order.index(axis) for axis in order], np.int32)
             options = Options("TransposeOptions")
-            made = self.emit("TRANSPOSE", [value, axes], shape, value.dtype, options=options)
-        return Value(value.shape, value.dtype, order, made.tensor)
+            made = self.emit(
+                "TRANSPOSE", [value, axes], shape, value.dtype, options=options, scale=value.scale
+            )
+        return Value(value.shape, value.dtype, order, made.tensor, scale=value.scale)
 
     def plain(self, value: Value) -> Value:
         """Return a value that lies in memory as its shape says."""
@@ -208,9 +219,9 @@ class Graph:
         """Return what lies in memory under another shape; of several in a row the last is left."""
         first = self._shaped_from.get(value.tensor, value)
         if laid(first.shape, first.order) == tuple(shape):
-            return Value(tuple(shape), value.dtype, plain(len(shape)), first.tensor)
-        options = Options("ReshapeOptions", newShape=list(shape))
-        made = self.emit("RESHAPE", [first, np.array(shape, np.int32)], shape, value.dtype, options=options)
+            return Value(tuple(shape), value.dtype, plain(len(shape)), first.tensor, scale=value.scale)
+        options, sizes = Options("ReshapeOptions", newShape=list(shape)), np.array(shape, np.int32)
+        made = self.emit("RESHAPE", [first, sizes], shape, value.dtype, options=options, scale=value.scale)
         self._shaped_from[made.tensor] = first
         return made
 
@@ -225,14 +236,14 @@ class Graph:
         if order is None:
             value, order = self.plain(value), plain(len(shape))
         made = self._shaped(value, laid(shape, order))
-        return Value(shape, value.dtype, order, made.tensor, rows=value.rows)
+        return Value(shape, value.dtype, order, made.tensor, rows=value.rows, scale=value.scale)
 
     def transposed(self, value: Value, axes: Sequence[int]) -> Value:
         """Return a value with permuted axes, which is not copied."""
         if value.data is not None:
             return constant(value.data.transpose(axes))
         shape = laid(value.shape, tuple(axes))
-        return replace(value, shape=shape, order=transposed(value.order, axes), rows=None)
+        return replace(value, shape=shape, order=transposed(value.order, axes), rows=None, whole=None)
 
     def product(self, x: Value, weight: np.ndarray, bias: np.ndarray | None = None) -> Value:
         """Return `x` (..., K), which is plain, times the rows of `weight` (N, K), plus `bias` (N,)."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.schema_py_generated import Padding
 
-from dynnas.runtimes.litert.flatbuffer import Options
+from dynnas.runtimes.litert.flatbuffer import Options, Scale
 from dynnas.runtimes.litert.graph import Graph, Input, Value, constant, lacking
 from dynnas.runtimes.litert.layout import CHANNELS_LAST
 from dynnas.runtimes.litert.operators.elementwise import binary
@@ -126,7 +126,8 @@ def _geometry(window: _Window, padding: int) -> dict[str, Any]:
     return {"padding": padding, **strides, **gaps}
 
 
-def _conv(graph: Graph, node: Node) -> Value:
+def convolved(graph: Graph, node: Node, scale: Scale | None = None) -> Value:
+    """Return the convolution of a node, in whole numbers of a scale if its inputs are."""
     x, weight, bias = node[0], node[1], node.optional(2)
     if weight.rank == 3:
         weight = graph.reshaped(weight, (*weight.shape[:2], 1, weight.shape[2]))
@@ -147,7 +148,8 @@ def _conv(graph: Graph, node: Node) -> Value:
     else:
         weight, code = graph.arranged(weight, CHANNELS_LAST), "CONV_2D"
         options = Options("Conv2DOptions", **fields)
-    made = graph.emit(code, [ready, weight, bias], shape, order=CHANNELS_LAST, options=options)
+    inputs: list[Input] = [ready, weight, bias]
+    made = graph.emit(code, inputs, shape, x.dtype, CHANNELS_LAST, options, scale)
     return _as_before(graph, made, x)
 
 
@@ -276,7 +278,7 @@ def _counted(window: _Window, sizes: Sequence[int], given: Sequence[int], paddin
 
 
 WRITERS: Mapping[str, Writer] = {
-    "Conv": _conv,
+    "Conv": convolved,
     "ConvTranspose": _conv_transpose,
     "MaxPool": _pool,
     "AveragePool": _pool,

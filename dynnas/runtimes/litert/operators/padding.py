@@ -25,7 +25,7 @@ def filled(graph: Graph, x: Value, sides: Sides, value: float) -> Value:
     shape = [size + before + after for size, (before, after) in zip(x.shape, sides, strict=True)]
     around = np.array([sides[axis] for axis in x.order], np.int32)
     if value == 0:
-        return graph.emit("PAD", [x, around], shape, x.dtype, x.order, Options("PadOptions"))
+        return graph.emit("PAD", [x, around], shape, x.dtype, x.order, Options("PadOptions"), x.scale)
     inputs: list[Input] = [x, around, np.array(value, x.dtype)]
     return graph.emit("PADV2", inputs, shape, x.dtype, x.order, Options("PadV2Options"))
 

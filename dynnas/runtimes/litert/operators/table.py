@@ -16,6 +16,7 @@ from dynnas.runtimes.litert.operators import (
     sampling,
     selection,
     shapes,
+    whole_numbers,
 )
 from dynnas.runtimes.litert.operators.node import Writer
 
@@ -28,5 +29,6 @@ WRITERS: Mapping[str, Writer] = {
     **sampling.WRITERS,
     **selection.WRITERS,
     **shapes.WRITERS,
+    **whole_numbers.WRITERS,
 }
 """All of them, but for `Constant` and `If`."""

@@ -141,6 +141,28 @@ def _conv(given: Given) -> Tensor:
     )
 
 
+def _conv_transpose(given: Given) -> Tensor:
+    x, strides = given["x"], _ints(given["strides"])
+    spread = {3: F.conv_transpose1d, 4: F.conv_transpose2d, 5: F.conv_transpose3d}[x.ndim]
+    groups, dilations = int(given["groups"]), _ints(given["dilations"])
+    found = spread(x, given["weight"], given.get("bias"), strides, 0, 0, groups, dilations)
+    custom = given["pad_type"] == "custom" and given.get("pad") is not None
+    found = _cropped(found, _ints(given["pad"]) if custom else [0, 0] * len(strides))
+    wanted = given.get("output_shape")
+    if wanted is not None and list(found.shape) != _ints(wanted):
+        raise ExportError("coreml: a transposed kernel of another shape is not known to the check here")
+    return found
+
+
+def _cropped(x: Tensor, sides: Sequence[int]) -> Tensor:
+    """Return a tensor without the ends of its last axes: `sides` has how much, before and behind each."""
+    first = x.ndim - len(sides) // 2
+    for axis in range(first, x.ndim):
+        before, behind = sides[2 * (axis - first) : 2 * (axis - first) + 2]
+        x = x.narrow(axis, before, x.shape[axis] - before - behind)
+    return x
+
+
 def _pool(given: Given, largest: bool) -> Tensor:
     kernel, strides, x = _ints(given["kernel_sizes"]), _ints(given["strides"]), given["x"]
     pads = _paddings(given, kernel, strides)
@@ -339,6 +361,11 @@ OPERATIONS: Mapping[str, Operation] = {
     "matmul": _matmul,
     "einsum": lambda given: torch.einsum(given["equation"], *given["values"]),
     "conv": _conv,
+    "conv_transpose": _conv_transpose,
+    "crop": lambda given: _cropped(given["x"], [*_ints(given["crop_height"]), *_ints(given["crop_width"])]),
+    "instance_norm": lambda given: F.instance_norm(
+        given["x"], weight=given.get("gamma"), bias=given.get("beta"), eps=float(given["epsilon"])
+    ),
     "max_pool": lambda given: _pool(given, largest=True),
     "avg_pool": lambda given: _pool(given, largest=False),
     "batch_norm": _batch_norm,

@@ -183,6 +183,23 @@ OPERATIONS = {
         MAP,
         [[[[45.0, 39.0], [66.0, 50.0]]]],
     ),
+    "a transposed kernel": (
+        lambda mb, x: mb.conv_transpose(
+            x=x, weight=np.float32([[[[1, 2, 3]]]]), strides=[1, 2], pad_type="custom", pad=[0, 0, 1, 1]
+        ),
+        ROW[None, None],
+        [[[[6.0, 8.0, -2.0, 1.0, 8.0, 13.0, 2.0]]]],
+    ),
+    "an image without its edges": (
+        lambda mb, x: mb.crop(x=x, crop_height=[1, 2], crop_width=[0, 1]),
+        MAP,
+        [[[[4.0, 5.0, 6.0]]]],
+    ),
+    "norms of an image alone": (
+        lambda mb, x: mb.instance_norm(x=x, gamma=[2.0], beta=[1.0], epsilon=0.0),
+        np.float32([[[[1.0, 3.0]]]]),
+        [[[[-1.0, 3.0]]]],
+    ),
     "reflections": (
         lambda mb, x: mb.pad(x=x, pad=[0, 0, 1, 2], mode="reflect"),
         ROW,

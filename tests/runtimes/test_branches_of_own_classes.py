@@ -126,8 +126,10 @@ def test_a_run_of_modules_ends_where_an_image_has_had_enough(tmp_path):
     assert ran[1] - ran[0] == int(steps.max() - steps.min())
 
 
-@pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])
+@pytest.mark.parametrize("runtime", ["torch", "onnxruntime", "litert"])
 def test_runners_give_what_the_masked_network_gives(network, runtime):
+    if runtime == "litert":
+        pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed")
     outputs, *_ = masked(network, images(16))
     runner = build_runner(network, TargetSettings(runtime=runtime))
     assert_allclose(one_by_one(runner, images(16)), outputs, rtol=1e-3, atol=1e-3)

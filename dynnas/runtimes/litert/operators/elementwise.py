@@ -84,9 +84,9 @@ def sigmoid(graph: Graph, x: Value) -> Value:
 
 def clipped(graph: Graph, x: Value, low: float | None, high: float | None) -> Value:
     """Return each number, but none below or above these."""
-    known: Mapping[float | None, str] = {None: "RELU", 1: "RELU_0_TO_1", 6: "RELU6"}
-    if x.dtype == FLOAT and low == 0 and high in known:
-        return unary(graph, known[high], x)
+    if x.dtype == FLOAT and low == 0:
+        x, low = unary(graph, "RELU6" if high == 6 else "RELU", x), None
+        high = None if high == 6 else high
     for limit, code in ((low, "MAXIMUM"), (high, "MINIMUM")):
         if limit is not None:
             x = binary(graph, code, x, constant(np.array(limit, x.dtype)))
@@ -161,8 +161,12 @@ def _cast(graph: Graph, node: Node) -> Value:
 
 
 def _hard_sigmoid(graph: Graph, node: Node) -> Value:
-    scaled = binary(graph, "MUL", node[0], number(node.get("alpha", 0.2)))
-    return clipped(graph, binary(graph, "ADD", scaled, number(node.get("beta", 0.5))), 0, 1)
+    slope, middle = float(node.get("alpha", 0.2)), float(node.get("beta", 0.5))
+    if abs(slope - 1 / 6) < 1e-6 and middle == 0.5:
+        shifted = clipped(graph, binary(graph, "ADD", node[0], number(3)), 0, 6)
+        return binary(graph, "MUL", shifted, number(1 / 6))
+    scaled = binary(graph, "MUL", node[0], number(slope))
+    return clipped(graph, binary(graph, "ADD", scaled, number(middle)), 0, 1)
 
 
 def _softplus(graph: Graph, node: Node) -> Value:

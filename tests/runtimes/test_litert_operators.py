@@ -11,7 +11,7 @@ from dynnas.errors import TargetError
 from dynnas.runtimes.compile import compile_network, load_artifact
 from dynnas.settings.settings import TargetSettings
 
-pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed")
+schema = pytest.importorskip("ai_edge_litert.schema_py_generated", reason="ai-edge-litert is not installed")
 
 TARGET = TargetSettings(runtime="litert")
 SHAPE = (8, 9, 12)
@@ -103,6 +103,11 @@ MODULES = {
             "LeakyReLU", "PReLU", "Softplus", "Softsign", "Mish", "SELU", "LogSigmoid",
         )
     },
+    "error function": lambda: Does(torch.erf),
+    "gelu by hand": lambda: Does(lambda x: x * 0.5 * (1 + torch.erf(x / 2**0.5))),
+    "gelu by another hand": lambda: Does(lambda x: 0.5 * (x * (torch.erf(x * 0.5**0.5) + 1))),
+    "nearly a gelu": lambda: Does(lambda x: x * 0.5 * (1 + torch.erf(x / 2))),
+    "nearly a gelu, larger": lambda: Does(lambda x: x * 0.7 * (1 + torch.erf(x / 2**0.5))),
     "gelu by tanh": lambda: nn.GELU(approximate="tanh"),
     "prelu of channels": lambda: nn.PReLU(8, 0.3),
     "softmax of channels": lambda: nn.Softmax(1),
@@ -183,9 +188,16 @@ def test_it_answers_as_torch(kind):
         (nn.Upsample(scale_factor=1.5, mode="bicubic"), "Resize of 2 axes in the mode cubic"),
         (nn.MaxPool2d(2, dilation=2), "MaxPool with gaps in its window"),
         (nn.ConvTranspose2d(8, 8, 2, groups=2), "ConvTranspose of groups"),
-        (Does(torch.erf), "operator Erf"),
+        (Does(lambda x: torch.linalg.det(x[..., :2, :2])), "operator Det"),
     ],
 )
 def test_what_it_lacks_is_named(module, lacking):
     with pytest.raises(TargetError, match=f"LiteRT cannot run this network: it has no {lacking}"):
         compile_network(module.eval(), TARGET, shape=SHAPE)
+
+
+@pytest.mark.parametrize("kind", ["GELU", "gelu by hand", "gelu by another hand"])
+def test_a_gelu_is_one_operator(kind):
+    artifact = compile_network(MODULES[kind]().eval(), TARGET, shape=SHAPE)
+    model = schema.ModelT.InitFromPackedBuf(artifact.data)
+    assert [code.builtinCode for code in model.operatorCodes] == [schema.BuiltinOperator.GELU]

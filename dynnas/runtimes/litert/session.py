@@ -36,9 +36,12 @@ class LitertRunner:
         self._outputs = {each["name"]: each["index"] for each in self._interpreter.get_output_details()}
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        if len(image) == 1:
-            return self._run(image)["logits"]
-        return self.outputs(image)["logits"]
+        if len(image) > 1:
+            return self.outputs(image)["logits"]
+        self._interpreter.set_tensor(self._image, image)
+        self._interpreter.invoke()
+        logits: np.ndarray = self._interpreter.get_tensor(self._outputs["logits"])
+        return logits
 
     def outputs(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Return the outputs (B, ...), and the exits (B,) int64 of a network that has some."""

@@ -29,6 +29,10 @@ _SELU = {"alpha": 1.67326319217681884765625, "gamma": 1.05070102214813232421875}
 """The defaults of ONNX."""
 
 
+_ERF = (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
+"""The factors of powers of t, the highest first."""
+
+
 def number(value: float) -> Value:
     """Return a constant of one float32."""
     return constant(np.array(value, np.float32))
@@ -214,6 +218,20 @@ def _gelu(graph: Graph, node: Node) -> Value:
     return unary(graph, "GELU", node[0], approximate=node.get("approximate", "none") == "tanh")
 
 
+def _erf(graph: Graph, node: Node) -> Value:
+    """Write the error function by formula 7.1.26 of Abramowitz and Stegun, to within 1.5e-7."""
+    x = node[0]
+    size = unary(graph, "ABS", x)
+    place = binary(graph, "ADD", binary(graph, "MUL", size, number(0.3275911)), number(1))
+    t = binary(graph, "DIV", number(1), place)
+    tail = number(_ERF[0])
+    for factor in _ERF[1:]:
+        tail = binary(graph, "ADD", binary(graph, "MUL", t, tail), number(factor))
+    bell = unary(graph, "EXP", unary(graph, "NEG", binary(graph, "MUL", size, size)))
+    below = binary(graph, "MUL", binary(graph, "MUL", tail, t), bell)
+    return binary(graph, "MUL", _sign(graph, node), binary(graph, "SUB", number(1), below))
+
+
 def _mish(graph: Graph, node: Node) -> Value:
     return binary(graph, "MUL", node[0], unary(graph, "TANH", _softplus(graph, node)))
 
@@ -285,6 +303,7 @@ WRITERS: Mapping[str, Writer] = {
     "PRelu": _prelu,
     "LeakyRelu": _leaky,
     "Gelu": _gelu,
+    "Erf": _erf,
     "Sign": _sign,
     "Where": _where,
     "Expand": _expand,

@@ -1,7 +1,7 @@
 """A trained network made elastic, beside what other tools make of it and beside fresh weights.
 
     python studies/trained-network/run.py --data imagenette224_jpeg.npz [--networks resnet mobilenet]
-        [--methods tuned torch-pruning fastnas longer matching fresh] [--seeds 0 1] [--size 64]
+        [--methods tuned torch-pruning fastnas longer crops matching fresh] [--seeds 0 1] [--size 64]
         [--epochs 30] [--tuning 4] [--trials 60] [--out DIR]
 
 For each network and seed:
@@ -13,8 +13,9 @@ For each network and seed:
 - `tuned`, `torch-pruning`, `fastnas`: the network itself, and two networks of either tool, tuned with the
   trained network as their teacher for as much processor time as `elastic` took in all. What is not
   installed is left out (`pip install torch-pruning nvidia-modelopt torchprofile==0.0.4`).
-- `longer`, `matching`: the members of `elastic` tuned for eight times as long, from the weights of the
-  supernet: in the same way; and by the teacher's outputs alone on mixed images, as the network itself is.
+- `longer`, `crops`, `matching`: the members of `elastic` tuned for eight times as long, from the weights of
+  the supernet: in the same way; on random crops, as the network itself is; and by the teacher's outputs alone
+  on mixed images, likewise.
 - `fresh`: the space of `elastic` with new weights. Its supernet is trained for as much processor time as the
   network and the supernet of `elastic` together.
 
@@ -182,7 +183,7 @@ class Comparison:
         for which, start in starts.items():
             progress = Timed(self.progress, self.clock, f"{name} {which}")
             tuned: Any = train_alone(
-                start, self.dataset, recipe, self.folder / name / which.partition(" ")[0],
+                start, remedy.data(self.dataset), recipe, self.folder / name / which.partition(" ")[0],
                 teacher=self.plain(network), progress=progress, name="training",
             )  # fmt: skip
             found[which] = tuned.module

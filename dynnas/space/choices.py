@@ -155,8 +155,8 @@ def _layers(
 def _check_arguments(name: str, build: Callable[..., Any], choices: Mapping[str, Any]) -> None:
     if hasattr(build, "state_dict") and not isinstance(build, type):
         raise SpaceError(
-            f"Space.of: found a {name} that is made already; give its class and lists of its arguments' values: "
-            f"Space.of({name}, ...); a network that is trained becomes a space by dynnas.elastic"
+            f"Space.of: found a {name} that is made already; give its class and lists of its arguments' "
+            f"values: Space.of({name}, ...); a network that is trained becomes a space by dynnas.elastic"
         )
     try:
         parameters = inspect.signature(build).parameters.values()

@@ -4,18 +4,18 @@
 
 Times 50 networks of a space, their layers, and 20 others by a runtime, and fits predictors to the first 10,
 20 and 50 with the layers of as many. The 20 are timed twice: no predictor can seem better than that.
+Whether times of other devices help: `transfer.py`.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
 from collections.abc import Sequence
 
 import numpy as np
+from predictor_times import CHANNELS, CLASSES, ways_of
 
 from dynnas.language.parser import load_space
-from dynnas.language.study_space import StudySpace
 from dynnas.latency.anchors import build_anchors
 from dynnas.latency.meter import LatencyMeter
 from dynnas.latency.predictor.fitting import PIECES_FOR_EACH
@@ -24,18 +24,8 @@ from dynnas.latency.predictor.predictor import Agreement, LatencyPredictor
 from dynnas.latency.rounds import TimingPlan
 from dynnas.nn.networks.layer_features import Piece
 from dynnas.settings.settings import TargetSettings
-from dynnas.space.moves import sample
 
 HELD_OUT = 20
-CHANNELS, CLASSES = 3, 10
-
-
-def ways_of(space: StudySpace, count: int, seed: int) -> list[ExitPath]:
-    """Paths through different random networks, each by one of its exits."""
-    rng = random.Random(seed)
-    drawn = dict.fromkeys(sample(space, rng) for _ in range(20 * count))
-    configs = [space.network_config(each, CHANNELS, CLASSES) for each in list(drawn)[:count]]
-    return [ExitPath.of(config, rng.randint(0, len(config.exits))) for config in configs]
 
 
 def pieces_in(ways: Sequence[ExitPath]) -> list[Piece]:

@@ -1,7 +1,7 @@
 """A trained network made elastic, beside what other tools make of it and beside fresh weights.
 
     python studies/trained-network/run.py --data imagenette224_jpeg.npz [--networks resnet mobilenet]
-        [--methods tuned torch-pruning fastnas longer crops matching fresh] [--seeds 0 1] [--size 64]
+        [--methods tuned torch-pruning fastnas longer crops matching ... fresh] [--seeds 0 1] [--size 64]
         [--epochs 30] [--tuning 4] [--trials 60] [--out DIR]
 
 For each network and seed:
@@ -16,6 +16,7 @@ For each network and seed:
 - `longer`, `crops`, `matching`: the members of `elastic` tuned for eight times as long, from the weights of
   the supernet: in the same way; on random crops, as the network itself is; and by the teacher's outputs alone
   on mixed images, likewise.
+- `torch-pruning-crops`, `fastnas-crops`: the networks of either tool, tuned as `crops` tunes members.
 - `fresh`: the space of `elastic` with new weights. Its supernet is trained for as much processor time as the
   network and the supernet of `elastic` together.
 
@@ -30,7 +31,7 @@ import copy
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,8 @@ TIMES = (0.75, 0.5)
 """Shares of the trained network's time that picked members may take."""
 LR, TUNING_LR = 0.1, 0.02
 FRESH = "fresh"
+ON_CROPS = {f"{method}-crops": method for method in METHODS if METHODS[method].needs}
+"""Networks of other tools that are tuned as `crops` tunes those of `elastic`, by the tool."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,11 @@ class Comparison:
         """What was spent."""
         self.folder.mkdir(parents=True, exist_ok=True)
         return Clock(self.folder / "seconds.json")
+
+    @property
+    def member_epochs(self) -> int:
+        """Epochs that members are tuned for."""
+        return max(1, self.scale.tuning // 2)
 
     def once(self, name: str, number: Callable[[], int]) -> int:
         """Return a number that is worked out once and kept: it follows from times, and must not change."""
@@ -161,7 +169,7 @@ class Comparison:
             )
             study: Study = front.study
             picked = picked_members(study, largest(space).key)
-            recipe = Recipe(self.train(max(1, scale.tuning // 2), TUNING_LR))
+            recipe = Recipe(self.train(self.member_epochs, TUNING_LR))
             members = list({each.key: each for each in picked.values()}.values())
             made = {each.key: each for each in train_members(study, members, recipe, self.progress)}
         modules: dict[str, Any] = {
@@ -169,16 +177,11 @@ class Comparison:
         }
         return study, {name: each.module for name, each in modules.items()}
 
-    def remedied(self, name: str, remedy: Remedy, study: Study, network: nn.Module) -> dict[str, nn.Module]:
-        """Return the picked members of a study, tuned in another way, and the network itself if asked for."""
-        picked = picked_members(study, largest(study.space).key)
-        starts: dict[str, Any] = {
-            f"{share:g} of the time": study.extractor.candidate(each.architecture).copy()
-            for share, each in picked.items()
-        }
-        if remedy.whole:
-            starts["1"] = self.plain(copy.deepcopy(network))
-        recipe = remedy.recipe(self.train(remedy.times * max(1, self.scale.tuning // 2), TUNING_LR))
+    def remedied(
+        self, name: str, remedy: Remedy, starts: Mapping[str, Any], network: nn.Module
+    ) -> dict[str, nn.Module]:
+        """Tune networks in another way, and return their modules by their names."""
+        recipe = remedy.recipe(self.train(remedy.times * self.member_epochs, TUNING_LR))
         found: dict[str, nn.Module] = {}
         for which, start in starts.items():
             progress = Timed(self.progress, self.clock, f"{name} {which}")
@@ -189,8 +192,16 @@ class Comparison:
             found[which] = tuned.module
         return found
 
-    def rival(self, method: str, share: float, network: nn.Module, seconds: float) -> nn.Module:
-        """Return what another tool makes of the network, tuned for some seconds of processor time."""
+    def members(self, study: Study) -> dict[str, Any]:
+        """Return the picked members of a study, with the weights of its supernet."""
+        picked = picked_members(study, largest(study.space).key)
+        return {
+            f"{share:g} of the time": study.extractor.candidate(each.architecture).copy()
+            for share, each in picked.items()
+        }
+
+    def pruned(self, method: str, share: float, network: nn.Module) -> nn.Module:
+        """Return what another tool makes of the network, before it is tuned."""
         folder = self.folder / method
         kept = folder / f"{share:g}.pt"
         pruned = load(kept)
@@ -203,13 +214,18 @@ class Comparison:
             draft = kept.with_suffix(".draft")
             torch.save(pruned, draft)
             draft.replace(kept)
+        return pruned
+
+    def rival(self, method: str, share: float, network: nn.Module, seconds: float) -> nn.Module:
+        """Return what another tool makes of the network, tuned for some seconds of processor time."""
+        pruned = self.pruned(method, share, network)
         epochs = self.once(
             f"{method} {share:g}", lambda: max(1, round(seconds / self.epoch_seconds(pruned, network)))
         )
         recipe = Recipe(self.train(epochs, TUNING_LR))
         progress = Timed(self.progress, self.clock, f"{method} {share:g}")
         tuned: Any = train_alone(
-            self.plain(pruned), self.dataset, recipe, folder / f"{share:g}",
+            self.plain(pruned), self.dataset, recipe, self.folder / method / f"{share:g}",
             teacher=self.plain(network), progress=progress, name="training",
         )  # fmt: skip
         return tuned.module
@@ -238,9 +254,12 @@ class Comparison:
     def rows(self) -> list[dict[str, Any]]:
         """Run what is missing, and return the figures of all networks."""
         path = self.folder / "rows.json"
-        missing = [name for name in self.methods if name in METHODS and not METHODS[name].installed]
+        tools = {
+            name: METHODS[ON_CROPS.get(name, name)] for name in self.methods if name in {*METHODS, *ON_CROPS}
+        }
+        missing = [name for name, tool in tools.items() if not tool.installed]
         for name in missing:
-            self.progress.message(f"{name}: {METHODS[name].needs} is not installed, so it is left out")
+            self.progress.message(f"{name}: {tools[name].needs} is not installed, so it is left out")
         methods = [name for name in self.methods if name not in missing]
         found: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
         if {"trained", "elastic", *methods} <= {row["method"] for row in found}:
@@ -258,8 +277,18 @@ class Comparison:
         for name, remedy in REMEDIES.items():
             if name in methods:
                 self.progress.message(f"{self.name}, seed {self.seed}: {name}")
-                found_now = self.remedied(name, remedy, study, network)
-                made |= {(name, which): each for which, each in found_now.items()}
+                starts = self.members(study)
+                if remedy.whole:
+                    starts["1"] = self.plain(copy.deepcopy(network))
+                tuned = self.remedied(name, remedy, starts, network)
+                made |= {(name, which): each for which, each in tuned.items()}
+        for name, method in ON_CROPS.items():
+            if name in methods:
+                self.progress.message(f"{self.name}, seed {self.seed}: {name}")
+                shares = METHODS[method].shares
+                starts = {f"{share:g}": self.plain(self.pruned(method, share, network)) for share in shares}
+                tuned = self.remedied(name, REMEDIES["crops"], starts, network)
+                made |= {(name, which): each for which, each in tuned.items()}
         if FRESH in methods:
             self.progress.message(f"{self.name}, seed {self.seed}: fresh")
             train = self.train(self.fresh_epochs(), LR)
@@ -293,14 +322,15 @@ class Comparison:
         spent, rows = self.clock.seconds, []
         for (method, which), each, latency in zip(made, networks, latencies, strict=True):
             size = cost_of(each)
-            alone = method in METHODS or method in REMEDIES
-            own = spent[f"{method} {which}"] if alone else self.seconds_of(method)
+            own = spent.get(f"{method} {which}")
+            own = self.seconds_of(method) if own is None else own
             rows.append(
                 {"network": self.name, "seed": self.seed, "method": method, "which": which}
                 | scores_of(each, self.dataset)
                 | {"ms": latency.latency_ms, "interval_ms": latency.interval_ms}
                 | {"macs": size.macs, "params": size.params}
-                | {"seconds": own, "search_seconds": spent.get(f"{method} search", 0.0)}
+                | {"seconds": own}
+                | {"search_seconds": spent.get(f"{ON_CROPS.get(method, method)} search", 0.0)}
             )
         return rows
 
@@ -327,7 +357,7 @@ def main() -> None:
     )
     parser.add_argument("--data", required=True, help="a packed file of JPEG, or as in `data: source`")
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    methods = (*METHODS, *REMEDIES, FRESH)
+    methods = (*METHODS, *REMEDIES, *ON_CROPS, FRESH)
     parser.add_argument(
         "--methods", nargs="*", choices=methods, default=list(methods), help="to compare elastic with"
     )

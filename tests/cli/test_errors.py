@@ -21,7 +21,10 @@ CASES = [
     (("search",), "search: give a space file, the name of one (dynnas spaces lists them), or --data for one"),
     (("front",), "Missing argument 'STUDY'"),
     (("export", "tiny"), "Missing option '--out'"),
-    (("export", "tiny", "--out", "x", "--format", "tflite"), "unknown format 'tflite' (did you mean 'litert'?); known: checkpoint, "),
+    (
+        ("export", "tiny", "--out", "x", "--format", "tflite"),
+        "unknown format 'tflite' (did you mean 'litert'?); known: checkpoint, ",
+    ),
     (("dashboard", "tiny", "--port", "70000"), "Invalid value for '--port'"),
     (("space", "nothing.yaml"), "nothing.yaml:1:1: the space file cannot be read: No such file or directory"),
     (("space", "broken.yaml"), "broken.yaml:1:9: stages: found 3"),

@@ -2,8 +2,8 @@
 
     python tests/bench/transfer.py studies/latency/results-devices.json
 
-Reads what `predictor_times.py` measured. Every device is once the new one, of which the times of 3 to 50
-networks are known and no layer is timed; the others are known by the times of layers and of whole networks.
+It reads what `predictor_times.py` measured. Every device is once the new one: the times of 3 to 50 of its
+networks are known, and no layer is timed. The others are known by the times of layers and of whole networks.
 These are of other spaces alone (`out`), or of the new device's space as well (`in`); and of all other devices
 (`like`), or without those of the same library (`unlike`). Predicted are networks that were not fitted to.
 
@@ -127,7 +127,7 @@ class Networks:
 
 
 class Known:
-    """A device of which layers and networks were timed: predicts any network of any space."""
+    """A device whose layers and networks were timed. It predicts any network of any space."""
 
     def __init__(self, spaces: Sequence[Timed], device: str) -> None:
         spaces = [space for space in spaces if device in space.way_ms]

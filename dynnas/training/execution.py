@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dynnas.nn.context import PLAIN
+from dynnas.nn.layers.depthwise import FastDepthwise
 from dynnas.threads import TRIAL_SHARE, candidate_counts, fastest_count, most_threads, use_threads
 from dynnas.training.algorithm import Pass
 from dynnas.training.models import Model
@@ -43,9 +45,15 @@ class Execution:
             memory_format=torch.channels_last if channels_last else torch.contiguous_format
         )
 
-    def autocast(self, device: torch.device) -> torch.autocast:
+    @contextmanager
+    def arithmetic(self, device: torch.device) -> Iterator[None]:
         """Return the context in which networks run forward."""
-        return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+        with ExitStack() as stack:
+            if device.type == "cpu":
+                stack.enter_context(FastDepthwise())
+            if self.precision == "bfloat16":
+                stack.enter_context(torch.autocast(device.type, torch.bfloat16))
+            yield
 
 
 Trial = Callable[[Execution], None]
@@ -102,7 +110,7 @@ def run_trial(
     """Run a step's networks forward and backward; gradients are gone afterwards."""
     model.module.train()
     for network in networks:
-        with execution.autocast(device):
+        with execution.arithmetic(device):
             outputs = model.forward(
                 execution.prepare(inputs), network.architecture, PLAIN, network.open_gates
             )

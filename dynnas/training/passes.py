@@ -138,7 +138,7 @@ class Passes:
         open_gates: bool,
     ) -> list[Tensor]:
         assert self.execution is not None
-        with self.execution.autocast(self._device):
+        with self.execution.arithmetic(self._device):
             found = model.forward(inputs, architecture, context, open_gates)
         return [output.float() if output.is_floating_point() else output for output in found]
 

@@ -1,8 +1,14 @@
-"""Packed JPEG pictures as squares of the size that a study's networks take."""
+"""Packed JPEG pictures as squares of the size that a study's networks take.
+
+    python studies/pictures.py imagenette224_jpeg.npz 128 FOLDER
+
+makes FOLDER/imagenette224_jpeg-128.npz.
+"""
 
 from __future__ import annotations
 
 import io
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -45,3 +51,7 @@ def _picture(jpeg: bytes, side: int) -> np.ndarray:
     with Image.open(io.BytesIO(jpeg)) as image:
         small = image.convert("RGB").resize((side, side), Image.Resampling.BOX)
     return np.asarray(small).transpose(2, 0, 1)
+
+
+if __name__ == "__main__":
+    print(shrunk(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])))

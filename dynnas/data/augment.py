@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -54,8 +55,58 @@ class Augmentation:
         return crop(images, self.shift, corners, mirrored), moved
 
 
+@dataclass(frozen=True)
+class RandomResizedCrop:
+    """A random part of each image, enlarged to the whole of it; half of them are mirrored.
+
+    Szegedy et al. 2015 (arXiv:1409.4842), with the areas that fast.ai takes for Imagenette.
+
+    Attributes:
+        area: the least share of an image that a part has; the largest is 1.
+        ratio: a part is at most so many times as wide as it is high, or as high as it is wide.
+    """
+
+    area: float = 0.35
+    ratio: float = 4 / 3
+
+    def __str__(self) -> str:
+        """Say in words what is varied."""
+        return f"crops of at least {self.area:.0%} of the area, and mirrors"
+
+    def __call__(
+        self, images: Tensor, targets: Tensor, task: Task, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Cut a part of each of `images` [B, C, H, W]; targets [B, ...] stay what they are.
+
+        Raises:
+            DataError: targets are of places in their images.
+        """
+        if targets.ndim > 2:
+            raise DataError(
+                f"data.augment: crop does not move the targets of task {task.name}; take flip, or the "
+                "transforms of torchvision.transforms.v2 as package.module:object, which move masks and boxes"
+            )
+        height, width = images.shape[-2:]
+        drawn = torch.rand(5, len(images), generator=generator)
+        area = (self.area + (1 - self.area) * drawn[0]) * height * width
+        ratio = torch.exp((2 * drawn[1] - 1) * math.log(self.ratio))
+        # Halves of the part's sides, in units of half an image, as an affine map has them.
+        wide, high = (
+            ((area * ratio).sqrt() / width).clamp(max=1),
+            ((area / ratio).sqrt() / height).clamp(max=1),
+        )
+        affine = torch.zeros(len(images), 2, 3)
+        affine[:, 0, 0] = torch.where(drawn[4] < 0.5, -wide, wide)
+        affine[:, 1, 1] = high
+        affine[:, 0, 2] = (2 * drawn[2] - 1) * (1 - wide)
+        affine[:, 1, 2] = (2 * drawn[3] - 1) * (1 - high)
+        grid = F.affine_grid(affine, list(images.shape), align_corners=False).to(images.device)
+        parts = F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
+        return (parts if images.is_floating_point() else parts.round()).to(images.dtype), targets
+
+
 class Augment(Protocol):
-    """Variation of training images: `Augmentation`, or a `dynnas.data.transforms.Transform`."""
+    """Variation of training images: a class of this file, or a `dynnas.data.transforms.Transform`."""
 
     def __call__(
         self, images: Tensor, targets: Tensor, task: Task, generator: torch.Generator
@@ -65,7 +116,7 @@ class Augment(Protocol):
 
 
 def augmentation(kind: str | Callable[..., Any], resolution: int) -> Augment:
-    """Return the augmentation `kind` (none, shift or flip) for images of `resolution`.
+    """Return the augmentation `kind` (none, shift, flip or crop) for images of `resolution`.
 
     Shifts reach an eighth of the image.
 
@@ -77,7 +128,12 @@ def augmentation(kind: str | Callable[..., Any], resolution: int) -> Augment:
     if is_reference(kind):
         return Transform.of(imported(kind, "data.augment"), kind)
     shift = max(1, resolution // 8)
-    kinds = {"none": Augmentation(), "shift": Augmentation(shift), "flip": Augmentation(shift, flip=True)}
+    kinds: dict[str, Augment] = {
+        "none": Augmentation(),
+        "shift": Augmentation(shift),
+        "flip": Augmentation(shift, flip=True),
+        "crop": RandomResizedCrop(),
+    }
     if kind not in kinds:
         raise DataError(
             f"data.augment: {kind!r} is not known; allowed are auto, {', '.join(kinds)}, "

@@ -60,7 +60,7 @@ def dataset_of(
         task: what targets mean; classification if None and targets are whole numbers.
         names: of the values of targets, such as classes, where the task does not have them.
         name: of the data set in reports.
-        augment: how training images are varied: none, shift, flip, or a callable, which
+        augment: how training images are varied: none, shift, flip, crop, or a callable, which
             `dynnas.data.transforms.Transform` describes.
         search_images: the number of images of a search split that is taken out.
         seed: draws the order of the images, and which are taken out.

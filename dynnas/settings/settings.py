@@ -63,9 +63,9 @@ class DataSettings:
     train_images: int | None = _setting(None, "use only this many training images", minimum=1)
     augment: str = _setting(
         "auto",
-        "augmentation of training images; auto is what suits the data set, and package.module:object a "
-        "callable, such as the transforms of torchvision",
-        choices=("auto", "none", "shift", "flip"),
+        "augmentation of training images; auto is what suits the data set, crop is random resized crops and "
+        "mirrors, and package.module:object a callable, such as the transforms of torchvision",
+        choices=("auto", "none", "shift", "flip", "crop"),
         pattern=REFERENCE,
     )
     size: tuple[int, ...] = _setting(

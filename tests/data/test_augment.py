@@ -127,3 +127,45 @@ def test_a_task_that_does_not_say_how_targets_move() -> None:
     task = Functions(lambda model, batch: 0, lambda model, batches: {}, {"psnr": "maximize"}, name="restore")
     with pytest.raises(TaskError, match=r"task restore: how targets of shape \(1, 4, 4\) move"):
         augmentation("shift", 4)(_images(2, 1, 4), _images(2, 1, 4), task, torch.Generator())
+
+
+def _places(count: int, height: int, width: int) -> Tensor:
+    """Images (count, 2, height, width) that hold the row and the column of each pixel."""
+    rows = torch.arange(height).float().view(-1, 1).expand(height, width)
+    columns = torch.arange(width).float().expand(height, width)
+    return torch.stack([rows, columns]).expand(count, -1, -1, -1)
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (24, 40)])
+def test_a_random_resized_crop_is_a_part_of_the_image_enlarged(height: int, width: int) -> None:
+    found = vary(augmentation("crop", 32), _places(400, height, width))
+    inner = found[:, :, 1:-1, 1:-1]  # at the border half a pixel is missing
+    down, right = inner[:, 0].diff(dim=1), inner[:, 1].diff(dim=2)
+    high, wide = down.mean((1, 2)), right.mean((1, 2))
+    assert (down - high.view(-1, 1, 1)).abs().max() < 1e-3
+    assert (right - wide.view(-1, 1, 1)).abs().max() < 1e-3
+    area = high * wide.abs()
+    assert 0.33 < float(area.min()) < 0.4  # where a side is that of the image, a little is missing
+    assert float(area.max()) > 0.85
+    ratio = wide.abs() * width / (high * height)
+    assert 0.74 < float(ratio.min()) < 0.8 or height != width
+    assert float(ratio.max()) < 1.34
+    assert 150 < int((wide < 0).sum()) < 250
+    for places, side in ((found[:, 0], height), (found[:, 1], width)):
+        assert float(places.min()) >= 0
+        assert float(places.max()) <= side - 1
+        assert places.flatten(1).min(1).values.std() > 1  # from anywhere
+
+
+def test_a_crop_keeps_bytes_and_is_seeded() -> None:
+    images, crops = _images(4, 3, 16), augmentation("crop", 16)
+    first, again, other = vary(crops, images), vary(crops, images), vary(crops, images, seed=1)
+    assert first.dtype == torch.uint8
+    assert first.equal(again)
+    assert not first.equal(other)
+
+
+def test_a_crop_does_not_move_masks() -> None:
+    masks = torch.zeros(2, 8, 8, dtype=torch.int64)
+    with pytest.raises(DataError, match=r"crop does not move the targets of task segmentation; take flip"):
+        augmentation("crop", 8)(_images(2, 3, 8), masks, Segmentation(2), torch.Generator())

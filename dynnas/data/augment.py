@@ -63,7 +63,7 @@ class RandomResizedCrop:
 
     Attributes:
         area: the least share of an image that a part has; the largest is 1.
-        ratio: a part is at most so many times as wide as it is high, or as high as it is wide.
+        ratio: of a part's longer side to its shorter one, at most; parts that do not fit are cut off.
     """
 
     area: float = 0.35

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dynnas.nn.context import PLAIN
-from dynnas.nn.layers.depthwise import FastDepthwise
+from dynnas.nn.depthwise import FastDepthwise
 from dynnas.threads import TRIAL_SHARE, candidate_counts, fastest_count, most_threads, use_threads
 from dynnas.training.algorithm import Pass
 from dynnas.training.models import Model

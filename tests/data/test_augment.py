@@ -149,7 +149,7 @@ def test_a_random_resized_crop_is_a_part_of_the_image_enlarged(height: int, widt
     assert float(area.max()) > 0.85
     ratio = wide.abs() * width / (high * height)
     assert 0.74 < float(ratio.min()) < 0.8 or height != width
-    assert float(ratio.max()) < 1.34
+    assert float(ratio.max()) < 1.34 or height != width
     assert 150 < int((wide < 0).sum()) < 250
     for places, side in ((found[:, 0], height), (found[:, 1], width)):
         assert float(places.min()) >= 0

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from dynnas.nn.layers import depthwise
-from dynnas.nn.layers.depthwise import (
+from dynnas.nn import depthwise
+from dynnas.nn.depthwise import (
     FastDepthwise,
     Geometry,
     depthwise_conv,

@@ -42,12 +42,12 @@ class Geometry(NamedTuple):
 
     @property
     def strided(self) -> bool:
-        """Whether it leaves out pixels."""
+        """Return whether it leaves out pixels."""
         return self.stride != (1, 1)
 
     @property
     def dilated(self) -> bool:
-        """Whether its taps lie apart."""
+        """Return whether its taps lie apart."""
         return self.dilation != (1, 1)
 
 

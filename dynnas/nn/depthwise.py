@@ -34,7 +34,7 @@ Pair = tuple[int, int]
 
 
 class Geometry(NamedTuple):
-    """How a kernel moves over an image, by rows and by columns."""
+    """The way a kernel moves over an image, by rows and by columns."""
 
     stride: Pair
     padding: Pair

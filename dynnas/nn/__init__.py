@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from dynnas.nn.registry import ACTIVATIONS, ATTENTIONS, BLOCKS
     from dynnas.nn.sequences.jump_rnn import JumpRNN
     from dynnas.nn.sequences.recurrent import ExitInTime, SkipRNN
-    from dynnas.nn.token_halting import HaltingTokens, TokenLayer
+    from dynnas.nn.sequences.token_halting import HaltingTokens, TokenLayer
     from dynnas.nn.trees.neural_tree import NeuralTree
     from dynnas.nn.trees.soft_tree import SoftDecisionTree
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -216,7 +216,7 @@ def _trained_evaluator(
         place.supernet,
         progress=progress,
         device=target.host_device,
-        launch=cluster.train if cluster else None,
+        launch=partial(cluster.train, progress=progress) if cluster else None,
     )
     predictor = _predictor(space, dataset, place, meter.reference.environment, progress)
     extractor = Extractor(supernet, dataset, train, meter.target, cache)

@@ -95,15 +95,19 @@ class Cluster:
             )
         return ActorPool(worker, workers or self.processors, progress)
 
-    def train(self, training: Training, folder: Path, report: Report) -> None:
+    def train(
+        self, training: Training, folder: Path, report: Report, progress: Progress | None = None
+    ) -> None:
         """Train as a `Launch`: one actor a rank, with a processor or a GPU each.
 
+        Where a machine is lost, training goes on with the others; where one comes, with it.
+
         Raises:
-            TrainingError: as `launch_processes`.
+            TrainingError: as `launch_processes`; or ranks are lost again and again, or no machine is left.
         """
         from dynnas.training.distributed.cluster import train
 
-        train(training, folder, report)
+        train(training, folder, report, (progress or Progress()).message)
 
 
 @dataclass

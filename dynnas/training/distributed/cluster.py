@@ -62,7 +62,7 @@ class _LostRankError(Exception):
 
 @dataclass
 class _Place:
-    """Where the driver keeps what it hears from rank 0.
+    """The place where the driver keeps what it hears from rank 0.
 
     Attributes:
         report: is told the loss of each step once, however often a step is done.

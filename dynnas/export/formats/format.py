@@ -117,6 +117,16 @@ class Format(ABC):
         return self.example
 
 
+def predict_by(run: Callable[[np.ndarray], Mapping[str, np.ndarray]]) -> Predict:
+    """Return what `Format.load` makes of a function from images to outputs by their names."""
+
+    def predict(images: np.ndarray) -> Outputs:
+        outputs = run(images)
+        return outputs["logits"], outputs.get("exit")
+
+    return predict
+
+
 FormatClass = TypeVar("FormatClass", bound=type[Format])
 
 

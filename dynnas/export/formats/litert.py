@@ -7,13 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from dynnas.export.formats.format import ONE_IMAGE, Format, ModelFile, register_format
+from dynnas.export.formats.format import ONE_IMAGE, Format, ModelFile, predict_by, register_format
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
-    from dynnas.export.formats.format import Outputs, Predict
+    from dynnas.export.formats.format import Predict
     from dynnas.runtimes.cascade import Finished
 
 FILE = "model.tflite"
@@ -59,12 +58,7 @@ class LitertModel(Format):
         from dynnas.runtimes.litert.session import LitertRunner
 
         runner = LitertRunner(path.read_bytes(), threads=1)
-
-        def predict(images: np.ndarray) -> Outputs:
-            outputs = runner.outputs(images)
-            return outputs["logits"], outputs.get("exit")
-
-        return predict
+        return predict_by(runner.outputs)
 
 
 class _Int8Litert(LitertModel):

@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from dynnas.export.formats.format import ONE_IMAGE, Format, ModelFile, register_format
+from dynnas.export.formats.format import ONE_IMAGE, Format, ModelFile, predict_by, register_format
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from dynnas.export.formats.format import Outputs, Predict
+    from dynnas.export.formats.format import Predict
     from dynnas.runtimes.cascade import Finished
 
 FIRST, EXITS = "part0.param", "exits.json"
@@ -60,9 +58,4 @@ class NcnnModel(Format):
 
         files = {each.name: each.read_bytes() for each in path.parent.glob("part*")}
         runner = NcnnRunner(files, (path.parent / EXITS).read_text())
-
-        def predict(images: np.ndarray) -> Outputs:
-            outputs = runner.outputs(images)
-            return outputs["logits"], outputs.get("exit")
-
-        return predict
+        return predict_by(runner.outputs)

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from dynnas.errors import require
-from dynnas.export.formats.format import ANY_BATCH, ONE_IMAGE, Format, ModelFile, register_format
+from dynnas.export.formats.format import ANY_BATCH, ONE_IMAGE, Format, ModelFile, predict_by, register_format
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
-    from dynnas.export.formats.format import Outputs, Predict
+    from dynnas.export.formats.format import Predict
     from dynnas.runtimes.cascade import Finished
 
 OPSET = 18
@@ -75,12 +74,7 @@ class Onnx(Format):
         from dynnas.runtimes.onnx.session import OnnxRunner
 
         runner = OnnxRunner(path.read_bytes(), threads=1)
-
-        def predict(images: np.ndarray) -> Outputs:
-            outputs = runner.outputs(images)
-            return outputs["logits"], outputs.get("exit")
-
-        return predict
+        return predict_by(runner.outputs)
 
 
 class _Int8Onnx(Onnx):

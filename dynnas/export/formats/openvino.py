@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from dynnas.export.formats.format import ANY_BATCH, ONE_IMAGE, Format, ModelFile, register_format
+from dynnas.export.formats.format import ANY_BATCH, ONE_IMAGE, Format, ModelFile, predict_by, register_format
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from dynnas.export.formats.format import Outputs, Predict
+    from dynnas.export.formats.format import Predict
     from dynnas.runtimes.cascade import Finished
 
 
@@ -50,9 +48,4 @@ class OpenVinoModel(Format):
         from dynnas.runtimes.openvino.session import OpenVinoSession
 
         session = OpenVinoSession(path, threads=1)
-
-        def predict(images: np.ndarray) -> Outputs:
-            outputs = session.outputs(images)
-            return outputs["logits"], outputs.get("exit")
-
-        return predict
+        return predict_by(session.outputs)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dynnas.nn.context import PLAIN
-from dynnas.nn.depthwise import FastDepthwise
+from dynnas.nn.gradients.fast import FastGradients
 from dynnas.threads import TRIAL_SHARE, candidate_counts, fastest_count, most_threads, use_threads
 from dynnas.training.algorithm import Pass
 from dynnas.training.models import Model
@@ -50,7 +50,7 @@ class Execution:
         """Return the context in which networks run forward."""
         with ExitStack() as stack:
             if device.type == "cpu":
-                stack.enter_context(FastDepthwise())
+                stack.enter_context(FastGradients())
             if self.precision == "bfloat16":
                 stack.enter_context(torch.autocast(device.type, torch.bfloat16))
             yield

@@ -15,13 +15,12 @@ numbers come of what it does compute fast:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 TILE = 3
 """Side of the kernels whose weight gradients oneDNN computes fast."""
@@ -196,34 +195,7 @@ def _by_torch(
     return found
 
 
-class FastDepthwise(TorchFunctionMode):
-    """A context in which torch's convolutions on a processor get gradients from here where its own are slow.
-
-    In bfloat16, which is autocast's or the input's, grouped convolutions of one or two channels a group that
-    are not depthwise in two dimensions are computed in float32: oneDNN takes up to four times as long in
-    bfloat16.
-    """
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Call a function of torch, or what stands for it."""
-        given = kwargs or {}
-        if func in _CONVOLUTIONS:
-            found = _convolved(func, *args, **given)
-            if found is not None:
-                return found
-        return func(*args, **given)
-
-
-_CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
-
-
-def _convolved(
+def convolved(
     func: Callable[..., Any],
     input: Tensor,
     weight: Tensor,
@@ -233,10 +205,16 @@ def _convolved(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor | None:
-    """Return the convolution, or None if torch does as well by itself."""
-    if groups == 1 or input.device.type != "cpu" or not torch.is_grad_enabled():
-        return None
-    if not (input.requires_grad or weight.requires_grad) or not torch.backends.mkldnn.enabled:
+    """Return what a convolution of torch gives, or None if torch does as well by itself.
+
+    In bfloat16, which is autocast's or the input's, grouped convolutions of one or two channels a group that
+    are not depthwise in two dimensions are computed in float32: oneDNN takes up to four times as long in
+    bfloat16.
+
+    Args:
+        func: torch's function, whose arguments follow.
+    """
+    if groups == 1 or not torch.backends.mkldnn.enabled:
         return None
     autocast = torch.is_autocast_enabled("cpu")
     kind = torch.get_autocast_dtype("cpu") if autocast else input.dtype

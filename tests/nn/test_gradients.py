@@ -1,4 +1,4 @@
-"""Depthwise convolutions have torch's gradients, in whatever way they are computed."""
+"""Depthwise convolutions and PReLU have torch's gradients, in whatever way they are computed."""
 
 from functools import partial
 
@@ -10,14 +10,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from dynnas.nn import depthwise
-from dynnas.nn.depthwise import (
-    FastDepthwise,
-    Geometry,
-    depthwise_conv,
-    input_gradient,
-    weight_gradient,
-)
+from dynnas.nn.gradients import depthwise
+from dynnas.nn.gradients.depthwise import Geometry, depthwise_conv, input_gradient, weight_gradient
+from dynnas.nn.gradients.fast import FastGradients
+from dynnas.nn.gradients.prelu import prelu
 
 PAIR = st.tuples(st.integers(1, 3), st.integers(1, 3))
 
@@ -105,7 +101,7 @@ def test_a_network_learns_in_bfloat16_what_it_learns_in_float32():
         return output, torch.cat([each.grad.flatten() for each in module.parameters()])
 
     expected, wanted = gradients(plain, torch.autocast("cpu", enabled=False), torch.enable_grad())
-    output, found = gradients(fast, FastDepthwise(), torch.autocast("cpu", torch.bfloat16))
+    output, found = gradients(fast, FastGradients(), torch.autocast("cpu", torch.bfloat16))
     assert output.dtype == torch.bfloat16
     assert F.cosine_similarity(expected.flatten(), output.float().flatten(), 0) > 0.999
     assert F.cosine_similarity(wanted, found, 0) > 0.999
@@ -127,7 +123,7 @@ def test_only_slow_convolutions_are_computed_here(layer, own, monkeypatch):
         depthwise, "depthwise_conv", lambda *given: called.append(given) or depthwise_conv(*given)
     )
     images = torch.randn(2, 8, 8, 8, requires_grad=True)
-    with FastDepthwise(), torch.autocast("cpu", torch.bfloat16):
+    with FastGradients(), torch.autocast("cpu", torch.bfloat16):
         layer(images)
         assert bool(called) == own
         called.clear()
@@ -140,18 +136,50 @@ def test_only_slow_convolutions_are_computed_here(layer, own, monkeypatch):
 def test_checkpointed_and_mapped_modules_go_on():
     layer = nn.Conv2d(8, 8, 5, 2, 2, groups=8)
     images = torch.randn(2, 8, 16, 16, requires_grad=True)
-    with FastDepthwise(), torch.autocast("cpu", torch.bfloat16):
+    with FastGradients(), torch.autocast("cpu", torch.bfloat16):
         checkpoint(layer, images, use_reentrant=False).float().sum().backward()
     kept = layer.weight.grad.clone()
     layer.weight.grad = None
-    with FastDepthwise(), torch.autocast("cpu", torch.bfloat16):
+    with FastGradients(), torch.autocast("cpu", torch.bfloat16):
         layer(images).float().sum().backward()
     torch.testing.assert_close(kept, layer.weight.grad, rtol=0.02, atol=0.02)
 
     def one(image):
         return layer(image[None]).float().sum()
 
-    with FastDepthwise(), torch.autocast("cpu", torch.bfloat16):
+    with FastGradients(), torch.autocast("cpu", torch.bfloat16):
         mapped = torch.func.vmap(torch.func.grad(one))(images.detach())
     expected = torch.stack([torch.func.grad(one)(each) for each in images.detach()])
     torch.testing.assert_close(mapped, expected, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("slopes", [1, 4])
+@pytest.mark.parametrize("size", [(3, 4), (2, 4, 5), (2, 4, 3, 5)])
+def test_prelu_is_that_of_torch(size, slopes):
+    x = torch.randn(size, dtype=torch.float64).round(decimals=1).requires_grad_()  # some are 0
+    weight = torch.rand(slopes, dtype=torch.float64, requires_grad=True)
+    found, expected = prelu(x, weight), F.prelu(x, weight)
+    assert found.equal(expected)
+    above = torch.randn_like(found)
+    for own, theirs in zip(
+        torch.autograd.grad(found, (x, weight), above),
+        torch.autograd.grad(expected, (x, weight), above),
+        strict=True,
+    ):
+        torch.testing.assert_close(own, theirs)
+    away = torch.where(x.abs() < 0.1, 0.5, x).detach().requires_grad_()
+    assert torch.autograd.gradcheck(prelu, (away, weight))
+    assert torch.autograd.gradgradcheck(prelu, (away, weight))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_prelu_has_the_type_that_torch_gives_it(dtype, autocast):
+    layer, x = nn.PReLU(3).to(dtype), torch.randn(2, 3, 4, dtype=dtype, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        expected = layer(x)
+        with FastGradients():
+            found = layer(x)
+    assert found.dtype == expected.dtype
+    assert found.equal(expected)
+    assert type(found.grad_fn).__name__ != type(expected.grad_fn).__name__

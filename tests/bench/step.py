@@ -4,8 +4,8 @@
 
 A step runs the networks of the sandwich rule forward and backward, on drawn images. The ways take turns, and
 each has its fastest step; the first, float32 as torch lays images out, is what the others are compared with.
-`torch` is torch's own gradients, as if `dynnas.nn.gradients` were not there. Below is what the operators of the
-fastest way take, and how much of the time.
+`torch` is torch's own gradients, as if `dynnas.nn.gradients` were not there. Below is what the operators of
+the fastest way take, and how much of the time.
 """
 
 from __future__ import annotations

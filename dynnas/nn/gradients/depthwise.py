@@ -212,7 +212,7 @@ def convolved(
     bfloat16.
 
     Args:
-        func: torch's function, whose arguments follow.
+        func: torch's function, whose arguments follow; `input` is (B, C, ...) or (C, ...).
     """
     if groups == 1 or not torch.backends.mkldnn.enabled:
         return None

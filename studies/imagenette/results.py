@@ -46,7 +46,8 @@ from dynnas.pareto.front import Front, ScoredArchitecture
 from dynnas.progress import Progress
 from dynnas.report.tables.table import dynamic_layers, exits, is_dynamic
 from dynnas.search.evaluators.supernet import open_meter
-from dynnas.space.architecture import Architecture
+from dynnas.space.architecture import Architecture, Value
+from dynnas.space.gene import Gene
 from dynnas.space.moves import choose_each
 from dynnas.space.space import Space
 from dynnas.study.static_part import static_part
@@ -87,7 +88,12 @@ def without_choices(space: Space, architecture: Architecture) -> Architecture:
     """Return the same network with nothing left out."""
     part = static_part(space)
     assert part is not None
-    return choose_each(part, lambda gene: architecture.get(gene.name, gene.values[0]))
+
+    def kept(gene: Gene) -> Value:
+        value = architecture.get(gene.name)
+        return value if value in gene.values else gene.values[0]
+
+    return choose_each(part, kept)
 
 
 def what_is_dynamic(architecture: Architecture) -> str:

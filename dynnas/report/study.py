@@ -160,4 +160,4 @@ def title_of(study: Study) -> str:
         parts.append(target.dtype)
     if target.batch > 1:
         parts.append(f"{target.batch} images a call")
-    return f"{study.name}: {study.settings.data.source} on {', '.join(parts)}"
+    return f"{study.name}: {Path(study.settings.data.source).name} on {', '.join(parts)}"

@@ -1,6 +1,7 @@
 """The picture of a study: the file, and what matplotlib was told to draw."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib.image
 import pytest
@@ -9,6 +10,8 @@ from support.figures import legend
 
 from dynnas.report.plots.front import Picture, Point, draw
 from dynnas.report.plots.growth import Growth, draw_growth
+from dynnas.report.study import title_of
+from dynnas.settings.settings import DataSettings, Settings
 
 FRONT = (Point(0.2, 95.0, dynamic=True), Point(0.1, 90.0))
 
@@ -63,3 +66,13 @@ def test_growth_is_a_staircase_to_the_last_trial(axes: list[Axes]) -> None:
     assert line.get_drawstyle() == "steps-post"
     assert line.get_xdata().tolist() == [1, 4, 9, 20]
     assert line.get_ydata().tolist() == [0.5, 0.6, 0.9, 0.9]
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [("digits", "digits"), ("/home/me/pictures/", "pictures"), ("mine.data:load", "mine.data:load")],
+)
+def test_a_title_names_the_data_without_their_folder(source: str, name: str) -> None:
+    settings = Settings(data=DataSettings(source=source))
+    study = SimpleNamespace(name="abc", space=SimpleNamespace(table=None), settings=settings)
+    assert title_of(study) == f"abc: {name} on cpu, threads: 1"

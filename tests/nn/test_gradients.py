@@ -183,3 +183,11 @@ def test_prelu_has_the_type_that_torch_gives_it(dtype, autocast):
     assert found.dtype == expected.dtype
     assert found.equal(expected)
     assert type(found.grad_fn).__name__ != type(expected.grad_fn).__name__
+
+
+def test_other_types_are_left_to_torch():
+    layer, images = nn.Conv2d(4, 4, 5, 2, 2, groups=4), torch.randn(2, 4, 8, 8)
+    with FastGradients(), pytest.raises(RuntimeError, match="same"):
+        layer(images.bfloat16())  # a mistake of its user
+    with FastGradients(), torch.autocast("cpu", torch.bfloat16):
+        assert layer.double()(images.double()).dtype == torch.float64

@@ -2,8 +2,8 @@
 
 Of depthwise convolutions oneDNN computes all forward passes fast, and of gradients those of 3 x 3 kernels of
 stride 1 without dilation. Others fall back to plain loops: in bfloat16 the input's gradient at stride 2 takes
-20 to 80 times its time in float32, and the weight's gradient of 5 x 5 pixels 30 times that of 3 x 3. The same
-numbers come of what it does compute fast:
+20 to 80 times its time in float32, and the weight's gradient of 5 x 5 pixels 30 to 75 times that of 3 x 3.
+The same numbers come of what it does compute fast:
 
 - the input's gradient is a convolution of the output's, with zeros between its pixels where there is a
   stride, with the kernel turned round;
@@ -197,6 +197,7 @@ def _by_torch(
 
 def convolved(
     func: Callable[..., Any],
+    kind: torch.dtype,
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
@@ -207,17 +208,15 @@ def convolved(
 ) -> Tensor | None:
     """Return what a convolution of torch gives, or None if torch does as well by itself.
 
-    In bfloat16, which is autocast's or the input's, grouped convolutions of one or two channels a group that
-    are not depthwise in two dimensions are computed in float32: oneDNN takes up to four times as long in
-    bfloat16.
+    In bfloat16, grouped convolutions of one or two channels a group that are not depthwise in two dimensions
+    are computed in float32: oneDNN takes up to four times as long in bfloat16.
 
     Args:
         func: torch's function, whose arguments follow; `input` is (B, C, ...) or (C, ...).
+        kind: the type of the result.
     """
     if groups == 1 or not torch.backends.mkldnn.enabled:
         return None
-    autocast = torch.is_autocast_enabled("cpu")
-    kind = torch.get_autocast_dtype("cpu") if autocast else input.dtype
     per_group = min(weight.shape[0], input.shape[1]) // groups if input.dim() == weight.dim() else math.inf
     if func is torch.conv2d and per_group == 1 and groups == weight.shape[0] == input.shape[1]:
         geometry = _geometry(weight, stride, padding, dilation)
@@ -226,13 +225,11 @@ def convolved(
         x, own = input.to(kind), weight.to(kind)
         if not is_slow(x, own, geometry):
             return None
-        with torch.autocast("cpu", enabled=False):
-            return depthwise_conv(x, own, None if bias is None else bias.to(kind), geometry)
+        return depthwise_conv(x, own, None if bias is None else bias.to(kind), geometry)
     if kind != torch.bfloat16 or per_group > NARROW:
         return None
-    with torch.autocast("cpu", enabled=False):
-        wide = None if bias is None else bias.float()
-        found = func(input.float(), weight.float(), wide, stride, padding, dilation, groups)
+    wide = None if bias is None else bias.float()
+    found: Tensor = func(input.float(), weight.float(), wide, stride, padding, dilation, groups)
     return found.to(kind)
 
 

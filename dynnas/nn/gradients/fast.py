@@ -30,26 +30,34 @@ class FastGradients(TorchFunctionMode):
         """Call a function of torch, or what stands for it."""
         given = kwargs or {}
         ours = _OURS.get(func)
-        if ours is not None and torch.is_grad_enabled() and _differentiated(*args, *given.values()):
-            found = ours(*args, **given)
+        kind = None if ours is None else _kind(*args, *given.values())
+        if ours is not None and kind is not None:
+            with torch.autocast("cpu", enabled=False):
+                found = ours(kind, *args, **given)
             if found is not None:
                 return found
         return func(*args, **given)
 
 
-def _differentiated(*given: Any) -> bool:
-    """Return whether any of the arguments wants a gradient, and all tensors are on a processor."""
+def _kind(*given: Any) -> torch.dtype | None:
+    """Return the type in which torch computes with tensors among the arguments, or None if not for us.
+
+    It is for us if something is differentiated, on a processor, in float32 or bfloat16.
+    """
     tensors = [each for each in given if isinstance(each, Tensor)]
-    return all(each.device.type == "cpu" for each in tensors) and any(each.requires_grad for each in tensors)
+    if not torch.is_grad_enabled() or not any(each.requires_grad for each in tensors):
+        return None
+    kinds = {each.dtype for each in tensors}
+    if any(each.device.type != "cpu" for each in tensors) or not kinds <= {torch.float32, torch.bfloat16}:
+        return None
+    if torch.is_autocast_enabled("cpu"):
+        return torch.get_autocast_dtype("cpu")
+    return kinds.pop() if len(kinds) == 1 else None  # of several torch says what is wrong
 
 
-def _prelu(input: Tensor, weight: Tensor) -> Tensor | None:
-    """Return what PReLU gives, in the type of autocast if that is on."""
-    if not torch.is_autocast_enabled("cpu"):
-        return prelu(input, weight)
-    kind = torch.get_autocast_dtype("cpu")
-    with torch.autocast("cpu", enabled=False):
-        return prelu(input.to(kind), weight.to(kind))
+def _prelu(kind: torch.dtype, input: Tensor, weight: Tensor) -> Tensor:
+    """Return what PReLU gives, computed in a type."""
+    return prelu(input.to(kind), weight.to(kind))
 
 
 _OURS: Mapping[Any, Callable[..., Tensor | None]] = {

@@ -34,7 +34,7 @@ MOVED = {"README.md": "index.md", "docs/index.md": "contents.md"}
 
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 FOREIGN = re.compile(r"\[?!\[[^\]]*\]\(https?:[^)]*\)(?:\]\([^)]*\))?\n?")
-FENCED = re.compile(r"(```.*?```|`[^`\n]+`)", re.DOTALL)
+FENCED = re.compile(r"```.*?```|`[^`\n]+`", re.DOTALL)
 
 
 def places() -> dict[str, str]:
@@ -56,9 +56,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Let the links of a page lead to where their targets lie on the site."""
-    path = page.file.src_uri
-    parts = FENCED.split(markdown)
-    return "".join(part if at % 2 else for_site(part, path) for at, part in enumerate(parts))
+    code: list[str] = []
+
+    def taken_out(found: re.Match[str]) -> str:
+        code.append(found[0])
+        return f"\0{len(code) - 1}\0"  # so that a link whose words are code stays one
+
+    text = for_site(FENCED.sub(taken_out, markdown), page.file.src_uri)
+    return re.sub(r"\0(\d+)\0", lambda mark: code[int(mark[1])], text)
 
 
 def for_site(text: str, page: str) -> str:

@@ -15,6 +15,7 @@ from dynnas.data.transforms import Transform
 from dynnas.errors import DataError
 from dynnas.tasks.importing import imported, is_reference
 from dynnas.tasks.task import Task
+from dynnas.tasks.view import View
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ class Augmentation:
         mirrored = torch.rand(count, generator=generator) < (0.5 if self.flip else 0.0)
         corners, mirrored = corners.to(images.device), mirrored.to(images.device)
         down, right = self.shift - corners
-        moved = task.moved(targets, down, right, mirrored, (images.shape[2], images.shape[3]))
-        return crop(images, self.shift, corners, mirrored), moved
+        view = View.shifted(down, right, mirrored, (images.shape[2], images.shape[3]))
+        return crop(images, self.shift, corners, mirrored), task.moved(targets, view)
 
 
 @dataclass(frozen=True)
@@ -76,33 +77,27 @@ class RandomResizedCrop:
     def __call__(
         self, images: Tensor, targets: Tensor, task: Task, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Cut a part of each of `images` [B, C, H, W]; targets [B, ...] stay what they are.
+        """Cut a part of each of `images` [B, C, H, W], and of its target [B, ...] where it is of places.
 
         Raises:
-            DataError: targets are of places in their images.
+            TaskError: the task does not say how its targets move.
         """
-        if targets.ndim > 2:
-            raise DataError(
-                f"data.augment: crop does not move the targets of task {task.name}; take flip, or the "
-                "transforms of torchvision.transforms.v2 as package.module:object, which move masks and boxes"
-            )
         height, width = images.shape[-2:]
         drawn = torch.rand(5, len(images), generator=generator)
         area = (self.area + (1 - self.area) * drawn[0]) * height * width
         ratio = torch.exp((2 * drawn[1] - 1) * math.log(self.ratio))
-        # Halves of the part's sides, in units of half an image, as an affine map has them.
         wide, high = (
             ((area * ratio).sqrt() / width).clamp(max=1),
             ((area / ratio).sqrt() / height).clamp(max=1),
         )
-        affine = torch.zeros(len(images), 2, 3)
-        affine[:, 0, 0] = torch.where(drawn[4] < 0.5, -wide, wide)
-        affine[:, 1, 1] = high
-        affine[:, 0, 2] = (2 * drawn[2] - 1) * (1 - wide)
-        affine[:, 1, 2] = (2 * drawn[3] - 1) * (1 - high)
-        grid = F.affine_grid(affine, list(images.shape), align_corners=False).to(images.device)
-        parts = F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
-        return (parts if images.is_floating_point() else parts.round()).to(images.dtype), targets
+        mirrored = drawn[4] < 0.5
+        left, top = drawn[2] * (1 - wide) * width, drawn[3] * (1 - high) * height
+        view = View(
+            torch.stack([torch.where(mirrored, -wide, wide), high], 1),
+            torch.stack([torch.where(mirrored, left + wide * width, left), top], 1),
+            (height, width),
+        )
+        return _sampled(images, view), task.moved(targets, view)
 
 
 class Augment(Protocol):
@@ -113,6 +108,17 @@ class Augment(Protocol):
     ) -> tuple[Tensor, Tensor]:
         """Vary images (B, C, H, W) and targets (B, ...) by draws of a generator."""
         ...
+
+
+def _sampled(images: Tensor, view: View) -> Tensor:
+    """Return what `view` shows of images (B, C, H, W), by the four pixels next to each place."""
+    size = torch.tensor([view.size[1], view.size[0]])
+    affine = torch.zeros(len(images), 2, 3)
+    affine[:, 0, 0], affine[:, 1, 1] = view.scale.unbind(1)
+    affine[:, :, 2] = view.scale + 2 * view.corner / size - 1  # middles, in halves of an image
+    grid = F.affine_grid(affine, list(images.shape), align_corners=False).to(images.device)
+    parts = F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
+    return (parts if images.is_floating_point() else parts.round()).to(images.dtype)
 
 
 def augmentation(kind: str | Callable[..., Any], resolution: int) -> Augment:

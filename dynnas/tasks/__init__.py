@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dynnas.tasks.registry import TASKS
     from dynnas.tasks.scored import ScoredModel
     from dynnas.tasks.task import Task
+    from dynnas.tasks.view import View
 
 __all__ = [
     "TASKS",
@@ -35,6 +36,7 @@ __all__ = [
     "ScoredModel",
     "Segmentation",
     "Task",
+    "View",
     "WithHead",
 ]
 
@@ -42,6 +44,7 @@ _HOMES = {
     "TASKS": "registry",
     "ScoredModel": "scored",
     "Task": "task",
+    "View": "view",
     "Classification": "builtin.classification",
     "Detection": "builtin.detection",
     "DetectionHead": "detection_head",

@@ -18,6 +18,7 @@ from dynnas.errors import TaskError, nearest
 from dynnas.metric import Metric
 from dynnas.tasks.intervals import Interval, mean_interval
 from dynnas.tasks.scored import ScoredModel
+from dynnas.tasks.view import View
 
 
 class Task(ABC):
@@ -223,17 +224,10 @@ class Task(ABC):
         """
         return torch.ones(len(output), dtype=torch.bool, device=output.device)
 
-    def moved(
-        self, target: Tensor, down: Tensor, right: Tensor, mirrored: Tensor, size: tuple[int, int]
-    ) -> Tensor:
-        """Return the targets of images that were moved and then mirrored from left to right: (B, ...).
+    def moved(self, target: Tensor, view: View) -> Tensor:
+        """Return where the targets (B, ...) of images lie in the varied ones, that show `view`: (B, ...).
 
         By default a target belongs to its image as a whole, and stays what it is.
-
-        Args:
-            down, right: pixels (B,), below 0 for up and left; what leaves the image is lost.
-            mirrored: (B,) bool.
-            size: height and width of the images.
 
         Raises:
             TaskError: a target is of places in its image, and the task does not say how it moves.
@@ -243,7 +237,7 @@ class Task(ABC):
         raise TaskError(
             f"task {self.name}: how targets of shape {tuple(target.shape[1:])} move with their images is not "
             "known; say data.augment: none, let the data set itself vary both, or let the task define "
-            "moved(target, down, right, mirrored, size)"
+            "moved(target, view)"
         )
 
     def difference(self, output: Tensor, other: Tensor) -> Tensor:

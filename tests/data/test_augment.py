@@ -1,5 +1,8 @@
 """Augmentation against an obvious loop over images and pixels."""
 
+import importlib
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -8,7 +11,7 @@ from torch import Tensor
 
 from dynnas.data.augment import Augmentation, augmentation, crop
 from dynnas.errors import DataError, TaskError
-from dynnas.tasks import Classification, Detection, Functions, Segmentation
+from dynnas.tasks import Classification, Detection, Functions, Segmentation, View
 
 
 def _images(count: int, channels: int, side: int) -> Tensor:
@@ -116,10 +119,10 @@ def test_boxes_move_with_their_images() -> None:
 
 def test_a_box_that_leaves_the_image_is_none() -> None:
     target = torch.tensor([[[0.0, 0, 0, 8, 8], [1.0, 4, 4, 8, 8]]])
-    still = torch.zeros(1, dtype=torch.long)
-    moved = Detection(2).moved(target, still - 7, still, torch.zeros(1, dtype=torch.bool), (16, 16))
+    still, same = torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.bool)
+    moved = Detection(2).moved(target, View.shifted(still - 7, still, same, (16, 16)))
     assert moved.tolist() == [[[-1] * 5, [-1] * 5]]
-    moved = Detection(2).moved(target, still - 5, still, torch.zeros(1, dtype=torch.bool), (16, 16))
+    moved = Detection(2).moved(target, View.shifted(still - 5, still, same, (16, 16)))
     assert moved.tolist() == [[[0, 0, 0, 8, 3], [1, 4, 0, 8, 3]]]
 
 
@@ -165,7 +168,55 @@ def test_a_crop_keeps_bytes_and_is_seeded() -> None:
     assert not first.equal(other)
 
 
-def test_a_crop_does_not_move_masks() -> None:
-    masks = torch.zeros(2, 8, 8, dtype=torch.int64)
-    with pytest.raises(DataError, match=r"crop does not move the targets of task segmentation; take flip"):
-        augmentation("crop", 8)(_images(2, 3, 8), masks, Segmentation(2), torch.Generator())
+def test_a_crop_moves_masks() -> None:
+    images = _places(50, 24, 40)
+    masks = torch.arange(24 * 40).view(1, 24, 40).expand(50, -1, -1)
+    found, moved = augmentation("crop", 24)(images, masks, Segmentation(960), _draws())
+    for side, of_pixel in ((0, moved // 40), (1, moved % 40)):
+        assert (found[:, side] - of_pixel).abs().max() < 0.501  # the pixel next to where the image was read
+    assert len(moved.unique()) > 900
+
+
+def test_a_crop_moves_boxes_and_cuts_them() -> None:
+    images, targets = torch.zeros(200, 1, 48, 64), torch.full((200, 2, 5), -1.0)
+    for row in range(200):
+        x, y = row % 52, row % 38
+        images[row, 0, y : y + 10, x : x + 12] = 1
+        targets[row, 0] = torch.tensor([2.0, x, y, x + 12, y + 10])
+    found, moved = augmentation("crop", 48)(images, targets, Detection(3), _draws())
+    there = moved[:, 0, 0] == 2
+    assert 120 < int(there.sum()) < 195  # parts without the box have none
+    for image, box in zip(found[there, 0], moved[there, 0, 1:], strict=True):
+        rows, columns = (image > 0.5).nonzero().unbind(1)
+        edges = torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+        assert (box - edges).abs().max() <= 1  # the pixels whose middles are inside
+    assert (moved[~there, 0] == -1).all()
+    assert (moved[:, 1] == -1).all()
+
+
+def test_a_view_is_torchvisions_crop_and_flip(timm: Any) -> None:
+    """The same part of an image, cut out and enlarged by torchvision, has the same box and the same mask."""
+    functional = importlib.import_module("torchvision.transforms.v2.functional")
+    tensors = importlib.import_module("torchvision.tv_tensors")
+    top, left, high, wide = 4, 6, 16, 24
+    view = View(torch.tensor([[-0.5, 0.5]]), torch.tensor([[left + wide, top]]), (32, 48))
+    box, mask = torch.tensor([[10.0, 8, 30, 20]]), torch.randint(0, 9, (1, 32, 48), generator=_draws())
+
+    def theirs(target: Tensor) -> Tensor:
+        cut = functional.resized_crop(target, top, left, high, wide, [32, 48])
+        return functional.horizontal_flip(cut).as_subclass(Tensor)
+
+    boxes = tensors.BoundingBoxes(box, format="XYXY", canvas_size=(32, 48))
+    inside = view.boxes(box[None])[0].clamp(min=0).minimum(torch.tensor([48.0, 32, 48, 32]))
+    torch.testing.assert_close(inside, theirs(boxes))
+    assert torch.equal(view.map(mask, 255), theirs(tensors.Mask(mask)))
+
+
+def test_a_crop_of_targets_that_no_task_moves() -> None:
+    task = Functions(lambda model, batch: 0, lambda model, batches: {}, {"psnr": "maximize"}, name="restore")
+    with pytest.raises(TaskError, match=r"moved\(target, view\)"):
+        augmentation("crop", 8)(_images(2, 3, 8), _images(2, 3, 8), task, torch.Generator())
+
+
+def _draws() -> torch.Generator:
+    return torch.Generator().manual_seed(0)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from dynnas.data.given import dataset_of
 from dynnas.metric import Metric
 from dynnas.tasks.task import Task
+from dynnas.tasks.view import View
 
 POINTS, HEIGHT, WIDTH = 2, 24, 32
 
@@ -64,12 +65,8 @@ class Keypoints(Task):
         apart = (outputs - targets).norm(dim=-1)
         return {"pck": (apart < 4).float().mean().item(), "distance": apart.mean().item()}
 
-    def moved(
-        self, target: Tensor, down: Tensor, right: Tensor, mirrored: Tensor, size: tuple[int, int]
-    ) -> Tensor:
-        moved = target + torch.stack([right, down], -1)[:, None]
-        across = torch.stack([size[1] - moved[..., 0], moved[..., 1]], -1)
-        return torch.where(mirrored[:, None, None], across, moved)
+    def moved(self, target: Tensor, view: View) -> Tensor:
+        return view.places(target)
 
 
 def points() -> object:

@@ -19,6 +19,7 @@ from dynnas.tasks.detection_head import DetectionHead
 from dynnas.tasks.detections import DETECTION, FIELDS, Detections, filled_up, rescaled
 from dynnas.tasks.named import NamedTask
 from dynnas.tasks.registry import TASKS
+from dynnas.tasks.view import View
 
 _SURE = 0.3
 
@@ -186,15 +187,10 @@ class Detection(NamedTask):
             "recall": float(np.mean(recalls)),
         }
 
-    def moved(
-        self, target: Tensor, down: Tensor, right: Tensor, mirrored: Tensor, size: tuple[int, int]
-    ) -> Tensor:
+    def moved(self, target: Tensor, view: View) -> Tensor:
         """Move the boxes with their images: (B, M, 5); one that loses three quarters of its area is none."""
-        height, width = size
-        kind, boxes = target[..., :1], target[..., 1:]
-        boxes = boxes + torch.stack([right, down, right, down], -1).to(boxes.dtype)[:, None]
-        other = torch.stack([width - boxes[..., 2], boxes[..., 1], width - boxes[..., 0], boxes[..., 3]], -1)
-        boxes = torch.where(mirrored[:, None, None], other, boxes)
+        height, width = view.size
+        kind, boxes = target[..., :1], view.boxes(target[..., 1:])
         cut = torch.minimum(boxes.clamp(min=0), boxes.new_tensor([width, height, width, height]))
         seen = (kind >= 0) & (areas(cut) > 0.25 * areas(boxes))[..., None]
         return torch.where(seen, torch.cat([kind, cut], -1), torch.full_like(target, -1))

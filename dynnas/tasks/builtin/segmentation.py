@@ -15,6 +15,7 @@ from dynnas.tasks.divergence import adaptive_divergence
 from dynnas.tasks.heads import PlaceClassifier
 from dynnas.tasks.named import NamedTask
 from dynnas.tasks.registry import TASKS
+from dynnas.tasks.view import View
 
 _SURE = 0.9
 IGNORED = 255
@@ -154,18 +155,9 @@ class Segmentation(NamedTask):
             "pixel_accuracy": (hits.sum() / confusion.sum().clamp(min=1)).item(),
         }
 
-    def moved(
-        self, target: Tensor, down: Tensor, right: Tensor, mirrored: Tensor, size: tuple[int, int]
-    ) -> Tensor:
+    def moved(self, target: Tensor, view: View) -> Tensor:
         """Move the classes with their pixels; pixels that come in count for nothing: (B, H, W)."""
-        height, width = size
-        columns = torch.arange(width, device=target.device)
-        columns = torch.where(mirrored[:, None], width - 1 - columns, columns) - right[:, None]
-        rows = torch.arange(height, device=target.device) - down[:, None]
-        inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None]
-        index = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None]
-        found = target.flatten(1).gather(1, index.flatten(1)).view_as(target)
-        return torch.where(inside, found, torch.full_like(found, self.ignored))
+        return view.map(target, self.ignored)
 
     def post(self, output: Tensor) -> Tensor:
         """Return the likeliest class of each place: (B, h, w)."""

@@ -31,6 +31,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -266,7 +267,9 @@ def ships(args: argparse.Namespace) -> dict[str, Any]:
             model.write_bytes(to_packed_onnx(network).SerializeToString())
             np.save(pixels, images)
             files.append((str(model), str(pixels)))
-        for number, anchor in enumerate(anchor_networks(study.space, dataset.channels, dataset.task.outputs)):
+        for number, anchor in enumerate(
+            islice(anchor_networks(study.space, dataset.channels, dataset.task.outputs), 2)
+        ):
             model, pixels = place / f"anchor{number}.onnx", place / f"anchor{number}.npy"
             model.write_bytes(to_packed_onnx(anchor).SerializeToString())
             np.save(

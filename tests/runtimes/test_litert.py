@@ -13,12 +13,14 @@ from support.networks import config, finished, images, one_after_another, one_by
 from torch import nn
 
 from dynnas.errors import MissingExtraError, TargetError
+from dynnas.latency.anchors import build_anchors
 from dynnas.nn.kernels.kernel import KERNELS
 from dynnas.nn.registry import ACTIVATIONS, ATTENTIONS, BLOCKS
 from dynnas.runtimes.artifact import Artifact
 from dynnas.runtimes.chaining import chain
 from dynnas.runtimes.compile import compile_network, load_artifact
 from dynnas.settings.settings import TargetSettings
+from dynnas.space.space import Space
 
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated", reason="ai-edge-litert is not installed")
 
@@ -129,6 +131,27 @@ def test_an_operator_that_litert_lacks_is_named():
         "operators, or use runtime onnxruntime or torch",
     ):
         compile_network(Odd().eval(), TARGET, shape=(3, 8, 8))
+
+
+class Perhaps(nn.Module):
+    """A network, perhaps with an operator that LiteRT lacks."""
+
+    def __init__(self, odd: bool, width: int) -> None:
+        super().__init__()
+        self.odd, self.conv = odd, nn.Conv2d(3, width, 3)
+
+    def forward(self, x):
+        x = self.conv(x).mean((2, 3))
+        return x * torch.linalg.det(x[:, :4].view(-1, 2, 2))[:, None] if self.odd else x
+
+
+def test_anchors_are_networks_that_the_target_runs():
+    space = Space.of(Perhaps, odd=[True, False], width=[4, 8, 16])
+    first, second = build_anchors(space, TARGET, 3, 4, (8, 8))
+    for workload in (first, second):
+        assert np.isfinite(workload.runner(workload.images[0])).all()
+    with pytest.raises(TargetError, match="it has no operator Det"):
+        build_anchors(space.restrict({"odd": [True]}), TARGET, 3, 4, (8, 8))
 
 
 def test_a_model_that_is_damaged_is_refused():

@@ -111,12 +111,13 @@ class Detection(NamedTask):
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the cross entropy of classes and the generalised overlap of boxes: (B,).
 
-        Places are assigned to boxes by how well they do both (TOOD, Feng 2021, arXiv:2108.07755), and their
-        class is to be as sure as the box is good.
+        Places are assigned to boxes by how well they do both, and their class is to be as sure as the box is
+        good (TOOD, Feng 2021, arXiv:2108.07755). Losses of classes are focal, so that the many places with
+        nothing do not drown small and rare things.
         """
         boxes, logits = output[..., :4], output[..., FIELDS:]
         wanted, matched, taken = assign(output.detach(), target.to(output.dtype))
-        losses = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").flatten(1).sum(1)
+        losses = _focal(logits, wanted).flatten(1).sum(1)
         apart = ((1 - giou(boxes, matched)) * taken).sum(1) / taken.sum(1).clamp(min=1)
         return losses / wanted.flatten(1).sum(1).clamp(min=1) + self.box_weight * apart
 
@@ -132,7 +133,7 @@ class Detection(NamedTask):
             kinds = torch.where(teacher[..., 4] >= _SURE, teacher[..., 5], -1.0)
             return self.loss(output, torch.cat([kinds[..., None], teacher[..., :4]], -1))
         taught = teacher[..., FIELDS:].sigmoid()
-        losses = F.binary_cross_entropy_with_logits(output[..., FIELDS:], taught, reduction="none")
+        losses = _focal(output[..., FIELDS:], taught)
         weight = taught.amax(-1)
         apart = ((1 - giou(output[..., :4], teacher[..., :4])) * weight).sum(1)
         return (losses.flatten(1).sum(1) + self.box_weight * apart) / weight.sum(1).clamp(min=1)
@@ -261,6 +262,15 @@ def _of_class(
     mine = mine[np.argsort(-mine[:, 4], kind="mergesort")]
     wanted = truth[truth[:, 0] == kind][:, 1:]
     return mine[:, 4], matches(mine[:, :4], wanted, thresholds), len(wanted)
+
+
+def _focal(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Return the cross entropy to probabilities, times the square of how far off each is (...).
+
+    It is the quality focal loss (Li 2020, arXiv:2006.04388, equation 3) with its exponent of 2.
+    """
+    losses = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    return losses * (wanted - logits.sigmoid()).square()
 
 
 def _within(one: Tensor, other: Tensor) -> bool:

@@ -20,9 +20,10 @@ from dynnas.tasks.view import View
 
 @dataclass(frozen=True)
 class Augmentation:
-    """A random shift of up to `shift` pixels (black comes in).
+    """A random shift of up to `shift` pixels; the pixels at the border are repeated where nothing is.
 
-    With `flip`, half of the images are mirrored.
+    With `flip`, half of the images are mirrored. A border of black would be far from anything in data of
+    little contrast, and the statistics of batch norm those of the border.
     """
 
     shift: int = 0
@@ -148,19 +149,19 @@ def augmentation(kind: str | Callable[..., Any], resolution: int) -> Augment:
     return kinds[kind]
 
 
-def crop(images: Tensor, padding: int, corners: Tensor, mirrored: Tensor) -> Tensor:
-    """Surround `images` [B, C, H, W] with `padding` zeros, cut H x W back out of each, mirror some of them.
+def crop(images: Tensor, reach: int, corners: Tensor, mirrored: Tensor) -> Tensor:
+    """Cut `images` [B, C, H, W] out anew, some pixels away, and mirror some; border pixels are repeated.
 
     Args:
-        corners: int64 [2, B], the row and column in the padded image where each cut begins, 0 to 2 * padding.
+        reach: the most pixels that a cut lies away.
+        corners: int64 [2, B], the row and column where each cut begins, 0 to 2 * reach; `reach` is no move.
         mirrored: bool [B], the cuts to reverse from left to right.
     """
     batch, channels, height, width = images.shape
     along = torch.arange(width, device=images.device)
-    rows = corners[0].unsqueeze(1) + torch.arange(height, device=images.device)
-    columns = corners[1].unsqueeze(1) + torch.where(mirrored.unsqueeze(1), width - 1 - along, along)
+    rows = corners[0].unsqueeze(1) - reach + torch.arange(height, device=images.device)
+    columns = corners[1].unsqueeze(1) - reach + torch.where(mirrored.unsqueeze(1), width - 1 - along, along)
     # One gather from flattened images: five times as fast on a CPU as indexing with rows and columns.
-    padded = F.pad(images, (padding, padding, padding, padding)).flatten(2)
-    index = rows.unsqueeze(2) * (width + 2 * padding) + columns.unsqueeze(1)
+    index = rows.clamp(0, height - 1).unsqueeze(2) * width + columns.clamp(0, width - 1).unsqueeze(1)
     index = index.view(batch, 1, height * width).expand(batch, channels, height * width)
-    return padded.gather(2, index).view_as(images)
+    return images.flatten(2).gather(2, index).view_as(images)

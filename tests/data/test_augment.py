@@ -20,29 +20,29 @@ def _images(count: int, channels: int, side: int) -> Tensor:
 
 
 def _moved(image: Tensor, down: int, right: int, mirrored: bool) -> Tensor:
-    """`image` [C, R, R] moved by whole pixels, black coming in, then mirrored."""
+    """`image` [C, R, R] moved by whole pixels, its border repeated where nothing is, then mirrored."""
     side = image.shape[-1]
-    result = torch.zeros_like(image)
+    result = torch.empty_like(image)
     for row in range(side):
         for column in range(side):
-            if 0 <= row - down < side and 0 <= column - right < side:
-                target = side - 1 - column if mirrored else column
-                result[:, row, target] = image[:, row - down, column - right]
+            target = side - 1 - column if mirrored else column
+            y, x = (min(max(place, 0), side - 1) for place in (row - down, column - right))
+            result[:, row, target] = image[:, y, x]
     return result
 
 
 @given(st.data(), st.integers(1, 4), st.sampled_from([1, 3]), st.integers(1, 6), st.integers(0, 3))
 def test_crop_is_a_shift_and_a_mirror_of_each_image(
-    data: st.DataObject, count: int, channels: int, side: int, padding: int
+    data: st.DataObject, count: int, channels: int, side: int, reach: int
 ) -> None:
-    draw = st.lists(st.integers(0, 2 * padding), min_size=count, max_size=count)
+    draw = st.lists(st.integers(0, 2 * reach), min_size=count, max_size=count)
     corners = torch.tensor([data.draw(draw), data.draw(draw)])
     mirrored = torch.tensor(data.draw(st.lists(st.booleans(), min_size=count, max_size=count)))
     images = _images(count, channels, side)
-    result = crop(images, padding, corners, mirrored)
+    result = crop(images, reach, corners, mirrored)
     assert result.dtype == torch.uint8
     for i in range(count):
-        down, right = (padding - corners[:, i]).tolist()
+        down, right = (reach - corners[:, i]).tolist()
         assert result[i].equal(_moved(images[i], down, right, bool(mirrored[i])))
 
 
@@ -75,6 +75,12 @@ def test_shifts_reach_an_eighth_of_the_image(resolution: int, shift: int) -> Non
     assert augmentation("flip", resolution) == Augmentation(shift, flip=True)
 
 
+def test_shifted_images_have_no_values_that_were_not_there() -> None:
+    """Of data with little contrast, a border of black would be many deviations away from everything."""
+    images = _images(8, 3, 16) // 16 + 200
+    assert int(vary(augmentation("flip", 16), images).min()) >= 200
+
+
 def test_the_generator_decides() -> None:
     images = _images(16, 1, 8)
     first, again, other = (vary(augmentation("flip", 8), images, seed) for seed in (1, 1, 2))
@@ -99,7 +105,8 @@ def test_masks_move_with_their_images() -> None:
     found, moved = augmentation("flip", 16)(images, classes, task, draws)
     assert not torch.equal(found, images)
     assert moved.dtype == torch.uint8
-    assert torch.equal(torch.where(moved == 255, 0, moved), found[:, 0])
+    assert torch.equal(found[:, 0][moved != 255], moved[moved != 255])
+    assert 0.6 < (moved != 255).float().mean() < 1  # what comes in counts for nothing
 
 
 def test_boxes_move_with_their_images() -> None:

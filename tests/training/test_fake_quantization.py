@@ -170,7 +170,7 @@ def for_digits(seed=0):
 
 
 @torch.no_grad()
-def with_uneven_channels(network, factor=100.0):
+def with_uneven_channels(network, factor=200.0):
     """The same function, but one channel of each depthwise convolution leaves the others few steps.
 
     Trained networks have such channels (Nagel et al. 2019, arXiv:1906.04721, section 3).

@@ -24,6 +24,7 @@ def compare(
     metrics: Sequence[str],
     epochs: int,
     trials: int,
+    also: Callable[[Study, str, str], Mapping[str, float]] | None = None,
 ) -> None:
     """Run what is missing as the command line says, and write `results.json`.
 
@@ -33,6 +34,7 @@ def compare(
         fixed: returns the networks to compare with, by name, for a number of classes.
         metrics: that the results hold of each network.
         epochs: of a training, if the command line does not say. trials: of a search, likewise.
+        also: returns more results of the network with a key; the last argument names the data.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
@@ -61,16 +63,12 @@ def compare(
             for name, space in spaces.items():
                 folder = given.out / "local" / f"{name}-{seed}"
                 study = run_study(space, folder=folder, progress=progress, dataset=dataset)
-                found += _rows(study, name, seed, metrics)
+                found += [
+                    {"network": name, "seed": seed, "key": member.key}
+                    | {metric: member.metrics[metric] for metric in metrics if metric in member.metrics}
+                    | dict(also(study, member.key, given.data) if also else {})
+                    for member in study.front
+                ]
     (given.out / "results.json").write_text(json.dumps(found, indent=2) + "\n")
     for row in sorted(found, key=lambda row: float(str(row.get("latency_ms", 0)))):
         print(row)
-
-
-def _rows(study: Study, name: str, seed: int, metrics: Sequence[str]) -> list[dict[str, object]]:
-    """Return the members of a front with what was measured of them."""
-    return [
-        {"network": name, "seed": seed, "key": member.key}
-        | {metric: member.metrics[metric] for metric in metrics if metric in member.metrics}
-        for member in study.front
-    ]

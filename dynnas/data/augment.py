@@ -150,7 +150,7 @@ def augmentation(kind: str | Callable[..., Any], resolution: int) -> Augment:
 
 
 def crop(images: Tensor, reach: int, corners: Tensor, mirrored: Tensor) -> Tensor:
-    """Cut `images` [B, C, H, W] out anew, some pixels away, and mirror some; border pixels are repeated.
+    """Cut `images` [B, C, H, W] some pixels away, and mirror some; border pixels are repeated.
 
     Args:
         reach: the most pixels that a cut lies away.

@@ -12,6 +12,7 @@ from support.made_once import made_once
 from support.small_study import small_space
 
 from dynnas.cli.options import command_of
+from dynnas.pareto.noise import high, low, tested
 from dynnas.report.page.page import html_page
 from dynnas.report.summary import StudySummary, summarize
 from dynnas.settings.metrics import METRICS
@@ -34,8 +35,14 @@ def search(folder: Path) -> None:
     # What is on the front depends on the clock; on this one somebody leaves early.
     early = next(candidate for candidate in study.candidates if "exit_share.stage1" in candidate.metrics)
     if all("exit_share.stage1" not in member.metrics for member in study.front):
-        tested = replace(early, metrics={**early.metrics, "test_accuracy": early.metrics["accuracy"]})
-        front = replace(study.front, members=(*study.front, tested))
+        accuracy = early.metrics["accuracy"]
+        known = {
+            tested("accuracy"): accuracy,
+            low("accuracy"): accuracy - 0.05,
+            high("accuracy"): accuracy + 0.05,
+        }
+        member = replace(early, metrics=early.metrics | known)
+        front = replace(study.front, members=(*study.front, member))
         study.folder.front.write_text(front.to_json())
     audited = tuple(
         AuditedNetwork(member.key, {}, 1, at < 2, 0.5 + 0.01 * at, 0.6 + 0.01 * at, (0.6 + 0.01 * at,))

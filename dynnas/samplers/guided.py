@@ -31,6 +31,10 @@ _LOCAL = 0.5
 # where the model is wrong, plain local search goes on. How many of those differ from a member of the front in
 # one gene, and in two; the others come from anywhere, so that every part of the space is reached in the end.
 _PATIENCE, _EVERY, _ONE, _TWO = 6, 2, 0.75, 0.15
+
+# How often, where all neighbours of the front were tried, those of the results behind it are taken; otherwise
+# they are neighbours of the front by two genes.
+_BEHIND = 0.5
 _NEIGHBOURS = 64
 
 # Number of neighbours of the front that are looked at: all of them, unless the front or the space is large.
@@ -83,19 +87,13 @@ class Guided:
         return rows if known is None else rows[known.worth_trying(rows)]
 
     def _unscreened(self, history: History, rng: np.random.Generator) -> Rows:
-        """Return new rows that no model has chosen: neighbours of the front, or from anywhere.
-
-        Where all neighbours by one gene were tried, they are those by two.
-        """
+        """Return new rows that no model has chosen: neighbours of the front, or from anywhere."""
         kind, taken = rng.random(), history.taken
         rows = np.zeros((0, len(self._ground.genome.counts)), dtype=np.int16)
         if kind < _ONE + _TWO:
-            order, front = history.order()
-            near = self._neighbours(history.rows[order[:front]], rng)
             if kind < _ONE:
-                near = near[rng.permutation(len(near))]
-                some = near[:_NEIGHBOURS] if self._ground.listed else near
-                rows = _new(self._listed(some, taken, rng), set(taken))
+                rows = self._untried(history, rng)
+            near = self._neighbours(history.rows[history.ranked()[0]], rng)
             if not len(rows) and len(near):
                 near = near[rng.integers(len(near), size=_NEIGHBOURS)]
                 second = self._ground.genome.mutate(near, np.ones(len(near)), _LOCAL, rng)
@@ -103,6 +101,21 @@ class Guided:
         else:
             rows = _new(self._ground.source.sample(_NEIGHBOURS, rng), set(taken))
         return rows[rng.permutation(len(rows))[:_NEIGHBOURS]]
+
+    def _untried(self, history: History, rng: np.random.Generator) -> Rows:
+        """Return new neighbours of the front; where all were tried, half of the time of what is behind it.
+
+        Of a front of few networks all neighbours are soon tried, and what is better may lie beyond them.
+        """
+        groups = history.ranked()
+        for group in groups if rng.random() < _BEHIND else groups[:1]:
+            near = self._neighbours(history.rows[group], rng)
+            near = near[rng.permutation(len(near))]
+            some = near[:_NEIGHBOURS] if self._ground.listed else near
+            rows = _new(self._listed(some, history.taken, rng), set(history.taken))
+            if len(rows):
+                return rows
+        return history.rows[:0]
 
     def _neighbours(self, front: Rows, rng: np.random.Generator) -> Rows:
         """Return all rows that differ from one of `front` in one gene; of a long front, those of some."""

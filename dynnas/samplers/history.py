@@ -67,10 +67,11 @@ class History:
         feasible = np.flatnonzero(self.feasible)
         return len(self.rows) - 1 - int(feasible[nondominated(self.losses[feasible])].max(initial=-1))
 
-    def order(self) -> tuple[np.ndarray, int]:
-        """Return indices of the results, the best first, and how many of them are the front.
+    def ranked(self) -> list[np.ndarray]:
+        """Return indices of the results in groups, the best first.
 
-        The feasible ones by how many fronts are before theirs; then the others, by how much they break.
+        The feasible ones by how many fronts are before theirs, the front first; then each of the others, by
+        how much they break.
         """
         feasible = np.flatnonzero(self.feasible)
         others = np.flatnonzero(~self.feasible)
@@ -78,13 +79,14 @@ class History:
         broken = np.zeros(len(self.rows))
         for values in self.violations.values():
             broken += np.maximum(np.nan_to_num(values), 0.0)
-        order = np.concatenate(
-            [
-                feasible[np.argsort(front, kind="stable")],
-                others[np.argsort(broken[others], kind="stable")],
-            ]
-        )
-        return order, max(int((front == 0).sum()), 1)
+        worst_last = others[np.argsort(broken[others], kind="stable")]
+        groups = [feasible[front == rank] for rank in range(front.max(initial=-1) + 1)]
+        return [*groups, *worst_last[:, None]]
+
+    def order(self) -> tuple[np.ndarray, int]:
+        """Return indices of the results, the best first, and how many of them are the front."""
+        groups = self.ranked()
+        return np.concatenate([np.zeros(0, np.intp), *groups]), len(groups[0]) if groups else 1
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from dynnas.nn.exits.early_exits import EarlyExits, ExitMode
 from dynnas.nn.exits.exits import sureness
 from dynnas.nn.gates.gate import Gated
 from dynnas.nn.networks.network import Body, Network, Segment
+from dynnas.nn.networks.sized import SizedNetwork
 from dynnas.runtimes.cascade import Cascade, CascadeConfig, Finished
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def _leaves(layers: Mapping[str, nn.Module], name: str, exits: EarlyExits) -> tu
     )
 
 
-class PlainNetwork(nn.Module):
+class PlainNetwork(SizedNetwork):
     """Any module from images (B, C, H, W) to outputs (B, ...), in place of a staged network.
 
     Args:
@@ -132,7 +133,7 @@ class PlainNetwork(nn.Module):
 
     def __init__(self, module: nn.Module, shape: Sequence[int], outputs: int = 0) -> None:
         super().__init__()
-        self.config = PlainConfig.of(module, shape, outputs)
+        self.config: PlainConfig = PlainConfig.of(module, shape, outputs)
         self.module = module
 
     def forward(self, x: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from dynnas.nn.layers.macs import count_macs
 from dynnas.nn.layers.resize import resize
 from dynnas.nn.networks.cost import cost
 from dynnas.nn.networks.network import Network
+from dynnas.nn.networks.sized import SizedNetwork
 from dynnas.space.architecture import Architecture
 from dynnas.space.space import Space
 from dynnas.supernet.staged import StagedBuild
@@ -71,6 +72,8 @@ def model_of(module: nn.Module | Model) -> Model:
         return SupernetModel(module)
     if isinstance(module, Network):
         return NetworkModel(module)
+    if isinstance(module, SizedNetwork):
+        return SizedModel(module)
     return ModuleModel(module) if isinstance(module, nn.Module) else module
 
 
@@ -111,9 +114,9 @@ class SupernetModel:
         if isinstance(build, StagedBuild):
             return gate_costs(build.config(architecture))
         if architecture not in self._costs:
-            network = self.module.extract(architecture).eval()
+            network, seen = self.module.extract(architecture).eval(), self._seen(architecture, inputs)
             with torch.no_grad():
-                self._costs[architecture] = gate_costs_of(network, lambda: network(inputs))
+                self._costs[architecture] = gate_costs_of(network, lambda: network(seen))
         return self._costs[architecture]
 
     def exit_macs(self, architecture: Architecture | None, inputs: Any) -> Sequence[int]:
@@ -124,9 +127,16 @@ class SupernetModel:
             self._exit_macs[architecture] = (
                 cost(build.config(architecture)).exit_macs
                 if isinstance(build, StagedBuild)
-                else _counted(self.module.extract(architecture), inputs)
+                else _counted(self.module.extract(architecture), self._seen(architecture, inputs))
             )
         return self._exit_macs[architecture]
+
+    def _seen(self, architecture: Architecture, inputs: Any) -> Any:
+        """Return images (B, C, H, W) in the size that a network takes; whatever else as it is."""
+        if not isinstance(inputs, Tensor) or inputs.dim() != 4:
+            return inputs
+        channels, height, width = inputs.shape[1:]
+        return resize(inputs, self.module.space.image_shape(architecture, (channels, height, width))[1:])
 
     def trial(self) -> Model:
         """Return the model itself: shared weights have no statistics."""
@@ -205,6 +215,23 @@ class NetworkModel(ModuleModel):
     def exit_macs(self, architecture: Architecture | None, inputs: Any) -> Sequence[int]:
         """See `Model.exit_macs`."""
         return cost(self.module.config).exit_macs
+
+
+class SizedModel(ModuleModel):
+    """A network that says what images it takes: they are resized to those."""
+
+    module: SizedNetwork
+
+    def call(self, inputs: Any) -> Any:
+        """Run it on images (B, C, H, W) of any size."""
+        return super().call(self._seen(inputs))
+
+    def exit_macs(self, architecture: Architecture | None, inputs: Any) -> Sequence[int]:
+        """See `Model.exit_macs`."""
+        return super().exit_macs(architecture, self._seen(inputs))
+
+    def _seen(self, images: Any) -> Any:
+        return resize(images, self.module.config.shape[1:])
 
 
 @torch.no_grad()

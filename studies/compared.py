@@ -15,6 +15,7 @@ from dynnas.language.study_space import StudySpace
 from dynnas.space.space import Space
 from dynnas.study.study import Study
 from dynnas.workflows.run import run_study
+from dynnas.workflows.train import recipe_of, train_members
 
 
 def compare(
@@ -27,6 +28,9 @@ def compare(
     also: Callable[[Study, str, str], Mapping[str, float]] | None = None,
 ) -> None:
     """Run what is missing as the command line says, and write `results.json`.
+
+    The most accurate network of a searched front is also trained alone, as the fixed ones are: from fresh
+    weights, by the same recipe.
 
     Args:
         doc: of the command.
@@ -69,6 +73,15 @@ def compare(
                     | dict(also(study, member.key, given.data) if also else {})
                     for member in study.front
                 ]
+                if name == "searched":
+                    best = study.front.pick("most-accurate")
+                    recipe = recipe_of(settings.train, "scratch", teacher="none")
+                    (trained,) = train_members(study, [best], recipe, progress)
+                    found.append(
+                        {"network": "alone", "seed": seed, "key": best.key}
+                        | {metric: best.metrics[metric] for metric in metrics if metric in best.metrics}
+                        | {metric: trained.scores[metric] for metric in metrics if metric in trained.scores}
+                    )
     (given.out / "results.json").write_text(json.dumps(found, indent=2) + "\n")
     for row in sorted(found, key=lambda row: float(str(row.get("latency_ms", 0)))):
         print(row)

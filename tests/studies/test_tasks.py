@@ -90,7 +90,7 @@ def test_the_smallest_run_of_blood_cells(
     words = ["--data", cells, "--seeds", 0, "--epochs", 1, "--trials", 2, "--out", tmp_path]
     small = {"[[180, 240], [240, 320]]": "[[64, 96]]", **FAST}
     rows = run_small("blood-cells", small, words, monkeypatch)
-    assert {row["network"] for row in rows} == {"searched", "shelf"}
+    assert {row["network"] for row in rows} == {"searched", "alone", "shelf"}
     assert all(0 <= row["test_ap50"] <= 1 < row["macs"] for row in rows)
 
 
@@ -115,7 +115,7 @@ def test_the_smallest_run_of_camvid(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         **FAST,
     }
     rows = run_small("camvid", small, words, monkeypatch)
-    assert {row["network"] for row in rows} == {"searched", "enet", "unet"}
+    assert {row["network"] for row in rows} == {"searched", "alone", "enet", "unet"}
     assert all(0 <= row["test_mean_iou"] <= 1 < row["macs"] for row in rows)
     # The scenes of this test are of the size at which they are seen.
     assert all(row["full_mean_iou"] == pytest.approx(row["test_mean_iou"], abs=1e-6) for row in rows)

@@ -1,6 +1,6 @@
 """Detection of blood cells: a searched front beside a detector with a shelf backbone, by the same recipe.
 
-    python studies/blood-cells/run.py --data BCCD [--seeds 0 1] [--epochs 16] [--trials 12]
+    python studies/blood-cells/run.py --data BCCD [--seeds 0 1] [--epochs 60] [--trials 40]
 
 Each is a study of its own under `local/`; interrupted, the same command goes on. `results.json` holds AP50 on
 the search and the test images and the milliseconds of every network that is on a front.
@@ -27,4 +27,4 @@ def fixed(classes: int) -> dict[str, Space]:
 
 
 if __name__ == "__main__":
-    compare(__doc__, Path(__file__).parent / "blood-cells.yaml", fixed, METRICS, epochs=16, trials=12)
+    compare(__doc__, Path(__file__).parent / "blood-cells.yaml", fixed, METRICS, epochs=60, trials=40)

@@ -12,6 +12,7 @@ from dynnas.cli.progress import show_progress
 from dynnas.data.load import load_data
 from dynnas.language.parser import load_space
 from dynnas.language.study_space import StudySpace
+from dynnas.progress import Progress
 from dynnas.space.space import Space
 from dynnas.study.study import Study
 from dynnas.workflows.run import run_study
@@ -67,21 +68,26 @@ def compare(
             for name, space in spaces.items():
                 folder = given.out / "local" / f"{name}-{seed}"
                 study = run_study(space, folder=folder, progress=progress, dataset=dataset)
-                found += [
-                    {"network": name, "seed": seed, "key": member.key}
-                    | {metric: member.metrics[metric] for metric in metrics if metric in member.metrics}
-                    | dict(also(study, member.key, given.data) if also else {})
-                    for member in study.front
-                ]
+                for member in study.front:
+                    more = also(study, member.key, given.data) if also else {}
+                    found.append(_row(name, seed, member.key, {**member.metrics, **more}, (*metrics, *more)))
                 if name == "searched":
-                    best = study.front.pick("most-accurate")
-                    recipe = recipe_of(settings.train, "scratch", teacher="none")
-                    (trained,) = train_members(study, [best], recipe, progress)
-                    found.append(
-                        {"network": "alone", "seed": seed, "key": best.key}
-                        | {metric: best.metrics[metric] for metric in metrics if metric in best.metrics}
-                        | {metric: trained.scores[metric] for metric in metrics if metric in trained.scores}
-                    )
+                    found.append(_alone(study, metrics, progress))
     (given.out / "results.json").write_text(json.dumps(found, indent=2) + "\n")
     for row in sorted(found, key=lambda row: float(str(row.get("latency_ms", 0)))):
         print(row)
+
+
+def _alone(study: Study, metrics: Sequence[str], progress: Progress) -> dict[str, object]:
+    """Train the most accurate network of a front alone, and return its scores; its times are the front's."""
+    train, best = study.settings.train, study.front.pick("most-accurate")
+    (trained,) = train_members(study, [best], recipe_of(train, "scratch", teacher="none"), progress)
+    return _row("alone", train.seed, best.key, {**best.metrics, **trained.scores}, metrics)
+
+
+def _row(
+    name: str, seed: int, key: str, values: Mapping[str, float], metrics: Sequence[str]
+) -> dict[str, object]:
+    """Return a row of the results, with those of the metrics that are known."""
+    known = {metric: values[metric] for metric in metrics if metric in values}
+    return {"network": name, "seed": seed, "key": key, **known}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import optuna
@@ -91,9 +91,10 @@ class Guided:
         kind, taken = rng.random(), history.taken
         rows = np.zeros((0, len(self._ground.genome.counts)), dtype=np.int16)
         if kind < _ONE + _TWO:
+            groups = [history.rows[group] for group in history.ranked()]
             if kind < _ONE:
-                rows = self._untried(history, rng)
-            near = self._neighbours(history.rows[history.ranked()[0]], rng)
+                rows = self._untried(groups, taken, rng)
+            near = self._neighbours(groups[0], rng)
             if not len(rows) and len(near):
                 near = near[rng.integers(len(near), size=_NEIGHBOURS)]
                 second = self._ground.genome.mutate(near, np.ones(len(near)), _LOCAL, rng)
@@ -102,20 +103,19 @@ class Guided:
             rows = _new(self._ground.source.sample(_NEIGHBOURS, rng), set(taken))
         return rows[rng.permutation(len(rows))[:_NEIGHBOURS]]
 
-    def _untried(self, history: History, rng: np.random.Generator) -> Rows:
+    def _untried(self, groups: Sequence[Rows], taken: Collection[bytes], rng: np.random.Generator) -> Rows:
         """Return new neighbours of the front; where all were tried, half of the time of what is behind it.
 
         Of a front of few networks all neighbours are soon tried, and what is better may lie beyond them.
         """
-        groups = history.ranked()
         for group in groups if rng.random() < _BEHIND else groups[:1]:
-            near = self._neighbours(history.rows[group], rng)
+            near = self._neighbours(group, rng)
             near = near[rng.permutation(len(near))]
             some = near[:_NEIGHBOURS] if self._ground.listed else near
-            rows = _new(self._listed(some, history.taken, rng), set(history.taken))
+            rows = _new(self._listed(some, taken, rng), set(taken))
             if len(rows):
                 return rows
-        return history.rows[:0]
+        return groups[0][:0]
 
     def _neighbours(self, front: Rows, rng: np.random.Generator) -> Rows:
         """Return all rows that differ from one of `front` in one gene; of a long front, those of some."""

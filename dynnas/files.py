@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import platform
 import threading
@@ -30,6 +31,16 @@ def data_folders() -> list[Path]:
 def config_folder() -> Path:
     """Return `dynnas` in the folder of the user's settings."""
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "dynnas"
+
+
+def separator_of(path: Path, header: str) -> str:
+    """Return what separates the columns of a table of texts, as its first line tells.
+
+    That is the first of comma, semicolon and tab by which there are several columns; of a .tsv a tab.
+    """
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    return next((each for each in ",;\t" if len(next(csv.reader([header], delimiter=each), [])) > 1), ",")
 
 
 @contextmanager

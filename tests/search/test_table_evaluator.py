@@ -173,6 +173,19 @@ evaluator:
     assert table.cheap(found) == pytest.approx({"ms": latency[0, 1]})
 
 
+@pytest.mark.parametrize(
+    ("name", "separator"), [("t.csv", ","), ("t.csv", ";"), ("t.csv", "\t"), ("t.tsv", "\t")]
+)
+def test_columns_are_separated_as_the_first_line_tells(name: str, separator: str, tmp_path: Path) -> None:
+    lines = [["a b", "c"], ["1", "x,y" if separator != "," else "x"], ["2", "z"]]
+    (tmp_path / name).write_text("".join(separator.join(line) + "\n" for line in lines), encoding="utf-8-sig")
+    read = TableFile.read(tmp_path / name).columns
+    assert {column: list(values) for column, values in read.items()} == {
+        "a b": [1, 2],
+        "c": [lines[1][1], "z"],
+    }
+
+
 def test_csv_and_parquet_say_the_same(tmp_path: Path) -> None:
     pandas = pytest.importorskip("pandas")
     pytest.importorskip("pyarrow")
@@ -214,12 +227,13 @@ def test_what_does_not_fit_is_named(extra: str, message: str, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("t.xls", b"", "is none of .npz, .csv, .parquet"),
+        ("t.xls", b"", "is none of .npz, .csv, .tsv, .parquet"),
         ("none.csv", None, r"none\.csv cannot be read: No such file or directory"),
         ("t.csv", b"a,b\n1\n", "line 2 has 1 fields, the first 2"),
         ("t.npz", b"nothing", r"t\.npz cannot be read"),
         ("t.csv", b"a,b\n", r"t\.csv has column names, but no rows"),
         ("t.csv", b"", r"t\.csv has no columns of one length"),
+        ("t.csv", b"a,b,a\n1,2,3\n", r"t\.csv cannot be read: several columns are called 'a'; rename"),
     ],
 )
 def test_unreadable_tables(name: str, content: bytes | None, message: str, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ import numpy as np
 from dynnas.data.sources.labelled import LabelledFiles
 from dynnas.data.sources.names import split_of
 from dynnas.errors import DataError
+from dynnas.files import separator_of
 
 _PATHS = ("path", "file", "filename", "file_name", "image", "image_path")
 _SPLITS = ("split", "set", "subset")
@@ -89,7 +90,7 @@ def read(path: Path, task: str) -> Table:
 def _rows(path: Path) -> tuple[list[dict[str, str]], list[str]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            separator = "\t" if path.suffix.lower() == ".tsv" else _separator(file.readline())
+            separator = separator_of(path, file.readline())
             file.seek(0)
             reader = csv.DictReader(file, delimiter=separator, strict=True)
             rows = list(reader)
@@ -106,11 +107,6 @@ def _rows(path: Path) -> tuple[list[dict[str, str]], list[str]]:
         if None in row or None in row.values():
             raise DataError(f"{path}, line {number}: not as many cells as columns; mend the line")
     return rows, list(rows[0])
-
-
-def _separator(header: str) -> str:
-    """Return what separates the columns: the first of comma, semicolon and tab by which there are several."""
-    return next((each for each in ",;\t" if len(next(csv.reader([header], delimiter=each), [])) > 1), ",")
 
 
 def _once(path: Path, rows: Sequence[dict[str, str]], where: str) -> list[dict[str, str]]:

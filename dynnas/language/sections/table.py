@@ -11,7 +11,8 @@ from dynnas.settings.table import TableSettings
 from dynnas.space.rule import Rule
 
 KEYS: Mapping[str, str] = {
-    "table": "a .npz, .csv or .parquet file, from the folder of the space file, or else in $DYNNAS_DATA",
+    "table": "a .npz, .csv, .tsv or .parquet file, from the folder of the space file, or else in "
+    "$DYNNAS_DATA",
     "genes": "an array of the .npz with a row for each architecture: for each choice, in order, the place of "
     "its value, from 0; or for single choices the columns that hold their values, where these have "
     "other names",

@@ -1,4 +1,4 @@
-"""The columns of a .npz, .csv or .parquet file."""
+"""The columns of a table: .npz, .csv, .tsv or .parquet."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from dynnas.errors import StudyError, nearest, require
+from dynnas.files import separator_of
 
-SUFFIXES = (".npz", ".csv", ".parquet")
+SUFFIXES = (".npz", ".csv", ".tsv", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class TableFile:
         suffix = path.suffix.lower()
         if suffix not in SUFFIXES:
             raise StudyError(f"table: {path} is none of {', '.join(SUFFIXES)}; convert it to one of these")
-        readers = {".npz": _read_npz, ".csv": _read_csv, ".parquet": _read_parquet}
+        readers = {".npz": _read_npz, ".csv": _read_csv, ".tsv": _read_csv, ".parquet": _read_parquet}
         try:
             data = path.read_bytes()
             columns = readers[suffix](path)
@@ -92,7 +93,13 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 
 def _read_csv(path: Path) -> dict[str, np.ndarray]:
     with path.open(newline="", encoding="utf-8-sig") as file:
-        header, *rows = list(csv.reader(file)) or [[]]
+        separator = separator_of(path, file.readline())
+        file.seek(0)
+        header, *rows = list(csv.reader(file, delimiter=separator)) or [[]]
+    if twice := sorted({name for name in header if header.count(name) > 1}):
+        raise ValueError(
+            f"several columns are called {', '.join(map(repr, twice))}; rename or remove all but one"
+        )
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header):
             raise ValueError(f"line {number} has {len(row)} fields, the first {len(header)}")

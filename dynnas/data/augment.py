@@ -65,7 +65,8 @@ class RandomResizedCrop:
 
     Attributes:
         area: the least share of an image that a part has; the largest is 1.
-        ratio: of a part's longer side to its shorter one, at most; parts that do not fit are cut off.
+        ratio: by which a part's ratio of sides differs from that of the image, at most; parts that do not fit
+            are cut off.
     """
 
     area: float = 0.35
@@ -85,12 +86,9 @@ class RandomResizedCrop:
         """
         height, width = images.shape[-2:]
         drawn = torch.rand(5, len(images), generator=generator)
-        area = (self.area + (1 - self.area) * drawn[0]) * height * width
+        area = self.area + (1 - self.area) * drawn[0]
         ratio = torch.exp((2 * drawn[1] - 1) * math.log(self.ratio))
-        wide, high = (
-            ((area * ratio).sqrt() / width).clamp(max=1),
-            ((area / ratio).sqrt() / height).clamp(max=1),
-        )
+        wide, high = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
         mirrored = drawn[4] < 0.5
         left, top = drawn[2] * (1 - wide) * width, drawn[3] * (1 - high) * height
         view = View(

@@ -7,10 +7,18 @@ from typing import Annotated
 
 import typer
 
-from dynnas.cli.options import arguments_of, image_shape
+from dynnas.cli.options import arguments_of, image_shape, image_size
 
 NewWeights = Annotated[
     bool, typer.Option("--new-weights", help="draw all weights again: a control for the trained ones")
+]
+Resolution = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--resolution",
+        metavar="SIZE",
+        help="a smaller size of images, to choose from: HEIGHTxWIDTH, or the side of a square",
+    ),
 ]
 PlainDepth = Annotated[
     bool, typer.Option("--plain-depth", help="blocks without a residual may be left out as well")
@@ -42,10 +50,7 @@ def elastic(
         int | None,
         typer.Option("--classes", metavar="N", min=1, help="outputs of a new head in the place of its own"),
     ] = None,
-    resolution: Annotated[
-        list[int] | None,
-        typer.Option("--resolution", metavar="N", min=1, help="a smaller side of images, to choose from"),
-    ] = None,
+    resolution: Resolution = None,
     op: Annotated[
         list[str] | None,
         typer.Option("--op", metavar="NAME", help="kernels that convolutions may get: condconv, dyconv"),
@@ -71,7 +76,8 @@ def elastic(
 
     from dynnas.cli.elastic_file import make_elastic_file
 
-    options: dict[str, object] = {"exclude": exclude, "classes": classes, "resolution": resolution, "ops": op}
+    options: dict[str, object] = {"exclude": exclude, "classes": classes, "ops": op}
+    options["resolution"] = [image_size(each) for each in resolution or ()]
     options |= {"gates": gate, "exits": exits, "plain_depth": plain_depth, "fresh": new_weights}
     given = {name: value for name, value in options.items() if value}
     place = out or Path(f"{file.stem}.yaml")

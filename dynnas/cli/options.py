@@ -44,6 +44,7 @@ FLAGS: Mapping[str, tuple[str, ...]] = {
 
 STUDIES = Path("studies")
 _SHAPE = re.compile(r"[1-9]\d*x[1-9]\d*x[1-9]\d*")
+_SIZE = re.compile(r"[1-9]\d*(x[1-9]\d*)?")
 
 _METAVARS: Mapping[type, str] = {int: "N", float: "NUMBER", str: "NAME"}
 
@@ -198,6 +199,20 @@ def image_shape(text: str) -> tuple[int, int, int]:
         raise SpaceError(f"--input is {text!r}; allowed is CHANNELSxHEIGHTxWIDTH, such as 3x224x224")
     channels, height, width = map(int, text.split("x"))
     return channels, height, width
+
+
+def image_size(text: str) -> int | tuple[int, int]:
+    """Return (height, width) from a text such as 180x240, or the side of a square from one such as 224.
+
+    Raises:
+        SpaceError: the text is neither.
+    """
+    if not _SIZE.fullmatch(text):
+        raise SpaceError(
+            f"--resolution is {text!r}; allowed is HEIGHTxWIDTH, such as 180x240, or the side of a square"
+        )
+    height, cross, width = text.partition("x")
+    return (int(height), int(width)) if cross else int(height)
 
 
 def arguments_of(texts: Sequence[str]) -> dict[str, Any]:

@@ -179,7 +179,8 @@ def _exits() -> Schema:
 
 def _choices() -> Schema:
     value = {"type": ["string", "number", "boolean", "null"]}
-    values = {"anyOf": [value, _list(value, MAX_VALUES)]}
+    listed = _list({"type": ["string", "number", "boolean", "null", "array"]}, MAX_VALUES)
+    values = {"anyOf": [value, listed]}
     under = {
         "type": "object",
         "properties": {
@@ -194,7 +195,7 @@ def _choices() -> Schema:
     return {
         "type": "object",
         "description": "names and the values to choose from, for arguments of `model` or a plain space",
-        "additionalProperties": {"anyOf": [value, _list(value, MAX_VALUES), under]},
+        "additionalProperties": {"anyOf": [value, listed, under]},
         "minProperties": 1,
         "maxProperties": MAX_CHOICES,
         "propertyNames": {"minLength": 1},

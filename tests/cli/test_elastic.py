@@ -59,6 +59,13 @@ def test_safetensors_and_another_head(folder, dynnas: Callable) -> None:
     assert space.gene("input.resolution").values == (8, 16)
 
 
+def test_sizes_that_are_no_squares(folder, dynnas: Callable) -> None:
+    words = ["elastic", "tiny.pt", "--model", MODEL, "--input", "3x16x24", "--resolution"]
+    dynnas(*words, "12x20", "--resolution", "8")
+    assert load_space("tiny.yaml").gene("input.resolution").values == (8, (12, 20), (16, 24))
+    assert "--resolution is '12 x 20'; allowed is HEIGHTxWIDTH" in dynnas(*words, "12 x 20").err
+
+
 def test_arguments_of_the_model(folder, dynnas: Callable) -> None:
     torch.save(TinyResNet(classes=3).state_dict(), "three.pt")
     dynnas("elastic", "three.pt", "--model", MODEL, "--argument", "classes=3", "--input", "3x16x16")

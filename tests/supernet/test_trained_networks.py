@@ -206,6 +206,21 @@ def test_the_size_of_images_is_a_choice():
     assert torch.equal(supernet(architecture, IMAGES), supernet(architecture, small))
 
 
+def test_images_that_are_no_squares_have_sizes_of_their_own():
+    network, images = Detector().eval(), torch.randn(2, 3, 24, 32)
+    space = dn.elastic(network, images, resolution=[(12, 16), [18, 24], 16], divisor=2)
+    gene = space.gene("input.resolution")
+    assert gene.values == ((12, 16), 16, (18, 24), (24, 32))
+    assert torch.equal(space.build(largest(space))(images), network(images))
+    architecture = space.architecture({**largest(space), "input.resolution": [12, 16]})
+    assert space.image_shape(architecture, (3, 24, 32)) == (3, 12, 16)
+    small = F.interpolate(images, (12, 16), mode="bilinear", antialias=True)
+    ours = space.of_data((3, 24, 32), dn.tasks.Detection(3))
+    assert torch.equal(ours.build(architecture)(small), network(small) * torch.tensor([2.0, 2, 2, 2, 1, 1]))
+    supernet = dn.Supernet(ours).train()
+    assert torch.equal(supernet.extract(architecture)(small), supernet(architecture, images))
+
+
 class Detector(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -317,7 +332,10 @@ def test_what_cannot_be_made_elastic_is_one_message(network, message):
         ({"width": (0,)}, "width is"),
         ({"depth": 2}, "depth is 2"),
         ({"divisor": 0}, "divisor is 0"),
-        ({"resolution": (32,)}, "resolution has 32, more than the 16"),
+        ({"resolution": (32,)}, "resolution has 32, more than the 16 x 16 of the example inputs"),
+        ({"resolution": [(8, 20)]}, r"resolution has \(8, 20\), more than the 16 x 16"),
+        ({"resolution": (0,)}, r"resolution has 0; allowed are pairs \(height, width\) and sides"),
+        ({"resolution": [(8, 8, 3)]}, r"resolution has \(8, 8, 3\); allowed"),
     ],
 )
 def test_wrong_options_are_named(options, message):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from support.graphs import session_of
 from support.mynet import MyNet
+from support.own_networks import Plain
 from typer.testing import CliRunner
 
 import dynnas as dn
@@ -248,3 +249,21 @@ def test_a_ticket_of_a_class_begins_with_what_its_constructor_draws(studies: Pat
         assert torch.equal(drawn[f"module.{name}"], tensor)
         assert torch.equal(again[f"module.{name}"], tensor)
     assert any(not torch.equal(other[name], drawn[name]) for name in drawn)
+
+
+def test_values_that_are_tuples_from_a_file_to_the_front(tmp_path: Path) -> None:
+    choices = "{widths: [[4], [4, 8], [8, 16]], kernel: {when: {widths: [[4, 8], [8, 16]]}, choose: [3, 5]}}"
+    text = FILE[FILE.index("data:") :]
+    space = parse_space(f"model: support.own_networks:Plain\nchoices: {choices}\n{text}")
+    widths = [(4,), (4, 8), (8, 16)]
+    kernel = dn.when(widths=widths[1:], choose=[3, 5])
+    assert space.digest == dn.Space.of(Plain, widths=widths, kernel=kernel).digest
+    (tmp_path / "plain.yaml").write_text(f"model: support.own_networks:Plain\nchoices: {choices}\n{text}")
+    run("search", str(tmp_path / "plain.yaml"), "--studies", str(tmp_path / "studies"), "--quiet")
+    study = dn.open_study("plain", tmp_path / "studies")
+    assert study.space.digest == space.digest
+    best = study.front.pick("most-accurate")
+    assert best.architecture["widths"] in widths
+    assert type(study.load(best.key)) is Plain
+    found = run("front", "plain", "--studies", str(tmp_path / "studies"))
+    assert json.dumps(list(best.architecture["widths"])) in found or str(best.architecture["widths"]) in found

@@ -112,11 +112,16 @@ def _values(node: Node, where: str, problems: Problems) -> Any:
 
 
 def _value(node: Node, where: str, problems: Problems) -> Any:
+    if isinstance(node, Listing):
+        return tuple(_value(item, where, problems) for item in node.items)
     if isinstance(node, Scalar):
         value = node.value
         if not isinstance(value, float) or math.isfinite(value):
             return value
-    problems.add(node.mark, f"{where}: found {node}; allowed: a finite number, text, true, false or null")
+    problems.add(
+        node.mark,
+        f"{where}: found {node}; allowed: a finite number, text, true, false, null, or a list of these",
+    )
     return None
 
 
@@ -134,15 +139,26 @@ def model_text(space: Space, path: str | None = None) -> str | None:
         return None
     genes = [gene for gene in space.genes if not gene.name.startswith(OF_TARGET)]
     values = [value for gene in genes for value in gene.values]
-    if not all(value is None or isinstance(value, bool | int | float | str) for value in values):
+    if not all(map(_is_written, values)):
         return None
     choices: dict[str, Any] = {}
     for gene in genes:
-        listed = list(gene.values)
-        condition = {name: list(allowed) for name, allowed in gene.condition}
+        listed = _listed(gene.values)
+        condition = {name: _listed(allowed) for name, allowed in gene.condition}
         choices[gene.name] = {WHEN: condition, CHOOSE: listed} if condition else listed
     document = {"name": space.name, "model": path, "choices": choices}
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+
+
+def _is_written(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_written, value))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _listed(values: tuple[Any, ...]) -> list[Any]:
+    """Return a list, with lists in the place of tuples."""
+    return [_listed(value) if isinstance(value, tuple) else value for value in values]
 
 
 def _path(model: Any) -> str | None:

@@ -35,7 +35,7 @@ class Wanted:
     divisor: int
     depth: float
     kernel: bool
-    resolution: Sequence[int]
+    resolution: Sequence[int | tuple[int, int]]
     exclude: Sequence[str]
     ops: Sequence[str] = ()
     plain_depth: bool = False

@@ -14,7 +14,7 @@ from dynnas.supernet.checks import check_memory
 from dynnas.supernet.conversion.analysis import Analysis, Example, Wanted, analyse, copied
 from dynnas.supernet.conversion.beside import begun_modules, exit_choices, followed, gate_choices
 from dynnas.supernet.conversion.blocks import Run, plain_runs, runs_of
-from dynnas.supernet.conversion.choices import NUMBER, RESOLUTION, Choice, Choices
+from dynnas.supernet.conversion.choices import NUMBER, RESOLUTION, Choice, Choices, sides
 from dynnas.supernet.conversion.dynamic import OPS, STATIC, Op, replaceable
 from dynnas.supernet.conversion.groups import groups_of
 from dynnas.supernet.conversion.head import replace_head
@@ -33,7 +33,7 @@ def elastic(
     depth: float = 0.5,
     plain_depth: bool = False,
     kernel: bool = True,
-    resolution: Sequence[int] = (),
+    resolution: Sequence[int | tuple[int, int]] = (),
     ops: Sequence[str] = (),
     experts: int = 4,
     gates: Sequence[float] = (),
@@ -63,7 +63,8 @@ def elastic(
         plain_depth: whether blocks without a residual that keep their shape may be left out as well. They
             then have one width in common.
         kernel: whether square kernels from 5 on may be cut to their centre.
-        resolution: sides of square images that the network may get, beside that of `example_inputs`.
+        resolution: smaller sizes of images that the network may get: (height, width), or the side of a
+            square.
         ops: kernels that depend on the image, which ordinary convolutions may get in the place of their own:
             "condconv", "dyconv". They begin with banks whose mixture is the trained kernel.
         experts: kernels in a bank.
@@ -137,6 +138,11 @@ def _check(wanted: Wanted, network: nn.Module) -> None:
         raise SpaceError(f"elastic: divisor is {wanted.divisor}; allowed are whole numbers from 1 on")
     if wrong := [op for op in wanted.ops if op not in OPS]:
         raise SpaceError(f"elastic: op {wrong[0]!r}; allowed are {', '.join(OPS)}")
+    if sizes := [each for each in wanted.resolution if not _is_size(each)]:
+        raise SpaceError(
+            f"elastic: resolution has {sizes[0]!r}; allowed are pairs (height, width) and sides of squares, "
+            "in pixels"
+        )
     for name, shares in (("gates", wanted.gates), ("thresholds", wanted.thresholds)):
         if any(not 0 < share < 1 for share in shares):
             raise SpaceError(f"elastic: {name} is {list(shares)}; allowed are numbers between 0 and 1")
@@ -154,6 +160,11 @@ def _check(wanted: Wanted, network: nn.Module) -> None:
         )
     if wanted.exits and not wanted.thresholds:
         raise SpaceError("elastic: thresholds is empty; give at least one number between 0 and 1")
+
+
+def _is_size(given: object) -> bool:
+    numbers = given if isinstance(given, list | tuple) and len(given) == 2 else [given]
+    return all(isinstance(each, int) and each > 0 for each in numbers)
 
 
 def _choices(
@@ -251,12 +262,18 @@ def _ops(network: nn.Module, wanted: Wanted) -> list[Choice]:
 
 def _resolutions(example: Example, wanted: Wanted) -> list[Choice]:
     first = example.inputs[0] if example.inputs else None
-    if not isinstance(first, Tensor) or first.dim() != 4 or first.shape[-1] != first.shape[-2]:
-        raise SpaceError("elastic: resolution is for networks of square images (B, C, H, W)")
-    own = first.shape[-1]
-    if larger := [side for side in wanted.resolution if side > own]:
-        raise SpaceError(f"elastic: resolution has {larger[0]}, more than the {own} of the example inputs")
-    return [Choice(RESOLUTION, tuple(sorted({*wanted.resolution, own})), None)]
+    if not isinstance(first, Tensor) or first.dim() != 4:
+        raise SpaceError("elastic: resolution is for networks of images (B, C, H, W)")
+    height, width = first.shape[-2:]
+    for given in wanted.resolution:
+        high, wide = sides(given)
+        if high > height or wide > width:
+            raise SpaceError(
+                f"elastic: resolution has {given}, more than the {height} x {width} of the example inputs"
+            )
+    sizes = {sides(each) for each in wanted.resolution} | {(height, width)}
+    ordered = sorted(sizes, key=lambda size: (size[0] * size[1], size))
+    return [Choice(RESOLUTION, tuple(high if high == wide else (high, wide) for high, wide in ordered), None)]
 
 
 def _reasons(network: nn.Module, analysis: Analysis) -> dict[str, str]:

@@ -20,7 +20,7 @@ from dynnas.nn.layers.resize import resize
 from dynnas.nn.slicing import leading
 from dynnas.space.architecture import Architecture, Value
 from dynnas.supernet.build import Call
-from dynnas.supernet.conversion.choices import RESOLUTION, Choices
+from dynnas.supernet.conversion.choices import RESOLUTION, Choices, sides
 from dynnas.supernet.conversion.dynamic import begun as begun_conv
 from dynnas.supernet.conversion.dynamic import rules_of
 from dynnas.supernet.conversion.member import Begun, cut, kernel_rule
@@ -78,12 +78,12 @@ class TrainedNetwork:
 
     def _scale(self, architecture: Mapping[str, Value]) -> tuple[float, float] | None:
         """Return the pixels of the data for one that a member sees (x, y); None where they are alike."""
-        side = architecture.get(RESOLUTION, self._whole.get(RESOLUTION))
-        if side is None or self.data_size in (None, (side, side)):
+        size = architecture.get(RESOLUTION, self._whole.get(RESOLUTION))
+        if size is None or self.data_size in (None, sides(size)):
             return None
         assert self.data_size is not None
-        height, width = self.data_size
-        return width / side, height / side
+        (height, width), (high, wide) = self.data_size, sides(size)
+        return width / wide, height / high
 
     def _answering(self, module: nn.Module, architecture: Mapping[str, Value]) -> nn.Module:
         """Return a member that answers in pixels of the data."""
@@ -206,15 +206,15 @@ class TrainedNetwork:
         self, architecture: Mapping[str, Value], shape: tuple[int, int, int]
     ) -> tuple[int, int, int]:
         """Return the shape of the images that a member takes, of data whose images are of `shape`."""
-        side = architecture.get(RESOLUTION)
-        return shape if side is None else (shape[0], side, side)
+        size = architecture.get(RESOLUTION)
+        return shape if size is None else (shape[0], *sides(size))
 
     def images(self, architecture: Mapping[str, Value], images: Any) -> Any:
         """Return images (B, C, H, W) in the size that a member takes."""
-        side = architecture.get(RESOLUTION)
-        if side is None or not isinstance(images, Tensor) or images.dim() != 4:
+        size = architecture.get(RESOLUTION)
+        if size is None or not isinstance(images, Tensor) or images.dim() != 4:
             return images
-        return resize(images, (side, side))
+        return resize(images, sides(size))
 
     def run(
         self, call: Call, architecture: Architecture, /, *inputs: Any, training: bool, **options: Any

@@ -99,7 +99,8 @@ class SupernetModel:
             return staged
         if open_gates:
             context = context.replace(replace(context[GateMode], choice="all"))
-        return _several(self.module(architecture, inputs, context=context, convert=self._convert))
+        seen = self._seen(architecture, inputs)
+        return _several(self.module(architecture, seen, context=context, convert=self._convert))
 
     def exits(self, architecture: Architecture | None) -> Sequence[Leaving]:
         """See `Model.exits`."""

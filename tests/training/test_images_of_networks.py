@@ -10,6 +10,7 @@ from support.recipes import short_training
 from torch import nn
 
 from dynnas.data.load import load_data
+from dynnas.nn.context import PLAIN
 from dynnas.runtimes.plain import PlainNetwork
 from dynnas.settings.settings import DataSettings
 from dynnas.space.space import Space
@@ -26,6 +27,7 @@ class Seen(nn.Module):
         super().__init__()
         self.conv, self.norm, self.linear = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 10)
         self.sizes: set[tuple[int, ...]] = set()
+        self.size = size
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.sizes.add(tuple(x.shape[1:]))
@@ -43,6 +45,21 @@ def test_a_plain_network_is_trained_on_images_of_its_size(tmp_path: Path) -> Non
     recipe = Recipe(replace(short_training(), epochs=1), start="scratch", teacher="none")
     train_alone(PlainNetwork(module, (1, 4, 4), 10), dataset, recipe, tmp_path)
     assert module.sizes == {(1, 4, 4)}
+
+
+def test_networks_of_a_supernet_are_trained_on_images_of_their_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: set[tuple[int, ...]] = set()
+    forward = Seen.forward
+
+    def told(self: Seen, x: torch.Tensor) -> torch.Tensor:
+        seen.add((self.size, *x.shape[1:]))
+        return forward(self, x)
+
+    monkeypatch.setattr(Seen, "forward", told)
+    shared = model_of(Supernet(Space.of(Seen, size=[4, 6])))
+    for size in (4, 6):
+        shared.forward(torch.zeros(2, 1, 8, 8), shared.space.architecture({"size": size}), PLAIN, False)
+    assert seen == {(4, 1, 4, 4), (6, 1, 6, 6)}
 
 
 def test_work_is_counted_at_the_size_of_a_network() -> None:

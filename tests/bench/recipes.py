@@ -3,7 +3,8 @@
     python tests/bench/recipes.py spaces/fashion.yaml --seconds 600 --seeds 0 1 2 --only alpha largest_every
 
 Each supernet has the same processor seconds, by the time that its own steps take, and with them its own
-number of steps; its learning rate falls to 0 at its end. Printed are the scores, on the search split and with
+number of steps; its learning rate falls to 0 at its end. Arithmetic is the space file's, and plain where
+that says `auto`. Printed are the scores, on the search split and with
 inherited weights, of the largest and the smallest network and the mean of random ones, as a mean over seeds
 and its difference from the recipe without the change, with that difference's standard error over seeds.
 """
@@ -34,7 +35,7 @@ from dynnas.space.moves import largest, sample, smallest
 from dynnas.supernet.make import make_supernet
 from dynnas.supernet.supernet import Supernet
 from dynnas.training.batches import DatasetBatches
-from dynnas.training.recipe import layouts_of, supernet_algorithms
+from dynnas.training.recipe import layouts_of, precisions_of, supernet_algorithms
 from dynnas.training.schedule import Cosine, make_optimizer
 from dynnas.training.trainer import Trainer
 
@@ -42,6 +43,9 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {
     "alpha": {"in_place_distillation": {"divergence": "alpha"}},
     "teacher alone": {"in_place_distillation": {"weight": 1.0}},
     "largest_every": {"sandwich": {"largest_every": 4}},
+    "largest first": {"sandwich": {"largest_first": 0.3}},
+    "largest first, half": {"sandwich": {"largest_first": 0.5}},
+    "largest alone": {"sandwich": {"largest_first": 1.0}},
     "one random": {"sandwich": {"random": 1}},
     "regularized_largest": {"regularized_largest": {}},
     "fair_sampling": {"sandwich": False, "fair_sampling": {}, "in_place_distillation": {"weight": 0.0}},
@@ -70,6 +74,7 @@ def trainer_of(supernet: Supernet, dataset: Dataset, settings: TrainSettings) ->
         seed=settings.seed,
         clip_norm=settings.clip_norm,
         layouts=layouts_of(settings)[:1],
+        precisions=precisions_of(settings)[:1],
     )
 
 
@@ -139,6 +144,7 @@ def main() -> None:
     torch.set_num_threads(1)
     space = load_space(arguments.space)
     dataset = load_data(space.settings.data)
+    space = space.of_data(dataset.shape, dataset.task)
     recipes = {"as it is": {}, **{name: CHANGES[name] for name in arguments.only}}
     base: list[list[float]] = []
     print(f"{arguments.space.name}, {arguments.seconds:g} processor seconds, seeds {arguments.seeds}; points")
@@ -147,7 +153,7 @@ def main() -> None:
         found, steps = [], 0
         try:
             for seed in arguments.seeds:
-                settings = replace(space.settings.train, seed=seed, precision="float32")
+                settings = replace(space.settings.train, seed=seed)
                 settings = settings.with_algorithms(**changes)
                 supernet, steps = trained(space, dataset, settings, arguments.seconds)
                 found.append(scores(space, supernet, dataset, settings, arguments.members))

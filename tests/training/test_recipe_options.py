@@ -133,6 +133,21 @@ def test_the_largest_is_trained_every_third_step_and_teaches_in_all():
             assert not changed[2:].any(), name
 
 
+def test_the_largest_is_trained_alone_at_first_and_the_others_begin_with_its_weights():
+    sandwich = Sandwich(random=0, largest_first=0.5)
+    trainer = trainer_of(supernet(), [sandwich, InPlaceDistillation()], batch=16, epochs=2)  # six steps
+    trained = []
+    for _ in range(trainer.run.total):
+        trained.append([each.architecture for each in sandwich.networks(trainer.run)])
+        trainer.advance()
+    assert trained == [[largest(SPACE)]] * 3 + [[largest(SPACE), smallest(SPACE)]] * 3
+
+    alone = trainer_of(supernet(), [Sandwich(largest_first=1.0)], batch=16, epochs=2)
+    single = trainer_of(supernet().extract(largest(SPACE)), [], batch=16, epochs=2)
+    x = IMAGES[:8]
+    torch.testing.assert_close(alone.fit()(largest(SPACE), x), single.fit()(x))
+
+
 def test_alpha_divergence_teaches_in_the_place_of_the_cross_entropy():
     teacher, student = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0)).unbind()
     algorithm = InPlaceDistillation(

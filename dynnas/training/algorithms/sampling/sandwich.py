@@ -19,19 +19,28 @@ class Sandwich(Algorithm):
 
     Their gradients add up. The largest is run without its gates, which would hold back what it teaches. It
     costs the most: with `largest_every` it is trained less often, and in between in-place distillation asks
-    it without a backward pass.
+    it without a backward pass. With `largest_first` it is trained alone at first, and the others begin with
+    its weights, as in OFA (Cai et al. 2020, arXiv:1908.09791).
     """
 
     name = "sandwich"
 
     random: int = setting(2, "random networks beside the largest and the smallest", minimum=0)
     largest_every: int = setting(1, "steps from one that trains the largest network to the next", minimum=1)
+    largest_first: float = setting(
+        0.0,
+        "share of the steps, from the first on, that train the largest network alone",
+        minimum=0.0,
+        maximum=1.0,
+    )
 
     def networks(self, run: Run) -> Sequence[Pass] | None:
         """Return the networks of a step, largest first; None for a single network."""
         if run.model.space is None:
             return None
         first, *others = sandwich(run.model.space, self.random, run.seed, run.step)
+        if run.step < int(self.largest_first * run.total):
+            return [Pass(first, open_gates=True)]
         if run.step % self.largest_every and others:
             return [Pass(each, teaches=False) for each in others]
         return [Pass(first, open_gates=True), *map(Pass, others)]

@@ -66,9 +66,9 @@ def is_static(space: Space, architecture: Architecture) -> bool:
     """Tell whether a network of a class of one's own does the same with every image."""
     assert space.model is not None
     if (stated := static_values_of(space.model)) is not None:
-        return bool(stated) and all(
-            stated.get(argument_of(name), value) == value for name, value in architecture.items()
-        )
+        if not stated:  # no choice makes a difference
+            return not _dynamic_layers(space.model, largest(space))
+        return all(stated.get(argument_of(name), value) == value for name, value in architecture.items())
     kept = _static_values(space.model, space.genes)
     if kept is None:
         return not _dynamic_layers(space.model, architecture)

@@ -169,4 +169,9 @@ def test_reports_know_what_is_dynamic_and_controls_what_is_static(space):
     assert static is not None
     assert all(not is_dynamic(each) for each in (smallest(static), largest(static)))
     assert torch.equal(static.build(largest(static))(IMAGES), space.build(whole)(IMAGES))
-    assert static_part(dn.elastic(trained("resnet"), IMAGES)) is None
+    plain = dn.elastic(trained("resnet"), IMAGES)
+    assert static_part(plain) is None
+    assert not is_dynamic(smallest(plain), plain)
+    mixed = dn.nn.Conv2d(16, 16, 3, op="condconv", experts=2)
+    own = dn.elastic(nn.Sequential(conv(3, 16), mixed, conv(16, 16), nn.Conv2d(16, 5, 3)), IMAGES)
+    assert is_dynamic(smallest(own), own)  # the network was dynamic before

@@ -221,6 +221,16 @@ def test_images_that_are_no_squares_have_sizes_of_their_own():
     assert torch.equal(supernet.extract(architecture)(small), supernet(architecture, images))
 
 
+def test_maps_may_be_smaller_where_images_are():
+    network, images = nn.Sequential(conv(3, 16), nn.Conv2d(16, 4, 1)).eval(), torch.randn(2, 3, 24, 32)
+    space = dn.elastic(network, images, resolution=[(12, 16)])
+    architecture = space.architecture({**largest(space), "input.resolution": (12, 16)})
+    supernet = dn.Supernet(space.of_data((3, 24, 32), dn.tasks.Segmentation(4)))
+    assert supernet(architecture, images).shape == (2, 4, 12, 16)
+    tokens = nn.Sequential(conv(3, 16), conv(16, 8), nn.Flatten(2)).eval()  # as many as places
+    assert "input.resolution" in dn.elastic(tokens, images, resolution=[(12, 16)]).model.report.left_out
+
+
 class Detector(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from dynnas.supernet.conversion.analysis import Example
-from dynnas.supernet.conversion.choices import Choices
+from dynnas.supernet.conversion.choices import RESOLUTION, Choices
 from dynnas.supernet.conversion.member import Begun
 from dynnas.supernet.conversion.network import TrainedNetwork
 from dynnas.supernet.conversion.report import NO_REPORT
@@ -80,5 +80,14 @@ class Trial:
         except Exception as error:  # whatever its forward pass may raise
             said = next(iter(str(error).splitlines()), type(error).__name__)
             return f"the forward pass fails with fewer: {said}"
-        shapes = tree_map(lambda each: getattr(each, "shape", None), (found, self.outputs))
+        sized = RESOLUTION in values
+        shapes = tree_map(lambda each: _shape(each, sized), (found, self.outputs))
         return None if shapes[0] == shapes[1] else "outputs get another shape"
+
+
+def _shape(output: Any, sized: bool) -> tuple[int, ...] | None:
+    """Return the shape that a member's output has to have; that of maps may go with the images' size."""
+    shape = getattr(output, "shape", None)
+    if shape is None:
+        return None
+    return tuple(shape[:2] if sized and len(shape) == 4 else shape)

@@ -1,12 +1,19 @@
-"""A searched front beside fixed networks, each trained by the same recipe, for some seeds."""
+"""A searched front beside fixed networks, each trained by the same recipe, for some seeds.
+
+    python studies/compared.py studies/camvid/results.json test_mean_iou
+
+draws a study's results again.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from dynnas.cli.progress import show_progress
 from dynnas.data.load import load_data
@@ -28,7 +35,7 @@ def compare(
     trials: int,
     also: Callable[[Study, str, str], Mapping[str, float]] | None = None,
 ) -> None:
-    """Run what is missing as the command line says, and write `results.json`.
+    """Run what is missing as the command line says, and write `results.json` and `front.png`.
 
     The most accurate network of a searched front is also trained alone, as the fixed ones are: from fresh
     weights, by the same recipe.
@@ -37,7 +44,7 @@ def compare(
         doc: of the command.
         file: the space that is searched; results lie beside it.
         fixed: returns the networks to compare with, by name, for a number of classes.
-        metrics: that the results hold of each network.
+        metrics: that the results hold of each network; the first is what they are chosen by.
         epochs: of a training, if the command line does not say. trials: of a search, likewise.
         also: returns more results of the network with a key; the last argument names the data.
     """
@@ -74,6 +81,7 @@ def compare(
                 if name == "searched":
                     found.append(_alone(study, metrics, progress))
     (given.out / "results.json").write_text(json.dumps(found, indent=2) + "\n")
+    draw(found, f"test_{metrics[0]}", given.out / "front.png")
     for row in sorted(found, key=lambda row: float(str(row.get("latency_ms", 0)))):
         print(row)
 
@@ -91,3 +99,36 @@ def _row(
     """Return a row of the results, with those of the metrics that are known."""
     known = {metric: values[metric] for metric in metrics if metric in values}
     return {"network": name, "seed": seed, "key": key, **known}
+
+
+def draw(rows: Sequence[Mapping[str, Any]], score: str, path: Path) -> None:
+    """Write a picture of a score against milliseconds: a colour for each network, a marker for each seed."""
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for colour, name in enumerate(dict.fromkeys(row["network"] for row in rows)):
+        for seed in sorted({row["seed"] for row in rows}):
+            points = sorted(
+                (row["latency_ms"], row[score])
+                for row in rows
+                if (row["network"], row["seed"]) == (name, seed)
+            )
+            axes.plot(
+                *zip(*points, strict=True),
+                "os^vD"[seed % 5],
+                linestyle="-" if name == "searched" else "",
+                color=matplotlib.colormaps["tab10"].colors[colour],
+                label=f"{name}, seed {seed}",
+            )
+    axes.set(xscale="log", xlabel="latency [ms]", ylabel=score.replace("_", " "))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    FigureCanvasAgg(figure).print_png(path)
+
+
+if __name__ == "__main__":
+    results = Path(sys.argv[1])
+    draw(json.loads(results.read_text()), sys.argv[2], results.with_name("front.png"))

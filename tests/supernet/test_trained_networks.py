@@ -208,7 +208,7 @@ def test_the_size_of_images_is_a_choice():
 
 def test_images_that_are_no_squares_have_sizes_of_their_own():
     network, images = Detector().eval(), torch.randn(2, 3, 24, 32)
-    space = dn.elastic(network, images, resolution=[(12, 16), [18, 24], 16], divisor=2)
+    space = dn.elastic(network, images, resolution=[(12, 16), np.array([18, 24]), np.int64(16)], divisor=2)
     gene = space.gene("input.resolution")
     assert gene.values == ((12, 16), 16, (18, 24), (24, 32))
     assert torch.equal(space.build(largest(space))(images), network(images))

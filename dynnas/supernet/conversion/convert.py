@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from dynnas.errors import SpaceError, nearest
+from dynnas.space.architecture import as_value
 from dynnas.space.space import Space
 from dynnas.supernet.checks import check_memory
 from dynnas.supernet.conversion.analysis import Analysis, Example, Wanted, analyse, copied
@@ -96,7 +97,7 @@ def elastic(
         divisor,
         depth,
         kernel,
-        tuple(resolution),
+        tuple(map(as_value, resolution)),
         _names(exclude),
         tuple(ops),
         plain_depth,
@@ -163,7 +164,7 @@ def _check(wanted: Wanted, network: nn.Module) -> None:
 
 
 def _is_size(given: object) -> bool:
-    numbers = given if isinstance(given, list | tuple) and len(given) == 2 else [given]
+    numbers = given if isinstance(given, tuple) and len(given) == 2 else [given]
     return all(isinstance(each, int) and each > 0 for each in numbers)
 
 

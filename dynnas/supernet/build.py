@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from torch import nn
+from torch import Tensor, nn
 
-from dynnas.space.architecture import Architecture
+from dynnas.nn.layers.resize import resize
+from dynnas.space.architecture import Architecture, Value
 
 Build = Callable[..., nn.Module]
 """A function that makes the network of an architecture: `build(architecture)`."""
 
 Call = Callable[..., Any]
 """A function that runs a part of the supernet, by its name, its config, and its inputs."""
+
+ImageShape = Callable[[Mapping[str, Value], tuple[int, int, int]], tuple[int, int, int]]
+"""A function from an architecture and (channels, height, width) of the data to those of its network."""
 
 
 @runtime_checkable
@@ -59,10 +63,11 @@ class OnePart:
     Args:
         build: makes the network of an architecture.
         covering: architectures that together have every tensor, at its largest on every axis.
+        image_shape: says what images a network takes, as `Space.image_shape`.
     """
 
-    def __init__(self, build: Build, covering: Sequence[Architecture]) -> None:
-        self._build, self._covering = build, covering
+    def __init__(self, build: Build, covering: Sequence[Architecture], image_shape: ImageShape) -> None:
+        self._build, self._covering, self._image_shape = build, covering, image_shape
 
     def __call__(self, architecture: Architecture, /) -> nn.Module:
         """Build the network of an architecture."""
@@ -81,11 +86,20 @@ class OnePart:
     def run(
         self, call: Call, architecture: Architecture, /, *inputs: Any, training: bool, **options: Any
     ) -> Any:
-        """Run the network."""
-        return call("network", architecture, *inputs, **options)
+        """Run the network on images of its size."""
+        sized = [seen(self._image_shape, architecture, each) for each in inputs]
+        return call("network", architecture, *sized, **options)
 
     def extract(
         self, extracted: Callable[[str, Any], nn.Module], architecture: Architecture, /, **options: Any
     ) -> nn.Module:
         """Return the network."""
         return extracted("network", architecture)
+
+
+def seen(image_shape: ImageShape, architecture: Mapping[str, Value], inputs: Any) -> Any:
+    """Return images (B, C, H, W) in the size that a network takes; whatever else as it is."""
+    if not isinstance(inputs, Tensor) or inputs.dim() != 4:
+        return inputs
+    channels, height, width = inputs.shape[1:]
+    return resize(inputs, image_shape(architecture, (channels, height, width))[1:])

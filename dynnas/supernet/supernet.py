@@ -54,7 +54,7 @@ class Supernet(nn.Module):
             self.build: Any = made
         else:
             more = [space.architecture(values) for values in covering]
-            self.build = OnePart(made, find_covering(space, made, more))
+            self.build = OnePart(made, find_covering(space, made, more), space.image_shape)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.slots = nn.ModuleDict(

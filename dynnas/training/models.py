@@ -22,6 +22,7 @@ from dynnas.nn.networks.network import Network
 from dynnas.nn.networks.sized import SizedNetwork
 from dynnas.space.architecture import Architecture
 from dynnas.space.space import Space
+from dynnas.supernet.build import seen
 from dynnas.supernet.staged import StagedBuild
 from dynnas.supernet.supernet import Supernet
 
@@ -99,8 +100,7 @@ class SupernetModel:
             return staged
         if open_gates:
             context = context.replace(replace(context[GateMode], choice="all"))
-        seen = self._seen(architecture, inputs)
-        return _several(self.module(architecture, seen, context=context, convert=self._convert))
+        return _several(self.module(architecture, inputs, context=context, convert=self._convert))
 
     def exits(self, architecture: Architecture | None) -> Sequence[Leaving]:
         """See `Model.exits`."""
@@ -115,9 +115,9 @@ class SupernetModel:
         if isinstance(build, StagedBuild):
             return gate_costs(build.config(architecture))
         if architecture not in self._costs:
-            network, seen = self.module.extract(architecture).eval(), self._seen(architecture, inputs)
+            network, images = self.module.extract(architecture).eval(), self._seen(architecture, inputs)
             with torch.no_grad():
-                self._costs[architecture] = gate_costs_of(network, lambda: network(seen))
+                self._costs[architecture] = gate_costs_of(network, lambda: network(images))
         return self._costs[architecture]
 
     def exit_macs(self, architecture: Architecture | None, inputs: Any) -> Sequence[int]:
@@ -133,11 +133,7 @@ class SupernetModel:
         return self._exit_macs[architecture]
 
     def _seen(self, architecture: Architecture, inputs: Any) -> Any:
-        """Return images (B, C, H, W) in the size that a network takes; whatever else as it is."""
-        if not isinstance(inputs, Tensor) or inputs.dim() != 4:
-            return inputs
-        channels, height, width = inputs.shape[1:]
-        return resize(inputs, self.module.space.image_shape(architecture, (channels, height, width))[1:])
+        return seen(self.module.space.image_shape, architecture, inputs)
 
     def trial(self) -> Model:
         """Return the model itself: shared weights have no statistics."""

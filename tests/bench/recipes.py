@@ -45,6 +45,7 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {
     "largest_every": {"sandwich": {"largest_every": 4}},
     "largest first": {"sandwich": {"largest_first": 0.3}},
     "largest first, half": {"sandwich": {"largest_first": 0.5}},
+    "largest first, then always": {"sandwich": {"largest_first": 0.3, "largest_every": 1}},
     "largest alone": {"sandwich": {"largest_first": 1.0}},
     "one random": {"sandwich": {"random": 1}},
     "regularized_largest": {"regularized_largest": {}},

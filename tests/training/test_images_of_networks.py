@@ -10,7 +10,6 @@ from support.recipes import short_training
 from torch import nn
 
 from dynnas.data.load import load_data
-from dynnas.nn.context import PLAIN
 from dynnas.runtimes.plain import PlainNetwork
 from dynnas.settings.settings import DataSettings
 from dynnas.space.space import Space
@@ -56,9 +55,9 @@ def test_networks_of_a_supernet_are_trained_on_images_of_their_sizes(monkeypatch
         return forward(self, x)
 
     monkeypatch.setattr(Seen, "forward", told)
-    shared = model_of(Supernet(Space.of(Seen, size=[4, 6])))
+    supernet = Supernet(Space.of(Seen, size=[4, 6]))
     for size in (4, 6):
-        shared.forward(torch.zeros(2, 1, 8, 8), shared.space.architecture({"size": size}), PLAIN, False)
+        supernet(supernet.space.architecture({"size": size}), torch.zeros(2, 1, 8, 8))
     assert seen == {(4, 1, 4, 4), (6, 1, 6, 6)}
 
 

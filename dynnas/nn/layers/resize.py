@@ -17,11 +17,11 @@ class Resize(nn.Module):
     def __init__(self, given: int | tuple[int, int], wanted: int | tuple[int, int]) -> None:
         """Resize from `given` to `wanted` pixels: height and width, or the side of a square."""
         super().__init__()
-        pairs = list(zip(_sides(given), _sides(wanted), strict=True))
+        pairs = list(zip(sides(given), sides(wanted), strict=True))
         # They follow from the config.
         self.register_buffer("weights", _shares(*pairs[0]), persistent=False)
         self.register_buffer("across", None if pairs[0] == pairs[1] else _shares(*pairs[1]), persistent=False)
-        self.resizes = _sides(given) != _sides(wanted)
+        self.resizes = sides(given) != sides(wanted)
 
     weights: Tensor
     across: Tensor | None
@@ -45,7 +45,8 @@ class Resize(nn.Module):
         return F.linear(columns.transpose(2, 3), self.rows).transpose(2, 3)
 
 
-def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
+def sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Return height and width of a size of images; a number is the side of a square."""
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
@@ -62,7 +63,7 @@ def resize(images: Tensor, size: int | tuple[int, int]) -> Tensor:
         images: of any size.
         size: height and width, or the side of a square.
     """
-    height, width = (size, size) if isinstance(size, int) else size
-    if images.shape[-2:] == (height, width):
+    wanted = sides(size)
+    if images.shape[-2:] == wanted:
         return images
-    return F.interpolate(images, (height, width), mode="bilinear", antialias=True)
+    return F.interpolate(images, wanted, mode="bilinear", antialias=True)

@@ -24,12 +24,6 @@ _BESIDE = (f"{NUMBER}gate:", f"{NUMBER}exit:")
 """Beginnings of the names under which the channels that gates and exits read stand among tensors."""
 
 
-def sides(size: int | Sequence[int]) -> tuple[int, int]:
-    """Return height and width of a size of images; a number is the side of a square."""
-    height, width = (size, size) if isinstance(size, int) else size
-    return height, width
-
-
 @dataclass(frozen=True)
 class Choice:
     """One gene, and what it decides on.

@@ -9,13 +9,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from dynnas.errors import SpaceError, nearest
+from dynnas.nn.layers.resize import sides
 from dynnas.space.architecture import as_value
 from dynnas.space.space import Space
 from dynnas.supernet.checks import check_memory
 from dynnas.supernet.conversion.analysis import Analysis, Example, Wanted, analyse, copied
 from dynnas.supernet.conversion.beside import begun_modules, exit_choices, followed, gate_choices
 from dynnas.supernet.conversion.blocks import Run, plain_runs, runs_of
-from dynnas.supernet.conversion.choices import NUMBER, RESOLUTION, Choice, Choices, sides
+from dynnas.supernet.conversion.choices import NUMBER, RESOLUTION, Choice, Choices
 from dynnas.supernet.conversion.dynamic import OPS, STATIC, Op, replaceable
 from dynnas.supernet.conversion.groups import groups_of
 from dynnas.supernet.conversion.head import replace_head

@@ -10,17 +10,17 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from dynnas.nn.conv2d import Conv2d
 from dynnas.nn.layers.digest import weights_digest
-from dynnas.nn.layers.resize import resize
+from dynnas.nn.layers.resize import sides
 from dynnas.nn.slicing import leading
 from dynnas.space.architecture import Architecture, Value
-from dynnas.supernet.build import Call
-from dynnas.supernet.conversion.choices import RESOLUTION, Choices, sides
+from dynnas.supernet.build import Call, seen
+from dynnas.supernet.conversion.choices import RESOLUTION, Choices
 from dynnas.supernet.conversion.dynamic import begun as begun_conv
 from dynnas.supernet.conversion.dynamic import rules_of
 from dynnas.supernet.conversion.member import Begun, cut, kernel_rule
@@ -211,10 +211,7 @@ class TrainedNetwork:
 
     def images(self, architecture: Mapping[str, Value], images: Any) -> Any:
         """Return images (B, C, H, W) in the size that a member takes."""
-        size = architecture.get(RESOLUTION)
-        if size is None or not isinstance(images, Tensor) or images.dim() != 4:
-            return images
-        return resize(images, sides(size))
+        return seen(self.image_shape, architecture, images)
 
     def run(
         self, call: Call, architecture: Architecture, /, *inputs: Any, training: bool, **options: Any

@@ -26,7 +26,7 @@ from dynnas.samplers.model.surrogate import (
 from dynnas.samplers.model.warp import WEIGHTS, Warp, mean_ranks
 
 # Trials that a belief rests on, and of these, those that its kernel is fitted to.
-_TRAINED, _FITTED = 256, 100
+_TRAINED, _FITTED = 512, 100
 
 # Kernels are fitted again whenever the number of results has grown by this factor.
 _GROWTH = 1.25

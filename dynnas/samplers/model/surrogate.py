@@ -21,6 +21,7 @@ from functools import cached_property
 
 import numpy as np
 from scipy.linalg import LinAlgError, cho_solve, cholesky
+from scipy.linalg.blas import strsm
 from scipy.linalg.lapack import dpotri
 from scipy.optimize import minimize
 
@@ -82,15 +83,16 @@ class Part:
     def between(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Return covariances, [first, second]."""
         first, second = first[:, self.columns], second[:, self.columns]
-        weighted = (second * self.weights).T
-        # One product gives squared distances: |x|^2 + |y|^2 - 2 <x, y>, with the squares as two more columns.
-        near = np.column_stack([first, first**2 @ self.weights, np.ones(len(first))]) @ np.vstack(
-            [2 * weighted, np.full(len(second), -1.0), -(second**2 @ self.weights)]
-        )
+        inner = first @ (second * self.weights).T
+        # -|x - y|^2 = 2 <x, y> - |x|^2 - |y|^2
+        near = 2 * inner
+        near -= (first**2 @ self.weights)[:, None]
+        near -= second**2 @ self.weights
         np.minimum(near, 0.0, out=near)
         np.exp(near, out=near)
         near *= self.interacting
-        near += first @ (self.linear * weighted)
+        inner *= self.linear
+        near += inner
         return near
 
     def variance(self, features: np.ndarray) -> np.ndarray:
@@ -227,18 +229,23 @@ class Belief:
     values: np.ndarray
 
     @cached_property
-    def _inverse(self) -> np.ndarray:
+    def _factor(self) -> np.ndarray:
+        """The lower Cholesky factor of the covariance of the observations."""
         covariance = self.kernel.between(self.features, self.features)
         covariance[np.diag_indices(len(covariance))] += self.kernel.noise + _JITTER
-        return _inverse(cholesky(covariance, lower=True, check_finite=False))
+        return cholesky(covariance, lower=True, check_finite=False)
+
+    @cached_property
+    def _single_factor(self) -> np.ndarray:
+        return np.asfortranarray(self._factor, dtype=np.float32)
 
     @cached_property
     def _solved(self) -> np.ndarray:
-        return self._inverse @ self.values
+        return cho_solve((self._factor, True), self.values, check_finite=False)
 
     def left_out(self) -> np.ndarray:
         """Return leave-one-out predictions, [points] (Rasmussen and Williams 2006, equation 5.12)."""
-        return self.values - self._solved / np.diag(self._inverse)
+        return self.values - self._solved / np.diag(_inverse(self._factor))
 
     def without(self, noise: float) -> np.ndarray:
         """Return what is expected of the values without a part of their noise, [points].
@@ -249,13 +256,17 @@ class Belief:
         return self.values - noise * self._solved
 
     def predict(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Predict mean and deviation of the noiseless value of every point."""
+        """Predict mean and deviation of the noiseless value of every point.
+
+        What the observations explain of the variance is computed in single precision, in half of the time.
+        """
         means, explained = np.empty(len(features)), np.empty(len(features))
         for begin in range(0, len(features), _CHUNK):
             chunk = slice(begin, begin + _CHUNK)
             across = self.kernel.between(features[chunk], self.features)
             means[chunk] = across @ self._solved
-            explained[chunk] = np.einsum("ij,ij->i", across @ self._inverse, across)
+            whitened = strsm(1.0, self._single_factor, across.T.astype(np.float32, order="F"), lower=1)
+            explained[chunk] = np.einsum("ij,ij->j", whitened, whitened)
         return means, np.sqrt(np.maximum(self.kernel.variance(features) - explained, 1e-10))
 
     def mean(self, features: np.ndarray) -> np.ndarray:

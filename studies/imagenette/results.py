@@ -16,7 +16,8 @@ search images alone:
 - the fastest static one that is as accurate;
 - images that leave drawn at random, as many at each exit: what deciding by the image gives.
 
-Saved time at saved multiply-adds is that of the same network with nothing left out.
+Saved time at saved multiply-adds is that of the same network with nothing left out. `results.json` keeps
+what it has of other studies.
 """
 
 from __future__ import annotations
@@ -258,14 +259,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE, help="folder of results.json")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    found = {}
+    file = given.out / "results.json"
+    known = json.loads(file.read_text()) if file.exists() else {}
+    tables = []
     with show_progress() as progress:
         for name in given.studies:
             study = dn.open_study(name)
-            found[study.name] = compared(study, rows_of(study, given.seconds, progress))
-            atomic_write(given.out / "results.json", json.dumps(found, indent=1) + "\n")
-    for name, entries in found.items():
-        print(f"{name}\n\n{table(entries)}\n")
+            found = compared(study, rows_of(study, given.seconds, progress))
+            known[study.name] = found
+            atomic_write(file, json.dumps(known, indent=1) + "\n")
+            tables.append(f"{study.name}\n\n{table(found)}\n")
+    print("\n".join(tables))
 
 
 if __name__ == "__main__":

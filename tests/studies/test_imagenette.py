@@ -19,8 +19,11 @@ def test_networks_of_a_study_are_compared(
     script = load_script(SCRIPT)
     words = [str(SCRIPT), str(small_study.folder.path), "--seconds", "0.02", "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", words)
+    (tmp_path / "results.json").write_text('{"another": []}')
     script.main()
-    (entries,) = json.loads((tmp_path / "results.json").read_text()).values()
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert found.pop("another") == []
+    (entries,) = found.values()
     tested = {member.key: member.metrics["test_accuracy"] for member in small_study.front}
     known = [each for each in entries if each["key"] in tested]
     assert known

@@ -25,7 +25,7 @@ from dynnas.space.moves import enumerate_all
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
-SEEDS = 3
+SEEDS = 8
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def test_guided_finds_no_less_than_local_search_and_chance(name: str) -> None:
     if not listed:  # local search knows nothing of lists
         local = mean(lambda seed: local_search(case.problem.space, seed))
         print(f"{name}: local {local:.3f}")
-        assert guided >= local - 0.02  # of three seeds that is chance
+        assert guided >= local - 0.02  # of eight seeds that is chance
 
 
 KNOBS: dict[str, BaseDistribution] = {

@@ -51,7 +51,8 @@ def measure_overhead(
 ) -> Overhead:
     """Time every network alone, after the module that makes its image, and after another network.
 
-    All are timed in the same rounds.
+    All are timed in the same rounds. What is returned are medians of differences within rounds: on a machine
+    with other work the means of networks of 1 and 10 ms move by more than the overhead.
 
     Args:
         networks: two or more, calibrated, in eval mode, the fastest first.
@@ -76,9 +77,17 @@ def measure_overhead(
             run["resized", member] = Cascade([network], (), ("",), dataset.size)
     few = range(min(FEW_IMAGES, len(dataset.search.images)))
     workloads = [workload_of(one, dataset, few, meter.target) for one in run.values()]
-    timed = meter.measure_images(workloads, AS_LONG * meter.target.seconds * len(workloads))
-    ms = {name: latency.mean_ms for name, (latency, _) in zip(run, timed, strict=True)}
-    resize = tuple(max(0.0, ms.get(("resized", member), 0.0) - ms["alone", member]) for member in everyone)
+    timed = meter.measure_rounds(workloads, AS_LONG * meter.target.seconds * len(workloads))
+    ms = dict(zip(run, timed, strict=True))
+
+    def more(longer: tuple[str, int], *parts: int) -> float:
+        """Return how much longer than some networks alone something takes, in most rounds."""
+        return float(np.median(ms[longer] - sum(ms["alone", part] for part in parts)))
+
+    resize = tuple(
+        max(0.0, more(("resized", member), member)) if ("resized", member) in run else 0.0
+        for member in everyone
+    )
 
     def made(member: int, other: int) -> float:
         """Return the module that makes a network's image in a chain with another one."""
@@ -86,12 +95,10 @@ def measure_overhead(
         return 0.0 if alike else resize[member]
 
     later = tuple(
-        ms["after", member]
-        - (ms["alone", lead] + made(lead, member))
-        - (ms["alone", member] + made(member, lead))
+        more(("after", member), lead, member) - made(lead, member) - made(member, lead)
         for member, lead in enumerate(leads)
     )
-    return Overhead(max(0.0, ms["leave", 0] - ms["alone", 0] - made(0, 1)), later, resize)
+    return Overhead(max(0.0, more(("leave", 0), 0) - made(0, 1)), later, resize)
 
 
 def workload_of(

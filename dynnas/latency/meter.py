@@ -94,6 +94,16 @@ class LatencyMeter:
             measured.append((self._latency(workload, ms, anchors), image_ms))
         return measured
 
+    def measure_rounds(self, workloads: Sequence[Workload], seconds: float, seed: int = 0) -> np.ndarray:
+        """Time networks in the same rounds for all of `seconds`: ms of every round, (workloads, rounds).
+
+        Workloads of the same images run the same one in a round. So the difference between networks can be
+        taken round by round: its median hardly moves where each network's own time does.
+        """
+        times = self._timer(workloads, self._anchors, TimingPlan(seconds, seed=seed))
+        anchors = times[len(workloads) :]
+        return ratios_to(anchors, times[: len(workloads)]) * self.reference.anchor_ms
+
     def _measure_reference(self) -> AnchorReference:
         plan = TimingPlan(REFERENCE_SHARE * self.target.seconds)
         times = self._timer((), self._anchors, plan)

@@ -101,8 +101,13 @@ def _row(
     return {"network": name, "seed": seed, "key": key, **known}
 
 
-def draw(rows: Sequence[Mapping[str, Any]], score: str, path: Path) -> None:
-    """Write a picture of a score against milliseconds: a colour for each network, a marker for each seed."""
+def draw(
+    rows: Sequence[Mapping[str, Any]], score: str, path: Path, lines: Sequence[str] = ("searched",)
+) -> None:
+    """Write a picture of a score against milliseconds: a colour for each network, a marker for each seed.
+
+    Networks of the names in `lines` are connected.
+    """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -119,7 +124,7 @@ def draw(rows: Sequence[Mapping[str, Any]], score: str, path: Path) -> None:
             axes.plot(
                 *zip(*points, strict=True),
                 "os^vD"[seed % 5],
-                linestyle="-" if name == "searched" else "",
+                linestyle="-" if name in lines else "",
                 color=matplotlib.colormaps["tab10"].colors[colour],
                 label=f"{name}, seed {seed}",
             )

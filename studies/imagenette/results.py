@@ -6,18 +6,21 @@ Of each study, of `spaces/imagenette.yaml` or any other with exits and gates, th
 
 - the static ones on the front of all static candidates of the search and its controls;
 - the dynamic ones on the front of all dynamic candidates;
-- for each of these the same network with nothing left out.
+- for each of these the same network with nothing left out, which is timed only;
+- the cascades of the study, where `dynnas cascade STUDY` made some.
 
-All are timed in the same rounds, and answer all test images. Which networks are compared is decided by the
-search images alone:
+All are timed in the same rounds, and answer all search and test images. Which networks are compared is
+decided by the search images alone:
 
 - the most accurate static one that takes no longer in the mean, by the test images that only one of the two
   answers rightly;
 - the fastest static one that is as accurate;
-- images that leave drawn at random, as many at each exit: what deciding by the image gives.
+- images that leave drawn at random, as many at each exit or after each network: what deciding by the image
+  gives.
 
 Saved time at saved multiply-adds is that of the same network with nothing left out. `results.json` keeps
-what it has of other studies.
+what it has of other studies. `test.png` shows the networks of all given studies, which differ by their seed,
+by their answers to the test images.
 """
 
 from __future__ import annotations
@@ -33,28 +36,65 @@ from typing import Any
 sys.path.append(str(Path(__file__).parents[1]))  # where `shared` lies
 import numpy as np
 import torch
+from compared import draw
 from shared import run_study
 
 import dynnas as dn
 from dynnas.candidates.candidate import workload_of
 from dynnas.cli.progress import show_progress
+from dynnas.data.dataset import Dataset, Split
 from dynnas.files import atomic_write
+from dynnas.latency.cascades import representative
+from dynnas.latency.cascades import workload_of as cascade_workload
 from dynnas.latency.latency import Latency
+from dynnas.latency.rounds import Workload
 from dynnas.metrics.accuracy import predict
 from dynnas.nn.exits.exits import leave
 from dynnas.nn.networks.cost import cost
-from dynnas.pareto.front import Front, ScoredArchitecture
+from dynnas.nn.networks.network import Network
+from dynnas.pareto.front import Front
 from dynnas.progress import Progress
 from dynnas.report.tables.table import dynamic_layers, exits, is_dynamic
+from dynnas.runtimes.chaining import chain
 from dynnas.search.evaluators.supernet import open_meter
+from dynnas.settings.settings import TargetSettings
 from dynnas.space.architecture import Architecture, Value
 from dynnas.space.gene import Gene
 from dynnas.space.moves import choose_each
 from dynnas.space.space import Space
+from dynnas.study.records.cascades import Cascaded
 from dynnas.study.static_part import static_part
 from dynnas.study.study import Study
+from dynnas.workflows.cascades.cascade import IMAGES
 
 HERE = Path(__file__).parent
+
+LEGEND = {"static": "static", "dynamic": "exits, skipped blocks", "cascade": "cascades of two"}
+"""Names of the kinds of networks in the picture."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a network answers to the images of a split.
+
+    Attributes:
+        right: (N,) bool, the images that it answers rightly.
+        confidence: (N,) float32, how sure it is of them.
+        way: (N,) int, the exit by which they leave, or the network of a cascade.
+        ways: (exits and head,) shares of all images that are answered rightly there.
+        macs: (N,) float, what they cost.
+    """
+
+    right: np.ndarray
+    confidence: np.ndarray
+    way: np.ndarray
+    ways: np.ndarray
+    macs: np.ndarray
+
+    @property
+    def shares(self) -> np.ndarray:
+        """The shares of the images that leave by each way, (exits and head,)."""
+        return np.bincount(self.way, minlength=len(self.ways)) / len(self.way)
 
 
 @dataclass(frozen=True)
@@ -62,27 +102,39 @@ class Row:
     """A network, as it answers and takes time.
 
     Attributes:
-        accuracy: on the search images, a share.
-        right: (N,) bool, the test images that it answers rightly.
-        random: the same if as many images, drawn at random, left at each exit; NaN without exits.
+        kind: static, dynamic, whole (nothing left out) or cascade.
+        what: where it decides by the image.
+        search, test: its answers; None if it was timed only.
         macs: in the mean over the test images.
-        exits: shares of the test images that leave at each exit, then at the head.
         latency: over search images.
+        whole: key of the same network with nothing left out, if it leaves something out.
     """
 
     key: str
+    kind: str
     what: str
-    accuracy: float
-    right: np.ndarray
-    random: float
+    search: Answers | None
+    test: Answers | None
     macs: float
-    exits: Sequence[float]
     latency: Latency
+    whole: str = ""
 
     @property
     def ms(self) -> float:
         """The mean over images."""
         return self.latency.mean_ms
+
+    @property
+    def accuracy(self) -> float:
+        """The share of the search images that are answered rightly."""
+        assert self.search is not None
+        return float(self.search.right.mean())
+
+    @property
+    def right(self) -> np.ndarray:
+        """The test images that are answered rightly, (N,) bool."""
+        assert self.test is not None
+        return self.test.right
 
 
 def without_choices(space: Space, architecture: Architecture) -> Architecture:
@@ -102,74 +154,130 @@ def what_is_dynamic(architecture: Architecture) -> str:
     return "; ".join(filter(None, (dynamic_layers(architecture), exits(architecture)))) or "-"
 
 
-def networks_of(study: Study) -> dict[str, tuple[str, ScoredArchitecture | Architecture]]:
+def networks_of(study: Study) -> dict[str, tuple[str, Architecture]]:
     """Return the networks that are compared, by their keys, with their kinds."""
     controls = [each for group in study.controls.groups.values() for each in group]
     known = {each.key: each for each in (*study.candidates, *controls)}
-    found: dict[str, tuple[str, ScoredArchitecture | Architecture]] = {}
+    found: dict[str, tuple[str, Architecture]] = {}
     for kind in ("static", "dynamic"):
         own = [each for each in known.values() if is_dynamic(each.architecture) == (kind == "dynamic")]
-        found |= {each.key: (kind, each) for each in Front.of(own, study.goal.objectives)}
-    for _, each in list(found.values()):
-        if is_dynamic(each.architecture):
-            whole = without_choices(study.space, each.architecture)
+        found |= {each.key: (kind, each.architecture) for each in Front.of(own, study.goal.objectives)}
+    for key in {key for cascade in study.cascades for key in cascade.networks}:
+        architecture = known[key].architecture
+        found.setdefault(key, ("dynamic" if is_dynamic(architecture) else "static", architecture))
+    for _, architecture in list(found.values()):
+        if is_dynamic(architecture):
+            whole = without_choices(study.space, architecture)
             found.setdefault(whole.key, ("whole", whole))
     return found
 
 
-def rows_of(study: Study, seconds: float, progress: Progress) -> dict[str, tuple[str, Row, Architecture]]:
-    """Run and time the networks of a study."""
+def answers_of(network: Network, data: Dataset, split: Split) -> Answers:
+    """Run a network on the images of a split."""
+    said = predict(network, data, split.images)
+    outputs = leave(said.outputs, network.config.exits)[0]
+    spent = cost(network.config).image_macs(said.left, [each.usage.double() for each in said.decisions])
+    return Answers(
+        right=(outputs.argmax(1) == split.targets).numpy(),
+        confidence=data.task.confidence(outputs).numpy(),
+        way=said.left.numpy(),
+        ways=np.array([(each.argmax(1) == split.targets).double().mean() for each in said.outputs]),
+        macs=spent.numpy(),
+    )
+
+
+def chained(cascade: Cascaded, members: Sequence[Answers]) -> Answers:
+    """Return what a cascade answers, from what its networks do."""
+    stage = np.full(len(members[0].right), len(members) - 1)
+    for place, threshold in reversed(list(enumerate(cascade.thresholds))):
+        stage[members[place].confidence >= np.float32(threshold)] = place
+    every = np.arange(len(stage))
+    return Answers(
+        right=np.stack([each.right for each in members])[stage, every],
+        confidence=np.stack([each.confidence for each in members])[stage, every],
+        way=stage,
+        ways=np.array([each.right.mean() for each in members]),
+        macs=np.stack([each.macs for each in members]).cumsum(axis=0)[stage, every],
+    )
+
+
+def paths(stage: np.ndarray, members: Sequence[Answers]) -> np.ndarray:
+    """Number the paths of images through the networks of a cascade and their exits, (N,)."""
+    seen = [np.where(stage >= place, each.way, -1) for place, each in enumerate(members)]
+    return np.unique(np.stack(seen), axis=1, return_inverse=True)[1]
+
+
+def said_of(
+    study: Study, networks: Mapping[str, Network], progress: Progress
+) -> dict[str, tuple[Answers, Answers]]:
+    """Return what networks and the cascades of a study answer to search and test images."""
     data = study.dataset
-    chosen = networks_of(study)
-    architectures = {
-        key: each if isinstance(each, Architecture) else each.architecture
-        for key, (_, each) in chosen.items()
-    }
-    networks = {key: study.extractor.candidate(each).copy() for key, each in architectures.items()}
-    meter = open_meter(study.folder.anchors, study.space, data)
-    progress.message(f"{study.name}: {len(networks)} networks are timed for {seconds:g} seconds each")
-    workloads = [workload_of(each, data, meter.target) for each in networks.values()]
-    latencies = [latency for latency, _ in meter.measure_images(workloads, seconds * len(workloads), seed=0)]
+    said: dict[str, tuple[Answers, Answers]] = {}
+    with progress.task(f"{study.name}: answers", total=len(networks)) as task:
+        for key, network in networks.items():
+            said[key] = answers_of(network, data, data.search), answers_of(network, data, data.test)
+            task.advance(note=key)
+    for cascade in study.cascades:
+        search, test = zip(*(said[key] for key in cascade.networks), strict=True)
+        said[cascade.key] = chained(cascade, search), chained(cascade, test)
+    return said
+
+
+def cascade_workloads(
+    study: Study,
+    networks: Mapping[str, Network],
+    said: Mapping[str, tuple[Answers, Answers]],
+    target: TargetSettings,
+) -> dict[str, Workload]:
+    """Return whole cascades, on search images that take each path as often as all of them do."""
     found = {}
-    for (key, network), latency in zip(networks.items(), latencies, strict=True):
-        progress.message(f"{study.name}: {key} answers")
-        test, search = (predict(network, data, split.images) for split in (data.test, data.search))
-        right = leave(test.outputs, network.config.exits)[0].argmax(1) == data.test.targets
-        seen = leave(search.outputs, network.config.exits)[0].argmax(1) == data.search.targets
-        ways = len(network.config.ways)
-        shares = torch.bincount(test.left, minlength=ways).double() / len(right)
-        each_way = torch.stack(
-            [(output.argmax(1) == data.test.targets).double().mean() for output in test.outputs]
-        )
-        spent = cost(network.config).image_macs(test.left, [each.usage.double() for each in test.decisions])
-        kind, _ = chosen[key]
-        found[key] = (
-            kind,
-            Row(
-                key,
-                what_is_dynamic(architectures[key]),
-                float(seen.double().mean()),
-                right.numpy(),
-                float(shares @ each_way) if ways > 1 else float("nan"),
-                float(spent.mean()),
-                shares.tolist(),
-                latency,
-            ),
-            architectures[key],
-        )
+    for cascade in study.cascades:
+        members = [networks[key] for key in cascade.networks]
+        built = chain(members, cascade.thresholds, cascade.networks, study.dataset.size)
+        taken = paths(said[cascade.key][0].way, [said[key][0] for key in cascade.networks])
+        found[cascade.key] = cascade_workload(built, study.dataset, representative(taken, IMAGES), target)
     return found
 
 
-def compared(study: Study, rows: Mapping[str, tuple[str, Row, Architecture]]) -> list[dict[str, Any]]:
+def rows_of(study: Study, seconds: float, progress: Progress) -> dict[str, Row]:
+    """Run and time the networks of a study."""
+    chosen = networks_of(study)
+    networks = {key: study.extractor.candidate(each).copy() for key, (_, each) in chosen.items()}
+    asked = {key: each for key, each in networks.items() if chosen[key][0] != "whole"}
+    said = said_of(study, asked, progress)
+    meter = open_meter(study.folder.anchors, study.space, study.dataset)
+    workloads = {key: workload_of(each, study.dataset, meter.target) for key, each in networks.items()}
+    workloads |= cascade_workloads(study, networks, said, meter.target)
+    progress.message(f"{study.name}: {len(workloads)} networks are timed for {seconds:g} seconds each")
+    timed = meter.measure_images(list(workloads.values()), seconds * len(workloads))
+    latencies = dict(zip(workloads, (latency for latency, _ in timed), strict=True))
+    rows = {}
+    for key, (kind, architecture) in chosen.items():
+        search, test = said.get(key, (None, None))
+        macs = float(test.macs.mean()) if test else float(cost(networks[key].config).macs)
+        whole = without_choices(study.space, architecture).key if kind == "dynamic" else ""
+        what = what_is_dynamic(architecture)
+        rows[key] = Row(key, kind, what, search, test, macs, latencies[key], whole)
+    for cascade in study.cascades:
+        first, *others = cascade.networks
+        limits = zip(others, cascade.thresholds, strict=True)
+        what = ", ".join([first, *(f"{key} below {sure:.2f}" for key, sure in limits)])
+        both = said[cascade.key]
+        macs = float(both[1].macs.mean())
+        rows[cascade.key] = Row(cascade.key, "cascade", what, *both, macs, latencies[cascade.key])
+    return rows
+
+
+def compared(rows: Mapping[str, Row]) -> list[dict[str, Any]]:
     """Return each dynamic network beside static ones, the fastest first, and the static front itself."""
-    static = [row for kind, row, architecture in rows.values() if not is_dynamic(architecture)]
+    static = [row for row in rows.values() if row.kind == "static"]
     found = []
-    for kind, row, architecture in sorted(rows.values(), key=lambda each: each[1].ms):
-        if kind == "whole":
+    for row in sorted(rows.values(), key=lambda each: each.ms):
+        if row.test is None:
             continue
         entry: dict[str, Any] = {
             "key": row.key,
-            "kind": kind,
+            "kind": row.kind,
             "what": row.what,
             "accuracy": row.accuracy,
             "test_accuracy": float(row.right.mean()),
@@ -177,27 +285,23 @@ def compared(study: Study, rows: Mapping[str, tuple[str, Row, Architecture]]) ->
             "interval_ms": list(row.latency.interval_ms),
             "p95_ms": row.latency.p95_ms,
             "macs": row.macs,
-            "exits": list(row.exits),
+            "exits": row.test.shares.tolist(),
         }
-        if kind == "dynamic":
-            entry |= beside(row, static, rows[without_choices(study.space, architecture).key][1])
+        if row.kind != "static":
+            entry |= beside(row, static)
+        if len(row.test.ways) > 1:
+            entry["random_test_accuracy"] = float(row.test.shares @ row.test.ways)
+        if row.whole:
+            whole = rows[row.whole]
+            entry["whole"] = {"key": whole.key, "ms": whole.ms, "macs": whole.macs}
+            entry |= {"saved_macs": 1 - row.macs / whole.macs, "saved_ms": 1 - row.ms / whole.ms}
         found.append(entry)
     return found
 
 
-def beside(row: Row, static: Sequence[Row], whole: Row) -> dict[str, Any]:
-    """Return what a dynamic network gains."""
-    entry: dict[str, Any] = {
-        "whole": {
-            "key": whole.key,
-            "test_accuracy": float(whole.right.mean()),
-            "ms": whole.ms,
-            "macs": whole.macs,
-        },
-        "saved_macs": 1 - row.macs / whole.macs,
-        "saved_ms": 1 - row.ms / whole.ms,
-        "random_test_accuracy": row.random,
-    }
+def beside(row: Row, static: Sequence[Row]) -> dict[str, Any]:
+    """Return what a network that decides by the image gains over static ones."""
+    entry: dict[str, Any] = {}
     no_slower = [each for each in static if each.ms <= row.ms]
     if no_slower:
         best = max(no_slower, key=lambda each: (each.accuracy, -each.ms))
@@ -239,12 +343,9 @@ def table(entries: Sequence[Mapping[str, Any]]) -> str:
         cells.append(f"{100 * time['test_accuracy']:.1f}" if time else "")
         cells.append(f"{100 * time['difference']:+.1f} ± {100 * time['standard_error']:.1f}" if time else "")
         cells.append(f"{good['ms']:.3f}" if good else "")
-        if each["kind"] == "dynamic":
-            random = each["random_test_accuracy"]
-            cells += [f"{each['saved_macs']:.0%}", f"{each['saved_ms']:.0%}"]
-            cells.append(f"{100 * random:.1f}" if random == random else "")
-        else:
-            cells += ["", "", ""]
+        cells += [f"{each[name]:.0%}" if name in each else "" for name in ("saved_macs", "saved_ms")]
+        random = each.get("random_test_accuracy")
+        cells.append(f"{100 * random:.1f}" if random is not None else "")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -261,14 +362,20 @@ def main() -> None:
     torch.set_num_threads(1)
     file = given.out / "results.json"
     known = json.loads(file.read_text()) if file.exists() else {}
-    tables = []
+    tables, points = [], []
     with show_progress() as progress:
         for name in given.studies:
             study = dn.open_study(name)
-            found = compared(study, rows_of(study, given.seconds, progress))
+            found = compared(rows_of(study, given.seconds, progress))
             known[study.name] = found
+            points += [
+                {"network": LEGEND[each["kind"]], "seed": study.settings.train.seed, "latency_ms": each["ms"],
+                 "test_accuracy": each["test_accuracy"]}
+                for each in found
+            ]  # fmt: skip
             atomic_write(file, json.dumps(known, indent=1) + "\n")
             tables.append(f"{study.name}\n\n{table(found)}\n")
+    draw(points, "test_accuracy", given.out / "test.png", lines=(LEGEND["static"], LEGEND["cascade"]))
     print("\n".join(tables))
 
 

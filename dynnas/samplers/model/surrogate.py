@@ -36,7 +36,7 @@ _STEPS = 15
 _JITTER = 1e-6
 
 # Points that are predicted at once, so that their covariances stay in the processor's cache.
-_CHUNK = 128
+_CHUNK = 256
 
 
 @dataclass(frozen=True)
@@ -80,20 +80,16 @@ class Part:
     linear: float
     interacting: float
 
-    def between(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Return covariances, [first, second]."""
+    def near(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """Return the exponential term of covariances, [first, second]."""
         first, second = first[:, self.columns], second[:, self.columns]
-        inner = first @ (second * self.weights).T
-        # -|x - y|^2 = 2 <x, y> - |x|^2 - |y|^2
-        near = 2 * inner
-        near -= (first**2 @ self.weights)[:, None]
-        near -= second**2 @ self.weights
-        np.minimum(near, 0.0, out=near)
-        np.exp(near, out=near)
-        near *= self.interacting
-        inner *= self.linear
-        near += inner
-        return near
+        # -|x - y|^2 = 2 <x, y> - |x|^2 - |y|^2, with the variance, in one product.
+        ones = np.ones((len(first), 1))
+        norms = -(second**2 @ self.weights) + np.log(self.interacting)
+        left = np.column_stack([first, -(first**2 @ self.weights), ones])
+        right = np.column_stack([second * (2 * self.weights), np.ones(len(second)), norms])
+        found = left @ right.T
+        return np.exp(found, out=found)
 
     def variance(self, features: np.ndarray) -> np.ndarray:
         """Return prior variances, [points]."""
@@ -109,10 +105,13 @@ class Kernel:
 
     def between(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Return covariances of noiseless values, [first, second]."""
-        covariances = self.parts[0].between(first, second)
-        for part in self.parts[1:]:
-            covariances += part.between(first, second)
+        scales = np.zeros(second.shape[1])
+        for part in self.parts:
+            scales[part.columns] = part.linear * part.weights
+        covariances = first @ (second * scales).T
         covariances += _OFFSET
+        for part in self.parts:
+            covariances += part.near(first, second)
         return covariances
 
     def variance(self, features: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ from dynnas.candidates.statistics import (
 )
 from dynnas.data.dataset import Dataset
 from dynnas.documents import provenance_digest
+from dynnas.latency.dependent import representative, ways_of
 from dynnas.latency.rounds import Workload
 from dynnas.latency.runner import build_runner, load_runner
 from dynnas.nn.config.network import NetworkConfig
@@ -42,6 +43,9 @@ from dynnas.training.batchnorm.calibrate import calibrate
 
 KEPT = 32
 """Number of the latest candidates that keep their networks, whether or not anyone else holds them."""
+
+MOST_TIMED = 64
+"""Maximum number of single images on which a network is timed in a search; each is run at least six times."""
 
 INT8_IMAGES = 128
 """Training images whose activations set the ranges of int8."""
@@ -314,13 +318,18 @@ def int8_images(network: Network, dataset: Dataset, train: TrainSettings) -> Ten
 
 
 def inputs_of(network: Network, dataset: Dataset, target: TargetSettings) -> list[np.ndarray]:
-    """Return search images as `network` is timed on them, (batch, channels, R, R) float32 for each call."""
+    """Return search images as `network` is timed on them, (batch, channels, R, R) float32 for each call.
+
+    Of single images that are many, those are taken that stand for the ways of all.
+    """
     # There are no fewer images than fill a call; the last call is filled with the first images.
     batch = target.batch
     calls = -(-(target.images if network.config.branches else 1) // batch)
     chosen = torch.arange(calls * batch) % len(dataset.search.images)
-    images = prepare_images(network, dataset, dataset.search.images[chosen]).cpu().numpy()
-    return np.split(images, calls)
+    images = prepare_images(network, dataset, dataset.search.images[chosen])
+    if batch == 1 and calls > MOST_TIMED:
+        images = images[representative(ways_of(network, images).paths, MOST_TIMED)]
+    return np.split(images.cpu().numpy(), len(images) // batch)
 
 
 def calibrated_network(

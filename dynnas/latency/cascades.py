@@ -111,18 +111,3 @@ def workload_of(
     """
     prepared = prepare_images(network, dataset, dataset.search.images[list(images)]).cpu().numpy()
     return Workload(build_runner(network, target), np.split(prepared, len(prepared)))
-
-
-def representative(ways: np.ndarray, count: int) -> list[int]:
-    """Return at most `count` of some images, by number, with the same share on each path as among all.
-
-    Args:
-        ways: (N,) int, which way each image takes.
-    """
-    names, taken, sizes = np.unique(ways, return_inverse=True, return_counts=True)
-    wanted = sizes * min(1.0, count / len(taken))
-    chosen = np.floor(wanted).astype(int)
-    most_missing = np.argsort(chosen - wanted, kind="stable")
-    chosen[most_missing[: min(count, len(taken)) - chosen.sum()]] += 1
-    rows = [np.flatnonzero(taken == way)[: chosen[way]] for way in range(len(names))]
-    return sorted(np.concatenate(rows).tolist())

@@ -63,9 +63,30 @@ class Ways:
         counts = np.bincount(self.taken, minlength=len(self.names))
         return tuple((counts / len(self.taken)).tolist())
 
+    @property
+    def paths(self) -> np.ndarray:
+        """Number the paths of the images by their ways, and within one by what gates leave out: (N,) int."""
+        macs = self.image_macs or (0,) * len(self.taken)
+        return np.unique(np.array([self.taken, macs]), axis=1, return_inverse=True)[1]
+
     def images_of(self, way: int, most: int = IMAGES_OF_A_WAY) -> list[int]:
         """Return the first `most` images, by number, that take a path."""
         return np.flatnonzero(np.array(self.taken) == way)[:most].tolist()
+
+
+def representative(paths: np.ndarray, count: int) -> list[int]:
+    """Return at most `count` of some images, by number, which take each path about as often as all do.
+
+    They are evenly spaced in the order of the paths, so that each has its share but for one image, and paths
+    that are next to each other stand for each other where there are more of them than images.
+
+    Args:
+        paths: (N,) int, which path each image takes.
+    """
+    order = np.argsort(paths, kind="stable")
+    count = min(count, len(order))
+    places = ((np.arange(count) + 0.5) * len(order) / max(1, count)).astype(int)
+    return sorted(order[places].tolist())
 
 
 @torch.inference_mode()

@@ -255,7 +255,12 @@ class TargetSettings:
         choices=QUANTIZATIONS,
     )
     batch: int = _setting(1, "images in a call; latencies are those of a call", minimum=1)
-    images: int = _setting(64, "real search images over which an input-dependent network is timed", minimum=1)
+    images: int = _setting(
+        64,
+        "real search images whose ways through an input-dependent network are counted; at most 64 of them, "
+        "which stand for all, are timed in a search",
+        minimum=1,
+    )
     seconds: float = _setting(0.4, "most seconds for measuring a candidate", minimum=0.01)
     precision: float = _setting(
         0.005, "half-width of a latency's 95% interval at which measuring ends earlier; 0 never", minimum=0

@@ -44,8 +44,8 @@ from dynnas.candidates.candidate import workload_of
 from dynnas.cli.progress import show_progress
 from dynnas.data.dataset import Dataset, Split
 from dynnas.files import atomic_write
-from dynnas.latency.cascades import representative
 from dynnas.latency.cascades import workload_of as cascade_workload
+from dynnas.latency.dependent import representative
 from dynnas.latency.latency import Latency
 from dynnas.latency.rounds import Workload
 from dynnas.metrics.accuracy import predict

@@ -6,17 +6,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from support.contexts import decisions
 from support.gated import gated_config, undecided
-from support.networks import config, finished, images
+from support.networks import config, finished, images, noise
 from test_meter import Machine
 
+from dynnas.candidates.candidate import MOST_TIMED, inputs_of
 from dynnas.latency.dependent import (
     IMAGES_OF_A_WAY,
     WayLatency,
     Ways,
     expected_ms,
     measure_dependent,
+    representative,
     way_workloads,
     ways_of,
 )
@@ -26,6 +30,7 @@ from dynnas.latency.runner import build_runner
 from dynnas.nn.exits.exits import leave, select_confident
 from dynnas.nn.networks.cost import cost
 from dynnas.nn.networks.gate_use import GateUse
+from dynnas.runtimes.preprocessing import prepare_images
 from dynnas.settings.settings import TargetSettings
 
 TARGET = TargetSettings(seconds=0.05, images=8, precision=0)
@@ -88,6 +93,39 @@ def test_a_way_is_timed_on_a_few_of_many_images():
         Machine().network(1.0).runner, of_exits(exits), Ways(("only",), exits)
     ).values()
     assert len(workload.images) == IMAGES_OF_A_WAY
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=200), st.integers(1, 80))
+def test_some_images_stand_for_the_paths_of_all(paths, count):
+    """Each path has its share, rounded to one of the two whole numbers next to it."""
+    chosen = representative(np.array(paths), count)
+    count = min(count, len(paths))
+    assert len(set(chosen)) == len(chosen) == count
+    for path in set(paths):
+        wanted = count * paths.count(path) / len(paths)
+        assert abs(sum(paths[number] == path for number in chosen) - wanted) < 1
+
+
+def test_where_gates_decide_few_images_stand_for_light_and_heavy_ones():
+    network = undecided(gated_config(("skip", "width"), exits=1))
+    ways = ways_of(network, images(300))
+    assert len(set(ways.image_macs)) > 2
+    macs = np.array(ways.image_macs)
+    chosen = macs[representative(ways.paths, 30)]
+    assert chosen.mean() == pytest.approx(macs.mean(), rel=0.01)
+    assert [chosen.min(), chosen.max()] == pytest.approx([macs.min(), macs.max()], rel=0.05)
+
+
+def test_of_many_search_images_some_that_stand_for_all_are_timed():
+    network, dataset = finished(config(exits=1)), noise()
+    target = TargetSettings(images=70)
+    every = prepare_images(network, dataset, dataset.search.images)
+    timed = inputs_of(network, dataset, target)
+    assert [len(timed), timed[0].shape] == [MOST_TIMED, (1, *every.shape[1:])]
+    shares = ways_of(network, torch.from_numpy(np.concatenate(timed))).shares
+    assert shares == pytest.approx(ways_of(network, every).shares, abs=1 / MOST_TIMED)
+    assert len(inputs_of(network, dataset, replace(target, images=20))) == 20
+    assert len(inputs_of(finished(config()), dataset, target)) == 1
 
 
 def test_expected_is_shares_times_times():

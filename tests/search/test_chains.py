@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.testing import assert_allclose
 
-from dynnas.latency.cascades import Overhead, representative
+from dynnas.latency.cascades import Overhead
 from dynnas.pareto.contribution import hypervolume, most_useful, non_dominated, reference_of
 from dynnas.search.cascades import (
     PredictionMatrix,
@@ -155,11 +155,3 @@ def test_each_that_joins_adds_more_than_any_other_would(known, offered):
     if len(chosen) < 3:
         rest = max(volume(np.concatenate([front, offered[[other]]])) for other in range(len(offered)))
         assert rest == pytest.approx(volume(front), abs=1e-9)
-
-
-def test_some_images_stand_for_all():
-    ways = np.array([0] * 70 + [1] * 20 + [2] * 10)
-    chosen = representative(ways, 10)
-    assert np.bincount(ways[chosen]).tolist() == [7, 2, 1]
-    assert representative(ways, 1000) == list(range(100))
-    assert np.bincount(ways[representative(ways, 3)], minlength=3).tolist() == [2, 1, 0]

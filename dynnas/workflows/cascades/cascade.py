@@ -12,8 +12,8 @@ import numpy as np
 from dynnas.documents import provenance_digest
 from dynnas.errors import StudyError, TaskError
 from dynnas.files import atomic_write
-from dynnas.latency.cascades import Overhead, measure_overhead, representative, workload_of
-from dynnas.latency.dependent import IMAGES_OF_A_WAY, TIMES_AS_LONG
+from dynnas.latency.cascades import Overhead, measure_overhead, workload_of
+from dynnas.latency.dependent import IMAGES_OF_A_WAY, TIMES_AS_LONG, representative
 from dynnas.latency.meter import LatencyMeter
 from dynnas.latency.rounds import Workload
 from dynnas.metric import Metric

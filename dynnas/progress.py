@@ -20,6 +20,9 @@ class Phase:
         seconds: a guess of what one takes, until that is known.
         alike: a name that phases share whose steps take equally long; the phase's own if empty.
         about: what it is for, in a few words.
+        images: about how many a step runs through a network, there counted several times where it also runs
+            backward. Until a step of a phase is known it is taken to last as long for each of them as those
+            of an earlier phase, and `seconds` at least.
     """
 
     name: str
@@ -27,6 +30,7 @@ class Phase:
     seconds: float
     alike: str = ""
     about: str = ""
+    images: int = 0
 
 
 class Progress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
@@ -17,6 +18,7 @@ class WholeRun:
         self._seconds: dict[str, float] = {}
         self._steps: dict[str, int] = {}
         self._over: set[str] = set()
+        self._image_seconds = 0.0
 
     def plan(self, phases: Sequence[Phase]) -> None:
         """Expect these phases from now on."""
@@ -34,6 +36,8 @@ class WholeRun:
             alike = self._phases[name].alike or name
             self._steps[alike] = self._steps.get(alike, 0) + steps
             self._seconds[alike] = self._seconds.get(alike, 0.0) + seconds
+            if images := self._phases[name].images:
+                self._image_seconds = self._seconds[alike] / max(self._steps[alike], 1) / images
 
     def end(self, name: str) -> None:
         """Note that a phase is over."""
@@ -59,7 +63,15 @@ class WholeRun:
     def _step(self, phase: Phase) -> float:
         alike = phase.alike or phase.name
         steps = self._steps.get(alike, 0)
-        return self._seconds[alike] / steps if steps else phase.seconds
+        if steps:
+            return self._seconds[alike] / steps
+        return max(phase.seconds, phase.images * self._image_seconds)
+
+
+_RECENT, _RECENT_STEPS = 0.25, 10
+"""The part of a phase's steps by whose pace the rest is foretold, and the fewest such steps: later steps may
+take longer than the first ones, as where a recipe begins with one network and goes on with several.
+"""
 
 
 class Timed:
@@ -71,6 +83,7 @@ class Timed:
         self.name, self.total, self.before, self.done = name, total, done, done
         self._whole, self._clock = whole, clock
         self._start = self._latest = clock()
+        self._marks = deque([(self._start, done)])
 
     @property
     def elapsed(self) -> float:
@@ -84,8 +97,10 @@ class Timed:
 
     @property
     def left(self) -> float:
-        """Seconds left for the phase, at this rate."""
-        return max(self.total - self.done, 0) / self.rate
+        """Seconds left for the phase, at the rate of its latest steps."""
+        since, done = self._marks[0]
+        pace = (self._latest - since) / max(self.done - done, 1e-9)
+        return max(self.total - self.done, 0) * pace
 
     def advance(self, steps: int) -> None:
         """Note that some more steps are done."""
@@ -93,6 +108,10 @@ class Timed:
         self._whole.took(self.name, steps, now - self._latest)
         self._latest = now
         self.done += steps
+        self._marks.append((now, self.done))
+        recent = max(_RECENT_STEPS, _RECENT * (self.done - self.before))
+        while self.done - self._marks[1][1] >= recent:
+            self._marks.popleft()
 
     def end(self) -> None:
         """Note that it is over."""

@@ -15,17 +15,23 @@ _STEP_SECONDS, _SCORE_SECONDS = 0.2, 0.4
 
 _FRONT = 10  # members, about
 
+# Runs of a network for each image of a step: about two networks, each forward and backward (as two forward).
+_RUNS = 6
+
 
 def phases_of_study(space: StudySpace, dataset: Dataset) -> tuple[Phase, ...]:
     """Return the phases of `run_study`, with the numbers of their steps as far as they are known."""
     train, search, target = space.settings.train, space.settings.search, space.settings.target
     seconds = _SCORE_SECONDS + target.seconds
+    scored = len(dataset.search.images) + train.calibration_images
 
     def evaluations(name: str, steps: int, about: str) -> Phase:
-        return Phase(name, steps, seconds, _EVALUATION, about)
+        return Phase(name, steps, seconds, _EVALUATION, about, scored)
 
+    steps = train.epochs * (dataset.steps(train.batch) // train.accumulate)
+    trained = _RUNS * train.batch * train.accumulate
     phases = [
-        Phase("training", train.epochs * (dataset.steps(train.batch) // train.accumulate), _STEP_SECONDS),
+        Phase("training", steps, _STEP_SECONDS, images=trained),
         evaluations("search", search.trials, ""),
     ]
     if search.controls:
@@ -40,5 +46,6 @@ def phases_of_study(space: StudySpace, dataset: Dataset) -> tuple[Phase, ...]:
         phases += names
     phases.append(Phase("finishing the front", 3 * _FRONT, seconds / 3))
     if search.controls:
-        phases.append(Phase("testing the controls", UNSELECTED + 2 * _FRONT, _SCORE_SECONDS))
+        tested = len(dataset.test.images) + train.calibration_images
+        phases.append(Phase("testing the controls", UNSELECTED + 2 * _FRONT, _SCORE_SECONDS, images=tested))
     return tuple(phases)

@@ -1,6 +1,7 @@
 """Progress: what a terminal sees, what a log file sees, and what `--quiet` leaves."""
 
 import io
+from datetime import timedelta
 
 import pytest
 from rich.console import Console
@@ -71,6 +72,42 @@ def test_the_time_left_is_that_of_the_whole_run() -> None:
         "static-only control: 30 steps, to compare with",
         "static-only control 30/30, 30.0/s, took 0:00:01",  # nothing comes after it
     ]
+
+
+def test_the_time_left_goes_by_the_latest_steps() -> None:
+    """As where the largest network is trained alone in the first half of the steps."""
+    stream, clock = io.StringIO(), Clock()
+    with PlainProgress(stream, every=0, clock=clock).task("training", total=200) as task:
+        for step in range(200):
+            clock.now += 1.0 if step < 100 else 3.0
+            task.advance()
+    left = {line.split()[1]: line.split(", ")[2] for line in stream.getvalue().splitlines()[1:]}
+    told = {int(at.split("/")[0]): text for at, text in left.items()}
+    later = {done: text for done, text in told.items() if 140 <= done < 200}
+    assert later == {done: f"{timedelta(seconds=3 * (200 - done))} left" for done in later}
+    assert len(later) > 2
+
+
+def test_what_is_not_begun_goes_by_the_pace_of_images_in_what_is() -> None:
+    """Until then it was a constant, which large networks take many times as long as."""
+    stream, clock = io.StringIO(), Clock()
+    progress = PlainProgress(stream, every=1, clock=clock)
+    search = Phase("search", 20, 3.0, alike="evaluation", images=400)
+    control = Phase("random control", 10, 3.0, alike="evaluation", images=400)
+    progress.plan(
+        (Phase("training", 10, 5.0, images=100), search, control, Phase("testing", 5, 3.0, images=100))
+    )
+    with progress.task("training", total=10) as task:
+        for _ in range(10):
+            clock.now += 2.0
+            task.advance()
+    # 18 + (20 + 10) * 8 + 5 * 3: four times the images take four times the time, but 3 s at least.
+    assert "training 1/10, 2.0 s each, 0:00:18 left, about 0:04:33 for the whole run" in stream.getvalue()
+    with progress.task("search", total=20) as task:
+        clock.now += 20.0
+        task.advance(10)
+    # 20 + 10 * 2 + 5 * 3: what is known counts, and it tells of images again.
+    assert "search 10/20, 2.0 s each, 0:00:20 left, about 0:00:55 for the whole run" in stream.getvalue()
 
 
 def test_what_an_earlier_run_has_finished_takes_no_time() -> None:

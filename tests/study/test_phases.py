@@ -13,8 +13,9 @@ from dynnas.study.static_part import static_part
 
 
 def dataset(steps: int) -> Dataset:
-    """A data set of which only the number of steps is known."""
-    fake: Any = SimpleNamespace(steps=lambda batch: steps)
+    """A data set of which only numbers are known."""
+    some, few = (SimpleNamespace(images=range(count)) for count in (300, 200))
+    fake: Any = SimpleNamespace(steps=lambda batch: steps, search=some, test=few)
     return cast(Dataset, fake)
 
 
@@ -31,6 +32,10 @@ def test_all_tasks_are_announced_with_their_steps(tmp_path: Path) -> None:
         "uniform-width control": len(uniform_widths(static)),
     }
     assert list(phases)[5:] == ["finishing the front", "testing the controls"]
+    train = space.settings.train
+    assert phases["training"].images == 6 * train.batch
+    assert phases["search"].images == phases["random control"].images == 300 + train.calibration_images
+    assert phases["testing the controls"].images == 200 + train.calibration_images
     alike = {phase.alike for name, phase in phases.items() if name == "search" or name.endswith("control")}
     assert alike == {"evaluation"}
 

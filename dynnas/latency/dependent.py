@@ -35,7 +35,7 @@ from dynnas.settings.settings import TargetSettings
 IMAGES_OF_A_WAY = 16
 """Maximum number of images timed per path: they run the same work."""
 
-COUNTING_BATCH = 256
+COUNTING_BATCH = 64
 
 TIMES_AS_LONG = 4
 """Timing budget per image, relative to a trial: p95 and worst are single images, and a few runs would leave
@@ -102,7 +102,7 @@ def ways_of(network: Network, images: Tensor) -> Ways:
     macs: list[int] = []
     for part in images.split(COUNTING_BATCH):
         with tracing(network, Decision, Left) as trace:
-            outputs = network.logits(part)
+            outputs = network.logits(part.contiguous(memory_format=torch.channels_last))
         exits.append(left_by(outputs, network.config.exits, trace))
         if decided := trace.of(Decision):
             macs += GateUse.of(cost_of(network), exits[-1], decided).image_macs

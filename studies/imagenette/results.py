@@ -29,7 +29,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ import dynnas as dn
 from dynnas.candidates.candidate import workload_of
 from dynnas.cli.progress import show_progress
 from dynnas.data.dataset import Dataset, Split
-from dynnas.files import atomic_write
+from dynnas.files import atomic_write, replacing
 from dynnas.latency.cascades import workload_of as cascade_workload
 from dynnas.latency.dependent import representative
 from dynnas.latency.latency import Latency
@@ -172,18 +172,24 @@ def networks_of(study: Study) -> dict[str, tuple[str, Architecture]]:
     return found
 
 
-def answers_of(network: Network, data: Dataset, split: Split) -> Answers:
-    """Run a network on the images of a split."""
+def answers_of(network: Network, data: Dataset, split: Split, file: Path) -> Answers:
+    """Run a network on the images of a split, once for a `file`."""
+    if file.exists():
+        with np.load(file, allow_pickle=False) as known:
+            return Answers(**known)
     said = predict(network, data, split.images)
     outputs = leave(said.outputs, network.config.exits)[0]
     spent = cost(network.config).image_macs(said.left, [each.usage.double() for each in said.decisions])
-    return Answers(
+    found = Answers(
         right=(outputs.argmax(1) == split.targets).numpy(),
         confidence=data.task.confidence(outputs).numpy(),
         way=said.left.numpy(),
         ways=np.array([(each.argmax(1) == split.targets).double().mean() for each in said.outputs]),
         macs=spent.numpy(),
     )
+    with replacing(file) as opened:
+        np.savez(opened, **asdict(found))
+    return found
 
 
 def chained(cascade: Cascaded, members: Sequence[Answers]) -> Answers:
@@ -210,15 +216,24 @@ def paths(stage: np.ndarray, members: Sequence[Answers]) -> np.ndarray:
 def said_of(
     study: Study, networks: Mapping[str, Network], progress: Progress
 ) -> dict[str, tuple[Answers, Answers]]:
-    """Return what networks and the cascades of a study answer to search and test images."""
-    data = study.dataset
+    """Return what networks and the cascades of a study answer to search and test images.
+
+    They are kept in the study's folder, for the weights that it has.
+    """
+    data, kept = study.dataset, study.folder.path / "answers"
+    weights = study.supernet.digest()[:12]
     said: dict[str, tuple[Answers, Answers]] = {}
     with progress.task(f"{study.name}: answers", total=len(networks)) as task:
         for key, network in networks.items():
-            said[key] = answers_of(network, data, data.search), answers_of(network, data, data.test)
+            here = kept / f"{key}-{weights}"
+            said[key] = (
+                answers_of(network, data, data.search, here / "search.npz"),
+                answers_of(network, data, data.test, here / "test.npz"),
+            )
             task.advance(note=key)
     for cascade in study.cascades:
-        search, test = zip(*(said[key] for key in cascade.networks), strict=True)
+        members = [said[key] for key in cascade.networks]
+        search, test = ([each[split] for each in members] for split in (0, 1))
         said[cascade.key] = chained(cascade, search), chained(cascade, test)
     return said
 

@@ -37,7 +37,7 @@ COSTS = ("latency_ms", "macs")
 SCORED = 64
 """The number of chains that the task scores, of those that are best by the quality of their answers."""
 
-IMAGES = 256
+IMAGES = 128
 """Number of images on which a cascade is timed: single images are slow or fast by the networks they pass."""
 
 

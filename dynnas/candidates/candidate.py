@@ -280,7 +280,7 @@ class Candidate:
         if self._workload is None:
             network = self._timed
             runner = load_runner(network, self._compiled(network), self.target)
-            self._workload = Workload(runner, inputs_of(network, self.dataset, self.target))
+            self._workload = Workload(runner, *inputs_of(network, self.dataset, self.target))
         return self._workload
 
     def workload_on(self, target: TargetSettings) -> Workload:
@@ -291,7 +291,7 @@ class Candidate:
         """
         network = self._timed
         artifact = compile_network(network, target, int8_images=self._int8_images)
-        return Workload(load_runner(network, artifact, target), inputs_of(network, self.dataset, target))
+        return Workload(load_runner(network, artifact, target), *inputs_of(network, self.dataset, target))
 
     @property
     def _timed(self) -> Network:
@@ -308,7 +308,7 @@ def workload_of(network: Network, dataset: Dataset, target: TargetSettings) -> W
     Args:
         network: in evaluation mode; calibrated if its work depends on its images.
     """
-    return Workload(build_runner(network, target), inputs_of(network, dataset, target))
+    return Workload(build_runner(network, target), *inputs_of(network, dataset, target))
 
 
 def int8_images(network: Network, dataset: Dataset, train: TrainSettings) -> Tensor:
@@ -317,19 +317,28 @@ def int8_images(network: Network, dataset: Dataset, train: TrainSettings) -> Ten
     return resize(images, network.config.shape[1:]).cpu()
 
 
-def inputs_of(network: Network, dataset: Dataset, target: TargetSettings) -> list[np.ndarray]:
-    """Return search images as `network` is timed on them, (batch, channels, R, R) float32 for each call.
+def inputs_of(
+    network: Network, dataset: Dataset, target: TargetSettings
+) -> tuple[list[np.ndarray], np.ndarray | None]:
+    """Return search images as `network` is timed on them, and which of them are alike.
 
     Of single images that are many, those are taken that stand for the ways of all.
+
+    Returns:
+        Images (batch, channels, R, R) float32 for each call. Numbers (calls,) int of groups of images that
+        take about the same path; None for batches.
     """
     # There are no fewer images than fill a call; the last call is filled with the first images.
     batch = target.batch
     calls = -(-(target.images if network.config.branches else 1) // batch)
     chosen = torch.arange(calls * batch) % len(dataset.search.images)
     images = prepare_images(network, dataset, dataset.search.images[chosen])
-    if batch == 1 and calls > MOST_TIMED:
-        images = images[representative(ways_of(network, images).paths, MOST_TIMED)]
-    return np.split(images.cpu().numpy(), len(images) // batch)
+    alike = None
+    if batch == 1 and calls > 1:
+        ways = ways_of(network, images)
+        numbers = representative(ways.paths, MOST_TIMED)
+        images, alike = images[numbers], ways.alike(numbers)
+    return np.split(images.cpu().numpy(), len(images) // batch), alike
 
 
 def calibrated_network(

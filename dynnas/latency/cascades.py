@@ -102,12 +102,17 @@ def measure_overhead(
 
 
 def workload_of(
-    network: Finished, dataset: Dataset, images: Sequence[int], target: TargetSettings
+    network: Finished,
+    dataset: Dataset,
+    images: Sequence[int],
+    target: TargetSettings,
+    paths: np.ndarray | None = None,
 ) -> Workload:
     """Return the benchmark of a network or a chain, made ready for `target`, on single search images.
 
     Args:
         network: calibrated, in eval mode. images: by number.
+        paths: (images,) int, which each of them takes, if that is known.
     """
     prepared = prepare_images(network, dataset, dataset.search.images[list(images)]).cpu().numpy()
-    return Workload(build_runner(network, target), np.split(prepared, len(prepared)))
+    return Workload(build_runner(network, target), np.split(prepared, len(prepared)), paths)

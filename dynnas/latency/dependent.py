@@ -37,6 +37,8 @@ IMAGES_OF_A_WAY = 16
 
 COUNTING_BATCH = 64
 
+_ALIKE = 4
+
 TIMES_AS_LONG = 4
 """Timing budget per image, relative to a trial: p95 and worst are single images, and a few runs would leave
 them to chance.
@@ -68,6 +70,20 @@ class Ways:
         """Number the paths of the images by their ways, and within one by what gates leave out: (N,) int."""
         macs = self.image_macs or (0,) * len(self.taken)
         return np.unique(np.array([self.taken, macs]), axis=1, return_inverse=True)[1]
+
+    def alike(self, numbers: Sequence[int]) -> np.ndarray:
+        """Number groups of some images that take the same path, or paths next to each other: (numbers,) int.
+
+        A group has four images or more as far as there are as many of a way.
+        """
+        paths, ways = self.paths[list(numbers)], np.array(self.taken)[list(numbers)]
+        found, group, size = np.zeros(len(paths), dtype=int), 0, 0
+        order = np.argsort(paths, kind="stable")
+        for before, at in zip([order[0], *order], order, strict=False):
+            if ways[at] != ways[before] or (paths[at] != paths[before] and size >= _ALIKE):
+                group, size = group + 1, 0
+            found[at], size = group, size + 1
+        return found
 
     def images_of(self, way: int, most: int = IMAGES_OF_A_WAY) -> list[int]:
         """Return the first `most` images, by number, that take a path."""
@@ -139,7 +155,10 @@ def way_workloads(runner: Runner, images: np.ndarray, ways: Ways) -> dict[int, W
         images: (N, channels, R, R) float32. ways: of these images.
     """
     chosen = {way: ways.images_of(way) for way in sorted(set(ways.taken))}
-    return {way: Workload(runner, [images[[number]] for number in chosen[way]]) for way in chosen}
+    return {
+        way: Workload(runner, [images[[number]] for number in numbers], ways.paths[numbers])
+        for way, numbers in chosen.items()
+    }
 
 
 def expected_ms(ways: Sequence[WayLatency]) -> float:
@@ -235,7 +254,7 @@ def measure_dependent(
     pixels = images.cpu().numpy()
     timed = min(timed, len(pixels)) if network.config.branches else 1
     runner = load_runner(network, int8, target) if int8 else build_runner(network, target)
-    every = Workload(runner, [pixels[[number]] for number in range(timed)])
+    every = Workload(runner, [pixels[[number]] for number in range(timed)], ways.paths[:timed])
     # In the same rounds: taken apart, the mean and what it is made of would see the machine at two speeds.
     workloads = way_workloads(runner, pixels, ways) if len(ways.names) > 1 else {}
     (latency, image_ms), *measured = meter.measure_images(

@@ -90,7 +90,7 @@ class LatencyMeter:
         anchors = times[len(workloads) :]
         measured = []
         for workload, ms in zip(workloads, times, strict=False):
-            image_ms = np.median(self._ratios(workload, ms, anchors), axis=0) * self.reference.anchor_ms
+            image_ms = workload.median(self._ratios(workload, ms, anchors), 0) * self.reference.anchor_ms
             measured.append((self._latency(workload, ms, anchors), image_ms))
         return measured
 
@@ -113,8 +113,8 @@ class LatencyMeter:
     def _latency(self, workload: Workload, ms: np.ndarray, anchors: np.ndarray) -> Latency:
         images = len(workload.images)
         ratios = self._ratios(workload, ms, anchors)
-        image_ms = np.median(ratios, 0) * self.reference.anchor_ms
-        ratio = estimate(ratios, np.median)
+        image_ms = workload.median(ratios, 0) * self.reference.anchor_ms
+        ratio = estimate(ratios, workload.median)
         return Latency(
             mean_ms=float(image_ms.mean()),
             median_ms=float(np.median(image_ms)),
@@ -122,7 +122,7 @@ class LatencyMeter:
             worst_ms=float(image_ms.max()),
             interval_ms=ratio.scaled(self.reference.anchor_ms).interval,
             ratio=ratio.value,
-            plain_median_ms=estimate(by_pass(ms, images), np.median),
+            plain_median_ms=estimate(by_pass(ms, images), workload.median),
             plain_low_ms=estimate(by_pass(ms, images), low_quantile),
             repeats=Spread.of(ms),
             rounds=len(ms),

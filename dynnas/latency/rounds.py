@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dynnas.latency.interval import estimate
+from dynnas.latency.interval import Statistic, estimate, median_by
 
 LEAST_ROUNDS = 20
 LEAST_RUNS_OF_AN_IMAGE = 3
@@ -33,10 +33,17 @@ class Workload:
         runner: takes an input; its work is finished when it returns.
         images: inputs (batch, channels, R, R) float32: one where the work is the same for all, and many real
             ones where it depends on the image.
+        paths: (images,) int: those of the same number are the same work; None if that is not known.
     """
 
     runner: Callable[[np.ndarray], object]
     images: Sequence[np.ndarray]
+    paths: np.ndarray | None = None
+
+    @property
+    def median(self) -> Statistic:
+        """The median over passes, for each image."""
+        return median_by(self.paths)
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,7 @@ def by_pass(values: np.ndarray, images: int) -> np.ndarray:
 def _precise(times: np.ndarray, workloads: Sequence[Workload], precision: float) -> bool:
     ratios = ratios_to(times[len(workloads) :], times[: len(workloads)])
     return all(
-        estimate(by_pass(row, len(workload.images)), np.median).half_width <= precision
+        estimate(by_pass(row, len(workload.images)), workload.median).half_width <= precision
         for row, workload in zip(ratios, workloads, strict=True)
     )
 

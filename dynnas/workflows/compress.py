@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from dynnas.errors import StudyError, TargetError, TrainingError
 from dynnas.files import atomic_write
 from dynnas.latency.latency import Latency
 from dynnas.latency.meter import LatencyMeter
-from dynnas.latency.rounds import Workload
 from dynnas.nn.layers.digest import weights_digest
 from dynnas.nn.networks.network import Network
 from dynnas.pareto.front import ScoredArchitecture
@@ -173,7 +172,7 @@ class _Compressor:
         workload = workload_of(network, study.dataset, self.meter.target)
         if compressed.artifact:
             artifact = compressed.artifact
-            made = Workload(load_artifact(artifact, self.meter.target.threads), workload.images)
+            made = replace(workload, runner=load_artifact(artifact, self.meter.target.threads))
             scores = artifact_scores(artifact, network, study.dataset)
         else:
             assert compressed.network is not None

@@ -250,7 +250,8 @@ def cascade_workloads(
         members = [networks[key] for key in cascade.networks]
         built = chain(members, cascade.thresholds, cascade.networks, study.dataset.size)
         taken = paths(said[cascade.key][0].way, [said[key][0] for key in cascade.networks])
-        found[cascade.key] = cascade_workload(built, study.dataset, representative(taken, IMAGES), target)
+        few = representative(taken, IMAGES)
+        found[cascade.key] = cascade_workload(built, study.dataset, few, target, taken[few])
     return found
 
 

@@ -120,12 +120,31 @@ def test_of_many_search_images_some_that_stand_for_all_are_timed():
     network, dataset = finished(config(exits=1)), noise()
     target = TargetSettings(images=70)
     every = prepare_images(network, dataset, dataset.search.images)
-    timed = inputs_of(network, dataset, target)
+    timed, alike = inputs_of(network, dataset, target)
     assert [len(timed), timed[0].shape] == [MOST_TIMED, (1, *every.shape[1:])]
-    shares = ways_of(network, torch.from_numpy(np.concatenate(timed))).shares
+    ways = ways_of(network, torch.from_numpy(np.concatenate(timed)))
+    shares = ways.shares
+    assert alike.tolist() == list(ways.taken)
     assert shares == pytest.approx(ways_of(network, every).shares, abs=1 / MOST_TIMED)
-    assert len(inputs_of(network, dataset, replace(target, images=20))) == 20
-    assert len(inputs_of(finished(config()), dataset, target)) == 1
+    assert len(inputs_of(network, dataset, replace(target, images=20))[0]) == 20
+    (single,), none = inputs_of(finished(config()), dataset, target)
+    assert (single.shape, none) == (timed[0].shape, None)
+
+
+def test_images_that_are_alike_are_of_one_way_and_of_about_the_same_work():
+    network = undecided(gated_config(("skip", "width"), exits=1))
+    ways = ways_of(network, images(300))
+    numbers = representative(ways.paths, 64)
+    groups = ways.alike(numbers)
+    taken, macs = np.array(ways.taken)[numbers], np.array(ways.image_macs)[numbers]
+    for group in set(groups):
+        own = groups == group
+        assert len(set(taken[own])) == 1
+        others = taken == taken[own][0]
+        assert own.sum() >= 4 or macs[own].max() == macs[others].max()  # the rest of a way
+        between = others & ~own & (macs > macs[own].min()) & (macs < macs[own].max())
+        assert not between.any()
+    assert len(set(ways.taken)) < len(set(groups)) <= 16
 
 
 def test_expected_is_shares_times_times():

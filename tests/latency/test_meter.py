@@ -9,6 +9,7 @@ import pytest
 
 from dynnas.errors import StudyError
 from dynnas.latency.fingerprint import environment_fingerprint
+from dynnas.latency.interval import median_by
 from dynnas.latency.latency import AnchorReference
 from dynnas.latency.meter import LatencyMeter, LocalTimer
 from dynnas.latency.rounds import Workload
@@ -91,6 +92,30 @@ def test_an_input_dependent_network_has_a_distribution_over_images(tmp_path):
     assert latency.median_ms == pytest.approx(11.0)
     assert latency.p95_ms == pytest.approx(20.0)
     assert latency.worst_ms == pytest.approx(21.0)
+
+
+def test_many_images_take_as_long_as_one_where_others_use_the_machine(tmp_path):
+    """Among three runs of an image two are often disturbed, so that their median is above that of many."""
+    draw = random.Random(0)
+    machine = Machine(slowdown=lambda now: 1 + draw.expovariate(1) ** 2)
+    one = machine.network(3.0)
+    images = [IMAGE] * 100
+    workloads = [one, replace(one, images=images), replace(one, images=images, paths=np.arange(100) % 3)]
+    meter = machine.meter(tmp_path, target=replace(TARGET, seconds=0.1))
+    single, apart, together = (latency.mean_ms for latency in meter.measure_jointly(workloads))
+    assert together == pytest.approx(single, rel=0.1)
+    assert apart > 1.2 * single
+
+
+def test_images_of_a_path_share_the_median_of_all_their_runs():
+    values = np.random.default_rng(0).random((5, 4, 6))
+    paths = np.array([7, 2, 7, 7, 2, 9])
+    found = median_by(paths)(values, 1)
+    assert found.shape == (5, 6)
+    for image, path in enumerate(paths):
+        assert found[:, image] == pytest.approx(np.median(values[:, :, paths == path], axis=(1, 2)))
+    assert median_by(paths)(values[0], 0) == pytest.approx(found[0])
+    assert median_by(None)(values, 1) == pytest.approx(np.median(values, axis=1))
 
 
 def test_a_precise_measurement_ends_early(tmp_path):

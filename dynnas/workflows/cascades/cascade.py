@@ -340,8 +340,9 @@ class _Cascading:
             rows = self._rows(one)
             members = [self.networks[row] for row in rows]
             built = chain(members, one.thresholds, one.networks, dataset.size, self.answering)
-            images = representative(self._ways(rows, one.thresholds), IMAGES)
-            runs.append(workload_of(built, dataset, images, target))
+            ways = self._ways(rows, one.thresholds)
+            images = representative(ways, IMAGES)
+            runs.append(workload_of(built, dataset, images, target, ways[images]))
         alone = self._alone({row for one in cascades for row in self._rows(one)})
         workloads = [*runs, *alone.values()]
         with self.progress.task("timing cascades", total=len(workloads)) as task:

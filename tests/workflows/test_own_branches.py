@@ -36,7 +36,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> StudyFront:
     return dn.search(
         space,
         data=load_data(DataSettings(train_images=512)),
-        target=dn.Target("cpu", seconds=0.02, images=16),
+        target=dn.Target("cpu", seconds=0.02, images=64),
         train=TRAIN,
         limits={"latency_ms": 50},
         trials=4,
@@ -49,11 +49,12 @@ def test_its_latency_is_that_of_many_images(front: StudyFront) -> None:
     for member in front.study.candidates:
         metrics = member.metrics
         assert metrics["mean_ms"] == metrics["latency_ms"] > 0
-        assert metrics["worst_ms"] > metrics["median_ms"]
+        assert metrics["worst_ms"] >= metrics["median_ms"]  # the same where all images leave by one exit
         shares = [metrics[f"exit_share.{name}"] for name in ("exit0", "exit1", "head")]
         assert sum(shares) == pytest.approx(1)
         assert metrics["expected_macs"] < metrics["macs"]
         assert metrics["worst_macs"] <= metrics["macs"]
+    assert any(member.metrics["worst_ms"] > member.metrics["median_ms"] for member in front.study.candidates)
 
 
 def test_what_comes_back_runs_each_image_as_it_was_scored(front: StudyFront) -> None:

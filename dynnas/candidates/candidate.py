@@ -280,7 +280,8 @@ class Candidate:
         if self._workload is None:
             network = self._timed
             runner = load_runner(network, self._compiled(network), self.target)
-            self._workload = Workload(runner, *inputs_of(network, self.dataset, self.target))
+            inputs = inputs_of(network, self.dataset, self.target, self.quantized)
+            self._workload = Workload(runner, *inputs)
         return self._workload
 
     def workload_on(self, target: TargetSettings) -> Workload:
@@ -291,7 +292,8 @@ class Candidate:
         """
         network = self._timed
         artifact = compile_network(network, target, int8_images=self._int8_images)
-        return Workload(load_runner(network, artifact, target), *inputs_of(network, self.dataset, target))
+        inputs = inputs_of(network, self.dataset, target, self.quantized)
+        return Workload(load_runner(network, artifact, target), *inputs)
 
     @property
     def _timed(self) -> Network:
@@ -318,15 +320,20 @@ def int8_images(network: Network, dataset: Dataset, train: TrainSettings) -> Ten
 
 
 def inputs_of(
-    network: Network, dataset: Dataset, target: TargetSettings
+    network: Network, dataset: Dataset, target: TargetSettings, quantized: bool = False
 ) -> tuple[list[np.ndarray], np.ndarray | None]:
     """Return search images as `network` is timed on them, and which of them are alike.
 
     Of single images that are many, those are taken that stand for the ways of all.
 
+    Args:
+        network: calibrated, in eval mode, if its work depends on its images.
+        dataset: of the images. target: where it is timed.
+        quantized: whether it runs there in int8, which may send an image another way.
+
     Returns:
         Images (batch, channels, R, R) float32 for each call. Numbers (calls,) int of groups of images that
-        take about the same path; None for batches.
+        take about the same path; None for batches, and where images may take other paths than in float32.
     """
     # There are no fewer images than fill a call; the last call is filled with the first images.
     batch = target.batch
@@ -337,7 +344,9 @@ def inputs_of(
     if batch == 1 and calls > 1:
         ways = ways_of(network, images)
         numbers = representative(ways.paths, MOST_TIMED)
-        images, alike = images[numbers], ways.alike(numbers)
+        images = images[numbers]
+        if target.dtype == "float32" and not quantized:
+            alike = ways.alike(numbers)
     return np.split(images.cpu().numpy(), len(images) // batch), alike
 
 

@@ -115,4 +115,5 @@ def workload_of(
         paths: (images,) int, which each of them takes, if that is known.
     """
     prepared = prepare_images(network, dataset, dataset.search.images[list(images)]).cpu().numpy()
-    return Workload(build_runner(network, target), np.split(prepared, len(prepared)), paths)
+    known = paths if target.dtype == "float32" else None  # others may decide otherwise than torch
+    return Workload(build_runner(network, target), np.split(prepared, len(prepared)), known)

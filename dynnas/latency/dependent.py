@@ -38,6 +38,7 @@ IMAGES_OF_A_WAY = 16
 COUNTING_BATCH = 64
 
 _ALIKE = 4
+"""Minimum number of images in a group whose runs are taken together, as far as a way has as many."""
 
 TIMES_AS_LONG = 4
 """Timing budget per image, relative to a trial: p95 and worst are single images, and a few runs would leave
@@ -69,7 +70,7 @@ class Ways:
     def paths(self) -> np.ndarray:
         """Number the paths of the images by their ways, and within one by what gates leave out: (N,) int."""
         macs = self.image_macs or (0,) * len(self.taken)
-        return np.unique(np.array([self.taken, macs]), axis=1, return_inverse=True)[1]
+        return np.unique(np.array([self.taken, macs]), axis=1, return_inverse=True)[1].reshape(-1)
 
     def alike(self, numbers: Sequence[int]) -> np.ndarray:
         """Number groups of some images that take the same path, or paths next to each other: (numbers,) int.
@@ -155,10 +156,7 @@ def way_workloads(runner: Runner, images: np.ndarray, ways: Ways) -> dict[int, W
         images: (N, channels, R, R) float32. ways: of these images.
     """
     chosen = {way: ways.images_of(way) for way in sorted(set(ways.taken))}
-    return {
-        way: Workload(runner, [images[[number]] for number in numbers], ways.paths[numbers])
-        for way, numbers in chosen.items()
-    }
+    return {way: Workload(runner, [images[[number]] for number in chosen[way]]) for way in chosen}
 
 
 def expected_ms(ways: Sequence[WayLatency]) -> float:
@@ -254,7 +252,9 @@ def measure_dependent(
     pixels = images.cpu().numpy()
     timed = min(timed, len(pixels)) if network.config.branches else 1
     runner = load_runner(network, int8, target) if int8 else build_runner(network, target)
-    every = Workload(runner, [pixels[[number]] for number in range(timed)], ways.paths[:timed])
+    # In another arithmetic an image may take another way than in torch.
+    paths = ways.paths[:timed] if target.dtype == "float32" and not int8 else None
+    every = Workload(runner, [pixels[[number]] for number in range(timed)], paths)
     # In the same rounds: taken apart, the mean and what it is made of would see the machine at two speeds.
     workloads = way_workloads(runner, pixels, ways) if len(ways.names) > 1 else {}
     (latency, image_ms), *measured = meter.measure_images(

@@ -172,7 +172,8 @@ class _Compressor:
         workload = workload_of(network, study.dataset, self.meter.target)
         if compressed.artifact:
             artifact = compressed.artifact
-            made = replace(workload, runner=load_artifact(artifact, self.meter.target.threads))
+            runner = load_artifact(artifact, self.meter.target.threads)
+            made = replace(workload, runner=runner, paths=None)  # int8 may send an image another way
             scores = artifact_scores(artifact, network, study.dataset)
         else:
             assert compressed.network is not None

@@ -210,7 +210,7 @@ def chained(cascade: Cascaded, members: Sequence[Answers]) -> Answers:
 def paths(stage: np.ndarray, members: Sequence[Answers]) -> np.ndarray:
     """Number the paths of images through the networks of a cascade and their exits, (N,)."""
     seen = [np.where(stage >= place, each.way, -1) for place, each in enumerate(members)]
-    return np.unique(np.stack(seen), axis=1, return_inverse=True)[1]
+    return np.unique(np.stack(seen), axis=1, return_inverse=True)[1].reshape(-1)
 
 
 def said_of(

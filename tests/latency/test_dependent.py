@@ -127,6 +127,8 @@ def test_of_many_search_images_some_that_stand_for_all_are_timed():
     assert alike.tolist() == list(ways.taken)
     assert shares == pytest.approx(ways_of(network, every).shares, abs=1 / MOST_TIMED)
     assert len(inputs_of(network, dataset, replace(target, images=20))[0]) == 20
+    assert inputs_of(network, dataset, target, quantized=True)[1] is None  # int8 may decide otherwise
+    assert inputs_of(network, dataset, replace(target, dtype="bfloat16"))[1] is None
     (single,), none = inputs_of(finished(config()), dataset, target)
     assert (single.shape, none) == (timed[0].shape, None)
 

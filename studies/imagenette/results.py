@@ -19,8 +19,8 @@ decided by the search images alone:
   gives.
 
 Saved time at saved multiply-adds is that of the same network with nothing left out. `results.json` keeps
-what it has of other studies. `test.png` shows the networks of all given studies, which differ by their seed,
-by their answers to the test images.
+what it has of other studies. `front-test.png` shows the networks of all given studies, which differ by their
+seed, by their answers to the test images.
 """
 
 from __future__ import annotations
@@ -391,7 +391,7 @@ def main() -> None:
             ]  # fmt: skip
             atomic_write(file, json.dumps(known, indent=1) + "\n")
             tables.append(f"{study.name}\n\n{table(found)}\n")
-    draw(points, "test_accuracy", given.out / "test.png", lines=(LEGEND["static"], LEGEND["cascade"]))
+    draw(points, "test_accuracy", given.out / "front-test.png", lines=(LEGEND["static"], LEGEND["cascade"]))
     print("\n".join(tables))
 
 

@@ -52,7 +52,8 @@ class Latency(Measurement):
     def provenance(self) -> str:
         """Return the scale, and how long is measured."""
         target = self.meter.target
-        return f"{self.meter.reference.anchor_ms:.9g} ms, {target.images} images, {target.seconds} s"
+        scale = self.meter.reference.anchor_ms
+        return f"{scale:.9g} ms, {target.images} images by their paths, {target.seconds} s"
 
     def needs_statistics(self, candidate: Candidate) -> bool:
         """Return whether the candidate must be calibrated before it is timed."""
@@ -92,7 +93,8 @@ class DeviceLatency(Measurement):
     def provenance(self) -> str:
         """Return the device's environment and scale, and how long is measured."""
         target, scale = self.meter.target, self.meter.reference
-        return f"{scale.environment}, {scale.anchor_ms:.9g} ms, {target.images} images, {target.seconds} s"
+        timed = f"{target.images} images by their paths, {target.seconds} s"
+        return f"{scale.environment}, {scale.anchor_ms:.9g} ms, {timed}"
 
     def needs_statistics(self, candidate: Candidate) -> bool:
         """Return whether the candidate must be calibrated before it is timed."""

@@ -173,7 +173,9 @@ class _Compressor:
         if compressed.artifact:
             artifact = compressed.artifact
             runner = load_artifact(artifact, self.meter.target.threads)
-            made = replace(workload, runner=runner, paths=None)  # int8 may send an image another way
+            # In int8 an image may go another way; both are measured alike.
+            workload = replace(workload, paths=None)
+            made = replace(workload, runner=runner)
             scores = artifact_scores(artifact, network, study.dataset)
         else:
             assert compressed.network is not None

@@ -22,7 +22,7 @@ from dynnas.candidates.statistics import (
 )
 from dynnas.data.dataset import Dataset
 from dynnas.documents import provenance_digest
-from dynnas.latency.dependent import representative, ways_of
+from dynnas.latency.dependent import follows_torch, representative, ways_of
 from dynnas.latency.rounds import Workload
 from dynnas.latency.runner import build_runner, load_runner
 from dynnas.nn.config.network import NetworkConfig
@@ -345,7 +345,7 @@ def inputs_of(
         ways = ways_of(network, images)
         numbers = representative(ways.paths, MOST_TIMED)
         images = images[numbers]
-        if target.dtype == "float32" and not quantized:
+        if follows_torch(target, quantized):
             alike = ways.alike(numbers)
     return np.split(images.cpu().numpy(), len(images) // batch), alike
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dynnas.data.dataset import Dataset
+from dynnas.latency.dependent import follows_torch
 from dynnas.latency.meter import LatencyMeter
 from dynnas.latency.rounds import Workload
 from dynnas.latency.runner import build_runner
@@ -115,5 +116,5 @@ def workload_of(
         paths: (images,) int, which each of them takes, if that is known.
     """
     prepared = prepare_images(network, dataset, dataset.search.images[list(images)]).cpu().numpy()
-    known = paths if target.dtype == "float32" else None  # others may decide otherwise than torch
+    known = paths if follows_torch(target) else None
     return Workload(build_runner(network, target), np.split(prepared, len(prepared)), known)

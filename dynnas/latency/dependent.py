@@ -106,6 +106,11 @@ def representative(paths: np.ndarray, count: int) -> list[int]:
     return sorted(order[places].tolist())
 
 
+def follows_torch(target: TargetSettings, int8: bool = False) -> bool:
+    """Return whether images take the paths there that torch says; in another arithmetic some may not."""
+    return target.dtype == "float32" and not int8
+
+
 @torch.inference_mode()
 def ways_of(network: Network, images: Tensor) -> Ways:
     """Return the paths of images (N, channels, R, R) through `network`, as torch decides them.
@@ -149,14 +154,22 @@ class WayLatency:
         return WayLatency(name, share, latency.mean_ms, latency.interval_ms)
 
 
-def way_workloads(runner: Runner, images: np.ndarray, ways: Ways) -> dict[int, Workload]:
-    """Return for each path that is taken, by its index, the network with some of the images that take it.
+def way_workloads(
+    runner: Runner, images: np.ndarray, ways: Ways, paths: np.ndarray | None = None
+) -> dict[int, Workload]:
+    """Return for each way that is taken, by its index, the network with some of the images that take it.
 
     Args:
         images: (N, channels, R, R) float32. ways: of these images.
+        paths: (N,) int, as a `Workload` takes them.
     """
     chosen = {way: ways.images_of(way) for way in sorted(set(ways.taken))}
-    return {way: Workload(runner, [images[[number]] for number in chosen[way]]) for way in chosen}
+    return {
+        way: Workload(
+            runner, [images[[number]] for number in numbers], None if paths is None else paths[numbers]
+        )
+        for way, numbers in chosen.items()
+    }
 
 
 def expected_ms(ways: Sequence[WayLatency]) -> float:
@@ -252,11 +265,12 @@ def measure_dependent(
     pixels = images.cpu().numpy()
     timed = min(timed, len(pixels)) if network.config.branches else 1
     runner = load_runner(network, int8, target) if int8 else build_runner(network, target)
-    # In another arithmetic an image may take another way than in torch.
-    paths = ways.paths[:timed] if target.dtype == "float32" and not int8 else None
-    every = Workload(runner, [pixels[[number]] for number in range(timed)], paths)
+    paths = ways.paths if follows_torch(target, int8 is not None) else None
+    every = Workload(
+        runner, [pixels[[number]] for number in range(timed)], None if paths is None else paths[:timed]
+    )
     # In the same rounds: taken apart, the mean and what it is made of would see the machine at two speeds.
-    workloads = way_workloads(runner, pixels, ways) if len(ways.names) > 1 else {}
+    workloads = way_workloads(runner, pixels, ways, paths) if len(ways.names) > 1 else {}
     (latency, image_ms), *measured = meter.measure_images(
         [every, *workloads.values()], seconds_for(timed, target)
     )

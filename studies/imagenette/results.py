@@ -44,6 +44,7 @@ from dynnas.candidates.candidate import workload_of
 from dynnas.cli.progress import show_progress
 from dynnas.data.dataset import Dataset, Split
 from dynnas.files import atomic_write, replacing
+from dynnas.latency.cascades import Overhead
 from dynnas.latency.cascades import workload_of as cascade_workload
 from dynnas.latency.dependent import representative
 from dynnas.latency.latency import Latency
@@ -56,6 +57,7 @@ from dynnas.pareto.front import Front
 from dynnas.progress import Progress
 from dynnas.report.tables.table import dynamic_layers, exits, is_dynamic
 from dynnas.runtimes.chaining import chain
+from dynnas.search.cascades import PredictionMatrix, score_chain
 from dynnas.search.evaluators.supernet import open_meter
 from dynnas.settings.settings import TargetSettings
 from dynnas.space.architecture import Architecture, Value
@@ -194,17 +196,14 @@ def answers_of(network: Network, data: Dataset, split: Split, file: Path) -> Ans
 
 def chained(cascade: Cascaded, members: Sequence[Answers]) -> Answers:
     """Return what a cascade answers, from what its networks do."""
-    stage = np.full(len(members[0].right), len(members) - 1)
-    for place, threshold in reversed(list(enumerate(cascade.thresholds))):
-        stage[members[place].confidence >= np.float32(threshold)] = place
-    every = np.arange(len(stage))
-    return Answers(
-        right=np.stack([each.right for each in members])[stage, every],
-        confidence=np.stack([each.confidence for each in members])[stage, every],
-        way=stage,
-        ways=np.array([each.right.mean() for each in members]),
-        macs=np.stack([each.macs for each in members]).cumsum(axis=0)[stage, every],
+    confidence, right, macs = (
+        np.stack([getattr(each, name) for each in members]) for name in ("confidence", "right", "macs")
     )
+    count = len(members)
+    pool = PredictionMatrix(confidence, right.astype(float), macs, ((0, 0),) * count, Overhead.nothing(count))
+    answered, spent, stage = score_chain(pool, range(count), cascade.thresholds)
+    chosen = confidence[stage, np.arange(len(stage))]
+    return Answers(answered.astype(bool), chosen, stage, right.mean(axis=1), spent)
 
 
 def paths(stage: np.ndarray, members: Sequence[Answers]) -> np.ndarray:

@@ -13,7 +13,7 @@ from dynnas.study.static_part import static_part
 
 
 def dataset(steps: int) -> Dataset:
-    """A data set of which only numbers are known."""
+    """A data set that tells its numbers of images and steps alone."""
     some, few = (SimpleNamespace(images=range(count)) for count in (300, 200))
     fake: Any = SimpleNamespace(steps=lambda batch: steps, search=some, test=few)
     return cast(Dataset, fake)

@@ -373,19 +373,18 @@ class _Cascading:
 
     def _alone(self, rows: Collection[int]) -> dict[tuple[int, int], Workload]:
         """Return the members on some of the images that leave by each exit, by member and exit."""
-        return {
-            (row, way): workload_of(
-                self.networks[row],
-                self.study.dataset,
-                # Images that leave by one exit run the same work, but for what gates say of each.
-                np.flatnonzero(self.on_search[row].exits == way)[
-                    : IMAGES if self.configs[row].decides else IMAGES_OF_A_WAY
-                ].tolist(),
-                self.meter.target,
-            )
-            for row in sorted(rows)
-            for way in np.unique(self.on_search[row].exits).tolist()
-        }
+        found = {}
+        for row in sorted(rows):
+            said = self.on_search[row]
+            # Images that leave by one exit run the same work, but for what gates say of each.
+            most = IMAGES if self.configs[row].decides else IMAGES_OF_A_WAY
+            for way in np.unique(said.exits).tolist():
+                images = np.flatnonzero(said.exits == way)[:most]
+                paths = np.unique(said.macs[images], return_inverse=True)[1]
+                found[row, way] = workload_of(
+                    self.networks[row], self.study.dataset, images.tolist(), self.meter.target, paths
+                )
+        return found
 
 
 def _with(cascaded: Cascaded, **metrics: float) -> Cascaded:
